@@ -1,0 +1,40 @@
+//! What the core is started with: given once, checked by Python, read only here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the server was started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where REST listens; port 0 takes any free one.
+    pub rest_address: Option<SocketAddr>,
+    /// Where gRPC listens; port 0 takes any free one.
+    pub grpc_address: Option<SocketAddr>,
+    /// A Unix socket for gRPC.
+    pub grpc_socket_path: Option<PathBuf>,
+    /// How long a REST request may take from its last byte to its answer.
+    pub rest_timeout: Option<Duration>,
+    /// Whether `/v1/` replies carry CORS headers.
+    pub cors: bool,
+    /// The largest request body, compressed or not, in bytes.
+    pub max_body_bytes: usize,
+    /// The largest header block, in bytes.
+    pub max_header_bytes: usize,
+    /// The deepest nesting of JSON that is followed.
+    pub max_depth: usize,
+    /// The smallest reply that is compressed for clients that accept it; 0 for none.
+    pub gzip_min_bytes: usize,
+    /// Threads that serve connections.
+    pub io_threads: usize,
+    /// Threads for runs and large bodies.
+    pub compute_threads: usize,
+    /// Waiting connections the kernel keeps.
+    pub backlog: u32,
+    /// gRPC Predict outputs as `tensor_content`.
+    pub tensor_content: bool,
+    /// Whether a signature's method name is enforced.
+    pub method_name_check: bool,
+    /// Where Prometheus finds its metrics, if anywhere.
+    pub prometheus_path: Option<String>,
+}

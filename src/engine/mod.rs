@@ -1,0 +1,75 @@
+//! The seam between Servable and what computes: one [`Engine`] loads, one [`Model`] runs.
+//!
+//! TensorFlow's C API is the engine there is; another one is another folder here and nothing else.
+//!
+//! Contract: `load` may take long and is called from loading threads only; `run` is called from any number of
+//! threads at once; dropping a `Model` frees everything it holds, may take long, and happens on an unloading thread.
+
+pub mod tensorflow;
+
+use crate::error::Result;
+use crate::servable::signature::Signature;
+use crate::tensor::Tensor;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// How to load a version.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The meta graph's tag set, matched exactly.
+    pub tags: Vec<String>,
+    /// A serialized `tensorflow.ConfigProto`; may be empty.
+    pub session_config: Vec<u8>,
+}
+
+/// Turns a version's folder into a [`Model`].
+pub trait Engine: Send + Sync {
+    /// Loads the model in `path`. Blocks for as long as that takes.
+    fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>>;
+}
+
+/// One tensor of a model's graph, resolved by name once, at load. The order of endpoints is the order of their
+/// names: feeds and fetches sorted by endpoint are the one fixed order in which a session is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint(pub u32);
+
+/// Which threads a run may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Operations are scheduled in the calling thread (a large one still spreads over the intra-op pool).
+    Caller,
+    /// Operations are scheduled on the session's own pool, as TensorFlow Serving does.
+    Pool,
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Which threads.
+    pub threads: Threads,
+    /// How long the engine may take; expiry is `DEADLINE_EXCEEDED`. Engines may ignore it for [`Threads::Caller`].
+    pub timeout: Option<Duration>,
+}
+
+/// A loaded model: runs its graph.
+pub trait Model: Send + Sync {
+    /// Every signature, by name.
+    fn signatures(&self) -> &BTreeMap<String, Signature>;
+
+    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`, exactly as the model holds them.
+    fn signature_def_map(&self) -> Bytes;
+
+    /// The endpoint of graph tensor `tensor` (such as `x:0`), if any signature names it.
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint>;
+
+    /// Feeds `feeds`, fetches `fetches`, and returns a tensor per fetch, in the order of `fetches`.
+    /// Callers may give both in any order, each endpoint at most once; the engine sorts them.
+    fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>>;
+}

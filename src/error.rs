@@ -1,0 +1,131 @@
+//! One error type and the one table of kinds: canonical name, RPC code, HTTP status.
+//!
+//! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every door, the log and the Python
+//! boundary read this table; no other file maps a kind to a status.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What went wrong, as one of the canonical RPC codes (`tensorflow.error.Code`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+#[allow(missing_docs)] // The names are the canonical ones.
+pub enum Kind {
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Kind {
+    /// The kind of RPC code `code`; anything unknown is [`Kind::Unknown`].
+    pub fn from_code(code: i32) -> Kind {
+        TABLE.iter().map(|row| row.0).find(|kind| *kind as i32 == code).unwrap_or(Kind::Unknown)
+    }
+
+    /// The kind with canonical name `name`, such as `NOT_FOUND`.
+    pub fn from_name(name: &str) -> Option<Kind> {
+        TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// The canonical name, such as `NOT_FOUND`.
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize - 1].1
+    }
+
+    /// The HTTP status that TensorFlow Serving answers with (rest.md section 3).
+    pub fn http_status(self) -> u16 {
+        TABLE[self as usize - 1].2
+    }
+}
+
+/// Kind, canonical name, HTTP status; in the order of the codes.
+const TABLE: [(Kind, &str, u16); 16] = [
+    (Kind::Cancelled, "CANCELLED", 499),
+    (Kind::Unknown, "UNKNOWN", 500),
+    (Kind::InvalidArgument, "INVALID_ARGUMENT", 400),
+    (Kind::DeadlineExceeded, "DEADLINE_EXCEEDED", 504),
+    (Kind::NotFound, "NOT_FOUND", 404),
+    (Kind::AlreadyExists, "ALREADY_EXISTS", 409),
+    (Kind::PermissionDenied, "PERMISSION_DENIED", 403),
+    (Kind::ResourceExhausted, "RESOURCE_EXHAUSTED", 429),
+    (Kind::FailedPrecondition, "FAILED_PRECONDITION", 400),
+    (Kind::Aborted, "ABORTED", 409),
+    (Kind::OutOfRange, "OUT_OF_RANGE", 400),
+    (Kind::Unimplemented, "UNIMPLEMENTED", 501),
+    (Kind::Internal, "INTERNAL", 500),
+    (Kind::Unavailable, "UNAVAILABLE", 503),
+    (Kind::DataLoss, "DATA_LOSS", 500),
+    (Kind::Unauthenticated, "UNAUTHENTICATED", 401),
+];
+
+/// A failure with its text, as a client will read it.
+///
+/// The text may hold bytes that are not UTF-8 only after lossy conversion: it is always a valid string.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Which row of the table.
+    pub kind: Kind,
+    /// The whole message, without the kind.
+    pub message: Cow<'static, str>,
+}
+
+/// The result of everything that can fail in the data plane.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
+        Error { kind, message: message.into() }
+    }
+
+    /// The client sent something that can never work.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Kind::InvalidArgument, message)
+    }
+
+    /// The thing asked for is not here.
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Kind::NotFound, message)
+    }
+
+    /// A fault of the server itself.
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Error {
+        Error::new(Kind::Internal, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_codes() {
+        for (index, (kind, name, _)) in TABLE.iter().enumerate() {
+            assert_eq!(*kind as usize, index + 1);
+            assert_eq!(Kind::from_name(name), Some(*kind));
+            assert_eq!(Kind::from_code(*kind as i32), *kind);
+        }
+        assert_eq!(Kind::from_code(99), Kind::Unknown);
+    }
+}

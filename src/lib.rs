@@ -1,0 +1,22 @@
+//! Servable's data plane.
+//!
+//! A **request** meets the modules in this order: [`server`] accepts it; a door, [`rest`] or [`grpc`], reads which
+//! model and method it is for; [`registry`] resolves that to a [`servable`] without a lock; the door decodes the body
+//! against the servable's signature; [`methods`] checks and runs it, through [`servable`] and [`engine`], here or on
+//! [`compute`]'s threads; the door encodes the answer.
+//!
+//! A **model version** meets them in this order: Python's manager asks [`lifecycle`] to load it; an [`engine`] does;
+//! it is warmed; [`registry`] publishes it; later it retires it, the last request's handle drops, and [`lifecycle`]
+//! frees it on its own thread.
+//!
+//! [`tensor`] and [`error`] are what all of them speak; `python` is the only place that knows Python.
+
+pub mod compute;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod methods;
+pub mod registry;
+pub mod rest;
+pub mod servable;
+pub mod tensor;

@@ -1,0 +1,1 @@
+//! Model status and metadata, from the registry.

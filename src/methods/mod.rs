@@ -1,0 +1,30 @@
+//! The room both doors lead to: one file per kind of question, none of which knows HTTP, JSON or gRPC.
+
+pub mod examples;
+pub mod info;
+pub mod predict;
+
+use crate::compute::Compute;
+use crate::config::Options;
+use crate::registry::{Registry, VersionChoice};
+
+/// What every request may use.
+pub struct Room {
+    /// The models.
+    pub registry: Registry,
+    /// The threads for work that is too long for a connection's own.
+    pub compute: Compute,
+    /// How the server was started.
+    pub options: Options,
+}
+
+/// Which servable, and which signature of it, a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The model's name.
+    pub name: String,
+    /// Which version.
+    pub choice: VersionChoice,
+    /// The signature; empty for the default one.
+    pub signature_name: String,
+}

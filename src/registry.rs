@@ -1,0 +1,181 @@
+//! Name and version or label → a servable; and the state of every version, in the one state enum there is.
+//!
+//! Readers ([`Registry::resolve`]) take no lock: they load the current table and clone one handle, which pins that
+//! version alone. Writers (loading and unloading threads) build a new table and swap it in.
+
+use crate::error::{Error, Kind, Result};
+use crate::servable::Servable;
+use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+/// The states of a version, with TensorFlow Serving's numbers (`ModelVersionStatus.State`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum State {
+    /// Known, waiting to be loaded.
+    Start = 10,
+    /// Being loaded and warmed, retries included.
+    Loading = 20,
+    /// Serving.
+    Available = 30,
+    /// Takes no new requests; those that hold it finish.
+    Unloading = 40,
+    /// Unloaded, or failed with an error.
+    End = 50,
+}
+
+impl State {
+    /// The name in replies, such as `AVAILABLE`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Start => "START",
+            State::Loading => "LOADING",
+            State::Available => "AVAILABLE",
+            State::Unloading => "UNLOADING",
+            State::End => "END",
+        }
+    }
+}
+
+/// What is known of one version.
+#[derive(Clone, Debug)]
+pub struct VersionStatus {
+    /// Its number.
+    pub version: i64,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it ended, if it failed.
+    pub error: Option<Error>,
+}
+
+/// Which version of a model a request wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionChoice {
+    /// The highest one that is available.
+    Latest,
+    /// This one.
+    Version(i64),
+    /// The one that this label is bound to.
+    Label(String),
+}
+
+#[derive(Clone, Default)]
+struct Model {
+    versions: BTreeMap<i64, VersionStatus>,
+    available: BTreeMap<i64, Arc<Servable>>,
+    labels: HashMap<String, i64>,
+}
+
+type Table = HashMap<String, Arc<Model>>;
+
+/// All models of the process.
+#[derive(Default)]
+pub struct Registry {
+    table: ArcSwap<Table>,
+    writer: Mutex<()>,
+}
+
+impl Registry {
+    /// The servable a request is for. Lock-free; the handle keeps its version loaded until it is dropped.
+    pub fn resolve(&self, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
+        let table = self.table.load();
+        let model = table.get(name);
+        let found = |version: i64| {
+            model.and_then(|model| model.available.get(&version)).cloned().ok_or_else(|| {
+                Error::not_found(format!("Servable not found for request: Specific({name}, {version})"))
+            })
+        };
+        match choice {
+            VersionChoice::Latest => model
+                .and_then(|model| model.available.last_key_value())
+                .map(|(_, servable)| servable.clone())
+                .ok_or_else(|| Error::not_found(format!("Servable not found for request: Latest({name})"))),
+            VersionChoice::Version(version) => found(*version),
+            VersionChoice::Label(label) => match model.and_then(|model| model.labels.get(label)) {
+                Some(version) => found(*version),
+                None => Err(Error::invalid(format!("Unrecognized servable version label: {label}"))),
+            },
+        }
+    }
+
+    /// The status of every known version of `name`, newest first, or of `version` alone.
+    pub fn status(&self, name: &str, version: Option<i64>) -> Result<Vec<VersionStatus>> {
+        let table = self.table.load();
+        let all = table.get(name).map(|model| &model.versions);
+        match (all, version) {
+            (Some(all), None) if !all.is_empty() => Ok(all.values().rev().cloned().collect()),
+            (_, None) => Err(Error::not_found(format!("Could not find any versions of model {name}"))),
+            (all, Some(version)) => all
+                .and_then(|all| all.get(&version))
+                .map(|status| vec![status.clone()])
+                .ok_or_else(|| Error::not_found(format!("Could not find version {version} of model {name}"))),
+        }
+    }
+
+    /// Every known version of every model, sorted by name, oldest version first.
+    pub fn states(&self) -> Vec<(String, VersionStatus)> {
+        let table = self.table.load();
+        let mut all: Vec<_> = table
+            .iter()
+            .flat_map(|(name, model)| model.versions.values().map(|status| (name.clone(), status.clone())))
+            .collect();
+        all.sort_by(|a, b| (&a.0, a.1.version).cmp(&(&b.0, b.1.version)));
+        all
+    }
+
+    /// Records where `version` of `name` is, without making it available or taking it away.
+    pub fn set_state(&self, name: &str, version: i64, state: State, error: Option<Error>) {
+        self.change(name, |model| {
+            model.versions.insert(version, VersionStatus { version, state, error });
+        });
+    }
+
+    /// Makes a loaded version available; from now on requests find it.
+    pub fn publish(&self, servable: Arc<Servable>) {
+        let (name, version) = (servable.name().to_owned(), servable.version());
+        self.change(&name, |model| {
+            model.available.insert(version, servable.clone());
+            model.versions.insert(version, VersionStatus { version, state: State::Available, error: None });
+        });
+    }
+
+    /// Takes an available version away from new requests (state UNLOADING) and hands it out to be drained.
+    pub fn retire(&self, name: &str, version: i64) -> Result<Arc<Servable>> {
+        let mut taken = None;
+        self.change(name, |model| {
+            taken = model.available.remove(&version);
+            if taken.is_some() {
+                let status = VersionStatus { version, state: State::Unloading, error: None };
+                model.versions.insert(version, status);
+            }
+        });
+        taken.ok_or_else(|| {
+            Error::new(Kind::FailedPrecondition, format!("Version {version} of model {name} is not loaded"))
+        })
+    }
+
+    /// Replaces the labels of `name`.
+    pub fn set_labels(&self, name: &str, labels: HashMap<String, i64>) {
+        self.change(name, |model| model.labels.clone_from(&labels));
+    }
+
+    /// The labels of `name`.
+    pub fn labels(&self, name: &str) -> HashMap<String, i64> {
+        self.table.load().get(name).map(|model| model.labels.clone()).unwrap_or_default()
+    }
+
+    /// Forgets the ended versions of `name`.
+    pub fn forget(&self, name: &str) {
+        self.change(name, |model| model.versions.retain(|_, status| status.state != State::End));
+    }
+
+    fn change(&self, name: &str, edit: impl FnOnce(&mut Model)) {
+        let _one_writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut table = Table::clone(&self.table.load());
+        let mut model = table.get(name).map(|model| Model::clone(model)).unwrap_or_default();
+        edit(&mut model);
+        table.insert(name.to_owned(), Arc::new(model));
+        self.table.store(Arc::new(table));
+    }
+}

@@ -1,0 +1,1 @@
+//! Tensors and statuses → JSON, in TensorFlow Serving's exact form.

@@ -1,0 +1,121 @@
+//! One loaded version: its signatures, its model, and where its runs happen.
+
+pub mod placement;
+pub mod signature;
+
+use crate::engine::{Endpoint, Model, RunOptions, Threads};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use bytes::Bytes;
+use placement::Placement;
+use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed by
+/// whoever waits on [`Servable::drained`], not there.
+pub struct Servable {
+    name: String,
+    version: i64,
+    model: Arc<dyn Model>,
+    placement: Placement,
+    // Dropped last, when nothing of this servable is used any more; see `new`.
+    _in_use: mpsc::Sender<Infallible>,
+}
+
+/// Waits for a servable's last handle and frees its model.
+pub struct Drain {
+    model: Arc<dyn Model>,
+    in_use: mpsc::Receiver<Infallible>,
+}
+
+impl Drain {
+    /// Blocks until no request holds the servable, then frees the model in this thread.
+    pub fn wait_and_free(self) {
+        // Nothing is ever sent: the channel only closes.
+        let _closed = self.in_use.recv();
+        drop(self.model);
+    }
+}
+
+impl Servable {
+    /// Wraps a loaded model. The second value frees it once the first is no longer used.
+    pub fn new(
+        name: String,
+        version: i64,
+        model: Box<dyn Model>,
+        placement: Placement,
+    ) -> (Arc<Servable>, Drain) {
+        let model: Arc<dyn Model> = model.into();
+        let (sender, receiver) = mpsc::channel();
+        let drain = Drain { model: model.clone(), in_use: receiver };
+        (Arc::new(Servable { name, version, model, placement, _in_use: sender }), drain)
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version's number.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Every signature, by name.
+    pub fn signatures(&self) -> &BTreeMap<String, Signature> {
+        self.model.signatures()
+    }
+
+    /// Signature `name`; the default one for an empty name.
+    pub fn signature(&self, name: &str) -> Option<&Signature> {
+        self.signatures().get(if name.is_empty() { DEFAULT_SIGNATURE } else { name })
+    }
+
+    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`.
+    pub fn signature_def_map(&self) -> Bytes {
+        self.model.signature_def_map()
+    }
+
+    /// Where this servable's requests run, as measured so far.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The endpoint behind an input or output.
+    pub fn endpoint(&self, spec: &TensorSpec) -> Result<Endpoint> {
+        self.model.endpoint(&spec.tensor).ok_or_else(|| {
+            Error::invalid(format!("Tensor {}, specified in signature, is not in the graph", spec.tensor))
+        })
+    }
+
+    /// Runs the graph: feeds in any order, a tensor per fetch in the order of `fetches`.
+    /// `deadline` bounds the run where the engine can be interrupted.
+    pub fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>> {
+        let started = Instant::now();
+        let threads = self.placement.threads();
+        let timeout = match deadline {
+            Some(deadline) => Some(time_left(deadline, started)?),
+            None => None,
+        };
+        let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
+        self.placement.observe(started.elapsed(), threads == Threads::Caller);
+        outputs
+    }
+}
+
+fn time_left(deadline: Instant, now: Instant) -> Result<Duration> {
+    deadline.checked_duration_since(now).filter(|left| !left.is_zero()).ok_or_else(|| {
+        Error::new(
+            crate::error::Kind::DeadlineExceeded,
+            "The request's deadline passed before its run began: allow it more time, or send less at once",
+        )
+    })
+}

@@ -1,0 +1,306 @@
+//! A tensor: dtype, shape and shared bytes; and the one table of dtypes.
+//!
+//! Numbers lie row-major and little-endian in a [`Bytes`], so a tensor can own its memory, borrow a request's
+//! buffer or hold an engine's tensor alive, and is cheap to clone. Strings lie one after the other in one
+//! [`Bytes`], with the end of each.
+
+use aligned_vec::{AVec, ConstAlign};
+use bytes::Bytes;
+
+/// Element types; the numbers are those of `tensorflow.DataType` (grpc.md section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(i32)]
+#[allow(missing_docs)] // The names are TensorFlow's.
+pub enum DType {
+    Invalid = 0,
+    Float = 1,
+    Double = 2,
+    Int32 = 3,
+    UInt8 = 4,
+    Int16 = 5,
+    Int8 = 6,
+    String = 7,
+    Complex64 = 8,
+    Int64 = 9,
+    Bool = 10,
+    QInt8 = 11,
+    QUInt8 = 12,
+    QInt32 = 13,
+    BFloat16 = 14,
+    QInt16 = 15,
+    QUInt16 = 16,
+    UInt16 = 17,
+    Complex128 = 18,
+    Half = 19,
+    Resource = 20,
+    Variant = 21,
+    UInt32 = 22,
+    UInt64 = 23,
+    Float8E5M2 = 24,
+    Float8E4M3Fn = 25,
+    Float8E4M3Fnuz = 26,
+    Float8E4M3B11Fnuz = 27,
+    Float8E5M2Fnuz = 28,
+    Int4 = 29,
+    UInt4 = 30,
+    Int2 = 31,
+    UInt2 = 32,
+    Float4E2M1Fn = 33,
+}
+
+/// dtype, `DT_` name, name in messages, bytes per element (0: not plain numbers). In the order of the numbers.
+/// The 4- and 2-bit types lie one to a byte in TensorFlow's memory.
+const TABLE: [(DType, &str, &str, usize); 34] = [
+    (DType::Invalid, "DT_INVALID", "INVALID", 0),
+    (DType::Float, "DT_FLOAT", "float", 4),
+    (DType::Double, "DT_DOUBLE", "double", 8),
+    (DType::Int32, "DT_INT32", "int32", 4),
+    (DType::UInt8, "DT_UINT8", "uint8", 1),
+    (DType::Int16, "DT_INT16", "int16", 2),
+    (DType::Int8, "DT_INT8", "int8", 1),
+    (DType::String, "DT_STRING", "string", 0),
+    (DType::Complex64, "DT_COMPLEX64", "complex64", 8),
+    (DType::Int64, "DT_INT64", "int64", 8),
+    (DType::Bool, "DT_BOOL", "bool", 1),
+    (DType::QInt8, "DT_QINT8", "qint8", 1),
+    (DType::QUInt8, "DT_QUINT8", "quint8", 1),
+    (DType::QInt32, "DT_QINT32", "qint32", 4),
+    (DType::BFloat16, "DT_BFLOAT16", "bfloat16", 2),
+    (DType::QInt16, "DT_QINT16", "qint16", 2),
+    (DType::QUInt16, "DT_QUINT16", "quint16", 2),
+    (DType::UInt16, "DT_UINT16", "uint16", 2),
+    (DType::Complex128, "DT_COMPLEX128", "complex128", 16),
+    (DType::Half, "DT_HALF", "half", 2),
+    (DType::Resource, "DT_RESOURCE", "resource", 0),
+    (DType::Variant, "DT_VARIANT", "variant", 0),
+    (DType::UInt32, "DT_UINT32", "uint32", 4),
+    (DType::UInt64, "DT_UINT64", "uint64", 8),
+    (DType::Float8E5M2, "DT_FLOAT8_E5M2", "float8_e5m2", 1),
+    (DType::Float8E4M3Fn, "DT_FLOAT8_E4M3FN", "float8_e4m3fn", 1),
+    (DType::Float8E4M3Fnuz, "DT_FLOAT8_E4M3FNUZ", "float8_e4m3fnuz", 1),
+    (DType::Float8E4M3B11Fnuz, "DT_FLOAT8_E4M3B11FNUZ", "float8_e4m3b11fnuz", 1),
+    (DType::Float8E5M2Fnuz, "DT_FLOAT8_E5M2FNUZ", "float8_e5m2fnuz", 1),
+    (DType::Int4, "DT_INT4", "int4", 1),
+    (DType::UInt4, "DT_UINT4", "uint4", 1),
+    (DType::Int2, "DT_INT2", "int2", 1),
+    (DType::UInt2, "DT_UINT2", "uint2", 1),
+    (DType::Float4E2M1Fn, "DT_FLOAT4_E2M1FN", "float4_e2m1fn", 1),
+];
+
+impl DType {
+    /// The dtype with TensorFlow's number `number`; reference types (`n + 100`) give their value type.
+    pub fn from_number(number: i32) -> Option<DType> {
+        let plain = if number > 100 { number - 100 } else { number };
+        TABLE.get(usize::try_from(plain).ok()?).map(|row| row.0)
+    }
+
+    /// As in messages: `float`, `int32`, `string`, …
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize].2
+    }
+
+    /// As in protos: `DT_FLOAT`, …
+    pub fn proto_name(self) -> &'static str {
+        TABLE[self as usize].1
+    }
+
+    /// Bytes of one element; 0 for strings, resources and variants.
+    pub fn size(self) -> usize {
+        TABLE[self as usize].3
+    }
+}
+
+/// Growing storage for a tensor's numbers, aligned as TensorFlow wants it (64 bytes) so that it is not copied again.
+pub type Aligned<T> = AVec<T, ConstAlign<64>>;
+
+/// The values of a tensor.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// Row-major, little-endian numbers; `elements × dtype.size()` bytes.
+    Numbers(Bytes),
+    /// The elements of a string tensor.
+    Strings(Strings),
+}
+
+/// Byte strings one after the other. Element `i` lies at `ends[i-1]..ends[i]`.
+#[derive(Clone, Debug, Default)]
+pub struct Strings {
+    bytes: Bytes,
+    ends: Vec<usize>,
+}
+
+impl Strings {
+    /// Takes `bytes` cut at `ends`.
+    ///
+    /// # Panics
+    /// If `ends` is not ascending or does not end at the length of `bytes` (a fault of the caller's code).
+    pub fn new(bytes: impl Into<Bytes>, ends: Vec<usize>) -> Strings {
+        let bytes = bytes.into();
+        assert!(ends.is_sorted() && ends.last().copied().unwrap_or(0) == bytes.len());
+        Strings { bytes, ends }
+    }
+
+    /// How many strings.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Element `index`.
+    pub fn get(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+
+    /// All elements in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.get(index))
+    }
+}
+
+impl<S: AsRef<[u8]>> FromIterator<S> for Strings {
+    fn from_iter<I: IntoIterator<Item = S>>(items: I) -> Strings {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for item in items {
+            bytes.extend_from_slice(item.as_ref());
+            ends.push(bytes.len());
+        }
+        Strings::new(bytes, ends)
+    }
+}
+
+/// dtype, shape (outermost dimension first, `[]` for a scalar) and values. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<i64>,
+    data: Data,
+}
+
+impl Tensor {
+    /// A tensor of numbers lying in `bytes` (row-major, little-endian).
+    ///
+    /// # Panics
+    /// If the length of `bytes` is not `product(shape) × dtype.size()` (a fault of the caller's code).
+    pub fn numbers(dtype: DType, shape: Vec<i64>, bytes: Bytes) -> Tensor {
+        assert_eq!(element_count(&shape).and_then(|n| n.checked_mul(dtype.size())), Some(bytes.len()));
+        Tensor { dtype, shape, data: Data::Numbers(bytes) }
+    }
+
+    /// A tensor that takes over the storage of `values`, without a copy.
+    pub fn from_values<T: bytemuck::NoUninit + Send + 'static>(
+        dtype: DType,
+        shape: Vec<i64>,
+        values: Aligned<T>,
+    ) -> Tensor {
+        Tensor::numbers(dtype, shape, Bytes::from_owner(Values(values)))
+    }
+
+    /// A tensor of byte strings.
+    ///
+    /// # Panics
+    /// If the number of strings is not `product(shape)` (a fault of the caller's code).
+    pub fn strings(shape: Vec<i64>, strings: Strings) -> Tensor {
+        assert_eq!(element_count(&shape), Some(strings.len()));
+        Tensor { dtype: DType::String, shape, data: Data::Strings(strings) }
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape, outermost dimension first.
+    pub fn shape(&self) -> &[i64] {
+        &self.shape
+    }
+
+    /// The values.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+
+    /// The raw numbers; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.data {
+            Data::Numbers(bytes) => bytes,
+            Data::Strings(_) => &[],
+        }
+    }
+
+    /// The strings of a string tensor.
+    pub fn as_strings(&self) -> Option<&Strings> {
+        match &self.data {
+            Data::Numbers(_) => None,
+            Data::Strings(strings) => Some(strings),
+        }
+    }
+
+    /// How many elements.
+    pub fn len(&self) -> usize {
+        element_count(&self.shape).unwrap_or(0)
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The product of `shape`, or nothing if a dimension is negative or the product leaves the machine's range.
+pub fn element_count(shape: &[i64]) -> Option<usize> {
+    // A zero dimension makes the product zero even where the others would overflow, as TensorFlow has it not:
+    // it checks the product step by step. So do we.
+    shape.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
+}
+
+/// Lets `Bytes` own a typed, aligned vector.
+struct Values<T>(Aligned<T>);
+
+impl<T: bytemuck::NoUninit> AsRef<[u8]> for Values<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self.0.as_slice())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_numbers() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.0 as usize, index);
+        }
+        assert_eq!(DType::from_number(101), Some(DType::Float));
+        assert_eq!(DType::from_number(34), None);
+        assert_eq!(DType::from_number(-1), None);
+    }
+
+    #[test]
+    fn values_are_taken_over_aligned() {
+        let mut values: Aligned<f32> = AVec::new(64);
+        values.extend_from_slice(&[1.0, 2.0]);
+        let tensor = Tensor::from_values(DType::Float, vec![2], values);
+        assert_eq!(tensor.bytes(), [0, 0, 128, 63, 0, 0, 0, 64]);
+        assert_eq!(tensor.bytes().as_ptr() as usize % 64, 0);
+    }
+
+    #[test]
+    fn strings_are_cut_where_they_end() {
+        let strings: Strings = ["a", "", "bc"].into_iter().collect();
+        assert_eq!(strings.iter().collect::<Vec<_>>(), [b"a".as_slice(), b"", b"bc"]);
+    }
+
+    #[test]
+    fn counts_refuse_overflow_and_negatives() {
+        assert_eq!(element_count(&[]), Some(1));
+        assert_eq!(element_count(&[2, 0]), Some(0));
+        assert_eq!(element_count(&[-1]), None);
+        assert_eq!(element_count(&[i64::MAX, i64::MAX]), None);
+    }
+}
