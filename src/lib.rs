@@ -9,13 +9,15 @@
 //! it is warmed; [`registry`] publishes it; later it retires it, the last request's handle drops, and [`lifecycle`]
 //! frees it on its own thread.
 //!
-//! [`tensor`] and [`error`] are what all of them speak; `python` is the only place that knows Python.
+//! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
+//! files; `python` is the only place that knows Python.
 
 pub mod compute;
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod methods;
+pub mod pb;
 pub mod registry;
 pub mod rest;
 pub mod servable;

@@ -1,0 +1,36 @@
+//! The messages and services on the wire, generated from `proto/` by `make proto`; only this file is written by hand.
+//!
+//! The modules mirror the protobuf packages. Beside what `prost` does by itself:
+//!
+//! - bytes fields are [`bytes::Bytes`], so that a message decoded from `Bytes` borrows them instead of copying;
+//! - maps are sorted (`BTreeMap`), so that what is written does not change from run to run;
+//! - a few message fields stay the bytes they came in: a constant's value in a graph ([`tensorflow::AttrValue`]), the
+//!   object graph of a SavedModel, the Examples of an [`tensorflow::serving::Input`]. `proto/gen` lists them.
+
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+
+/// Package `tensorflow`: tensors, graphs, models, examples, sessions, the profiler's service.
+pub mod tensorflow {
+    include!("tensorflow.rs");
+
+    /// Package `tensorflow.error`: the canonical status codes.
+    pub mod error {
+        include!("tensorflow.error.rs");
+    }
+
+    /// Package `tensorflow.profiler`: a profile.
+    pub mod profiler {
+        include!("tensorflow.profiler.rs");
+    }
+
+    /// Package `tensorflow.serving`: the serving API, its configuration, the prediction log.
+    pub mod serving {
+        include!("tensorflow.serving.rs");
+    }
+}
+
+/// Every message and service of `proto/` and what they import, as a serialized `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
+
+#[cfg(test)]
+mod tests;
