@@ -403,6 +403,285 @@ pub struct NameAttrList {
     >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RewriterConfig {
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "1")]
+    pub layout_optimizer: i32,
+    #[prost(bool, tag = "2")]
+    pub disable_model_pruning: bool,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "3")]
+    pub constant_folding: i32,
+    #[prost(enumeration = "rewriter_config::MemOptType", tag = "4")]
+    pub memory_optimization: i32,
+    #[prost(message, optional, tag = "5")]
+    pub auto_parallel: ::core::option::Option<AutoParallelOptions>,
+    #[prost(string, tag = "6")]
+    pub memory_optimizer_target_node_name_scope: ::prost::alloc::string::String,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "7")]
+    pub arithmetic_optimization: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "8")]
+    pub dependency_optimization: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "9")]
+    pub loop_optimization: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "10")]
+    pub function_optimization: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "11")]
+    pub debug_stripper: i32,
+    #[prost(enumeration = "rewriter_config::NumIterationsType", tag = "12")]
+    pub meta_optimizer_iterations: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "13")]
+    pub shape_optimization: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "14")]
+    pub remapping: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "15")]
+    pub scoped_allocator_optimization: i32,
+    #[prost(message, optional, tag = "16")]
+    pub scoped_allocator_opts: ::core::option::Option<ScopedAllocatorOptions>,
+    #[prost(int32, tag = "17")]
+    pub min_graph_nodes: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "18")]
+    pub pin_to_host_optimization: i32,
+    #[prost(bool, tag = "19")]
+    pub disable_meta_optimizer: bool,
+    #[prost(int64, tag = "20")]
+    pub meta_optimizer_timeout_ms: i64,
+    #[prost(bool, tag = "21")]
+    pub fail_on_optimizer_errors: bool,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "22")]
+    pub implementation_selector: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "23")]
+    pub auto_mixed_precision: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "24")]
+    pub common_subgraph_elimination: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "25")]
+    pub auto_mixed_precision_mkl: i32,
+    #[prost(bool, tag = "26")]
+    pub experimental_disable_compressed_tensor_optimization: bool,
+    #[prost(bool, tag = "27")]
+    pub experimental_disable_folding_quantization_emulation: bool,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "28")]
+    pub use_plugin_optimizers: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "29")]
+    pub auto_mixed_precision_cpu: i32,
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "30")]
+    pub experimental_conditional_code_motion: i32,
+    /// What --mixed_precision=bfloat16 turns on.
+    #[prost(enumeration = "rewriter_config::Toggle", tag = "31")]
+    pub auto_mixed_precision_onednn_bfloat16: i32,
+    #[prost(bool, tag = "32")]
+    pub disable_tfg_optimizer: bool,
+    #[prost(enumeration = "rewriter_config::CpuLayout", tag = "50")]
+    pub cpu_layout_conversion: i32,
+    #[prost(string, repeated, tag = "100")]
+    pub optimizers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "200")]
+    pub custom_optimizers: ::prost::alloc::vec::Vec<
+        rewriter_config::CustomGraphOptimizer,
+    >,
+}
+/// Nested message and enum types in `RewriterConfig`.
+pub mod rewriter_config {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct CustomGraphOptimizer {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(btree_map = "string, message", tag = "2")]
+        pub parameter_map: ::prost::alloc::collections::BTreeMap<
+            ::prost::alloc::string::String,
+            super::AttrValue,
+        >,
+    }
+    /// DEFAULT is ON for most rewrites.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Toggle {
+        Default = 0,
+        On = 1,
+        Off = 2,
+        Aggressive = 3,
+        ExperimentalMlir = 4,
+        ExperimentalBoth = 5,
+    }
+    impl Toggle {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Default => "DEFAULT",
+                Self::On => "ON",
+                Self::Off => "OFF",
+                Self::Aggressive => "AGGRESSIVE",
+                Self::ExperimentalMlir => "EXPERIMENTAL_MLIR",
+                Self::ExperimentalBoth => "EXPERIMENTAL_BOTH",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEFAULT" => Some(Self::Default),
+                "ON" => Some(Self::On),
+                "OFF" => Some(Self::Off),
+                "AGGRESSIVE" => Some(Self::Aggressive),
+                "EXPERIMENTAL_MLIR" => Some(Self::ExperimentalMlir),
+                "EXPERIMENTAL_BOTH" => Some(Self::ExperimentalBoth),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum CpuLayout {
+        NoConversionOnCpu = 0,
+        NchwToNhwc = 1,
+        NhwcToNchw = 2,
+    }
+    impl CpuLayout {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::NoConversionOnCpu => "NO_CONVERSION_ON_CPU",
+                Self::NchwToNhwc => "NCHW_TO_NHWC",
+                Self::NhwcToNchw => "NHWC_TO_NCHW",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "NO_CONVERSION_ON_CPU" => Some(Self::NoConversionOnCpu),
+                "NCHW_TO_NHWC" => Some(Self::NchwToNhwc),
+                "NHWC_TO_NCHW" => Some(Self::NhwcToNchw),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum NumIterationsType {
+        DefaultNumIters = 0,
+        One = 1,
+        Two = 2,
+    }
+    impl NumIterationsType {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::DefaultNumIters => "DEFAULT_NUM_ITERS",
+                Self::One => "ONE",
+                Self::Two => "TWO",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEFAULT_NUM_ITERS" => Some(Self::DefaultNumIters),
+                "ONE" => Some(Self::One),
+                "TWO" => Some(Self::Two),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum MemOptType {
+        DefaultMemOpt = 0,
+        NoMemOpt = 1,
+        Manual = 2,
+        Heuristics = 3,
+        SwappingHeuristics = 4,
+        RecomputationHeuristics = 5,
+        SchedulingHeuristics = 6,
+    }
+    impl MemOptType {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::DefaultMemOpt => "DEFAULT_MEM_OPT",
+                Self::NoMemOpt => "NO_MEM_OPT",
+                Self::Manual => "MANUAL",
+                Self::Heuristics => "HEURISTICS",
+                Self::SwappingHeuristics => "SWAPPING_HEURISTICS",
+                Self::RecomputationHeuristics => "RECOMPUTATION_HEURISTICS",
+                Self::SchedulingHeuristics => "SCHEDULING_HEURISTICS",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEFAULT_MEM_OPT" => Some(Self::DefaultMemOpt),
+                "NO_MEM_OPT" => Some(Self::NoMemOpt),
+                "MANUAL" => Some(Self::Manual),
+                "HEURISTICS" => Some(Self::Heuristics),
+                "SWAPPING_HEURISTICS" => Some(Self::SwappingHeuristics),
+                "RECOMPUTATION_HEURISTICS" => Some(Self::RecomputationHeuristics),
+                "SCHEDULING_HEURISTICS" => Some(Self::SchedulingHeuristics),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AutoParallelOptions {
+    #[prost(bool, tag = "1")]
+    pub enable: bool,
+    #[prost(int32, tag = "2")]
+    pub num_replicas: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ScopedAllocatorOptions {
+    #[prost(string, repeated, tag = "1")]
+    pub enable_op: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfigProto {
     /// Device type (`CPU`, `GPU`) → the most devices of it to use.
     #[prost(btree_map = "string, int32", tag = "1")]
@@ -440,13 +719,117 @@ pub struct ConfigProto {
     pub experimental: ::core::option::Option<config_proto::Experimental>,
     #[prost(bool, tag = "17")]
     pub share_cluster_devices_in_session: bool,
+    #[prost(message, optional, tag = "18")]
+    pub pluggable_device_options: ::core::option::Option<GpuOptions>,
 }
 /// Nested message and enum types in `ConfigProto`.
 pub mod config_proto {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Experimental {
+        #[prost(string, tag = "1")]
+        pub collective_group_leader: ::prost::alloc::string::String,
+        #[prost(string, tag = "3")]
+        pub executor_type: ::prost::alloc::string::String,
+        #[prost(int32, tag = "4")]
+        pub recv_buf_max_chunk: i32,
+        #[prost(bool, tag = "5")]
+        pub use_numa_affinity: bool,
+        #[prost(bool, tag = "6")]
+        pub collective_deterministic_sequential_execution: bool,
+        #[prost(bool, tag = "7")]
+        pub collective_nccl: bool,
+        #[prost(bool, tag = "8")]
+        pub share_session_state_in_clusterspec_propagation: bool,
+        #[prost(bool, tag = "9")]
+        pub disable_thread_spinning: bool,
+        #[prost(bool, tag = "10")]
+        pub share_cluster_devices_in_session: bool,
         #[prost(message, optional, tag = "11")]
         pub session_metadata: ::core::option::Option<super::SessionMetadata>,
+        #[prost(bool, tag = "12")]
+        pub optimize_for_static_graph: bool,
+        #[prost(bool, tag = "13")]
+        pub enable_mlir_bridge: bool,
+        #[prost(bool, tag = "14")]
+        pub disable_output_partition_graphs: bool,
+        #[prost(int64, tag = "15")]
+        pub xla_fusion_autotuner_thresh: i64,
+        #[prost(bool, tag = "16")]
+        pub enable_mlir_graph_optimization: bool,
+        #[prost(enumeration = "experimental::MlirBridgeRollout", tag = "17")]
+        pub mlir_bridge_rollout: i32,
+        #[prost(bool, tag = "18")]
+        pub use_tfrt: bool,
+        #[prost(bool, tag = "21")]
+        pub disable_functional_ops_lowering: bool,
+        #[prost(bool, tag = "22")]
+        pub xla_prefer_single_graph_cluster: bool,
+        #[prost(bool, tag = "24")]
+        pub disable_optimize_for_static_graph: bool,
+        #[prost(bool, tag = "26")]
+        pub disable_eager_executor_streaming_enqueue: bool,
+        #[prost(bool, tag = "27")]
+        pub enable_multi_host: bool,
+        #[prost(int32, tag = "28")]
+        pub backend_server_port: i32,
+        #[prost(bool, tag = "29")]
+        pub target_tpu: bool,
+        #[prost(bool, tag = "30")]
+        pub target_gpu: bool,
+        #[prost(int32, tag = "31")]
+        pub stream_merge_threshold: i32,
+        #[prost(bool, tag = "32")]
+        pub tfrt_use_ifrt: bool,
+        #[prost(bool, tag = "33")]
+        pub finalize_function_library_runtime: bool,
+        #[prost(bool, tag = "34")]
+        pub finalize_resource_manager: bool,
+        #[prost(string, tag = "35")]
+        pub tf2xla_dump_dir: ::prost::alloc::string::String,
+        #[prost(bool, tag = "36")]
+        pub online_cost_analysis: bool,
+    }
+    /// Nested message and enum types in `Experimental`.
+    pub mod experimental {
+        #[derive(
+            Clone,
+            Copy,
+            Debug,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            ::prost::Enumeration
+        )]
+        #[repr(i32)]
+        pub enum MlirBridgeRollout {
+            Unspecified = 0,
+            Enabled = 1,
+            Disabled = 2,
+        }
+        impl MlirBridgeRollout {
+            /// String value of the enum field names used in the ProtoBuf definition.
+            ///
+            /// The values are not transformed in any way and thus are considered stable
+            /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+            pub fn as_str_name(&self) -> &'static str {
+                match self {
+                    Self::Unspecified => "MLIR_BRIDGE_ROLLOUT_UNSPECIFIED",
+                    Self::Enabled => "MLIR_BRIDGE_ROLLOUT_ENABLED",
+                    Self::Disabled => "MLIR_BRIDGE_ROLLOUT_DISABLED",
+                }
+            }
+            /// Creates an enum from field names used in the ProtoBuf definition.
+            pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+                match value {
+                    "MLIR_BRIDGE_ROLLOUT_UNSPECIFIED" => Some(Self::Unspecified),
+                    "MLIR_BRIDGE_ROLLOUT_ENABLED" => Some(Self::Enabled),
+                    "MLIR_BRIDGE_ROLLOUT_DISABLED" => Some(Self::Disabled),
+                    _ => None,
+                }
+            }
+        }
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -483,6 +866,74 @@ pub struct GpuOptions {
     pub polling_inactive_delay_msecs: i32,
     #[prost(bool, tag = "8")]
     pub force_gpu_compatible: bool,
+    #[prost(message, optional, tag = "9")]
+    pub experimental: ::core::option::Option<gpu_options::Experimental>,
+}
+/// Nested message and enum types in `GPUOptions`.
+pub mod gpu_options {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Experimental {
+        #[prost(message, repeated, tag = "1")]
+        pub virtual_devices: ::prost::alloc::vec::Vec<experimental::VirtualDevices>,
+        #[prost(bool, tag = "2")]
+        pub use_unified_memory: bool,
+        #[prost(int32, tag = "3")]
+        pub num_dev_to_dev_copy_streams: i32,
+        #[prost(string, tag = "4")]
+        pub collective_ring_order: ::prost::alloc::string::String,
+        #[prost(bool, tag = "5")]
+        pub timestamped_allocator: bool,
+        #[prost(int32, tag = "7")]
+        pub kernel_tracker_max_interval: i32,
+        #[prost(int32, tag = "8")]
+        pub kernel_tracker_max_bytes: i32,
+        #[prost(int32, tag = "9")]
+        pub kernel_tracker_max_pending: i32,
+        #[prost(double, tag = "10")]
+        pub internal_fragmentation_fraction: f64,
+        #[prost(bool, tag = "11")]
+        pub use_cuda_malloc_async: bool,
+        #[prost(bool, tag = "12")]
+        pub disallow_retry_on_allocation_failure: bool,
+        #[prost(float, tag = "13")]
+        pub gpu_host_mem_limit_in_mb: f32,
+        #[prost(bool, tag = "14")]
+        pub gpu_host_mem_disallow_growth: bool,
+        #[prost(int32, tag = "15")]
+        pub num_virtual_devices_per_gpu: i32,
+        #[prost(int32, tag = "16")]
+        pub gpu_system_memory_size_in_mb: i32,
+        #[prost(bool, tag = "17")]
+        pub populate_pjrt_gpu_client_creation_info: bool,
+        #[prost(int32, tag = "18")]
+        pub node_id: i32,
+        #[prost(message, optional, tag = "19")]
+        pub stream_merge_options: ::core::option::Option<
+            experimental::StreamMergeOptions,
+        >,
+    }
+    /// Nested message and enum types in `Experimental`.
+    pub mod experimental {
+        /// A GPU cut into several devices.
+        #[derive(Clone, PartialEq, ::prost::Message)]
+        pub struct VirtualDevices {
+            #[prost(float, repeated, tag = "1")]
+            pub memory_limit_mb: ::prost::alloc::vec::Vec<f32>,
+            #[prost(int32, repeated, tag = "2")]
+            pub priority: ::prost::alloc::vec::Vec<i32>,
+            #[prost(int32, repeated, tag = "3")]
+            pub device_ordinal: ::prost::alloc::vec::Vec<i32>,
+        }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+        pub struct StreamMergeOptions {
+            #[prost(bool, tag = "1")]
+            pub merge_host_to_device_stream: bool,
+            #[prost(bool, tag = "2")]
+            pub merge_device_to_host_stream: bool,
+            #[prost(bool, tag = "3")]
+            pub merge_device_to_device_stream: bool,
+        }
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GraphOptions {
@@ -598,125 +1049,6 @@ pub mod optimizer_options {
                 "OFF" => Some(Self::Off),
                 "ON_1" => Some(Self::On1),
                 "ON_2" => Some(Self::On2),
-                _ => None,
-            }
-        }
-    }
-}
-/// The graph rewriter ("Grappler").
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct RewriterConfig {
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "1")]
-    pub layout_optimizer: i32,
-    #[prost(bool, tag = "2")]
-    pub disable_model_pruning: bool,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "3")]
-    pub constant_folding: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "7")]
-    pub arithmetic_optimization: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "8")]
-    pub dependency_optimization: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "9")]
-    pub loop_optimization: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "10")]
-    pub function_optimization: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "11")]
-    pub debug_stripper: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "13")]
-    pub shape_optimization: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "14")]
-    pub remapping: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "15")]
-    pub scoped_allocator_optimization: i32,
-    #[prost(int32, tag = "17")]
-    pub min_graph_nodes: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "18")]
-    pub pin_to_host_optimization: i32,
-    #[prost(bool, tag = "19")]
-    pub disable_meta_optimizer: bool,
-    #[prost(int64, tag = "20")]
-    pub meta_optimizer_timeout_ms: i64,
-    #[prost(bool, tag = "21")]
-    pub fail_on_optimizer_errors: bool,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "22")]
-    pub implementation_selector: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "23")]
-    pub auto_mixed_precision: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "24")]
-    pub common_subgraph_elimination: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "25")]
-    pub auto_mixed_precision_mkl: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "28")]
-    pub use_plugin_optimizers: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "29")]
-    pub auto_mixed_precision_cpu: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "31")]
-    pub auto_mixed_precision_onednn_bfloat16: i32,
-    #[prost(enumeration = "rewriter_config::Toggle", tag = "50")]
-    pub cpu_layout_conversion: i32,
-    #[prost(string, repeated, tag = "100")]
-    pub optimizers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(message, repeated, tag = "200")]
-    pub custom_optimizers: ::prost::alloc::vec::Vec<
-        rewriter_config::CustomGraphOptimizer,
-    >,
-}
-/// Nested message and enum types in `RewriterConfig`.
-pub mod rewriter_config {
-    #[derive(Clone, PartialEq, ::prost::Message)]
-    pub struct CustomGraphOptimizer {
-        #[prost(string, tag = "1")]
-        pub name: ::prost::alloc::string::String,
-        #[prost(btree_map = "string, message", tag = "2")]
-        pub parameter_map: ::prost::alloc::collections::BTreeMap<
-            ::prost::alloc::string::String,
-            super::AttrValue,
-        >,
-    }
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
-    #[repr(i32)]
-    pub enum Toggle {
-        Default = 0,
-        On = 1,
-        Off = 2,
-        Aggressive = 3,
-        ExperimentalMlir = 4,
-        ExperimentalBoth = 5,
-    }
-    impl Toggle {
-        /// String value of the enum field names used in the ProtoBuf definition.
-        ///
-        /// The values are not transformed in any way and thus are considered stable
-        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-        pub fn as_str_name(&self) -> &'static str {
-            match self {
-                Self::Default => "DEFAULT",
-                Self::On => "ON",
-                Self::Off => "OFF",
-                Self::Aggressive => "AGGRESSIVE",
-                Self::ExperimentalMlir => "EXPERIMENTAL_MLIR",
-                Self::ExperimentalBoth => "EXPERIMENTAL_BOTH",
-            }
-        }
-        /// Creates an enum from field names used in the ProtoBuf definition.
-        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-            match value {
-                "DEFAULT" => Some(Self::Default),
-                "ON" => Some(Self::On),
-                "OFF" => Some(Self::Off),
-                "AGGRESSIVE" => Some(Self::Aggressive),
-                "EXPERIMENTAL_MLIR" => Some(Self::ExperimentalMlir),
-                "EXPERIMENTAL_BOTH" => Some(Self::ExperimentalBoth),
                 _ => None,
             }
         }

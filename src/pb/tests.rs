@@ -1,10 +1,14 @@
 //! What the hand-made choices of the generator promise.
 
+use std::path::{Path, PathBuf};
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::tensorflow::serving::{ExampleList, Input, input};
-use super::tensorflow::{AttrValue, Example, Feature, Features, Int64List, NodeDef, attr_value, feature};
+use super::tensorflow::{
+    AttrValue, DataType, Example, Feature, Features, Int64List, NodeDef, SavedModel, attr_value, feature, tensor_info,
+};
 
 fn example(value: i64) -> Example {
     let list = feature::Kind::Int64List(Int64List { value: vec![value] });
@@ -54,4 +58,45 @@ fn the_descriptors_hold_the_services_and_the_true_types() {
     let input = files.file.iter().find(|file| file.name() == "tensorflow/serving/input.proto").unwrap();
     let list = input.message_type.iter().find(|message| message.name() == "ExampleList").unwrap();
     assert_eq!(list.field[0].type_name(), ".tensorflow.Example");
+}
+
+/// `saved_model.pb` of every model in the shared data beside the checkout, if that is there.
+fn shared_models() -> Vec<PathBuf> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let (mut folders, mut found) = (vec![shared.join("testdata"), shared.join("mobilenet")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name() == "saved_model.pb" {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn real_models_parse() {
+    let models = shared_models();
+    if models.is_empty() {
+        eprintln!("skipped: no models beside the checkout (../shared)");
+    }
+    for path in models {
+        let file = Bytes::from(std::fs::read(&path).unwrap());
+        let model = SavedModel::decode(file).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(model.saved_model_schema_version, 1);
+        for graph in &model.meta_graphs {
+            assert!(graph.meta_info_def.as_ref().unwrap().tags.contains(&"serve".to_owned()));
+            assert!(!graph.graph_def.as_ref().unwrap().node.is_empty());
+            assert!(!graph.signature_def.is_empty());
+        }
+        if path.ends_with("saved_model_half_plus_two_cpu/00000123/saved_model.pb") {
+            let signature = &model.meta_graphs[0].signature_def["serving_default"];
+            let input = &signature.inputs["x"];
+            assert_eq!(input.encoding, Some(tensor_info::Encoding::Name("x:0".to_owned())));
+            assert_eq!(input.dtype(), DataType::DtFloat);
+            assert_eq!(signature.method_name, "tensorflow/serving/predict");
+        }
+    }
 }
