@@ -7,7 +7,8 @@ use prost::Message;
 
 use super::tensorflow::serving::{ExampleList, Input, input};
 use super::tensorflow::{
-    AttrValue, DataType, Example, Feature, Features, Int64List, NodeDef, SavedModel, attr_value, feature, tensor_info,
+    AttrValue, DataType, Example, Feature, Features, Int64List, NodeDef, SavedModel, attr_value, feature,
+    tensor_info,
 };
 
 fn example(value: i64) -> Example {
@@ -53,7 +54,11 @@ fn the_descriptors_hold_the_services_and_the_true_types() {
         .collect();
     assert_eq!(
         services,
-        ["tensorflow.ProfilerService", "tensorflow.serving.ModelService", "tensorflow.serving.PredictionService"]
+        [
+            "tensorflow.ProfilerService",
+            "tensorflow.serving.ModelService",
+            "tensorflow.serving.PredictionService"
+        ]
     );
     let input = files.file.iter().find(|file| file.name() == "tensorflow/serving/input.proto").unwrap();
     let list = input.message_type.iter().find(|message| message.name() == "ExampleList").unwrap();

@@ -1,1 +1,112 @@
-//! TensorFlow through its C API.
+//! TensorFlow through its C API; the only folder with `unsafe`.
+//!
+//! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
+//! ([`session`]) with its graph; what it accepts is read from its `saved_model.pb` ([`saved_model`]).
+
+mod ffi;
+mod resident;
+mod saved_model;
+mod session;
+mod tensors;
+
+pub(crate) use resident::trim;
+
+use super::{Engine, LoadOptions, Model};
+use crate::error::{Error, Kind, Result};
+use ffi::{Api, TfStatus};
+use std::ffi::{CStr, CString};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// The open library.
+#[derive(Clone, Copy)]
+pub struct TensorFlow {
+    api: &'static Api,
+}
+
+/// Which library is open, and the op libraries loaded into it.
+static OPEN: Mutex<Option<(PathBuf, TensorFlow)>> = Mutex::new(None);
+
+impl TensorFlow {
+    /// Opens `library` (`libtensorflow_cc.so.2`, `libtensorflow.so.2`), or gives back the one that is open.
+    /// Takes a few tenths of a second the first time.
+    #[allow(unsafe_code)]
+    pub fn open(library: &Path) -> Result<TensorFlow> {
+        let mut open = OPEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*open {
+            Some((path, tensorflow)) if path == library => return Ok(*tensorflow),
+            Some((path, _)) => {
+                return Err(Error::new(
+                    Kind::FailedPrecondition,
+                    format!("TensorFlow is already open from {}: a process can hold one", path.display()),
+                ));
+            }
+            None => {}
+        }
+        let tensorflow = TensorFlow { api: Box::leak(Box::new(ffi::open(library)?)) };
+        *open = Some((library.to_owned(), tensorflow));
+        Ok(tensorflow)
+    }
+
+    /// The library's version, such as `2.21.0`.
+    #[allow(unsafe_code)]
+    pub fn version(&self) -> String {
+        // SAFETY: TF_Version gives a C string that lives for ever.
+        unsafe { CStr::from_ptr((self.api.version)()) }.to_string_lossy().into_owned()
+    }
+
+    /// Loads a library of further ops and kernels into the process.
+    #[allow(unsafe_code)]
+    pub fn load_ops(&self, library: &Path) -> Result<()> {
+        let path = c_string(&library.to_string_lossy())?;
+        let status = Status::new(self.api);
+        // SAFETY: both arguments live through the call; the handle that comes back may be forgotten.
+        unsafe { (self.api.load_library)(path.as_ptr(), status.raw) };
+        status.check()
+    }
+}
+
+impl Engine for TensorFlow {
+    fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        let meta = saved_model::read(path, &options.tags)?;
+        Ok(Box::new(session::Session::load(self.api, path, options, meta)?))
+    }
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error::invalid(format!("A NUL character is not allowed in {text:?}")))
+}
+
+/// A `TF_Status`, deleted when dropped.
+struct Status {
+    api: &'static Api,
+    raw: *mut TfStatus,
+}
+
+impl Status {
+    #[allow(unsafe_code)]
+    fn new(api: &'static Api) -> Status {
+        // SAFETY: has no precondition.
+        Status { api, raw: unsafe { (api.new_status)() } }
+    }
+
+    /// The error that TensorFlow left, with its own text.
+    #[allow(unsafe_code)]
+    fn check(&self) -> Result<()> {
+        // SAFETY: the status is live, and so is its message until the status changes.
+        let (code, message) =
+            unsafe { ((self.api.get_code)(self.raw), CStr::from_ptr((self.api.message)(self.raw))) };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(Error::new(Kind::from_code(code), message.to_string_lossy().into_owned()))
+    }
+}
+
+impl Drop for Status {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: made by `new_status`, deleted once.
+        unsafe { (self.api.delete_status)(self.raw) };
+    }
+}

@@ -1,0 +1,132 @@
+//! The C functions that are used, looked up by name in the shared libraries.
+//!
+//! Names and types are those of TensorFlow's `c_api.h`, `tf_tensor.h`, `tf_tstring.h` and `tf_buffer.h` (2.4 and
+//! later). The libraries stay open for the life of the process: TensorFlow cannot be unloaded.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Kind, Result};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY, Symbol};
+use std::ffi::{c_char, c_int, c_uchar, c_void};
+use std::path::Path;
+
+/// Declares opaque C structs, known only by pointer.
+macro_rules! opaque {
+    ($($name:ident),*) => { $(#[repr(C)] pub(super) struct $name { _opaque: [u8; 0] })* };
+}
+opaque!(TfStatus, TfSessionOptions, TfGraph, TfSession, TfOperation, TfTensor, TfBuffer);
+
+/// `TF_Output`: one output of one operation.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct TfOutput {
+    pub(super) operation: *mut TfOperation,
+    pub(super) index: c_int,
+}
+
+/// `TF_TString`: 24 bytes that only TensorFlow's own functions look into.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub(super) struct TfString {
+    _private: [u64; 3],
+}
+
+impl TfString {
+    pub(super) const UNSET: TfString = TfString { _private: [0; 3] };
+}
+
+pub(super) type Deallocator = unsafe extern "C" fn(*mut c_void, usize, *mut c_void);
+
+/// Declares the table of functions and how it is filled.
+macro_rules! functions {
+    ($($field:ident = $symbol:literal: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions, as pointers into the open libraries.
+        pub(super) struct Api {
+            $(pub(super) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            _libraries: Vec<Library>,
+        }
+
+        fn look_up(libraries: Vec<Library>) -> Result<Api> {
+            Ok(Api { $($field: {
+                // SAFETY: the type is the one that TensorFlow's header declares for this name.
+                *unsafe { symbol(&libraries, $symbol) }?
+            },)* _libraries: libraries })
+        }
+    };
+}
+
+functions! {
+    version = "TF_Version": fn() -> *const c_char;
+    new_status = "TF_NewStatus": fn() -> *mut TfStatus;
+    delete_status = "TF_DeleteStatus": fn(*mut TfStatus);
+    get_code = "TF_GetCode": fn(*const TfStatus) -> c_int;
+    message = "TF_Message": fn(*const TfStatus) -> *const c_char;
+    new_buffer_from_string = "TF_NewBufferFromString": fn(*const c_void, usize) -> *mut TfBuffer;
+    delete_buffer = "TF_DeleteBuffer": fn(*mut TfBuffer);
+    new_session_options = "TF_NewSessionOptions": fn() -> *mut TfSessionOptions;
+    delete_session_options = "TF_DeleteSessionOptions": fn(*mut TfSessionOptions);
+    set_config = "TF_SetConfig": fn(*mut TfSessionOptions, *const c_void, usize, *mut TfStatus);
+    new_graph = "TF_NewGraph": fn() -> *mut TfGraph;
+    delete_graph = "TF_DeleteGraph": fn(*mut TfGraph);
+    operation_by_name = "TF_GraphOperationByName": fn(*mut TfGraph, *const c_char) -> *mut TfOperation;
+    operation_outputs = "TF_OperationNumOutputs": fn(*mut TfOperation) -> c_int;
+    load_session = "TF_LoadSessionFromSavedModel": fn(
+        *const TfSessionOptions, *const TfBuffer, *const c_char, *const *const c_char, c_int,
+        *mut TfGraph, *mut TfBuffer, *mut TfStatus) -> *mut TfSession;
+    close_session = "TF_CloseSession": fn(*mut TfSession, *mut TfStatus);
+    delete_session = "TF_DeleteSession": fn(*mut TfSession, *mut TfStatus);
+    session_run = "TF_SessionRun": fn(
+        *mut TfSession, *const TfBuffer, *const TfOutput, *const *mut TfTensor, c_int,
+        *const TfOutput, *mut *mut TfTensor, c_int, *const *const TfOperation, c_int,
+        *mut TfBuffer, *mut TfStatus);
+    new_tensor = "TF_NewTensor": fn(
+        c_int, *const i64, c_int, *mut c_void, usize, Deallocator, *mut c_void) -> *mut TfTensor;
+    allocate_tensor = "TF_AllocateTensor": fn(c_int, *const i64, c_int, usize) -> *mut TfTensor;
+    delete_tensor = "TF_DeleteTensor": fn(*mut TfTensor);
+    tensor_type = "TF_TensorType": fn(*const TfTensor) -> c_int;
+    num_dims = "TF_NumDims": fn(*const TfTensor) -> c_int;
+    dim = "TF_Dim": fn(*const TfTensor, c_int) -> i64;
+    tensor_byte_size = "TF_TensorByteSize": fn(*const TfTensor) -> usize;
+    tensor_data = "TF_TensorData": fn(*const TfTensor) -> *mut c_void;
+    string_init = "TF_StringInit": fn(*mut TfString);
+    string_copy = "TF_StringCopy": fn(*mut TfString, *const c_uchar, usize);
+    string_data = "TF_StringGetDataPointer": fn(*const TfString) -> *const c_uchar;
+    string_size = "TF_StringGetSize": fn(*const TfString) -> usize;
+    string_dealloc = "TF_StringDealloc": fn(*mut TfString);
+    load_library = "TF_LoadLibrary": fn(*const c_char, *mut TfStatus) -> *mut c_void;
+}
+
+/// Opens TensorFlow's library at `path`, with the `libtensorflow_framework` that lies beside it, if one does.
+pub(super) fn open(path: &Path) -> Result<Api> {
+    let framework = path.parent().map(|folder| folder.join("libtensorflow_framework.so.2"));
+    let mut libraries = Vec::new();
+    for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
+        // SAFETY: opening runs the library's initialisers; these are TensorFlow's, which Python's import of it runs
+        // in the same way. Global, so that op libraries opened later find the framework.
+        let opened = unsafe { Library::open(Some(&library), RTLD_LAZY | RTLD_GLOBAL) };
+        libraries.push(opened.map_err(|why| {
+            Error::new(
+                Kind::FailedPrecondition,
+                format!("Cannot open TensorFlow's library {}: {why}", library.display()),
+            )
+        })?);
+    }
+    let api = look_up(libraries)?;
+    super::resident::drop_relocation_pages(path);
+    Ok(api)
+}
+
+/// # Safety
+/// `T` must be the function pointer type that TensorFlow declares for `name`.
+unsafe fn symbol<T: Copy>(libraries: &[Library], name: &str) -> Result<Symbol<T>> {
+    for library in libraries.iter().rev() {
+        // SAFETY: passed on to the caller.
+        if let Ok(found) = unsafe { library.get::<T>(name.as_bytes()) } {
+            return Ok(found);
+        }
+    }
+    Err(Error::new(
+        Kind::FailedPrecondition,
+        format!("TensorFlow's library has no {name}: a TensorFlow from 2.4 on is needed"),
+    ))
+}

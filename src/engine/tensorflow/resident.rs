@@ -1,0 +1,63 @@
+//! Hands back memory that opening TensorFlow's libraries made resident and nothing needs any more.
+//!
+//! Relocating the libraries reads their symbol and relocation tables once and faults in their neighbourhood:
+//! about 285 MB of clean, file-backed pages. They are dropped from this process (not from the page cache) and come
+//! back by a minor fault where code or data in them is really used.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_int, c_void};
+use std::path::Path;
+
+/// Drops the clean pages of the library at `library` and of its neighbours in the same folder.
+pub(super) fn drop_relocation_pages(library: &Path) {
+    let Some(mut folder) = library.parent().map(|folder| folder.as_os_str().as_encoded_bytes().to_vec())
+    else {
+        return;
+    };
+    // SAFETY: the callback gets the pointer it was registered with, during the call only.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut folder).cast()) };
+}
+
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, folder: *mut c_void) -> c_int {
+    // SAFETY: the loader passes a valid description of one object; `folder` is what `drop_relocation_pages` gave.
+    let (info, folder) = unsafe { (&*info, &*folder.cast::<Vec<u8>>()) };
+    if info.dlpi_name.is_null() || info.dlpi_phdr.is_null() {
+        return 0;
+    }
+    // SAFETY: the loader's name is a C string that lives as long as the object is open.
+    let name = unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes();
+    if !name.starts_with(folder) {
+        return 0;
+    }
+    // SAFETY: the loader's table has `dlpi_phnum` entries.
+    for segment in unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) } {
+        if segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_W == 0 {
+            #[allow(clippy::cast_possible_truncation)] // Addresses and sizes of this machine.
+            drop_pages((info.dlpi_addr + segment.p_vaddr) as usize, segment.p_memsz as usize);
+        }
+    }
+    0
+}
+
+/// Drops the whole pages inside `start..start + length`.
+fn drop_pages(start: usize, length: usize) {
+    const PAGE: usize = 4096;
+    let first = start.next_multiple_of(PAGE);
+    let last = (start + length) / PAGE * PAGE;
+    if first < last {
+        // SAFETY: the range lies in one segment of a library that stays open; the segment was never writable, so its
+        // pages equal the file's and are read again when touched. Failure changes nothing.
+        unsafe { libc::madvise(first as *mut c_void, last - first, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Hands the C library's free memory back to the system (measured over 20 load and unload cycles of MobileNetV2:
+/// 371–399 MB resident without this, 311–325 MB with it).
+pub(crate) fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: has no precondition; takes the allocator's own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

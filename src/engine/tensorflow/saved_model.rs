@@ -1,0 +1,127 @@
+//! `saved_model.pb`: the meta graph with the wanted tags, and its signatures.
+
+use crate::error::{Error, Kind, Result};
+use crate::pb::tensorflow::serving::SignatureDefMap;
+use crate::pb::tensorflow::tensor_info::Encoding;
+use crate::pb::tensorflow::{MetaGraphDef, SavedModel, SignatureDef, TensorInfo, TensorShapeProto};
+use crate::servable::signature::{Signature, TensorSpec};
+use crate::tensor::DType;
+use bytes::Bytes;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// What is read from a SavedModel before TensorFlow loads it.
+pub(super) struct Meta {
+    pub(super) signatures: BTreeMap<String, Signature>,
+    pub(super) signature_def_map: Bytes,
+}
+
+/// Reads the meta graph whose tag set is exactly `tags`.
+pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
+    let meta_graph = choose(parse(folder)?, tags, folder)?;
+    let signatures =
+        meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
+    let map = SignatureDefMap { signature_def: meta_graph.signature_def };
+    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into() })
+}
+
+fn parse(folder: &Path) -> Result<SavedModel> {
+    let file = folder.join("saved_model.pb");
+    let bytes = std::fs::read(&file).map_err(|why| unreadable(folder, &file, &why))?;
+    let model = SavedModel::decode(Bytes::from(bytes)).map_err(|why| {
+        Error::new(
+            Kind::DataLoss,
+            format!(
+                "{} is not a SavedModel that can be read ({why}). It may be damaged or half-copied: copy the folder \
+                 again, under another name, and rename it when it is whole",
+                file.display()
+            ),
+        )
+    })?;
+    if model.meta_graphs.is_empty() {
+        return Err(Error::new(
+            Kind::DataLoss,
+            format!("{} holds no meta graph: the file is empty or was cut off", file.display()),
+        ));
+    }
+    Ok(model)
+}
+
+/// TensorFlow's own text where the file is missing.
+fn unreadable(folder: &Path, file: &Path, why: &std::io::Error) -> Error {
+    match why.kind() {
+        std::io::ErrorKind::NotFound if folder.join("export.meta").exists() => {
+            Error::new(Kind::Unimplemented, "Session Bundle is deprecated and removed.")
+        }
+        std::io::ErrorKind::NotFound => Error::not_found(format!(
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called \
+             `saved_model.pb`)\nSpecified file path: {}",
+            folder.display()
+        )),
+        std::io::ErrorKind::PermissionDenied => Error::new(
+            Kind::PermissionDenied,
+            format!("{} may not be read by this user: give it read permission", file.display()),
+        ),
+        _ => Error::new(Kind::FailedPrecondition, format!("{} cannot be read: {why}", file.display())),
+    }
+}
+
+fn choose(model: SavedModel, tags: &[String], folder: &Path) -> Result<MetaGraphDef> {
+    let wanted: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+    let has = |graph: &MetaGraphDef| -> BTreeSet<String> {
+        graph.meta_info_def.iter().flat_map(|info| info.tags.iter().cloned()).collect()
+    };
+    let found: Vec<_> = model.meta_graphs.iter().map(has).collect();
+    match model
+        .meta_graphs
+        .into_iter()
+        .zip(&found)
+        .find(|(_, tags)| tags.iter().map(String::as_str).eq(wanted.iter().copied()))
+    {
+        Some((graph, _)) => Ok(graph),
+        None => Err(Error::not_found(format!(
+            "Could not find meta graph def matching supplied tags: {{ {} }}. The SavedModel in {} has {}: ask for one \
+             of these with --saved_model_tags",
+            tags.join(" "),
+            folder.display(),
+            found
+                .iter()
+                .map(|tags| format!("{{ {} }}", Vec::from_iter(tags.iter().cloned()).join(" ")))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))),
+    }
+}
+
+fn signature(name: &str, def: &SignatureDef) -> Signature {
+    let specs = |infos: &BTreeMap<String, TensorInfo>| {
+        infos.iter().map(|(alias, info)| spec(alias, info)).collect::<Vec<_>>()
+    };
+    Signature {
+        name: name.to_owned(),
+        method_name: def.method_name.clone(),
+        inputs: specs(&def.inputs),
+        outputs: specs(&def.outputs),
+        defaults: BTreeMap::new(),
+    }
+}
+
+fn spec(alias: &str, info: &TensorInfo) -> TensorSpec {
+    let tensor = match &info.encoding {
+        Some(Encoding::Name(name)) => name.clone(),
+        // Sparse and composite inputs have no tensor of their own and cannot be fed by one; they stay visible in
+        // the metadata and fail when used.
+        Some(Encoding::CooSparse(_) | Encoding::CompositeTensor(_)) | None => String::new(),
+    };
+    TensorSpec {
+        alias: alias.to_owned(),
+        tensor,
+        dtype: DType::from_number(info.dtype).unwrap_or(DType::Invalid),
+        shape: info.tensor_shape.as_ref().and_then(shape),
+    }
+}
+
+fn shape(shape: &TensorShapeProto) -> Option<Vec<i64>> {
+    (!shape.unknown_rank).then(|| shape.dim.iter().map(|dim| dim.size).collect())
+}

@@ -1,0 +1,291 @@
+//! One loaded SavedModel: a session, its graph, and its endpoints in one fixed order.
+
+#![allow(unsafe_code)]
+
+use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfTensor};
+use super::saved_model::Meta;
+use super::tensors::Owned;
+use super::{Status, c_string};
+use crate::engine::{Endpoint, LoadOptions, Model, RunOptions, Threads};
+use crate::error::{Error, Kind, Result};
+use crate::servable::signature::Signature;
+use crate::tensor::Tensor;
+use bytes::Bytes;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::c_int;
+use std::path::Path;
+
+/// A session with what it needs to be run.
+pub(super) struct Session {
+    api: &'static Api,
+    session: *mut TfSession,
+    graph: *mut TfGraph,
+    /// Serialized `RunOptions` without a timeout: in the caller's thread, and on the pool.
+    in_caller: *mut TfBuffer,
+    on_pool: *mut TfBuffer,
+    /// By [`Endpoint`], in the order of the names.
+    endpoints: Vec<(String, TfOutput)>,
+    by_name: HashMap<String, Endpoint>,
+    meta: Meta,
+}
+
+// SAFETY: TF_Session may be run from many threads at once and closed from any; graph and endpoints are only read
+// after loading; the buffers are only read.
+unsafe impl Send for Session {}
+// SAFETY: as above.
+unsafe impl Sync for Session {}
+
+impl Session {
+    pub(super) fn load(api: &'static Api, path: &Path, options: &LoadOptions, meta: Meta) -> Result<Session> {
+        // SAFETY: has no precondition.
+        let graph = unsafe { (api.new_graph)() };
+        let opened = open(api, path, options, graph);
+        let session = match opened {
+            Ok(session) => session,
+            Err(why) => {
+                // SAFETY: no session was made that could use the graph.
+                unsafe { (api.delete_graph)(graph) };
+                return Err(why);
+            }
+        };
+        let (in_caller, on_pool) = (buffer(api, -1, None), buffer(api, 0, None));
+        let mut loaded = Session {
+            api,
+            session,
+            graph,
+            in_caller,
+            on_pool,
+            endpoints: Vec::new(),
+            by_name: HashMap::new(),
+            meta,
+        };
+        loaded.find_endpoints();
+        Ok(loaded)
+    }
+
+    /// Resolves every tensor that a signature names, in the order of the names.
+    fn find_endpoints(&mut self) {
+        let names: BTreeSet<&str> = self
+            .meta
+            .signatures
+            .values()
+            .flat_map(|signature| signature.inputs.iter().chain(&signature.outputs))
+            .map(|spec| spec.tensor.as_str())
+            .collect();
+        for name in names {
+            if let Some(output) = find(self.api, self.graph, name) {
+                // A graph has far fewer than 2^32 tensors.
+                #[allow(clippy::cast_possible_truncation)]
+                let endpoint = Endpoint(self.endpoints.len() as u32);
+                self.endpoints.push((name.to_owned(), output));
+                self.by_name.insert(name.to_owned(), endpoint);
+            }
+        }
+    }
+
+    fn output(&self, endpoint: Endpoint) -> TfOutput {
+        self.endpoints[endpoint.0 as usize].1
+    }
+
+    fn refuse_repeats(&self, feeds: &[(Endpoint, Owned)], fetches: &[Endpoint]) -> Result<()> {
+        let name = |endpoint: Endpoint| &self.endpoints[endpoint.0 as usize].0;
+        if let Some(pair) = feeds.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(Error::invalid(format!("Endpoint \"{}\" fed more than once.", name(pair[0].0))));
+        }
+        if let Some((both, _)) = feeds.iter().find(|(endpoint, _)| fetches.contains(endpoint)) {
+            return Err(Error::invalid(format!("{} is both fed and fetched.", name(*both))));
+        }
+        Ok(())
+    }
+
+    /// Calls TensorFlow; both lists are in the fixed order.
+    fn call(
+        &self,
+        feeds: &[(Endpoint, Owned)],
+        fetches: &[Endpoint],
+        options: *const TfBuffer,
+    ) -> Result<Vec<Owned>> {
+        let inputs: Vec<TfOutput> = feeds.iter().map(|(endpoint, _)| self.output(*endpoint)).collect();
+        let values: Vec<*mut TfTensor> = feeds.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let outputs: Vec<TfOutput> = fetches.iter().map(|endpoint| self.output(*endpoint)).collect();
+        let mut results: Vec<*mut TfTensor> = vec![std::ptr::null_mut(); outputs.len()];
+        let status = Status::new(self.api);
+        // SAFETY: every array has the length given beside it and lives through the call; session, graph operations
+        // and tensors are live; on success each result is a tensor that is ours.
+        unsafe {
+            (self.api.session_run)(
+                self.session,
+                options,
+                inputs.as_ptr(),
+                values.as_ptr(),
+                length(&inputs),
+                outputs.as_ptr(),
+                results.as_mut_ptr(),
+                length(&outputs),
+                std::ptr::null(),
+                0,
+                std::ptr::null_mut(),
+                status.raw,
+            );
+        }
+        let owned = results.into_iter().filter(|result| !result.is_null());
+        // SAFETY: as above; failed runs leave nulls.
+        let owned: Vec<Owned> = owned.map(|result| unsafe { Owned::from_raw(self.api, result) }).collect();
+        status.check()?;
+        Ok(owned)
+    }
+}
+
+impl Model for Session {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        &self.meta.signatures
+    }
+
+    fn signature_def_map(&self) -> Bytes {
+        self.meta.signature_def_map.clone()
+    }
+
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        self.by_name.get(tensor).copied()
+    }
+
+    fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let mut sorted_feeds = feeds
+            .iter()
+            .map(|(endpoint, tensor)| Ok((*endpoint, Owned::new(self.api, tensor)?)))
+            .collect::<Result<Vec<_>>>()?;
+        sorted_feeds.sort_by_key(|(endpoint, _)| *endpoint);
+        let mut sorted_fetches = fetches.to_vec();
+        sorted_fetches.sort_unstable();
+        sorted_fetches.dedup();
+        self.refuse_repeats(&sorted_feeds, &sorted_fetches)?;
+        let results = match (options.threads, options.timeout) {
+            (Threads::Caller, _) => self.call(&sorted_feeds, &sorted_fetches, self.in_caller),
+            (Threads::Pool, None) => self.call(&sorted_feeds, &sorted_fetches, self.on_pool),
+            (Threads::Pool, Some(timeout)) => {
+                let milliseconds = i64::try_from(timeout.as_millis().max(1)).unwrap_or(i64::MAX);
+                let bounded = Buffer(self.api, buffer(self.api, 0, Some(milliseconds)));
+                self.call(&sorted_feeds, &sorted_fetches, bounded.1)
+            }
+        }?;
+        let results = results.into_iter().map(Owned::into_tensor).collect::<Result<Vec<_>>>()?;
+        in_order_of(fetches, &sorted_fetches, results)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let status = Status::new(self.api);
+        // SAFETY: everything is live, nobody else holds it, and each is freed once: the session before its graph.
+        unsafe {
+            (self.api.close_session)(self.session, status.raw);
+            (self.api.delete_session)(self.session, status.raw);
+            (self.api.delete_graph)(self.graph);
+            (self.api.delete_buffer)(self.in_caller);
+            (self.api.delete_buffer)(self.on_pool);
+        }
+    }
+}
+
+/// Gives the results of a sorted run in the order that was asked for.
+fn in_order_of(fetches: &[Endpoint], sorted: &[Endpoint], results: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    if fetches == sorted {
+        return Ok(results);
+    }
+    let place = |endpoint: &Endpoint| {
+        sorted.binary_search(endpoint).ok().and_then(|index| results.get(index)).cloned()
+    };
+    fetches
+        .iter()
+        .map(place)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| Error::new(Kind::Unknown, "Predict internal error"))
+}
+
+fn length<T>(items: &[T]) -> c_int {
+    // A signature has far fewer than 2^31 tensors.
+    c_int::try_from(items.len()).unwrap_or(c_int::MAX)
+}
+
+/// Deletes a `TF_Buffer` when dropped.
+struct Buffer(&'static Api, *mut TfBuffer);
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: made by `buffer`, deleted once.
+        unsafe { (self.0.delete_buffer)(self.1) };
+    }
+}
+
+/// Serialized `RunOptions`. `inter_op_thread_pool` -1 is the caller's thread, 0 the session's pool.
+fn buffer(api: &'static Api, inter_op_thread_pool: i32, timeout_in_ms: Option<i64>) -> *mut TfBuffer {
+    let options = crate::pb::tensorflow::RunOptions {
+        inter_op_thread_pool,
+        timeout_in_ms: timeout_in_ms.unwrap_or(0),
+        ..Default::default()
+    }
+    .encode_to_vec();
+    // SAFETY: TensorFlow copies the bytes.
+    unsafe { (api.new_buffer_from_string)(options.as_ptr().cast(), options.len()) }
+}
+
+/// Looks up `node:index`.
+fn find(api: &'static Api, graph: *mut TfGraph, tensor: &str) -> Option<TfOutput> {
+    let (node, index) = tensor.rsplit_once(':').unwrap_or((tensor, "0"));
+    let (node, index) = (c_string(node).ok()?, index.parse::<c_int>().ok()?);
+    // SAFETY: the graph is live, the name a C string.
+    let operation = unsafe { (api.operation_by_name)(graph, node.as_ptr()) };
+    if operation.is_null() {
+        return None;
+    }
+    // SAFETY: the operation is live as long as its graph.
+    let outputs = unsafe { (api.operation_outputs)(operation) };
+    (0..outputs).contains(&index).then_some(TfOutput { operation, index })
+}
+
+/// Opens a session on the SavedModel in `path`, filling `graph`.
+fn open(
+    api: &'static Api,
+    path: &Path,
+    options: &LoadOptions,
+    graph: *mut TfGraph,
+) -> Result<*mut TfSession> {
+    let folder = c_string(&path.to_string_lossy())?;
+    let tags = options.tags.iter().map(|tag| c_string(tag)).collect::<Result<Vec<_>>>()?;
+    let tags: Vec<_> = tags.iter().map(|tag| tag.as_ptr()).collect();
+    let status = Status::new(api);
+    // SAFETY: has no precondition.
+    let session_options = unsafe { (api.new_session_options)() };
+    let config = &options.session_config;
+    // SAFETY: every pointer is live through the calls, every length its array's; the options are deleted after use.
+    let session = unsafe {
+        if !config.is_empty() {
+            (api.set_config)(session_options, config.as_ptr().cast(), config.len(), status.raw);
+        }
+        let configured = status.check();
+        let session = if configured.is_ok() {
+            (api.load_session)(
+                session_options,
+                std::ptr::null(),
+                folder.as_ptr(),
+                tags.as_ptr(),
+                length(&tags),
+                graph,
+                std::ptr::null_mut(),
+                status.raw,
+            )
+        } else {
+            std::ptr::null_mut()
+        };
+        (api.delete_session_options)(session_options);
+        session
+    };
+    status.check()?;
+    Ok(session)
+}

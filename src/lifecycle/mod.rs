@@ -1,0 +1,99 @@
+//! The other path: load → warm → publish, and retire → drain → unload.
+//!
+//! Both are called from Python's loading and unloading threads, and block for as long as they take; no thread that
+//! serves requests waits for them.
+
+use crate::engine::{Engine, LoadOptions};
+use crate::error::{Error, Kind, Result};
+use crate::methods::Room;
+use crate::registry::State;
+use crate::servable::placement::{Placement, Policy};
+use crate::servable::{Drain, Servable};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a version is loaded.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the engine needs to know.
+    pub engine: LoadOptions,
+    /// Where its requests run.
+    pub placement: Policy,
+    /// Whether a failure is not the end: the caller will try again, and the state stays LOADING.
+    pub retrying: bool,
+}
+
+/// Loads and unloads the versions of one server.
+pub struct Lifecycle {
+    room: Arc<Room>,
+    drains: Mutex<HashMap<(String, i64), Drain>>,
+}
+
+impl Lifecycle {
+    /// A lifecycle for the servables of `room`.
+    pub fn new(room: Arc<Room>) -> Lifecycle {
+        Lifecycle { room, drains: Mutex::default() }
+    }
+
+    /// Loads version `version` of `name` from `path` and makes it available.
+    pub fn load(
+        &self,
+        engine: &dyn Engine,
+        name: &str,
+        version: i64,
+        path: &Path,
+        options: &Options,
+    ) -> Result<Arc<Servable>> {
+        let registry = &self.room.registry;
+        registry.set_state(name, version, State::Loading, None);
+        match self.prepare(engine, name, version, path, options) {
+            Ok((servable, drain)) => {
+                self.drains().insert((name.to_owned(), version), drain);
+                registry.publish(servable.clone());
+                Ok(servable)
+            }
+            Err(why) => {
+                if !options.retrying {
+                    registry.set_state(name, version, State::End, Some(why.clone()));
+                }
+                hand_memory_back();
+                Err(why)
+            }
+        }
+    }
+
+    /// Takes a version away from new requests, waits for those that hold it, and frees it.
+    pub fn unload(&self, name: &str, version: i64) -> Result<()> {
+        let handle = self.room.registry.retire(name, version)?;
+        let drain = self.drains().remove(&(name.to_owned(), version));
+        drop(handle);
+        drain
+            .ok_or_else(|| Error::new(Kind::Internal, "A version was available that was never loaded"))?
+            .wait_and_free();
+        hand_memory_back();
+        self.room.registry.set_state(name, version, State::End, None);
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        engine: &dyn Engine,
+        name: &str,
+        version: i64,
+        path: &Path,
+        options: &Options,
+    ) -> Result<(Arc<Servable>, Drain)> {
+        let model = engine.load(path, &options.engine)?;
+        Ok(Servable::new(name.to_owned(), version, model, Placement::new(options.placement)))
+    }
+
+    fn drains(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Drain>> {
+        self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The C library keeps what a closed session freed; this hands it to the system.
+fn hand_memory_back() {
+    crate::engine::tensorflow::trim();
+}
