@@ -1,0 +1,108 @@
+"""The demo's server process: started, watched until it is ready, and always stopped."""
+
+import contextlib
+import ctypes
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from types import TracebackType
+
+from demo_models import DemoError
+
+READY = re.compile(r"Exporting HTTP/REST API at:localhost:(\d+)")
+READY_TIMEOUT_SECONDS = 120
+STOP_TIMEOUT_SECONDS = 60
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_parent() -> None:
+    """Run in the server's process before it starts: it gets SIGTERM when the demo dies, even of SIGKILL."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Server:
+    """A `servable serve` process, for use in a `with` statement.
+
+    It has a session of its own, so that Ctrl-C reaches the demo alone, which then stops it in an orderly way.
+    What it says on stderr is passed on. Leaving the `with` block sends SIGTERM and waits; DemoError if the
+    server then ends with another status than 0.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+        )
+        self.ready: Future[int | None] = Future()  # the REST port; None if stderr ended without it
+        self.reader = threading.Thread(target=self.pass_on_stderr, daemon=True)
+        self.reader.start()
+
+    def pass_on_stderr(self) -> None:
+        """Copies the server's stderr and notes the ready line."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with contextlib.suppress(OSError):  # a closed terminal must not stop the reading
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            found = READY.search(line)
+            if found and not self.ready.done():
+                self.ready.set_result(int(found[1]))
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    def rest_port(self) -> int:
+        """Waits until the server is ready; DemoError if it ends before, or takes longer than two minutes."""
+        try:
+            port = self.ready.result(READY_TIMEOUT_SECONDS)
+        except FutureTimeoutError:
+            raise DemoError(f"the server was not ready after {READY_TIMEOUT_SECONDS} s") from None
+        if port is None:
+            raise DemoError(f"the server ended before it was ready, with status {self.process.wait()}")
+        return port
+
+    def wait_for_interrupt(self) -> None:
+        """Returns at Ctrl-C; DemoError if the server ends before."""
+        try:
+            status = self.process.wait()
+        except KeyboardInterrupt:
+            print("\nStopping.", flush=True)
+            return
+        raise DemoError(f"the server ended by itself, with status {status}")
+
+    def stop(self) -> int:
+        """Stops the server if it runs; its exit status. One that does not end in a minute is killed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            status = self.process.wait(STOP_TIMEOUT_SECONDS)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self.reader.join(STOP_TIMEOUT_SECONDS)
+        return status
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            status = self.stop()
+        except subprocess.TimeoutExpired:
+            raise DemoError(
+                f"the server was killed: it did not stop within {STOP_TIMEOUT_SECONDS} s"
+            ) from error
+        if status != 0 and kind is None:
+            raise DemoError(f"the server ended with status {status}")
