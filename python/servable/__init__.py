@@ -1,0 +1,50 @@
+"""Servable: TensorFlow Serving for today.
+
+Public names are loaded when they are first used (PEP 562), so that ``import servable`` costs next to nothing
+and a client needs no part of the server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_HOMES = {
+    "ServableError": "servable.errors",
+    "StatusError": "servable.errors",
+    "TensorFlowNotFound": "servable.errors",
+    "UsageError": "servable.errors",
+    "All": "servable.config",
+    "CoreOptions": "servable.config",
+    "Latest": "servable.config",
+    "LifecycleOptions": "servable.config",
+    "LoadOptions": "servable.config",
+    "ModelConfig": "servable.config",
+    "ServerConfig": "servable.config",
+    "Specific": "servable.config",
+    "Server": "servable.server",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _version() -> str:
+    """The installed distribution's version; "0+unknown" in a source tree that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("servable")
+    except PackageNotFoundError:
+        return "0+unknown"

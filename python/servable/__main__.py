@@ -1,0 +1,7 @@
+"""``python -m servable`` is the command ``servable``."""
+
+import sys
+
+from servable.cli import main
+
+sys.exit(main())

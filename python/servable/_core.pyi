@@ -1,0 +1,55 @@
+"""The compiled core. Every method releases the GIL and may be called from any thread."""
+
+class CoreError(Exception):
+    """A failure with a canonical code; ``args`` is ``(code, message)``."""
+
+    code: str
+    message: str
+
+class LoadReport:
+    """What is known of a version once it is loaded.
+
+    signatures: (name, inputs, outputs), each input or output (alias, lower-case dtype, shape text such as
+    ``[-1,224,224,3]`` or ``unknown``). placement: ``caller`` or ``pool``, where runs happen.
+    """
+
+    seconds: float
+    signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]
+    placement: str
+
+class Server:
+    """The data plane: registry, engine, doors. ``options``: see ``config.CoreOptions``."""
+
+    def __init__(self, options: object) -> None: ...
+    def start(self) -> dict[str, str]:
+        """Opens the doors. Of those that opened: ``rest``, ``grpc`` → ``host:port``; ``grpc_socket`` → path."""
+    def announce(self, name: str, version: int) -> None:
+        """The version is known: START."""
+    def load(self, name: str, version: int, path: str, options: object) -> LoadReport:
+        """LOADING → AVAILABLE. ``options``: see ``config.LoadOptions``.
+
+        Blocks through load, warm-up and publishing.
+        On failure raises ``CoreError``, and the version goes to END with it, or stays LOADING if
+        ``options.retrying``.
+        """
+    def unload(self, name: str, version: int) -> None:
+        """UNLOADING → END; blocks until no request holds the version and its memory is free."""
+    def fail(self, name: str, version: int, code: str, message: str) -> None:
+        """END with an error, without a load."""
+    def forget(self, name: str) -> None:
+        """Drops the END entries of a model."""
+    def set_labels(self, name: str, labels: dict[str, int]) -> None:
+        """Replaces the labels of a model."""
+    def states(self) -> list[tuple[str, int, str, str, str]]:
+        """(name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
+    def stop(self, grace_seconds: float) -> bool:
+        """Stops accepting, finishes what is in flight; True if all of it ended within ``grace_seconds``."""
+
+def preload(path: str, op_libraries: list[str]) -> str:
+    """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""
+
+def version() -> str:
+    """The version of the core."""
+
+def descriptors() -> bytes:
+    """The serialized FileDescriptorSet of every message, imports before importers."""

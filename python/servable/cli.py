@@ -1,0 +1,200 @@
+"""The two commands: ``servable`` with its subcommands, and ``tensorflow_model_server``, the drop-in.
+
+Nothing heavy is imported until it is known to be needed: this module costs a few milliseconds.
+
+Exit statuses. ``servable``: 0 done, 1 the server could not start, 2 the command line was wrong.
+``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from servable.errors import ServableError, StatusError, TensorFlowNotFound, UsageError
+
+if TYPE_CHECKING:
+    from servable.arguments import Arguments
+    from servable.config import ServerConfig
+
+EXIT_USAGE = 2
+EXIT_ERROR = 1
+EXIT_MODEL_SERVER = 255
+
+USAGE = """\
+usage: servable COMMAND ...
+
+  serve PATH...   serve SavedModels over REST and gRPC (servable serve --help)
+  flags           list every flag (--markdown: as a table for documentation)
+  version         print the versions of Servable and of TensorFlow
+  help            print this text
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``servable``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "help"
+    commands = {"serve": _serve, "flags": _flags, "version": _version, "--version": _version}
+    if command in ("help", "--help", "-h"):
+        print(USAGE, end="")
+        return 0 if arguments else EXIT_USAGE
+    if command not in commands:
+        import difflib
+
+        close = difflib.get_close_matches(command, list(commands), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        print(f"servable: unknown command {command}{hint}\n{USAGE}", end="", file=sys.stderr)
+        return EXIT_USAGE
+    return commands[command](arguments[1:])
+
+
+def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
+    """The command ``tensorflow_model_server``: TensorFlow Serving's syntax, defaults, texts and statuses."""
+    from servable.arguments import parse
+    from servable.usage import server_usage
+
+    try:
+        arguments = parse(list(sys.argv[1:] if argv is None else argv), serve=False)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        print(server_usage(), end="")
+        return EXIT_MODEL_SERVER
+    if arguments.help:
+        print(server_usage(), end="")
+        return EXIT_MODEL_SERVER
+    if arguments.boolean("version"):
+        _print_versions(arguments, "TensorFlow ModelServer", "TensorFlow Library")
+        return 0
+    return _start(arguments)
+
+
+def _serve(argv: list[str]) -> int:
+    from servable.arguments import parse
+
+    try:
+        arguments = parse(argv, serve=True)
+    except UsageError as error:
+        return _wrong(error)
+    if arguments.help:
+        from servable.usage import serve_usage
+
+        print(serve_usage(), end="")
+        return 0
+    if arguments.boolean("version"):
+        return _version([])
+    return _start(arguments)
+
+
+def _flags(argv: list[str]) -> int:
+    from servable.usage import markdown_table, server_usage
+
+    if argv not in ([], ["--markdown"]):
+        return _wrong(UsageError(f"servable flags takes --markdown or nothing, got {' '.join(argv)}"))
+    print(markdown_table() if argv else server_usage("servable"), end="")
+    return 0
+
+
+def _version(argv: list[str]) -> int:
+    from servable.arguments import parse
+
+    try:
+        arguments = parse(argv, serve=True)
+    except UsageError as error:
+        return _wrong(error)
+    _print_versions(arguments, "Servable", "TensorFlow")
+    return 0
+
+
+def _print_versions(arguments: Arguments, server: str, library: str) -> None:
+    import servable
+    from servable import tensorflow_library
+
+    print(f"{server}: {servable.__version__}")
+    try:
+        print(f"{library}: {tensorflow_library.version(arguments.text('tensorflow_library'))}")
+    except ServableError as error:
+        print(f"{library}: none ({str(error).splitlines()[0]})")
+
+
+def _wrong(error: UsageError) -> int:
+    print(f"servable: {error}\nsee servable serve --help", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _start(arguments: Arguments) -> int:
+    """Configures and runs a server; the exit status."""
+    from servable.log_format import log_to_stderr
+
+    log_to_stderr(arguments.text("log_level"))
+    try:
+        _log_oddities(arguments)
+        return _run(arguments)
+    except UsageError as error:
+        if arguments.serve:
+            return _wrong(error)
+        return _failed(arguments, StatusError("INVALID_ARGUMENT", str(error)))
+    except StatusError as error:
+        return _failed(arguments, error)
+    except TensorFlowNotFound as error:
+        head, _, hint = str(error).partition("\n")
+        return _failed(arguments, StatusError("NOT_FOUND", head, hint.strip()))
+
+
+def _run(arguments: Arguments) -> int:
+    from servable import settings, tensorflow_library
+
+    config = settings.server_config(arguments, os.environ)
+    library = tensorflow_library.find(config.core.tensorflow_library)
+    tensorflow_library.open_early(library, config.core.op_libraries)
+    return _run_server(_with_library(config, library))
+
+
+def _with_library(config: ServerConfig, library: str) -> ServerConfig:
+    from dataclasses import replace
+
+    return replace(config, core=replace(config.core, tensorflow_library=library))
+
+
+def _run_server(config: ServerConfig) -> int:
+    from servable.server import Server, check_ports
+
+    check_ports(config)
+    return Server(config).run()
+
+
+def _log_oddities(arguments: Arguments) -> None:
+    """One line for each argument that means nothing here, and for each flag that does nothing here."""
+    import logging
+
+    from servable.arguments import suggestion
+    from servable.flags import no_effect_lines
+
+    log = logging.getLogger("flags")
+    for unknown in arguments.unknown:
+        log.warning("unknown argument: %s%s", unknown, suggestion(unknown[2:].partition("=")[0]))
+    if not arguments.serve:
+        if arguments.port("rest_api_port") and arguments.port("rest_api_port") == arguments.port("port"):
+            log.error("rest_api_port cannot be the same as port: the REST API stays off")
+        for positional in arguments.positionals:
+            log.warning("unknown argument: %s (flags are written --name=value)", positional)
+    for line in no_effect_lines(arguments.values, arguments.serve):
+        log.warning("%s", line)
+
+
+def _failed(arguments: Arguments, error: StatusError) -> int:
+    """Says why the server did not start, in TensorFlow Serving's words on stdout, with a hint on stderr."""
+    import threading
+
+    from servable.server import leave
+
+    print(f"Failed to start server. Error: {error}", flush=True)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    status = EXIT_ERROR if arguments.serve else EXIT_MODEL_SERVER
+    if threading.active_count() > 1:
+        # They may be inside TensorFlow; nothing is gained by waiting for them.
+        leave(status)
+    return status

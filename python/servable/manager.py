@@ -1,0 +1,433 @@
+"""The loop that makes the served versions follow the aspired ones.
+
+Sources announce (``aspire``, ``missing``), configuration enters (``apply``), loads and unloads finish: each
+marks a model as touched and wakes the loop, which takes a snapshot of every touched model, asks the policy
+for the next action until there is none, and hands loads and unloads to threads of their own. A failed load
+gives its thread back while it waits for its next try, so that one bad model never holds up another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol
+
+from servable.config import LifecycleOptions, LoadOptions, ModelConfig, check_models
+from servable.errors import StatusError
+from servable.policy import POLICIES, Load, Snapshot, State
+from servable.sources import AspiredVersion, Source
+from servable.workers import Workers
+
+_log = logging.getLogger("manager")
+
+
+class Report(Protocol):
+    """What the core tells about a version it has loaded; see ``_core.LoadReport``."""
+
+    seconds: float
+    signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]
+    placement: str
+
+
+class Core(Protocol):
+    """The part of ``_core.Server`` that the manager drives.
+
+    Every method may block and may raise ``CoreError``.
+    """
+
+    def announce(self, name: str, version: int) -> None: ...
+
+    def load(self, name: str, version: int, path: str, options: object) -> Report: ...
+
+    def unload(self, name: str, version: int) -> None: ...
+
+    def fail(self, name: str, version: int, code: str, message: str) -> None: ...
+
+    def set_labels(self, name: str, labels: dict[str, int]) -> None: ...
+
+
+class Listener(Protocol):
+    """Told of everything that happens to versions, on the thread where it happens, no lock held."""
+
+    def loaded(self, model: str, version: AspiredVersion, report: Report) -> None: ...
+
+    def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
+        """``next_try``: seconds until the load is tried again, None when it is not."""
+
+    def unloaded(self, model: str, version: AspiredVersion) -> None: ...
+
+
+class Standing(Enum):
+    """How a configured model stands, for whoever waits for it."""
+
+    WAITING = "waiting"  # nothing has been announced, or nothing has come of it yet
+    MISSING = "missing"  # its source has nothing to load
+    FAILING = "failing"  # a load failed, and will be tried again
+    FAILED = "failed"  # a version is at END
+    AVAILABLE = "available"
+
+
+@dataclass
+class _Version:
+    """A managed version: from its announcement until it is at END and no longer wanted."""
+
+    place: AspiredVersion
+    state: State = State.START
+    aspired: bool = True
+    tries: int = 0
+    retry_at: float | None = None
+    error: StatusError | None = None
+
+
+@dataclass
+class _Model:
+    """What is known of one model. wanted: the last announcement; None before the first."""
+
+    name: str
+    wanted: tuple[AspiredVersion, ...] | None = None
+    missing: bool = False
+    versions: dict[int, _Version] = field(default_factory=dict)
+
+
+class Manager:
+    """Drives ``core`` so that what is served follows what ``source`` announces. All methods are thread-safe.
+
+    Owns the source (starts and stops it) and the threads that load and unload; does not own the core.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        source: Source,
+        listener: Listener,
+        load_options: LoadOptions | None = None,
+        options: LifecycleOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._core = core
+        self._source = source
+        self._listener = listener
+        self._load_options = load_options or LoadOptions()
+        self._options = options or LifecycleOptions()
+        self._clock = clock
+        self._policy = POLICIES[self._options.policy]
+        self._changed = threading.Condition()
+        self._applying = threading.Lock()
+        self._configured: tuple[ModelConfig, ...] = ()
+        self._models: dict[str, _Model] = {}
+        # Of the configured models only; kept up to date by the loop, so that waiting costs nothing per model.
+        self._standing: dict[str, Standing] = {}
+        self._touched: set[str] = set()
+        self._stopping = False
+        self._wait_cancelled = False
+        self._loaders = Workers("load", self._options.start_threads)
+        self._unloaders = Workers("unload", self._options.unload_threads)
+        self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
+
+    def start(self) -> None:
+        """Starts the source and the loop. Call once."""
+        self._thread.start()
+        self._source.start(self)
+
+    def apply(self, models: Sequence[ModelConfig], allow_unavailable_labels: bool = False) -> None:
+        """Serve these models, and no others, from now on: the single way in which configuration enters.
+
+        Validates first and raises ``StatusError`` with nothing changed; one configuration at a time. Does not
+        wait for loads.
+        """
+        with self._applying:
+            first = not self._configured
+            check_models(tuple(models), self._configured)
+            if not first and not allow_unavailable_labels:
+                self._check_labels(models)
+            gone = {model.name for model in self._configured} - {model.name for model in models}
+            with self._changed:
+                self._configured = tuple(models)
+                for model in models:
+                    known = self._models.setdefault(model.name, _Model(model.name))
+                    self._standing[model.name] = _standing(known)
+                for name in gone:
+                    del self._standing[name]
+            for name in gone:
+                self._core.set_labels(name, {})
+            for model in models:
+                self._core.set_labels(model.name, dict(model.labels))
+            self._source.watch(models)
+
+    def _check_labels(self, models: Sequence[ModelConfig]) -> None:
+        """While serving, a label may only be put on a version that is available."""
+        with self._changed:
+            for model in models:
+                known = self._models.get(model.name)
+                for version in model.labels.values():
+                    entry = known.versions.get(version) if known else None
+                    if entry is None or entry.state is not State.AVAILABLE:
+                        raise StatusError(
+                            "FAILED_PRECONDITION",
+                            f"Request to assign label to version {version} of model {model.name}, "
+                            "which is not currently available for inference",
+                            "or start with --allow_version_labels_for_unavailable_models",
+                        )
+
+    # ---- announcements (Receiver)
+
+    def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+        """See ``Receiver``."""
+        with self._changed:
+            known = self._models.setdefault(model, _Model(model))
+            known.wanted, known.missing = versions, not versions
+            self._touch(model)
+
+    def missing(self, model: str) -> None:
+        """See ``Receiver``."""
+        with self._changed:
+            known = self._models.setdefault(model, _Model(model))
+            known.missing = not known.wanted
+            self._touch(model)
+
+    # ---- waiting
+
+    def standings(self) -> dict[str, Standing]:
+        """How each configured model stands."""
+        with self._changed:
+            return dict(self._standing)
+
+    def errors(self) -> dict[str, tuple[int, StatusError]]:
+        """Model → (version, error) of the highest version whose load has failed."""
+        with self._changed:
+            failed = {}
+            for model in self._models.values():
+                for number in sorted(model.versions):
+                    error = model.versions[number].error
+                    if error is not None:
+                        failed[model.name] = (number, error)
+            return failed
+
+    def wait(self, enough: Callable[[dict[str, Standing]], bool], timeout: float | None = None) -> bool:
+        """Blocks until ``enough`` says so of the configured models' standings (True).
+
+        False after ``timeout`` seconds, or when ``cancel_wait`` or ``stop`` is called.
+        """
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._standing), timeout)
+            return done and not self._wait_cancelled
+
+    def cancel_wait(self) -> None:
+        """Ends every ``wait``, present and future."""
+        with self._changed:
+            self._wait_cancelled = True
+            self._changed.notify_all()
+
+    def end_of_start(self) -> None:
+        """Start-up is over: from now on only so many loads at once as protects the serving of requests."""
+        self._loaders.resize(self._options.load_threads)
+
+    # ---- the end
+
+    def stop(self) -> None:
+        """No more announcements, loads and retries.
+
+        Loads that are inside TensorFlow go on; see ``unload_all``.
+        """
+        with self._changed:
+            self._stopping = self._wait_cancelled = True
+            self._changed.notify_all()
+        self._source.stop()
+        self._loaders.clear()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def unload_all(self, timeout: float) -> bool:
+        """After ``stop``: unloads everything.
+
+        True if that, and every load under way, ended in ``timeout`` seconds.
+        """
+        deadline = self._clock() + timeout
+        if not self._loaders.wait_idle(timeout):
+            return False
+        with self._changed:
+            for model in self._models.values():
+                for entry in model.versions.values():
+                    if entry.state is State.AVAILABLE:
+                        entry.state, entry.aspired = State.UNLOADING, False
+                        self._submit_unload(model, entry)
+        return self._unloaders.wait_idle(max(0.0, deadline - self._clock()))
+
+    # ---- the loop
+
+    def _touch(self, model: str) -> None:
+        self._touched.add(model)
+        self._changed.notify_all()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._touched, self._until_next_retry())
+                if self._stopping:
+                    return
+                self._wake_retries()
+                touched, self._touched = self._touched, set()
+                for name in touched:
+                    self._follow(self._models[name])
+                self._changed.notify_all()
+
+    def _follow(self, model: _Model) -> None:
+        """Everything that follows from one model having been touched."""
+        self._advance(model)
+        if model.name in self._standing:
+            self._standing[model.name] = _standing(model)
+        elif not model.versions:
+            del self._models[model.name]
+
+    def _until_next_retry(self) -> float | None:
+        times = [
+            entry.retry_at
+            for model in self._models.values()
+            for entry in model.versions.values()
+            if entry.retry_at is not None
+        ]
+        return max(0.0, min(times) - self._clock()) if times else None
+
+    def _wake_retries(self) -> None:
+        now = self._clock()
+        for model in self._models.values():
+            for entry in model.versions.values():
+                if entry.retry_at is not None and entry.retry_at <= now:
+                    entry.retry_at = None
+                    self._submit_load(model, entry)
+
+    def _advance(self, model: _Model) -> None:
+        """Takes over the last announcement and starts every action that the policy asks for."""
+        self._merge(model)
+        while True:
+            snapshots = [Snapshot(number, one.state, one.aspired) for number, one in model.versions.items()]
+            action = self._policy(snapshots)
+            if action is None:
+                return
+            entry = model.versions[action.version]
+            if isinstance(action, Load):
+                entry.state = State.LOADING
+                self._submit_load(model, entry)
+            else:
+                entry.state = State.UNLOADING
+                self._submit_unload(model, entry)
+
+    def _merge(self, model: _Model) -> None:
+        """Marks what is wanted. A version on its way out that is wanted again becomes new once it is gone."""
+        wanted = {one.version: one for one in model.wanted or ()}
+        for number, entry in list(model.versions.items()):
+            entry.aspired = number in wanted and entry.state is not State.UNLOADING and not self._ended(entry)
+            if number not in wanted:
+                self._withdraw(model, entry)
+            if entry.state is State.END and not entry.aspired:
+                del model.versions[number]
+        for number, place in wanted.items():
+            if number not in model.versions:
+                model.versions[number] = _Version(place)
+                self._core.announce(model.name, number)
+
+    @staticmethod
+    def _ended(entry: _Version) -> bool:
+        """At END because it was unloaded, rather than because its load failed."""
+        return entry.state is State.END and entry.error is None
+
+    def _withdraw(self, model: _Model, entry: _Version) -> None:
+        """Ends a version that is no longer wanted and is not loaded yet, or waits for its next try."""
+        if entry.state is State.START or entry.retry_at is not None:
+            entry.retry_at = None
+            entry.state = State.END
+            error = entry.error or _withdrawn()
+            self._core.fail(model.name, entry.place.version, error.code, error.message)
+
+    # ---- work, on threads of its own
+
+    def _submit_load(self, model: _Model, entry: _Version) -> None:
+        self._loaders.submit(lambda: self._load(model, entry))
+
+    def _submit_unload(self, model: _Model, entry: _Version) -> None:
+        self._unloaders.submit(lambda: self._unload(model, entry))
+
+    def _load(self, model: _Model, entry: _Version) -> None:
+        """One try to load one version."""
+        with self._changed:
+            if not entry.aspired or self._stopping:
+                self._give_up(model, entry, entry.error or _withdrawn())
+                return
+            entry.tries += 1
+            retrying = entry.tries <= self._options.retries
+        try:
+            options = replace(self._load_options, retrying=retrying)
+            report = self._core.load(model.name, entry.place.version, entry.place.path, options)
+        except (
+            Exception
+        ) as error:  # the core's own error, or a defect: either way this version alone has failed
+            self._load_failed(model, entry, _status(error), retrying)
+            return
+        with self._changed:
+            entry.state, entry.error = State.AVAILABLE, None
+        self._listener.loaded(model.name, entry.place, report)
+        with self._changed:
+            self._touch(model.name)
+
+    def _load_failed(self, model: _Model, entry: _Version, error: StatusError, retrying: bool) -> None:
+        pause = self._options.retry_seconds
+        with self._changed:
+            entry.error = error
+            again = retrying and entry.aspired and not self._stopping
+            if again:
+                entry.retry_at = self._clock() + pause
+            elif retrying:
+                self._give_up(model, entry, error)
+            else:
+                entry.state = State.END
+        self._listener.failed(model.name, entry.place, error, pause if again else None)
+        with self._changed:
+            self._touch(model.name)
+
+    def _give_up(self, model: _Model, entry: _Version, error: StatusError) -> None:
+        """Ends a version whose load the core still regards as going on."""
+        entry.state = State.END
+        entry.error = error
+        self._core.fail(model.name, entry.place.version, error.code, error.message)
+        self._touch(model.name)
+
+    def _unload(self, model: _Model, entry: _Version) -> None:
+        try:
+            self._core.unload(model.name, entry.place.version)
+        except Exception:
+            _log.exception("unloading %s version %d failed", model.name, entry.place.version)
+        with self._changed:
+            entry.state, entry.error = State.END, None
+        self._listener.unloaded(model.name, entry.place)
+        with self._changed:
+            self._touch(model.name)
+
+
+def _standing(model: _Model) -> Standing:
+    entries = model.versions.values()
+    if any(one.state is State.AVAILABLE for one in entries):
+        return Standing.AVAILABLE
+    if any(one.state is State.END and one.error is not None for one in entries):
+        return Standing.FAILED
+    if any(one.error is not None for one in entries):
+        return Standing.FAILING
+    if model.missing and not entries:
+        return Standing.MISSING
+    return Standing.WAITING
+
+
+def _withdrawn() -> StatusError:
+    return StatusError("CANCELLED", "The version was withdrawn before it was loaded")
+
+
+def _status(error: Exception) -> StatusError:
+    """The core's error as ours; anything else is a defect and says so."""
+    code, message = getattr(error, "code", None), getattr(error, "message", None)
+    if isinstance(code, str) and isinstance(message, str):
+        return StatusError(code, message)
+    _log.error("unexpected error while loading", exc_info=error)
+    return StatusError("INTERNAL", f"{type(error).__name__}: {error}")

@@ -1,0 +1,41 @@
+"""The protobuf messages of TensorFlow Serving's files and services, in a descriptor pool of our own.
+
+The pool is private so that ``servable`` and packages that register the same names (``tensorflow``,
+``tensorflow-serving-api``) can live in one process. The descriptors are those the core was built with;
+nothing is read, and protobuf is not imported, before a message is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+
+@lru_cache(maxsize=None)
+def message_class(name: str) -> Any:
+    """The class of a message by its full name, such as ``tensorflow.serving.ModelServerConfig``."""
+    from google.protobuf.message_factory import GetMessageClass
+
+    return GetMessageClass(pool().FindMessageTypeByName(name))
+
+
+@lru_cache(maxsize=None)
+def pool() -> DescriptorPool:
+    """The private pool with every message in it."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorSet
+    from google.protobuf.descriptor_pool import DescriptorPool
+
+    private = DescriptorPool()
+    for file in FileDescriptorSet.FromString(descriptors()).file:
+        private.Add(file)
+    return private
+
+
+def descriptors() -> bytes:
+    """A serialized FileDescriptorSet, imports before importers."""
+    from servable import _core
+
+    return _core.descriptors()

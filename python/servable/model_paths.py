@@ -1,0 +1,73 @@
+"""``servable serve PATH``: from a path that a person typed to a model.
+
+A path may be a base folder (numbered versions inside) or one version's own folder (``saved_model.pb``
+inside), and ``NAME=PATH`` sets the model's name.
+"""
+
+from __future__ import annotations
+
+import os
+
+from servable.config import Folder, ModelConfig
+from servable.errors import UsageError
+
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+
+
+def is_version_name(name: str) -> bool:
+    """True for a folder name that is a version: decimal ASCII digits, leading zeros allowed, within int64."""
+    return name.isascii() and name.isdigit() and len(name.lstrip("0")) <= 19 and int(name) < 2**63
+
+
+def holds_saved_model(path: str) -> bool:
+    """True when ``path`` is the folder of a SavedModel, that is, of one version."""
+    return any(os.path.isfile(os.path.join(path, name)) for name in SAVED_MODEL_FILES)
+
+
+def model_from_path(argument: str) -> ModelConfig:
+    """The model that ``PATH`` or ``NAME=PATH`` means. Raises ``UsageError`` when there is no such folder."""
+    name, path = _split_name(argument)
+    path = os.path.abspath(os.path.expanduser(path))
+    if not os.path.exists(path):
+        raise UsageError(f"no such folder: {path}{_neighbours(path)}")
+    if not os.path.isdir(path):
+        raise UsageError(_not_a_folder(path))
+    folder = os.path.basename(path)
+    if not holds_saved_model(path):
+        return ModelConfig(name=name or folder or "default", base_path=path)
+    if is_version_name(folder):
+        parent = os.path.basename(os.path.dirname(path))
+        return ModelConfig(name=name or parent or "default", base_path=path, policy=Folder(int(folder)))
+    return ModelConfig(name=name or folder or "default", base_path=path, policy=Folder(1))
+
+
+def _split_name(argument: str) -> tuple[str, str]:
+    name, equals, path = argument.partition("=")
+    if not equals or "/" in name or os.path.exists(argument):
+        return "", argument
+    if not name or not path:
+        raise UsageError(f"expected PATH or NAME=PATH, got {argument!r}")
+    return name, path
+
+
+def _not_a_folder(path: str) -> str:
+    if os.path.basename(path) in SAVED_MODEL_FILES:
+        return f"{path} is a file; give the folder it is in: {os.path.dirname(path)}"
+    return f"{path} is a file, and a folder with a SavedModel was expected"
+
+
+def _neighbours(path: str) -> str:
+    """What is there instead: the nearest existing folder and a few names in it."""
+    parent = os.path.dirname(path)
+    while not os.path.isdir(parent):
+        parent = os.path.dirname(parent)
+    try:
+        names = sorted(
+            entry.name for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")
+        )
+    except OSError:
+        return ""
+    if not names:
+        return f" ({parent} holds no folders)"
+    more = ", …" if len(names) > 8 else ""
+    return f" ({parent} holds {', '.join(names[:8])}{more})"

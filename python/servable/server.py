@@ -1,0 +1,250 @@
+"""The composition root: configuration → core → source → manager → ports, and the way back on a signal.
+
+Start: TensorFlow's library begins to open on a thread at once; the ports open when every configured model has
+settled. Stop, on SIGTERM or SIGINT: no more loads, no more connections, requests in flight finish within the
+grace period, versions unload, exit 0. A second signal exits at once. SIGHUP reads the model config file
+again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from servable.config import ServerConfig
+from servable.errors import StatusError
+from servable.manager import Manager, Standing
+from servable.report import StartReport
+from servable.sources.filesystem import FilesystemSource
+
+if TYPE_CHECKING:
+    from servable.manager import Core
+
+_log = logging.getLogger("server")
+
+EXIT_OK = 0
+EXIT_FAILED = 255
+
+
+_Handler = Callable[[int, FrameType | None], None]
+
+
+class ServingCore(Protocol):
+    """The part of ``_core.Server`` that opens and closes the doors; ``Core`` is the manager's part."""
+
+    def start(self) -> dict[str, str]: ...
+
+    def stop(self, grace_seconds: float) -> bool: ...
+
+
+class Server:
+    """One server, from a configuration.
+
+    ``run`` serves until a signal; ``start`` and ``stop`` are its two halves.
+
+    make_core: builds the core from ``CoreOptions``; by default the compiled one.
+    """
+
+    def __init__(self, config: ServerConfig, make_core: Callable[[object], Any] | None = None) -> None:
+        self.config = config
+        self.addresses: dict[str, str] = {}
+        self.report = StartReport()
+        self._core: Any = (make_core or _compiled_core)(config.core)
+        core: Core = self._core
+        source = FilesystemSource(config.poll_seconds)
+        self.manager = Manager(core, source, self.report, config.load, config.lifecycle)
+        self._ended = threading.Event()
+        self._signals = 0
+
+    def start(self) -> bool:
+        """Loads, waits for the models to settle, opens the ports. False when stopped before that.
+
+        Raises ``StatusError`` when a port cannot be opened, or, if so configured, when a model cannot be
+        served.
+        """
+        self.manager.start()
+        self.manager.apply(self.config.models)
+        if not self.manager.wait(self._settled):
+            return False
+        self._check_models()
+        self.addresses = self._open()
+        self.manager.end_of_start()
+        self.report.open_at(self.addresses)
+        standings = self.manager.standings().values()
+        available = sum(standing is Standing.AVAILABLE for standing in standings)
+        _log.info("ready: %d of %d models available", available, len(standings))
+        if self.config.config_poll_seconds is not None:
+            threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
+        return True
+
+    def stop(self) -> bool:
+        """Drains and unloads within the grace period; True if everything ended in time. Call once."""
+        deadline = time.monotonic() + self.config.grace_seconds
+        self._ended.set()
+        self.manager.stop()
+        drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
+        unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
+        return drained and unloaded
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT; the exit status. Call on the main thread (signal handlers)."""
+        previous = self._handle_signals()
+        # The work runs beside the main thread, which only waits: a Python signal handler runs between two
+        # bytecodes of the main thread, so nothing that blocks inside the core may run on it.
+        outcome = _Outcome()
+        threading.Thread(target=outcome.capture, args=(self.start,), name="start", daemon=True).start()
+        outcome.done.wait()
+        if outcome.error is None:
+            while not self._ended.wait():
+                pass
+            outcome = _Outcome()
+            threading.Thread(target=outcome.capture, args=(self.stop,), name="stop", daemon=True).start()
+            outcome.done.wait()
+        for number, handler in previous:
+            signal.signal(number, handler)
+        if outcome.error is not None:
+            raise outcome.error
+        if not outcome.value:
+            _log.warning("not everything ended within %g s", self.config.grace_seconds)
+            leave(EXIT_OK)
+        return EXIT_OK
+
+    def reload(self) -> None:
+        """Reads the model config file again and applies it; errors are logged and change nothing."""
+        from servable.textproto import read_model_config_file
+
+        try:
+            models = read_model_config_file(self.config.model_config_file)
+            self.manager.apply(models, self.config.allow_unavailable_labels)
+        except StatusError as error:
+            _log.error("%s is not applied: %s", self.config.model_config_file, error)
+
+    def _settled(self, standings: dict[str, Standing]) -> bool:
+        """True when the ports may open; see ``ServerConfig.wait_for_retries``.
+
+        A model with nothing to load holds up no other; a server of such models alone opens its ports only in
+        ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
+        """
+        settled = {Standing.AVAILABLE, Standing.FAILED, Standing.MISSING}
+        if not self.config.wait_for_retries:
+            settled.add(Standing.FAILING)
+        if not all(standing in settled for standing in standings.values()):
+            return False
+        only_missing = bool(standings) and set(standings.values()) == {Standing.MISSING}
+        return not (only_missing and self.config.wait_for_retries)
+
+    def _check_models(self) -> None:
+        """With --exit_on_failed_start: TensorFlow Serving's error when a model has failed."""
+        errors = {
+            name: error
+            for name, error in self.manager.errors().items()
+            if self.manager.standings().get(name) in (Standing.FAILED, Standing.FAILING)
+        }
+        if not errors or not self.config.exit_on_failed_start:
+            return
+        listed = "".join(
+            f"{{{{name: {name} version: {version}}} due to error: {error.code}: {error.message}}}, "
+            for name, (version, error) in errors.items()
+        )
+        raise StatusError("UNKNOWN", f"{len(errors)} servable(s) did not become available: {{{listed}}}")
+
+    def _open(self) -> dict[str, str]:
+        try:
+            addresses: dict[str, str] = self._core.start()
+            return addresses
+        except Exception as error:
+            code, message = getattr(error, "code", None), getattr(error, "message", None)
+            if not isinstance(code, str) or not isinstance(message, str):
+                raise
+            raise StatusError(code, message) from error
+
+    def _poll_config(self) -> None:
+        while not self._ended.wait(self.config.config_poll_seconds):
+            self.reload()
+
+    # ---- signals
+
+    def _handle_signals(self) -> list[tuple[int, Any]]:
+        handled: list[tuple[int, _Handler]] = [
+            (signal.SIGTERM, self._on_stop),
+            (signal.SIGINT, self._on_stop),
+        ]
+        if hasattr(signal, "SIGHUP"):
+            handled.append((signal.SIGHUP, self._on_hangup))
+        return [(number, signal.signal(number, handler)) for number, handler in handled]
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            leave(128 + number)
+        self._ended.set()
+        threading.Thread(target=self._begin_to_stop, args=(number,), name="signal", daemon=True).start()
+
+    def _begin_to_stop(self, number: int) -> None:
+        """Beside the handler, which must not log or take locks: the main thread may be holding them."""
+        _log.info("%s: finishing requests in flight; once more to exit at once", signal.Signals(number).name)
+        self.manager.cancel_wait()
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        if self.config.model_config_file:
+            threading.Thread(target=self.reload, name="reload", daemon=True).start()
+
+
+class _Outcome:
+    """What a call on another thread came to."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.value: bool = False
+        self.error: BaseException | None = None
+
+    def capture(self, call: Callable[[], bool]) -> None:
+        try:
+            self.value = call()
+        except BaseException as error:
+            self.error = error
+        self.done.set()
+
+
+def leave(status: int) -> None:
+    """Ends the process without waiting for threads that are inside TensorFlow."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(status)
+
+
+def check_ports(config: ServerConfig) -> None:
+    """Raises ``StatusError`` for a port that is taken, before anything is loaded."""
+    from servable import doctor, ports
+
+    doors = (
+        (config.core.grpc_address, "port", "Failed to BuildAndStart gRPC server"),
+        (config.core.rest_address, "rest_api_port", "Failed to start HTTP Server"),
+    )
+    for address, flag, text in doors:
+        if address is None or address.endswith(":0"):
+            continue
+        try:
+            free = ports.is_free(address)
+        except OSError as error:
+            raise StatusError(
+                "INVALID_ARGUMENT", text, f"cannot listen on {address}: {error.strerror}"
+            ) from None
+        if not free:
+            raise StatusError("INVALID_ARGUMENT", text, doctor.port_hint(address, flag))
+
+
+def _compiled_core(options: object) -> Any:
+    from servable import _core
+
+    return _core.Server(options)

@@ -1,0 +1,275 @@
+"""From arguments as given to a configuration as meant: defaults that depend on each other, checks, files.
+
+The checks and their order are TensorFlow Serving's (spec: argument errors); ``servable serve`` adds paths on
+the command line and the container's two environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from servable.arguments import Arguments
+from servable.config import (
+    CoreOptions,
+    LifecycleOptions,
+    LoadOptions,
+    ModelConfig,
+    ServerConfig,
+    TlsOptions,
+    check_models,
+    is_absolute,
+)
+from servable.errors import UsageError, invalid_argument
+from servable.flags import CPUS
+from servable.model_paths import model_from_path
+from servable.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
+
+
+def server_config(arguments: Arguments, environment: Mapping[str, str]) -> ServerConfig:
+    """The configuration that a command line means.
+
+    Raises ``UsageError`` for what only ``servable serve`` refuses, ``StatusError`` with TensorFlow Serving's
+    texts for the rest. Reads the text files that flags name; finds no library and opens no port.
+    """
+    _check_doors(arguments)
+    models = _models(arguments, environment)
+    _check_combinations(arguments)
+    if arguments.text("model_config_file"):
+        from servable.textproto import read_model_config_file
+
+        models = read_model_config_file(arguments.text("model_config_file"))
+    check_models(models)
+    return ServerConfig(
+        models=models,
+        core=_core_options(arguments, environment),
+        load=_load_options(arguments),
+        lifecycle=_lifecycle_options(arguments),
+        poll_seconds=_poll_seconds(arguments),
+        model_config_file=arguments.text("model_config_file"),
+        config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
+        grace_seconds=max(0.0, arguments.number("shutdown_grace_seconds")),
+        wait_for_retries=not arguments.serve,
+        exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
+        allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
+    )
+
+
+def _check_doors(arguments: Arguments) -> None:
+    rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
+    socket = arguments.text("grpc_socket_path")
+    if arguments.serve:
+        if rest is None and grpc is None and not socket:
+            raise UsageError(
+                "--rest_api_port and --port are off and there is no --grpc_socket_path: nothing to serve on"
+            )
+        if rest and rest == grpc:
+            raise UsageError(f"--rest_api_port and --port are both {rest}: give one of them another port")
+    elif grpc is None and not socket:
+        raise invalid_argument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.",
+            "set --port, or --grpc_socket_path",
+        )
+
+
+def _check_combinations(arguments: Arguments) -> None:
+    if arguments.boolean("use_alts_credentials") and arguments.text("ssl_config_file"):
+        raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if not arguments.serve and not (arguments.text("model_base_path") or arguments.text("model_config_file")):
+        raise invalid_argument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!",
+            "set --model_base_path=/folder/of/versions, or --model_config_file",
+        )
+    if arguments.text("batching_parameters_file") and not arguments.boolean("enable_batching"):
+        raise invalid_argument(
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true."
+        )
+    names = (
+        "tensorflow_session_parallelism",
+        "tensorflow_intra_op_parallelism",
+        "tensorflow_inter_op_parallelism",
+    )
+    if all(arguments.integer(name) > 0 for name in names):
+        raise invalid_argument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all."
+        )
+
+
+def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[ModelConfig, ...]:
+    """The models that flags, paths and environment name.
+
+    Those of a config file come later and replace them.
+    """
+    if not arguments.serve:
+        return (ModelConfig(name=arguments.text("model_name"), base_path=arguments.text("model_base_path")),)
+    chosen = [name for name in ("model_base_path", "model_config_file") if arguments.text(name)]
+    if arguments.positionals:
+        if chosen:
+            raise UsageError(f"give PATH or --{chosen[0]}, not both")
+        return _models_from_paths(arguments)
+    if "model_config_file" in chosen:
+        return ()
+    if chosen:
+        path = arguments.text("model_base_path")
+        path = path if is_absolute(path) else os.path.abspath(os.path.expanduser(path))
+        return (ModelConfig(name=arguments.text("model_name"), base_path=path),)
+    return (_model_from_environment(arguments, environment),)
+
+
+def _models_from_paths(arguments: Arguments) -> tuple[ModelConfig, ...]:
+    from dataclasses import replace
+
+    models = tuple(model_from_path(argument) for argument in arguments.positionals)
+    if "model_name" in arguments.given:
+        if len(models) > 1:
+            raise UsageError("--model_name names one model; with several paths write NAME=PATH for each")
+        return (replace(models[0], name=arguments.text("model_name")),)
+    return models
+
+
+def _model_from_environment(arguments: Arguments, environment: Mapping[str, str]) -> ModelConfig:
+    """The container's contract: ``$MODEL_BASE_PATH/$MODEL_NAME``, by default ``/models/model``."""
+    folder = environment.get("MODEL_BASE_PATH") or "/models"
+    name = (
+        arguments.text("model_name")
+        if "model_name" in arguments.given
+        else environment.get("MODEL_NAME") or "model"
+    )
+    path = os.path.abspath(os.path.join(folder, name))
+    stated = environment.get("MODEL_BASE_PATH") or environment.get("MODEL_NAME")
+    if not stated and not os.path.isdir(path):
+        raise UsageError(
+            "nothing to serve: give a PATH (servable serve path/to/model), --model_config_file, "
+            f"or MODEL_NAME and MODEL_BASE_PATH (their default, {path}, does not exist)"
+        )
+    return ModelConfig(name=name, base_path=path)
+
+
+def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreOptions:
+    rest, grpc = rest_port(arguments), arguments.port("port")
+    host, socket = arguments.text("host"), arguments.text("grpc_socket_path") or None
+    tls = _tls(arguments)
+    if tls is not None:
+        # The core does not serve TLS yet, and whoever asks for it must not be served without it.
+        grpc, socket = None, None
+    return CoreOptions(
+        rest_address=None if rest is None else address(host, rest),
+        grpc_address=None if grpc is None else address(host, grpc),
+        grpc_socket_path=socket,
+        grpc_tls=tls,
+        rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
+        cors=arguments.boolean("rest_api_enable_cors_support"),
+        max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
+        max_depth=_at_least(arguments, "max_json_depth", 1),
+        gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
+        io_threads=_at_least(arguments, "io_threads", 0),
+        compute_threads=_at_least(arguments, "compute_threads", 0),
+        tensorflow_library=arguments.text("tensorflow_library") or environment.get(LIBRARY_VARIABLE, ""),
+        op_libraries=tuple(os.path.abspath(path) for path in arguments.texts("op_library")),
+        prometheus_path=_prometheus_path(arguments),
+        tensor_content=arguments.boolean("enable_serialization_as_tensor_content"),
+        method_name_check=arguments.boolean("enable_signature_method_name_check"),
+        grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
+        profiler=arguments.boolean("enable_profiler"),
+        log_level=arguments.text("log_level"),
+    )
+
+
+def _load_options(arguments: Arguments) -> LoadOptions:
+    return LoadOptions(
+        tags=tuple(arguments.text("saved_model_tags").split(",")),
+        session_config=_session_config(arguments),
+        placement=arguments.text("run_in"),
+        warmup=arguments.boolean("enable_model_warmup"),
+        warmup_iterations=max(1, arguments.integer("num_request_iterations_for_warmup")),
+        synthetic_warmup=arguments.boolean("synthetic_warmup"),
+    )
+
+
+def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
+    return LifecycleOptions(
+        start_threads=4 * CPUS,
+        load_threads=max(1, arguments.integer("num_load_threads")),
+        unload_threads=max(1, arguments.integer("num_unload_threads")),
+        retries=max(0, arguments.integer("max_num_load_retries")),
+        retry_seconds=max(0, arguments.integer("load_retry_interval_micros")) / 1e6,
+        policy=arguments.text("aspired_version_policy"),
+    )
+
+
+def _session_config(arguments: Arguments) -> bytes:
+    """The serialized ConfigProto; b"", without importing protobuf, when no flag asks for anything."""
+    intra = arguments.integer("tensorflow_intra_op_parallelism")
+    inter = arguments.integer("tensorflow_inter_op_parallelism")
+    if intra <= 0 and inter <= 0:
+        intra = inter = arguments.integer("tensorflow_session_parallelism")
+    fraction = arguments.number("per_process_gpu_memory_fraction")
+    path, precision = arguments.text("tensorflow_session_config_file"), arguments.text("mixed_precision")
+    if not (path or intra or inter or fraction or precision == "bfloat16"):
+        return b""
+    from servable.textproto import session_config
+
+    return session_config(path, intra, inter, fraction, bfloat16=precision == "bfloat16")
+
+
+def rest_port(arguments: Arguments) -> int | None:
+    """The REST port as meant. TensorFlow Serving leaves REST out when it is given the gRPC port's number."""
+    port = arguments.port("rest_api_port")
+    return None if port and port == arguments.port("port") else port
+
+
+def _tls(arguments: Arguments) -> TlsOptions | None:
+    path = arguments.text("ssl_config_file")
+    if not path:
+        return None
+    from servable.textproto import read_ssl_config
+
+    return read_ssl_config(path)
+
+
+def _prometheus_path(arguments: Arguments) -> str | None:
+    """The path of the metrics; TensorFlow Serving reads the monitoring config only when REST is on."""
+    path = arguments.text("monitoring_config_file")
+    if not path or rest_port(arguments) is None:
+        return None
+    from servable.textproto import read_monitoring_config
+
+    return read_monitoring_config(path)
+
+
+def _poll_seconds(arguments: Arguments) -> float | None:
+    seconds = arguments.integer("file_system_poll_wait_seconds")
+    return None if seconds < 0 else float(seconds)
+
+
+def _positive(seconds: int) -> float | None:
+    return float(seconds) if seconds > 0 else None
+
+
+def _at_least(arguments: Arguments, name: str, least: int) -> int:
+    value = arguments.integer(name)
+    if value < least:
+        raise UsageError(f"--{name} expects at least {least}, got {value}")
+    return value
+
+
+def address(host: str, port: int) -> str:
+    """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
+    if not host:
+        host = "::" if _has_ipv6() else "0.0.0.0"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _has_ipv6() -> bool:
+    """Containers often run with IPv6 switched off, where binding ``[::]`` fails."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,193 @@
+"""Versions in folders: polls base paths and announces the numbered folders that the policy picks.
+
+A version is a *folder* with a decimal name within int64, leading zeros allowed. TensorFlow Serving also takes
+plain files and names such as ``+7`` for versions, which then fail to load; here they are passed over with one
+log line. Each model is looked at on its own, and what is wrong with its path is logged when it changes, not
+at every poll.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from servable import doctor
+from servable.config import All, Folder, ModelConfig, Specific, VersionPolicy
+from servable.model_paths import is_version_name
+from servable.sources import AspiredVersion, Receiver
+
+_log = logging.getLogger("filesystem")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look at one base path gave.
+
+    versions: the aspired ones, ascending; None when the path could not be read. problems: what a person
+    should know, each one line (with its hint after a newline).
+    """
+
+    versions: tuple[AspiredVersion, ...] | None
+    problems: tuple[str, ...] = ()
+
+
+def look(model: ModelConfig) -> Finding:
+    """Lists ``model``'s base path once and applies its version policy.
+
+    Never raises for what is on the disk.
+    """
+    if isinstance(model.policy, Folder):
+        return _look_at_folder(model, model.policy)
+    try:
+        with os.scandir(model.base_path) as entries:
+            names = [(entry.name, _is_folder(entry)) for entry in entries]
+    except OSError as error:
+        return Finding(None, (doctor.base_path_unreadable(model.name, model.base_path, error),))
+    found, problems = versions_among(names)
+    aspired = tuple(
+        AspiredVersion(version, os.path.join(model.base_path, found[version]))
+        for version in choose(model.policy, found)
+    )
+    if not found:
+        problems.append(doctor.no_versions(model.name, model.base_path, [name for name, _ in names]))
+    elif isinstance(model.policy, Specific):
+        problems.extend(
+            doctor.version_absent(model.name, wanted, found)
+            for wanted in model.policy.versions
+            if wanted not in found
+        )
+    return Finding(aspired, tuple(problems))
+
+
+def _look_at_folder(model: ModelConfig, policy: Folder) -> Finding:
+    if os.path.isdir(model.base_path):
+        return Finding((AspiredVersion(policy.version, model.base_path),))
+    return Finding((), (doctor.version_folder_gone(model.name, model.base_path),))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def versions_among(names: list[tuple[str, bool]]) -> tuple[dict[int, str], list[str]]:
+    """Version → folder name among ``(name, is a folder)`` entries, and a line for each near miss.
+
+    Of two names for one number (``1`` and ``001``) the later in byte order is taken, as in TensorFlow
+    Serving.
+    """
+    found: dict[int, str] = {}
+    problems: list[str] = []
+    for name, is_folder in sorted(names, key=lambda entry: os.fsencode(entry[0])):
+        if not is_version_name(name):
+            if _almost_version(name):
+                problems.append(f"{name!r} is not a version: the name of a version folder is digits only")
+        elif not is_folder:
+            problems.append(f"{name!r} is not a version: it is not a folder")
+        else:
+            number = int(name)
+            if number in found:
+                problems.append(
+                    f"{found[number]!r} and {name!r} are both version {number}: {name!r} is served"
+                )
+            found[number] = name
+    return found, problems
+
+
+def _almost_version(name: str) -> bool:
+    """True for what TensorFlow Serving, or a person, would read as a number: ``+7``, `` 7 ``, ``-5``."""
+    bare = name.strip().lstrip("+-")
+    return bare.isascii() and bare.isdigit()
+
+
+def choose(policy: VersionPolicy, versions: Sequence[int] | dict[int, str]) -> list[int]:
+    """The versions that ``policy`` wants out of ``versions``, ascending. Pure."""
+    ordered = sorted(versions)
+    if isinstance(policy, All):
+        return ordered
+    if isinstance(policy, Specific):
+        return [version for version in ordered if version in policy.versions]
+    if isinstance(policy, Folder):
+        return [version for version in ordered if version == policy.version]
+    return ordered[-max(1, policy.count) :]
+
+
+class FilesystemSource:
+    """Polls local base paths on one thread of its own. See ``Source`` for the contract.
+
+    poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look.
+    """
+
+    def __init__(self, poll_seconds: float | None = 1.0) -> None:
+        self._poll_seconds = poll_seconds
+        self._changed = threading.Condition()
+        self._models: dict[str, ModelConfig] = {}
+        self._generation = 0
+        self._stopped = False
+        self._receiver: Receiver | None = None
+        self._thread: threading.Thread | None = None
+        # Owned by the polling thread: what was announced and logged last, per model.
+        self._announced: dict[str, Finding] = {}
+
+    def watch(self, models: Sequence[ModelConfig]) -> None:
+        """Replaces the list of models; they are looked at at once."""
+        with self._changed:
+            self._models = {model.name: model for model in models}
+            self._generation += 1
+            self._changed.notify_all()
+
+    def start(self, receiver: Receiver) -> None:
+        """Starts the polling thread; with ``poll_seconds`` None there is nothing to start."""
+        self._receiver = receiver
+        if self._poll_seconds is None:
+            return
+        self._thread = threading.Thread(target=self._poll, name="filesystem-source", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the polling thread, after the look that is under way."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _poll(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return
+                models, generation = self._models, self._generation
+            self._look_at_all(models)
+            with self._changed:
+                if self._generation == generation and not self._stopped:
+                    # Woken by ``watch`` and ``stop`` only; a wake-up for no reason costs one early look.
+                    self._changed.wait(self._poll_seconds or None)
+
+    def _look_at_all(self, models: dict[str, ModelConfig]) -> None:
+        for name in [name for name in self._announced if name not in models]:
+            del self._announced[name]
+            self._announce(name, Finding(()))
+        for name, model in models.items():
+            if self._stopped:
+                return
+            finding = look(model)
+            before = self._announced.get(name)
+            self._announced[name] = finding
+            for problem in finding.problems:
+                if before is None or problem not in before.problems:
+                    _log.warning("%s", problem)
+            if before is None or before.versions != finding.versions:
+                self._announce(name, finding)
+
+    def _announce(self, name: str, finding: Finding) -> None:
+        assert self._receiver is not None
+        if finding.versions is None:
+            self._receiver.missing(name)
+        else:
+            self._receiver.aspire(name, finding.versions)

@@ -1,0 +1,102 @@
+"""Finds TensorFlow's shared library, and opens it, without importing TensorFlow.
+
+(Importing it takes seconds and hundreds of megabytes.)
+
+In the wheels (``tensorflow``, ``tensorflow-cpu``, ``tensorflow-intel``, ``tf-nightly``, …) it lies in the
+package's folder beside ``libtensorflow_framework``; a stand-alone libtensorflow has
+``lib/libtensorflow.so.2``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+
+from servable.errors import TensorFlowNotFound
+
+ENVIRONMENT = "SERVABLE_TENSORFLOW_LIBRARY"
+PIP_LINE = 'pip install "servable[cpu]"'
+
+NAMES = (
+    ("libtensorflow_cc.2.dylib", "libtensorflow.2.dylib", "libtensorflow_cc.dylib", "libtensorflow.dylib")
+    if sys.platform == "darwin"
+    else ("libtensorflow_cc.so.2", "libtensorflow.so.2", "libtensorflow_cc.so", "libtensorflow.so")
+)
+"""Names of the library that holds TensorFlow's C API, in order of preference."""
+
+
+def find(stated: str = "", packages: list[str] | None = None) -> str:
+    """The path of the library to open.
+
+    stated: a library or a folder that holds one (itself, or in lib/), from the flag or the environment; "":
+    look in the installed packages. packages: folders that may hold a ``tensorflow`` package, by default
+    ``sys.path``. Raises ``TensorFlowNotFound`` with everything that was looked at.
+    """
+    if stated:
+        return _stated(os.path.abspath(os.path.expanduser(stated)))
+    looked: list[str] = []
+    for folder in packages if packages is not None else sys.path:
+        package = os.path.join(folder or ".", "tensorflow")
+        if not os.path.isdir(package):
+            continue
+        looked.append(package)
+        for name in NAMES:
+            if os.path.isfile(os.path.join(package, name)):
+                return os.path.join(os.path.abspath(package), name)
+    raise TensorFlowNotFound(_not_installed(looked))
+
+
+def _stated(path: str) -> str:
+    if os.path.isfile(path):
+        return path
+    folders = (path, os.path.join(path, "lib"), os.path.join(path, "tensorflow"))
+    for folder in folders:
+        for name in NAMES:
+            if os.path.isfile(os.path.join(folder, name)):
+                return os.path.join(folder, name)
+    what = (
+        f"none of {', '.join(NAMES)} in {' or '.join(folders)}"
+        if os.path.isdir(path)
+        else f"no such file: {path}"
+    )
+    raise TensorFlowNotFound(f"TensorFlow not found: {what} (from --tensorflow_library or ${ENVIRONMENT})")
+
+
+def _not_installed(looked: list[str]) -> str:
+    if looked:
+        seen = f"{' and '.join(looked)} has none of {', '.join(NAMES)}"
+    else:
+        seen = f"no tensorflow package in {sys.prefix}"
+    return (
+        f"TensorFlow not found: {seen}\n    install it beside servable: {PIP_LINE}, or name a stand-alone "
+        f"libtensorflow with --tensorflow_library=PATH or ${ENVIRONMENT}"
+    )
+
+
+def version(stated: str = "") -> str:
+    """The version of the library that ``find(stated)`` finds; opens it, which takes about half a second."""
+    from servable import _core
+
+    return _core.preload(find(stated or os.environ.get(ENVIRONMENT, "")), [])
+
+
+def open_early(path: str, op_libraries: tuple[str, ...]) -> threading.Thread:
+    """Begins to open the library on a thread, so that it is there when the first load wants it."""
+    thread = threading.Thread(target=_open, args=(path, op_libraries), name="preload", daemon=True)
+    thread.start()
+    return thread
+
+
+def _open(path: str, op_libraries: tuple[str, ...]) -> None:
+    from servable import _core
+
+    log = logging.getLogger("tensorflow")
+    try:
+        version = _core.preload(path, list(op_libraries))
+    except _core.CoreError as error:
+        # Every load fails with the same error and reports it; this line says it first, and once.
+        log.error("cannot open TensorFlow at %s: %s", path, error)
+    else:
+        log.debug("TensorFlow %s from %s", version, path)

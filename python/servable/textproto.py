@@ -1,0 +1,152 @@
+"""Text-format protobuf files: model config, monitoring, TLS, session config.
+
+Every file has the same three errors, with TensorFlow Serving's texts: missing, empty, unparsable (the
+parser's complaint goes to the log, with line and column).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from servable.config import PLATFORM, All, Latest, ModelConfig, Specific, TlsOptions, VersionPolicy
+from servable.errors import StatusError, invalid_argument
+from servable.messages import message_class, pool
+
+_log = logging.getLogger("config")
+
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes; a config file larger than this is a mistake."""
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+"""TensorFlow Serving's default path of the metrics."""
+
+
+def read_text_message(path: str, name: str) -> Any:
+    """The message of type ``name`` (full name) in the text file ``path``. Raises ``StatusError``."""
+    from google.protobuf import text_format
+
+    text = _read(path)
+    message = message_class(name)()
+    try:
+        text_format.Parse(text, message, descriptor_pool=pool())
+    except text_format.ParseError as error:
+        _log.error("Error parsing text-format %s: %s", name, str(error).replace(" : ", ": ", 1))
+        raise invalid_argument(f"Invalid protobuf file: '{path}'", _complaint(path, error)) from None
+    return message
+
+
+def _complaint(path: str, error: Exception) -> str:
+    return f"{path}:{str(error).replace(' : ', ': ', 1)}"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise StatusError("NOT_FOUND", f"{path}; No such file or directory") from None
+    except PermissionError:
+        raise StatusError("PERMISSION_DENIED", f"{path}; Permission denied") from None
+    except OSError as error:
+        raise StatusError("FAILED_PRECONDITION", f"{path}; {error.strerror}") from None
+    if not content:
+        raise invalid_argument(f"{path}; Invalid argument", "the file is empty")
+    if len(content) > LARGEST_FILE:
+        raise invalid_argument(f"{path}; larger than {LARGEST_FILE} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid_argument(
+            f"Invalid protobuf file: '{path}'", f"{path} is not UTF-8 text: {error.reason}"
+        ) from None
+
+
+def read_model_config_file(path: str) -> tuple[ModelConfig, ...]:
+    """The models of a text ModelServerConfig.
+
+    Checks what concerns one entry; ``check_models`` does the rest.
+    """
+    return models_of(read_text_message(path, "tensorflow.serving.ModelServerConfig"))
+
+
+def models_of(config: Any) -> tuple[ModelConfig, ...]:
+    """The models of a ``tensorflow.serving.ModelServerConfig`` message; raises ``StatusError``."""
+    if config.WhichOneof("config") == "custom_model_config":
+        raise invalid_argument("custom_model_config is not supported", "list the models in model_config_list")
+    return tuple(_model(entry) for entry in config.model_config_list.config)
+
+
+def _model(entry: Any) -> ModelConfig:
+    return ModelConfig(
+        name=entry.name,
+        base_path=entry.base_path,
+        platform=_platform(entry),
+        policy=_policy(entry),
+        labels=dict(sorted(entry.version_labels.items())),
+        logged=entry.HasField("logging_config"),
+    )
+
+
+def _platform(entry: Any) -> str:
+    """``model_platform``, or the deprecated ``model_type`` in its place."""
+    fields = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform"
+    if entry.model_type and entry.model_platform:
+        raise invalid_argument(
+            f"Illegal setting both {fields[0]} and {fields[1]}, model name is {entry.name}"
+        )
+    if not entry.model_type and not entry.model_platform:
+        raise invalid_argument(
+            f"Illegal setting neither {fields[0]} nor {fields[1]}, model name is {entry.name}",
+            f'add model_platform: "{PLATFORM}"',
+        )
+    if entry.model_type not in (0, 1):
+        raise invalid_argument(f"ModelServerConfig::model_type choice {entry.model_type} not supported.")
+    return str(entry.model_platform) or PLATFORM
+
+
+def _policy(entry: Any) -> VersionPolicy:
+    policy = entry.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return All()
+    if choice == "specific":
+        return Specific(tuple(policy.specific.versions))
+    return Latest(policy.latest.num_versions or 1)
+
+
+def read_monitoring_config(path: str) -> str | None:
+    """The path at which metrics are served, None when the file does not enable them."""
+    config = read_text_message(path, "tensorflow.serving.MonitoringConfig").prometheus_config
+    if not config.enable:
+        return None
+    return str(config.path) or METRICS_PATH
+
+
+def read_ssl_config(path: str) -> TlsOptions:
+    """The PEM texts of a text SSLConfig."""
+    config = read_text_message(path, "tensorflow.serving.SSLConfig")
+    return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+
+
+def session_config(
+    path: str, intra_op: int, inter_op: int, gpu_fraction: float, bfloat16: bool = False
+) -> bytes:
+    """A serialized tensorflow.ConfigProto: the text file ``path`` ("" for none), overwritten by the flags.
+
+    As in TensorFlow Serving, thread counts and the GPU memory fraction always replace the file's, by 0 too.
+    """
+    config = (
+        read_text_message(path, "tensorflow.ConfigProto")
+        if path
+        else message_class("tensorflow.ConfigProto")()
+    )
+    if not (-(2**31) <= intra_op < 2**31 and -(2**31) <= inter_op < 2**31):
+        raise invalid_argument(f"parallelism is limited to 32 bits, got {intra_op} and {inter_op}")
+    config.intra_op_parallelism_threads = intra_op
+    config.inter_op_parallelism_threads = inter_op
+    if gpu_fraction or config.HasField("gpu_options"):
+        config.gpu_options.per_process_gpu_memory_fraction = gpu_fraction
+    if bfloat16:
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    return bytes(config.SerializeToString(deterministic=True))

@@ -1,0 +1,92 @@
+"""A core without TensorFlow: answers the calls of the boundary as a test tells it to, and records them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class FakeError(Exception):
+    """What the core raises."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+
+@dataclass
+class FakeReport:
+    """A load report of a float model with one input and one output."""
+
+    seconds: float = 0.01
+    placement: str = "caller"
+    signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]] = field(
+        default_factory=lambda: [("serving_default", [("x", "float", "[-1]")], [("y", "float", "[-1]")])]
+    )
+
+
+class FakeCore:
+    """Loads succeed at once unless ``on_load`` says otherwise: it is called with (name, version, path, options)."""
+
+    def __init__(self, options: object = None) -> None:
+        self.options = options
+        self.on_load: Callable[[str, int, str, Any], None] = lambda *_: None
+        self.calls: list[tuple[Any, ...]] = []
+        self.state: dict[tuple[str, int], str] = {}
+        self.errors: dict[tuple[str, int], tuple[str, str]] = {}
+        self.labels: dict[str, dict[str, int]] = {}
+        self.changed = threading.Condition()
+        self.stopped = False
+
+    def _note(self, name: str, version: int, state: str, *call: Any) -> None:
+        with self.changed:
+            self.calls.append((*call, name, version))
+            self.state[name, version] = state
+            self.changed.notify_all()
+
+    def announce(self, name: str, version: int) -> None:
+        self._note(name, version, "START", "announce")
+
+    def load(self, name: str, version: int, path: str, options: Any) -> FakeReport:
+        self._note(name, version, "LOADING", "load")
+        try:
+            self.on_load(name, version, path, options)
+        except FakeError as error:
+            if not options.retrying:
+                self.errors[name, version] = (error.code, error.message)
+                self._note(name, version, "END", "failed")
+            raise
+        self._note(name, version, "AVAILABLE", "loaded")
+        return FakeReport()
+
+    def unload(self, name: str, version: int) -> None:
+        self._note(name, version, "END", "unload")
+
+    def fail(self, name: str, version: int, code: str, message: str) -> None:
+        self.errors[name, version] = (code, message)
+        self._note(name, version, "END", "fail")
+
+    def set_labels(self, name: str, labels: dict[str, int]) -> None:
+        self.labels[name] = labels
+
+    def states(self) -> list[tuple[str, int, str, str, str]]:
+        with self.changed:
+            return [(*key, state, *self.errors.get(key, ("OK", ""))) for key, state in self.state.items()]
+
+    def start(self) -> dict[str, str]:
+        return {"rest": "[::]:18501", "grpc": "[::]:18500"}
+
+    def stop(self, grace_seconds: float) -> bool:
+        self.stopped = True
+        return True
+
+    def wait_for(self, *expected: tuple[str, int, str], seconds: float = 10.0) -> None:
+        """Waits until each (name, version) is in the state given; fails the test when it does not come to that."""
+        with self.changed:
+            reached = self.changed.wait_for(
+                lambda: all(self.state.get((name, version)) == state for name, version, state in expected), seconds
+            )
+            assert reached, f"expected {expected}, got {self.state}"
