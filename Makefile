@@ -1,0 +1,71 @@
+# Every command of the project has its door here. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
+
+.PHONY: help demo test test-rust test-python lint fmt bench proto lock wheel dev clean tools-present
+
+help: ## List the targets.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools-present: ## Say which of the needed tools is missing.
+	@bash scripts/tools-present.sh "$(PYTHON)"
+
+$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt | tools-present
+	@echo "==> Python environment in $(VENV): TensorFlow and the development tools (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/cpu.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
+	@touch $@
+
+$(VENV)/.servable: $(VENV)/.tools $(RUST_SOURCES)
+	@echo "==> Building Servable (the Rust core takes a few minutes the first time)"
+	@source $(BIN)/activate && maturin develop --release --locked
+	@touch $@
+
+dev: $(VENV)/.servable ## Make the environment and build the package into it.
+
+demo: dev ## Serve three example models and show a request to each. EXIT=1 stops after that.
+	@$(BIN)/python examples/demo.py $(if $(EXIT),--exit) $(DEMO_FLAGS)
+
+test: lint test-rust test-python ## All tests and checks.
+
+test-rust: ## The core's tests; builds without Python.
+	cargo test --locked
+
+test-python: dev ## The Python tests, end-to-end and conformance ones included.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy.
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --features python -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.tools ## Format everything.
+	cargo fmt
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: dev ## The benchmarks: table and JSON.
+	$(BIN)/python benches/run.py $(BENCH_FLAGS)
+
+proto: ## Generate src/pb from proto/.
+	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
+
+lock: $(VENV)/.tools ## Pin the Python dependencies again.
+	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group dev -o requirements/dev.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
+
+wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
+	$(BIN)/maturin build --release --locked --out build/wheels
+
+clean: ## Remove what was built.
+	rm -rf target build $(VENV)/.servable
