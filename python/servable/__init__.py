@@ -11,7 +11,7 @@ from importlib import import_module
 _HOMES = {
     "ServableError": "servable.errors",
     "StatusError": "servable.errors",
-    "TensorFlowNotFound": "servable.errors",
+    "TensorFlowNotFoundError": "servable.errors",
     "UsageError": "servable.errors",
     "All": "servable.config",
     "CoreOptions": "servable.config",

@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self, options: object) -> None: ...
     def start(self) -> dict[str, str]:
-        """Opens the doors. Of those that opened: ``rest``, ``grpc`` → ``host:port``; ``grpc_socket`` → path."""
+        """Opens the doors; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
     def announce(self, name: str, version: int) -> None:
         """The version is known: START."""
     def load(self, name: str, version: int, path: str, options: object) -> LoadReport:
@@ -47,6 +47,9 @@ class Server:
 
 def preload(path: str, op_libraries: list[str]) -> str:
     """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""
+
+def init_logging(level: str) -> None:
+    """Sends the core's log to stderr from ``level`` (error … trace) on; the first call counts."""
 
 def version() -> str:
     """The version of the core."""

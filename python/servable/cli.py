@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from servable.errors import ServableError, StatusError, TensorFlowNotFound, UsageError
+from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from servable.arguments import Arguments
     from servable.config import ServerConfig
+    from servable.tensorflow_library import Opening
 
 EXIT_USAGE = 2
 EXIT_ERROR = 1
@@ -138,7 +139,7 @@ def _start(arguments: Arguments) -> int:
         return _failed(arguments, StatusError("INVALID_ARGUMENT", str(error)))
     except StatusError as error:
         return _failed(arguments, error)
-    except TensorFlowNotFound as error:
+    except TensorFlowNotFoundError as error:
         head, _, hint = str(error).partition("\n")
         return _failed(arguments, StatusError("NOT_FOUND", head, hint.strip()))
 
@@ -148,8 +149,8 @@ def _run(arguments: Arguments) -> int:
 
     config = settings.server_config(arguments, os.environ)
     library = tensorflow_library.find(config.core.tensorflow_library)
-    tensorflow_library.open_early(library, config.core.op_libraries)
-    return _run_server(_with_library(config, library))
+    opening = tensorflow_library.Opening(library, config.core.op_libraries, config.core.log_level)
+    return _run_server(_with_library(config, library), opening)
 
 
 def _with_library(config: ServerConfig, library: str) -> ServerConfig:
@@ -158,11 +159,11 @@ def _with_library(config: ServerConfig, library: str) -> ServerConfig:
     return replace(config, core=replace(config.core, tensorflow_library=library))
 
 
-def _run_server(config: ServerConfig) -> int:
+def _run_server(config: ServerConfig, opening: Opening) -> int:
     from servable.server import Server, check_ports
 
     check_ports(config)
-    return Server(config).run()
+    return Server(config, before_loading=opening.wait).run()
 
 
 def _log_oddities(arguments: Arguments) -> None:

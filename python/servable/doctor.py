@@ -39,7 +39,8 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
             text
             + _INDENT
             + (
-                f"it holds a SavedModel itself, and numbered folders were looked for: move the model to {path}/1, "
+                "it holds a SavedModel itself, and numbered folders were looked for: "
+                f"move the model to {path}/1, "
                 f"or run `servable serve {path}`, which takes a version's folder too"
             )
         )

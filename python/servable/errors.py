@@ -1,9 +1,9 @@
 """The exceptions of Servable, all of them.
 
     ServableError
-    ├── UsageError            the command line cannot be understood: unknown flag, unparsable value
-    ├── TensorFlowNotFound    no TensorFlow library was found where it was looked for
-    └── StatusError           whatever has an RPC code: a refused configuration, a failed load or start
+    ├── UsageError                the command line cannot be understood: unknown flag, unparsable value
+    ├── TensorFlowNotFoundError   no TensorFlow library was found where it was looked for
+    └── StatusError               whatever has an RPC code: a refused configuration, a failed load or start
 
 A ``StatusError`` carries the code and the text that TensorFlow Serving gives for the same condition; ``hint``
 says what to do about it and is printed on a line of its own, so that the text itself stays what scripts look
@@ -42,7 +42,7 @@ class UsageError(ServableError):
     """A command line that cannot be understood. ``str(error)`` is one line for the person who typed it."""
 
 
-class TensorFlowNotFound(ServableError):
+class TensorFlowNotFoundError(ServableError):
     """No TensorFlow library was found; the text lists where it was looked for and the pip line that helps."""
 
 

@@ -12,6 +12,8 @@ import json
 from typing import NamedTuple
 from urllib.parse import quote
 
+from servable.report import Signature
+
 LONGEST_BODY = 400
 """Characters of JSON that are printed as they are."""
 
@@ -21,14 +23,6 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 _FLOATS = {"float", "double", "half", "bfloat16", "float16", "float32", "float64"}
 _BIGGEST = 4_000_000
-
-
-class Signature(NamedTuple):
-    """A signature as ``LoadReport`` tells it: each input is (alias, dtype, shape text)."""
-
-    name: str
-    inputs: list[tuple[str, str, str]]
-    outputs: list[tuple[str, str, str]]
 
 
 def curl_line(model: str, signatures: list[Signature], rest_port: int) -> str:

@@ -134,14 +134,21 @@ def _ports() -> Iterable[Flag]:
         serve_default=8501,
     )
     yield Flag("host", "string", "", group, "address to bind both ports to; empty: every interface", own=True)
-    yield Flag("ssl_config_file", "string", "", group, "text SSLConfig (PEM texts): TLS on the gRPC port")
+    yield Flag(
+        "ssl_config_file",
+        "string",
+        "",
+        group,
+        "text SSLConfig (PEM texts): TLS on the gRPC port",
+        no_effect="TLS is not served yet: the gRPC port stays closed, rather than open without it",
+    )
     yield Flag(
         "use_alts_credentials",
         "bool",
         False,
         group,
         "Google's ALTS on the gRPC port",
-        no_effect="ALTS exists only inside Google's cloud: gRPC is served without it; --ssl_config_file gives TLS",
+        no_effect="ALTS exists only inside Google's cloud: gRPC is served without it",
     )
 
 
@@ -312,7 +319,7 @@ def _session() -> Iterable[Flag]:
         "string",
         "",
         group,
-        "TensorFlow's library or a folder with it; empty: $SERVABLE_TENSORFLOW_LIBRARY, else the installed one",
+        "TensorFlow's library, or its folder; empty: $SERVABLE_TENSORFLOW_LIBRARY, else the installed one",
         own=True,
     )
     yield Flag(

@@ -39,26 +39,33 @@ class Core(Protocol):
     Every method may block and may raise ``CoreError``.
     """
 
-    def announce(self, name: str, version: int) -> None: ...
+    def announce(self, name: str, version: int) -> None:
+        """The version is known: START."""
 
-    def load(self, name: str, version: int, path: str, options: object) -> Report: ...
+    def load(self, name: str, version: int, path: str, options: object) -> Report:
+        """To AVAILABLE; on failure raises, and the version is at END, or LOADING if ``options.retrying``."""
 
-    def unload(self, name: str, version: int) -> None: ...
+    def unload(self, name: str, version: int) -> None:
+        """To END, when no request holds the version any more."""
 
-    def fail(self, name: str, version: int, code: str, message: str) -> None: ...
+    def fail(self, name: str, version: int, code: str, message: str) -> None:
+        """To END with an error, without a load."""
 
-    def set_labels(self, name: str, labels: dict[str, int]) -> None: ...
+    def set_labels(self, name: str, labels: dict[str, int]) -> None:
+        """Replaces the labels of a model."""
 
 
 class Listener(Protocol):
     """Told of everything that happens to versions, on the thread where it happens, no lock held."""
 
-    def loaded(self, model: str, version: AspiredVersion, report: Report) -> None: ...
+    def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
+        """The version serves."""
 
     def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
         """``next_try``: seconds until the load is tried again, None when it is not."""
 
-    def unloaded(self, model: str, version: AspiredVersion) -> None: ...
+    def unloaded(self, model: str, version: AspiredVersion) -> None:
+        """The version serves no longer, and its memory is free."""
 
 
 class Standing(Enum):

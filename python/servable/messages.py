@@ -7,14 +7,14 @@ nothing is read, and protobuf is not imported, before a message is asked for.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
 
-@lru_cache(maxsize=None)
+@cache
 def message_class(name: str) -> Any:
     """The class of a message by its full name, such as ``tensorflow.serving.ModelServerConfig``."""
     from google.protobuf.message_factory import GetMessageClass
@@ -22,7 +22,7 @@ def message_class(name: str) -> Any:
     return GetMessageClass(pool().FindMessageTypeByName(name))
 
 
-@lru_cache(maxsize=None)
+@cache
 def pool() -> DescriptorPool:
     """The private pool with every message in it."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet

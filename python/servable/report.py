@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from servable import doctor
 from servable.errors import StatusError
-from servable.example_request import Signature, curl_line
 from servable.sources import AspiredVersion
 
 if TYPE_CHECKING:
     from servable.manager import Report
 
 _log = logging.getLogger("servable")
+
+
+class Signature(NamedTuple):
+    """A signature as ``LoadReport`` tells it: each input and output is (alias, dtype, shape text)."""
+
+    name: str
+    inputs: list[tuple[str, str, str]]
+    outputs: list[tuple[str, str, str]]
 
 
 class StartReport:
@@ -87,6 +94,9 @@ class StartReport:
     def _log_curl(self, model: str) -> None:
         with self._lock:
             port, signatures = self._rest_port, self._signatures[model][1]
+        # Not needed before the ports are open: left out of the time to the first answer.
+        from servable.example_request import curl_line
+
         line = curl_line(model, signatures, port) if port is not None else ""
         if line:
             _log.info("try %s:\n    %s", model, line)

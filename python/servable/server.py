@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from servable.config import ServerConfig
 from servable.errors import StatusError
@@ -36,23 +37,21 @@ EXIT_FAILED = 255
 _Handler = Callable[[int, FrameType | None], None]
 
 
-class ServingCore(Protocol):
-    """The part of ``_core.Server`` that opens and closes the doors; ``Core`` is the manager's part."""
-
-    def start(self) -> dict[str, str]: ...
-
-    def stop(self, grace_seconds: float) -> bool: ...
-
-
 class Server:
     """One server, from a configuration.
 
     ``run`` serves until a signal; ``start`` and ``stop`` are its two halves.
 
-    make_core: builds the core from ``CoreOptions``; by default the compiled one.
+    make_core: builds the core from ``CoreOptions``; by default the compiled one. before_loading: blocks until
+    the first load may begin (TensorFlow is open), or raises ``StatusError``.
     """
 
-    def __init__(self, config: ServerConfig, make_core: Callable[[object], Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        make_core: Callable[[object], Any] | None = None,
+        before_loading: Callable[[], None] | None = None,
+    ) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
         self.report = StartReport()
@@ -60,6 +59,7 @@ class Server:
         core: Core = self._core
         source = FilesystemSource(config.poll_seconds)
         self.manager = Manager(core, source, self.report, config.load, config.lifecycle)
+        self._before_loading = before_loading or (lambda: None)
         self._ended = threading.Event()
         self._signals = 0
 
@@ -69,6 +69,7 @@ class Server:
         Raises ``StatusError`` when a port cannot be opened, or, if so configured, when a model cannot be
         served.
         """
+        self._before_loading()
         self.manager.start()
         self.manager.apply(self.config.models)
         if not self.manager.wait(self._settled):
@@ -216,10 +217,8 @@ class _Outcome:
 def leave(status: int) -> None:
     """Ends the process without waiting for threads that are inside TensorFlow."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            pass
     os._exit(status)
 
 

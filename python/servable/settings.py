@@ -260,7 +260,20 @@ def address(host: str, port: int) -> str:
     """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
     if not host:
         host = "::" if _has_ipv6() else "0.0.0.0"
+    elif not all(character in "0123456789abcdefABCDEF.:" for character in host):
+        host = _resolved(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _resolved(host: str) -> str:
+    import socket
+
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise UsageError(
+            f"--host expects an address of this machine, got {host!r}: {error.strerror}"
+        ) from None
 
 
 def _has_ipv6() -> bool:

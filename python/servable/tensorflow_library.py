@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 
-from servable.errors import TensorFlowNotFound
+from servable.errors import StatusError, TensorFlowNotFoundError
 
 ENVIRONMENT = "SERVABLE_TENSORFLOW_LIBRARY"
 PIP_LINE = 'pip install "servable[cpu]"'
@@ -32,7 +32,7 @@ def find(stated: str = "", packages: list[str] | None = None) -> str:
 
     stated: a library or a folder that holds one (itself, or in lib/), from the flag or the environment; "":
     look in the installed packages. packages: folders that may hold a ``tensorflow`` package, by default
-    ``sys.path``. Raises ``TensorFlowNotFound`` with everything that was looked at.
+    ``sys.path``. Raises ``TensorFlowNotFoundError`` with everything that was looked at.
     """
     if stated:
         return _stated(os.path.abspath(os.path.expanduser(stated)))
@@ -45,7 +45,7 @@ def find(stated: str = "", packages: list[str] | None = None) -> str:
         for name in NAMES:
             if os.path.isfile(os.path.join(package, name)):
                 return os.path.join(os.path.abspath(package), name)
-    raise TensorFlowNotFound(_not_installed(looked))
+    raise TensorFlowNotFoundError(_not_installed(looked))
 
 
 def _stated(path: str) -> str:
@@ -61,7 +61,9 @@ def _stated(path: str) -> str:
         if os.path.isdir(path)
         else f"no such file: {path}"
     )
-    raise TensorFlowNotFound(f"TensorFlow not found: {what} (from --tensorflow_library or ${ENVIRONMENT})")
+    raise TensorFlowNotFoundError(
+        f"TensorFlow not found: {what} (from --tensorflow_library or ${ENVIRONMENT})"
+    )
 
 
 def _not_installed(looked: list[str]) -> str:
@@ -82,21 +84,30 @@ def version(stated: str = "") -> str:
     return _core.preload(find(stated or os.environ.get(ENVIRONMENT, "")), [])
 
 
-def open_early(path: str, op_libraries: tuple[str, ...]) -> threading.Thread:
-    """Begins to open the library on a thread, so that it is there when the first load wants it."""
-    thread = threading.Thread(target=_open, args=(path, op_libraries), name="preload", daemon=True)
-    thread.start()
-    return thread
+class Opening:
+    """The library being opened on a thread of its own: the longest part of a start, so it begins first."""
 
+    def __init__(self, path: str, op_libraries: tuple[str, ...], log_level: str = "info") -> None:
+        self._path = path
+        self._op_libraries = op_libraries
+        self._log_level = log_level
+        self._error: StatusError | None = None
+        self._thread = threading.Thread(target=self._open, name="open-tensorflow", daemon=True)
+        self._thread.start()
 
-def _open(path: str, op_libraries: tuple[str, ...]) -> None:
-    from servable import _core
+    def wait(self) -> None:
+        """Blocks until TensorFlow and every op library are open; raises ``StatusError`` when one is not."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
-    log = logging.getLogger("tensorflow")
-    try:
-        version = _core.preload(path, list(op_libraries))
-    except _core.CoreError as error:
-        # Every load fails with the same error and reports it; this line says it first, and once.
-        log.error("cannot open TensorFlow at %s: %s", path, error)
-    else:
-        log.debug("TensorFlow %s from %s", version, path)
+    def _open(self) -> None:
+        from servable import _core
+
+        _core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
+        try:
+            version = _core.preload(self._path, list(self._op_libraries))
+        except _core.CoreError as error:
+            self._error = StatusError(error.code, error.message, f"the library is {self._path}")
+        else:
+            logging.getLogger("tensorflow").debug("TensorFlow %s from %s", version, self._path)

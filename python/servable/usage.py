@@ -11,8 +11,8 @@ Serve SavedModels with TensorFlow Serving's REST and gRPC API.
 
 PATH is a folder with numbered versions (half_plus_two/ with 1/ and 2/ in it: the newest is served, new ones
 are picked up), or the folder of one version itself (the one with saved_model.pb). The model is named after
-the folder; NAME=PATH names it otherwise. Without PATH, --model_base_path or --model_config_file, the container's
-contract holds: $MODEL_BASE_PATH/$MODEL_NAME.
+the folder; NAME=PATH names it otherwise. Without PATH, --model_base_path or --model_config_file,
+$MODEL_BASE_PATH/$MODEL_NAME is served, as in TensorFlow Serving's container.
 
 Flags are TensorFlow Serving's, with _ or -, as --flag=value or --flag value.
 """
@@ -61,7 +61,7 @@ def markdown_table() -> str:
     ]
     for flag in FLAGS.values():
         default = (
-            "4 × cores" if flag.name in ("rest_api_num_threads", "grpc_max_threads") else shown(flag.default)
+            "4 per core" if flag.name in ("rest_api_num_threads", "grpc_max_threads") else shown(flag.default)
         )
         default = "cores" if flag.name == "num_tflite_pools" else default
         serve = shown(flag.serve_default) if flag.serve_default is not None else ""

@@ -87,6 +87,7 @@ class FakeCore:
         """Waits until each (name, version) is in the state given; fails the test when it does not come to that."""
         with self.changed:
             reached = self.changed.wait_for(
-                lambda: all(self.state.get((name, version)) == state for name, version, state in expected), seconds
+                lambda: all(self.state.get((name, version)) == state for name, version, state in expected),
+                seconds,
             )
             assert reached, f"expected {expected}, got {self.state}"
