@@ -1,0 +1,155 @@
+"""Shared by all tests: a real server on free ports, the models it serves, and what must be there for either."""
+
+from __future__ import annotations
+
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The markers; ``needs_*`` tests are skipped with the reason when what they need is absent."""
+    config.addinivalue_line("markers", "needs_shared: reads test models and recordings from ../shared")
+    config.addinivalue_line("markers", "needs_tensorflow: runs models, with the built core and TensorFlow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what cannot run here, saying why."""
+    shared = None if SHARED.is_dir() else f"{SHARED} is not there"
+    tensorflow = _why_no_tensorflow()
+    for item in items:
+        if shared and item.get_closest_marker("needs_shared"):
+            item.add_marker(pytest.mark.skip(reason=shared))
+        if tensorflow and item.get_closest_marker("needs_tensorflow"):
+            item.add_marker(pytest.mark.skip(reason=tensorflow))
+
+
+def _why_no_tensorflow() -> str | None:
+    from servable import tensorflow_library
+    from servable.errors import TensorFlowNotFoundError
+
+    try:
+        import servable._core  # noqa: F401
+    except ImportError as error:
+        return f"the core is not built: {error}"
+    try:
+        tensorflow_library.find()
+    except TensorFlowNotFoundError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of test models and recordings (mark the test ``needs_shared``)."""
+    return SHARED
+
+
+class Served:
+    """A running server: its ports (None for a door that is shut) and everything it has logged so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.rest_port: int | None = None
+        self.grpc_port: int | None = None
+        self._incoming: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def rest(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        assert self.rest_port is not None, self.log
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def grpc(self) -> str:
+        """``127.0.0.1:PORT``."""
+        assert self.grpc_port is not None, self.log
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def log(self) -> str:
+        """The log read so far."""
+        return "\n".join(self.lines)
+
+    def wait_for_line(self, pattern: str, seconds: float = START_SECONDS) -> re.Match[str]:
+        """Reads on until a line matches; fails when the server ends or is silent for ``seconds`` before that."""
+        while True:
+            try:
+                line = self._incoming.get(timeout=seconds)
+            except queue.Empty:
+                raise AssertionError(f"no line with {pattern!r} in {seconds} s:\n{self.log}") from None
+            if line is None:
+                raise AssertionError(f"the server ended ({self.process.wait()}):\n{self.log}")
+            self._note_port(line)
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+    def stop(self) -> int:
+        """SIGTERM, then the exit status; fails when the server does not end in time."""
+        self.process.terminate()
+        try:
+            status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the server did not stop in {STOP_SECONDS} s:\n{self.log}") from None
+        self._reader.join()
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            self._incoming.put(line)
+        self._incoming.put(None)
+
+    def _note_port(self, line: str) -> None:
+        rest = re.search(r"Exporting HTTP/REST API at:localhost:(\d+)", line)
+        grpc = re.search(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)", line)
+        if rest:
+            self.rest_port = int(rest[1])
+        if grpc:
+            self.grpc_port = int(grpc[1])
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """``serve("path/to/model", "--flag=value", …)``: a real ``servable serve`` on free ports, ready.
+
+    Flags given replace the defaults (both ports 0). After the test every server is stopped and must exit 0.
+    ``ready=False`` returns at once, for servers that are not expected to become ready.
+    """
+    running: list[Served] = []
+
+    def start(*arguments: str | Path, ready: bool = True) -> Served:
+        command = [sys.executable, "-m", "servable", "serve", "--port=0", "--rest_api_port=0"]
+        process = subprocess.Popen(
+            [*command, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        served = Served(process)
+        running.append(served)
+        if ready:
+            served.wait_for_line(r"ready: \d+ of \d+ models")
+        return served
+
+    yield start
+    statuses = [(served, served.stop()) for served in running if served.process.poll() is None]
+    for served, status in statuses:
+        assert status == 0, f"exit status {status}:\n{served.log}"

@@ -1,0 +1,282 @@
+"""The file-system source: what counts as a version, which are wanted, and what is announced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from servable.config import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
+from servable.model_paths import is_version_name
+from servable.sources import AspiredVersion
+from servable.sources.filesystem import FilesystemSource, choose, look, versions_among
+
+
+class Announcements:
+    """A receiver that remembers the last word on each model and can be waited on."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.last: dict[str, list[int] | None] = {}
+        self.count = 0
+
+    def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+        self._note(model, [one.version for one in versions])
+
+    def missing(self, model: str) -> None:
+        self._note(model, None)
+
+    def _note(self, model: str, versions: list[int] | None) -> None:
+        with self.changed:
+            self.last[model] = versions
+            self.count += 1
+            self.changed.notify_all()
+
+    def wait_for(self, **expected: list[int] | None) -> None:
+        with self.changed:
+            reached = self.changed.wait_for(
+                lambda: all(
+                    model in self.last and self.last[model] == versions
+                    for model, versions in expected.items()
+                ),
+                10,
+            )
+            assert reached, self.last
+
+
+def folders(base: Path, *names: str) -> Path:
+    for name in names:
+        (base / name).mkdir(parents=True)
+    return base
+
+
+@pytest.mark.parametrize("name", ["0", "1", "007", "00000123", "9223372036854775807", "0" * 30 + "7"])
+def test_version_names(name: str) -> None:
+    assert is_version_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " 7 ",
+        "+7",
+        "-5",
+        "0x10",
+        "1e3",
+        "1a",
+        "v1",
+        "1.0",
+        "9223372036854775808",
+        "١",
+        "²",
+        "1\n",
+        "9" * 5000,
+    ],
+)
+def test_names_that_are_no_versions(name: str) -> None:
+    assert not is_version_name(name)
+
+
+@given(
+    st.text(max_size=25) | st.integers(0, 2**64).map(str) | st.from_regex(r"[0-9+\- ]{1,22}", fullmatch=True)
+)
+def test_a_version_name_is_what_int_reads_from_digits_alone(name: str) -> None:
+    plain = name != "" and all(character in "0123456789" for character in name)
+    assert is_version_name(name) == (plain and int(name) < 2**63)
+
+
+def test_near_misses_are_named_once_each_and_others_are_not_mentioned() -> None:
+    found, problems = versions_among(
+        [("1", True), ("+7", True), ("8", False), ("README", False), (" 3 ", True)]
+    )
+    assert found == {1: "1"}
+    assert problems == [
+        "' 3 ' is not a version: the name of a version folder is digits only",
+        "'+7' is not a version: the name of a version folder is digits only",
+        "'8' is not a version: it is not a folder",
+    ]
+
+
+def test_of_two_names_for_one_number_the_later_in_byte_order_is_taken() -> None:
+    found, problems = versions_among([("1", True), ("001", True), ("01", True)])
+    assert found == {1: "1"}
+    assert len(problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        (Latest(), [9]),
+        (Latest(0), [9]),
+        (Latest(2), [7, 9]),
+        (Latest(99), [1, 7, 9]),
+        (All(), [1, 7, 9]),
+        (Specific((7, 8)), [7]),
+        (Specific(()), []),
+    ],
+)
+def test_policies(policy: VersionPolicy, wanted: list[int]) -> None:
+    assert choose(policy, [9, 1, 7]) == wanted
+
+
+def test_a_look_joins_the_base_path_with_the_name_as_found(tmp_path: Path) -> None:
+    folders(tmp_path, "007", "3")
+    finding = look(ModelConfig("m", str(tmp_path)))
+    assert finding.versions == (AspiredVersion(7, str(tmp_path / "007")),)
+    assert finding.problems == ()
+
+
+def test_specific_matches_leading_zeros_and_names_what_is_absent(tmp_path: Path) -> None:
+    folders(tmp_path, "007")
+    finding = look(ModelConfig("m", str(tmp_path), policy=Specific((7, 8))))
+    assert [one.version for one in finding.versions or ()] == [7]
+    assert finding.problems == ("Version 8 of servable m is not among those found: 7",)
+
+
+def test_a_symlink_to_a_folder_is_a_version_and_a_dangling_one_is_not(tmp_path: Path) -> None:
+    folders(tmp_path, "store/a")
+    base = folders(tmp_path, "base") / "base"
+    (base / "1").symlink_to(tmp_path / "store" / "a")
+    (base / "2").symlink_to(tmp_path / "gone")
+    finding = look(ModelConfig("m", str(base)))
+    assert [one.version for one in finding.versions or ()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        ([], "the folder is empty: put the SavedModel into"),
+        (["other"], "holds other, and folders named by numbers"),
+        (["a/1", "b/1"], "looks like a folder of models (a, b)"),
+    ],
+)
+def test_no_version_says_what_was_seen(tmp_path: Path, build: list[str], words: str) -> None:
+    finding = look(ModelConfig("m", str(folders(tmp_path, *build))))
+    assert finding.versions == ()
+    assert finding.problems[0].startswith(f"No versions of servable m found under base path {tmp_path}\n")
+    assert words in finding.problems[0]
+
+
+def test_a_saved_model_without_its_version_folder_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "saved_model.pb").touch()
+    (problem,) = look(ModelConfig("m", str(tmp_path))).problems
+    assert f"move the model to {tmp_path}/1" in problem
+
+
+def test_a_missing_base_path_is_no_announcement_and_says_what_is_there(tmp_path: Path) -> None:
+    folders(tmp_path, "half_plus_two")
+    finding = look(ModelConfig("m", str(tmp_path / "half_plus_too")))
+    assert finding.versions is None
+    assert finding.problems[0].startswith(
+        f"Could not find base path {tmp_path}/half_plus_too for servable m with error"
+    )
+    assert "holds half_plus_two" in finding.problems[0]
+
+
+def test_a_file_as_base_path(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    finding = look(ModelConfig("m", str(tmp_path / "file")))
+    assert finding.versions is None
+    assert "is needed" in finding.problems[0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_base_path(tmp_path: Path) -> None:
+    base = folders(tmp_path, "base/1") / "base"
+    base.chmod(0)
+    try:
+        assert "Permission denied" in look(ModelConfig("m", str(base))).problems[0]
+    finally:
+        base.chmod(0o700)
+
+
+def test_one_versions_own_folder(tmp_path: Path) -> None:
+    model = ModelConfig("m", str(tmp_path), policy=Folder(3))
+    assert look(model).versions == (AspiredVersion(3, str(tmp_path)),)
+    gone = look(ModelConfig("m", str(tmp_path / "gone"), policy=Folder(3)))
+    assert gone.versions == ()
+    assert "is gone" in gone.problems[0]
+
+
+def test_it_announces_each_model_on_its_own(tmp_path: Path) -> None:
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=0.01)
+    source.watch(
+        [
+            ModelConfig("bad", str(tmp_path / "bad")),
+            ModelConfig("good", str(folders(tmp_path, "good/1") / "good")),
+        ]
+    )
+    source.start(receiver)
+    try:
+        receiver.wait_for(bad=None, good=[1])
+        folders(tmp_path, "good/2")
+        receiver.wait_for(bad=None, good=[2])
+        folders(tmp_path, "bad/5")
+        receiver.wait_for(bad=[5], good=[2])
+        (tmp_path / "bad" / "5").rmdir()
+        receiver.wait_for(bad=[], good=[2])
+        (tmp_path / "bad").rmdir()
+        receiver.wait_for(bad=None, good=[2])
+    finally:
+        source.stop()
+
+
+def test_a_model_no_longer_watched_is_announced_empty(tmp_path: Path) -> None:
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=3600)
+    model = ModelConfig("m", str(folders(tmp_path, "1")))
+    source.watch([model])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=[1])
+        source.watch([])
+        receiver.wait_for(m=[])
+        source.watch([model])
+        receiver.wait_for(m=[1])
+    finally:
+        source.stop()
+
+
+@pytest.mark.parametrize("poll_seconds", [0.0, 3600.0])
+def test_between_polls_only_watch_makes_it_look(tmp_path: Path, poll_seconds: float) -> None:
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds)
+    source.watch([ModelConfig("m", str(folders(tmp_path, "a/1") / "a"))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=[1])
+        folders(tmp_path, "a/2")
+        source.watch([ModelConfig("n", str(folders(tmp_path, "b/1") / "b"))])
+        receiver.wait_for(m=[], n=[1])
+    finally:
+        source.stop()
+
+
+def test_polling_never_announces_nothing_and_stops(tmp_path: Path) -> None:
+    receiver = Announcements()
+    source = FilesystemSource(None)
+    source.watch([ModelConfig("m", str(folders(tmp_path, "1")))])
+    source.start(receiver)
+    source.stop()
+    assert receiver.count == 0
+
+
+def test_a_lasting_problem_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = FilesystemSource(poll_seconds=0.001)
+    receiver = Announcements()
+    with caplog.at_level(logging.WARNING):
+        source.watch(
+            [ModelConfig("m", str(tmp_path / "none")), ModelConfig("n", str(folders(tmp_path, "n/1") / "n"))]
+        )
+        source.start(receiver)
+        for version in range(2, 12):
+            folders(tmp_path, f"n/{version}")
+            receiver.wait_for(n=[version])
+        source.stop()
+    assert sum("Could not find base path" in line for line in caplog.messages) == 1
