@@ -1,15 +1,18 @@
-//! The messages and services on the wire, generated from `proto/` by `make proto`; only this file is written by hand.
+//! The messages on the wire: generated from `proto/` by `make proto`, except [`tensor`] and [`wire`], which read and
+//! write tensors without a struct in between.
 //!
-//! The modules mirror the protobuf packages. Beside what `prost` does by itself:
+//! The generated modules mirror the protobuf packages. Beside what `prost` does by itself:
 //!
 //! - bytes fields are [`bytes::Bytes`], so that a message decoded from `Bytes` borrows them instead of copying;
 //! - maps are sorted (`BTreeMap`), so that what is written does not change from run to run;
-//! - a few message fields stay the bytes they came in: a constant's value in a graph ([`tensorflow::AttrValue`]), the
-//!   object graph of a SavedModel, the Examples of an [`tensorflow::serving::Input`]. `proto/gen` lists them.
+//! - a few message fields stay the bytes they came in: every `TensorProto`, the object graph of a SavedModel, the
+//!   Examples of an [`tensorflow::serving::Input`]. `proto/gen` lists them.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod tensor;
+pub mod wire;
 
 /// Package `tensorflow`: tensors, graphs, models, examples, sessions, the profiler's service.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
 pub mod tensorflow {
     include!("tensorflow.rs");
 
@@ -29,7 +32,7 @@ pub mod tensorflow {
     }
 }
 
-/// Every message and service of `proto/` and what they import, as a serialized `FileDescriptorSet`.
+/// Every message and service in `proto/` and what they import, as a serialized `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Writes `src/pb/` from the `.proto` files: the Rust messages and services, and the descriptor set.
+//! Writes `src/pb/` from the `.proto` files: the Rust messages, and the descriptor set.
 //!
 //! The `.proto` files say what is on the wire. A few message fields are only handed on, or are large and rarely
 //! looked at; the Rust side keeps those as raw bytes (a message and a bytes field look alike on the wire). The
@@ -28,9 +28,14 @@ const RUST_ROOTS: &[&str] = &[
 
 /// Message fields that Rust keeps as the bytes they came in.
 const OPAQUE: &[(&str, &str)] = &[
-    // The weights of a frozen model.
+    // Tensors are read and written by `pb::tensor`, straight from and to the wire; in a frozen model's graph, where
+    // they are its weights, not at all.
     (".tensorflow.AttrValue", "tensor"),
     (".tensorflow.AttrValue.ListValue", "tensor"),
+    (".tensorflow.NamedTensorProto", "tensor"),
+    (".tensorflow.SignatureDef.DefaultsEntry", "value"),
+    (".tensorflow.serving.PredictRequest.InputsEntry", "value"),
+    (".tensorflow.serving.PredictResponse.OutputsEntry", "value"),
     // Needed by whoever trains or inspects a model, not by whoever serves it.
     (".tensorflow.MetaGraphDef", "object_graph_def"),
     (".tensorflow.MetaGraphDef.MetaInfoDef", "stripped_op_list"),
@@ -128,12 +133,6 @@ fn keep_reachable(files: &mut FileDescriptorSet, roots: &[&str]) {
 
 /// One Rust file per protobuf package.
 fn generate(files: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Error>> {
-    let mut config = prost_build::Config::new();
-    config.btree_map(["."]).bytes(["."]);
-    tonic_prost_build::configure()
-        .out_dir(out)
-        .build_client(false)
-        .build_transport(false)
-        .compile_fds_with_config(files, config)?;
+    prost_build::Config::new().out_dir(out).btree_map(["."]).bytes(["."]).compile_fds(files)?;
     Ok(())
 }

@@ -1,0 +1,153 @@
+//! [`Tensor`] ↔ `tensorflow.TensorProto` on the wire, without a generated struct in between.
+//!
+//! Numbers lie in a message as they lie in memory (`tensor_content`, and packed floats and doubles), so they are
+//! borrowed from the message where it holds all of them, and passed on from the tensor's memory on the way out.
+//! The rules are those of grpc.md, sections 3.2 and 3.3.
+
+use super::wire::{Fields, Malformed, Pieces, Value, bytes_field_len, varint, varint_len};
+use crate::tensor::{Aligned, DType, Data, Strings, Tensor, element_count};
+use bytemuck::NoUninit;
+use bytes::Bytes;
+
+mod encode;
+mod values;
+
+pub use encode::Encoded;
+
+/// The most bytes that a short list of values is drawn out to: a few bytes in a request must not cost gigabytes.
+pub const MAX_DRAWN_OUT: usize = 256 << 20;
+/// TensorFlow's own limit on dimensions.
+const MAX_RANK: usize = 254;
+
+/// Fields of `TensorProto`.
+mod field {
+    pub(super) const DTYPE: u32 = 1;
+    pub(super) const SHAPE: u32 = 2;
+    pub(super) const CONTENT: u32 = 4;
+    pub(super) const FLOAT: u32 = 5;
+    pub(super) const DOUBLE: u32 = 6;
+    pub(super) const INT: u32 = 7;
+    pub(super) const STRING: u32 = 8;
+    pub(super) const COMPLEX64: u32 = 9;
+    pub(super) const INT64: u32 = 10;
+    pub(super) const BOOL: u32 = 11;
+    pub(super) const COMPLEX128: u32 = 12;
+    pub(super) const HALF: u32 = 13;
+    pub(super) const UINT32: u32 = 16;
+    pub(super) const UINT64: u32 = 17;
+    pub(super) const FLOAT8: u32 = 18;
+}
+
+/// The tensor that the serialized `TensorProto` holds. Fails where TensorFlow fails to parse one: no or an unknown
+/// dtype, a negative or overflowing shape, content of another length than the shape asks for; also where a short list
+/// of values would be drawn out beyond [`MAX_DRAWN_OUT`].
+pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
+    let mut head = Head::default();
+    for item in Fields::new(proto) {
+        head.take(item?)?;
+    }
+    // Reference types are for graphs, not for values.
+    let dtype = DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
+    let count = element_count(&head.shape).ok_or(Malformed)?;
+    match dtype {
+        DType::Invalid | DType::Resource | DType::Variant => Err(Malformed),
+        DType::String if count == 0 => Ok(Tensor::strings(head.shape, Strings::default())),
+        DType::String => {
+            let strings = match head.content {
+                Some(content) => values::counted_strings(&proto.slice_ref(content), count),
+                None => values::strings(proto, count),
+            }?;
+            Ok(Tensor::strings(head.shape, strings))
+        }
+        _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
+        _ => match head.content {
+            Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
+                Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))
+            }
+            Some(_) => Err(Malformed),
+            None => values::numbers(proto, dtype, head.shape, count),
+        },
+    }
+}
+
+/// Everything of a `TensorProto` but its typed values.
+#[derive(Default)]
+struct Head<'a> {
+    dtype: i32,
+    shape: Vec<i64>,
+    /// Only if it is not empty.
+    content: Option<&'a [u8]>,
+}
+
+impl<'a> Head<'a> {
+    fn take(&mut self, (number, value): (u32, Value<'a>)) -> Result<(), Malformed> {
+        match (number, value) {
+            // Enums are int32 on the wire: the low bits count.
+            (field::DTYPE, Value::Varint(dtype)) => self.dtype = dtype as i32,
+            (field::SHAPE, Value::Bytes(shape)) => self.take_shape(shape)?,
+            (field::CONTENT, Value::Bytes(content)) => {
+                self.content = Some(content).filter(|content| !content.is_empty());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `unknown_rank` says nothing here: without dimensions it is a scalar either way.
+    fn take_shape(&mut self, shape: &[u8]) -> Result<(), Malformed> {
+        for item in Fields::new(shape) {
+            if let (2, Value::Bytes(dim)) = item? {
+                let mut size = 0;
+                for item in Fields::new(dim) {
+                    if let (1, Value::Varint(value)) = item? {
+                        size = value as i64;
+                    }
+                }
+                if self.shape.len() == MAX_RANK {
+                    return Err(Malformed);
+                }
+                self.shape.push(size);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the first large block of numbers begins in a `PredictRequest` of which `prefix` has arrived, counted from
+/// the message's start. A buffer that puts it on an aligned address saves the engine a copy.
+pub fn locate_numbers(prefix: &[u8]) -> Option<usize> {
+    let [inputs, value] = [2, 2];
+    let mut position = 0;
+    // Levels: PredictRequest → entry of `inputs` → TensorProto; and where each ends.
+    let mut level = 0;
+    let mut ends = [usize::MAX; 3];
+    loop {
+        while position >= ends[level] {
+            level -= 1;
+        }
+        let mut rest = prefix.get(position..)?;
+        let key = varint(&mut rest).ok()?;
+        let length = usize::try_from(varint(&mut rest).ok()?).ok()?;
+        let content = prefix.len() - rest.len();
+        let (number, wire_type) = (u32::try_from(key >> 3).ok()?, key & 7);
+        match (level, number, wire_type) {
+            (0 | 1, number, 2) if number == [inputs, value][level] => {
+                level += 1;
+                ends[level] = content.checked_add(length)?;
+                position = content;
+            }
+            (2, field::CONTENT | field::FLOAT | field::DOUBLE | field::COMPLEX64 | field::COMPLEX128, 2)
+                if length >= 4096 =>
+            {
+                return Some(content);
+            }
+            // A varint: its value was read as the length.
+            (_, _, 0) => position = content,
+            (_, _, 2) => position = content.checked_add(length)?,
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
