@@ -47,26 +47,25 @@ pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
         head.take(item?)?;
     }
     // Reference types are for graphs, not for values.
-    let dtype = DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
+    let dtype =
+        DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
     let count = element_count(&head.shape).ok_or(Malformed)?;
-    match dtype {
-        DType::Invalid | DType::Resource | DType::Variant => Err(Malformed),
-        DType::String if count == 0 => Ok(Tensor::strings(head.shape, Strings::default())),
-        DType::String => {
-            let strings = match head.content {
+    match head.content {
+        _ if matches!(dtype, DType::Invalid | DType::Resource | DType::Variant) => Err(Malformed),
+        _ if count == 0 && dtype == DType::String => Ok(Tensor::strings(head.shape, Strings::default())),
+        _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
+        content if dtype == DType::String => {
+            let strings = match content {
                 Some(content) => values::counted_strings(&proto.slice_ref(content), count),
                 None => values::strings(proto, count),
             }?;
             Ok(Tensor::strings(head.shape, strings))
         }
-        _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
-        _ => match head.content {
-            Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
-                Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))
-            }
-            Some(_) => Err(Malformed),
-            None => values::numbers(proto, dtype, head.shape, count),
-        },
+        Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
+            Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))
+        }
+        Some(_) => Err(Malformed),
+        None => values::numbers(proto, dtype, head.shape, count),
     }
 }
 

@@ -207,7 +207,9 @@ mod tests {
 
     #[test]
     fn cut_off_fields_are_malformed() {
-        for bytes in [&[0x08][..], &[0x0a, 2, 1], &[0x0d, 0, 0, 0], &[0x09, 0], &[0x0b], &[0x00, 0], &[0xff; 11]] {
+        for bytes in
+            [&[0x08][..], &[0x0a, 2, 1], &[0x0d, 0, 0, 0], &[0x09, 0], &[0x0b], &[0x00, 0], &[0xff; 11]]
+        {
             assert_eq!(Fields::new(bytes).last(), Some(Err(Malformed)), "{bytes:?}");
         }
     }

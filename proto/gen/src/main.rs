@@ -4,7 +4,7 @@
 //! looked at; the Rust side keeps those as raw bytes (a message and a bytes field look alike on the wire). The
 //! descriptor set, which clients see through reflection, keeps their true types.
 //!
-//! Usage: `proto-gen PROTO_DIR OUT_DIR`.
+//! Without an argument it writes; with `--check` it fails if what it would write is not what is there.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -49,16 +49,47 @@ const OPAQUE: &[(&str, &str)] = &[
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [protos, out] = arguments.as_slice() else {
-        return Err("usage: proto-gen PROTO_DIR OUT_DIR".into());
-    };
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let (protos, target) = (project.join("proto"), project.join("src/pb"));
+    match std::env::args().nth(1).as_deref() {
+        None => write(&protos, &target),
+        Some("--check") => check(&protos, &target),
+        Some(other) => Err(format!("unknown argument {other}: expected --check or nothing").into()),
+    }
+}
+
+/// Generates everything into `out`.
+fn write(protos: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut files = protox::compile(proto_files(protos)?, [protos])?;
-    std::fs::create_dir_all(out)?;
     std::fs::write(out.join("descriptors.bin"), without_comments(&files).encode_to_vec())?;
     make_opaque(&mut files)?;
     keep_reachable(&mut files, RUST_ROOTS);
-    generate(files, out)
+    prost_build::Config::new().out_dir(out).btree_map(["."]).bytes(["."]).compile_fds(files)?;
+    Ok(())
+}
+
+/// Generates into a folder of its own and compares.
+fn check(protos: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
+    let fresh = std::env::temp_dir().join(format!("proto-gen-{}", std::process::id()));
+    std::fs::create_dir_all(&fresh)?;
+    let stale = write(protos, &fresh).and_then(|()| differing(&fresh, target));
+    std::fs::remove_dir_all(&fresh)?;
+    match stale? {
+        stale if stale.is_empty() => Ok(()),
+        stale => Err(format!("src/pb is not what proto/ says: {}. Run make proto", stale.join(", ")).into()),
+    }
+}
+
+/// The files of `fresh` that are not the same in `target`.
+fn differing(fresh: &Path, target: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    let mut differing = Vec::new();
+    for entry in std::fs::read_dir(fresh)? {
+        let name = entry?.file_name();
+        if std::fs::read(target.join(&name)).ok() != Some(std::fs::read(fresh.join(&name))?) {
+            differing.push(name.to_string_lossy().into_owned());
+        }
+    }
+    Ok(differing)
 }
 
 /// Every `.proto` file below `folder`, sorted.
@@ -129,10 +160,4 @@ fn keep_reachable(files: &mut FileDescriptorSet, roots: &[&str]) {
         }
     }
     files.file.retain(|file| kept.contains(file.name()));
-}
-
-/// One Rust file per protobuf package.
-fn generate(files: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn Error>> {
-    prost_build::Config::new().out_dir(out).btree_map(["."]).bytes(["."]).compile_fds(files)?;
-    Ok(())
 }

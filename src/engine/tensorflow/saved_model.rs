@@ -103,7 +103,12 @@ fn signature(name: &str, def: &SignatureDef) -> Signature {
         method_name: def.method_name.clone(),
         inputs: specs(&def.inputs),
         outputs: specs(&def.outputs),
-        defaults: BTreeMap::new(),
+        // One that TensorFlow could not parse is none: requests must then bring the input.
+        defaults: def
+            .defaults
+            .iter()
+            .filter_map(|(alias, value)| Some((alias.clone(), crate::pb::tensor::decode(value).ok()?)))
+            .collect(),
     }
 }
 

@@ -84,9 +84,13 @@ fn each_varint(dtype: DType, bytes: &[u8], mut visit: impl FnMut(u64)) {
     match (dtype.size(), signed) {
         (1, true) => bytes.iter().for_each(|one| visit(i64::from(*one as i8) as u64)),
         (1, false) => bytes.iter().for_each(|one| visit(u64::from(*one))),
-        (2, true) => bytes.as_chunks().0.iter().for_each(|two| visit(i64::from(i16::from_le_bytes(*two)) as u64)),
+        (2, true) => {
+            bytes.as_chunks().0.iter().for_each(|two| visit(i64::from(i16::from_le_bytes(*two)) as u64))
+        }
         (2, false) => bytes.as_chunks().0.iter().for_each(|two| visit(u64::from(u16::from_le_bytes(*two)))),
-        (4, true) => bytes.as_chunks().0.iter().for_each(|four| visit(i64::from(i32::from_le_bytes(*four)) as u64)),
+        (4, true) => {
+            bytes.as_chunks().0.iter().for_each(|four| visit(i64::from(i32::from_le_bytes(*four)) as u64))
+        }
         (4, false) => bytes.as_chunks().0.iter().for_each(|four| visit(u64::from(u32::from_le_bytes(*four)))),
         _ => bytes.as_chunks().0.iter().for_each(|eight| visit(u64::from_le_bytes(*eight))),
     }
@@ -97,7 +101,9 @@ fn values_len(form: &Form<'_>) -> usize {
         Form::Empty => 0,
         Form::Bytes(number, bytes) => bytes_field_len(*number, bytes.len()),
         Form::Varints(number, length) => bytes_field_len(*number, *length),
-        Form::Strings(strings) => strings.iter().map(|string| bytes_field_len(field::STRING, string.len())).sum(),
+        Form::Strings(strings) => {
+            strings.iter().map(|string| bytes_field_len(field::STRING, string.len())).sum()
+        }
         Form::CountedStrings(_, length) => bytes_field_len(field::CONTENT, *length),
     }
 }

@@ -56,7 +56,11 @@ impl Reader<'_> {
         let mut gathered: Aligned<u8> = Aligned::new(64);
         for item in Fields::new(self.proto) {
             let chunk = match item? {
-                (found, Value::Bytes(chunk) | Value::Fixed32(chunk) | Value::Fixed64(chunk)) if found == number => chunk,
+                (found, Value::Bytes(chunk) | Value::Fixed32(chunk) | Value::Fixed64(chunk))
+                    if found == number =>
+                {
+                    chunk
+                }
                 _ => continue,
             };
             // All at once, as every library writes them: borrowed.
@@ -72,7 +76,8 @@ impl Reader<'_> {
         let have = gathered.len();
         if have < wanted {
             grow(&mut gathered, wanted)?;
-            let last: Vec<u8> = have.checked_sub(size).map_or(vec![0; size], |start| gathered[start..].to_vec());
+            let last: Vec<u8> =
+                have.checked_sub(size).map_or(vec![0; size], |start| gathered[start..].to_vec());
             while gathered.len() < wanted {
                 gathered.extend_from_slice(&last);
             }
