@@ -19,7 +19,10 @@ pub mod error;
 pub mod lifecycle;
 pub mod methods;
 pub mod pb;
+#[cfg(feature = "python")]
+mod python;
 pub mod registry;
 pub mod rest;
 pub mod servable;
+pub mod server;
 pub mod tensor;

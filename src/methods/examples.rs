@@ -1,6 +1,24 @@
-//! Classify, regress and multi-inference: `tf.Example`s in.
+//! Classify, regress and multi-inference: `tf.Example`s in, classes and numbers out (grpc.md sections 6 and 7).
+//!
+//! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
 
-use crate::tensor::Strings;
+use super::{Room, debug_text};
+use crate::engine::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::servable::Servable;
+use crate::servable::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use crate::tensor::{DType, Strings, Tensor};
+use std::time::Instant;
+
+/// What classify and regress are asked.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The signature; empty for the default one.
+    pub signature_name: String,
+    /// Serialized Examples, each with the context's bytes in front where there is a context: protobuf merges them,
+    /// and the Example's own features win.
+    pub examples: Strings,
+}
 
 /// What classify answers: `rows × columns` classes.
 #[derive(Clone, Debug)]
@@ -9,8 +27,280 @@ pub struct Classifications {
     pub rows: usize,
     /// How many classes each.
     pub columns: usize,
-    /// Row-major labels; empty labels where the model gives none.
+    /// Row-major labels; `None` where the model gives none (they are empty then).
     pub labels: Option<Strings>,
-    /// Row-major scores; zeros where the model gives none.
+    /// Row-major scores; `None` where the model gives none (they are 0 then).
     pub scores: Option<Vec<f32>>,
+}
+
+const CLASSIFY: &str = "tensorflow/serving/classify";
+const REGRESS: &str = "tensorflow/serving/regress";
+
+/// One classify or regress, bound to a signature: what to fetch, and how to read the answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Task<'s> {
+    /// `classes` and `scores`, at least one of them.
+    Classify {
+        /// The serialized Examples go here.
+        input: &'s TensorSpec,
+        /// Labels.
+        classes: Option<&'s TensorSpec>,
+        /// Scores.
+        scores: Option<&'s TensorSpec>,
+    },
+    /// `outputs`.
+    Regress {
+        /// The serialized Examples go here.
+        input: &'s TensorSpec,
+        /// Numbers.
+        output: &'s TensorSpec,
+    },
+}
+
+/// The answer to one [`Task`].
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To classify.
+    Classes(Classifications),
+    /// To regress.
+    Values(Vec<f32>),
+}
+
+/// Classes for each example.
+pub fn classify(
+    room: &Room,
+    servable: &Servable,
+    input: Input,
+    deadline: Option<Instant>,
+) -> Result<Classifications> {
+    let task = classify_task(room, servable, find(servable, &input.signature_name)?)?;
+    let answers = run(servable, &[task], input.examples, deadline)?;
+    match answers.into_iter().next() {
+        Some(Answer::Classes(classes)) => Ok(classes),
+        Some(Answer::Values(_)) | None => {
+            Err(Error::internal("A classify task was answered with no classes"))
+        }
+    }
+}
+
+/// A number for each example.
+pub fn regress(
+    room: &Room,
+    servable: &Servable,
+    input: Input,
+    deadline: Option<Instant>,
+) -> Result<Vec<f32>> {
+    let task = regress_task(room, servable, find(servable, &input.signature_name)?)?;
+    let answers = run(servable, &[task], input.examples, deadline)?;
+    match answers.into_iter().next() {
+        Some(Answer::Values(values)) => Ok(values),
+        Some(Answer::Classes(_)) | None => {
+            Err(Error::internal("A regress task was answered with no numbers"))
+        }
+    }
+}
+
+/// Answers all `tasks` by one run: every distinct input is fed the same examples, every distinct output is fetched.
+pub fn run(
+    servable: &Servable,
+    tasks: &[Task<'_>],
+    examples: Strings,
+    deadline: Option<Instant>,
+) -> Result<Vec<Answer>> {
+    if examples.is_empty() {
+        return Err(Error::invalid("Input is empty."));
+    }
+    let rows = examples.len();
+    #[allow(clippy::cast_possible_wrap)] // A length in memory.
+    let fed = Tensor::strings(vec![rows as i64], examples);
+    let mut feeds: Vec<(Endpoint, Tensor)> = Vec::new();
+    let mut fetches: Vec<Endpoint> = Vec::new();
+    for task in tasks {
+        let (input, outputs) = task.tensors();
+        let input = servable.endpoint(input)?;
+        if feeds.iter().all(|(endpoint, _)| *endpoint != input) {
+            feeds.push((input, fed.clone()));
+        }
+        for output in outputs {
+            let output = servable.endpoint(output)?;
+            if !fetches.contains(&output) {
+                fetches.push(output);
+            }
+        }
+    }
+    let results = servable.run(&feeds, &fetches, deadline)?;
+    if results.len() != fetches.len() {
+        let (want, got) = (fetches.len(), results.len());
+        return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));
+    }
+    let result = |spec: &TensorSpec| {
+        let endpoint = servable.endpoint(spec)?;
+        fetches
+            .iter()
+            .position(|fetch| *fetch == endpoint)
+            .map(|index| &results[index])
+            .ok_or_else(|| Error::invalid(format!("Could not find output tensor '{}'", spec.tensor)))
+    };
+    tasks.iter().map(|task| task.read(rows, result)).collect()
+}
+
+impl<'s> Task<'s> {
+    fn tensors(&self) -> (&'s TensorSpec, Vec<&'s TensorSpec>) {
+        match self {
+            Task::Classify { input, classes, scores } => {
+                (input, classes.iter().chain(scores).copied().collect())
+            }
+            Task::Regress { input, output } => (input, vec![output]),
+        }
+    }
+
+    fn read<'t>(&self, rows: usize, result: impl Fn(&TensorSpec) -> Result<&'t Tensor>) -> Result<Answer> {
+        match self {
+            Task::Classify { classes, scores, .. } => {
+                let classes = classes.map(&result).transpose()?;
+                let scores = scores.map(&result).transpose()?;
+                read_classes(rows, classes, scores).map(Answer::Classes)
+            }
+            Task::Regress { output, .. } => read_values(rows, result(output)?).map(Answer::Values),
+        }
+    }
+}
+
+/// The signature of classify and regress.
+pub fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
+    servable.signature(name).ok_or_else(|| {
+        let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
+        Error::invalid(format!("No signature was found with the name: {name}"))
+    })
+}
+
+/// Checks that `signature` can classify.
+pub fn classify_task<'s>(room: &Room, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
+    check_method(room, signature, "classification", CLASSIFY)?;
+    one_input(signature)?;
+    let outputs = signature.outputs.len();
+    if !(1..=2).contains(&outputs) {
+        return Err(Error::invalid(format!("Expected one or two output Tensors, found {outputs}")));
+    }
+    let input = input(servable, signature, "classification")?;
+    let output = |alias| signature.output(alias).map(|index| &signature.outputs[index]);
+    let (classes, scores) = (output("classes"), output("scores"));
+    if classes.is_none() && scores.is_none() {
+        return Err(Error::invalid(format!(
+            "Expected classification signature outputs to contain at least one of \"classes\" or \"scores\". \
+             Signature was: {}",
+            debug_text::signature(servable, &signature.name)
+        )));
+    }
+    Ok(Task::Classify { input, classes, scores })
+}
+
+/// Checks that `signature` can regress.
+pub fn regress_task<'s>(room: &Room, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
+    check_method(room, signature, "regression", REGRESS)?;
+    one_input(signature)?;
+    if signature.outputs.len() != 1 {
+        return Err(Error::invalid("Expected one output Tensor."));
+    }
+    let input = input(servable, signature, "regression")?;
+    let Some(output) = signature.output("outputs") else {
+        return Err(Error::invalid(format!(
+            "No regression outputs found in SignatureDef: {}",
+            debug_text::signature(servable, &signature.name)
+        )));
+    };
+    Ok(Task::Regress { input, output: &signature.outputs[output] })
+}
+
+fn check_method(room: &Room, signature: &Signature, what: &str, method: &str) -> Result<()> {
+    if room.options.method_name_check && signature.method_name != method {
+        return Err(Error::invalid(format!(
+            "Expected {what} signature method_name to be {method}. Was: {}",
+            signature.method_name
+        )));
+    }
+    Ok(())
+}
+
+fn one_input(signature: &Signature) -> Result<()> {
+    if signature.inputs.len() == 1 { Ok(()) } else { Err(Error::invalid("Expected one input Tensor.")) }
+}
+
+fn input<'s>(servable: &Servable, signature: &'s Signature, what: &str) -> Result<&'s TensorSpec> {
+    let found = signature.input("inputs").map(|index| &signature.inputs[index]);
+    found.ok_or_else(|| {
+        Error::invalid(format!(
+            "No {what} inputs found in SignatureDef: {}",
+            debug_text::signature(servable, &signature.name)
+        ))
+    })
+}
+
+fn read_classes(rows: usize, classes: Option<&Tensor>, scores: Option<&Tensor>) -> Result<Classifications> {
+    let labels = classes.map(|tensor| {
+        let columns = columns(tensor, "classes", DType::String, rows)?;
+        Ok((columns, tensor.as_strings().cloned().unwrap_or_default()))
+    });
+    let (label_columns, labels) = labels.transpose()?.unzip();
+    let scores = scores.map(|tensor| {
+        let columns = columns(tensor, "scores", DType::Float, rows)?;
+        Ok((columns, bytemuck::pod_collect_to_vec::<u8, f32>(tensor.bytes())))
+    });
+    let (score_columns, scores) = scores.transpose()?.unzip();
+    match (label_columns, score_columns) {
+        (Some(labels), Some(scores)) if labels != scores => Err(Error::invalid(format!(
+            "Tensors class and score should match in dim_size(1). Got {labels} vs. {scores}"
+        ))),
+        _ => {
+            let columns = label_columns.or(score_columns).unwrap_or(0);
+            Ok(Classifications { rows, columns, labels, scores })
+        }
+    }
+}
+
+/// The columns of one output of classify, which must be a `[rows, columns]` of `dtype`.
+fn columns(tensor: &Tensor, what: &str, dtype: DType, rows: usize) -> Result<usize> {
+    let [first, second] = *tensor.shape() else {
+        let shape = shape_text(tensor.shape());
+        return Err(Error::invalid(format!(
+            "Expected Tensor shape: [batch_size num_classes] but got {shape}"
+        )));
+    };
+    if tensor.dtype() != dtype {
+        return Err(Error::invalid(format!(
+            "Expected {what} Tensor of {}. Got: {}",
+            dtype.proto_name(),
+            tensor.dtype().proto_name()
+        )));
+    }
+    if usize::try_from(first) != Ok(rows) {
+        return Err(Error::invalid(format!("Expected {what} output batch size of {rows}. Got: {first}")));
+    }
+    usize::try_from(second).map_err(|_| Error::new(Kind::Internal, "An output has a negative dimension"))
+}
+
+fn read_values(rows: usize, tensor: &Tensor) -> Result<Vec<f32>> {
+    let first = match *tensor.shape() {
+        [first] | [first, 1] => first,
+        _ => {
+            return Err(Error::invalid(format!(
+                "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {}",
+                shape_text(tensor.shape())
+            )));
+        }
+    };
+    if usize::try_from(first) != Ok(rows) {
+        return Err(Error::invalid(format!(
+            "Input batch size did not match output batch size: {rows} vs. {first}"
+        )));
+    }
+    if tensor.dtype() != DType::Float {
+        let got = tensor.dtype().proto_name();
+        return Err(Error::invalid(format!("Expected output Tensor of DT_FLOAT.  Got: {got}")));
+    }
+    Ok(bytemuck::pod_collect_to_vec(tensor.bytes()))
+}
+
+fn shape_text(shape: &[i64]) -> String {
+    format!("[{}]", shape.iter().map(i64::to_string).collect::<Vec<_>>().join(","))
 }

@@ -1,1 +1,519 @@
-//! Tensors and statuses → JSON, in TensorFlow Serving's exact form.
+//! Tensors and results → JSON, in TensorFlow Serving's exact form (rest.md section 7).
+
+use super::Format;
+use super::writer::{Block, Layout, Place, Writer, nested, until_empty};
+use crate::error::{Error, Kind, Result};
+use crate::methods::examples::Classifications;
+use crate::tensor::{DType, Strings, Tensor};
+use bytemuck::AnyBitPattern;
+
+pub use super::proto_json::{metadata, status};
+
+/// The longest reply. Indentation can make a deep tensor's text hundreds of times longer than the request was.
+const LONGEST_REPLY: usize = 2 << 30;
+
+/// The body of a predict reply.
+///
+/// `outputs` are aliases with their tensors, in the order to print them in (ascending by alias). Strings are JSON
+/// strings; those of an alias that ends in `_bytes`, and those that are not UTF-8, are base64 objects.
+///
+/// # Errors
+/// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension,
+/// or with another one than the first output's; a dtype that JSON has no form for (with at least one value).
+/// RESOURCE_EXHAUSTED if the text would be longer than 2 GiB.
+pub fn predict(format: Format, outputs: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
+    if outputs.is_empty() {
+        return Err(Error::invalid("Cannot convert empty tensor map to JSON"));
+    }
+    let rows = if format == Format::Row { batch_size(outputs)? } else { 1 };
+    outputs.iter().try_for_each(|(_, tensor)| check_printable(tensor))?;
+    let mut out = Writer::with_room(expected_length(format, outputs, rows)?);
+    out.raw(match format {
+        Format::Row => b"{\n    \"predictions\": ",
+        Format::Columnar => b"{\n    \"outputs\": ".as_slice(),
+    });
+    match (format, outputs) {
+        (Format::Row, [(alias, tensor)]) => {
+            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Rows))
+        }
+        (Format::Columnar, [(alias, tensor)]) => {
+            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Lines));
+        }
+        (Format::Row, _) => write_rows(&mut out, outputs, rows),
+        (Format::Columnar, _) => {
+            write_members(&mut out, outputs, 1, |tensor| whole(tensor, 2, Layout::Lines));
+        }
+    }
+    out.raw(b"\n}");
+    Ok(out.finish())
+}
+
+/// The body of a classify reply: for every example its `[label, score]` pairs. Absent labels are `""`, absent
+/// scores `0.0`; labels that are not UTF-8 are base64 objects.
+///
+/// # Errors
+/// INVALID_ARGUMENT if there are no examples.
+pub fn classifications(results: &Classifications) -> Result<Vec<u8>> {
+    if results.rows == 0 {
+        return Err(Error::invalid("Cannot convert empty ClassificationResults to JSON"));
+    }
+    let Classifications { rows, columns, labels, scores } = results;
+    let mut out = Writer::with_room(64 + rows * (4 + columns * 32));
+    out.raw(b"{\n    \"results\": ");
+    let dims = [*rows as i64, *columns as i64];
+    let block = Block { first: 0, dims: &dims, depth: 1, layout: Layout::Rows };
+    nested(&mut out, block, |out, range, place| {
+        separated(out, place, range, |out, class| {
+            out.raw(b"[");
+            let label = labels.as_ref().map_or(b"".as_slice(), |labels| labels.get(class));
+            write_string(out, label, place.depth + 1);
+            out.raw(b", ");
+            out.float(scores.as_ref().map_or(0.0, |scores| scores[class]));
+            out.raw(b"]");
+        });
+    });
+    out.raw(b"\n}");
+    Ok(out.finish())
+}
+
+/// The body of a regress reply: a score for every example.
+///
+/// # Errors
+/// INVALID_ARGUMENT if there are no examples.
+pub fn regressions(values: &[f32]) -> Result<Vec<u8>> {
+    if values.is_empty() {
+        return Err(Error::invalid("Cannot convert empty RegressionResults to JSON"));
+    }
+    let mut out = Writer::with_room(64 + values.len() * 16);
+    out.raw(b"{\n    \"results\": ");
+    let block = Block { first: 0, dims: &[values.len() as i64], depth: 1, layout: Layout::OneLine };
+    nested(&mut out, block, |out, range, place| {
+        separated(out, place, range, |out, example| out.float(values[example]));
+    });
+    out.raw(b"\n}");
+    Ok(out.finish())
+}
+
+/// The body of any error reply.
+pub fn error(message: &str) -> Vec<u8> {
+    let mut out = Writer::with_room(message.len() + 64);
+    out.raw(b"{\n    \"error\": ");
+    out.string(message.as_bytes());
+    out.raw(b"\n}");
+    out.finish()
+}
+
+/// The first dimension that all outputs share.
+fn batch_size(outputs: &[(&str, &Tensor)]) -> Result<usize> {
+    let mut expected = None;
+    for (alias, tensor) in outputs {
+        let Some(size) = tensor.shape().first().copied() else {
+            return Err(Error::invalid(format!("Tensor name: {alias} has no shape information ")));
+        };
+        let expected = *expected.get_or_insert(size);
+        if size != expected {
+            return Err(Error::invalid(format!(
+                "Tensor name: {alias} has inconsistent batch size: {size} expecting: {expected}"
+            )));
+        }
+    }
+    Ok(expected.unwrap_or(0) as usize)
+}
+
+fn check_printable(tensor: &Tensor) -> Result<()> {
+    use DType::{Bool, Double, Float, Int8, Int16, Int32, Int64, String, UInt8, UInt32, UInt64};
+    let dtype = tensor.dtype();
+    let printable = matches!(
+        dtype,
+        Float | Double | Int8 | Int16 | Int32 | Int64 | UInt8 | UInt32 | UInt64 | Bool | String
+    );
+    if printable || tensor.is_empty() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("Failed to write JSON value for tensor type: {}", dtype.name())))
+}
+
+/// Refuses what is too long; returns about how long the text will be.
+fn expected_length(format: Format, outputs: &[(&str, &Tensor)], rows: usize) -> Result<usize> {
+    let members = if outputs.len() == 1 { 0 } else { rows.max(1) };
+    let length = outputs.iter().fold(64, |length: usize, (alias, tensor)| {
+        let names = members.saturating_mul(alias.len() + 32);
+        length.saturating_add(names).saturating_add(tensor_length(format, tensor))
+    });
+    if length > LONGEST_REPLY {
+        return Err(Error::new(
+            Kind::ResourceExhausted,
+            format!(
+                "The reply would take about {length} bytes of JSON, more than the limit of {LONGEST_REPLY} bytes"
+            ),
+        ));
+    }
+    Ok(length)
+}
+
+/// About how long a tensor's text will be: as good as exact for brackets and indentation, usual for the values.
+fn tensor_length(format: Format, tensor: &Tensor) -> usize {
+    let dims = until_empty(tensor.shape());
+    let indentation = match format {
+        Format::Row => 0,
+        Format::Columnar => 4 * (dims.len() + 2),
+    };
+    let (mut arrays, mut count) = (0usize, 1usize);
+    for dim in dims {
+        arrays = arrays.saturating_add(count);
+        count = count.saturating_mul(*dim as usize);
+    }
+    let text = match tensor.as_strings() {
+        Some(strings) => strings.iter().map(|string| string.len() + 4).sum(),
+        None => count.saturating_mul(13),
+    };
+    let lines = count.saturating_add(arrays.saturating_mul(2)).saturating_mul(indentation + 2);
+    lines.saturating_add(text)
+}
+
+/// All of `tensor` inside `depth` open containers.
+fn whole(tensor: &Tensor, depth: usize, layout: Layout) -> Block<'_> {
+    Block { first: 0, dims: tensor.shape(), depth, layout }
+}
+
+/// Writes a list with an object for every row.
+fn write_rows(out: &mut Writer, outputs: &[(&str, &Tensor)], rows: usize) {
+    out.raw(b"[");
+    for row in 0..rows {
+        if row > 0 {
+            out.raw(b",");
+        }
+        out.new_line(2);
+        write_members(out, outputs, 2, |tensor| {
+            let first = row * (tensor.len() / rows);
+            Block { first, dims: &tensor.shape()[1..], depth: 3, layout: Layout::OneLine }
+        });
+    }
+    if rows > 0 {
+        out.new_line(1);
+    }
+    out.raw(b"]");
+}
+
+/// Writes an object inside `depth` open containers, with the block of every output under its alias.
+fn write_members<'a>(
+    out: &mut Writer,
+    outputs: &[(&str, &'a Tensor)],
+    depth: usize,
+    block: impl Fn(&'a Tensor) -> Block<'a>,
+) {
+    out.raw(b"{");
+    for (position, (alias, tensor)) in outputs.iter().enumerate() {
+        if position > 0 {
+            out.raw(b",");
+        }
+        out.new_line(depth + 1);
+        out.string(alias.as_bytes());
+        out.raw(b": ");
+        write_block(out, alias, tensor, block(tensor));
+    }
+    out.new_line(depth);
+    out.raw(b"}");
+}
+
+/// Writes a part of a tensor whose dtype was checked.
+fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>) {
+    if let Some(strings) = tensor.as_strings() {
+        return write_strings(out, strings, block, alias.ends_with("_bytes"));
+    }
+    let bytes = tensor.bytes();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "check_printable() names the dtypes; the others have no values"
+    )]
+    match tensor.dtype() {
+        DType::Float => write_numbers(out, bytes, block, Writer::float::<f32>),
+        DType::Double => write_numbers(out, bytes, block, Writer::float::<f64>),
+        DType::Int8 => write_numbers(out, bytes, block, Writer::integer::<i8>),
+        DType::Int16 => write_numbers(out, bytes, block, Writer::integer::<i16>),
+        DType::Int32 => write_numbers(out, bytes, block, Writer::integer::<i32>),
+        DType::Int64 => write_numbers(out, bytes, block, Writer::integer::<i64>),
+        DType::UInt8 => write_numbers(out, bytes, block, Writer::integer::<u8>),
+        DType::UInt32 => write_numbers(out, bytes, block, Writer::integer::<u32>),
+        DType::UInt64 => write_numbers(out, bytes, block, Writer::integer::<u64>),
+        _ => write_numbers(out, bytes, block, Writer::boolean),
+    }
+}
+
+fn write_numbers<T: AnyBitPattern>(
+    out: &mut Writer,
+    bytes: &[u8],
+    block: Block<'_>,
+    write: impl Fn(&mut Writer, T) + Copy,
+) {
+    let size = size_of::<T>();
+    nested(out, block, |out, range, place| {
+        let values = bytes[range.start * size..range.end * size].chunks_exact(size);
+        separated(out, place, values, |out, value| write(out, bytemuck::pod_read_unaligned(value)));
+    });
+}
+
+fn write_strings(out: &mut Writer, strings: &Strings, block: Block<'_>, as_base64: bool) {
+    nested(out, block, |out, range, place| {
+        separated(out, place, range, |out, index| {
+            if as_base64 {
+                out.base64_object(strings.get(index), place.depth);
+            } else {
+                write_string(out, strings.get(index), place.depth);
+            }
+        });
+    });
+}
+
+/// Writes a string; as a base64 object where it is not UTF-8, which JSON could not hold.
+fn write_string(out: &mut Writer, string: &[u8], depth: usize) {
+    if std::str::from_utf8(string).is_ok() {
+        out.string(string);
+    } else {
+        out.base64_object(string, depth);
+    }
+}
+
+/// Writes the items of one array with its separator between them.
+#[inline]
+fn separated<I: IntoIterator>(
+    out: &mut Writer,
+    place: Place,
+    items: I,
+    write: impl Fn(&mut Writer, I::Item),
+) {
+    for (position, item) in items.into_iter().enumerate() {
+        if position > 0 {
+            out.raw(place.separator);
+        }
+        write(out, item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::wildcard_enum_match_arm)]
+
+    use super::*;
+    use crate::tensor::element_count;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::Value;
+
+    fn number<T: std::str::FromStr>(value: &Value) -> T {
+        value.to_string().trim_matches('"').parse().ok().unwrap()
+    }
+
+    fn float(value: &Value) -> f64 {
+        value.as_f64().unwrap_or_else(|| number(value))
+    }
+
+    fn string(value: &Value) -> Vec<u8> {
+        match value {
+            Value::String(text) => text.as_bytes().to_vec(),
+            _ => STANDARD.decode(value["b64"].as_str().unwrap()).unwrap(),
+        }
+    }
+
+    fn dtype(name: &str) -> DType {
+        (0..34).filter_map(DType::from_number).find(|dtype| dtype.proto_name() == name).unwrap()
+    }
+
+    /// The tensor of a case of the vectors.
+    fn tensor(case: &Value) -> Tensor {
+        let dtype = dtype(case["dtype"].as_str().unwrap());
+        let shape: Vec<i64> = case["shape"].as_array().unwrap().iter().map(number).collect();
+        let values = case["values"].as_array().unwrap();
+        if dtype == DType::String {
+            return Tensor::strings(shape, values.iter().map(string).collect());
+        }
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| match dtype {
+                DType::Float => (float(value) as f32).to_le_bytes().to_vec(),
+                DType::Double => float(value).to_le_bytes().to_vec(),
+                DType::Bool => vec![u8::from(value.as_bool().unwrap())],
+                DType::UInt64 => number::<u64>(value).to_le_bytes().to_vec(),
+                DType::Complex64 => [(float(value) as f32).to_le_bytes(); 2].concat(),
+                _ => number::<i64>(value).to_le_bytes()[..dtype.size()].to_vec(),
+            })
+            .collect();
+        Tensor::numbers(dtype, shape, bytes.into())
+    }
+
+    /// The cases of a file of the specification, if it is there.
+    fn vectors(file: &str) -> Vec<Value> {
+        let path = format!("{}/../shared/spec/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone(),
+            Err(error) => {
+                println!("skipped: {path}: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(case: &Value, got: Result<Vec<u8>>) {
+        let (name, expected) = (&case["name"], &case["expect"]);
+        match got {
+            Ok(body) => {
+                assert_eq!(String::from_utf8(body).unwrap(), expected["body"].as_str().unwrap(), "{name}")
+            }
+            Err(error) => {
+                let expected = &expected["error"];
+                assert_eq!(expected["code"], error.kind.name(), "{name}");
+                match expected["message"].as_str() {
+                    Some(message) => assert_eq!(message, error.message, "{name}"),
+                    None => assert!(error.message.contains(expected["message_contains"].as_str().unwrap())),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn predict_cases_of_the_specification() {
+        for mut case in vectors("encode.json") {
+            let mut tensors: Vec<(String, Tensor)> = case["tensors"]
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(alias, case)| (alias.clone(), tensor(case)))
+                .collect();
+            tensors.sort_by(|a, b| a.0.cmp(&b.0));
+            if case["name"] == "non-UTF-8 string is emitted raw/row" {
+                // We do better: the value comes back as a base64 object, and the reply is JSON.
+                let body = "{\n    \"predictions\": [{\n            \"b64\": \"//79\"\n        }\n    ]\n}";
+                case["expect"] = serde_json::json!({ "body": body });
+            }
+            let format = if case["format"] == "row" { Format::Row } else { Format::Columnar };
+            let outputs: Vec<_> = tensors.iter().map(|(alias, tensor)| (alias.as_str(), tensor)).collect();
+            check(&case, predict(format, &outputs));
+        }
+    }
+
+    #[test]
+    fn classify_and_regress_cases_of_the_specification() {
+        for case in vectors("classify_regress.json") {
+            let result = case["result"].as_array();
+            if case["kind"] == "regress_result" {
+                let values: Vec<f32> = result.unwrap().iter().map(|value| float(value) as f32).collect();
+                check(&case, regressions(&values));
+            } else if case["kind"] == "classify_result" && case["name"] != "mixed rows" {
+                // (A signature's outputs are rectangular: rows of different lengths cannot come about.)
+                let rows: Vec<_> = result.unwrap().iter().map(|row| row.as_array().unwrap()).collect();
+                let classes: Vec<&Value> = rows.iter().flat_map(|row| row.iter()).collect();
+                let results = Classifications {
+                    rows: rows.len(),
+                    columns: rows.first().map_or(0, |row| row.len()),
+                    labels: Some(classes.iter().map(|class| string(&class[0])).collect()),
+                    scores: Some(classes.iter().map(|class| float(&class[1]) as f32).collect()),
+                };
+                check(&case, classifications(&results));
+            }
+        }
+    }
+
+    fn floats(shape: &[i64], values: &[f32]) -> Tensor {
+        assert_eq!(element_count(shape), Some(values.len()));
+        Tensor::numbers(DType::Float, shape.to_vec(), bytemuck::cast_slice(values).to_vec().into())
+    }
+
+    fn strings(shape: &[i64], values: &[&[u8]]) -> Tensor {
+        Tensor::strings(shape.to_vec(), values.iter().collect())
+    }
+
+    #[track_caller]
+    fn check_text(format: Format, outputs: &[(&str, &Tensor)], expected: &str) {
+        assert_eq!(String::from_utf8(predict(format, outputs).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn one_output() {
+        let matrix = floats(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        check_text(
+            Format::Row,
+            &[("y", &matrix)],
+            "{\n    \"predictions\": [[1.0, 2.0], [3.0, 4.0]\n    ]\n}",
+        );
+        check_text(Format::Columnar, &[("y", &floats(&[], &[7.0]))], "{\n    \"outputs\": 7.0\n}");
+        let expected = "{\n    \"outputs\": [\n        \"giant panda\"\n    ]\n}";
+        check_text(Format::Columnar, &[("label", &strings(&[1], &[b"giant panda"]))], expected);
+        let narrow = Tensor::numbers(DType::Half, vec![0], Vec::new().into());
+        check_text(Format::Row, &[("y", &narrow)], "{\n    \"predictions\": []\n}");
+    }
+
+    #[test]
+    fn several_outputs() {
+        let (a, b) = (floats(&[2], &[1.0, 2.0]), strings(&[2, 1], &[b"x", b"y"]));
+        let expected = concat!(
+            "{\n    \"predictions\": [\n        {\n            \"a\": 1.0,\n            \"b\": [\"x\"]\n        },\n",
+            "        {\n            \"a\": 2.0,\n            \"b\": [\"y\"]\n        }\n    ]\n}"
+        );
+        check_text(Format::Row, &[("a", &a), ("b", &b)], expected);
+        let expected = concat!(
+            "{\n    \"outputs\": {\n        \"a\": [\n            1.0,\n            2.0\n        ],\n        \"b\": [\n",
+            "            [\n                \"x\"\n            ],\n            [\n                \"y\"\n            ]\n",
+            "        ]\n    }\n}"
+        );
+        check_text(Format::Columnar, &[("a", &a), ("b", &b)], expected);
+        let none = floats(&[0, 3], &[]);
+        check_text(Format::Row, &[("a", &none), ("b", &none)], "{\n    \"predictions\": []\n}");
+    }
+
+    #[test]
+    fn strings_that_are_not_text_are_base64() {
+        let mixed = strings(&[2], &[b"ok", b"\xff"]);
+        let expected =
+            "{\n    \"predictions\": [\"ok\", {\n            \"b64\": \"/w==\"\n        }\n    ]\n}";
+        check_text(Format::Row, &[("s", &mixed)], expected);
+        let expected = concat!(
+            "{\n    \"outputs\": {\n        \"s\": [\n            \"ok\",\n            {\n                \"b64\": \"/w==\"\n",
+            "            }\n        ],\n        \"s_bytes\": [\n            {\n                \"b64\": \"b2s=\"\n            },\n",
+            "            {\n                \"b64\": \"/w==\"\n            }\n        ]\n    }\n}"
+        );
+        check_text(Format::Columnar, &[("s", &mixed), ("s_bytes", &mixed)], expected);
+    }
+
+    #[test]
+    fn what_cannot_be_printed() {
+        let (scalar, two, three) = (floats(&[], &[1.0]), floats(&[2], &[1.0; 2]), floats(&[3], &[1.0; 3]));
+        let half = Tensor::numbers(DType::Half, vec![1], vec![0; 2].into());
+        let check = |format, outputs: &[(&str, &Tensor)], message| {
+            assert_eq!(predict(format, outputs), Err(Error::invalid(message)));
+        };
+        check(Format::Row, &[], "Cannot convert empty tensor map to JSON");
+        check(Format::Columnar, &[], "Cannot convert empty tensor map to JSON");
+        check(Format::Row, &[("y", &scalar)], "Tensor name: y has no shape information ");
+        let message = "Tensor name: b has inconsistent batch size: 3 expecting: 2";
+        check(Format::Row, &[("a", &two), ("b", &three)], message);
+        check(Format::Columnar, &[("y", &half)], "Failed to write JSON value for tensor type: half");
+    }
+
+    #[test]
+    fn a_reply_has_a_limit() {
+        // Zero bytes of values, but brackets for a hundred thousand million empty rows.
+        let rows = floats(&[100_000_000_000, 0], &[]);
+        for format in [Format::Row, Format::Columnar] {
+            let error = predict(format, &[("y", &rows)]).unwrap_err();
+            assert_eq!(error.kind, Kind::ResourceExhausted);
+        }
+    }
+
+    #[test]
+    fn results_of_examples() {
+        let mut results = Classifications { rows: 1, columns: 2, labels: None, scores: Some(vec![0.5, 1.0]) };
+        let text = |results: &Classifications| String::from_utf8(classifications(results).unwrap()).unwrap();
+        assert_eq!(text(&results), "{\n    \"results\": [[[\"\", 0.5], [\"\", 1.0]]\n    ]\n}");
+        results.labels = Some(["a", "b"].into_iter().collect());
+        results.scores = None;
+        assert_eq!(text(&results), "{\n    \"results\": [[[\"a\", 0.0], [\"b\", 0.0]]\n    ]\n}");
+        assert_eq!(regressions(&[0.2, 42.0]).unwrap(), b"{\n    \"results\": [0.2, 42.0]\n}");
+        assert!(regressions(&[]).is_err());
+    }
+
+    #[test]
+    fn errors_are_objects() {
+        assert_eq!(error("no \"x\"\n"), b"{\n    \"error\": \"no \\\"x\\\"\\n\"\n}");
+    }
+}

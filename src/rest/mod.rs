@@ -1,7 +1,31 @@
 //! Door 1: the only place that knows HTTP and JSON.
+//!
+//! [`connection`] speaks HTTP/1.1 with one client; [`answer`] finds what a request asks for and has it done.
 
+mod body;
+pub mod connection;
 pub mod decode;
 pub mod encode;
+pub mod float;
+mod path;
+pub mod proto_json;
+mod reply;
+mod target;
+pub mod writer;
+
+use crate::error::{Error, Kind, Result};
+use crate::methods::{Room, examples, info, predict};
+use crate::servable::Servable;
+use bytes::Bytes;
+use decode::Limits;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, ORIGIN};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use path::{Target, Verb};
+use reply::{Body, Refusal, Reply};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The two shapes of a predict request and of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,3 +35,224 @@ pub enum Format {
     /// `inputs` → `outputs`: a tensor per name.
     Columnar,
 }
+
+/// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
+const SMALL_BODY: usize = 16 << 10;
+
+/// Answers one request.
+pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = target::of(request.uri());
+    let api = path::is_api(&path);
+    let reply = match refusal(&request, &path, api) {
+        Some(refusal) => refusal.into(),
+        None if api => dispatch(&room, request, &path).await,
+        None => Refusal::new(404, not_found(&path)).into(),
+    };
+    reply.into_response(&room.options, api)
+}
+
+async fn dispatch(room: &Arc<Room>, request: Request<Incoming>, path: &str) -> Reply {
+    let accepts_gzip = accepts_gzip(request.headers());
+    let answer = match *request.method() {
+        Method::GET | Method::HEAD => ask(room, path::parse(false, path)),
+        Method::POST => return call(room, request, path, accepts_gzip).await,
+        Method::OPTIONS => return preflight(request.headers()),
+        _ => None,
+    };
+    match answer {
+        Some(Ok(body)) => Reply::json(Body::packed(body, accepts_gzip, &room.options)),
+        Some(Err(error)) => error.into(),
+        None => malformed(request.method(), path).into(),
+    }
+}
+
+/// A GET: status or metadata.
+fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
+    let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
+    match target {
+        Target::Status(name, choice) => {
+            Some(missing(&name).unwrap_or_else(|| Ok(encode::status(&info::status(room, &name, &choice)?))))
+        }
+        Target::Metadata(name, choice) => Some(missing(&name).unwrap_or_else(|| {
+            let (version, signatures) = info::metadata(room, &name, &choice)?;
+            Ok(encode::metadata(&name, version, &signatures))
+        })),
+        Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
+        Target::Malformed | Target::Call(..) => None,
+    }
+}
+
+/// A POST: read the body, then predict, classify or regress, here or on a compute thread.
+async fn call(room: &Arc<Room>, request: Request<Incoming>, path: &str, accepts_gzip: bool) -> Reply {
+    let (verb, name, choice) = match path::parse(true, path) {
+        Target::Call(verb, name, choice) => (verb, name, choice),
+        Target::VersionTooLarge(digits) => return version_too_large(&digits).into(),
+        Target::Malformed | Target::Status(..) | Target::Metadata(..) => {
+            return malformed(request.method(), path).into();
+        }
+    };
+    let gzip = is_gzip(request.headers());
+    let body = match body::read(request.into_body(), room.options.max_body_bytes).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into(),
+    };
+    let servable = room.registry.resolve(&name, &choice);
+    let short = servable.as_ref().map_or(true, |servable| servable.placement().in_caller());
+    let in_caller = short && !gzip && body.len() <= SMALL_BODY;
+    let asked =
+        Call { room: room.clone(), verb, servable, body, gzip, accepts_gzip, deadline: deadline(room) };
+    let run = room.compute.run(in_caller, || asked.answer());
+    match bounded(room, in_caller, run).await {
+        Ok(body) => Reply::json(body),
+        Err(error) => error.into(),
+    }
+}
+
+/// A POST with all that is needed to answer it on any thread.
+struct Call {
+    room: Arc<Room>,
+    verb: Verb,
+    servable: Result<Arc<Servable>>,
+    body: Bytes,
+    gzip: bool,
+    accepts_gzip: bool,
+    deadline: Option<Instant>,
+}
+
+impl Call {
+    fn answer(self) -> Result<Body> {
+        let answer = if self.gzip {
+            self.answer_to(&body::unpacked(&self.body, self.room.options.max_body_bytes))
+        } else {
+            self.answer_to(&self.body)
+        }?;
+        Ok(Body::packed(answer, self.accepts_gzip, &self.room.options))
+    }
+
+    fn answer_to(&self, body: &[u8]) -> Result<Vec<u8>> {
+        match self.verb {
+            Verb::Predict => self.predict(body),
+            Verb::Classify | Verb::Regress => self.examples(body),
+        }
+    }
+
+    fn predict(&self, body: &[u8]) -> Result<Vec<u8>> {
+        let signatures = self.servable.as_ref().map(|servable| servable.signatures());
+        let asked = decode::predict(body, signatures, self.limits())?;
+        let servable = self.servable.as_ref().map_err(Clone::clone)?;
+        let all: Vec<usize> = (0..asked.signature.outputs.len()).collect();
+        let tensors = predict::predict(servable, asked.signature, asked.inputs, &all, self.deadline)?;
+        let names = asked.signature.outputs.iter().map(|spec| spec.alias.as_str());
+        let outputs: Vec<_> = names.zip(&tensors).collect();
+        encode::predict(asked.format, &outputs)
+    }
+
+    fn examples(&self, body: &[u8]) -> Result<Vec<u8>> {
+        let asked = decode::examples(body, self.limits())?;
+        let servable = self.servable.as_ref().map_err(Clone::clone)?;
+        let input = examples::Input { signature_name: asked.signature_name, examples: asked.examples };
+        match self.verb {
+            Verb::Regress => {
+                encode::regressions(&examples::regress(&self.room, servable, input, self.deadline)?)
+            }
+            Verb::Classify | Verb::Predict => {
+                encode::classifications(&examples::classify(&self.room, servable, input, self.deadline)?)
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_depth: self.room.options.max_depth }
+    }
+}
+
+fn deadline(room: &Room) -> Option<Instant> {
+    room.options.rest_timeout.map(|timeout| Instant::now() + timeout)
+}
+
+/// Waits for `run` no longer than REST requests may take. What runs in the caller is over when it is first polled.
+async fn bounded<T>(room: &Room, in_caller: bool, run: impl Future<Output = Result<T>>) -> Result<T> {
+    match room.options.rest_timeout.filter(|_| !in_caller) {
+        None => run.await,
+        Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                Kind::DeadlineExceeded,
+                format!(
+                    "Timed out: no answer within {} ms. Send less at once, or raise --rest_api_timeout_in_ms",
+                    timeout.as_millis()
+                ),
+            ))
+        }),
+    }
+}
+
+/// What can be refused by looking at the head alone.
+fn refusal(request: &Request<Incoming>, path: &str, api: bool) -> Option<Refusal> {
+    if !target::is_valid(path) {
+        let message = "Bad Request: the path holds a character that must be percent-encoded (RFC 3986)";
+        return Some(Refusal::closing(400, message));
+    }
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::HEAD,
+        Method::PUT,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PATCH,
+    ];
+    if !known.contains(request.method()) {
+        return Some(Refusal::closing(501, format!("Not Implemented: method {}", request.method())));
+    }
+    let expects = request.headers().get(EXPECT).filter(|_| api);
+    if expects.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Some(Refusal::closing(417, "Expectation Failed: only 'Expect: 100-continue' is known"));
+    }
+    None
+}
+
+fn malformed(method: &Method, path: &str) -> Error {
+    Error::invalid(format!("Malformed request: {method} {path}"))
+}
+
+fn version_too_large(digits: &str) -> Error {
+    Error::invalid(format!("Failed to convert version: {digits} to numeric."))
+}
+
+fn not_found(path: &str) -> String {
+    format!("Not Found: {path}. The API is below /v1/models/, such as POST /v1/models/NAME:predict")
+}
+
+/// A browser's question whether it may send a request from another origin.
+fn preflight(headers: &HeaderMap) -> Reply {
+    let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
+    let known = [&b"http://"[..], b"https://"].iter().any(|scheme| contains(origin, scheme));
+    let content_type = "text/html; charset=ISO-8859-1";
+    Reply { status: if known { 200 } else { 400 }, content_type, body: Body::default(), close: false }
+}
+
+fn is_gzip(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_ENCODING).is_some_and(|value| contains(value.as_bytes(), b"gzip"))
+}
+
+/// Whether `Accept-Encoding` names gzip with a quality above zero.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            let refused = parts.any(|part| {
+                part.strip_prefix("q=")
+                    .is_some_and(|quality| quality.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
+            });
+            named && !refused
+        })
+    })
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(text, part).is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -110,3 +110,6 @@ impl Drop for Status {
         unsafe { (self.api.delete_status)(self.raw) };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The engine against the real library. Needs `SERVABLE_TENSORFLOW_LIBRARY` (the path of `libtensorflow_cc.so.2`) and
+//! the models in `../shared/testdata`; prints why it skips where one is absent.
+
+use super::TensorFlow;
+use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads};
+use crate::error::Kind;
+use crate::tensor::{Aligned, DType, Strings, Tensor};
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
+const HALF_PLUS_TWO: &str = "tensorflow_serving/saved_model_half_plus_two_cpu/00000123";
+
+fn tensorflow() -> Option<TensorFlow> {
+    let Some(library) = std::env::var_os("SERVABLE_TENSORFLOW_LIBRARY") else {
+        println!("skipped: SERVABLE_TENSORFLOW_LIBRARY is not set");
+        return None;
+    };
+    Some(TensorFlow::open(&PathBuf::from(library)).unwrap())
+}
+
+fn load(model: &str) -> Option<Box<dyn Model>> {
+    let tensorflow = tensorflow()?;
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata").join(model);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
+    Some(tensorflow.load(&path, &options).unwrap())
+}
+
+fn floats(shape: Vec<i64>, values: &[f32]) -> Tensor {
+    let mut aligned: Aligned<f32> = Aligned::new(64);
+    aligned.extend_from_slice(values);
+    Tensor::from_values(DType::Float, shape, aligned)
+}
+
+#[test]
+fn a_signature_runs_in_the_callers_thread_and_on_the_pool() {
+    let Some(model) = load(HALF_PLUS_TWO) else { return };
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let pool = RunOptions { threads: Threads::Pool, timeout: Some(Duration::from_secs(30)) };
+    for options in [CALLER, pool] {
+        let out = model.run(&[(feed, floats(vec![3], &[1.0, 2.0, 5.0]))], &[fetch], options).unwrap();
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(out[0].bytes()), [2.5, 3.0, 4.5]);
+        assert_eq!(out[0].shape(), [3]);
+    }
+}
+
+#[test]
+fn large_aligned_tensors_and_unaligned_ones_arrive_alike() {
+    let Some(model) = load(HALF_PLUS_TWO) else { return };
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let values: Vec<f32> = (0..10_000_u16).map(f32::from).collect();
+    let aligned = floats(vec![10_000], &values);
+    let mut shifted = vec![0u8];
+    shifted.extend_from_slice(aligned.bytes());
+    let unaligned = Tensor::numbers(DType::Float, vec![10_000], Bytes::from(shifted).slice(1..));
+    for input in [aligned, unaligned] {
+        let out = model.run(&[(feed, input)], &[fetch], CALLER).unwrap();
+        let out: Vec<f32> = bytemuck::pod_collect_to_vec(out[0].bytes());
+        assert!(out.iter().zip(&values).all(|(y, x)| *y == 0.5 * x + 2.0));
+    }
+}
+
+#[test]
+fn every_dtype_that_the_c_api_moves_comes_back_as_it_went() {
+    let Some(model) = load("ident/1") else { return };
+    let mut seen = 0;
+    for signature in model.signatures().values().filter(|signature| signature.name.starts_with("id_")) {
+        let (input, output) = (&signature.inputs[0], &signature.outputs[0]);
+        let (feed, fetch) = (model.endpoint(&input.tensor).unwrap(), model.endpoint(&output.tensor).unwrap());
+        let tensor = if input.dtype == DType::String {
+            Tensor::strings(
+                vec![2, 2],
+                Strings::from_iter(["", "short", "\u{0}\u{ff}", &"long ".repeat(100)]),
+            )
+        } else {
+            let bytes: Vec<u8> = (0..4 * input.dtype.size()).map(|at| u8::from(at % 2 == 1)).collect();
+            Tensor::numbers(input.dtype, vec![2, 2], bytes.into())
+        };
+        let out = model.run(&[(feed, tensor.clone())], &[fetch], CALLER).unwrap();
+        assert_eq!(out[0].dtype(), input.dtype);
+        assert_eq!(out[0].shape(), [2, 2]);
+        assert_eq!(out[0].bytes(), tensor.bytes());
+        let strings = |tensor: &Tensor| {
+            tensor.as_strings().map(|all| all.iter().map(<[u8]>::to_vec).collect::<Vec<_>>())
+        };
+        assert_eq!(strings(&out[0]), strings(&tensor));
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} signatures");
+}
+
+#[test]
+fn a_wrong_dtype_is_refused_with_tensorflows_text() {
+    let Some(model) = load(HALF_PLUS_TWO) else { return };
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let text = Tensor::strings(vec![1], Strings::from_iter(["a"]));
+    let error = model.run(&[(feed, text.clone())], &[fetch], CALLER).unwrap_err();
+    assert_eq!(error.kind, Kind::InvalidArgument);
+    assert!(error.message.starts_with("Expects arg[0] to be float but string is provided"), "{error}");
+    let twice = model.run(&[(feed, text.clone()), (feed, text)], &[fetch], CALLER).unwrap_err();
+    assert!(twice.message.contains("fed more than once"), "{twice}");
+}
+
+#[test]
+fn what_is_no_saved_model_says_so() {
+    let Some(tensorflow) = tensorflow() else { return };
+    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
+    let missing = tensorflow.load(&PathBuf::from("/nowhere"), &options).err().unwrap();
+    assert_eq!(missing.kind, Kind::NotFound);
+    let folder = std::env::temp_dir().join(format!("servable-damaged-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("saved_model.pb"), b"\x12\xff\xff").unwrap();
+    let damaged = tensorflow.load(&folder, &options).err().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(damaged.kind, Kind::DataLoss);
+    assert!(damaged.message.contains("copy the folder again"), "{damaged}");
+}

@@ -1,0 +1,266 @@
+//! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
+//! only place that releases the GIL ([`released`]).
+
+use crate::config::Options;
+use crate::engine::LoadOptions;
+use crate::engine::tensorflow::TensorFlow;
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::{self, Lifecycle};
+use crate::servable::Servable;
+use crate::servable::placement::Policy;
+use crate::servable::signature::TensorSpec;
+use crate::server::Server;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pyo3::create_exception!(
+    _core,
+    CoreError,
+    PyException,
+    "What the core refused: args are (canonical code, message)."
+);
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs `work` without the GIL and gives its error Python's form.
+fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    py.detach(work).map_err(|error| raised(py, &error))
+}
+
+fn raised(py: Python<'_>, error: &Error) -> PyErr {
+    let raised = CoreError::new_err((error.kind.name(), error.message.to_string()));
+    let value = raised.value(py);
+    let named = value
+        .setattr("code", error.kind.name())
+        .and_then(|()| value.setattr("message", error.message.as_ref()));
+    match named {
+        Ok(()) => raised,
+        Err(why) => why,
+    }
+}
+
+/// A signature for people: name, inputs, outputs; each of these alias, dtype, shape.
+type Described = (String, Vec<(String, String, String)>, Vec<(String, String, String)>);
+
+/// What a load found.
+#[pyclass(frozen, get_all, module = "servable._core")]
+struct LoadReport {
+    seconds: f64,
+    signatures: Vec<Described>,
+    placement: String,
+}
+
+/// The data plane: registry, ports, engine.
+#[pyclass(frozen, name = "Server", module = "servable._core")]
+struct PyServer {
+    server: Server,
+    lifecycle: Lifecycle,
+    library: PathBuf,
+}
+
+#[pymethods]
+impl PyServer {
+    #[new]
+    fn new(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<PyServer> {
+        let library: PathBuf = options.getattr("tensorflow_library")?.extract()?;
+        let options = read_options(options)?;
+        let server = Server::new(options).map_err(|error| raised(py, &error))?;
+        let lifecycle = Lifecycle::new(server.room().clone());
+        Ok(PyServer { server, lifecycle, library })
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, String>> {
+        let addresses = released(py, || self.server.start())?;
+        let named = [("rest", addresses.rest), ("grpc", addresses.grpc)];
+        Ok(named.into_iter().filter_map(|(name, address)| Some((name, address?.to_string()))).collect())
+    }
+
+    fn announce(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
+        self.set_state(py, name, version, crate::registry::State::Start, None)
+    }
+
+    fn fail(&self, py: Python<'_>, name: &str, version: i64, code: &str, message: String) -> PyResult<()> {
+        let error = Error::new(Kind::from_name(code).unwrap_or(Kind::Unknown), message);
+        self.set_state(py, name, version, crate::registry::State::End, Some(error))
+    }
+
+    fn load(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        version: i64,
+        path: PathBuf,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<LoadReport> {
+        let options = read_load_options(options)?;
+        released(py, || {
+            let started = Instant::now();
+            let engine = TensorFlow::open(&self.library)?;
+            let servable = self.lifecycle.load(&engine, name, version, &path, &options)?;
+            Ok(report(&servable, started.elapsed()))
+        })
+    }
+
+    fn unload(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
+        released(py, || self.lifecycle.unload(name, version))
+    }
+
+    fn forget(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        released(py, || {
+            self.server.room().registry.forget(name);
+            Ok(())
+        })
+    }
+
+    fn set_labels(&self, py: Python<'_>, name: &str, labels: HashMap<String, i64>) -> PyResult<()> {
+        released(py, || {
+            self.server.room().registry.set_labels(name, labels);
+            Ok(())
+        })
+    }
+
+    fn states(&self) -> Vec<(String, i64, &'static str, &'static str, String)> {
+        let states = self.server.room().registry.states();
+        states
+            .into_iter()
+            .map(|(name, status)| {
+                let (code, message) = match status.error {
+                    Some(error) => (error.kind.name(), error.message.into_owned()),
+                    None => ("OK", String::new()),
+                };
+                (name, status.version, status.state.name(), code, message)
+            })
+            .collect()
+    }
+
+    fn stop(&self, py: Python<'_>, grace_seconds: f64) -> PyResult<bool> {
+        let grace = Duration::try_from_secs_f64(grace_seconds).unwrap_or_default();
+        released(py, || Ok(self.server.stop(grace)))
+    }
+}
+
+impl PyServer {
+    fn set_state(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        version: i64,
+        state: crate::registry::State,
+        error: Option<Error>,
+    ) -> PyResult<()> {
+        released(py, || {
+            self.server.room().registry.set_state(name, version, state, error);
+            Ok(())
+        })
+    }
+}
+
+fn report(servable: &Servable, took: Duration) -> LoadReport {
+    let placement = if servable.placement().in_caller() { "caller" } else { "pool" };
+    let described = |specs: &[TensorSpec]| specs.iter().map(describe).collect::<Vec<_>>();
+    let signatures = servable
+        .signatures()
+        .values()
+        .map(|signature| {
+            (signature.name.clone(), described(&signature.inputs), described(&signature.outputs))
+        })
+        .collect();
+    LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned() }
+}
+
+fn describe(spec: &TensorSpec) -> (String, String, String) {
+    let shape = spec.shape.as_ref().map_or_else(
+        || "unknown".to_owned(),
+        |shape| format!("[{}]", shape.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
+    );
+    (spec.alias.clone(), spec.dtype.name().to_owned(), shape)
+}
+
+fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
+    let address = |name: &str| -> PyResult<Option<SocketAddr>> {
+        let text: Option<String> = options.getattr(name)?.extract()?;
+        text.map(|text| {
+            text.parse().map_err(|_| {
+                CoreError::new_err(("INVALID_ARGUMENT", format!("{name}: {text} is no IP:PORT")))
+            })
+        })
+        .transpose()
+    };
+    let count = |name: &str| -> PyResult<usize> { options.getattr(name)?.extract() };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let timeout: i64 = options.getattr("rest_timeout_ms")?.extract()?;
+    Ok(Options {
+        rest_address: address("rest_address")?,
+        grpc_address: address("grpc_address")?,
+        grpc_socket_path: options.getattr("grpc_socket_path")?.extract()?,
+        rest_timeout: u64::try_from(timeout).ok().filter(|timeout| *timeout > 0).map(Duration::from_millis),
+        cors: options.getattr("cors")?.extract()?,
+        max_body_bytes: count("max_body_bytes")?,
+        max_header_bytes: count("max_header_bytes")?,
+        max_depth: count("max_depth")?,
+        gzip_min_bytes: count("gzip_min_bytes")?,
+        io_threads: Some(count("io_threads")?).filter(|threads| *threads > 0).unwrap_or(cores),
+        compute_threads: Some(count("compute_threads")?).filter(|threads| *threads > 0).unwrap_or(4 * cores),
+        backlog: options.getattr("backlog")?.extract()?,
+        tensor_content: options.getattr("tensor_content")?.extract()?,
+        method_name_check: options.getattr("method_name_check")?.extract()?,
+        prometheus_path: options.getattr("prometheus_path")?.extract()?,
+    })
+}
+
+fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options> {
+    let placement: String = options.getattr("placement")?.extract()?;
+    Ok(lifecycle::Options {
+        engine: LoadOptions {
+            tags: options.getattr("tags")?.extract()?,
+            session_config: options.getattr("session_config")?.extract()?,
+        },
+        placement: match placement.as_str() {
+            "caller" => Policy::Caller,
+            "pool" => Policy::Pool,
+            _ => Policy::Auto,
+        },
+        retrying: options.getattr("retrying")?.extract()?,
+    })
+}
+
+/// Opens TensorFlow's library and the op libraries; gives its version.
+#[pyfunction]
+fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResult<String> {
+    released(py, || {
+        let tensorflow = TensorFlow::open(&path)?;
+        for library in &op_libraries {
+            tensorflow.load_ops(Path::new(library))?;
+        }
+        Ok(tensorflow.version())
+    })
+}
+
+/// Sends the core's log to stderr from `level` (`error`, `warn`, `info`, `debug`, `trace`) on. The first call counts.
+#[pyfunction]
+fn init_logging(level: &str) {
+    let level = level.parse().unwrap_or(tracing::Level::INFO);
+    let _already_set =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
+}
+
+/// The core's version.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyServer>()?;
+    module.add_class::<LoadReport>()?;
+    module.add("CoreError", module.py().get_type::<CoreError>())?;
+    module.add_function(wrap_pyfunction!(preload, module)?)?;
+    module.add_function(wrap_pyfunction!(init_logging, module)?)?;
+    module.add_function(wrap_pyfunction!(version, module)?)
+}

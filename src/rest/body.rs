@@ -1,0 +1,124 @@
+//! Request bodies: read within a limit and a pace, unpacked if they came compressed.
+
+use super::reply::Refusal;
+use bytes::{Bytes, BytesMut};
+use flate2::bufread::GzDecoder;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use std::io::Read;
+use std::time::Duration;
+
+/// A body that sends nothing for this long is given up.
+const STALL: Duration = Duration::from_secs(60);
+/// The largest body after unpacking, as TensorFlow Serving has it (rest.md section 8).
+const MAX_UNPACKED: usize = 100 << 20;
+/// What a body's announced length may reserve before its bytes have come.
+const MAX_RESERVED: usize = 1 << 20;
+
+/// Reads the whole of `body`. One frame is passed on as it came, without a copy.
+pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(too_large(limit));
+    }
+    let Some(first) = next(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() as u64 == announced {
+        return Ok(first);
+    }
+    #[allow(clippy::cast_possible_truncation)] // Bounded by MAX_RESERVED.
+    let mut whole =
+        BytesMut::with_capacity(announced.clamp(first.len() as u64, MAX_RESERVED as u64) as usize);
+    whole.extend_from_slice(&first);
+    while let Some(frame) = next(&mut body).await? {
+        if whole.len() + frame.len() > limit {
+            return Err(too_large(limit));
+        }
+        whole.extend_from_slice(&frame);
+    }
+    if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.freeze()) }
+}
+
+async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
+    loop {
+        // A frame that is already here, as most are, costs no timer.
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = tokio::time::sleep(STALL) => return Err(Refusal::closing(408, format!(
+                "The request's body stopped for {} s before its end: send it without pauses", STALL.as_secs()
+            ))),
+        };
+        match frame {
+            None => return Ok(None),
+            Some(Err(why)) => {
+                return Err(Refusal::closing(
+                    400,
+                    format!("The request's body could not be read to its end: {why}"),
+                ));
+            }
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::closing(
+        413,
+        format!(
+            "The request's body is larger than {limit} bytes: send less at once, or raise --max_request_bytes"
+        ),
+    )
+}
+
+/// Unpacks a gzip body. What is too large, damaged, or not exactly one member counts as an empty body: so
+/// TensorFlow Serving has it.
+pub(super) fn unpacked(packed: &[u8], limit: usize) -> Vec<u8> {
+    let limit = limit.min(MAX_UNPACKED);
+    // The last four bytes say how long it will be; only a hint, the limit holds whatever they say.
+    let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    if hint > limit {
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(hint.min(packed.len().saturating_mul(16)));
+    let mut decoder = GzDecoder::new(packed);
+    match decoder.by_ref().take(limit as u64 + 1).read_to_end(&mut out) {
+        Ok(size) if size <= limit && decoder.into_inner().is_empty() => out,
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn one_whole_member_is_unpacked() {
+        assert_eq!(unpacked(&packed(b"{}"), 100), b"{}");
+    }
+
+    #[test]
+    fn anything_else_is_an_empty_body() {
+        let good = packed(b"{\"instances\": [1.0]}");
+        assert!(unpacked(&good[..good.len() - 1], 100).is_empty());
+        assert!(unpacked(b"{}", 100).is_empty());
+        assert!(unpacked(&[good.clone(), good.clone()].concat(), 100).is_empty());
+        assert!(unpacked(&good, 5).is_empty());
+        let mut lying = packed(&vec![b' '; 1 << 20]);
+        let end = lying.len() - 4;
+        lying[end..].copy_from_slice(&2u32.to_le_bytes());
+        assert!(unpacked(&lying, 1 << 10).is_empty());
+    }
+}

@@ -1,0 +1,160 @@
+//! One client's connection, and what it is told where its HTTP is broken.
+
+use super::{answer, encode};
+use crate::methods::Room;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// A connection on which no whole request head comes for this long is closed. TensorFlow Serving waits for ever;
+/// clients that keep connections open longer than this between requests are rare, half-open ones are not.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// Serves `stream` until the client is done with it, or until `stopping` and the request in flight is answered.
+pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watch::Receiver<bool>) {
+    let max_header_bytes = room.options.max_header_bytes;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let room = room.clone();
+        async move { Ok::<_, Infallible>(answer(room, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(max_header_bytes.max(8192))
+        .title_case_headers(true)
+        .pipeline_flush(true)
+        .serve_connection(Told(TokioIo::new(stream)), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(why) = result {
+        // The client left, or its HTTP was broken and it has been told: nothing is left to do here.
+        tracing::debug!("connection ended: {why}");
+    }
+}
+
+/// Waits until the server stops.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    drop(stop.wait_for(|stopping| *stopping).await);
+}
+
+/// hyper answers a head that it cannot read with a status and no body. This puts the JSON error into that answer.
+struct Told(TokioIo<TcpStream>);
+
+/// How an answer of hyper's own begins; those of [`answer`] have another spelling of the first header.
+const OWN: &[(&[u8], &str)] = &[
+    (
+        b"HTTP/1.1 400 ",
+        "Bad Request: this is not HTTP/1.1 that can be read (request line, header or body length)",
+    ),
+    (b"HTTP/1.1 431 ", "Request Header Fields Too Large: send fewer or shorter headers"),
+    (b"HTTP/1.1 414 ", "URI Too Long: send a shorter path"),
+    (b"HTTP/1.1 505 ", "HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are"),
+];
+
+/// What to send in place of `head`, if `head` is an answer of hyper's own.
+fn told(head: &[u8]) -> Option<Vec<u8>> {
+    if !head.ends_with(b"\r\n\r\n") || memchr::memmem::find(head, b"Content-Type: ").is_some() {
+        return None;
+    }
+    let (_, message) = OWN.iter().find(|(start, _)| head.starts_with(start))?;
+    let body = encode::error(message);
+    let line_end = memchr::memchr(b'\n', head)? + 1;
+    let mut answer = head[..line_end].to_vec();
+    answer.extend_from_slice(b"Content-Type: application/json\r\nConnection: close\r\n");
+    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    answer.extend_from_slice(&body);
+    Some(answer)
+}
+
+impl Write for Told {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.1 5") {
+            if let Some(answer) = told(bytes) {
+                // A fresh socket buffer takes these few hundred bytes at once; if it does not, the close says it all.
+                return Pin::new(&mut self.0).poll_write(cx, &answer).map_ok(|_| bytes.len());
+            }
+        }
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = buffers {
+            return self.poll_write(cx, only);
+        }
+        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+    }
+}
+
+impl Read for Told {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn an_answer_without_a_type_is_given_the_error() {
+        let head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let answer = String::from_utf8(told(head).unwrap()).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"),
+            "{answer}"
+        );
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+        assert!(body.contains("\"error\": \"Bad Request"));
+    }
+
+    #[test]
+    fn every_other_answer_stays_as_it_is() {
+        for head in [
+            &b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 400 Bad",
+        ] {
+            assert_eq!(told(head), None);
+        }
+    }
+}

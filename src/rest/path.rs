@@ -1,0 +1,141 @@
+//! The URL grammar (rest.md section 2): which method, of which model.
+
+use crate::registry::VersionChoice;
+use std::borrow::Cow;
+
+/// The three ways to call a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Tensors in, tensors out.
+    Predict,
+    /// Examples in, classes out.
+    Classify,
+    /// Examples in, numbers out.
+    Regress,
+}
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `POST /v1/models/NAME[…]:VERB`
+    Call(Verb, String, VersionChoice),
+    /// `GET /v1/models/NAME[…]`
+    Status(String, VersionChoice),
+    /// `GET /v1/models/NAME[…]/metadata`
+    Metadata(String, VersionChoice),
+    /// The grammar does not know it.
+    Malformed,
+    /// The version's digits are beyond 64 bits.
+    VersionTooLarge(String),
+}
+
+/// Whether the API answers for `path` at all; everything else is a 404.
+pub fn is_api(path: &str) -> bool {
+    strip(path, "/v1/").is_some()
+}
+
+/// Reads a path of the API. `post` tells the two methods apart. The query is part of the text, as it is there.
+pub fn parse(post: bool, path: &str) -> Target {
+    let parsed = if post { call(path) } else { get(path) };
+    parsed.unwrap_or(Target::Malformed)
+}
+
+fn call(path: &str) -> Option<Target> {
+    let (model, verb) = strip(path, "/v1/models/")?.rsplit_once(':')?;
+    let (name, choice) = model_and_choice(model)?;
+    if name.is_empty() || !is_name(name) {
+        return None;
+    }
+    // The grammar takes any case, the dispatch only lower case: both ways it is malformed.
+    let verb = match verb {
+        "predict" => Verb::Predict,
+        "classify" => Verb::Classify,
+        "regress" => Verb::Regress,
+        _ => return None,
+    };
+    Some(with_choice(name, choice, |name, choice| Target::Call(verb, name, choice)))
+}
+
+fn get(path: &str) -> Option<Target> {
+    let rest = strip(path, "/v1/models")?;
+    // Greedy: `/v1/models/metadata` is the status of a model of that name, so the name is tried first.
+    if let Some(target) = get_model(rest, Target::Status) {
+        return Some(target);
+    }
+    let at = rest.len().checked_sub("/metadata".len())?;
+    let (model, suffix) = (rest.get(..at)?, rest.get(at..)?);
+    match suffix {
+        "/metadata" => get_model(model, Target::Metadata),
+        _ if suffix.eq_ignore_ascii_case("/metadata") => get_model(model, Target::Status),
+        _ => None,
+    }
+}
+
+fn get_model(rest: &str, target: fn(String, VersionChoice) -> Target) -> Option<Target> {
+    if rest.is_empty() {
+        return Some(target(String::new(), VersionChoice::Latest));
+    }
+    // `/versions/7` without a name is a version of no model; as a name alone it would hold a slash.
+    let (name, choice) = match model_and_choice(rest.strip_prefix('/')?) {
+        Some((name, choice)) if is_name(name) => (name, choice),
+        _ => ("", Some(model_and_choice(rest)?.1?)),
+    };
+    if name.is_empty() && choice.is_none() {
+        return None;
+    }
+    Some(with_choice(name, choice, target))
+}
+
+enum Choice<'a> {
+    Digits(&'a str),
+    Label(&'a str),
+}
+
+/// Splits `NAME[/versions/DIGITS | /labels/LABEL]`. The name may be empty.
+fn model_and_choice(text: &str) -> Option<(&str, Option<Choice<'_>>)> {
+    let Some((name, rest)) = text.split_once('/') else {
+        return Some((text, None));
+    };
+    let choice = if let Some(digits) = strip(rest, "versions/") {
+        let decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        Choice::Digits(decimal.then_some(digits)?)
+    } else {
+        let label = strip(rest, "labels/")?;
+        Choice::Label(is_name(label).then_some(label)?)
+    };
+    Some((name, Some(choice)))
+}
+
+fn with_choice(
+    name: &str,
+    choice: Option<Choice<'_>>,
+    target: impl FnOnce(String, VersionChoice) -> Target,
+) -> Target {
+    let choice = match choice {
+        None => VersionChoice::Latest,
+        Some(Choice::Label(label)) => VersionChoice::Label(decoded(label)),
+        Some(Choice::Digits(digits)) => match digits.parse::<i64>() {
+            Ok(version) => VersionChoice::Version(version),
+            Err(_) => return Target::VersionTooLarge(digits.to_owned()),
+        },
+    };
+    target(decoded(name), choice)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['/', ':'])
+}
+
+/// `text` without `prefix`, which is compared in any case.
+fn strip<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (head, tail) = text.split_at_checked(prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then_some(tail)
+}
+
+/// Percent-decoding; a `%` without two hex digits stays, `+` is literal, bytes that are not UTF-8 are replaced.
+fn decoded(text: &str) -> String {
+    match percent_encoding::percent_decode_str(text).decode_utf8_lossy() {
+        Cow::Borrowed(same) => same.to_owned(),
+        Cow::Owned(text) => text,
+    }
+}

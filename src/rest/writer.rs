@@ -1,0 +1,358 @@
+//! The text of a reply: growing storage, strings, base64, and how nested arrays are laid out (rest.md section 7).
+//!
+//! Storage is allocated ahead and zeroed, so that a number is written in place, with stores of a fixed width, and
+//! costs one check for room.
+
+use super::float::{self, Float, Slot};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::ops::Range;
+
+/// A comma, a line's end, and the indentation of TensorFlow's deepest tensor (254 dimensions) and what encloses it.
+const NEXT_LINE: &[u8] = &{
+    let mut line = [b' '; 2 + 4 * 260];
+    line[0] = b',';
+    line[1] = b'\n';
+    line
+};
+
+/// The separator of lines inside `depth` open containers. What stands deeper than any tensor is indented no further.
+fn next_line(depth: usize) -> &'static [u8] {
+    &NEXT_LINE[..NEXT_LINE.len().min(2 + 4 * depth)]
+}
+
+/// A JSON text being written.
+pub struct Writer {
+    /// What is written, and zeroed room behind it.
+    text: Vec<u8>,
+    end: usize,
+}
+
+impl Writer {
+    /// An empty text with room for `bytes`.
+    pub fn with_room(bytes: usize) -> Writer {
+        Writer { text: vec![0; bytes], end: 0 }
+    }
+
+    /// The text.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.text.truncate(self.end);
+        self.text
+    }
+
+    /// Writes `bytes` as they are.
+    #[inline]
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.text[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Writes a line's end and the indentation for `depth` open containers.
+    pub fn new_line(&mut self, depth: usize) {
+        self.raw(&next_line(depth)[1..]);
+    }
+
+    /// Writes `bytes` as a JSON string. Bytes that are not UTF-8 go through untouched.
+    pub fn string(&mut self, bytes: &[u8]) {
+        self.raw(b"\"");
+        let mut rest = bytes;
+        while let Some(position) = rest.iter().position(|byte| must_escape(*byte)) {
+            self.raw(&rest[..position]);
+            self.escape(rest[position]);
+            rest = &rest[position + 1..];
+        }
+        self.raw(rest);
+        self.raw(b"\"");
+    }
+
+    fn escape(&mut self, byte: u8) {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        match byte {
+            b'"' => self.raw(br#"\""#),
+            b'\\' => self.raw(br"\\"),
+            0x08 => self.raw(br"\b"),
+            0x0C => self.raw(br"\f"),
+            b'\n' => self.raw(br"\n"),
+            b'\r' => self.raw(br"\r"),
+            b'\t' => self.raw(br"\t"),
+            _ => {
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                self.raw(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+        }
+    }
+
+    /// Writes `bytes` as a JSON string of padded standard base64.
+    pub fn base64(&mut self, bytes: &[u8]) {
+        self.raw(b"\"");
+        let length = bytes.len().div_ceil(3) * 4;
+        self.reserve(length);
+        // Cannot fail: the room is exactly what base64 takes.
+        let written = STANDARD.encode_slice(bytes, &mut self.text[self.end..self.end + length]);
+        self.end += written.unwrap_or_default();
+        self.raw(b"\"");
+    }
+
+    /// Writes `{"b64": "…"}` over three lines, inside `depth` open containers.
+    pub fn base64_object(&mut self, bytes: &[u8], depth: usize) {
+        self.raw(b"{");
+        self.new_line(depth + 1);
+        self.raw(b"\"b64\": ");
+        self.base64(bytes);
+        self.new_line(depth);
+        self.raw(b"}");
+    }
+
+    /// Writes a float or double.
+    #[inline]
+    pub fn float<F: Float>(&mut self, value: F) {
+        let slot = self.slot();
+        let length = float::write(slot, value);
+        self.end += length;
+    }
+
+    /// Writes an integer.
+    #[inline]
+    pub fn integer<I: itoa::Integer>(&mut self, value: I) {
+        self.raw(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Writes a byte of a bool tensor.
+    #[inline]
+    pub fn boolean(&mut self, value: u8) {
+        self.raw(if value == 0 { b"false" } else { b"true".as_slice() });
+    }
+
+    #[inline]
+    fn slot(&mut self) -> &mut Slot {
+        self.reserve(size_of::<Slot>());
+        match self.text[self.end..].first_chunk_mut() {
+            Some(slot) => slot,
+            None => unreachable!("room was just made"),
+        }
+    }
+
+    #[inline]
+    fn reserve(&mut self, bytes: usize) {
+        if self.text.len() - self.end < bytes {
+            self.grow(bytes);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) {
+        self.text.resize(self.text.len() * 2 + bytes, 0);
+    }
+}
+
+/// Whether JSON as TensorFlow Serving prints it escapes `byte` in a string.
+fn must_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// How the arrays of a value are laid out (rest.md section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Every value on a line of its own.
+    Lines,
+    /// All values on one line.
+    OneLine,
+    /// One line for all values, and another for the outermost array's bracket: a list of rows.
+    Rows,
+}
+
+/// A part of a tensor, as a nested array.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    /// The position of its first element in the tensor.
+    pub first: usize,
+    /// Its shape.
+    pub dims: &'a [i64],
+    /// How many containers are open around it.
+    pub depth: usize,
+    /// How to lay it out.
+    pub layout: Layout,
+}
+
+/// Where the innermost values of a [`Block`] stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// How many containers are open around them.
+    pub depth: usize,
+    /// What goes between them.
+    pub separator: &'static [u8],
+}
+
+/// Writes `block`; `values` is called once for every innermost array, in order, to write the elements of a range.
+pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Writer, Range<usize>, Place)) {
+    let dims = until_empty(block.dims);
+    let arrays = Arrays { block: &block, rank: dims.len(), empty: dims.last() == Some(&0) };
+    let place = Place { depth: block.depth + dims.len(), separator: arrays.separator(dims.len()) };
+    let Some((width, outer)) = dims.split_last() else {
+        return values(out, block.first..block.first + 1, place);
+    };
+    let (width, mut next) = (*width as usize, block.first);
+    let mut indices = vec![0; outer.len()];
+    arrays.open(out, 0);
+    loop {
+        values(out, next..next + width, place);
+        next += width;
+        let Some(level) = advance(&mut indices, outer) else { break };
+        arrays.close(out, level + 1);
+        out.raw(arrays.separator(level + 1));
+        arrays.open(out, level + 1);
+    }
+    arrays.close(out, 0);
+}
+
+/// The dimensions up to the first that is zero: what lies inside an empty array is never printed.
+pub fn until_empty(dims: &[i64]) -> &[i64] {
+    dims.iter().position(|dim| *dim == 0).map_or(dims, |position| &dims[..=position])
+}
+
+/// Moves to the next innermost array; returns the level of the array that holds both, or nothing at the end.
+fn advance(indices: &mut [i64], dims: &[i64]) -> Option<usize> {
+    for level in (0..dims.len()).rev() {
+        indices[level] += 1;
+        if indices[level] < dims[level] {
+            return Some(level);
+        }
+        indices[level] = 0;
+    }
+    None
+}
+
+/// The brackets of a block. Level 0 is the outermost array.
+struct Arrays<'a> {
+    block: &'a Block<'a>,
+    rank: usize,
+    /// Whether the innermost arrays are `[]`.
+    empty: bool,
+}
+
+impl Arrays<'_> {
+    /// What goes between values inside `level` arrays of this block.
+    fn separator(&self, level: usize) -> &'static [u8] {
+        if self.block.layout == Layout::Lines { next_line(self.block.depth + level) } else { b", " }
+    }
+
+    /// Opens the arrays from `level` inwards.
+    fn open(&self, out: &mut Writer, level: usize) {
+        for level in level..self.rank {
+            out.raw(b"[");
+            if self.block.layout == Layout::Lines && !self.is_empty(level) {
+                out.new_line(self.block.depth + level + 1);
+            }
+        }
+    }
+
+    /// Closes the arrays from the innermost out to `level`.
+    fn close(&self, out: &mut Writer, level: usize) {
+        for level in (level..self.rank).rev() {
+            let own_line = match self.block.layout {
+                Layout::Lines => true,
+                Layout::OneLine => false,
+                Layout::Rows => level == 0,
+            };
+            if own_line && !self.is_empty(level) {
+                out.new_line(self.block.depth + level);
+            }
+            out.raw(b"]");
+        }
+    }
+
+    fn is_empty(&self, level: usize) -> bool {
+        self.empty && level + 1 == self.rank
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl Fn(&mut Writer)) -> String {
+        // Without any room ahead, so that every write has to make its own.
+        let mut out = Writer::with_room(0);
+        write(&mut out);
+        String::from_utf8(out.finish()).unwrap()
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(written(|out| out.string(b"")), r#""""#);
+        let all = "a\"b\\/\n\t\r\u{8}\u{c}\u{0}\u{1f}\u{7f}é</script>";
+        let expected = "\"a\\\"b\\\\/\\n\\t\\r\\b\\f\\u0000\\u001F\u{7f}é</script>\"";
+        assert_eq!(written(|out| out.string(all.as_bytes())), expected);
+        let mut out = Writer::with_room(8);
+        out.string(b"\xff\n\x80");
+        assert_eq!(out.finish(), b"\"\xff\\n\x80\"");
+    }
+
+    #[test]
+    fn every_byte_reads_back() {
+        let all: String = (0..=0x2FFu32).filter_map(char::from_u32).collect();
+        let text = written(|out| out.string(all.as_bytes()));
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn base64_is_padded() {
+        for (bytes, expected) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
+            assert_eq!(written(|out| out.base64(bytes.as_bytes())), format!("\"{expected}\""));
+        }
+        assert_eq!(written(|out| out.base64_object(b"\xff", 1)), "{\n        \"b64\": \"/w==\"\n    }");
+    }
+
+    #[test]
+    fn numbers_at_their_limits() {
+        assert_eq!(written(|out| out.integer(i64::MIN)), "-9223372036854775808");
+        assert_eq!(written(|out| out.integer(u64::MAX)), "18446744073709551615");
+        assert_eq!(written(|out| out.integer(i8::MIN)), "-128");
+        assert_eq!(written(|out| out.float(-f64::MIN_POSITIVE)), "-2.2250738585072014e-308");
+        assert_eq!(written(|out| out.boolean(1)), "true");
+    }
+
+    /// A block of numbers that count up, without the white space of lines.
+    fn block(dims: &[i64], layout: Layout) -> String {
+        written(|out| {
+            nested(out, Block { first: 0, dims, depth: 0, layout }, |out, range, place| {
+                for index in range.clone() {
+                    out.raw(if index == range.start { b"" } else { place.separator });
+                    out.integer(index);
+                }
+            });
+        })
+    }
+
+    #[test]
+    fn arrays_nest() {
+        assert_eq!(block(&[], Layout::OneLine), "0");
+        assert_eq!(block(&[3], Layout::OneLine), "[0, 1, 2]");
+        assert_eq!(block(&[2, 2], Layout::OneLine), "[[0, 1], [2, 3]]");
+        assert_eq!(block(&[2, 1, 2], Layout::Rows), "[[[0, 1]], [[2, 3]]\n]");
+        assert_eq!(
+            block(&[2, 2], Layout::Lines),
+            "[\n    [\n        0,\n        1\n    ],\n    [\n        2,\n        3\n    ]\n]"
+        );
+    }
+
+    #[test]
+    fn empty_arrays_end_the_nesting() {
+        assert_eq!(block(&[0], Layout::Rows), "[]");
+        assert_eq!(block(&[0, 3], Layout::Lines), "[]");
+        assert_eq!(block(&[2, 0, 3], Layout::Lines), "[\n    [],\n    []\n]");
+        assert_eq!(block(&[1, 2, 0], Layout::Rows), "[[[], []]\n]");
+    }
+
+    #[test]
+    fn a_tensor_may_be_deep() {
+        let dims = [1; 1000];
+        assert_eq!(block(&dims, Layout::OneLine), format!("{}0{}", "[".repeat(1000), "]".repeat(1000)));
+        let lines = block(&dims, Layout::Lines);
+        let close: String = lines.split_whitespace().collect();
+        assert_eq!(close, format!("{}0{}", "[".repeat(1000), "]".repeat(1000)));
+    }
+}
