@@ -9,7 +9,8 @@ use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::registry::VersionStatus;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost::Message;
+use bytes::Bytes;
+use prost::Message as _;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -84,8 +85,8 @@ fn tensor_info(json: &mut Json, info: &pb::TensorInfo) {
     });
 }
 
-/// A default stays serialized in our messages; one that cannot be read is printed empty.
-fn serialized_tensor(json: &mut Json, value: &bytes::Bytes) {
+/// A default stays serialized in our messages; one that cannot be read has kept the model from loading.
+fn serialized_tensor(json: &mut Json, value: &Bytes) {
     tensor(json, &pb::TensorProto::decode(value.clone()).unwrap_or_default());
 }
 
@@ -503,7 +504,7 @@ mod tests {
             resource_handle_val: vec![pb::ResourceHandleProto { hash_code: 7, ..Default::default() }],
             ..Default::default()
         };
-        let defaults = BTreeMap::from([("x".to_owned(), value)]);
+        let defaults = BTreeMap::from([("x".to_owned(), value.encode_to_vec().into())]);
         let all = text(metadata("m", 1, &map(pb::SignatureDef { defaults, ..Default::default() })));
         let compact: String = all.split_whitespace().collect();
         let (_, defaults) = compact.split_once("\"defaults\":").unwrap();
