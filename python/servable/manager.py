@@ -99,6 +99,10 @@ class _Model:
     missing: bool = False
     versions: dict[int, _Version] = field(default_factory=dict)
 
+    def wants(self, version: int) -> bool:
+        """As last announced, whether or not the loop has taken it over yet."""
+        return any(one.version == version for one in self.wanted or ())
+
 
 class Manager:
     """Drives ``core`` so that what is served follows what ``source`` announces. All methods are thread-safe.
@@ -361,7 +365,7 @@ class Manager:
     def _load(self, model: _Model, entry: _Version) -> None:
         """One try to load one version."""
         with self._changed:
-            if not entry.aspired or self._stopping:
+            if not model.wants(entry.place.version) or self._stopping:
                 self._give_up(model, entry, entry.error or _withdrawn())
                 return
             entry.tries += 1
@@ -384,7 +388,7 @@ class Manager:
         pause = self._options.retry_seconds
         with self._changed:
             entry.error = error
-            again = retrying and entry.aspired and not self._stopping
+            again = retrying and model.wants(entry.place.version) and not self._stopping
             if again:
                 entry.retry_at = self._clock() + pause
             elif retrying:
@@ -396,9 +400,8 @@ class Manager:
             self._touch(model.name)
 
     def _give_up(self, model: _Model, entry: _Version, error: StatusError) -> None:
-        """Ends a version whose load the core still regards as going on."""
-        entry.state = State.END
-        entry.error = error
+        """Ends a withdrawn version whose load the core still regards as going on; wanted again, it is new."""
+        entry.state, entry.error = State.END, None
         self._core.fail(model.name, entry.place.version, error.code, error.message)
         self._touch(model.name)
 

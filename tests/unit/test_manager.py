@@ -1,0 +1,400 @@
+"""The manager against a fake core: following announcements, failures and retries, waiting, stopping."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from fake_core import FakeCore, FakeError
+from servable.config import LifecycleOptions, ModelConfig
+from servable.errors import StatusError
+from servable.manager import Manager, Report, Standing
+from servable.sources import AspiredVersion, Receiver
+
+ONCE = LifecycleOptions(retries=0)
+MANY_TRIES = LifecycleOptions(retries=3, retry_seconds=0.0)
+LONG_PAUSE = LifecycleOptions(retries=3, retry_seconds=3600.0)
+
+
+class HandSource:
+    """A source that announces what the test says."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.receiver: Receiver | None = None
+        self.stopped = False
+
+    def watch(self, models: Sequence[ModelConfig]) -> None:
+        self.models = [model.name for model in models]
+
+    def start(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class Events:
+    """A listener that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.all: list[tuple[Any, ...]] = []
+
+    def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
+        self._note("loaded", model, version.version)
+
+    def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
+        self._note("failed", model, version.version, error.code, next_try)
+
+    def unloaded(self, model: str, version: AspiredVersion) -> None:
+        self._note("unloaded", model, version.version)
+
+    def _note(self, *event: Any) -> None:
+        with self.changed:
+            self.all.append(event)
+            self.changed.notify_all()
+
+    def wait_for(self, *event: Any) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: event in self.all, 10), f"no {event} in {self.all}"
+
+
+class Setup:
+    """A manager with everything around it that a test looks at."""
+
+    def __init__(self, options: LifecycleOptions) -> None:
+        self.core = FakeCore()
+        self.source = HandSource()
+        self.events = Events()
+        self.manager = Manager(self.core, self.source, self.events, options=options)
+
+    def configure(self, *names: str) -> None:
+        self.manager.apply([ModelConfig(name, f"/models/{name}") for name in names])
+
+    def aspire(self, name: str, *versions: int) -> None:
+        self.manager.aspire(name, tuple(AspiredVersion(one, f"/models/{name}/{one}") for one in versions))
+
+    def wait(self, enough: Callable[[dict[str, Standing]], bool]) -> None:
+        assert self.manager.wait(enough, timeout=10), self.manager.standings()
+
+    def wait_standing(self, **expected: Standing) -> None:
+        self.wait(lambda standings: standings == expected)
+
+
+Make = Callable[..., Setup]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Setup] = []
+
+    def build(options: LifecycleOptions = ONCE, *names: str) -> Setup:
+        setup = Setup(options)
+        setup.manager.start()
+        setup.configure(*names)
+        made.append(setup)
+        return setup
+
+    yield build
+    for setup in made:
+        setup.manager.stop()
+        assert setup.source.stopped
+
+
+def fail_on(*versions: tuple[str, int]) -> Callable[[str, int, str, Any], None]:
+    def on_load(name: str, version: int, path: str, options: Any) -> None:
+        if (name, version) in versions:
+            raise FakeError("NOT_FOUND", f"nothing in {path}")
+
+    return on_load
+
+
+class Gate:
+    """Holds the loads of one version until it is opened."""
+
+    def __init__(self, core: FakeCore, name: str, version: int) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self._held = (name, version)
+        core.on_load = self._on_load
+
+    def _on_load(self, name: str, version: int, path: str, options: Any) -> None:
+        if (name, version) == self._held:
+            self.entered.set()
+            assert self.opened.wait(10)
+
+
+def test_an_announced_version_is_loaded_from_its_path(make: Make) -> None:
+    setup = make(ONCE, "m")
+    paths = []
+    setup.core.on_load = lambda name, version, path, options: paths.append((path, options.retrying))
+    setup.aspire("m", 3)
+    setup.core.wait_for(("m", 3, "AVAILABLE"))
+    assert paths == [("/models/m/3", False)]
+    assert setup.core.calls == [("announce", "m", 3), ("load", "m", 3), ("loaded", "m", 3)]
+
+
+def test_a_new_version_is_available_before_the_old_one_goes(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+    assert setup.core.calls.index(("loaded", "m", 2)) < setup.core.calls.index(("unload", "m", 1))
+
+
+def test_resource_preserving_unloads_first(make: Make) -> None:
+    setup = make(LifecycleOptions(retries=0, policy="resource_preserving"), "m")
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+    assert setup.core.calls.index(("unload", "m", 1)) < setup.core.calls.index(("load", "m", 2))
+
+
+def test_a_new_version_that_fails_leaves_the_old_one(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.core.on_load = fail_on(("m", 2))
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.aspire("m", 2)
+    setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "END"))
+    assert setup.manager.standings() == {"m": Standing.AVAILABLE}
+
+
+def test_repeating_an_announcement_changes_nothing(make: Make) -> None:
+    setup = make(ONCE, "m", "other")
+    setup.core.on_load = fail_on(("m", 2))
+    for _ in range(3):
+        setup.aspire("m", 1, 2)
+        setup.wait(lambda standings: standings["m"] is Standing.AVAILABLE)
+    setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
+    setup.aspire("m", 1, 2)
+    setup.aspire("other", 1)
+    setup.core.wait_for(("other", 1, "AVAILABLE"))
+    assert setup.core.calls.count(("load", "m", 1)) == 1
+    assert setup.core.calls.count(("load", "m", 2)) == 1
+
+
+def test_a_failed_version_is_tried_again_after_it_was_withdrawn_and_came_back(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.FAILED)
+    setup.core.on_load = lambda *_: None
+    setup.aspire("m")
+    setup.wait_standing(m=Standing.MISSING)
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.AVAILABLE)
+
+
+def test_an_unloaded_version_can_come_back(make: Make) -> None:
+    setup = make(ONCE, "m")
+    for _ in range(3):
+        setup.aspire("m", 1)
+        setup.wait_standing(m=Standing.AVAILABLE)
+        setup.aspire("m")
+        setup.wait_standing(m=Standing.MISSING)
+    assert setup.core.calls.count(("unload", "m", 1)) == 3
+
+
+def test_a_version_that_fails_is_retried_and_stays_loading_meanwhile(make: Make) -> None:
+    setup = make(MANY_TRIES, "m")
+    retrying = []
+
+    def on_load(name: str, version: int, path: str, options: Any) -> None:
+        retrying.append(options.retrying)
+        if len(retrying) < 3:
+            raise FakeError("DATA_LOSS", "half copied")
+
+    setup.core.on_load = on_load
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.AVAILABLE)
+    assert retrying == [True, True, True]
+    assert ("m", 1) not in setup.core.errors
+
+
+def test_retries_run_out(make: Make) -> None:
+    setup = make(MANY_TRIES, "m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.FAILED)
+    assert setup.core.calls.count(("load", "m", 1)) == 4
+    assert setup.core.errors["m", 1] == ("NOT_FOUND", "nothing in /models/m/1")
+    assert [event[-1] for event in setup.events.all] == [0.0, 0.0, 0.0, None]
+
+
+def test_a_version_withdrawn_between_tries_is_given_up(make: Make) -> None:
+    setup = make(LONG_PAUSE, "m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.FAILING)
+    setup.aspire("m")
+    setup.core.wait_for(("m", 1, "END"))
+    assert setup.core.errors["m", 1] == ("NOT_FOUND", "nothing in /models/m/1")
+    assert setup.core.calls.count(("load", "m", 1)) == 1
+
+
+def test_a_failing_model_holds_up_no_other_even_with_one_load_thread(make: Make) -> None:
+    setup = make(LifecycleOptions(start_threads=1, retries=3, retry_seconds=3600.0), "bad", "good")
+    setup.core.on_load = fail_on(("bad", 1))
+    setup.aspire("bad", 1)
+    setup.aspire("good", 1)
+    setup.wait_standing(bad=Standing.FAILING, good=Standing.AVAILABLE)
+
+
+def test_a_version_withdrawn_while_it_waits_for_a_thread_is_never_loaded(make: Make) -> None:
+    setup = make(LifecycleOptions(start_threads=1, retries=0), "slow", "m")
+    gate = Gate(setup.core, "slow", 1)
+    setup.aspire("slow", 1)
+    assert gate.entered.wait(10)
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "START"))
+    setup.aspire("m")
+    gate.opened.set()
+    setup.core.wait_for(("slow", 1, "AVAILABLE"), ("m", 1, "END"))
+    assert ("load", "m", 1) not in setup.core.calls
+    assert setup.core.errors["m", 1][0] == "CANCELLED"
+
+
+def test_a_version_withdrawn_while_it_loads_is_unloaded_after(make: Make) -> None:
+    setup = make(ONCE, "m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    assert gate.entered.wait(10)
+    setup.aspire("m")
+    gate.opened.set()
+    setup.core.wait_for(("m", 1, "END"))
+    assert setup.core.calls[-1] == ("unload", "m", 1)
+
+
+def test_so_many_loads_at_once_as_there_are_threads(make: Make) -> None:
+    setup = make(LifecycleOptions(start_threads=3, retries=0), "m")
+    barrier = threading.Barrier(3, timeout=10)
+    setup.core.on_load = lambda *_: barrier.wait() and None
+    setup.aspire("m", 1, 2, 3)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "AVAILABLE"), ("m", 3, "AVAILABLE"))
+
+
+def test_a_defect_in_the_core_fails_that_version_alone(make: Make) -> None:
+    setup = make(ONCE, "m", "n")
+
+    def on_load(name: str, version: int, path: str, options: Any) -> None:
+        if name == "m":
+            raise ZeroDivisionError("oops")
+
+    setup.core.on_load = on_load
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_standing(m=Standing.FAILED, n=Standing.AVAILABLE)
+    assert setup.manager.errors()["m"][1].message == "ZeroDivisionError: oops"
+
+
+def test_missing_is_no_reason_to_unload(make: Make) -> None:
+    setup = make(ONCE, "m", "n")
+    setup.aspire("m", 1)
+    setup.wait(lambda standings: standings["m"] is Standing.AVAILABLE)
+    setup.manager.missing("m")
+    setup.manager.missing("n")
+    setup.wait_standing(m=Standing.AVAILABLE, n=Standing.MISSING)
+    assert setup.core.state["m", 1] == "AVAILABLE"
+
+
+def test_apply_hands_the_models_to_the_source_and_the_labels_to_the_core(make: Make) -> None:
+    setup = make(ONCE)
+    setup.manager.apply([ModelConfig("a", "/a", labels={"stable": 7}), ModelConfig("b", "/b")])
+    assert setup.source.models == ["a", "b"]
+    assert setup.core.labels == {"a": {"stable": 7}, "b": {}}
+    setup.manager.apply([ModelConfig("b", "/b")])
+    assert setup.source.models == ["b"]
+    assert setup.core.labels["a"] == {}
+    assert setup.manager.standings() == {"b": Standing.WAITING}
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (
+            [ModelConfig("m", "/m"), ModelConfig("m", "/n")],
+            "Illegal to list model m multiple times in config list",
+        ),
+        ([ModelConfig("m", "rel")], "Expected model m to have an absolute path or URI; got base_path()=rel"),
+        ([ModelConfig("n", "/n", platform="other")], "Model n requests unsupported platform other"),
+        (
+            [ModelConfig("m", "/m", platform="other")],
+            "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is other",
+        ),
+        (
+            [ModelConfig("m", "/m", labels={"x": 5})],
+            "Request to assign label to version 5 of model m, which is not currently available for inference",
+        ),
+    ],
+)
+def test_a_refused_configuration_changes_nothing(make: Make, models: list[ModelConfig], message: str) -> None:
+    setup = make(ONCE, "m")
+    setup.core.labels.clear()
+    with pytest.raises(StatusError) as error:
+        setup.manager.apply(models)
+    assert error.value.message == message
+    assert setup.source.models == ["m"]
+    assert setup.core.labels == {}
+    setup.configure("m")
+
+
+def test_a_label_moves_to_an_available_version_and_by_flag_to_any(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 1})])
+    assert setup.core.labels["m"] == {"stable": 1}
+    setup.manager.apply([ModelConfig("m", "/m", labels={"canary": 2})], allow_unavailable_labels=True)
+    assert setup.core.labels["m"] == {"canary": 2}
+
+
+def test_waiting_can_be_cancelled_and_times_out(make: Make) -> None:
+    setup = make(ONCE, "m")
+    assert not setup.manager.wait(lambda _: False, timeout=0.0)
+    setup.manager.cancel_wait()
+    assert not setup.manager.wait(lambda _: False)
+
+
+def test_the_end_unloads_everything(make: Make) -> None:
+    setup = make(ONCE, "m", "n")
+    setup.aspire("m", 1, 2)
+    setup.aspire("n", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "AVAILABLE"), ("n", 1, "AVAILABLE"))
+    setup.manager.stop()
+    assert setup.manager.unload_all(10)
+    assert set(setup.core.state.values()) == {"END"}
+
+
+def test_the_end_does_not_wait_for_a_load_beyond_its_time(make: Make) -> None:
+    setup = make(ONCE, "m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    assert gate.entered.wait(10)
+    setup.manager.stop()
+    assert not setup.manager.unload_all(0.0)
+    gate.opened.set()
+    assert setup.manager.unload_all(10)
+    assert setup.core.state["m", 1] == "END"
+
+
+def test_a_thousand_models(make: Make) -> None:
+    names = [f"m{index}" for index in range(1000)]
+    setup = make(LifecycleOptions(retries=0, start_threads=8), *names)
+    setup.core.on_load = fail_on(("m500", 1))
+    for name in names:
+        setup.aspire(name, 1)
+    setup.wait(
+        lambda standings: all(one in (Standing.AVAILABLE, Standing.FAILED) for one in standings.values())
+    )
+    assert setup.manager.standings()["m500"] is Standing.FAILED
+    setup.configure()
+    for name in names:
+        setup.aspire(name)
+    setup.core.wait_for(*[(name, 1, "END") for name in names])

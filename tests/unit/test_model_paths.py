@@ -1,0 +1,83 @@
+"""From a path that a person typed to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from servable.config import Folder, Latest, ModelConfig
+from servable.errors import UsageError
+from servable.model_paths import model_from_path
+
+
+def saved_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").touch()
+    return folder
+
+
+def test_a_base_folder(tmp_path: Path) -> None:
+    saved_model(tmp_path / "half_plus_two" / "00000123")
+    path = tmp_path / "half_plus_two"
+    expected = ModelConfig("half_plus_two", str(path), policy=Latest())
+    assert model_from_path(str(path)) == expected
+    assert model_from_path(f"{path}/") == expected
+
+
+def test_an_empty_folder_is_a_base_folder_too(tmp_path: Path) -> None:
+    assert model_from_path(str(tmp_path)) == ModelConfig(tmp_path.name, str(tmp_path))
+
+
+@pytest.mark.parametrize(("folder", "version"), [("7", 7), ("007", 7), ("0", 0)])
+def test_a_versions_own_folder_is_named_by_its_base(tmp_path: Path, folder: str, version: int) -> None:
+    path = saved_model(tmp_path / "m" / folder)
+    assert model_from_path(str(path)) == ModelConfig("m", str(path), policy=Folder(version))
+
+
+def test_a_saved_model_outside_of_a_numbered_folder_is_version_1(tmp_path: Path) -> None:
+    path = saved_model(tmp_path / "exported")
+    assert model_from_path(str(path)) == ModelConfig("exported", str(path), policy=Folder(1))
+
+
+def test_a_name_before_the_path(tmp_path: Path) -> None:
+    path = saved_model(tmp_path / "m" / "1")
+    assert model_from_path(f"other={path}").name == "other"
+    assert model_from_path(f"other={path.parent}").name == "other"
+
+
+def test_an_equals_sign_in_a_path_that_exists_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_model(tmp_path / "lr=0.1" / "1")
+    monkeypatch.chdir(tmp_path)
+    assert model_from_path("lr=0.1").name == "lr=0.1"
+    assert model_from_path(str(tmp_path / "lr=0.1")).name == "lr=0.1"
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_model(tmp_path / "m" / "1")
+    monkeypatch.chdir(tmp_path / "m")
+    assert model_from_path(".") == ModelConfig("m", str(tmp_path / "m"))
+    assert model_from_path("1") == ModelConfig("m", str(tmp_path / "m" / "1"), policy=Folder(1))
+
+
+def test_no_such_folder_names_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "half_plus_two").mkdir()
+    with pytest.raises(UsageError) as error:
+        model_from_path(str(tmp_path / "half_plus_too" / "deeper"))
+    assert (
+        str(error.value)
+        == f"no such folder: {tmp_path}/half_plus_too/deeper ({tmp_path} holds half_plus_two)"
+    )
+
+
+def test_a_file_is_answered_with_its_folder(tmp_path: Path) -> None:
+    path = saved_model(tmp_path / "1")
+    with pytest.raises(UsageError, match=f"give the folder it is in: {path}"):
+        model_from_path(str(path / "saved_model.pb"))
+
+
+@pytest.mark.parametrize("argument", ["=path", "name="])
+def test_half_a_pair(argument: str) -> None:
+    with pytest.raises(UsageError, match="expected PATH or NAME=PATH"):
+        model_from_path(argument)

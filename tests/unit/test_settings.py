@@ -1,0 +1,241 @@
+"""From arguments to a configuration: defaults, checks and their order, the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from servable.arguments import parse
+from servable.config import Folder, ModelConfig, ServerConfig
+from servable.errors import StatusError, UsageError
+from servable.flags import CPUS
+from servable.settings import address, server_config
+
+NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
+def drop_in(*argv: str) -> ServerConfig:
+    return server_config(parse(argv, serve=False), NO_ENVIRONMENT)
+
+
+def serve(*argv: str, environment: Mapping[str, str] = NO_ENVIRONMENT) -> ServerConfig:
+    return server_config(parse(argv, serve=True), environment)
+
+
+def test_the_drop_ins_defaults() -> None:
+    config = drop_in("--model_base_path=/m")
+    assert config.models == (ModelConfig("default", "/m"),)
+    assert config.core.rest_address is None
+    assert config.core.grpc_address is not None and config.core.grpc_address.endswith(":8500")
+    assert config.core.rest_timeout_ms == 30000
+    assert (config.poll_seconds, config.config_poll_seconds) == (1.0, None)
+    assert (config.lifecycle.retries, config.lifecycle.retry_seconds) == (5, 60.0)
+    assert (config.lifecycle.start_threads, config.lifecycle.load_threads) == (4 * CPUS, 1)
+    assert (config.load.tags, config.load.session_config) == (("serve",), b"")
+    assert config.wait_for_retries
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--port=0"],
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.",
+        ),
+        (
+            ["--use_alts_credentials", "--ssl_config_file=/x"],
+            "Either use_alts_credentials must be false or ssl_config_file must be empty.",
+        ),
+        ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
+        (
+            ["--model_base_path=/m", "--batching_parameters_file=/b"],
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true.",
+        ),
+        (
+            [
+                "--model_base_path=/m",
+                "--tensorflow_session_parallelism=1",
+                "--tensorflow_intra_op_parallelism=1",
+                "--tensorflow_inter_op_parallelism=1",
+            ],
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
+            "separately. You cannot configure all.",
+        ),
+        (
+            ["--model_base_path=relative"],
+            "Expected model default to have an absolute path or URI; got base_path()=relative",
+        ),
+    ],
+)
+def test_argument_errors(argv: list[str], message: str) -> None:
+    with pytest.raises(StatusError) as error:
+        drop_in(*argv)
+    assert (error.value.code, error.value.message) == ("INVALID_ARGUMENT", message)
+
+
+def test_the_checks_come_in_tensorflow_servings_order() -> None:
+    everything = [
+        "--port=0",
+        "--use_alts_credentials",
+        "--ssl_config_file=/x",
+        "--batching_parameters_file=/b",
+    ]
+    with pytest.raises(StatusError, match="At least one"):
+        drop_in(*everything)
+    with pytest.raises(StatusError, match="use_alts_credentials"):
+        drop_in(*everything[1:])
+    with pytest.raises(StatusError, match="are empty!"):
+        drop_in(*everything[3:])
+
+
+def test_the_drop_in_without_grpc_needs_a_socket() -> None:
+    config = drop_in("--port=0", "--grpc_socket_path=s.sock", "--model_base_path=/m")
+    assert (config.core.grpc_address, config.core.grpc_socket_path) == (None, "s.sock")
+
+
+def test_the_drop_in_leaves_rest_out_on_the_grpc_port() -> None:
+    assert drop_in("--port=8500", "--rest_api_port=8500", "--model_base_path=/m").core.rest_address is None
+
+
+def test_serves_ports(tmp_path: Path) -> None:
+    config = serve(str(tmp_path))
+    assert config.core.rest_address is not None and config.core.rest_address.endswith(":8501")
+    assert serve(str(tmp_path), "--rest_api_port=off").core.rest_address is None
+    free = serve(str(tmp_path), "--port=0").core.grpc_address
+    assert free is not None and free.endswith(":0")
+    assert not config.wait_for_retries
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--port=off", "--rest_api_port=off"], "nothing to serve on"),
+        (["--port=7", "--rest_api_port=7"], "both 7"),
+        (["--model_base_path=/m"], "give PATH or --model_base_path, not both"),
+        (["--model_config_file=/m"], "give PATH or --model_config_file, not both"),
+        (["--max_json_depth=0"], "--max_json_depth expects at least 1, got 0"),
+        (["--host=no.such.host.invalid"], "--host expects an address"),
+    ],
+)
+def test_what_serve_refuses(tmp_path: Path, argv: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        serve(str(tmp_path), *argv)
+
+
+def test_several_paths(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    config = serve(str(tmp_path / "a"), f"c={tmp_path / 'b'}")
+    assert [model.name for model in config.models] == ["a", "c"]
+    with pytest.raises(StatusError, match="Illegal to list model a multiple times"):
+        serve(str(tmp_path / "a"), f"a={tmp_path / 'b'}")
+    with pytest.raises(UsageError, match="NAME=PATH"):
+        serve(str(tmp_path / "a"), str(tmp_path / "b"), "--model_name=x")
+    assert serve(str(tmp_path / "a"), "--model_name=x").models[0].name == "x"
+
+
+def test_one_versions_folder(tmp_path: Path) -> None:
+    (tmp_path / "m" / "4").mkdir(parents=True)
+    (tmp_path / "m" / "4" / "saved_model.pb").touch()
+    assert serve(str(tmp_path / "m" / "4")).models == (
+        ModelConfig("m", str(tmp_path / "m" / "4"), policy=Folder(4)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "argv", "name", "path"),
+    [
+        ({"MODEL_NAME": "m"}, [], "m", "/models/m"),
+        ({"MODEL_BASE_PATH": "/srv"}, [], "model", "/srv/model"),
+        ({"MODEL_NAME": "m", "MODEL_BASE_PATH": "/srv/"}, [], "m", "/srv/m"),
+        ({"MODEL_NAME": "m"}, ["--model_name=n"], "n", "/models/n"),
+        ({"MODEL_NAME": "m"}, ["--model_base_path=/x"], "default", "/x"),
+    ],
+)
+def test_the_containers_contract(environment: dict[str, str], argv: list[str], name: str, path: str) -> None:
+    assert serve(*argv, environment=environment).models == (ModelConfig(name, path),)
+
+
+def test_nothing_to_serve(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to serve: give a PATH"):
+        serve("--model_name=no_such_model_here")
+
+
+def test_serve_makes_a_base_path_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert serve("--model_base_path=m").models[0].base_path == str(tmp_path / "m")
+
+
+def test_flags_reach_the_core() -> None:
+    core = drop_in(
+        "--model_base_path=/m",
+        "--rest_api_port=1",
+        "--host=127.0.0.1",
+        "--rest_api_timeout_in_ms=-1",
+        "--rest_api_enable_cors_support",
+        "--enable_signature_method_name_check",
+        "--enable_serialization_as_tensor_content",
+        "--max_request_bytes=10",
+        "--max_json_depth=20",
+        "--gzip_min_bytes=0",
+        "--io_threads=3",
+        "--compute_threads=5",
+        "--tensorflow_library=/lib.so",
+        "--op_library=/op.so",
+        "--log_level=debug",
+    ).core
+    assert (core.rest_address, core.grpc_address) == ("127.0.0.1:1", "127.0.0.1:8500")
+    assert (core.rest_timeout_ms, core.cors, core.method_name_check, core.tensor_content) == (
+        -1,
+        True,
+        True,
+        True,
+    )
+    assert (core.max_body_bytes, core.max_depth, core.gzip_min_bytes) == (10, 20, 0)
+    assert (core.io_threads, core.compute_threads) == (3, 5)
+    assert (core.tensorflow_library, core.op_libraries, core.log_level) == ("/lib.so", ("/op.so",), "debug")
+
+
+def test_the_library_from_the_environment() -> None:
+    environment = {"SERVABLE_TENSORFLOW_LIBRARY": "/e.so", "MODEL_NAME": "m"}
+    assert serve(environment=environment).core.tensorflow_library == "/e.so"
+    assert serve("--tensorflow_library=/f.so", environment=environment).core.tensorflow_library == "/f.so"
+
+
+def test_flags_reach_loading() -> None:
+    config = drop_in(
+        "--model_base_path=/m",
+        "--saved_model_tags=serve,gpu",
+        "--run_in=pool",
+        "--enable_model_warmup=false",
+        "--num_request_iterations_for_warmup=3",
+        "--synthetic_warmup",
+        "--num_load_threads=2",
+        "--num_unload_threads=3",
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=-5",
+        "--file_system_poll_wait_seconds=-1",
+        "--model_config_file_poll_wait_seconds=7",
+        "--aspired_version_policy=resource_preserving",
+        "--shutdown_grace_seconds=2.5",
+    )
+    load, lifecycle = config.load, config.lifecycle
+    assert (load.tags, load.placement, load.warmup) == (("serve", "gpu"), "pool", False)
+    assert (load.warmup_iterations, load.synthetic_warmup) == (3, True)
+    assert (lifecycle.load_threads, lifecycle.unload_threads) == (2, 3)
+    assert (lifecycle.retries, lifecycle.retry_seconds, lifecycle.policy) == (1, 0.0, "resource_preserving")
+    assert (config.poll_seconds, config.config_poll_seconds, config.grace_seconds) == (None, 7.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "text"),
+    [("1.2.3.4", 5, "1.2.3.4:5"), ("::1", 0, "[::1]:0"), ("localhost", 7, "127.0.0.1:7")],
+)
+def test_addresses(host: str, port: int, text: str) -> None:
+    assert address(host, port) in (text, "[::1]:7")
+
+
+def test_every_interface_by_default() -> None:
+    assert address("", 9) in ("[::]:9", "0.0.0.0:9")
