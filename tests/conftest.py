@@ -1,4 +1,4 @@
-"""Shared by all tests: a real server on free ports, the models it serves, and what must be there for either."""
+"""Shared by all tests: a real server on free ports, and what must be there for some tests to run."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _why_no_tensorflow() -> str | None:
-    from servable import tensorflow_library
     from servable.errors import TensorFlowNotFoundError
+
+    from servable import tensorflow_library
 
     try:
         import servable._core  # noqa: F401
@@ -86,7 +87,7 @@ class Served:
         return "\n".join(self.lines)
 
     def wait_for_line(self, pattern: str, seconds: float = START_SECONDS) -> re.Match[str]:
-        """Reads on until a line matches; fails when the server ends or is silent for ``seconds`` before that."""
+        """Reads on until a line matches; fails when the server ends or falls silent before that."""
         while True:
             try:
                 line = self._incoming.get(timeout=seconds)

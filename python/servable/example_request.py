@@ -70,7 +70,7 @@ class Nested(NamedTuple):
 
     def python(self) -> str:
         """A Python expression for them, as short as they are long."""
-        text = repr(self.value)
+        text = repr(self.value) if isinstance(self.value, bool | int | float) else json.dumps(self.value)
         for dim in reversed(self.dims):
             text = f"[{text}]*{dim}"
         return text
@@ -96,7 +96,7 @@ class _Row(NamedTuple):
         one = next(iter(expanded.values())) if len(expanded) == 1 else expanded
         if self.key == "inputs":
             return one
-        if len(expanded) == 1 and one == 1.0:
+        if len(expanded) == 1 and isinstance(one, float):
             return [1.0, 2.0, 5.0]
         return [one] * self.rows
 
@@ -105,7 +105,7 @@ class _Row(NamedTuple):
         one = next(iter(each.values())) if len(each) == 1 else _dict_expression(each)
         content = one if self.key == "inputs" else f"[{one}]"
         head = f'"signature_name": {json.dumps(self.signature)}, ' if self.signature else ""
-        return f'{{{head}"{self.key}": {content}}}'.replace("'", '"')
+        return f'{{{head}"{self.key}": {content}}}'
 
 
 def _dict_expression(each: dict[str, str]) -> str:

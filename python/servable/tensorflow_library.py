@@ -79,9 +79,10 @@ def _not_installed(looked: list[str]) -> str:
 
 def version(stated: str = "") -> str:
     """The version of the library that ``find(stated)`` finds; opens it, which takes about half a second."""
+    path = find(stated or os.environ.get(ENVIRONMENT, ""))
     from servable import _core
 
-    return _core.preload(find(stated or os.environ.get(ENVIRONMENT, "")), [])
+    return _core.preload(path, [])
 
 
 class Opening:

@@ -29,7 +29,7 @@ class FakeReport:
 
 
 class FakeCore:
-    """Loads succeed at once unless ``on_load`` says otherwise: it is called with (name, version, path, options)."""
+    """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises."""
 
     def __init__(self, options: object = None) -> None:
         self.options = options
@@ -84,7 +84,7 @@ class FakeCore:
         return True
 
     def wait_for(self, *expected: tuple[str, int, str], seconds: float = 10.0) -> None:
-        """Waits until each (name, version) is in the state given; fails the test when it does not come to that."""
+        """Waits until each (name, version) is in the state given; fails when that does not come about."""
         with self.changed:
             reached = self.changed.wait_for(
                 lambda: all(self.state.get((name, version)) == state for name, version, state in expected),

@@ -49,7 +49,7 @@ def test_values(argv: list[str], name: str, value: object, serve: bool) -> None:
         (["--port", "--enable_batching"], "--port needs a value: --port=N"),
         (["--num_load_threads=2147483648"], "--num_load_threads expects a whole number of 32 bits"),
         (["--num_load_threads=1_0"], "--num_load_threads expects a whole number"),
-        (["--num_load_threads=١"], "--num_load_threads expects a whole number"),
+        (["--num_load_threads=\u0661"], "--num_load_threads expects a whole number"),
         (["--enable_batching=yes"], "--enable_batching expects true or false, got 'yes'"),
         (["--per_process_gpu_memory_fraction=much"], "--per_process_gpu_memory_fraction expects a number"),
         (["--run_in=gpu"], "--run_in expects one of auto, caller, pool, got 'gpu'"),

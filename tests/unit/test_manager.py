@@ -326,7 +326,8 @@ def test_apply_hands_the_models_to_the_source_and_the_labels_to_the_core(make: M
         ([ModelConfig("n", "/n", platform="other")], "Model n requests unsupported platform other"),
         (
             [ModelConfig("m", "/m", platform="other")],
-            "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is other",
+            "Illegal to change a model's platform. For model m platform was tensorflow "
+            "and new platform requested is other",
         ),
         (
             [ModelConfig("m", "/m", labels={"x": 5})],

@@ -88,7 +88,7 @@ def test_resource_preserving(snapshot: str, action: Action | None) -> None:
 
 @pytest.mark.parametrize("policy", [availability_preserving, resource_preserving])
 def test_from_any_snapshot_the_actions_come_to_an_end_with_what_is_wanted(policy: object) -> None:
-    """Every pair of versions in every state: carrying out the actions reaches rest, and serves what can be."""
+    """From every pair of versions in every state the actions reach rest, and serve what can be served."""
     for states in itertools.product(STATES.values(), repeat=2):
         for aspired in itertools.product((True, False), repeat=2):
             snapshots = [

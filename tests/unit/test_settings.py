@@ -50,7 +50,8 @@ def test_the_drop_ins_defaults() -> None:
         ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
         (
             ["--model_base_path=/m", "--batching_parameters_file=/b"],
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true.",
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true.",
         ),
         (
             [
@@ -60,8 +61,8 @@ def test_the_drop_ins_defaults() -> None:
                 "--tensorflow_inter_op_parallelism=1",
             ],
             "Either configure server_options.tensorflow_session_parallelism or "
-            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
-            "separately. You cannot configure all.",
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.",
         ),
         (
             ["--model_base_path=relative"],

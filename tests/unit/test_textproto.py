@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
-from servable import messages
 from servable.config import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
 from servable.textproto import (
@@ -18,6 +19,8 @@ from servable.textproto import (
     read_text_message,
     session_config,
 )
+
+from servable import messages
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +79,8 @@ def test_policies(tmp_path: Path, text: str, policy: VersionPolicy) -> None:
     [
         (
             'name: "m" model_type: TENSORFLOW model_platform: "tensorflow"',
-            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
-            "model name is m",
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform, model name is m",
         ),
         (
             'name: "m"',
@@ -181,7 +184,8 @@ def test_flags_overwrite_the_session_config_file(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "intra_op_parallelism_threads: 9 inter_op_parallelism_threads: 9 allow_soft_placement: true "
-        'device_count { key: "CPU" value: 2 } gpu_options { per_process_gpu_memory_fraction: 0.9 allow_growth: true }',
+        'device_count { key: "CPU" value: 2 } '
+        "gpu_options { per_process_gpu_memory_fraction: 0.9 allow_growth: true }",
     )
     config = config_proto(session_config(path, 0, 3, 0.0))
     assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (0, 3)
@@ -211,10 +215,16 @@ def test_batching_parameters_parse(shared: Path) -> None:
 
 
 def test_the_pool_is_our_own() -> None:
-    from google.protobuf import descriptor_pool
-
-    with pytest.raises(KeyError):
-        descriptor_pool.Default().FindMessageTypeByName("tensorflow.serving.ModelServerConfig")
-    messages.message_class("tensorflow.serving.ModelServerConfig")
-    with pytest.raises(KeyError):
-        descriptor_pool.Default().FindMessageTypeByName("tensorflow.serving.ModelServerConfig")
+    """In a process of its own, where no other test has registered the same names."""
+    script = (
+        "from google.protobuf import descriptor_pool\n"
+        "from servable import messages\n"
+        f"messages.descriptors = lambda: open({str(ROOT / 'src/pb/descriptors.bin')!r}, 'rb').read()\n"
+        "messages.message_class('tensorflow.serving.ModelServerConfig')\n"
+        "try:\n"
+        "    descriptor_pool.Default().FindMessageTypeByName('tensorflow.serving.ModelServerConfig')\n"
+        "except KeyError:\n"
+        "    print('private')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.stdout == "private\n", run.stderr

@@ -1,0 +1,192 @@
+"""The commands: what they print, where, and with which exit status; nothing here starts a server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from servable.config import ServerConfig
+from servable.flags import FLAGS
+
+from servable import cli
+
+
+class Runs:
+    """Takes the place of running a server, and keeps the configuration."""
+
+    def __init__(self) -> None:
+        self.configs: list[ServerConfig] = []
+
+    def __call__(self, config: ServerConfig, opening: object) -> int:
+        self.configs.append(config)
+        return 0
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
+    """No library is opened and no server run."""
+    import logging
+
+    from servable import tensorflow_library
+
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers[:])
+    monkeypatch.setattr(root, "level", root.level)
+    library = tmp_path / "libtensorflow.so.2"
+    library.touch()
+    monkeypatch.setenv(tensorflow_library.ENVIRONMENT, str(library))
+    monkeypatch.setattr(tensorflow_library, "Opening", lambda *_: None)
+    replaced = Runs()
+    monkeypatch.setattr(cli, "_run_server", replaced)
+    return replaced
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_serve_a_folder(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    assert cli.main(["serve", str(tmp_path / "m"), "--rest-api-port", "0"]) == 0
+    (config,) = runs.configs
+    assert config.models[0].name == "m"
+    assert config.core.tensorflow_library == str(tmp_path / "libtensorflow.so.2")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--rest_port=1", "."], "servable: unknown flag --rest_port; did you mean --rest_api_port?"),
+        (["--port=x", "."], "servable: --port expects a whole number, got 'x'"),
+        (["./no/such/folder"], "servable: no such folder: "),
+        ([".", "--port=off", "--rest_api_port=off"], "nothing to serve on"),
+    ],
+)
+def test_serve_refuses_with_status_2(argv: list[str], words: str, runs: Runs, capsys: Capture) -> None:
+    assert cli.main(["serve", *argv]) == 2
+    output = capsys.readouterr()
+    assert words in output.err
+    assert output.out == ""
+    assert runs.configs == []
+
+
+def test_serve_reports_what_tensorflow_serving_refuses_with_status_1(
+    runs: Runs, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert cli.main(["serve", str(tmp_path), f"{tmp_path.name}={tmp_path}"]) == 1
+    output = capsys.readouterr()
+    assert output.out == (
+        f"Failed to start server. Error: INVALID_ARGUMENT: Illegal to list model {tmp_path.name} "
+        "multiple times in config list\n"
+    )
+    assert "hint: give one of them another name" in output.err
+
+
+def test_the_drop_in_starts_with_its_flags(runs: Runs) -> None:
+    argv = ["--port=8500", "--rest_api_port=8501", "--model_name=m", "--model_base_path=/models/m"]
+    assert cli.tensorflow_model_server(argv) == 0
+    assert runs.configs[0].models[0].base_path == "/models/m"
+
+
+def test_the_drop_in_warns_of_unknown_arguments_and_starts(runs: Runs, capsys: Capture) -> None:
+    argv = ["--model_base_path=/m", "--rest_port=1", "stray", "--grpc_max_threads=99"]
+    assert cli.tensorflow_model_server(argv) == 0
+    lines = [line.split(" flags: ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "unknown argument: --rest_port=1; did you mean --rest_api_port?",
+        "unknown argument: stray (flags are written --name=value)",
+        "--grpc_max_threads=99 has no effect: the server sizes its own threads; "
+        "see --io_threads and --compute_threads",
+    ]
+    assert len(runs.configs) == 1
+
+
+@pytest.mark.parametrize("flag", [name for name, flag in FLAGS.items() if not flag.own and name != "version"])
+def test_no_flag_of_tensorflow_serving_is_an_error(flag: str, runs: Runs, tmp_path: Path) -> None:
+    """Every flag, at its default: files and combinations are for the tests of settings."""
+    default = FLAGS[flag].default
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    argv = ["--model_base_path=/m", "--port=8500"]
+    argv += [f"--{flag}={text}"] if flag not in ("model_base_path",) else []
+    assert cli.tensorflow_model_server(argv) == 0
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--port=x"], ["--enable_batching=maybe"]])
+def test_the_drop_ins_usage_goes_to_stdout_with_status_255(argv: list[str], capsys: Capture) -> None:
+    assert cli.tensorflow_model_server(argv) == 255
+    output = capsys.readouterr().out
+    assert output.startswith("usage: tensorflow_model_server\nFlags:\n")
+    assert all(f"\t--{name}=" in output for name in FLAGS)
+
+
+def test_the_drop_ins_argument_errors(runs: Runs, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert cli.tensorflow_model_server([]) == 255
+    assert capsys.readouterr().out == (
+        "Failed to start server. Error: INVALID_ARGUMENT: "
+        "Both server_options.model_base_path and server_options.model_config_file are empty!\n"
+    )
+
+
+def test_without_tensorflow(
+    runs: Runs, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SERVABLE_TENSORFLOW_LIBRARY")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    assert cli.main(["serve", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith("Failed to start server. Error: NOT_FOUND: TensorFlow not found: ")
+    assert 'pip install "servable[cpu]"' in output.err
+
+
+def test_help_of_serve(capsys: Capture) -> None:
+    assert cli.main(["serve", "--help"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("usage: servable serve PATH...")
+    assert all(f"--{name}" in output for name in FLAGS)
+
+
+@pytest.mark.parametrize("argv", [["help"], ["--help"], ["-h"]])
+def test_help(argv: Sequence[str], capsys: Capture) -> None:
+    assert cli.main(argv) == 0
+    assert "serve PATH" in capsys.readouterr().out
+
+
+def test_no_command_and_an_unknown_one(capsys: Capture) -> None:
+    assert cli.main([]) == 2
+    assert cli.main(["server"]) == 2
+    assert "servable: unknown command server; did you mean serve?" in capsys.readouterr().err
+
+
+def test_flags_as_a_table(capsys: Capture) -> None:
+    assert cli.main(["flags", "--markdown"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2 + len(FLAGS)
+    assert all(row.count(" | ") == rows[0].count(" | ") for row in rows)
+    assert cli.main(["flags", "nonsense"]) == 2
+
+
+def test_versions_where_there_is_no_tensorflow(capsys: Capture) -> None:
+    assert cli.tensorflow_model_server(["--version", "--tensorflow_library=/no/such/lib"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("TensorFlow ModelServer: ")
+    assert second.startswith("TensorFlow Library: none (")
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    script = "import sys, servable.cli; print(*sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert not loaded & {
+        "google.protobuf",
+        "numpy",
+        "tensorflow",
+        "servable._core",
+        "logging",
+        "socket",
+        "dataclasses",
+    }

@@ -1,0 +1,81 @@
+"""Hints for failed loads, from the words of the error and a look at the disk."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from servable import doctor
+
+NO_SAVED_MODEL = "Specified file path does not appear to contain a SavedModel bundle"
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("Could not find meta graph def matching supplied tags: { x }", "--saved_model_tags"),
+        (
+            "Op type not registered 'SentencepieceOp' in binary running on host",
+            "SentencepieceOp is not part of",
+        ),
+        ("No OpKernel was registered to support Op 'FooBar' used by node", "FooBar is not part of"),
+        ("Could not find variable dense/kernel. This could mean", "model.export(folder)"),
+        ("Error while reading resource variable _AnonymousVar0", "model.export(folder)"),
+        ("Can't parse /m/1/saved_model.pb as binary proto", "half copied"),
+        ("/m/1/saved_model.pb; Permission denied", "may not read it"),
+        (
+            "Unsuccessful TensorSliceReader constructor: Failed to find any matching files",
+            "variables are incomplete",
+        ),
+    ],
+)
+def test_hints_from_the_message(tmp_path: Path, message: str, words: str) -> None:
+    assert words in doctor.load_hint(str(tmp_path), message)
+
+
+def test_an_error_that_says_it_all_gets_no_hint(tmp_path: Path) -> None:
+    assert doctor.load_hint(str(tmp_path), "something else") == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ([], "the folder is empty"),
+        (["model.keras"], "Keras file"),
+        (["model.tflite"], "TensorFlow Lite"),
+        (["export/saved_model.pb"], "one folder deeper, in export/"),
+        (["weights.bin"], "holds weights.bin"),
+    ],
+)
+def test_a_version_without_a_saved_model(tmp_path: Path, files: list[str], words: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert words in doctor.load_hint(str(tmp_path), NO_SAVED_MODEL)
+
+
+def test_a_version_that_has_vanished(tmp_path: Path) -> None:
+    assert "has vanished" in doctor.load_hint(str(tmp_path / "1"), NO_SAVED_MODEL)
+
+
+def test_a_versions_folder_that_holds_models(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "saved_model.pb").touch()
+    assert "rename it to 1" in doctor.no_versions("m", str(tmp_path), ["export"])
+
+
+def test_a_remote_path_says_that_it_is_not_supported() -> None:
+    text = doctor.base_path_unreadable(
+        "m", "s3://bucket/m", FileNotFoundError(2, "No such file or directory")
+    )
+    assert text.endswith("remote storage is not supported yet: copy the model to a local folder")
+
+
+def test_a_taken_port_names_its_owner_and_the_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = doctor.port_hint(f"127.0.0.1:{port}", "rest_api_port")
+    assert text.startswith(f"port {port} is taken by ")
+    assert text.endswith("choose another with --rest_api_port=N")

@@ -1,0 +1,26 @@
+"""The package's public names: all there, loaded when used, and light until then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import servable
+
+
+@pytest.mark.parametrize("name", servable.__all__)
+def test_public_names(name: str) -> None:
+    assert getattr(servable, name) is not None
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        servable.Nonsense  # noqa: B018
+
+
+def test_importing_the_package_imports_none_of_it() -> None:
+    script = "import sys, servable; print(*[name for name in sys.modules if name.startswith('servable.')])"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

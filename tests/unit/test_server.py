@@ -1,0 +1,211 @@
+"""The composition root with a fake core: when the ports open, what is said, how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_core import FakeCore, FakeError
+from servable.config import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
+from servable.errors import StatusError
+from servable.server import Server, check_ports
+
+LONG_PAUSE = LifecycleOptions(retries=1, retry_seconds=3600.0)
+
+
+def model(base: Path, name: str, *versions: int) -> ModelConfig:
+    for version in versions:
+        (base / name / str(version)).mkdir(parents=True)
+    return ModelConfig(name, str(base / name))
+
+
+def config(*models: ModelConfig, lifecycle: LifecycleOptions = LONG_PAUSE) -> ServerConfig:
+    return ServerConfig(models, CoreOptions(), LoadOptions(), lifecycle, poll_seconds=0.01, grace_seconds=10)
+
+
+def fail(name: str, version: int, path: str, options: object) -> None:
+    raise FakeError("DATA_LOSS", "broken")
+
+
+def test_start_and_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    core = FakeCore()
+    server = Server(config(model(tmp_path, "m", 7)), lambda _: core)
+    with caplog.at_level(logging.INFO):
+        assert server.start()
+        assert server.stop()
+    assert core.stopped
+    assert core.state == {("m", 7): "END"}
+    path = tmp_path / "m" / "7"
+    assert caplog.messages == [
+        f"loaded m version 7 from {path} in 0.01 s; serving_default(x: float[-1]) -> (y: float[-1]); "
+        "runs in the caller's thread",
+        "Running gRPC ModelServer at 0.0.0.0:18500 ...",
+        "try m:\n    curl -d '{\"instances\": [1.0, 2.0, 5.0]}' http://localhost:18501/v1/models/m:predict",
+        "Exporting HTTP/REST API at:localhost:18501 ...",
+        "ready: 1 of 1 models available",
+        "unloaded m version 7",
+    ]
+
+
+def test_the_core_gets_its_options_and_loads_wait_for_tensorflow(tmp_path: Path) -> None:
+    order: list[str] = []
+    core = FakeCore()
+    core.on_load = lambda *_: order.append("load")
+    given = replace(config(model(tmp_path, "m", 1)), core=CoreOptions(max_depth=3))
+    server = Server(
+        given, lambda options: setattr(core, "options", options) or core, lambda: order.append("open")
+    )
+    assert server.start()
+    assert server.stop()
+    assert core.options == given.core
+    assert order == ["open", "load"]
+
+
+def test_a_failed_model_does_not_keep_the_ports_shut(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    core = FakeCore()
+
+    def on_load(name: str, version: int, path: str, options: object) -> None:
+        if name == "bad":
+            fail(name, version, path, options)
+
+    core.on_load = on_load
+    missing = ModelConfig("missing", str(tmp_path / "missing"))
+    server = Server(config(model(tmp_path, "bad", 1), model(tmp_path, "good", 1), missing), lambda _: core)
+    assert server.start()
+    assert server.addresses
+    assert server.stop()
+    assert "could not load bad version 1" in caplog.text
+    assert "next try in 3600 s): DATA_LOSS: broken" in caplog.text
+
+
+def test_the_drop_in_waits_out_the_retries(tmp_path: Path) -> None:
+    core = FakeCore()
+    core.on_load = fail
+    lifecycle = LifecycleOptions(retries=2, retry_seconds=0.0)
+    server = Server(
+        replace(config(model(tmp_path, "m", 1), lifecycle=lifecycle), wait_for_retries=True), lambda _: core
+    )
+    assert server.start()
+    assert core.calls.count(("load", "m", 1)) == 3
+    assert server.stop()
+
+
+def test_the_drop_in_waits_for_a_first_version_and_a_signal_ends_the_wait(tmp_path: Path) -> None:
+    core = FakeCore()
+    server = Server(replace(config(model(tmp_path, "m")), wait_for_retries=True), lambda _: core)
+    outcome: list[bool] = []
+    starting = threading.Thread(target=lambda: outcome.append(server.start()))
+    starting.start()
+    server.manager.cancel_wait()
+    starting.join(10)
+    assert outcome == [False]
+    assert not server.addresses
+    assert server.stop()
+    assert not core.stopped
+
+
+def test_the_drop_in_starts_when_its_first_version_appears(tmp_path: Path) -> None:
+    core = FakeCore()
+    server = Server(
+        replace(config(ModelConfig("m", str(tmp_path / "m"))), wait_for_retries=True), lambda _: core
+    )
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    model(tmp_path, "m", 1)
+    starting.join(10)
+    assert server.addresses
+    assert server.stop()
+
+
+def test_a_failed_start_by_flag(tmp_path: Path) -> None:
+    core = FakeCore()
+    core.on_load = fail
+    server = Server(replace(config(model(tmp_path, "m", 3)), exit_on_failed_start=True), lambda _: core)
+    with pytest.raises(StatusError) as error:
+        server.start()
+    assert str(error.value) == (
+        "UNKNOWN: 1 servable(s) did not become available: "
+        "{{{name: m version: 3} due to error: DATA_LOSS: broken}, }"
+    )
+    assert server.stop()
+
+
+def test_a_core_that_cannot_open_its_ports(tmp_path: Path) -> None:
+    class Shut(FakeCore):
+        def start(self) -> dict[str, str]:
+            raise FakeError("UNAVAILABLE", "address in use")
+
+    server = Server(config(model(tmp_path, "m", 1)), Shut)
+    with pytest.raises(StatusError, match="UNAVAILABLE: address in use"):
+        server.start()
+    assert server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_ends_with_status_0_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    class Ready(FakeCore):
+        def start(self) -> dict[str, str]:
+            os.kill(os.getpid(), number)
+            return super().start()
+
+    before = signal.getsignal(number)
+    server = Server(config(model(tmp_path, "m", 1)), Ready)
+    assert server.run() == 0
+    assert signal.getsignal(number) is before
+
+
+def test_run_raises_what_start_raises(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise StatusError("NOT_FOUND", "no library")
+
+    server = Server(config(model(tmp_path, "m", 1)), FakeCore, refuse)
+    with pytest.raises(StatusError, match="no library"):
+        server.run()
+
+
+def test_taken_ports_are_named_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        given = config()
+        with pytest.raises(StatusError, match="Failed to BuildAndStart gRPC server") as error:
+            check_ports(replace(given, core=CoreOptions(grpc_address=address)))
+        assert "choose another with --port=N" in error.value.hint
+        with pytest.raises(StatusError) as error:
+            check_ports(replace(given, core=CoreOptions(rest_address=address)))
+        assert "choose another with --rest_api_port=N" in error.value.hint
+    check_ports(replace(config(), core=CoreOptions(rest_address="127.0.0.1:0")))
+
+
+def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import servable.textproto
+
+    contents: list[object] = [StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),)]
+
+    def read(path: str) -> object:
+        content = contents.pop(0)
+        if isinstance(content, StatusError):
+            raise content
+        return content
+
+    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    core = FakeCore()
+    server = Server(
+        replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
+    )
+    assert server.start()
+    server.reload()
+    assert "/models.config is not applied: INVALID_ARGUMENT: bad file" in caplog.text
+    assert core.state == {("a", 1): "AVAILABLE"}
+    server.reload()
+    core.wait_for(("a", 1, "END"), ("b", 1, "AVAILABLE"))
+    assert server.stop()

@@ -1,0 +1,65 @@
+"""Threads for loading: how many at once, and that nothing is lost when that changes."""
+
+from __future__ import annotations
+
+import threading
+
+from servable.workers import Workers
+
+
+def test_jobs_run_in_order_on_one_thread() -> None:
+    workers, done = Workers("w", 1), []
+    for number in range(50):
+        workers.submit(lambda number=number: done.append(number))
+    assert workers.wait_idle(10)
+    assert done == list(range(50))
+
+
+def test_at_most_the_limit_run_at_once_and_as_many_do() -> None:
+    workers, lock, most = Workers("w", 3), threading.Lock(), [0, 0]
+    together = threading.Barrier(3, timeout=10)
+
+    def job() -> None:
+        with lock:
+            most[0] += 1
+            most[1] = max(most)
+        together.wait()
+        with lock:
+            most[0] -= 1
+
+    for _ in range(9):
+        workers.submit(job)
+    assert workers.wait_idle(10)
+    assert most == [0, 3]
+
+
+def test_growing_starts_waiting_jobs_and_shrinking_loses_none() -> None:
+    workers, both = Workers("w", 1), threading.Barrier(2, timeout=10)
+    workers.submit(lambda: both.wait() and None)
+    workers.submit(lambda: both.wait() and None)
+    assert not workers.wait_idle(0.0)
+    workers.resize(2)
+    assert workers.wait_idle(10)
+    workers.resize(1)
+    done: list[int] = []
+    for number in range(5):
+        workers.submit(lambda number=number: done.append(number))
+    assert workers.wait_idle(10)
+    assert done == list(range(5))
+
+
+def test_cleared_jobs_never_run() -> None:
+    workers, gate, done = Workers("w", 1), threading.Event(), []
+    entered = threading.Event()
+
+    def first() -> None:
+        entered.set()
+        assert gate.wait(10)
+
+    workers.submit(first)
+    assert entered.wait(10)
+    workers.submit(lambda: done.append(1))
+    workers.clear()
+    gate.set()
+    assert workers.wait_idle(10)
+    assert done == []
