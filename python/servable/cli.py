@@ -160,10 +160,13 @@ def _with_library(config: ServerConfig, library: str) -> ServerConfig:
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:
-    from servable.server import Server, check_ports
+    from servable.server import Server, check_ports, leave
 
     check_ports(config)
-    return Server(config, before_loading=opening.wait).run()
+    status = Server(config, before_loading=opening.wait).run()
+    # Everything is unloaded: the destructors of TensorFlow's library have nothing left to do but fail.
+    leave(status)
+    return status
 
 
 def _log_oddities(arguments: Arguments) -> None:

@@ -111,7 +111,6 @@ def _models() -> Iterable[Flag]:
         "",
         group,
         "text PlatformConfigMap that replaces the session flags",
-        no_effect="platform configs are not read yet: the session, tag and warm-up flags stay in force",
     )
 
 

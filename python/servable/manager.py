@@ -129,6 +129,7 @@ class Manager:
         self._changed = threading.Condition()
         self._applying = threading.Lock()
         self._configured: tuple[ModelConfig, ...] = ()
+        self._applied = False
         self._models: dict[str, _Model] = {}
         # Of the configured models only; kept up to date by the loop, so that waiting costs nothing per model.
         self._standing: dict[str, Standing] = {}
@@ -151,10 +152,11 @@ class Manager:
         wait for loads.
         """
         with self._applying:
-            first = not self._configured
             check_models(tuple(models), self._configured)
-            if not first and not allow_unavailable_labels:
-                self._check_labels(models)
+            if self._applied:
+                self._check_labels(models, allow_unavailable_labels)
+            self._applied = True
+            _warn_of_logging(models)
             gone = {model.name for model in self._configured} - {model.name for model in models}
             with self._changed:
                 self._configured = tuple(models)
@@ -169,20 +171,29 @@ class Manager:
                 self._core.set_labels(model.name, dict(model.labels))
             self._source.watch(models)
 
-    def _check_labels(self, models: Sequence[ModelConfig]) -> None:
-        """While serving, a label may only be put on a version that is available."""
+    def _check_labels(self, models: Sequence[ModelConfig], allow_new: bool) -> None:
+        """While serving, a label may only be put on an available version, unless new and ``allow_new``.
+
+        A label that stays where it is is not looked at again.
+        """
+        before = {model.name: model.labels for model in self._configured}
+        for model in models:
+            old = before.get(model.name, {})
+            for label, version in model.labels.items():
+                settled = old.get(label) == version or (allow_new and label not in old)
+                if not settled and not self._is_available(model.name, version):
+                    raise StatusError(
+                        "FAILED_PRECONDITION",
+                        f"Request to assign label to version {version} of model {model.name}, "
+                        "which is not currently available for inference",
+                        "new labels may be, with --allow_version_labels_for_unavailable_models",
+                    )
+
+    def _is_available(self, name: str, version: int) -> bool:
         with self._changed:
-            for model in models:
-                known = self._models.get(model.name)
-                for version in model.labels.values():
-                    entry = known.versions.get(version) if known else None
-                    if entry is None or entry.state is not State.AVAILABLE:
-                        raise StatusError(
-                            "FAILED_PRECONDITION",
-                            f"Request to assign label to version {version} of model {model.name}, "
-                            "which is not currently available for inference",
-                            "or start with --allow_version_labels_for_unavailable_models",
-                        )
+            known = self._models.get(name)
+            entry = known.versions.get(version) if known else None
+            return entry is not None and entry.state is State.AVAILABLE
 
     # ---- announcements (Receiver)
 
@@ -428,6 +439,12 @@ def _standing(model: _Model) -> Standing:
     if model.missing and not entries:
         return Standing.MISSING
     return Standing.WAITING
+
+
+def _warn_of_logging(models: Sequence[ModelConfig]) -> None:
+    for model in models:
+        if model.logged:
+            _log.warning("logging_config of model %s has no effect: requests are not logged yet", model.name)
 
 
 def _withdrawn() -> StatusError:

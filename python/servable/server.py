@@ -178,7 +178,10 @@ class Server:
             (signal.SIGINT, self._on_stop),
         ]
         if hasattr(signal, "SIGHUP"):
-            handled.append((signal.SIGHUP, self._on_hangup))
+            # Without a file to read again, a hang-up is what it says: the terminal is gone.
+            handled.append(
+                (signal.SIGHUP, self._on_hangup if self.config.model_config_file else self._on_stop)
+            )
         return [(number, signal.signal(number, handler)) for number, handler in handled]
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
@@ -194,8 +197,7 @@ class Server:
         self.manager.cancel_wait()
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        if self.config.model_config_file:
-            threading.Thread(target=self.reload, name="reload", daemon=True).start()
+        threading.Thread(target=self.reload, name="reload", daemon=True).start()
 
 
 class _Outcome:

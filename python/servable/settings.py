@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from servable.arguments import Arguments
 from servable.config import (
@@ -120,8 +121,6 @@ def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Model
 
 
 def _models_from_paths(arguments: Arguments) -> tuple[ModelConfig, ...]:
-    from dataclasses import replace
-
     models = tuple(model_from_path(argument) for argument in arguments.positionals)
     if "model_name" in arguments.given:
         if len(models) > 1:
@@ -179,6 +178,12 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
 
 
 def _load_options(arguments: Arguments) -> LoadOptions:
+    """From the platform config where there is one, which then stands in place of the flags."""
+    platform_config = arguments.text("platform_config_file")
+    if platform_config:
+        from servable.textproto import read_platform_config
+
+        return replace(read_platform_config(platform_config), placement=arguments.text("run_in"))
     return LoadOptions(
         tags=tuple(arguments.text("saved_model_tags").split(",")),
         session_config=_session_config(arguments),

@@ -9,7 +9,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from servable.config import PLATFORM, All, Latest, ModelConfig, Specific, TlsOptions, VersionPolicy
+from servable.config import (
+    PLATFORM,
+    All,
+    Latest,
+    LoadOptions,
+    ModelConfig,
+    Specific,
+    TlsOptions,
+    VersionPolicy,
+)
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class, pool
 
@@ -127,6 +136,26 @@ def read_ssl_config(path: str) -> TlsOptions:
     """The PEM texts of a text SSLConfig."""
     config = read_text_message(path, "tensorflow.serving.SSLConfig")
     return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+
+
+def read_platform_config(path: str) -> LoadOptions:
+    """The load options of platform ``tensorflow`` in a text PlatformConfigMap."""
+    platforms = read_text_message(path, "tensorflow.serving.PlatformConfigMap").platform_configs
+    if PLATFORM not in platforms:
+        raise invalid_argument(f"{path} has no platform config for {PLATFORM}")
+    adapter = message_class("tensorflow.serving.SavedModelBundleSourceAdapterConfig")()
+    if not platforms[PLATFORM].source_adapter_config.Unpack(adapter):
+        raise invalid_argument(f"{path}: expected a {adapter.DESCRIPTOR.full_name} for {PLATFORM}")
+    bundle = adapter.legacy_config
+    if bundle.enable_saved_model_config:
+        raise StatusError("UNIMPLEMENTED", "Saved model config functionality is not implemented.")
+    iterations = bundle.model_warmup_options.num_request_iterations
+    return LoadOptions(
+        tags=tuple(bundle.saved_model_tags) or ("serve",),
+        session_config=bundle.session_config.SerializeToString(deterministic=True),
+        warmup=bundle.enable_model_warmup,
+        warmup_iterations=max(1, iterations.value),
+    )
 
 
 def session_config(

@@ -306,7 +306,8 @@ def test_missing_is_no_reason_to_unload(make: Make) -> None:
 
 def test_apply_hands_the_models_to_the_source_and_the_labels_to_the_core(make: Make) -> None:
     setup = make(ONCE)
-    setup.manager.apply([ModelConfig("a", "/a", labels={"stable": 7}), ModelConfig("b", "/b")])
+    labelled = ModelConfig("a", "/a", labels={"stable": 7})
+    setup.manager.apply([labelled, ModelConfig("b", "/b")], allow_unavailable_labels=True)
     assert setup.source.models == ["a", "b"]
     assert setup.core.labels == {"a": {"stable": 7}, "b": {}}
     setup.manager.apply([ModelConfig("b", "/b")])
@@ -346,14 +347,23 @@ def test_a_refused_configuration_changes_nothing(make: Make, models: list[ModelC
     setup.configure("m")
 
 
-def test_a_label_moves_to_an_available_version_and_by_flag_to_any(make: Make) -> None:
+def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make: Make) -> None:
     setup = make(ONCE, "m")
     setup.aspire("m", 1)
     setup.wait_standing(m=Standing.AVAILABLE)
     setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 1})])
     assert setup.core.labels["m"] == {"stable": 1}
-    setup.manager.apply([ModelConfig("m", "/m", labels={"canary": 2})], allow_unavailable_labels=True)
-    assert setup.core.labels["m"] == {"canary": 2}
+    setup.manager.apply(
+        [ModelConfig("m", "/m", labels={"stable": 1, "next": 2})], allow_unavailable_labels=True
+    )
+    assert setup.core.labels["m"] == {"stable": 1, "next": 2}
+    with pytest.raises(
+        StatusError, match="FAILED_PRECONDITION: Request to assign label to version 2 of model m"
+    ):
+        setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 2})], allow_unavailable_labels=True)
+    # What stays where it is stays allowed, available or not.
+    setup.manager.apply([ModelConfig("m", "/m", labels={"next": 2})])
+    assert setup.core.labels["m"] == {"next": 2}
 
 
 def test_waiting_can_be_cancelled_and_times_out(make: Make) -> None:

@@ -15,6 +15,7 @@ from servable.errors import StatusError
 from servable.textproto import (
     read_model_config_file,
     read_monitoring_config,
+    read_platform_config,
     read_ssl_config,
     read_text_message,
     session_config,
@@ -174,6 +175,43 @@ def test_ssl_values_are_the_texts_themselves(tmp_path: Path) -> None:
         write(tmp_path, 'server_key: "K" server_cert: "C" custom_ca: "A" client_verify: true')
     )
     assert (tls.key, tls.certificate, tls.client_ca, tls.client_verify) == ("K", "C", "A", True)
+
+
+PLATFORM_CONFIG = """
+platform_configs {
+  key: "tensorflow"
+  value {
+    source_adapter_config {
+      [type.googleapis.com/tensorflow.serving.SavedModelBundleSourceAdapterConfig] {
+        legacy_config {
+          session_config { intra_op_parallelism_threads: 3 }
+          saved_model_tags: "serve"
+          saved_model_tags: "gpu"
+          enable_model_warmup: true
+          model_warmup_options { num_request_iterations { value: 4 } }
+        }
+      }
+    }
+  }
+}
+"""
+
+
+def test_a_platform_config(tmp_path: Path) -> None:
+    options = read_platform_config(write(tmp_path, PLATFORM_CONFIG))
+    assert (options.tags, options.warmup, options.warmup_iterations) == (("serve", "gpu"), True, 4)
+    assert config_proto(options.session_config).intra_op_parallelism_threads == 3
+
+
+def test_a_platform_config_for_something_else(tmp_path: Path) -> None:
+    with pytest.raises(StatusError, match="has no platform config for tensorflow"):
+        read_platform_config(write(tmp_path, PLATFORM_CONFIG.replace('"tensorflow"', '"other"')))
+
+
+def test_a_platform_config_that_asks_for_what_tensorflow_serving_refuses_too(tmp_path: Path) -> None:
+    text = PLATFORM_CONFIG.replace("legacy_config {", "legacy_config { enable_saved_model_config: true")
+    with pytest.raises(StatusError, match="Saved model config functionality is not implemented"):
+        read_platform_config(write(tmp_path, text))
 
 
 def config_proto(content: bytes) -> Any:
