@@ -57,7 +57,8 @@ impl<T> Drop for Abort<T> {
     }
 }
 
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Does `work`; a panic in it becomes INTERNAL.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // The closure owns its request and shares only tables that are swapped whole, so no half-made state is left.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::internal(

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lifecycle::{self, Lifecycle};
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
-use crate::servable::signature::TensorSpec;
+use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::server::Server;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -161,7 +161,7 @@ impl PyServer {
 }
 
 fn report(servable: &Servable, took: Duration) -> LoadReport {
-    let placement = if servable.placement().in_caller() { "caller" } else { "pool" };
+    let placement = if servable.placement(DEFAULT_SIGNATURE).in_caller() { "caller" } else { "pool" };
     let described = |specs: &[TensorSpec]| specs.iter().map(describe).collect::<Vec<_>>();
     let signatures = servable
         .signatures()
@@ -225,6 +225,7 @@ fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options>
             "pool" => Policy::Pool,
             _ => Policy::Auto,
         },
+        synthetic_warmup: options.getattr("synthetic_warmup")?.extract()?,
         retrying: options.getattr("retrying")?.extract()?,
     })
 }

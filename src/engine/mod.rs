@@ -64,6 +64,9 @@ pub trait Model: Send + Sync {
     /// The endpoint of graph tensor `tensor` (such as `x:0`), if any signature names it.
     fn endpoint(&self, tensor: &str) -> Option<Endpoint>;
 
+    /// Whether running `signature` is known to change nothing, in the model or outside it.
+    fn changes_nothing(&self, signature: &str) -> bool;
+
     /// Feeds `feeds`, fetches `fetches`, and returns a tensor per fetch, in the order of `fetches`.
     /// Callers may give both in any order, each endpoint at most once; the engine sorts them.
     fn run(

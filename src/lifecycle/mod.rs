@@ -3,11 +3,13 @@
 //! Both are called from Python's loading and unloading threads, and block for as long as they take; no thread that
 //! serves requests waits for them.
 
+mod warmup;
+
 use crate::engine::{Engine, LoadOptions};
 use crate::error::{Error, Kind, Result};
 use crate::methods::Room;
 use crate::registry::State;
-use crate::servable::placement::{Placement, Policy};
+use crate::servable::placement::Policy;
 use crate::servable::{Drain, Servable};
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +22,8 @@ pub struct Options {
     pub engine: LoadOptions,
     /// Where its requests run.
     pub placement: Policy,
+    /// Whether signatures are called with zeros before the version is published, where that is safe.
+    pub synthetic_warmup: bool,
     /// Whether a failure is not the end: the caller will try again, and the state stays LOADING.
     pub retrying: bool,
 }
@@ -85,7 +89,11 @@ impl Lifecycle {
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
         let model = engine.load(path, &options.engine)?;
-        Ok(Servable::new(name.to_owned(), version, model, Placement::new(options.placement)))
+        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement);
+        if options.synthetic_warmup {
+            warmup::synthetic(&servable);
+        }
+        Ok((servable, drain))
     }
 
     fn drains(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Drain>> {

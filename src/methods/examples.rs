@@ -73,8 +73,9 @@ pub fn classify(
     input: Input,
     deadline: Option<Instant>,
 ) -> Result<Classifications> {
-    let task = classify_task(room, servable, find(servable, &input.signature_name)?)?;
-    let answers = run(servable, &[task], input.examples, deadline)?;
+    let signature = find(servable, &input.signature_name)?;
+    let task = classify_task(room, servable, signature)?;
+    let answers = run(servable, &signature.name, &[task], input.examples, deadline)?;
     match answers.into_iter().next() {
         Some(Answer::Classes(classes)) => Ok(classes),
         Some(Answer::Values(_)) | None => {
@@ -90,8 +91,9 @@ pub fn regress(
     input: Input,
     deadline: Option<Instant>,
 ) -> Result<Vec<f32>> {
-    let task = regress_task(room, servable, find(servable, &input.signature_name)?)?;
-    let answers = run(servable, &[task], input.examples, deadline)?;
+    let signature = find(servable, &input.signature_name)?;
+    let task = regress_task(room, servable, signature)?;
+    let answers = run(servable, &signature.name, &[task], input.examples, deadline)?;
     match answers.into_iter().next() {
         Some(Answer::Values(values)) => Ok(values),
         Some(Answer::Classes(_)) | None => {
@@ -100,9 +102,10 @@ pub fn regress(
     }
 }
 
-/// Answers all `tasks` by one run: every distinct input is fed the same examples, every distinct output is fetched.
+/// Answers all `tasks` by one run, placed like those of `signature`: every distinct input is fed the same examples, every distinct output is fetched.
 pub fn run(
     servable: &Servable,
+    signature: &str,
     tasks: &[Task<'_>],
     examples: Strings,
     deadline: Option<Instant>,
@@ -128,7 +131,7 @@ pub fn run(
             }
         }
     }
-    let results = servable.run(&feeds, &fetches, deadline)?;
+    let results = servable.run(signature, &feeds, &fetches, deadline)?;
     if results.len() != fetches.len() {
         let (want, got) = (fetches.len(), results.len());
         return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));

@@ -25,7 +25,7 @@ pub fn predict(
         .iter()
         .map(|output| servable.endpoint(&signature.outputs[*output]))
         .collect::<Result<Vec<_>>>()?;
-    let results = servable.run(&feeds, &fetches, deadline)?;
+    let results = servable.run(&signature.name, &feeds, &fetches, deadline)?;
     if results.len() == fetches.len() {
         Ok(results)
     } else {

@@ -13,9 +13,11 @@ mod reply;
 mod target;
 pub mod writer;
 
+use crate::compute::guarded;
 use crate::error::{Error, Kind, Result};
 use crate::methods::{Room, examples, info, predict};
 use crate::servable::Servable;
+use crate::tensor::{Strings, Tensor};
 use bytes::Bytes;
 use decode::Limits;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, ORIGIN};
@@ -96,61 +98,109 @@ async fn call(room: &Arc<Room>, request: Request<Incoming>, path: &str, accepts_
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
-    let servable = room.registry.resolve(&name, &choice);
-    let short = servable.as_ref().map_or(true, |servable| servable.placement().in_caller());
-    let in_caller = short && !gzip && body.len() <= SMALL_BODY;
-    let asked =
-        Call { room: room.clone(), verb, servable, body, gzip, accepts_gzip, deadline: deadline(room) };
-    let run = room.compute.run(in_caller, || asked.answer());
-    match bounded(room, in_caller, run).await {
+    let options = &room.options;
+    let small = !gzip && body.len() <= SMALL_BODY;
+    let call = Call {
+        room: room.clone(),
+        verb,
+        servable: room.registry.resolve(&name, &choice),
+        deadline: deadline(room),
+    };
+    let answer = if small {
+        // Decoding takes less than a hand-over; where it runs is the signature's to say.
+        match guarded(|| call.decode(&body)) {
+            Ok(asked) => {
+                let in_caller = asked.in_caller();
+                bounded(room, in_caller, room.compute.run(in_caller, move || call.run(asked, accepts_gzip)))
+                    .await
+            }
+            Err(error) => Err(error),
+        }
+    } else {
+        let limit = options.max_body_bytes;
+        let work = move || {
+            let asked = if gzip { call.decode(&body::unpacked(&body, limit)) } else { call.decode(&body) }?;
+            drop(body);
+            call.run(asked, accepts_gzip)
+        };
+        bounded(room, false, room.compute.run(false, work)).await
+    };
+    match answer {
         Ok(body) => Reply::json(body),
         Err(error) => error.into(),
     }
 }
 
-/// A POST with all that is needed to answer it on any thread.
+/// A POST whose body was read: decode, then run, on any thread.
 struct Call {
     room: Arc<Room>,
     verb: Verb,
     servable: Result<Arc<Servable>>,
-    body: Bytes,
-    gzip: bool,
-    accepts_gzip: bool,
     deadline: Option<Instant>,
 }
 
+/// What a body asks for, with all that is needed to run it.
+struct Asked {
+    servable: Arc<Servable>,
+    signature_name: String,
+    question: Question,
+}
+
+enum Question {
+    Predict(Format, Vec<Tensor>),
+    Examples(Strings),
+}
+
+impl Asked {
+    fn in_caller(&self) -> bool {
+        self.servable.placement(&self.signature_name).in_caller()
+    }
+}
+
 impl Call {
-    fn answer(self) -> Result<Body> {
-        let answer = if self.gzip {
-            self.answer_to(&body::unpacked(&self.body, self.room.options.max_body_bytes))
-        } else {
-            self.answer_to(&self.body)
+    fn decode(&self, body: &[u8]) -> Result<Asked> {
+        let limits = Limits { max_depth: self.room.options.max_depth };
+        let (signature_name, question) = match self.verb {
+            Verb::Predict => {
+                let signatures = self.servable.as_ref().map(|servable| servable.signatures());
+                let asked = decode::predict(body, signatures, limits)?;
+                (asked.signature.name.clone(), Question::Predict(asked.format, asked.inputs))
+            }
+            Verb::Classify | Verb::Regress => {
+                let asked = decode::examples(body, limits)?;
+                (asked.signature_name, Question::Examples(asked.examples))
+            }
+        };
+        Ok(Asked { servable: self.servable.clone()?, signature_name, question })
+    }
+
+    fn run(&self, asked: Asked, accepts_gzip: bool) -> Result<Body> {
+        let Asked { servable, signature_name, question } = asked;
+        let body = match question {
+            Question::Predict(format, inputs) => self.predict(&servable, &signature_name, format, inputs),
+            Question::Examples(examples) => {
+                self.examples(&servable, examples::Input { signature_name, examples })
+            }
         }?;
-        Ok(Body::packed(answer, self.accepts_gzip, &self.room.options))
+        Ok(Body::packed(body, accepts_gzip, &self.room.options))
     }
 
-    fn answer_to(&self, body: &[u8]) -> Result<Vec<u8>> {
-        match self.verb {
-            Verb::Predict => self.predict(body),
-            Verb::Classify | Verb::Regress => self.examples(body),
-        }
+    fn predict(
+        &self,
+        servable: &Servable,
+        signature: &str,
+        format: Format,
+        inputs: Vec<Tensor>,
+    ) -> Result<Vec<u8>> {
+        let signature =
+            servable.signature(signature).ok_or_else(|| Error::internal("A decoded signature is gone"))?;
+        let all: Vec<usize> = (0..signature.outputs.len()).collect();
+        let tensors = predict::predict(servable, signature, inputs, &all, self.deadline)?;
+        let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
+        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>())
     }
 
-    fn predict(&self, body: &[u8]) -> Result<Vec<u8>> {
-        let signatures = self.servable.as_ref().map(|servable| servable.signatures());
-        let asked = decode::predict(body, signatures, self.limits())?;
-        let servable = self.servable.as_ref().map_err(Clone::clone)?;
-        let all: Vec<usize> = (0..asked.signature.outputs.len()).collect();
-        let tensors = predict::predict(servable, asked.signature, asked.inputs, &all, self.deadline)?;
-        let names = asked.signature.outputs.iter().map(|spec| spec.alias.as_str());
-        let outputs: Vec<_> = names.zip(&tensors).collect();
-        encode::predict(asked.format, &outputs)
-    }
-
-    fn examples(&self, body: &[u8]) -> Result<Vec<u8>> {
-        let asked = decode::examples(body, self.limits())?;
-        let servable = self.servable.as_ref().map_err(Clone::clone)?;
-        let input = examples::Input { signature_name: asked.signature_name, examples: asked.examples };
+    fn examples(&self, servable: &Servable, input: examples::Input) -> Result<Vec<u8>> {
         match self.verb {
             Verb::Regress => {
                 encode::regressions(&examples::regress(&self.room, servable, input, self.deadline)?)
@@ -159,10 +209,6 @@ impl Call {
                 encode::classifications(&examples::classify(&self.room, servable, input, self.deadline)?)
             }
         }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits { max_depth: self.room.options.max_depth }
     }
 }
 

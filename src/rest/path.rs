@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// The three ways to call a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub(super) enum Verb {
     /// Tensors in, tensors out.
     Predict,
     /// Examples in, classes out.
@@ -16,7 +16,7 @@ pub enum Verb {
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Target {
+pub(super) enum Target {
     /// `POST /v1/models/NAME[…]:VERB`
     Call(Verb, String, VersionChoice),
     /// `GET /v1/models/NAME[…]`
@@ -30,12 +30,12 @@ pub enum Target {
 }
 
 /// Whether the API answers for `path` at all; everything else is a 404.
-pub fn is_api(path: &str) -> bool {
+pub(super) fn is_api(path: &str) -> bool {
     strip(path, "/v1/").is_some()
 }
 
 /// Reads a path of the API. `post` tells the two methods apart. The query is part of the text, as it is there.
-pub fn parse(post: bool, path: &str) -> Target {
+pub(super) fn parse(post: bool, path: &str) -> Target {
     let parsed = if post { call(path) } else { get(path) };
     parsed.unwrap_or(Target::Malformed)
 }

@@ -7,7 +7,7 @@ use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use bytes::Bytes;
-use placement::Placement;
+use placement::{Placement, Policy};
 use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,7 +20,9 @@ pub struct Servable {
     name: String,
     version: i64,
     model: Arc<dyn Model>,
-    placement: Placement,
+    // By signature: one may be short and another long.
+    placements: BTreeMap<String, Placement>,
+    unknown: Placement,
     // Dropped last, when nothing of this servable is used any more; see `new`.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -42,16 +44,14 @@ impl Drain {
 
 impl Servable {
     /// Wraps a loaded model. The second value frees it once the first is no longer used.
-    pub fn new(
-        name: String,
-        version: i64,
-        model: Box<dyn Model>,
-        placement: Placement,
-    ) -> (Arc<Servable>, Drain) {
+    pub fn new(name: String, version: i64, model: Box<dyn Model>, policy: Policy) -> (Arc<Servable>, Drain) {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: receiver };
-        (Arc::new(Servable { name, version, model, placement, _in_use: sender }), drain)
+        let placements =
+            model.signatures().keys().map(|name| (name.clone(), Placement::new(policy))).collect();
+        let unknown = Placement::new(policy);
+        (Arc::new(Servable { name, version, model, placements, unknown, _in_use: sender }), drain)
     }
 
     /// The model's name.
@@ -79,9 +79,14 @@ impl Servable {
         self.model.signature_def_map()
     }
 
-    /// Where this servable's requests run, as measured so far.
-    pub fn placement(&self) -> &Placement {
-        &self.placement
+    /// Whether running `signature` is known to change nothing.
+    pub fn changes_nothing(&self, signature: &str) -> bool {
+        self.model.changes_nothing(signature)
+    }
+
+    /// Where requests for `signature` run, as measured so far.
+    pub fn placement(&self, signature: &str) -> &Placement {
+        self.placements.get(signature).unwrap_or(&self.unknown)
     }
 
     /// The endpoint behind an input or output.
@@ -91,22 +96,24 @@ impl Servable {
         })
     }
 
-    /// Runs the graph: feeds in any order, a tensor per fetch in the order of `fetches`.
+    /// Runs the graph for `signature`: feeds in any order, a tensor per fetch in the order of `fetches`.
     /// `deadline` bounds the run where the engine can be interrupted.
     pub fn run(
         &self,
+        signature: &str,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
         deadline: Option<Instant>,
     ) -> Result<Vec<Tensor>> {
         let started = Instant::now();
-        let threads = self.placement.threads();
+        let placement = self.placement(signature);
+        let threads = placement.threads();
         let timeout = match deadline {
             Some(deadline) => Some(time_left(deadline, started)?),
             None => None,
         };
         let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
-        self.placement.observe(started.elapsed(), threads == Threads::Caller);
+        placement.observe(started.elapsed(), threads == Threads::Caller);
         outputs
     }
 }

@@ -1,5 +1,6 @@
 //! `saved_model.pb`: the meta graph with the wanted tags, and its signatures.
 
+use super::effects;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::pb::tensorflow::tensor_info::Encoding;
@@ -15,6 +16,8 @@ use std::path::Path;
 pub(super) struct Meta {
     pub(super) signatures: BTreeMap<String, Signature>,
     pub(super) signature_def_map: Bytes,
+    /// The signatures that are known to change nothing.
+    pub(super) harmless: BTreeSet<String>,
 }
 
 /// Reads the meta graph whose tag set is exactly `tags`.
@@ -22,8 +25,20 @@ pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
     let meta_graph = choose(parse(folder)?, tags, folder)?;
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
+    let harmless = harmless(&meta_graph);
     let map = SignatureDefMap { signature_def: meta_graph.signature_def };
-    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into() })
+    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), harmless })
+}
+
+fn harmless(meta_graph: &MetaGraphDef) -> BTreeSet<String> {
+    let Some(graph) = &meta_graph.graph_def else { return BTreeSet::new() };
+    let outputs = |def: &SignatureDef| -> Vec<String> {
+        def.outputs.iter().map(|(alias, info)| spec(alias, info).tensor).collect()
+    };
+    let defs = meta_graph.signature_def.iter();
+    defs.filter(|(_, def)| effects::none(graph, outputs(def).iter().map(String::as_str)))
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 fn parse(folder: &Path) -> Result<SavedModel> {
