@@ -1,0 +1,82 @@
+"""The image's health check: does the server answer, and is its model there?
+
+Healthy (exit 0): the REST port answers and, where one model is served by name, a version of it is
+AVAILABLE. With a model config file an answer is enough, and with REST off an open gRPC port. Unhealthy
+(exit 1) otherwise, which includes a server that still waits for its first model. The ports and the name are
+those that the running server was started with, read with its own parser.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import quote
+
+from servable.arguments import Arguments, parse
+
+SECONDS = 3
+"""For one answer; below the HEALTHCHECK's own limit, so that the reason can still be printed."""
+
+SERVER = "tensorflow_model_server"
+
+
+def trouble(processes: Path = Path("/proc")) -> str:
+    """What is wrong, in one line; "" when healthy."""
+    arguments = served_with(processes)
+    if arguments is None:
+        return f"no {SERVER} is running"
+    rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
+    if rest is None:
+        return closed(grpc) if grpc is not None else ""
+    try:
+        states = states_of(arguments.text("model_name"), rest)
+    except (OSError, ValueError) as error:
+        return f"nothing answers on port {rest}: {error}"
+    if arguments.text("model_config_file") or "AVAILABLE" in states:
+        return ""
+    return f"{arguments.text('model_name')} has no AVAILABLE version, only: {', '.join(states) or 'none'}"
+
+
+def served_with(processes: Path) -> Arguments | None:
+    """The server's flags. It is the first process, or a child of one that ``docker run --init`` adds."""
+    for file in sorted(processes.glob("[0-9]*/cmdline"), key=lambda file: int(file.parent.name)):
+        try:
+            words = file.read_bytes().decode("utf-8", "replace").split("\0")[:-1]
+        except OSError:  # it has ended since
+            continue
+        for index, word in enumerate(words):
+            if Path(word).name == SERVER:
+                return parse(words[index + 1 :], serve=False)
+    return None
+
+
+def states_of(model: str, port: int) -> list[str]:
+    """The states of a model's versions; none when the server knows no such model."""
+    # This machine's own port is not reached through a proxy.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(
+            f"http://127.0.0.1:{port}/v1/models/{quote(model, safe='')}", timeout=SECONDS
+        ) as answer:
+            return [version["state"] for version in json.load(answer)["model_version_status"]]
+    except urllib.error.HTTPError:
+        return []
+
+
+def closed(port: int) -> str:
+    """Says that ``port`` is not open; "" when it is."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS).close()
+    except OSError as error:
+        return f"nothing answers on port {port}: {error}"
+    return ""
+
+
+if __name__ == "__main__":
+    problem = trouble()
+    print(problem or "healthy")
+    sys.exit(1 if problem else 0)

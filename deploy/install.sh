@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# The steps that make the container image, one function each: `install.sh STEP`.
+#
+# The Dockerfile runs them, and so does tests/container, in a root file system without a container engine:
+# what is tested is what is built. A step belongs to one stage of the Dockerfile and relies on that stage's
+# earlier steps.
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "$0")")
+home=${SERVABLE_HOME:-/opt/servable}          # where Servable lives in the image
+downloads=/tmp/downloads                      # Python packages, their hashes already checked
+export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+
+debian_packages() {
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "$@"
+  rm -rf /var/lib/apt/lists/*
+}
+
+# ---- stage wheel: Rust and the sources → /wheels/servable-*.whl
+
+wheel_tools() { # the C compiler comes with the Rust image
+  debian_packages python3 python3-venv
+  python3 -m venv /opt/maturin
+  /opt/maturin/bin/pip install --quiet --no-cache-dir 'maturin>=1.9.4,<2'
+}
+
+wheel() {
+  /opt/maturin/bin/maturin build --release --locked --interpreter python3 --out /wheels
+}
+
+# ---- stage packages: the wheel and TensorFlow → $home
+
+packages_tools() {
+  debian_packages python3 python3-venv binutils
+}
+
+# TensorFlow as the lock file has it, or of the version that was asked for, and what comes with it.
+download() {
+  local wanted=(--require-hashes -r "$here/../requirements/cpu.txt")
+  if [ -n "${TENSORFLOW_VERSION:-}" ]; then
+    local name=tensorflow
+    if [ "$(uname -m)" = x86_64 ]; then name=tensorflow-cpu; fi
+    wanted=("$name==$TENSORFLOW_VERSION")
+  fi
+  python3 -m venv /opt/pip
+  /opt/pip/bin/pip download --quiet --no-cache-dir --only-binary=:all: --dest "$downloads" "${wanted[@]}"
+}
+
+# servable[cpu] whole in a throw-away environment; servable alone in $home, and of TensorFlow beside it only the
+# two libraries that the server opens. That is what makes the image small: the rest of the package, Keras and
+# NumPy are for programs that build models.
+servable() {
+  local wheel whole=/opt/whole from to library
+  wheel=$(echo /wheels/servable-*.whl)
+  install_offline "$whole" --no-compile "$wheel[cpu]"
+  install_offline "$home" "$wheel"
+  from=$(site_packages "$whole") to=$(site_packages "$home")
+  mkdir -p "$to/tensorflow"
+  cp -a "$from"/tensorflow/libtensorflow_{cc,framework}.so.2 "$from/tensorflow/THIRD_PARTY_NOTICES.txt" "$to/tensorflow/"
+  cp -a "$from"/tensorflow*.dist-info "$to/"
+  for library in "$to"/tensorflow/*.so.2; do strip --strip-unneeded "$library"; done
+  "$home/bin/python" -m pip uninstall --quiet --yes pip
+  rm -rf "$whole" "$downloads"
+}
+
+install_offline() { # environment, what...
+  local environment=$1
+  shift
+  python3 -m venv "$environment"
+  "$environment/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" "$@"
+}
+
+site_packages() {
+  "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+# ---- the last stage: what runs
+
+runtime() {
+  debian_packages python3 libstdc++6
+  # A number in USER lets Kubernetes check runAsNonRoot; the server writes nowhere, so any other user will do.
+  useradd --system --uid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin servable
+  mkdir -p "${MODEL_BASE_PATH:-/models}"
+  local command
+  for command in servable tensorflow_model_server; do ln -s "$home/bin/$command" "/usr/bin/$command"; done
+}
+
+case ${1:-} in
+  wheel_tools | wheel | packages_tools | download | servable | runtime) "$1" ;;
+  *)
+    echo "usage: install.sh wheel_tools|wheel|packages_tools|download|servable|runtime; got: ${1:-nothing}" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,147 @@
+"""Runs the image's root file system as ``docker run`` would: its ENTRYPOINT, ENV, USER and HEALTHCHECK.
+
+Each container has a network of its own, so the contract's fixed ports clash with nothing; requests are made
+from inside that network.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rootfs import ENTER, Image
+
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+"""What ``docker stop`` waits for before it kills."""
+
+ASK = """\
+import sys, urllib.error, urllib.request
+url, body = sys.argv[1], sys.argv[2].encode() or None
+try:
+    print(urllib.request.urlopen(url, body, timeout=20).read().decode(), end="")
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode(), end="")
+"""
+
+
+class Container:
+    """One running container; call ``kill`` in the end.
+
+    arguments: what follows the image's name. environment: ``-e``. volumes: host path → guest path, mounted
+    read-only. user: ``--user``, else the image's. Always ``--read-only``, with nothing writable beside it.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        scratch: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        volumes: Mapping[Path, str] | None = None,
+        user: str = "",
+    ) -> None:
+        self._image = image
+        self._environment = image.environment | dict(environment or {})
+        self._user = user or image.stage.last("USER")
+        scratch.mkdir()
+        shown = [ENTER, image.root, "--read-only", "--scratch", scratch, "--user", self._user]
+        for host, guest in (volumes or {}).items():
+            shown += ["--volume", f"{host}:{guest}"]
+        entrypoint = json.loads(image.stage.last("ENTRYPOINT"))
+        command = [*shown, "--", "env", "-i", *self._assignments(), *entrypoint, *arguments]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def kill(self) -> None:
+        """Ends what is left of it."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        with self._changed:
+            return "".join(self._lines)
+
+    def wait_for(self, text: str) -> None:
+        """Returns when a line with ``text`` has been printed; fails when it ends, or after a minute."""
+        with self._changed:
+            seen = self._changed.wait_for(
+                lambda: self._ended or any(text in line for line in self._lines), START_SECONDS
+            )
+            assert seen and any(text in line for line in self._lines), (
+                f"no {text!r} in:\n{''.join(self._lines)}"
+            )
+
+    def ask(self, url: str, body: str = "") -> str:
+        """The answer's body; that of an error with its status before it. POST when there is a body."""
+        command = ["nsenter", "--target", str(self._first()), "--net", sys.executable, "-c", ASK, url, body]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+    def health(self) -> tuple[int, str]:
+        """Exit status and output of the HEALTHCHECK, run beside the server as its user."""
+        words = image_healthcheck(self._image)
+        uid, gid = self._user.split(":")
+        inside = ["nsenter", "--target", str(self._first()), "--all", "--root", "--wd=/"]
+        drop = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+        done = subprocess.run(
+            [*inside, *drop, "env", "-i", *self._assignments(), *words],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """``docker stop``: the signal to process 1, and the exit status, which must come in ten seconds."""
+        subprocess.run(["kill", f"-{int(number)}", str(self._first())], check=True)
+        return self.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """The exit status, when it ends by itself."""
+        status = self._process.wait(seconds)
+        self._reader.join()
+        return status
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def _first(self) -> int:
+        """Process 1 of the container, by its number outside."""
+        own = self._process.pid
+        return int(Path(f"/proc/{own}/task/{own}/children").read_text().split()[0])
+
+    def _assignments(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self._environment.items()]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):
+            for line in self._process.stdout:
+                with self._changed:
+                    self._lines.append(line)
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+def image_healthcheck(image: Image) -> list[str]:
+    """The command of the HEALTHCHECK."""
+    words: list[str] = json.loads(image.stage.last("HEALTHCHECK").partition("CMD ")[2])
+    return words

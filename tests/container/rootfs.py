@@ -1,0 +1,142 @@
+"""Builds the image's root file system from the Dockerfile, without a container engine.
+
+A stage based on ``debian:NAME-slim`` starts from what debootstrap makes (variant minbase, which that image is
+a slimmed form of); RUN runs in that root, in mount and process namespaces of its own; COPY copies. A stage
+based on anything else is not built: its files must be given. Needs root, debootstrap, and the package
+registries.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from dockerfile import PROJECT, Copy, Instruction, Stage, copy
+
+ENTER = Path(__file__).with_name("enter.sh")
+SECONDS = 900
+"""The longest that one step may take: it may download TensorFlow."""
+
+NETWORK = ("http_proxy", "https_proxy", "no_proxy")
+"""What an engine, too, hands to a build from its own environment."""
+
+
+@dataclass
+class Image:
+    """A stage that has been built: its root file system, and what the instructions without a file said."""
+
+    root: Path
+    stage: Stage
+    environment: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    arguments: dict[str, str] = field(default_factory=dict)
+    folder: str = "/"
+
+
+class Builder:
+    """Builds stages in order; each keeps its root below ``folder``.
+
+    given: stages whose files are there already, by name. arguments: build arguments. bases: where Debian's
+    own roots are made, and found again.
+    """
+
+    def __init__(
+        self, folder: Path, given: Mapping[str, Path], arguments: Mapping[str, str], bases: Path
+    ) -> None:
+        self._folder = folder
+        self._bases = bases
+        self._roots = dict(given)
+        self._arguments = arguments
+
+    def build(self, stages: list[Stage]) -> Image:
+        """Builds every stage that is not given; returns the last."""
+        for number, stage in enumerate(stages):
+            if stage.name not in self._roots:
+                image = self._build(stage, self._folder / (stage.name or f"stage{number}"))
+                self._roots[stage.name] = image.root
+        return image
+
+    def _build(self, stage: Stage, root: Path) -> Image:
+        debian = stage.base.removeprefix("debian:").removesuffix("-slim")
+        if f"debian:{debian}-slim" != stage.base:
+            raise ValueError(f"cannot make {stage.base} here: give the files of stage {stage.name}")
+        subprocess.run(
+            ["cp", "-a", "--", str(debian_root(self._folder / f"debian-{debian}", debian)), str(root)],
+            check=True,
+        )
+        image = Image(root, stage)
+        for one in stage.instructions:
+            self._follow(image, one)
+        return image
+
+    def _follow(self, image: Image, one: Instruction) -> None:
+        if one.keyword == "RUN":
+            run(image, one.value)
+        elif one.keyword == "COPY":
+            self._copy(image, copy(one))
+        elif one.keyword == "ENV":
+            image.environment |= dict(word.split("=", 1) for word in one.words())
+        elif one.keyword == "ARG":
+            name, _, default = one.value.partition("=")
+            image.arguments[name] = self._arguments.get(name, default)
+        elif one.keyword == "WORKDIR":
+            image.folder = one.value
+            inside(image, one.value).mkdir(parents=True, exist_ok=True)
+
+    def _copy(self, image: Image, copied: Copy) -> None:
+        origin = self._roots[copied.stage] if copied.stage else PROJECT
+        target = inside(image, copied.target)
+        into = copied.target.endswith("/") or len(copied.sources) > 1
+        for source in copied.sources:
+            path = origin / Template(source).substitute(image.environment).lstrip("/")
+            if path.is_dir():
+                shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
+                continue
+            file = target / path.name if into else target
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, file, follow_symlinks=False)
+
+
+def inside(image: Image, path: str) -> Path:
+    """Where a path of the image is on this machine."""
+    return image.root / (Path(image.folder) / path).as_posix().lstrip("/")
+
+
+def debian_root(root: Path, name: str) -> Path:
+    """A root file system of Debian ``name`` at ``root``, made unless it is there."""
+    if not root.exists():
+        half = root.with_name(root.name + ".part")
+        shutil.rmtree(half, ignore_errors=True)
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", name, str(half)],
+            check=True,
+            timeout=SECONDS,
+            stdout=subprocess.DEVNULL,
+        )
+        half.rename(root)
+    return root
+
+
+def run(image: Image, command: str) -> None:
+    """One RUN in its shell form, as root, with this machine's way to the network (pip's settings too)."""
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() in NETWORK or name.startswith("PIP_") or name == "SSL_CERT_FILE"
+    }
+    shown = [str(image.root), "--network", "--directory", image.folder]
+    certificates = settings.get("PIP_CERT", "")
+    if certificates:
+        shown += ["--volume", f"{certificates}:{certificates}"]
+    assignments = [
+        f"{name}={value}" for name, value in (settings | image.arguments | image.environment).items()
+    ]
+    subprocess.run(
+        [str(ENTER), *shown, "--", "env", "-i", *assignments, "/bin/sh", "-c", command],
+        check=True,
+        timeout=SECONDS,
+    )
