@@ -61,7 +61,7 @@ proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
-	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group dev -o requirements/dev.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group tools -o requirements/dev.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 
 wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
