@@ -89,6 +89,10 @@ class Opening:
     """The library being opened on a thread of its own: the longest part of a start, so it begins first."""
 
     def __init__(self, path: str, op_libraries: tuple[str, ...], log_level: str = "info") -> None:
+        # On the constructing thread, which lives on: the core's allocator belongs to the thread that loads it.
+        from servable import _core
+
+        self._core = _core
         self._path = path
         self._op_libraries = op_libraries
         self._log_level = log_level
@@ -103,12 +107,10 @@ class Opening:
             raise self._error
 
     def _open(self) -> None:
-        from servable import _core
-
-        _core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
+        self._core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
         try:
-            version = _core.preload(self._path, list(self._op_libraries))
-        except _core.CoreError as error:
+            version = self._core.preload(self._path, list(self._op_libraries))
+        except self._core.CoreError as error:
             self._error = StatusError(error.code, error.message, f"the library is {self._path}")
         else:
             logging.getLogger("tensorflow").debug("TensorFlow %s from %s", version, self._path)
