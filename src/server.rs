@@ -90,21 +90,17 @@ impl Server {
         if running.is_some() {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
-        let rest = self
-            .room
-            .options
-            .rest_address
-            .map(|address| bind(address, self.room.options.backlog))
-            .transpose()?;
-        let addresses =
-            Addresses { rest: rest.as_ref().and_then(|listener| listener.local_addr().ok()), grpc: None };
+        let backlog = self.room.options.backlog;
+        let rest = self.room.options.rest_address.map(|address| bind(address, backlog)).transpose()?;
+        let addresses = Addresses { rest: rest.as_ref().and_then(|rest| rest.local_addr().ok()), grpc: None };
+        let listeners = rest.into_iter().map(|rest| (Door::Rest, rest)).collect();
         let (stopping, stop) = watch::channel(false);
         let connections = Arc::new(Connections::default());
         let mut threads = Vec::new();
         let workers = (0..self.room.options.io_threads.max(1))
             .map(|index| worker(index, &self.room, &connections, &stop, &mut threads))
             .collect::<Result<Vec<_>>>()?;
-        threads.push(spawn("servable-accept".to_owned(), move || accept_all(rest, workers, stop))?);
+        threads.push(spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, stop))?);
         *running = Some(Running { stopping, connections, threads });
         Ok(addresses)
     }
@@ -129,14 +125,25 @@ impl Server {
 
 /// A thread that serves connections, and how to give it one.
 struct Worker {
-    connections: mpsc::UnboundedSender<TcpStreamParts>,
+    connections: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
 }
 
-/// A stream that is not yet tied to a runtime, with its place in the count of open connections.
-struct TcpStreamParts {
-    stream: std::net::TcpStream,
+/// A connection that is not yet tied to a runtime, with its weight on its worker.
+struct Accepted {
+    door: Door,
+    stream: Stream,
     load: Load,
+}
+
+/// Which protocol a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Rest,
+}
+
+enum Stream {
+    Tcp(std::net::TcpStream),
 }
 
 /// One connection's weight on its worker.
@@ -155,16 +162,15 @@ fn worker(
     stop: &watch::Receiver<bool>,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Worker> {
-    let (sender, mut accepted) = mpsc::unbounded_channel::<TcpStreamParts>();
+    let (sender, mut accepted) = mpsc::unbounded_channel::<Accepted>();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| cannot_start(&why))?;
     let (room, connections, stop) = (room.clone(), connections.clone(), stop.clone());
     threads.push(spawn(format!("servable-io-{index}"), move || {
         runtime.block_on(async move {
-            while let Some(TcpStreamParts { stream, load }) = accepted.recv().await {
-                let Ok(stream) = TcpStream::from_std(stream) else { continue };
+            while let Some(Accepted { door, stream, load }) = accepted.recv().await {
                 let (room, stop, open) = (room.clone(), stop.clone(), connections.open());
                 tokio::spawn(async move {
-                    connection::serve(stream, room, stop).await;
+                    serve(door, stream, room, stop).await;
                     drop((load, open));
                 });
             }
@@ -176,8 +182,18 @@ fn worker(
     Ok(Worker { connections: sender, load: Arc::default() })
 }
 
+async fn serve(door: Door, stream: Stream, room: Arc<Room>, stop: watch::Receiver<bool>) {
+    match (door, stream) {
+        (Door::Rest, Stream::Tcp(stream)) => {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection::serve(stream, room, stop).await;
+            }
+        }
+    }
+}
+
 fn accept_all(
-    listener: Option<std::net::TcpListener>,
+    listeners: Vec<(Door, std::net::TcpListener)>,
     workers: Vec<Worker>,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -185,36 +201,40 @@ fn accept_all(
         tracing::error!("no thread can accept connections: the system gives no more descriptors");
         return;
     };
+    let workers = Arc::new(workers);
     runtime.block_on(async move {
-        let Some(listener) = listener.and_then(|listener| TcpListener::from_std(listener).ok()) else {
-            stopped(&mut stop).await;
-            return;
-        };
-        loop {
-            tokio::select! {
-                () = stopped(&mut stop) => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => hand_over(stream, &workers),
-                    Err(why) => {
-                        // Out of descriptors, mostly: connections that end free some.
-                        tracing::warn!("a connection could not be accepted: {why}");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
+        for (door, listener) in listeners {
+            if let Ok(listener) = TcpListener::from_std(listener) {
+                tokio::spawn(accept(door, listener, workers.clone()));
             }
         }
+        // The listeners close with the runtime.
+        stopped(&mut stop).await;
     });
 }
 
+async fn accept(door: Door, listener: TcpListener, workers: Arc<Vec<Worker>>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => hand_over(door, stream, &workers),
+            Err(why) => {
+                // Out of descriptors, mostly: connections that end free some.
+                tracing::warn!("a connection could not be accepted: {why}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
 /// Gives `stream` to the worker with the fewest connections.
-fn hand_over(stream: TcpStream, workers: &[Worker]) {
+fn hand_over(door: Door, stream: TcpStream, workers: &[Worker]) {
     let _only_slower = stream.set_nodelay(true);
     let Some(worker) = workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
     let Ok(stream) = stream.into_std() else { return };
     worker.load.fetch_add(1, Relaxed);
     let load = Load(worker.load.clone());
     // A worker that is gone means that the server stops: the stream closes.
-    let _gone = worker.connections.send(TcpStreamParts { stream, load });
+    let _gone = worker.connections.send(Accepted { door, stream: Stream::Tcp(stream), load });
 }
 
 /// Listens on `address`; where the machine has no IPv6, the IPv6 wildcard falls back to the IPv4 one.

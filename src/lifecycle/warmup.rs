@@ -31,6 +31,9 @@ pub(super) fn synthetic(servable: &Servable) {
     }
 }
 
+/// What is fed, and what is fetched.
+type Call = (Vec<(Endpoint, Tensor)>, Vec<Endpoint>);
+
 fn call(servable: &Servable, signature: &Signature, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) {
     let started = Instant::now();
     for _ in 0..MAX_CALLS {
@@ -45,7 +48,7 @@ fn call(servable: &Servable, signature: &Signature, feeds: &[(Endpoint, Tensor)]
 }
 
 /// Zeros for every input and all outputs, or nothing where that cannot be made.
-fn zeros(servable: &Servable, signature: &Signature) -> Option<(Vec<(Endpoint, Tensor)>, Vec<Endpoint>)> {
+fn zeros(servable: &Servable, signature: &Signature) -> Option<Call> {
     if signature.inputs.is_empty() || signature.outputs.is_empty() {
         return None;
     }

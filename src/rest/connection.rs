@@ -72,7 +72,8 @@ const OWN: &[(&[u8], &str)] = &[
 
 /// What to send in place of `head`, if `head` is an answer of hyper's own.
 fn told(head: &[u8]) -> Option<Vec<u8>> {
-    if !head.ends_with(b"\r\n\r\n") || memchr::memmem::find(head, b"Content-Type: ").is_some() {
+    let refused = head.starts_with(b"HTTP/1.1 4") || head.starts_with(b"HTTP/1.1 5");
+    if !refused || !head.ends_with(b"\r\n\r\n") || memchr::memmem::find(head, b"Content-Type: ").is_some() {
         return None;
     }
     let (_, message) = OWN.iter().find(|(start, _)| head.starts_with(start))?;
@@ -87,11 +88,9 @@ fn told(head: &[u8]) -> Option<Vec<u8>> {
 
 impl Write for Told {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.1 5") {
-            if let Some(answer) = told(bytes) {
-                // A fresh socket buffer takes these few hundred bytes at once; if it does not, the close says it all.
-                return Pin::new(&mut self.0).poll_write(cx, &answer).map_ok(|_| bytes.len());
-            }
+        if let Some(answer) = told(bytes) {
+            // A fresh socket buffer takes these few hundred bytes at once; if it does not, the close says it all.
+            return Pin::new(&mut self.0).poll_write(cx, &answer).map_ok(|_| bytes.len());
         }
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }

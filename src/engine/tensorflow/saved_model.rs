@@ -64,6 +64,7 @@ fn parse(folder: &Path) -> Result<SavedModel> {
 }
 
 /// TensorFlow's own text where the file is missing.
+#[allow(clippy::wildcard_enum_match_arm)] // The standard library's list of kinds grows.
 fn unreadable(folder: &Path, file: &Path, why: &std::io::Error) -> Error {
     match why.kind() {
         std::io::ErrorKind::NotFound if folder.join("export.meta").exists() => {

@@ -49,7 +49,9 @@ impl Owned {
     /// `tensor` as TensorFlow wants it.
     pub(super) fn new(api: &'static Api, tensor: &Tensor) -> Result<Owned> {
         let made = match tensor.data() {
-            Data::Numbers(bytes) if bytes.len() <= SMALL || bytes.as_ptr() as usize % ALIGNMENT != 0 => {
+            Data::Numbers(bytes)
+                if bytes.len() <= SMALL || !(bytes.as_ptr() as usize).is_multiple_of(ALIGNMENT) =>
+            {
                 copied(api, tensor, bytes)
             }
             Data::Numbers(bytes) => shared(api, tensor, bytes.clone()),
