@@ -20,8 +20,9 @@ LONGEST_BODY = 400
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 """A red picture of one pixel, base64: what ``tf.io.decode_image`` takes in any mode."""
 
-_INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-_FLOATS = {"float", "double", "half", "bfloat16", "float16", "float32", "float64"}
+# What JSON can be converted to (spec of the REST API); the other dtypes have no conversion.
+_INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"}
+_FLOATS = {"float", "double"}
 _BIGGEST = 4_000_000
 
 

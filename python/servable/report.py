@@ -109,7 +109,7 @@ def _port(address: str) -> int:
 def _described(signatures: list[Signature], placement: str) -> str:
     texts = [
         f"{one.name}({_arguments(one.inputs)}) -> ({_arguments(one.outputs)})"
-        for one in signatures
+        for one in sorted(signatures, key=lambda one: one.name != "serving_default")
         if not one.name.startswith("__")
     ]
     shown = "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more signatures" if len(texts) > 4 else "")

@@ -92,6 +92,9 @@ class Opening:
         # On the constructing thread, which lives on: the core's allocator belongs to the thread that loads it.
         from servable import _core
 
+        if log_level != "debug":
+            # TensorFlow logs a dozen lines per load at INFO; its warnings and errors stay.
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         self._core = _core
         self._path = path
         self._op_libraries = op_libraries
