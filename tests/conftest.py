@@ -108,14 +108,19 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"the server did not stop in {STOP_SECONDS} s:\n{self.log}") from None
-        self._reader.join()
+        self.wait_closed()
         return status
+
+    def wait_closed(self) -> None:
+        """Returns when everything the ended server logged has been read."""
+        self._reader.join()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
-            self._incoming.put(line)
+        with self.process.stderr as stderr:
+            for line in stderr:
+                self.lines.append(line.rstrip("\n"))
+                self._incoming.put(line)
         self._incoming.put(None)
 
     def _note_port(self, line: str) -> None:
@@ -152,5 +157,7 @@ def serve() -> Iterator[Serve]:
 
     yield start
     statuses = [(served, served.stop()) for served in running if served.process.poll() is None]
+    for served in running:
+        served.wait_closed()
     for served, status in statuses:
         assert status == 0, f"exit status {status}:\n{served.log}"

@@ -85,8 +85,14 @@ def version_folder_gone(name: str, path: str) -> str:
     )
 
 
+_SAID_BY_THE_CORE = ("copy the folder again", "--saved_model_tags")
+"""Advice that stands in some of the core's own messages."""
+
+
 def load_hint(path: str, message: str) -> str:
     """What to do about a failed load of the SavedModel in ``path``, or "" when its error says it all."""
+    if any(advice in message for advice in _SAID_BY_THE_CORE):
+        return ""
     for pattern, advice in _LOAD_ADVICE:
         found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
         if found:
@@ -164,7 +170,7 @@ _LOAD_ADVICE = (
     (r"permission denied", _permission),
     (
         r"Unsuccessful TensorSliceReader|variables[./].*(not found|no such file)|data_?loss|data loss"
-        r"|checksum does not match",
+        r"|checksum does not match|Read less bytes than requested",
         _variables,
     ),
     (

@@ -59,16 +59,16 @@ class StartReport:
 
     def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
         """The error, a hint below it, and whether it is tried again."""
+        text = f"{error.code}: {error.message}".rstrip().replace("\n", "\n    ")
         outlook = "not tried again" if next_try is None else f"next try in {next_try:g} s"
         hint = doctor.load_hint(version.path, error.message)
         _log.error(
-            "could not load %s version %d from %s (%s): %s: %s%s",
+            "could not load %s version %d from %s (%s): %s%s",
             model,
             version.version,
             version.path,
             outlook,
-            error.code,
-            error.message,
+            text,
             f"\n    {hint}" if hint else "",
         )
 

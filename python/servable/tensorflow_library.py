@@ -86,10 +86,10 @@ def version(stated: str = "") -> str:
 
 
 class Opening:
-    """The library being opened on a thread of its own: the longest part of a start, so it begins first."""
+    """The library being opened on a thread: the longest part of a start, so it begins first."""
 
     def __init__(self, path: str, op_libraries: tuple[str, ...], log_level: str = "info") -> None:
-        # On the constructing thread, which lives on: the core's allocator belongs to the thread that loads it.
+        # On the constructing thread, which lives on: the core's allocator is tied to the loading thread.
         from servable import _core
 
         if log_level != "debug":
