@@ -240,12 +240,12 @@ fn input<'s>(servable: &Servable, signature: &'s Signature, what: &str) -> Resul
 }
 
 fn read_classes(rows: usize, classes: Option<&Tensor>, scores: Option<&Tensor>) -> Result<Classifications> {
-    let labels = classes.map(|tensor| {
+    let labels = classes.map(|tensor| -> Result<_> {
         let columns = columns(tensor, "classes", DType::String, rows)?;
         Ok((columns, tensor.as_strings().cloned().unwrap_or_default()))
     });
     let (label_columns, labels) = labels.transpose()?.unzip();
-    let scores = scores.map(|tensor| {
+    let scores = scores.map(|tensor| -> Result<_> {
         let columns = columns(tensor, "scores", DType::Float, rows)?;
         Ok((columns, bytemuck::pod_collect_to_vec::<u8, f32>(tensor.bytes())))
     });

@@ -1,48 +1,215 @@
-//! JSON bodies → tensors, guided by the signature. (Placeholder until the decoder lands.)
+//! Bodies: JSON → tensors, guided by the signature.
+//!
+//! Optimist first: one pass along the text checks it and fills the tensors' storage, with no tree in between. Whatever
+//! the optimist does not expect is left to the judge, which looks at things in TensorFlow Serving's order (rest.md
+//! sections 4 to 6), so that the first error is always the same one. Both are linear in the body, and neither recurses
+//! along it.
 
-use super::Format;
-use crate::error::{Error, Kind, Result};
-use crate::servable::signature::Signature;
-use crate::tensor::{Strings, Tensor};
+use crate::error::{Error, Result};
+use crate::rest::Format;
+use crate::rest::columns::columns;
+use crate::rest::echo::echo;
+use crate::rest::json::{self, Cursor, Type};
+use crate::rest::rows::rows;
+use crate::rest::text::Text;
+use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
+use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// Limits on what is followed.
+pub use crate::rest::features::{Examples, examples};
+
+/// What a body may ask for.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The deepest nesting.
+    /// How many levels of lists a tensor's value may have. Values that nobody reads may be nested at will.
     pub max_depth: usize,
 }
 
-/// A predict request.
+/// A predict request, decoded.
 #[derive(Debug)]
 pub struct Predict<'s> {
-    /// Its shape.
+    /// How the body was laid out; the reply is laid out alike.
     pub format: Format,
-    /// The signature it names.
+    /// The signature it asked for.
     pub signature: &'s Signature,
-    /// One tensor per input, in the signature's order.
+    /// One tensor for each input of the signature, in its order.
     pub inputs: Vec<Tensor>,
 }
 
-/// A classify or regress request.
-#[derive(Debug)]
-pub struct Examples {
-    /// The signature it names; empty for the default.
-    pub signature_name: String,
-    /// Serialized Examples.
-    pub examples: Strings,
-}
-
-/// Decodes a predict body.
+/// Decodes the body of a predict request.
+///
+/// `signatures` are those of the resolved servable, by name; or why it could not be resolved, which is reported
+/// only for bodies that are well-formed (rest.md section 4).
 pub fn predict<'s>(
-    _body: &[u8],
-    _signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
-    _limits: Limits,
+    body: &[u8],
+    signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
+    limits: Limits,
 ) -> Result<Predict<'s>> {
-    Err(Error::new(Kind::Unimplemented, "The decoder has not landed"))
+    if let Ok(signatures) = signatures
+        && let Some(predict) = optimist(body, signatures, limits)
+    {
+        return Ok(predict);
+    }
+    judge(body, signatures, limits)
 }
 
-/// Decodes a classify or regress body.
-pub fn examples(_body: &[u8], _limits: Limits) -> Result<Examples> {
-    Err(Error::new(Kind::Unimplemented, "The decoder has not landed"))
+/// Decodes in one pass what is as expected. `None` says nothing about the body.
+fn optimist<'s>(
+    body: &[u8],
+    signatures: &'s BTreeMap<String, Signature>,
+    limits: Limits,
+) -> Option<Predict<'s>> {
+    let mut cursor = json::root(body).ok()?;
+    if !cursor.take(b'{') {
+        return None;
+    }
+    let (mut first, mut name, mut value) = (true, None, None);
+    while let Some(key) = cursor.member(first).ok()? {
+        first = false;
+        match Key::of(key) {
+            Key::SignatureName if name.is_none() => {
+                if cursor.peek() != b'"' {
+                    return None;
+                }
+                name = Some(cursor.string().ok()?);
+            }
+            Key::Value(format) if value.is_none() => {
+                let start = cursor;
+                let signature = signature(signatures, name);
+                let guess =
+                    signature.and_then(|signature| decode(&mut cursor, format, signature, limits).ok());
+                if guess.is_none() {
+                    // A name that is still to come may make it right.
+                    if name.is_some() {
+                        return None;
+                    }
+                    cursor = start;
+                    cursor.skip_value().ok()?;
+                }
+                value = Some((format, start, guess));
+            }
+            Key::Value(format) if value.as_ref().is_some_and(|(before, ..)| *before != format) => {
+                return None;
+            }
+            Key::SignatureName | Key::Value(_) | Key::Other => cursor.skip_value().ok()?,
+        }
+    }
+    let (format, mut start, guess) = value?;
+    match guess {
+        Some(guess) if std::ptr::eq(guess.signature, signature(signatures, name)?) => Some(guess),
+        _ => decode(&mut start, format, signature(signatures, name)?, limits).ok(),
+    }
 }
+
+/// The signature called `name`, or the default one where there is no name; only if it has inputs.
+fn signature<'s>(
+    signatures: &'s BTreeMap<String, Signature>,
+    name: Option<Text<'_>>,
+) -> Option<&'s Signature> {
+    let name = name.map(|name| name.bytes()).unwrap_or_default();
+    let name = if name.is_empty() { DEFAULT_SIGNATURE } else { std::str::from_utf8(&name).ok()? };
+    signatures.get(name).filter(|signature| !signature.inputs.is_empty())
+}
+
+/// Steps over the value here and decodes it.
+fn decode<'s>(
+    cursor: &mut Cursor<'_>,
+    format: Format,
+    signature: &'s Signature,
+    limits: Limits,
+) -> Result<Predict<'s>> {
+    let inputs = match format {
+        Format::Row if !has_elements(*cursor) => {
+            return Err(Error::invalid("No values in 'instances' array"));
+        }
+        Format::Row => rows(cursor, signature, limits.max_depth)?,
+        Format::Columnar => columns(cursor, signature, limits.max_depth)?,
+    };
+    Ok(Predict { format, signature, inputs })
+}
+
+/// Whether a list that is not empty starts here.
+fn has_elements(mut cursor: Cursor<'_>) -> bool {
+    cursor.take(b'[') && cursor.skip_space() != b']'
+}
+
+/// The names of the body's object that mean something.
+enum Key {
+    SignatureName,
+    Value(Format),
+    Other,
+}
+
+impl Key {
+    fn of(name: Text<'_>) -> Key {
+        match &*name.bytes() {
+            b"signature_name" => Key::SignatureName,
+            b"instances" => Key::Value(Format::Row),
+            b"inputs" => Key::Value(Format::Columnar),
+            _ => Key::Other,
+        }
+    }
+}
+
+/// Decodes step by step: the whole text, then the names, then the signature, then the values.
+fn judge<'s>(
+    body: &[u8],
+    signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
+    limits: Limits,
+) -> Result<Predict<'s>> {
+    let root = json::root(body)?;
+    let document = || echo(body, root.at);
+    let Some([name, instances, inputs]) = json::members(root, ["signature_name", "instances", "inputs"])?
+    else {
+        return Err(Error::invalid(format!("JSON Value: {} Is not object", document())));
+    };
+    let name = signature_name(name, root)?;
+    let signature = find_signature(signatures.map_err(Error::clone)?, &name)?;
+    let (format, mut value) = match (instances, inputs) {
+        (None, None) => return Err(Error::invalid("Missing 'inputs' or 'instances' key")),
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(format!(
+                "JSON Value: {} Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
+                document()
+            )));
+        }
+        (Some(value), None) => (Format::Row, value),
+        (None, Some(value)) => (Format::Columnar, value),
+    };
+    if format == Format::Row && value.value_type() != Type::Array {
+        let message = format!("JSON Value: {} Expecting 'instances' to be an list/array", document());
+        return Err(Error::invalid(message));
+    }
+    if format == Format::Row && !has_elements(value) {
+        return Err(Error::invalid(format!("JSON Value: {} No values in 'instances' array", document())));
+    }
+    decode(&mut value, format, signature, limits)
+}
+
+/// The `signature_name` whose value is at `value`, empty where there is none. `root` is the whole document.
+pub(crate) fn signature_name(value: Option<Cursor<'_>>, root: Cursor<'_>) -> Result<String> {
+    let Some(mut value) = value else { return Ok(String::new()) };
+    if value.value_type() != Type::String {
+        return Err(Error::invalid(format!(
+            "JSON Value: {} not formatted correctly. 'signature_name' key must be a string value.",
+            echo(root.text, root.at)
+        )));
+    }
+    Ok(value.string()?.lossy())
+}
+
+fn find_signature<'s>(signatures: &'s BTreeMap<String, Signature>, name: &str) -> Result<&'s Signature> {
+    let key = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
+    let Some(signature) = signatures.get(key) else {
+        let message = format!("Serving signature name: \"{key}\" not found in signature def");
+        return Err(Error::invalid(message));
+    };
+    if signature.inputs.is_empty() {
+        let name = if name.is_empty() { "DEFAULT" } else { name };
+        return Err(Error::invalid(format!("Failed to get input map for signature: {name}")));
+    }
+    Ok(signature)
+}
+
+#[cfg(test)]
+mod tests;

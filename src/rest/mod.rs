@@ -2,15 +2,25 @@
 //!
 //! [`connection`] speaks HTTP/1.1 with one client; [`answer`] finds what a request asks for and has it done.
 
+mod base64;
 mod body;
+mod column;
+mod columns;
 pub mod connection;
 pub mod decode;
+mod echo;
 pub mod encode;
+mod features;
 pub mod float;
+mod json;
+mod number;
 mod path;
 pub mod proto_json;
 mod reply;
+mod rows;
 mod target;
+mod text;
+mod walk;
 pub mod writer;
 
 use crate::compute::guarded;
@@ -167,7 +177,7 @@ impl Call {
                 (asked.signature.name.clone(), Question::Predict(asked.format, asked.inputs))
             }
             Verb::Classify | Verb::Regress => {
-                let asked = decode::examples(body, limits)?;
+                let asked = decode::examples(body)?;
                 (asked.signature_name, Question::Examples(asked.examples))
             }
         };

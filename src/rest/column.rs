@@ -1,0 +1,278 @@
+//! One input's elements while they are collected, by dtype: which JSON value is which number, and the storage.
+
+use crate::rest::base64::decode_base64;
+use crate::rest::json::{Cursor, Type};
+use crate::rest::number::Number;
+use crate::rest::walk::{Fault, Walk};
+use crate::tensor::{Aligned, DType, Strings, Tensor};
+use aligned_vec::AVec;
+use bytes::Bytes;
+
+/// Why a JSON scalar or object is no element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reject {
+    /// Not a value that the dtype takes.
+    Type,
+    /// An object that is no base64 object, where strings are wanted.
+    Object,
+    /// A base64 object whose text is not base64.
+    Base64,
+    /// No JSON value can be an element of this dtype.
+    Unsupported,
+}
+
+/// Takes elements from the text.
+pub(crate) trait Elements {
+    /// Steps over the scalar or object here and appends it.
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject>;
+}
+
+/// The collected elements of one input.
+pub(crate) trait Column {
+    /// Appends the elements of the value here; see [`Walk::fill`].
+    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
+
+    /// How many elements there are.
+    fn len(&self) -> usize;
+
+    /// The tensor of the first elements, as many as `shape` holds; no more than there are.
+    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor;
+}
+
+/// An empty column for `dtype`.
+///
+/// `alone` says that one column takes the whole text, so that it may be given room for what is to come.
+pub(crate) fn column(dtype: DType, alone: bool) -> Box<dyn Column> {
+    match dtype {
+        DType::Float => Box::new(Numbers::<f32>::new(alone)),
+        DType::Double => Box::new(Numbers::<f64>::new(alone)),
+        DType::Int32 => Box::new(Numbers::<i32>::new(alone)),
+        DType::UInt8 => Box::new(Numbers::<u8>::new(alone)),
+        DType::Int16 => Box::new(Numbers::<i16>::new(alone)),
+        DType::Int8 => Box::new(Numbers::<i8>::new(alone)),
+        DType::Int64 => Box::new(Numbers::<i64>::new(alone)),
+        DType::UInt32 => Box::new(Numbers::<u32>::new(alone)),
+        DType::UInt64 => Box::new(Numbers::<u64>::new(alone)),
+        DType::Bool => Box::new(Numbers::<bool>::new(alone)),
+        DType::String => Box::new(Texts::default()),
+        DType::Invalid
+        | DType::Complex64
+        | DType::QInt8
+        | DType::QUInt8
+        | DType::QInt32
+        | DType::BFloat16
+        | DType::QInt16
+        | DType::QUInt16
+        | DType::UInt16
+        | DType::Complex128
+        | DType::Half
+        | DType::Resource
+        | DType::Variant
+        | DType::Float8E5M2
+        | DType::Float8E4M3Fn
+        | DType::Float8E4M3Fnuz
+        | DType::Float8E4M3B11Fnuz
+        | DType::Float8E5M2Fnuz
+        | DType::Int4
+        | DType::UInt4
+        | DType::Int2
+        | DType::UInt2
+        | DType::Float4E2M1Fn => Box::new(Unsupported(dtype)),
+    }
+}
+
+fn dims(shape: &[usize]) -> Vec<i64> {
+    // A dimension counts bytes of a text, so it fits.
+    shape.iter().map(|dim| *dim as i64).collect()
+}
+
+/// A number type that JSON values can be.
+trait Value: bytemuck::NoUninit + Send {
+    const DTYPE: DType;
+
+    /// Steps over the value here; `None` if it is of another type.
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
+}
+
+macro_rules! integers {
+    ($($type:ty, $dtype:ident, $value:ident => $stored:expr;)*) => {$(
+        impl Value for $type {
+            const DTYPE: DType = DType::$dtype;
+
+            #[inline(always)]
+            fn read(cursor: &mut Cursor<'_>) -> Option<$type> {
+                let Number::Int($value) = cursor.number().ok()? else { return None };
+                $stored
+            }
+        }
+    )*};
+}
+
+// The narrow types take what fits int32 and keep its low bits (rest.md section 6.1).
+integers! {
+    i32, Int32, value => i32::try_from(value).ok();
+    i16, Int16, value => i32::try_from(value).ok().map(|value| value as i16);
+    i8, Int8, value => i32::try_from(value).ok().map(|value| value as i8);
+    u8, UInt8, value => i32::try_from(value).ok().map(|value| value as u8);
+    i64, Int64, value => Some(value);
+    u32, UInt32, value => u32::try_from(value).ok();
+}
+
+impl Value for u64 {
+    const DTYPE: DType = DType::UInt64;
+
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Option<u64> {
+        match cursor.number().ok()? {
+            Number::Int(value) => u64::try_from(value).ok(),
+            Number::Big(value) => Some(value),
+            Number::Double(_) => None,
+        }
+    }
+}
+
+impl Value for f64 {
+    const DTYPE: DType = DType::Double;
+
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Option<f64> {
+        Some(cursor.number().ok()?.as_f64())
+    }
+}
+
+impl Value for f32 {
+    const DTYPE: DType = DType::Float;
+
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Option<f32> {
+        Some(cursor.number().ok()?.as_f64() as f32)
+    }
+}
+
+impl Value for bool {
+    const DTYPE: DType = DType::Bool;
+
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Option<bool> {
+        let value = cursor.peek() == b't';
+        cursor.literal(if value { b"true" } else { b"false" }).ok()?;
+        Some(value)
+    }
+}
+
+/// Numbers, or truth values, in a row.
+struct Numbers<T> {
+    values: Aligned<T>,
+    /// Where in the text the first value stood, if room may be guessed from the text.
+    start: Option<usize>,
+    alone: bool,
+}
+
+impl<T: Value> Numbers<T> {
+    fn new(alone: bool) -> Numbers<T> {
+        Numbers { values: AVec::new(64), start: None, alone }
+    }
+
+    /// Makes room when there is none left: few at first, then for the rest of the text if it goes on as it began.
+    ///
+    /// The guess is never above one value for each two bytes of text, and pages that are not written cost nothing.
+    #[cold]
+    fn grow(&mut self, cursor: &Cursor<'_>) {
+        let len = self.values.len();
+        let Some(start) = self.start else {
+            self.start = Some(cursor.at);
+            return self.values.reserve_exact(32);
+        };
+        let (passed, rest) = (cursor.at - start, cursor.text.len() - cursor.at);
+        let guess = if self.alone && passed >= 2 * len { (rest / (passed / len)).min(rest / 2) } else { 0 };
+        self.values.reserve_exact((guess + guess / 16).max(len));
+    }
+}
+
+impl<T: Value> Elements for Numbers<T> {
+    #[inline(always)]
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
+        if self.values.len() == self.values.capacity() {
+            self.grow(cursor);
+        }
+        self.values.push(T::read(cursor).ok_or(Reject::Type)?);
+        Ok(())
+    }
+}
+
+impl<T: Value> Column for Numbers<T> {
+    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        walk.fill(cursor, self)
+    }
+
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn finish(mut self: Box<Self>, shape: &[usize]) -> Tensor {
+        self.values.truncate(shape.iter().product());
+        Tensor::from_values(T::DTYPE, dims(shape), self.values)
+    }
+}
+
+/// Byte strings one after the other.
+#[derive(Default)]
+struct Texts {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Elements for Texts {
+    #[inline]
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
+        match cursor.value_type() {
+            Type::String => cursor.string().map_err(|_| Reject::Type)?.append_to(&mut self.bytes),
+            Type::Object => {
+                let text = cursor.base64_object().ok_or(Reject::Object)?;
+                decode_base64(text, &mut self.bytes).map_err(|_| Reject::Base64)?;
+            }
+            Type::Null | Type::False | Type::True | Type::Array | Type::Number => return Err(Reject::Type),
+        }
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+}
+
+impl Column for Texts {
+    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        walk.fill(cursor, self)
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn finish(mut self: Box<Self>, shape: &[usize]) -> Tensor {
+        self.ends.truncate(shape.iter().product());
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+        Tensor::strings(dims(shape), Strings::new(self.bytes, self.ends))
+    }
+}
+
+/// A dtype that JSON has no values for. Tensors without elements are still fine.
+struct Unsupported(DType);
+
+impl Elements for Unsupported {
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
+        Err(if cursor.peek() == b'{' { Reject::Type } else { Reject::Unsupported })
+    }
+}
+
+impl Column for Unsupported {
+    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        walk.fill(cursor, self)
+    }
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn finish(self: Box<Self>, shape: &[usize]) -> Tensor {
+        Tensor::numbers(self.0, dims(shape), Bytes::new())
+    }
+}

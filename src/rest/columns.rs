@@ -1,0 +1,76 @@
+//! The columnar format: `inputs`, a value for each input, or just the value of the one input (rest.md section 6.3).
+
+use crate::error::{Error, Result};
+use crate::rest::column::column;
+use crate::rest::json::Cursor;
+use crate::rest::rows::input;
+use crate::rest::walk::Walk;
+use crate::servable::signature::{Signature, TensorSpec};
+use crate::tensor::Tensor;
+
+/// Steps over the value here and makes a tensor for each input of `signature`, which has at least one.
+///
+/// Refuses values of more than `depth` levels. Errors are exact only where the text is known to be well-formed.
+pub(crate) fn columns(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Result<Vec<Tensor>> {
+    let mut walk = Walk::new(depth);
+    if cursor.plain_object() {
+        let start = *cursor;
+        if let Some(tensors) = members_at_once(cursor, signature, &mut walk) {
+            return Ok(tensors);
+        }
+        *cursor = start;
+        return members_in_order(cursor, signature, &mut walk);
+    }
+    let [spec] = signature.inputs.as_slice() else {
+        return Err(Error::invalid(
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per \
+             tensorinfo_map",
+        ));
+    };
+    Ok(vec![tensor(cursor, spec, true, &mut walk)?])
+}
+
+/// Steps over the value here and makes `spec`'s tensor of it.
+fn tensor(cursor: &mut Cursor<'_>, spec: &TensorSpec, alone: bool, walk: &mut Walk) -> Result<Tensor> {
+    let mut column = column(spec.dtype, alone);
+    column.fill(walk, cursor).map_err(|fault| fault.explain(cursor.text, spec.dtype))?;
+    Ok(column.finish(walk.shape()))
+}
+
+/// Decodes the members as they come. Of a repeated name the first counts; other names are ignored.
+fn members_at_once(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Walk) -> Option<Vec<Tensor>> {
+    let alone = signature.inputs.len() == 1;
+    let mut tensors = vec![None; signature.inputs.len()];
+    cursor.at += 1;
+    let mut first = true;
+    while let Some(name) = cursor.member(first).ok()? {
+        first = false;
+        match input(signature, name) {
+            Some(index) if tensors[index].is_none() => {
+                tensors[index] = Some(tensor(cursor, &signature.inputs[index], alone, walk).ok()?);
+            }
+            _ => cursor.skip_value().ok()?,
+        }
+    }
+    tensors.into_iter().collect()
+}
+
+/// Decodes the members in the order of the signature, so that the first error is the one to report.
+fn members_in_order(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Walk) -> Result<Vec<Tensor>> {
+    let alone = signature.inputs.len() == 1;
+    let mut values = vec![None; signature.inputs.len()];
+    cursor.at += 1;
+    let mut first = true;
+    while let Some(name) = cursor.member(first)? {
+        first = false;
+        if let Some(index) = input(signature, name) {
+            values[index].get_or_insert(*cursor);
+        }
+        cursor.skip_value()?;
+    }
+    let make = |(spec, value): (&TensorSpec, Option<Cursor<'_>>)| match value {
+        Some(mut value) => tensor(&mut value, spec, alone, walk),
+        None => Err(Error::invalid(format!("Missing named input: {} in 'inputs' object.", spec.alias))),
+    };
+    signature.inputs.iter().zip(values).map(make).collect()
+}

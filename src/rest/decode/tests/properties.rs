@@ -1,0 +1,1 @@
+//! Properties: against serde_json, against hostile texts.

@@ -1,0 +1,132 @@
+//! The specification's vectors and recorded replies, where they are there.
+
+use super::*;
+use std::path::Path;
+
+/// The text of `../shared/<path>`; says why and returns nothing where it is absent.
+pub(crate) fn shared(path: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    let text = std::fs::read_to_string(&path);
+    if text.is_err() {
+        eprintln!("skipped: {} is not there", path.display());
+    }
+    text.ok()
+}
+
+fn body(case: &Value) -> Vec<u8> {
+    use ::base64::Engine;
+    if let Some(text) = case["request"].as_str() {
+        return text.as_bytes().to_vec();
+    }
+    if let Some(text) = case["request_base64"].as_str() {
+        return ::base64::prelude::BASE64_STANDARD.decode(text).unwrap();
+    }
+    let part =
+        |part: &Value| part["text"].as_str().unwrap().repeat(part["repeat"].as_u64().unwrap_or(1) as usize);
+    case["request_parts"].as_array().unwrap().iter().map(part).collect::<String>().into_bytes()
+}
+
+#[test]
+fn vectors() {
+    let Some(text) = shared("spec/vectors/decode.json") else { return };
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    for case in cases {
+        let inputs = case["signature"]["inputs"].as_object().unwrap();
+        let inputs: Vec<(&str, DType)> = inputs
+            .iter()
+            .map(|(alias, spec)| (alias.as_str(), dtype(spec["dtype"].as_str().unwrap())))
+            .collect();
+        let expected = &case["expect"];
+        let name = expected["signature_name"].as_str().unwrap_or("foo");
+        let all = signatures(&["serving_default", if name.is_empty() { "unused" } else { name }], &inputs);
+        let body = body(case);
+        let result = predict(&body, Ok(&all), LIMITS);
+        if let Ok(predict) = &result {
+            assert_eq!(predict.signature.name, if name.is_empty() { "serving_default" } else { name });
+            // What is right takes one pass.
+            assert!(optimist(&body, &all, LIMITS).is_some(), "{}", case["name"]);
+        }
+        let out = outcome(result);
+        if let Some(error) = expected.get("error") {
+            assert_eq!(out["error"]["code"], error["code"], "{}: {out}", case["name"]);
+            assert_eq!(out["error"]["message"], error["message"], "{}", case["name"]);
+            continue;
+        }
+        assert_eq!(out["format"], expected["format"], "{}: {out}", case["name"]);
+        let expected = expected["tensors"].as_object().unwrap();
+        for (alias, tensor) in expected {
+            for field in ["dtype", "shape", "values"] {
+                // As text, because -0.0 and 0.0 are equal as numbers.
+                let (got, wanted) = (out["tensors"][alias][field].to_string(), tensor[field].to_string());
+                assert_eq!(got, wanted, "{} {field}", case["name"]);
+            }
+        }
+        assert_eq!(out["tensors"].as_object().unwrap().len(), expected.len());
+    }
+    assert!(cases.len() >= 247);
+}
+
+/// The signatures of the recorded model `ident`: `id_<dtype>`, x → y.
+fn ident() -> Signatures {
+    let mut all = Signatures::new();
+    for number in 1..34 {
+        let dtype = DType::from_number(number).unwrap();
+        let name = match dtype {
+            DType::Float => "float32",
+            DType::Double => "float64",
+            DType::Half => "float16",
+            other => other.name(),
+        };
+        let name = format!("id_{name}");
+        all.insert(name.clone(), signature_of(&name, &[("x", dtype)]));
+    }
+    let mut default = all["id_float32"].clone();
+    default.name = "serving_default".into();
+    all.insert(default.name.clone(), default);
+    all
+}
+
+/// Whether the texts are equal, the last digits of numbers aside: TensorFlow Serving's parser rounds some of them
+/// wrongly, ours none.
+fn same_but_for_rounding(ours: &str, recorded: &str) -> bool {
+    let (ours, recorded) = (ours.split(' '), recorded.split(' '));
+    ours.clone().count() == recorded.clone().count()
+        && ours.zip(recorded).all(|(ours, recorded)| {
+            let close = |(a, b): (f64, f64)| (a - b).abs() <= b.abs() * 4.0 * f64::EPSILON;
+            ours == recorded || ours.parse().ok().zip(recorded.parse().ok()).is_some_and(close)
+        })
+}
+
+#[test]
+fn recorded_replies() {
+    let Some(text) = shared("conformance/replies.jsonl") else { return };
+    let all = ident();
+    let (mut refused, mut accepted) = (0, 0);
+    for line in text.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let path = case["request"]["path"].as_str().unwrap();
+        let Some(body) = case["request"]["body"].as_str() else { continue };
+        if path != "/v1/models/ident:predict" {
+            continue;
+        }
+        let result = predict(body.as_bytes(), Ok(&all), LIMITS);
+        let reply = case["reply"]["body"].as_str();
+        if case["reply"]["status"] == 200 {
+            assert!(result.is_ok(), "{body}: {result:?}");
+            accepted += 1;
+            continue;
+        }
+        let recorded: Value = serde_json::from_str(reply.unwrap_or("null")).unwrap();
+        match result {
+            Ok(_) => panic!("{body} was refused: {recorded}"),
+            Err(error) => {
+                let recorded = recorded["error"].as_str().unwrap();
+                assert!(same_but_for_rounding(&error.message, recorded), "{body}\n{error}\n{recorded}");
+                assert_eq!(json!(error.kind.http_status()), case["reply"]["status"], "{body}");
+            }
+        }
+        refused += 1;
+    }
+    assert!(refused >= 200 && accepted >= 150, "{refused} {accepted}");
+}

@@ -1,0 +1,210 @@
+//! The bounded re-print of a JSON value in error messages (rest.md section 6.4).
+//!
+//! Pretty with four spaces, arrays on one line. Before each token the length is looked at: from 256 bytes on nothing
+//! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number
+//! that is not finite ends the echo too.
+
+use crate::rest::json::{Cursor, Type};
+use crate::rest::number::Number;
+use crate::rest::text::Text;
+use std::fmt::Write;
+
+const LIMIT: usize = 256;
+
+/// Prints the value that starts at `at` of `text`, which is known to be well-formed there.
+///
+/// What is not UTF-8 becomes U+FFFD. Time and space follow the part that is printed, not the value.
+pub(crate) fn echo(text: &[u8], at: usize) -> String {
+    let mut echo = Echo { cursor: Cursor { text, at }, out: Vec::new(), open: Vec::new() };
+    // Wherever the echo ends early, what is printed so far is the echo.
+    let _ = echo.print();
+    String::from_utf8_lossy(&echo.out).into_owned()
+}
+
+/// An open container. Each has printed a byte, so there are no more than [`LIMIT`].
+#[derive(Clone, Copy)]
+struct Open {
+    object: bool,
+    empty: bool,
+}
+
+/// In the methods `None` means that the echo has ended early.
+struct Echo<'a> {
+    cursor: Cursor<'a>,
+    out: Vec<u8>,
+    open: Vec<Open>,
+}
+
+impl Echo<'_> {
+    fn print(&mut self) -> Option<()> {
+        self.cursor.skip_space();
+        self.value("")?;
+        while let Some(open) = self.open.last_mut() {
+            let before = *open;
+            open.empty = false;
+            if before.object { self.next_member(before.empty)? } else { self.next_element(before.empty)? }
+        }
+        Some(())
+    }
+
+    /// Whether another token may begin.
+    fn room(&self) -> Option<()> {
+        (self.out.len() < LIMIT).then_some(())
+    }
+
+    /// Prints `before` and a scalar or a container's opening bracket.
+    fn value(&mut self, before: &str) -> Option<()> {
+        self.room()?;
+        self.out.extend_from_slice(before.as_bytes());
+        match self.cursor.value_type() {
+            Type::Object => self.begin(true),
+            Type::Array => self.begin(false),
+            Type::String => {
+                let text = self.cursor.string().ok()?;
+                self.string(text);
+            }
+            Type::Number => self.number()?,
+            Type::Null => self.word("null")?,
+            Type::True => self.word("true")?,
+            Type::False => self.word("false")?,
+        }
+        Some(())
+    }
+
+    fn begin(&mut self, object: bool) {
+        self.cursor.at += 1;
+        self.out.push(if object { b'{' } else { b'[' });
+        self.open.push(Open { object, empty: true });
+    }
+
+    fn next_member(&mut self, first: bool) -> Option<()> {
+        let name = self.cursor.member(first).ok()?;
+        self.room()?;
+        let Some(name) = name else {
+            self.open.pop();
+            if !first {
+                self.line();
+            }
+            self.out.push(b'}');
+            return Some(());
+        };
+        if !first {
+            self.out.push(b',');
+        }
+        self.line();
+        self.string(name);
+        self.value(": ")
+    }
+
+    fn next_element(&mut self, first: bool) -> Option<()> {
+        if self.cursor.element(first).ok()? {
+            return self.value(if first { "" } else { ", " });
+        }
+        self.room()?;
+        self.open.pop();
+        self.out.push(b']');
+        Some(())
+    }
+
+    fn line(&mut self) {
+        self.out.push(b'\n');
+        self.out.resize(self.out.len() + 4 * self.open.len(), b' ');
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.cursor.literal(word.as_bytes()).ok()?;
+        self.out.extend_from_slice(word.as_bytes());
+        Some(())
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let text = match self.cursor.number().ok()? {
+            Number::Int(value) => value.to_string(),
+            Number::Big(value) => value.to_string(),
+            Number::Double(value) if value.is_finite() => shortest(value),
+            Number::Double(_) => return None,
+        };
+        self.out.extend_from_slice(text.as_bytes());
+        Some(())
+    }
+
+    fn string(&mut self, text: Text<'_>) {
+        self.out.push(b'"');
+        for byte in text.bytes().iter() {
+            match byte {
+                b'"' => self.out.extend(b"\\\""),
+                b'\\' => self.out.extend(b"\\\\"),
+                8 => self.out.extend(b"\\b"),
+                12 => self.out.extend(b"\\f"),
+                b'\n' => self.out.extend(b"\\n"),
+                b'\r' => self.out.extend(b"\\r"),
+                b'\t' => self.out.extend(b"\\t"),
+                0..=31 => self.out.extend(format!("\\u{byte:04X}").bytes()),
+                _ => self.out.push(*byte),
+            }
+        }
+        self.out.push(b'"');
+    }
+}
+
+/// The shortest decimal that reads back as `value`: plain with a decimal point from 1e-6 up to 1e21, else with an
+/// exponent that has neither plus sign nor padding.
+fn shortest(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) {
+        let mut text = format!("{value}");
+        if !text.contains('.') {
+            // Writing into a string does not fail.
+            let _ = write!(text, ".0");
+        }
+        return text;
+    }
+    format!("{value:e}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout() {
+        for (text, printed) in [
+            ("[1, 2]", "[1, 2]"),
+            ("{}", "{}"),
+            ("[ ]", "[]"),
+            ("{\"a\":1}", "{\n    \"a\": 1\n}"),
+            ("[{\"a\":1},{}]", "[{\n        \"a\": 1\n    }, {}]"),
+            (
+                "{\"a\":[{\"b\":[null,true]}],\"c\":false}",
+                "{\n    \"a\": [{\n            \"b\": [null, true]\n        }],\n    \"c\": false\n}",
+            ),
+            ("\"\\u0001\\n\\\"\\/é\"", "\"\\u0001\\n\\\"/é\""),
+            ("[1,NaN,2]", "[1, "),
+            ("{\"a\":1,\"b\":NaN}", "{\n    \"a\": 1,\n    \"b\": "),
+            ("Infinity", ""),
+        ] {
+            assert_eq!(echo(text.as_bytes(), 0), printed, "{text}");
+        }
+        assert_eq!(echo(b"[[1]]x", 1), "[1]");
+    }
+
+    #[test]
+    fn numbers() {
+        let text = "[1e-5, 1e-6, 0.000001234, 1e-7, 1e20, 1e21, 1.5e30, 123456.789, -0.0, -0, 1e-300, 5e-324, 0.1, 100.0]";
+        let printed = "[0.00001, 0.000001, 0.000001234, 1e-7, 100000000000000000000.0, 1e21, 1.5e30, 123456.789, -0.0, 0, 1e-300, 5e-324, 0.1, 100.0]";
+        assert_eq!(echo(text.as_bytes(), 0), printed);
+        assert_eq!(echo(b"18446744073709551615", 0), "18446744073709551615");
+    }
+
+    #[test]
+    fn it_ends_at_the_limit() {
+        let deep = "[".repeat(500_000) + &"]".repeat(500_000);
+        assert_eq!(echo(deep.as_bytes(), 0), "[".repeat(256));
+        let long = format!("[\"{}\", 1]", "v".repeat(300));
+        assert_eq!(echo(long.as_bytes(), 0), format!("[\"{}\"", "v".repeat(300)));
+        let ones = format!("[{}]", vec!["1"; 100_000].join(","));
+        assert_eq!(echo(ones.as_bytes(), 0).len(), 257);
+        let exact = format!("[\"{}\", 1]", "v".repeat(252));
+        assert_eq!(echo(exact.as_bytes(), 0), format!("[\"{}\", 1", "v".repeat(252)));
+    }
+}

@@ -1,0 +1,329 @@
+//! JSON numbers: eight digits at a time, exactly rounded.
+
+use crate::rest::json::{Cursor, Problem, SyntaxError};
+
+/// A number as the parser classes it: a literal without `.` or exponent that fits 64 bits is an integer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Number {
+    /// An integer within int64; `-0` is `0`.
+    Int(i64),
+    /// An integer above int64, within uint64.
+    Big(u64),
+    /// Everything else.
+    Double(f64),
+}
+
+impl Number {
+    /// The value, rounded to nearest.
+    #[inline(always)]
+    pub(crate) fn as_f64(self) -> f64 {
+        match self {
+            Number::Int(value) => value as f64,
+            Number::Big(value) => value as f64,
+            Number::Double(value) => value,
+        }
+    }
+}
+
+/// Powers of ten that a double holds exactly.
+const EXACT_POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+/// So many digits always fit a `u64`.
+const SAFE_DIGITS: usize = 19;
+
+impl Cursor<'_> {
+    /// Steps over the number here. What is no number at all is an invalid value.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Result<Number, SyntaxError> {
+        let start = self.at;
+        let negative = self.take(b'-');
+        let mut mantissa = 0;
+        let mut digits = match self.peek() {
+            b'0' => {
+                self.at += 1;
+                1
+            }
+            b'1'..=b'9' => self.digits(&mut mantissa),
+            _ => return self.not_a_number(negative),
+        };
+        let mut exponent = 0;
+        let integer = match self.peek() {
+            b'.' => {
+                self.at += 1;
+                let fraction = self.digits(&mut mantissa);
+                if fraction == 0 {
+                    return Err(self.error(Problem::Fraction));
+                }
+                digits += fraction;
+                exponent = -(fraction as i64);
+                false
+            }
+            _ => true,
+        };
+        if matches!(self.peek(), b'e' | b'E') {
+            exponent = exponent.saturating_add(self.exponent()?);
+        } else if integer {
+            return self.integer(start, negative, mantissa, digits);
+        }
+        if digits <= SAFE_DIGITS && mantissa <= 1 << 53 && exponent.unsigned_abs() <= 22 {
+            // Both operands are exact, so one operation rounds once: correctly.
+            let power = EXACT_POWERS[exponent.unsigned_abs() as usize];
+            let value = if exponent < 0 { mantissa as f64 / power } else { mantissa as f64 * power };
+            return Ok(Number::Double(if negative { -value } else { value }));
+        }
+        self.exact(start)
+    }
+
+    /// An integer literal whose digits were read.
+    #[inline(always)]
+    fn integer(
+        &self,
+        start: usize,
+        negative: bool,
+        mantissa: u64,
+        digits: usize,
+    ) -> Result<Number, SyntaxError> {
+        if digits < SAFE_DIGITS {
+            let value = mantissa as i64;
+            return Ok(Number::Int(if negative { -value } else { value }));
+        }
+        self.long_integer(start, negative)
+    }
+
+    #[cold]
+    fn long_integer(&self, start: usize, negative: bool) -> Result<Number, SyntaxError> {
+        let literal = self.ascii_from(start);
+        if let Ok(value) = literal.parse() {
+            return Ok(Number::Int(value));
+        }
+        match literal.parse() {
+            Ok(value) if !negative => Ok(Number::Big(value)),
+            _ => self.exact(start),
+        }
+    }
+
+    /// Steps over decimal digits, taking them into `mantissa` (modulo 2⁶⁴), and counts them.
+    #[inline(always)]
+    fn digits(&mut self, mantissa: &mut u64) -> usize {
+        let start = self.at;
+        loop {
+            let (value, count) = leading_digits(self.eight());
+            self.at += count;
+            if count == 8 {
+                *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(value);
+                continue;
+            }
+            *mantissa = mantissa.wrapping_mul(POWERS[count]).wrapping_add(value);
+            return self.at - start;
+        }
+    }
+
+    /// The eight bytes from here on, the first lowest; NUL where the text has ended.
+    #[inline(always)]
+    fn eight(&self) -> u64 {
+        match self.text.get(self.at..self.at + 8).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) => u64::from_le_bytes(bytes),
+            None => self.last_eight(),
+        }
+    }
+
+    #[cold]
+    fn last_eight(&self) -> u64 {
+        let mut bytes = [0; 8];
+        if let Some(rest) = self.text.get(self.at..) {
+            bytes[..rest.len()].copy_from_slice(rest);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Steps over `e`, a sign and digits; values beyond ±10⁹ stay there.
+    #[inline]
+    fn exponent(&mut self) -> Result<i64, SyntaxError> {
+        self.at += 1;
+        let negative = self.take(b'-');
+        if !negative {
+            self.take(b'+');
+        }
+        let start = self.at;
+        let mut value = 0;
+        while let digit @ b'0'..=b'9' = self.peek() {
+            value = (value * 10 + i64::from(digit - b'0')).min(1_000_000_000);
+            self.at += 1;
+        }
+        if self.at == start {
+            return Err(self.error(Problem::Exponent));
+        }
+        Ok(if negative { -value } else { value })
+    }
+
+    /// `NaN`, `Inf`, `Infinity` after an optional minus, or nothing that the grammar knows.
+    #[cold]
+    fn not_a_number(&mut self, negative: bool) -> Result<Number, SyntaxError> {
+        if self.peek() == b'N' {
+            self.literal(b"NaN")?;
+            return Ok(Number::Double(f64::NAN));
+        }
+        self.literal(b"Inf")?;
+        if self.peek() == b'i' {
+            self.literal(b"inity")?;
+        }
+        Ok(Number::Double(if negative { f64::NEG_INFINITY } else { f64::INFINITY }))
+    }
+
+    /// The literal from `start` to here as a double, correctly rounded, whatever its length.
+    fn exact(&self, start: usize) -> Result<Number, SyntaxError> {
+        match self.ascii_from(start).parse::<f64>() {
+            Ok(value) if value.is_finite() => Ok(Number::Double(value)),
+            _ => Err(SyntaxError { problem: Problem::TooBig, at: start }),
+        }
+    }
+
+    fn ascii_from(&self, start: usize) -> &str {
+        // Only digits, signs, points and `e` were stepped over, so this never falls back.
+        std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default()
+    }
+}
+
+/// The value of the decimal digits at the start of `chunk` (first byte lowest), and how many there are.
+#[inline(always)]
+fn leading_digits(chunk: u64) -> (u64, usize) {
+    let values = chunk ^ 0x3030_3030_3030_3030;
+    // A byte above 9 gets its high bit here. Carries only reach the bytes after it, which do not count any more.
+    let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
+    let count = (others.trailing_zeros() / 8) as usize;
+    if count == 0 {
+        return (0, 0);
+    }
+    // Shifted up, the digits are the last of eight and zeros stand before them.
+    (eight_digits(values << (64 - 8 * count)), count)
+}
+
+/// The number that eight digit values make, the first in the lowest byte.
+#[inline(always)]
+fn eight_digits(values: u64) -> u64 {
+    const PAIRS: u64 = 0x0000_00FF_0000_00FF;
+    let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
+    let high = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));
+    let low = (pairs >> 16 & PAIRS).wrapping_mul(1 + (10_000 << 32));
+    high.wrapping_add(low) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<(Number, usize), (Problem, usize)> {
+        let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
+        let number = cursor.number().map_err(|error| (error.problem, error.at))?;
+        Ok((number, cursor.at))
+    }
+
+    #[test]
+    fn classes() {
+        for (text, number) in [
+            ("0", Number::Int(0)),
+            ("-0", Number::Int(0)),
+            ("12345678", Number::Int(12345678)),
+            ("-123456789", Number::Int(-123456789)),
+            ("999999999999999999", Number::Int(999999999999999999)),
+            ("9223372036854775807", Number::Int(i64::MAX)),
+            ("-9223372036854775808", Number::Int(i64::MIN)),
+            ("9223372036854775808", Number::Big(1 << 63)),
+            ("18446744073709551615", Number::Big(u64::MAX)),
+            ("18446744073709551616", Number::Double(18446744073709551616.0)),
+            ("-9223372036854775809", Number::Double(-9223372036854775809.0)),
+            ("1.0", Number::Double(1.0)),
+            ("1e3", Number::Double(1000.0)),
+            ("1E+3", Number::Double(1000.0)),
+            ("25e-1", Number::Double(2.5)),
+            ("Inf", Number::Double(f64::INFINITY)),
+            ("Infinity", Number::Double(f64::INFINITY)),
+            ("-Infinity", Number::Double(f64::NEG_INFINITY)),
+            ("1e-400", Number::Double(0.0)),
+            ("0e400", Number::Double(0.0)),
+            ("0.1e308", Number::Double(1e307)),
+        ] {
+            assert_eq!(read(text), Ok((number, text.len())), "{text}");
+        }
+        assert!(matches!(read("-0.0"), Ok((Number::Double(zero), 4)) if zero.is_sign_negative()));
+        assert!(matches!(read("-NaN"), Ok((Number::Double(nan), 4)) if nan.is_nan()));
+        assert_eq!(read("01"), Ok((Number::Int(0), 1)));
+        assert_eq!(read("Infx"), Ok((Number::Double(f64::INFINITY), 3)));
+    }
+
+    #[test]
+    fn errors_name_the_byte() {
+        for (text, problem, at) in [
+            ("", Problem::Value, 0),
+            ("-", Problem::Value, 1),
+            ("-x", Problem::Value, 1),
+            ("+1", Problem::Value, 0),
+            (".5", Problem::Value, 0),
+            ("Na", Problem::Value, 2),
+            ("-I", Problem::Value, 2),
+            ("Infinit", Problem::Value, 7),
+            ("1.", Problem::Fraction, 2),
+            ("1.x", Problem::Fraction, 2),
+            ("1e", Problem::Exponent, 2),
+            ("1e+", Problem::Exponent, 3),
+            ("1.5e-]", Problem::Exponent, 5),
+            ("-1e400", Problem::TooBig, 0),
+            ("1e99999999999999999999", Problem::TooBig, 0),
+        ] {
+            assert_eq!(read(text), Err((problem, at)), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_literals_are_linear_and_exact() {
+        let long = "1".repeat(300) + "." + &"3".repeat(3_000_000) + "e-299";
+        assert_eq!(read(&long), Ok((Number::Double(1.1111111111111112), long.len())));
+        let zeros = "0.".to_string() + &"0".repeat(3_000_000) + "1";
+        assert_eq!(read(&zeros), Ok((Number::Double(0.0), zeros.len())));
+        assert_eq!(read(&"9".repeat(3_000_000)), Err((Problem::TooBig, 0)));
+    }
+
+    fn same(text: &str) -> Result<(), TestCaseError> {
+        let (number, end) = read(text).unwrap();
+        prop_assert_eq!(end, text.len());
+        prop_assert_eq!(number.as_f64().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{}", text);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn doubles_as_written_by_rust(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
+            same(&format!("{value:?}"))?;
+            same(&format!("{value:e}"))?;
+        }
+
+        #[test]
+        fn any_decimal(text in "-?(0|[1-9][0-9]{0,22})\\.[0-9]{1,22}([eE][+-]?[0-9]{1,2})?") {
+            same(&text)?;
+        }
+
+        #[test]
+        fn any_integer(text in "(0|-?[1-9][0-9]{0,24})") {
+            same(&text)?;
+            let (number, _) = read(&text).unwrap();
+            match (text.parse::<i64>(), text.parse::<u64>()) {
+                (Ok(value), _) => prop_assert_eq!(number, Number::Int(value)),
+                (_, Ok(value)) => prop_assert_eq!(number, Number::Big(value)),
+                _ => prop_assert!(matches!(number, Number::Double(_))),
+            }
+        }
+
+        #[test]
+        fn digits_end_where_they_end(digits in "[0-9]{0,8}", other in any::<u8>()) {
+            prop_assume!(!other.is_ascii_digit());
+            let mut bytes = [other; 8];
+            bytes[..digits.len()].copy_from_slice(digits.as_bytes());
+            let value = digits.parse().unwrap_or(0);
+            prop_assert_eq!(leading_digits(u64::from_le_bytes(bytes)), (value, digits.len()));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The row format: `instances`, a list of values for the one input, or of objects with a value for each input
+//! (rest.md section 6.2).
+
+use crate::error::{Error, Result};
+use crate::rest::column::{Column, column};
+use crate::rest::echo::echo;
+use crate::rest::json::Cursor;
+use crate::rest::text::Text;
+use crate::rest::walk::Walk;
+use crate::servable::signature::Signature;
+use crate::tensor::Tensor;
+use std::fmt::Write;
+
+/// Steps over the list here, which has at least one element, and makes a tensor for each input of `signature`,
+/// which has at least one.
+///
+/// Refuses values of more than `depth` levels. Errors are exact only where the text is known to be well-formed.
+pub(crate) fn rows(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Result<Vec<Tensor>> {
+    let mut first = *cursor;
+    first.at += 1;
+    let objects = first.skip_space() == b'{' && first.plain_object();
+    if !objects && signature.inputs.len() > 1 {
+        return Err(Error::invalid(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per \
+             tensorinfo_map",
+        ));
+    }
+    if !objects && let Some(tensor) = values_at_once(cursor, signature, depth) {
+        return Ok(vec![tensor]);
+    }
+    let mut rows = Rows::new(signature, depth);
+    cursor.at += 1;
+    while cursor.element(rows.count == 0)? {
+        if objects {
+            rows.object(cursor)?
+        } else {
+            rows.value(cursor)?
+        }
+        rows.count += 1;
+    }
+    Ok(rows.finish())
+}
+
+/// Rows that agree are one tensor of one more dimension; whatever does not fit is for [`Rows`] to tell.
+fn values_at_once(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Option<Tensor> {
+    let (mut walk, mut ahead) = (Walk::new(depth), *cursor);
+    let mut column = column(signature.inputs.first()?.dtype, true);
+    column.fill(&mut walk, &mut ahead).ok()?;
+    *cursor = ahead;
+    Some(column.finish(walk.shape()))
+}
+
+/// The rows so far.
+struct Rows<'s> {
+    signature: &'s Signature,
+    inputs: Vec<Input>,
+    walk: Walk,
+    count: usize,
+}
+
+/// What the rows so far had for one input.
+struct Input {
+    column: Box<dyn Column>,
+    /// The number of elements and the shape of the first value: what all others must have.
+    first: Option<(usize, Vec<usize>)>,
+    /// The last row, counted from 1, that had this input.
+    row: usize,
+}
+
+impl<'s> Rows<'s> {
+    fn new(signature: &'s Signature, depth: usize) -> Rows<'s> {
+        let alone = signature.inputs.len() == 1;
+        let input = |dtype| Input { column: column(dtype, alone), first: None, row: 0 };
+        let inputs = signature.inputs.iter().map(|spec| input(spec.dtype)).collect();
+        Rows { signature, inputs, walk: Walk::new(depth), count: 0 }
+    }
+
+    /// Takes the row here as a value for the one input.
+    fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        if cursor.plain_object() {
+            let message = format!("Expecting value/list but got object at item {} of input list", self.count);
+            return Err(Error::invalid(message));
+        }
+        self.input(0, cursor).map_err(|error| {
+            Error::invalid(format!(
+                "Failed to process element: {} of 'instances' list. Error: {error}",
+                self.count
+            ))
+        })
+    }
+
+    /// Takes the row here as an object with a value for each input.
+    fn object(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
+        if !cursor.plain_object() {
+            let message = format!("Expecting object but got list at item {} of input list", self.count);
+            return Err(Error::invalid(message));
+        }
+        let start = cursor.at;
+        cursor.at += 1;
+        let (mut first, mut distinct) = (true, 0);
+        while let Some(name) = cursor.member(first)? {
+            first = false;
+            distinct += usize::from(self.member(name, cursor)?);
+        }
+        if distinct == self.inputs.len() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.signature.inputs.iter().map(|spec| spec.alias.as_str()).collect();
+        Err(Error::invalid(format!(
+            "Failed to process element: {} of 'instances' list. JSON object: {} keys must be equal to: {}",
+            self.count,
+            echo(cursor.text, start),
+            names.join(",")
+        )))
+    }
+
+    /// Takes the value here for the input `name`; true if the row had none for it yet.
+    fn member(&mut self, name: Text<'_>, cursor: &mut Cursor<'_>) -> Result<bool> {
+        let index = input(self.signature, name);
+        let taken = match index {
+            Some(index) => self.input(index, cursor),
+            None => Err(Error::invalid(format!("JSON object: does not have named input: {}", name.lossy()))),
+        };
+        taken.map_err(|error| {
+            Error::invalid(format!(
+                "Failed to process element: {} key: {} of 'instances' list. Error: {error}",
+                self.count,
+                name.lossy()
+            ))
+        })?;
+        // The index is there, or there was an error.
+        let row = &mut self.inputs[index.unwrap_or(0)].row;
+        Ok(std::mem::replace(row, self.count + 1) != self.count + 1)
+    }
+
+    /// Takes the value here for the input at `index`, which must be as the first one was.
+    fn input(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<()> {
+        let Input { column, first, .. } = &mut self.inputs[index];
+        let before = column.len();
+        let filled = column.fill(&mut self.walk, cursor);
+        filled.map_err(|fault| fault.explain(cursor.text, self.signature.inputs[index].dtype))?;
+        let (size, shape) = (column.len() - before, self.walk.shape());
+        match first {
+            None => *first = Some((size, shape.to_vec())),
+            Some((first, _)) if *first != size => {
+                return Err(Error::invalid(format!("Expecting tensor size: {first} but got: {size}")));
+            }
+            Some((_, first)) if first.as_slice() != shape => {
+                let message = format!("Expecting shape {} but got: {}", printed(first), printed(shape));
+                return Err(Error::invalid(message));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// One tensor for each input. A name repeated in a row leaves surplus elements, which are dropped at the end.
+    fn finish(self) -> Vec<Tensor> {
+        let count = self.count;
+        let tensor = |input: Input| {
+            let shape = input.first.map(|(_, shape)| shape).unwrap_or_default();
+            input.column.finish(&[&[count], shape.as_slice()].concat())
+        };
+        self.inputs.into_iter().map(tensor).collect()
+    }
+}
+
+/// The position of the input that a client calls `name`.
+pub(crate) fn input(signature: &Signature, name: Text<'_>) -> Option<usize> {
+    signature.input(std::str::from_utf8(&name.bytes()).ok()?)
+}
+
+/// A shape in messages: `[2,3]`, a scalar's `[]`.
+fn printed(shape: &[usize]) -> String {
+    let mut text = String::from("[");
+    for (index, dim) in shape.iter().enumerate() {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{}{dim}", if index == 0 { "" } else { "," });
+    }
+    text.push(']');
+    text
+}

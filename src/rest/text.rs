@@ -1,0 +1,225 @@
+//! JSON strings: where one ends, what it means.
+
+use crate::rest::json::{Cursor, Problem, SyntaxError};
+use std::borrow::Cow;
+
+/// What lies between a string's quotation marks; known to be well-formed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// The bytes as written, if there is no escape among them.
+    #[inline]
+    pub(crate) fn plain(&self) -> Option<&'a [u8]> {
+        (!self.escaped).then_some(self.raw)
+    }
+
+    /// The bytes meant.
+    pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
+        match self.plain() {
+            Some(plain) => Cow::Borrowed(plain),
+            None => {
+                let mut out = Vec::with_capacity(self.raw.len());
+                self.append_to(&mut out);
+                Cow::Owned(out)
+            }
+        }
+    }
+
+    /// The bytes meant as a string; what is not UTF-8 becomes U+FFFD.
+    pub(crate) fn lossy(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+
+    /// Whether `bytes` are meant.
+    #[inline]
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
+        match self.plain() {
+            Some(plain) => plain == bytes,
+            None => *self.bytes() == *bytes,
+        }
+    }
+
+    /// Appends the bytes meant to `out`: never more than were written.
+    #[inline]
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        if self.escaped {
+            unescape(self.raw, out);
+        } else {
+            out.extend_from_slice(self.raw);
+        }
+    }
+}
+
+impl<'a> Cursor<'a> {
+    /// Steps over the string that starts here with `"`.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
+        let start = self.at + 1;
+        self.at = start + ordinary(&self.text[start..]);
+        if self.peek() == b'"' {
+            self.at += 1;
+            return Ok(Text { raw: &self.text[start..self.at - 1], escaped: false });
+        }
+        self.rest_of_string(start)
+    }
+
+    /// The same, from the first byte that is not ordinary.
+    fn rest_of_string(&mut self, start: usize) -> Result<Text<'a>, SyntaxError> {
+        loop {
+            match self.peek() {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(Text { raw: &self.text[start..self.at - 1], escaped: true });
+                }
+                b'\\' => self.escape()?,
+                0 => return Err(self.error(Problem::Quote)),
+                _ => return Err(self.error(Problem::Escape)),
+            }
+            self.at += ordinary(&self.text[self.at..]);
+        }
+    }
+
+    /// Steps over the escape that starts here with `\`.
+    fn escape(&mut self) -> Result<(), SyntaxError> {
+        let wrong = |problem| Err(SyntaxError { problem, at: self.at });
+        match self.text.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => match unit(self.text, self.at) {
+                None => return wrong(Problem::Hex),
+                Some(0xD800..=0xDBFF) => {
+                    if !self.text[self.at + 6..].starts_with(b"\\u") {
+                        return wrong(Problem::Surrogate);
+                    }
+                    match unit(self.text, self.at + 6) {
+                        None => return wrong(Problem::Hex),
+                        Some(0xDC00..=0xDFFF) => self.at += 12,
+                        Some(_) => return wrong(Problem::Surrogate),
+                    }
+                }
+                Some(_) => self.at += 6,
+            },
+            _ => return wrong(Problem::Escape),
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes at the start of `text` neither end a string, nor escape, nor are control characters.
+#[inline]
+fn ordinary(text: &[u8]) -> usize {
+    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Whole blocks without a branch per byte, so that the compiler can take 16 at once.
+    let blocks = text
+        .chunks_exact(16)
+        .take_while(|block| !block.iter().fold(false, |any, byte| any | special(*byte)))
+        .count();
+    let start = blocks * 16;
+    text[start..].iter().position(|byte| special(*byte)).map_or(text.len(), |at| start + at)
+}
+
+/// The UTF-16 unit of the `\uXXXX` at `at`.
+fn unit(text: &[u8], at: usize) -> Option<u32> {
+    let digits = text.get(at + 2..at + 6)?;
+    digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// Appends what the well-formed `raw` means.
+fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let (byte, used) = match rest.get(at + 1) {
+            Some(b'b') => (8, 2),
+            Some(b'f') => (12, 2),
+            Some(b'n') => (b'\n', 2),
+            Some(b'r') => (b'\r', 2),
+            Some(b't') => (b'\t', 2),
+            Some(b'u') => {
+                rest = &rest[at + unescape_unit(rest, at, out)..];
+                continue;
+            }
+            Some(other) => (*other, 2),
+            None => return,
+        };
+        out.push(byte);
+        rest = &rest[at + used..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends the character of the `\u` escape at `at`, as UTF-8; a lone low surrogate as the three bytes that
+/// UTF-8's scheme would give it. Returns how many bytes the escape has.
+fn unescape_unit(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
+    let first = unit(raw, at).unwrap_or(0xFFFD);
+    let (code, used) = match (first, unit(raw, at + 6)) {
+        (0xD800..=0xDBFF, Some(second)) => (0x10000 + ((first & 0x3FF) << 10) + (second & 0x3FF), 12),
+        _ => (first, 6),
+    };
+    match char::from_u32(code) {
+        Some(character) => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        None => out.extend([
+            0xE0 | (code >> 12) as u8,
+            0x80 | (code >> 6 & 0x3F) as u8,
+            0x80 | (code & 0x3F) as u8,
+        ]),
+    }
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8]) -> Result<Vec<u8>, (Problem, usize)> {
+        let text = Cursor { text, at: 0 }.string().map_err(|error| (error.problem, error.at))?;
+        Ok(text.bytes().into_owned())
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        assert_eq!(read(br#""a\"\\\/\b\f\n\r\tz""#), Ok(b"a\"\\/\x08\x0c\n\r\tz".to_vec()));
+        assert_eq!(read(br#""\u00e9\u0000\ud83d\ude00""#), Ok("é\0😀".as_bytes().to_vec()));
+        assert_eq!(read(br#""\uDC00x""#), Ok(b"\xED\xB0\x80x".to_vec()));
+        assert_eq!(read(b"\"\xff\xfe\""), Ok(b"\xff\xfe".to_vec()));
+    }
+
+    #[test]
+    fn errors_name_the_byte() {
+        assert_eq!(read(b"\"abc"), Err((Problem::Quote, 4)));
+        assert_eq!(read(b"\"a\0c\""), Err((Problem::Quote, 2)));
+        assert_eq!(read(b"\"0123456789abcdef\n\""), Err((Problem::Escape, 17)));
+        assert_eq!(read(b"\"\\"), Err((Problem::Escape, 1)));
+        assert_eq!(read(b"\"ab\\x\""), Err((Problem::Escape, 3)));
+        assert_eq!(read(b"\"\\u12\""), Err((Problem::Hex, 1)));
+        assert_eq!(read(b"\"\\u12"), Err((Problem::Hex, 1)));
+        assert_eq!(read(b"\"\\ud800\""), Err((Problem::Surrogate, 1)));
+        assert_eq!(read(b"\"\\ud800\\u0041\""), Err((Problem::Surrogate, 1)));
+        assert_eq!(read(b"\"\\ud800\\uZZZZ\""), Err((Problem::Hex, 1)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_writes_is_read_back(text in ".{0,60}") {
+            prop_assert_eq!(read(serde_json::to_string(&text).unwrap().as_bytes()), Ok(text.into_bytes()));
+        }
+
+        #[test]
+        fn what_serde_reads_is_read_alike(inner in r#"([a-z]{0,20}|\\[nrt"/]|\\u[0-9a-f]{4}|\\ud83d\\ude0[0-9]|é){0,8}"#) {
+            let written = format!("\"{inner}\"");
+            if let Ok(text) = serde_json::from_str::<String>(&written) {
+                prop_assert_eq!(read(written.as_bytes()), Ok(text.into_bytes()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let text = [b"\"".as_slice(), &bytes, b"\\\"x"].concat();
+            let _ = read(&text);
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A JSON value → the elements of a dense tensor, in one pass along the text (rest.md section 6.1).
+//!
+//! TensorFlow Serving takes the shape from the first elements on the way down, then checks each node in the order
+//! level, size, type, depth first. In one pass an array's size is known only at its end; so a fault inside arrays is
+//! weighed against their sizes, and the outermost array of a wrong size is what gets reported.
+
+use crate::error::{Error, Kind};
+use crate::rest::column::{Elements, Reject};
+use crate::rest::echo::echo;
+use crate::rest::json::{Cursor, Problem, SyntaxError};
+use crate::tensor::DType;
+
+/// Why a value is no tensor of a dtype. Positions are bytes of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The text is not JSON.
+    Syntax(SyntaxError),
+    /// A scalar at `at`, in `level` arrays instead of `rank`.
+    ScalarLevel { at: usize, level: usize, rank: usize },
+    /// An array in `level` arrays, where elements of rank `rank` can hold none.
+    ListLevel { level: usize, rank: usize },
+    /// An array in `level` arrays with `len` elements instead of `dim`.
+    Size { len: usize, level: usize, dim: usize },
+    /// The scalar at `at` cannot be an element.
+    Element { at: usize, reject: Reject },
+    /// More than `limit` levels of arrays.
+    Depth { limit: usize },
+}
+
+impl From<SyntaxError> for Fault {
+    fn from(error: SyntaxError) -> Fault {
+        Fault::Syntax(error)
+    }
+}
+
+impl Fault {
+    /// The error that a client reads; `text` is what the positions count in, `dtype` the tensor's.
+    pub(crate) fn explain(self, text: &[u8], dtype: DType) -> Error {
+        let dtype = dtype.name();
+        Error::invalid(match self {
+            Fault::Syntax(error) => return error.into(),
+            Fault::ScalarLevel { at, level, rank } => format!(
+                "JSON Value: {} found at incorrect level: {} in the JSON DOM. Expected at level: {rank}",
+                echo(text, at),
+                level + 1
+            ),
+            Fault::ListLevel { level, rank } => {
+                format!("Encountered list at unexpected level: {level} expected < {rank}")
+            }
+            Fault::Size { len, level, dim } => {
+                format!("Encountered list at unexpected size: {len} at level: {level} expected size: {dim}")
+            }
+            Fault::Depth { limit } => format!(
+                "JSON Value has more than {limit} levels of lists; a tensor may have at most {limit}: nest it less deeply"
+            ),
+            Fault::Element { at, reject } => match reject {
+                Reject::Type => format!(
+                    "JSON Value: {} Type: {:?} is not of expected type: {dtype}",
+                    echo(text, at),
+                    Cursor { text, at }.value_type()
+                ),
+                Reject::Object => {
+                    format!("JSON Value: {} not formatted correctly for base64 data", echo(text, at))
+                }
+                Reject::Base64 => "Unable to base64 decode".to_string(),
+                Reject::Unsupported => {
+                    let message = format!("Conversion of JSON Value: {} to type: {dtype}", echo(text, at));
+                    return Error::new(Kind::Unimplemented, message);
+                }
+            },
+        })
+    }
+}
+
+/// Stands for a dimension or a rank that no array has shown yet.
+const UNKNOWN: usize = usize::MAX;
+
+/// The state of a walk, kept between walks so that a small value costs no allocation.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    /// The shape so far, outermost first.
+    dims: Vec<usize>,
+    /// How many elements each open array has had, outermost first.
+    counts: Vec<usize>,
+    rank: usize,
+    limit: usize,
+}
+
+impl Walk {
+    /// Walks refuse more than `limit` levels of arrays.
+    pub(crate) fn new(limit: usize) -> Walk {
+        Walk { dims: Vec::with_capacity(8), counts: Vec::with_capacity(8), rank: UNKNOWN, limit }
+    }
+
+    /// The shape of the last value that was walked, outermost dimension first.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// Steps over the value here, appending its elements to `out`.
+    ///
+    /// On a fault `out` and `cursor` are left somewhere on the way.
+    pub(crate) fn fill<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
+        self.dims.clear();
+        self.counts.clear();
+        self.rank = UNKNOWN;
+        self.values(cursor, out).map_err(|fault| self.outermost(fault, *cursor))
+    }
+
+    fn values<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
+        loop {
+            if cursor.skip_space() == b'[' {
+                if self.open(cursor)? {
+                    continue;
+                }
+            } else {
+                self.scalars(cursor, out)?;
+            }
+            if !self.after_value(cursor)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Opens the array here; true if it has a first element, which the cursor is then on or before.
+    #[inline]
+    fn open(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Fault> {
+        let level = self.counts.len();
+        if level >= self.rank {
+            return Err(Fault::ListLevel { level, rank: self.rank });
+        }
+        if level == self.dims.len() {
+            if level == self.limit {
+                return Err(Fault::Depth { limit: self.limit });
+            }
+            self.dims.push(UNKNOWN);
+        }
+        cursor.at += 1;
+        self.counts.push(0);
+        if cursor.skip_space() != b']' {
+            return Ok(true);
+        }
+        if self.rank == UNKNOWN {
+            self.rank = level + 1;
+        }
+        cursor.at += 1;
+        self.close()?;
+        Ok(false)
+    }
+
+    /// Takes the scalar here and those that follow it directly in the same array.
+    #[inline]
+    fn scalars<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
+        let level = self.counts.len();
+        if self.rank == UNKNOWN {
+            self.rank = level;
+        }
+        if level != self.rank {
+            return Err(Fault::ScalarLevel { at: cursor.at, level, rank: self.rank });
+        }
+        // A copy that never leaves this function can live in registers.
+        let mut here = *cursor;
+        let mut count = 0;
+        let result = loop {
+            let at = here.at;
+            if let Err(reject) = out.push(&mut here) {
+                here.at = at;
+                break Err(Fault::Element { at, reject });
+            }
+            count += 1;
+            if level == 0 || here.skip_space() != b',' {
+                break Ok(());
+            }
+            let comma = here.at;
+            here.at += 1;
+            if here.skip_space() == b'[' {
+                here.at = comma;
+                break Ok(());
+            }
+        };
+        *cursor = here;
+        if let Some(top) = self.counts.last_mut() {
+            // The last one is counted where every value is, after it.
+            *top += count - usize::from(result.is_ok());
+        }
+        result
+    }
+
+    /// Counts the value that ended here and closes what closes; true if another value follows.
+    #[inline]
+    fn after_value(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Fault> {
+        while let Some(count) = self.counts.last_mut() {
+            *count += 1;
+            match cursor.skip_space() {
+                b',' => {
+                    cursor.at += 1;
+                    return Ok(true);
+                }
+                b']' => {
+                    cursor.at += 1;
+                    self.close()?;
+                }
+                _ => return Err(cursor.error(Problem::CommaOrBracket).into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the innermost array off and compares its size.
+    #[inline]
+    fn close(&mut self) -> Result<(), Fault> {
+        let Some(len) = self.counts.pop() else { return Ok(()) };
+        let level = self.counts.len();
+        match self.dims[level] {
+            UNKNOWN => self.dims[level] = len,
+            dim if dim != len => return Err(Fault::Size { len, level, dim }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What to report for `fault`: the outermost open array of a wrong size, if there is one, comes before it.
+    ///
+    /// Goes on to the ends of the open arrays, once along the text. The cursor is at the value at fault or, for a
+    /// size, after it.
+    #[cold]
+    fn outermost(&mut self, fault: Fault, mut cursor: Cursor<'_>) -> Fault {
+        let mut worst = fault;
+        let mut ended = match fault {
+            Fault::Syntax(_) | Fault::Depth { .. } => return fault,
+            Fault::Size { .. } => true,
+            Fault::ScalarLevel { .. } | Fault::ListLevel { .. } | Fault::Element { .. } => false,
+        };
+        while !self.counts.is_empty() {
+            if !ended && cursor.skip_value().is_err() {
+                return fault;
+            }
+            match self.after_value(&mut cursor) {
+                Ok(_) => ended = false,
+                Err(Fault::Syntax(_)) => return fault,
+                Err(outer) => {
+                    worst = outer;
+                    ended = true;
+                }
+            }
+        }
+        worst
+    }
+}
