@@ -1,4 +1,11 @@
-"""The compiled core. Every method releases the GIL and may be called from any thread."""
+"""The compiled core. Every method releases the GIL and may be called from any thread.
+
+Import it first on a thread that lives as long as the process (the main one).
+"""
+
+from typing import final
+
+__all__ = ["CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
 
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""
@@ -6,6 +13,7 @@ class CoreError(Exception):
     code: str
     message: str
 
+@final
 class LoadReport:
     """What is known of a version once it is loaded.
 
@@ -13,14 +21,18 @@ class LoadReport:
     ``[-1,224,224,3]`` or ``unknown``). placement: ``caller`` or ``pool``, where runs happen.
     """
 
-    seconds: float
-    signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]
-    placement: str
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def signatures(self) -> list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]: ...
+    @property
+    def placement(self) -> str: ...
 
+@final
 class Server:
     """The data plane: registry, engine, doors. ``options``: see ``config.CoreOptions``."""
 
-    def __init__(self, options: object) -> None: ...
+    def __new__(cls, options: object) -> Server: ...
     def start(self) -> dict[str, str]:
         """Opens the doors; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
     def announce(self, name: str, version: int) -> None:

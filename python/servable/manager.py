@@ -28,9 +28,17 @@ _log = logging.getLogger("manager")
 class Report(Protocol):
     """What the core tells about a version it has loaded; see ``_core.LoadReport``."""
 
-    seconds: float
-    signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]
-    placement: str
+    @property
+    def seconds(self) -> float:
+        """Time the load took, warm-up included."""
+
+    @property
+    def signatures(self) -> list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]:
+        """(name, inputs, outputs), each of these (alias, dtype, shape text)."""
+
+    @property
+    def placement(self) -> str:
+        """``caller`` or ``pool``."""
 
 
 class Core(Protocol):

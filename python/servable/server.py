@@ -127,6 +127,50 @@ class Server:
         except StatusError as error:
             _log.error("%s is not applied: %s", self.config.model_config_file, error)
 
+    def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
+        """HandleReloadConfigRequest: applies a serialized ModelServerConfig, waits for models new in it.
+
+        timeout: seconds until the caller gives up (DEADLINE_EXCEEDED; the configuration stays applied), None
+        for a caller who does not: a model with nothing to load is then an error at once, not a wait for ever.
+        Raises ``StatusError``; what is refused changes nothing.
+        """
+        from servable.messages import message_class
+        from servable.textproto import models_of
+
+        config = message_class("tensorflow.serving.ModelServerConfig").FromString(serialized)
+        if config.WhichOneof("config") is None:
+            return
+        models = models_of(config)
+        new = {model.name for model in models} - set(self.manager.standings())
+        self.manager.apply(models, self.config.allow_unavailable_labels)
+        self._wait_for_new(new, timeout)
+
+    def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
+        ended = {Standing.AVAILABLE, Standing.FAILED} | ({Standing.MISSING} if timeout is None else set())
+        # A name that a later reload has removed is no longer waited for.
+        done = self.manager.wait(
+            lambda now: all(now.get(name, Standing.FAILED) in ended for name in names), timeout
+        )
+        standings = self.manager.standings()
+        late = sorted(name for name in names if standings.get(name, Standing.FAILED) not in ended)
+        if not done and late:
+            raise StatusError(
+                "DEADLINE_EXCEEDED", f"models still without an available version: {', '.join(late)}"
+            )
+        bad = {name for name in names if standings.get(name) in (Standing.FAILED, Standing.MISSING)}
+        if bad:
+            raise StatusError("UNKNOWN", self._not_available(bad, "model(s)"))
+
+    def _not_available(self, names: set[str], noun: str) -> str:
+        """TensorFlow Serving's list of models that did not come up, with the error of each."""
+        errors = self.manager.errors()
+        nothing = (0, StatusError("NOT_FOUND", "no version was found in its base path"))
+        listed = ""
+        for name in sorted(names):
+            version, error = errors.get(name, nothing)
+            listed += f"{{{{name: {name} version: {version}}} due to error: {error}}}, "
+        return f"{len(names)} {noun} did not become available: {{{listed}}}"
+
     def _settled(self, standings: dict[str, Standing]) -> bool:
         """True when the ports may open; see ``ServerConfig.wait_for_retries``.
 
@@ -143,18 +187,13 @@ class Server:
 
     def _check_models(self) -> None:
         """With --exit_on_failed_start: TensorFlow Serving's error when a model has failed."""
-        errors = {
-            name: error
-            for name, error in self.manager.errors().items()
-            if self.manager.standings().get(name) in (Standing.FAILED, Standing.FAILING)
+        bad = {
+            name
+            for name, standing in self.manager.standings().items()
+            if standing in (Standing.FAILED, Standing.FAILING)
         }
-        if not errors or not self.config.exit_on_failed_start:
-            return
-        listed = "".join(
-            f"{{{{name: {name} version: {version}}} due to error: {error.code}: {error.message}}}, "
-            for name, (version, error) in errors.items()
-        )
-        raise StatusError("UNKNOWN", f"{len(errors)} servable(s) did not become available: {{{listed}}}")
+        if bad and self.config.exit_on_failed_start:
+            raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
 
     def _open(self) -> dict[str, str]:
         try:

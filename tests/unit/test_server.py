@@ -11,10 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from fake_core import FakeCore, FakeError
 from servable.config import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
+from servable.manager import Standing
 from servable.server import Server, check_ports
+
+from servable import messages
 
 LONG_PAUSE = LifecycleOptions(retries=1, retry_seconds=3600.0)
 
@@ -209,3 +213,73 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     server.reload()
     core.wait_for(("a", 1, "END"), ("b", 1, "AVAILABLE"))
     assert server.stop()
+
+
+class Reloads:
+    """A started server and a way to send it a list of models as a client would."""
+
+    def __init__(self, base: Path, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
+        monkeypatch.setattr(messages, "descriptors", lambda: content)
+        self.base = base
+        self.server = Server(
+            config(model(base, "a", 1), lifecycle=LifecycleOptions(retries=0)), lambda _: core
+        )
+        assert self.server.start()
+
+    def send(self, *names: str, timeout: float | None = None, **labels: int) -> None:
+        request = messages.message_class("tensorflow.serving.ModelServerConfig")()
+        for name in names:
+            entry = request.model_config_list.config.add()
+            entry.name, entry.base_path, entry.model_platform = name, str(self.base / name), "tensorflow"
+            entry.version_labels.update(labels)
+        self.server.reload_request(request.SerializeToString(), timeout)
+
+
+def test_a_reload_request_waits_for_new_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = FakeCore()
+    reloads = Reloads(tmp_path, core, monkeypatch)
+    model(tmp_path, "b", 5)
+    reloads.send("a", "b")
+    assert core.state == {("a", 1): "AVAILABLE", ("b", 5): "AVAILABLE"}
+    reloads.send()
+    assert reloads.server.manager.standings() == {"a": Standing.AVAILABLE, "b": Standing.AVAILABLE}
+    reloads.send("b", stable=5)
+    core.wait_for(("a", 1, "END"))
+    assert core.labels["b"] == {"stable": 5}
+    assert reloads.server.stop()
+
+
+def test_a_reload_request_reports_the_new_models_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = FakeCore()
+    reloads = Reloads(tmp_path, core, monkeypatch)
+    core.on_load = fail
+    model(tmp_path, "b", 5)
+    with pytest.raises(StatusError) as error:
+        reloads.send("a", "b", "c")
+    assert str(error.value) == (
+        "UNKNOWN: 2 model(s) did not become available: "
+        "{{{name: b version: 5} due to error: DATA_LOSS: broken}, "
+        "{{name: c version: 0} due to error: NOT_FOUND: no version was found in its base path}, }"
+    )
+    reloads.send("a", "b", "c")
+    assert reloads.server.stop()
+
+
+def test_a_reload_request_is_bounded_by_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reloads = Reloads(tmp_path, FakeCore(), monkeypatch)
+    with pytest.raises(
+        StatusError, match="DEADLINE_EXCEEDED: models still without an available version: late"
+    ):
+        reloads.send("a", "late", timeout=0.0)
+    assert reloads.server.stop()
+
+
+def test_a_refused_reload_request_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reloads = Reloads(tmp_path, FakeCore(), monkeypatch)
+    with pytest.raises(StatusError, match="Illegal to list model a multiple times"):
+        reloads.send("a", "a")
+    assert reloads.server.manager.standings() == {"a": Standing.AVAILABLE}
+    assert reloads.server.stop()
