@@ -16,6 +16,7 @@ pub mod compute;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod grpc;
 pub mod lifecycle;
 pub mod methods;
 pub mod pb;

@@ -33,8 +33,10 @@ pub struct Classifications {
     pub scores: Option<Vec<f32>>,
 }
 
-const CLASSIFY: &str = "tensorflow/serving/classify";
-const REGRESS: &str = "tensorflow/serving/regress";
+/// The method name of classify signatures.
+pub const CLASSIFY: &str = "tensorflow/serving/classify";
+/// The method name of regress signatures.
+pub const REGRESS: &str = "tensorflow/serving/regress";
 
 /// One classify or regress, bound to a signature: what to fetch, and how to read the answer.
 #[derive(Clone, Copy, Debug)]

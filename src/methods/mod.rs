@@ -1,5 +1,6 @@
 //! The room both doors lead to: one file per kind of question, none of which knows HTTP, JSON or gRPC.
 
+pub mod bind;
 mod debug_text;
 pub mod examples;
 pub mod info;

@@ -1,0 +1,66 @@
+//! One client's connection.
+
+use super::Door;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+/// Unread bytes that a client may have on its way: for one call, and for all calls of a connection.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Calls at once on one connection; further ones wait at the client.
+const MAX_CALLS: u32 = 1024;
+/// The largest block of headers (gRPC's own libraries take 8 KB by default).
+const MAX_HEADERS: u32 = 16 << 10;
+/// A silent client is asked this often whether it is still there, and has so long to say so.
+const ASKED_EVERY: Duration = Duration::from_secs(60);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Serves `io` until the client is done with it, or until the server stops and the calls in flight are answered.
+/// Must be called on a runtime with time and I/O enabled; calls run on that runtime.
+pub async fn serve<I>(io: I, door: Arc<Door>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stopping = door.stopping.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let door = door.clone();
+        async move { Ok::<_, Infallible>(door.answer(request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CALLS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(ASKED_EVERY)
+        .keep_alive_timeout(ANSWERED_WITHIN)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(why) = result {
+        // The client left, or does not speak HTTP/2 and has been told.
+        tracing::debug!("connection ended: {why}");
+    }
+}
+
+/// Returns when the server stops, or is gone.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _stopped = stopping.wait_for(|stopping| *stopping).await;
+}

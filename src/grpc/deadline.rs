@@ -1,0 +1,67 @@
+//! A call's deadline: read from its head, and kept wherever the call waits.
+
+use crate::error::{Error, Kind, Result};
+use http::HeaderMap;
+use std::time::{Duration, Instant};
+
+/// When the client stops waiting, by its `grpc-timeout`; a malformed one counts as none, as in gRPC's own libraries.
+pub(super) fn of(headers: &HeaderMap) -> Option<Instant> {
+    let timeout = parse(headers.get("grpc-timeout")?.to_str().ok()?)?;
+    Instant::now().checked_add(timeout)
+}
+
+/// One to eight digits and a unit.
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// Waits for `answer` until `deadline`; what was still waiting then is dropped.
+pub(super) async fn bounded<T>(
+    deadline: Option<Instant>,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match deadline {
+        None => answer.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(Kind::DeadlineExceeded, "Deadline Exceeded"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_have_up_to_eight_digits_and_a_unit() {
+        assert_eq!(parse("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse("20m"), Some(Duration::from_millis(20)));
+        assert_eq!(parse("3u"), Some(Duration::from_micros(3)));
+        assert_eq!(parse("0n"), Some(Duration::ZERO));
+        for malformed in ["", "S", "1", "1x", "-1S", "+1S", "1.5S", "123456789S", "1é"] {
+            assert_eq!(parse(malformed), None, "{malformed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_is_dropped_at_its_deadline() {
+        let deadline = tokio::time::Instant::now().into_std() + Duration::from_secs(5);
+        let late = bounded::<()>(Some(deadline), std::future::pending()).await;
+        assert_eq!(late.unwrap_err().kind, Kind::DeadlineExceeded);
+        assert_eq!(bounded(Some(deadline), async { Ok(7) }).await, Ok(7));
+    }
+}

@@ -1,0 +1,95 @@
+//! What is known about models: GetModelMetadata, GetModelStatus; and HandleReloadConfigRequest.
+
+use super::reply::Reply;
+use super::{Call, Reload, model_spec};
+use crate::error::{Error, Kind, Result};
+use crate::methods::info;
+use crate::pb::tensorflow::serving::model_server_config::Config;
+use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
+use crate::pb::tensorflow::serving::{
+    GetModelMetadataRequest, GetModelMetadataResponse, GetModelStatusRequest, GetModelStatusResponse, Metric,
+    ModelSpec, ModelVersionStatus, ReloadConfigRequest, ReloadConfigResponse, StatusProto, metric,
+};
+use crate::registry::VersionStatus;
+use prost::Message;
+
+/// The one metadata field there is.
+const SIGNATURES: &str = "signature_def";
+
+impl Call {
+    pub(super) fn metadata(&self) -> Result<Reply> {
+        let request: GetModelMetadataRequest = self.decode()?;
+        if request.model_spec.is_none() {
+            return Err(Error::invalid("Missing ModelSpec"));
+        }
+        if request.metadata_field.is_empty() {
+            return Err(Error::invalid("GetModelMetadataRequest must specify at least one metadata_field"));
+        }
+        if let Some(unknown) = request.metadata_field.iter().find(|field| *field != SIGNATURES) {
+            return Err(Error::invalid(format!("Metadata field {unknown} is not supported")));
+        }
+        let (spec, servable) = self.resolve(request.model_spec)?;
+        let signatures = prost_types::Any {
+            type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
+            value: servable.signature_def_map().into(),
+        };
+        let model_spec = ModelSpec {
+            name: spec.name,
+            version_choice: Some(Choice::Version(servable.version())),
+            signature_name: String::new(),
+        };
+        Reply::of(&GetModelMetadataResponse {
+            model_spec: Some(model_spec),
+            metadata: [(SIGNATURES.to_owned(), signatures)].into(),
+        })
+    }
+
+    pub(super) fn status(&self) -> Result<Reply> {
+        let request: GetModelStatusRequest = self.decode()?;
+        let spec = model_spec(request.model_spec.ok_or_else(|| Error::invalid("Missing ModelSpec"))?);
+        let versions = info::status(&self.room, &spec.name, &spec.choice)?;
+        Reply::of(&GetModelStatusResponse {
+            model_version_status: versions.iter().map(version_status).collect(),
+        })
+    }
+
+    /// Blocks no thread that serves: the new configuration is applied on one of its own.
+    pub(super) async fn reload(&self, reload: Option<Reload>) -> Result<Reply> {
+        let request: ReloadConfigRequest = self.decode()?;
+        let config = request.config.unwrap_or_default();
+        if !matches!(config.config, Some(Config::ModelConfigList(_))) {
+            return Err(Error::invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is \
+                 currently supported",
+            ));
+        }
+        let reload = reload.ok_or_else(|| {
+            Error::new(
+                Kind::FailedPrecondition,
+                "This server's configuration cannot be replaced while it runs",
+            )
+        })?;
+        let config = config.encode_to_vec().into();
+        tokio::task::spawn_blocking(move || reload(config))
+            .await
+            .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
+        let metric = request.metric_names.into_iter().map(unknown_metric).collect();
+        Reply::of(&ReloadConfigResponse { status: Some(StatusProto::default()), metric })
+    }
+}
+
+fn version_status(status: &VersionStatus) -> ModelVersionStatus {
+    ModelVersionStatus {
+        version: status.version,
+        state: status.state as i32,
+        status: Some(status.error.as_ref().map_or_else(StatusProto::default, |error| StatusProto {
+            error_code: error.kind as i32,
+            error_message: error.message.clone().into_owned(),
+        })),
+    }
+}
+
+/// A metric that is not kept did not grow.
+fn unknown_metric(name: String) -> Metric {
+    Metric { name, value_increase: Some(metric::ValueIncrease::Int64ValueIncrease(0)) }
+}

@@ -1,0 +1,172 @@
+//! Reads a call's one message off its stream: five bytes (compressed or not, length), then the message.
+//!
+//! A small message that came in one piece is used where it lies. A larger one is gathered into a buffer of its own,
+//! laid so that its first large block of numbers is aligned as the engine wants it: then this is its only copy.
+
+use crate::error::{Error, Kind, Result};
+use crate::tensor::Aligned;
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Request};
+use http_body::Body;
+use http_body_util::BodyExt;
+use std::fmt::Display;
+use std::io::Read;
+
+/// Where the block worth aligning begins in a message of which the beginning is given.
+pub(super) type Locate = fn(&[u8]) -> Option<usize>;
+
+/// Bytes before a message.
+const PREFIX: usize = 5;
+/// What the engine takes without a copy.
+const ALIGNMENT: usize = 64;
+/// So much is reserved for a message on the strength of its announced length alone.
+const RESERVED: usize = 16 << 20;
+/// The most that a compressed message may unpack to: what costs the client little must not cost the server all.
+const UNPACKED: usize = 256 << 20;
+
+/// A whole message.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// As the method takes it.
+    Plain(Bytes),
+    /// Still compressed: unpacking takes time.
+    Packed(Packed),
+}
+
+/// A compressed message.
+#[derive(Debug)]
+pub(super) struct Packed {
+    bytes: Bytes,
+    zlib: bool,
+    limit: usize,
+}
+
+/// Reads the message of `request`; one longer than `limit` is refused by its announcement.
+pub(super) async fn read<B>(request: Request<B>, limit: usize, locate: Option<Locate>) -> Result<Message>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
+    let (head, mut body) = request.into_parts();
+    let mut first = next(&mut body).await?.unwrap_or_default();
+    while first.len() < PREFIX {
+        let Some(more) = next(&mut body).await? else { return Err(cut_off(first.len(), PREFIX)) };
+        first = BytesMut::from_iter(first.chain(more)).freeze();
+    }
+    let flag = first.get_u8();
+    let length = first.get_u32() as usize;
+    if length > limit {
+        return Err(Error::new(
+            Kind::ResourceExhausted,
+            format!("Received message larger than max ({length} vs. {limit})"),
+        ));
+    }
+    let packed = compression(flag, &head.headers)?;
+    let bytes = if first.len() >= length {
+        first.split_to(length)
+    } else {
+        gather(first, &mut body, length, locate.filter(|_| packed.is_none())).await?
+    };
+    Ok(match packed {
+        None => Message::Plain(bytes),
+        Some(zlib) => Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED) }),
+    })
+}
+
+/// The next piece of the stream; none at its end.
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the message into one buffer as it comes.
+async fn gather<B>(first: Bytes, body: &mut B, length: usize, locate: Option<Locate>) -> Result<Bytes>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
+    let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);
+    let skew = offset.next_multiple_of(ALIGNMENT) - offset;
+    let mut buffer: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED));
+    buffer.resize(skew, 0);
+    buffer.extend_from_slice(&first);
+    drop(first);
+    while buffer.len() < skew + length {
+        let Some(more) = next(body).await? else { return Err(cut_off(buffer.len() - skew, length)) };
+        let missing = skew + length - buffer.len();
+        buffer.extend_from_slice(&more[..more.len().min(missing)]);
+    }
+    Ok(Bytes::from_owner(Gathered(buffer)).slice(skew..))
+}
+
+struct Gathered(Aligned<u8>);
+
+impl AsRef<[u8]> for Gathered {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn cut_off(came: usize, expected: usize) -> Error {
+    Error::invalid(format!("Expected one message: the stream ended after {came} of {expected} bytes"))
+}
+
+/// Whether the message is compressed, and if so whether by zlib (`deflate`) rather than gzip.
+fn compression(flag: u8, headers: &HeaderMap) -> Result<Option<bool>> {
+    let encoding = headers.get("grpc-encoding").map_or(&b"identity"[..], |value| value.as_bytes());
+    match (flag, encoding) {
+        (0, _) => Ok(None),
+        (1, b"gzip") => Ok(Some(false)),
+        (1, b"deflate") => Ok(Some(true)),
+        (1, b"identity") => Err(Error::new(
+            Kind::Internal,
+            "The message is marked as compressed, but grpc-encoding does not say how",
+        )),
+        (1, other) => Err(Error::new(
+            Kind::Unimplemented,
+            format!(
+                "Messages compressed by {} cannot be read: send identity, deflate or gzip",
+                String::from_utf8_lossy(other)
+            ),
+        )),
+        _ => Err(Error::new(
+            Kind::Internal,
+            format!("Expected a message to begin with 0 or 1 (compressed), got {flag}"),
+        )),
+    }
+}
+
+impl Packed {
+    /// The message itself.
+    pub(super) fn unpack(self) -> Result<Bytes> {
+        let mut unpacked = Vec::new();
+        let limit = self.limit as u64 + 1;
+        let read = if self.zlib {
+            flate2::bufread::ZlibDecoder::new(&self.bytes[..]).take(limit).read_to_end(&mut unpacked)
+        } else {
+            flate2::bufread::MultiGzDecoder::new(&self.bytes[..]).take(limit).read_to_end(&mut unpacked)
+        };
+        read.map_err(|why| Error::invalid(format!("The compressed message cannot be unpacked: {why}")))?;
+        if unpacked.len() > self.limit {
+            return Err(Error::new(
+                Kind::ResourceExhausted,
+                format!("The compressed message unpacks to more than {} bytes", self.limit),
+            ));
+        }
+        Ok(unpacked.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

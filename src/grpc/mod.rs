@@ -1,0 +1,182 @@
+//! Door 2: the only place that knows gRPC.
+//!
+//! [`connection`] speaks HTTP/2 with one client; [`Door::answer`] finds what a call asks for and has it done. The
+//! models' own calls are framed here ([`message`], [`reply`]) and not by tonic, so that a tensor is read from and
+//! written to the wire where it lies; health and reflection are tonic's own services ([`standard`]).
+
+pub mod connection;
+mod deadline;
+mod inference;
+mod info;
+mod message;
+mod predict;
+mod reply;
+mod rpc;
+mod standard;
+
+use crate::error::{Error, Kind, Result};
+use crate::methods::{ModelSpec, Room};
+use crate::pb;
+use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
+use crate::registry::VersionChoice;
+use crate::servable::Servable;
+use crate::servable::signature::DEFAULT_SIGNATURE;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use reply::{Body, Reply};
+use rpc::Rpc;
+use standard::Standard;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Applies a serialized `tensorflow.serving.ModelServerConfig` and returns when it is in force. Called from a thread
+/// that may block; calls may come at once, from several threads.
+pub type Reload = Arc<dyn Fn(Bytes) -> Result<()> + Send + Sync>;
+
+/// How the door was built.
+#[derive(Clone)]
+pub struct Settings {
+    /// The largest message that is accepted, in bytes, compressed or not. Protobuf's own limit is the default.
+    pub max_message_bytes: usize,
+    /// Whether `grpc.health.v1.Health` answers.
+    pub health: bool,
+    /// Whether clients may ask for the services and their messages.
+    pub reflection: bool,
+    /// What `HandleReloadConfigRequest` does; without it, it is refused.
+    pub reload: Option<Reload>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { max_message_bytes: i32::MAX as usize, health: true, reflection: true, reload: None }
+    }
+}
+
+/// Everything that is answered on the gRPC port.
+pub struct Door {
+    room: Arc<Room>,
+    settings: Settings,
+    standard: Vec<Standard>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// The door to `room`. Streams that a client holds open end when `stopping` becomes true.
+    pub fn new(room: Arc<Room>, settings: Settings, stopping: watch::Receiver<bool>) -> Result<Door> {
+        let standard = standard::services(&settings)?;
+        Ok(Door { room, settings, standard, stopping })
+    }
+
+    /// Answers one call.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if let Some(refusal) = reply::refusal(&request) {
+            return refusal;
+        }
+        let path = request.uri().path();
+        if let Some(rpc) = Rpc::at(path) {
+            return self.answer_rpc(rpc, request).await.map_or_else(reply::failed, Reply::into_response);
+        }
+        match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
+            Some(service) => Body::streamed(service.call(request).await, self.stopping.clone()),
+            None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
+        }
+    }
+
+    async fn answer_rpc(&self, rpc: Rpc, request: Request<Incoming>) -> Result<Reply> {
+        let deadline = deadline::of(request.headers());
+        deadline::bounded(deadline, async {
+            let message = message::read(request, self.settings.max_message_bytes, rpc.locate()).await?;
+            let message = match message {
+                message::Message::Plain(message) => message,
+                message::Message::Packed(packed) => {
+                    self.room.compute.run(false, move || packed.unpack()).await?
+                }
+            };
+            let call = Call { room: self.room.clone(), message, deadline };
+            match rpc {
+                Rpc::Predict => call.predict().await,
+                Rpc::Classify => call.classify().await,
+                Rpc::Regress => call.regress().await,
+                Rpc::MultiInference => call.multi_inference().await,
+                Rpc::GetModelMetadata => call.metadata(),
+                Rpc::GetModelStatus => call.status(),
+                Rpc::HandleReloadConfigRequest => call.reload(self.settings.reload.clone()).await,
+            }
+        })
+        .await
+    }
+}
+
+/// One call with its message read.
+struct Call {
+    room: Arc<Room>,
+    message: Bytes,
+    deadline: Option<Instant>,
+}
+
+/// Messages up to this size are decoded in the thread that read them (some 10 µs of work).
+const SMALL_MESSAGE: usize = 64 << 10;
+
+impl Call {
+    /// The call's message as an `M`.
+    fn decode<M: prost::Message + Default>(&self) -> Result<M> {
+        M::decode(self.message.clone()).map_err(|why| {
+            Error::invalid(format!("The request is not the message that this method takes: {why}"))
+        })
+    }
+
+    /// Has `work` done with `servable`: at once where runs of `signature` are known to be short, else on a compute
+    /// thread.
+    async fn run<T: Send + 'static>(
+        &self,
+        servable: Arc<Servable>,
+        signature: &str,
+        work: impl FnOnce(&Room, &Servable) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let in_caller =
+            self.message.len() <= SMALL_MESSAGE && servable.placement(named(signature)).in_caller();
+        let room = self.room.clone();
+        self.room.compute.run(in_caller, move || work(&room, &servable)).await
+    }
+
+    /// The servable that `spec` names.
+    fn resolve(
+        &self,
+        spec: Option<pb::tensorflow::serving::ModelSpec>,
+    ) -> Result<(ModelSpec, Arc<Servable>)> {
+        let spec = model_spec(spec.ok_or_else(|| Error::invalid("Missing ModelSpec"))?);
+        if spec.name.is_empty() {
+            return Err(Error::invalid("ModelSpec has no name specified."));
+        }
+        let servable = self.room.registry.resolve(&spec.name, &spec.choice)?;
+        Ok((spec, servable))
+    }
+}
+
+fn model_spec(spec: pb::tensorflow::serving::ModelSpec) -> ModelSpec {
+    let choice = match spec.version_choice {
+        None => VersionChoice::Latest,
+        Some(Choice::Version(version)) => VersionChoice::Version(version),
+        Some(Choice::VersionLabel(label)) => VersionChoice::Label(label),
+    };
+    ModelSpec { name: spec.name, choice, signature_name: spec.signature_name }
+}
+
+/// What a reply says was used: the name as requested, the version, the signature's name.
+fn used(spec: ModelSpec, servable: &Servable) -> pb::tensorflow::serving::ModelSpec {
+    pb::tensorflow::serving::ModelSpec {
+        signature_name: named(&spec.signature_name).to_owned(),
+        name: spec.name,
+        version_choice: Some(Choice::Version(servable.version())),
+    }
+}
+
+/// The name of the signature that a request means.
+fn named(signature: &str) -> &str {
+    if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Predict: resolve → decode → method → encode.
+
+use super::reply::Reply;
+use super::{Call, used};
+use crate::error::{Error, Result};
+use crate::methods::predict;
+use crate::methods::{ModelSpec, Room, bind};
+use crate::pb::tensor::{self, Encoded};
+use crate::pb::tensorflow::serving::PredictRequest;
+use crate::pb::wire::bytes_field_len;
+use crate::servable::Servable;
+use crate::tensor::Tensor;
+use prost::Message;
+use std::time::Instant;
+
+impl Call {
+    pub(super) async fn predict(&self) -> Result<Reply> {
+        let mut request: PredictRequest = self.decode()?;
+        let (spec, servable) = self.resolve(request.model_spec.take())?;
+        let deadline = self.deadline;
+        let signature = spec.signature_name.clone();
+        let work = move |room: &Room, servable: &Servable| answer(room, servable, spec, request, deadline);
+        self.run(servable, &signature, work).await
+    }
+}
+
+fn answer(
+    room: &Room,
+    servable: &Servable,
+    spec: ModelSpec,
+    request: PredictRequest,
+    deadline: Option<Instant>,
+) -> Result<Reply> {
+    let signature = bind::signature(room, servable, &spec.signature_name)?;
+    let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
+        tensor::decode(proto).map_err(|_| Error::invalid(format!("tensor parsing error: {alias}")))
+    })?;
+    let outputs = bind::outputs(signature, &request.output_filter)?;
+    let tensors = predict::predict(servable, signature, inputs, &outputs, deadline)?;
+    let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
+    encode(aliases.zip(&tensors), &used(spec, servable).encode_to_vec(), room.options.tensor_content)
+}
+
+/// A `PredictResponse`: each output from where it lies, then `model_spec`, which is serialized already.
+fn encode<'a>(
+    outputs: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    model_spec: &[u8],
+    as_content: bool,
+) -> Result<Reply> {
+    // Map entries: key 1 is the alias, key 2 the tensor.
+    let entries: Vec<_> = outputs
+        .map(|(alias, tensor)| {
+            let proto = Encoded::new(tensor, as_content);
+            (alias, bytes_field_len(1, alias.len()) + bytes_field_len(2, proto.len()), proto)
+        })
+        .collect();
+    let outputs_len: usize = entries.iter().map(|(_, entry, _)| bytes_field_len(1, *entry)).sum();
+    Reply::written(outputs_len + bytes_field_len(2, model_spec.len()), |out| {
+        for (alias, entry, proto) in &entries {
+            out.bytes_key(1, *entry);
+            out.bytes_key(1, alias.len());
+            out.copy(alias.as_bytes());
+            out.bytes_key(2, proto.len());
+            proto.write(out);
+        }
+        out.bytes_key(2, model_spec.len());
+        out.copy(model_spec);
+    })
+}

@@ -1,0 +1,203 @@
+//! What goes back: one message and an OK, or a status alone.
+
+use super::connection::stopped;
+use crate::error::{Error, Kind, Result};
+use crate::pb::wire::Pieces;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::watch;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const OK: HeaderValue = HeaderValue::from_static("0");
+
+/// A status text longer than this many bytes is cut.
+const MAX_TEXT: usize = 1024;
+
+/// A message, framed and ready to be sent.
+pub(super) struct Reply(VecDeque<Bytes>);
+
+impl Reply {
+    /// `message` as prost writes it.
+    pub(super) fn of(message: &impl prost::Message) -> Result<Reply> {
+        let length = message.encoded_len();
+        let mut bytes = BytesMut::with_capacity(5 + length);
+        bytes.put_u8(0);
+        bytes.put_u32(announced(length)?);
+        message
+            .encode(&mut bytes)
+            .map_err(|why| Error::internal(format!("The reply could not be written: {why}")))?;
+        Ok(Reply(VecDeque::from([bytes.freeze()])))
+    }
+
+    /// A message of `length` bytes, which `write` appends.
+    pub(super) fn written(length: usize, write: impl FnOnce(&mut Pieces)) -> Result<Reply> {
+        let mut pieces = Pieces::with_capacity(5 + Pieces::room_for(length));
+        pieces.copy(&[0]);
+        pieces.copy(&announced(length)?.to_be_bytes());
+        write(&mut pieces);
+        Ok(Reply(pieces.finish()))
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body(Source::Pieces(self.0)));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+}
+
+/// The length as it is announced. Beyond 2 GB no protobuf library reads a message.
+fn announced(length: usize) -> Result<u32> {
+    i32::try_from(length).ok().and_then(|length| u32::try_from(length).ok()).ok_or_else(|| {
+        Error::new(
+            Kind::ResourceExhausted,
+            format!(
+                "The reply is {length} bytes, more than a protobuf message can hold: ask for less at once"
+            ),
+        )
+    })
+}
+
+/// A status without a message.
+pub(super) fn failed(error: Error) -> Response<Body> {
+    let mut response = Response::new(Body(Source::Ended));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    put_status(headers, &error);
+    if error.kind == Kind::Unimplemented {
+        // For clients whose compression was refused.
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,deflate,gzip"));
+    }
+    response
+}
+
+fn put_status(headers: &mut HeaderMap, error: &Error) {
+    headers.insert(STATUS, HeaderValue::from(error.kind as i32));
+    if let Ok(text) = HeaderValue::try_from(status_text(&error.message)) {
+        headers.insert(MESSAGE, text);
+    }
+}
+
+/// Cut to its limit, and percent-encoded where it is not printable ASCII.
+fn status_text(message: &str) -> String {
+    const ESCAPED: percent_encoding::AsciiSet = percent_encoding::CONTROLS.add(b'%');
+    let whole = message.len() <= MAX_TEXT;
+    let fits = |end: &usize| message.is_char_boundary(*end);
+    let cut = if whole { message.len() } else { (0..=MAX_TEXT).rev().find(fits).unwrap_or(0) };
+    let mark = if whole { "" } else { "...TRUNCATED" };
+    format!("{}{mark}", percent_encoding::utf8_percent_encode(&message[..cut], &ESCAPED))
+}
+
+/// The answer to what is not a gRPC call at all.
+pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let status = match *request.method() {
+        Method::POST if content_type.starts_with(b"application/grpc") => return None,
+        Method::POST => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        _ => StatusCode::METHOD_NOT_ALLOWED,
+    };
+    let mut response = Response::new(Body(Source::Ended));
+    *response.status_mut() = status;
+    Some(response)
+}
+
+/// What is sent after the head.
+pub(super) struct Body(Source);
+
+enum Source {
+    /// These, and then an OK.
+    Pieces(VecDeque<Bytes>),
+    /// What a standard service sends, until the server stops.
+    Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Nothing.
+    Ended,
+}
+
+impl Body {
+    /// The answer of a standard service.
+    pub(super) fn streamed(
+        response: Response<tonic::body::Body>,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Response<Body> {
+        response
+            .map(|body| Body(Source::Streamed(body, Box::pin(async move { stopped(&mut stopping).await }))))
+    }
+
+    /// The last frame.
+    fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        self.0 = Source::Ended;
+        Poll::Ready(Some(Ok(Frame::trailers(headers))))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        match &mut self.0 {
+            Source::Ended => Poll::Ready(None),
+            Source::Pieces(pieces) => match pieces.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
+            },
+            Source::Streamed(body, stopped) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if frame.is_pending() && stopped.as_mut().poll(cx).is_ready() {
+                    let mut headers = HeaderMap::new();
+                    put_status(&mut headers, &Error::new(Kind::Unavailable, "The server is stopping"));
+                    return self.end(headers);
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Ended => true,
+            Source::Pieces(_) => false,
+            Source::Streamed(body, _) => body.is_end_stream(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_and_marked() {
+        let text = status_text(&"x".repeat(1025));
+        assert_eq!(text, "x".repeat(1024) + "...TRUNCATED");
+        assert_eq!(status_text(&"x".repeat(1024)), "x".repeat(1024));
+        // Not within a character.
+        let text = status_text(&("x".repeat(1023) + "é"));
+        assert_eq!(text, "x".repeat(1023) + "...TRUNCATED");
+    }
+
+    #[test]
+    fn texts_are_printable_ascii_on_the_wire() {
+        assert_eq!(status_text("100 %\nü"), "100 %25%0A%C3%BC");
+    }
+
+    #[test]
+    fn what_is_not_a_call_is_refused_as_http_has_it() {
+        let request = |method: Method, content_type: &str| {
+            let request = Request::builder().method(method).header(CONTENT_TYPE, content_type);
+            refusal(&request.body(()).unwrap()).map(|response| response.status().as_u16())
+        };
+        assert_eq!(request(Method::POST, "application/grpc+proto"), None);
+        assert_eq!(request(Method::POST, "application/json"), Some(415));
+        assert_eq!(request(Method::GET, "application/grpc"), Some(405));
+    }
+}

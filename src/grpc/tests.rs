@@ -1,0 +1,332 @@
+//! The door as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
+
+use super::connection::serve;
+use super::*;
+use crate::compute::Compute;
+use crate::config::Options;
+use crate::engine::{Endpoint, Model, RunOptions};
+use crate::pb::tensorflow::serving::{
+    ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest, ReloadConfigResponse,
+};
+use crate::pb::tensorflow::{DataType, TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
+use crate::registry::Registry;
+use crate::servable::placement::Policy;
+use crate::servable::signature::{Signature, TensorSpec};
+use crate::tensor::{DType, Tensor};
+use http::HeaderMap;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+/// Gives `x` back as `y`; while `gate` is held, it waits.
+struct Echo {
+    signatures: BTreeMap<String, Signature>,
+    gate: Arc<Mutex<()>>,
+}
+
+impl Model for Echo {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        &self.signatures
+    }
+
+    fn signature_def_map(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        ["x:0", "y:0"].iter().position(|name| *name == tensor).map(|index| Endpoint(index as u32))
+    }
+
+    fn changes_nothing(&self, _: &str) -> bool {
+        true
+    }
+
+    fn run(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
+        let _open = self.gate.lock().unwrap();
+        Ok(fetches.iter().map(|_| feeds[0].1.clone()).collect())
+    }
+}
+
+fn spec(alias: &str) -> TensorSpec {
+    TensorSpec { alias: alias.to_owned(), tensor: format!("{alias}:0"), dtype: DType::Float, shape: None }
+}
+
+fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
+    let signature = Signature {
+        name: "serving_default".to_owned(),
+        method_name: "tensorflow/serving/predict".to_owned(),
+        inputs: vec![spec("x")],
+        outputs: vec![spec("y")],
+        defaults: BTreeMap::new(),
+    };
+    Box::new(Echo { signatures: [("serving_default".to_owned(), signature)].into(), gate })
+}
+
+fn options() -> Options {
+    Options {
+        rest_address: None,
+        grpc_address: None,
+        grpc_socket_path: None,
+        rest_timeout: None,
+        cors: false,
+        max_body_bytes: 1 << 20,
+        max_header_bytes: 1 << 14,
+        max_depth: 8,
+        gzip_min_bytes: 0,
+        io_threads: 1,
+        compute_threads: 1,
+        backlog: 1,
+        tensor_content: false,
+        method_name_check: false,
+        prometheus_path: None,
+    }
+}
+
+/// A client of a door behind which `echo` is version 3 of model `m`.
+struct Client {
+    send: http2::SendRequest<Full<Bytes>>,
+    gate: Arc<Mutex<()>>,
+    _stop: watch::Sender<bool>,
+}
+
+/// What a call ended with.
+#[derive(Debug)]
+struct Answer {
+    status: String,
+    text: String,
+    message: Bytes,
+}
+
+async fn client(policy: Policy, settings: Settings) -> Client {
+    let gate = Arc::default();
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy);
+    let registry = Registry::default();
+    registry.publish(servable);
+    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options() });
+    let (stop, stopping) = watch::channel(false);
+    let door = Door::new(room, settings, stopping).unwrap();
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve(far, Arc::new(door)));
+    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    Client { send, gate, _stop: stop }
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat().into()
+}
+
+impl Client {
+    async fn send(&self, path: &str, stream: Bytes, timeout: Option<&str>) -> Answer {
+        let mut request =
+            Request::post(format!("http://door{path}")).header("content-type", "application/grpc");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        let response =
+            self.send.clone().send_request(request.body(Full::new(stream)).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap();
+        let trailers = body.trailers().cloned().unwrap_or_default();
+        let field = |name: &str| {
+            let value =
+                |headers: &HeaderMap| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            value(&head.headers).or(value(&trailers)).unwrap_or_default()
+        };
+        let data = body.to_bytes();
+        let message = if data.is_empty() { data } else { data.slice(5..) };
+        Answer { status: field("grpc-status"), text: field("grpc-message"), message }
+    }
+
+    async fn predict(&self, request: &PredictRequest, timeout: Option<&str>) -> Answer {
+        let path = "/tensorflow.serving.PredictionService/Predict";
+        self.send(path, framed(&request.encode_to_vec()), timeout).await
+    }
+}
+
+fn floats(count: usize) -> TensorProto {
+    let dim = Dim { size: count as i64, name: String::new() };
+    TensorProto {
+        dtype: DataType::DtFloat as i32,
+        tensor_shape: Some(TensorShapeProto { dim: vec![dim], unknown_rank: false }),
+        float_val: (0..count).map(|index| index as f32).collect(),
+        ..Default::default()
+    }
+}
+
+fn request(x: &TensorProto) -> PredictRequest {
+    PredictRequest {
+        model_spec: Some(WireSpec { name: "m".to_owned(), ..Default::default() }),
+        inputs: [("x".to_owned(), x.encode_to_vec().into())].into(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn tensors_of_any_size_are_echoed_with_the_spec_that_was_used() {
+    for policy in [Policy::Caller, Policy::Pool] {
+        let client = client(policy, Settings::default()).await;
+        // Beyond a frame, beyond what is passed on, beyond the stream's window.
+        for count in [0, 3, 5000, 20_000, 2_000_000] {
+            let x = floats(count);
+            let answer = client.predict(&request(&x), Some("60S")).await;
+            assert_eq!((answer.status.as_str(), answer.text.as_str()), ("0", ""), "{count}");
+            let response = PredictResponse::decode(answer.message).unwrap();
+            assert_eq!(TensorProto::decode(response.outputs["y"].clone()).unwrap(), x);
+            let used = response.model_spec.unwrap();
+            assert_eq!((used.name.as_str(), used.signature_name.as_str()), ("m", "serving_default"));
+            assert_eq!(used.version_choice, Some(Choice::Version(3)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_calls_leave_good_ones_alone() {
+    let client = client(Policy::Auto, Settings { max_message_bytes: 5000, ..Settings::default() }).await;
+    let predict = "/tensorflow.serving.PredictionService/Predict";
+    let cases: [(&str, Bytes, &str, &str); 6] = [
+        (predict, framed(&[0xff]), "3", "The request is not the message that this method takes: "),
+        (predict, Bytes::new(), "3", "Expected one message: the stream ended after 0 of 5 bytes"),
+        (predict, framed(&[]), "3", "Missing ModelSpec"),
+        (
+            predict,
+            Bytes::from_static(&[0, 0, 1, 0, 0]),
+            "8",
+            "Received message larger than max (65536 vs. 5000)",
+        ),
+        ("/tensorflow.serving.SessionService/SessionRun", framed(&[]), "12", "There is no method /"),
+        ("/grpc.health.v1.Nothing/Check", framed(&[]), "12", "There is no method /"),
+    ];
+    for (path, stream, status, text) in cases {
+        let answer = client.send(path, stream, None).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(answer.text.starts_with(text), "{path}: {answer:?}");
+        assert_eq!(client.predict(&request(&floats(4)), None).await.status, "0");
+    }
+}
+
+#[tokio::test]
+async fn errors_of_the_request_carry_their_texts() {
+    let client = client(Policy::Auto, Settings::default()).await;
+    let good = request(&floats(1));
+    let named = |name: &str| Some(WireSpec { name: name.to_owned(), ..Default::default() });
+    let labelled = |label: &str| {
+        let version_choice = Some(Choice::VersionLabel(label.to_owned()));
+        Some(WireSpec { name: "m".to_owned(), version_choice, ..Default::default() })
+    };
+    let negative = TensorProto { tensor_shape: None, dtype: 0, ..floats(1) };
+    let cases = [
+        (PredictRequest { model_spec: named(""), ..good.clone() }, "3", "ModelSpec has no name specified."),
+        (
+            PredictRequest { model_spec: named("n"), ..good.clone() },
+            "5",
+            "Servable not found for request: Latest(n)",
+        ),
+        (
+            PredictRequest { model_spec: labelled(""), ..good.clone() },
+            "3",
+            "Unrecognized servable version label: ",
+        ),
+        (request(&negative), "3", "tensor parsing error: x"),
+        (
+            PredictRequest { output_filter: vec!["z".to_owned()], ..good.clone() },
+            "3",
+            "output tensor alias not found in signature: z Outputs expected to be in the set {y}.",
+        ),
+        (
+            PredictRequest { output_filter: vec!["y".to_owned(), "y".to_owned()], ..good.clone() },
+            "3",
+            "duplicate output tensor alias: y",
+        ),
+    ];
+    for (request, status, text) in cases {
+        let answer = client.predict(&request, None).await;
+        assert_eq!((answer.status.as_str(), answer.text.as_str()), (status, text));
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_bounds_a_call_that_runs_and_one_that_waits() {
+    let client = client(Policy::Pool, Settings::default()).await;
+    let gate = Arc::clone(&client.gate);
+    let (held, is_held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _held = gate.lock().unwrap();
+        held.send(()).unwrap();
+        let _dropped = released.recv();
+    });
+    is_held.recv().unwrap();
+    let request = request(&floats(1));
+    // There is one compute thread: the first call runs and is stuck, the second waits.
+    let (running, waiting) =
+        tokio::join!(client.predict(&request, Some("50m")), client.predict(&request, Some("60m")));
+    assert_eq!((running.status.as_str(), running.text.as_str()), ("4", "Deadline Exceeded"));
+    assert_eq!(waiting.status, "4");
+    drop(release);
+    holder.join().unwrap();
+    assert_eq!(client.predict(&request, None).await.status, "0");
+}
+
+#[tokio::test]
+async fn a_reload_hands_the_configuration_over() {
+    let (given, taken) = mpsc::channel();
+    let reload: Reload = Arc::new(move |config| {
+        given.send(config).unwrap();
+        Ok(())
+    });
+    let client = client(Policy::Auto, Settings { reload: Some(reload), ..Settings::default() }).await;
+    let path = "/tensorflow.serving.ModelService/HandleReloadConfigRequest";
+    // config { model_config_list { config { name: "a" } } } metric_names: "n"
+    let wire = [10, 7, 10, 5, 10, 3, 10, 1, b'a', 18, 1, b'n'];
+    let answer = client.send(path, framed(&wire), None).await;
+    assert_eq!(answer.status, "0", "{answer:?}");
+    assert_eq!(taken.recv().unwrap(), &wire[2..9]);
+    let response = ReloadConfigResponse::decode(answer.message).unwrap();
+    assert_eq!(response.status, Some(Default::default()));
+    assert_eq!(response.metric[0].name, "n");
+
+    let answer = client.send(path, framed(&ReloadConfigRequest::default().encode_to_vec()), None).await;
+    assert_eq!(answer.status, "3");
+    assert!(answer.text.ends_with("Only ModelConfigList is currently supported"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn health_answers_for_the_names_of_tensorflow_serving() {
+    let client = client(Policy::Auto, Settings::default()).await;
+    let path = "/grpc.health.v1.Health/Check";
+    for (name, status) in [
+        ("", "0"),
+        ("ModelService", "0"),
+        ("PredictionService", "0"),
+        ("tensorflow.serving.PredictionService", "5"),
+    ] {
+        let wire = if name.is_empty() { vec![] } else { [&[10, name.len() as u8], name.as_bytes()].concat() };
+        let answer = client.send(path, framed(&wire), None).await;
+        assert_eq!(answer.status, status, "{name}");
+        // status: SERVING
+        assert_eq!(answer.message, if status == "0" { &[8, 1][..] } else { &[] });
+    }
+}
+
+#[tokio::test]
+async fn reflection_knows_the_services() {
+    let client = client(Policy::Auto, Settings::default()).await;
+    for version in ["v1", "v1alpha"] {
+        let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        // list_services: ""
+        let answer = client.send(&path, framed(&[0x3a, 0]), None).await;
+        let text = String::from_utf8_lossy(&answer.message);
+        for service in [
+            "tensorflow.serving.PredictionService",
+            "tensorflow.serving.ModelService",
+            "grpc.health.v1.Health",
+        ] {
+            assert!(text.contains(service), "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A predict request's names against a signature: which tensor feeds which input, which outputs are wanted.
+//!
+//! For clients that name tensors themselves and bring dtypes and shapes, as over gRPC and in warm-up records. The
+//! order of the checks and their texts are those of grpc.md, section 5.
+
+use super::Room;
+use crate::error::{Error, Kind, Result};
+use crate::servable::Servable;
+use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
+use crate::tensor::Tensor;
+use std::collections::{BTreeMap, BTreeSet};
+
+const METHODS: [&str; 3] =
+    ["tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress"];
+
+/// The signature that predict is asked for; the default one for an empty name.
+pub fn signature<'s>(room: &Room, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
+    let signature = servable.signature(name).ok_or_else(|| {
+        let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
+        Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
+    })?;
+    if room.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
+        return Err(Error::internal(format!(
+            "Expected prediction signature method_name to be one of {{{}}}. Was: {}",
+            METHODS.join(", "),
+            signature.method_name
+        )));
+    }
+    Ok(signature)
+}
+
+/// One tensor per input of `signature`, in its order, made by `decode` from what was `sent` under the input's alias,
+/// or the signature's default.
+pub fn inputs<T>(
+    signature: &Signature,
+    sent: BTreeMap<String, T>,
+    mut decode: impl FnMut(&str, &T) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
+    let (count, expected) = (sent.len(), signature.inputs.len());
+    if count > expected || (count < expected && signature.defaults.is_empty()) {
+        return Err(wrong_count(signature, &sent));
+    }
+    let mut used = 0;
+    let bound = signature.inputs.iter().map(|spec| match sent.get(&spec.alias) {
+        Some(value) => {
+            used += 1;
+            decode(&spec.alias, value)
+        }
+        None => signature.defaults.get(&spec.alias).cloned().ok_or_else(|| {
+            Error::invalid(format!(
+                "Signature input alias: {}(feed name: {}) not found in request and no default value provided. \
+                 Inputs expected to be in the request {{{}}}, or default input alias set: {}",
+                spec.alias,
+                spec.tensor,
+                joined(sent.keys()),
+                joined(signature.defaults.keys())
+            ))
+        }),
+    });
+    let bound = bound.collect::<Result<Vec<_>>>()?;
+    if used == count { Ok(bound) } else { Err(unused(signature, &sent)) }
+}
+
+/// The positions of the outputs that `filter` names, in its order; all of them if it is empty.
+pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
+    if filter.is_empty() {
+        return Ok((0..signature.outputs.len()).collect());
+    }
+    let position = |alias: &String| {
+        signature.output(alias).ok_or_else(|| {
+            Error::invalid(format!(
+                "output tensor alias not found in signature: {alias} Outputs expected to be in the set {{{}}}.",
+                joined(signature.outputs.iter().map(|spec| &spec.alias))
+            ))
+        })
+    };
+    let mut seen = BTreeSet::new();
+    filter
+        .iter()
+        .map(|alias| {
+            let position = position(alias)?;
+            if seen.insert(position) {
+                Ok(position)
+            } else {
+                Err(Error::invalid(format!("duplicate output tensor alias: {alias}")))
+            }
+        })
+        .collect()
+}
+
+fn wrong_count<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
+    let expected = || signature.inputs.iter().map(|spec| &spec.alias);
+    Error::invalid(format!(
+        "input size does not match signature: {}!={} len({{{}}}) != len({{{}}}). Sent extra: {{{}}}. Missing but \
+         required: {{{}}}.",
+        sent.len(),
+        signature.inputs.len(),
+        joined(sent.keys()),
+        joined(expected()),
+        joined(sent.keys().filter(|alias| signature.input(alias).is_none())),
+        joined(expected().filter(|alias| !sent.contains_key(*alias))),
+    ))
+}
+
+fn unused<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
+    Error::invalid(format!(
+        "Inputs contains invalid name. Used request inputs: {}, request input: {}",
+        joined(sent.keys().filter(|alias| signature.input(alias).is_some())),
+        joined(sent.keys())
+    ))
+}
+
+/// Aliases are sorted wherever they are kept, so lists of them are.
+fn joined<'a>(aliases: impl Iterator<Item = &'a String>) -> String {
+    aliases.map(String::as_str).collect::<Vec<_>>().join(",")
+}
