@@ -54,408 +54,419 @@ class Flag:
         return self.default
 
 
-def _models() -> Iterable[Flag]:
-    group = "models"
-    yield Flag(
-        "model_name", "string", "default", group, "name of the model when one is served by --model_base_path"
-    )
-    yield Flag(
+_MODELS = (
+    Flag(
+        "model_name",
+        "string",
+        "default",
+        "models",
+        "name of the model when one is served by --model_base_path",
+    ),
+    Flag(
         "model_base_path",
         "string",
         "",
-        group,
+        "models",
         "folder that holds the model's version folders (.../model/1, .../model/2); an absolute path",
-    )
-    yield Flag(
+    ),
+    Flag(
         "model_config_file",
         "string",
         "",
-        group,
+        "models",
         "text ModelServerConfig that lists the models; replaces the two above",
-    )
-    yield Flag(
+    ),
+    Flag(
         "model_config_file_poll_wait_seconds",
         "int32",
         0,
-        group,
+        "models",
         "read the config file again this often and apply it; 0 or less: never",
-    )
-    yield Flag(
+    ),
+    Flag(
         "file_system_poll_wait_seconds",
         "int32",
         1,
-        group,
+        "models",
         "how often to look for new versions; 0: once, negative: never",
-    )
-    yield Flag(
+    ),
+    Flag(
         "allow_version_labels_for_unavailable_models",
         "bool",
         False,
-        group,
+        "models",
         "accept new labels on versions that are not available yet",
-    )
-    yield Flag(
-        "saved_model_tags", "string", "serve", group, "comma list; must equal the tag set of one meta graph"
-    )
-    yield Flag(
+    ),
+    Flag(
+        "saved_model_tags",
+        "string",
+        "serve",
+        "models",
+        "comma list; must equal the tag set of one meta graph",
+    ),
+    Flag(
         "prefer_tflite_model",
         "bool",
         False,
-        group,
+        "models",
         "serve model.tflite where a version has one",
         no_effect="TensorFlow Lite models are not served yet: saved_model.pb is loaded",
-    )
-    yield Flag(
+    ),
+    Flag(
         "platform_config_file",
         "string",
         "",
-        group,
+        "models",
         "text PlatformConfigMap that replaces the session flags",
-    )
+    ),
+)
 
-
-def _ports() -> Iterable[Flag]:
-    group = "ports"
-    yield Flag(
+_PORTS = (
+    Flag(
         "port",
         "port",
         8500,
-        group,
+        "ports",
         "gRPC port; tensorflow_model_server: 0 is off; serve: 0 is any free port, off is off",
-    )
-    yield Flag("grpc_socket_path", "string", "", group, "also answer gRPC on this Unix socket")
-    yield Flag(
+    ),
+    Flag("grpc_socket_path", "string", "", "ports", "also answer gRPC on this Unix socket"),
+    Flag(
         "rest_api_port",
         "port",
         0,
-        group,
+        "ports",
         "REST port; tensorflow_model_server: 0 is off; serve: 0 is any free port, off is off",
         serve_default=8501,
-    )
-    yield Flag("host", "string", "", group, "address to bind both ports to; empty: every interface", own=True)
-    yield Flag(
+    ),
+    Flag("host", "string", "", "ports", "address to bind both ports to; empty: every interface", own=True),
+    Flag(
         "ssl_config_file",
         "string",
         "",
-        group,
+        "ports",
         "text SSLConfig (PEM texts): TLS on the gRPC port",
         no_effect="TLS is not served yet: the gRPC port stays closed, rather than open without it",
-    )
-    yield Flag(
+    ),
+    Flag(
         "use_alts_credentials",
         "bool",
         False,
-        group,
+        "ports",
         "Google's ALTS on the gRPC port",
         no_effect="ALTS exists only inside Google's cloud: gRPC is served without it",
-    )
+    ),
+)
 
-
-def _requests() -> Iterable[Flag]:
-    group = "requests"
-    yield Flag(
+_REQUESTS = (
+    Flag(
         "rest_api_timeout_in_ms",
         "int32",
         30000,
-        group,
+        "requests",
         "time a REST request may take, milliseconds; 0 or less: no limit",
-    )
-    yield Flag("rest_api_enable_cors_support", "bool", False, group, "CORS headers on /v1/ replies")
-    yield Flag(
+    ),
+    Flag("rest_api_enable_cors_support", "bool", False, "requests", "CORS headers on /v1/ replies"),
+    Flag(
         "enable_signature_method_name_check",
         "bool",
         False,
-        group,
+        "requests",
         "refuse classify and regress on signatures whose method name says otherwise",
-    )
-    yield Flag(
+    ),
+    Flag(
         "enable_serialization_as_tensor_content",
         "bool",
         False,
-        group,
+        "requests",
         "gRPC Predict outputs as tensor_content",
-    )
-    yield Flag(
+    ),
+    Flag(
         "enable_grpc_healthcheck_service",
         "bool",
         False,
-        group,
+        "requests",
         "grpc.health.v1 on the gRPC port",
         serve_default=True,
-    )
-    yield Flag("enable_profiler", "bool", True, group, "tensorflow.ProfilerService on the gRPC port")
-    yield Flag(
+    ),
+    Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
+    Flag(
         "max_request_bytes",
         "int64",
         2**31 - 1,
-        group,
+        "requests",
         "largest request body, bytes, after decompression",
         own=True,
-    )
-    yield Flag("max_json_depth", "int32", 1000, group, "deepest nesting of brackets in a JSON body", own=True)
-    yield Flag(
+    ),
+    Flag("max_json_depth", "int32", 1000, "requests", "deepest nesting of brackets in a JSON body", own=True),
+    Flag(
         "gzip_min_bytes",
         "int64",
         1024,
-        group,
+        "requests",
         "smallest REST reply that is compressed when asked; 0: never compress",
         own=True,
-    )
+    ),
+)
 
-
-def _loading() -> Iterable[Flag]:
-    group = "loading"
-    yield Flag(
-        "num_load_threads", "int32", 0, group, "versions loaded at once after start-up; 0: one at a time"
-    )
-    yield Flag("num_unload_threads", "int32", 0, group, "versions unloaded at once; 0: one at a time")
-    yield Flag("max_num_load_retries", "int32", 5, group, "further tries after a load failed")
-    yield Flag(
+_LOADING = (
+    Flag(
+        "num_load_threads", "int32", 0, "loading", "versions loaded at once after start-up; 0: one at a time"
+    ),
+    Flag("num_unload_threads", "int32", 0, "loading", "versions unloaded at once; 0: one at a time"),
+    Flag("max_num_load_retries", "int32", 5, "loading", "further tries after a load failed"),
+    Flag(
         "load_retry_interval_micros",
         "int64",
         60_000_000,
-        group,
+        "loading",
         "pause between tries, microseconds; negative: none",
-    )
-    yield Flag(
+    ),
+    Flag(
         "aspired_version_policy",
         "choice",
         "availability_preserving",
-        group,
+        "loading",
         "load the new version before the old one goes, or (less memory) after",
         own=True,
         choices=("availability_preserving", "resource_preserving"),
-    )
-    yield Flag(
+    ),
+    Flag(
         "enable_model_warmup",
         "bool",
         True,
-        group,
+        "loading",
         "replay assets.extra/tf_serving_warmup_requests before a version serves",
-    )
-    yield Flag(
+    ),
+    Flag(
         "num_request_iterations_for_warmup",
         "int32",
         0,
-        group,
+        "loading",
         "how often to run each warm-up record; 0: once",
-    )
-    yield Flag(
+    ),
+    Flag(
         "synthetic_warmup",
         "bool",
         False,
-        group,
+        "loading",
         "without a warm-up file, make one call from the signature before a version serves",
         own=True,
-    )
-    yield Flag(
+    ),
+    Flag(
         "exit_on_failed_start",
         "bool",
         False,
-        group,
+        "loading",
         "end with status 255 when a configured model cannot be served at start, as TensorFlow Serving does",
         own=True,
-    )
-    yield Flag(
+    ),
+    Flag(
         "flush_filesystem_caches",
         "bool",
         True,
-        group,
+        "loading",
         "drop file-system caches after loading",
         no_effect="local files need no cache flush",
-    )
-    yield Flag(
+    ),
+    Flag(
         "remove_unused_fields_from_bundle_metagraph",
         "bool",
         True,
-        group,
+        "loading",
         "keep only the signatures of a loaded MetaGraphDef",
         no_effect="only the signatures are ever kept",
-    )
+    ),
+)
 
-
-def _session() -> Iterable[Flag]:
-    group = "session"
-    yield Flag(
+_SESSION = (
+    Flag(
         "tensorflow_session_parallelism",
         "int64",
         0,
-        group,
+        "session",
         "threads within and between ops, when neither of the next two is set; 0: TensorFlow decides",
-    )
-    yield Flag(
-        "tensorflow_intra_op_parallelism", "int64", 0, group, "threads within one op; 0: TensorFlow decides"
-    )
-    yield Flag(
-        "tensorflow_inter_op_parallelism", "int64", 0, group, "threads between ops; 0: TensorFlow decides"
-    )
-    yield Flag(
+    ),
+    Flag(
+        "tensorflow_intra_op_parallelism",
+        "int64",
+        0,
+        "session",
+        "threads within one op; 0: TensorFlow decides",
+    ),
+    Flag(
+        "tensorflow_inter_op_parallelism", "int64", 0, "session", "threads between ops; 0: TensorFlow decides"
+    ),
+    Flag(
         "tensorflow_session_config_file",
         "string",
         "",
-        group,
+        "session",
         "text ConfigProto; the thread and GPU memory flags overwrite theirs",
-    )
-    yield Flag(
+    ),
+    Flag(
         "per_process_gpu_memory_fraction",
         "float",
         0.0,
-        group,
+        "session",
         "share of GPU memory to take; 0: TensorFlow decides",
-    )
-    yield Flag("mixed_precision", "string", "", group, "bfloat16: let oneDNN compute in bfloat16")
-    yield Flag(
+    ),
+    Flag("mixed_precision", "string", "", "session", "bfloat16: let oneDNN compute in bfloat16"),
+    Flag(
         "run_in",
         "choice",
         "auto",
-        group,
+        "session",
         "where models run: in the caller's thread, in TensorFlow's pool, or as measured at load",
         own=True,
         choices=("auto", "caller", "pool"),
-    )
-    yield Flag(
+    ),
+    Flag(
         "tensorflow_library",
         "string",
         "",
-        group,
+        "session",
         "TensorFlow's library, or its folder; empty: $SERVABLE_TENSORFLOW_LIBRARY, else the installed one",
         own=True,
-    )
-    yield Flag(
-        "op_library", "strings", (), group, "a shared library with further ops; may be repeated", own=True
-    )
-    yield Flag(
+    ),
+    Flag(
+        "op_library", "strings", (), "session", "a shared library with further ops; may be repeated", own=True
+    ),
+    Flag(
         "xla_cpu_compilation_enabled",
         "bool",
         False,
-        group,
+        "session",
         "allow XLA JIT on the CPU",
         no_effect="XLA compiles what a model marks for it, nothing else",
-    )
-    yield Flag(
+    ),
+    Flag(
         "xla_gpu_compilation_enabled",
         "bool",
         False,
-        group,
+        "session",
         "allow XLA JIT on the GPU",
         no_effect="XLA compiles what a model marks for it, nothing else",
-    )
+    ),
+)
 
+_PENDING = "requests are not batched yet: each runs on its own"
 
-def _batching() -> Iterable[Flag]:
-    group = "batching"
-    pending = "requests are not batched yet: each runs on its own"
-    yield Flag(
-        "enable_batching", "bool", False, group, "run requests of several clients as one", no_effect=pending
-    )
-    yield Flag(
+_BATCHING = (
+    Flag(
+        "enable_batching",
+        "bool",
+        False,
+        "batching",
+        "run requests of several clients as one",
+        no_effect=_PENDING,
+    ),
+    Flag(
         "batching_parameters_file",
         "string",
         "",
-        group,
+        "batching",
         "text BatchingParameters; needs --enable_batching",
-        no_effect=pending,
-    )
-    yield Flag(
+        no_effect=_PENDING,
+    ),
+    Flag(
         "enable_per_model_batching_parameters",
         "bool",
         False,
-        group,
+        "batching",
         "read batching_params.pbtxt from each version's folder; needs --enable_batching",
-        no_effect=pending,
-    )
+        no_effect=_PENDING,
+    ),
+)
 
-
-def _process() -> Iterable[Flag]:
-    group = "process"
-    yield Flag(
+_PROCESS = (
+    Flag(
         "monitoring_config_file",
         "string",
         "",
-        group,
+        "process",
         "text MonitoringConfig: Prometheus metrics on the REST port",
-    )
-    yield Flag(
-        "io_threads", "int32", 0, group, "threads that read and answer requests; 0: one per core", own=True
-    )
-    yield Flag(
+    ),
+    Flag(
+        "io_threads",
+        "int32",
+        0,
+        "process",
+        "threads that read and answer requests; 0: one per core",
+        own=True,
+    ),
+    Flag(
         "compute_threads",
         "int32",
         0,
-        group,
+        "process",
         "threads that run models too slow for the I/O threads; 0: four per core",
         own=True,
-    )
-    yield Flag(
+    ),
+    Flag(
         "shutdown_grace_seconds",
         "float",
         30.0,
-        group,
+        "process",
         "how long requests in flight may take after SIGTERM or SIGINT",
         own=True,
-    )
-    yield Flag(
+    ),
+    Flag(
         "log_level",
         "choice",
         "info",
-        group,
+        "process",
         "least severe lines to log",
         own=True,
         choices=("debug", "info", "warning", "error"),
-    )
-    yield Flag(
-        "version", "bool", False, group, "print the versions of the server and of TensorFlow, and exit"
-    )
+    ),
+    Flag("version", "bool", False, "process", "print the versions of the server and of TensorFlow, and exit"),
+)
 
+_THREADS = "the server sizes its own threads; see --io_threads and --compute_threads"
 
-def _other() -> Iterable[Flag]:
-    group = "other"
-    threads = "the server sizes its own threads; see --io_threads and --compute_threads"
-    yield Flag("rest_api_num_threads", "int32", 4 * CPUS, group, "REST threads", no_effect=threads)
-    yield Flag("grpc_max_threads", "int32", 4 * CPUS, group, "gRPC threads", no_effect=threads)
-    yield Flag(
+_OTHER = (
+    Flag("rest_api_num_threads", "int32", 4 * CPUS, "other", "REST threads", no_effect=_THREADS),
+    Flag("grpc_max_threads", "int32", 4 * CPUS, "other", "gRPC threads", no_effect=_THREADS),
+    Flag(
         "grpc_channel_arguments",
         "string",
         "",
-        group,
+        "other",
         "comma list of k=v for gRPC's C core",
         no_effect="the gRPC port is not served by gRPC's C core, which these arguments tune",
-    )
-    yield Flag(
+    ),
+    Flag(
         "num_tflite_pools",
         "int32",
         CPUS,
-        group,
+        "other",
         "TensorFlow Lite interpreter pools",
         no_effect="TensorFlow Lite models are not served yet",
-    )
-    yield Flag(
+    ),
+    Flag(
         "num_tflite_interpreters_per_pool",
         "int32",
         1,
-        group,
+        "other",
         "TensorFlow Lite interpreters in each pool",
         no_effect="TensorFlow Lite models are not served yet",
-    )
-    yield Flag(
+    ),
+    Flag(
         "thread_pool_factory_config_file",
         "string",
         "",
-        group,
+        "other",
         "text ThreadPoolFactoryConfig",
         no_effect="there is no thread pool factory to configure; see --tensorflow_intra_op_parallelism",
-    )
-    yield Flag(
-        "skip_initialize_tpu", "bool", False, group, "TPU builds only", no_effect="there is no TPU support"
-    )
+    ),
+    Flag(
+        "skip_initialize_tpu", "bool", False, "other", "TPU builds only", no_effect="there is no TPU support"
+    ),
+)
 
+_GROUPED = (_MODELS, _PORTS, _REQUESTS, _LOADING, _SESSION, _BATCHING, _PROCESS, _OTHER)
 
-def _all() -> dict[str, Flag]:
-    makers = (_models, _ports, _requests, _loading, _session, _batching, _process, _other)
-    return {flag.name: flag for maker in makers for flag in maker()}
-
-
-FLAGS: dict[str, Flag] = _all()
+FLAGS: dict[str, Flag] = {flag.name: flag for group in _GROUPED for flag in group}
 """Every flag by its name, in the order of the help text."""
 
 
