@@ -156,8 +156,15 @@ def serve() -> Iterator[Serve]:
         return served
 
     yield start
-    statuses = [(served, served.stop()) for served in running if served.process.poll() is None]
-    for served in running:
-        served.wait_closed()
+    statuses = []
+    try:
+        for served in running:
+            if served.process.poll() is None:
+                statuses.append((served, served.stop()))
+    finally:
+        for served in running:
+            served.process.kill()
+            served.process.wait()
+            served.wait_closed()
     for served, status in statuses:
         assert status == 0, f"exit status {status}:\n{served.log}"

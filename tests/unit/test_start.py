@@ -121,3 +121,25 @@ def test_a_second_signal_exits_at_once(serve: Serve, shared: Path) -> None:
         served.wait_for_line("SIGTERM: finishing requests in flight")
         os.kill(served.process.pid, signal.SIGTERM)
         assert served.process.wait(30) == 128 + signal.SIGTERM
+
+
+def test_a_hang_up_reads_the_config_file_again(serve: Serve, shared: Path, tmp_path: Path) -> None:
+    """Policy and labels from a file; a broken file changes nothing; a good one is followed."""
+    entry = (
+        f'config {{ name: "m" base_path: "{shared / TWO_VERSIONS}" model_platform: "tensorflow" '
+        'model_version_policy { POLICY } version_labels { key: "stable" value: 123 } }'
+    )
+    file = tmp_path / "models.config"
+    both = f"model_config_list {{ {entry.replace('POLICY', 'all {}')} }}"
+    file.write_text(both)
+    served = serve(f"--model_config_file={file}")
+    status = get(f"{served.rest}/v1/models/m/labels/stable")
+    assert isinstance(status, dict)
+    assert [one["version"] for one in status["model_version_status"]] == ["123"]
+    file.write_text("nonsense")
+    served.process.send_signal(signal.SIGHUP)
+    served.wait_for_line("models.config is not applied: INVALID_ARGUMENT: Invalid protobuf file")
+    file.write_text(both.replace("all {}", "specific { versions: 123 }"))
+    served.process.send_signal(signal.SIGHUP)
+    served.wait_for_line("unloaded m version 124")
+    assert isinstance(get(f"{served.rest}/v1/models/m/versions/123"), dict)
