@@ -133,9 +133,9 @@ def test_a_hang_up_reads_the_config_file_again(serve: Serve, shared: Path, tmp_p
     both = f"model_config_list {{ {entry.replace('POLICY', 'all {}')} }}"
     file.write_text(both)
     served = serve(f"--model_config_file={file}")
-    status = get(f"{served.rest}/v1/models/m/labels/stable")
-    assert isinstance(status, dict)
-    assert [one["version"] for one in status["model_version_status"]] == ["123"]
+    metadata = get(f"{served.rest}/v1/models/m/labels/stable/metadata")
+    assert isinstance(metadata, dict)
+    assert metadata["model_spec"]["version"] == "123"
     file.write_text("nonsense")
     served.process.send_signal(signal.SIGHUP)
     served.wait_for_line("models.config is not applied: INVALID_ARGUMENT: Invalid protobuf file")
