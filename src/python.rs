@@ -250,6 +250,12 @@ fn init_logging(level: &str) {
         tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
 }
 
+/// Every message of `proto/`, as a serialized `FileDescriptorSet`, imports before importers.
+#[pyfunction]
+fn descriptors() -> &'static [u8] {
+    crate::pb::DESCRIPTORS
+}
+
 /// The core's version.
 #[pyfunction]
 fn version() -> &'static str {
@@ -263,5 +269,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
+    module.add_function(wrap_pyfunction!(descriptors, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

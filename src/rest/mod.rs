@@ -17,6 +17,7 @@ mod number;
 mod path;
 pub mod proto_json;
 mod reply;
+mod rounding;
 mod rows;
 mod target;
 mod text;

@@ -1,6 +1,7 @@
-//! JSON numbers: eight digits at a time, exactly rounded.
+//! JSON numbers: eight digits at a time, rounded as TensorFlow Serving does.
 
 use crate::rest::json::{Cursor, Problem, SyntaxError};
+use crate::rest::rounding;
 
 /// A number as the parser classes it: a literal without `.` or exponent that fits 64 bits is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,7 +75,7 @@ impl Cursor<'_> {
             let value = if exponent < 0 { mantissa as f64 / power } else { mantissa as f64 * power };
             return Ok(Number::Double(if negative { -value } else { value }));
         }
-        self.exact(start)
+        self.rounded(start)
     }
 
     /// An integer literal whose digits were read.
@@ -101,7 +102,7 @@ impl Cursor<'_> {
         }
         match literal.parse() {
             Ok(value) if !negative => Ok(Number::Big(value)),
-            _ => self.exact(start),
+            _ => self.rounded(start),
         }
     }
 
@@ -173,11 +174,12 @@ impl Cursor<'_> {
         Ok(Number::Double(if negative { f64::NEG_INFINITY } else { f64::INFINITY }))
     }
 
-    /// The literal from `start` to here as a double, correctly rounded, whatever its length.
-    fn exact(&self, start: usize) -> Result<Number, SyntaxError> {
-        match self.ascii_from(start).parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Number::Double(value)),
-            _ => Err(SyntaxError { problem: Problem::TooBig, at: start }),
+    /// The literal from `start` to here as a double, rounded as TensorFlow Serving does, whatever its length.
+    fn rounded(&self, start: usize) -> Result<Number, SyntaxError> {
+        let literal = &self.text[start..self.at];
+        match rounding::magnitude(literal) {
+            Some(value) => Ok(Number::Double(if literal[0] == b'-' { -value } else { value })),
+            None => Err(SyntaxError { problem: Problem::TooBig, at: start }),
         }
     }
 
@@ -244,7 +246,6 @@ mod tests {
             ("Infinity", Number::Double(f64::INFINITY)),
             ("-Infinity", Number::Double(f64::NEG_INFINITY)),
             ("1e-400", Number::Double(0.0)),
-            ("0e400", Number::Double(0.0)),
             ("0.1e308", Number::Double(1e307)),
         ] {
             assert_eq!(read(text), Ok((number, text.len())), "{text}");
@@ -273,13 +274,14 @@ mod tests {
             ("1.5e-]", Problem::Exponent, 5),
             ("-1e400", Problem::TooBig, 0),
             ("1e99999999999999999999", Problem::TooBig, 0),
+            ("0e400", Problem::TooBig, 0),
         ] {
             assert_eq!(read(text), Err((problem, at)), "{text}");
         }
     }
 
     #[test]
-    fn long_literals_are_linear_and_exact() {
+    fn long_literals_are_linear() {
         let long = "1".repeat(300) + "." + &"3".repeat(3_000_000) + "e-299";
         assert_eq!(read(&long), Ok((Number::Double(1.1111111111111112), long.len())));
         let zeros = "0.".to_string() + &"0".repeat(3_000_000) + "1";
@@ -287,28 +289,33 @@ mod tests {
         assert_eq!(read(&"9".repeat(3_000_000)), Err((Problem::TooBig, 0)));
     }
 
-    fn same(text: &str) -> Result<(), TestCaseError> {
+    /// The value within what the parser's way of rounding may lose: half a place for each digit beyond what a
+    /// double holds, and for each scaling.
+    fn close(text: &str) -> Result<(), TestCaseError> {
         let (number, end) = read(text).unwrap();
         prop_assert_eq!(end, text.len());
-        prop_assert_eq!(number.as_f64().to_bits(), text.parse::<f64>().unwrap().to_bits(), "{}", text);
+        let (value, exact) = (number.as_f64(), text.parse::<f64>().unwrap());
+        prop_assert_eq!(value.is_sign_negative(), exact.is_sign_negative(), "{}", text);
+        let places = value.to_bits().abs_diff(exact.to_bits());
+        prop_assert!(places <= 8, "{}: {} is {} places from {}", text, value, places, exact);
         Ok(())
     }
 
     proptest! {
         #[test]
         fn doubles_as_written_by_rust(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
-            same(&format!("{value:?}"))?;
-            same(&format!("{value:e}"))?;
+            close(&format!("{value:?}"))?;
+            close(&format!("{value:e}"))?;
         }
 
         #[test]
         fn any_decimal(text in "-?(0|[1-9][0-9]{0,22})\\.[0-9]{1,22}([eE][+-]?[0-9]{1,2})?") {
-            same(&text)?;
+            close(&text)?;
         }
 
         #[test]
         fn any_integer(text in "(0|-?[1-9][0-9]{0,24})") {
-            same(&text)?;
+            close(&text)?;
             let (number, _) = read(&text).unwrap();
             match (text.parse::<i64>(), text.parse::<u64>()) {
                 (Ok(value), _) => prop_assert_eq!(number, Number::Int(value)),
