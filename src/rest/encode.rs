@@ -284,7 +284,7 @@ fn separated<I: IntoIterator>(
 ) {
     for (position, item) in items.into_iter().enumerate() {
         if position > 0 {
-            out.raw(place.separator);
+            out.separator(place.separator);
         }
         write(out, item);
     }

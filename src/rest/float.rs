@@ -104,7 +104,8 @@ fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
     // The value is `top × 2^binary`; the bias makes a fraction with its leading bit a number from 1 to 2.
     let binary = exponent as i32 - (1 << (F::EXPONENT_BITS - 1)) + 1 - 63;
     let mut ten = log10_of_power_of_2(binary + 63);
-    ten += i32::from(binary_exponent(ten + 1) == binary && top >= power(ten + 1));
+    // (`&`, for a branch here would often be guessed wrong.)
+    ten += i32::from((binary_exponent(ten + 1) == binary) & (top >= power(ten + 1)));
 
     let scale = F::DIGITS as i32 - 1 - ten;
     let (power, exact) = (power(scale), (0..=27).contains(&scale));
@@ -112,13 +113,14 @@ fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
     // `digits = product / 2^(64 + shift)`: between 2^126 and 2^128 over up to 57 bits, `shift` is 6 to 38.
     let shift = (-(binary + binary_exponent(scale)) - 64) as u32 & 63;
     let (high, low) = ((product >> 64) as u64, product as u64);
-    let (whole, rest, half) = (high >> shift, high & ((1 << shift) - 1), 1 << (shift - 1));
-    // A cut-off power makes the product too small by less than `top`, that is, by less than one unit of `high`.
-    if !exact && rest == half - 1 {
+    let mut digits = ((high >> (shift - 1)) + 1) >> 1;
+    let (rest, half) = (high & ((1 << shift) - 1), 1 << (shift - 1));
+    if rest == half && exact && low == 0 {
+        digits &= !1; // A tie goes to the even one.
+    } else if rest == half - 1 && !exact {
+        // A cut-off power makes the product too small by less than `top`, that is, by less than one unit of `high`.
         return None;
     }
-    let up = rest > half || rest == half && (low != 0 || !exact || whole & 1 == 1);
-    let digits = whole + u64::from(up);
 
     let six = (digits + F::NEAR) / F::DROPPED;
     if digits + F::NEAR - six * F::DROPPED <= 2 * F::NEAR {
@@ -213,29 +215,39 @@ impl std::fmt::Write for Scientific {
     }
 }
 
-/// Writes a decimal number as `%g` does, `.0` added, and returns the length.
+/// Writes a decimal number as `%g` does, `.0` added, and returns the length. Only stores: digits are shifted in
+/// registers, for reading back what was just stored at another place would have to wait for it.
 #[inline]
 fn lay_out<F: Float>(slot: &mut [u8], decimal: Decimal) -> usize {
-    let (ascii, count) = ascii::<F>(decimal.digits);
     let Decimal { exponent, precision, .. } = decimal;
+    let Ascii { first, rest, count } = ascii::<F>(decimal.digits);
     if (0..precision).contains(&exponent) {
-        let point = exponent as usize + 1;
-        slot[..24].copy_from_slice(&ascii[..24]);
-        slot[point] = b'.';
-        slot[point + 1..point + 25].copy_from_slice(&ascii[point..point + 24]);
-        count.max(point + 1) + 1
+        let whole = exponent as usize;
+        slot[0] = first;
+        put_wide(slot, 1, rest);
+        slot[whole + 1] = b'.';
+        // In two halves: the point may stand behind all digits. What is shifted in is the digit zero.
+        let half = 4 * (exponent as u32 & 31);
+        put_wide(slot, whole + 2, (rest >> half >> half) | WIDE_ZEROS);
+        count.max(whole + 2) + 1
     } else if (-4..0).contains(&exponent) {
         let start = 1 + exponent.unsigned_abs() as usize;
         slot[..8].copy_from_slice(b"0.000000");
-        slot[start..start + 24].copy_from_slice(&ascii[..24]);
+        slot[start] = first;
+        put_wide(slot, start + 1, rest);
         start + count
     } else {
-        slot[0] = ascii[0];
-        slot[1] = b'.';
-        slot[2..26].copy_from_slice(&ascii[1..25]);
+        slot[..2].copy_from_slice(&[first, b'.']);
+        put_wide(slot, 2, rest);
         let end = if count == 1 { 1 } else { count + 1 };
         end + put_exponent(&mut slot[end..], exponent)
     }
+}
+
+/// Stores 16 characters, the first in the lowest byte.
+#[inline]
+fn put_wide(slot: &mut [u8], start: usize, text: u128) {
+    slot[start..start + 16].copy_from_slice(&text.to_le_bytes());
 }
 
 /// Writes `e+06`, `e-324` and returns the length: a sign and at least two digits.
@@ -253,32 +265,31 @@ fn put_exponent(slot: &mut [u8], exponent: i32) -> usize {
     }
 }
 
-/// The digits of a number of `DIGITS` digits with zeros behind, and how many there are without trailing zeros.
-#[inline]
-fn ascii<F: Float>(digits: u64) -> ([u8; 48], usize) {
-    let mut text = [b'0'; 48];
-    let last = digits % 100_000_000;
-    let mut lead = digits / 100_000_000;
-    let mut start = 1;
-    let mut count = 1;
-    if F::DIGITS > 9 {
-        let middle = eight_digits(lead % 100_000_000);
-        lead /= 100_000_000;
-        text[1..9].copy_from_slice(&(middle | ZEROS).to_le_bytes());
-        count = 9 - middle.leading_zeros() as usize / 8;
-        start = 9;
-    }
-    let last = eight_digits(last);
-    text[start..start + 8].copy_from_slice(&(last | ZEROS).to_le_bytes());
-    if last != 0 {
-        count = start + 8 - last.leading_zeros() as usize / 8;
-    }
-    text[0] += lead as u8;
-    (text, count)
+/// A number of `DIGITS` digits as text.
+struct Ascii {
+    first: u8,
+    /// The other digits, the second in the lowest byte, and zeros behind them.
+    rest: u128,
+    /// How many digits there are without trailing zeros, at least one.
+    count: usize,
 }
 
-/// Eight times the digit zero.
-const ZEROS: u64 = 0x3030_3030_3030_3030;
+#[inline]
+fn ascii<F: Float>(digits: u64) -> Ascii {
+    let upper = digits / 100_000_000;
+    let lower = eight_digits(digits % 100_000_000);
+    let (first, rest) = if F::DIGITS == 9 {
+        (upper, lower.into())
+    } else {
+        let middle = eight_digits(upper % 100_000_000);
+        (upper / 100_000_000, u128::from(lower) << 64 | u128::from(middle))
+    };
+    let count = 17 - rest.leading_zeros() as usize / 8;
+    Ascii { first: b'0' + first as u8, rest: rest | WIDE_ZEROS, count }
+}
+
+/// Sixteen times the digit zero.
+const WIDE_ZEROS: u128 = 0x3030_3030_3030_3030_3030_3030_3030_3030;
 
 /// The eight digits of `number` as eight bytes from 0 to 9, the first digit in the lowest byte. Halves twice over, all
 /// lanes at once: `10486 / 2^20` and `103 / 2^10` are a hundredth and a tenth, precise enough for their lanes.
@@ -519,7 +530,10 @@ mod tests {
     #[test]
     fn eight_digits_are_split() {
         for number in numbers().take(10_000).map(|number| number % 100_000_000).chain([0, 99_999_999]) {
-            assert_eq!((eight_digits(number) | ZEROS).to_le_bytes(), format!("{number:08}").as_bytes());
+            assert_eq!(
+                eight_digits(number).to_le_bytes().map(|digit| digit + b'0'),
+                format!("{number:08}").as_bytes()
+            );
         }
     }
 

@@ -16,9 +16,17 @@ const NEXT_LINE: &[u8] = &{
     line
 };
 
-/// The separator of lines inside `depth` open containers. What stands deeper than any tensor is indented no further.
-fn next_line(depth: usize) -> &'static [u8] {
-    &NEXT_LINE[..NEXT_LINE.len().min(2 + 4 * depth)]
+/// What goes between two values of an array.
+#[derive(Clone, Copy, Debug)]
+pub struct Separator(&'static [u8]);
+
+impl Separator {
+    const COMMA: Separator = Separator(b", ");
+
+    /// A comma and a new line inside `depth` open containers. What stands deeper than any tensor is indented no further.
+    fn next_line(depth: usize) -> Separator {
+        Separator(&NEXT_LINE[..NEXT_LINE.len().min(2 + 4 * depth)])
+    }
 }
 
 /// A JSON text being written.
@@ -32,6 +40,11 @@ impl Writer {
     /// An empty text with room for `bytes`.
     pub fn with_room(bytes: usize) -> Writer {
         Writer { text: vec![0; bytes], end: 0 }
+    }
+
+    /// What is written so far.
+    fn written(&self) -> &[u8] {
+        &self.text[..self.end]
     }
 
     /// The text.
@@ -48,16 +61,30 @@ impl Writer {
         self.end += bytes.len();
     }
 
+    /// Writes what goes between two values. Most separators are short: those are copied at a fixed width.
+    #[inline]
+    pub fn separator(&mut self, separator: Separator) {
+        let length = separator.0.len();
+        if length == 2 {
+            self.slot()[..2].copy_from_slice(b", ");
+        } else if length <= 32 {
+            self.slot()[..32].copy_from_slice(&NEXT_LINE[..32]);
+        } else {
+            return self.raw(separator.0);
+        }
+        self.end += length;
+    }
+
     /// Writes a line's end and the indentation for `depth` open containers.
     pub fn new_line(&mut self, depth: usize) {
-        self.raw(&next_line(depth)[1..]);
+        self.raw(&Separator::next_line(depth).0[1..]);
     }
 
     /// Writes `bytes` as a JSON string. Bytes that are not UTF-8 go through untouched.
     pub fn string(&mut self, bytes: &[u8]) {
         self.raw(b"\"");
         let mut rest = bytes;
-        while let Some(position) = rest.iter().position(|byte| must_escape(*byte)) {
+        while let Some(position) = first_escape(rest) {
             self.raw(&rest[..position]);
             self.escape(rest[position]);
             rest = &rest[position + 1..];
@@ -121,7 +148,9 @@ impl Writer {
     /// Writes a byte of a bool tensor.
     #[inline]
     pub fn boolean(&mut self, value: u8) {
-        self.raw(if value == 0 { b"false" } else { b"true".as_slice() });
+        let (text, length) = if value == 0 { (b"false   ", 5) } else { (b"true    ", 4) };
+        self.slot()[..8].copy_from_slice(text);
+        self.end += length;
     }
 
     #[inline]
@@ -144,6 +173,13 @@ impl Writer {
     fn grow(&mut self, bytes: usize) {
         self.text.resize(self.text.len() * 2 + bytes, 0);
     }
+}
+
+/// Where the first byte to be escaped is. Sixteen at a time, which the compiler turns into a few vector instructions.
+fn first_escape(bytes: &[u8]) -> Option<usize> {
+    let clean = |chunk: &&[u8]| !chunk.iter().fold(false, |found, byte| found | must_escape(*byte));
+    let skipped = 16 * bytes.chunks_exact(16).take_while(clean).count();
+    bytes[skipped..].iter().position(|byte| must_escape(*byte)).map(|position| skipped + position)
 }
 
 /// Whether JSON as TensorFlow Serving prints it escapes `byte` in a string.
@@ -181,7 +217,7 @@ pub struct Place {
     /// How many containers are open around them.
     pub depth: usize,
     /// What goes between them.
-    pub separator: &'static [u8],
+    pub separator: Separator,
 }
 
 /// Writes `block`; `values` is called once for every innermost array, in order, to write the elements of a range.
@@ -194,14 +230,19 @@ pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Wr
     };
     let (width, mut next) = (*width as usize, block.first);
     let mut indices = vec![0; outer.len()];
+    let mut innermost = Writer::with_room(0);
+    if !outer.is_empty() {
+        arrays.step(&mut innermost, outer.len());
+    }
     arrays.open(out, 0);
     loop {
         values(out, next..next + width, place);
         next += width;
-        let Some(level) = advance(&mut indices, outer) else { break };
-        arrays.close(out, level + 1);
-        out.raw(arrays.separator(level + 1));
-        arrays.open(out, level + 1);
+        match advance(&mut indices, outer) {
+            Some(level) if level + 1 == outer.len() => out.raw(innermost.written()),
+            Some(level) => arrays.step(out, level + 1),
+            None => break,
+        }
     }
     arrays.close(out, 0);
 }
@@ -233,8 +274,18 @@ struct Arrays<'a> {
 
 impl Arrays<'_> {
     /// What goes between values inside `level` arrays of this block.
-    fn separator(&self, level: usize) -> &'static [u8] {
-        if self.block.layout == Layout::Lines { next_line(self.block.depth + level) } else { b", " }
+    fn separator(&self, level: usize) -> Separator {
+        match self.block.layout {
+            Layout::Lines => Separator::next_line(self.block.depth + level),
+            Layout::OneLine | Layout::Rows => Separator::COMMA,
+        }
+    }
+
+    /// From one array at `level` to the next: closes it and all within, and opens its sibling as deep.
+    fn step(&self, out: &mut Writer, level: usize) {
+        self.close(out, level);
+        out.separator(self.separator(level));
+        self.open(out, level);
     }
 
     /// Opens the arrays from `level` inwards.
@@ -290,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn an_escape_is_found_anywhere() {
+        for length in 0..50 {
+            let mut text = vec![b'a'; length];
+            assert_eq!(first_escape(&text), None);
+            for position in (0..length).rev() {
+                text[position] = b'"';
+                assert_eq!(first_escape(&text), Some(position));
+            }
+        }
+    }
+
+    #[test]
     fn every_byte_reads_back() {
         let all: String = (0..=0x2FFu32).filter_map(char::from_u32).collect();
         let text = written(|out| out.string(all.as_bytes()));
@@ -320,7 +383,9 @@ mod tests {
         written(|out| {
             nested(out, Block { first: 0, dims, depth: 0, layout }, |out, range, place| {
                 for index in range.clone() {
-                    out.raw(if index == range.start { b"" } else { place.separator });
+                    if index > range.start {
+                        out.separator(place.separator);
+                    }
                     out.integer(index);
                 }
             });
