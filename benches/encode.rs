@@ -3,6 +3,7 @@
 //! `cargo bench --bench encode [-- PART-OF-A-CASE'S-NAME]`. Every case prints the same tensor several times over; the
 //! fastest and the median time count. The floor is copying text of the same length.
 
+use servable::config::NonUtf8;
 use servable::rest::Format;
 use servable::rest::encode;
 use servable::tensor::{DType, Tensor};
@@ -91,9 +92,9 @@ fn main() {
             if format == Format::Columnar && name != "float, 0 to 1" {
                 continue;
             }
-            let Ok(text) = encode::predict(format, &[("y", &tensor)]) else { continue };
+            let Ok(text) = encode::predict(format, &[("y", &tensor)], NonUtf8::Raw) else { continue };
             let (fastest, median) =
-                time(|| drop(black_box(encode::predict(format, &[("y", black_box(&tensor))]))));
+                time(|| drop(black_box(encode::predict(format, &[("y", black_box(&tensor))], NonUtf8::Raw))));
             let (copy, _) = time(|| drop(black_box(black_box(&text).clone())));
             println!(
                 "{:<28}{:>10}{:>10.2}{:>10.1}{:>10.1}{:>10.1}",

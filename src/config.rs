@@ -4,6 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How strings that are not UTF-8 leave in a JSON reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NonUtf8 {
+    /// Byte for byte, as TensorFlow Serving does: the reply is then no valid JSON text.
+    Raw,
+    /// As base64 objects.
+    Base64,
+}
+
 /// How the server was started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +40,8 @@ pub struct Options {
     pub compute_threads: usize,
     /// Waiting connections the kernel keeps.
     pub backlog: u32,
+    /// How REST replies hold strings that are not UTF-8.
+    pub non_utf8: NonUtf8,
     /// gRPC Predict outputs as `tensor_content`.
     pub tensor_content: bool,
     /// Whether a signature's method name is enforced.

@@ -1,7 +1,7 @@
 //! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
 //! only place that releases the GIL ([`released`]).
 
-use crate::config::Options;
+use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
@@ -207,6 +207,10 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
         io_threads: Some(count("io_threads")?).filter(|threads| *threads > 0).unwrap_or(cores),
         compute_threads: Some(count("compute_threads")?).filter(|threads| *threads > 0).unwrap_or(4 * cores),
         backlog: options.getattr("backlog")?.extract()?,
+        non_utf8: match options.getattr("base64_non_utf8")?.extract()? {
+            true => NonUtf8::Base64,
+            false => NonUtf8::Raw,
+        },
         tensor_content: options.getattr("tensor_content")?.extract()?,
         method_name_check: options.getattr("method_name_check")?.extract()?,
         prometheus_path: options.getattr("prometheus_path")?.extract()?,

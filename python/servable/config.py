@@ -98,6 +98,7 @@ class CoreOptions:
     op_libraries: tuple[str, ...] = ()
     prometheus_path: str | None = None
     tensor_content: bool = False
+    base64_non_utf8: bool = False
     method_name_check: bool = False
     grpc_health: bool = False
     profiler: bool = True

@@ -206,6 +206,14 @@ _REQUESTS = (
         "smallest REST reply that is compressed when asked; 0: never compress",
         own=True,
     ),
+    Flag(
+        "base64_non_utf8",
+        "bool",
+        False,
+        "requests",
+        "REST string outputs that are not UTF-8 as base64 objects; off: raw, as TensorFlow Serving",
+        own=True,
+    ),
 )
 
 _LOADING = (
@@ -247,9 +255,9 @@ _LOADING = (
     Flag(
         "synthetic_warmup",
         "bool",
-        False,
+        True,
         "loading",
-        "without a warm-up file, make one call from the signature before a version serves",
+        "call each signature with zeros before a version serves, where that is known to change nothing",
         own=True,
     ),
     Flag(

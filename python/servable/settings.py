@@ -164,6 +164,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
         max_depth=_at_least(arguments, "max_json_depth", 1),
         gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
+        base64_non_utf8=arguments.boolean("base64_non_utf8"),
         io_threads=_at_least(arguments, "io_threads", 0),
         compute_threads=_at_least(arguments, "compute_threads", 0),
         tensorflow_library=arguments.text("tensorflow_library") or environment.get(LIBRARY_VARIABLE, ""),

@@ -80,6 +80,7 @@ fn options() -> Options {
         io_threads: 1,
         compute_threads: 1,
         backlog: 1,
+        non_utf8: crate::config::NonUtf8::Raw,
         tensor_content: false,
         method_name_check: false,
         prometheus_path: None,

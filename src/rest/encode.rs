@@ -2,6 +2,7 @@
 
 use super::Format;
 use super::writer::{Block, Layout, Place, Writer, nested, until_empty};
+use crate::config::NonUtf8;
 use crate::error::{Error, Kind, Result};
 use crate::methods::examples::Classifications;
 use crate::tensor::{DType, Strings, Tensor};
@@ -21,13 +22,14 @@ const LONGEST_REPLY: usize = 2 << 30;
 /// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension,
 /// or with another one than the first output's; a dtype that JSON has no form for (with at least one value).
 /// RESOURCE_EXHAUSTED if the text would be longer than 2 GiB.
-pub fn predict(format: Format, outputs: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
+pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -> Result<Vec<u8>> {
     if outputs.is_empty() {
         return Err(Error::invalid("Cannot convert empty tensor map to JSON"));
     }
     let rows = if format == Format::Row { batch_size(outputs)? } else { 1 };
     outputs.iter().try_for_each(|(_, tensor)| check_printable(tensor))?;
     let mut out = Writer::with_room(expected_length(format, outputs, rows)?);
+    out.non_utf8 = non_utf8;
     out.raw(match format {
         Format::Row => b"{\n    \"predictions\": ",
         Format::Columnar => b"{\n    \"outputs\": ".as_slice(),
@@ -53,12 +55,13 @@ pub fn predict(format: Format, outputs: &[(&str, &Tensor)]) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// INVALID_ARGUMENT if there are no examples.
-pub fn classifications(results: &Classifications) -> Result<Vec<u8>> {
+pub fn classifications(results: &Classifications, non_utf8: NonUtf8) -> Result<Vec<u8>> {
     if results.rows == 0 {
         return Err(Error::invalid("Cannot convert empty ClassificationResults to JSON"));
     }
     let Classifications { rows, columns, labels, scores } = results;
     let mut out = Writer::with_room(64 + rows * (4 + columns * 32));
+    out.non_utf8 = non_utf8;
     out.raw(b"{\n    \"results\": ");
     let dims = [*rows as i64, *columns as i64];
     let block = Block { first: 0, dims: &dims, depth: 1, layout: Layout::Rows };
@@ -265,9 +268,9 @@ fn write_strings(out: &mut Writer, strings: &Strings, block: Block<'_>, as_base6
     });
 }
 
-/// Writes a string; as a base64 object where it is not UTF-8, which JSON could not hold.
+/// Writes a string; as a base64 object where it is not UTF-8, which JSON cannot hold, and that was asked for.
 fn write_string(out: &mut Writer, string: &[u8], depth: usize) {
-    if std::str::from_utf8(string).is_ok() {
+    if out.non_utf8 == NonUtf8::Raw || std::str::from_utf8(string).is_ok() {
         out.string(string);
     } else {
         out.base64_object(string, depth);
@@ -358,7 +361,9 @@ mod tests {
         let (name, expected) = (&case["name"], &case["expect"]);
         match got {
             Ok(body) => {
-                assert_eq!(String::from_utf8(body).unwrap(), expected["body"].as_str().unwrap(), "{name}")
+                let raw = expected["body_base64"].as_str().map(|text| STANDARD.decode(text).unwrap());
+                let expected = raw.unwrap_or_else(|| expected["body"].as_str().unwrap().into());
+                assert_eq!(body, expected, "{name}")
             }
             Err(error) => {
                 let expected = &expected["error"];
@@ -373,7 +378,7 @@ mod tests {
 
     #[test]
     fn predict_cases_of_the_specification() {
-        for mut case in vectors("encode.json") {
+        for case in vectors("encode.json") {
             let mut tensors: Vec<(String, Tensor)> = case["tensors"]
                 .as_object()
                 .unwrap()
@@ -381,14 +386,9 @@ mod tests {
                 .map(|(alias, case)| (alias.clone(), tensor(case)))
                 .collect();
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
-            if case["name"] == "non-UTF-8 string is emitted raw/row" {
-                // We do better: the value comes back as a base64 object, and the reply is JSON.
-                let body = "{\n    \"predictions\": [{\n            \"b64\": \"//79\"\n        }\n    ]\n}";
-                case["expect"] = serde_json::json!({ "body": body });
-            }
             let format = if case["format"] == "row" { Format::Row } else { Format::Columnar };
             let outputs: Vec<_> = tensors.iter().map(|(alias, tensor)| (alias.as_str(), tensor)).collect();
-            check(&case, predict(format, &outputs));
+            check(&case, predict(format, &outputs, NonUtf8::Raw));
         }
     }
 
@@ -409,7 +409,7 @@ mod tests {
                     labels: Some(classes.iter().map(|class| string(&class[0])).collect()),
                     scores: Some(classes.iter().map(|class| float(&class[1]) as f32).collect()),
                 };
-                check(&case, classifications(&results));
+                check(&case, classifications(&results, NonUtf8::Raw));
             }
         }
     }
@@ -425,7 +425,7 @@ mod tests {
 
     #[track_caller]
     fn check_text(format: Format, outputs: &[(&str, &Tensor)], expected: &str) {
-        assert_eq!(String::from_utf8(predict(format, outputs).unwrap()).unwrap(), expected);
+        assert_eq!(String::from_utf8(predict(format, outputs, NonUtf8::Base64).unwrap()).unwrap(), expected);
     }
 
     #[test]
@@ -480,7 +480,7 @@ mod tests {
         let (scalar, two, three) = (floats(&[], &[1.0]), floats(&[2], &[1.0; 2]), floats(&[3], &[1.0; 3]));
         let half = Tensor::numbers(DType::Half, vec![1], vec![0; 2].into());
         let check = |format, outputs: &[(&str, &Tensor)], message| {
-            assert_eq!(predict(format, outputs), Err(Error::invalid(message)));
+            assert_eq!(predict(format, outputs, NonUtf8::Raw), Err(Error::invalid(message)));
         };
         check(Format::Row, &[], "Cannot convert empty tensor map to JSON");
         check(Format::Columnar, &[], "Cannot convert empty tensor map to JSON");
@@ -495,7 +495,7 @@ mod tests {
         // Zero bytes of values, but brackets for a hundred thousand million empty rows.
         let rows = floats(&[100_000_000_000, 0], &[]);
         for format in [Format::Row, Format::Columnar] {
-            let error = predict(format, &[("y", &rows)]).unwrap_err();
+            let error = predict(format, &[("y", &rows)], NonUtf8::Raw).unwrap_err();
             assert_eq!(error.kind, Kind::ResourceExhausted);
         }
     }
@@ -503,7 +503,9 @@ mod tests {
     #[test]
     fn results_of_examples() {
         let mut results = Classifications { rows: 1, columns: 2, labels: None, scores: Some(vec![0.5, 1.0]) };
-        let text = |results: &Classifications| String::from_utf8(classifications(results).unwrap()).unwrap();
+        let text = |results: &Classifications| {
+            String::from_utf8(classifications(results, NonUtf8::Raw).unwrap()).unwrap()
+        };
         assert_eq!(text(&results), "{\n    \"results\": [[[\"\", 0.5], [\"\", 1.0]]\n    ]\n}");
         results.labels = Some(["a", "b"].into_iter().collect());
         results.scores = None;

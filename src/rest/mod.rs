@@ -208,7 +208,7 @@ impl Call {
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
         let tensors = predict::predict(servable, signature, inputs, &all, self.deadline)?;
         let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
-        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>())
+        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.room.options.non_utf8)
     }
 
     fn examples(&self, servable: &Servable, input: examples::Input) -> Result<Vec<u8>> {
@@ -217,7 +217,8 @@ impl Call {
                 encode::regressions(&examples::regress(&self.room, servable, input, self.deadline)?)
             }
             Verb::Classify | Verb::Predict => {
-                encode::classifications(&examples::classify(&self.room, servable, input, self.deadline)?)
+                let classes = examples::classify(&self.room, servable, input, self.deadline)?;
+                encode::classifications(&classes, self.room.options.non_utf8)
             }
         }
     }

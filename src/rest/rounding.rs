@@ -135,6 +135,7 @@ mod tests {
     use super::magnitude;
 
     #[test]
+    #[allow(clippy::excessive_precision)] // As the replies were recorded.
     fn the_recorded_replies_are_reproduced() {
         for (literal, recorded) in [
             ("9.902513662775497", 9.9025136627754957),

@@ -4,6 +4,7 @@
 //! costs one check for room.
 
 use super::float::{self, Float, Slot};
+use crate::config::NonUtf8;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::ops::Range;
@@ -34,12 +35,14 @@ pub struct Writer {
     /// What is written, and zeroed room behind it.
     text: Vec<u8>,
     end: usize,
+    /// What [`super::encode`] does with strings that are not UTF-8.
+    pub(super) non_utf8: NonUtf8,
 }
 
 impl Writer {
     /// An empty text with room for `bytes`.
     pub fn with_room(bytes: usize) -> Writer {
-        Writer { text: vec![0; bytes], end: 0 }
+        Writer { text: vec![0; bytes], end: 0, non_utf8: NonUtf8::Raw }
     }
 
     /// What is written so far.

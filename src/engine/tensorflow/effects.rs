@@ -125,7 +125,8 @@ fn writes(op: &str) -> bool {
     WRITES.iter().any(|part| op.contains(part)) && !HARMLESS.contains(&op)
 }
 
-fn node_of(input: &str) -> &str {
+/// The node of `node`, `node:output` or `^node`.
+pub(super) fn node_of(input: &str) -> &str {
     let name = input.strip_prefix('^').unwrap_or(input);
     name.split_once(':').map_or(name, |(node, _)| node)
 }

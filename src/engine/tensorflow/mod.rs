@@ -3,12 +3,14 @@
 //! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
 //! ([`session`]) with its graph; what it accepts is read from its `saved_model.pb` ([`saved_model`]).
 
+mod denormals;
 mod effects;
 mod ffi;
 mod resident;
 mod saved_model;
 mod session;
 mod tensors;
+mod variables;
 
 pub(crate) use resident::trim;
 

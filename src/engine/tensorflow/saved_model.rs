@@ -1,6 +1,6 @@
 //! `saved_model.pb`: the meta graph with the wanted tags, and its signatures.
 
-use super::effects;
+use super::{effects, variables};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::pb::tensorflow::tensor_info::Encoding;
@@ -23,6 +23,7 @@ pub(super) struct Meta {
 /// Reads the meta graph whose tag set is exactly `tags`.
 pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
     let meta_graph = choose(parse(folder)?, tags, folder)?;
+    variables::check(folder, &meta_graph)?;
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
     let harmless = harmless(&meta_graph);

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfTensor};
 use super::saved_model::Meta;
 use super::tensors::Owned;
@@ -111,6 +112,7 @@ impl Session {
         let outputs: Vec<TfOutput> = fetches.iter().map(|endpoint| self.output(*endpoint)).collect();
         let mut results: Vec<*mut TfTensor> = vec![std::ptr::null_mut(); outputs.len()];
         let status = Status::new(self.api);
+        let flushed = Flushed::set();
         // SAFETY: every array has the length given beside it and lives through the call; session, graph operations
         // and tensors are live; on success each result is a tensor that is ours.
         unsafe {
@@ -129,6 +131,7 @@ impl Session {
                 status.raw,
             );
         }
+        drop(flushed);
         let owned = results.into_iter().filter(|result| !result.is_null());
         // SAFETY: as above; failed runs leave nulls.
         let owned: Vec<Owned> = owned.map(|result| unsafe { Owned::from_raw(self.api, result) }).collect();
