@@ -53,6 +53,7 @@ LABEL org.opencontainers.image.title="Servable" \
 
 # gRPC, REST
 EXPOSE 8500 8501
+# A number, so that Kubernetes can check runAsNonRoot.
 USER 65532:65532
 # SIGTERM: requests in flight finish, versions unload, exit 0. `docker stop` waits 10 s, Servable up to
 # --shutdown_grace_seconds=30: give `docker stop --time` as much where requests are long.

@@ -13,7 +13,7 @@ export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_U
 
 debian_packages() {
   apt-get update -qq
-  apt-get install -y -qq --no-install-recommends "$@"
+  apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
   rm -rf /var/lib/apt/lists/*
 }
 
@@ -79,8 +79,9 @@ site_packages() {
 
 runtime() {
   debian_packages python3 libstdc++6
-  # A number in USER lets Kubernetes check runAsNonRoot; the server writes nowhere, so any other user will do.
-  useradd --system --uid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin servable
+  # The server writes nowhere, so any other user will do. useradd would complain of the number.
+  echo 'servable:x:65532:' >>/etc/group
+  echo 'servable:x:65532:65532:Servable:/nonexistent:/usr/sbin/nologin' >>/etc/passwd
   mkdir -p "${MODEL_BASE_PATH:-/models}"
   local command
   for command in servable tensorflow_model_server; do ln -s "$home/bin/$command" "/usr/bin/$command"; done

@@ -7,6 +7,7 @@ from inside that network.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -66,10 +67,15 @@ class Container:
         self._reader.start()
 
     def kill(self) -> None:
-        """Ends what is left of it."""
+        """Ends what is left of it: with process 1 goes every process of its namespace."""
+        if self.running():
+            for first in self._children():
+                os.kill(first, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     @property
     def log(self) -> str:
@@ -108,7 +114,7 @@ class Container:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """``docker stop``: the signal to process 1, and the exit status, which must come in ten seconds."""
-        subprocess.run(["kill", f"-{int(number)}", str(self._first())], check=True)
+        os.kill(self._first(), number)
         return self.wait(STOP_SECONDS)
 
     def wait(self, seconds: float = START_SECONDS) -> int:
@@ -123,8 +129,12 @@ class Container:
 
     def _first(self) -> int:
         """Process 1 of the container, by its number outside."""
+        (first,) = self._children()
+        return first
+
+    def _children(self) -> list[int]:
         own = self._process.pid
-        return int(Path(f"/proc/{own}/task/{own}/children").read_text().split()[0])
+        return [int(child) for child in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
 
     def _assignments(self) -> list[str]:
         return [f"{name}={value}" for name, value in self._environment.items()]

@@ -53,6 +53,9 @@ for device in null zero full random urandom tty; do
   mount --bind "/dev/$device" "$root/dev/$device"
 done
 ln -s /proc/self/fd "$root/dev/fd"
+mkdir "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 for volume in "${volumes[@]}"; do
   from=${volume%%:*} to=$root${volume#*:}
   if [ -d "$from" ]; then mkdir -p "$to"; else mkdir -p "${to%/*}" && touch "$to"; fi
@@ -65,6 +68,7 @@ unset SERVABLE_TEST_ENTERED
 
 drop=()
 if [ -n "$user" ]; then
-  drop=(setpriv "--reuid=${user%:*}" "--regid=${user#*:}" --clear-groups --no-new-privs --bounding-set=-all)
+  drop=(setpriv "--reuid=${user%:*}" "--regid=${user#*:}" --clear-groups --no-new-privs --bounding-set=-all
+    --pdeathsig=KILL) # a change of user clears what unshare's --kill-child had set
 fi
 exec chroot "$root" env "--chdir=$directory" "${drop[@]}" "$@"

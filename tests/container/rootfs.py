@@ -22,8 +22,11 @@ ENTER = Path(__file__).with_name("enter.sh")
 SECONDS = 900
 """The longest that one step may take: it may download TensorFlow."""
 
-NETWORK = ("http_proxy", "https_proxy", "no_proxy")
-"""What an engine, too, hands to a build from its own environment."""
+NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
+"""This machine's way to the network, in capitals; an engine, too, hands the first three to a build."""
+
+CERTIFICATES = "/run/certificates.pem"
+"""Where a build step finds the certificates that pip trusts on this machine ($PIP_CERT)."""
 
 
 @dataclass
@@ -64,10 +67,8 @@ class Builder:
         debian = stage.base.removeprefix("debian:").removesuffix("-slim")
         if f"debian:{debian}-slim" != stage.base:
             raise ValueError(f"cannot make {stage.base} here: give the files of stage {stage.name}")
-        subprocess.run(
-            ["cp", "-a", "--", str(debian_root(self._folder / f"debian-{debian}", debian)), str(root)],
-            check=True,
-        )
+        base = debian_root(self._bases / f"debian-{debian}", debian)
+        subprocess.run(["cp", "-a", "--", str(base), str(root)], check=True)
         image = Image(root, stage)
         for one in stage.instructions:
             self._follow(image, one)
@@ -122,21 +123,13 @@ def debian_root(root: Path, name: str) -> Path:
 
 
 def run(image: Image, command: str) -> None:
-    """One RUN in its shell form, as root, with this machine's way to the network (pip's settings too)."""
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name.lower() in NETWORK or name.startswith("PIP_") or name == "SSL_CERT_FILE"
-    }
-    shown = [str(image.root), "--network", "--directory", image.folder]
-    certificates = settings.get("PIP_CERT", "")
-    if certificates:
-        shown += ["--volume", f"{certificates}:{certificates}"]
-    assignments = [
-        f"{name}={value}" for name, value in (settings | image.arguments | image.environment).items()
-    ]
-    subprocess.run(
-        [str(ENTER), *shown, "--", "env", "-i", *assignments, "/bin/sh", "-c", command],
-        check=True,
-        timeout=SECONDS,
-    )
+    """One RUN in its shell form, as root, with this machine's way to the network."""
+    settings = {name: value for name, value in os.environ.items() if name.upper() in NETWORK}
+    options = ["--network", "--directory", image.folder]
+    if os.environ.get("PIP_CERT"):
+        settings["PIP_CERT"] = CERTIFICATES
+        options += ["--volume", f"{os.environ['PIP_CERT']}:{CERTIFICATES}"]
+    variables = settings | image.arguments | image.environment
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    command_line = ["env", "-i", *assignments, "/bin/sh", "-c", command]
+    subprocess.run([str(ENTER), str(image.root), *options, "--", *command_line], check=True, timeout=SECONDS)

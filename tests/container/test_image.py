@@ -184,10 +184,7 @@ def test_the_servers_exit_status_is_the_containers(run: Run) -> None:
 def test_versions(run: Run) -> None:
     container = run("--version")
     assert container.wait() == 0
-    assert [line.partition(":")[0] for line in container.log.splitlines()] == [
-        "TensorFlow ModelServer",
-        "TensorFlow Library",
-    ]
+    assert "TensorFlow ModelServer: " in container.log and "TensorFlow Library: 2." in container.log
 
 
 @pytest.mark.needs_shared
