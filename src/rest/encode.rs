@@ -519,3 +519,185 @@ mod tests {
         assert_eq!(error("no \"x\"\n"), b"{\n    \"error\": \"no \\\"x\\\"\\n\"\n}");
     }
 }
+
+/// What is printed says what the tensors held.
+#[cfg(test)]
+mod properties {
+    #![allow(clippy::wildcard_enum_match_arm)]
+
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    const NUMBERS: [DType; 10] = [
+        DType::Float,
+        DType::Double,
+        DType::Int8,
+        DType::Int16,
+        DType::Int32,
+        DType::Int64,
+        DType::UInt8,
+        DType::UInt32,
+        DType::UInt64,
+        DType::Bool,
+    ];
+
+    fn tensor_of(dtype: DType, shape: Vec<i64>) -> BoxedStrategy<Tensor> {
+        let count = shape.iter().product::<i64>() as usize;
+        if dtype == DType::String {
+            let string = prop_oneof![any::<Vec<u8>>(), any::<String>().prop_map(String::into_bytes)];
+            let strings = prop::collection::vec(string, count);
+            return strings.prop_map(move |all| Tensor::strings(shape.clone(), all.iter().collect())).boxed();
+        }
+        let byte = if dtype == DType::Bool { (0..2u8).boxed() } else { any::<u8>().boxed() };
+        let bytes = prop::collection::vec(byte, count * dtype.size());
+        bytes.prop_map(move |bytes| Tensor::numbers(dtype, shape.clone(), bytes.into())).boxed()
+    }
+
+    /// One to three tensors with one first dimension (if any).
+    fn outputs(least_rank: usize) -> impl Strategy<Value = Vec<(String, Tensor)>> {
+        let dtype = prop_oneof![4 => prop::sample::select(NUMBERS.to_vec()), 1 => Just(DType::String)];
+        let inner = prop::collection::vec(0..4i64, 0..4);
+        let member = ("[a-z\"\\\\]{0,3}(_bytes)?", dtype, inner);
+        (0..4i64, prop::collection::btree_map(0..9u8, member, 1..4)).prop_flat_map(move |(rows, members)| {
+            let members = members.into_iter().map(|(number, (name, dtype, mut shape))| {
+                if least_rank > 0 {
+                    shape.insert(0, rows);
+                }
+                (Just(format!("{number}{name}")), tensor_of(dtype, shape))
+            });
+            members.collect::<Vec<_>>()
+        })
+    }
+
+    /// Reads JSON in which `NaN`, `Infinity` and `-Infinity` may stand; they become strings.
+    fn read(body: Vec<u8>) -> Value {
+        let text = String::from_utf8(body).unwrap();
+        let (mut strict, mut rest) = (String::new(), text.as_str());
+        while let Some((outside, string)) = rest.split_once('"') {
+            strict += &quoted(outside);
+            let mut escaped = false;
+            let end = string.find(|character| {
+                let ends = character == '"' && !escaped;
+                escaped = character == '\\' && !escaped;
+                ends
+            });
+            let end = end.unwrap();
+            strict += &format!("\"{}\"", &string[..end]);
+            rest = &string[end + 1..];
+        }
+        serde_json::from_str(&(strict + &quoted(rest))).unwrap()
+    }
+
+    fn quoted(outside: &str) -> String {
+        let words = outside.replace("NaN", "\"nan\"").replace("-Infinity", "\"-inf\"");
+        words.replace("Infinity", "\"inf\"")
+    }
+
+    fn float(leaf: &Value) -> f64 {
+        leaf.as_f64().unwrap_or_else(|| leaf.as_str().unwrap().parse().unwrap())
+    }
+
+    /// Checks that `value` is the part of `tensor` from element `next` on that has the shape `dims`.
+    fn check(value: &Value, dims: &[i64], tensor: &Tensor, next: &mut usize) {
+        if let [outer, inner @ ..] = dims {
+            let items = value.as_array().unwrap();
+            assert_eq!(items.len(), *outer as usize);
+            return items.iter().for_each(|item| check(item, inner, tensor, next));
+        }
+        let size = tensor.dtype().size();
+        let bytes = &tensor.bytes()[*next * size..][..size];
+        match tensor.dtype() {
+            DType::Float => {
+                let (read, held) = (float(value) as f32, bytemuck::pod_read_unaligned::<f32>(bytes));
+                assert!(read.to_bits() == held.to_bits() || read.is_nan() && held.is_nan(), "{read} {held}");
+            }
+            DType::Double => {
+                let (read, held) = (float(value), bytemuck::pod_read_unaligned::<f64>(bytes));
+                assert!(read.to_bits() == held.to_bits() || read.is_nan() && held.is_nan(), "{read} {held}");
+            }
+            DType::UInt64 => assert_eq!(value.as_u64().unwrap().to_le_bytes(), bytes),
+            DType::Bool => assert_eq!([u8::from(value.as_bool().unwrap())], bytes),
+            DType::String => assert_eq!(string(value), tensor.as_strings().unwrap().get(*next)),
+            _ => assert_eq!(&value.as_i64().unwrap().to_le_bytes()[..size], bytes),
+        }
+        *next += 1;
+    }
+
+    fn string(value: &Value) -> Vec<u8> {
+        match value {
+            Value::String(text) => text.as_bytes().to_vec(),
+            _ => STANDARD.decode(value["b64"].as_str().unwrap()).unwrap(),
+        }
+    }
+
+    fn borrowed(outputs: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
+        outputs.iter().map(|(alias, tensor)| (alias.as_str(), tensor)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn columns_read_back(outputs in outputs(0)) {
+            let read = read(predict(Format::Columnar, &borrowed(&outputs)).unwrap());
+            for (alias, tensor) in &outputs {
+                let value = if outputs.len() == 1 { &read["outputs"] } else { &read["outputs"][alias] };
+                check(value, tensor.shape(), tensor, &mut 0);
+            }
+        }
+
+        #[test]
+        fn rows_read_back(outputs in outputs(1)) {
+            let read = read(predict(Format::Row, &borrowed(&outputs)).unwrap());
+            let rows = read["predictions"].as_array().unwrap();
+            prop_assert_eq!(rows.len(), outputs[0].1.shape()[0] as usize);
+            for (alias, tensor) in &outputs {
+                let mut next = 0;
+                for row in rows {
+                    let value = if outputs.len() == 1 { row } else { &row[alias] };
+                    check(value, &tensor.shape()[1..], tensor, &mut next);
+                }
+            }
+        }
+
+        /// In columnar format white space is what any pretty printer writes, with four spaces.
+        #[test]
+        fn columns_are_laid_out_as_usual(outputs in outputs(0)) {
+            let exact = |(_, tensor): &&(String, Tensor)| !matches!(tensor.dtype(), DType::Float | DType::Double);
+            let outputs: Vec<_> = outputs.iter().filter(exact).cloned().collect();
+            prop_assume!(!outputs.is_empty());
+            let ours = predict(Format::Columnar, &borrowed(&outputs)).unwrap();
+            let value: Value = serde_json::from_slice(&ours).unwrap();
+            let two_spaces = serde_json::to_string_pretty(&value).unwrap();
+            let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+            let four = two_spaces.lines().map(|line| " ".repeat(indentation(line)) + line);
+            // (Only the hexadecimal digits of escapes are a matter of taste.)
+            let usual = four.collect::<Vec<_>>().join("\n").to_lowercase();
+            prop_assert_eq!(String::from_utf8(ours).unwrap().to_lowercase(), usual);
+        }
+
+        #[test]
+        fn results_read_back(scores in prop::collection::vec(any::<f32>(), 1..20), labels in any::<[Vec<u8>; 20]>()) {
+            let tensor = Tensor::numbers(
+                DType::Float,
+                vec![scores.len() as i64],
+                bytemuck::cast_slice(&scores).to_vec().into(),
+            );
+            check(&read(regressions(&scores).unwrap())["results"], tensor.shape(), &tensor, &mut 0);
+            let labels: Strings = labels[..scores.len()].iter().collect();
+            let results = Classifications {
+                rows: scores.len(),
+                columns: 1,
+                labels: Some(labels.clone()),
+                scores: Some(scores.clone()),
+            };
+            let read = read(classifications(&results).unwrap());
+            for (row, label) in labels.iter().enumerate() {
+                let class = &read["results"][row][0];
+                prop_assert_eq!(string(&class[0]), label);
+                check(&class[1], &[], &tensor, &mut { row });
+            }
+        }
+    }
+}
