@@ -7,8 +7,8 @@
 //! to the number of six digits, in units in which two neighbouring floats lie `power << spare bits of top` apart.
 //!
 //! The powers 10⁰ to 10²⁷ are exact in 64 bits, so everything about values from 10⁻¹¹ to 10⁹ is decided exactly. The
-//! others are cut off; where that could matter (about once in 2³⁰ `float`s and once in 100 `double`s of such sizes),
-//! and for subnormal values, [`spelled_out`] follows the rule to the letter.
+//! others are cut off; where that could matter (about once in 2³⁰ `float`s and in some hundred `double`s of such sizes),
+//! and for subnormal values, `spelled_out` follows the rule to the letter.
 
 use std::fmt::{LowerExp, Write as _};
 use std::str::FromStr;
