@@ -17,11 +17,19 @@ const MAX_RESERVED: usize = 1 << 20;
 
 /// Reads the whole of `body`. One frame is passed on as it came, without a copy.
 pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let read = collect(&mut body, limit).await;
+    if read.as_ref().is_err_and(|refusal| refusal.status() == 413) {
+        drain(body).await;
+    }
+    read
+}
+
+async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    let Some(first) = next(&mut body).await? else {
+    let Some(first) = next(body).await? else {
         return Ok(Bytes::new());
     };
     if first.len() as u64 == announced {
@@ -31,13 +39,34 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refu
     let mut whole =
         BytesMut::with_capacity(announced.clamp(first.len() as u64, MAX_RESERVED as u64) as usize);
     whole.extend_from_slice(&first);
-    while let Some(frame) = next(&mut body).await? {
+    while let Some(frame) = next(body).await? {
         if whole.len() + frame.len() > limit {
             return Err(too_large(limit));
         }
         whole.extend_from_slice(&frame);
     }
     if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.freeze()) }
+}
+
+/// What is read and dropped of a body that nobody wants, so that the client is able to read its answer: closing a
+/// connection with unread data makes the system throw the answer away.
+const MAX_DRAINED: usize = 64 << 20;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Reads `body` to its end and drops it, within limits.
+pub(super) async fn drain(mut body: Incoming) {
+    let mut drained = 0;
+    let to_end = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            drained += frame.data_ref().map_or(0, Bytes::len);
+            if drained > MAX_DRAINED {
+                return;
+            }
+        }
+    };
+    // What is left unread closes the connection.
+    let _in_time = tokio::time::timeout(DRAIN_TIME, to_end).await;
 }
 
 async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {

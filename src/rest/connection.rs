@@ -33,7 +33,6 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watc
         .header_read_timeout(IDLE)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
-        .pipeline_flush(true)
         .serve_connection(Told(TokioIo::new(stream)), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {

@@ -4,10 +4,10 @@
 //! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number
 //! that is not finite ends the echo too.
 
+use super::grisu;
 use crate::rest::json::{Cursor, Type};
 use crate::rest::number::Number;
 use crate::rest::text::Text;
-use std::fmt::Write;
 
 const LIMIT: usize = 256;
 
@@ -121,7 +121,7 @@ impl Echo<'_> {
         let text = match self.cursor.number().ok()? {
             Number::Int(value) => value.to_string(),
             Number::Big(value) => value.to_string(),
-            Number::Double(value) if value.is_finite() => shortest(value),
+            Number::Double(value) if value.is_finite() => decimal(value),
             Number::Double(_) => return None,
         };
         self.out.extend_from_slice(text.as_bytes());
@@ -147,19 +147,26 @@ impl Echo<'_> {
     }
 }
 
-/// The shortest decimal that reads back as `value`: plain with a decimal point from 1e-6 up to 1e21, else with an
-/// exponent that has neither plus sign nor padding.
-fn shortest(value: f64) -> String {
-    let magnitude = value.abs();
-    if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) {
-        let mut text = format!("{value}");
-        if !text.contains('.') {
-            // Writing into a string does not fail.
-            let _ = write!(text, ".0");
-        }
-        return text;
+/// A decimal that reads back as `value`: plain with a decimal point from 1e-6 up to 1e21, else with an exponent that
+/// has neither plus sign nor padding.
+fn decimal(value: f64) -> String {
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    if value == 0.0 {
+        return format!("{sign}0.0");
     }
-    format!("{value:e}")
+    let (digits, last) = grisu::digits(value.abs());
+    let digits = String::from_utf8_lossy(&digits);
+    // Where the decimal point stands, counted from the first digit.
+    let point = digits.len() as i32 + last;
+    match usize::try_from(point) {
+        Ok(whole @ 1..=21) if last >= 0 => format!("{sign}{digits:0<whole$}.0"),
+        Ok(whole @ 1..=21) => format!("{sign}{}.{}", &digits[..whole], &digits[whole..]),
+        _ if (-5..=0).contains(&point) => {
+            format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize))
+        }
+        _ if digits.len() == 1 => format!("{sign}{digits}e{}", point - 1),
+        _ => format!("{sign}{}.{}e{}", &digits[..1], &digits[1..], point - 1),
+    }
 }
 
 #[cfg(test)]

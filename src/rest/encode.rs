@@ -640,7 +640,7 @@ mod properties {
     proptest! {
         #[test]
         fn columns_read_back(outputs in outputs(0)) {
-            let read = read(predict(Format::Columnar, &borrowed(&outputs)).unwrap());
+            let read = read(predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64).unwrap());
             for (alias, tensor) in &outputs {
                 let value = if outputs.len() == 1 { &read["outputs"] } else { &read["outputs"][alias] };
                 check(value, tensor.shape(), tensor, &mut 0);
@@ -649,7 +649,7 @@ mod properties {
 
         #[test]
         fn rows_read_back(outputs in outputs(1)) {
-            let read = read(predict(Format::Row, &borrowed(&outputs)).unwrap());
+            let read = read(predict(Format::Row, &borrowed(&outputs), NonUtf8::Base64).unwrap());
             let rows = read["predictions"].as_array().unwrap();
             prop_assert_eq!(rows.len(), outputs[0].1.shape()[0] as usize);
             for (alias, tensor) in &outputs {
@@ -667,7 +667,7 @@ mod properties {
             let exact = |(_, tensor): &&(String, Tensor)| !matches!(tensor.dtype(), DType::Float | DType::Double);
             let outputs: Vec<_> = outputs.iter().filter(exact).cloned().collect();
             prop_assume!(!outputs.is_empty());
-            let ours = predict(Format::Columnar, &borrowed(&outputs)).unwrap();
+            let ours = predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64).unwrap();
             let value: Value = serde_json::from_slice(&ours).unwrap();
             let two_spaces = serde_json::to_string_pretty(&value).unwrap();
             let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
@@ -692,7 +692,7 @@ mod properties {
                 labels: Some(labels.clone()),
                 scores: Some(scores.clone()),
             };
-            let read = read(classifications(&results).unwrap());
+            let read = read(classifications(&results, NonUtf8::Base64).unwrap());
             for (row, label) in labels.iter().enumerate() {
                 let class = &read["results"][row][0];
                 prop_assert_eq!(string(&class[0]), label);

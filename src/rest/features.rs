@@ -3,6 +3,7 @@
 //! The wire layout is that of TensorFlow's `example.proto` and `feature.proto`: an Example is
 //! `{1: {1: {1: name, 2: {kind: list}}, …}}` with kinds 1 `bytes_list`, 2 `float_list`, 3 `int64_list`, numbers packed.
 
+use super::rounding::flushed_f32;
 use crate::error::{Error, Result};
 use crate::rest::base64::decode_base64;
 use crate::rest::decode::signature_name;
@@ -211,7 +212,7 @@ impl Writer {
                 }
                 Number::Double(value) => {
                     expect(Kind::Float)?;
-                    self.values.extend_from_slice(&(value as f32).to_le_bytes());
+                    self.values.extend_from_slice(&flushed_f32(value).to_le_bytes());
                 }
                 Number::Big(_) => {
                     let name = name.lossy();

@@ -12,6 +12,7 @@ mod echo;
 pub mod encode;
 mod features;
 pub mod float;
+mod grisu;
 mod json;
 mod number;
 mod path;
@@ -27,14 +28,16 @@ pub mod writer;
 use crate::compute::guarded;
 use crate::error::{Error, Kind, Result};
 use crate::methods::{Room, examples, info, predict};
+use crate::registry::VersionChoice;
 use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
 use bytes::Bytes;
 use decode::Limits;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, ORIGIN};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use path::{Target, Verb};
 use reply::{Body, Refusal, Reply};
 use std::sync::Arc;
@@ -54,29 +57,57 @@ const SMALL_BODY: usize = 16 << 10;
 
 /// Answers one request.
 pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let path = target::of(request.uri());
+    let (head, body) = request.into_parts();
+    let path = target::of(&head.uri);
     let api = path::is_api(&path);
-    let reply = match refusal(&request, &path, api) {
-        Some(refusal) => refusal.into(),
-        None if api => dispatch(&room, request, &path).await,
-        None => Refusal::new(404, not_found(&path)).into(),
+    let reply = match route(&room, &head, &path, api) {
+        Ok(post) => call(&room, post, body).await,
+        Err(reply) => {
+            // Who asked whether to send a body at all has not sent it.
+            if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+                body::drain(body).await;
+            }
+            reply
+        }
     };
     reply.into_response(&room.options, api)
 }
 
-async fn dispatch(room: &Arc<Room>, request: Request<Incoming>, path: &str) -> Reply {
-    let accepts_gzip = accepts_gzip(request.headers());
-    let answer = match *request.method() {
+/// A POST to a model: what its head says.
+struct Post {
+    verb: Verb,
+    name: String,
+    choice: VersionChoice,
+    gzip: bool,
+    accepts_gzip: bool,
+}
+
+/// Finds what is asked for: a call, whose body is needed, or an answer that the head alone is enough for.
+fn route(room: &Room, head: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
+    if let Some(refusal) = refusal(head, path, api) {
+        return Err(refusal.into());
+    }
+    if !api {
+        return Err(Refusal::new(404, not_found(path)).into());
+    }
+    let accepts_gzip = accepts_gzip(&head.headers);
+    let answer = match head.method {
         Method::GET | Method::HEAD => ask(room, path::parse(false, path)),
-        Method::POST => return call(room, request, path, accepts_gzip).await,
-        Method::OPTIONS => return preflight(request.headers()),
+        Method::POST => match path::parse(true, path) {
+            Target::Call(verb, name, choice) => {
+                return Ok(Post { verb, name, choice, gzip: is_gzip(&head.headers), accepts_gzip });
+            }
+            Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
+            Target::Malformed | Target::Status(..) | Target::Metadata(..) => None,
+        },
+        Method::OPTIONS => return Err(preflight(&head.headers)),
         _ => None,
     };
-    match answer {
+    Err(match answer {
         Some(Ok(body)) => Reply::json(Body::packed(body, accepts_gzip, &room.options)),
         Some(Err(error)) => error.into(),
-        None => malformed(request.method(), path).into(),
-    }
+        None => malformed(&head.method, path).into(),
+    })
 }
 
 /// A GET: status or metadata.
@@ -95,17 +126,10 @@ fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
     }
 }
 
-/// A POST: read the body, then predict, classify or regress, here or on a compute thread.
-async fn call(room: &Arc<Room>, request: Request<Incoming>, path: &str, accepts_gzip: bool) -> Reply {
-    let (verb, name, choice) = match path::parse(true, path) {
-        Target::Call(verb, name, choice) => (verb, name, choice),
-        Target::VersionTooLarge(digits) => return version_too_large(&digits).into(),
-        Target::Malformed | Target::Status(..) | Target::Metadata(..) => {
-            return malformed(request.method(), path).into();
-        }
-    };
-    let gzip = is_gzip(request.headers());
-    let body = match body::read(request.into_body(), room.options.max_body_bytes).await {
+/// Reads the body, then predicts, classifies or regresses, here or on a compute thread.
+async fn call(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
+    let Post { verb, name, choice, gzip, accepts_gzip } = post;
+    let body = match body::read(body, room.options.max_body_bytes).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
@@ -245,7 +269,7 @@ async fn bounded<T>(room: &Room, in_caller: bool, run: impl Future<Output = Resu
 }
 
 /// What can be refused by looking at the head alone.
-fn refusal(request: &Request<Incoming>, path: &str, api: bool) -> Option<Refusal> {
+fn refusal(head: &Parts, path: &str, api: bool) -> Option<Refusal> {
     if !target::is_valid(path) {
         let message = "Bad Request: the path holds a character that must be percent-encoded (RFC 3986)";
         return Some(Refusal::closing(400, message));
@@ -259,10 +283,10 @@ fn refusal(request: &Request<Incoming>, path: &str, api: bool) -> Option<Refusal
         Method::OPTIONS,
         Method::PATCH,
     ];
-    if !known.contains(request.method()) {
-        return Some(Refusal::closing(501, format!("Not Implemented: method {}", request.method())));
+    if !known.contains(&head.method) {
+        return Some(Refusal::closing(501, format!("Not Implemented: method {}", head.method)));
     }
-    let expects = request.headers().get(EXPECT).filter(|_| api);
+    let expects = head.headers.get(EXPECT).filter(|_| api);
     if expects.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Some(Refusal::closing(417, "Expectation Failed: only 'Expect: 100-continue' is known"));
     }

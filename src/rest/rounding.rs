@@ -35,6 +35,20 @@ pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
     (value <= f64::MAX).then_some(value)
 }
 
+/// `value` as a model gets it: numbers too small for their full precision are zero. TensorFlow Serving reads bodies on
+/// threads where that is so.
+#[inline(always)]
+pub(super) fn flushed_f32(value: f64) -> f32 {
+    let single = value as f32;
+    if single.is_subnormal() { 0f32.copysign(single) } else { single }
+}
+
+/// See [`flushed_f32`].
+#[inline(always)]
+pub(super) fn flushed_f64(value: f64) -> f64 {
+    if value.is_subnormal() { 0f64.copysign(value) } else { value }
+}
+
 struct Scan {
     value: f64,
     /// Minus the number of fraction digits taken.

@@ -48,6 +48,7 @@ impl Owned {
 
     /// `tensor` as TensorFlow wants it.
     pub(super) fn new(api: &'static Api, tensor: &Tensor) -> Result<Owned> {
+        check_shape(tensor)?;
         let made = match tensor.data() {
             Data::Numbers(bytes)
                 if bytes.len() <= SMALL || !(bytes.as_ptr() as usize).is_multiple_of(ALIGNMENT) =>
@@ -125,8 +126,27 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
+/// The most dimensions that TensorFlow's shapes have room for.
+const MAX_RANK: usize = 254;
+
+/// TensorFlow ends the process on a shape that it cannot hold: too many dimensions, or, also where one of them is
+/// zero, a product beyond 64 bits.
+fn check_shape(tensor: &Tensor) -> Result<()> {
+    let shape = tensor.shape();
+    let product =
+        shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim));
+    if shape.len() > MAX_RANK || product.is_none() {
+        return Err(Error::invalid(format!(
+            "A tensor of {} dimensions {:?}… cannot be fed: at most {MAX_RANK} dimensions, whose product fits 64 bits",
+            shape.len(),
+            &shape[..shape.len().min(8)]
+        )));
+    }
+    Ok(())
+}
+
 fn rank(tensor: &Tensor) -> c_int {
-    // TensorFlow refuses ranks above 254 itself.
+    // Checked: at most 254.
     c_int::try_from(tensor.shape().len()).unwrap_or(c_int::MAX)
 }
 
