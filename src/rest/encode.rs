@@ -16,7 +16,8 @@ const LONGEST_REPLY: usize = 2 << 30;
 /// The body of a predict reply.
 ///
 /// `outputs` are aliases with their tensors, in the order to print them in (ascending by alias). Strings are JSON
-/// strings; those of an alias that ends in `_bytes`, and those that are not UTF-8, are base64 objects.
+/// strings; those of an alias that ends in `_bytes` are base64 objects, and so are, with [`NonUtf8::Base64`], those that
+/// are not UTF-8.
 ///
 /// # Errors
 /// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension,
@@ -51,7 +52,7 @@ pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -
 }
 
 /// The body of a classify reply: for every example its `[label, score]` pairs. Absent labels are `""`, absent
-/// scores `0.0`; labels that are not UTF-8 are base64 objects.
+/// scores `0.0`; with [`NonUtf8::Base64`] labels that are not UTF-8 are base64 objects.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if there are no examples.
