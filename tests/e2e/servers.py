@@ -1,0 +1,92 @@
+"""Starts the servers that a module's tests share, and what can be seen of them from outside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from conftest import ROOT, START_SECONDS, STOP_SECONDS, Served
+
+MODELS = ROOT / "tests" / "models"
+FRIENDLY = (sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0")
+DROP_IN = (
+    sys.executable,
+    "-c",
+    "import sys; from servable.cli import tensorflow_model_server; sys.exit(tensorflow_model_server())",
+)
+
+
+@contextmanager
+def serving(
+    *arguments: str | Path, command: tuple[str, ...] = FRIENDLY, environment: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """A ready server, by default ``servable serve`` with REST on a free port and no gRPC.
+
+    Stopped in the end; then it must exit 0 and must not have panicked.
+    """
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    served = Served(process)
+    try:
+        served.wait_for_line(r"ready: \d+ of \d+ models")
+        yield served
+        died = process.poll()
+        assert died is None, f"the server ended by itself ({died}):\n{served.log}"
+        assert served.stop() == 0, served.log
+        assert "panicked" not in served.log, served.log
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(STOP_SECONDS)
+        served.wait_closed()
+
+
+def run_to_its_end(
+    *arguments: str | Path, command: tuple[str, ...] = FRIENDLY, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A start that is expected to fail: everything it said."""
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+    """Whether ``condition`` came true in time; looks every 20 ms."""
+    give_up = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > give_up:
+            return False
+        pause.wait(0.02)
+    return True
+
+
+def resident_megabytes(served: Served) -> float:
+    """What the server holds in memory now (Linux)."""
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) / 1024
+
+
+def put_version(model: str, base: Path, version: int) -> Path:
+    """Copies ``tests/models/MODEL/1`` to ``base/VERSION`` so that it appears at once and whole."""
+    half_done = base / "copying"
+    shutil.copytree(MODELS / model / "1", half_done)
+    return half_done.rename(base / str(version))

@@ -1,0 +1,171 @@
+"""Writes the small SavedModels beside it, which the end-to-end tests serve where ``../shared`` is absent.
+
+    python tests/models/make.py
+
+They are committed, so that the tests need no TensorFlow in Python. Each has one version, 1:
+
+    half_plus_two      x float [None] -> y = 0.5 x + 2, with variables
+    add_two            x float [None, None] -> y = x + 2
+    pair               a float [None], b int32 [None] -> sum float [None], twice int32 [None]
+    echo               x string [None] -> text, raw_bytes: the same strings
+    loop               steps int64 [] -> done int64 []: as many turns of a loop, about 10 us each;
+                       signature fill: count int32 [] -> y float [count], ones
+    hidden_variables   a tf.Module around a Keras 3 model, exported without Keras: loads, cannot run
+    unknown_op         add_two with an operation that TensorFlow does not have
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+HERE = Path(__file__).resolve().parent
+LARGEST = 100_000
+
+
+class HalfPlusTwo(tf.Module):
+    """Two variables, as in a trained model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = tf.Variable(0.5, name="slope")
+        self.offset = tf.Variable(2.0, name="offset")
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X float [None] -> y float [None]."""
+        return {"y": self.slope * x + self.offset}
+
+
+class AddTwo(tf.Module):
+    """A function of its input alone."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X float [batch, length] -> y of the same shape."""
+        return {"y": x + 2.0}
+
+
+class Pair(tf.Module):
+    """Two inputs of different types, two outputs."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.float32, name="a"),
+            tf.TensorSpec([None], tf.int32, name="b"),
+        ]
+    )
+    def serve(self, a: tf.Tensor, b: tf.Tensor) -> dict[str, tf.Tensor]:
+        """A float [n], b int32 [n] -> sum float [n], twice int32 [n]."""
+        return {"sum": a + tf.cast(b, tf.float32), "twice": 2 * b}
+
+
+class Echo(tf.Module):
+    """Strings as they come, under a plain name and under one that ends with ``_bytes``."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X string [n] -> text, raw_bytes string [n]."""
+        return {"text": tf.identity(x), "raw_bytes": tf.identity(x)}
+
+
+class Loop(tf.Module):
+    """Time and memory as a client orders them."""
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, name="steps")])
+    def serve(self, steps: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Steps int64 [] -> done int64 []."""
+        zero = tf.constant(0, tf.int64)
+        done = tf.while_loop(lambda i: i < steps, lambda i: (i + 1,), (zero,), parallel_iterations=1)
+        return {"done": done[0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="count")])
+    def fill(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Count int32 [] -> y float [count]."""
+        return {"y": tf.ones([count])}
+
+
+class HiddenVariables(tf.Module):
+    """The export that users of Keras 3 get wrong: restoring fills other variables than the function reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import keras
+
+        self.model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, name="dense")])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X float [None, 1] -> y float [None, 1]."""
+        return {"y": self.model(x)}
+
+
+def save(module: tf.Module, folder: Path) -> None:
+    """Writes ``module`` with ``serve`` as the default signature, without debug information."""
+    signatures = {"serving_default": module.serve}
+    if hasattr(module, "fill"):
+        signatures["fill"] = module.fill
+    options = tf.saved_model.SaveOptions(save_debug_info=False)
+    tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
+
+
+def break_operation(folder: Path) -> None:
+    """Renames every AddV2 of the SavedModel in ``folder`` to an operation that does not exist."""
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel()
+    model.ParseFromString(path.read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    nodes = [node for function in graph.library.function for node in function.node_def]
+    for node in [*graph.node, *nodes]:
+        if node.op == "AddV2":
+            node.op = "ServableTestsNoSuchOp"
+    path.write_bytes(model.SerializeToString())
+
+
+def unknown_op(folder: Path) -> None:
+    """``add_two`` with a broken operation."""
+    save(AddTwo(), folder)
+    break_operation(folder)
+
+
+def saved(module: Callable[[], tf.Module]) -> Callable[[Path], None]:
+    """A writer of ``module``."""
+    return lambda folder: save(module(), folder)
+
+
+MODELS: dict[str, Callable[[Path], None]] = {
+    "half_plus_two": saved(HalfPlusTwo),
+    "add_two": saved(AddTwo),
+    "pair": saved(Pair),
+    "echo": saved(Echo),
+    "loop": saved(Loop),
+    "hidden_variables": saved(HiddenVariables),
+    "unknown_op": unknown_op,
+}
+
+
+def main() -> None:
+    """Writes every model anew; fails if one is too large to commit."""
+    for name, write in MODELS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch) / "1"
+            write(made)
+            size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+            if size > LARGEST:
+                raise SystemExit(f"{name} has {size} bytes, more than {LARGEST}")
+            target = HERE / name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(made, target / "1")
+        print(f"{name}: {size} bytes")
+
+
+if __name__ == "__main__":
+    main()
