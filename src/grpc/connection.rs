@@ -33,7 +33,8 @@ where
     let mut stopping = door.stopping.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let door = door.clone();
-        async move { Ok::<_, Infallible>(door.answer(request).await) }
+        // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
+        Box::pin(async move { Ok::<_, Infallible>(door.answer(request).await) })
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
