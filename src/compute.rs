@@ -1,6 +1,7 @@
 //! The threads for work that is too long for the thread that reads connections.
 
 use crate::error::{Error, Result};
+use crate::profile::{self, Phase};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -32,7 +33,11 @@ impl Compute {
         if in_caller {
             return guarded(work);
         }
-        let mut task = Abort(self.handle.spawn_blocking(move || guarded(work)));
+        let queued = profile::phase(Phase::Queue);
+        let mut task = Abort(self.handle.spawn_blocking(move || {
+            drop(queued);
+            guarded(work)
+        }));
         match (&mut task.0).await {
             Ok(result) => result,
             Err(_stopping) => Err(Error::new(crate::error::Kind::Unavailable, "The server is stopping")),

@@ -10,7 +10,7 @@
 //! frees it on its own thread.
 //!
 //! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
-//! files; `python` is the only place that knows Python.
+//! files; [`profile`] is told what requests spend their time on; `python` is the only place that knows Python.
 
 pub mod compute;
 pub mod config;
@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod lifecycle;
 pub mod methods;
 pub mod pb;
+pub mod profile;
 #[cfg(feature = "python")]
 mod python;
 pub mod registry;

@@ -11,6 +11,7 @@ use crate::pb::tensorflow::serving::{
     InferenceTask, Input, MultiInferenceRequest, MultiInferenceResponse, RegressionRequest,
     RegressionResponse, RegressionResult, inference_result, input,
 };
+use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Strings;
 use bytes::Bytes;
@@ -78,6 +79,7 @@ impl Call {
 /// One serialized Example per element, the context in front where there is one: protobuf merges what is concatenated,
 /// and the later entry wins.
 fn serialized(input: Option<Input>) -> Result<Strings> {
+    let _decode = profile::phase(Phase::Decode);
     match input.and_then(|input| input.kind) {
         None => Ok(Strings::default()),
         Some(input::Kind::ExampleList(list)) => {

@@ -12,6 +12,7 @@ use crate::pb::tensorflow::serving::{
 };
 use crate::registry::VersionStatus;
 use prost::Message;
+use std::time::Instant;
 
 /// The one metadata field there is.
 const SIGNATURES: &str = "signature_def";
@@ -70,7 +71,8 @@ impl Call {
             )
         })?;
         let config = config.encode_to_vec().into();
-        tokio::task::spawn_blocking(move || reload(config))
+        let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        tokio::task::spawn_blocking(move || reload(config, timeout))
             .await
             .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
         let metric = request.metric_names.into_iter().map(unknown_metric).collect();

@@ -10,6 +10,7 @@ mod inference;
 mod info;
 mod message;
 mod predict;
+mod profiler;
 mod reply;
 mod rpc;
 mod standard;
@@ -18,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::methods::{ModelSpec, Room};
 use crate::pb;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
+use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
 use crate::servable::signature::DEFAULT_SIGNATURE;
@@ -28,12 +30,12 @@ use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Applies a serialized `tensorflow.serving.ModelServerConfig` and returns when it is in force. Called from a thread
-/// that may block; calls may come at once, from several threads.
-pub type Reload = Arc<dyn Fn(Bytes) -> Result<()> + Send + Sync>;
+/// Applies a serialized `tensorflow.serving.ModelServerConfig` and returns when it is in force; the second argument is
+/// how long the client waits, if it said so. Called from a thread that may block; several calls may come at once.
+pub type Reload = Arc<dyn Fn(Bytes, Option<Duration>) -> Result<()> + Send + Sync>;
 
 /// How the door was built.
 #[derive(Clone)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// Whether `grpc.health.v1.Health` answers.
     pub health: bool,
+    /// Whether `tensorflow.ProfilerService` answers.
+    pub profiler: bool,
     /// Whether clients may ask for the services and their messages.
     pub reflection: bool,
     /// What `HandleReloadConfigRequest` does; without it, it is refused.
@@ -50,7 +54,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_message_bytes: i32::MAX as usize, health: true, reflection: true, reload: None }
+        Settings {
+            max_message_bytes: i32::MAX as usize,
+            health: true,
+            profiler: true,
+            reflection: true,
+            reload: None,
+        }
     }
 }
 
@@ -59,6 +69,7 @@ pub struct Door {
     room: Arc<Room>,
     settings: Settings,
     standard: Vec<Standard>,
+    sessions: profiler::Sessions,
     stopping: watch::Receiver<bool>,
 }
 
@@ -66,7 +77,7 @@ impl Door {
     /// The door to `room`. Streams that a client holds open end when `stopping` becomes true.
     pub fn new(room: Arc<Room>, settings: Settings, stopping: watch::Receiver<bool>) -> Result<Door> {
         let standard = standard::services(&settings)?;
-        Ok(Door { room, settings, standard, stopping })
+        Ok(Door { room, settings, standard, sessions: profiler::Sessions::default(), stopping })
     }
 
     /// Answers one call.
@@ -75,7 +86,7 @@ impl Door {
             return refusal;
         }
         let path = request.uri().path();
-        if let Some(rpc) = Rpc::at(path) {
+        if let Some(rpc) = Rpc::at(path).filter(|rpc| self.settings.profiler || !rpc.profiles()) {
             return self.answer_rpc(rpc, request).await.map_or_else(reply::failed, Reply::into_response);
         }
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
@@ -103,6 +114,9 @@ impl Door {
                 Rpc::GetModelMetadata => call.metadata(),
                 Rpc::GetModelStatus => call.status(),
                 Rpc::HandleReloadConfigRequest => call.reload(self.settings.reload.clone()).await,
+                Rpc::Profile => call.profile(self).await,
+                Rpc::Terminate => call.terminate(self),
+                Rpc::Monitor => call.monitor().await,
             }
         })
         .await
@@ -122,6 +136,7 @@ const SMALL_MESSAGE: usize = 64 << 10;
 impl Call {
     /// The call's message as an `M`.
     fn decode<M: prost::Message + Default>(&self) -> Result<M> {
+        let _decode = profile::phase(Phase::Decode);
         M::decode(self.message.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })

@@ -8,6 +8,7 @@ use crate::methods::{ModelSpec, Room, bind};
 use crate::pb::tensor::{self, Encoded};
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
+use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use prost::Message;
@@ -32,10 +33,12 @@ fn answer(
     deadline: Option<Instant>,
 ) -> Result<Reply> {
     let signature = bind::signature(room, servable, &spec.signature_name)?;
+    let decoding = profile::phase(Phase::Decode);
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
         tensor::decode(proto).map_err(|_| Error::invalid(format!("tensor parsing error: {alias}")))
     })?;
     let outputs = bind::outputs(signature, &request.output_filter)?;
+    drop(decoding);
     let tensors = predict::predict(servable, signature, inputs, &outputs, deadline)?;
     let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
     encode(aliases.zip(&tensors), &used(spec, servable).encode_to_vec(), room.options.tensor_content)
@@ -47,6 +50,7 @@ fn encode<'a>(
     model_spec: &[u8],
     as_content: bool,
 ) -> Result<Reply> {
+    let _encode = profile::phase(Phase::Encode);
     // Map entries: key 1 is the alias, key 2 the tensor.
     let entries: Vec<_> = outputs
         .map(|(alias, tensor)| {

@@ -8,7 +8,10 @@ use crate::engine::{Endpoint, Model, RunOptions};
 use crate::pb::tensorflow::serving::{
     ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest, ReloadConfigResponse,
 };
-use crate::pb::tensorflow::{DataType, TensorProto, TensorShapeProto, tensor_shape_proto::Dim};
+use crate::pb::tensorflow::{
+    DataType, ProfileRequest, ProfileResponse, TensorProto, TensorShapeProto, TerminateRequest,
+    tensor_shape_proto::Dim,
+};
 use crate::registry::Registry;
 use crate::servable::placement::Policy;
 use crate::servable::signature::{Signature, TensorSpec};
@@ -276,7 +279,8 @@ async fn a_deadline_bounds_a_call_that_runs_and_one_that_waits() {
 #[tokio::test]
 async fn a_reload_hands_the_configuration_over() {
     let (given, taken) = mpsc::channel();
-    let reload: Reload = Arc::new(move |config| {
+    let reload: Reload = Arc::new(move |config, timeout| {
+        assert_eq!(timeout, None);
         given.send(config).unwrap();
         Ok(())
     });
@@ -330,4 +334,64 @@ async fn reflection_knows_the_services() {
             assert!(text.contains(service), "{answer:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_shows_the_phases_of_the_calls_that_it_saw() {
+    let client = client(Policy::Caller, Settings::default()).await;
+    // duration_ms: 1000, session_id: "s", emit_xspace
+    let profile = ProfileRequest {
+        duration_ms: 1000,
+        session_id: "s".to_owned(),
+        emit_xspace: true,
+        ..Default::default()
+    };
+    let profile = framed(&profile.encode_to_vec());
+    let path = "/tensorflow.ProfilerService/Profile";
+    let request = request(&floats(1));
+    let (profiled, predicted) = tokio::join!(biased;
+        client.send(path, profile.clone(), None),
+        async {
+            // Both calls are on one connection and are taken up in order.
+            client.predict(&request, None).await
+        }
+    );
+    assert_eq!((profiled.status.as_str(), predicted.status.as_str()), ("0", "0"), "{profiled:?}");
+    let profile = ProfileResponse::decode(profiled.message).unwrap();
+    assert!(!profile.empty_trace);
+    let plane = &profile.xspace.unwrap().planes[0];
+    let seen: Vec<&str> = plane.lines[0]
+        .events
+        .iter()
+        .map(|event| plane.event_metadata[&event.metadata_id].name.as_str())
+        .collect();
+    for phase in ["servable::decode", "servable::run", "servable::encode"] {
+        assert!(seen.contains(&phase), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_profiler_can_be_turned_off() {
+    let client = client(Policy::Auto, Settings { profiler: false, ..Settings::default() }).await;
+    assert_eq!(client.send("/tensorflow.ProfilerService/Monitor", framed(&[]), None).await.status, "12");
+}
+
+#[tokio::test]
+async fn a_session_is_terminated_by_its_name() {
+    let client = client(Policy::Auto, Settings::default()).await;
+    let named = TerminateRequest { session_id: "s".to_owned() };
+    let terminate = framed(&named.encode_to_vec());
+    let path = "/tensorflow.ProfilerService/Terminate";
+    assert_eq!(client.send(path, terminate.clone(), None).await.status, "5");
+    let profile = ProfileRequest {
+        duration_ms: u64::MAX,
+        session_id: "s".to_owned(),
+        emit_xspace: true,
+        ..Default::default()
+    };
+    let (profiled, terminated) = tokio::join!(biased;
+        client.send("/tensorflow.ProfilerService/Profile", framed(&profile.encode_to_vec()), None),
+        client.send(path, terminate, None),
+    );
+    assert_eq!((profiled.status.as_str(), terminated.status.as_str()), ("0", "0"));
 }

@@ -49,7 +49,7 @@ pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
     // Reference types are for graphs, not for values.
     let dtype =
         DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
-    let count = element_count(&head.shape).ok_or(Malformed)?;
+    let count = element_count(&head.shape).filter(|_| representable(&head.shape)).ok_or(Malformed)?;
     match head.content {
         _ if matches!(dtype, DType::Invalid | DType::Resource | DType::Variant) => Err(Malformed),
         _ if count == 0 && dtype == DType::String => Ok(Tensor::strings(head.shape, Strings::default())),
@@ -67,6 +67,11 @@ pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
         Some(_) => Err(Malformed),
         None => values::numbers(proto, dtype, head.shape, count),
     }
+}
+
+/// TensorFlow cannot hold a shape whose dimensions overflow even where another of them is 0.
+fn representable(shape: &[i64]) -> bool {
+    shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim)).is_some()
 }
 
 /// Everything of a `TensorProto` but its typed values.

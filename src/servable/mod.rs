@@ -5,6 +5,7 @@ pub mod signature;
 
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
+use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
@@ -112,7 +113,9 @@ impl Servable {
             Some(deadline) => Some(time_left(deadline, started)?),
             None => None,
         };
+        let running = profile::phase(Phase::Run);
         let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
+        drop(running);
         placement.observe(started.elapsed(), threads == Threads::Caller);
         outputs
     }

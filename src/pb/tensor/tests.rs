@@ -163,6 +163,7 @@ fn what_tensorflow_refuses() {
         ("unknown dtype", TensorProto { dtype: 77, ..proto(DataType::DtFloat, &[1]) }),
         ("negative", proto(DataType::DtFloat, &[-1])),
         ("overflow", proto(DataType::DtFloat, &[i64::MAX, 2])),
+        ("overflow beside a zero", proto(DataType::DtFloat, &[0, i64::MAX, 2])),
         ("bytes overflow", proto(DataType::DtFloat, &[i64::MAX])),
         ("too much of one value", proto(DataType::DtFloat, &[1 << 40])),
         ("too many strings", proto(DataType::DtString, &[1 << 40])),

@@ -1,0 +1,174 @@
+//! What requests spend their time on, recorded while somebody watches.
+//!
+//! A phase is marked by holding the value of [`phase`] while it lasts. While nobody watches that costs one relaxed
+//! load. Any number of [`Recording`]s may run at once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The parts of a request's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// From its message to tensors.
+    Decode,
+    /// In the queue of the compute threads.
+    Queue,
+    /// In the engine.
+    Run,
+    /// From tensors to its answer.
+    Encode,
+}
+
+impl Phase {
+    /// As viewers show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Decode => "decode",
+            Phase::Queue => "queue",
+            Phase::Run => "run",
+            Phase::Encode => "encode",
+        }
+    }
+}
+
+/// One phase of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Which part.
+    pub phase: Phase,
+    /// When it began.
+    pub started: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// Which thread it ended on; see [`Profile::threads`].
+    pub thread: u64,
+}
+
+/// Beyond so many spans (48 MB) nothing more is recorded.
+const MAX_SPANS: usize = 1 << 20;
+
+static WATCHERS: AtomicUsize = AtomicUsize::new(0);
+static THREADS: AtomicU64 = AtomicU64::new(1);
+static STORE: Mutex<Store> = Mutex::new(Store { spans: Vec::new(), threads: BTreeMap::new() });
+
+struct Store {
+    spans: Vec<Span>,
+    threads: BTreeMap<u64, String>,
+}
+
+thread_local! {
+    static THREAD: u64 = THREADS.fetch_add(1, Relaxed);
+}
+
+fn store() -> MutexGuard<'static, Store> {
+    STORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A phase that lasts until this is dropped.
+#[derive(Debug)]
+#[must_use = "the phase lasts as long as this is held"]
+pub struct Running {
+    phase: Phase,
+    started: Instant,
+}
+
+/// Begins `phase`, if somebody watches.
+pub fn phase(phase: Phase) -> Option<Running> {
+    (WATCHERS.load(Relaxed) > 0).then(|| Running { phase, started: Instant::now() })
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let thread = THREAD.with(|thread| *thread);
+        let mut store = store();
+        if WATCHERS.load(Relaxed) > 0 && store.spans.len() < MAX_SPANS {
+            store.spans.push(Span { phase: self.phase, started: self.started, took, thread });
+            let name = || std::thread::current().name().unwrap_or("unnamed").to_owned();
+            store.threads.entry(thread).or_insert_with(name);
+        }
+    }
+}
+
+/// What was recorded.
+#[derive(Debug)]
+pub struct Profile {
+    /// When the recording began, by both clocks.
+    pub started: (Instant, SystemTime),
+    /// How long it lasted.
+    pub took: Duration,
+    /// In the order they ended.
+    pub spans: Vec<Span>,
+    /// The names of the threads in `spans`.
+    pub threads: BTreeMap<u64, String>,
+}
+
+/// Records until it is finished or dropped.
+#[derive(Debug)]
+pub struct Recording {
+    started: (Instant, SystemTime),
+    /// How many spans were there already, for others.
+    before: usize,
+}
+
+impl Recording {
+    /// Begins to record.
+    pub fn start() -> Recording {
+        let store = store();
+        WATCHERS.fetch_add(1, Relaxed);
+        Recording { started: (Instant::now(), SystemTime::now()), before: store.spans.len() }
+    }
+
+    /// Ends it.
+    pub fn finish(self) -> Profile {
+        let store = store();
+        let spans = store.spans[self.before..].to_vec();
+        let threads = store.threads.clone();
+        drop(store);
+        Profile { started: self.started, took: self.started.0.elapsed(), spans, threads }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let mut store = store();
+        if WATCHERS.fetch_sub(1, Relaxed) == 1 {
+            *store = Store { spans: Vec::new(), threads: BTreeMap::new() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_recorded_while_somebody_watches() {
+        // Other tests of the process may record at the same time: only what this thread did counts.
+        let mine = || THREAD.with(|thread| *thread);
+        let of = |profile: &Profile| {
+            profile
+                .spans
+                .iter()
+                .filter(|span| span.thread == mine())
+                .map(|span| span.phase)
+                .collect::<Vec<_>>()
+        };
+        drop(phase(Phase::Decode));
+        let outer = Recording::start();
+        drop(phase(Phase::Decode));
+        let inner = Recording::start();
+        drop(phase(Phase::Run));
+        let profile = inner.finish();
+        assert_eq!(of(&profile), [Phase::Run]);
+        assert!(
+            profile.spans.iter().all(|span| span.started + span.took <= profile.started.0 + profile.took)
+        );
+        drop(phase(Phase::Encode));
+        let profile = outer.finish();
+        assert_eq!(of(&profile), [Phase::Decode, Phase::Run, Phase::Encode]);
+        assert!(profile.threads.contains_key(&mine()));
+    }
+}
