@@ -25,7 +25,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let reply = Bytes::from(std::fs::read(arguments.next().ok_or("usage: floor_http REPLY_FILE [THREADS]")?)?);
+    let reply =
+        Bytes::from(std::fs::read(arguments.next().ok_or("usage: floor_http REPLY_FILE [THREADS]")?)?);
     let threads = match arguments.next() {
         Some(count) => count.parse()?,
         None => std::thread::available_parallelism()?.get(),

@@ -1,0 +1,146 @@
+/* The floor under a model run: TF_SessionRun in a loop, with nothing around it.
+ *
+ *   floor_run FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...
+ *
+ * FOLDER  a SavedModel's version folder, loaded with the tag "serve"
+ * SECONDS how long to measure each placement, after a tenth of that unmeasured
+ * INPUT   the tensor that is fed, as node:index; OUTPUT, those that are fetched
+ * DTYPE   float (FILE holds the elements, native byte order) or string (FILE is the one element)
+ * SHAPE   comma list of sizes, for example 1,224,224,3
+ *
+ * Prints one line of JSON per placement, "caller" (RunOptions.inter_op_thread_pool = -1) and "pool" (TensorFlow's
+ * default): runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The input tensor is made
+ * once and fed again and again; fetched tensors are deleted at once. Exit status 1, with a reason, where anything fails.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tensorflow/c/c_api.h"
+
+enum { MAX_OUTPUTS = 16, MAX_RANK = 8, MAX_TIMES = 1 << 20 };
+
+/* RunOptions{inter_op_thread_pool: -1}: field 3, a varint of ten bytes. */
+static const unsigned char IN_CALLER[] = {0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
+
+struct job {
+    TF_Session *session;
+    TF_Output input;
+    TF_Tensor *value;
+    TF_Output outputs[MAX_OUTPUTS];
+    int output_count;
+};
+
+static void fail(const char *what, const char *why) {
+    fprintf(stderr, "floor_run: %s: %s\n", what, why);
+    exit(1);
+}
+
+static void check(const TF_Status *status, const char *what) {
+    if (TF_GetCode(status) != TF_OK) fail(what, TF_Message(status));
+}
+
+static double now(clockid_t clock) {
+    struct timespec time;
+    if (clock_gettime(clock, &time) != 0) fail("clock_gettime", "this clock cannot be read");
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static char *read_all(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END) != 0) fail(path, "cannot be read");
+    long length = ftell(file);
+    char *bytes = length < 0 ? NULL : malloc((size_t)length + 1);
+    rewind(file);
+    if (!bytes || fread(bytes, 1, (size_t)length, file) != (size_t)length) fail(path, "cannot be read");
+    fclose(file);
+    *size = (size_t)length;
+    return bytes;
+}
+
+static TF_Output endpoint(TF_Graph *graph, const char *text) {
+    char *name = strdup(text);
+    char *colon = name ? strrchr(name, ':') : NULL;
+    if (!colon) fail(text, "is not node:index");
+    *colon = '\0';
+    TF_Output output = {TF_GraphOperationByName(graph, name), atoi(colon + 1)};
+    if (!output.oper) fail(text, "is not in the graph");
+    free(name);
+    return output;
+}
+
+static TF_Tensor *tensor(const char *dtype, char *shape, const char *path) {
+    int64_t dims[MAX_RANK];
+    int rank = 0;
+    for (char *size = strtok(shape, ","); size && rank < MAX_RANK; size = strtok(NULL, ",")) dims[rank++] = atoll(size);
+    size_t size = 0;
+    char *bytes = read_all(path, &size);
+    int is_string = strcmp(dtype, "string") == 0;
+    size_t held = is_string ? sizeof(TF_TString) : size;
+    TF_Tensor *made = TF_AllocateTensor(is_string ? TF_STRING : TF_FLOAT, dims, rank, held);
+    if (!made || TF_TensorByteSize(made) != held) fail(path, "does not hold a tensor of this shape");
+    if (is_string) {
+        TF_TString *element = TF_TensorData(made);
+        TF_StringInit(element);
+        TF_StringCopy(element, bytes, size);
+    } else {
+        memcpy(TF_TensorData(made), bytes, size);
+    }
+    free(bytes);
+    return made;
+}
+
+static void run(const struct job *job, const TF_Buffer *options, TF_Status *status) {
+    TF_Tensor *results[MAX_OUTPUTS] = {0};
+    TF_SessionRun(job->session, options, &job->input, &job->value, 1, job->outputs, results, job->output_count, NULL, 0,
+                  NULL, status);
+    check(status, "TF_SessionRun");
+    for (int i = 0; i < job->output_count; i++) TF_DeleteTensor(results[i]);
+}
+
+static int ascending(const void *left, const void *right) {
+    float a = *(const float *)left, b = *(const float *)right;
+    return (a > b) - (a < b);
+}
+
+static void measure(const struct job *job, const char *placement, const TF_Buffer *options, double seconds) {
+    static float times[MAX_TIMES];
+    TF_Status *status = TF_NewStatus();
+    for (double end = now(CLOCK_MONOTONIC) + seconds / 10; now(CLOCK_MONOTONIC) < end;) run(job, options, status);
+    size_t runs = 0;
+    double cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC), last = start;
+    while (last - start < seconds && runs < MAX_TIMES) {
+        run(job, options, status);
+        double end = now(CLOCK_MONOTONIC);
+        times[runs++] = (float)(end - last);
+        last = end;
+    }
+    cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    qsort(times, runs, sizeof *times, ascending);
+    double each = 1e6 / (double)runs;
+    printf("{\"placement\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", placement, runs,
+           (last - start) * each, cpu * each, (double)times[runs / 2] * 1e6);
+    TF_DeleteStatus(status);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 8 || argc - 7 > MAX_OUTPUTS) fail("usage", "FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...");
+    TF_Status *status = TF_NewStatus();
+    TF_Graph *graph = TF_NewGraph();
+    TF_SessionOptions *options = TF_NewSessionOptions();
+    const char *tags[] = {"serve"};
+    struct job job = {.output_count = argc - 7};
+    job.session = TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
+    check(status, argv[1]);
+    job.input = endpoint(graph, argv[3]);
+    job.value = tensor(argv[4], argv[5], argv[6]);
+    for (int i = 0; i < job.output_count; i++) job.outputs[i] = endpoint(graph, argv[7 + i]);
+    TF_Buffer *in_caller = TF_NewBufferFromString(IN_CALLER, sizeof IN_CALLER);
+    measure(&job, "caller", in_caller, atof(argv[2]));
+    measure(&job, "pool", NULL, atof(argv[2]));
+    TF_CloseSession(job.session, status);
+    check(status, "TF_CloseSession");
+    return 0;
+}

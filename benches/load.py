@@ -1,0 +1,112 @@
+"""Load from wrk, and what the server spent meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from process import BenchError, cpu_seconds
+
+SCRIPT = Path(__file__).with_name("wrk.lua")
+REPLY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server under load: where it answers, and its process if that is known (None: no CPU times)."""
+
+    url: str
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of wrk. Times in microseconds; cpu_us is the server's CPU time per request, all threads."""
+
+    requests: int
+    per_second: float
+    p50_us: float
+    p99_us: float
+    errors: int
+    cpu_us: float | None
+
+
+def wrk_version() -> str:
+    """Such as ``wrk 4.1.0``; ``BenchError`` where wrk is not installed."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise BenchError("wrk is not installed. Debian, Ubuntu: apt-get install wrk")
+    banner = subprocess.run([wrk, "-v"], capture_output=True, text=True).stdout.split()
+    return f"wrk {banner[1].removeprefix('debian/')}" if len(banner) > 1 else "wrk"
+
+
+def load(target: Target, body: Path, connections: int, seconds: float) -> Sample:
+    """POSTs the file ``body`` for ``seconds`` over ``connections`` connections; each asks in sequence."""
+    before = cpu_seconds(target.pid) if target.pid is not None else 0.0
+    ran = subprocess.run(
+        [
+            "wrk",
+            f"-t{min(2, connections)}",
+            f"-c{connections}",
+            f"-d{max(1, round(seconds))}s",
+            "--timeout=30s",
+            f"--script={SCRIPT}",
+            target.url,
+        ],
+        env=os.environ | {"BODY_FILE": str(body)},
+        capture_output=True,
+        text=True,
+    )
+    spent = cpu_seconds(target.pid) - before if target.pid is not None else None
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
+    if ran.returncode != 0 or not lines:
+        raise BenchError(f"wrk failed on {target.url}: {ran.stdout}{ran.stderr}")
+    told = json.loads(lines[-1])
+    count = int(told["requests"])
+    if count == 0:
+        raise BenchError(f"{target.url} answered no request in {seconds:g} s: {told['errors']}")
+    return Sample(
+        requests=count,
+        per_second=count / float(told["seconds"]),
+        p50_us=float(told["p50_us"]),
+        p99_us=float(told["p99_us"]),
+        errors=sum(int(errors) for errors in told["errors"].values()),
+        cpu_us=None if spent is None else spent / count * 1e6,
+    )
+
+
+class Client:
+    """One keep-alive connection to a predict URL."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._path = parts.path
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=REPLY_SECONDS)
+
+    def ask(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the reply; raises ``OSError`` or ``HTTPException`` where there is none."""
+        self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+        reply = self._connection.getresponse()
+        return reply.status, reply.read()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+
+def ask_once(url: str, body: bytes) -> bytes:
+    """The reply's body; ``BenchError`` for any status but 200."""
+    client = Client(url)
+    try:
+        status, reply = client.ask(body)
+    finally:
+        client.close()
+    if status != 200:
+        raise BenchError(f"{url} answered {status}: {reply[:400].decode(errors='replace')}")
+    return reply

@@ -1,0 +1,160 @@
+"""The models that are measured, made once into a folder, and the tensors behind their signatures.
+
+    python benches/models.py FOLDER
+
+imports TensorFlow, writes what is missing into FOLDER and, for the bare runs, ``endpoints.json``: which
+tensors a signature feeds and fetches. ``prepare`` calls that in a process of its own, so that the benchmarks'
+process stays small. The MobileNets are taken from ``../shared/mobilenet`` where it is present; elsewhere they
+are exported with random weights, which run exactly as long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_MOBILENET = ROOT.parent / "shared" / "mobilenet"
+SIGNATURE = "serving_default"
+VERSION = "1"
+MAKING_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Model:
+    """A served model: its base folder, and the tensors of its one input and its outputs as ``node:index``."""
+
+    name: str
+    base: Path
+    input: str
+    outputs: tuple[str, ...]
+
+    @property
+    def version_folder(self) -> Path:
+        """The SavedModel itself."""
+        return self.base / VERSION
+
+
+def prepare(folder: Path) -> dict[str, Model]:
+    """Makes what is missing in ``folder``; every model by its name."""
+    listed = folder / "endpoints.json"
+    made_by = Path(__file__)
+    if not listed.is_file() or listed.stat().st_mtime < made_by.stat().st_mtime:
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"making the models in {os.path.relpath(folder)} (once)", flush=True)
+        subprocess.run([sys.executable, made_by, folder], check=True, timeout=MAKING_SECONDS)
+    entries = json.loads(listed.read_text(encoding="utf-8"))
+    return {
+        entry["name"]: Model(entry["name"], Path(entry["base"]), entry["input"], tuple(entry["outputs"]))
+        for entry in entries
+    }
+
+
+def _export_half_plus_two(version: Path) -> None:
+    _run_example("half_plus_two", version)
+
+
+def _run_example(name: str, version: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "examples" / name / "export.py", version], check=True)
+
+
+def _export_function(version: Path, function: Callable[..., Any], spec: Any) -> None:
+    import tensorflow as tf  # type: ignore[import-untyped]
+
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=[spec])
+    tf.saved_model.save(module, str(version), signatures={SIGNATURE: module.serve})
+
+
+def _export_echo_floats(version: Path) -> None:
+    """x float32 [...] -> y float32 [...], the same."""
+    import tensorflow as tf
+
+    _export_function(version, lambda x: {"y": tf.identity(x)}, tf.TensorSpec(None, tf.float32, name="x"))
+
+
+def _export_photo_stub(version: Path) -> None:
+    """image_bytes string [N] -> label string [N]: the photo model's signature with nothing behind it."""
+    import tensorflow as tf
+
+    def label(image_bytes: Any) -> dict[str, Any]:
+        return {"label": tf.fill(tf.shape(image_bytes), "giant panda")}
+
+    _export_function(version, label, tf.TensorSpec([None], tf.string, name="image_bytes"))
+
+
+def _export_mobilenet_v2(version: Path) -> None:
+    """image_bytes string [N] -> label string [N], with random weights."""
+    sys.path.insert(0, str(ROOT / "examples" / "mobilenet_v2"))
+    import keras  # type: ignore[import-untyped]
+    from export import LABELS, export  # type: ignore[import-not-found]
+
+    export(
+        keras.applications.MobileNetV2(weights=None),
+        LABELS.read_text(encoding="utf-8").splitlines(),
+        str(version),
+    )
+
+
+def _export_mobilenet_v2_float(version: Path) -> None:
+    """images float32 [N,224,224,3] -> probabilities float32 [N,1000], with random weights."""
+    import keras
+    import tensorflow as tf
+
+    model = keras.applications.MobileNetV2(weights=None)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    spec = tf.TensorSpec([None, 224, 224, 3], tf.float32, name="images")
+    archive.add_endpoint(
+        SIGNATURE, lambda images: {"probabilities": model(images, training=False)}, input_signature=[spec]
+    )
+    archive.write_out(str(version), verbose=False)
+
+
+EXPORTS: dict[str, Callable[[Path], None]] = {
+    "half_plus_two": _export_half_plus_two,
+    "echo_floats": _export_echo_floats,
+    "photo_stub": _export_photo_stub,
+    "mobilenet_v2": _export_mobilenet_v2,
+    "mobilenet_v2_float": _export_mobilenet_v2_float,
+}
+
+
+def _base(name: str, folder: Path) -> Path:
+    shared = SHARED_MOBILENET / name
+    return shared if shared.is_dir() else folder / name
+
+
+def _endpoints(name: str, base: Path) -> dict[str, object]:
+    """Read from the SavedModel's own signature, outputs in the order of their tensors' names."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
+
+    saved = SavedModel.FromString((base / VERSION / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def[SIGNATURE]
+    (fed,) = signature.inputs.values()
+    outputs = sorted(info.name for info in signature.outputs.values())
+    return {"name": name, "base": str(base), "input": fed.name, "outputs": outputs}
+
+
+def main() -> None:
+    """Writes the models and ``endpoints.json`` into the folder named on the command line."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    folder = Path(sys.argv[1]).resolve()
+    entries = []
+    for name, export in EXPORTS.items():
+        base = _base(name, folder)
+        if not (base / VERSION / "saved_model.pb").is_file():
+            export(base / VERSION)
+        entries.append(_endpoints(name, base))
+    (folder / "endpoints.json").write_text(json.dumps(entries, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

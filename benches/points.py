@@ -1,0 +1,112 @@
+"""The points that are measured: which request, to which model, over how many connections."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTO = ROOT / "examples" / "mobilenet_v2" / "panda.jpg"
+SIDE, CHANNELS = 224, 3
+PICTURE_FLOATS = SIDE * SIDE * CHANNELS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked.
+
+    body: the JSON sent. dtype, shape, data: the tensor that the body says, as a bare run is fed with it
+    (float: the elements in native byte order; string: the one element). flags: what the server is started
+    with besides.
+    """
+
+    name: str
+    title: str
+    model: str
+    body: bytes
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+    connections: tuple[int, ...]
+    flags: tuple[str, ...] = ()
+
+
+def requests() -> list[Request]:
+    """Every request, in the order of the table."""
+    return [_tiny(), _floats(), _photo_stub(), _photo(), _picture()]
+
+
+def _tiny() -> Request:
+    values = [1.0, 2.0, 5.0]
+    return Request(
+        name="tiny",
+        title="`half_plus_two`, three numbers",
+        model="half_plus_two",
+        body=json.dumps({"instances": values}).encode(),
+        dtype="float",
+        shape=(len(values),),
+        data=_floats_of(values),
+        connections=(1, 16, 64),
+    )
+
+
+def _floats() -> Request:
+    values = _four_digits(random.Random(2), PICTURE_FLOATS)
+    return Request(
+        name="floats",
+        title=f"{PICTURE_FLOATS:,} floats in and out",
+        model="echo_floats",
+        body=json.dumps({"instances": values}).encode(),
+        dtype="float",
+        shape=(len(values),),
+        data=_floats_of(values),
+        connections=(1, 4),
+    )
+
+
+def _photo() -> Request:
+    return _of_photo("photo", "photo to label, MobileNetV2", "mobilenet_v2", (1, 4), ())
+
+
+def _photo_stub() -> Request:
+    # On the threads where the real model runs: what a photo request costs besides the model's run.
+    return _of_photo("photo_stub", "photo to a constant label", "photo_stub", (1,), ("--run_in=pool",))
+
+
+def _of_photo(
+    name: str, title: str, model: str, connections: tuple[int, ...], flags: tuple[str, ...]
+) -> Request:
+    photo = PHOTO.read_bytes()
+    body = json.dumps({"inputs": [{"b64": base64.b64encode(photo).decode()}]}).encode()
+    return Request(name, title, model, body, "string", (1,), photo, connections, flags)
+
+
+def _picture() -> Request:
+    values = _four_digits(random.Random(3), PICTURE_FLOATS)
+    pixels = [values[start : start + CHANNELS] for start in range(0, PICTURE_FLOATS, CHANNELS)]
+    rows = [pixels[start : start + SIDE] for start in range(0, len(pixels), SIDE)]
+    return Request(
+        name="picture",
+        title="224x224x3 picture as JSON, MobileNetV2",
+        model="mobilenet_v2_float",
+        body=json.dumps({"instances": [rows]}).encode(),
+        dtype="float",
+        shape=(1, SIDE, SIDE, CHANNELS),
+        data=_floats_of(values),
+        connections=(1, 4),
+    )
+
+
+def _four_digits(source: random.Random, count: int) -> list[float]:
+    """Numbers of [-1, 1] with four decimals, as a client that rounds sends them: 1.26 MB for 150,528."""
+    draw: Callable[[], float] = lambda: round(source.uniform(-1, 1), 4)  # noqa: E731
+    return [draw() for _ in range(count)]
+
+
+def _floats_of(values: list[float]) -> bytes:
+    return array("f", values).tobytes()

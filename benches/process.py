@@ -1,0 +1,112 @@
+"""A process under measurement: its CPU time, its memory, and an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.002
+PR_SET_PDEATHSIG = 1  # prctl(2)
+CPUCLOCK_SCHED = 2  # the kernel's clock of all CPU time of a process, as clock_getcpuclockid(3) encodes it
+
+
+class BenchError(Exception):
+    """What kept the benchmark from being measured, and what to do about it."""
+
+
+def wait_until(done: Callable[[], bool], seconds: float, what: str, every: float = POLL_SECONDS) -> None:
+    """Polls ``done`` until it is true; ``BenchError`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise BenchError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(every)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time, user and system, of all threads that the process has or had; nanosecond resolution."""
+    return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+
+
+def memory_bytes(pid: int, field: str) -> int:
+    """A size from /proc/PID/status: ``VmRSS`` (resident now), ``VmHWM`` (most that was ever resident)."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
+    if found is None:
+        raise BenchError(f"/proc/{pid}/status has no {field}: the process has ended")
+    return int(found[1]) * 1024
+
+
+def end_with_parent() -> None:
+    """Run in the child before it starts: it is told to end when the benchmark dies, even of SIGKILL."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Process:
+    """A child process for a ``with`` statement; what it prints goes to ``log``."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        self.log = log
+        self.command = [str(part) for part in command]
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                preexec_fn=end_with_parent,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+        self.pid = self._child.pid
+
+    def printed(self, pattern: str) -> re.Match[str] | None:
+        """The first match of ``pattern`` (multi-line) in what was printed so far."""
+        if self._child.poll() is not None:
+            raise BenchError(
+                f"{' '.join(self.command)} ended with status {self._child.returncode}: {self.tail()}"
+            )
+        return re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Waits until ``pattern`` was printed, up to two minutes."""
+        found: list[re.Match[str]] = []
+
+        def seen() -> bool:
+            match = self.printed(pattern)
+            found.extend([match] if match else [])
+            return bool(found)
+
+        wait_until(seen, START_SECONDS, f"{pattern!r} from {self.command[0]}", every=0.02)
+        return found[0]
+
+    def tail(self) -> str:
+        """The last lines that it printed."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that does not end of it."""
+        if self._child.poll() is None:
+            self._child.terminate()
+        try:
+            self._child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.stop()

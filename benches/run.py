@@ -1,0 +1,202 @@
+"""Measures Servable beside its floors, and writes the table and the record.
+
+    python benches/run.py                      everything, about ten minutes
+    python benches/run.py --quick --only tiny  a look: one short round of some of it
+    python benches/run.py --against URL        the same load on another server too
+
+The other server must serve the models of ``build/bench/models`` under their names; ``--against-pid`` adds
+its CPU times. Full runs write ``docs/performance.md`` (between its two markers) and
+``benches/results/rest.json``; ``--quick``, ``--only`` and ``--against`` write ``build/bench/`` alone. Exit
+status 1 where a request failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import floors
+import micro
+import report
+import start
+from load import Target, ask_once, load, wrk_version
+from models import Model, prepare
+from points import Request, requests
+from process import BenchError
+from results import FLOOR, OTHER, SERVABLE, Point, Results
+
+from servable import tensorflow_library
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "bench"
+RECORD = ROOT / "benches" / "results" / "rest.json"
+DOCUMENT = ROOT / "docs" / "performance.md"
+OTHERS = ("start", "memory", "micro")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how often. seconds: load for each sample; bare_seconds: bare runs per placement."""
+
+    rounds: int
+    seconds: float
+    warm_up: float
+    bare_seconds: float
+    starts: int
+
+    def __str__(self) -> str:
+        return (
+            f"Medians (lowest to highest) of {self.rounds} rounds, servers alternating, "
+            f"{self.seconds:g} s each, load generator on the same cores; {self.starts} starts."
+        )
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    groups = [*dict.fromkeys(request.name for request in requests()), *OTHERS]
+    parser = argparse.ArgumentParser(description="Measure Servable beside its floors.")
+    parser.add_argument("--only", action="append", choices=groups, help="this group alone; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each point (3)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="seconds of load for each sample (6)")
+    parser.add_argument("--starts", type=int, default=9, help="starts to time (9)")
+    parser.add_argument("--quick", action="store_true", help="one round of a second, three starts")
+    parser.add_argument("--against", metavar="URL", help="another server, such as http://127.0.0.1:8501")
+    parser.add_argument("--against-pid", type=int, metavar="PID", help="its process, for its CPU times")
+    parser.add_argument(
+        "--servable",
+        type=Path,
+        default=Path(sys.executable).with_name("servable"),
+        help="the program to measure",
+    )
+    return parser.parse_args(argv)
+
+
+class Bench:
+    """One run: the models, the floors' programs, the settings, and what was found so far."""
+
+    def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
+        self.settings = settings
+        self.options = options
+        self.command = start.Command((str(options.servable), "serve"), BUILD)
+        self.models = prepare(BUILD / "models")
+        self.run_floor = floors.build_run(Path(tensorflow_library.find()), BUILD)
+        self.http_floor = floors.build_http()
+        self.results = Results()
+
+    def measure(self, wanted: Sequence[str]) -> Results:
+        """Measures the groups in ``wanted``."""
+        for request in requests():
+            if request.name in wanted:
+                self._load(request)
+        base = self.models["half_plus_two"].base
+        tiny, large = (
+            next(one.body for one in requests() if one.name == name) for name in ("tiny", "floats")
+        )
+        if "start" in wanted:
+            print("start to first answer", flush=True)
+            self.results.starts = start.starts(self.command, base, tiny, self.settings.starts)
+        if "memory" in wanted:
+            print("memory", flush=True)
+            rounds = range(self.settings.rounds)
+            self.results.memory = [start.memory(self.command, base, tiny, large) for _ in rounds]
+        if "micro" in wanted:
+            self.results.micro = micro.run_all()
+        return self.results
+
+    def _load(self, request: Request) -> None:
+        model = self.models[request.model]
+        body = BUILD / f"{request.name}.json"
+        body.write_bytes(request.body)
+        with self.command.serve(model.base, 0, request.flags) as process:
+            port = process.wait_for(r"Exporting HTTP/REST API at:localhost:(\d+)")[1]
+            path = f"/v1/models/{request.model}:predict"
+            url = f"http://127.0.0.1:{port}{path}"
+            reply = ask_once(url, request.body)
+            floor, floor_url = floors.serve_http(self.http_floor, reply, BUILD, request.name)
+            targets = {SERVABLE: Target(url, process.pid), FLOOR: Target(floor_url, floor.pid)}
+            if self.options.against:
+                targets[OTHER] = Target(self.options.against.rstrip("/") + path, self.options.against_pid)
+            with floor:
+                self._rounds(request, model, body, targets, reply)
+            if ask_once(url, request.body) != reply:
+                raise BenchError(f"{request.name}: the reply after the load is not the one before it")
+
+    def _rounds(
+        self, request: Request, model: Model, body: Path, targets: dict[str, Target], reply: bytes
+    ) -> None:
+        points = [
+            Point(
+                request.name,
+                request.title,
+                connections,
+                len(request.body),
+                len(reply),
+                {name: [] for name in targets},
+            )
+            for connections in request.connections
+        ]
+        self.results.points += points
+        bare = self.results.bare.setdefault(request.name, {})
+        for target in targets.values():
+            load(target, body, max(request.connections), self.settings.warm_up)
+        for number in range(self.settings.rounds):
+            print(f"{request.name}: round {number + 1} of {self.settings.rounds}", flush=True)
+            runs = floors.bare_runs(self.run_floor, model, request, BUILD, self.settings.bare_seconds)
+            for placement, run in runs.items():
+                bare.setdefault(placement, []).append(run)
+            for point in points:
+                for name, target in targets.items():
+                    sample = load(target, body, point.connections, self.settings.seconds)
+                    point.samples[name].append(sample)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measures, prints and writes; the exit status."""
+    options = arguments(argv)
+    settings = (
+        Settings(1, 1.0, 1.0, 0.5, 3)
+        if options.quick
+        else Settings(options.rounds, options.seconds, 2.0, 1.5, options.starts)
+    )
+    wanted = options.only or [*(request.name for request in requests()), *OTHERS]
+    partial = bool(options.only or options.quick or options.against)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        wrk_version()
+        results = Bench(options, settings).measure(wanted)
+    except BenchError as error:
+        print(f"benches/run.py: {error}", file=sys.stderr)
+        return 1
+    head: dict[str, object] = {
+        "command": " ".join(["python benches/run.py", *map(shlex.quote, argv)]),
+        "date": datetime.date.today().isoformat(),
+        "settings": str(settings),
+        "machine": report.machine(),
+    }
+    write(results, head, partial)
+    errors = sum(
+        sample.errors for point in results.points for all in point.samples.values() for sample in all
+    )
+    if errors:
+        print(f"benches/run.py: {errors} requests failed", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def write(results: Results, head: dict[str, object], partial: bool) -> None:
+    """Prints the tables; writes them and the record."""
+    text = report.as_markdown(results, head)
+    print("\n" + text, flush=True)
+    record = BUILD / "partial.json" if partial else RECORD
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(report.as_json(results, head), encoding="utf-8")
+    if not partial:
+        report.replace_between_markers(DOCUMENT, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

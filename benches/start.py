@@ -1,0 +1,124 @@
+"""From nothing to the first answer, and how much memory the server keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from load import Client
+from process import POLL_SECONDS, START_SECONDS, BenchError, Process, memory_bytes, wait_until
+
+LARGE_REQUESTS = 100
+QUIET_SECONDS = 1.0  # a server that was let alone for so long should have handed its memory back
+SETTLED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """seconds: from spawning the process to the whole first answer. resident: bytes at that moment."""
+
+    seconds: float
+    resident: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes: at the first answer, the most ever, after the large requests and a quiet second."""
+
+    first_answer: int
+    most: int
+    after_large: int
+    large_requests: int
+    large_bytes: int
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the server is started: the program, its arguments before the model's folder, and the rest."""
+
+    program: Sequence[str]
+    build: Path
+
+    def serve(self, base: Path, port: int, flags: Sequence[str] = ()) -> Process:
+        """Starts it on ``base``; port 0 is any free one."""
+        flags = (f"--rest_api_port={port}", "--port=0", *flags)
+        return Process([*self.program, base, *flags], self.build / f"{base.name}.server.log")
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(command: Command, base: Path, body: bytes) -> Iterator[tuple[Process, Start, str]]:
+    """A server of ``base`` that has just answered ``body`` for the first time; process, times, URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v1/models/{base.name}:predict"
+    begin = time.monotonic()
+    with command.serve(base, port) as process:
+        while not _answers(url, body):
+            process.printed("$")  # raises when it has ended
+            if time.monotonic() - begin > START_SECONDS:
+                raise BenchError(f"no answer after {START_SECONDS:g} s: {process.tail()}")
+            time.sleep(POLL_SECONDS)
+        seconds = time.monotonic() - begin
+        yield process, Start(seconds, memory_bytes(process.pid, "VmRSS")), url
+
+
+def _answers(url: str, body: bytes) -> bool:
+    client = Client(url)
+    try:
+        return client.ask(body)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        client.close()
+
+
+def starts(command: Command, base: Path, body: bytes, runs: int) -> list[Start]:
+    """``runs`` starts, one after another, after one that fills the page cache and is not counted."""
+    measured = []
+    for _ in range(runs + 1):
+        with started(command, base, body) as (_process, start, _url):
+            measured.append(start)
+    return measured[1:]
+
+
+def memory(command: Command, base: Path, small: bytes, large: bytes) -> Memory:
+    """Sends ``large`` a hundred times after the first answer, then lets the server settle."""
+    with started(command, base, small) as (process, start, url):
+        client = Client(url)
+        for _ in range(LARGE_REQUESTS):
+            status, reply = client.ask(large)
+            if status != 200:
+                raise BenchError(f"a large request was answered {status}: {reply[:200]!r}")
+        client.close()
+        return Memory(
+            first_answer=start.resident,
+            most=memory_bytes(process.pid, "VmHWM"),
+            after_large=_settled(process.pid),
+            large_requests=LARGE_REQUESTS,
+            large_bytes=len(large),
+        )
+
+
+def _settled(pid: int) -> int:
+    """Resident bytes once they have not changed for the quiet second."""
+    seen = [(time.monotonic(), memory_bytes(pid, "VmRSS"))]
+
+    def unchanged() -> bool:
+        now, resident = time.monotonic(), memory_bytes(pid, "VmRSS")
+        if resident != seen[-1][1]:
+            seen.append((now, resident))
+        return now - seen[-1][0] >= QUIET_SECONDS
+
+    wait_until(unchanged, SETTLED_SECONDS, "the server's memory to settle", every=0.05)
+    return seen[-1][1]

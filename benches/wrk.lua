@@ -1,0 +1,21 @@
+-- One fixed request for wrk, from the environment, and its summary as one line of JSON.
+--
+-- BODY_FILE: the request's body. POST, JSON, keep-alive.
+-- The line: requests, seconds, errors (by kind; status counts replies of 400 and above), latencies in microseconds.
+
+local file = assert(io.open(assert(os.getenv("BODY_FILE"), "BODY_FILE is not set"), "rb"))
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = file:read("*a")
+file:close()
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "seconds": %.6f, "errors": {"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d},' ..
+      ' "p50_us": %d, "p99_us": %d, "max_us": %d}\n',
+    summary.requests, summary.duration / 1e6,
+    errors.connect, errors.read, errors.write, errors.status, errors.timeout,
+    latency:percentile(50), latency:percentile(99), latency.max
+  ))
+end
