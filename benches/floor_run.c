@@ -3,14 +3,16 @@
  *   floor_run FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...
  *
  * FOLDER  a SavedModel's version folder, loaded with the tag "serve"
- * SECONDS how long to measure each placement, after a tenth of that unmeasured
+ * SECONDS how long to measure each way, after a tenth of that unmeasured
  * INPUT   the tensor that is fed, as node:index; OUTPUT, those that are fetched
  * DTYPE   float (FILE holds the elements, native byte order) or string (FILE is the one element)
  * SHAPE   comma list of sizes, for example 1,224,224,3
  *
- * Prints one line of JSON per placement, "caller" (RunOptions.inter_op_thread_pool = -1) and "pool" (TensorFlow's
- * default): runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The input tensor is made
- * once and fed again and again; fetched tensors are deleted at once. Exit status 1, with a reason, where anything fails.
+ * Prints one line of JSON per way: "caller" (RunOptions.inter_op_thread_pool = -1), "pool" (TensorFlow's default), and
+ * "rested" (caller, after a pause of 100 us before every run, which is not counted: caches have cooled and the core
+ * has slept, as between the requests of a single client). In it: runs, and per run wall_us and cpu_us (means; CPU time
+ * of all threads of the process) and p50_us. The input tensor is made once and fed again and again; fetched tensors
+ * are deleted at once. Exit status 1, with a reason, where anything fails.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -105,23 +107,50 @@ static int ascending(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-static void measure(const struct job *job, const char *placement, const TF_Buffer *options, double seconds) {
+struct way {
+    const char *name;
+    const TF_Buffer *options;
+    long pause_ns;
+};
+
+/* One run after the way's pause; its wall seconds; its CPU seconds are added to *cpu. */
+static double timed(const struct job *job, const struct way *way, TF_Status *status, double *cpu) {
+    struct timespec pause = {0, way->pause_ns};
+    nanosleep(&pause, NULL);
+    double cpu_before = now(CLOCK_PROCESS_CPUTIME_ID), before = now(CLOCK_MONOTONIC);
+    run(job, way->options, status);
+    double took = now(CLOCK_MONOTONIC) - before;
+    *cpu += now(CLOCK_PROCESS_CPUTIME_ID) - cpu_before;
+    return took;
+}
+
+static void measure(const struct job *job, const struct way *way, double seconds) {
     static float times[MAX_TIMES];
     TF_Status *status = TF_NewStatus();
-    for (double end = now(CLOCK_MONOTONIC) + seconds / 10; now(CLOCK_MONOTONIC) < end;) run(job, options, status);
+    for (double end = now(CLOCK_MONOTONIC) + seconds / 10; now(CLOCK_MONOTONIC) < end;) run(job, way->options, status);
     size_t runs = 0;
+    double wall = 0, paused_cpu = 0;
     double cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC), last = start;
     while (last - start < seconds && runs < MAX_TIMES) {
-        run(job, options, status);
-        double end = now(CLOCK_MONOTONIC);
-        times[runs++] = (float)(end - last);
-        last = end;
+        double took;
+        if (way->pause_ns > 0) {
+            took = timed(job, way, status, &paused_cpu);
+            last = now(CLOCK_MONOTONIC);
+        } else {
+            /* One reading of the clock per run: the loop is the run and little else. */
+            run(job, way->options, status);
+            double end = now(CLOCK_MONOTONIC);
+            took = end - last;
+            last = end;
+        }
+        wall += took;
+        times[runs++] = (float)took;
     }
-    cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    cpu = way->pause_ns > 0 ? paused_cpu : now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     qsort(times, runs, sizeof *times, ascending);
     double each = 1e6 / (double)runs;
-    printf("{\"placement\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", placement, runs,
-           (last - start) * each, cpu * each, (double)times[runs / 2] * 1e6);
+    printf("{\"way\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", way->name, runs,
+           wall * each, cpu * each, (double)times[runs / 2] * 1e6);
     TF_DeleteStatus(status);
 }
 
@@ -138,8 +167,8 @@ int main(int argc, char **argv) {
     job.value = tensor(argv[4], argv[5], argv[6]);
     for (int i = 0; i < job.output_count; i++) job.outputs[i] = endpoint(graph, argv[7 + i]);
     TF_Buffer *in_caller = TF_NewBufferFromString(IN_CALLER, sizeof IN_CALLER);
-    measure(&job, "caller", in_caller, atof(argv[2]));
-    measure(&job, "pool", NULL, atof(argv[2]));
+    const struct way ways[] = {{"caller", in_caller, 0}, {"pool", NULL, 0}, {"rested", in_caller, 100000}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) measure(&job, &ways[i], atof(argv[2]));
     TF_CloseSession(job.session, status);
     check(status, "TF_CloseSession");
     return 0;

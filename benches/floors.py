@@ -20,9 +20,13 @@ RUN_SECONDS_LIMIT = 120
 
 @dataclass(frozen=True)
 class Run:
-    """Bare TF_SessionRun calls, one after another; microseconds per run, CPU of all threads."""
+    """Bare TF_SessionRun calls, one after another; microseconds per run, CPU of all threads.
 
-    placement: str
+    way: "caller" (operations run in the caller's thread), "pool" (on TensorFlow's), "rested" (as the first,
+    with a pause before each run).
+    """
+
+    way: str
     runs: int
     wall_us: float
     cpu_us: float
@@ -58,7 +62,7 @@ def serve_http(program: Path, reply: bytes, build: Path, name: str) -> tuple[Pro
 
 
 def bare_runs(program: Path, model: Model, request: Request, build: Path, seconds: float) -> dict[str, Run]:
-    """Runs the model bare in each placement for ``seconds``: "caller" (the caller's thread) and "pool"."""
+    """Runs the model bare for ``seconds`` each way; by way."""
     data = build / f"{request.name}.tensor"
     data.write_bytes(request.data)
     shape = ",".join(map(str, request.shape))
@@ -75,4 +79,4 @@ def bare_runs(program: Path, model: Model, request: Request, build: Path, second
     if ran.returncode != 0:
         raise BenchError(f"the bare run of {model.name} failed: {ran.stderr.splitlines()[-1:]}")
     runs = [Run(**json.loads(line)) for line in ran.stdout.splitlines() if line.startswith("{")]
-    return {run.placement: run for run in runs}
+    return {run.way: run for run in runs}

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from process import BenchError, cpu_seconds
+from process import BenchError, cpu_seconds, pin
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 REPLY_SECONDS = 60.0
+
+FREE, SHARED, APART = "free", "one core", "apart"
+"""Who runs where. free: the system decides. one core: load and server share the last core, so that no wake-up
+crosses cores. apart: the load has the last core, the server the others, as if the client were elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,20 @@ def wrk_version() -> str:
     return f"wrk {banner[1].removeprefix('debian/')}" if len(banner) > 1 else "wrk"
 
 
-def load(target: Target, body: Path, connections: int, seconds: float) -> Sample:
+def _cores(layout: str) -> tuple[set[int], set[int]]:
+    """Of the load, and of the server."""
+    every = os.sched_getaffinity(0)
+    last = {max(every)}
+    if layout == FREE:
+        return every, every
+    return last, last if layout == SHARED else (every - last or every)
+
+
+def load(target: Target, body: Path, connections: int, seconds: float, layout: str = FREE) -> Sample:
     """POSTs the file ``body`` for ``seconds`` over ``connections`` connections; each asks in sequence."""
+    load_cores, server_cores = _cores(layout)
+    if target.pid is not None:
+        pin(target.pid, server_cores)
     before = cpu_seconds(target.pid) if target.pid is not None else 0.0
     ran = subprocess.run(
         [
@@ -60,6 +76,7 @@ def load(target: Target, body: Path, connections: int, seconds: float) -> Sample
             target.url,
         ],
         env=os.environ | {"BODY_FILE": str(body)},
+        preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
         capture_output=True,
         text=True,
     )

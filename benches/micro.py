@@ -12,6 +12,7 @@ from process import BenchError
 ROOT = Path(__file__).resolve().parent.parent
 BENCHES = ("decode", "encode")
 COLUMNS = re.compile(r"\s{2,}")
+LABELLED = re.compile(r"([\d.]+) (\S+)")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,10 @@ def _run(bench: str) -> list[Case]:
 
 
 def read_table(bench: str, text: str) -> list[Case]:
-    """Reads a table whose first title is ``case`` and whose columns are at least two blanks apart."""
+    """Reads a table whose columns are at least two blanks apart.
+
+    Either its first title is ``case``, or each figure has its unit behind it: ``name   12.5 µs   640 MB/s``.
+    """
     titles: list[str] = []
     cases = []
     for line in text.splitlines():
@@ -47,6 +51,8 @@ def read_table(bench: str, text: str) -> list[Case]:
             titles = cells[1:]
         elif titles and len(cells) == len(titles) + 1:
             cases.append(Case(bench, cells[0], dict(zip(titles, map(float, cells[1:]), strict=True))))
+        elif figures := LABELLED.findall("  ".join(cells[1:])):
+            cases.append(Case(bench, cells[0], {unit: float(figure) for figure, unit in figures}))
     if not cases:
-        raise BenchError(f"the {bench} micro benchmark printed no table that begins with a column `case`")
+        raise BenchError(f"the {bench} micro benchmark printed no table")
     return cases

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from load import APART, FREE, SHARED
+
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "examples" / "mobilenet_v2" / "panda.jpg"
 SIDE, CHANNELS = 224, 3
@@ -22,7 +24,7 @@ class Request:
 
     body: the JSON sent. dtype, shape, data: the tensor that the body says, as a bare run is fed with it
     (float: the elements in native byte order; string: the one element). flags: what the server is started
-    with besides.
+    with besides. loads: (connections, who runs where) of each point, see ``load.py``.
     """
 
     name: str
@@ -32,7 +34,7 @@ class Request:
     dtype: str
     shape: tuple[int, ...]
     data: bytes
-    connections: tuple[int, ...]
+    loads: tuple[tuple[int, str], ...]
     flags: tuple[str, ...] = ()
 
 
@@ -51,7 +53,7 @@ def _tiny() -> Request:
         dtype="float",
         shape=(len(values),),
         data=_floats_of(values),
-        connections=(1, 16, 64),
+        loads=((1, APART), (1, SHARED), (16, FREE), (64, FREE)),
     )
 
 
@@ -65,25 +67,27 @@ def _floats() -> Request:
         dtype="float",
         shape=(len(values),),
         data=_floats_of(values),
-        connections=(1, 4),
+        loads=((1, FREE), (4, FREE)),
     )
 
 
 def _photo() -> Request:
-    return _of_photo("photo", "photo to label, MobileNetV2", "mobilenet_v2", (1, 4), ())
+    return _of_photo("photo", "photo to label, MobileNetV2", "mobilenet_v2", ((1, FREE), (4, FREE)), ())
 
 
 def _photo_stub() -> Request:
     # On the threads where the real model runs: what a photo request costs besides the model's run.
-    return _of_photo("photo_stub", "photo to a constant label", "photo_stub", (1,), ("--run_in=pool",))
+    return _of_photo(
+        "photo_stub", "photo to a constant label", "photo_stub", ((1, FREE),), ("--run_in=pool",)
+    )
 
 
 def _of_photo(
-    name: str, title: str, model: str, connections: tuple[int, ...], flags: tuple[str, ...]
+    name: str, title: str, model: str, loads: tuple[tuple[int, str], ...], flags: tuple[str, ...]
 ) -> Request:
     photo = PHOTO.read_bytes()
     body = json.dumps({"inputs": [{"b64": base64.b64encode(photo).decode()}]}).encode()
-    return Request(name, title, model, body, "string", (1,), photo, connections, flags)
+    return Request(name, title, model, body, "string", (1,), photo, loads, flags)
 
 
 def _picture() -> Request:
@@ -98,7 +102,7 @@ def _picture() -> Request:
         dtype="float",
         shape=(1, SIDE, SIDE, CHANNELS),
         data=_floats_of(values),
-        connections=(1, 4),
+        loads=((1, FREE), (4, FREE)),
     )
 
 

@@ -53,6 +53,13 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def pin(pid: int, cores: set[int]) -> None:
+    """Keeps every thread that the process has, and those that they start, on ``cores``."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread.name), cores)
+
+
 class Process:
     """A child process for a ``with`` statement; what it prints goes to ``log``."""
 

@@ -13,11 +13,16 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from load import wrk_version
+from load import FREE, wrk_version
 from results import FLOOR, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benches/run.py: begin -->", "<!-- benches/run.py: end -->"
+WAYS = {
+    "caller": "in the caller's thread",
+    "pool": "on TensorFlow's pool",
+    "rested": "in the caller's thread, 100 µs after the last",
+}
 SERVERS = {SERVABLE: "Servable", FLOOR: "bare hyper", OTHER: "other server"}
 
 
@@ -126,7 +131,8 @@ def _loads(results: Results) -> str:
 
 
 def _load_rows(point: Point) -> Iterable[Sequence[str]]:
-    first = (point.title, f"{point.body_bytes:,} / {point.reply_bytes:,}", str(point.connections))
+    connections = str(point.connections) + ("" if point.layout == FREE else f", {point.layout}")
+    first = (point.title, f"{point.body_bytes:,} / {point.reply_bytes:,}", connections)
     for server, samples in point.samples.items():
         yield (
             *(first if server == SERVABLE else ("", "", "")),
@@ -146,13 +152,13 @@ def _bare(results: Results) -> str:
         (
             (
                 titles.get(request, request),
-                {"caller": "in the caller's thread", "pool": "on TensorFlow's pool"}[placement],
+                WAYS[way],
                 shown(spread(run.wall_us for run in runs)),
                 shown(spread(run.p50_us for run in runs)),
                 shown(spread(run.cpu_us for run in runs)),
             )
-            for request, placements in results.bare.items()
-            for placement, runs in placements.items()
+            for request, ways in results.bare.items()
+            for way, runs in ways.items()
         ),
     )
 

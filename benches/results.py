@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from floors import Run
-from load import Sample
+from load import APART, FREE, SHARED, Sample
 from micro import Case
 from start import Memory, Start
 
 SERVABLE, FLOOR, OTHER = "servable", "hyper", "other"
-DECODED, PRINTED = "float, 4 decimals", "float, -1 to 1"  # the micro benchmarks' cases with a target
+DECODED, PRINTED = (
+    "floats of 8 characters, flat, spaced",
+    "float, -1 to 1",
+)  # the micro benchmarks' cases with a target
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,19 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(statistics.median(ordered), ordered[0], ordered[-1])
 
 
-def scaled(values: Spread, factor: float, offset: float = 0.0) -> Spread:
-    """``(value + offset) * factor`` of each."""
-    return Spread(*((value + offset) * factor for value in (values.median, values.low, values.high)))
+def scaled(values: Spread, factor: float) -> Spread:
+    """Each times ``factor``."""
+    return Spread(values.median * factor, values.low * factor, values.high * factor)
 
 
 @dataclass
 class Point:
-    """One request over so many connections: by server, one sample for each round."""
+    """One request over so many connections, in a layout of cores: by server, one sample for each round."""
 
     request: str
     title: str
     connections: int
+    layout: str
     body_bytes: int
     reply_bytes: int
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -54,7 +58,7 @@ class Point:
 
 @dataclass
 class Results:
-    """Everything one run found; ``bare`` is by request, then placement, with a run for each round."""
+    """Everything one run found; ``bare`` is by request, then way, with a run for each round."""
 
     points: list[Point] = field(default_factory=list)
     bare: dict[str, dict[str, list[Run]]] = field(default_factory=dict)
@@ -62,17 +66,18 @@ class Results:
     memory: list[Memory] = field(default_factory=list)
     micro: list[Case] = field(default_factory=list)
 
-    def point(self, request: str, connections: int) -> Point | None:
+    def point(self, request: str, connections: int, layout: str = FREE) -> Point | None:
         """The point, if it was measured."""
         for point in self.points:
-            if (point.request, point.connections) == (request, connections):
+            if (point.request, point.connections, point.layout) == (request, connections, layout):
                 return point
         return None
 
-    def bare_cpu(self, request: str) -> Spread | None:
-        """CPU time per bare run in the cheaper placement, microseconds."""
-        spreads = [spread(run.cpu_us for run in runs) for runs in self.bare.get(request, {}).values()]
-        return min(spreads, key=lambda cpu: cpu.median) if spreads else None
+    def bare_cpu(self, request: str) -> list[float]:
+        """CPU time per bare run in each round, the cheaper way, microseconds."""
+        ways = self.bare.get(request, {})
+        rounds = [[run.cpu_us for run in ways[way]] for way in ("caller", "pool") if way in ways]
+        return min(rounds, key=statistics.median) if rounds else []
 
 
 @dataclass(frozen=True)
@@ -97,49 +102,70 @@ def checks(results: Results) -> list[Check]:
     return [check for check in found if check is not None]
 
 
-def _check(
-    what: str, limit: float, unit: str, measured: Spread | None, at_least: bool = False
-) -> Check | None:
-    return None if measured is None else Check(what, limit, unit, measured, at_least)
+def _check(what: str, limit: float, unit: str, measured: Spread | None) -> Check | None:
+    return None if measured is None else Check(what, limit, unit, measured)
 
 
-def _cpu(point: Point | None, server: str = SERVABLE) -> Spread | None:
-    return None if point is None else point.of(server, lambda sample: sample.cpu_us)
+def _cpu(sample: Sample) -> float | None:
+    return sample.cpu_us
+
+
+def _of(point: Point | None, figure: Callable[[Sample], float | None], server: str = SERVABLE) -> list[float]:
+    """The figure in each round; empty where it was not measured."""
+    samples = [] if point is None else point.samples.get(server, [])
+    return [value for value in map(figure, samples) if value is not None]
+
+
+def _over(ours: list[float], *floors: list[float]) -> Spread | None:
+    """Round by round, as the machine's slow moments hit both: ours over the sum of the floors."""
+    if not ours or not all(floors):
+        return None
+    return spread(mine / sum(theirs) for mine, *theirs in zip(ours, *floors, strict=True))
 
 
 def _tiny(results: Results) -> Iterable[Check | None]:
-    one, sixteen = results.point("tiny", 1), results.point("tiny", 16)
-    cpu, floor, bare = _cpu(sixteen), _cpu(sixteen, FLOOR), results.bare_cpu("tiny")
-    yield _check("tiny model, 16 connections: CPU per request", 30, "µs", cpu)
-    rate = None if sixteen is None else sixteen.of(SERVABLE, lambda sample: sample.per_second)
-    yield _check("tiny model, 16 connections: requests/s", 30_000, "/s", rate, at_least=True)
-    if cpu and floor and bare:
-        ratio = scaled(cpu, 1 / (floor.median + bare.median))
-        yield _check("tiny model, 16 connections: CPU over the sum of both floors", 1.5, "x", ratio)
-    yield _p50(one)
+    sixteen = results.point("tiny", 16)
+    cpu, rate = _of(sixteen, _cpu), _of(sixteen, lambda sample: sample.per_second)
+    if cpu and rate:
+        yield Check("tiny model, 16 connections: CPU per request", 30, "µs", spread(cpu))
+        yield Check("tiny model, 16 connections: requests/s", 30_000, "/s", spread(rate), at_least=True)
+    what = "tiny model, 16 connections: CPU over the sum of both floors"
+    yield _check(what, 1.5, "x", _over(cpu, _of(sixteen, _cpu, FLOOR), results.bare_cpu("tiny")))
+    for layout in (APART, SHARED):
+        yield from _p50(results, layout)
 
 
-def _p50(one: Point | None) -> Check | None:
-    if one is None:
-        return None
-    ours, floor = one.of(SERVABLE, lambda sample: sample.p50_us), one.of(FLOOR, lambda sample: sample.p50_us)
-    ratio = scaled(ours, 1 / floor.median) if ours and floor else None
-    return _check("tiny model, one connection: p50 over the bare hyper server's", 1.25, "x", ratio)
+def _p50(results: Results, layout: str) -> Iterable[Check | None]:
+    one = results.point("tiny", 1, layout)
+    ours, floor = (_of(one, lambda sample: sample.p50_us, server) for server in (SERVABLE, FLOOR))
+    what = f"tiny model, one connection, {layout}: p50 over"
+    yield _check(f"{what} the bare hyper server's", 1.25, "x", _over(ours, floor))
+    way = "rested" if layout == APART else "caller"
+    bare = [run.p50_us for run in results.bare.get("tiny", {}).get(way, [])]
+    yield _check(f"{what} the sum of both floors", 1.5, "x", _over(ours, floor, bare))
 
 
 def _large(results: Results) -> Iterable[Check | None]:
-    cpu = _cpu(results.point("floats", 1))
-    yield _check("150,528 floats in and out: CPU per request", 6, "ms", cpu and scaled(cpu, 1e-3))
+    cpu = _of(results.point("floats", 1), _cpu)
+    what = "150,528 floats in and out: CPU per request"
+    yield _check(what, 6, "ms", scaled(spread(cpu), 1e-3) if cpu else None)
 
 
 def _photo(results: Results) -> Iterable[Check | None]:
-    alone, whole = _cpu(results.point("photo_stub", 1)), _cpu(results.point("photo", 1))
+    alone = _of(results.point("photo_stub", 1), _cpu)
     what = "photo request with an empty model behind it: CPU per request"
-    yield _check(what, 0.5, "ms", alone and scaled(alone, 1e-3))
-    bare = results.bare_cpu("photo")
-    if whole and bare:
-        added = scaled(whole, 1e-3, -bare.median)
-        yield _check("photo request: CPU added to the bare run", 0.5, "ms", added)
+    yield _check(what, 0.5, "ms", scaled(spread(alone), 1e-3) if alone else None)
+    photo, runs = results.point("photo", 1), results.bare.get("photo", {}).get("caller", [])
+    cpu, p50 = _of(photo, _cpu), _of(photo, lambda sample: sample.p50_us)
+    yield _added("p50", p50, [run.p50_us for run in runs])
+    yield _added("CPU", cpu, [run.cpu_us for run in runs])
+
+
+def _added(what: str, ours: list[float], bare: list[float]) -> Check | None:
+    if not ours or not bare:
+        return None
+    added = spread((both - model) * 1e-3 for both, model in zip(ours, bare, strict=True))
+    return Check(f"photo request: {what} added to the bare run", 0.5, "ms", added)
 
 
 def _process(results: Results) -> Iterable[Check | None]:
@@ -153,10 +179,10 @@ def _process(results: Results) -> Iterable[Check | None]:
 
 
 def _micro(results: Results) -> Iterable[Check | None]:
-    for what, bench, case, column, limit, unit, at_least in (
-        ("decoding JSON floats", "decode", DECODED, "MB/s", 500, "MB/s", True),
-        ("printing a float", "encode", PRINTED, "ns/value", 40, "ns", False),
-    ):
-        values = [one.figures[column] for one in results.micro if (one.bench, one.name) == (bench, case)]
-        if values:
-            yield _check(what, limit, unit, spread(values), at_least)
+    for case in results.micro:
+        if (case.bench, case.name) == ("decode", DECODED):
+            rate = case.figures["MB/s"]
+            yield Check("decoding JSON floats", 500, "MB/s", Spread(rate, rate, rate), at_least=True)
+        if (case.bench, case.name) == ("encode", PRINTED):
+            each = case.figures["ns/value"]
+            yield Check("printing a float", 40, "ns", Spread(each, each, each))

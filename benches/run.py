@@ -41,7 +41,7 @@ OTHERS = ("start", "memory", "micro")
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often. seconds: load for each sample; bare_seconds: bare runs per placement."""
+    """How long and how often. seconds: load for each sample; bare_seconds: bare runs each way."""
 
     rounds: int
     seconds: float
@@ -134,24 +134,25 @@ class Bench:
                 request.name,
                 request.title,
                 connections,
+                layout,
                 len(request.body),
                 len(reply),
                 {name: [] for name in targets},
             )
-            for connections in request.connections
+            for connections, layout in request.loads
         ]
         self.results.points += points
         bare = self.results.bare.setdefault(request.name, {})
         for target in targets.values():
-            load(target, body, max(request.connections), self.settings.warm_up)
+            load(target, body, max(request.loads)[0], self.settings.warm_up)
         for number in range(self.settings.rounds):
             print(f"{request.name}: round {number + 1} of {self.settings.rounds}", flush=True)
             runs = floors.bare_runs(self.run_floor, model, request, BUILD, self.settings.bare_seconds)
-            for placement, run in runs.items():
-                bare.setdefault(placement, []).append(run)
+            for way, run in runs.items():
+                bare.setdefault(way, []).append(run)
             for point in points:
                 for name, target in targets.items():
-                    sample = load(target, body, point.connections, self.settings.seconds)
+                    sample = load(target, body, point.connections, self.settings.seconds, point.layout)
                     point.samples[name].append(sample)
 
 
