@@ -5,6 +5,7 @@ use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
+use crate::grpc;
 use crate::lifecycle::{self, Lifecycle};
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pyo3::create_exception!(
@@ -61,23 +63,30 @@ struct PyServer {
     server: Server,
     lifecycle: Lifecycle,
     library: PathBuf,
+    settings: grpc::Settings,
 }
 
 #[pymethods]
 impl PyServer {
     #[new]
-    fn new(py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<PyServer> {
+    #[pyo3(signature = (options, on_reload = None))]
+    fn new(py: Python<'_>, options: &Bound<'_, PyAny>, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
         let library: PathBuf = options.getattr("tensorflow_library")?.extract()?;
+        let settings = read_settings(options, on_reload.map(Arc::new))?;
         let options = read_options(options)?;
         let server = Server::new(options).map_err(|error| raised(py, &error))?;
         let lifecycle = Lifecycle::new(server.room().clone());
-        Ok(PyServer { server, lifecycle, library })
+        Ok(PyServer { server, lifecycle, library, settings })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, String>> {
-        let addresses = released(py, || self.server.start())?;
-        let named = [("rest", addresses.rest), ("grpc", addresses.grpc)];
-        Ok(named.into_iter().filter_map(|(name, address)| Some((name, address?.to_string()))).collect())
+        let addresses = released(py, || self.server.start(self.settings.clone()))?;
+        let named = [
+            ("rest", addresses.rest.map(|address| address.to_string())),
+            ("grpc", addresses.grpc.map(|address| address.to_string())),
+            ("grpc_socket", addresses.grpc_socket.map(|path| path.display().to_string())),
+        ];
+        Ok(named.into_iter().filter_map(|(name, address)| Some((name, address?))).collect())
     }
 
     fn announce(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
@@ -179,6 +188,35 @@ fn describe(spec: &TensorSpec) -> (String, String, String) {
         |shape| format!("[{}]", shape.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
     );
     (spec.alias.clone(), spec.dtype.name().to_owned(), shape)
+}
+
+fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) -> PyResult<grpc::Settings> {
+    Ok(grpc::Settings {
+        health: options.getattr("grpc_health")?.extract()?,
+        profiler: options.getattr("profiler")?.extract()?,
+        reload: on_reload.map(reload),
+        ..grpc::Settings::default()
+    })
+}
+
+/// Python's reload as the gRPC door calls it: with the serialized config, and the seconds that the client waits.
+fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
+    Arc::new(move |config, timeout| {
+        Python::attach(|py| {
+            let seconds = timeout.map(|timeout| timeout.as_secs_f64());
+            let called = callback.call1(py, (config.as_ref(), seconds));
+            called.map(|_| ()).map_err(|raised| status_of(py, &raised))
+        })
+    })
+}
+
+/// An exception with `code` and `message` says what it is; any other is a fault of ours.
+fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
+    let attribute = |name| raised.value(py).getattr(name).and_then(|value| value.extract::<String>());
+    match (attribute("code"), attribute("message")) {
+        (Ok(code), Ok(message)) => Error::new(Kind::from_name(&code).unwrap_or(Kind::Unknown), message),
+        _ => Error::internal(raised.to_string()),
+    }
 }
 
 fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {

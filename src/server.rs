@@ -6,16 +6,18 @@
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::error::{Error, Kind, Result};
+use crate::grpc;
 use crate::methods::Room;
 use crate::registry::Registry;
 use crate::rest::connection::{self, stopped};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 
@@ -38,6 +40,8 @@ pub struct Addresses {
     pub rest: Option<SocketAddr>,
     /// Where gRPC listens.
     pub grpc: Option<SocketAddr>,
+    /// The Unix socket on which gRPC listens.
+    pub grpc_socket: Option<PathBuf>,
 }
 
 /// Counts open connections, so that stopping can wait for them.
@@ -84,25 +88,47 @@ impl Server {
         &self.room
     }
 
-    /// Opens the ports and begins to serve.
-    pub fn start(&self) -> Result<Addresses> {
+    /// Opens the ports and begins to serve. `settings`: how the gRPC door is built.
+    pub fn start(&self, settings: grpc::Settings) -> Result<Addresses> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
-        let backlog = self.room.options.backlog;
-        let rest = self.room.options.rest_address.map(|address| bind(address, backlog)).transpose()?;
-        let addresses = Addresses { rest: rest.as_ref().and_then(|rest| rest.local_addr().ok()), grpc: None };
-        let listeners = rest.into_iter().map(|rest| (Door::Rest, rest)).collect();
+        let (listeners, addresses) = self.listen()?;
         let (stopping, stop) = watch::channel(false);
-        let connections = Arc::new(Connections::default());
+        let door = Arc::new(grpc::Door::new(self.room.clone(), settings, stop.clone())?);
+        let doors = Doors { room: self.room.clone(), grpc: door, connections: Arc::default(), stop };
         let mut threads = Vec::new();
         let workers = (0..self.room.options.io_threads.max(1))
-            .map(|index| worker(index, &self.room, &connections, &stop, &mut threads))
+            .map(|index| worker(index, &doors, &mut threads))
             .collect::<Result<Vec<_>>>()?;
+        let (connections, stop) = (doors.connections.clone(), doors.stop);
         threads.push(spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, stop))?);
         *running = Some(Running { stopping, connections, threads });
         Ok(addresses)
+    }
+
+    /// Every port and socket that is asked for.
+    fn listen(&self) -> Result<(Vec<Listener>, Addresses)> {
+        let options = &self.room.options;
+        let mut listeners = Vec::new();
+        let mut addresses = Addresses::default();
+        let doors = [
+            (Door::Rest, options.rest_address, &mut addresses.rest),
+            (Door::Grpc, options.grpc_address, &mut addresses.grpc),
+        ];
+        for (door, wanted, bound) in doors {
+            if let Some(wanted) = wanted {
+                let listener = bind(wanted, options.backlog)?;
+                *bound = listener.local_addr().ok();
+                listeners.push(Listener::Tcp(door, listener));
+            }
+        }
+        if let Some(path) = &options.grpc_socket_path {
+            listeners.push(Listener::Unix(bind_socket(path)?));
+            addresses.grpc_socket = Some(path.clone());
+        }
+        Ok((listeners, addresses))
     }
 
     /// Stops accepting, lets requests in flight finish for up to `grace`, and closes. Whether all finished.
@@ -131,19 +157,35 @@ struct Worker {
 
 /// A connection that is not yet tied to a runtime, with its weight on its worker.
 struct Accepted {
-    door: Door,
     stream: Stream,
     load: Load,
 }
 
-/// Which protocol a connection speaks.
+/// Which protocol a port speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Rest,
+    Grpc,
 }
 
 enum Stream {
-    Tcp(std::net::TcpStream),
+    Tcp(Door, std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// A port or socket that is open. A Unix socket speaks gRPC.
+enum Listener {
+    Tcp(Door, std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// What is behind the ports, for each thread that serves connections.
+#[derive(Clone)]
+struct Doors {
+    room: Arc<Room>,
+    grpc: Arc<grpc::Door>,
+    connections: Arc<Connections>,
+    stop: watch::Receiver<bool>,
 }
 
 /// One connection's weight on its worker.
@@ -155,68 +197,80 @@ impl Drop for Load {
     }
 }
 
-fn worker(
-    index: usize,
-    room: &Arc<Room>,
-    connections: &Arc<Connections>,
-    stop: &watch::Receiver<bool>,
-    threads: &mut Vec<JoinHandle<()>>,
-) -> Result<Worker> {
+fn worker(index: usize, doors: &Doors, threads: &mut Vec<JoinHandle<()>>) -> Result<Worker> {
     let (sender, mut accepted) = mpsc::unbounded_channel::<Accepted>();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| cannot_start(&why))?;
-    let (room, connections, stop) = (room.clone(), connections.clone(), stop.clone());
+    let doors = doors.clone();
     threads.push(spawn(format!("servable-io-{index}"), move || {
         runtime.block_on(async move {
-            while let Some(Accepted { door, stream, load }) = accepted.recv().await {
-                let (room, stop, open) = (room.clone(), stop.clone(), connections.open());
+            while let Some(Accepted { stream, load }) = accepted.recv().await {
+                let (doors, open) = (doors.clone(), doors.connections.open());
                 tokio::spawn(async move {
-                    serve(door, stream, room, stop).await;
+                    doors.serve(stream).await;
                     drop((load, open));
                 });
             }
             // The acceptor is gone: the server stops. Connections end by themselves, or with the process.
-            let mut stop = stop;
+            let mut stop = doors.stop;
             while stop.changed().await.is_ok() {}
         });
     })?);
     Ok(Worker { connections: sender, load: Arc::default() })
 }
 
-async fn serve(door: Door, stream: Stream, room: Arc<Room>, stop: watch::Receiver<bool>) {
-    match (door, stream) {
-        (Door::Rest, Stream::Tcp(stream)) => {
-            if let Ok(stream) = TcpStream::from_std(stream) {
-                connection::serve(stream, room, stop).await;
-            }
+impl Doors {
+    async fn serve(self, stream: Stream) {
+        match stream {
+            Stream::Tcp(door, stream) => match (door, TcpStream::from_std(stream)) {
+                (Door::Rest, Ok(stream)) => connection::serve(stream, self.room, self.stop).await,
+                (Door::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc).await,
+                (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
+            },
+            Stream::Unix(stream) => match UnixStream::from_std(stream) {
+                Ok(stream) => grpc::connection::serve(stream, self.grpc).await,
+                Err(why) => tracing::warn!("a connection could not be served: {why}"),
+            },
         }
     }
 }
 
-fn accept_all(
-    listeners: Vec<(Door, std::net::TcpListener)>,
-    workers: Vec<Worker>,
-    mut stop: watch::Receiver<bool>,
-) {
+fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, mut stop: watch::Receiver<bool>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
         tracing::error!("no thread can accept connections: the system gives no more descriptors");
         return;
     };
     let workers = Arc::new(workers);
     runtime.block_on(async move {
-        for (door, listener) in listeners {
-            if let Ok(listener) = TcpListener::from_std(listener) {
-                tokio::spawn(accept(door, listener, workers.clone()));
-            }
+        for listener in listeners {
+            tokio::spawn(accept(listener, workers.clone()));
         }
+        tokio::spawn(keep_memory_small());
         // The listeners close with the runtime.
         stopped(&mut stop).await;
     });
 }
 
-async fn accept(door: Door, listener: TcpListener, workers: Arc<Vec<Worker>>) {
+/// Hands memory back to the system when large requests have left some behind.
+async fn keep_memory_small() {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => hand_over(door, stream, &workers),
+        every.tick().await;
+        crate::engine::memory::tidy();
+    }
+}
+
+async fn accept(listener: Listener, workers: Arc<Vec<Worker>>) {
+    let opened = match listener {
+        Listener::Tcp(door, listener) => TcpListener::from_std(listener).map(|tcp| Open::Tcp(door, tcp)),
+        Listener::Unix(listener) => UnixListener::from_std(listener).map(Open::Unix),
+    };
+    let listener = match opened {
+        Ok(listener) => listener,
+        Err(why) => return tracing::error!("a port cannot be served: {why}"),
+    };
+    loop {
+        match listener.next().await {
+            Ok(stream) => hand_over(stream, &workers),
             Err(why) => {
                 // Out of descriptors, mostly: connections that end free some.
                 tracing::warn!("a connection could not be accepted: {why}");
@@ -226,15 +280,52 @@ async fn accept(door: Door, listener: TcpListener, workers: Arc<Vec<Worker>>) {
     }
 }
 
+/// A listener tied to the acceptor's runtime.
+enum Open {
+    Tcp(Door, TcpListener),
+    Unix(UnixListener),
+}
+
+impl Open {
+    async fn next(&self) -> std::io::Result<Stream> {
+        match self {
+            Open::Tcp(door, listener) => {
+                let (stream, _) = listener.accept().await?;
+                let _only_slower = stream.set_nodelay(true);
+                Ok(Stream::Tcp(*door, stream.into_std()?))
+            }
+            Open::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0.into_std()?)),
+        }
+    }
+}
+
 /// Gives `stream` to the worker with the fewest connections.
-fn hand_over(door: Door, stream: TcpStream, workers: &[Worker]) {
-    let _only_slower = stream.set_nodelay(true);
+fn hand_over(stream: Stream, workers: &[Worker]) {
     let Some(worker) = workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
-    let Ok(stream) = stream.into_std() else { return };
     worker.load.fetch_add(1, Relaxed);
     let load = Load(worker.load.clone());
     // A worker that is gone means that the server stops: the stream closes.
-    let _gone = worker.connections.send(Accepted { door, stream: Stream::Tcp(stream), load });
+    let _gone = worker.connections.send(Accepted { stream, load });
+}
+
+/// Listens on the Unix socket `path`. A socket file that nobody listens on any more is taken over.
+fn bind_socket(path: &Path) -> Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let failed = |why: std::io::Error| {
+        Error::new(Kind::Unavailable, format!("Cannot listen on the socket {}: {why}", path.display()))
+    };
+    let stale = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if stale {
+        if UnixStream::connect(path).is_ok() {
+            let message = format!("Cannot listen on the socket {}: another process does", path.display());
+            return Err(Error::new(Kind::AlreadyExists, message));
+        }
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 /// Listens on `address`; where the machine has no IPv6, the IPv6 wildcard falls back to the IPv4 one.

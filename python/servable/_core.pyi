@@ -3,6 +3,7 @@
 Import it first on a thread that lives as long as the process (the main one).
 """
 
+from collections.abc import Callable
 from typing import final
 
 __all__ = ["CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
@@ -30,9 +31,16 @@ class LoadReport:
 
 @final
 class Server:
-    """The data plane: registry, engine, doors. ``options``: see ``config.CoreOptions``."""
+    """The data plane: registry, engine, doors.
 
-    def __new__(cls, options: object) -> Server: ...
+    ``options``: see ``config.CoreOptions``. ``on_reload(config, seconds)`` applies a serialized ModelServerConfig for
+    HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the client waits, if it says. An
+    exception's ``code`` and ``message`` become the call's status.
+    """
+
+    def __new__(
+        cls, options: object, on_reload: Callable[[bytes, float | None], None] | None = None
+    ) -> Server: ...
     def start(self) -> dict[str, str]:
         """Opens the doors; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
     def announce(self, name: str, version: int) -> None:

@@ -55,7 +55,7 @@ class Server:
         self.config = config
         self.addresses: dict[str, str] = {}
         self.report = StartReport()
-        self._core: Any = (make_core or _compiled_core)(config.core)
+        self._core: Any = make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
         core: Core = self._core
         source = FilesystemSource(config.poll_seconds)
         self.manager = Manager(core, source, self.report, config.load, config.lifecycle)
@@ -284,7 +284,7 @@ def check_ports(config: ServerConfig) -> None:
             raise StatusError("INVALID_ARGUMENT", text, doctor.port_hint(address, flag))
 
 
-def _compiled_core(options: object) -> Any:
+def _compiled_core(options: object, on_reload: Callable[[bytes, float | None], None]) -> Any:
     from servable import _core
 
-    return _core.Server(options)
+    return _core.Server(options, on_reload)

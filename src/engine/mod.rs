@@ -5,6 +5,7 @@
 //! Contract: `load` may take long and is called from loading threads only; `run` is called from any number of
 //! threads at once; dropping a `Model` frees everything it holds, may take long, and happens on an unloading thread.
 
+pub(crate) mod memory;
 pub mod tensorflow;
 
 use crate::error::Result;
@@ -66,6 +67,10 @@ pub trait Model: Send + Sync {
 
     /// Whether running `signature` is known to change nothing, in the model or outside it.
     fn changes_nothing(&self, signature: &str) -> bool;
+
+    /// Whether the length of a run of `signature` depends on the shapes of its inputs alone. A run that is not
+    /// bounded must be able to end by its timeout.
+    fn is_bounded(&self, signature: &str) -> bool;
 
     /// Feeds `feeds`, fetches `fetches`, and returns a tensor per fetch, in the order of `fetches`.
     /// Callers may give both in any order, each endpoint at most once; the engine sorts them.

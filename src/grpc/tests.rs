@@ -44,6 +44,10 @@ impl Model for Echo {
         ["x:0", "y:0"].iter().position(|name| *name == tensor).map(|index| Endpoint(index as u32))
     }
 
+    fn is_bounded(&self, _: &str) -> bool {
+        true
+    }
+
     fn changes_nothing(&self, _: &str) -> bool {
         true
     }

@@ -103,5 +103,5 @@ impl Lifecycle {
 
 /// The C library keeps what a closed session freed; this hands it to the system.
 fn hand_memory_back() {
-    crate::engine::tensorflow::trim();
+    crate::engine::memory::trim();
 }

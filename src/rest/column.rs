@@ -1,6 +1,6 @@
 //! One input's elements while they are collected, by dtype: which JSON value is which number, and the storage.
 
-use super::rounding::{flushed_f32, flushed_f64};
+use super::rounding::flushed_f32;
 use crate::rest::base64::decode_base64;
 use crate::rest::json::{Cursor, Type};
 use crate::rest::number::Number;
@@ -137,7 +137,7 @@ impl Value for f64 {
 
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<f64> {
-        Some(flushed_f64(cursor.number().ok()?.as_f64()))
+        Some(cursor.number().ok()?.as_f64())
     }
 }
 

@@ -98,19 +98,20 @@ fn generate(exact: Float, upper: Float, mut delta: u64, mut last: i32) -> (Vec<u
             return (text, last);
         }
     }
-    let mut scale = 1u64;
-    loop {
+    for fraction in 1u32.. {
         part *= 10;
         delta *= 10;
-        scale = scale.wrapping_mul(10);
         push(&mut text, part >> shift);
         part &= one - 1;
         last -= 1;
         if part < delta {
-            round(&mut text, delta, part, one, distance.wrapping_mul(scale));
-            return (text, last);
+            // Its library gives up on coming closer here: its table of powers ends.
+            let distance = if fraction < 9 { distance * 10u64.pow(fraction) } else { 0 };
+            round(&mut text, delta, part, one, distance);
+            break;
         }
     }
+    (text, last)
 }
 
 fn push(text: &mut Vec<u8>, digit: u64) {

@@ -133,6 +133,7 @@ async fn call(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
+    crate::engine::memory::note(body.len());
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
     let call = Call {

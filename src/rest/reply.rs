@@ -79,6 +79,7 @@ impl Reply {
 
     /// The whole HTTP response.
     pub(super) fn into_response(self, options: &Options, api: bool) -> Response<Full<Bytes>> {
+        crate::engine::memory::note(self.body.bytes.len());
         let mut response = Response::new(Full::new(Bytes::from(self.body.bytes)));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -43,12 +43,6 @@ pub(super) fn flushed_f32(value: f64) -> f32 {
     if single.is_subnormal() { 0f32.copysign(single) } else { single }
 }
 
-/// See [`flushed_f32`].
-#[inline(always)]
-pub(super) fn flushed_f64(value: f64) -> f64 {
-    if value.is_subnormal() { 0f64.copysign(value) } else { value }
-}
-
 struct Scan {
     value: f64,
     /// Minus the number of fraction digits taken.

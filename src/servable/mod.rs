@@ -3,7 +3,7 @@
 pub mod placement;
 pub mod signature;
 
-use crate::engine::{Endpoint, Model, RunOptions, Threads};
+use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::{Error, Result};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
@@ -49,9 +49,9 @@ impl Servable {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: receiver };
-        let placements =
-            model.signatures().keys().map(|name| (name.clone(), Placement::new(policy))).collect();
-        let unknown = Placement::new(policy);
+        let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
+        let placements = model.signatures().keys().map(place).collect();
+        let unknown = Placement::new(policy, false);
         (Arc::new(Servable { name, version, model, placements, unknown, _in_use: sender }), drain)
     }
 
@@ -116,7 +116,7 @@ impl Servable {
         let running = profile::phase(Phase::Run);
         let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
         drop(running);
-        placement.observe(started.elapsed(), threads == Threads::Caller);
+        placement.observe(started.elapsed());
         outputs
     }
 }

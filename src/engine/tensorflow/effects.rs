@@ -1,8 +1,11 @@
-//! Which signatures can be run without changing anything: a synthetic warm-up call is made to these alone.
+//! What running a signature may do, judged by the operations it consists of.
 //!
-//! A signature is followed from its outputs through the graph and into every function it calls. What it meets is
-//! judged by the operation's name: TensorFlow's operations that write say so in it. An unknown operation (a custom
-//! one) may do anything and counts as writing.
+//! Two questions: whether a run changes nothing (only then is a synthetic warm-up call made), and whether its length
+//! depends on the shapes of its inputs alone (only then may it run in the thread that reads requests: a loop may go on
+//! for ever, and TensorFlow cannot interrupt a run in its caller's thread).
+//!
+//! A signature is followed from its outputs through the graph and into every function it calls. TensorFlow's
+//! operations that write, and those whose work depends on values, say so in their names; so, by custom, do others.
 
 use crate::pb::tensorflow::attr_value::Value;
 use crate::pb::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef};
@@ -78,47 +81,86 @@ const HARMLESS: &[&str] = &[
     "UnsortedSegmentSum",
 ];
 
-/// Whether computing `outputs` (`node:index`) of `graph` changes nothing.
-pub(super) fn none<'g>(graph: &'g GraphDef, outputs: impl Iterator<Item = &'g str>) -> bool {
+/// Operations that repeat, or whose output is as large as a value says.
+const DEPEND_ON_VALUES: &[&str] = &[
+    "While",
+    "Enter",
+    "NextIteration",
+    "LoopCond",
+    "Recursive",
+    "For",
+    "Fill",
+    "Range",
+    "LinSpace",
+    "Tile",
+    "BroadcastTo",
+    "Decode",
+    "Resize",
+    "OneHot",
+    "Pad",
+    "Ragged",
+    "Repeat",
+    "Random",
+    "Bincount",
+    "SparseToDense",
+    "Func",
+    "Decompress",
+    "Parse",
+    "Lookup",
+];
+
+/// What is known of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// Running it changes nothing.
+    pub(super) none: bool,
+    /// How long it runs depends on the shapes of its inputs alone.
+    pub(super) bounded: bool,
+}
+
+/// Follows `outputs` (`node:index`) through `graph`.
+pub(super) fn of<'g>(graph: &'g GraphDef, outputs: impl Iterator<Item = &'g str>) -> Effects {
     let nodes: HashMap<&str, &NodeDef> = graph.node.iter().map(|node| (node.name.as_str(), node)).collect();
-    let functions: HashMap<&str, &FunctionDef> = graph
-        .library
-        .iter()
-        .flat_map(|library| &library.function)
-        .filter_map(|function| Some((function.signature.as_ref()?.name.as_str(), function)))
-        .collect();
+    let mut effects = Effects { none: true, bounded: true };
     let mut seen: HashSet<&str> = HashSet::new();
     let mut called: Vec<&str> = Vec::new();
     let mut waiting: Vec<&str> = outputs.map(node_of).collect();
     while let Some(name) = waiting.pop() {
         let Some(node) = nodes.get(name).filter(|_| seen.insert(name)) else { continue };
-        if writes(&node.op) {
-            return false;
-        }
+        effects.take(&node.op);
         waiting.extend(node.input.iter().map(|input| node_of(input)));
         called.extend(functions_of(node));
+        called.push(&node.op);
     }
-    functions_write_nothing(&functions, called)
+    effects.take_functions(graph, called);
+    effects
 }
 
-/// Every node of a function counts, whether an output needs it or not: side effects are run for their own sake.
-fn functions_write_nothing<'g>(
-    functions: &HashMap<&'g str, &'g FunctionDef>,
-    mut called: Vec<&'g str>,
-) -> bool {
-    let mut seen: HashSet<&str> = HashSet::new();
-    while let Some(name) = called.pop() {
-        let Some(function) = functions.get(name).filter(|_| seen.insert(name)) else { continue };
-        for node in &function.node_def {
-            if writes(&node.op) {
-                return false;
+impl Effects {
+    fn take(&mut self, op: &str) {
+        self.none &= !writes(op);
+        self.bounded &= !DEPEND_ON_VALUES.iter().any(|part| op.contains(part));
+    }
+
+    /// Every node of a function counts, whether an output needs it or not: side effects are run for their own sake.
+    fn take_functions<'g>(&mut self, graph: &'g GraphDef, mut called: Vec<&'g str>) {
+        let functions: HashMap<&str, &FunctionDef> = graph
+            .library
+            .iter()
+            .flat_map(|library| &library.function)
+            .filter_map(|function| Some((function.signature.as_ref()?.name.as_str(), function)))
+            .collect();
+        let mut seen: HashSet<&str> = HashSet::new();
+        while let Some(name) = called.pop() {
+            let Some(function) = functions.get(name).filter(|_| seen.insert(name)) else { continue };
+            for node in &function.node_def {
+                self.take(&node.op);
+                called.extend(functions_of(node));
+                // A function may be called by its name as an operation.
+                called.push(&node.op);
             }
-            called.extend(functions_of(node));
-            // A function may be called by its name as an operation.
-            called.push(&node.op);
         }
     }
-    true
 }
 
 fn writes(op: &str) -> bool {
@@ -150,7 +192,7 @@ mod tests {
     }
 
     fn harmless(graph: &GraphDef, output: &str) -> bool {
-        none(graph, std::iter::once(output))
+        of(graph, std::iter::once(output)).none
     }
 
     #[test]
@@ -201,6 +243,17 @@ mod tests {
         };
         assert!(harmless(&graph("ReadVariableOp"), "call:0"));
         assert!(!harmless(&graph("AssignVariableOp"), "call:0"));
+    }
+
+    #[test]
+    fn loops_and_sizes_from_values_are_not_bounded() {
+        let graph = |op: &str| GraphDef { node: vec![node("y", op, &[])], ..GraphDef::default() };
+        for op in ["While", "StatelessWhile", "Fill", "DecodeJpeg", "PyFunc"] {
+            assert!(!of(&graph(op), std::iter::once("y:0")).bounded, "{op}");
+        }
+        for op in ["AddV2", "MatMul", "StatefulPartitionedCall", "ReadVariableOp", "Softmax"] {
+            assert!(of(&graph(op), std::iter::once("y:0")).bounded, "{op}");
+        }
     }
 
     #[test]

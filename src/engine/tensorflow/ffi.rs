@@ -112,7 +112,7 @@ pub(super) fn open(path: &Path) -> Result<Api> {
         })?);
     }
     let api = look_up(libraries)?;
-    super::resident::drop_relocation_pages(path);
+    crate::engine::memory::drop_relocation_pages(path);
     Ok(api)
 }
 

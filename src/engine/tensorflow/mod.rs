@@ -6,13 +6,10 @@
 mod denormals;
 mod effects;
 mod ffi;
-mod resident;
 mod saved_model;
 mod session;
 mod tensors;
 mod variables;
-
-pub(crate) use resident::trim;
 
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};

@@ -1,6 +1,7 @@
 //! `saved_model.pb`: the meta graph with the wanted tags, and its signatures.
 
-use super::{effects, variables};
+use super::effects::{self, Effects};
+use super::variables;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::pb::tensorflow::tensor_info::Encoding;
@@ -16,8 +17,8 @@ use std::path::Path;
 pub(super) struct Meta {
     pub(super) signatures: BTreeMap<String, Signature>,
     pub(super) signature_def_map: Bytes,
-    /// The signatures that are known to change nothing.
-    pub(super) harmless: BTreeSet<String>,
+    /// What running each signature may do.
+    pub(super) effects: BTreeMap<String, Effects>,
 }
 
 /// Reads the meta graph whose tag set is exactly `tags`.
@@ -26,19 +27,18 @@ pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
     variables::check(folder, &meta_graph)?;
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
-    let harmless = harmless(&meta_graph);
+    let effects = all_effects(&meta_graph);
     let map = SignatureDefMap { signature_def: meta_graph.signature_def };
-    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), harmless })
+    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), effects })
 }
 
-fn harmless(meta_graph: &MetaGraphDef) -> BTreeSet<String> {
-    let Some(graph) = &meta_graph.graph_def else { return BTreeSet::new() };
+fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
+    let Some(graph) = &meta_graph.graph_def else { return BTreeMap::new() };
     let outputs = |def: &SignatureDef| -> Vec<String> {
         def.outputs.iter().map(|(alias, info)| spec(alias, info).tensor).collect()
     };
     let defs = meta_graph.signature_def.iter();
-    defs.filter(|(_, def)| effects::none(graph, outputs(def).iter().map(String::as_str)))
-        .map(|(name, _)| name.clone())
+    defs.map(|(name, def)| (name.clone(), effects::of(graph, outputs(def).iter().map(String::as_str))))
         .collect()
 }
 

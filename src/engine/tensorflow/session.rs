@@ -154,7 +154,11 @@ impl Model for Session {
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
-        self.meta.harmless.contains(signature)
+        self.meta.effects.get(signature).is_some_and(|effects| effects.none)
+    }
+
+    fn is_bounded(&self, signature: &str) -> bool {
+        self.meta.effects.get(signature).is_some_and(|effects| effects.bounded)
     }
 
     fn run(
