@@ -52,9 +52,25 @@ pub(crate) fn decode_base64(text: Text<'_>, out: &mut Vec<u8>) -> Result<(), Not
     {
         return Ok(());
     }
-    let mut clean = text.bytes().into_owned();
-    clean.retain(|byte| !matches!(byte, b' ' | b'\t'..=b'\r'));
-    decode_clean(&clean, out)
+    decode_clean(&without_space(text), out)
+}
+
+/// `text` without ASCII white space. Line ends are the rule: Python's `base64.encodebytes` puts one after 76 letters.
+fn without_space(text: Text<'_>) -> Vec<u8> {
+    let mut clean = Vec::new();
+    text.pieces(|piece| match piece {
+        [b' ' | b'\t'..=b'\r'] => {}
+        // Other white space than the space is always escaped, and an escaped character comes by itself.
+        piece => {
+            let mut start = 0;
+            for end in memchr::memchr_iter(b' ', piece) {
+                clean.extend_from_slice(&piece[start..end]);
+                start = end + 1;
+            }
+            clean.extend_from_slice(&piece[start..]);
+        }
+    });
+    clean
 }
 
 /// Decodes text without white space.
@@ -98,6 +114,7 @@ mod tests {
             "aGVs\\nbG8=\\n",
             "aGVsbG9=",
             "aGVsb\\u0047\\t8 =",
+            "aGV\\u000bsb\\fG8\\r\\n=",
         ] {
             assert_eq!(read(good).as_deref(), Ok(b"hello".as_slice()), "{good}");
         }

@@ -1,9 +1,9 @@
 //! One input's elements while they are collected, by dtype: which JSON value is which number, and the storage.
 
-use super::rounding::flushed_f32;
 use crate::rest::base64::decode_base64;
 use crate::rest::json::{Cursor, Type};
 use crate::rest::number::Number;
+use crate::rest::rounding::flushed_f32;
 use crate::rest::walk::{Fault, Walk};
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use aligned_vec::AVec;

@@ -8,17 +8,17 @@ use crate::rest::walk::Walk;
 use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
 
-/// Steps over the value here and makes a tensor for each input of `signature`, which has at least one.
+/// Steps over the value here and makes a tensor for each input of `signature`, which has at least one. Refuses values
+/// of more than `depth` levels.
 ///
-/// Refuses values of more than `depth` levels. Errors are exact only where the text is known to be well-formed.
-pub(crate) fn columns(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Result<Vec<Tensor>> {
+/// The first error is the one to report if the text is known to be well-formed.
+pub(crate) fn columns_in_order(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    depth: usize,
+) -> Result<Vec<Tensor>> {
     let mut walk = Walk::new(depth);
     if cursor.plain_object() {
-        let start = *cursor;
-        if let Some(tensors) = members_at_once(cursor, signature, &mut walk) {
-            return Ok(tensors);
-        }
-        *cursor = start;
         return members_in_order(cursor, signature, &mut walk);
     }
     let [spec] = signature.inputs.as_slice() else {
@@ -28,6 +28,18 @@ pub(crate) fn columns(cursor: &mut Cursor<'_>, signature: &Signature, depth: usi
         ));
     };
     Ok(vec![tensor(cursor, spec, true, &mut walk)?])
+}
+
+/// The same for values without a fault, faster: each is decoded where it stands.
+pub(crate) fn columns_at_once(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    depth: usize,
+) -> Option<Vec<Tensor>> {
+    if cursor.plain_object() {
+        return members_at_once(cursor, signature, &mut Walk::new(depth));
+    }
+    columns_in_order(cursor, signature, depth).ok()
 }
 
 /// Steps over the value here and makes `spec`'s tensor of it.

@@ -7,10 +7,10 @@
 
 use crate::error::{Error, Result};
 use crate::rest::Format;
-use crate::rest::columns::columns;
+use crate::rest::columns::{columns_at_once, columns_in_order};
 use crate::rest::echo::echo;
 use crate::rest::json::{self, Cursor, Type};
-use crate::rest::rows::rows;
+use crate::rest::rows::{rows_at_once, rows_in_order};
 use crate::rest::text::Text;
 use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
@@ -76,8 +76,7 @@ fn optimist<'s>(
             Key::Value(format) if value.is_none() => {
                 let start = cursor;
                 let signature = signature(signatures, name);
-                let guess =
-                    signature.and_then(|signature| decode(&mut cursor, format, signature, limits).ok());
+                let guess = signature.and_then(|signature| at_once(&mut cursor, format, signature, limits));
                 if guess.is_none() {
                     // A name that is still to come may make it right.
                     if name.is_some() {
@@ -97,7 +96,7 @@ fn optimist<'s>(
     let (format, mut start, guess) = value?;
     match guess {
         Some(guess) if std::ptr::eq(guess.signature, signature(signatures, name)?) => Some(guess),
-        _ => decode(&mut start, format, signature(signatures, name)?, limits).ok(),
+        _ => at_once(&mut start, format, signature(signatures, name)?, limits),
     }
 }
 
@@ -111,21 +110,19 @@ fn signature<'s>(
     signatures.get(name).filter(|signature| !signature.inputs.is_empty())
 }
 
-/// Steps over the value here and decodes it.
-fn decode<'s>(
+/// Steps over the value here and decodes it, if there is no fault in it.
+fn at_once<'s>(
     cursor: &mut Cursor<'_>,
     format: Format,
     signature: &'s Signature,
     limits: Limits,
-) -> Result<Predict<'s>> {
+) -> Option<Predict<'s>> {
     let inputs = match format {
-        Format::Row if !has_elements(*cursor) => {
-            return Err(Error::invalid("No values in 'instances' array"));
-        }
-        Format::Row => rows(cursor, signature, limits.max_depth)?,
-        Format::Columnar => columns(cursor, signature, limits.max_depth)?,
+        Format::Row if !has_elements(*cursor) => return None,
+        Format::Row => rows_at_once(cursor, signature, limits.max_depth)?,
+        Format::Columnar => columns_at_once(cursor, signature, limits.max_depth)?,
     };
-    Ok(Predict { format, signature, inputs })
+    Some(Predict { format, signature, inputs })
 }
 
 /// Whether a list that is not empty starts here.
@@ -183,7 +180,11 @@ fn judge<'s>(
     if format == Format::Row && !has_elements(value) {
         return Err(Error::invalid(format!("JSON Value: {} No values in 'instances' array", document())));
     }
-    decode(&mut value, format, signature, limits)
+    let inputs = match format {
+        Format::Row => rows_in_order(&mut value, signature, limits.max_depth)?,
+        Format::Columnar => columns_in_order(&mut value, signature, limits.max_depth)?,
+    };
+    Ok(Predict { format, signature, inputs })
 }
 
 /// The `signature_name` whose value is at `value`, empty where there is none. `root` is the whole document.

@@ -4,10 +4,11 @@
 //! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number
 //! that is not finite ends the echo too.
 
-use super::grisu;
+use crate::rest::grisu;
 use crate::rest::json::{Cursor, Type};
 use crate::rest::number::Number;
 use crate::rest::text::Text;
+use crate::rest::writer::Writer;
 
 const LIMIT: usize = 256;
 
@@ -129,21 +130,10 @@ impl Echo<'_> {
     }
 
     fn string(&mut self, text: Text<'_>) {
-        self.out.push(b'"');
-        for byte in text.bytes().iter() {
-            match byte {
-                b'"' => self.out.extend(b"\\\""),
-                b'\\' => self.out.extend(b"\\\\"),
-                8 => self.out.extend(b"\\b"),
-                12 => self.out.extend(b"\\f"),
-                b'\n' => self.out.extend(b"\\n"),
-                b'\r' => self.out.extend(b"\\r"),
-                b'\t' => self.out.extend(b"\\t"),
-                0..=31 => self.out.extend(format!("\\u{byte:04X}").bytes()),
-                _ => self.out.push(*byte),
-            }
-        }
-        self.out.push(b'"');
+        let bytes = text.bytes();
+        let mut writer = Writer::with_room(bytes.len() + 2);
+        writer.string(&bytes);
+        self.out.extend(writer.finish());
     }
 }
 

@@ -1,7 +1,7 @@
-//! JSON numbers: eight digits at a time, rounded as TensorFlow Serving does.
+//! JSON numbers: eight digits at a time, rounded as TensorFlow Serving does (see [`rounding`]).
 
 use crate::rest::json::{Cursor, Problem, SyntaxError};
-use crate::rest::rounding;
+use crate::rest::rounding::{self, LAST_EXACT, SIGNIFICANT};
 
 /// A number as the parser classes it: a literal without `.` or exponent that fits 64 bits is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,19 +26,101 @@ impl Number {
     }
 }
 
-/// Powers of ten that a double holds exactly.
-const EXACT_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-    1e19, 1e20, 1e21, 1e22,
-];
 const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 /// So many digits always fit a `u64`.
 const SAFE_DIGITS: usize = 19;
+
+/// A literal that was stepped over: `mantissa × 10^exponent`, if its digits fit.
+#[derive(Clone, Copy)]
+struct Literal {
+    start: usize,
+    negative: bool,
+    /// All digits as one integer, modulo 2⁶⁴.
+    mantissa: u64,
+    /// How many digits there are; beyond [`SAFE_DIGITS`] leading zeros do not count.
+    digits: usize,
+    /// How many of them stand behind the point.
+    fraction: usize,
+    exponent: i64,
+    /// Neither a point nor an exponent.
+    integer: bool,
+}
+
+impl Literal {
+    /// What [`rounding::magnitude`] finds, digit by digit, where all digits fit `mantissa` and no power of ten leaves
+    /// a double's range; `None` elsewhere.
+    #[inline(always)]
+    fn magnitude(&self) -> Option<f64> {
+        let (value, exponent) = if self.mantissa <= LAST_EXACT + 1 {
+            (self.mantissa as f64, self.exponent)
+        } else {
+            self.long_magnitude()
+        };
+        (self.digits <= SAFE_DIGITS && exponent.unsigned_abs() <= 288).then(|| rounding::scaled(value, exponent))
+    }
+
+    /// Digits are taken exactly until the integer is beyond a double's; a few more follow in doubles.
+    #[inline(always)]
+    fn long_magnitude(&self) -> (f64, i64) {
+        let (mut exact, mut left) = (self.mantissa, 0);
+        while exact / 10 > LAST_EXACT && left < self.fraction {
+            exact /= 10;
+            left += 1;
+        }
+        let mut value = exact as f64;
+        if left > 0 {
+            (value, left) = self.inexact(value, left);
+        }
+        (value, self.exponent + left as i64)
+    }
+
+    /// Takes the last `left` digits in doubles, as long as they are significant; how many are not is returned.
+    fn inexact(&self, mut value: f64, mut left: usize) -> (f64, usize) {
+        let significant = self.mantissa.ilog10() as usize + 1;
+        // The first digit of the integer part is not counted.
+        let integer = significant > self.fraction;
+        let mut taken = significant - left - usize::from(integer);
+        while left > 0 && taken < SIGNIFICANT as usize {
+            left -= 1;
+            let digit = self.mantissa / 10u64.pow(left as u32) % 10;
+            value = value * 10.0 + digit as f64;
+            taken += 1;
+        }
+        (value, left)
+    }
+}
+
+/// What was stepped over.
+enum Scanned {
+    Literal(Literal),
+    /// `NaN` or an infinity.
+    Special(f64),
+}
 
 impl Cursor<'_> {
     /// Steps over the number here. What is no number at all is an invalid value.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<Number, SyntaxError> {
+        match self.scan()? {
+            Scanned::Literal(literal) if literal.integer => self.integer(literal),
+            Scanned::Literal(literal) => self.double(literal).map(Number::Double),
+            Scanned::Special(value) => Ok(Number::Double(value)),
+        }
+    }
+
+    /// Steps over the number here without its value.
+    pub(crate) fn skip_number(&mut self) -> Result<(), SyntaxError> {
+        if let Scanned::Literal(literal) = self.scan()? {
+            // Only what may be beyond a double's range needs a closer look.
+            if literal.exponent.saturating_add_unsigned(literal.digits as u64) > 308 {
+                self.rounded(literal)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn scan(&mut self) -> Result<Scanned, SyntaxError> {
         let start = self.at;
         let negative = self.take(b'-');
         let mut mantissa = 0;
@@ -48,61 +130,63 @@ impl Cursor<'_> {
                 1
             }
             b'1'..=b'9' => self.digits(&mut mantissa),
-            _ => return self.not_a_number(negative),
+            _ => return self.special(negative).map(Scanned::Special),
         };
-        let mut exponent = 0;
-        let integer = match self.peek() {
-            b'.' => {
-                self.at += 1;
-                let fraction = self.digits(&mut mantissa);
-                if fraction == 0 {
-                    return Err(self.error(Problem::Fraction));
-                }
-                digits += fraction;
-                exponent = -(fraction as i64);
-                false
+        let (mut fraction, mut exponent, mut integer) = (0, 0, true);
+        if self.peek() == b'.' {
+            self.at += 1;
+            fraction = self.digits(&mut mantissa);
+            if fraction == 0 {
+                return Err(self.error(Problem::Fraction));
             }
-            _ => true,
-        };
+            digits += fraction;
+            (exponent, integer) = (-(fraction as i64), false);
+        }
         if matches!(self.peek(), b'e' | b'E') {
-            exponent = exponent.saturating_add(self.exponent()?);
-        } else if integer {
-            return self.integer(start, negative, mantissa, digits);
+            exponent += self.exponent()?;
+            integer = false;
         }
-        if digits <= SAFE_DIGITS && mantissa <= 1 << 53 && exponent.unsigned_abs() <= 22 {
-            // Both operands are exact, so one operation rounds once: correctly.
-            let power = EXACT_POWERS[exponent.unsigned_abs() as usize];
-            let value = if exponent < 0 { mantissa as f64 / power } else { mantissa as f64 * power };
-            return Ok(Number::Double(if negative { -value } else { value }));
+        if digits > SAFE_DIGITS {
+            digits -= self.leading_zeros(start);
         }
-        self.rounded(start)
+        Ok(Scanned::Literal(Literal { start, negative, mantissa, digits, fraction, exponent, integer }))
     }
 
-    /// An integer literal whose digits were read.
+    /// How many zeros stand before the first other digit of the literal from `start` to here.
+    #[cold]
+    fn leading_zeros(&self, start: usize) -> usize {
+        let literal = &self.text[start..self.at];
+        let first = literal.iter().position(|byte| matches!(byte, b'1'..=b'9' | b'e' | b'E'));
+        literal[..first.unwrap_or(literal.len())].iter().filter(|byte| **byte == b'0').count()
+    }
+
     #[inline(always)]
-    fn integer(
-        &self,
-        start: usize,
-        negative: bool,
-        mantissa: u64,
-        digits: usize,
-    ) -> Result<Number, SyntaxError> {
-        if digits < SAFE_DIGITS {
-            let value = mantissa as i64;
-            return Ok(Number::Int(if negative { -value } else { value }));
+    fn double(&self, literal: Literal) -> Result<f64, SyntaxError> {
+        match literal.magnitude() {
+            Some(value) if literal.negative => Ok(-value),
+            Some(value) => Ok(value),
+            None => self.rounded(literal),
         }
-        self.long_integer(start, negative)
+    }
+
+    #[inline(always)]
+    fn integer(&self, literal: Literal) -> Result<Number, SyntaxError> {
+        if literal.digits < SAFE_DIGITS {
+            let value = literal.mantissa as i64;
+            return Ok(Number::Int(if literal.negative { -value } else { value }));
+        }
+        self.long_integer(literal)
     }
 
     #[cold]
-    fn long_integer(&self, start: usize, negative: bool) -> Result<Number, SyntaxError> {
-        let literal = self.ascii_from(start);
-        if let Ok(value) = literal.parse() {
+    fn long_integer(&self, literal: Literal) -> Result<Number, SyntaxError> {
+        let text = self.ascii_from(literal.start);
+        if let Ok(value) = text.parse() {
             return Ok(Number::Int(value));
         }
-        match literal.parse() {
-            Ok(value) if !negative => Ok(Number::Big(value)),
-            _ => self.rounded(start),
+        match text.parse() {
+            Ok(value) if !literal.negative => Ok(Number::Big(value)),
+            _ => self.rounded(literal).map(Number::Double),
         }
     }
 
@@ -162,24 +246,24 @@ impl Cursor<'_> {
 
     /// `NaN`, `Inf`, `Infinity` after an optional minus, or nothing that the grammar knows.
     #[cold]
-    fn not_a_number(&mut self, negative: bool) -> Result<Number, SyntaxError> {
+    fn special(&mut self, negative: bool) -> Result<f64, SyntaxError> {
         if self.peek() == b'N' {
             self.literal(b"NaN")?;
-            return Ok(Number::Double(f64::NAN));
+            return Ok(f64::NAN);
         }
         self.literal(b"Inf")?;
         if self.peek() == b'i' {
             self.literal(b"inity")?;
         }
-        Ok(Number::Double(if negative { f64::NEG_INFINITY } else { f64::INFINITY }))
+        Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY })
     }
 
-    /// The literal from `start` to here as a double, rounded as TensorFlow Serving does, whatever its length.
-    fn rounded(&self, start: usize) -> Result<Number, SyntaxError> {
-        let literal = &self.text[start..self.at];
-        match rounding::magnitude(literal) {
-            Some(value) => Ok(Number::Double(if literal[0] == b'-' { -value } else { value })),
-            None => Err(SyntaxError { problem: Problem::TooBig, at: start }),
+    /// The literal that ends here as a double, whatever its length.
+    #[inline(never)]
+    fn rounded(&self, literal: Literal) -> Result<f64, SyntaxError> {
+        match rounding::magnitude(&self.text[literal.start..self.at]) {
+            Some(value) => Ok(if literal.negative { -value } else { value }),
+            None => Err(SyntaxError { problem: Problem::TooBig, at: literal.start }),
         }
     }
 
@@ -222,6 +306,12 @@ mod tests {
         let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
         let number = cursor.number().map_err(|error| (error.problem, error.at))?;
         Ok((number, cursor.at))
+    }
+
+    fn skip(text: &str) -> Result<usize, (Problem, usize)> {
+        let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
+        cursor.skip_number().map_err(|error| (error.problem, error.at))?;
+        Ok(cursor.at)
     }
 
     #[test]
@@ -277,6 +367,7 @@ mod tests {
             ("0e400", Problem::TooBig, 0),
         ] {
             assert_eq!(read(text), Err((problem, at)), "{text}");
+            assert_eq!(skip(text), Err((problem, at)), "{text}");
         }
     }
 
@@ -291,38 +382,71 @@ mod tests {
         assert_eq!(read(&"9".repeat(3_000_000)), Err((Problem::TooBig, 0)));
     }
 
-    /// The value within what the parser's way of rounding may lose: half a place for each digit beyond what a
-    /// double holds, and for each scaling.
-    fn close(text: &str) -> Result<(), TestCaseError> {
+    /// The value is what [`rounding::magnitude`] makes of the literal digit by digit, and within what that may lose:
+    /// half a place for each digit beyond what a double holds, and for each scaling.
+    fn check(text: &str) -> Result<(), TestCaseError> {
+        let magnitude = rounding::magnitude(text.as_bytes());
+        prop_assert_eq!(skip(text).ok(), magnitude.map(|_| text.len()), "{}", text);
+        let Some(magnitude) = magnitude else {
+            prop_assert_eq!(read(text), Err((Problem::TooBig, 0)), "{}", text);
+            return Ok(());
+        };
         let (number, end) = read(text).unwrap();
         prop_assert_eq!(end, text.len());
         let (value, exact) = (number.as_f64(), text.parse::<f64>().unwrap());
-        prop_assert_eq!(value.is_sign_negative(), exact.is_sign_negative(), "{}", text);
+        if let Number::Double(value) = number {
+            prop_assert_eq!(value.abs().to_bits(), magnitude.to_bits(), "{}", text);
+            prop_assert_eq!(value.is_sign_negative(), exact.is_sign_negative(), "{}", text);
+        }
         let places = value.to_bits().abs_diff(exact.to_bits());
         prop_assert!(places <= 8, "{}: {} is {} places from {}", text, value, places, exact);
         Ok(())
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
         #[test]
         fn doubles_as_written_by_rust(value in proptest::num::f64::NORMAL | proptest::num::f64::SUBNORMAL) {
-            close(&format!("{value:?}"))?;
-            close(&format!("{value:e}"))?;
+            check(&format!("{value:?}"))?;
+            check(&format!("{value:e}"))?;
+        }
+
+        #[test]
+        fn as_python_writes_them(value in -1.0f64..1.0, digits in 14usize..20) {
+            check(&format!("{value}"))?;
+            check(&format!("{:.digits$}", value * 10.0))?;
+            check(&format!("{:.digits$}", value * 0.001))?;
         }
 
         #[test]
         fn any_decimal(text in "-?(0|[1-9][0-9]{0,22})\\.[0-9]{1,22}([eE][+-]?[0-9]{1,2})?") {
-            close(&text)?;
+            check(&text)?;
+        }
+
+        #[test]
+        fn near_the_limits(text in "-?[0-9]\\.?[0-9]{1,20}[eE][+-]?(2[6-9]|3[0-3])[0-9]") {
+            prop_assume!(!text.trim_start_matches('-').starts_with('0') || text.contains('.'));
+            prop_assume!(!text.contains(['-']) || text.rfind('-') == Some(0));
+            check(&text)?;
+        }
+
+        #[test]
+        fn zeros(text in "0\\.0{1,30}[0-9]{0,3}[eE][0-9]{1,3}") {
+            check(&text)?;
         }
 
         #[test]
         fn any_integer(text in "(0|-?[1-9][0-9]{0,24})") {
-            close(&text)?;
-            let (number, _) = read(&text).unwrap();
-            match (text.parse::<i64>(), text.parse::<u64>()) {
+            if text.parse::<i64>().is_err() && text.parse::<u64>().is_err() {
+                return check(&text);
+            }
+            let (number, end) = read(&text).unwrap();
+            prop_assert_eq!((end, skip(&text)), (text.len(), Ok(text.len())));
+            match (text.parse(), text.parse()) {
                 (Ok(value), _) => prop_assert_eq!(number, Number::Int(value)),
                 (_, Ok(value)) => prop_assert_eq!(number, Number::Big(value)),
-                _ => prop_assert!(matches!(number, Number::Double(_))),
+                _ => prop_assert!(false, "{}", text),
             }
         }
 

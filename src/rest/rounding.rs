@@ -13,9 +13,9 @@ static POWERS: LazyLock<Vec<f64>> =
     LazyLock::new(|| (0..=308).map(|power| format!("1e{power}").parse().unwrap_or(f64::INFINITY)).collect());
 
 /// The last integer for which every smaller one is a double, too.
-const LAST_EXACT: u64 = (1 << 53) - 1;
+pub(super) const LAST_EXACT: u64 = (1 << 53) - 1;
 /// Digits after this many change nothing.
-const SIGNIFICANT: u32 = 17;
+pub(super) const SIGNIFICANT: u32 = 17;
 
 /// What a literal with a fraction, an exponent, or more digits than 64 bits hold stands for, without its sign.
 /// Nothing if it is too large for a double. `literal` must follow JSON's grammar for numbers.
@@ -122,11 +122,13 @@ fn power(text: &[u8], fraction: i64) -> Option<i64> {
     (value <= 308 - fraction).then_some(value)
 }
 
-fn scaled(value: f64, exponent: i64) -> f64 {
+#[inline(always)]
+pub(super) fn scaled(value: f64, exponent: i64) -> f64 {
     // Below 10⁻³⁰⁸ in two steps, because that power's reciprocal is no double any more.
     if exponent < -308 { once(once(value, -308), exponent + 308) } else { once(value, exponent) }
 }
 
+#[inline(always)]
 fn once(value: f64, exponent: i64) -> f64 {
     let Some(power) = usize::try_from(exponent.unsigned_abs()).ok().and_then(|at| POWERS.get(at)) else {
         return if exponent < 0 { 0.0 } else { f64::INFINITY };

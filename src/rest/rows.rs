@@ -12,21 +12,20 @@ use crate::tensor::Tensor;
 use std::fmt::Write;
 
 /// Steps over the list here, which has at least one element, and makes a tensor for each input of `signature`,
-/// which has at least one.
+/// which has at least one. Refuses values of more than `depth` levels.
 ///
-/// Refuses values of more than `depth` levels. Errors are exact only where the text is known to be well-formed.
-pub(crate) fn rows(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Result<Vec<Tensor>> {
-    let mut first = *cursor;
-    first.at += 1;
-    let objects = first.skip_space() == b'{' && first.plain_object();
+/// The first error is the one to report if the text is known to be well-formed.
+pub(crate) fn rows_in_order(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    depth: usize,
+) -> Result<Vec<Tensor>> {
+    let objects = has_objects(*cursor);
     if !objects && signature.inputs.len() > 1 {
         return Err(Error::invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per \
              tensorinfo_map",
         ));
-    }
-    if !objects && let Some(tensor) = values_at_once(cursor, signature, depth) {
-        return Ok(vec![tensor]);
     }
     let mut rows = Rows::new(signature, depth);
     cursor.at += 1;
@@ -41,13 +40,26 @@ pub(crate) fn rows(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize)
     Ok(rows.finish())
 }
 
-/// Rows that agree are one tensor of one more dimension; whatever does not fit is for [`Rows`] to tell.
-fn values_at_once(cursor: &mut Cursor<'_>, signature: &Signature, depth: usize) -> Option<Tensor> {
-    let (mut walk, mut ahead) = (Walk::new(depth), *cursor);
-    let mut column = column(signature.inputs.first()?.dtype, true);
-    column.fill(&mut walk, &mut ahead).ok()?;
-    *cursor = ahead;
-    Some(column.finish(walk.shape()))
+/// The same for lists without a fault, faster: rows of values that agree are one tensor of one more dimension.
+pub(crate) fn rows_at_once(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    depth: usize,
+) -> Option<Vec<Tensor>> {
+    if has_objects(*cursor) {
+        return rows_in_order(cursor, signature, depth).ok();
+    }
+    let [spec] = signature.inputs.as_slice() else { return None };
+    let (mut walk, mut column) = (Walk::new(depth + 1), column(spec.dtype, true));
+    column.fill(&mut walk, cursor).ok()?;
+    Some(vec![column.finish(walk.shape())])
+}
+
+/// Whether the first element of the list here is an object with a value for each input.
+fn has_objects(mut list: Cursor<'_>) -> bool {
+    list.at += 1;
+    list.skip_space();
+    list.plain_object()
 }
 
 /// The rows so far.
@@ -145,7 +157,8 @@ impl<'s> Rows<'s> {
             Some((first, _)) if *first != size => {
                 return Err(Error::invalid(format!("Expecting tensor size: {first} but got: {size}")));
             }
-            Some((_, first)) if first.as_slice() != shape => {
+            // By element: comparing no bytes at all at the dangling addresses of scalars' shapes costs 150 ns a row.
+            Some((_, first)) if first.iter().ne(shape) => {
                 let message = format!("Expecting shape {} but got: {}", printed(first), printed(shape));
                 return Err(Error::invalid(message));
             }

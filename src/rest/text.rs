@@ -47,10 +47,21 @@ impl<'a> Text<'a> {
     #[inline]
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
         if self.escaped {
-            unescape(self.raw, out);
+            self.pieces(|piece| out.extend_from_slice(piece));
         } else {
             out.extend_from_slice(self.raw);
         }
+    }
+
+    /// Gives `take` the bytes meant: what stands between escapes as it is, and each escaped character by itself.
+    pub(crate) fn pieces(&self, mut take: impl FnMut(&[u8])) {
+        let mut rest = self.raw;
+        while let Some(at) = memchr::memchr(b'\\', rest) {
+            take(&rest[..at]);
+            let used = unescape(&rest[at..], &mut take);
+            rest = &rest[at + used..];
+        }
+        take(rest);
     }
 }
 
@@ -127,45 +138,32 @@ fn unit(text: &[u8], at: usize) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Appends what the well-formed `raw` means.
-fn unescape(raw: &[u8], out: &mut Vec<u8>) {
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let (byte, used) = match rest.get(at + 1) {
-            Some(b'b') => (8, 2),
-            Some(b'f') => (12, 2),
-            Some(b'n') => (b'\n', 2),
-            Some(b'r') => (b'\r', 2),
-            Some(b't') => (b'\t', 2),
-            Some(b'u') => {
-                rest = &rest[at + unescape_unit(rest, at, out)..];
-                continue;
-            }
-            Some(other) => (*other, 2),
-            None => return,
-        };
-        out.push(byte);
-        rest = &rest[at + used..];
+/// Gives `take` the character of the well-formed escape that `text` starts with; returns the escape's length.
+fn unescape(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
+    match text.get(1) {
+        Some(b'b') => take(b"\x08"),
+        Some(b'f') => take(b"\x0C"),
+        Some(b'n') => take(b"\n"),
+        Some(b'r') => take(b"\r"),
+        Some(b't') => take(b"\t"),
+        Some(b'u') => return unescape_unit(text, take),
+        _ => take(&text[1..2]),
     }
-    out.extend_from_slice(rest);
+    2
 }
 
-/// Appends the character of the `\u` escape at `at`, as UTF-8; a lone low surrogate as the three bytes that
-/// UTF-8's scheme would give it. Returns how many bytes the escape has.
-fn unescape_unit(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
-    let first = unit(raw, at).unwrap_or(0xFFFD);
-    let (code, used) = match (first, unit(raw, at + 6)) {
+/// The same for `\uXXXX`: as UTF-8; a lone low surrogate as the three bytes that UTF-8's scheme would give it.
+fn unescape_unit(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
+    let first = unit(text, 0).unwrap_or(0xFFFD);
+    let (code, used) = match (first, unit(text, 6)) {
         (0xD800..=0xDBFF, Some(second)) => (0x10000 + ((first & 0x3FF) << 10) + (second & 0x3FF), 12),
         _ => (first, 6),
     };
     match char::from_u32(code) {
-        Some(character) => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-        None => out.extend([
-            0xE0 | (code >> 12) as u8,
-            0x80 | (code >> 6 & 0x3F) as u8,
-            0x80 | (code & 0x3F) as u8,
-        ]),
+        Some(character) => take(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        None => {
+            take(&[0xE0 | (code >> 12) as u8, 0x80 | (code >> 6 & 0x3F) as u8, 0x80 | (code & 0x3F) as u8])
+        }
     }
     used
 }
