@@ -56,7 +56,8 @@ impl Literal {
         } else {
             self.long_magnitude()
         };
-        (self.digits <= SAFE_DIGITS && exponent.unsigned_abs() <= 288).then(|| rounding::scaled(value, exponent))
+        (self.digits <= SAFE_DIGITS && exponent.unsigned_abs() <= 288)
+            .then(|| rounding::scaled(value, exponent))
     }
 
     /// Digits are taken exactly until the integer is beyond a double's; a few more follow in doubles.

