@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -144,6 +146,13 @@ class Wire:
             pass
         body, self.buffer = self.buffer, b""
         return body
+
+
+@contextmanager
+def wires(served: Served, sent: Iterable[bytes]) -> Iterator[list[Wire]]:
+    """A connection for each, which sends it."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Wire(served)).send(one) for one in sent]
 
 
 def message(method: str, path: str, body: bytes | str | None = None, **headers: str) -> bytes:

@@ -1,0 +1,360 @@
+"""The invariants of ARCHITECTURE.md as assertions on the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src"
+CONTROL_PLANE = ROOT / "python" / "servable"
+TESTS = ROOT / "tests"
+
+ARROWS = {
+    "python": {"server", "lifecycle"},
+    "server": {"rest", "grpc"},
+    "rest": {"registry", "methods"},
+    "grpc": {"registry", "methods"},
+    "lifecycle": {"registry", "methods"},
+    "methods": {"registry", "servable", "compute", "config"},
+    "registry": {"servable"},
+    "servable": {"engine", "profile"},
+    # What a signature is lies in `servable`, and an engine reads signatures out of a model's files.
+    "engine": {"tensor", "error", "pb", "servable::signature"},
+    "compute": {"error", "profile"},
+    "pb": {"tensor", "error"},
+    "servable::signature": {"tensor"},
+    "profile": set(),
+    "config": set(),
+    "tensor": set(),
+    "error": set(),
+}
+"""Who may use whom: what an arrow leads to, and all that is below it."""
+
+HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
+FUNCTION_LINES = {"rs": 70, "py": 60}
+FILE_LINES = 600
+MEDIAN_FILE_LINES = 150
+ARGUMENTS = 6
+
+
+# ---- reading sources
+
+
+@cache
+def rust_files() -> list[Path]:
+    """Every file of the data plane that people wrote, its tests aside."""
+    return [path for path in sorted(SRC.rglob("*.rs")) if not is_generated(path) and not is_test(path)]
+
+
+def is_generated(path: Path) -> bool:
+    return path.parent == SRC / "pb" and path.name.startswith("tensorflow.")
+
+
+def is_test(path: Path) -> bool:
+    inside = path.relative_to(SRC).parts
+    return path.name == "tests.rs" or "tests" in inside[:-1]
+
+
+@cache
+def python_files() -> list[Path]:
+    folders = [CONTROL_PLANE, TESTS, ROOT / "examples", ROOT / "benches", ROOT / "deploy", ROOT / "scripts"]
+    return sorted(
+        path for folder in folders for path in folder.rglob("*.py") if "__pycache__" not in path.parts
+    )
+
+
+@cache
+def code_of(path: Path) -> str:
+    """Rust without its comments, its strings' contents, and its inline tests; lines stay where they are."""
+    text = _without_comments_and_strings(path.read_text())
+    tests = re.search(r"^#\[cfg\(test\)\]\nmod \w+ \{", text, re.MULTILINE)
+    return text[: tests.start()] if tests else text
+
+
+_TOKENS = re.compile(
+    r"""
+      (?P<comment> //[^\n]* | /\*.*?\*/ )
+    | (?P<raw> b?r(?P<hashes>\#*)".*?"(?P=hashes) )
+    | (?P<string> [bc]?"(?:\\.|[^"\\])*" )
+    | (?P<char> b?'(?:\\[^\n]{1,8}?|[^'\\\n])' )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _without_comments_and_strings(text: str) -> str:
+    def blank(found: re.Match[str]) -> str:
+        kept = "\n" * found[0].count("\n")
+        return kept if found["comment"] else '"' + kept + '"'
+
+    return _TOKENS.sub(blank, text)
+
+
+def names_used(path: Path) -> set[str]:
+    """Every ``crate::a::b`` of a file as ``a`` and ``a::b``; ``super::`` is followed to the root."""
+    module = list(path.relative_to(SRC).with_suffix("").parts)
+    if module[-1] in ("mod", "lib"):
+        module.pop()
+    code = code_of(path)
+    used: set[str] = set()
+    for prefix, rest in re.findall(r"\b(crate|super(?:::super)*)::((?:\w+|\{[^;]*?\})(?:::\w+)?)", code):
+        above = len(module) if prefix == "crate" else prefix.count("super")
+        base = module[: len(module) - above]
+        for name in _expanded(rest):
+            used.add("::".join([*base, *name.split("::")][:2]))
+    return used | {name.split("::")[0] for name in used}
+
+
+def _expanded(rest: str) -> Iterable[str]:
+    return re.findall(r"(?:^|[{,])\s*(\w+(?:::\w+)?)", rest) if rest.startswith("{") else [rest]
+
+
+def module_of(path: Path) -> str:
+    inside = path.relative_to(SRC).with_suffix("").parts
+    return "servable::signature" if inside[:2] == ("servable", "signature") else inside[0]
+
+
+def rust_functions(code: str) -> Iterator[tuple[str, int]]:
+    """Name and length of each function with a body: its lines that are not blank, as clippy counts."""
+    for found in re.finditer(r"\bfn\s+(\w+)", code):
+        after_arguments = _closing(code, code.index("(", found.end()), "()")
+        start = re.compile(r"[{;]").search(code, after_arguments)
+        if start is None or start[0] == ";":
+            continue
+        body = code[start.start() : _closing(code, start.start(), "{}")].splitlines()[1:]
+        yield found[1], sum(1 for line in body if line.strip())
+
+
+def _closing(code: str, opening: int, pair: str) -> int:
+    """Where the bracket at ``opening`` is closed."""
+    depth = 0
+    for found in re.compile("|".join(map(re.escape, pair))).finditer(code, opening):
+        depth += 1 if found[0] == pair[0] else -1
+        if depth == 0:
+            return found.start()
+    return len(code)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ---- the data plane
+
+
+def test_the_sources_are_found() -> None:
+    """The other tests are about something."""
+    assert {module_of(path) for path in rust_files()} >= {*ARROWS, "lib"}
+    assert {"serve", "resolve"} <= {
+        name for path in rust_files() for name, _ in rust_functions(code_of(path))
+    }
+    assert {"registry", "servable::placement"} <= names_used(SRC / "lifecycle" / "mod.rs")
+    assert "methods" in names_used(SRC / "rest" / "mod.rs")
+
+
+def below(module: str) -> set[str]:
+    """The modules that ``module`` may use: those its arrows lead to, directly or not."""
+    reached: set[str] = set()
+    ahead = [module]
+    while ahead:
+        for one in ARROWS[ahead.pop()] - reached:
+            reached.add(one)
+            ahead.append(one)
+    return reached
+
+
+@pytest.mark.parametrize("module", sorted(ARROWS))
+def test_arrows_point_down(module: str) -> None:
+    allowed = below(module) | {module, module.split("::")[0] if "::" in module else module}
+    modules = {name.split("::")[0] for name in ARROWS}
+    for path in rust_files():
+        if module_of(path) != module:
+            continue
+        for name in names_used(path):
+            if name in modules and name not in allowed:
+                inner = {one for one in names_used(path) if one.startswith(f"{name}::")}
+                assert inner and inner <= allowed, (
+                    f"{shown(path)} uses {name}: {sorted(inner) or 'all of it'}"
+                )
+
+
+def test_the_arrows_have_no_circle() -> None:
+    for module in ARROWS:
+        assert module not in below(module)
+
+
+def users_of(pattern: str) -> set[str]:
+    found = re.compile(pattern)
+    return {path.relative_to(SRC).as_posix() for path in rust_files() if found.search(code_of(path))}
+
+
+def outside(used: set[str], *places: str) -> set[str]:
+    return {path for path in used if not path.startswith(places)}
+
+
+def test_pyo3_is_in_one_place() -> None:
+    assert outside(users_of(r"\bpyo3\b|\bPython<|\.(detach|attach)\("), "python.rs", "python/") == set()
+
+
+def test_http_is_behind_the_doors() -> None:
+    crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
+    assert "rest/mod.rs" in crates
+    assert outside(crates, "rest/", "server.rs", "grpc/") == set()
+    assert users_of(r"\bserde_json\b") == set()
+
+
+def test_tonic_is_behind_its_door() -> None:
+    assert outside(users_of(r"\btonic(_\w+)?::"), "grpc/", "server.rs", "pb/") == set()
+
+
+def test_unsafe_is_in_the_engine() -> None:
+    found = users_of(r"\bunsafe\b|allow\(unsafe_code\)")
+    assert found
+    assert outside(found, "engine/") == set()
+
+
+def test_resolving_takes_no_lock() -> None:
+    code = code_of(SRC / "registry.rs")
+    start = code.index("pub fn resolve(")
+    body = code[start : code.index("\n    }\n", start)]
+    assert "self.table.load()" in body
+    assert not re.search(r"lock|Mutex|write\(|read\(|await", body)
+
+
+def test_there_is_one_state_enum_and_one_error_table() -> None:
+    everything = "\n".join(code_of(path) for path in rust_files())
+    assert re.findall(r"enum (\w*State)\b", everything) == ["State"]
+    assert users_of(r"fn (http_status|grpc_code)\(") == {"error.rs"}
+    assert len(re.findall(r"enum DType\b", everything)) == 1
+
+
+def test_the_core_builds_without_python() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    assert manifest["dependencies"]["pyo3"]["optional"] is True
+    assert "default" not in manifest["features"]
+    assert manifest["lints"]["rust"]["unsafe_code"] == "deny"
+    assert manifest["lints"]["clippy"]["undocumented_unsafe_blocks"] == "deny"
+
+
+def test_rust_functions_are_short() -> None:
+    functions = [
+        (lines, shown(path), name) for path in rust_files() for name, lines in rust_functions(code_of(path))
+    ]
+    assert [one for one in functions if one[0] > FUNCTION_LINES["rs"]] == []
+
+
+def test_rust_files_are_short() -> None:
+    lengths = {shown(path): code_of(path).rstrip().count("\n") + 1 for path in rust_files()}
+    assert {path: lines for path, lines in lengths.items() if lines > FILE_LINES} == {}
+    assert statistics.median(lengths.values()) <= MEDIAN_FILE_LINES
+
+
+def test_every_rust_file_opens_with_what_it_is() -> None:
+    written = [*SRC.rglob("*.rs"), *(ROOT / "benches").glob("*.rs"), *(ROOT / "proto").rglob("src/*.rs")]
+    headless = [shown(path) for path in written if not is_generated(path) and path.read_text()[:4] != "//! "]
+    assert headless == []
+
+
+# ---- the control plane
+
+
+def test_every_python_file_opens_with_what_it_is() -> None:
+    assert [shown(path) for path in python_files() if not ast.get_docstring(tree_of(path))] == []
+
+
+def test_python_functions_are_short_and_take_few_arguments() -> None:
+    too_long, too_many = [], []
+    for path in python_files():
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if (node.end_lineno or node.lineno) - node.lineno + 1 > FUNCTION_LINES["py"]:
+                too_long.append(f"{shown(path)}: {node.name}")
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            if len([one for one in arguments if one.arg not in ("self", "cls")]) > ARGUMENTS:
+                too_many.append(f"{shown(path)}: {node.name}")
+    assert (too_long, too_many) == ([], [])
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
+
+
+def test_the_policy_is_a_pure_function() -> None:
+    allowed = ("__future__", "collections", "dataclasses", "enum", "typing", "servable")
+    found = {name.split(".")[0] for name in imports(CONTROL_PLANE / "policy.py")}
+    assert found <= set(allowed)
+    calls = [
+        node.func for node in ast.walk(tree_of(CONTROL_PLANE / "policy.py")) if isinstance(node, ast.Call)
+    ]
+    assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
+
+
+def test_the_package_never_imports_tensorflow() -> None:
+    """Its library is opened by the core, and a client needs none of it."""
+    users = [shown(path) for path in CONTROL_PLANE.rglob("*.py") if "tensorflow" in _roots(imports(path))]
+    assert users == []
+
+
+def _roots(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+# ---- everything
+
+
+def test_names_say_what_a_file_is_for() -> None:
+    grab_bags = {"util", "utils", "helper", "helpers", "common", "misc", "stuff"}
+    files = [*SRC.rglob("*.rs"), *python_files()]
+    bad = [shown(path) for path in files if grab_bags & {path.stem, *path.relative_to(ROOT).parts[:-1]}]
+    assert bad == []
+
+
+def test_tests_do_not_sleep() -> None:
+    sleepers = []
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(tree_of(path)):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name == "sleep":
+                sleepers.append(f"{shown(path)}:{node.lineno}")
+    assert sleepers == []
+
+
+def test_tests_fix_no_port() -> None:
+    """Sockets are opened on port 0 or on one that the system gave; servers are started on port 0."""
+    fixed = []
+    opening = {"bind", "create_server", "connect", "create_connection", "HTTPConnection"}
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in opening and any(_is_port(value) for one in node.args for value in ast.walk(one)):
+                fixed.append(f"{shown(path)}:{node.lineno}")
+    for path in [*(TESTS / "e2e").rglob("*.py"), *(TESTS / "conformance").rglob("*.py")]:
+        found = re.search(r"--(?:rest_api_)?port=[1-9]|localhost:[1-9]|127\.0\.0\.1:[1-9]", path.read_text())
+        fixed += [f"{shown(path)}: {found[0]}"] if found else []
+    assert fixed == []
+
+
+def _is_port(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value >= 1024
