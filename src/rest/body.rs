@@ -12,40 +12,43 @@ use std::time::Duration;
 const STALL: Duration = Duration::from_secs(60);
 /// The largest body after unpacking, as TensorFlow Serving has it (rest.md section 8).
 const MAX_UNPACKED: usize = 100 << 20;
-/// What a body's announced length may reserve before its bytes have come.
-const MAX_RESERVED: usize = 1 << 20;
+/// At least a third of what is reserved ahead of the bytes that have come.
+const MIN_AHEAD: usize = 16 << 10;
 
 /// Reads the whole of `body`. One frame is passed on as it came, without a copy.
 pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let read = collect(&mut body, limit).await;
-    if read.as_ref().is_err_and(|refusal| refusal.status() == 413) {
-        drain(body).await;
-    }
-    read
-}
-
-async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    let Some(first) = next(body).await? else {
+    let Some(first) = next(&mut body).await? else {
         return Ok(Bytes::new());
     };
     if first.len() as u64 == announced {
         return Ok(first);
     }
-    #[allow(clippy::cast_possible_truncation)] // Bounded by MAX_RESERVED.
-    let mut whole =
-        BytesMut::with_capacity(announced.clamp(first.len() as u64, MAX_RESERVED as u64) as usize);
+    let announced = usize::try_from(announced).unwrap_or(limit);
+    let mut whole = BytesMut::new();
+    make_room(&mut whole, first.len(), announced);
     whole.extend_from_slice(&first);
-    while let Some(frame) = next(body).await? {
+    while let Some(frame) = next(&mut body).await? {
         if whole.len() + frame.len() > limit {
             return Err(too_large(limit));
         }
+        make_room(&mut whole, frame.len(), announced);
         whole.extend_from_slice(&frame);
     }
     if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.freeze()) }
+}
+
+/// Makes room for `more` bytes, and for some of what was announced: never for more than four times what has come, so
+/// that a client pays for what it makes the server hold.
+fn make_room(whole: &mut BytesMut, more: usize, announced: usize) {
+    let needed = whole.len() + more;
+    if whole.capacity() < needed {
+        let ahead = announced.saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
+        whole.reserve(more + ahead);
+    }
 }
 
 /// What is read and dropped of a body that nobody wants, so that the client is able to read its answer: closing a

@@ -14,8 +14,10 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
 /// A connection on which no whole request head comes for this long is closed. TensorFlow Serving waits for ever;
 /// clients that keep connections open longer than this between requests are rare, half-open ones are not.
@@ -33,7 +35,7 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watc
         .header_read_timeout(IDLE)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
-        .serve_connection(Told(TokioIo::new(stream)), service);
+        .serve_connection(Polite { io: TokioIo::new(stream), leaving: None }, service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         biased;
@@ -55,8 +57,48 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stopping| *stopping).await);
 }
 
-/// hyper answers a head that it cannot read with a status and no body. This puts the JSON error into that answer.
-struct Told(TokioIo<TcpStream>);
+/// The stream of one connection, with two habits that hyper has not:
+///
+/// - hyper answers a head that it cannot read with a status and no body; this puts the JSON error into that answer;
+/// - closing a stream with unread bytes makes the system throw away the answer that was just written; this reads on,
+///   within limits, until the client has closed its side, too.
+struct Polite {
+    io: TokioIo<TcpStream>,
+    leaving: Option<Leaving>,
+}
+
+/// What is still read of a client that goes on sending after its last answer.
+struct Leaving {
+    until: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+/// So much, for so long.
+const LAST_BYTES: usize = 64 << 20;
+const LAST_SECONDS: Duration = Duration::from_secs(5);
+
+impl Polite {
+    /// Reads and drops what comes; ready when the client has closed, or had its time.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let leaving = self.leaving.get_or_insert_with(|| Leaving {
+            until: Box::pin(tokio::time::sleep(LAST_SECONDS)),
+            bytes_left: LAST_BYTES,
+        });
+        let mut scratch = [0u8; 16 << 10];
+        loop {
+            if leaving.bytes_left == 0 || leaving.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buffer = tokio::io::ReadBuf::new(&mut scratch);
+            match std::task::ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    leaving.bytes_left = leaving.bytes_left.saturating_sub(buffer.filled().len());
+                }
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
 
 /// How an answer of hyper's own begins; those of [`answer`] have another spelling of the first header.
 const OWN: &[(&[u8], &str)] = &[
@@ -85,25 +127,28 @@ fn told(head: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-impl Write for Told {
+impl Write for Polite {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(answer) = told(bytes) {
             // A fresh socket buffer takes these few hundred bytes at once; if it does not, the close says it all.
-            return Pin::new(&mut self.0).poll_write(cx, &answer).map_ok(|_| bytes.len());
+            return Pin::new(&mut self.io).poll_write(cx, &answer).map_ok(|_| bytes.len());
         }
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        if self.leaving.is_none() {
+            std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.poll_leave(cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -114,17 +159,17 @@ impl Write for Told {
         if let [only] = buffers {
             return self.poll_write(cx, only);
         }
-        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
     }
 }
 
-impl Read for Told {
+impl Read for Polite {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 

@@ -61,11 +61,6 @@ impl Refusal {
         Refusal { status, message: message.into(), close: false }
     }
 
-    /// The HTTP status.
-    pub(super) fn status(&self) -> u16 {
-        self.status
-    }
-
     /// The connection ends with it.
     pub(super) fn closing(status: u16, message: impl Into<String>) -> Refusal {
         Refusal { status, message: message.into(), close: true }
