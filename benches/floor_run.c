@@ -8,21 +8,27 @@
  * DTYPE   float (FILE holds the elements, native byte order) or string (FILE is the one element)
  * SHAPE   comma list of sizes, for example 1,224,224,3
  *
- * Prints one line of JSON per way: "caller" (RunOptions.inter_op_thread_pool = -1), "pool" (TensorFlow's default), and
- * "rested" (caller, after a pause of 100 us before every run, which is not counted: caches have cooled and the core
- * has slept, as between the requests of a single client). In it: runs, and per run wall_us and cpu_us (means; CPU time
- * of all threads of the process) and p50_us. The input tensor is made once and fed again and again; fetched tensors
- * are deleted at once. Exit status 1, with a reason, where anything fails.
+ * Prints one line of JSON per way of running:
+ *   caller    RunOptions.inter_op_thread_pool = -1: operations run in the caller's thread
+ *   pool      TensorFlow's default: operations run on its pool
+ *   rested    as caller, after a pause of 100 us before every run, which is not counted: caches have cooled and the
+ *             core has slept, as between the requests of a single client
+ *   together  as caller, in a thread per core at once, as under many clients: the runs of one session share locks
+ * In it: runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The input
+ * tensor is made once and fed again and again; fetched tensors are deleted at once. Exit status 1, with a reason,
+ * where anything fails.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "tensorflow/c/c_api.h"
 
-enum { MAX_OUTPUTS = 16, MAX_RANK = 8, MAX_TIMES = 1 << 20 };
+enum { MAX_OUTPUTS = 16, MAX_RANK = 8, MAX_TIMES = 1 << 20, MAX_THREADS = 256 };
 
 /* RunOptions{inter_op_thread_pool: -1}: field 3, a varint of ten bytes. */
 static const unsigned char IN_CALLER[] = {0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
@@ -111,47 +117,81 @@ struct way {
     const char *name;
     const TF_Buffer *options;
     long pause_ns;
+    long threads;
 };
 
-/* One run after the way's pause; its wall seconds; its CPU seconds are added to *cpu. */
-static double timed(const struct job *job, const struct way *way, TF_Status *status, double *cpu) {
-    struct timespec pause = {0, way->pause_ns};
+/* What one thread does, and what it found: sums in seconds, and each run's time. */
+struct loop {
+    const struct job *job;
+    const struct way *way;
+    double seconds, wall, cpu;
+    size_t runs, room;
+    float *times;
+};
+
+/* One run after the way's pause; its wall seconds. Its CPU seconds are added to the loop's. */
+static double after_pause(struct loop *loop, TF_Status *status) {
+    struct timespec pause = {0, loop->way->pause_ns};
     nanosleep(&pause, NULL);
-    double cpu_before = now(CLOCK_PROCESS_CPUTIME_ID), before = now(CLOCK_MONOTONIC);
-    run(job, way->options, status);
+    double cpu = now(CLOCK_PROCESS_CPUTIME_ID), before = now(CLOCK_MONOTONIC);
+    run(loop->job, loop->way->options, status);
     double took = now(CLOCK_MONOTONIC) - before;
-    *cpu += now(CLOCK_PROCESS_CPUTIME_ID) - cpu_before;
+    loop->cpu += now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     return took;
 }
 
-static void measure(const struct job *job, const struct way *way, double seconds) {
-    static float times[MAX_TIMES];
+static void *repeat(void *argument) {
+    struct loop *loop = argument;
     TF_Status *status = TF_NewStatus();
-    for (double end = now(CLOCK_MONOTONIC) + seconds / 10; now(CLOCK_MONOTONIC) < end;) run(job, way->options, status);
-    size_t runs = 0;
-    double wall = 0, paused_cpu = 0;
-    double cpu = now(CLOCK_PROCESS_CPUTIME_ID), start = now(CLOCK_MONOTONIC), last = start;
-    while (last - start < seconds && runs < MAX_TIMES) {
+    double start = now(CLOCK_MONOTONIC), last = start;
+    while (last - start < loop->seconds && loop->runs < loop->room) {
         double took;
-        if (way->pause_ns > 0) {
-            took = timed(job, way, status, &paused_cpu);
+        if (loop->way->pause_ns > 0) {
+            took = after_pause(loop, status);
             last = now(CLOCK_MONOTONIC);
         } else {
             /* One reading of the clock per run: the loop is the run and little else. */
-            run(job, way->options, status);
+            run(loop->job, loop->way->options, status);
             double end = now(CLOCK_MONOTONIC);
             took = end - last;
             last = end;
         }
-        wall += took;
-        times[runs++] = (float)took;
+        loop->wall += took;
+        loop->times[loop->runs++] = (float)took;
     }
-    cpu = way->pause_ns > 0 ? paused_cpu : now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    qsort(times, runs, sizeof *times, ascending);
-    double each = 1e6 / (double)runs;
-    printf("{\"way\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", way->name, runs,
-           wall * each, cpu * each, (double)times[runs / 2] * 1e6);
     TF_DeleteStatus(status);
+    return NULL;
+}
+
+/* Runs the way's threads for so long; their loops as one, its times at the front of `times`. */
+static struct loop run_all(const struct job *job, const struct way *way, double seconds, float *times) {
+    pthread_t threads[MAX_THREADS];
+    struct loop loops[MAX_THREADS], sum = {.times = times};
+    size_t room = MAX_TIMES / (size_t)way->threads;
+    double cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+    for (long i = 0; i < way->threads; i++) {
+        loops[i] = (struct loop){job, way, seconds, 0, 0, 0, room, times + (size_t)i * room};
+        if (pthread_create(&threads[i], NULL, repeat, &loops[i]) != 0) fail("pthread_create", "no more threads");
+    }
+    for (long i = 0; i < way->threads; i++) {
+        pthread_join(threads[i], NULL);
+        memmove(times + sum.runs, loops[i].times, loops[i].runs * sizeof *times);
+        sum.runs += loops[i].runs;
+        sum.wall += loops[i].wall;
+        sum.cpu += loops[i].cpu;
+    }
+    if (way->pause_ns == 0) sum.cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    return sum;
+}
+
+static void measure(const struct job *job, const struct way *way, double seconds) {
+    static float times[MAX_TIMES];
+    run_all(job, way, seconds / 10, times);
+    struct loop all = run_all(job, way, seconds, times);
+    qsort(times, all.runs, sizeof *times, ascending);
+    double each = 1e6 / (double)all.runs;
+    printf("{\"way\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", way->name, all.runs,
+           all.wall * each, all.cpu * each, (double)times[all.runs / 2] * 1e6);
 }
 
 int main(int argc, char **argv) {
@@ -167,7 +207,14 @@ int main(int argc, char **argv) {
     job.value = tensor(argv[4], argv[5], argv[6]);
     for (int i = 0; i < job.output_count; i++) job.outputs[i] = endpoint(graph, argv[7 + i]);
     TF_Buffer *in_caller = TF_NewBufferFromString(IN_CALLER, sizeof IN_CALLER);
-    const struct way ways[] = {{"caller", in_caller, 0}, {"pool", NULL, 0}, {"rested", in_caller, 100000}};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (cores > MAX_THREADS) cores = MAX_THREADS;
+    const struct way ways[] = {
+        {"caller", in_caller, 0, 1},
+        {"pool", NULL, 0, 1},
+        {"rested", in_caller, 100000, 1},
+        {"together", in_caller, 0, cores < 1 ? 1 : cores},
+    };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) measure(&job, &ways[i], atof(argv[2]));
     TF_CloseSession(job.session, status);
     check(status, "TF_CloseSession");

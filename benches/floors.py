@@ -23,7 +23,7 @@ class Run:
     """Bare TF_SessionRun calls, one after another; microseconds per run, CPU of all threads.
 
     way: "caller" (operations run in the caller's thread), "pool" (on TensorFlow's), "rested" (as the first,
-    with a pause before each run).
+    with a pause before each run), "together" (as the first, in a thread per core at once).
     """
 
     way: str

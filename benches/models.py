@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from process import BenchError
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MOBILENET = ROOT.parent / "shared" / "mobilenet"
 SIGNATURE = "serving_default"
@@ -48,7 +50,12 @@ def prepare(folder: Path) -> dict[str, Model]:
     if not listed.is_file() or listed.stat().st_mtime < made_by.stat().st_mtime:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"making the models in {os.path.relpath(folder)} (once)", flush=True)
-        subprocess.run([sys.executable, made_by, folder], check=True, timeout=MAKING_SECONDS)
+        log = folder / "making.log"
+        with log.open("wb") as output:  # TensorFlow is chatty
+            command = [sys.executable, made_by, folder]
+            made = subprocess.run(command, stdout=output, stderr=output, timeout=MAKING_SECONDS)
+        if made.returncode != 0:
+            raise BenchError(f"the models could not be made: see {log}")
     entries = json.loads(listed.read_text(encoding="utf-8"))
     return {
         entry["name"]: Model(entry["name"], Path(entry["base"]), entry["input"], tuple(entry["outputs"]))

@@ -22,6 +22,7 @@ WAYS = {
     "caller": "in the caller's thread",
     "pool": "on TensorFlow's pool",
     "rested": "in the caller's thread, 100 µs after the last",
+    "together": "in callers' threads, one per core at once",
 }
 SERVERS = {SERVABLE: "Servable", FLOOR: "bare hyper", OTHER: "other server"}
 

@@ -73,11 +73,9 @@ class Results:
                 return point
         return None
 
-    def bare_cpu(self, request: str) -> list[float]:
-        """CPU time per bare run in each round, the cheaper way, microseconds."""
-        ways = self.bare.get(request, {})
-        rounds = [[run.cpu_us for run in ways[way]] for way in ("caller", "pool") if way in ways]
-        return min(rounds, key=statistics.median) if rounds else []
+    def bare_runs(self, request: str, way: str, figure: Callable[[Run], float]) -> list[float]:
+        """The figure of the bare run in each round; empty where it was not measured."""
+        return [figure(run) for run in self.bare.get(request, {}).get(way, [])]
 
 
 @dataclass(frozen=True)
@@ -129,19 +127,20 @@ def _tiny(results: Results) -> Iterable[Check | None]:
     if cpu and rate:
         yield Check("tiny model, 16 connections: CPU per request", 30, "µs", spread(cpu))
         yield Check("tiny model, 16 connections: requests/s", 30_000, "/s", spread(rate), at_least=True)
-    what = "tiny model, 16 connections: CPU over the sum of both floors"
-    yield _check(what, 1.5, "x", _over(cpu, _of(sixteen, _cpu, FLOOR), results.bare_cpu("tiny")))
-    for layout in (APART, SHARED):
-        yield from _p50(results, layout)
+    for way, told in (("together", "bare runs on every core at once"), ("caller", "bare runs in one loop")):
+        bare = results.bare_runs("tiny", way, lambda run: run.cpu_us)
+        what = f"tiny model, 16 connections: CPU over the sum of both floors, {told}"
+        yield _check(what, 1.5, "x", _over(cpu, _of(sixteen, _cpu, FLOOR), bare))
+    yield from _p50(results, APART, "rested")
+    yield from _p50(results, SHARED, "caller")
 
 
-def _p50(results: Results, layout: str) -> Iterable[Check | None]:
+def _p50(results: Results, layout: str, way: str) -> Iterable[Check | None]:
     one = results.point("tiny", 1, layout)
     ours, floor = (_of(one, lambda sample: sample.p50_us, server) for server in (SERVABLE, FLOOR))
     what = f"tiny model, one connection, {layout}: p50 over"
     yield _check(f"{what} the bare hyper server's", 1.25, "x", _over(ours, floor))
-    way = "rested" if layout == APART else "caller"
-    bare = [run.p50_us for run in results.bare.get("tiny", {}).get(way, [])]
+    bare = results.bare_runs("tiny", way, lambda run: run.p50_us)
     yield _check(f"{what} the sum of both floors", 1.5, "x", _over(ours, floor, bare))
 
 
@@ -155,10 +154,10 @@ def _photo(results: Results) -> Iterable[Check | None]:
     alone = _of(results.point("photo_stub", 1), _cpu)
     what = "photo request with an empty model behind it: CPU per request"
     yield _check(what, 0.5, "ms", scaled(spread(alone), 1e-3) if alone else None)
-    photo, runs = results.point("photo", 1), results.bare.get("photo", {}).get("caller", [])
+    photo = results.point("photo", 1)
     cpu, p50 = _of(photo, _cpu), _of(photo, lambda sample: sample.p50_us)
-    yield _added("p50", p50, [run.p50_us for run in runs])
-    yield _added("CPU", cpu, [run.cpu_us for run in runs])
+    yield _added("p50", p50, results.bare_runs("photo", "caller", lambda run: run.p50_us))
+    yield _added("CPU", cpu, results.bare_runs("photo", "caller", lambda run: run.cpu_us))
 
 
 def _added(what: str, ours: list[float], bare: list[float]) -> Check | None:
