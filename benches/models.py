@@ -52,7 +52,7 @@ def prepare(folder: Path) -> dict[str, Model]:
         print(f"making the models in {os.path.relpath(folder)} (once)", flush=True)
         log = folder / "making.log"
         with log.open("wb") as output:  # TensorFlow is chatty
-            command = [sys.executable, made_by, folder]
+            command = [sys.executable, str(made_by), str(folder)]
             made = subprocess.run(command, stdout=output, stderr=output, timeout=MAKING_SECONDS)
         if made.returncode != 0:
             raise BenchError(f"the models could not be made: see {log}")
