@@ -32,6 +32,14 @@ except urllib.error.HTTPError as error:
 """
 
 
+CALL = """\
+import sys, grpc
+address, method, request = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
+with grpc.insecure_channel(address) as channel:
+    print(channel.unary_unary(method)(request, timeout=20, wait_for_ready=True).hex(), end="")
+"""
+
+
 class Container:
     """One running container; call ``kill`` in the end.
 
@@ -95,8 +103,11 @@ class Container:
 
     def ask(self, url: str, body: str = "") -> str:
         """The answer's body; that of an error with its status before it. POST when there is a body."""
-        command = ["nsenter", "--target", str(self._first()), "--net", sys.executable, "-c", ASK, url, body]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        return self._beside(ASK, url, body)
+
+    def call(self, address: str, method: str, request: bytes) -> bytes:
+        """The reply to a gRPC call, as it is on the wire. Needs grpcio, which TensorFlow brings."""
+        return bytes.fromhex(self._beside(CALL, address, method, request.hex()))
 
     def health(self) -> tuple[int, str]:
         """Exit status and output of the HEALTHCHECK, run beside the server as its user."""
@@ -126,6 +137,13 @@ class Container:
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
+
+    def _beside(self, program: str, *arguments: str) -> str:
+        """What a Python program prints that runs in the container's network, with this machine's files."""
+        command = ["nsenter", "--target", str(self._first()), "--net", sys.executable, "-c", program]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _first(self) -> int:
         """Process 1 of the container, by its number outside."""

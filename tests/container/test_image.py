@@ -120,6 +120,17 @@ def test_the_model_that_the_environment_names(run: Run, half_plus_two: Path, use
     assert container.stop() == 0, container.log
 
 
+def test_grpc(run: Run, half_plus_two: Path) -> None:
+    volumes = {half_plus_two: "/models/half_plus_two"}
+    container = run(environment={"MODEL_NAME": "half_plus_two"}, volumes=volumes)
+    container.wait_for("Running gRPC ModelServer at 0.0.0.0:8500")
+    name = b"half_plus_two"
+    spec = bytes([0x0A, len(name)]) + name  # ModelSpec.name
+    request = bytes([0x0A, len(spec)]) + spec  # GetModelStatusRequest.model_spec
+    reply = container.call("localhost:8500", "/tensorflow.serving.ModelService/GetModelStatus", request)
+    assert bytes([0x08, 1, 0x10, 30]) in reply  # version 1, state AVAILABLE
+
+
 def test_another_base_path(run: Run, half_plus_two: Path) -> None:
     volumes = {half_plus_two: "/srv/my models/half"}
     container = run(environment={"MODEL_BASE_PATH": "/srv/my models", "MODEL_NAME": "half"}, volumes=volumes)
