@@ -486,11 +486,12 @@ def test_runs_without_end_are_ended(short_runs_first: int) -> None:
         for _ in range(short_runs_first):
             assert predict(served, "loop", {"inputs": 0}).status == 200
         with wires(served, [message("POST", "/v1/models/loop:predict", ENDLESS)] * 6) as clients:
-            check_well(served)
+            assert ask(served, "GET", "/v1/models/loop").status == 200
             replies = [client.reply() for client in clients]
         assert [reply.status for reply in replies] == [504] * 6
         assert all(reply.error for reply in replies)
         assert until(lambda: predict(served, "loop", {"inputs": 3}).status == 200)
+        check_well(served)
 
 
 # ---- memory

@@ -1,0 +1,179 @@
+"""Both doors as a client's code sees them: REST by requests, gRPC by stubs of its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from conftest import Served
+from servable.messages import message_class
+from servers import until
+from wire import ask, predict
+
+PATIENCE = 60.0
+BOTH = "--port=0"
+
+
+def version_states(served: Served, model: str) -> dict[int, str]:
+    """Version → state, as the status API of REST tells them; empty for a model it does not know."""
+    reply = json.loads(ask(served, "GET", f"/v1/models/{model}").body)
+    return {int(one["version"]): one["state"] for one in reply.get("model_version_status", [])}
+
+
+def available(served: Served, model: str) -> list[int]:
+    """The versions that serve, newest first."""
+    states = version_states(served, model)
+    return [version for version, state in states.items() if state == "AVAILABLE"]
+
+
+def await_versions(served: Served, model: str, *expected: int) -> None:
+    """Waits until exactly these versions serve."""
+    wanted = sorted(expected, reverse=True)
+    reached = until(lambda: available(served, model) == wanted, PATIENCE)
+    assert reached, f"{model}: wanted {wanted}, got {version_states(served, model)}\n{served.log}"
+
+
+def answer(served: Served, model: str, x: float = 2.0) -> float | str:
+    """What REST predicts for one ``x``, or the error's text."""
+    reply = predict(served, model, {"instances": [x]})
+    return float(json.loads(reply.body)["predictions"][0]) if reply.status == 200 else reply.error
+
+
+@dataclass
+class Stub:
+    """TensorFlow Serving's gRPC services on one channel."""
+
+    served: Served
+    channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channel = grpc.insecure_channel(self.served.grpc)
+
+    def __enter__(self) -> Stub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+
+    def call(self, method: str, request: Any, response: str, timeout: float | None = PATIENCE) -> Any:
+        """One unary call; ``method``: ``Service/Method``, ``response``: the message's name."""
+        name = f"tensorflow.serving.{response}"
+        call = self.channel.unary_unary(
+            f"/tensorflow.serving.{method}", type(request).SerializeToString, message_class(name).FromString
+        )
+        return call(request, timeout=timeout, wait_for_ready=True)
+
+    def predict(self, model: str, x: float = 2.0, version: int | None = None, label: str = "") -> float:
+        """``y`` of one ``x``."""
+        request = message_class("tensorflow.serving.PredictRequest")()
+        request.model_spec.name = model
+        if version is not None:
+            request.model_spec.version.value = version
+        if label:
+            request.model_spec.version_label = label
+        tensor = request.inputs["x"]
+        tensor.dtype = 1
+        tensor.tensor_shape.dim.add(size=1)
+        tensor.float_val.append(x)
+        reply = self.call("PredictionService/Predict", request, "PredictResponse")
+        return float(reply.outputs["y"].float_val[0])
+
+    def states(self, model: str) -> dict[int, int]:
+        """Version → number of its state."""
+        request = message_class("tensorflow.serving.GetModelStatusRequest")()
+        request.model_spec.name = model
+        reply = self.call("ModelService/GetModelStatus", request, "GetModelStatusResponse")
+        return {one.version: one.state for one in reply.model_version_status}
+
+    def reload(self, *models: dict[str, Any], timeout: float | None = PATIENCE) -> tuple[int, str]:
+        """HandleReloadConfigRequest with ``config`` entries as keyword values; (code, message)."""
+        from google.protobuf.json_format import ParseDict
+        from servable.messages import pool
+
+        request = message_class("tensorflow.serving.ReloadConfigRequest")()
+        listed = {"modelConfigList": {"config": list(models)}}
+        ParseDict(listed, request.config, descriptor_pool=pool())
+        try:
+            reply = self.call(
+                "ModelService/HandleReloadConfigRequest", request, "ReloadConfigResponse", timeout
+            )
+        except grpc.RpcError as error:
+            return error.code().value[0], error.details() or ""
+        return reply.status.error_code, reply.status.error_message
+
+
+def entry(name: str, base: Path, **more: Any) -> dict[str, Any]:
+    """A ModelConfig in protobuf's JSON names."""
+    return {"name": name, "basePath": str(base), "modelPlatform": "tensorflow", **more}
+
+
+def config_text(*entries: dict[str, Any]) -> str:
+    """A text ModelServerConfig."""
+    from google.protobuf import text_format
+    from google.protobuf.json_format import ParseDict
+    from servable.messages import pool
+
+    config = message_class("tensorflow.serving.ModelServerConfig")()
+    ParseDict({"modelConfigList": {"config": list(entries)}}, config, descriptor_pool=pool())
+    return text_format.MessageToString(config)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """New content, at once and whole."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+@dataclass
+class Load:
+    """Constant requests through both doors: how many were answered, and every one that failed."""
+
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def steady_load(served: Served, model: str) -> Iterator[Load]:
+    """A client per door that never pauses; on leaving, both have answered since the last change."""
+    load, done, lock = Load(), threading.Event(), threading.Lock()
+
+    def note(problem: str | None) -> None:
+        with lock:
+            load.answered += 1
+            if problem:
+                load.failures.append(problem)
+
+    def rest() -> None:
+        while not done.is_set():
+            got = answer(served, model)
+            note(None if got == 3.0 else f"REST: {got}")
+
+    def rpc() -> None:
+        with Stub(served) as stub:
+            while not done.is_set():
+                try:
+                    got = stub.predict(model)
+                except grpc.RpcError as error:
+                    note(f"gRPC: {error}")
+                else:
+                    note(None if got == 3.0 else f"gRPC: {got}")
+
+    clients = [threading.Thread(target=run, daemon=True) for run in (rest, rpc)]
+    for client in clients:
+        client.start()
+    try:
+        assert until(lambda: load.answered >= 10)
+        yield load
+    finally:
+        reached = load.answered + 10
+        until(lambda: load.answered >= reached)
+        done.set()
+        for client in clients:
+            client.join(PATIENCE)
