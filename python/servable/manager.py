@@ -356,9 +356,20 @@ class Manager:
             if entry.state is State.END and not entry.aspired:
                 del model.versions[number]
         for number, place in wanted.items():
+            known = model.versions.get(number)
+            if known is not None and known.error is not None and known.place != place:
+                self._repaired(model, known, place)
             if number not in model.versions:
                 model.versions[number] = _Version(place)
                 self._core.announce(model.name, number)
+
+    def _repaired(self, model: _Model, entry: _Version, place: AspiredVersion) -> None:
+        """A failed version whose files have changed: at END it is new again, else its next try is now."""
+        if entry.state is State.END:
+            del model.versions[place.version]
+        elif entry.retry_at is not None:
+            entry.place, entry.tries, entry.retry_at = place, 0, None
+            self._submit_load(model, entry)
 
     @staticmethod
     def _ended(entry: _Version) -> bool:

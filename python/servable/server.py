@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -55,7 +56,9 @@ class Server:
         self.config = config
         self.addresses: dict[str, str] = {}
         self.report = StartReport()
-        self._core: Any = make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
+        self._core: Any = (
+            make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
+        )
         core: Core = self._core
         source = FilesystemSource(config.poll_seconds)
         self.manager = Manager(core, source, self.report, config.load, config.lifecycle)
@@ -96,20 +99,17 @@ class Server:
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT; the exit status. Call on the main thread (signal handlers)."""
+        bell = _Bell()
         previous = self._handle_signals()
         # The work runs beside the main thread, which only waits: a Python signal handler runs between two
         # bytecodes of the main thread, so nothing that blocks inside the core may run on it.
-        outcome = _Outcome()
-        threading.Thread(target=outcome.capture, args=(self.start,), name="start", daemon=True).start()
-        outcome.done.wait()
+        outcome = _Outcome(self.start, bell)
         if outcome.error is None:
-            while not self._ended.wait():
-                pass
-            outcome = _Outcome()
-            threading.Thread(target=outcome.capture, args=(self.stop,), name="stop", daemon=True).start()
-            outcome.done.wait()
+            bell.wait(self._ended.is_set)
+            outcome = _Outcome(self.stop, bell)
         for number, handler in previous:
             signal.signal(number, handler)
+        bell.close()
         if outcome.error is not None:
             raise outcome.error
         if not outcome.value:
@@ -239,20 +239,52 @@ class Server:
         threading.Thread(target=self.reload, name="reload", daemon=True).start()
 
 
-class _Outcome:
-    """What a call on another thread came to."""
+class _Bell:
+    """What the main thread waits on: rung by every signal, and by threads that have finished.
+
+    The system may deliver a signal to any thread. Python then notes it and wakes nobody: a main thread that
+    waits on a lock would sleep on. ``signal.set_wakeup_fd`` is there for this.
+    """
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self._ear, self._hand = socket.socketpair()
+        self._hand.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._hand.fileno(), warn_on_full_buffer=False)
+
+    def ring(self) -> None:
+        """Wakes the main thread; one that is awake looks once more before it sleeps."""
+        with suppress(BlockingIOError):
+            self._hand.send(b"\0")
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Returns when ``condition`` holds, which is looked at after each ring. Main thread only."""
+        while not condition():
+            self._ear.recv(4096)
+
+    def close(self) -> None:
+        """Call when no thread rings any more."""
+        signal.set_wakeup_fd(self._before)
+        self._ear.close()
+        self._hand.close()
+
+
+class _Outcome:
+    """What ``call`` came to, made on a thread of its own while the main thread waits at the bell."""
+
+    def __init__(self, call: Callable[[], bool], bell: _Bell) -> None:
         self.value: bool = False
         self.error: BaseException | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True).start()
+        bell.wait(self._done.is_set)
 
-    def capture(self, call: Callable[[], bool]) -> None:
+    def _run(self, call: Callable[[], bool], bell: _Bell) -> None:
         try:
             self.value = call()
         except BaseException as error:
             self.error = error
-        self.done.set()
+        self._done.set()
+        bell.ring()
 
 
 def leave(status: int) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 from conftest import Served
 from servable.messages import message_class
 from servers import until
 from wire import ask, predict
+
+import grpc
 
 PATIENCE = 60.0
 BOTH = "--port=0"
@@ -137,43 +138,41 @@ class Load:
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, ask_once: Callable[[], float | str]) -> None:
+        """Asks until ``done``."""
+        while not self.done.is_set():
+            got = ask_once()
+            with self.lock:
+                self.answered += 1
+                if got != 3.0:
+                    self.failures.append(str(got))
 
 
 @contextmanager
 def steady_load(served: Served, model: str) -> Iterator[Load]:
     """A client per door that never pauses; on leaving, both have answered since the last change."""
-    load, done, lock = Load(), threading.Event(), threading.Lock()
+    load = Load()
+    with Stub(served) as stub:
 
-    def note(problem: str | None) -> None:
-        with lock:
-            load.answered += 1
-            if problem:
-                load.failures.append(problem)
+        def ask_by_grpc() -> float | str:
+            try:
+                return stub.predict(model)
+            except grpc.RpcError as error:
+                return f"gRPC: {error}"
 
-    def rest() -> None:
-        while not done.is_set():
-            got = answer(served, model)
-            note(None if got == 3.0 else f"REST: {got}")
-
-    def rpc() -> None:
-        with Stub(served) as stub:
-            while not done.is_set():
-                try:
-                    got = stub.predict(model)
-                except grpc.RpcError as error:
-                    note(f"gRPC: {error}")
-                else:
-                    note(None if got == 3.0 else f"gRPC: {got}")
-
-    clients = [threading.Thread(target=run, daemon=True) for run in (rest, rpc)]
-    for client in clients:
-        client.start()
-    try:
-        assert until(lambda: load.answered >= 10)
-        yield load
-    finally:
-        reached = load.answered + 10
-        until(lambda: load.answered >= reached)
-        done.set()
+        doors: tuple[Callable[[], float | str], ...] = (lambda: answer(served, model), ask_by_grpc)
+        clients = [threading.Thread(target=load.run, args=(door,), daemon=True) for door in doors]
         for client in clients:
-            client.join(PATIENCE)
+            client.start()
+        try:
+            assert until(lambda: load.answered >= 10)
+            yield load
+        finally:
+            reached = load.answered + 10
+            until(lambda: load.answered >= reached)
+            load.done.set()
+            for client in clients:
+                client.join(PATIENCE)

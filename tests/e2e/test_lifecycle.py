@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 from conftest import Served
 from doors import (
@@ -26,6 +25,8 @@ from doors import (
 )
 from servers import put_version, serving, until
 from wire import ask, predict
+
+import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -409,3 +409,35 @@ def test_a_thousand_models(make: Make) -> None:
     for name in names:
         setup.aspire(name)
     setup.core.wait_for(*[(name, 1, "END") for name in names])
+
+
+# ---- repaired versions
+
+
+def aspired(setup: Setup, fingerprint: str) -> None:
+    assert setup.source.receiver is not None
+    setup.source.receiver.aspire("m", (AspiredVersion(1, "/models/m/1", fingerprint),))
+
+
+@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
+def test_a_failed_version_is_tried_again_when_its_files_change(options: LifecycleOptions) -> None:
+    setup = Setup(options)
+    setup.core.on_load = fail_always
+    setup.manager.start()
+    try:
+        setup.configure("m")
+        aspired(setup, "half")
+        setup.events.wait_for("failed", "m", 1, "INTERNAL", None if options is ONCE else 3600.0)
+        setup.core.on_load = lambda *_: None
+        aspired(setup, "half")
+        aspired(setup, "whole")
+        setup.core.wait_for(("m", 1, "AVAILABLE"))
+        aspired(setup, "overwritten while it serves")
+        setup.configure("m", "other")
+        assert [call[0] for call in setup.core.calls].count("loaded") == 1
+    finally:
+        setup.manager.stop()
+
+
+def fail_always(name: str, version: int, path: str, options: object) -> None:
+    raise FakeError("INTERNAL", "half copied")

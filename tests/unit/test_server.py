@@ -166,6 +166,19 @@ def test_run_ends_with_status_0_on_a_signal(tmp_path: Path, number: signal.Signa
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_that_reaches_another_thread_ends_the_run(tmp_path: Path) -> None:
+    server = Server(config(model(tmp_path, "m", 1)), FakeCore)
+
+    def signal_oneself() -> None:
+        assert server.manager.wait(lambda now: Standing.AVAILABLE in now.values(), 10)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=signal_oneself)
+    thread.start()
+    assert server.run() == 0
+    thread.join()
+
+
 def test_run_raises_what_start_raises(tmp_path: Path) -> None:
     def refuse() -> None:
         raise StatusError("NOT_FOUND", "no library")

@@ -16,10 +16,15 @@ from servable.config import ModelConfig
 
 @dataclass(frozen=True)
 class AspiredVersion:
-    """One version that a source wants served: its number, and the local folder of its SavedModel."""
+    """One version that a source wants served: its number, and the local folder of its SavedModel.
+
+    fingerprint: changes when the files of the version do ("" where the source does not look); a version that
+    failed to load is tried again when it changes. One that serves stays as it is.
+    """
 
     version: int
     path: str
+    fingerprint: str = ""
 
 
 class Receiver(Protocol):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from servable import doctor
 from servable.config import All, Folder, ModelConfig, Specific, VersionPolicy
-from servable.model_paths import is_version_name
+from servable.model_paths import fingerprint, is_version_name
 from servable.sources import AspiredVersion, Receiver
 
 _log = logging.getLogger("filesystem")
@@ -48,7 +48,7 @@ def look(model: ModelConfig) -> Finding:
         return Finding(None, (doctor.base_path_unreadable(model.name, model.base_path, error),))
     found, problems = versions_among(names)
     aspired = tuple(
-        AspiredVersion(version, os.path.join(model.base_path, found[version]))
+        _aspired(version, os.path.join(model.base_path, found[version]))
         for version in choose(model.policy, found)
     )
     if not found:
@@ -64,8 +64,12 @@ def look(model: ModelConfig) -> Finding:
 
 def _look_at_folder(model: ModelConfig, policy: Folder) -> Finding:
     if os.path.isdir(model.base_path):
-        return Finding((AspiredVersion(policy.version, model.base_path),))
+        return Finding((_aspired(policy.version, model.base_path),))
     return Finding((), (doctor.version_folder_gone(model.name, model.base_path),))
+
+
+def _aspired(version: int, path: str) -> AspiredVersion:
+    return AspiredVersion(version, path, fingerprint(path))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
