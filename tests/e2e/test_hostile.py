@@ -441,6 +441,16 @@ def test_a_half_open_client_is_served_when_it_goes_on(server: Served) -> None:
         assert wire.send(ONE[7:]).reply().text == ANSWER
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_half_closes_is_answered(server: Served, version: str) -> None:
+    """It said that no more will come, not that it has left (``nc -N`` and scripts do so)."""
+    for _ in range(20):
+        with Wire(server) as wire:
+            wire.send(message("POST", PATH, ONE).replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+            assert wire.half_close().reply().text == ANSWER
+            assert wire.closed()
+
+
 def test_a_client_that_does_not_read(server: Served) -> None:
     """Its answer of some 100 MB waits for it, and nobody else does."""
     body = '{"signature_name": "fill", "inputs": 3000000}'
