@@ -9,12 +9,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
 from conftest import Served
-from servers import MODELS, resident_megabytes, serving, until
+from servers import FRIENDLY, MODELS, resident_megabytes, serving, until
 from wire import Reply, Wire, ask, message, predict, wires
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -197,7 +198,6 @@ def test_a_method_the_api_does_not_have(server: Served, method: str) -> None:
         ("/v1/models/nope", 404),
         ("/v1/models/%00", 404),
         ("/v1/models/%ff%fe", 404),
-        ("/v1/models/half_plus_two#fragment", 404),
         ("/v1/models/half_plus_two?query", 404),
         ("/v1/models/" + "a" * 5000, 404),
         ("*", 404),
@@ -434,6 +434,16 @@ def test_half_open_clients(server: Served) -> None:
     assert grown < 60, f"400 waiting connections took {grown:.0f} MB"
 
 
+def test_more_waiting_clients_than_a_shell_allows_files() -> None:
+    """The limit a shell sets is a soft one, which a server of many connections raises to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1000:
+        pytest.skip(f"only {hard} files may be open here")
+    command = ("sh", "-c", 'ulimit -Sn 200; exec "$@"', "sh", *FRIENDLY)
+    with serving(MODELS / "half_plus_two", command=command) as served, wires(served, [b"GET"] * 300):
+        check_well(served)
+
+
 def test_a_half_open_client_is_served_when_it_goes_on(server: Served) -> None:
     with Wire(server) as wire:
         wire.send(f"{HEAD}Content-Length: {len(ONE)}\r\n\r\n{ONE[:7]}")
@@ -491,7 +501,7 @@ def test_runs_without_end_are_ended(short_runs_first: int) -> None:
 
     If one went on for ever it would hold a thread, and the last requests would not be answered.
     """
-    flags = ["--rest_api_timeout_in_ms=500", "--io_threads=2", "--compute_threads=2"]
+    flags = ["--rest_api_timeout_in_ms=2000", "--io_threads=2", "--compute_threads=2"]
     with serving(MODELS / "loop", MODELS / "half_plus_two", *flags) as served:
         for _ in range(short_runs_first):
             assert predict(served, "loop", {"inputs": 0}).status == 200
