@@ -40,7 +40,8 @@ impl Lifecycle {
         Lifecycle { room, drains: Mutex::default() }
     }
 
-    /// Loads version `version` of `name` from `path` and makes it available.
+    /// Loads version `version` of `name` from `path` and makes it available. One that is available already serves
+    /// until the new load takes its place, and goes on serving if that fails.
     pub fn load(
         &self,
         engine: &dyn Engine,
@@ -50,15 +51,22 @@ impl Lifecycle {
         options: &Options,
     ) -> Result<Arc<Servable>> {
         let registry = &self.room.registry;
-        registry.set_state(name, version, State::Loading, None);
+        let serves = self.drains().contains_key(&(name.to_owned(), version));
+        if !serves {
+            registry.set_state(name, version, State::Loading, None);
+        }
         match self.prepare(engine, name, version, path, options) {
             Ok((servable, drain)) => {
-                self.drains().insert((name.to_owned(), version), drain);
+                let replaced = self.drains().insert((name.to_owned(), version), drain);
                 registry.publish(servable.clone());
+                if let Some(replaced) = replaced {
+                    replaced.wait_and_free();
+                    hand_memory_back();
+                }
                 Ok(servable)
             }
             Err(why) => {
-                if !options.retrying {
+                if !options.retrying && !serves {
                     registry.set_state(name, version, State::End, Some(why.clone()));
                 }
                 hand_memory_back();
