@@ -5,7 +5,7 @@ use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
-use crate::grpc;
+use crate::grpc::{self, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
@@ -194,9 +194,22 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
     Ok(grpc::Settings {
         health: options.getattr("grpc_health")?.extract()?,
         profiler: options.getattr("profiler")?.extract()?,
+        max_message_bytes: options.getattr("max_body_bytes")?.extract()?,
+        tls: read_tls(&options.getattr("grpc_tls")?)?,
         reload: on_reload.map(reload),
         ..grpc::Settings::default()
     })
+}
+
+fn read_tls(options: &Bound<'_, PyAny>) -> PyResult<Option<Tls>> {
+    if options.is_none() {
+        return Ok(None);
+    }
+    let text = |name| options.getattr(name)?.extract::<String>();
+    let client_verify: bool = options.getattr("client_verify")?.extract()?;
+    Tls::new(&text("key")?, &text("certificate")?, &text("client_ca")?, client_verify)
+        .map(Some)
+        .map_err(|error| raised(options.py(), &error))
 }
 
 /// Python's reload as the gRPC door calls it: with the serialized config, and the seconds that the client waits.

@@ -24,9 +24,23 @@ const MAX_HEADERS: u32 = 16 << 10;
 const ASKED_EVERY: Duration = Duration::from_secs(60);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Serves `io` until the client is done with it, or until the server stops and the calls in flight are answered.
-/// Must be called on a runtime with time and I/O enabled; calls run on that runtime.
+/// Serves `io`, encrypted if the door is set so. Must be called on a runtime with time and I/O enabled; calls run on
+/// that runtime.
 pub async fn serve<I>(io: I, door: Arc<Door>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match door.settings.tls.clone() {
+        None => serve_plain(io, door).await,
+        Some(tls) => match tls.accept(io).await {
+            Ok(io) => serve_plain(io, door).await,
+            Err(why) => tracing::debug!("no TLS with a client: {why}"),
+        },
+    }
+}
+
+/// Serves `io` until the client is done with it, or until the server stops and the calls in flight are answered.
+async fn serve_plain<I>(io: I, door: Arc<Door>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

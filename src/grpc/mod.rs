@@ -14,6 +14,7 @@ mod profiler;
 mod reply;
 mod rpc;
 mod standard;
+pub mod tls;
 
 use crate::error::{Error, Kind, Result};
 use crate::methods::{ModelSpec, Room};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub profiler: bool,
     /// Whether clients may ask for the services and their messages.
     pub reflection: bool,
+    /// Whether, and how, connections are encrypted.
+    pub tls: Option<tls::Tls>,
     /// What `HandleReloadConfigRequest` does; without it, it is refused.
     pub reload: Option<Reload>,
 }
@@ -59,6 +62,7 @@ impl Default for Settings {
             health: true,
             profiler: true,
             reflection: true,
+            tls: None,
             reload: None,
         }
     }

@@ -98,12 +98,17 @@ impl Call {
     }
 }
 
-/// Where TensorBoard looks for the profile, if the request names a place. Only below a folder that is there.
+/// Where TensorBoard looks in a log folder.
+const PLUGIN: &str = "plugins/profile";
+
+/// Where TensorBoard looks for the profile, if the request names a place: TensorFlow's client names the plugin's own
+/// folder, others may name the log folder above it. That log folder must be there.
 fn stored_at(request: &ProfileRequest) -> Result<Option<PathBuf>> {
     if request.repository_root.is_empty() {
         return Ok(None);
     }
-    let root = Path::new(&request.repository_root);
+    let root = Path::new(request.repository_root.trim_end_matches('/'));
+    let root = if root.ends_with(PLUGIN) { root.ancestors().nth(2).unwrap_or(root) } else { root };
     if !root.is_dir() {
         return Err(Error::not_found(format!(
             "repository_root {} is no folder on the server: create it there, or ask with emit_xspace for the profile \
@@ -122,7 +127,7 @@ fn stored_at(request: &ProfileRequest) -> Result<Option<PathBuf>> {
             return Err(Error::invalid(format!("{what} must be a plain name, got {:?}", name.display())));
         }
     }
-    Ok(Some(root.join("plugins/profile").join(session).join(file)))
+    Ok(Some(root.join(PLUGIN).join(session).join(file)))
 }
 
 fn store(path: &Path, profile: &[u8]) -> Result<()> {
@@ -255,8 +260,14 @@ mod tests {
             host_name: host_name.to_owned(),
             ..Default::default()
         };
-        let path = stored_at(&request("2026_01_01", "host:8500")).unwrap().unwrap();
-        assert_eq!(path, root.join("plugins/profile/2026_01_01/host_8500.xplane.pb"));
+        let plugin = ProfileRequest {
+            repository_root: root.join("plugins/profile/").to_string_lossy().into_owned(),
+            ..request("2026_01_01", "host:8500")
+        };
+        for request in [plugin, request("2026_01_01", "host:8500")] {
+            let path = stored_at(&request).unwrap().unwrap();
+            assert_eq!(path, root.join("plugins/profile/2026_01_01/host_8500.xplane.pb"));
+        }
         for (session, host) in
             [("..", "h"), ("a/b", "h"), ("/etc", "h"), ("", "h"), ("a/", "h"), ("s", "../h"), ("s", "a/h")]
         {

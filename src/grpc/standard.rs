@@ -57,9 +57,10 @@ pub(super) fn services(settings: &Settings) -> Result<Vec<Standard>> {
             Error::internal(format!("The services' descriptors cannot be served: {why}"))
         };
         let described = || {
-            tonic_reflection::server::Builder::configure()
+            let builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+            names(settings).fold(builder, |builder, name| builder.with_service_name(name))
         };
         let v1 = described().build_v1().map_err(failed)?;
         let v1alpha = described().build_v1alpha().map_err(failed)?;
@@ -67,6 +68,19 @@ pub(super) fn services(settings: &Settings) -> Result<Vec<Standard>> {
         services.push(Standard::new("/grpc.reflection.v1alpha.ServerReflection/", v1alpha));
     }
     Ok(services)
+}
+
+/// The services that reflection lists.
+fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let all = [
+        ("tensorflow.serving.PredictionService", true),
+        ("tensorflow.serving.ModelService", true),
+        ("tensorflow.ProfilerService", settings.profiler),
+        ("grpc.health.v1.Health", settings.health),
+        ("grpc.reflection.v1.ServerReflection", true),
+        ("grpc.reflection.v1alpha.ServerReflection", true),
+    ];
+    all.into_iter().filter(|(_, served)| *served).map(|(name, _)| name)
 }
 
 /// SERVING for the whole server and, spelled as TensorFlow Serving does, for its two services.

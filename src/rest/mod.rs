@@ -28,6 +28,7 @@ pub mod writer;
 use crate::compute::guarded;
 use crate::error::{Error, Kind, Result};
 use crate::methods::{Room, examples, info, predict};
+use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
@@ -195,6 +196,7 @@ impl Asked {
 
 impl Call {
     fn decode(&self, body: &[u8]) -> Result<Asked> {
+        let _decode = profile::phase(Phase::Decode);
         let limits = Limits { max_depth: self.room.options.max_depth };
         let (signature_name, question) = match self.verb {
             Verb::Predict => {
@@ -232,6 +234,7 @@ impl Call {
             servable.signature(signature).ok_or_else(|| Error::internal("A decoded signature is gone"))?;
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
         let tensors = predict::predict(servable, signature, inputs, &all, self.deadline)?;
+        let _encode = profile::phase(Phase::Encode);
         let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
         encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.room.options.non_utf8)
     }
