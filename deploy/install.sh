@@ -14,7 +14,7 @@ export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_U
 debian_packages() {
   apt-get update -qq
   apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@"
-  rm -rf /var/lib/apt/lists/*
+  rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 }
 
 # ---- stage wheel: Rust and the sources → /wheels/servable-*.whl

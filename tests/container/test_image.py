@@ -39,7 +39,7 @@ READY = "Exporting HTTP/REST API"
 REST = "http://localhost:8501/v1/models"
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
 ANSWER = '{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
-BYTES_AT_MOST = 1_000_000_000
+BYTES_AT_MOST = 900_000_000
 
 Run = Callable[..., Container]
 
