@@ -9,7 +9,7 @@
 
 use crate::pb::tensorflow::attr_value::Value;
 use crate::pb::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Parts of the names of operations that write, wait for others, or leave the process.
 const WRITES: &[&str] = &[
@@ -118,8 +118,12 @@ pub(super) struct Effects {
     pub(super) bounded: bool,
 }
 
-/// Follows `outputs` (`node:index`) through `graph`.
-pub(super) fn of<'g>(graph: &'g GraphDef, outputs: impl Iterator<Item = &'g str>) -> Effects {
+/// Follows `outputs` (`node:index`) through `graph` back to `inputs`: what lies behind those is not run, they are fed.
+pub(super) fn of<'g>(
+    graph: &'g GraphDef,
+    inputs: &BTreeSet<&'g str>,
+    outputs: impl Iterator<Item = &'g str>,
+) -> Effects {
     let nodes: HashMap<&str, &NodeDef> = graph.node.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut effects = Effects { none: true, bounded: true };
     let mut seen: HashSet<&str> = HashSet::new();
@@ -128,7 +132,7 @@ pub(super) fn of<'g>(graph: &'g GraphDef, outputs: impl Iterator<Item = &'g str>
     while let Some(name) = waiting.pop() {
         let Some(node) = nodes.get(name).filter(|_| seen.insert(name)) else { continue };
         effects.take(&node.op);
-        waiting.extend(node.input.iter().map(|input| node_of(input)));
+        waiting.extend(node.input.iter().filter(|input| !is_fed(input, inputs)).map(|input| node_of(input)));
         called.extend(functions_of(node));
         called.push(&node.op);
     }
@@ -163,6 +167,12 @@ impl Effects {
     }
 }
 
+/// In a graph the first output of a node is written with or without its index.
+fn is_fed(input: &str, fed: &BTreeSet<&str>) -> bool {
+    fed.contains(input)
+        || (!input.contains(':') && fed.iter().any(|tensor| tensor.strip_suffix(":0") == Some(input)))
+}
+
 fn writes(op: &str) -> bool {
     WRITES.iter().any(|part| op.contains(part)) && !HARMLESS.contains(&op)
 }
@@ -192,7 +202,7 @@ mod tests {
     }
 
     fn harmless(graph: &GraphDef, output: &str) -> bool {
-        of(graph, std::iter::once(output)).none
+        of(graph, &BTreeSet::new(), std::iter::once(output)).none
     }
 
     #[test]
@@ -208,6 +218,25 @@ mod tests {
         };
         assert!(harmless(&graph, "y:0"));
         assert!(!harmless(&graph, "z:0"), "a control dependency counts");
+    }
+
+    #[test]
+    fn what_lies_behind_a_fed_tensor_is_not_run() {
+        let graph = GraphDef {
+            node: vec![
+                node("text", "Placeholder", &[]),
+                node("parse", "ParseExample", &["text"]),
+                node("x", "Reshape", &["parse:1"]),
+                node("y", "AddV2", &["x", "x:0"]),
+            ],
+            ..GraphDef::default()
+        };
+        let bounded =
+            |fed: &[&'static str]| of(&graph, &fed.iter().copied().collect(), std::iter::once("y:0")).bounded;
+        assert!(!bounded(&["text:0"]));
+        assert!(bounded(&["x:0"]));
+        assert!(bounded(&["parse:1"]));
+        assert!(!bounded(&["parse:0"]));
     }
 
     #[test]
@@ -249,10 +278,10 @@ mod tests {
     fn loops_and_sizes_from_values_are_not_bounded() {
         let graph = |op: &str| GraphDef { node: vec![node("y", op, &[])], ..GraphDef::default() };
         for op in ["While", "StatelessWhile", "Fill", "DecodeJpeg", "PyFunc"] {
-            assert!(!of(&graph(op), std::iter::once("y:0")).bounded, "{op}");
+            assert!(!of(&graph(op), &BTreeSet::new(), std::iter::once("y:0")).bounded, "{op}");
         }
         for op in ["AddV2", "MatMul", "StatefulPartitionedCall", "ReadVariableOp", "Softmax"] {
-            assert!(of(&graph(op), std::iter::once("y:0")).bounded, "{op}");
+            assert!(of(&graph(op), &BTreeSet::new(), std::iter::once("y:0")).bounded, "{op}");
         }
     }
 

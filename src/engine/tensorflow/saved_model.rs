@@ -34,12 +34,14 @@ pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
 
 fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
     let Some(graph) = &meta_graph.graph_def else { return BTreeMap::new() };
-    let outputs = |def: &SignatureDef| -> Vec<String> {
-        def.outputs.iter().map(|(alias, info)| spec(alias, info).tensor).collect()
+    let tensors = |infos: &BTreeMap<String, TensorInfo>| -> Vec<String> {
+        infos.iter().map(|(alias, info)| spec(alias, info).tensor).collect()
     };
-    let defs = meta_graph.signature_def.iter();
-    defs.map(|(name, def)| (name.clone(), effects::of(graph, outputs(def).iter().map(String::as_str))))
-        .collect()
+    let effects = |def: &SignatureDef| {
+        let (inputs, outputs) = (tensors(&def.inputs), tensors(&def.outputs));
+        effects::of(graph, &inputs.iter().map(String::as_str).collect(), outputs.iter().map(String::as_str))
+    };
+    meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), effects(def))).collect()
 }
 
 fn parse(folder: &Path) -> Result<SavedModel> {
