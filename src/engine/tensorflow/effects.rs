@@ -168,7 +168,7 @@ impl Effects {
 }
 
 /// In a graph the first output of a node is written with or without its index.
-fn is_fed(input: &str, fed: &BTreeSet<&str>) -> bool {
+pub(super) fn is_fed(input: &str, fed: &BTreeSet<&str>) -> bool {
     fed.contains(input)
         || (!input.contains(':') && fed.iter().any(|tensor| tensor.strip_suffix(":0") == Some(input)))
 }

@@ -4,10 +4,10 @@
 //! The usual cause is a Keras 3 model inside a `tf.Module` that was exported with `tf.saved_model.save`: the graph then
 //! holds two sets of variable handles, and the restore fills the other one. A missing `variables` folder is another.
 
-use super::effects::node_of;
+use super::effects::{is_fed, node_of};
 use crate::error::{Error, Kind, Result};
-use crate::pb::tensorflow::collection_def;
-use crate::pb::tensorflow::{GraphDef, MetaGraphDef, NodeDef};
+use crate::pb::tensorflow::tensor_info::Encoding;
+use crate::pb::tensorflow::{GraphDef, MetaGraphDef, NodeDef, TensorInfo, collection_def};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
@@ -19,17 +19,18 @@ const INIT_COLLECTIONS: [&str; 2] = ["saved_model_main_op", "legacy_init_op"];
 pub(super) fn check(folder: &Path, meta: &MetaGraphDef) -> Result<()> {
     let Some(graph) = &meta.graph_def else { return Ok(()) };
     let reader = Reader::new(graph);
-    let outputs =
-        meta.signature_def.iter().filter(|(name, _)| *name != INIT).flat_map(|(_, def)| def.outputs.values());
-    let read = reader.variables(outputs.filter_map(|info| match &info.encoding {
-        Some(crate::pb::tensorflow::tensor_info::Encoding::Name(name)) => Some(node_of(name)),
-        _ => None,
-    }));
+    let mut read = BTreeSet::new();
+    for (_, def) in meta.signature_def.iter().filter(|(name, _)| *name != INIT) {
+        let fed: BTreeSet<&str> = def.inputs.values().filter_map(name_of).collect();
+        read.extend(reader.variables(def.outputs.values().filter_map(name_of).map(node_of), &fed));
+    }
     if read.is_empty() {
         return Ok(());
     }
-    let restored = reader.variables(meta.saver_def.iter().map(|saver| node_of(&saver.restore_op_name)));
-    let mut filled = reader.variables(initialisers(meta));
+    let nothing = BTreeSet::new();
+    let restore = meta.saver_def.iter().map(|saver| node_of(&saver.restore_op_name));
+    let restored = reader.variables(restore, &nothing);
+    let mut filled = reader.variables(initialisers(meta), &nothing);
     if !restored.is_disjoint(&read) && !folder.join("variables").join("variables.index").is_file() {
         return Err(Error::not_found(format!(
             "{} has no variables/variables.index, which its signatures need: the folder may be half-copied. Copy it \
@@ -56,16 +57,20 @@ pub(super) fn check(folder: &Path, meta: &MetaGraphDef) -> Result<()> {
 
 fn initialisers(meta: &MetaGraphDef) -> impl Iterator<Item = &str> {
     let by_signature = meta.signature_def.get(INIT).into_iter().flat_map(|def| def.outputs.values());
-    let by_signature = by_signature.filter_map(|info| match &info.encoding {
-        Some(crate::pb::tensorflow::tensor_info::Encoding::Name(name)) => Some(node_of(name)),
-        _ => None,
-    });
+    let by_signature = by_signature.filter_map(name_of).map(node_of);
     let collections = INIT_COLLECTIONS.iter().filter_map(|name| meta.collection_def.get(*name));
     let by_collection = collections.flat_map(|collection| match &collection.kind {
         Some(collection_def::Kind::NodeList(list)) => list.value.iter().map(|name| node_of(name)).collect(),
         _ => Vec::new(),
     });
     by_signature.chain(by_collection)
+}
+
+fn name_of(info: &TensorInfo) -> Option<&str> {
+    match &info.encoding {
+        Some(Encoding::Name(name)) => Some(name),
+        Some(Encoding::CooSparse(_) | Encoding::CompositeTensor(_)) | None => None,
+    }
 }
 
 /// The graph by name.
@@ -78,9 +83,9 @@ impl<'g> Reader<'g> {
         Reader { nodes: graph.node.iter().map(|node| (node.name.as_str(), node)).collect() }
     }
 
-    /// The variables whose handles `roots` depend on. Handles are made in the main graph and passed into functions, so
+    /// The variables whose handles `roots` depend on, short of what is `fed`. Handles are made in the main graph and passed into functions, so
     /// functions need not be followed.
-    fn variables(&self, roots: impl Iterator<Item = &'g str>) -> BTreeSet<String> {
+    fn variables(&self, roots: impl Iterator<Item = &'g str>, fed: &BTreeSet<&str>) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut seen: HashSet<&str> = HashSet::new();
         let mut waiting: Vec<&str> = roots.collect();
@@ -89,7 +94,7 @@ impl<'g> Reader<'g> {
             if node.op == "VarHandleOp" {
                 found.insert(resource(node));
             }
-            waiting.extend(node.input.iter().map(|input| node_of(input)));
+            waiting.extend(node.input.iter().filter(|input| !is_fed(input, fed)).map(|input| node_of(input)));
         }
         found
     }
