@@ -227,7 +227,11 @@ impl Elements for Texts {
     #[inline]
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
         match cursor.value_type() {
-            Type::String => cursor.string().map_err(|_| Reject::Type)?.append_to(&mut self.bytes),
+            // Not `map_err`: it moved the text through memory, which took as long as reading it.
+            Type::String => match cursor.string() {
+                Ok(text) => text.append_to(&mut self.bytes),
+                Err(_) => return Err(Reject::Type),
+            },
             Type::Object => {
                 let text = cursor.base64_object().ok_or(Reject::Object)?;
                 decode_base64(text, &mut self.bytes).map_err(|_| Reject::Base64)?;
