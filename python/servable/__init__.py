@@ -9,9 +9,26 @@ from __future__ import annotations
 from importlib import import_module
 
 _HOMES = {
+    "AbortedError": "servable.errors",
+    "AlreadyExistsError": "servable.errors",
+    "CancelledError": "servable.errors",
+    "DataLossError": "servable.errors",
+    "DeadlineExceededError": "servable.errors",
+    "FailedPreconditionError": "servable.errors",
+    "InternalError": "servable.errors",
+    "InvalidArgumentError": "servable.errors",
+    "MissingPackageError": "servable.errors",
+    "NotFoundError": "servable.errors",
+    "OutOfRangeError": "servable.errors",
+    "PermissionDeniedError": "servable.errors",
+    "ResourceExhaustedError": "servable.errors",
     "ServableError": "servable.errors",
     "StatusError": "servable.errors",
     "TensorFlowNotFoundError": "servable.errors",
+    "UnauthenticatedError": "servable.errors",
+    "UnavailableError": "servable.errors",
+    "UnimplementedError": "servable.errors",
+    "UnknownError": "servable.errors",
     "UsageError": "servable.errors",
     "All": "servable.config",
     "CoreOptions": "servable.config",
@@ -22,6 +39,8 @@ _HOMES = {
     "ServerConfig": "servable.config",
     "Specific": "servable.config",
     "Server": "servable.server",
+    "AsyncClient": "servable.client",
+    "Client": "servable.client",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

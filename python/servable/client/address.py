@@ -1,0 +1,71 @@
+"""Where a server is: the address that a person gives, understood.
+
+| address                               | door                                   |
+| ------------------------------------- | -------------------------------------- |
+| ``http://host:8501``                  | REST; a path is put before ``/v1/…``   |
+| ``https://host``                      | REST over TLS                          |
+| ``http+unix:///run/servable.sock``    | REST on a Unix socket                  |
+| ``grpc://host:8500``                  | gRPC; without a port: 8500             |
+| ``grpcs://host:8500``                 | gRPC over TLS                          |
+| ``unix:///run/servable.sock``         | gRPC on a Unix socket                  |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from servable.errors import invalid_argument
+
+GRPC_PORT = 8500
+"""TensorFlow Serving's default."""
+
+_EXPECTED = (
+    "expected http://host:port or https://host:port (REST), grpc://host:port or grpcs://host:port (gRPC), "
+    "unix:///path (gRPC on a Unix socket) or http+unix:///path (REST on one)"
+)
+_SOCKETS = {"http+unix": "rest", "unix": "grpc", "grpc+unix": "grpc"}
+_HOSTS = {"http": "rest", "https": "rest", "grpc": "grpc", "grpcs": "grpc"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address, understood.
+
+    door: ``rest`` or ``grpc``. target: for REST the URL that ``/v1/…`` is appended to, for gRPC a name that
+    gRPC resolves. socket: the path of the Unix socket that REST is spoken on, or "".
+    """
+
+    door: str
+    target: str
+    tls: bool = False
+    socket: str = ""
+
+
+def parse_address(text: str) -> Address:
+    """Reads an address. Raises ``InvalidArgumentError``."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in _SOCKETS:
+        return _on_socket(_SOCKETS[scheme], rest, text)
+    if not colon or scheme not in _HOSTS or not rest.startswith("//"):
+        raise invalid_argument(f"{text!r} is no address of a server: {_EXPECTED}")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise invalid_argument(f"{text!r} is no address of a server ({error}): {_EXPECTED}") from None
+    if not host or parts.query or parts.fragment or (parts.path.strip("/") and scheme.startswith("grpc")):
+        raise invalid_argument(f"{text!r} is no address of a server: {_EXPECTED}")
+    if _HOSTS[scheme] == "rest":
+        return Address("rest", text.rstrip("/"), scheme == "https")
+    shown = f"[{host}]" if ":" in host else host
+    return Address("grpc", f"{shown}:{GRPC_PORT if port is None else port}", scheme == "grpcs")
+
+
+def _on_socket(door: str, rest: str, text: str) -> Address:
+    path = rest.removeprefix("//")
+    if not path.startswith("/"):
+        raise invalid_argument(f"{text!r} names no absolute path of a socket: {_EXPECTED}")
+    if door == "rest":
+        return Address("rest", "http://localhost", socket=path)
+    return Address("grpc", f"unix:{path}")

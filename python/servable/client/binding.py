@@ -1,0 +1,82 @@
+"""What a caller gave to predict, bound to a signature: names checked, values made arrays of its dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from servable.client.answers import Metadata, Signature, TensorSpec
+from servable.client.arrays import as_array
+from servable.client.doors import Choice, Question
+from servable.errors import invalid_argument
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments of predict. inputs: a mapping by alias, or a bare value for the only input."""
+
+    choice: Choice
+    inputs: Any
+    signature: str = ""
+    outputs: str | Sequence[str] | None = None
+
+    @property
+    def bare(self) -> bool:
+        """A value without a name goes in, so an array without a name comes out."""
+        return not isinstance(self.inputs, Mapping)
+
+
+def bind(given: Given, metadata: Metadata) -> Question:
+    """The question to ask. Raises ``InvalidArgumentError``."""
+    name = given.signature or DEFAULT_SIGNATURE
+    signature = metadata.signatures.get(name)
+    if signature is None:
+        raise invalid_argument(
+            f'Serving signature name: "{name}" not found in signature def',
+            _instead(name, metadata.signatures),
+        )
+    inputs = {_only_input(signature): given.inputs} if given.bare else given.inputs
+    arrays = {
+        alias: as_array(alias, value, _spec(alias, signature.inputs, "input"))
+        for alias, value in inputs.items()
+    }
+    return Question(given.choice, name, arrays, metadata, _wanted(given, signature))
+
+
+def _only_input(signature: Signature) -> str:
+    if len(signature.inputs) != 1:
+        raise invalid_argument(
+            f"a value without a name is for signatures with one input; this one is {signature}",
+            "give a mapping from names to values",
+        )
+    return next(iter(signature.inputs))
+
+
+def _wanted(given: Given, signature: Signature) -> tuple[str, ...]:
+    """The outputs by name; empty for all of them."""
+    outputs = (given.outputs,) if isinstance(given.outputs, str) else tuple(given.outputs or ())
+    for alias in outputs:
+        _spec(alias, signature.outputs, "output")
+    if given.bare and len(outputs or signature.outputs) != 1:
+        raise invalid_argument(
+            f"a value without a name is answered with one array; this signature is {signature}",
+            "choose an output (outputs=NAME), or give a mapping from names to values",
+        )
+    return tuple(signature.outputs) if given.bare and not outputs else outputs
+
+
+def _spec(alias: str, specs: Mapping[str, TensorSpec], side: str) -> TensorSpec:
+    if alias not in specs:
+        raise invalid_argument(f"the signature has no {side} {alias!r}", _instead(alias, specs))
+    return specs[alias]
+
+
+def _instead(name: str, known: Mapping[str, object]) -> str:
+    listed = [one for one in known if not one.startswith("__")]
+    close = get_close_matches(name, listed, n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    return f"{guess}there is: {', '.join(listed) or 'nothing'}"

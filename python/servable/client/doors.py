@@ -1,0 +1,105 @@
+"""The seam between what is asked and how it travels: a ``Door`` writes calls and reads their replies.
+
+Nothing here, and nothing in ``rest.py`` and ``grpc.py``, does any input or output: a call is a path with
+bytes, a reply is bytes. So the client and the asynchronous client share all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from servable.client.answers import Classification, Metadata, VersionStatus
+from servable.client.arrays import Array
+from servable.client.examples import Examples
+from servable.errors import invalid_argument
+
+T = TypeVar("T")
+
+CLASSIFY = "classify"
+REGRESS = "regress"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model and, at most one of the two, a version or a label; neither means the newest version."""
+
+    model: str
+    version: int | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.label is not None:
+            raise invalid_argument(
+                f"version {self.version} and label {self.label!r} are both given; give one of them"
+            )
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One exchange with the server.
+
+    path: for REST after the address, for gRPC the method. body: the request; None is a GET. read: makes the
+    answer of the reply's bytes. repeatable: sending it twice does no harm.
+    """
+
+    path: str
+    body: bytes | None
+    read: Callable[[bytes], T]
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What predict was answered with. version: the one that answered, where the reply tells."""
+
+    outputs: dict[str, Array]
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What predict is asked, every value already of its input's dtype.
+
+    signature: a name, never empty. dtypes: TensorFlow's name by input. metadata: of the version meant.
+    outputs: the aliases wanted; empty for all.
+    """
+
+    choice: Choice
+    signature: str
+    inputs: Mapping[str, Array]
+    metadata: Metadata
+    outputs: tuple[str, ...] = ()
+
+
+class Door(Protocol):
+    """Writes calls and reads their replies; has no state, may be used from any thread.
+
+    A method raises ``UnimplementedError`` for what cannot be said at this door.
+    """
+
+    def predict(self, question: Question) -> Call[Prediction]:
+        """Runs a signature."""
+
+    def classify(
+        self, choice: Choice, signature: str, examples: Examples
+    ) -> Call[list[list[Classification]]]:
+        """Classes with scores for each example."""
+
+    def regress(self, choice: Choice, signature: str, examples: Examples) -> Call[Array]:
+        """A float for each example."""
+
+    def multi_inference(
+        self, choice: Choice, tasks: Mapping[str, str], examples: Examples
+    ) -> Call[dict[str, Any]]:
+        """Several signatures in one run; tasks: signature → classify or regress."""
+
+    def status(self, choice: Choice) -> Call[list[VersionStatus]]:
+        """The versions that the server knows."""
+
+    def metadata(self, choice: Choice) -> Call[Metadata]:
+        """The signatures of a version."""
+
+    def reload(self, config: bytes) -> Call[None]:
+        """Replaces the configuration by a serialized tensorflow.serving.ModelServerConfig."""

@@ -1,0 +1,111 @@
+"""Calls over gRPC with grpcio: one HTTP/2 connection for all threads, or for the tasks of an event loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from servable.client.address import Address
+from servable.client.connection import Connection, load
+from servable.client.doors import Call
+from servable.errors import StatusError, invalid_argument, status_error
+
+
+class GrpcTransport:
+    """Sends calls and waits. Any number of threads may share one."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        self._grpc = load("grpc")
+        self._metadata = _metadata(connection)
+        options = _options(address, connection)
+        if address.tls:
+            credentials = _credentials(self._grpc, connection)
+            self._channel = self._grpc.secure_channel(address.target, credentials, options)
+        else:
+            self._channel = self._grpc.insecure_channel(address.target, options)
+        self._methods: dict[str, Any] = {}
+
+    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's message. Raises ``StatusError``s."""
+        method = self._methods.get(call.path)
+        if method is None:
+            method = self._methods[call.path] = self._channel.unary_unary(call.path)
+        try:
+            reply: bytes = method(call.body, timeout=seconds, metadata=self._metadata)
+        except self._grpc.RpcError as error:
+            raise _as_status(error) from error
+        return reply
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+
+class AsyncGrpcTransport:
+    """Sends calls from one event loop: the one that runs when it is made."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        grpc = load("grpc")
+        aio = load("grpc.aio")
+        self._error = aio.AioRpcError
+        self._metadata = _metadata(connection)
+        options = _options(address, connection)
+        if address.tls:
+            self._channel = aio.secure_channel(address.target, _credentials(grpc, connection), options)
+        else:
+            self._channel = aio.insecure_channel(address.target, options)
+        self._methods: dict[str, Any] = {}
+
+    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's message. Raises ``StatusError``s."""
+        method = self._methods.get(call.path)
+        if method is None:
+            method = self._methods[call.path] = self._channel.unary_unary(call.path)
+        try:
+            reply: bytes = await method(call.body, timeout=seconds, metadata=self._metadata)
+        except self._error as error:
+            raise _as_status(error) from error
+        return reply
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+
+def _options(address: Address, connection: Connection) -> list[tuple[str, int | str]]:
+    """gRPC's defaults, but for what would surprise.
+
+    That is a limit of 4 MiB, seconds of silence after a refused connection, and the environment's proxies in
+    front of a server that is near.
+    """
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+    if connection.connect_timeout is not None:
+        # The time that one connection may take, in spite of its name (gRPC's connection-backoff.md).
+        options.append(("grpc.min_reconnect_backoff_ms", max(1, int(connection.connect_timeout * 1000))))
+    if address.target.startswith("unix:"):
+        # Else it is the socket's path in percent-encoding, which strict servers take for no authority at all.
+        options.append(("grpc.default_authority", "localhost"))
+    return options
+
+
+def _metadata(connection: Connection) -> tuple[tuple[str, str], ...]:
+    return tuple((name.lower(), value) for name, value in connection.headers.items())
+
+
+def _credentials(grpc: Any, connection: Connection) -> Any:
+    if connection.ca_file is None:
+        return grpc.ssl_channel_credentials()
+    try:
+        with open(connection.ca_file, "rb") as file:
+            return grpc.ssl_channel_credentials(file.read())
+    except OSError as error:
+        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {error.strerror}") from None
+
+
+def _as_status(error: Any) -> StatusError:
+    return status_error(error.code().name, error.details() or "")

@@ -1,0 +1,192 @@
+"""Calls over HTTP/1.1 with httpx: connections are kept, for all threads or for the tasks of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from servable.client.address import Address
+from servable.client.connection import Connection, load
+from servable.client.doors import Call
+from servable.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    StatusError,
+    UnavailableError,
+    UnknownError,
+    status_error,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+# From the table of TensorFlow Serving's REST API, read backwards: the more likely code where two share a
+# status. 413, 502 and the like come from proxies.
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_SHOWN = 1000
+"""Characters of an error's text that is not the server's own JSON."""
+
+
+class HttpTransport:
+    """Sends calls and waits. Any number of threads may share one."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        httpx = load("httpx")
+        self._address = address
+        self._connect_seconds = connection.connect_timeout
+        transport = httpx.HTTPTransport(**_transport_options(httpx, address, connection))
+        self._client = httpx.Client(**_client_options(address, connection, transport))
+
+    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's body. Raises ``StatusError``s.
+
+        httpx limits each read, not their sum: the sum is looked at between reads, so that a server that sends
+        drop by drop can stretch the limit, at most to twice its length.
+        """
+        import httpx
+
+        until = None if seconds is None else time.monotonic() + seconds
+        try:
+            with self._client.stream(**_request(self._address, call, self._timeout(seconds))) as response:
+                parts = []
+                for part in response.iter_bytes():
+                    parts.append(part)
+                    if until is not None and time.monotonic() > until:
+                        raise _too_late()
+            return _body(response, b"".join(parts))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _as_status(error, self._address) from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _timeout(self, seconds: float | None) -> Any:
+        return _timeout(seconds, self._connect_seconds)
+
+
+class AsyncHttpTransport:
+    """Sends calls from one event loop."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        httpx = load("httpx")
+        self._address = address
+        self._connect_seconds = connection.connect_timeout
+        transport = httpx.AsyncHTTPTransport(**_transport_options(httpx, address, connection))
+        self._client = httpx.AsyncClient(**_client_options(address, connection, transport))
+
+    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's body. Raises ``StatusError``s."""
+        import httpx
+
+        request = _request(self._address, call, _timeout(seconds, self._connect_seconds))
+        try:
+            response = await asyncio.wait_for(self._client.request(**request), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise _too_late() from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _as_status(error, self._address) from error
+        return _body(response, response.content)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+def _transport_options(httpx: Any, address: Address, connection: Connection) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        # As many connections as there are callers: a limit would be a queue that nobody sees.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0),
+        "trust_env": False,
+    }
+    if address.socket:
+        options["uds"] = address.socket
+    if address.tls:
+        import ssl
+
+        options["verify"] = ssl.create_default_context(cafile=connection.ca_file)
+    return options
+
+
+def _client_options(address: Address, connection: Connection, transport: Any) -> dict[str, Any]:
+    # The server compresses replies for those who ask; on a local network that costs more than it saves.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "servable", **connection.headers}
+    return {"transport": transport, "headers": headers, "trust_env": False}
+
+
+def _request(address: Address, call: Call[Any], timeout: Any) -> dict[str, Any]:
+    content = {} if call.body is None else {"content": call.body}
+    headers = {} if call.body is None else {"Content-Type": "application/json"}
+    return {
+        "method": "GET" if call.body is None else "POST",
+        "url": address.target + call.path,
+        "headers": headers,
+        "timeout": timeout,
+        **content,
+    }
+
+
+def _timeout(seconds: float | None, connect_seconds: float | None) -> Any:
+    import httpx
+
+    limits = [one for one in (seconds, connect_seconds) if one is not None]
+    return httpx.Timeout(seconds, connect=min(limits, default=None))
+
+
+def _body(response: httpx.Response, content: bytes) -> bytes:
+    if response.status_code == 200:
+        return content
+    code = _CODES.get(response.status_code, "UNKNOWN")
+    message = _error_text(content)
+    if message is None:
+        shown = content.decode("utf-8", "replace").strip()[:_SHOWN]
+        message = f"HTTP status {response.status_code}" + (f": {shown}" if shown else "")
+    raise status_error(code, message)
+
+
+def _error_text(content: bytes) -> str | None:
+    """The text of TensorFlow Serving's ``{"error": …}``, or None where the body is something else."""
+    try:
+        document = json.loads(content.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    text = document.get("error") if isinstance(document, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("DEADLINE_EXCEEDED", "the server did not answer in time")
+
+
+def _as_status(error: Exception, address: Address) -> StatusError:
+    import httpx
+
+    where = address.socket or address.target
+    said = str(error) or type(error).__name__
+    if isinstance(error, httpx.ConnectTimeout):
+        return UnavailableError("UNAVAILABLE", f"no connection to {where} in time")
+    if isinstance(error, httpx.TimeoutException):
+        return _too_late()
+    if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
+        return UnavailableError("UNAVAILABLE", f"no answer from {where}: {said}")
+    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
+        return InvalidArgumentError("INVALID_ARGUMENT", f"the request cannot be sent to {where}: {said}")
+    return UnknownError("UNKNOWN", f"{where}: {said}")

@@ -1,0 +1,217 @@
+"""The REST door: calls as JSON.
+
+Predict is asked in the columnar format, which keeps shapes as they are. Bytes travel as ``{"b64": …}``; what
+comes back as text or base64 becomes bytes, and numbers become arrays of the dtype that the metadata names.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+
+from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
+from servable.client.arrays import Array
+from servable.client.doors import Call, Choice, Prediction, Question
+from servable.client.dtypes import dtype_named
+from servable.client.examples import Examples, json_body
+from servable.errors import InternalError, UnimplementedError, invalid_argument
+
+T = TypeVar("T")
+
+
+class RestDoor:
+    """See ``Door``."""
+
+    def predict(self, question: Question) -> Call[Prediction]:
+        """``POST …:predict``. The REST API has no choice of outputs: all come, the others are dropped."""
+        signature = question.metadata.signatures[question.signature]
+        for alias in question.inputs:
+            _check_carried(signature.inputs[alias].dtype, f"input {alias!r}")
+        columns = {alias: _json_value(array) for alias, array in question.inputs.items()}
+        lone = len(signature.inputs) == 1 and len(columns) == 1
+        body = {
+            "signature_name": question.signature,
+            # An input that is called b64 would be taken for base64.
+            "inputs": next(iter(columns.values())) if lone else columns,
+        }
+
+        def read(reply: Any) -> Prediction:
+            outputs = _outputs(reply["outputs"], signature.outputs)
+            wanted = question.outputs or tuple(outputs)
+            return Prediction({alias: outputs[alias] for alias in wanted})
+
+        return _post(question.choice, "predict", body, read)
+
+    def classify(
+        self, choice: Choice, signature: str, examples: Examples
+    ) -> Call[list[list[Classification]]]:
+        """``POST …:classify``."""
+
+        def read(reply: Any) -> list[list[Classification]]:
+            return [
+                [Classification(str(label), float(score)) for label, score in row] for row in reply["results"]
+            ]
+
+        return _post(choice, "classify", _with_signature(signature, examples), read)
+
+    def regress(self, choice: Choice, signature: str, examples: Examples) -> Call[Array]:
+        """``POST …:regress``."""
+        body = _with_signature(signature, examples)
+        return _post(choice, "regress", body, lambda reply: np.array(reply["results"], np.float32))
+
+    def multi_inference(
+        self, choice: Choice, tasks: Mapping[str, str], examples: Examples
+    ) -> Call[dict[str, Any]]:
+        """The REST API has none."""
+        raise UnimplementedError(
+            "UNIMPLEMENTED", "the REST API has no multi-inference", "give the client a grpc:// address"
+        )
+
+    def status(self, choice: Choice) -> Call[list[VersionStatus]]:
+        """``GET …``."""
+        return Call(_path(choice), None, lambda content: _parsed(content, _statuses))
+
+    def metadata(self, choice: Choice) -> Call[Metadata]:
+        """``GET …/metadata``."""
+        return Call(_path(choice) + "/metadata", None, lambda content: _parsed(content, _metadata))
+
+    def reload(self, config: bytes) -> Call[None]:
+        """The REST API has none."""
+        raise UnimplementedError(
+            "UNIMPLEMENTED",
+            "the REST API cannot reload the configuration",
+            "give the client a grpc:// address",
+        )
+
+
+def _path(choice: Choice) -> str:
+    if not choice.model:
+        raise invalid_argument("the model's name is empty")
+    path = f"/v1/models/{quote(choice.model, safe='')}"
+    if choice.version is not None:
+        if choice.version < 0:
+            raise invalid_argument(f"the REST API has no negative versions, got {choice.version}")
+        return f"{path}/versions/{choice.version}"
+    return path if choice.label is None else f"{path}/labels/{quote(choice.label, safe='')}"
+
+
+def _post(choice: Choice, verb: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> Call[T]:
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return Call(f"{_path(choice)}:{verb}", content, lambda reply: _parsed(reply, read))
+
+
+def _with_signature(signature: str, examples: Examples) -> dict[str, Any]:
+    head = {"signature_name": signature} if signature else {}
+    return {**head, **json_body(examples)}
+
+
+def _parsed(content: bytes, read: Callable[[Any], T]) -> T:
+    """What ``read`` makes of the JSON. Bytes that are not UTF-8 survive in strings as surrogates."""
+    try:
+        return read(json.loads(content.decode("utf-8", "surrogateescape")))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        start = content[:80].decode("utf-8", "replace")
+        raise InternalError(
+            "INTERNAL",
+            f"the reply is not what a model server answers ({type(error).__name__}: {error}): {start!r}",
+            "is there a proxy or another server at this address?",
+        ) from None
+
+
+def _check_carried(dtype: str, what: str) -> None:
+    if not dtype_named(dtype).rest:
+        raise UnimplementedError(
+            "UNIMPLEMENTED",
+            f"the REST API cannot carry {what} of dtype {dtype}",
+            "give the client a grpc:// address",
+        )
+
+
+def _json_value(array: Array) -> Any:
+    if array.dtype != object:
+        return array.tolist()
+    encoded = np.empty(array.shape, dtype=object)
+    flat = encoded.reshape(-1)
+    for index, value in enumerate(array.reshape(-1).tolist()):
+        flat[index] = {"b64": base64.b64encode(value).decode()}
+    return encoded.tolist()
+
+
+def _outputs(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    """The outputs by alias; a lone output stands in the reply without its alias."""
+    named = {next(iter(specs)): value} if len(specs) == 1 else value
+    return {alias: _array(content, specs[alias]) for alias, content in sorted(named.items())}
+
+
+def _array(value: Any, spec: TensorSpec) -> Array:
+    if spec.dtype == "string":
+        array = _strings(value)
+    else:
+        _check_carried(spec.dtype, "an output")
+        array = np.array(value, dtype_named(spec.dtype).type)
+    return _with_declared_rank(array, spec.shape)
+
+
+def _with_declared_rank(array: Array, declared: tuple[int, ...] | None) -> Array:
+    """JSON cannot tell the shape [0, 3] from [0]: the lengths below an empty list are the declared ones."""
+    if array.size or declared is None or array.ndim >= len(declared):
+        return array
+    return array.reshape((*array.shape, *(max(0, length) for length in declared[array.ndim :])))
+
+
+def _strings(value: Any) -> Array:
+    nested = np.array(value, dtype=object)
+    array = np.empty(nested.shape, dtype=object)
+    flat = array.reshape(-1)
+    for index, one in enumerate(nested.reshape(-1).tolist()):
+        flat[index] = _bytes(one)
+    return array
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    try:
+        return base64.b64decode(value["b64"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"base64: {error}") from None
+
+
+def _statuses(reply: Any) -> list[VersionStatus]:
+    return [
+        VersionStatus(
+            int(one["version"]),
+            one["state"],
+            one["status"]["error_code"],
+            one["status"]["error_message"],
+        )
+        for one in reply["model_version_status"]
+    ]
+
+
+def _metadata(reply: Any) -> Metadata:
+    spec = reply["model_spec"]
+    definitions = reply["metadata"]["signature_def"]["signature_def"]
+    signatures = {
+        name: Signature(_specs(one["inputs"]), _specs(one["outputs"]), one["method_name"])
+        for name, one in sorted(definitions.items())
+    }
+    return Metadata(spec["name"], int(spec["version"]), signatures)
+
+
+def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {alias: _spec(info) for alias, info in sorted(infos.items())}
+
+
+def _spec(info: Mapping[str, Any]) -> TensorSpec:
+    dtype = info["dtype"].removeprefix("DT_").removesuffix("_REF").lower()
+    shape = info.get("tensor_shape", {"unknown_rank": False, "dim": []})
+    if shape["unknown_rank"]:
+        return TensorSpec(dtype, None)
+    return TensorSpec(dtype, tuple(int(dim["size"]) for dim in shape["dim"]))

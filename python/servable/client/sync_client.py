@@ -1,0 +1,234 @@
+"""``Client``: a model server as an object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Protocol, TypeVar, overload
+
+from servable.client.address import Address, parse_address
+from servable.client.answers import Classification, Metadata, VersionStatus
+from servable.client.arrays import Array
+from servable.client.binding import Given
+from servable.client.connection import Connection
+from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
+from servable.client.doors import Call, Choice, Door
+from servable.client.examples import Features
+from servable.client.grpc import GrpcDoor
+from servable.client.model_config import serialized_config
+from servable.client.rest import RestDoor
+from servable.errors import StatusError
+
+T = TypeVar("T")
+
+Value = Any
+"""A number, text, bytes, a ``pathlib.Path`` (the file's bytes), nested lists of them, or an array."""
+
+
+class Transport(Protocol):
+    """Carries calls; may be used from any thread."""
+
+    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's bytes. Raises ``StatusError``s only."""
+
+    def close(self) -> None:
+        """Gives connections back."""
+
+
+class Client:
+    """A client of one model server, Servable or TensorFlow Serving, over REST or gRPC.
+
+    address: ``http://host:8501``, ``https://…``, ``grpc://host:8500``, ``grpcs://…`` (TLS),
+    ``unix:///path`` (gRPC on a Unix socket) or ``http+unix:///path`` (REST on one).
+    timeout: seconds for a whole call, retries included; None for no limit.
+    connect_timeout: seconds for making one connection. retries: how often a call is sent again when no server
+    answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers or gRPC
+    metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+
+    Messages of any size are sent and taken. Threads may share a client, and should: it keeps its connections.
+    As a context manager it closes them in the end.
+
+    Every method raises a ``StatusError`` of the class for its code: ``NotFoundError``,
+    ``InvalidArgumentError``, ``UnavailableError``, ``DeadlineExceededError`` and so on, with ``code`` and
+    ``message``. Over REST the code is read from the HTTP status, which some codes share.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float | None = 60.0,
+        connect_timeout: float | None = 5.0,
+        retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        where = parse_address(address)
+        self._dialogue = Dialogue(door_of(where), Limits(timeout, retries))
+        self._transport = _transport(where, Connection(connect_timeout, headers or {}, ca_file))
+
+    @overload
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Value],
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: str | Sequence[str] | None = None,
+    ) -> dict[str, Array]: ...
+
+    @overload
+    def predict(
+        self,
+        model: str,
+        inputs: Value,
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: str | Sequence[str] | None = None,
+    ) -> Array: ...
+
+    def predict(
+        self,
+        model: str,
+        inputs: Value,
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: str | Sequence[str] | None = None,
+    ) -> Any:
+        """Runs a signature.
+
+        inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name;
+        or, for a signature with one input, its bare value, answered with one array. Values become arrays of
+        the dtype that the server's metadata tells. signature: "" for ``serving_default``. version or label:
+        neither means the newest version. outputs: the names of those wanted; None for all.
+
+        Strings come back as object arrays of bytes, bfloat16 as that of ml_dtypes where it is installed and
+        as float32 elsewhere.
+        """
+        given = Given(Choice(model, version, label), inputs, signature, outputs)
+        return self._run(self._dialogue.predict(given))
+
+    def classify(
+        self,
+        model: str,
+        examples: Features | Iterable[Features],
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        context: Features | None = None,
+    ) -> list[list[Classification]]:
+        """Classes with labels and scores, a list for each example.
+
+        examples: mappings from feature names to numbers, text, bytes or flat lists of them. context: features
+        that all examples share.
+        """
+        choice = Choice(model, version, label)
+        return self._run(self._dialogue.classify(choice, signature, examples, context))
+
+    def regress(
+        self,
+        model: str,
+        examples: Features | Iterable[Features],
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        context: Features | None = None,
+    ) -> Array:
+        """A float32 for each example; arguments as for ``classify``."""
+        choice = Choice(model, version, label)
+        return self._run(self._dialogue.regress(choice, signature, examples, context))
+
+    def multi_inference(
+        self,
+        model: str,
+        examples: Features | Iterable[Features],
+        tasks: Mapping[str, str],
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        context: Features | None = None,
+    ) -> dict[str, Any]:
+        """Several signatures over the same examples in one run, over gRPC only.
+
+        tasks: signature → ``classify`` or ``regress``. Answers with what those answer, by signature.
+        """
+        choice = Choice(model, version, label)
+        return self._run(self._dialogue.multi_inference(choice, tasks, examples, context))
+
+    def status(self, model: str, *, version: int | None = None) -> list[VersionStatus]:
+        """The versions of a model that the server knows, newest first, those that failed included."""
+        return self._run(self._dialogue.status(Choice(model, version)))
+
+    def metadata(self, model: str, *, version: int | None = None, label: str | None = None) -> Metadata:
+        """The signatures of a version: names, dtypes, shapes."""
+        return self._run(self._dialogue.metadata(Choice(model, version, label)))
+
+    def reload(self, config: Mapping[str, str | PathLike[str]] | str | PathLike[str] | Any) -> None:
+        """Replaces the server's models, over gRPC only; returns when that is done.
+
+        config: model names to absolute folders, the text of a model config file, its ``pathlib.Path``, or a
+        ``ModelServerConfig`` message. Models that it does not name are unloaded.
+        """
+        self._run(self._dialogue.reload(serialized_config(config)))
+
+    def with_limits(self, *, timeout: float | None = 60.0, retries: int = 3) -> Client:
+        """The same client, connections included, with other limits; close one of the two."""
+        other = object.__new__(type(self))
+        other._transport = self._transport
+        other._dialogue = Dialogue(self._dialogue.door, Limits(timeout, retries), self._dialogue.cache)
+        return other
+
+    def close(self) -> None:
+        """Gives the connections back; the client cannot be used any more."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self, steps: Steps[T]) -> T:
+        """Does the steps of a dialogue until it has its answer."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    reply = self._do(step)
+                except StatusError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as done:
+            answer: T = done.value
+            return answer
+
+    def _do(self, step: Send | Pause) -> bytes | None:
+        if isinstance(step, Send):
+            return self._transport.send(step.call, step.seconds)
+        time.sleep(step.seconds)
+        return None
+
+
+def door_of(address: Address) -> Door:
+    """The door that an address leads to."""
+    return RestDoor() if address.door == "rest" else GrpcDoor()
+
+
+def _transport(address: Address, connection: Connection) -> Transport:
+    if address.door == "rest":
+        from servable.client.http_transport import HttpTransport
+
+        return HttpTransport(address, connection)
+    from servable.client.grpc_transport import GrpcTransport
+
+    return GrpcTransport(address, connection)

@@ -1,0 +1,126 @@
+"""Arrays to TensorProto and back, without TensorFlow.
+
+Numbers are sent as ``tensor_content`` (little-endian, row-major), strings as ``string_val``. Both forms are
+read, with TensorFlow's rule for short lists: the last value is repeated, and an empty list means zeros.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from servable.client.arrays import Array
+from servable.client.dtypes import DType, bfloat16, dtype_named, dtype_of_number
+from servable.errors import DataLossError
+
+_LARGEST = 2**31 - 1
+"""Bytes of one tensor: more does not fit into a protobuf message."""
+
+
+def write_tensor(proto: Any, array: Array, dtype_name: str) -> None:
+    """Puts ``array``, already of the dtype's numpy type, into an empty TensorProto."""
+    dtype = dtype_named(dtype_name)
+    proto.dtype = dtype.number
+    proto.tensor_shape.SetInParent()
+    for length in array.shape:
+        proto.tensor_shape.dim.add(size=length)
+    if dtype.name == "string":
+        proto.string_val.extend(array.reshape(-1).tolist())
+    else:
+        proto.tensor_content = _little_endian(_bits(array, dtype)).tobytes()
+
+
+def read_tensor(proto: Any) -> Array:
+    """The array in a TensorProto. Raises ``UnimplementedError`` and ``DataLossError``."""
+    dtype = dtype_of_number(proto.dtype)
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or (dtype.name != "string" and count * dtype.type.itemsize > _LARGEST):
+        raise DataLossError("DATA_LOSS", f"the server sent a {dtype.name} tensor of the shape {list(shape)}")
+    if dtype.name == "string":
+        return _strings(proto.string_val, count).reshape(shape)
+    if proto.tensor_content:
+        return _from_content(proto.tensor_content, dtype, count).reshape(shape)
+    return _from_field(getattr(proto, dtype.field), dtype, count).reshape(shape)
+
+
+def _strings(values: Any, count: int) -> Array:
+    listed = list(values[:count])
+    if len(listed) < count <= _LARGEST // 8:
+        listed += [listed[-1] if listed else b""] * (count - len(listed))
+    array = np.empty(len(listed), dtype=object)
+    array[:] = listed
+    return array
+
+
+def _from_content(content: bytes, dtype: DType, count: int) -> Array:
+    stored = _stored(dtype)
+    if len(content) != count * stored.itemsize:
+        raise DataLossError(
+            "DATA_LOSS",
+            f"the server sent {len(content)} bytes for {count} values of {dtype.name}, "
+            f"which take {count * stored.itemsize}",
+        )
+    # A copy: what frombuffer gives cannot be written to.
+    return _from_bits(_little_endian(np.frombuffer(content, stored)).copy(), dtype)
+
+
+def _from_field(values: Any, dtype: DType, count: int) -> Array:
+    stored = _stored(dtype)
+    array = np.zeros(count, stored)
+    if dtype.field == "float8_val":
+        listed = np.frombuffer(values[:count], np.uint8)
+    elif dtype.field in ("scomplex_val", "dcomplex_val"):
+        parts = np.fromiter(values, f"f{stored.itemsize // 2}", count=len(values) // 2 * 2)
+        listed = parts.view(stored)[:count]
+    else:
+        taken = min(len(values), count)
+        wide = {"int_val": np.int32, "half_val": np.int32}.get(dtype.field, stored.type)
+        listed = np.fromiter(values, wide, count=taken).astype(stored)
+    array[: len(listed)] = listed
+    if len(listed):
+        array[len(listed) :] = listed[-1]
+    return _from_bits(array, dtype)
+
+
+def _stored(dtype: DType) -> np.dtype[Any]:
+    """The numpy type of the bits on the wire: those that numpy lacks are unsigned or signed integers."""
+    if dtype.field == "half_val":
+        return np.dtype(np.uint16)
+    if dtype.field == "float8_val":
+        return np.dtype(np.uint8)
+    if dtype.name in ("int4", "uint4"):
+        return np.dtype(np.int8 if dtype.name == "int4" else np.uint8)
+    return dtype.type
+
+
+def _bits(array: Array, dtype: DType) -> Array:
+    """The array as it is stored on the wire."""
+    if dtype.name in ("int4", "uint4"):
+        return array.astype(_stored(dtype))
+    if dtype.name == "bfloat16" and bfloat16() is None:
+        return _rounded_to_bfloat16(array)
+    return np.ascontiguousarray(array).view(_stored(dtype))
+
+
+def _from_bits(stored: Array, dtype: DType) -> Array:
+    if dtype.name in ("int4", "uint4"):
+        return stored.astype(dtype.type)
+    if dtype.name == "bfloat16" and bfloat16() is None:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.view(dtype.type)
+
+
+def _rounded_to_bfloat16(array: Array) -> Array:
+    """float32 to the upper half of its bits, rounded to the nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(array, np.float32).reshape(-1).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet = (bits >> 16) | 0x40
+    return np.where(np.isnan(array.reshape(-1)), quiet, rounded).astype(np.uint16)
+
+
+def _little_endian(array: Array) -> Array:
+    return array if sys.byteorder == "little" else array.byteswap()
