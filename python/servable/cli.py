@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
@@ -28,6 +28,16 @@ USAGE = """\
 usage: servable COMMAND ...
 
   serve PATH...   serve SavedModels over REST and gRPC (servable serve --help)
+  inspect PATH    show what a SavedModel offers, or what is wrong with it
+  warmup make PATH
+                  write a warm-up file from requests
+  models          list the models of a running server; this and the next four
+                  need it to be started with --admin_address
+  load NAME PATH  serve one more model
+  unload NAME     serve it no longer
+  label NAME LABEL=VERSION
+                  move labels
+  reload NAME     load its versions again from their files
   flags           list every flag (--markdown: as a table for documentation)
   version         print the versions of Servable and of TensorFlow
   help            print this text
@@ -38,18 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command ``servable``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
-    commands = {"serve": _serve, "flags": _flags, "version": _version, "--version": _version}
     if command in ("help", "--help", "-h"):
         print(USAGE, end="")
         return 0 if arguments else EXIT_USAGE
-    if command not in commands:
+    if command not in COMMANDS:
         import difflib
 
-        close = difflib.get_close_matches(command, list(commands), n=1)
+        close = difflib.get_close_matches(command, list(COMMANDS), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         print(f"servable: unknown command {command}{hint}\n{USAGE}", end="", file=sys.stderr)
         return EXIT_USAGE
-    return commands[command](arguments[1:])
+    return COMMANDS[command](arguments[1:])
 
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
@@ -123,6 +132,33 @@ def _print_versions(arguments: Arguments, server: str, library: str) -> None:
 def _wrong(error: UsageError) -> int:
     print(f"servable: {error}\nsee servable serve --help", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _elsewhere(module: str, function: str) -> Callable[[list[str]], int]:
+    """A command of a module that is imported when the command is used."""
+
+    def run(argv: list[str]) -> int:
+        from importlib import import_module
+
+        return int(getattr(import_module(module), function)(argv))
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "serve": _serve,
+    "inspect": _elsewhere("servable.inspect_command", "inspect"),
+    "warmup": _elsewhere("servable.warmup_command", "warmup"),
+    "models": _elsewhere("servable.admin_commands", "models"),
+    "load": _elsewhere("servable.admin_commands", "load"),
+    "unload": _elsewhere("servable.admin_commands", "unload"),
+    "label": _elsewhere("servable.admin_commands", "label"),
+    "reload": _elsewhere("servable.admin_commands", "reload"),
+    "flags": _flags,
+    "version": _version,
+    "--version": _version,
+}
+"""What may follow ``servable``."""
 
 
 def _start(arguments: Arguments) -> int:

@@ -141,6 +141,14 @@ class LifecycleOptions:
 
 
 @dataclass(frozen=True)
+class AdminOptions:
+    """Where the administration listens (``host:port``) and the bearer token it asks for, "" for none."""
+
+    address: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """Everything a server is started from.
 
@@ -160,6 +168,7 @@ class ServerConfig:
     wait_for_retries: bool = False
     exit_on_failed_start: bool = False
     allow_unavailable_labels: bool = False
+    admin: AdminOptions | None = None
 
 
 def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ...] = ()) -> None:

@@ -41,6 +41,17 @@ def curl_line(model: str, signatures: list[Signature], rest_port: int) -> str:
     return f"python3 -c {_quoted(f'import json; print(json.dumps({body.python()}))')} | curl -d @- {url}"
 
 
+def example_body(signature: Signature) -> dict[str, object] | None:
+    """The request body of ``curl_line`` for one signature, None where REST cannot feed it."""
+    if not signature.inputs or not all(map(_able, signature.inputs)):
+        return None
+    body = _body(signature)
+    if body is None:
+        return None
+    fields: dict[str, object] = json.loads(body.json())
+    return fields
+
+
 def _pick(signatures: list[Signature]) -> Signature | None:
     """``serving_default`` where there is one, else the first by name; only signatures REST can feed."""
     able = [

@@ -427,6 +427,22 @@ _PROCESS = (
         own=True,
         choices=("debug", "info", "warning", "error"),
     ),
+    Flag(
+        "admin_address",
+        "string",
+        "",
+        "process",
+        "HOST:PORT of the administration: /admin, /livez, /readyz; empty: off",
+        own=True,
+    ),
+    Flag(
+        "admin_token",
+        "string",
+        "",
+        "process",
+        "bearer token of the administration; better in $SERVABLE_ADMIN_TOKEN, where no process list shows it",
+        own=True,
+    ),
     Flag("version", "bool", False, "process", "print the versions of the server and of TensorFlow, and exit"),
 )
 

@@ -96,6 +96,7 @@ class _Version:
     tries: int = 0
     retry_at: float | None = None
     error: StatusError | None = None
+    reloading: bool = False
 
 
 @dataclass
@@ -146,6 +147,8 @@ class Manager:
         self._wait_cancelled = False
         self._loaders = Workers("load", self._options.start_threads)
         self._unloaders = Workers("unload", self._options.unload_threads)
+        # Of its own: a reload waits for the last request to the version it replaces.
+        self._reloaders = Workers("reload", 1)
         self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
 
     def start(self) -> None:
@@ -159,7 +162,16 @@ class Manager:
         Validates first and raises ``StatusError`` with nothing changed; one configuration at a time. Does not
         wait for loads.
         """
+        self.change(lambda _: models, allow_unavailable_labels)
+
+    def change(
+        self,
+        edit: Callable[[tuple[ModelConfig, ...]], Sequence[ModelConfig]],
+        allow_unavailable_labels: bool = False,
+    ) -> None:
+        """Like ``apply``, with what ``edit`` makes of the present models; no other change comes between."""
         with self._applying:
+            models = edit(self._configured)
             check_models(tuple(models), self._configured)
             if self._applied:
                 self._check_labels(models, allow_unavailable_labels)
@@ -202,6 +214,38 @@ class Manager:
             known = self._models.get(name)
             entry = known.versions.get(version) if known else None
             return entry is not None and entry.state is State.AVAILABLE
+
+    def configured(self) -> tuple[ModelConfig, ...]:
+        """The models that are followed now."""
+        with self._changed:
+            return self._configured
+
+    def reload(self, name: str, timeout: float) -> bool:
+        """Loads what ``name`` serves again from its files, and tries failed versions once more.
+
+        A version serves as it was until its new load is done, and goes on if that fails.
+        True when all loads have ended within ``timeout`` seconds.
+        """
+        with self._changed:
+            model = self._models.get(name)
+            entries = list(model.versions.values()) if model is not None else []
+            for entry in entries:
+                if model is None or entry.reloading:
+                    continue
+                if entry.state is State.AVAILABLE:
+                    entry.reloading = True
+                    self._submit_reload(model, entry)
+                elif entry.error is not None:
+                    entry.tries = 0
+                    if entry.state is State.END:
+                        entry.state, entry.reloading = State.LOADING, True
+                        self._submit_load(model, entry)
+                    elif entry.retry_at is not None:
+                        entry.retry_at, entry.reloading = None, True
+                        self._submit_load(model, entry)
+            return self._changed.wait_for(
+                lambda: self._stopping or not any(entry.reloading for entry in entries), timeout
+            )
 
     # ---- announcements (Receiver)
 
@@ -268,6 +312,7 @@ class Manager:
             self._changed.notify_all()
         self._source.stop()
         self._loaders.clear()
+        self._reloaders.clear()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -277,13 +322,17 @@ class Manager:
         True if that, and every load under way, ended in ``timeout`` seconds.
         """
         deadline = self._clock() + timeout
-        if not self._loaders.wait_idle(timeout):
+        idle = all(
+            workers.wait_idle(max(0.0, deadline - self._clock()))
+            for workers in (self._loaders, self._reloaders)
+        )
+        if not idle:
             return False
         with self._changed:
             for model in self._models.values():
                 for entry in model.versions.values():
                     if entry.state is State.AVAILABLE:
-                        entry.state, entry.aspired = State.UNLOADING, False
+                        entry.state, entry.aspired, entry.reloading = State.UNLOADING, False, False
                         self._submit_unload(model, entry)
         return self._unloaders.wait_idle(max(0.0, deadline - self._clock()))
 
@@ -389,8 +438,13 @@ class Manager:
     def _submit_load(self, model: _Model, entry: _Version) -> None:
         self._loaders.submit(lambda: self._load(model, entry))
 
+    def _submit_reload(self, model: _Model, entry: _Version) -> None:
+        self._reloaders.submit(lambda: self._reload(model, entry))
+
     def _submit_unload(self, model: _Model, entry: _Version) -> None:
-        self._unloaders.submit(lambda: self._unload(model, entry))
+        """A version that is being loaded again goes when that is done."""
+        if not entry.reloading:
+            self._unloaders.submit(lambda: self._unload(model, entry))
 
     def _load(self, model: _Model, entry: _Version) -> None:
         """One try to load one version."""
@@ -401,23 +455,43 @@ class Manager:
             entry.tries += 1
             retrying = entry.tries <= self._options.retries
         try:
-            options = replace(self._load_options, retrying=retrying)
-            report = self._core.load(model.name, entry.place.version, entry.place.path, options)
-        except (
-            Exception
-        ) as error:  # the core's own error, or a defect: either way this version alone has failed
-            self._load_failed(model, entry, _status(error), retrying)
+            report = self._load_in_core(model, entry, retrying)
+        except StatusError as error:
+            self._load_failed(model, entry, error, retrying)
             return
         with self._changed:
-            entry.state, entry.error = State.AVAILABLE, None
+            entry.state, entry.error, entry.reloading = State.AVAILABLE, None, False
         self._listener.loaded(model.name, entry.place, report)
         with self._changed:
+            self._touch(model.name)
+
+    def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
+        options = replace(self._load_options, retrying=retrying)
+        try:
+            return self._core.load(model.name, entry.place.version, entry.place.path, options)
+        except Exception as error:
+            # The core's own error, or a defect: either way this version alone has failed.
+            raise _status(error) from error
+
+    def _reload(self, model: _Model, entry: _Version) -> None:
+        """A new load of a version that serves; the core puts it in the old one's place."""
+        try:
+            with self._changed:
+                gone = self._stopping or entry.state is not State.AVAILABLE
+            if not gone:
+                self._listener.loaded(model.name, entry.place, self._load_in_core(model, entry, False))
+        except StatusError as error:
+            self._listener.failed(model.name, entry.place, error, None)
+        with self._changed:
+            entry.reloading = False
+            if entry.state is State.UNLOADING:
+                self._submit_unload(model, entry)
             self._touch(model.name)
 
     def _load_failed(self, model: _Model, entry: _Version, error: StatusError, retrying: bool) -> None:
         pause = self._options.retry_seconds
         with self._changed:
-            entry.error = error
+            entry.error, entry.reloading = error, False
             again = retrying and model.wants(entry.place.version) and not self._stopping
             if again:
                 entry.retry_at = self._clock() + pause
@@ -431,7 +505,7 @@ class Manager:
 
     def _give_up(self, model: _Model, entry: _Version, error: StatusError) -> None:
         """Ends a withdrawn version whose load the core still regards as going on; wanted again, it is new."""
-        entry.state, entry.error = State.END, None
+        entry.state, entry.error, entry.reloading = State.END, None, False
         self._core.fail(model.name, entry.place.version, error.code, error.message)
         self._touch(model.name)
 

@@ -20,14 +20,16 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from servable.config import ServerConfig
+from servable.config import ModelConfig, ServerConfig
 from servable.errors import StatusError
+from servable.inventory import Inventory
+from servable.management import Management
 from servable.manager import Manager, Standing
 from servable.report import StartReport
 from servable.sources.filesystem import FilesystemSource
 
 if TYPE_CHECKING:
-    from servable.manager import Core
+    from servable.admin import AdminServer
 
 _log = logging.getLogger("server")
 
@@ -59,9 +61,13 @@ class Server:
         self._core: Any = (
             make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
         )
-        core: Core = self._core
+        core = self._core
         source = FilesystemSource(config.poll_seconds)
-        self.manager = Manager(core, source, self.report, config.load, config.lifecycle)
+        inventory = Inventory(self.report)
+        self.manager = Manager(core, source, inventory, config.load, config.lifecycle)
+        self._management = Management(config, self.manager, inventory, core.states, self.reread)
+        self._admin: AdminServer | None = None
+        self._followed: tuple[ModelConfig, ...] | None = config.models
         self._before_loading = before_loading or (lambda: None)
         self._ended = threading.Event()
         self._signals = 0
@@ -72,6 +78,7 @@ class Server:
         Raises ``StatusError`` when a port cannot be opened, or, if so configured, when a model cannot be
         served.
         """
+        self._open_admin()
         self._before_loading()
         self.manager.start()
         self.manager.apply(self.config.models)
@@ -95,6 +102,8 @@ class Server:
         self.manager.stop()
         drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
+        if self._admin is not None:
+            self._admin.close()
         return drained and unloaded
 
     def run(self) -> int:
@@ -117,15 +126,44 @@ class Server:
             leave(EXIT_OK)
         return EXIT_OK
 
+    @property
+    def admin_address(self) -> str | None:
+        """``host:port`` of the administration, None when it is off."""
+        return None if self._admin is None else self._admin.address
+
+    def is_ready(self) -> bool:
+        """Requests are answered: the ports are open and the end has not begun."""
+        return bool(self.addresses) and not self._ended.is_set()
+
     def reload(self) -> None:
         """Reads the model config file again and applies it; errors are logged and change nothing."""
+        try:
+            self.reread()
+        except StatusError as error:
+            self._log_not_applied(error)
+
+    def reread(self) -> None:
+        """Like ``reload``, but raises the ``StatusError``."""
+        from servable.textproto import read_model_config_file
+
+        models = read_model_config_file(self.config.model_config_file)
+        self.manager.apply(models, self.config.allow_unavailable_labels)
+        self._followed = models
+
+    def _reload_if_changed(self) -> None:
+        """A file that says what it said is not applied again: it would undo what an administrator did."""
         from servable.textproto import read_model_config_file
 
         try:
             models = read_model_config_file(self.config.model_config_file)
-            self.manager.apply(models, self.config.allow_unavailable_labels)
+            if models != self._followed:
+                self.manager.apply(models, self.config.allow_unavailable_labels)
+                self._followed = models
         except StatusError as error:
-            _log.error("%s is not applied: %s", self.config.model_config_file, error)
+            self._log_not_applied(error)
+
+    def _log_not_applied(self, error: StatusError) -> None:
+        _log.error("%s is not applied: %s", self.config.model_config_file, error)
 
     def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
         """HandleReloadConfigRequest: applies a serialized ModelServerConfig, waits for models new in it.
@@ -205,9 +243,15 @@ class Server:
                 raise
             raise StatusError(code, message) from error
 
+    def _open_admin(self) -> None:
+        if self.config.admin is not None:
+            from servable.admin import AdminServer
+
+            self._admin = AdminServer(self.config.admin, self._management, self.is_ready)
+
     def _poll_config(self) -> None:
         while not self._ended.wait(self.config.config_poll_seconds):
-            self.reload()
+            self._reload_if_changed()
 
     # ---- signals
 
@@ -275,8 +319,11 @@ class _Outcome:
         self.value: bool = False
         self.error: BaseException | None = None
         self._done = threading.Event()
-        threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True)
+        thread.start()
         bell.wait(self._done.is_set)
+        # All that is left to it is to ring.
+        thread.join()
 
     def _run(self, call: Callable[[], bool], bell: _Bell) -> None:
         try:

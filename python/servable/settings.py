@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from servable.arguments import Arguments
 from servable.config import (
+    AdminOptions,
     CoreOptions,
     LifecycleOptions,
     LoadOptions,
@@ -53,7 +54,19 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         wait_for_retries=not arguments.serve,
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
+        admin=_admin(arguments, environment),
     )
+
+
+def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions | None:
+    text = arguments.text("admin_address")
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise UsageError(f"--admin_address expects HOST:PORT, got {text!r}")
+    token = arguments.text("admin_token") or environment.get("SERVABLE_ADMIN_TOKEN", "")
+    return AdminOptions(address(host.strip("[]"), int(port)), token)
 
 
 def _check_doors(arguments: Arguments) -> None:

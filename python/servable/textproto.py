@@ -7,11 +7,13 @@ parser's complaint goes to the log, with line and column).
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servable.config import (
     PLATFORM,
     All,
+    Folder,
     Latest,
     LoadOptions,
     ModelConfig,
@@ -84,6 +86,71 @@ def models_of(config: Any) -> tuple[ModelConfig, ...]:
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("custom_model_config is not supported", "list the models in model_config_list")
     return tuple(_model(entry) for entry in config.model_config_list.config)
+
+
+def model_from_fields(fields: Mapping[str, Any]) -> ModelConfig:
+    """A ModelConfig in protobuf's JSON form, both spellings of its names. Raises ``StatusError``."""
+    from google.protobuf import json_format
+
+    message = message_class("tensorflow.serving.ModelConfig")()
+    try:
+        json_format.ParseDict(dict(fields), message, descriptor_pool=pool())
+    except json_format.ParseError as error:
+        raise invalid_argument(f"Not a ModelConfig: {error}") from None
+    return _model(message)
+
+
+def config_fields(models: Sequence[ModelConfig]) -> dict[str, Any]:
+    """The models as a ModelServerConfig in protobuf's JSON form, names as in the text format."""
+    from google.protobuf import json_format
+
+    fields: dict[str, Any] = json_format.MessageToDict(
+        _config_message(models), preserving_proto_field_name=True, descriptor_pool=pool()
+    )
+    return fields or {"model_config_list": {}}
+
+
+def config_text(models: Sequence[ModelConfig]) -> str:
+    """The models as a text ModelServerConfig: what ``read_model_config_file`` reads."""
+    from google.protobuf import text_format
+
+    return str(text_format.MessageToString(_config_message(models), descriptor_pool=pool()))
+
+
+def policy_fields(policy: VersionPolicy) -> dict[str, Any]:
+    """A version policy as in ``config_fields``."""
+    if isinstance(policy, All):
+        return {"all": {}}
+    if isinstance(policy, Latest):
+        return {"latest": {"num_versions": policy.count}}
+    numbers = policy.versions if isinstance(policy, Specific) else (policy.version,)
+    return {"specific": {"versions": list(numbers)}}
+
+
+def _config_message(models: Sequence[ModelConfig]) -> Any:
+    config = message_class("tensorflow.serving.ModelServerConfig")()
+    config.model_config_list.SetInParent()
+    for model in models:
+        entry = config.model_config_list.config.add()
+        entry.name, entry.base_path = model.name, _base_path(model)
+        entry.model_platform = model.platform
+        entry.version_labels.update(model.labels)
+        if isinstance(model.policy, All):
+            entry.model_version_policy.all.SetInParent()
+        elif isinstance(model.policy, Latest):
+            entry.model_version_policy.latest.num_versions = model.policy.count
+        elif isinstance(model.policy, Specific):
+            entry.model_version_policy.specific.versions.extend(model.policy.versions)
+        else:
+            entry.model_version_policy.specific.versions.append(model.policy.version)
+    return config
+
+
+def _base_path(model: ModelConfig) -> str:
+    """A version's own folder is written as its parent and the version, where it is named by its number."""
+    parent, _, folder = model.base_path.rstrip("/").rpartition("/")
+    named = isinstance(model.policy, Folder) and folder.isdigit() and int(folder) == model.policy.version
+    return parent or "/" if named else model.base_path
 
 
 def _model(entry: Any) -> ModelConfig:

@@ -1,0 +1,282 @@
+"""The administration's HTTP server: JSON under ``/admin``, health under ``/livez`` and ``/readyz``.
+
+Off unless ``--admin_address`` is given, and on an address of its own: nothing of it is reachable through the
+ports that serve models. Guarded by a bearer token where one is set; without a token it answers only on a
+loopback address, but for the two health paths, which tell nothing and are open to probes. Requests from
+browsers (those with an ``Origin``) are refused, so that no web page can drive it.
+
+    GET    /admin/models                  every model: versions, states, labels, sizes, load times
+    GET    /admin/models/NAME             one
+    PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …}
+    DELETE /admin/models/NAME             unload
+    POST   /admin/models/NAME/reload      load its versions again from their files
+    PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
+    GET    /admin/config                  what is followed now; ?format=text: as a config file
+    POST   /admin/config/reload           apply the config file again
+
+``?wait=SECONDS`` (60) bounds how long PUT and reload wait.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import logging
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from servable.config import AdminOptions
+from servable.errors import StatusError, invalid_argument
+from servable.management import Fields, Management
+
+_log = logging.getLogger("admin")
+
+LARGEST_BODY = 1 << 20
+"""Bytes."""
+IDLE_SECONDS = 30.0
+"""A connection that says nothing for so long is closed."""
+LONGEST_WAIT = 3600.0
+DEFAULT_WAIT = 60.0
+MOST_CONNECTIONS = 32
+
+STATUSES = {
+    "OK": 200,
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "FAILED_PRECONDITION": 409,
+    "DEADLINE_EXCEEDED": 504,
+    "UNAVAILABLE": 503,
+    "UNIMPLEMENTED": 405,
+}
+"""HTTP statuses of the administration by canonical code; 500 for the rest."""
+
+
+class AdminServer:
+    """Listens from construction on; ``close`` ends it. ready: whether requests to models are answered now."""
+
+    def __init__(self, options: AdminOptions, management: Management, ready: Callable[[], bool]) -> None:
+        host, _, port = options.address.rpartition(":")
+        try:
+            self._http = _Listener((host.strip("[]"), int(port)), _Handler)
+        except (OSError, ValueError) as error:
+            raise StatusError(
+                "UNAVAILABLE", f"Failed to start the administration at {options.address}: {error}"
+            ) from None
+        self._http.door = _Door(options.token, _is_loopback(host), management, ready)
+        shown, port_opened = self._http.server_address[:2]
+        self.address = f"{_bracketed(str(shown))}:{port_opened}"
+        self._thread = threading.Thread(target=self._http.serve_forever, name="admin", daemon=True)
+        self._thread.start()
+        _log.info("administration at http://%s/admin/models", self.address)
+
+    def close(self) -> None:
+        """Stops listening; requests that are being answered go on."""
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+class _Listener(ThreadingHTTPServer):
+    """At most so many connections at once: further ones wait to be accepted."""
+
+    daemon_threads = True
+    door: _Door
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        import socket
+
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._room = threading.Semaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._room.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.debug("connection of %s ended early", client_address, exc_info=True)
+
+
+class _Door:
+    """From a request to an answer, without HTTP's details."""
+
+    def __init__(
+        self, token: str, on_loopback: bool, management: Management, ready: Callable[[], bool]
+    ) -> None:
+        self._token = token
+        self._on_loopback = on_loopback
+        self._management = management
+        self._ready = ready
+
+    def check(self, authorization: str, origin: str | None) -> None:
+        """Raises ``StatusError`` unless the request may administer."""
+        if origin is not None:
+            raise StatusError("PERMISSION_DENIED", "Requests of web pages (with an Origin) are refused")
+        if self._token:
+            if not hmac.compare_digest(authorization.encode(), f"Bearer {self._token}".encode()):
+                raise StatusError("UNAUTHENTICATED", "A bearer token is needed: Authorization: Bearer TOKEN")
+        elif not self._on_loopback:
+            raise StatusError(
+                "PERMISSION_DENIED",
+                "The administration listens beyond this machine and has no token: only health is answered",
+                "set --admin_token or $SERVABLE_ADMIN_TOKEN, or listen on 127.0.0.1",
+            )
+
+    def health(self, path: str) -> tuple[int, Fields] | None:
+        """The answer to ``/livez`` and ``/readyz``, None for other paths."""
+        if path == "/livez":
+            return 200, {"live": True}
+        if path == "/readyz":
+            ready = self._ready()
+            return (200 if ready else 503), {"ready": ready}
+        return None
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Fields | str:
+        """What an authorized request gets. Raises ``StatusError``."""
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if parts[:2] == ["admin", "config"]:
+            return self._config(method, parts[2:], query)
+        if parts[:2] == ["admin", "models"]:
+            return self._models(method, parts[2:], query, body)
+        raise StatusError("NOT_FOUND", f"There is nothing at {path}", "see /admin/models and /admin/config")
+
+    def _config(self, method: str, rest: list[str], query: dict[str, str]) -> Fields | str:
+        if (method, rest) == ("GET", []):
+            text = query.get("format") == "text"
+            return self._management.config_text() if text else self._management.config()
+        if (method, rest) == ("POST", ["reload"]):
+            return self._management.reload_config()
+        raise _no_such(method, ["config", *rest])
+
+    def _models(self, method: str, rest: list[str], query: dict[str, str], body: Any) -> Fields:
+        management = self._management
+        if not rest:
+            if method == "GET":
+                return management.models()
+        elif len(rest) == 1:
+            if method == "GET":
+                return management.model(rest[0])
+            if method == "PUT":
+                return management.load(rest[0], _object(body), _wait(query))
+            if method == "DELETE":
+                return management.unload(rest[0])
+        elif rest[1:] == ["reload"] and method == "POST":
+            return management.reload(rest[0], _wait(query))
+        elif rest[1:] == ["labels"] and method == "PATCH":
+            return management.label(rest[0], _object(body))
+        raise _no_such(method, ["models", *rest])
+
+
+def _no_such(method: str, parts: list[str]) -> StatusError:
+    return StatusError("UNIMPLEMENTED", f"{method} is not possible at /admin/{'/'.join(parts)}")
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise invalid_argument("The body must be a JSON object")
+    return body
+
+
+def _wait(query: dict[str, str]) -> float:
+    text = query.get("wait", str(DEFAULT_WAIT))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise invalid_argument(f"wait expects seconds from 0 to {LONGEST_WAIT:g}, got {text}")
+    return seconds
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "servable"
+    sys_version = ""
+    timeout = IDLE_SECONDS
+    server: _Listener
+
+    def _handle(self) -> None:
+        parts = urlsplit(self.path)
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        try:
+            body = self._body()
+            health = self.server.door.health(parts.path) if self.command in ("GET", "HEAD") else None
+            if health is not None:
+                self._send(*health)
+                return
+            self.server.door.check(self.headers.get("Authorization", ""), self.headers.get("Origin"))
+            content = json.loads(body) if body else None
+            method = "GET" if self.command == "HEAD" else self.command
+            self._send(200, self.server.door.answer(method, parts.path, query, content))
+        except StatusError as error:
+            self._send_error(error)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._send_error(invalid_argument(f"The body is not JSON: {error}"))
+        except ConnectionError:
+            self.close_connection = True
+        except Exception as error:
+            _log.exception("%s %s failed", self.command, parts.path)
+            self._send_error(StatusError("INTERNAL", f"{type(error).__name__}: {error}"))
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815 (names of the base)
+
+    def _body(self) -> bytes:
+        length = self.headers.get("Content-Length", "0")
+        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or len(length) > 12:
+            self.close_connection = True
+            raise invalid_argument("A body needs a Content-Length")
+        if int(length) > LARGEST_BODY:
+            self.close_connection = True
+            raise invalid_argument(f"The body has {length} bytes, more than {LARGEST_BODY}")
+        return self.rfile.read(int(length))
+
+    def _send_error(self, error: StatusError) -> None:
+        fields = {"error": error.message, "code": error.code}
+        if error.hint:
+            fields["hint"] = error.hint
+        self._send(STATUSES.get(error.code, 500), fields)
+
+    def _send(self, status: int, content: Fields | str) -> None:
+        is_text = isinstance(content, str)
+        data = (content if isinstance(content, str) else json.dumps(content, indent=2) + "\n").encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8" if is_text else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Cache-Control", "no-store")
+        if status == 401:
+            self.send_header("WWW-Authenticate", "Bearer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """One line at level info for changes, debug for looks."""
+        level = logging.DEBUG if self.command in ("GET", "HEAD") else logging.INFO
+        _log.log(level, "%s %s", self.client_address[0], format % args)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,192 @@
+"""A SavedModel read from its files alone: signatures, ops, sizes. No server and no TensorFlow is needed.
+
+Layout and messages: tensorflow/core/protobuf/{saved_model,meta_graph}.proto; variables are a tensor bundle
+(``variables.index`` and ``variables.data-NNNNN-of-NNNNN``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from servable.errors import StatusError, invalid_argument
+from servable.messages import message_class
+from servable.report import Signature
+
+LARGEST = 2**31 - 1
+"""Bytes; protobuf reads no larger message."""
+HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
+WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+
+@dataclass(frozen=True)
+class MetaGraph:
+    """One graph of the SavedModel, as its tag set picks it.
+
+    ops: how often each op occurs, functions included. methods: method name by signature.
+    """
+
+    tags: tuple[str, ...]
+    signatures: tuple[Signature, ...]
+    methods: dict[str, str]
+    ops: Counter[str]
+    tensorflow_version: str
+    functions: int
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What is in the folder of one version. Sizes in bytes."""
+
+    path: str
+    graphs: tuple[MetaGraph, ...]
+    graph_bytes: int
+    variables_bytes: int
+    assets: tuple[str, ...]
+    warmup_records: int | None
+    problems: tuple[str, ...] = field(default=())
+
+
+def read(path: str) -> SavedModel:
+    """Reads the SavedModel in ``path``. Raises ``StatusError`` when there is none or it cannot be parsed."""
+    file, message = _parse(path)
+    graphs = tuple(_graph(one) for one in message.meta_graphs)
+    folder = os.path.join(path, "variables")
+    return SavedModel(
+        path=path,
+        graphs=graphs,
+        graph_bytes=os.path.getsize(file),
+        variables_bytes=sum(size for _, size in _files(folder)),
+        assets=tuple(sorted(name for name, _ in _files(os.path.join(path, "assets")))),
+        warmup_records=_warmup_records(os.path.join(path, WARMUP_FILE)),
+        problems=tuple(_problems(path, graphs)),
+    )
+
+
+def _parse(path: str) -> tuple[str, Any]:
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+
+    from servable.messages import pool
+
+    binary, text = os.path.join(path, "saved_model.pb"), os.path.join(path, "saved_model.pbtxt")
+    message = message_class("tensorflow.SavedModel")()
+    file = binary if os.path.exists(binary) else text
+    try:
+        if os.path.getsize(file) > LARGEST:
+            raise invalid_argument(f"{file} has more than {LARGEST} bytes, which no SavedModel has")
+        with open(file, "rb") as opened:
+            content = opened.read()
+        if file == binary:
+            message.ParseFromString(content)
+        else:
+            text_format.Parse(content, message, descriptor_pool=pool())
+    except FileNotFoundError:
+        raise StatusError(
+            "NOT_FOUND",
+            "Specified file path does not appear to contain a SavedModel bundle "
+            f"(should have a file called `saved_model.pb`)\nSpecified file path: {path}",
+        ) from None
+    except OSError as error:
+        raise StatusError("PERMISSION_DENIED", f"{file}; {error.strerror}") from None
+    except (DecodeError, text_format.ParseError) as error:
+        raise StatusError("DATA_LOSS", f"Can't parse {file} as a SavedModel: {error}") from None
+    if not message.meta_graphs:
+        raise StatusError("DATA_LOSS", f"{file} holds no graph: cannot parse it as a SavedModel")
+    return file, message
+
+
+def _graph(message: Any) -> MetaGraph:
+    ops: Counter[str] = Counter(node.op for node in message.graph_def.node)
+    functions = message.graph_def.library.function
+    for function in functions:
+        ops.update(node.op for node in function.node_def)
+    shown = {name: one for name, one in message.signature_def.items() if name not in HIDDEN_SIGNATURES}
+    return MetaGraph(
+        tags=tuple(sorted(message.meta_info_def.tags)),
+        signatures=tuple(
+            Signature(name, _arguments(one.inputs), _arguments(one.outputs))
+            for name, one in sorted(shown.items())
+        ),
+        methods={name: one.method_name for name, one in sorted(shown.items())},
+        ops=ops,
+        tensorflow_version=message.meta_info_def.tensorflow_version,
+        functions=len(functions),
+    )
+
+
+def _arguments(infos: Any) -> list[tuple[str, str, str]]:
+    return [
+        (alias, dtype_name(info.dtype), _shape(info.tensor_shape)) for alias, info in sorted(infos.items())
+    ]
+
+
+def dtype_name(number: int) -> str:
+    """``float`` for DT_FLOAT, as reports and the core name it; ``dtype 99`` for one that is not known."""
+    dtypes = message_class("tensorflow.TensorInfo").DESCRIPTOR.fields_by_name["dtype"].enum_type
+    found = dtypes.values_by_number.get(number)
+    return f"dtype {number}" if found is None else str(found.name).removeprefix("DT_").lower()
+
+
+def _shape(shape: Any) -> str:
+    if shape.unknown_rank:
+        return "unknown"
+    return "[" + ",".join(str(one.size) for one in shape.dim) + "]"
+
+
+def _files(folder: str) -> list[tuple[str, int]]:
+    """(path below ``folder``, size) of every file; [] where the folder is not there."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(root, name)
+            found.append(
+                (os.path.relpath(path, folder), os.path.getsize(path) if os.path.exists(path) else 0)
+            )
+    return found
+
+
+def _warmup_records(path: str) -> int | None:
+    from servable.tfrecord import read_records
+
+    if not os.path.exists(path):
+        return None
+    return sum(1 for _ in read_records(path))
+
+
+def _problems(path: str, graphs: tuple[MetaGraph, ...]) -> list[str]:
+    """What would keep the model from being loaded or used, as far as its files tell."""
+    problems = []
+    if all("serve" not in graph.tags for graph in graphs):
+        tags = "; ".join(",".join(graph.tags) or "(none)" for graph in graphs)
+        problems.append(f"no graph has the tag serve: start the server with --saved_model_tags={tags}")
+    if not any(graph.signatures for graph in graphs):
+        problems.append("it has no signature, so nothing can be asked of it: export it with signatures=")
+    needs_variables = any(graph.ops.keys() & {"VarHandleOp", "VariableV2", "RestoreV2"} for graph in graphs)
+    problems.extend(_variable_problems(os.path.join(path, "variables"), needs_variables))
+    return problems
+
+
+def _variable_problems(folder: str, needed: bool) -> list[str]:
+    """A tensor bundle whose index or shards are missing or empty: what a broken copy leaves."""
+    sizes = dict(_files(folder))
+    if not sizes:
+        return (
+            [f"the graph has variables and {folder} has no files: the copy is incomplete"] if needed else []
+        )
+    problems = []
+    if not sizes.get("variables.index"):
+        problems.append(f"{folder}/variables.index is missing or empty: the copy is incomplete")
+    shards = {}
+    for name, size in sizes.items():
+        found = re.fullmatch(r"variables\.data-(\d{5})-of-(\d{5})", name)
+        if found:
+            shards[int(found[1])] = (int(found[2]), size)
+    total = max((count for count, _ in shards.values()), default=1)
+    missing = [number for number in range(total) if number not in shards]
+    if missing:
+        problems.append(f"{folder} lacks shard {missing[0]} of {total}: the copy is incomplete")
+    return problems
