@@ -1,13 +1,26 @@
-"""Ports before they are opened: is one free, and if not, who has it."""
+"""Ports before they are opened: is one free, and if not, who has it; and as many connections as the system allows."""
 
 from __future__ import annotations
 
 import glob
 import os
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 
 _LISTEN = "0A"
+
+
+def allow_many_connections() -> None:
+    """Raises the limit of open descriptors to the hard one: each connection needs a descriptor.
+
+    The usual soft limit, 1024, is there for programs that use select(2); this one does not.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_free(address: str) -> bool:

@@ -35,6 +35,9 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watc
         .header_read_timeout(IDLE)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
+        // A client may close its sending side and still wait for the answer. The price: one that is gone altogether
+        // is noticed when its answer is written.
+        .half_close(true)
         .serve_connection(Polite { io: TokioIo::new(stream), leaving: None }, service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
