@@ -1,4 +1,4 @@
-"""Ports before they are opened: is one free, and if not, who has it; and as many connections as the system allows."""
+"""Ports before they are opened: is one free, and if not, who has it; and how many connections there may be."""
 
 from __future__ import annotations
 
