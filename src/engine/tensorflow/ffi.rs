@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Kind, Result};
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LAZY, Symbol};
+use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, Symbol};
 use std::ffi::{c_char, c_int, c_uchar, c_void};
 use std::path::Path;
 
@@ -102,8 +102,9 @@ pub(super) fn open(path: &Path) -> Result<Api> {
     let mut libraries = Vec::new();
     for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
         // SAFETY: opening runs the library's initialisers; these are TensorFlow's, which Python's import of it runs
-        // in the same way. Global, so that op libraries opened later find the framework.
-        let opened = unsafe { Library::open(Some(&library), RTLD_LAZY | RTLD_GLOBAL) };
+        // in the same way. Local: TensorFlow exports a TLS library of its own, and global it would stand in for the
+        // one that Python's ssl and hashlib were built with. Op libraries name the framework as what they need.
+        let opened = unsafe { Library::open(Some(&library), RTLD_LAZY | RTLD_LOCAL) };
         libraries.push(opened.map_err(|why| {
             Error::new(
                 Kind::FailedPrecondition,
