@@ -530,6 +530,13 @@ def test_memory_comes_back(server: Served) -> None:
     assert until(lambda: _settled(server)), f"{resident_megabytes(server):.0f} MB are still resident"
 
 
+def test_memory_of_refused_requests_comes_back(server: Served) -> None:
+    body = '{"inputs": [' + "1," * (LIMIT // 2 - 64) + '"x"]}'
+    with wires(server, [message("POST", PATH, body)] * 2) as clients:
+        assert [client.reply().status for client in clients] == [400] * 2
+    assert until(lambda: _settled(server)), f"{resident_megabytes(server):.0f} MB are still resident"
+
+
 # ---- up to the limit that is there by default
 
 
@@ -544,9 +551,11 @@ def test_memory_comes_back(server: Served) -> None:
     ids=["number", "array", "string"],
 )
 def test_a_gigabyte(start: str, filling: str, end: str) -> None:
-    with serving(MODELS / "half_plus_two") as served:
+    # On a busy machine such a body takes longer than a request may by default.
+    with serving(MODELS / "half_plus_two", "--rest_api_timeout_in_ms=0") as served:
         body = start + filling * ((1 << 30) // len(filling)) + end
-        reply = predict(served, "half_plus_two", body)
+        with Wire(served, patience=600.0) as wire:
+            reply = wire.send(message("POST", PATH, body)).reply()
         assert reply.status == 400 and reply.error[:11] in ("JSON Parse ", "JSON Value:")
         check_well(served)
         assert until(lambda: _settled(served)), f"{resident_megabytes(served):.0f} MB are still resident"

@@ -42,15 +42,16 @@ class Reply:
 
 @dataclass
 class Wire:
-    """A connection to a server."""
+    """A connection to a server. patience: seconds without a byte after which a test fails."""
 
     served: Served
+    patience: float = PATIENCE
     sock: socket.socket = field(init=False)
     buffer: bytes = b""
 
     def __post_init__(self) -> None:
         assert self.served.rest_port is not None
-        self.sock = socket.create_connection(("127.0.0.1", self.served.rest_port), timeout=PATIENCE)
+        self.sock = socket.create_connection(("127.0.0.1", self.served.rest_port), self.patience)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Wire:
