@@ -87,7 +87,9 @@ class Management:
                 "file_bytes": known.bytes,
                 "memory_bytes_estimate": known.memory_bytes,
                 "runs_in": known.placement,
-                "signatures": {one.name: _signature(one) for one in known.signatures},
+                "signatures": {
+                    one.name: _signature(one) for one in known.signatures if not one.name.startswith("__")
+                },
             }
         return fields
 
