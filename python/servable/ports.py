@@ -1,4 +1,4 @@
-"""Ports before they are opened: is one free, and if not, who has it; and how many connections there may be."""
+"""Ports before they are opened: is one free, and if not, who has it; how many connections there may be."""
 
 from __future__ import annotations
 
