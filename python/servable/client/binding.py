@@ -32,22 +32,29 @@ class Given:
 
 def bind(given: Given, metadata: Metadata) -> Question:
     """The question to ask. Raises ``InvalidArgumentError``."""
-    name = given.signature or DEFAULT_SIGNATURE
-    signature = metadata.signatures.get(name)
-    if signature is None:
-        raise invalid_argument(
-            f'Serving signature name: "{name}" not found in signature def',
-            _instead(name, metadata.signatures),
-        )
-    inputs = {_only_input(signature): given.inputs} if given.bare else given.inputs
+    signature = signature_of(metadata, given.signature)
+    inputs = {only_input(signature): given.inputs} if given.bare else given.inputs
     arrays = {
         alias: as_array(alias, value, _spec(alias, signature.inputs, "input"))
         for alias, value in inputs.items()
     }
+    name = given.signature or DEFAULT_SIGNATURE
     return Question(given.choice, name, arrays, metadata, _wanted(given, signature))
 
 
-def _only_input(signature: Signature) -> str:
+def signature_of(metadata: Metadata, name: str) -> Signature:
+    """The signature called ``name``; "" is the default one. Raises ``InvalidArgumentError``."""
+    name = name or DEFAULT_SIGNATURE
+    if name not in metadata.signatures:
+        raise invalid_argument(
+            f'Serving signature name: "{name}" not found in signature def',
+            _instead(name, metadata.signatures),
+        )
+    return metadata.signatures[name]
+
+
+def only_input(signature: Signature) -> str:
+    """The name of the one input. Raises ``InvalidArgumentError`` where there are others, or none."""
     if len(signature.inputs) != 1:
         raise invalid_argument(
             f"a value without a name is for signatures with one input; this one is {signature}",

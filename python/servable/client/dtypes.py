@@ -31,17 +31,17 @@ class DType:
     @property
     def type(self) -> np.dtype[Any]:
         """The numpy dtype of arrays; object for strings. Raises ``UnimplementedError``."""
-        if self.name == "bfloat16":
-            return bfloat16() or np.dtype("float32")
-        if self.field == "float8_val" or self.name in ("int4", "uint4"):
-            extended = getattr(_ml_dtypes(), self.numpy, None)
+        if self.field == "float8_val" or self.name in ("bfloat16", "int4", "uint4"):
+            extended = _extended(self.name)
+            if extended is None and self.name == "bfloat16":
+                return np.dtype("float32")
             if extended is None:
                 raise UnimplementedError(
                     "UNIMPLEMENTED",
                     f"numpy has no {self.name} of its own",
                     "pip install ml_dtypes gives it one",
                 )
-            return np.dtype(extended)
+            return extended
         return np.dtype(self.numpy)
 
 
@@ -101,15 +101,18 @@ def name_of_number(number: int) -> str:
     return {0: "invalid", 20: "resource", 21: "variant"}.get(plain, f"dtype {plain}")
 
 
-def bfloat16() -> np.dtype[Any] | None:
-    """numpy's bfloat16, or None without ml_dtypes."""
-    return None if _ml_dtypes() is None else np.dtype(_ml_dtypes().bfloat16)
+def bfloat16_as_float32() -> bool:
+    """True without ml_dtypes."""
+    return _extended("bfloat16") is None
 
 
 @cache
-def _ml_dtypes() -> Any:
+def _extended(name: str) -> np.dtype[Any] | None:
+    """A dtype of ml_dtypes, or None where it, or that package, is not there."""
     try:
         import ml_dtypes
     except ImportError:
         return None
-    return ml_dtypes
+    found: Any = getattr(ml_dtypes, name, None)
+    dtype: np.dtype[Any] | None = None if found is None else np.dtype(found)
+    return dtype

@@ -16,6 +16,7 @@ from servable.errors import (
     StatusError,
     UnavailableError,
     UnknownError,
+    invalid_argument,
     status_error,
 )
 
@@ -120,10 +121,17 @@ def _transport_options(httpx: Any, address: Address, connection: Connection) -> 
     if address.socket:
         options["uds"] = address.socket
     if address.tls:
-        import ssl
-
-        options["verify"] = ssl.create_default_context(cafile=connection.ca_file)
+        options["verify"] = _trusted(connection.ca_file)
     return options
+
+
+def _trusted(ca_file: str | None) -> Any:
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise invalid_argument(f"ca_file {ca_file} cannot be read: {error.strerror or error}") from None
 
 
 def _client_options(address: Address, connection: Connection, transport: Any) -> dict[str, Any]:

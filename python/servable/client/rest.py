@@ -154,8 +154,21 @@ def _array(value: Any, spec: TensorSpec) -> Array:
         array = _strings(value)
     else:
         _check_carried(spec.dtype, "an output")
-        array = np.array(value, dtype_named(spec.dtype).type)
+        array = _numbers(value, dtype_named(spec.dtype).type)
     return _with_declared_rank(array, spec.shape)
+
+
+def _numbers(value: Any, wanted: np.dtype[Any]) -> Array:
+    """Raises ``ValueError`` for numbers that are not of the dtype, as after a change of version."""
+    array = np.asarray(value)
+    accepted = {"b": "b", "i": "iu", "u": "iu"}.get(wanted.kind, "iuf")
+    if array.size and array.dtype.kind not in accepted:
+        raise ValueError(f"{array.dtype} values where the metadata says {wanted}")
+    with np.errstate(over="ignore"):
+        converted = array.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(converted, array):
+        raise ValueError(f"numbers outside of {wanted}")
+    return converted
 
 
 def _with_declared_rank(array: Array, declared: tuple[int, ...] | None) -> Array:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from servable.client.arrays import Array
-from servable.client.dtypes import DType, bfloat16, dtype_named, dtype_of_number
+from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named, dtype_of_number
 from servable.errors import DataLossError
 
 _LARGEST = 2**31 - 1
-"""Bytes of one tensor: more does not fit into a protobuf message."""
+"""Bytes of one tensor (of pointers, for strings): more does not fit into a protobuf message."""
 
 
 def write_tensor(proto: Any, array: Array, dtype_name: str) -> None:
@@ -38,7 +38,7 @@ def read_tensor(proto: Any) -> Array:
     dtype = dtype_of_number(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     count = math.prod(shape)
-    if min(shape, default=0) < 0 or (dtype.name != "string" and count * dtype.type.itemsize > _LARGEST):
+    if min(shape, default=0) < 0 or count * dtype.type.itemsize > _LARGEST:
         raise DataLossError("DATA_LOSS", f"the server sent a {dtype.name} tensor of the shape {list(shape)}")
     if dtype.name == "string":
         return _strings(proto.string_val, count).reshape(shape)
@@ -49,9 +49,8 @@ def read_tensor(proto: Any) -> Array:
 
 def _strings(values: Any, count: int) -> Array:
     listed = list(values[:count])
-    if len(listed) < count <= _LARGEST // 8:
-        listed += [listed[-1] if listed else b""] * (count - len(listed))
-    array = np.empty(len(listed), dtype=object)
+    listed += [listed[-1] if listed else b""] * (count - len(listed))
+    array = np.empty(count, dtype=object)
     array[:] = listed
     return array
 
@@ -101,7 +100,7 @@ def _bits(array: Array, dtype: DType) -> Array:
     """The array as it is stored on the wire."""
     if dtype.name in ("int4", "uint4"):
         return array.astype(_stored(dtype))
-    if dtype.name == "bfloat16" and bfloat16() is None:
+    if dtype.name == "bfloat16" and bfloat16_as_float32():
         return _rounded_to_bfloat16(array)
     return np.ascontiguousarray(array).view(_stored(dtype))
 
@@ -109,7 +108,7 @@ def _bits(array: Array, dtype: DType) -> Array:
 def _from_bits(stored: Array, dtype: DType) -> Array:
     if dtype.name in ("int4", "uint4"):
         return stored.astype(dtype.type)
-    if dtype.name == "bfloat16" and bfloat16() is None:
+    if dtype.name == "bfloat16" and bfloat16_as_float32():
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.view(dtype.type)
 

@@ -1,0 +1,82 @@
+"""What ``servable predict`` prints: outputs as JSON, or as a table for people."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from servable.client.arrays import Array
+
+WIDEST_CELL = 60
+"""Characters of one table cell; what is longer ends in ``…``."""
+
+
+def as_json(outputs: Mapping[str, Array]) -> str:
+    """One object, one line for each output. Bytes are text where they are UTF-8, else ``{"b64": …}``."""
+    lines = [f"  {json.dumps(name)}: {_text(array)}" for name, array in outputs.items()]
+    return "{\n" + ",\n".join(lines) + "\n}" if lines else "{}"
+
+
+def as_table(outputs: Mapping[str, Array]) -> str:
+    """One row for each element of the batch; or, without a common first dimension, one for each output."""
+    lengths = {array.shape[:1] for array in outputs.values()}
+    if len(lengths) == 1 and lengths != {()}:
+        columns = [[name, *(_cell(row) for row in array)] for name, array in outputs.items()]
+    else:
+        columns = [
+            ["output", *outputs],
+            ["dtype", *(str(array.dtype) for array in outputs.values())],
+            ["shape", *(str(list(array.shape)) for array in outputs.values())],
+            ["value", *(_cell(array) for array in outputs.values())],
+        ]
+    widths = [max(map(len, column)) for column in columns]
+    rows = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+    return "\n".join([rows[0], "  ".join("-" * width for width in widths), *rows[1:]])
+
+
+def _cell(value: Any) -> str:
+    import numpy as np
+
+    plain = _plain(np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value))
+    text = plain if isinstance(plain, str) else _dumped(plain)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
+
+
+def _text(array: Array) -> str:
+    return _dumped(_plain(array))
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(array: Array) -> Any:
+    """Nested lists of what JSON has, with floats in the fewest digits that their dtype needs."""
+    import numpy as np
+
+    plain = np.empty(array.shape, dtype=object)
+    flat = plain.reshape(-1)
+    for index, value in enumerate(array.reshape(-1)):
+        flat[index] = _plain_value(value)
+    return plain.tolist()
+
+
+def _plain_value(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return {"b64": base64.b64encode(value).decode()}
+    if isinstance(value, (np.bool_, np.integer)):
+        return value.item()
+    if isinstance(value, np.complexfloating):
+        return str(value)
+    return float(str(value))

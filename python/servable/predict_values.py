@@ -1,0 +1,154 @@
+"""What ``servable predict`` is given: words, JSON and files, as inputs for the client.
+
+Nothing is sent here, and numpy is imported only for its own files.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from servable.errors import ServableError, UsageError
+
+_REQUEST_KEYS = {"signature_name", "instances", "inputs"}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """value: a mapping from names to values, or a bare value. signature: as in a whole request, or ""."""
+
+    value: Any
+    signature: str = ""
+
+
+def read_inputs(values: Sequence[str], named: Sequence[str]) -> Inputs:
+    """Reads VALUE… or NAME=VALUE…, one of which must be there. Raises ``UsageError``, ``ServableError``."""
+    if values and named:
+        raise UsageError("expected values or --inputs NAME=VALUE, got both")
+    if named:
+        return Inputs(_named(named))
+    if not values:
+        raise UsageError("expected values or --inputs NAME=VALUE, got neither")
+    read = [_value(text) for text in values]
+    if len(read) > 1:
+        if any(isinstance(one, Mapping) for one in read):
+            raise UsageError("several values make a list, in which an object of inputs has no place")
+        return Inputs(read)
+    if isinstance(read[0], Mapping):
+        return _request(read[0])
+    scalar = isinstance(read[0], (str, int, float))
+    return Inputs([read[0]] if scalar else read[0])
+
+
+def _named(named: Sequence[str]) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for text in named:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--inputs takes NAME=VALUE, got {text!r}")
+        if name in inputs:
+            raise UsageError(f"--inputs gives {name!r} twice")
+        inputs[name] = _value(value)
+    return inputs
+
+
+def _value(text: str) -> Any:
+    """A file after ``@``, else JSON, else a number as Python writes it (``.5``, ``inf``), else text."""
+    text = text.strip()
+    if text.startswith("@"):
+        return _file(text[1:])
+    try:
+        return _json(text)
+    except ValueError as error:
+        if text[:1] in ("[", "{", '"'):
+            raise UsageError(f"{_shortened(text)} is not JSON: {error}") from None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _file(name: str) -> Any:
+    if name == "-":
+        return _json_document("standard input", sys.stdin.read())
+    path = Path(name)
+    try:
+        if path.suffix in (".npy", ".npz"):
+            return _arrays(path)
+        content = path.read_bytes()
+    except OSError as error:
+        raise ServableError(f"{name} cannot be read: {error.strerror or error}") from None
+    if path.suffix != ".json":
+        return content
+    return _json_document(name, content.decode("utf-8", "surrogateescape"))
+
+
+def _arrays(path: Path) -> Any:
+    from zipfile import BadZipFile
+
+    from servable.client.connection import load
+
+    numpy = load("numpy")
+    try:
+        loaded = numpy.load(path, allow_pickle=False)
+        if path.suffix == ".npy":
+            return loaded
+        with loaded:
+            return dict(loaded)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ServableError(f"{path} is no numpy file that can be read: {error}") from None
+
+
+def _json_document(name: str, text: str) -> Any:
+    try:
+        return _json(text)
+    except (ValueError, RecursionError) as error:
+        raise ServableError(f"{name} is not JSON: {error}") from None
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_hook=_bytes_or_object)
+
+
+def _bytes_or_object(members: dict[str, Any]) -> Any:
+    """``{"b64": …}`` is bytes, as in the REST API."""
+    if set(members) != {"b64"} or not isinstance(members["b64"], str):
+        return members
+    try:
+        return base64.b64decode(members["b64"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{_shortened(members['b64'])} is not base64: {error}") from None
+
+
+def _request(members: Mapping[str, Any]) -> Inputs:
+    """An object is inputs by name, or a whole request as the REST API takes it."""
+    if not set(members) <= _REQUEST_KEYS or len(set(members) & {"instances", "inputs"}) != 1:
+        return Inputs(members)
+    signature = members.get("signature_name", "")
+    if not isinstance(signature, str):
+        raise ServableError(f"signature_name is {json.dumps(signature)}; expected text")
+    value = members["inputs"] if "inputs" in members else _columns(members["instances"])
+    return Inputs(value, signature)
+
+
+def _columns(rows: Any) -> Any:
+    """Rows turned into one list per input."""
+    if not isinstance(rows, list):
+        raise ServableError("'instances' is no list")
+    if not any(isinstance(row, Mapping) for row in rows):
+        return rows
+    names = sorted(rows[0]) if isinstance(rows[0], Mapping) else []
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping) or sorted(row) != names:
+            raise ServableError(f"row {number} of 'instances' has not the same inputs as the first")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")

@@ -1,0 +1,261 @@
+"""The client over gRPC, against a small server of grpcio: statuses, tries, limits, sizes, sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from servable.client.model_config import serialized_config
+from servable.client.tensors import read_tensor, write_tensor
+from servable.errors import (
+    CODES,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    StatusError,
+    UnavailableError,
+    status_error,
+)
+from servable.messages import message_class
+
+import grpc
+from servable import AsyncClient, Client
+
+Reply = Callable[[str, bytes, Any], bytes]
+
+
+class GrpcStub(grpc.GenericRpcHandler):
+    """Answers each method with what ``reply`` makes of the request and the context."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.address = ""
+        self.methods: list[str] = []
+        self.stopping = threading.Event()
+
+    def service(self, details: Any) -> Any:
+        """Every method there is."""
+
+        method = details.method.rpartition("/")[2]
+
+        def answer(request: bytes, context: Any) -> bytes:
+            self.methods.append(method)
+            return self.reply(method, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+@contextmanager
+def answering(reply: Reply, socket: Path | None = None) -> Iterator[GrpcStub]:
+    stub = GrpcStub(reply)
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[stub], options=options)
+    port = server.add_insecure_port("127.0.0.1:0" if socket is None else f"unix:{socket}")
+    stub.address = f"grpc://127.0.0.1:{port}" if socket is None else f"unix://{socket}"
+    server.start()
+    try:
+        yield stub
+    finally:
+        stub.stopping.set()
+        server.stop(None).wait()
+
+
+def message(name: str) -> Any:
+    return message_class(f"tensorflow.serving.{name}")()
+
+
+def no_versions(method: str, request: bytes, context: Any) -> bytes:
+    return b""
+
+
+def ask_sync(address: str, method: str, *arguments: Any, **options: Any) -> Any:
+    with Client(address, **options) as client:
+        return getattr(client, method)(*arguments)
+
+
+def ask_async(address: str, method: str, *arguments: Any, **options: Any) -> Any:
+    async def run() -> Any:
+        async with AsyncClient(address, **options) as client:
+            return await getattr(client, method)(*arguments)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[ask_sync, ask_async], ids=["Client", "AsyncClient"])
+def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """One call of a method with a client of its own."""
+    asked: Callable[..., Any] = request.param
+    return asked
+
+
+@pytest.mark.parametrize("code", CODES[1:])
+def test_statuses(code: str) -> None:
+    def refuse(method: str, request: bytes, context: Any) -> bytes:
+        context.abort(grpc.StatusCode[code], "the text")
+        return b""
+
+    with answering(refuse) as stub, pytest.raises(StatusError) as raised:
+        ask_sync(stub.address, "status", "m", retries=0)
+    assert (raised.value.code, raised.value.message) == (code, "the text")
+    assert type(raised.value) is type(status_error(code, ""))
+
+
+def test_another_try(ask: Callable[..., Any]) -> None:
+    def refuse_once(method: str, request: bytes, context: Any) -> bytes:
+        if len(stub.methods) == 1:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+        return b""
+
+    with answering(refuse_once) as stub:
+        assert ask(stub.address, "status", "m") == []
+    assert stub.methods == ["GetModelStatus"] * 2
+
+
+def test_nobody_there(ask: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError):
+        ask(f"unix://{tmp_path}/nobody", "status", "m", retries=1)
+
+
+def test_a_server_that_comes_late(tmp_path: Path) -> None:
+    """The refused connection is tried again soon enough for the client's own tries."""
+    with Client(f"unix://{tmp_path}/s", retries=20) as client:
+        with pytest.raises(UnavailableError):
+            client.with_limits(retries=0).status("m")
+        with answering(no_versions, tmp_path / "s"):
+            assert client.with_limits(retries=20).status("m") == []
+
+
+def test_a_server_that_says_nothing(ask: Callable[..., Any]) -> None:
+    def silent(method: str, request: bytes, context: Any) -> bytes:
+        stub.stopping.wait(60)
+        return b""
+
+    with answering(silent) as stub, pytest.raises(DeadlineExceededError):
+        ask(stub.address, "status", "m", timeout=0.3)
+
+
+def test_a_reply_that_is_none(ask: Callable[..., Any]) -> None:
+    with (
+        answering(lambda method, request, context: b"\xff") as stub,
+        pytest.raises(InternalError, match="no GetModel"),
+    ):
+        ask(stub.address, "status", "m")
+
+
+def test_a_unix_socket(ask: Callable[..., Any], tmp_path: Path) -> None:
+    with answering(no_versions, tmp_path / "s") as stub:
+        assert ask(stub.address, "status", "m") == []
+
+
+def test_headers_are_metadata(ask: Callable[..., Any]) -> None:
+    seen: dict[str, str] = {}
+
+    def note(method: str, request: bytes, context: Any) -> bytes:
+        seen.update(context.invocation_metadata())
+        return b""
+
+    with answering(note) as stub:
+        ask(stub.address, "status", "m", headers={"Authorization": "Bearer x"})
+    assert seen["authorization"] == "Bearer x"
+
+
+def predicting(method: str, request: bytes, context: Any) -> bytes:
+    """A model ``x: float[-1] -> y: float[-1]`` that answers with its input."""
+    if method == "GetModelMetadata":
+        reply = message("GetModelMetadataResponse")
+        definitions = message("SignatureDefMap")
+        signature = definitions.signature_def["serving_default"]
+        for info in (signature.inputs["x"], signature.outputs["y"]):
+            info.dtype = 1
+            info.tensor_shape.dim.add(size=-1)
+        reply.model_spec.version.value = 3
+        reply.metadata["signature_def"].value = definitions.SerializeToString()
+        return bytes(reply.SerializeToString())
+    asked = message("PredictRequest").FromString(request)
+    assert asked.model_spec.signature_name == "serving_default"
+    answer = message("PredictResponse")
+    write_tensor(answer.outputs["y"], read_tensor(asked.inputs["x"]), "float")
+    answer.model_spec.version.value = 3
+    return bytes(answer.SerializeToString())
+
+
+def test_messages_of_any_size(ask: Callable[..., Any]) -> None:
+    """gRPC's own limit is 4 MiB."""
+    array = np.arange(2_000_000, dtype=np.float32)
+    with answering(predicting) as stub:
+        np.testing.assert_array_equal(ask(stub.address, "predict", "m", array), array)
+    assert stub.methods == ["GetModelMetadata", "Predict"]
+
+
+def test_threads_share_a_client() -> None:
+    with answering(predicting) as stub, Client(stub.address) as client:
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda number: client.predict("m", number), range(40)))
+        assert [answer.tolist() for answer in answers] == [[number] for number in range(40)]
+
+
+def test_choices_on_the_wire() -> None:
+    seen = []
+
+    def note(method: str, request: bytes, context: Any) -> bytes:
+        seen.append(message("GetModelMetadataRequest").FromString(request).model_spec)
+        return predicting(method, request, context)
+
+    with answering(note) as stub, Client(stub.address) as client:
+        client.metadata("m")
+        client.metadata("m", version=0)
+        client.metadata("m", label="")
+    assert [one.WhichOneof("version_choice") for one in seen] == [None, "version", "version_label"]
+
+
+# ---- what reload takes
+
+
+def parsed(content: bytes) -> list[tuple[str, str, str]]:
+    config = message("ModelServerConfig").FromString(content).model_config_list.config
+    return [(one.name, one.base_path, one.model_platform) for one in config]
+
+
+def test_configurations(tmp_path: Path) -> None:
+    text = 'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" } }'
+    file = tmp_path / "models.config"
+    file.write_text(text)
+    expected = [("a", "/a", "tensorflow")]
+    assert parsed(serialized_config({"a": "/a"})) == expected
+    assert parsed(serialized_config({"a": Path("/a")})) == expected
+    assert parsed(serialized_config(text)) == expected
+    assert parsed(serialized_config(file)) == expected
+    assert parsed(serialized_config(message("ModelServerConfig"))) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("models.config", "not a ModelServerConfig"),
+        (Path("/nowhere/models.config"), "cannot be read"),
+        ({"a": 1}, "got a mapping with 'a': 1"),
+        (7, "got int"),
+    ],
+)
+def test_configurations_that_are_none(config: Any, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        serialized_config(config)
+
+
+def test_a_task_that_does_not_exist() -> None:
+    with Client("grpc://localhost") as client, pytest.raises(InvalidArgumentError, match="got 'predict'"):
+        client.multi_inference("m", {"x": 1}, {"s": "predict"})
+
+
+def test_a_certificate_that_is_not_there() -> None:
+    with pytest.raises(InvalidArgumentError, match="ca_file /nowhere cannot be read"):
+        Client("grpcs://localhost", ca_file="/nowhere")
+    with pytest.raises(InvalidArgumentError, match="ca_file /nowhere cannot be read"):
+        Client("https://localhost", ca_file="/nowhere")
