@@ -520,7 +520,7 @@ def test_runs_without_end_are_ended(short_runs_first: int) -> None:
 def _settled(served: Served) -> bool:
     """Whether little is held beyond what the models need. Asks for something: that may give memory back."""
     predict(served, "half_plus_two", ONE)
-    return resident_megabytes(served) < 400
+    return resident_megabytes(served) < 360
 
 
 def test_memory_comes_back(server: Served) -> None:
@@ -532,8 +532,7 @@ def test_memory_comes_back(server: Served) -> None:
 
 def test_memory_of_refused_requests_comes_back(server: Served) -> None:
     body = '{"inputs": [' + "1," * (LIMIT // 2 - 64) + '"x"]}'
-    with wires(server, [message("POST", PATH, body)] * 2) as clients:
-        assert [client.reply().status for client in clients] == [400] * 2
+    assert predict(server, "half_plus_two", body).status == 400
     assert until(lambda: _settled(server)), f"{resident_megabytes(server):.0f} MB are still resident"
 
 
