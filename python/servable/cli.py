@@ -2,7 +2,7 @@
 
 Nothing heavy is imported until it is known to be needed: this module costs a few milliseconds.
 
-Exit statuses. ``servable``: 0 done, 1 the server could not start, 2 the command line was wrong.
+Exit statuses. ``servable``: 0 done, 1 the server could not start or did not answer, 2 a wrong command line.
 ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as there.
 """
 
@@ -38,6 +38,7 @@ usage: servable COMMAND ...
   label NAME LABEL=VERSION
                   move labels
   reload NAME     load its versions again from their files
+  predict MODEL   ask a running server for a prediction (servable predict --help)
   flags           list every flag (--markdown: as a table for documentation)
   version         print the versions of Servable and of TensorFlow
   help            print this text
@@ -149,6 +150,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": _serve,
     "inspect": _elsewhere("servable.inspect_command", "inspect"),
     "warmup": _elsewhere("servable.warmup_command", "warmup"),
+    "predict": _elsewhere("servable.predict_command", "predict"),
     "models": _elsewhere("servable.admin_commands", "models"),
     "load": _elsewhere("servable.admin_commands", "load"),
     "unload": _elsewhere("servable.admin_commands", "unload"),
@@ -196,8 +198,10 @@ def _with_library(config: ServerConfig, library: str) -> ServerConfig:
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:
+    from servable.ports import allow_many_connections
     from servable.server import Server, check_ports, leave
 
+    allow_many_connections()
     check_ports(config)
     status = Server(config, before_loading=opening.wait).run()
     # Everything is unloaded: the destructors of TensorFlow's library have nothing left to do but fail.
