@@ -27,4 +27,6 @@ pub mod registry;
 pub mod rest;
 pub mod servable;
 pub mod server;
+#[cfg(test)]
+mod skipped;
 pub mod tensor;

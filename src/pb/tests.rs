@@ -85,7 +85,7 @@ fn shared_models() -> Vec<PathBuf> {
 fn real_models_parse() {
     let models = shared_models();
     if models.is_empty() {
-        eprintln!("skipped: no models beside the checkout (../shared)");
+        crate::skipped::because("no models beside the checkout (../shared)");
     }
     for path in models {
         let file = Bytes::from(std::fs::read(&path).unwrap());

@@ -351,7 +351,7 @@ mod tests {
         match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str::<Value>(&text).unwrap()["cases"].as_array().unwrap().clone(),
             Err(error) => {
-                println!("skipped: {path}: {error}");
+                crate::skipped::because(format_args!("{path}: {error}"));
                 Vec::new()
             }
         }

@@ -14,7 +14,7 @@ const HALF_PLUS_TWO: &str = "tensorflow_serving/saved_model_half_plus_two_cpu/00
 
 fn tensorflow() -> Option<TensorFlow> {
     let Some(library) = std::env::var_os("SERVABLE_TENSORFLOW_LIBRARY") else {
-        println!("skipped: SERVABLE_TENSORFLOW_LIBRARY is not set");
+        crate::skipped::because("SERVABLE_TENSORFLOW_LIBRARY is not set");
         return None;
     };
     Some(TensorFlow::open(&PathBuf::from(library)).unwrap())
@@ -24,7 +24,7 @@ fn load(model: &str) -> Option<Box<dyn Model>> {
     let tensorflow = tensorflow()?;
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata").join(model);
     if !path.exists() {
-        println!("skipped: {} is not here", path.display());
+        crate::skipped::because(format_args!("{} is not here", path.display()));
         return None;
     }
     let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };

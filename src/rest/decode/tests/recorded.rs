@@ -8,7 +8,7 @@ pub(crate) fn shared(path: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
     let text = std::fs::read_to_string(&path);
     if text.is_err() {
-        eprintln!("skipped: {} is not there", path.display());
+        crate::skipped::because(format_args!("{} is not there", path.display()));
     }
     text.ok()
 }
