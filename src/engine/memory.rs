@@ -66,6 +66,15 @@ pub(crate) fn note(bytes: usize) {
     }
 }
 
+/// Takes note of so many bytes when dropped.
+pub(crate) struct Note(pub(crate) usize);
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        note(self.0);
+    }
+}
+
 /// Hands free memory back if large requests were served since the last time. Takes up to a few milliseconds; for a
 /// thread that serves nobody.
 pub(crate) fn tidy() {

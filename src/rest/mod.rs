@@ -134,7 +134,6 @@ async fn call(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
-    crate::engine::memory::note(body.len());
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
     let call = Call {
@@ -156,6 +155,8 @@ async fn call(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
     } else {
         let limit = options.max_body_bytes;
         let work = move || {
+            // Declared first, so dropped last: when the buffers are free.
+            let _at_the_end = crate::engine::memory::Note(body.len());
             let asked = if gzip { call.decode(&body::unpacked(&body, limit)) } else { call.decode(&body) }?;
             drop(body);
             call.run(asked, accepts_gzip)

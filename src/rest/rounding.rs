@@ -26,9 +26,13 @@ pub(super) const SIGNIFICANT: u32 = 17;
 /// What a literal with a fraction, an exponent, or more digits than 64 bits hold stands for, without its sign.
 /// Nothing if it is too large for a double. `literal` must follow JSON's grammar for numbers.
 pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
-    let literal = literal.strip_prefix(b"-").unwrap_or(literal);
+    // As many digits as an integer of the literal's sign holds are taken exactly.
+    let (literal, largest) = match literal.strip_prefix(b"-") {
+        Some(magnitude) => (magnitude, 1 << 63),
+        None => (literal, u64::MAX),
+    };
     let mut scan = Scan { value: 0.0, exponent: 0, significant: 0 };
-    let rest = scan.integer_part(literal);
+    let rest = scan.integer_part(literal, largest);
     let rest = match rest.split_first() {
         Some((b'.', fraction)) => scan.fraction(fraction),
         _ => rest,
@@ -59,12 +63,13 @@ struct Scan {
 
 impl Scan {
     /// Takes the digits before the point: exactly as long as they fit 64 bits, in doubles after that.
-    fn integer_part<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+    fn integer_part<'t>(&mut self, text: &'t [u8], largest: u64) -> &'t [u8] {
         let (digits, rest) = split_digits(text);
         let mut exact = 0u64;
         for (taken, digit) in digits.iter().enumerate() {
             let digit = digit - b'0';
-            match exact.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit))) {
+            let next = exact.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit)));
+            match next.filter(|next| *next <= largest) {
                 Some(next) => exact = next,
                 None => {
                     let start = exact as f64;
@@ -165,6 +170,7 @@ mod tests {
             ("-5.913105121001965", 5.9131051210019647),
             ("7.37015e+28", 7.370149999999999e28),
             ("1e-45", 1.0000000000000001e-45),
+            ("-125787776108852576051053306486", 1.2578777610885262e29),
         ] {
             assert_eq!(magnitude(literal.as_bytes()), Some(recorded), "{literal}");
         }

@@ -19,12 +19,15 @@ pub enum Policy {
     Pool,
 }
 
-/// The longest run that is still done in the thread that read the request.
-const SHORT: Duration = Duration::from_micros(60);
-/// So many short runs in a row make a servable short.
+/// A run up to here confirms that the signature is short. Above the hand-over's own cost, because a run that was handed
+/// over is slower than it would be in place (a cold thread, cold caches), more so on a busy machine.
+const SHORT: Duration = Duration::from_micros(100);
+/// Between this and [`SHORT`] a run says nothing; from here on it costs a confirmation.
+const NOT_SHORT: Duration = Duration::from_micros(300);
+/// So many confirmations make a signature short.
 const CONFIRMATIONS: u32 = 8;
-/// A run of this length quickly loses a signature its place; lesser ones cost it confirmations one by one. It also
-/// gains more by the engine's pool (operations side by side, a timeout) than it loses by the hand-over.
+/// A run of this length quickly loses a signature its place. It also gains more by the engine's pool (operations side by
+/// side, a timeout) than it loses by the hand-over.
 const LONG: Duration = Duration::from_micros(1000);
 
 /// The measured state: a count of confirmations that its runs are short.
@@ -78,7 +81,7 @@ impl Placement {
         } else if took >= LONG {
             now / 4
         } else {
-            now.saturating_sub(1)
+            now.saturating_sub(u32::from(took >= NOT_SHORT))
         };
         if next != now {
             // A lost update between threads only delays the decision.
@@ -103,6 +106,7 @@ mod tests {
         let placement = Placement::new(Policy::Auto, true);
         assert!(!observed(&placement, &[50_000, 10, 10, 10, 10]));
         assert!(observed(&placement, &[10; 8]));
+        assert!(observed(&placement, &[200; 100]), "a slow moment says nothing");
         assert!(observed(&placement, &[10; 100]));
         assert!(observed(&placement, &[5_000]), "one outlier may be the machine's");
         assert!(!observed(&placement, &[5_000]), "two are the model's");
