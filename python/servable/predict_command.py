@@ -98,6 +98,7 @@ def _shielded(argument: str) -> str:
 
 def _answer(options: argparse.Namespace) -> str:
     given = read_inputs(options.values, options.inputs)
+    _check_address(options.server)
     from servable.client import Client
     from servable.client.binding import only_input, signature_of
     from servable.predict_output import as_json, as_table
@@ -117,6 +118,15 @@ def _answer(options: argparse.Namespace) -> str:
             outputs=options.outputs,
         )
     return as_table(outputs) if options.format == "table" else as_json(outputs)
+
+
+def _check_address(text: str) -> None:
+    from servable.client.address import parse_address
+
+    try:
+        parse_address(text)
+    except StatusError as error:
+        raise UsageError(f"--server: {error.message}") from None
 
 
 def _hint(error: ServableError, options: argparse.Namespace) -> str:

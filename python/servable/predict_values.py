@@ -141,12 +141,14 @@ def _columns(rows: Any) -> Any:
     """Rows turned into one list per input."""
     if not isinstance(rows, list):
         raise ServableError("'instances' is no list")
-    if not any(isinstance(row, Mapping) for row in rows):
+    names = next((sorted(row) for row in rows if isinstance(row, Mapping)), None)
+    if names is None:
         return rows
-    names = sorted(rows[0]) if isinstance(rows[0], Mapping) else []
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping) or sorted(row) != names:
-            raise ServableError(f"row {number} of 'instances' has not the same inputs as the first")
+            raise ServableError(
+                f"row {number} of 'instances' is no object with the inputs {', '.join(names)}, as others are"
+            )
     return {name: [row[name] for row in rows] for name in names}
 
 

@@ -1,0 +1,97 @@
+"""The command ``servable predict``: statuses, texts, and what it asks of a server."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from http_stub import METADATA, answering
+
+from servable import cli
+
+Capture = pytest.CaptureFixture[str]
+ANSWER = (200, b'{"outputs": [2.5, 3.0]}')
+
+
+def test_a_prediction(capsys: Capture) -> None:
+    with answering((200, METADATA), ANSWER) as stub:
+        assert cli.main(["predict", "m", "-1e3", "2", "--server", stub.address]) == 0
+    assert json.loads(capsys.readouterr().out) == {"y": [2.5, 3.0]}
+    assert [path for _, path, _, _ in stub.requests] == ["/v1/models/m/metadata", "/v1/models/m:predict"]
+    assert json.loads(stub.requests[1][3])["inputs"] == [-1000.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("choice", "path"), [(["--version", "3"], "versions/3"), (["--label=stable"], "labels/stable")]
+)
+def test_a_version_or_a_label(choice: list[str], path: str, capsys: Capture) -> None:
+    with answering((200, METADATA), ANSWER) as stub:
+        assert cli.main(["predict", "m", "1", "--server", stub.address, *choice]) == 0
+    assert stub.requests[1][1] == f"/v1/models/m/{path}:predict"
+
+
+def test_a_request_file_with_a_signature(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "r.json").write_text('{"signature_name": "other", "instances": [{"x": 1}]}')
+    with answering((200, METADATA), (200, METADATA), ANSWER) as stub:
+        argv = ["predict", "m", f"@{tmp_path}/r.json", "--server", stub.address]
+        assert cli.main(argv) == 1
+        assert 'Serving signature name: "other" not found' in capsys.readouterr().err
+        assert cli.main([*argv, "--signature", "serving_default"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"y": [2.5, 3.0]}
+
+
+def test_a_table(capsys: Capture) -> None:
+    with answering((200, METADATA), ANSWER) as stub:
+        argv = ["predict", "m", "--inputs", "x=[1, 2]", "--format=table", "--server", stub.address]
+        assert cli.main(argv) == 0
+    assert capsys.readouterr().out.splitlines() == ["y", "---", "2.5", "3.0"]
+
+
+def test_an_error_of_the_server(capsys: Capture) -> None:
+    with answering((404, {"error": "no such model"})) as stub:
+        assert cli.main(["predict", "m", "1", "--server", stub.address]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "servable predict: NOT_FOUND: no such model\n"
+
+
+def test_no_server(capsys: Capture) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    assert cli.main(["predict", "m", "1", "--server", address]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].startswith(f"servable predict: UNAVAILABLE: no answer from {address}")
+    assert errors[1].startswith(f"hint: is a server at {address}? servable serve PATH starts one")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "MODEL"),
+        (["m"], "expected values or --inputs"),
+        (["m", "1", "--nonsense"], "--nonsense"),
+        (["m", "1", "--version", "one"], "invalid int value"),
+        (["m", "1", "--version", "1", "--label", "a"], "not allowed with"),
+        (["m", "1", "--format", "xml"], "invalid choice"),
+    ],
+)
+def test_wrong_command_lines(argv: list[str], words: str, capsys: Capture) -> None:
+    assert cli.main(["predict", *argv]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert words in printed.err
+
+
+def test_a_wrong_address(capsys: Capture) -> None:
+    assert cli.main(["predict", "m", "1", "--server", "localhost:8501"]) == 2
+    assert "expected http://host:port" in capsys.readouterr().err
+
+
+def test_help(capsys: Capture) -> None:
+    assert cli.main(["predict", "--help"]) == 0
+    assert "servable predict half_plus_two 1 2 5" in capsys.readouterr().out
+    assert cli.main(["help"]) == 0
+    assert "predict MODEL" in capsys.readouterr().out

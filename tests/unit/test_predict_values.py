@@ -1,0 +1,171 @@
+"""Words, JSON and files of ``servable predict``, and how outputs are printed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from servable.errors import ServableError, UsageError
+from servable.predict_output import WIDEST_CELL, as_json, as_table
+from servable.predict_values import Inputs, read_inputs
+
+
+def read(*values: str, named: tuple[str, ...] = ()) -> Inputs:
+    return read_inputs(values, named)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1", "2.5", "-3e2"], [1, 2.5, -300.0]),
+        (["1"], [1]),
+        ([".5", "inf", "1."], [0.5, float("inf"), 1.0]),
+        (["[[1, 2], [3, 4]]"], [[1, 2], [3, 4]]),
+        (["[1, 2]", "[3, 4]"], [[1, 2], [3, 4]]),
+        (["true", "false"], [True, False]),
+        (["some words"], ["some words"]),
+        (['"5"', "a"], ["5", "a"]),
+        (['{"b64": "/w=="}'], b"\xff"),
+        (['{"a": [1], "b": 2}'], {"a": [1], "b": 2}),
+    ],
+)
+def test_values(values: list[str], expected: Any) -> None:
+    assert read(*values) == Inputs(expected)
+
+
+def test_whole_requests() -> None:
+    rows = '{"instances": [{"a": 1, "b": "x"}, {"a": 2, "b": {"b64": "/w=="}}], "signature_name": "s"}'
+    assert read(rows) == Inputs({"a": [1, 2], "b": ["x", b"\xff"]}, "s")
+    assert read('{"instances": [1, 2]}') == Inputs([1, 2])
+    assert read('{"instances": []}') == Inputs([])
+    assert read('{"inputs": {"a": 1}}') == Inputs({"a": 1})
+    assert read('{"inputs": 7, "other": 1}') == Inputs({"inputs": 7, "other": 1})
+
+
+def test_named_values() -> None:
+    assert read(named=("a=1", "b=[2]", "c=x=y", "d=")) == Inputs({"a": 1, "b": [2], "c": "x=y", "d": ""})
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(3, dtype=np.float32)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "a.npz", x=array, y=array + 1)
+    (tmp_path / "a.json").write_text('{"x": [1]}')
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8")
+    np.testing.assert_array_equal(read(f"@{tmp_path}/a.npy").value, array)
+    assert sorted(read(f"@{tmp_path}/a.npz").value) == ["x", "y"]
+    assert read(f"@{tmp_path}/a.json").value == {"x": [1]}
+    assert read(f"@{tmp_path}/a.jpg").value == b"\xff\xd8"
+    assert read(f"@{tmp_path}/a.jpg", f"@{tmp_path}/a.jpg").value == [b"\xff\xd8", b"\xff\xd8"]
+    assert read(named=(f"x=@{tmp_path}/a.jpg",)).value == {"x": b"\xff\xd8"}
+    monkeypatch.setattr("sys.stdin", io.StringIO("[1, NaN]"))
+    assert str(read("@-").value) == "[1, nan]"
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "words"),
+    [
+        ([], [], "got neither"),
+        (["1"], ["x=1"], "got both"),
+        ([], ["x"], "NAME=VALUE, got 'x'"),
+        ([], ["=1"], "NAME=VALUE, got '=1'"),
+        ([], ["x=1", "x=2"], "'x' twice"),
+        (["[1, 2"], [], "'\\[1, 2' is not JSON"),
+        (['{"x": 1}', "2"], [], "has no place"),
+        (['{"b64": "*"}'], [], "not base64"),
+    ],
+)
+def test_wrong_command_lines(values: list[str], named: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_inputs(values, named)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", b"{", "a.json is not JSON"),
+        ("a.json", b"\xff", "a.json is not JSON"),
+        ("a.json", b'{"instances": 1}', "'instances' is no list"),
+        ("a.json", b'{"instances": [{"a": 1}, {"b": 1}]}', "row 1 of 'instances'"),
+        ("a.json", b'{"instances": [1, {"b": 1}]}', "row 0 of 'instances'"),
+        ("a.json", b'{"instances": [1], "signature_name": 7}', "signature_name is 7"),
+        ("a.npy", b"no array", "a.npy is no numpy file"),
+        ("a.npz", b"PK", "a.npz is no numpy file"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ServableError, match=words):
+        read(f"@{tmp_path / name}")
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    for name in ("a.json", "a.npy", "a.jpg"):
+        with pytest.raises(ServableError, match=f"{name} cannot be read: No such file"):
+            read(f"@{tmp_path / name}")
+
+
+def test_an_array_of_objects_is_not_loaded(tmp_path: Path) -> None:
+    """It would run code out of the file."""
+    np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ServableError, match="no numpy file"):
+        read(f"@{tmp_path}/a.npy")
+
+
+# ---- what is printed
+
+
+def objects(*values: Any) -> Any:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+OUTPUTS = {
+    "score": np.array([[0.1, 2]], np.float32),
+    "label": objects(b"text \xc3\xa4"),
+    "raw": objects(b"\xff"),
+    "n": np.array([2**63 - 1]),
+    "ok": np.array([True]),
+}
+
+
+def test_json() -> None:
+    printed = as_json(OUTPUTS)
+    assert json.loads(printed) == {
+        "score": [[0.1, 2.0]],
+        "label": ["text ä"],
+        "raw": [{"b64": "/w=="}],
+        "n": [2**63 - 1],
+        "ok": [True],
+    }
+    assert printed.splitlines()[1] == '  "score": [[0.1, 2.0]],'
+    assert as_json({}) == "{}"
+    assert json.loads(as_json({"y": np.float32(0.3).reshape(())})) == {"y": 0.3}
+    assert as_json({"y": np.array([np.nan, np.inf])}) == '{\n  "y": [NaN, Infinity]\n}'
+    assert json.loads(as_json({"y": np.array([1 + 2j], np.complex64)})) == {"y": ["(1+2j)"]}
+
+
+def test_a_table_of_rows() -> None:
+    table = as_table({"score": np.array([0.1, 2], np.float32), "label": objects(b"a", b"two\nlines")})
+    assert table.splitlines() == ["score  label", "-----  ----------", "0.1    a", "2.0    two\\nlines"]
+
+
+def test_a_table_of_outputs() -> None:
+    table = as_table({"y": np.float32(1).reshape(()), "z": np.array([1, 2])})
+    assert table.splitlines() == [
+        "output  dtype    shape  value",
+        "------  -------  -----  ------",
+        "y       float32  []     1.0",
+        "z       int64    [2]    [1, 2]",
+    ]
+
+
+def test_wide_cells_are_cut() -> None:
+    (_, _, row) = as_table({"y": np.zeros((1, 1000))}).splitlines()
+    assert len(row) == WIDEST_CELL
+    assert row.endswith("…")
