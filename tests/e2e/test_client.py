@@ -234,7 +234,7 @@ def test_the_document_has_examples_of_both_kinds() -> None:
 def at(running: Running, code: str) -> str:
     """The documented lines, with the addresses of the running server."""
     rest, grpc = running.addresses["rest"], running.addresses["grpc"]
-    return code.replace("http://localhost:8501", rest).replace("grpc://localhost:8500", grpc)
+    return re.sub(r"grpc://localhost:\d+", grpc, re.sub(r"http://localhost:\d+", rest, code))
 
 
 def test_the_documents_python(running: Running) -> None:
