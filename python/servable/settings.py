@@ -163,15 +163,11 @@ def _model_from_environment(arguments: Arguments, environment: Mapping[str, str]
 def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreOptions:
     rest, grpc = rest_port(arguments), arguments.port("port")
     host, socket = arguments.text("host"), arguments.text("grpc_socket_path") or None
-    tls = _tls(arguments)
-    if tls is not None:
-        # The core does not serve TLS yet, and whoever asks for it must not be served without it.
-        grpc, socket = None, None
     return CoreOptions(
         rest_address=None if rest is None else address(host, rest),
         grpc_address=None if grpc is None else address(host, grpc),
         grpc_socket_path=socket,
-        grpc_tls=tls,
+        grpc_tls=_tls(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
         max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
