@@ -24,18 +24,24 @@ const MAX_HEADERS: u32 = 16 << 10;
 const ASKED_EVERY: Duration = Duration::from_secs(60);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
+/// A client that says nothing to the server's good-bye, and waits for no answer, is let go after this long.
+const GOOD_BYE: Duration = Duration::from_secs(5);
+
 /// Serves `io`, encrypted if the door is set so. Must be called on a runtime with time and I/O enabled; calls run on
 /// that runtime.
 pub async fn serve<I>(io: I, door: Arc<Door>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match door.settings.tls.clone() {
-        None => serve_plain(io, door).await,
-        Some(tls) => match tls.accept(io).await {
-            Ok(io) => serve_plain(io, door).await,
-            Err(why) => tracing::debug!("no TLS with a client: {why}"),
-        },
+    let Some(tls) = door.settings.tls.clone() else { return serve_plain(io, door).await };
+    let mut stopping = door.stopping.clone();
+    let accepted = tokio::select! {
+        accepted = tls.accept(io) => accepted,
+        () = stopped(&mut stopping) => return,
+    };
+    match accepted {
+        Ok(io) => serve_plain(io, door).await,
+        Err(why) => tracing::debug!("no TLS with a client: {why}"),
     }
 }
 
@@ -45,10 +51,15 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stopping = door.stopping.clone();
+    let in_flight = InFlight::default();
+    let calls = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let door = door.clone();
+        let (door, call) = (door.clone(), calls.clone());
         // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
-        Box::pin(async move { Ok::<_, Infallible>(door.answer(request).await) })
+        Box::pin(async move {
+            let response = door.answer(request).await;
+            Ok::<_, Infallible>(response.map(|body| body.of(call)))
+        })
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -66,12 +77,32 @@ where
         result = connection.as_mut() => result,
         () = stopped(&mut stopping) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                result = connection => result,
+                () = in_flight.none_for(GOOD_BYE) => Ok(()),
+            }
         }
     };
     if let Err(why) = result {
         // The client left, or does not speak HTTP/2 and has been told.
         tracing::debug!("connection ended: {why}");
+    }
+}
+
+/// Counts the calls of a connection by its clones: each call, and then its answer, holds one.
+#[derive(Clone, Default)]
+pub(super) struct InFlight(Arc<()>);
+
+impl InFlight {
+    /// Returns when no call is in flight at the end of a `pause`.
+    async fn none_for(&self, pause: Duration) {
+        loop {
+            tokio::time::sleep(pause).await;
+            // This one, and the one that the connection makes new ones of.
+            if Arc::strong_count(&self.0) <= 2 {
+                return;
+            }
+        }
     }
 }
 

@@ -19,8 +19,8 @@ pub(super) type Locate = fn(&[u8]) -> Option<usize>;
 const PREFIX: usize = 5;
 /// What the engine takes without a copy.
 const ALIGNMENT: usize = 64;
-/// So much is reserved for a message on the strength of its announced length alone.
-const RESERVED: usize = 16 << 20;
+/// So much is reserved for a message on the strength of its announced length alone, and so much once that has come.
+const RESERVED: [usize; 2] = [64 << 10, 16 << 20];
 /// The most that a compressed message may unpack to: what costs the client little must not cost the server all.
 const UNPACKED: usize = 256 << 20;
 
@@ -98,13 +98,17 @@ where
 {
     let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);
     let skew = offset.next_multiple_of(ALIGNMENT) - offset;
-    let mut buffer: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED));
+    let mut buffer: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED[0]));
     buffer.resize(skew, 0);
     buffer.extend_from_slice(&first);
     drop(first);
     while buffer.len() < skew + length {
         let Some(more) = next(body).await? else { return Err(cut_off(buffer.len() - skew, length)) };
         let missing = skew + length - buffer.len();
+        if buffer.capacity() - buffer.len() < more.len().min(missing) {
+            // Beyond that it doubles.
+            buffer.reserve(missing.min(RESERVED[1].max(buffer.len())));
+        }
         buffer.extend_from_slice(&more[..more.len().min(missing)]);
     }
     Ok(Bytes::from_owner(Gathered(buffer)).slice(skew..))

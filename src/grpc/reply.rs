@@ -1,6 +1,6 @@
 //! What goes back: one message and an OK, or a status alone.
 
-use super::connection::stopped;
+use super::connection::{InFlight, stopped};
 use crate::error::{Error, Kind, Result};
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -46,7 +46,7 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body(Source::Pieces(self.0)));
+        let mut response = Response::new(Body::new(Source::Pieces(self.0)));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -66,7 +66,7 @@ fn announced(length: usize) -> Result<u32> {
 
 /// A status without a message.
 pub(super) fn failed(error: Error) -> Response<Body> {
-    let mut response = Response::new(Body(Source::Ended));
+    let mut response = Response::new(Body::new(Source::Ended));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
     put_status(headers, &error);
@@ -102,13 +102,17 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         Method::POST => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         _ => StatusCode::METHOD_NOT_ALLOWED,
     };
-    let mut response = Response::new(Body(Source::Ended));
+    let mut response = Response::new(Body::new(Source::Ended));
     *response.status_mut() = status;
     Some(response)
 }
 
 /// What is sent after the head.
-pub(super) struct Body(Source);
+pub(super) struct Body {
+    source: Source,
+    /// Held until the last of it is handed over.
+    _call: Option<InFlight>,
+}
 
 enum Source {
     /// These, and then an OK.
@@ -120,18 +124,28 @@ enum Source {
 }
 
 impl Body {
+    fn new(source: Source) -> Body {
+        Body { source, _call: None }
+    }
+
+    /// The same, as the answer to `call`.
+    pub(super) fn of(self, call: InFlight) -> Body {
+        Body { source: self.source, _call: Some(call) }
+    }
+
     /// The answer of a standard service.
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
         mut stopping: watch::Receiver<bool>,
     ) -> Response<Body> {
-        response
-            .map(|body| Body(Source::Streamed(body, Box::pin(async move { stopped(&mut stopping).await }))))
+        response.map(|body| {
+            Body::new(Source::Streamed(body, Box::pin(async move { stopped(&mut stopping).await })))
+        })
     }
 
     /// The last frame.
     fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        self.0 = Source::Ended;
+        self.source = Source::Ended;
         Poll::Ready(Some(Ok(Frame::trailers(headers))))
     }
 }
@@ -144,7 +158,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Ended => Poll::Ready(None),
             Source::Pieces(pieces) => match pieces.pop_front() {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
@@ -163,7 +177,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Ended => true,
             Source::Pieces(_) => false,
             Source::Streamed(body, _) => body.is_end_stream(),

@@ -399,3 +399,20 @@ async fn a_session_is_terminated_by_its_name() {
     );
     assert_eq!((profiled.status.as_str(), terminated.status.as_str()), ("0", "0"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
+    use tokio::io::AsyncWriteExt;
+
+    let registry = Registry::default();
+    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options() });
+    let (stop, stopping) = watch::channel(false);
+    let door = Arc::new(Door::new(room, Settings::default(), stopping).unwrap());
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    // The beginning of HTTP/2 with empty settings, and nothing after it.
+    near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let served = tokio::spawn(serve(far, door));
+    tokio::task::yield_now().await;
+    stop.send_replace(true);
+    served.await.unwrap();
+}

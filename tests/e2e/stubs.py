@@ -1,0 +1,75 @@
+"""TensorFlow Serving's messages, as its own package has them where that is installed, else Servable's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from servable.messages import message_class
+
+import grpc
+
+PATIENCE = 60.0
+MODULES = {
+    "ClassificationRequest": "classification",
+    "ClassificationResponse": "classification",
+    "GetModelMetadataRequest": "get_model_metadata",
+    "GetModelMetadataResponse": "get_model_metadata",
+    "GetModelStatusRequest": "get_model_status",
+    "GetModelStatusResponse": "get_model_status",
+    "MultiInferenceRequest": "inference",
+    "MultiInferenceResponse": "inference",
+    "PredictRequest": "predict",
+    "PredictResponse": "predict",
+    "RegressionRequest": "regression",
+    "RegressionResponse": "regression",
+    "ReloadConfigRequest": "model_management",
+    "ReloadConfigResponse": "model_management",
+    "SignatureDefMap": "get_model_metadata",
+}
+"""Message → module of the official package."""
+METHODS = {
+    "Predict": ("PredictionService", "PredictRequest", "PredictResponse"),
+    "Classify": ("PredictionService", "ClassificationRequest", "ClassificationResponse"),
+    "Regress": ("PredictionService", "RegressionRequest", "RegressionResponse"),
+    "MultiInference": ("PredictionService", "MultiInferenceRequest", "MultiInferenceResponse"),
+    "GetModelMetadata": ("PredictionService", "GetModelMetadataRequest", "GetModelMetadataResponse"),
+    "GetModelStatus": ("ModelService", "GetModelStatusRequest", "GetModelStatusResponse"),
+    "HandleReloadConfigRequest": ("ModelService", "ReloadConfigRequest", "ReloadConfigResponse"),
+}
+"""Method → service, request, response."""
+
+
+def own_message(name: str) -> Any:
+    """A message of ``tensorflow.serving`` from Servable's private pool."""
+    return message_class(f"tensorflow.serving.{name}")
+
+
+def official_message(name: str) -> Any:
+    """The same from ``tensorflow-serving-api``; skips the test where that is not installed."""
+    module = f"tensorflow_serving.apis.{MODULES[name]}_pb2"
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        pytest.skip(f"the official stubs are not installed: {error}")
+
+
+def call(
+    channel: grpc.Channel, method: str, request: Any, message: Callable[[str], Any], timeout: float = PATIENCE
+) -> Any:
+    """One unary call by the method's bare name; raises ``grpc.RpcError``."""
+    service, _, response = METHODS[method]
+    path = f"/tensorflow.serving.{service}/{method}"
+    stub = channel.unary_unary(path, type(request).SerializeToString, message(response).FromString)
+    return stub(request, timeout=timeout, wait_for_ready=True)
+
+
+def failure(call: Callable[[], Any]) -> tuple[str, str]:
+    """Code and text of a call that is expected to fail; ("OK", "") of one that does not."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return error.code().name, error.details() or ""
+    return "OK", ""
