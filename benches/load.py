@@ -50,7 +50,7 @@ def wrk_version() -> str:
     return f"wrk {banner[1].removeprefix('debian/')}" if len(banner) > 1 else "wrk"
 
 
-def _cores(layout: str) -> tuple[set[int], set[int]]:
+def cores(layout: str) -> tuple[set[int], set[int]]:
     """Of the load, and of the server."""
     every = os.sched_getaffinity(0)
     last = {max(every)}
@@ -61,7 +61,7 @@ def _cores(layout: str) -> tuple[set[int], set[int]]:
 
 def load(target: Target, body: Path, connections: int, seconds: float, layout: str = FREE) -> Sample:
     """POSTs the file ``body`` for ``seconds`` over ``connections`` connections; each asks in sequence."""
-    load_cores, server_cores = _cores(layout)
+    load_cores, server_cores = cores(layout)
     if target.pid is not None:
         pin(target.pid, server_cores)
     before = cpu_seconds(target.pid) if target.pid is not None else 0.0

@@ -96,6 +96,16 @@ def _export_photo_stub(version: Path) -> None:
     _export_function(version, label, tf.TensorSpec([None], tf.string, name="image_bytes"))
 
 
+def _export_floats_stub(version: Path) -> None:
+    """images float32 [N,224,224,3] -> probabilities float32 [N,1000], which look at nothing."""
+    import tensorflow as tf
+
+    def probabilities(images: Any) -> dict[str, Any]:
+        return {"probabilities": tf.fill([tf.shape(images)[0], 1000], 0.001)}
+
+    _export_function(version, probabilities, tf.TensorSpec([None, 224, 224, 3], tf.float32, name="images"))
+
+
 def _export_mobilenet_v2(version: Path) -> None:
     """image_bytes string [N] -> label string [N], with random weights."""
     sys.path.insert(0, str(ROOT / "examples" / "mobilenet_v2"))
@@ -128,6 +138,7 @@ EXPORTS: dict[str, Callable[[Path], None]] = {
     "half_plus_two": _export_half_plus_two,
     "echo_floats": _export_echo_floats,
     "photo_stub": _export_photo_stub,
+    "floats_stub": _export_floats_stub,
     "mobilenet_v2": _export_mobilenet_v2,
     "mobilenet_v2_float": _export_mobilenet_v2_float,
 }

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from load import FREE, wrk_version
-from results import FLOOR, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
+from results import ECHO, FLOOR, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benches/run.py: begin -->", "<!-- benches/run.py: end -->"
@@ -24,7 +24,7 @@ WAYS = {
     "rested": "in the caller's thread, 100 µs after the last",
     "together": "in callers' threads, one per core at once",
 }
-SERVERS = {SERVABLE: "Servable", FLOOR: "bare hyper", OTHER: "other server"}
+SERVERS = {SERVABLE: "Servable", FLOOR: "bare hyper", ECHO: "bare C++ gRPC", OTHER: "other server"}
 
 
 def machine() -> dict[str, object]:

@@ -11,7 +11,7 @@ from load import APART, FREE, SHARED, Sample
 from micro import Case
 from start import Memory, Start
 
-SERVABLE, FLOOR, OTHER = "servable", "hyper", "other"
+SERVABLE, FLOOR, ECHO, OTHER = "servable", "hyper", "echo", "other"
 DECODED, PRINTED = (
     "floats of 8 characters, flat, spaced",
     "float, -1 to 1",
@@ -96,7 +96,8 @@ class Check:
 
 def checks(results: Results) -> list[Check]:
     """Every target whose figures were measured."""
-    found = [*_tiny(results), *_large(results), *_photo(results), *_process(results), *_micro(results)]
+    found = [*_tiny(results), *_large(results), *_photo(results), *_grpc(results)]
+    found += [*_process(results), *_micro(results)]
     return [check for check in found if check is not None]
 
 
@@ -156,15 +157,33 @@ def _photo(results: Results) -> Iterable[Check | None]:
     yield _check(what, 0.5, "ms", scaled(spread(alone), 1e-3) if alone else None)
     photo = results.point("photo", 1)
     cpu, p50 = _of(photo, _cpu), _of(photo, lambda sample: sample.p50_us)
-    yield _added("p50", p50, results.bare_runs("photo", "caller", lambda run: run.p50_us))
-    yield _added("CPU", cpu, results.bare_runs("photo", "caller", lambda run: run.cpu_us))
+    yield _added("photo request: p50", p50, results.bare_runs("photo", "caller", lambda run: run.p50_us))
+    yield _added("photo request: CPU", cpu, results.bare_runs("photo", "caller", lambda run: run.cpu_us))
 
 
-def _added(what: str, ours: list[float], bare: list[float]) -> Check | None:
+def _added(what: str, ours: list[float], bare: list[float], limit: float = 0.5) -> Check | None:
     if not ours or not bare:
         return None
     added = spread((both - model) * 1e-3 for both, model in zip(ours, bare, strict=True))
-    return Check(f"photo request: {what} added to the bare run", 0.5, "ms", added)
+    return Check(f"{what} added to the bare run", limit, "ms", added)
+
+
+def _grpc(results: Results) -> Iterable[Check | None]:
+    sixteen = results.point("grpc_tiny", 16)
+    rate = [_of(sixteen, lambda sample: sample.per_second, server) for server in (SERVABLE, ECHO)]
+    cpu = [_of(sixteen, _cpu, server) for server in (SERVABLE, ECHO)]
+    over = "over the bare C++ gRPC server's"
+    measured = _over(*rate)
+    if measured is not None:
+        yield Check(f"gRPC, tiny model, 16 calls at once: calls/s {over}", 1, "x", measured, at_least=True)
+    yield _check(f"gRPC, tiny model, 16 calls at once: CPU per call {over}", 1, "x", _over(*cpu))
+    for layout in (APART, SHARED):
+        one = results.point("grpc_tiny", 1, layout)
+        p50 = [_of(one, lambda sample: sample.p50_us, server) for server in (SERVABLE, ECHO)]
+        yield _check(f"gRPC, tiny model, one call at a time, {layout}: p50 {over}", 1, "x", _over(*p50))
+    picture = _of(results.point("grpc_picture", 1), _cpu)
+    bare = results.bare_runs("grpc_picture", "caller", lambda run: run.cpu_us)
+    yield _added("gRPC, 602 KB in, 4 KB out: CPU", picture, bare, 0.3)
 
 
 def _process(results: Results) -> Iterable[Check | None]:

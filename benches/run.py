@@ -16,19 +16,21 @@ import argparse
 import datetime
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import floors
+import grpc_load
+import grpc_points
 import micro
 import report
 import start
-from load import Target, ask_once, load, wrk_version
+from load import FREE, Sample, Target, ask_once, load, wrk_version
 from models import Model, prepare
 from points import Request, requests
 from process import BenchError
-from results import FLOOR, OTHER, SERVABLE, Point, Results
+from results import ECHO, FLOOR, OTHER, SERVABLE, Point, Results
 
 from servable import tensorflow_library
 
@@ -36,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 RECORD = ROOT / "benches" / "results" / "rest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
+GRPC_READY = r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)"
 OTHERS = ("start", "memory", "micro")
 
 
@@ -56,9 +59,14 @@ class Settings:
         )
 
 
+def all_groups() -> list[str]:
+    """What can be measured alone, in order."""
+    return [*(request.name for request in [*requests(), *grpc_points.requests()]), *OTHERS]
+
+
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    groups = [*dict.fromkeys(request.name for request in requests()), *OTHERS]
+    groups = all_groups()
     parser = argparse.ArgumentParser(description="Measure Servable beside its floors.")
     parser.add_argument("--only", action="append", choices=groups, help="this group alone; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each point (3)")
@@ -93,6 +101,11 @@ class Bench:
         for request in requests():
             if request.name in wanted:
                 self._load(request)
+        over_grpc = [request for request in grpc_points.requests() if request.name in wanted]
+        programs = grpc_load.build(BUILD) if over_grpc else None
+        for request in over_grpc:
+            if programs is not None:
+                self._load_grpc(request, programs)
         base = self.models["half_plus_two"].base
         tiny, large = (
             next(one.body for one in requests() if one.name == name) for name in ("tiny", "floats")
@@ -122,12 +135,32 @@ class Bench:
             if self.options.against:
                 targets[OTHER] = Target(self.options.against.rstrip("/") + path, self.options.against_pid)
             with floor:
-                self._rounds(request, model, body, targets, reply)
+                self._rounds(request, model, body, targets, reply, load)
             if ask_once(url, request.body) != reply:
                 raise BenchError(f"{request.name}: the reply after the load is not the one before it")
 
+    def _load_grpc(self, request: Request, programs: grpc_load.Programs) -> None:
+        model = self.models[request.model]
+        body = BUILD / f"{request.name}.request"
+        body.write_bytes(request.body)
+        with self.command.serve(model.base, 0, request.flags) as process:
+            port = process.wait_for(GRPC_READY)[1]
+            reply = programs.ask_once(port, body)
+            echo, echo_port = programs.serve_echo(body.with_suffix(".reply"))
+            targets = {SERVABLE: Target(port, process.pid), ECHO: Target(echo_port, echo.pid)}
+            with echo:
+                self._rounds(request, model, body, targets, reply, programs.load_on)
+            if programs.ask_once(port, body) != reply:
+                raise BenchError(f"{request.name}: the reply after the load is not the one before it")
+
     def _rounds(
-        self, request: Request, model: Model, body: Path, targets: dict[str, Target], reply: bytes
+        self,
+        request: Request,
+        model: Model,
+        body: Path,
+        targets: dict[str, Target],
+        reply: bytes,
+        put: Callable[[Target, Path, int, float, str], Sample],
     ) -> None:
         points = [
             Point(
@@ -144,7 +177,7 @@ class Bench:
         self.results.points += points
         bare = self.results.bare.setdefault(request.name, {})
         for target in targets.values():
-            load(target, body, max(request.loads)[0], self.settings.warm_up)
+            put(target, body, max(request.loads)[0], self.settings.warm_up, FREE)
         for number in range(self.settings.rounds):
             print(f"{request.name}: round {number + 1} of {self.settings.rounds}", flush=True)
             runs = floors.bare_runs(self.run_floor, model, request, BUILD, self.settings.bare_seconds)
@@ -152,7 +185,7 @@ class Bench:
                 bare.setdefault(way, []).append(run)
             for point in points:
                 for name, target in targets.items():
-                    sample = load(target, body, point.connections, self.settings.seconds, point.layout)
+                    sample = put(target, body, point.connections, self.settings.seconds, point.layout)
                     point.samples[name].append(sample)
 
 
@@ -164,7 +197,7 @@ def main(argv: Sequence[str]) -> int:
         if options.quick
         else Settings(options.rounds, options.seconds, 2.0, 1.5, options.starts)
     )
-    wanted = options.only or [*(request.name for request in requests()), *OTHERS]
+    wanted = options.only or all_groups()
     partial = bool(options.only or options.quick or options.against)
     BUILD.mkdir(parents=True, exist_ok=True)
     try:

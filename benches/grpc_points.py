@@ -1,0 +1,79 @@
+"""The points that are measured over gRPC: serialized ``PredictRequest``s."""
+
+from __future__ import annotations
+
+import random
+from array import array
+
+from load import APART, FREE, SHARED
+from points import PICTURE_FLOATS, SIDE, Request
+
+TEN_MB_BATCH = 17  # pictures: 10.2 MB of floats
+DT_FLOAT = 1  # tensorflow.DataType
+
+
+def requests() -> list[Request]:
+    """Every request, in the order of the table; ``loads`` are (calls in flight, who runs where)."""
+    values = array("f", [1.0, 2.0, 5.0])
+    return [
+        _floats(
+            "grpc_tiny",
+            "gRPC: `half_plus_two`, three numbers",
+            ("half_plus_two", "x"),
+            (3,),
+            values.tobytes(),
+            ((1, APART), (1, SHARED), (16, FREE)),
+        ),
+        _pictures("grpc_picture", 1),
+        _pictures("grpc_pictures", TEN_MB_BATCH),
+    ]
+
+
+def _pictures(name: str, count: int) -> Request:
+    source = random.Random(4)
+    picture = array("f", [source.uniform(-1, 1) for _ in range(PICTURE_FLOATS)]).tobytes()
+    return _floats(
+        name,
+        f"gRPC: {count * PICTURE_FLOATS:,} floats to {count}x1000, constant",
+        ("floats_stub", "images"),
+        (count, SIDE, SIDE, 3),
+        picture * count,
+        ((1, FREE), (4, FREE)),
+    )
+
+
+def _floats(
+    name: str,
+    title: str,
+    fed: tuple[str, str],
+    shape: tuple[int, ...],
+    data: bytes,
+    loads: tuple[tuple[int, str], ...],
+) -> Request:
+    """fed: the model, and the alias of its input."""
+    body = predict_request(*fed, shape, data)
+    return Request(name, title, fed[0], body, "float", shape, data, loads)
+
+
+def predict_request(model: str, alias: str, shape: tuple[int, ...], floats: bytes) -> bytes:
+    """A ``tensorflow.serving.PredictRequest`` with one input, its numbers as ``tensor_content``."""
+    sizes = b"".join(_block(2, _number(1, size)) for size in shape)
+    tensor = _number(1, DT_FLOAT) + _block(2, sizes) + _block(4, floats)
+    entry = _block(1, alias.encode()) + _block(2, tensor)
+    return _block(1, _block(1, model.encode())) + _block(2, entry)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _block(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
