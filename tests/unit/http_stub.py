@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,22 +93,30 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         return request, ("unix", 0)
 
 
+def _server(socket: Path | None, handler: type[_Handler]) -> Any:
+    if socket is None:
+        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    return _UnixServer(str(socket), handler)
+
+
 @contextmanager
-def answering(*replies: tuple[int, bytes | dict[str, Any]], socket: Path | None = None) -> Iterator[HttpStub]:
-    """A running stub; dicts become JSON."""
+def answering(
+    *replies: tuple[int, bytes | dict[str, Any]], socket: Path | None = None, pem: Path | None = None
+) -> Iterator[HttpStub]:
+    """A running stub; dicts become JSON. pem: a certificate and its key, for TLS."""
     ready = [
         (status, body if isinstance(body, bytes) else json.dumps(body).encode()) for status, body in replies
     ]
     stub = HttpStub(ready)
     handler = type("Handler", (_Handler,), {"stub": stub})
-    server = (
-        ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        if socket is None
-        else _UnixServer(str(socket), handler)
-    )
-    stub.address = (
-        f"http://127.0.0.1:{server.server_address[1]}" if socket is None else f"http+unix://{socket}"
-    )
+    server = _server(socket, handler)
+    if pem is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if pem is None else "https"
+    port = server.server_address[1]
+    stub.address = f"{scheme}://127.0.0.1:{port}" if socket is None else f"http+unix://{socket}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

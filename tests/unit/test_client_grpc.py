@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from grpc_stub import answering
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
 from servable.errors import (
@@ -27,44 +26,6 @@ from servable.messages import message_class
 
 import grpc
 from servable import AsyncClient, Client
-
-Reply = Callable[[str, bytes, Any], bytes]
-
-
-class GrpcStub(grpc.GenericRpcHandler):
-    """Answers each method with what ``reply`` makes of the request and the context."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
-        self.address = ""
-        self.methods: list[str] = []
-        self.stopping = threading.Event()
-
-    def service(self, details: Any) -> Any:
-        """Every method there is."""
-
-        method = details.method.rpartition("/")[2]
-
-        def answer(request: bytes, context: Any) -> bytes:
-            self.methods.append(method)
-            return self.reply(method, request, context)
-
-        return grpc.unary_unary_rpc_method_handler(answer)
-
-
-@contextmanager
-def answering(reply: Reply, socket: Path | None = None) -> Iterator[GrpcStub]:
-    stub = GrpcStub(reply)
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[stub], options=options)
-    port = server.add_insecure_port("127.0.0.1:0" if socket is None else f"unix:{socket}")
-    stub.address = f"grpc://127.0.0.1:{port}" if socket is None else f"unix://{socket}"
-    server.start()
-    try:
-        yield stub
-    finally:
-        stub.stopping.set()
-        server.stop(None).wait()
 
 
 def message(name: str) -> Any:

@@ -15,6 +15,7 @@ from http_stub import HANG_UP, METADATA, OK, SILENCE, answering
 from servable.errors import (
     CODES,
     DeadlineExceededError,
+    FailedPreconditionError,
     InternalError,
     InvalidArgumentError,
     StatusError,
@@ -187,12 +188,40 @@ def test_other_limits_over_the_same_connections() -> None:
     with answering((200, METADATA), (200, b'{"outputs": [2.5]}'), OK, HANG_UP) as stub:
         with Client(stub.address) as client:
             client.predict("m", 1)
-            hasty = client.with_limits(timeout=5, retries=0)
+            hasty = client.with_limits(timeout=5).with_limits(retries=0)
             assert hasty.status("m") == []
             with pytest.raises(UnavailableError):
                 hasty.status("m")
         assert len(stub.requests) == 4
         assert stub.connections == 1
+
+
+def test_other_limits_keep_what_is_not_given() -> None:
+    for make in (Client, AsyncClient):
+        client = make("grpc://localhost", timeout=7, retries=2)
+        given = [
+            client.with_limits(),
+            client.with_limits(timeout=None),
+            client.with_limits(retries=0),
+        ]
+        limits = [(one._dialogue.limits.timeout, one._dialogue.limits.retries) for one in given]
+        assert limits == [(7, 2), (None, 2), (7, 0)]
+
+
+@pytest.mark.parametrize("address", ["http://localhost", "grpc://localhost"])
+def test_a_closed_client(address: str) -> None:
+    client = Client(address)
+    client.close()
+    with pytest.raises(FailedPreconditionError, match="closed"):
+        client.status("m")
+
+    async def run() -> None:
+        client = AsyncClient(address)
+        await client.close()
+        await client.status("m")
+
+    with pytest.raises(FailedPreconditionError, match="closed"):
+        asyncio.run(run())
 
 
 @pytest.mark.parametrize(

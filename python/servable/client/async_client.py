@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from types import EllipsisType
 from typing import Any, Protocol, TypeVar, overload
 
 from servable.client.address import Address, parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given
-from servable.client.connection import Connection
+from servable.client.connection import Connection, closed
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.doors import Call, Choice
 from servable.client.examples import Features
 from servable.client.model_config import serialized_config
 from servable.client.sync_client import Value, door_of
-from servable.errors import FailedPreconditionError, StatusError
+from servable.errors import StatusError
 
 T = TypeVar("T")
 
@@ -146,11 +147,18 @@ class AsyncClient:
         """Replaces the server's models, over gRPC only; see ``Client.reload``."""
         await self._run(self._dialogue.reload(serialized_config(config)))
 
-    def with_limits(self, *, timeout: float | None = 60.0, retries: int = 3) -> AsyncClient:
-        """The same client, connections included, with other limits; close one of the two."""
+    def with_limits(
+        self, *, timeout: float | EllipsisType | None = ..., retries: int | EllipsisType = ...
+    ) -> AsyncClient:
+        """The same client and connections with other limits; those not given stay. Close one of the two."""
+        now = self._dialogue.limits
+        limits = Limits(
+            now.timeout if isinstance(timeout, EllipsisType) else timeout,
+            now.retries if isinstance(retries, EllipsisType) else retries,
+        )
         other = object.__new__(type(self))
         other._transport = self._transport
-        other._dialogue = Dialogue(self._dialogue.door, Limits(timeout, retries), self._dialogue.cache)
+        other._dialogue = Dialogue(self._dialogue.door, limits, self._dialogue.cache)
         return other
 
     async def close(self) -> None:
@@ -197,7 +205,7 @@ class _Transports:
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
         """As ``AsyncTransport.send``."""
         if self._closed:
-            raise FailedPreconditionError("FAILED_PRECONDITION", "the client is closed")
+            raise closed()
         if self._made is None:
             self._made = _transport(self._address, self._connection)
         return await self._made.send(call, seconds)

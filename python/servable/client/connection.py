@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from servable.errors import InvalidArgumentError, MissingPackageError
+from servable.errors import FailedPreconditionError, InvalidArgumentError, MissingPackageError
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Connection:
                 "INVALID_ARGUMENT",
                 f"connect_timeout is {self.connect_timeout}; expected seconds above 0, or None for no limit",
             )
+
+
+def closed() -> FailedPreconditionError:
+    """What a call of a closed client ends with."""
+    return FailedPreconditionError("FAILED_PRECONDITION", "the client is closed", "make another one")
 
 
 def load(package: str) -> Any:

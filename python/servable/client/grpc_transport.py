@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from servable.client.address import Address
-from servable.client.connection import Connection, load
+from servable.client.connection import Connection, closed, load
 from servable.client.doors import Call
 from servable.errors import StatusError, invalid_argument, status_error
 
@@ -23,12 +23,15 @@ class GrpcTransport:
         else:
             self._channel = self._grpc.insecure_channel(address.target, options)
         self._methods: dict[str, Any] = {}
+        self._closed = False
 
     def send(self, call: Call[Any], seconds: float | None) -> bytes:
         """The reply's message. Raises ``StatusError``s."""
         method = self._methods.get(call.path)
         if method is None:
             method = self._methods[call.path] = self._channel.unary_unary(call.path)
+        if self._closed:
+            raise closed()
         try:
             reply: bytes = method(call.body, timeout=seconds, metadata=self._metadata)
         except self._grpc.RpcError as error:
@@ -37,6 +40,7 @@ class GrpcTransport:
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
+        self._closed = True
         self._channel.close()
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from servable.client.address import Address
-from servable.client.connection import Connection, load
+from servable.client.connection import Connection, closed, load
 from servable.client.doors import Call
 from servable.errors import (
     DeadlineExceededError,
@@ -64,6 +64,8 @@ class HttpTransport:
         """
         import httpx
 
+        if self._client.is_closed:
+            raise closed()
         until = None if seconds is None else time.monotonic() + seconds
         try:
             with self._client.stream(**_request(self._address, call, self._timeout(seconds))) as response:

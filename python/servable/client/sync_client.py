@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
+from types import EllipsisType
 from typing import Any, Protocol, TypeVar, overload
 
 from servable.client.address import Address, parse_address
@@ -176,15 +177,23 @@ class Client:
         """Replaces the server's models, over gRPC only; returns when that is done.
 
         config: model names to absolute folders, the text of a model config file, its ``pathlib.Path``, or a
-        ``ModelServerConfig`` message. Models that it does not name are unloaded.
+        ``ModelServerConfig`` message. Models that it does not name are unloaded. When the timeout is over
+        before all are loaded, the server goes on loading: give it time with ``with_limits``.
         """
         self._run(self._dialogue.reload(serialized_config(config)))
 
-    def with_limits(self, *, timeout: float | None = 60.0, retries: int = 3) -> Client:
-        """The same client, connections included, with other limits; close one of the two."""
+    def with_limits(
+        self, *, timeout: float | EllipsisType | None = ..., retries: int | EllipsisType = ...
+    ) -> Client:
+        """The same client and connections with other limits; those not given stay. Close one of the two."""
+        now = self._dialogue.limits
+        limits = Limits(
+            now.timeout if isinstance(timeout, EllipsisType) else timeout,
+            now.retries if isinstance(retries, EllipsisType) else retries,
+        )
         other = object.__new__(type(self))
         other._transport = self._transport
-        other._dialogue = Dialogue(self._dialogue.door, Limits(timeout, retries), self._dialogue.cache)
+        other._dialogue = Dialogue(self._dialogue.door, limits, self._dialogue.cache)
         return other
 
     def close(self) -> None:
