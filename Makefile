@@ -16,11 +16,12 @@ help: ## List the targets.
 tools-present: ## Say which of the needed tools is missing.
 	@bash scripts/tools-present.sh "$(PYTHON)"
 
-$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt | tools-present
+$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt requirements/stubs.txt | tools-present
 	@echo "==> Python environment in $(VENV): TensorFlow and the development tools (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/cpu.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/stubs.txt
 	@touch $@
 
 $(VENV)/.servable: $(VENV)/.tools $(RUST_SOURCES)
@@ -43,13 +44,14 @@ test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and ru
 test-python: dev ## The Python tests, end-to-end and conformance ones included.
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy.
+lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether src/pb is what proto/ makes.
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --features python -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 fmt: $(VENV)/.tools ## Format everything.
 	cargo fmt
