@@ -152,7 +152,8 @@ class AdminOptions:
 class ServerConfig:
     """Everything a server is started from.
 
-    poll_seconds: pause between looks at the base paths (0: look once; None: never). model_config_file with
+    poll_seconds: pause between looks at the base paths (0: look once; None: never), remote_poll_seconds at
+    those in remote stores, whose versions are fetched into cache_dir. model_config_file with
     config_poll_seconds (None: never) is read again while serving. wait_for_retries: the ports stay shut until
     a failing model has used up its tries (TensorFlow Serving's way), else until its first try has failed.
     """
@@ -169,6 +170,8 @@ class ServerConfig:
     exit_on_failed_start: bool = False
     allow_unavailable_labels: bool = False
     admin: AdminOptions | None = None
+    remote_poll_seconds: float | None = 30.0
+    cache_dir: str = ""
 
 
 def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ...] = ()) -> None:

@@ -20,8 +20,6 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
     """A base path that cannot be listed; begins with TensorFlow Serving's words for it."""
     reason = error.strerror or str(error)
     text = f"Could not find base path {path} for servable {name} with error {reason}"
-    if "://" in path:
-        return text + _INDENT + "remote storage is not supported yet: copy the model to a local folder"
     if isinstance(error, FileNotFoundError):
         return text + _INDENT + f"{_what_exists(path)}; it is looked for again at every poll"
     if isinstance(error, NotADirectoryError):

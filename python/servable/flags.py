@@ -91,6 +91,22 @@ _MODELS = (
         "how often to look for new versions; 0: once, negative: never",
     ),
     Flag(
+        "remote_poll_wait_seconds",
+        "int32",
+        30,
+        "models",
+        "how often to look for new versions in remote stores (s3://, gs://, …); 0: once, negative: never",
+        own=True,
+    ),
+    Flag(
+        "model_cache_dir",
+        "string",
+        "",
+        "models",
+        "folder that remote versions are fetched into; empty: servable in $XDG_CACHE_HOME, or in ~/.cache",
+        own=True,
+    ),
+    Flag(
         "allow_version_labels_for_unavailable_models",
         "bool",
         False,

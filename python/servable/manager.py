@@ -408,6 +408,9 @@ class Manager:
             known = model.versions.get(number)
             if known is not None and known.error is not None and known.place != place:
                 self._repaired(model, known, place)
+            elif known is not None and known.state is State.AVAILABLE:
+                # Where a reload will find it.
+                known.place = place
             if number not in model.versions:
                 model.versions[number] = _Version(place)
                 self._core.announce(model.name, number)

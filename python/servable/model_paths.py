@@ -19,6 +19,11 @@ def is_version_name(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name.lstrip("0")) <= 19 and int(name) < 2**63
 
 
+def is_remote(base_path: str) -> bool:
+    """True for a URI that is not a local file's."""
+    return "://" in base_path and not base_path.startswith("file://")
+
+
 def holds_saved_model(path: str) -> bool:
     """True when ``path`` is the folder of a SavedModel, that is, of one version."""
     return any(os.path.isfile(os.path.join(path, name)) for name in SAVED_MODEL_FILES)
@@ -50,6 +55,9 @@ def _stamp(path: str) -> str:
 def model_from_path(argument: str) -> ModelConfig:
     """The model that ``PATH`` or ``NAME=PATH`` means. Raises ``UsageError`` when there is no such folder."""
     name, path = _split_name(argument)
+    if "://" in path:
+        last = path.rstrip("/").rpartition("/")[2]
+        return ModelConfig(name=name or last.partition(".")[0] or "default", base_path=path)
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.exists(path):
         raise UsageError(f"no such folder: {path}{_neighbours(path)}")
@@ -66,7 +74,7 @@ def model_from_path(argument: str) -> ModelConfig:
 
 def _split_name(argument: str) -> tuple[str, str]:
     name, equals, path = argument.partition("=")
-    if not equals or "/" in name or os.path.exists(argument):
+    if not equals or "/" in name or (":" in name and "://" in argument) or os.path.exists(argument):
         return "", argument
     if not name or not path:
         raise UsageError(f"expected PATH or NAME=PATH, got {argument!r}")

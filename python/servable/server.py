@@ -26,7 +26,9 @@ from servable.inventory import Inventory
 from servable.management import Management
 from servable.manager import Manager, Standing
 from servable.report import StartReport
+from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
+from servable.sources.routing import RoutedSource
 
 if TYPE_CHECKING:
     from servable.admin import AdminServer
@@ -62,7 +64,7 @@ class Server:
             make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
         )
         core = self._core
-        source = FilesystemSource(config.poll_seconds)
+        source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
         self.manager = Manager(core, source, inventory, config.load, config.lifecycle)
         self._management = Management(config, self.manager, inventory, core.states, self.reread)
@@ -252,6 +254,11 @@ class Server:
     def _poll_config(self) -> None:
         while not self._ended.wait(self.config.config_poll_seconds):
             self._reload_if_changed()
+
+    def _remote_source(self) -> Source:
+        from servable.sources.remote import RemoteSource
+
+        return RemoteSource(self.config.remote_poll_seconds, self.config.cache_dir)
 
     # ---- signals
 

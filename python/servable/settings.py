@@ -47,7 +47,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         core=_core_options(arguments, environment),
         load=_load_options(arguments),
         lifecycle=_lifecycle_options(arguments),
-        poll_seconds=_poll_seconds(arguments),
+        poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
         config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
         grace_seconds=max(0.0, arguments.number("shutdown_grace_seconds")),
@@ -55,6 +55,8 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
         admin=_admin(arguments, environment),
+        remote_poll_seconds=_poll_seconds(arguments, "remote_poll_wait_seconds"),
+        cache_dir=_cache_dir(arguments, environment),
     )
 
 
@@ -255,8 +257,14 @@ def _prometheus_path(arguments: Arguments) -> str | None:
     return read_monitoring_config(path)
 
 
-def _poll_seconds(arguments: Arguments) -> float | None:
-    seconds = arguments.integer("file_system_poll_wait_seconds")
+def _cache_dir(arguments: Arguments, environment: Mapping[str, str]) -> str:
+    stated = arguments.text("model_cache_dir")
+    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.abspath(os.path.expanduser(stated)) if stated else os.path.join(home, "servable")
+
+
+def _poll_seconds(arguments: Arguments, name: str) -> float | None:
+    seconds = arguments.integer(name)
     return None if seconds < 0 else float(seconds)
 
 

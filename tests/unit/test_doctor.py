@@ -66,13 +66,6 @@ def test_a_versions_folder_that_holds_models(tmp_path: Path) -> None:
     assert "rename it to 1" in doctor.no_versions("m", str(tmp_path), ["export"])
 
 
-def test_a_remote_path_says_that_it_is_not_supported() -> None:
-    text = doctor.base_path_unreadable(
-        "m", "s3://bucket/m", FileNotFoundError(2, "No such file or directory")
-    )
-    assert text.endswith("remote storage is not supported yet: copy the model to a local folder")
-
-
 def test_a_taken_port_names_its_owner_and_the_flag() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

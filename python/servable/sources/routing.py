@@ -1,0 +1,93 @@
+"""Local and remote base paths in one source: each model is followed by the source its path is for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+from servable.config import ModelConfig
+from servable.model_paths import is_remote
+from servable.sources import AspiredVersion, Receiver, Source
+
+
+class RoutedSource:
+    """``local`` and a remote source behind one face; see ``Source`` for the contract.
+
+    A model that moves from one to the other is announced by its new source only. make_remote is called when
+    the first remote path comes up: most servers never need what it imports.
+    """
+
+    def __init__(self, local: Source, make_remote: Callable[[], Source]) -> None:
+        self._local = local
+        self._make_remote = make_remote
+        self._remote: Source | None = None
+        self._receiver: Receiver | None = None
+        self._lock = threading.Lock()
+        self._is_remote: dict[str, bool] = {}
+
+    def watch(self, models: Sequence[ModelConfig]) -> None:
+        """Splits the list by path; ``file://`` is local."""
+        with self._lock:
+            self._is_remote = {model.name: is_remote(model.base_path) for model in models}
+        self._local.watch([_as_path(model) for model in models if not is_remote(model.base_path)])
+        remote = [model for model in models if is_remote(model.base_path)]
+        source = self._remote_source(bool(remote))
+        if source is not None:
+            source.watch(remote)
+
+    def start(self, receiver: Receiver) -> None:
+        """Starts what there is."""
+        with self._lock:
+            self._receiver = receiver
+            remote = self._remote
+        self._local.start(_Listening(self, receiver, remote=False))
+        if remote is not None:
+            remote.start(_Listening(self, receiver, remote=True))
+
+    def stop(self) -> None:
+        """Stops both."""
+        self._local.stop()
+        remote = self._remote_source(False)
+        if remote is not None:
+            remote.stop()
+
+    def _remote_source(self, needed: bool) -> Source | None:
+        """The remote source, made and started if it is ``needed`` and not there."""
+        with self._lock:
+            if self._remote is not None or not needed:
+                return self._remote
+            self._remote = self._make_remote()
+            receiver = self._receiver
+        if receiver is not None:
+            self._remote.start(_Listening(self, receiver, remote=True))
+        return self._remote
+
+    def is_for(self, model: str, remote: bool) -> bool:
+        """Whether this source speaks for ``model``; both may for one that is gone."""
+        with self._lock:
+            return self._is_remote.get(model, remote) == remote
+
+
+class _Listening:
+    """Passes on what the right source says."""
+
+    def __init__(self, routed: RoutedSource, receiver: Receiver, remote: bool) -> None:
+        self._routed = routed
+        self._receiver = receiver
+        self._remote = remote
+
+    def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+        if self._routed.is_for(model, self._remote):
+            self._receiver.aspire(model, versions)
+
+    def missing(self, model: str) -> None:
+        if self._routed.is_for(model, self._remote):
+            self._receiver.missing(model)
+
+
+def _as_path(model: ModelConfig) -> ModelConfig:
+    if not model.base_path.startswith("file://"):
+        return model
+    return replace(model, base_path=unquote(urlsplit(model.base_path).path))

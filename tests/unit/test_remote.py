@@ -1,0 +1,383 @@
+"""Remote stores with fsspec's own memory and local file systems: listing, fetching, the cache, without a store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import tarfile
+import threading
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servable.config import All, Latest, ModelConfig, VersionPolicy
+from servable.errors import StatusError
+from servable.model_paths import is_remote, model_from_path
+from servable.sources import AspiredVersion, Receiver
+from servable.sources.cache import Cache, RemoteFile, digest, md5_of
+from servable.sources.remote import RemoteSource, pause_after
+from servable.sources.routing import RoutedSource
+from servable.sources.store import ArchiveStore, FsspecStore, open_store
+
+fsspec = pytest.importorskip("fsspec")
+
+GRAPH = b"a graph"
+
+
+class Announcements:
+    """A receiver that keeps the last word on each model."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.last: dict[str, tuple[AspiredVersion, ...] | None] = {}
+
+    def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+        with self.changed:
+            self.last[model] = versions
+            self.changed.notify_all()
+
+    def missing(self, model: str) -> None:
+        with self.changed:
+            self.last[model] = None
+            self.changed.notify_all()
+
+    def wait_for(self, model: str, *versions: int) -> dict[int, str]:
+        """Waits until exactly these are announced; version → folder."""
+
+        def numbers() -> list[int]:
+            return [one.version for one in self.last.get(model) or ()]
+
+        with self.changed:
+            reached = self.changed.wait_for(lambda: model in self.last and numbers() == list(versions), 10)
+            assert reached, f"wanted {versions}, got {self.last}"
+            return {one.version: one.path for one in self.last[model] or ()}
+
+    def wait_for_missing(self, model: str) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.last.get(model, ()) is None, 10), self.last
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A base path in memory that no other test uses."""
+    base = f"memory://bucket-{uuid.uuid4().hex}/models/m"
+    yield base
+    memory = fsspec.filesystem("memory")
+    if memory.exists(base):
+        memory.rm(base, recursive=True)
+
+
+def put(base: str, version: int | str, content: bytes = GRAPH) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"{base}/{version}/saved_model.pb", content)
+    memory.pipe(f"{base}/{version}/variables/variables.index", b"index")
+
+
+class Watched:
+    """A source on one base path, with what it announces."""
+
+    def __init__(self, base: str, cache: Path, policy: VersionPolicy | None = None) -> None:
+        self.source = RemoteSource(0.01, str(cache))
+        self.heard = Announcements()
+        self.source.watch([ModelConfig("m", base, policy=policy or Latest())])
+        self.source.start(self.heard)
+
+    def __enter__(self) -> Announcements:
+        return self.heard
+
+    def __exit__(self, *_: object) -> None:
+        self.source.stop()
+
+
+def test_versions_are_fetched_and_announced(bucket: str, tmp_path: Path) -> None:
+    put(bucket, 1)
+    put(bucket, 3)
+    put(bucket, "not-a-version")
+    with Watched(bucket, tmp_path) as heard:
+        folder = Path(heard.wait_for("m", 3)[3])
+        assert (folder / "saved_model.pb").read_bytes() == GRAPH
+        assert (folder / "variables" / "variables.index").read_bytes() == b"index"
+        put(bucket, 4)
+        heard.wait_for("m", 4)
+
+
+def test_the_policy_counts(bucket: str, tmp_path: Path) -> None:
+    for version in (1, 2, 10):
+        put(bucket, version)
+    with Watched(bucket, tmp_path, All()) as heard:
+        heard.wait_for("m", 1, 2, 10)
+
+
+def test_a_saved_model_in_the_base_path_is_version_1(bucket: str, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe(f"{bucket}/saved_model.pb", GRAPH)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+
+
+def test_what_has_changed_is_fetched_anew(bucket: str, tmp_path: Path) -> None:
+    put(bucket, 1, b"half")
+    with Watched(bucket, tmp_path) as heard:
+        before = heard.wait_for("m", 1)[1]
+        put(bucket, 1, b"the whole of it")
+        with heard.changed:
+            assert heard.changed.wait_for(lambda: (heard.last["m"] or ())[0].path != before, 10)
+        after = heard.wait_for("m", 1)[1]
+        assert (Path(after) / "saved_model.pb").read_bytes() == b"the whole of it"
+
+
+def test_a_store_that_is_away_leaves_what_is_announced(bucket: str, tmp_path: Path) -> None:
+    put(bucket, 1)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+    fsspec.filesystem("memory").rm(bucket, recursive=True)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+
+
+def test_a_store_that_was_never_there_is_missing(
+    bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for_missing("m")
+        put(bucket, 2)
+        heard.wait_for("m", 2)
+    assert caplog.text.count(f"Could not find base path {bucket} for servable m") == 1
+
+
+def test_old_versions_leave_the_cache(bucket: str, tmp_path: Path) -> None:
+    put(bucket, 1)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+        for version in (2, 3, 4):
+            put(bucket, version)
+            heard.wait_for("m", version)
+        (folder,) = tmp_path.iterdir()
+        deadline = threading.Event()
+        for _ in range(1000):
+            names = {one.name.partition("-")[0] for one in folder.iterdir()}
+            if names == {"4"}:
+                break
+            deadline.wait(0.01)
+        assert names == {"4"}
+
+
+# ---- the cache
+
+
+FILES = (RemoteFile("saved_model.pb", len(GRAPH), "tag", hashlib.md5(GRAPH).hexdigest()),)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    made = Cache(str(tmp_path), "s3://bucket/m")
+    made.prepare()
+    return made
+
+
+def fetch(cache: Cache, content: bytes, files: tuple[RemoteFile, ...] = FILES) -> str:
+    return cache.fetch(7, files, lambda _: iter([content]), threading.Event())
+
+
+def test_a_fetched_version_is_whole(cache: Cache) -> None:
+    assert not cache.holds(7, FILES)
+    folder = fetch(cache, GRAPH)
+    assert cache.holds(7, FILES)
+    assert cache.versions() == {7: folder}
+    Path(folder, "saved_model.pb").write_bytes(b"cut")
+    assert not cache.holds(7, FILES)
+    assert cache.versions() == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(b"short", "expected 7 bytes, got 5"), (b"a GRAPH", "expected MD5")]
+)
+def test_what_is_not_what_the_store_says_is_refused(cache: Cache, content: bytes, complaint: str) -> None:
+    with pytest.raises(StatusError, match=complaint):
+        fetch(cache, content)
+    assert os.listdir(cache.folder) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = (RemoteFile("saved_model.pb", 1 << 60),)
+    with pytest.raises(StatusError, match=r"are needed and .* are free") as error:
+        fetch(cache, GRAPH, huge)
+    assert (error.value.code, "--model_cache_dir" in error.value.hint) == ("RESOURCE_EXHAUSTED", True)
+    assert os.listdir(cache.folder) == []
+
+
+def test_a_path_that_leads_out_is_refused(cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(StatusError, match="leads out of its folder"):
+        fetch(cache, GRAPH, (RemoteFile("../../outside", len(GRAPH)),))
+    assert not (tmp_path.parent / "outside").exists()
+
+
+def test_a_stop_ends_a_fetch(cache: Cache) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(StatusError, match="the server is stopping"):
+        cache.fetch(7, FILES, lambda _: iter([GRAPH]), stopped)
+    assert os.listdir(cache.folder) == []
+
+
+def test_what_the_dead_left_is_removed(cache: Cache) -> None:
+    dead = Path(cache.folder, ".fetching-999999999-7")
+    alive = Path(cache.folder, f".fetching-{os.getpid()}-8")
+    dead.mkdir()
+    alive.mkdir()
+    cache.prepare()
+    assert (dead.exists(), alive.exists()) == (False, True)
+
+
+def test_digests_tell_listings_apart() -> None:
+    assert digest(FILES) != digest((RemoteFile("saved_model.pb", len(GRAPH), "other"),))
+    assert md5_of('"' + "0" * 32 + '"') == "0" * 32
+    assert md5_of('"' + "0" * 32 + '-2"') == ""
+    assert md5_of("XrY7u+Ae7tCTyyK7j1rNww==") == "5eb63bbbe01eeed093cb22bb8f5acdc3"
+
+
+# ---- archives
+
+
+def tar_of(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+class Reply(io.BytesIO):
+    """What urlopen gives."""
+
+    headers: dict[str, str]
+
+
+def serve_bytes(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    def urlopen(request: object, timeout: float) -> Reply:
+        reply = Reply(content)
+        reply.headers = {"ETag": hashlib.md5(content).hexdigest()}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+
+
+def zip_of(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("tar.gz", tar_of), ("zip", zip_of)])
+@pytest.mark.parametrize(
+    ("names", "versions"),
+    [
+        (["saved_model.pb"], [1]),
+        (["wrapped/saved_model.pb", "wrapped/variables/variables.index"], [1]),
+        (["m/3/saved_model.pb", "m/12/saved_model.pb"], [3, 12]),
+    ],
+)
+def test_archives(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    pack: object,
+    names: list[str],
+    versions: list[int],
+) -> None:
+    assert callable(pack)
+    serve_bytes(monkeypatch, pack(**dict.fromkeys(names, GRAPH)))
+    store = open_store(f"https://example.com/m.{suffix}", str(tmp_path))
+    assert isinstance(store, ArchiveStore)
+    found = store.versions()
+    assert sorted(found) == versions
+    (one,) = [file for file in store.files(found[versions[0]]) if file.path == "saved_model.pb"]
+    assert b"".join(store.read(found[versions[0]], one)) == GRAPH
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-it"])
+def test_archives_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    serve_bytes(monkeypatch, tar_of(**{"saved_model.pb": GRAPH, name: b"x"}))
+    with pytest.raises(OSError, match="neither a file nor a folder inside"):
+        open_store("https://example.com/m.tar.gz", str(tmp_path / "scratch")).versions()
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_what_is_no_archive_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_bytes(monkeypatch, b"<html>")
+    with pytest.raises(OSError, match="not an archive that can be read"):
+        open_store("https://example.com/m.zip", str(tmp_path)).versions()
+    with pytest.raises(StatusError, match="is not an archive"):
+        open_store("https://example.com/m", str(tmp_path))
+
+
+# ---- which store, how often, and whose model
+
+
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(StatusError) as error:
+        FsspecStore("nothing-like-this://bucket/m")
+    assert error.value.code == "INVALID_ARGUMENT"
+
+
+def test_pauses_grow_and_vary() -> None:
+    assert pause_after(0, 30, 0) == 30
+    assert pause_after(1, 30, 0) == 60
+    assert pause_after(50, 30, 0) == 600
+    assert pause_after(0, 30, -1) == pytest.approx(27)
+    assert pause_after(3, 3600, 1) == pytest.approx(3960)
+
+
+def test_paths_are_told_apart() -> None:
+    assert [is_remote(one) for one in ("/m", "file:///m", "s3://b/m")] == [False, False, True]
+    assert model_from_path("s3://bucket/models/m") == ModelConfig("m", "s3://bucket/models/m")
+    assert model_from_path("n=s3://bucket/m/") == ModelConfig("n", "s3://bucket/m/")
+    assert model_from_path("https://example.com/m.tar.gz").name == "m"
+
+
+class HandSource:
+    """A source that announces what the test says."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.receiver: Receiver | None = None
+
+    def watch(self, models: list[ModelConfig]) -> None:
+        self.models = [f"{model.name}={model.base_path}" for model in models]
+
+    def start(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    def stop(self) -> None:
+        self.receiver = None
+
+
+def test_a_model_is_announced_by_the_source_its_path_is_for() -> None:
+    local, remote, heard = HandSource(), HandSource(), Announcements()
+    routed = RoutedSource(local, lambda: remote)  # type: ignore[arg-type]
+    routed.start(heard)
+    routed.watch([ModelConfig("a", "file:///models/a"), ModelConfig("b", "/b")])
+    assert (local.models, remote.receiver) == (["a=/models/a", "b=/b"], None)
+    routed.watch([ModelConfig("a", "s3://bucket/a"), ModelConfig("b", "/b")])
+    assert (local.models, remote.models) == (["b=/b"], ["a=s3://bucket/a"])
+    assert remote.receiver is not None and local.receiver is not None
+    remote.receiver.aspire("a", (AspiredVersion(1, "/cache/a/1"),))
+    local.receiver.aspire("a", ())
+    assert heard.last == {"a": (AspiredVersion(1, "/cache/a/1"),)}
+    routed.stop()
+
+
+def test_progress_is_logged(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("servable.sources.cache.PROGRESS_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO):
+        fetch(cache, GRAPH)
+    assert "100 % of 7 B" in caplog.text
