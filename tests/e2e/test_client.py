@@ -19,7 +19,6 @@ import pytest
 from conftest import ROOT, SHARED, Serve, Served
 from servable.client import Classification, TensorSpec, VersionStatus
 from servable.errors import (
-    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -198,8 +197,15 @@ def test_reload(serve: Serve) -> None:
         assert client.predict("pair", {"a": [1], "b": [1]})["sum"].tolist() == [2.0]
         with pytest.raises(NotFoundError):
             client.predict("half_plus_two", 1)
-        with pytest.raises((InvalidArgumentError, FailedPreconditionError)):
+        with pytest.raises(InvalidArgumentError, match="absolute path"):
             client.reload({"pair": "relative/path"})
+        labelled = f'name: "pair" base_path: "{MODELS}/pair" version_labels {{ key: "stable" value: 1 }}'
+        client.reload(f'model_config_list {{ config {{ {labelled} model_platform: "tensorflow" }} }}')
+        with Client(served.rest) as rest:
+            for one in (client, rest):
+                answer = one.predict("pair", {"a": [1], "b": [1]}, label="stable")
+                assert answer["twice"].tolist() == [2]
+                assert one.metadata("pair", label="stable").version == 1
 
 
 @pytest.mark.parametrize("door", ["rest", "grpc"])

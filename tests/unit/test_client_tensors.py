@@ -108,6 +108,12 @@ def test_short_lists_repeat_their_last_value() -> None:
     assert read_tensor(listed(8, [3], scomplex_val=[1, 2])).tolist() == [1 + 2j] * 3
 
 
+def test_fields_of_a_newer_server_and_of_another_dtype() -> None:
+    known = listed(1, [2], float_val=[1, 2], int_val=[7])
+    unknown = b"\xf8\x3f\x01"  # field 1023, varint
+    assert read_tensor(type(known).FromString(known.SerializeToString() + unknown)).tolist() == [1, 2]
+
+
 def test_surplus_values_are_ignored() -> None:
     assert read_tensor(listed(3, [1], int_val=[1, 2, 3])).tolist() == [1]
     assert read_tensor(listed(7, [], string_val=[b"a", b"b"])).tolist() == b"a"

@@ -19,6 +19,8 @@ from servable.errors import DataLossError
 _LARGEST = 2**31 - 1
 """Bytes of one tensor (of pointers, for strings): more does not fit into a protobuf message."""
 
+_FLOAT_BYTES = {"float_val": 4, "double_val": 8, "scomplex_val": 4, "dcomplex_val": 8}
+
 
 def write_tensor(proto: Any, array: Array, dtype_name: str) -> None:
     """Puts ``array``, already of the dtype's numpy type, into an empty TensorProto."""
@@ -44,7 +46,7 @@ def read_tensor(proto: Any) -> Array:
         return _strings(proto.string_val, count).reshape(shape)
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, count).reshape(shape)
-    return _from_field(getattr(proto, dtype.field), dtype, count).reshape(shape)
+    return _from_field(proto, dtype, count).reshape(shape)
 
 
 def _strings(values: Any, count: int) -> Array:
@@ -67,22 +69,37 @@ def _from_content(content: bytes, dtype: DType, count: int) -> Array:
     return _from_bits(_little_endian(np.frombuffer(content, stored)).copy(), dtype)
 
 
-def _from_field(values: Any, dtype: DType, count: int) -> Array:
+def _from_field(proto: Any, dtype: DType, count: int) -> Array:
     stored = _stored(dtype)
-    array = np.zeros(count, stored)
+    values = getattr(proto, dtype.field)
     if dtype.field == "float8_val":
-        listed = np.frombuffer(values[:count], np.uint8)
-    elif dtype.field in ("scomplex_val", "dcomplex_val"):
-        parts = np.fromiter(values, f"f{stored.itemsize // 2}", count=len(values) // 2 * 2)
-        listed = parts.view(stored)[:count]
+        listed = np.frombuffer(values, np.uint8)
+    elif dtype.field in _FLOAT_BYTES:
+        floats = _packed(proto, dtype.field)
+        listed = floats[: len(floats) // 2 * 2].view(stored) if stored.kind == "c" else floats
     else:
-        taken = min(len(values), count)
         wide = {"int_val": np.int32, "half_val": np.int32}.get(dtype.field, stored.type)
-        listed = np.fromiter(values, wide, count=taken).astype(stored)
+        listed = np.fromiter(values, wide, count=len(values)).astype(stored)
+    listed = listed[:count]
+    array = np.empty(count, stored)
     array[: len(listed)] = listed
-    if len(listed):
-        array[len(listed) :] = listed[-1]
+    array[len(listed) :] = listed[-1] if len(listed) else 0
     return _from_bits(array, dtype)
+
+
+def _packed(proto: Any, field: str) -> Array:
+    """The values of a field of floats out of its encoding, where they lie packed: faster than one by one."""
+    alone = type(proto)()
+    alone.CopyFrom(proto)
+    alone.DiscardUnknownFields()
+    for other, _ in alone.ListFields():
+        if other.name != field:
+            alone.ClearField(other.name)
+    size = _FLOAT_BYTES[field]
+    encoded = alone.SerializeToString()
+    # Tag and length come first, then the values to the end.
+    start = len(encoded) - size * len(getattr(proto, field))
+    return _little_endian(np.frombuffer(encoded, f"f{size}", offset=start))
 
 
 def _stored(dtype: DType) -> np.dtype[Any]:
