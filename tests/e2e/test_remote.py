@@ -1,0 +1,173 @@
+"""A model in a bucket: moto's S3 server on the loopback, spoken to by s3fs as to any other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import Served
+from doors import answer, available, await_versions, version_states
+from servers import FRIENDLY, MODELS, serving, until
+
+pytestmark = pytest.mark.needs_tensorflow
+
+pytest.importorskip("moto", reason="moto is not installed: S3 is not tried")
+pytest.importorskip("s3fs", reason="s3fs is not installed: S3 is not tried")
+
+MODEL = MODELS / "half_plus_two" / "1"
+ONCE_A_SECOND = "--remote_poll_wait_seconds=1"
+S3 = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass
+class Bucket:
+    """A bucket of a running S3 server, and what a client needs to find it."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url.rpartition("/")[0],
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def put(self, version: int, parts: tuple[str, ...] = ("",)) -> None:
+        """Uploads the files of the model whose paths begin with one of ``parts``."""
+        for file in sorted(MODEL.rglob("*")):
+            name = file.relative_to(MODEL).as_posix()
+            if file.is_file() and name.startswith(parts):
+                reply = requests.put(f"{self.url}/models/m/{version}/{name}", file.read_bytes(), timeout=30)
+                reply.raise_for_status()
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.kill()
+        self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", S3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    made = Bucket(process, "")
+    try:
+        assert process.stdout is not None
+        host, port = process.stdout.readline().split()
+        made.url = f"http://{host}:{port}/bucket"
+        requests.put(made.url, timeout=30).raise_for_status()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_versions_are_served_out_of_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put(1)
+    arguments = ("s3://bucket/models/m", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert answer(served, "m") == 3.0
+        assert "fetching m version 1 from s3://bucket/models/m" in served.log
+        bucket.put(2)
+        await_versions(served, "m", 2)
+        assert answer(served, "m") == 3.0
+        bucket.stop()
+        served.wait_for_line("Could not find base path s3://bucket/models/m")
+        assert available(served, "m") == [2]
+    # Started anew while the store is away.
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert "is served from the cache: versions [2]" in served.log
+        assert answer(served, "m") == 3.0
+
+
+def test_a_half_uploaded_version_serves_once_it_is_whole(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put(1)
+    arguments = ("s3://bucket/models/m", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, "--max_num_load_retries=0", environment=bucket.environment) as served:
+        bucket.put(2, ("saved_model", "fingerprint"))
+        assert until(lambda: version_states(served, "m").get(2) == "END", 60)
+        assert available(served, "m") == [1]
+        bucket.put(2, ("variables",))
+        await_versions(served, "m", 2)
+
+
+def test_a_remote_model_holds_up_no_other(tmp_path: Path) -> None:
+    """The store's address answers to nobody: the local model serves meanwhile, and the log says why."""
+    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    arguments = (f"local={MODEL.parent}", "m=s3://bucket/models/m", f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment={**environment, **keys}) as served:
+        assert answer(served, "local") == 3.0
+        assert "Could not find base path s3://bucket/models/m for servable m" in served.log
+
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(bucket: Bucket, tmp_path: Path) -> None:
+    """No file may grow beyond 4 kB: the graph does not fit."""
+    bucket.put(1)
+    arguments = (f"local={MODEL.parent}", "m=s3://bucket/models/m", f"--model_cache_dir={tmp_path}")
+    command = (sys.executable, "-c", LIMITED, *FRIENDLY)
+    with serving(*arguments, command=command, environment=bucket.environment) as served:
+        assert answer(served, "local") == 3.0
+        assert "version 1 could not be fetched into" in served.log
+        assert "choose another folder: --model_cache_dir" in served.log
+        (folder,) = tmp_path.iterdir()
+        assert os.listdir(folder) == []
+
+
+def test_an_archive_behind_a_url(tmp_path: Path) -> None:
+    """``python -m http.server`` gives no ETag but Last-Modified, as many servers do."""
+    site = tmp_path / "site"
+    site.mkdir()
+    shutil.make_archive(str(site / "m"), "gztar", MODEL.parent)
+    code = (
+        "import http.server as h; s = h.ThreadingHTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler); "
+        "print(s.server_port, flush=True); s.serve_forever()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=site, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        url = f"http://127.0.0.1:{port}/m.tar.gz"
+        with serving(url, f"--model_cache_dir={tmp_path / 'cache'}") as served:
+            check_archive(served)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def check_archive(served: Served) -> None:
+    assert available(served, "m") == [1]
+    assert answer(served, "m") == 3.0
