@@ -10,7 +10,7 @@
 //! frees it on its own thread.
 //!
 //! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
-//! files; [`profile`] is told what requests spend their time on; `python` is the only place that knows Python.
+//! files; [`profile`] is told what requests spend their time on, [`metrics`] how they end and how long they take; `python` is the only place that knows Python.
 
 pub mod compute;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod error;
 pub mod grpc;
 pub mod lifecycle;
 pub mod methods;
+pub mod metrics;
 pub mod pb;
 pub mod profile;
 #[cfg(feature = "python")]

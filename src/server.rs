@@ -8,6 +8,7 @@ use crate::config::Options;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::methods::Room;
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::rest::connection::{self, stopped};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -79,7 +80,8 @@ impl Server {
     /// A server with no models and no open ports.
     pub fn new(options: Options) -> Result<Server> {
         let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
-        let room = Arc::new(Room { registry: Registry::default(), compute, options });
+        let metrics = options.prometheus_path.is_some().then(Metrics::default);
+        let room = Arc::new(Room { registry: Registry::default(), compute, options, metrics });
         Ok(Server { room, running: Mutex::default() })
     }
 

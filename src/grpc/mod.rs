@@ -9,6 +9,7 @@ mod deadline;
 mod inference;
 mod info;
 mod message;
+mod monitoring;
 mod predict;
 mod profiler;
 mod reply;
@@ -27,6 +28,7 @@ use crate::servable::signature::DEFAULT_SIGNATURE;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use monitoring::Watch;
 use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
@@ -101,7 +103,8 @@ impl Door {
 
     async fn answer_rpc(&self, rpc: Rpc, request: Request<Incoming>) -> Result<Reply> {
         let deadline = deadline::of(request.headers());
-        deadline::bounded(deadline, async {
+        let mut watch = None;
+        let answer = deadline::bounded(deadline, async {
             let message = message::read(request, self.settings.max_message_bytes, rpc.locate()).await?;
             let message = match message {
                 message::Message::Plain(message) => message,
@@ -109,6 +112,7 @@ impl Door {
                     self.room.compute.run(false, move || packed.unpack()).await?
                 }
             };
+            watch = Watch::begin(&self.room, rpc, &message);
             let call = Call { room: self.room.clone(), message, deadline };
             match rpc {
                 Rpc::Predict => call.predict().await,
@@ -123,7 +127,11 @@ impl Door {
                 Rpc::Monitor => call.monitor().await,
             }
         })
-        .await
+        .await;
+        if let Some(watch) = watch {
+            watch.end(&answer);
+        }
+        answer
     }
 }
 

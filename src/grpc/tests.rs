@@ -111,10 +111,10 @@ struct Answer {
 
 async fn client(policy: Policy, settings: Settings) -> Client {
     let gate = Arc::default();
-    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy);
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None);
     let registry = Registry::default();
     registry.publish(servable);
-    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options() });
+    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options(), metrics: None });
     let (stop, stopping) = watch::channel(false);
     let door = Door::new(room, settings, stopping).unwrap();
     let (near, far) = tokio::io::duplex(1 << 16);

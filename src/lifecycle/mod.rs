@@ -14,6 +14,7 @@ use crate::servable::{Drain, Servable};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// How a version is loaded.
 #[derive(Clone, Debug)]
@@ -96,8 +97,9 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
+        let counts = self.room.metrics.as_ref().map(|metrics| metrics.served(name));
         let model = engine.load(path, &options.engine)?;
-        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement);
+        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement, counts);
         if options.synthetic_warmup {
             warmup::synthetic(&servable);
         }

@@ -6,6 +6,7 @@
 //! known where the servable's requests run best (`servable/placement.rs`).
 
 use crate::engine::Endpoint;
+use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::Signature;
 use crate::tensor::{DType, Tensor, element_count};
@@ -37,7 +38,7 @@ type Call = (Vec<(Endpoint, Tensor)>, Vec<Endpoint>);
 fn call(servable: &Servable, signature: &Signature, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) {
     let started = Instant::now();
     for _ in 0..MAX_CALLS {
-        if let Err(why) = servable.run(&signature.name, feeds, fetches, None) {
+        if let Err(why) = servable.run(Api::Other, &signature.name, feeds, fetches, None) {
             tracing::debug!("{} {}: warm-up with zeros: {why}", servable.name(), signature.name);
             return;
         }

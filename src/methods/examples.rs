@@ -5,6 +5,7 @@
 use super::{Room, debug_text};
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::tensor::{DType, Strings, Tensor};
@@ -133,7 +134,7 @@ pub fn run(
             }
         }
     }
-    let results = servable.run(signature, &feeds, &fetches, deadline)?;
+    let results = servable.run(api(tasks), signature, &feeds, &fetches, deadline)?;
     if results.len() != fetches.len() {
         let (want, got) = (fetches.len(), results.len());
         return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));
@@ -147,6 +148,14 @@ pub fn run(
             .ok_or_else(|| Error::invalid(format!("Could not find output tensor '{}'", spec.tensor)))
     };
     tasks.iter().map(|task| task.read(rows, result)).collect()
+}
+
+fn api(tasks: &[Task<'_>]) -> Api {
+    match tasks {
+        [Task::Classify { .. }] => Api::Classify,
+        [Task::Regress { .. }] => Api::Regress,
+        _ => Api::Other,
+    }
 }
 
 impl<'s> Task<'s> {

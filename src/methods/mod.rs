@@ -8,6 +8,7 @@ pub mod predict;
 
 use crate::compute::Compute;
 use crate::config::Options;
+use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 
 /// What every request may use.
@@ -18,6 +19,8 @@ pub struct Room {
     pub compute: Compute,
     /// How the server was started.
     pub options: Options,
+    /// What is counted, where it is asked for.
+    pub metrics: Option<Metrics>,
 }
 
 /// Which servable, and which signature of it, a request names.

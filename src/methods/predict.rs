@@ -1,6 +1,7 @@
 //! THE HOT PATH: bind inputs → run → outputs.
 
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
@@ -25,7 +26,7 @@ pub fn predict(
         .iter()
         .map(|output| servable.endpoint(&signature.outputs[*output]))
         .collect::<Result<Vec<_>>>()?;
-    let results = servable.run(&signature.name, &feeds, &fetches, deadline)?;
+    let results = servable.run(Api::Predict, &signature.name, &feeds, &fetches, deadline)?;
     if results.len() == fetches.len() {
         Ok(results)
     } else {

@@ -14,6 +14,7 @@ mod features;
 pub mod float;
 mod grisu;
 mod json;
+mod monitoring;
 mod number;
 mod path;
 pub mod proto_json;
@@ -39,6 +40,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use monitoring::Watch;
 use path::{Target, Verb};
 use reply::{Body, Refusal, Reply};
 use std::sync::Arc;
@@ -60,18 +62,42 @@ const SMALL_BODY: usize = 16 << 10;
 pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = target::of(&head.uri);
+    if monitoring::is_page(&room, &path) {
+        drain(&head, body).await;
+        return monitoring::page(&room, &path).await.into_response(&room.options, false);
+    }
+    let started = room.metrics.is_some().then(Instant::now);
     let api = path::is_api(&path);
     let reply = match route(&room, &head, &path, api) {
-        Ok(post) => call(&room, post, body).await,
+        Ok(post) => watched(&room, post, body).await,
         Err(reply) => {
-            // Who asked whether to send a body at all has not sent it.
-            if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
-                body::drain(body).await;
-            }
+            monitoring::answered_at_once(&room, &head.method, &path, started, &reply);
+            drain(&head, body).await;
             reply
         }
     };
     reply.into_response(&room.options, api)
+}
+
+/// Reads a body that nobody wants. Who asked whether to send one at all has not sent it.
+async fn drain(head: &Parts, body: Incoming) {
+    if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+        body::drain(body).await;
+    }
+}
+
+/// Reads the body, then has the call answered, counted around.
+async fn watched(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
+    let body = match body::read(body, room.options.max_body_bytes).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into(),
+    };
+    let watch = Watch::begin(room, &post);
+    let reply = call(room, post, body).await;
+    if let Some(watch) = watch {
+        watch.end(&reply);
+    }
+    reply
 }
 
 /// A POST to a model: what its head says.
@@ -127,13 +153,9 @@ fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
     }
 }
 
-/// Reads the body, then predicts, classifies or regresses, here or on a compute thread.
-async fn call(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
+/// Predicts, classifies or regresses, here or on a compute thread.
+async fn call(room: &Arc<Room>, post: Post, body: Bytes) -> Reply {
     let Post { verb, name, choice, gzip, accepts_gzip } = post;
-    let body = match body::read(body, room.options.max_body_bytes).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into(),
-    };
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
     let call = Call {
@@ -315,7 +337,8 @@ fn preflight(headers: &HeaderMap) -> Reply {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| contains(origin, scheme));
     let content_type = "text/html; charset=ISO-8859-1";
-    Reply { status: if known { 200 } else { 400 }, content_type, body: Body::default(), close: false }
+    let (status, outcome) = if known { (200, Ok(())) } else { (400, Err(Kind::FailedPrecondition)) };
+    Reply { status, content_type, body: Body::default(), close: false, outcome: Some(outcome) }
 }
 
 fn is_gzip(headers: &HeaderMap) -> bool {

@@ -29,6 +29,16 @@ pub(super) enum Target {
     VersionTooLarge(String),
 }
 
+impl Target {
+    /// The model that is named, if any.
+    pub(super) fn name(self) -> String {
+        match self {
+            Target::Call(_, name, _) | Target::Status(name, _) | Target::Metadata(name, _) => name,
+            Target::Malformed | Target::VersionTooLarge(_) => String::new(),
+        }
+    }
+}
+
 /// Whether the API answers for `path` at all; everything else is a 404.
 pub(super) fn is_api(path: &str) -> bool {
     strip(path, "/v1/").is_some()

@@ -2,7 +2,7 @@
 
 use super::encode;
 use crate::config::Options;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{
@@ -21,6 +21,8 @@ pub(super) struct Reply {
     pub(super) body: Body,
     /// Whether the connection ends with it, because what follows on it cannot be trusted.
     pub(super) close: bool,
+    /// How the API's call ended; `None` where HTTP alone refused it.
+    pub(super) outcome: Option<Result<(), Kind>>,
 }
 
 /// A reply's bytes, compressed or not.
@@ -69,7 +71,7 @@ impl Refusal {
 
 impl Reply {
     pub(super) fn json(body: Body) -> Reply {
-        Reply { status: 200, content_type: JSON, body, close: false }
+        Reply { status: 200, content_type: JSON, body, close: false, outcome: Some(Ok(())) }
     }
 
     /// The whole HTTP response.
@@ -99,14 +101,16 @@ impl Reply {
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
         let body = Body::plain(encode::error(&error.message));
-        Reply { status: error.kind.http_status(), content_type: JSON, body, close: false }
+        let (status, outcome) = (error.kind.http_status(), Some(Err(error.kind)));
+        Reply { status, content_type: JSON, body, close: false, outcome }
     }
 }
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let body = Body::plain(encode::error(&refusal.message));
-        Reply { status: refusal.status, content_type: JSON, body, close: refusal.close }
+        let Refusal { status, close, .. } = refusal;
+        Reply { status, content_type: JSON, body, close, outcome: None }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod signature;
 
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::{Error, Result};
+use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub struct Servable {
     // By signature: one may be short and another long.
     placements: BTreeMap<String, Placement>,
     unknown: Placement,
+    // Where its runs are counted, if they are.
+    counts: Option<Arc<metrics::Model>>,
     // Dropped last, when nothing of this servable is used any more; see `new`.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -44,15 +47,24 @@ impl Drain {
 }
 
 impl Servable {
-    /// Wraps a loaded model. The second value frees it once the first is no longer used.
-    pub fn new(name: String, version: i64, model: Box<dyn Model>, policy: Policy) -> (Arc<Servable>, Drain) {
+    /// Wraps a loaded model; its runs are counted in `counts`. The second value frees it once the first is no longer
+    /// used.
+    pub fn new(
+        name: String,
+        version: i64,
+        model: Box<dyn Model>,
+        policy: Policy,
+        counts: Option<Arc<metrics::Model>>,
+    ) -> (Arc<Servable>, Drain) {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: receiver };
         let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
         let placements = model.signatures().keys().map(place).collect();
         let unknown = Placement::new(policy, false);
-        (Arc::new(Servable { name, version, model, placements, unknown, _in_use: sender }), drain)
+        let servable =
+            Servable { name, version, model, placements, unknown, counts, _in_use: sender };
+        (Arc::new(servable), drain)
     }
 
     /// The model's name.
@@ -97,10 +109,16 @@ impl Servable {
         })
     }
 
-    /// Runs the graph for `signature`: feeds in any order, a tensor per fetch in the order of `fetches`.
-    /// `deadline` bounds the run where the engine can be interrupted.
+    /// The endpoint of graph tensor `name` (`x` or `x:0`), if a signature uses it.
+    pub fn tensor(&self, name: &str) -> Option<Endpoint> {
+        self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
+    }
+
+    /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of
+    /// `fetches`. `deadline` bounds the run where the engine can be interrupted.
     pub fn run(
         &self,
+        api: Api,
         signature: &str,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
@@ -116,7 +134,11 @@ impl Servable {
         let running = profile::phase(Phase::Run);
         let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
         drop(running);
-        placement.observe(started.elapsed());
+        let took = started.elapsed();
+        placement.observe(took);
+        if let Some(counts) = &self.counts {
+            counts.ran(api, took, outputs.is_ok());
+        }
         outputs
     }
 }

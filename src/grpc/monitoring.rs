@@ -1,0 +1,109 @@
+//! The observer around this door's calls.
+
+use super::rpc::Rpc;
+use crate::error::{Error, Kind};
+use crate::methods::Room;
+use crate::metrics::{Api, Door, Model};
+use crate::pb::wire::{Fields, Value};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A call under way whose outcome will be counted.
+pub(super) struct Watch {
+    model: Arc<Model>,
+    started: Instant,
+    counted: Counted,
+}
+
+enum Counted {
+    Request(Api),
+    /// Multi-inference: so many examples.
+    Examples(usize),
+}
+
+impl Watch {
+    /// Begins to watch a call whose `message` was read, if calls of this kind are counted.
+    pub(super) fn begin(room: &Room, rpc: Rpc, message: &[u8]) -> Option<Watch> {
+        let metrics = room.metrics.as_ref()?;
+        let (name, counted) = match rpc {
+            Rpc::Predict => (model_name(message), Counted::Request(Api::Predict)),
+            Rpc::Classify => (model_name(message), Counted::Request(Api::Classify)),
+            Rpc::Regress => (model_name(message), Counted::Request(Api::Regress)),
+            Rpc::MultiInference => {
+                let examples = field(message, 2).map_or(0, examples);
+                (field(message, 1).and_then(model_name), Counted::Examples(examples))
+            }
+            Rpc::GetModelMetadata
+            | Rpc::GetModelStatus
+            | Rpc::HandleReloadConfigRequest
+            | Rpc::Profile
+            | Rpc::Terminate
+            | Rpc::Monitor => return None,
+        };
+        let model = metrics.asked(name.unwrap_or_default());
+        Some(Watch { model, started: Instant::now(), counted })
+    }
+
+    /// Counts the call, which ended with `outcome`.
+    pub(super) fn end<T>(self, outcome: &Result<T, Error>) {
+        let outcome: Result<(), Kind> = outcome.as_ref().map(|_| ()).map_err(|error| error.kind);
+        match (self.counted, outcome) {
+            (Counted::Request(api), outcome) => {
+                self.model.answered(Door::Grpc, Some(api), self.started, outcome);
+            }
+            (Counted::Examples(examples), Ok(())) => self.model.inferred(examples),
+            (Counted::Examples(_), Err(_)) => {}
+        }
+    }
+}
+
+/// The name in the `ModelSpec` that is field 1 of a request or of an inference task.
+fn model_name(message: &[u8]) -> Option<&str> {
+    std::str::from_utf8(field(field(message, 1)?, 1)?).ok()
+}
+
+/// The first message or string in field `wanted`.
+fn field(message: &[u8], wanted: u32) -> Option<&[u8]> {
+    Fields::new(message).flatten().find_map(|(number, value)| match value {
+        Value::Bytes(bytes) if number == wanted => Some(bytes),
+        Value::Bytes(_) | Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => None,
+    })
+}
+
+/// How many examples an `Input` holds, with a context (field 2) or without (field 1): field 1 of either.
+fn examples(input: &[u8]) -> usize {
+    let list = field(input, 1).or_else(|| field(input, 2)).unwrap_or_default();
+    Fields::new(list).flatten().filter(|(number, _)| *number == 1).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::tensorflow::serving::{
+        ExampleListWithContext, InferenceTask, Input, ModelSpec, MultiInferenceRequest, PredictRequest, input,
+    };
+    use bytes::Bytes;
+    use prost::Message;
+
+    fn spec() -> Option<ModelSpec> {
+        Some(ModelSpec { name: "m".to_owned(), signature_name: "s".to_owned(), ..ModelSpec::default() })
+    }
+
+    #[test]
+    fn the_name_is_found_where_it_lies() {
+        let request = PredictRequest { model_spec: spec(), ..PredictRequest::default() };
+        assert_eq!(model_name(&request.encode_to_vec()), Some("m"));
+        assert_eq!(model_name(&[]), None);
+        assert_eq!(model_name(&[0x0a, 9, 1]), None);
+    }
+
+    #[test]
+    fn examples_are_counted_with_a_context_too() {
+        let list = ExampleListWithContext { context: Bytes::new(), examples: vec![Bytes::new(); 3] };
+        let input = Some(Input { kind: Some(input::Kind::ExampleListWithContext(list)) });
+        let task = InferenceTask { model_spec: spec(), ..InferenceTask::default() };
+        let request = MultiInferenceRequest { tasks: vec![task], input }.encode_to_vec();
+        assert_eq!(field(&request, 1).and_then(model_name), Some("m"));
+        assert_eq!(field(&request, 2).map(examples), Some(3));
+    }
+}

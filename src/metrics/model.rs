@@ -1,0 +1,119 @@
+//! What is counted for one model name, in one part per few threads so that cores do not wait for each other.
+
+use super::histogram::{EXAMPLES, Histogram, LATENCY, Merged};
+use super::{Api, Door};
+use crate::error::Kind;
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Canonical codes: OK, and every [`Kind`].
+pub(super) const CODES: usize = 17;
+/// The most parts; more threads than that share them.
+const MAX_PARTS: usize = 16;
+
+/// The counts of one model name. Kept for the life of the process, as Prometheus wants counters to be.
+#[derive(Debug)]
+pub struct Model {
+    parts: Box<[OnceLock<Box<Part>>]>,
+}
+
+/// Some threads' counts, 3 KB; made when one of them first counts something.
+#[derive(Debug, Default)]
+struct Part {
+    outcomes: [AtomicU64; CODES],
+    latency: [Histogram<33>; Door::COUNT * Api::COUNT],
+    runtime: [Histogram<33>; Api::COUNT],
+    runs: AtomicU64,
+    run_micros: AtomicU64,
+    examples: Histogram<15>,
+}
+
+/// What was counted for one model, all parts together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) outcomes: [u64; CODES],
+    pub(super) latency: [Merged; Door::COUNT * Api::COUNT],
+    pub(super) runtime: [Merged; Api::COUNT],
+    pub(super) runs: u64,
+    pub(super) run_micros: u64,
+    pub(super) examples: Merged,
+}
+
+impl Model {
+    /// Nothing counted yet.
+    pub(super) fn new() -> Model {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = cores.next_power_of_two().min(MAX_PARTS);
+        Model { parts: (0..parts).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Counts a request through `door` that began at `started` and ended now; `api` where it was a call that has one.
+    pub fn answered(&self, door: Door, api: Option<Api>, started: Instant, outcome: Result<(), Kind>) {
+        let part = self.part();
+        part.outcomes[outcome.map_or_else(|kind| kind as usize, |()| 0)].fetch_add(1, Relaxed);
+        if let (Some(api), Ok(())) = (api, outcome) {
+            part.latency[latency_index(door, api)].add(&LATENCY, micros(started.elapsed()));
+        }
+    }
+
+    /// Counts a run of the graph that took `took` on behalf of `api`; a latency only where it succeeded.
+    pub fn ran(&self, api: Api, took: Duration, succeeded: bool) {
+        let part = self.part();
+        let took = micros(took);
+        part.runs.fetch_add(1, Relaxed);
+        part.run_micros.fetch_add(took, Relaxed);
+        if succeeded {
+            part.runtime[api as usize].add(&LATENCY, took);
+        }
+    }
+
+    /// Counts the examples of one multi-inference request.
+    pub fn inferred(&self, examples: usize) {
+        self.part().examples.add(&EXAMPLES, examples as u64);
+    }
+
+    /// What was counted so far.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for part in self.parts.iter().filter_map(OnceLock::get) {
+            for (total, count) in counts.outcomes.iter_mut().zip(&part.outcomes) {
+                *total += count.load(Relaxed);
+            }
+            counts.latency.iter_mut().zip(&part.latency).for_each(|(merged, part)| merged.merge(part));
+            counts.runtime.iter_mut().zip(&part.runtime).for_each(|(merged, part)| merged.merge(part));
+            counts.runs += part.runs.load(Relaxed);
+            counts.run_micros += part.run_micros.load(Relaxed);
+            counts.examples.merge(&part.examples);
+        }
+        counts
+    }
+
+    fn part(&self) -> &Part {
+        self.parts[thread_number() % self.parts.len()].get_or_init(Box::default)
+    }
+}
+
+/// Where the latencies of `api` through `door` are counted.
+pub(super) fn latency_index(door: Door, api: Api) -> usize {
+    door as usize * Api::COUNT + api as usize
+}
+
+pub(super) fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A small number that each thread keeps.
+fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(THREADS.fetch_add(1, Relaxed));
+        }
+        number.get()
+    })
+}

@@ -1,0 +1,240 @@
+//! The text that Prometheus reads, and the one list of metric names (server.md, section 9).
+
+use super::histogram::{EXAMPLES, LATENCY, Merged};
+use super::loads::Loads;
+use super::model::{CODES, Counts, latency_index};
+use super::{Api, Door, code_name};
+use crate::error::Kind;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Every metric with its type, sorted by name. Those of batching and of request logs have no samples yet.
+const METRICS: [(&str, &str, Rows); 18] = [
+    ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
+    ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
+    ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
+    ("/tensorflow/core/graph_runs", "counter", graph_runs),
+    ("/tensorflow/serving/batching_session/input_batch_size", "histogram", none),
+    ("/tensorflow/serving/batching_session/padding_size", "histogram", none),
+    ("/tensorflow/serving/batching_session/processed_batch_size", "histogram", none),
+    ("/tensorflow/serving/batching_session/queuing_latency", "histogram", none),
+    ("/tensorflow/serving/batching_session/wrapped_run_count", "counter", none),
+    ("/tensorflow/serving/mlmd_map", "gauge", none),
+    ("/tensorflow/serving/model_warmup_latency", "histogram", warmup_latency),
+    ("/tensorflow/serving/model_warmup_records_read", "counter", warmup_records),
+    ("/tensorflow/serving/request_count", "counter", request_count),
+    ("/tensorflow/serving/request_example_count_total", "counter", example_total),
+    ("/tensorflow/serving/request_example_counts", "histogram", example_counts),
+    ("/tensorflow/serving/request_latency", "histogram", request_latency),
+    ("/tensorflow/serving/request_log_count", "counter", none),
+    ("/tensorflow/serving/runtime_latency", "histogram", runtime_latency),
+];
+
+type Rows = fn(&mut Samples<'_>, &BTreeMap<&str, Counts>, &Loads);
+
+/// All metrics as text.
+pub(super) fn of(models: &BTreeMap<&str, Counts>, loads: &Loads) -> String {
+    let mut text = String::new();
+    for (name, kind, rows) in METRICS {
+        let name = metric_name(name);
+        write(&mut text, format_args!("# TYPE {name} {kind}\n"));
+        rows(&mut Samples { text: &mut text, name: &name }, models, loads);
+    }
+    text
+}
+
+/// Where the samples of one metric are written.
+struct Samples<'a> {
+    text: &'a mut String,
+    name: &'a str,
+}
+
+type Labels<'a> = [(&'a str, &'a str)];
+
+impl Samples<'_> {
+    fn count(&mut self, labels: &Labels<'_>, value: u64) {
+        write(self.text, format_args!("{}{{{}}} {value}\n", self.name, joined(labels)));
+    }
+
+    fn histogram(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
+        let (name, labels) = (self.name, joined(labels));
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut total = 0;
+        let limits = limits.iter().map(|limit| general(*limit)).chain(["+Inf".to_owned()]);
+        for (limit, count) in limits.zip(&merged.counts) {
+            total += count;
+            write(self.text, format_args!("{name}_bucket{{{labels}{comma}le=\"{limit}\"}} {total}\n"));
+        }
+        #[allow(clippy::cast_precision_loss)] // Printed with six digits.
+        let sum = general(merged.sum as f64);
+        write(self.text, format_args!("{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}\n"));
+    }
+}
+
+fn none(_: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, _: &Loads) {}
+
+fn load_attempts(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
+    for folder in &loads.0 {
+        for (status, count) in [("fail", folder.failed_loads), ("success", folder.loads)] {
+            if count > 0 {
+                samples.count(&[("model_path", &folder.path), ("status", status)], count);
+            }
+        }
+    }
+}
+
+fn load_latency(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
+    for folder in loads.0.iter().filter(|folder| folder.loads > 0) {
+        samples.count(&[("model_path", &folder.path)], folder.load_micros);
+    }
+}
+
+fn graph_run_time(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    samples.count(&[], models.values().map(|counts| counts.run_micros).sum());
+}
+
+fn graph_runs(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    samples.count(&[], models.values().map(|counts| counts.runs).sum());
+}
+
+fn warmup_latency(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
+    for folder in &loads.0 {
+        for (status, warmups) in &folder.warmups {
+            let labels = [("model_path", &*folder.path), ("status", *status)];
+            samples.histogram(&labels, &LATENCY, &warmups.latency());
+        }
+    }
+}
+
+fn warmup_records(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
+    for folder in &loads.0 {
+        for (status, warmups) in &folder.warmups {
+            samples.count(&[("model_path", &folder.path), ("status", status)], warmups.records);
+        }
+    }
+}
+
+fn request_count(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    for (name, counts) in models {
+        for code in (0..CODES).filter(|code| counts.outcomes[*code] > 0) {
+            let code = i32::try_from(code).unwrap_or(0);
+            let status = code_name(if code == 0 { Ok(()) } else { Err(Kind::from_code(code)) });
+            samples.count(&[("model_name", name), ("status", status)], counts.outcomes[code as usize]);
+        }
+    }
+}
+
+fn example_total(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    for (name, counts) in models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
+        samples.count(&[("model", name)], counts.examples.sum);
+    }
+}
+
+fn example_counts(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    for (name, counts) in models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
+        samples.histogram(&[("model", name)], &EXAMPLES, &counts.examples);
+    }
+}
+
+fn request_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    for (name, counts) in models {
+        for (door, api) in Door::ALL.into_iter().flat_map(|door| Api::ALL.map(|api| (door, api))) {
+            let latency = &counts.latency[latency_index(door, api)];
+            if latency.count() > 0 {
+                let labels =
+                    [("model_name", *name), ("API", api.label(door)), ("entrypoint", door.name())];
+                samples.histogram(&labels, &LATENCY, latency);
+            }
+        }
+    }
+}
+
+fn runtime_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
+    for (name, counts) in models {
+        for api in [Api::Predict, Api::Classify, Api::Regress] {
+            let latency = &counts.runtime[api as usize];
+            if latency.count() > 0 {
+                let labels = [("model_name", *name), ("API", api.label(Door::Grpc)), ("runtime", "TF1")];
+                samples.histogram(&labels, &LATENCY, latency);
+            }
+        }
+    }
+}
+
+/// A name as Prometheus takes it.
+fn metric_name(name: &str) -> String {
+    name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ":")
+}
+
+/// `name="value"`, comma-separated. The names here need no replacement.
+fn joined(labels: &Labels<'_>) -> String {
+    let quoted = |(name, value): &(_, &str)| format!("{name}=\"{}\"", escaped(value));
+    labels.iter().map(quoted).collect::<Vec<_>>().join(",")
+}
+
+/// A label's value. TensorFlow Serving leaves line ends as they are; then a client could write lines of its own.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// A number as C's `%g` prints it: six digits, an exponent where that is shorter.
+fn general(value: f64) -> String {
+    let scientific = format!("{value:.5e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(exponent @ -4..6) => {
+            let decimals = usize::try_from(5 - exponent).unwrap_or(0);
+            without_zeros(&format!("{value:.decimals$}")).to_owned()
+        }
+        Ok(exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{}e{sign}{:02}", without_zeros(digits), exponent.unsigned_abs())
+        }
+        Err(_) => scientific,
+    }
+}
+
+fn without_zeros(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
+/// Writing to a string does not fail.
+fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _infallible = text.write_fmt(arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_sorted_by_name() {
+        assert!(METRICS.is_sorted_by_key(|(name, ..)| *name));
+    }
+
+    #[test]
+    fn numbers_are_printed_as_c_does() {
+        let cases = [
+            (10.0, "10"),
+            (32.4, "32.4"),
+            (58.32, "58.32"),
+            (104.976, "104.976"),
+            (188.9568, "188.957"),
+            (999_999.5, "1e+06"),
+            (999_999.4, "999999"),
+            (0.0, "0"),
+            (123_456.0, "123456"),
+            (1_234_567.0, "1.23457e+06"),
+            (1.5e9, "1.5e+09"),
+            (16384.0, "16384"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(general(value), text);
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert_eq!(joined(&[("a", "b\\c\"d\ne")]), r#"a="b\\c\"d\ne""#);
+    }
+}
