@@ -49,3 +49,28 @@ pub struct Options {
     /// Where Prometheus finds its metrics, if anywhere.
     pub prometheus_path: Option<String>,
 }
+
+#[cfg(test)]
+impl Options {
+    /// No door is open, one thread of each kind.
+    pub(crate) fn closed() -> Options {
+        Options {
+            rest_address: None,
+            grpc_address: None,
+            grpc_socket_path: None,
+            rest_timeout: None,
+            cors: false,
+            max_body_bytes: 1 << 20,
+            max_header_bytes: 1 << 14,
+            max_depth: 8,
+            gzip_min_bytes: 0,
+            io_threads: 1,
+            compute_threads: 1,
+            backlog: 1,
+            non_utf8: NonUtf8::Raw,
+            tensor_content: false,
+            method_name_check: false,
+            prometheus_path: None,
+        }
+    }
+}

@@ -280,6 +280,8 @@ fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options>
             "pool" => Policy::Pool,
             _ => Policy::Auto,
         },
+        warmup: options.getattr("warmup")?.extract()?,
+        warmup_iterations: options.getattr("warmup_iterations")?.extract()?,
         synthetic_warmup: options.getattr("synthetic_warmup")?.extract()?,
         retrying: options.getattr("retrying")?.extract()?,
     })

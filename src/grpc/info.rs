@@ -1,9 +1,10 @@
 //! What is known about models: GetModelMetadata, GetModelStatus; and HandleReloadConfigRequest.
 
 use super::reply::Reply;
-use super::{Call, Reload, model_spec};
+use super::{Call, Reload};
 use crate::error::{Error, Kind, Result};
 use crate::methods::info;
+use crate::methods::messages::model_spec;
 use crate::pb::tensorflow::serving::model_server_config::Config;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::pb::tensorflow::serving::{

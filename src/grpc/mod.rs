@@ -18,13 +18,12 @@ mod standard;
 pub mod tls;
 
 use crate::error::{Error, Kind, Result};
+use crate::methods::messages::{model_spec, named};
 use crate::methods::{ModelSpec, Room};
 use crate::pb;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::profile::{self, Phase};
-use crate::registry::VersionChoice;
 use crate::servable::Servable;
-use crate::servable::signature::DEFAULT_SIGNATURE;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -182,15 +181,6 @@ impl Call {
     }
 }
 
-fn model_spec(spec: pb::tensorflow::serving::ModelSpec) -> ModelSpec {
-    let choice = match spec.version_choice {
-        None => VersionChoice::Latest,
-        Some(Choice::Version(version)) => VersionChoice::Version(version),
-        Some(Choice::VersionLabel(label)) => VersionChoice::Label(label),
-    };
-    ModelSpec { name: spec.name, choice, signature_name: spec.signature_name }
-}
-
 /// What a reply says was used: the name as requested, the version, the signature's name.
 fn used(spec: ModelSpec, servable: &Servable) -> pb::tensorflow::serving::ModelSpec {
     pb::tensorflow::serving::ModelSpec {
@@ -198,11 +188,6 @@ fn used(spec: ModelSpec, servable: &Servable) -> pb::tensorflow::serving::ModelS
         name: spec.name,
         version_choice: Some(Choice::Version(servable.version())),
     }
-}
-
-/// The name of the signature that a request means.
-fn named(signature: &str) -> &str {
-    if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
 }
 
 #[cfg(test)]

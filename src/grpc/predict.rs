@@ -2,10 +2,9 @@
 
 use super::reply::Reply;
 use super::{Call, used};
-use crate::error::{Error, Result};
-use crate::methods::predict;
-use crate::methods::{ModelSpec, Room, bind};
-use crate::pb::tensor::{self, Encoded};
+use crate::error::Result;
+use crate::methods::{ModelSpec, Room, messages};
+use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
 use crate::profile::{self, Phase};
@@ -32,16 +31,9 @@ fn answer(
     request: PredictRequest,
     deadline: Option<Instant>,
 ) -> Result<Reply> {
-    let signature = bind::signature(room, servable, &spec.signature_name)?;
-    let decoding = profile::phase(Phase::Decode);
-    let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
-        tensor::decode(proto).map_err(|_| Error::invalid(format!("tensor parsing error: {alias}")))
-    })?;
-    let outputs = bind::outputs(signature, &request.output_filter)?;
-    drop(decoding);
-    let tensors = predict::predict(servable, signature, inputs, &outputs, deadline)?;
-    let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
-    encode(aliases.zip(&tensors), &used(spec, servable).encode_to_vec(), room.options.tensor_content)
+    let outputs = messages::predict(room, servable, &spec.signature_name, request, deadline)?;
+    let outputs = outputs.iter().map(|(alias, tensor)| (*alias, tensor));
+    encode(outputs, &used(spec, servable).encode_to_vec(), room.options.tensor_content)
 }
 
 /// A `PredictResponse`: each output from where it lies, then `model_spec`, which is serialized already.

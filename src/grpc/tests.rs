@@ -73,27 +73,6 @@ fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
     Box::new(Echo { signatures: [("serving_default".to_owned(), signature)].into(), gate })
 }
 
-fn options() -> Options {
-    Options {
-        rest_address: None,
-        grpc_address: None,
-        grpc_socket_path: None,
-        rest_timeout: None,
-        cors: false,
-        max_body_bytes: 1 << 20,
-        max_header_bytes: 1 << 14,
-        max_depth: 8,
-        gzip_min_bytes: 0,
-        io_threads: 1,
-        compute_threads: 1,
-        backlog: 1,
-        non_utf8: crate::config::NonUtf8::Raw,
-        tensor_content: false,
-        method_name_check: false,
-        prometheus_path: None,
-    }
-}
-
 /// A client of a door behind which `echo` is version 3 of model `m`.
 struct Client {
     send: http2::SendRequest<Full<Bytes>>,
@@ -114,7 +93,12 @@ async fn client(policy: Policy, settings: Settings) -> Client {
     let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None);
     let registry = Registry::default();
     registry.publish(servable);
-    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options(), metrics: None });
+    let room = Arc::new(Room {
+        registry,
+        compute: Compute::new(1).unwrap(),
+        options: Options::closed(),
+        metrics: None,
+    });
     let (stop, stopping) = watch::channel(false);
     let door = Door::new(room, settings, stopping).unwrap();
     let (near, far) = tokio::io::duplex(1 << 16);

@@ -3,6 +3,7 @@
 //! Both are called from Python's loading and unloading threads, and block for as long as they take; no thread that
 //! serves requests waits for them.
 
+pub mod tfrecord;
 mod warmup;
 
 use crate::engine::{Engine, LoadOptions};
@@ -23,7 +24,11 @@ pub struct Options {
     pub engine: LoadOptions,
     /// Where its requests run.
     pub placement: Policy,
-    /// Whether signatures are called with zeros before the version is published, where that is safe.
+    /// Whether the version's warm-up file is replayed before it is published.
+    pub warmup: bool,
+    /// How often each of its requests is run.
+    pub warmup_iterations: u32,
+    /// Whether signatures without such requests are called with zeros before the version is published, where that is safe.
     pub synthetic_warmup: bool,
     /// Whether a failure is not the end: the caller will try again, and the state stays LOADING.
     pub retrying: bool,
@@ -98,11 +103,14 @@ impl Lifecycle {
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
         let counts = self.room.metrics.as_ref().map(|metrics| metrics.served(name));
-        let model = engine.load(path, &options.engine)?;
-        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement, counts);
-        if options.synthetic_warmup {
-            warmup::synthetic(&servable);
+        let started = Instant::now();
+        let loaded = engine.load(path, &options.engine);
+        if let Some(metrics) = &self.room.metrics {
+            metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
+        let model = loaded?;
+        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement, counts);
+        warmup::warm(&self.room, &servable, path, options)?;
         Ok((servable, drain))
     }
 
@@ -115,3 +123,6 @@ impl Lifecycle {
 fn hand_memory_back() {
     crate::engine::memory::trim();
 }
+
+#[cfg(test)]
+mod tests;

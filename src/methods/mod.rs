@@ -4,6 +4,7 @@ pub mod bind;
 mod debug_text;
 pub mod examples;
 pub mod info;
+pub mod messages;
 pub mod predict;
 
 use crate::compute::Compute;

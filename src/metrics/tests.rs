@@ -84,10 +84,7 @@ fn examples_of_multi_inference_are_counted() {
     metrics.asked("m").inferred(3);
     metrics.asked("m").inferred(1);
     let total = ":tensorflow:serving:request_example_count_total{";
-    assert_eq!(
-        lines(&metrics, total),
-        [r#":tensorflow:serving:request_example_count_total{model="m"} 4"#]
-    );
+    assert_eq!(lines(&metrics, total), [r#":tensorflow:serving:request_example_count_total{model="m"} 4"#]);
     let buckets = lines(&metrics, ":tensorflow:serving:request_example_counts_bucket");
     assert_eq!(buckets.len(), 16);
     assert!(buckets[3].ends_with(r#"le="8"} 2"#), "{}", buckets[3]);
@@ -104,7 +101,8 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
     let counted = lines(&metrics, ":tensorflow:serving:request_count{");
     assert_eq!(counted.len(), MAX_STRANGERS + 1);
     let rest = MAX_STRANGERS + 1;
-    let nameless = format!(":tensorflow:serving:request_count{{model_name=\"\",status=\"NOT_FOUND\"}} {rest}");
+    let nameless =
+        format!(":tensorflow:serving:request_count{{model_name=\"\",status=\"NOT_FOUND\"}} {rest}");
     assert_eq!(counted[0], nameless);
     // A model that is served is counted by its name all the same.
     assert!(!Arc::ptr_eq(&metrics.served("new"), &metrics.asked("other")));

@@ -141,8 +141,7 @@ fn request_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _
         for (door, api) in Door::ALL.into_iter().flat_map(|door| Api::ALL.map(|api| (door, api))) {
             let latency = &counts.latency[latency_index(door, api)];
             if latency.count() > 0 {
-                let labels =
-                    [("model_name", *name), ("API", api.label(door)), ("entrypoint", door.name())];
+                let labels = [("model_name", *name), ("API", api.label(door)), ("entrypoint", door.name())];
                 samples.histogram(&labels, &LATENCY, latency);
             }
         }

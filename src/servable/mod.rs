@@ -62,8 +62,7 @@ impl Servable {
         let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
         let placements = model.signatures().keys().map(place).collect();
         let unknown = Placement::new(policy, false);
-        let servable =
-            Servable { name, version, model, placements, unknown, counts, _in_use: sender };
+        let servable = Servable { name, version, model, placements, unknown, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
 

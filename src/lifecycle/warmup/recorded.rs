@@ -1,0 +1,203 @@
+//! Warm-up with the requests of `assets.extra/tf_serving_warmup_requests`: a TFRecord file of `PredictionLog`s, of
+//! which the answers are ignored (server.md, section 7).
+
+use crate::engine::Endpoint;
+use crate::error::{Error, Kind, Result};
+use crate::lifecycle::tfrecord::Records;
+use crate::methods::messages::{self, model_spec, named};
+use crate::methods::{ModelSpec, Room};
+use crate::metrics::Api;
+use crate::pb::tensor;
+use crate::pb::tensorflow::serving::prediction_log::LogType;
+use crate::pb::tensorflow::serving::{self as wire, PredictionLog, SessionRunRequest};
+use crate::servable::Servable;
+use bytes::Bytes;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind};
+use std::path::Path;
+use std::time::Instant;
+
+const FILE: &str = "assets.extra/tf_serving_warmup_requests";
+const MAX_RECORDS: u64 = 1000;
+
+/// Runs each request of the file in `folder` as often as `iterations` says, in order. Gives the first request of each
+/// signature; none where there is no file.
+pub(super) fn replay(
+    room: &Room,
+    servable: &Servable,
+    folder: &Path,
+    iterations: u32,
+) -> Result<BTreeMap<String, Request>> {
+    let path = folder.join(FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(why) if why.kind() == ErrorKind::NotFound => {
+            tracing::debug!("No warmup data file found at {}", path.display());
+            return Ok(BTreeMap::new());
+        }
+        Err(why) => return Err(unreadable(&path, &why)),
+    };
+    let started = Instant::now();
+    let mut replay = Replay { room, servable, iterations, records: 0, firsts: BTreeMap::new() };
+    let outcome = replay.run(&path, file);
+    if let Some(metrics) = &room.metrics {
+        let outcome = outcome.as_ref().map(|()| ()).map_err(|why| why.kind);
+        metrics.warmed(folder, started.elapsed(), replay.records, outcome);
+    }
+    if let Err(why) = outcome {
+        tracing::warn!("{}: warm-up record {}: {why}", path.display(), replay.records);
+        return Err(why);
+    }
+    tracing::info!(
+        "Finished reading warmup data for model at {}. Number of warmup records read: {}. Elapsed time (microseconds): \
+         {}.",
+        path.display(),
+        replay.records,
+        started.elapsed().as_micros()
+    );
+    Ok(replay.firsts)
+}
+
+struct Replay<'a> {
+    room: &'a Room,
+    servable: &'a Servable,
+    iterations: u32,
+    /// Read so far.
+    records: u64,
+    firsts: BTreeMap<String, Request>,
+}
+
+impl Replay<'_> {
+    fn run(&mut self, path: &Path, file: File) -> Result<()> {
+        for record in Records::new(BufReader::new(file)) {
+            let record = record.map_err(|why| unreadable_record(path, why))?;
+            if self.records == MAX_RECORDS {
+                return Err(Error::invalid(format!(
+                    "Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {}",
+                    path.display()
+                )));
+            }
+            self.records += 1;
+            let Some(request) = Request::read(&record.into(), path)? else { continue };
+            for _ in 0..self.iterations {
+                request.run(self.room, self.servable)?;
+            }
+            for signature in request.signatures() {
+                self.firsts.entry(signature).or_insert_with(|| request.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One recorded request. The model and version that it names do not matter.
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Predict(wire::PredictRequest),
+    Classify(wire::ClassificationRequest),
+    Regress(wire::RegressionRequest),
+    MultiInference(wire::MultiInferenceRequest),
+    SessionRun(SessionRunRequest),
+}
+
+impl Request {
+    /// The request of a record; nothing for an empty one.
+    fn read(record: &Bytes, path: &Path) -> Result<Option<Request>> {
+        let log = PredictionLog::decode(record.clone()).map_err(|_| {
+            let text = String::from_utf8_lossy(&record[..record.len().min(200)]);
+            Error::invalid(format!("Failed to parse warmup record: {text} from {}", path.display()))
+        })?;
+        Ok(match log.log_type {
+            None => None,
+            Some(LogType::PredictLog(log)) => Some(Request::Predict(log.request.unwrap_or_default())),
+            Some(LogType::ClassifyLog(log)) => Some(Request::Classify(log.request.unwrap_or_default())),
+            Some(LogType::RegressLog(log)) => Some(Request::Regress(log.request.unwrap_or_default())),
+            Some(LogType::MultiInferenceLog(log)) => {
+                Some(Request::MultiInference(log.request.unwrap_or_default()))
+            }
+            Some(LogType::SessionRunLog(log)) => Some(Request::SessionRun(log.request.unwrap_or_default())),
+            Some(LogType::PredictStreamedLog(_)) => {
+                return Err(Error::new(Kind::Unimplemented, "Unsupported log_type for warmup: 7"));
+            }
+        })
+    }
+
+    /// Answers it, as if it had come through a door.
+    pub(super) fn run(&self, room: &Room, servable: &Servable) -> Result<()> {
+        match self.clone() {
+            Request::Predict(mut request) => {
+                let name = spec(request.model_spec.take()).signature_name;
+                messages::predict(room, servable, &name, request, None).map(drop)
+            }
+            Request::Classify(request) => {
+                let name = spec(request.model_spec).signature_name;
+                messages::classify(room, servable, name, request.input, None).map(drop)
+            }
+            Request::Regress(request) => {
+                let name = spec(request.model_spec).signature_name;
+                messages::regress(room, servable, name, request.input, None).map(drop)
+            }
+            Request::MultiInference(request) => {
+                messages::multi_inference(room, servable, &request.tasks, request.input, None).map(drop)
+            }
+            Request::SessionRun(request) => session_run(servable, &request),
+        }
+    }
+
+    /// The signatures that it warms.
+    fn signatures(&self) -> Vec<String> {
+        let name = |spec: &Option<wire::ModelSpec>| {
+            named(spec.as_ref().map_or("", |spec| &spec.signature_name)).to_owned()
+        };
+        match self {
+            Request::Predict(request) => vec![name(&request.model_spec)],
+            Request::Classify(request) => vec![name(&request.model_spec)],
+            Request::Regress(request) => vec![name(&request.model_spec)],
+            Request::MultiInference(request) => {
+                request.tasks.iter().map(|task| name(&task.model_spec)).collect()
+            }
+            Request::SessionRun(_) => Vec::new(),
+        }
+    }
+}
+
+fn spec(spec: Option<wire::ModelSpec>) -> ModelSpec {
+    model_spec(spec.unwrap_or_default())
+}
+
+/// Runs the graph by the names of its tensors. TensorFlow Serving refuses these records; here one is skipped only where
+/// it asks for what no signature uses.
+fn session_run(servable: &Servable, request: &SessionRunRequest) -> Result<()> {
+    let fetches: Option<Vec<Endpoint>> = request.fetch.iter().map(|name| servable.tensor(name)).collect();
+    let feeds: Option<Vec<Endpoint>> = request.feed.iter().map(|feed| servable.tensor(&feed.name)).collect();
+    let (Some(fetches), Some(feeds), true) = (fetches, feeds, request.target.is_empty()) else {
+        tracing::warn!(
+            "{}: a session_run_log is skipped in warm-up: it names tensors or targets that no signature uses",
+            servable.name()
+        );
+        return Ok(());
+    };
+    let tensors = request.feed.iter().map(|feed| {
+        tensor::decode(&feed.tensor)
+            .map_err(|_| Error::invalid(format!("tensor parsing error: {}", feed.name)))
+    });
+    let feeds: Vec<_> = feeds.into_iter().zip(tensors.collect::<Result<Vec<_>>>()?).collect();
+    servable.run(Api::Other, "", &feeds, &fetches, None).map(drop)
+}
+
+fn unreadable(path: &Path, why: &std::io::Error) -> Error {
+    let kind = if why.kind() == ErrorKind::PermissionDenied { Kind::PermissionDenied } else { Kind::Unknown };
+    Error::new(kind, format!("{} cannot be read: {why}", path.display()))
+}
+
+fn unreadable_record(path: &Path, why: Error) -> Error {
+    match why.kind {
+        Kind::DataLoss => Error::new(
+            Kind::DataLoss,
+            format!("{}. Please verify your warmup data is in TFRecord format.", why.message),
+        ),
+        _ => Error::new(why.kind, format!("{} (of {})", why.message, path.display())),
+    }
+}

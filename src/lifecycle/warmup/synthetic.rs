@@ -1,0 +1,47 @@
+//! Warm-up where no requests are known: a call with zeros.
+
+use super::repeat;
+use crate::engine::Endpoint;
+use crate::metrics::Api;
+use crate::servable::Servable;
+use crate::servable::signature::Signature;
+use crate::tensor::{DType, Tensor, element_count};
+
+/// The largest synthetic input; larger ones are left to the first request.
+const MAX_ELEMENTS: usize = 16 << 20;
+
+/// Calls every signature that can be called safely, but those that are `warm` already. Failures are no failures of the
+/// load: the model may want other values than zeros.
+pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
+    for signature in servable.signatures().values() {
+        if warm(&signature.name) || !servable.changes_nothing(&signature.name) {
+            continue;
+        }
+        let Some((feeds, fetches)) = zeros(servable, signature) else { continue };
+        let run = || servable.run(Api::Other, &signature.name, &feeds, &fetches, None);
+        if let Err(why) = repeat(|| run().map(drop)) {
+            tracing::debug!("{} {}: warm-up with zeros: {why}", servable.name(), signature.name);
+        }
+    }
+}
+
+/// What is fed, and what is fetched.
+type Call = (Vec<(Endpoint, Tensor)>, Vec<Endpoint>);
+
+/// Zeros for every input and all outputs, or nothing where that cannot be made.
+fn zeros(servable: &Servable, signature: &Signature) -> Option<Call> {
+    if signature.inputs.is_empty() || signature.outputs.is_empty() {
+        return None;
+    }
+    let feeds = signature.inputs.iter().map(|spec| {
+        let shape: Vec<i64> =
+            spec.shape.as_ref()?.iter().map(|dim| if *dim < 0 { 1 } else { *dim }).collect();
+        let elements = element_count(&shape).filter(|count| *count <= MAX_ELEMENTS)?;
+        let size = spec.dtype.size();
+        let plain = spec.dtype != DType::Invalid && size > 0;
+        let bytes = plain.then(|| vec![0u8; elements * size])?;
+        Some((servable.endpoint(spec).ok()?, Tensor::numbers(spec.dtype, shape, bytes.into())))
+    });
+    let fetches = signature.outputs.iter().map(|spec| servable.endpoint(spec).ok());
+    Some((feeds.collect::<Option<Vec<_>>>()?, fetches.collect::<Option<Vec<_>>>()?))
+}

@@ -1,0 +1,168 @@
+//! The requests of TensorFlow Serving's API as protobuf messages, answered for one servable: what gRPC receives, and
+//! what warm-up files hold.
+
+use super::examples::{self, Answer, Classifications};
+use super::{ModelSpec, Room, bind, predict};
+use crate::error::{Error, Kind, Result};
+use crate::pb::tensor;
+use crate::pb::tensorflow::Example;
+use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
+use crate::pb::tensorflow::serving::{self as wire, InferenceTask, Input, PredictRequest, input};
+use crate::profile::{self, Phase};
+use crate::registry::VersionChoice;
+use crate::servable::Servable;
+use crate::servable::signature::DEFAULT_SIGNATURE;
+use crate::tensor::{Strings, Tensor};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Outputs by alias, in the order asked for.
+pub type Outputs<'s> = Vec<(&'s str, Tensor)>;
+
+/// Answers `request` by signature `name`; its `model_spec` is not looked at.
+pub fn predict<'s>(
+    room: &Room,
+    servable: &'s Servable,
+    name: &str,
+    request: PredictRequest,
+    deadline: Option<Instant>,
+) -> Result<Outputs<'s>> {
+    let signature = bind::signature(room, servable, name)?;
+    let decoding = profile::phase(Phase::Decode);
+    let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
+        tensor::decode(proto).map_err(|_| Error::invalid(format!("tensor parsing error: {alias}")))
+    })?;
+    let outputs = bind::outputs(signature, &request.output_filter)?;
+    drop(decoding);
+    let tensors = predict::predict(servable, signature, inputs, &outputs, deadline)?;
+    let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
+    Ok(aliases.zip(tensors).collect())
+}
+
+/// Classifies the examples of `input` by signature `name`.
+pub fn classify(
+    room: &Room,
+    servable: &Servable,
+    name: String,
+    input: Option<Input>,
+    deadline: Option<Instant>,
+) -> Result<Classifications> {
+    let input = examples::Input { signature_name: name, examples: serialized(input)? };
+    examples::classify(room, servable, input, deadline)
+}
+
+/// A number for each example of `input`, by signature `name`.
+pub fn regress(
+    room: &Room,
+    servable: &Servable,
+    name: String,
+    input: Option<Input>,
+    deadline: Option<Instant>,
+) -> Result<Vec<f32>> {
+    let input = examples::Input { signature_name: name, examples: serialized(input)? };
+    examples::regress(room, servable, input, deadline)
+}
+
+/// Answers each of `tasks`, by one run for all.
+pub fn multi_inference(
+    room: &Room,
+    servable: &Servable,
+    tasks: &[InferenceTask],
+    input: Option<Input>,
+    deadline: Option<Instant>,
+) -> Result<Vec<(ModelSpec, Answer)>> {
+    let specs = task_specs(servable, tasks)?;
+    let bound = tasks.iter().zip(&specs).map(|(task, spec)| bound_task(room, servable, task, spec));
+    let bound = bound.collect::<Result<Vec<_>>>()?;
+    let first = specs.first().ok_or_else(|| Error::invalid("Missing ModelSpec"))?;
+    let answers =
+        examples::run(servable, named(&first.signature_name), &bound, serialized(input)?, deadline)?;
+    Ok(specs.into_iter().zip(answers).collect())
+}
+
+/// What a `ModelSpec` asks for.
+pub fn model_spec(spec: wire::ModelSpec) -> ModelSpec {
+    let choice = match spec.version_choice {
+        None => VersionChoice::Latest,
+        Some(Choice::Version(version)) => VersionChoice::Version(version),
+        Some(Choice::VersionLabel(label)) => VersionChoice::Label(label),
+    };
+    ModelSpec { name: spec.name, choice, signature_name: spec.signature_name }
+}
+
+/// The name of the signature that a request means.
+pub fn named(signature: &str) -> &str {
+    if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
+}
+
+/// One serialized Example per element, the context in front where there is one: protobuf merges what is concatenated,
+/// and the later entry wins.
+fn serialized(input: Option<Input>) -> Result<Strings> {
+    let _decode = profile::phase(Phase::Decode);
+    match input.and_then(|input| input.kind) {
+        None => Ok(Strings::default()),
+        Some(input::Kind::ExampleList(list)) => {
+            list.examples
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, example)| check(&format!("{index}"), example))?;
+            Ok(list.examples.iter().collect())
+        }
+        Some(input::Kind::ExampleListWithContext(list)) => {
+            check("context", &list.context)?;
+            list.examples
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, example)| check(&format!("{index}"), example))?;
+            Ok(list.examples.iter().map(|example| [&list.context[..], example].concat()).collect())
+        }
+    }
+}
+
+fn check(which: &str, example: &Bytes) -> Result<()> {
+    match Example::decode(example.clone()) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(Error::invalid(format!("Could not parse example input ({which}): {why}"))),
+    }
+}
+
+/// What each task asks for, checked against the others and the servable.
+fn task_specs(servable: &Servable, tasks: &[InferenceTask]) -> Result<Vec<ModelSpec>> {
+    let specs: Vec<_> =
+        tasks.iter().map(|task| model_spec(task.model_spec.clone().unwrap_or_default())).collect();
+    let mut seen = BTreeSet::new();
+    for spec in &specs {
+        let signature = named(&spec.signature_name);
+        if spec.name.is_empty() {
+            return Err(Error::invalid("Found ModelSpec with an empty model name."));
+        }
+        if spec.name != specs[0].name {
+            return Err(Error::invalid(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+            ));
+        }
+        if !seen.insert(signature) {
+            return Err(Error::invalid(format!("Duplicate evaluation of signature: {signature}")));
+        }
+        if servable.signature(signature).is_none() {
+            return Err(Error::invalid(format!("Requested signature not found in model graph: {signature}")));
+        }
+    }
+    Ok(specs)
+}
+
+fn bound_task<'s>(
+    room: &Room,
+    servable: &'s Servable,
+    task: &InferenceTask,
+    spec: &ModelSpec,
+) -> Result<examples::Task<'s>> {
+    let signature = examples::find(servable, &spec.signature_name)?;
+    match task.method_name.as_str() {
+        examples::CLASSIFY => examples::classify_task(room, servable, signature),
+        examples::REGRESS => examples::regress_task(room, servable, signature),
+        other => Err(Error::new(Kind::Unimplemented, format!("Unsupported signature method_name: {other}"))),
+    }
+}
