@@ -1,6 +1,7 @@
 -- One fixed request for wrk, from the environment, and its summary as one line of JSON.
 --
 -- BODY_FILE: the request's body. POST, JSON, keep-alive.
+-- PAUSE_MS: how long each connection waits between an answer and the next request, if it does.
 -- The line: requests, seconds, errors (by kind; status counts replies of 400 and above), latencies in microseconds.
 
 local file = assert(io.open(assert(os.getenv("BODY_FILE"), "BODY_FILE is not set"), "rb"))
@@ -8,6 +9,13 @@ wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = file:read("*a")
 file:close()
+
+local pause = tonumber(os.getenv("PAUSE_MS"))
+if pause then
+  function delay()
+    return pause
+  end
+end
 
 function done(summary, latency, _)
   local errors = summary.errors

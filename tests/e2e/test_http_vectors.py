@@ -38,7 +38,6 @@ MODELS = """model_config_list {{
 """
 FLAGS = {"main": [], "cors": ["--rest_api_enable_cors_support"]}
 LATER = {
-    "prometheus": "the Prometheus endpoint belongs to the lifecycle's issue",
     "batching": "batching belongs to an issue of its own",
 }
 CORS_HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers")
@@ -80,6 +79,14 @@ def main_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def cors_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield from _started(FLAGS["cors"], tmp_path_factory.mktemp("cors"))
+
+
+@pytest.fixture(scope="module")
+def prometheus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    monitoring = folder / "monitoring.config"
+    monitoring.write_text("prometheus_config { enable: true }")
+    yield from _started([f"--monitoring_config_file={monitoring}"], folder)
 
 
 @pytest.mark.parametrize("case", CASES)

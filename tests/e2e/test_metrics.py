@@ -1,0 +1,180 @@
+"""The Prometheus endpoint: what is counted through both doors, in TensorFlow Serving's names and format."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Served
+from doors import BOTH, Stub, await_versions
+from servable.messages import message_class
+from servers import put_version, serving
+from wire import ask, predict
+
+import grpc
+
+pytestmark = pytest.mark.needs_tensorflow
+
+PAGE = "/monitoring/prometheus/metrics"
+SERVING = ":tensorflow:serving:"
+SAMPLE = re.compile(r'(?P<name>[:a-zA-Z0-9_]+)\{(?P<labels>(?:\w+="(?:[^"\\]|\\.)*",?)*)\} (?P<value>\S+)')
+
+
+def monitoring(folder: Path, text: str = "prometheus_config { enable: true }") -> str:
+    """The flag for a text MonitoringConfig."""
+    file = folder / "monitoring.config"
+    file.write_text(text)
+    return f"--monitoring_config_file={file}"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A base path with version 1."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    put_version("half_plus_two", folder, 1)
+    return folder
+
+
+@pytest.fixture
+def served(base: Path, tmp_path: Path) -> Iterator[Served]:
+    """Model ``m`` on both doors, with its metrics."""
+    with serving(f"m={base}", BOTH, monitoring(tmp_path), "--max_num_load_retries=0") as running:
+        yield running
+
+
+def samples(served: Served, path: str = PAGE) -> dict[str, str]:
+    """Every sample: name and labels as written → value. Fails where a line is neither sample nor type."""
+    reply = ask(served, "GET", path)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain"), reply
+    found = {}
+    for line in reply.text.removesuffix("\n").split("\n"):
+        if re.fullmatch(r"# TYPE [:a-zA-Z0-9_]+ (counter|gauge|histogram|untyped)", line):
+            continue
+        sample = SAMPLE.fullmatch(line)
+        assert sample, line
+        found[f"{sample['name']}{{{sample['labels']}}}"] = sample["value"]
+    return found
+
+
+def requests(model: str, status: str) -> str:
+    return f'{SERVING}request_count{{model_name="{model}",status="{status}"}}'
+
+
+def latencies(model: str, api: str, entrypoint: str) -> str:
+    labels = f'model_name="{model}",API="{api}",entrypoint="{entrypoint}"'
+    return f"{SERVING}request_latency_count{{{labels}}}"
+
+
+def test_requests_are_counted_at_both_doors_by_how_they_ended(served: Served) -> None:
+    for _ in range(3):
+        assert predict(served, "m", {"instances": [1.0]}).status == 200
+    assert predict(served, "m", {"instances": "no"}).status == 400
+    assert predict(served, "missing", {"instances": [1.0]}).status == 404
+    assert ask(served, "GET", "/v1/models/m").status == 200
+    assert ask(served, "GET", "/v1/elsewhere").status == 400
+    with Stub(served) as stub:
+        assert stub.predict("m") == 3.0
+        with pytest.raises(grpc.RpcError):
+            stub.predict("missing")
+    found = samples(served)
+    counted = {key: value for key, value in found.items() if key.startswith(f"{SERVING}request_count{{")}
+    assert counted == {
+        requests("m", "OK"): "5",
+        requests("m", "INVALID_ARGUMENT"): "1",
+        requests("missing", "NOT_FOUND"): "2",
+        requests("", "INVALID_ARGUMENT"): "1",
+    }
+    assert found[latencies("m", "predict", "REST")] == "3"
+    assert found[latencies("m", "", "REST")] == "1"
+    assert found[latencies("m", "Predict", "GRPC")] == "1"
+
+
+def test_a_histogram_counts_up_to_all(served: Served) -> None:
+    predict(served, "m", {"instances": [1.0]})
+    start = f'{SERVING}request_latency_bucket{{model_name="m",API="predict",entrypoint="REST",le="'
+    found = samples(served)
+    buckets = {
+        key.removeprefix(start)[:-2]: int(value) for key, value in found.items() if key.startswith(start)
+    }
+    counts = list(buckets.values())
+    assert len(counts) == 34 and counts == sorted(counts)
+    assert list(buckets)[:5] == ["10", "18", "32.4", "58.32", "104.976"] and list(buckets)[-1] == "+Inf"
+    assert counts[-1] == int(found[latencies("m", "predict", "REST")]) == 1
+    total = found[f'{SERVING}request_latency_sum{{model_name="m",API="predict",entrypoint="REST"}}']
+    assert float(total) > 0
+
+
+def test_runs_and_loads_are_counted(served: Served, base: Path) -> None:
+    runtime = f'{SERVING}runtime_latency_count{{model_name="m",API="Predict",runtime="TF1"}}'
+    runs = ":tensorflow:core:graph_runs{}"
+    before = samples(served)
+    predict(served, "m", {"instances": [1.0]})
+    after = samples(served)
+    assert int(after[runs]) == int(before[runs]) + 1
+    assert int(after[runtime]) == int(before.get(runtime, 0)) + 1
+    put_version("unknown_op", base, 2)
+    put_version("half_plus_two", base, 3)
+    await_versions(served, "m", 3)
+    found = samples(served)
+    attempts = ':tensorflow:cc:saved_model:load_attempt_count{model_path="'
+    assert {key: value for key, value in found.items() if key.startswith(attempts)} == {
+        f'{attempts}{base}/1",status="success"}}': "1",
+        f'{attempts}{base}/3",status="success"}}': "1",
+    } | {key: "1" for key in [f'{attempts}{base}/2",status="fail"}}'] if key in found}
+    assert int(found[f':tensorflow:cc:saved_model:load_latency{{model_path="{base}/1"}}']) > 0
+
+
+def test_a_name_cannot_write_lines_of_its_own(served: Served) -> None:
+    reply = ask(served, "GET", "/v1/models/x%0A%23%20TYPE%20evil%20gauge%0Aevil%7B%7D%201%22%5C")
+    assert reply.status == 404
+    text = ask(served, "GET", PAGE).text
+    assert "\nevil" not in text and "\n# TYPE evil" not in text
+    name = '{model_name="x\\n# TYPE evil gauge\\nevil{} 1\\"\\\\",status="NOT_FOUND"}'
+    assert f"{SERVING}request_count{name} 1\n" in text
+    samples(served)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_the_page_answers_any_method(served: Served, method: str) -> None:
+    reply = ask(served, method, PAGE, "body" if method in ("POST", "PUT") else None)
+    assert reply.status == 200
+    assert f"# TYPE {SERVING}request_count counter\n" in reply.text
+    assert ask(served, method, f"{PAGE}?x=1").text == f"Unexpected path: {PAGE}?x=1. Should be {PAGE}"
+
+
+def test_the_page_is_where_the_config_says(base: Path, tmp_path: Path) -> None:
+    config = 'prometheus_config { enable: true path: "/v1/metrics" }'
+    with serving(f"m={base}", monitoring(tmp_path, config)) as served:
+        assert samples(served, "/v1/metrics")
+        assert ask(served, "GET", PAGE).status == 404
+
+
+def test_nothing_is_there_unless_it_is_enabled(base: Path, tmp_path: Path) -> None:
+    with serving(f"m={base}", monitoring(tmp_path, "prometheus_config { }")) as served:
+        assert ask(served, "GET", PAGE).status == 404
+
+
+@pytest.mark.needs_shared
+def test_examples_of_multi_inference_are_counted(shared: Path, tmp_path: Path) -> None:
+    model = shared.resolve() / "testdata" / "tensorflow_serving" / "saved_model_half_plus_two_cpu"
+    request = message_class("tensorflow.serving.MultiInferenceRequest")()
+    for signature in ("regress_x_to_y", "regress_x_to_y2"):
+        task = request.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = "m", signature
+    for x in (1.0, 2.0, 3.0):
+        example = request.input.example_list.examples.add()
+        example.features.feature["x"].float_list.value.append(x)
+    with serving(f"m={model}", BOTH, monitoring(tmp_path)) as served, Stub(served) as stub:
+        reply = stub.call("PredictionService/MultiInference", request, "MultiInferenceResponse")
+        assert len(reply.results) == 2
+        body = {"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}]}
+        assert ask(served, "POST", "/v1/models/m:classify", json.dumps(body)).status == 200
+        found = samples(served)
+    assert found[f'{SERVING}request_example_count_total{{model="m"}}'] == "3"
+    assert found[f'{SERVING}request_example_counts_bucket{{model="m",le="4"}}'] == "1"
+    assert found[latencies("m", "classify", "REST")] == "1"
+    assert f'{SERVING}runtime_latency_count{{model_name="m",API="Classify",runtime="TF1"}}' in found

@@ -1,0 +1,130 @@
+"""Warm-up files: recorded requests are run before a version serves, and one that fails fails the load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Served
+from servable.messages import message_class
+from servers import put_version, serving
+from test_metrics import monitoring, samples
+from tfrecord import write
+from wire import ask, predict
+
+pytestmark = pytest.mark.needs_tensorflow
+
+FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+QUIET = ("--max_num_load_retries=0", "--synthetic_warmup=false")
+
+
+def log() -> Any:
+    return message_class("tensorflow.serving.PredictionLog")()
+
+
+def predict_log(alias: str = "x") -> bytes:
+    """A predict of one float; the model's name in it does not matter."""
+    record = log()
+    request = record.predict_log.request
+    request.model_spec.name = "another"
+    tensor = request.inputs[alias]
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add(size=1)
+    tensor.float_val.append(1.0)
+    return bytes(record.SerializeToString())
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """Version 1 of ``half_plus_two`` below an empty base path."""
+    base = tmp_path / "m"
+    base.mkdir()
+    return put_version("half_plus_two", base, 1)
+
+
+def state(served: Served) -> dict[str, Any]:
+    """What the status API says of the only version."""
+    (status,) = json.loads(ask(served, "GET", "/v1/models/m").body)["model_version_status"]
+    return {"state": status["state"], **status["status"]}
+
+
+def test_requests_are_run_before_the_version_serves(version: Path, tmp_path: Path) -> None:
+    write(version / FILE, [predict_log(), predict_log(), b""])
+    iterations = "--num_request_iterations_for_warmup=3"
+    with serving(f"m={version.parent}", *QUIET, iterations, monitoring(tmp_path)) as served:
+        found = samples(served)
+        labels = f'{{model_path="{version}",status="OK"}}'
+        assert found[f":tensorflow:serving:model_warmup_records_read{labels}"] == "3"
+        assert found[f":tensorflow:serving:model_warmup_latency_count{labels}"] == "1"
+        assert int(found[":tensorflow:core:graph_runs{}"]) >= 2 * 3
+        assert predict(served, "m", {"instances": [2.0]}).status == 200
+        assert "Number of warmup records read: 3." in served.log
+
+
+def test_a_request_that_fails_fails_the_load(version: Path) -> None:
+    write(version / FILE, [predict_log(), predict_log("no_such_input")])
+    with serving(f"m={version.parent}", *QUIET) as served:
+        assert state(served)["state"] == "END"
+        assert state(served)["error_code"] == "INVALID_ARGUMENT"
+        assert "no_such_input" in state(served)["error_message"]
+        assert predict(served, "m", {"instances": [2.0]}).status == 404
+
+
+def test_a_damaged_file_fails_the_load(version: Path) -> None:
+    (version / FILE).parent.mkdir()
+    (version / FILE).write_bytes(b"this is no file of records")
+    with serving(f"m={version.parent}", *QUIET) as served:
+        assert state(served) == {
+            "state": "END",
+            "error_code": "DATA_LOSS",
+            "error_message": "corrupted record at 0 (Is this even a TFRecord file?). "
+            "Please verify your warmup data is in TFRecord format.",
+        }
+
+
+def test_by_flag_the_file_is_not_looked_at(version: Path) -> None:
+    write(version / FILE, [b"no log"])
+    with serving(f"m={version.parent}", *QUIET, "--enable_model_warmup=false") as served:
+        assert predict(served, "m", {"instances": [2.0]}).status == 200
+
+
+def examples(request: Any) -> Any:
+    """``request`` with two Examples."""
+    for x in (1.0, 2.0):
+        example = request.input.example_list.examples.add()
+        example.features.feature["x"].float_list.value.append(x)
+    return request
+
+
+@pytest.mark.needs_shared
+def test_requests_of_every_kind(shared: Path, tmp_path: Path) -> None:
+    model = shared.resolve() / "testdata" / "tensorflow_serving" / "saved_model_half_plus_two_cpu"
+    (source,) = [path for path in model.iterdir() if path.name.isdigit()]
+    version = tmp_path / "m" / "7"
+    shutil.copytree(source, version)
+    classify, regress, multi, run = log(), log(), log(), log()
+    examples(classify.classify_log.request).model_spec.signature_name = "classify_x_to_y"
+    examples(regress.regress_log.request).model_spec.signature_name = "regress_x_to_y"
+    for signature in ("regress_x_to_y", "regress_x_to_y2"):
+        task = multi.multi_inference_log.request.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = "m", signature
+    examples(multi.multi_inference_log.request)
+    feed = run.session_run_log.request.feed.add(name="x:0")
+    feed.tensor.dtype = 1
+    feed.tensor.tensor_shape.dim.add(size=1)
+    feed.tensor.float_val.append(1.0)
+    run.session_run_log.request.fetch.append("y:0")
+    records = [one.SerializeToString() for one in (classify, regress, multi, run)]
+    write(version / FILE, [*records, predict_log()])
+    with serving(f"m={version.parent}", *QUIET, monitoring(tmp_path)) as served:
+        assert predict(served, "m", {"instances": [2.0]}).status == 200
+        found = samples(served)
+        read = f':tensorflow:serving:model_warmup_records_read{{model_path="{version}",status="OK"}}'
+        assert found[read] == "5"
+        for api in ("Predict", "Classify", "Regress"):
+            runs = f':tensorflow:serving:runtime_latency_count{{model_name="m",API="{api}",runtime="TF1"}}'
+            assert int(found[runs]) >= 1
+        assert "skipped" not in served.log

@@ -1,0 +1,32 @@
+"""TFRecord files as TensorFlow writes them, without TensorFlow."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reversed
+
+
+def _crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (POLYNOMIAL if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = _crc32c(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def write(file: Path, records: Iterable[bytes]) -> None:
+    """Writes ``records`` to ``file``, whose folder is made where it is missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as out:
+        for record in records:
+            length = struct.pack("<Q", len(record))
+            out.write(length + _checksum(length) + record + _checksum(record))
