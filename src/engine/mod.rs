@@ -6,6 +6,7 @@
 //! threads at once; dropping a `Model` frees everything it holds, may take long, and happens on an unloading thread.
 
 pub(crate) mod memory;
+pub(crate) mod priority;
 pub mod tensorflow;
 
 use crate::error::Result;
@@ -27,6 +28,10 @@ pub struct LoadOptions {
 
 /// Turns a version's folder into a [`Model`].
 pub trait Engine: Send + Sync {
+    /// Whether models loaded with `options` have no threads of their own, so that a load may run at low priority:
+    /// threads inherit that. Starts the threads that all models share. Called before `load`, at normal priority.
+    fn shares_threads(&self, options: &LoadOptions) -> bool;
+
     /// Loads the model in `path`. Blocks for as long as that takes.
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>>;
 }

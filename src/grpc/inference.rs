@@ -13,6 +13,9 @@ use crate::pb::tensorflow::serving::{
 use crate::servable::Servable;
 use std::time::Instant;
 
+/// Answers for a servable what was asked with a spec and an input, by a deadline.
+type Answering = fn(&Room, &Servable, ModelSpec, Option<Input>, Option<Instant>) -> Result<Reply>;
+
 impl Call {
     pub(super) async fn classify(&self) -> Result<Reply> {
         let ClassificationRequest { model_spec, input } = self.decode()?;
@@ -39,7 +42,7 @@ impl Call {
         &self,
         spec: Option<wire::ModelSpec>,
         input: Option<Input>,
-        answer: fn(&Room, &Servable, ModelSpec, Option<Input>, Option<Instant>) -> Result<Reply>,
+        answer: Answering,
     ) -> Result<Reply> {
         let (spec, servable) = self.resolve(spec)?;
         let deadline = self.deadline;

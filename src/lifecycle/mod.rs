@@ -6,7 +6,7 @@
 pub mod tfrecord;
 mod warmup;
 
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{Engine, LoadOptions, priority};
 use crate::error::{Error, Kind, Result};
 use crate::methods::Room;
 use crate::registry::State;
@@ -61,7 +61,8 @@ impl Lifecycle {
         if !serves {
             registry.set_state(name, version, State::Loading, None);
         }
-        match self.prepare(engine, name, version, path, options) {
+        let gives_way = engine.shares_threads(&options.engine);
+        match priority::aside(gives_way, || self.prepare(engine, name, version, path, options)) {
             Ok((servable, drain)) => {
                 let replaced = self.drains().insert((name.to_owned(), version), drain);
                 registry.publish(servable.clone());

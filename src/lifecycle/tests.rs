@@ -56,6 +56,10 @@ impl Echo {
 }
 
 impl Engine for Echo {
+    fn shares_threads(&self, _: &LoadOptions) -> bool {
+        true
+    }
+
     fn load(&self, _: &Path, _: &LoadOptions) -> Result<Box<dyn Model>> {
         Ok(Box::new(self.clone()))
     }

@@ -70,6 +70,7 @@ functions! {
     delete_graph = "TF_DeleteGraph": fn(*mut TfGraph);
     operation_by_name = "TF_GraphOperationByName": fn(*mut TfGraph, *const c_char) -> *mut TfOperation;
     operation_outputs = "TF_OperationNumOutputs": fn(*mut TfOperation) -> c_int;
+    new_session = "TF_NewSession": fn(*mut TfGraph, *const TfSessionOptions, *mut TfStatus) -> *mut TfSession;
     load_session = "TF_LoadSessionFromSavedModel": fn(
         *const TfSessionOptions, *const TfBuffer, *const c_char, *const *const c_char, c_int,
         *mut TfGraph, *mut TfBuffer, *mut TfStatus) -> *mut TfSession;

@@ -13,7 +13,9 @@ mod variables;
 
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
+use crate::pb::tensorflow::ConfigProto;
 use ffi::{Api, TfStatus};
+use prost::Message;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -67,6 +69,13 @@ impl TensorFlow {
 }
 
 impl Engine for TensorFlow {
+    fn shares_threads(&self, options: &LoadOptions) -> bool {
+        session::start_shared_threads(self.api, options);
+        // What TensorFlow cannot read either fails the load.
+        let config = ConfigProto::decode(&options.session_config[..]).unwrap_or_default();
+        !config.use_per_session_threads && config.session_inter_op_thread_pool.is_empty()
+    }
+
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
         let meta = saved_model::read(path, &options.tags)?;
         Ok(Box::new(session::Session::load(self.api, path, options, meta)?))

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::denormals::Flushed;
-use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfTensor};
+use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
 use super::saved_model::Meta;
 use super::tensors::Owned;
 use super::{Status, c_string};
@@ -16,6 +16,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_int;
 use std::path::Path;
+use std::sync::Once;
 
 /// A session with what it needs to be run.
 pub(super) struct Session {
@@ -271,32 +272,68 @@ fn open(
     let tags = options.tags.iter().map(|tag| c_string(tag)).collect::<Result<Vec<_>>>()?;
     let tags: Vec<_> = tags.iter().map(|tag| tag.as_ptr()).collect();
     let status = Status::new(api);
-    // SAFETY: has no precondition.
-    let session_options = unsafe { (api.new_session_options)() };
-    let config = &options.session_config;
-    // SAFETY: every pointer is live through the calls, every length its array's; the options are deleted after use.
+    let configured = Configured::new(api, &options.session_config)?;
+    // Restoring in this thread: on the session's pool it would hold up the runs of other models.
+    let in_caller = Buffer(api, buffer(api, -1, None));
+    // SAFETY: every pointer is live through the call, every length its array's.
     let session = unsafe {
-        if !config.is_empty() {
-            (api.set_config)(session_options, config.as_ptr().cast(), config.len(), status.raw);
-        }
-        let configured = status.check();
-        let session = if configured.is_ok() {
-            (api.load_session)(
-                session_options,
-                std::ptr::null(),
-                folder.as_ptr(),
-                tags.as_ptr(),
-                length(&tags),
-                graph,
-                std::ptr::null_mut(),
-                status.raw,
-            )
-        } else {
-            std::ptr::null_mut()
-        };
-        (api.delete_session_options)(session_options);
-        session
+        (api.load_session)(
+            configured.1,
+            in_caller.1,
+            folder.as_ptr(),
+            tags.as_ptr(),
+            length(&tags),
+            graph,
+            std::ptr::null_mut(),
+            status.raw,
+        )
     };
     status.check()?;
     Ok(session)
+}
+
+/// `TF_SessionOptions`, deleted when dropped.
+struct Configured(&'static Api, *mut TfSessionOptions);
+
+impl Configured {
+    /// Options with a serialized `ConfigProto`, which may be empty.
+    fn new(api: &'static Api, config: &[u8]) -> Result<Configured> {
+        // SAFETY: has no precondition.
+        let options = Configured(api, unsafe { (api.new_session_options)() });
+        let status = Status::new(api);
+        if !config.is_empty() {
+            // SAFETY: pointers are live, the length is the array's; TensorFlow copies the bytes.
+            unsafe { (api.set_config)(options.1, config.as_ptr().cast(), config.len(), status.raw) };
+        }
+        status.check()?;
+        Ok(options)
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: made by `new_session_options`, deleted once.
+        unsafe { (self.0.delete_session_options)(self.1) };
+    }
+}
+
+/// Starts the pools that all sessions share, once: TensorFlow makes them with the first session, and their threads
+/// inherit the priority of the thread that asks for it.
+pub(super) fn start_shared_threads(api: &'static Api, options: &LoadOptions) {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        // What is wrong with the options fails the load that follows.
+        let Ok(configured) = Configured::new(api, &options.session_config) else { return };
+        let status = Status::new(api);
+        // SAFETY: graph and options are live; a session that was made is closed and freed once, before its graph.
+        unsafe {
+            let graph = (api.new_graph)();
+            let session = (api.new_session)(graph, configured.1, status.raw);
+            if !session.is_null() {
+                (api.close_session)(session, status.raw);
+                (api.delete_session)(session, status.raw);
+            }
+            (api.delete_graph)(graph);
+        }
+    });
 }

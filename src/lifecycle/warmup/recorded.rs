@@ -43,7 +43,7 @@ pub(super) fn replay(
     let mut replay = Replay { room, servable, iterations, records: 0, firsts: BTreeMap::new() };
     let outcome = replay.run(&path, file);
     if let Some(metrics) = &room.metrics {
-        let outcome = outcome.as_ref().map(|()| ()).map_err(|why| why.kind);
+        let outcome = outcome.as_ref().copied().map_err(|why| why.kind);
         metrics.warmed(folder, started.elapsed(), replay.records, outcome);
     }
     if let Err(why) = outcome {
@@ -72,7 +72,7 @@ struct Replay<'a> {
 impl Replay<'_> {
     fn run(&mut self, path: &Path, file: File) -> Result<()> {
         for record in Records::new(BufReader::new(file)) {
-            let record = record.map_err(|why| unreadable_record(path, why))?;
+            let record = record.map_err(|why| unreadable_record(path, &why))?;
             if self.records == MAX_RECORDS {
                 return Err(Error::invalid(format!(
                     "Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {}",
@@ -192,12 +192,10 @@ fn unreadable(path: &Path, why: &std::io::Error) -> Error {
     Error::new(kind, format!("{} cannot be read: {why}", path.display()))
 }
 
-fn unreadable_record(path: &Path, why: Error) -> Error {
-    match why.kind {
-        Kind::DataLoss => Error::new(
-            Kind::DataLoss,
-            format!("{}. Please verify your warmup data is in TFRecord format.", why.message),
-        ),
-        _ => Error::new(why.kind, format!("{} (of {})", why.message, path.display())),
+fn unreadable_record(path: &Path, why: &Error) -> Error {
+    if why.kind == Kind::DataLoss {
+        let message = format!("{}. Please verify your warmup data is in TFRecord format.", why.message);
+        return Error::new(Kind::DataLoss, message);
     }
+    Error::new(why.kind, format!("{} (of {})", why.message, path.display()))
 }

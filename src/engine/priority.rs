@@ -1,0 +1,75 @@
+//! Threads that give way to those that serve.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Kind, Result};
+
+/// The niceness of threads that load: where a core is contended they get a tenth of it, and a thread that wakes up to
+/// answer a request takes it from them at once. Less would let a busy server never finish a load.
+#[cfg(target_os = "linux")]
+const NICENESS: libc::c_int = 10;
+
+/// TensorFlow optimises graphs by recursion: as much as a process's first thread has by default.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does `work` on a thread of its own and waits for it. If it `gives_way`, it runs at low priority, and so does every
+/// thread that it starts. The thread ends with the work: the system lets few processes raise a priority again.
+pub(crate) fn aside<T: Send>(gives_way: bool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let builder = std::thread::Builder::new().name("servable-load".to_owned()).stack_size(STACK_BYTES);
+    std::thread::scope(|scope| {
+        let started = builder.spawn_scoped(scope, || {
+            if gives_way {
+                give_way();
+            }
+            work()
+        });
+        match started.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panicked)) => {
+                Err(Error::internal("The load failed by a fault of the server; see its log"))
+            }
+            Err(why) => Err(Error::new(
+                Kind::ResourceExhausted,
+                format!("No thread could be started to load in: {why}. Allow the process more threads"),
+            )),
+        }
+    })
+}
+
+/// Lowers the priority of the calling thread, where a thread has one of its own.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: has no precondition. On Linux, 0 is the calling thread and not its process.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
+        tracing::debug!("the priority of a load stays as it is: {}", std::io::Error::last_os_error());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    /// The niceness of the calling thread, as the kernel tells it.
+    fn niceness() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let after_name = stat.rsplit_once(") ").unwrap().1;
+        after_name.split(' ').nth(16).unwrap().parse().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn work_gives_way_with_all_that_it_starts_and_nothing_else_does() {
+        let before = niceness();
+        let inside = aside(true, || Ok((niceness(), std::thread::spawn(niceness).join().unwrap()))).unwrap();
+        assert_eq!(inside, (NICENESS.max(before), NICENESS.max(before)));
+        assert_eq!(niceness(), before);
+        assert_eq!(aside(false, || Ok(niceness())), Ok(before));
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let failed = aside::<()>(true, || panic!("on purpose"));
+        assert_eq!(failed.unwrap_err().kind, Kind::Internal);
+    }
+}
