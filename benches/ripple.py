@@ -1,9 +1,9 @@
-"""The p99 of one model under a steady load: while nothing else happens, and while a large model comes and goes.
+"""The p99 of one model under a steady load: in quiet, and while a large model comes and goes.
 
     python benches/ripple.py [--seconds 20] [--rounds 3] [--megabytes 500] [--keep FOLDER]
 
-The large model is loaded and unloaded without pause, by a config file that is replaced and SIGHUP. Quiet and busy
-rounds take turns, so that what else the machine does falls on both. Linux, with wrk and TensorFlow.
+The large model is loaded and unloaded without pause, by a config file that is replaced and SIGHUP. Quiet and
+busy rounds take turns, so that what else the machine does falls on both. Linux, with wrk and TensorFlow.
 """
 
 from __future__ import annotations
