@@ -1,0 +1,62 @@
+"""Memory that comes back: what a server holds after each of many loads and unloads of one large model.
+
+    python benches/memory.py [--cycles 20] [--megabytes 100] [--keep FOLDER]
+
+Ends with status 1 where the last cycle left more than 1.1 times what the first one left. Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from large import large_model, serving
+from process import memory_bytes, wait_until
+
+LIMIT = 1.1
+SETTLE_SECONDS = 10.0
+
+
+def still_open(pid: int, folder: Path) -> list[str]:
+    """Files below ``folder`` that the process has open or mapped."""
+    process = Path("/proc") / str(pid)
+    opened = [str(fd.readlink()) for fd in (process / "fd").iterdir() if fd.is_symlink()]
+    mapped = [line.split(maxsplit=5)[-1] for line in (process / "maps").read_text().splitlines()]
+    return sorted({path for path in opened + mapped if path.startswith(str(folder))})
+
+
+def run(folder: Path, cycles: int, megabytes: int) -> list[int]:
+    """Resident bytes after each cycle."""
+    resident: list[int] = []
+    large = large_model(folder, megabytes)
+    with serving(folder, large) as server:
+        pid = server.process.pid
+        print(f"before: {memory_bytes(pid, 'VmRSS') / 1e6:.0f} MB", flush=True)
+        for cycle in range(cycles):
+            server.come_and_go()
+            wait_until(lambda: not still_open(pid, large), SETTLE_SECONDS, f"the files of {large} to close")
+            resident.append(memory_bytes(pid, "VmRSS"))
+            print(f"cycle {cycle + 1}: {resident[-1] / 1e6:.0f} MB", flush=True)
+    return resident
+
+
+def main() -> int:
+    """Prints each cycle and the ratio of the last to the first."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--keep", type=Path, help="where the large model is kept for the next time")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        resident = run(folder, options.cycles, options.megabytes)
+    ratio = resident[-1] / resident[0]
+    print(f"after {len(resident)} cycles: {ratio:.2f} times what the first left")
+    return 0 if ratio <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
