@@ -33,9 +33,9 @@ class LoadReport:
 class Server:
     """The data plane: registry, engine, doors.
 
-    ``options``: see ``config.CoreOptions``. ``on_reload(config, seconds)`` applies a serialized ModelServerConfig for
-    HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the client waits, if it says. An
-    exception's ``code`` and ``message`` become the call's status.
+    ``options``: see ``config.CoreOptions``. ``on_reload(config, seconds)`` applies a serialized
+    ModelServerConfig for HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the
+    client waits, if it says. An exception's ``code`` and ``message`` become the call's status.
     """
 
     def __new__(

@@ -1,7 +1,7 @@
 """``servable models``, ``load``, ``unload``, ``label``, ``reload``: a running server's administration.
 
-They talk to the address that ``servable serve --admin_address=HOST:PORT`` listens on; ``admin.py`` has what is
-said. Exit statuses: 0 done, 1 refused or failed, 2 the command line was wrong.
+They talk to the address that ``servable serve --admin_address=HOST:PORT`` listens on, in what
+``admin.py`` says. Exit statuses: 0 done, 1 refused or failed, 2 the command line was wrong.
 """
 
 from __future__ import annotations

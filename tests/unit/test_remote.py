@@ -1,4 +1,4 @@
-"""Remote stores with fsspec's own memory and local file systems: listing, fetching, the cache, without a store."""
+"""Remote stores with fsspec's own memory and local file systems: listing, fetching, the cache."""
 
 from __future__ import annotations
 
