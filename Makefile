@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python lint fmt bench proto lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python lint fmt bench docs proto lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench: dev ## The benchmarks: table and JSON.
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
+
+docs: dev ## Put the list of flags into the migration guide.
+	@$(BIN)/python -c "from pathlib import Path; from servable.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group tools -o requirements/dev.txt
