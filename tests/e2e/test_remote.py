@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,12 +118,15 @@ def test_a_half_uploaded_version_serves_once_it_is_whole(bucket: Bucket, tmp_pat
 
 def test_a_remote_model_holds_up_no_other(tmp_path: Path) -> None:
     """The store's address answers to nobody: the local model serves meanwhile, and the log says why."""
-    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     arguments = (f"local={MODEL.parent}", "m=s3://bucket/models/m", f"--model_cache_dir={tmp_path}")
-    with serving(*arguments, environment={**environment, **keys}) as served:
-        assert answer(served, "local") == 3.0
-        assert "Could not find base path s3://bucket/models/m for servable m" in served.log
+    with socket.socket() as bound_but_silent:
+        bound_but_silent.bind(("127.0.0.1", 0))
+        port = bound_but_silent.getsockname()[1]
+        environment = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_MAX_ATTEMPTS": "1", **keys}
+        with serving(*arguments, environment=environment) as served:
+            assert answer(served, "local") == 3.0
+            assert "Could not find base path s3://bucket/models/m for servable m" in served.log
 
 
 LIMITED = """

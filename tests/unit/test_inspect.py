@@ -1,0 +1,231 @@
+"""``servable inspect`` and ``servable warmup``: what they say of whole and of damaged models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from servable.cli import main
+from servable.errors import StatusError
+from servable.report import Signature
+from servable.saved_model import read
+from servable.table import size_text, table
+from servable.tfrecord import crc32c, masked, read_records, write_records
+from servable.warmup_command import flattened, make, prediction_log
+
+from servable import messages
+
+MODELS = ROOT / "tests" / "models"
+PAIR = {
+    "serving_default": Signature(
+        "serving_default", [("a", "float", "[-1]"), ("b", "int32", "[-1]")], [("sum", "float", "[-1]")]
+    ),
+    "text": Signature("text", [("x", "string", "[-1]")], [("y", "string", "[-1]")]),
+    "halves": Signature("halves", [("x", "half", "[-1]")], [("y", "half", "[-1]")]),
+    "complex": Signature("complex", [("x", "complex64", "[-1]")], [("y", "float", "[-1]")]),
+}
+
+
+@pytest.fixture(autouse=True)
+def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The messages as the sources have them: no built core is needed."""
+    content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
+    monkeypatch.setattr(messages, "descriptors", lambda: content)
+    messages.pool.cache_clear()
+    messages.message_class.cache_clear()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of ``half_plus_two``, version 1, that a test may damage."""
+    shutil.copytree(MODELS / "half_plus_two", tmp_path / "half_plus_two")
+    return tmp_path / "half_plus_two" / "1"
+
+
+# ---- inspect
+
+
+def test_a_whole_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(MODELS / "pair")]) == 0
+    out = capsys.readouterr().out
+    for expected in (
+        "tags      serve",
+        "serving_default  in   a      float  [-1]   tensorflow/serving/predict",
+        "                 out  twice  int32  [-1]",
+        'curl -d \'{"instances": [{"a": 1.0, "b": 1}]}\' http://localhost:8501/v1/models/pair:predict',
+        "nothing is wrong with it",
+    ):
+        assert expected in out
+
+
+def test_the_same_for_programs(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model), "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    (graph,) = fields["graphs"]
+    assert graph["tags"] == ["serve"]
+    assert graph["signatures"]["serving_default"]["inputs"] == {"x": {"dtype": "float", "shape": "[-1]"}}
+    assert graph["ops"]["VarHandleOp"] >= 2
+    assert (fields["warmup_records"], fields["problems"]) == (None, [])
+
+
+def test_the_newest_version_is_taken(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(model, model.parent / "10")
+    assert main(["inspect", str(model.parent)]) == 0
+    assert capsys.readouterr().out.startswith(f"{model.parent / '10'}\n")
+
+
+@pytest.mark.parametrize(
+    ("remove", "problem"),
+    [
+        ("variables", "has no files: the copy is incomplete"),
+        ("variables/variables.index", "variables.index is missing or empty"),
+        ("variables/variables.data-00000-of-00001", "lacks shard 0 of 1"),
+    ],
+)
+def test_an_incomplete_copy(
+    model: Path, capsys: pytest.CaptureFixture[str], remove: str, problem: str
+) -> None:
+    gone = model / remove
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    assert main(["inspect", str(model)]) == 1
+    assert problem in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"", "DATA_LOSS"), (b"\xff\xff\xff", "DATA_LOSS"), (None, "NOT_FOUND")]
+)
+def test_what_is_no_model(
+    model: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, code: str
+) -> None:
+    file = model / "saved_model.pb"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    assert main(["inspect", str(model)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"servable: {code}: ")
+    assert "\nhint: " in err
+
+
+def test_a_folder_of_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(MODELS)]) == 1
+    assert "it looks like a folder of models" in capsys.readouterr().err
+
+
+def test_tags_that_no_server_asks_for(model: Path) -> None:
+    saved = messages.message_class("tensorflow.SavedModel").FromString(
+        (model / "saved_model.pb").read_bytes()
+    )
+    del saved.meta_graphs[0].meta_info_def.tags[:]
+    saved.meta_graphs[0].meta_info_def.tags.extend(["train", "gpu"])
+    (model / "saved_model.pb").write_bytes(saved.SerializeToString())
+    assert read(str(model)).problems == (
+        "no graph has the tag serve: start the server with --saved_model_tags=gpu,train",
+    )
+
+
+# ---- TFRecord
+
+
+def test_checksums_are_those_of_the_standard() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
+    assert masked(b"") == 0xA282EAD8
+
+
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_records_are_read_as_written(tmp_path_factory: pytest.TempPathFactory, records: list[bytes]) -> None:
+    path = str(tmp_path_factory.mktemp("records") / "file")
+    write_records(path, records)
+    assert list(read_records(path)) == records
+
+
+@pytest.mark.parametrize("at", [0, 9, 12, -1])
+def test_damage_is_noticed(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "file"
+    write_records(str(path), [b"a record"])
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StatusError, match="corrupted record"):
+        list(read_records(str(path)))
+
+
+# ---- warmup make
+
+
+def test_a_warm_up_file_from_requests(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text('{"instances": [1.0, 2.0]}\n\n{"inputs": {"x": [3]}}\n')
+    command = ["warmup", "make", str(model.parent)]
+    assert main([*command, f"--request=@{lines}"]) == 0
+    assert main([*command, "--append", "--request", '{"instances": [{"x": 4.5}]}']) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("tf_serving_warmup_requests: 3 requests")
+    assert main(["warmup", "show", str(model)]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    inputs = [one["predict_log"]["request"]["inputs"]["x"] for one in shown]
+    assert [one["float_val"] for one in inputs] == [[1.0, 2.0], [3.0], [4.5]]
+    assert inputs[0]["tensor_shape"] == {"dim": [{"size": "2"}]}
+    assert read(str(model)).warmup_records == 3
+
+
+def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
+    assert make(str(model), []) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({}, "either instances or inputs"),
+        ({"instances": [], "inputs": []}, "either instances or inputs"),
+        ({"instances": 1}, "instances expects a list"),
+        ({"instances": [{"a": 1.0}]}, "expected the inputs"),
+        ({"inputs": [1.0]}, "several inputs need their names"),
+        ({"signature_name": "none", "inputs": 1}, "there is no signature none"),
+        ({"inputs": {"a": [1.0], "b": [1.5]}}, "input b has dtype int32"),
+        ({"inputs": {"a": [[1.0], [1.0, 2.0]], "b": [1]}}, "lists of different lengths"),
+        ({"signature_name": "text", "inputs": [1]}, "expected text"),
+        ({"signature_name": "complex", "inputs": [1]}, "JSON has no values of dtype complex64"),
+    ],
+)
+def test_requests_that_do_not_fit(body: dict[str, object], complaint: str) -> None:
+    with pytest.raises(StatusError, match=complaint):
+        prediction_log("m", PAIR, body)
+
+
+def test_values_of_every_kind() -> None:
+    log = messages.message_class("tensorflow.serving.PredictionLog")()
+    log.ParseFromString(
+        prediction_log("m", PAIR, {"signature_name": "text", "instances": ["é", {"b64": "/w=="}]})
+    )
+    assert list(log.predict_log.request.inputs["x"].string_val) == ["é".encode(), b"\xff"]
+    log.ParseFromString(prediction_log("m", PAIR, {"signature_name": "halves", "inputs": [1.0]}))
+    assert list(log.predict_log.request.inputs["x"].half_val) == [0x3C00]
+
+
+def test_nested_lists() -> None:
+    assert flattened([[1, 2], [3, 4], [5, 6]], "x") == ([3, 2], [1, 2, 3, 4, 5, 6])
+    assert flattened(7, "x") == ([], [7])
+    assert flattened([], "x") == ([0], [])
+
+
+# ---- tables
+
+
+def test_tables() -> None:
+    assert table(("A", "B", "C"), [("1", "", "long one"), ("22", "", "x")]) == "A   C\n1   long one\n22  x\n"
+    assert [size_text(one) for one in (0, 999, 1000, 17_300_000, 2e12)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "17.3 MB",
+        "2.0 TB",
+    ]
