@@ -389,7 +389,12 @@ async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
     use tokio::io::AsyncWriteExt;
 
     let registry = Registry::default();
-    let room = Arc::new(Room { registry, compute: Compute::new(1).unwrap(), options: options() });
+    let room = Arc::new(Room {
+        registry,
+        compute: Compute::new(1).unwrap(),
+        options: Options::closed(),
+        metrics: None,
+    });
     let (stop, stopping) = watch::channel(false);
     let door = Arc::new(Door::new(room, Settings::default(), stopping).unwrap());
     let (mut near, far) = tokio::io::duplex(1 << 16);
