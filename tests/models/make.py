@@ -11,6 +11,8 @@ They are committed, so that the tests need no TensorFlow in Python. Each has one
     loop               steps int64 [] -> done int64 []: as many turns of a loop, about 10 us each;
                        signature fill: count int32 [] -> y float [count], ones
     hidden_variables   a tf.Module around a Keras 3 model, exported without Keras: loads, cannot run
+    lookup             word string [None] -> id int64 [None], by a table that is read from an asset
+    tf1_lookup         the same as TensorFlow 1 exports it, under the tags serve and tf1
     unknown_op         add_two with an operation that TensorFlow does not have
 """
 
@@ -108,6 +110,58 @@ class HiddenVariables(tf.Module):
         return {"y": self.model(x)}
 
 
+WORDS = "red\ngreen\nblue\n"
+
+
+class Lookup(tf.Module):
+    """A vocabulary: a resource that the init op fills from a file of the export."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words = Path(tempfile.mkdtemp()) / "words.txt"
+        words.write_text(WORDS)
+        self.words = tf.saved_model.Asset(str(words))
+        self.table = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(
+                self.words.asset_path,
+                tf.string,
+                tf.lookup.TextFileIndex.WHOLE_LINE,
+                tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            default_value=-1,
+        )
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
+    def serve(self, word: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Word string [None] -> id int64 [None], -1 for words that are not in the file."""
+        return {"id": self.table.lookup(word)}
+
+
+def tf1_lookup(folder: Path) -> None:
+    """``lookup`` through the builder of TensorFlow 1: a graph, a session, a main op, several tags."""
+    v1 = tf.compat.v1
+    words = folder.parent / "words.txt"
+    words.write_text(WORDS)
+    with tf.Graph().as_default(), v1.Session() as session:
+        columns = tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        initializer = tf.lookup.TextFileInitializer(str(words), tf.string, *columns)
+        table = tf.lookup.StaticHashTable(initializer, default_value=-1)
+        word = v1.placeholder(tf.string, [None], name="word")
+        offset = v1.get_variable("offset", initializer=tf.constant(0, tf.int64))
+        signature = v1.saved_model.predict_signature_def({"word": word}, {"id": table.lookup(word) + offset})
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve", "tf1"],
+            signature_def_map={"serving_default": signature},
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+        builder.save()
+
+
 def save(module: tf.Module, folder: Path) -> None:
     """Writes ``module`` with ``serve`` as the default signature, without debug information."""
     signatures = {"serving_default": module.serve}
@@ -148,6 +202,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "echo": saved(Echo),
     "loop": saved(Loop),
     "hidden_variables": saved(HiddenVariables),
+    "lookup": saved(Lookup),
+    "tf1_lookup": tf1_lookup,
     "unknown_op": unknown_op,
 }
 
