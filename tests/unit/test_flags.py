@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ROOT
 from servable.flags import CPUS, FLAGS, GROUPS, nearest, no_effect_lines
-from servable.usage import markdown_table
 
 # Name, kind, default: the table of TensorFlow Serving's flags.
 THEIRS = [
@@ -84,10 +82,3 @@ def test_a_flag_without_effect_speaks_only_when_it_is_set_to_something_else() ->
     assert no_effect_lines(defaults, serve=False) == []
     (line,) = no_effect_lines({**defaults, "grpc_max_threads": 9999}, serve=False)
     assert line.startswith("--grpc_max_threads=9999 has no effect: ")
-
-
-def test_the_documented_table_is_the_list() -> None:
-    documented = (ROOT / "docs" / "flags.md").read_text()
-    assert documented.endswith("\n" + markdown_table()), (
-        "docs/flags.md is out of date: servable flags --markdown"
-    )
