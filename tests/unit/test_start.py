@@ -133,6 +133,9 @@ def test_a_hang_up_reads_the_config_file_again(serve: Serve, shared: Path, tmp_p
     both = f"model_config_list {{ {entry.replace('POLICY', 'all {}')} }}"
     file.write_text(both)
     served = serve(f"--model_config_file={file}")
+    if "loaded m version 123" not in served.log:
+        # The ports open as soon as one version serves.
+        served.wait_for_line("loaded m version 123")
     metadata = get(f"{served.rest}/v1/models/m/labels/stable/metadata")
     assert isinstance(metadata, dict)
     assert metadata["model_spec"]["version"] == "123"
