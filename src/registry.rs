@@ -113,6 +113,11 @@ impl Registry {
         }
     }
 
+    /// Whether any version is available.
+    pub fn serves(&self) -> bool {
+        self.table.load().values().any(|model| !model.available.is_empty())
+    }
+
     /// Every known version of every model, sorted by name, oldest version first.
     pub fn states(&self) -> Vec<(String, VersionStatus)> {
         let table = self.table.load();

@@ -61,7 +61,8 @@ impl Lifecycle {
         if !serves {
             registry.set_state(name, version, State::Loading, None);
         }
-        let gives_way = engine.shares_threads(&options.engine);
+        // Where nothing serves yet there is nobody to give way to.
+        let gives_way = engine.shares_threads(&options.engine) && registry.serves();
         match priority::aside(gives_way, || self.prepare(engine, name, version, path, options)) {
             Ok((servable, drain)) => {
                 let replaced = self.drains().insert((name.to_owned(), version), drain);

@@ -29,6 +29,7 @@ struct Echo {
     changes_nothing: bool,
     zeros: Arc<AtomicUsize>,
     sevens: Arc<AtomicUsize>,
+    loaded_at: Arc<Mutex<Vec<Option<i32>>>>,
 }
 
 impl Echo {
@@ -47,7 +48,13 @@ impl Echo {
             defaults: BTreeMap::new(),
         };
         let signatures = ["serving_default", "other"].map(|name| (name.to_owned(), signature(name))).into();
-        Echo { signatures, changes_nothing, zeros: Arc::default(), sevens: Arc::default() }
+        Echo {
+            signatures,
+            changes_nothing,
+            zeros: Arc::default(),
+            sevens: Arc::default(),
+            loaded_at: Arc::default(),
+        }
     }
 
     fn runs(&self) -> (usize, usize) {
@@ -61,6 +68,7 @@ impl Engine for Echo {
     }
 
     fn load(&self, _: &Path, _: &LoadOptions) -> Result<Box<dyn Model>> {
+        self.loaded_at.lock().unwrap().push(priority::niceness());
         Ok(Box::new(self.clone()))
     }
 }
@@ -136,6 +144,17 @@ struct Loaded {
     folder: tempfile::TempDir,
 }
 
+fn options(iterations: u32) -> Options {
+    Options {
+        engine: LoadOptions { tags: Vec::new(), session_config: Vec::new() },
+        placement: Policy::Auto,
+        warmup: true,
+        warmup_iterations: iterations,
+        synthetic_warmup: true,
+        retrying: false,
+    }
+}
+
 /// Loads `model` with `file` as its warm-up file, each record `iterations` times.
 fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
@@ -150,28 +169,23 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         metrics: Some(Metrics::default()),
     });
     let lifecycle = Lifecycle::new(room.clone());
-    let options = Options {
-        engine: LoadOptions { tags: Vec::new(), session_config: Vec::new() },
-        placement: Policy::Auto,
-        warmup: true,
-        warmup_iterations: iterations,
-        synthetic_warmup: true,
-        retrying: false,
-    };
-    let outcome = lifecycle.load(model, "m", 1, folder.path(), &options).map(drop);
+    let outcome = lifecycle.load(model, "m", 1, folder.path(), &options(iterations)).map(drop);
     Loaded { lifecycle, room, outcome, folder }
 }
 
-const REPEATED: usize = 12;
+/// Whether `runs` is what repeating `signatures` signatures comes to; a slow machine ends it early.
+fn repeated(signatures: usize, runs: usize) -> bool {
+    (2 * signatures..=(1 + warmup::MAX_CALLS) * signatures).contains(&runs)
+}
 
 #[test]
 fn without_a_file_every_signature_is_called_with_zeros() {
     let model = Echo::new(true);
     let loaded = load(&model, None, 1);
     assert_eq!(loaded.outcome, Ok(()));
-    assert_eq!(model.runs(), (2 * REPEATED, 0));
-    let servable = loaded.room.registry.resolve("m", &VersionChoice::Latest).unwrap();
-    assert!(servable.placement("serving_default").in_caller());
+    let (zeros, sevens) = model.runs();
+    assert!(repeated(2, zeros) && sevens == 0, "{zeros} {sevens}");
+    assert!(loaded.room.registry.resolve("m", &VersionChoice::Latest).is_ok());
 }
 
 #[test]
@@ -179,7 +193,8 @@ fn a_file_takes_the_place_of_the_zeros_for_the_signatures_it_covers() {
     let model = Echo::new(true);
     let loaded = load(&model, Some(&file(&[predict(7.0), predict(7.0)])), 3);
     assert_eq!(loaded.outcome, Ok(()));
-    assert_eq!(model.runs(), (REPEATED, 2 * 3 + REPEATED));
+    let (zeros, sevens) = model.runs();
+    assert!(repeated(1, zeros) && repeated(1, sevens - 2 * 3), "{zeros} {sevens}");
 }
 
 #[test]
@@ -246,7 +261,19 @@ fn an_empty_record_is_skipped() {
     let model = Echo::new(true);
     let logs = [framed(b""), file(&[predict(7.0)])].concat();
     assert_eq!(load(&model, Some(&logs), 1).outcome, Ok(()));
-    assert_eq!(model.runs().1, 1 + REPEATED);
+    assert!(repeated(1, model.runs().1 - 1), "{:?}", model.runs());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_load_gives_way_once_something_serves() {
+    let model = Echo::new(true);
+    let loaded = load(&model, None, 1);
+    let options = Options { warmup: false, synthetic_warmup: false, ..options(1) };
+    loaded.lifecycle.load(&model, "m", 2, loaded.folder.path(), &options).unwrap();
+    let loaded_at = model.loaded_at.lock().unwrap();
+    assert_eq!(loaded_at[0], priority::niceness());
+    assert!(loaded_at[1] > loaded_at[0] || loaded_at[0] == Some(19), "{loaded_at:?}");
 }
 
 #[test]

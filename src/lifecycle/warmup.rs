@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// After this long no call is repeated.
 const ENOUGH: Duration = Duration::from_millis(20);
 /// So many calls are enough to know that runs are short.
-const MAX_CALLS: usize = 16;
+pub(super) const MAX_CALLS: usize = 16;
 
 /// Warms `servable`, whose files are in `folder`. A request of the warm-up file that fails is an error.
 pub(super) fn warm(room: &Room, servable: &Servable, folder: &Path, options: &Options) -> Result<()> {
