@@ -243,9 +243,11 @@ class Manager:
                     elif entry.retry_at is not None:
                         entry.retry_at, entry.reloading = None, True
                         self._submit_load(model, entry)
-            return self._changed.wait_for(
-                lambda: self._stopping or not any(entry.reloading for entry in entries), timeout
-            )
+            return self._changed.wait_for(lambda: self._stopping or self._is_reloaded(name, entries), timeout)
+
+    def _is_reloaded(self, name: str, entries: Sequence[_Version]) -> bool:
+        """All loads have ended, and the loop has taken notice."""
+        return name not in self._touched and not any(entry.reloading for entry in entries)
 
     # ---- announcements (Receiver)
 
@@ -328,6 +330,8 @@ class Manager:
         )
         if not idle:
             return False
+        # Nothing is left that unloading could disturb.
+        self._unloaders.resize(self._options.start_threads)
         with self._changed:
             for model in self._models.values():
                 for entry in model.versions.values():
@@ -463,10 +467,9 @@ class Manager:
             self._load_failed(model, entry, error, retrying)
             return
         with self._changed:
-            entry.state, entry.error, entry.reloading = State.AVAILABLE, None, False
+            entry.state, entry.error = State.AVAILABLE, None
         self._listener.loaded(model.name, entry.place, report)
-        with self._changed:
-            self._touch(model.name)
+        self._load_ended(model, entry)
 
     def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
         options = replace(self._load_options, retrying=retrying)
@@ -485,16 +488,12 @@ class Manager:
                 self._listener.loaded(model.name, entry.place, self._load_in_core(model, entry, False))
         except StatusError as error:
             self._listener.failed(model.name, entry.place, error, None)
-        with self._changed:
-            entry.reloading = False
-            if entry.state is State.UNLOADING:
-                self._submit_unload(model, entry)
-            self._touch(model.name)
+        self._load_ended(model, entry)
 
     def _load_failed(self, model: _Model, entry: _Version, error: StatusError, retrying: bool) -> None:
         pause = self._options.retry_seconds
         with self._changed:
-            entry.error, entry.reloading = error, False
+            entry.error = error
             again = retrying and model.wants(entry.place.version) and not self._stopping
             if again:
                 entry.retry_at = self._clock() + pause
@@ -503,7 +502,14 @@ class Manager:
             else:
                 entry.state = State.END
         self._listener.failed(model.name, entry.place, error, pause if again else None)
+        self._load_ended(model, entry)
+
+    def _load_ended(self, model: _Model, entry: _Version) -> None:
+        """After everybody has been told. What was to be unloaded meanwhile goes now."""
         with self._changed:
+            was_reloading, entry.reloading = entry.reloading, False
+            if was_reloading and entry.state is State.UNLOADING:
+                self._submit_unload(model, entry)
             self._touch(model.name)
 
     def _give_up(self, model: _Model, entry: _Version, error: StatusError) -> None:

@@ -441,3 +441,66 @@ def test_a_failed_version_is_tried_again_when_its_files_change(options: Lifecycl
 
 def fail_always(name: str, version: int, path: str, options: object) -> None:
     raise FakeError("INTERNAL", "half copied")
+
+
+# ---- reloads
+
+
+@pytest.fixture
+def serving_one() -> Iterator[Setup]:
+    """Version 1 of ``m`` serves."""
+    setup = Setup(ONCE)
+    setup.manager.start()
+    setup.configure("m")
+    aspired(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.events.wait_for("loaded", "m", 1)
+    yield setup
+    setup.manager.stop()
+
+
+def loads(setup: Setup) -> int:
+    return [call[0] for call in setup.core.calls].count("load")
+
+
+def test_a_reload_loads_what_serves_again(serving_one: Setup) -> None:
+    assert serving_one.manager.reload("m", 10)
+    assert loads(serving_one) == 2
+    assert serving_one.manager.reload("unknown", 10)
+    assert "unload" not in [call[0] for call in serving_one.core.calls]
+
+
+def test_a_version_withdrawn_during_its_reload_is_unloaded_after_it(serving_one: Setup) -> None:
+    gate = Gate(serving_one.core, "m", 1)
+    assert not serving_one.manager.reload("m", 0)
+    assert gate.entered.wait(10)
+    assert serving_one.source.receiver is not None
+    serving_one.source.receiver.aspire("m", ())
+    with pytest.raises(AssertionError):
+        serving_one.core.wait_for(("m", 1, "END"), seconds=0.05)
+    gate.opened.set()
+    serving_one.core.wait_for(("m", 1, "END"))
+    assert [call[0] for call in serving_one.core.calls][-2:] == ["loaded", "unload"]
+
+
+def test_a_reload_that_fails_is_told_and_changes_nothing(serving_one: Setup) -> None:
+    serving_one.core.on_load = fail_always
+    assert serving_one.manager.reload("m", 10)
+    serving_one.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    assert serving_one.manager.standings() == {"m": Standing.AVAILABLE}
+
+
+@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
+def test_a_reload_tries_a_failed_version_once_more(options: LifecycleOptions) -> None:
+    setup = Setup(options)
+    setup.core.on_load = fail_always
+    setup.manager.start()
+    try:
+        setup.configure("m")
+        aspired(setup, "")
+        setup.events.wait_for("failed", "m", 1, "INTERNAL", None if options is ONCE else 3600.0)
+        setup.core.on_load = lambda *_: None
+        assert setup.manager.reload("m", 10)
+        assert setup.manager.standings() == {"m": Standing.AVAILABLE}
+    finally:
+        setup.manager.stop()
