@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,16 @@ def test_ops_of_a_library(tmp_path: Path) -> None:
     absent = run_to_its_end(MODELS / "unknown_op", f"--op_library={tmp_path / 'absent.so'}")
     assert absent.returncode == 1
     assert "absent.so" in absent.stdout
+
+
+def test_a_warm_up_file_that_was_made_is_replayed_before_the_version_serves(tmp_path: Path) -> None:
+    shutil.copytree(MODELS / "half_plus_two", tmp_path / "m")
+    command = (sys.executable, "-m", "servable", "warmup", "make", str(tmp_path / "m"))
+    subprocess.run([*command, "--request", '{"instances": [1.0, 2.0]}'], check=True, timeout=60)
+    with serving(tmp_path / "m", ONCE) as served:
+        assert version_states(served, "m") == {1: "AVAILABLE"}
+    file = tmp_path / "m" / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    file.write_bytes(file.read_bytes()[:-1])
+    with serving(tmp_path / "m", ONCE) as served:
+        assert version_states(served, "m") == {1: "END"}
+        assert "Please verify your warmup data is in TFRecord format." in served.log
