@@ -7,6 +7,7 @@ inside), and ``NAME=PATH`` sets the model's name.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from servable.config import Folder, ModelConfig
 from servable.errors import UsageError
@@ -22,6 +23,14 @@ def is_version_name(name: str) -> bool:
 def is_remote(base_path: str) -> bool:
     """True for a URI that is not a local file's."""
     return "://" in base_path and not base_path.startswith("file://")
+
+
+def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
+    """Where remote versions are kept: ``stated``, else ``servable`` in $XDG_CACHE_HOME or in ~/.cache."""
+    if stated:
+        return os.path.abspath(os.path.expanduser(stated))
+    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "servable")
 
 
 def holds_saved_model(path: str) -> bool:

@@ -25,6 +25,7 @@ from servable.errors import StatusError
 from servable.inventory import Inventory
 from servable.management import Management
 from servable.manager import Manager, Standing
+from servable.model_paths import cache_dir
 from servable.report import StartReport
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
@@ -258,7 +259,8 @@ class Server:
     def _remote_source(self) -> Source:
         from servable.sources.remote import RemoteSource
 
-        return RemoteSource(self.config.remote_poll_seconds, self.config.cache_dir)
+        folder = cache_dir(self.config.cache_dir, os.environ)
+        return RemoteSource(self.config.remote_poll_seconds, folder)
 
     # ---- signals
 

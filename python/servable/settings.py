@@ -24,7 +24,7 @@ from servable.config import (
 )
 from servable.errors import UsageError, invalid_argument
 from servable.flags import CPUS
-from servable.model_paths import model_from_path
+from servable.model_paths import cache_dir, model_from_path
 from servable.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 
 
@@ -56,7 +56,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
         admin=_admin(arguments, environment),
         remote_poll_seconds=_poll_seconds(arguments, "remote_poll_wait_seconds"),
-        cache_dir=_cache_dir(arguments, environment),
+        cache_dir=cache_dir(arguments.text("model_cache_dir"), environment),
     )
 
 
@@ -255,12 +255,6 @@ def _prometheus_path(arguments: Arguments) -> str | None:
     from servable.textproto import read_monitoring_config
 
     return read_monitoring_config(path)
-
-
-def _cache_dir(arguments: Arguments, environment: Mapping[str, str]) -> str:
-    stated = arguments.text("model_cache_dir")
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.abspath(os.path.expanduser(stated)) if stated else os.path.join(home, "servable")
 
 
 def _poll_seconds(arguments: Arguments, name: str) -> float | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from servable.config import All, Latest, ModelConfig, VersionPolicy
 from servable.errors import StatusError
-from servable.model_paths import is_remote, model_from_path
+from servable.model_paths import cache_dir, is_remote, model_from_path
 from servable.sources import AspiredVersion, Receiver
 from servable.sources.cache import Cache, RemoteFile, digest, md5_of
 from servable.sources.remote import RemoteSource, pause_after
@@ -381,3 +381,9 @@ def test_progress_is_logged(
     with caplog.at_level(logging.INFO):
         fetch(cache, GRAPH)
     assert "100 % of 7 B" in caplog.text
+
+
+def test_where_the_cache_is() -> None:
+    assert cache_dir("/models/cache", {}) == "/models/cache"
+    assert cache_dir("", {"XDG_CACHE_HOME": "/x"}) == "/x/servable"
+    assert cache_dir("", {}) == os.path.expanduser("~/.cache/servable")
