@@ -11,6 +11,7 @@ from pathlib import Path
 
 from load import FREE, Sample, Target, cores
 from process import BenchError, Process, cpu_seconds, pin
+from quiet import Others, children_seconds
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -46,8 +47,10 @@ class Programs:
         if pid is not None:
             pin(pid, server_cores)
         before = cpu_seconds(pid) if pid is not None else 0.0
+        load_before, others = children_seconds(), Others()
         told = self._told(target.url, body, calls, seconds, load_cores)
         spent = cpu_seconds(pid) - before if pid is not None else None
+        share = others.share((spent or 0.0) + children_seconds() - load_before)
         count = int(told["requests"])
         if count == 0:
             raise BenchError(
@@ -60,6 +63,7 @@ class Programs:
             p99_us=told["p99_us"],
             errors=int(told["errors"]),
             cpu_us=None if spent is None else spent / (count + 1) * 1e6,  # the first call is not counted
+            others=share,
         )
 
     def _told(

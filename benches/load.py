@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from process import BenchError, cpu_seconds, pin
+from quiet import Others, children_seconds
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 REPLY_SECONDS = 60.0
@@ -31,7 +32,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run of wrk. Times in microseconds; cpu_us is the server's CPU time per request, all threads."""
+    """One run of wrk. Times in microseconds.
+
+    cpu_us: the server's CPU time per request, all threads. others: the share of the machine, 0 to 1, that
+    went to other processes meanwhile.
+    """
 
     requests: int
     per_second: float
@@ -39,6 +44,7 @@ class Sample:
     p99_us: float
     errors: int
     cpu_us: float | None
+    others: float
 
 
 def wrk_version() -> str:
@@ -65,6 +71,7 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
     if target.pid is not None:
         pin(target.pid, server_cores)
     before = cpu_seconds(target.pid) if target.pid is not None else 0.0
+    wrk_before, others = children_seconds(), Others()
     ran = subprocess.run(
         [
             "wrk",
@@ -81,6 +88,7 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
         text=True,
     )
     spent = cpu_seconds(target.pid) - before if target.pid is not None else None
+    share = others.share((spent or 0.0) + children_seconds() - wrk_before)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     if ran.returncode != 0 or not lines:
         raise BenchError(f"wrk failed on {target.url}: {ran.stdout}{ran.stderr}")
@@ -95,6 +103,7 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
         p99_us=float(told["p99_us"]),
         errors=sum(int(errors) for errors in told["errors"].values()),
         cpu_us=None if spent is None else spent / count * 1e6,
+        others=share,
     )
 
 

@@ -46,6 +46,15 @@ def machine() -> dict[str, object]:
     }
 
 
+def _others(results: Results) -> str:
+    shares = [sample.others for point in results.points for all in point.samples.values() for sample in all]
+    if not shares:
+        return ""
+    share = spread(shares)
+    low, high = share.low, share.high
+    return f" Other processes took {share.median:.0%} of the machine meanwhile ({low:.0%} to {high:.0%})."
+
+
 def _said(*command: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
@@ -70,12 +79,18 @@ def as_json(results: Results, head: dict[str, object]) -> str:
 
 def as_markdown(results: Results, head: dict[str, object]) -> str:
     """The tables, under one line that says how they were made."""
-    parts = [_heading(head), _targets(checks(results)), _loads(results), _bare(results), _process(results)]
+    parts = [
+        _heading(results, head),
+        _targets(checks(results)),
+        _loads(results),
+        _bare(results),
+        _process(results),
+    ]
     parts.append(_micro(results))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _heading(head: dict[str, object]) -> str:
+def _heading(results: Results, head: dict[str, object]) -> str:
     made = head["machine"]
     assert isinstance(made, dict)
     changed = ", with changes" if made["changed"] else ""
@@ -83,6 +98,7 @@ def _heading(head: dict[str, object]) -> str:
         f"`{head['command']}`, {head['date']}, commit {made['commit']}{changed}: {made['cores']} cores of "
         f"{made['cpu']}, {made['memory_gb']} GB, {made['system']}, Python {made['python']}, "
         f"Rust {made['rust']}, TensorFlow {made['tensorflow']}, wrk {made['wrk']}. {head['settings']}"
+        f"{_others(results)}"
     )
 
 

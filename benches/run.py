@@ -30,6 +30,7 @@ from load import FREE, Sample, Target, ask_once, load, wrk_version
 from models import Model, prepare
 from points import Request, requests
 from process import BenchError
+from quiet import Others, Patience, children_seconds
 from results import ECHO, FLOOR, OTHER, SERVABLE, Point, Results
 
 from servable import tensorflow_library
@@ -41,16 +42,23 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 GRPC_READY = r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)"
 OTHERS = ("start", "memory", "micro")
 
+Put = Callable[[Target, Path, int, float, str], Sample]
+"""Puts a load on a target: which body, over how many connections, for how many seconds, who runs where."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often. seconds: load for each sample; bare_seconds: bare runs each way."""
+    """How long and how often. seconds: load for each sample; bare_seconds: bare runs each way.
+
+    patience: seconds in all to wait for a quiet machine, and to measure again what was disturbed.
+    """
 
     rounds: int
     seconds: float
     warm_up: float
     bare_seconds: float
     starts: int
+    patience: float
 
     def __str__(self) -> str:
         return (
@@ -72,6 +80,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds for each point (3)")
     parser.add_argument("--seconds", type=float, default=6.0, help="seconds of load for each sample (6)")
     parser.add_argument("--starts", type=int, default=9, help="starts to time (9)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        help="seconds in all to wait and measure again while others use the machine (60)",
+    )
     parser.add_argument("--quick", action="store_true", help="one round of a second, three starts")
     parser.add_argument("--against", metavar="URL", help="another server, such as http://127.0.0.1:8501")
     parser.add_argument("--against-pid", type=int, metavar="PID", help="its process, for its CPU times")
@@ -90,6 +104,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
         self.settings = settings
         self.options = options
+        self.patience = Patience(settings.patience)
         self.command = start.Command((str(options.servable), "serve"), BUILD)
         self.models = prepare(BUILD / "models")
         self.run_floor = floors.build_run(Path(tensorflow_library.find()), BUILD)
@@ -112,12 +127,13 @@ class Bench:
         )
         if "start" in wanted:
             print("start to first answer", flush=True)
-            self.results.starts = start.starts(self.command, base, tiny, self.settings.starts)
+            self.results.starts = start.starts(self.command, base, tiny, self.settings.starts, self.patience)
         if "memory" in wanted:
             print("memory", flush=True)
             rounds = range(self.settings.rounds)
             self.results.memory = [start.memory(self.command, base, tiny, large) for _ in rounds]
         if "micro" in wanted:
+            self.patience.wait()
             self.results.micro = micro.run_all()
         return self.results
 
@@ -160,7 +176,7 @@ class Bench:
         body: Path,
         targets: dict[str, Target],
         reply: bytes,
-        put: Callable[[Target, Path, int, float, str], Sample],
+        put: Put,
     ) -> None:
         points = [
             Point(
@@ -180,22 +196,39 @@ class Bench:
             put(target, body, max(request.loads)[0], self.settings.warm_up, FREE)
         for number in range(self.settings.rounds):
             print(f"{request.name}: round {number + 1} of {self.settings.rounds}", flush=True)
-            runs = floors.bare_runs(self.run_floor, model, request, BUILD, self.settings.bare_seconds)
-            for way, run in runs.items():
+            for way, run in self._bare(request, model).items():
                 bare.setdefault(way, []).append(run)
             for point in points:
-                for name, target in targets.items():
-                    sample = put(target, body, point.connections, self.settings.seconds, point.layout)
+                for name, sample in self._samples(point, body, targets, put).items():
                     point.samples[name].append(sample)
+
+    def _bare(self, request: Request, model: Model) -> dict[str, floors.Run]:
+        def measure() -> tuple[dict[str, floors.Run], float]:
+            before, others = children_seconds(), Others()
+            runs = floors.bare_runs(self.run_floor, model, request, BUILD, self.settings.bare_seconds)
+            return runs, others.share(children_seconds() - before)
+
+        return self.patience.undisturbed(measure, lambda found: found[1])[0]
+
+    def _samples(self, point: Point, body: Path, targets: dict[str, Target], put: Put) -> dict[str, Sample]:
+        def measure() -> dict[str, Sample]:
+            return {
+                name: put(target, body, point.connections, self.settings.seconds, point.layout)
+                for name, target in targets.items()
+            }
+
+        return self.patience.undisturbed(
+            measure, lambda found: max(sample.others for sample in found.values())
+        )
 
 
 def main(argv: Sequence[str]) -> int:
     """Measures, prints and writes; the exit status."""
     options = arguments(argv)
     settings = (
-        Settings(1, 1.0, 1.0, 0.5, 3)
+        Settings(1, 1.0, 1.0, 0.5, 3, 0.0)
         if options.quick
-        else Settings(options.rounds, options.seconds, 2.0, 1.5, options.starts)
+        else Settings(options.rounds, options.seconds, 2.0, 1.5, options.starts, options.patience)
     )
     wanted = options.only or all_groups()
     partial = bool(options.only or options.quick or options.against)

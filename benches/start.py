@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from load import Client
-from process import POLL_SECONDS, START_SECONDS, BenchError, Process, memory_bytes, wait_until
+from process import (
+    POLL_SECONDS,
+    START_SECONDS,
+    BenchError,
+    Process,
+    cpu_seconds,
+    memory_bytes,
+    wait_until,
+)
+from quiet import Others, Patience
 
 LARGE_REQUESTS = 100
 QUIET_SECONDS = 1.0  # a server that was let alone for so long should have handed its memory back
@@ -20,10 +29,14 @@ SETTLED_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Start:
-    """seconds: from spawning the process to the whole first answer. resident: bytes at that moment."""
+    """seconds: from spawning the process to the whole first answer. resident: bytes at that moment.
+
+    others: the share of the machine, 0 to 1, that went to other processes meanwhile.
+    """
 
     seconds: float
     resident: int
+    others: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ def started(command: Command, base: Path, body: bytes) -> Iterator[tuple[Process
     """A server of ``base`` that has just answered ``body`` for the first time; process, times, URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1/models/{base.name}:predict"
-    begin = time.monotonic()
+    begin, own, others = time.monotonic(), time.process_time(), Others()
     with command.serve(base, port) as process:
         while not _answers(url, body):
             process.printed("$")  # raises when it has ended
@@ -70,7 +83,8 @@ def started(command: Command, base: Path, body: bytes) -> Iterator[tuple[Process
                 raise BenchError(f"no answer after {START_SECONDS:g} s: {process.tail()}")
             time.sleep(POLL_SECONDS)
         seconds = time.monotonic() - begin
-        yield process, Start(seconds, memory_bytes(process.pid, "VmRSS")), url
+        share = others.share(cpu_seconds(process.pid) + time.process_time() - own)
+        yield process, Start(seconds, memory_bytes(process.pid, "VmRSS"), share), url
 
 
 def _answers(url: str, body: bytes) -> bool:
@@ -83,13 +97,15 @@ def _answers(url: str, body: bytes) -> bool:
         client.close()
 
 
-def starts(command: Command, base: Path, body: bytes, runs: int) -> list[Start]:
-    """``runs`` starts, one after another, after one that fills the page cache and is not counted."""
-    measured = []
-    for _ in range(runs + 1):
+def starts(command: Command, base: Path, body: bytes, runs: int, patience: Patience) -> list[Start]:
+    """``runs`` starts, each on a quiet machine, after one that fills the page cache and is not counted."""
+
+    def measure() -> Start:
         with started(command, base, body) as (_process, start, _url):
-            measured.append(start)
-    return measured[1:]
+            return start
+
+    measure()
+    return [patience.undisturbed(measure, lambda start: start.others) for _ in range(runs)]
 
 
 def memory(command: Command, base: Path, small: bytes, large: bytes) -> Memory:

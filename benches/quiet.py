@@ -1,0 +1,71 @@
+"""How busy the machine is with other work, and waiting until it is not.
+
+A benchmark on a machine that others use too is worth as much as what it says about them.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+WINDOW_SECONDS = 0.5
+QUIET_SHARE = 0.08
+DISTURBED_SHARE = 0.15
+
+Found = TypeVar("Found")
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all cores together have spent on anything but idling, since the machine started."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds() -> float:
+    """CPU time of child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Others:
+    """The share of the machine, 0 to 1, that went to others than those measured, since this was made."""
+
+    def __init__(self) -> None:
+        self._busy = busy_seconds()
+        self._began = time.monotonic()
+
+    def share(self, measured_seconds: float) -> float:
+        """``measured_seconds``: the CPU time of those measured, meanwhile."""
+        capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, busy_seconds() - self._busy - measured_seconds) / capacity
+
+
+class Patience:
+    """Waits for a quiet machine, and repeats what was disturbed, for no longer than ``seconds`` in all."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    def wait(self) -> None:
+        """Returns after half a second in which others took less than 8 %, or when the patience is used up."""
+        while self.left > 0:
+            others = Others()
+            time.sleep(WINDOW_SECONDS)  # the window that is measured
+            if others.share(0.0) < QUIET_SHARE:
+                return
+            self.left -= WINDOW_SECONDS
+
+    def undisturbed(self, measure: Callable[[], Found], others: Callable[[Found], float]) -> Found:
+        """What ``measure`` finds; measured again while ``others``, of what was found, is above 15 %."""
+        while True:
+            self.wait()
+            began = time.monotonic()
+            found = measure()
+            if self.left <= 0 or others(found) <= DISTURBED_SHARE:
+                return found
+            self.left -= time.monotonic() - began
