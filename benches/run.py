@@ -18,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import floors
@@ -107,12 +108,23 @@ class Bench:
         self.patience = Patience(settings.patience)
         self.command = start.Command((str(options.servable), "serve"), BUILD)
         self.models = prepare(BUILD / "models")
-        self.run_floor = floors.build_run(Path(tensorflow_library.find()), BUILD)
-        self.http_floor = floors.build_http()
         self.results = Results()
+
+    @cached_property
+    def run_floor(self) -> Path:
+        """The program that runs a model bare; built where it is needed."""
+        return floors.build_run(Path(tensorflow_library.find()), BUILD)
+
+    @cached_property
+    def http_floor(self) -> Path:
+        """The bare hyper server; built where it is needed."""
+        return floors.build_http()
 
     def measure(self, wanted: Sequence[str]) -> Results:
         """Measures the groups in ``wanted``."""
+        if set(wanted) - set(OTHERS):
+            programs = (self.http_floor, self.run_floor)  # built before any server runs
+            print("floors: " + ", ".join(program.name for program in programs), flush=True)
         for request in requests():
             if request.name in wanted:
                 self._load(request)
