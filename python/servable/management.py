@@ -8,7 +8,7 @@ here either. A change lasts until the config file changes, a reload is asked for
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from servable.config import PLATFORM, ModelConfig, ServerConfig
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from servable.report import Signature
 
 Fields = dict[str, Any]
+State = tuple[str, int, str, str, str]
+"""(name, version, state, code, message), as ``_core.Server.states`` tells it."""
 
 
 class Management:
@@ -33,7 +35,7 @@ class Management:
         config: ServerConfig,
         manager: Manager,
         inventory: Inventory,
-        states: Callable[[], list[tuple[str, int, str, str, str]]],
+        states: Callable[[], list[State]],
         reread: Callable[[], None],
     ) -> None:
         self._config = config
@@ -46,23 +48,33 @@ class Management:
 
     def models(self) -> Fields:
         """Every model that is configured or still has a version known, by name; and the process's memory."""
-        states = self._states()
-        names = sorted({one.name for one in self._manager.configured()} | {state[0] for state in states})
+        states = self._states_by_model()
+        configured = {one.name: one for one in self._manager.configured()}
+        standings = self._manager.standings()
         return {
-            "models": [self._model(name, states) for name in names],
+            "models": [
+                self._model(name, configured.get(name), standings.get(name), states.get(name, ()))
+                for name in sorted(configured.keys() | states.keys())
+            ],
             "resident_bytes": resident_bytes(),
         }
 
     def model(self, name: str) -> Fields:
         """One model. Raises ``StatusError`` NOT_FOUND."""
-        states = self._states()
-        if name not in self._manager.standings() and all(state[0] != name for state in states):
+        states, standing = self._states_by_model(), self._manager.standings().get(name)
+        if standing is None and name not in states:
             raise self._unknown(name)
-        return self._model(name, states)
+        return self._model(name, self._find(name), standing, states.get(name, ()))
 
-    def _model(self, name: str, states: list[tuple[str, int, str, str, str]]) -> Fields:
-        config = self._find(name)
-        standing = self._manager.standings().get(name)
+    def _states_by_model(self) -> dict[str, list[State]]:
+        grouped: dict[str, list[State]] = {}
+        for state in self._states():
+            grouped.setdefault(state[0], []).append(state)
+        return grouped
+
+    def _model(
+        self, name: str, config: ModelConfig | None, standing: Standing | None, states: Sequence[State]
+    ) -> Fields:
         fields: Fields = {"name": name, "standing": standing.value if standing else "removed"}
         if config is not None:
             from servable.textproto import policy_fields
@@ -70,8 +82,8 @@ class Management:
             fields["base_path"] = config.base_path
             fields["version_policy"] = policy_fields(config.policy)
             fields["labels"] = dict(config.labels)
-        own = [state for state in states if state[0] == name]
-        fields["versions"] = [self._version(*state) for state in sorted(own, key=lambda one: -one[1])]
+        newest_first = sorted(states, key=lambda state: -state[1])
+        fields["versions"] = [self._version(*state) for state in newest_first]
         return fields
 
     def _version(self, name: str, version: int, state: str, code: str, message: str) -> Fields:
