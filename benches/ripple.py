@@ -81,9 +81,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         rounds = run(folder, options)
     quiet, busy = (statistics.median(figures[kind][1] for figures in rounds) for kind in ("quiet", "busy"))
-    print(
-        f"p99, median of {len(rounds)} rounds: quiet {quiet:.0f} us, busy {busy:.0f} us, {busy / quiet:.2f} times"
-    )
+    print(f"p99, median of {len(rounds)}: quiet {quiet:.0f} us, busy {busy:.0f} us, {busy / quiet:.2f} times")
 
 
 if __name__ == "__main__":
