@@ -123,8 +123,8 @@ class Bench:
     def measure(self, wanted: Sequence[str]) -> Results:
         """Measures the groups in ``wanted``."""
         if set(wanted) - set(OTHERS):
-            programs = (self.http_floor, self.run_floor)  # built before any server runs
-            print("floors: " + ", ".join(program.name for program in programs), flush=True)
+            built = (self.http_floor, self.run_floor)  # before any server runs
+            print("floors: " + ", ".join(program.name for program in built), flush=True)
         for request in requests():
             if request.name in wanted:
                 self._load(request)
