@@ -34,7 +34,7 @@ def _pictures(name: str, count: int) -> Request:
     picture = array("f", [source.uniform(-1, 1) for _ in range(PICTURE_FLOATS)]).tobytes()
     return _floats(
         name,
-        f"gRPC: {count * PICTURE_FLOATS:,} floats to {count}x1000, constant",
+        f"gRPC: {count * PICTURE_FLOATS:,} floats to {count}x1000, next to no model",
         ("floats_stub", "images"),
         (count, SIDE, SIDE, 3),
         picture * count,
