@@ -20,6 +20,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_CALLS: u32 = 1024;
 /// The largest block of headers (gRPC's own libraries take 8 KB by default).
 const MAX_HEADERS: u32 = 16 << 10;
+/// The largest piece that a message may come in. Of the default (16 KB) a message of 10 MB takes half again as much CPU
+/// time on its way in: every piece is two reads.
+const MAX_FRAME: u32 = 128 << 10;
 /// A silent client is asked this often whether it is still there, and has so long to say so.
 const ASKED_EVERY: Duration = Duration::from_secs(60);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
@@ -67,6 +70,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_CALLS)
         .max_header_list_size(MAX_HEADERS)
+        .max_frame_size(MAX_FRAME)
         .keep_alive_interval(ASKED_EVERY)
         .keep_alive_timeout(ANSWERED_WITHIN)
         .auto_date_header(false)
