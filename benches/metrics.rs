@@ -1,5 +1,7 @@
 //! What counting one request costs: the door's observer and the run's. `cargo bench --bench metrics`
 
+#![allow(clippy::print_stdout)] // That is what it is for.
+
 use servable::metrics::{Api, Door, Metrics};
 use std::hint::black_box;
 use std::time::{Duration, Instant};

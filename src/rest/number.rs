@@ -56,8 +56,9 @@ impl Literal {
         } else {
             self.long_magnitude()
         };
-        (self.digits <= SAFE_DIGITS && exponent.unsigned_abs() <= 288)
-            .then(|| rounding::scaled(value, exponent))
+        // A negative literal's digits are taken exactly up to 2⁶³ only.
+        let fits = self.digits <= SAFE_DIGITS && !(self.negative && self.mantissa > 1 << 63);
+        (fits && exponent.unsigned_abs() <= 288).then(|| rounding::scaled(value, exponent))
     }
 
     /// Digits are taken exactly until the integer is beyond a double's; a few more follow in doubles.
@@ -381,6 +382,13 @@ mod tests {
         let zeros = "0.".to_string() + &"0".repeat(3_000_000) + "1";
         assert_eq!(read(&zeros), Ok((Number::Double(0.0), zeros.len())));
         assert_eq!(read(&"9".repeat(3_000_000)), Err((Problem::TooBig, 0)));
+    }
+
+    #[test]
+    fn cases_found_by_chance() {
+        for text in ["-9223380238610994200e260", "-9223372036854775809e1", "9223380238610994200e260"] {
+            check(text).unwrap();
+        }
     }
 
     /// The value is what [`rounding::magnitude`] makes of the literal digit by digit, and within what that may lose:
