@@ -77,7 +77,7 @@ struct Leaving {
 }
 
 /// So much, for so long.
-const LAST_BYTES: usize = 64 << 20;
+const LAST_BYTES: usize = 256 << 20;
 const LAST_SECONDS: Duration = Duration::from_secs(5);
 
 impl Polite {
