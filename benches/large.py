@@ -72,7 +72,8 @@ class Server:
         self.cycles += 1
 
     def cycle(self) -> None:
-        """Has the large model come and go until ``done``."""
+        """Has the large model come and go until ``done``; gives way itself to what is measured meanwhile."""
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # this thread alone
         try:
             while not self.done.is_set():
                 self.come_and_go()

@@ -5,6 +5,7 @@
 
 use crate::compute::Compute;
 use crate::config::Options;
+use crate::engine::{memory, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::methods::Room;
@@ -204,6 +205,7 @@ fn worker(index: usize, doors: &Doors, threads: &mut Vec<JoinHandle<()>>) -> Res
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| cannot_start(&why))?;
     let doors = doors.clone();
     threads.push(spawn(format!("servable-io-{index}"), move || {
+        priority::prompt();
         runtime.block_on(async move {
             while let Some(Accepted { stream, load }) = accepted.recv().await {
                 let (doors, open) = (doors.clone(), doors.connections.open());
@@ -257,7 +259,10 @@ async fn keep_memory_small() {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        crate::engine::memory::tidy();
+        if memory::is_left_behind() {
+            // Its failures are its own to tell; the next tick waits for it.
+            let _ended = tokio::task::spawn_blocking(memory::tidy).await;
+        }
     }
 }
 

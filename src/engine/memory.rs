@@ -6,9 +6,12 @@
 
 #![allow(unsafe_code)]
 
+use super::priority;
 use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Drops the clean pages of the library at `library` and of its neighbours in the same folder.
 pub(super) fn drop_relocation_pages(library: &Path) {
@@ -59,6 +62,9 @@ static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 /// Bytes of a body or a reply from which on it counts as large.
 const LARGE: usize = 1 << 20;
 
+/// The least time between two unloads that both hand memory back.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Takes note of a request or reply of `bytes` bytes.
 pub(crate) fn note(bytes: usize) {
     if bytes >= LARGE {
@@ -75,11 +81,35 @@ impl Drop for Note {
     }
 }
 
-/// Hands free memory back if large requests were served since the last time. Takes up to a few milliseconds; for a
-/// thread that serves nobody.
+/// Hands free memory back if any was left behind since the last time, on a thread of low priority: it takes some
+/// milliseconds, and more after a large model.
 pub(crate) fn tidy() {
     if LEFT_BEHIND.swap(false, Relaxed) {
+        let trimmed = priority::aside(true, || {
+            trim();
+            Ok(())
+        });
+        if let Err(why) = trimmed {
+            tracing::warn!("free memory was not handed back: {why}");
+        }
+    }
+}
+
+/// Whether [`tidy`] has anything to do.
+pub(crate) fn is_left_behind() -> bool {
+    LEFT_BEHIND.load(Relaxed)
+}
+
+/// Hands free memory back after a model was unloaded, or failed to load. Where many are at once, most of them leave it to
+/// the next [`tidy`]: walking the allocators takes longer than freeing a small model.
+pub(crate) fn after_unload() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_some_and(|last| last.elapsed() < PAUSE) {
+        LEFT_BEHIND.store(true, Relaxed);
+    } else {
         trim();
+        *last = Some(Instant::now());
     }
 }
 

@@ -6,8 +6,8 @@
 pub mod tfrecord;
 mod warmup;
 
-use crate::engine::{Engine, LoadOptions, priority};
-use crate::error::{Error, Kind, Result};
+use crate::engine::{Engine, LoadOptions, memory, priority};
+use crate::error::{Error, Result};
 use crate::methods::Room;
 use crate::registry::State;
 use crate::servable::placement::Policy;
@@ -68,8 +68,7 @@ impl Lifecycle {
                 let replaced = self.drains().insert((name.to_owned(), version), drain);
                 registry.publish(servable.clone());
                 if let Some(replaced) = replaced {
-                    replaced.wait_and_free();
-                    hand_memory_back();
+                    self.free(replaced)?;
                 }
                 Ok(servable)
             }
@@ -77,7 +76,7 @@ impl Lifecycle {
                 if !options.retrying && !serves {
                     registry.set_state(name, version, State::End, Some(why.clone()));
                 }
-                hand_memory_back();
+                self.aside(memory::after_unload)?;
                 Err(why)
             }
         }
@@ -88,12 +87,10 @@ impl Lifecycle {
         let handle = self.room.registry.retire(name, version)?;
         let drain = self.drains().remove(&(name.to_owned(), version));
         drop(handle);
-        drain
-            .ok_or_else(|| Error::new(Kind::Internal, "A version was available that was never loaded"))?
-            .wait_and_free();
-        hand_memory_back();
+        let drain = drain.ok_or_else(|| Error::internal("A version was available that was never loaded"))?;
+        let freed = self.free(drain);
         self.room.registry.set_state(name, version, State::End, None);
-        Ok(())
+        freed
     }
 
     fn prepare(
@@ -116,14 +113,25 @@ impl Lifecycle {
         Ok((servable, drain))
     }
 
+    /// Waits for the last request, and frees.
+    fn free(&self, drain: Drain) -> Result<()> {
+        self.aside(|| {
+            drain.wait_and_free();
+            memory::after_unload();
+        })
+    }
+
+    /// Does what takes long and is nobody's request.
+    fn aside(&self, work: impl FnOnce() + Send) -> Result<()> {
+        priority::aside(self.room.registry.serves(), || {
+            work();
+            Ok(())
+        })
+    }
+
     fn drains(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Drain>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The C library keeps what a closed session freed; this hands it to the system.
-fn hand_memory_back() {
-    crate::engine::memory::trim();
 }
 
 #[cfg(test)]
