@@ -3,10 +3,10 @@
     python benches/ripple.py [--seconds 20] [--rounds 3] [--megabytes 500] [--keep FOLDER]
 
 The large model is loaded and unloaded without pause, by a config file that is replaced and SIGHUP. Quiet and
-busy rounds take turns, so that what else the machine does falls on both. wrk has the last core and the server the
-others, as if its clients were elsewhere: on shared cores wrk's own threads wait for their turn, and are measured
-(with two cores, a thread that only spins at the lowest priority then makes the p99 1.7 times as long; apart, 0.8
-times). Linux, with wrk and TensorFlow.
+busy rounds take turns, so that what else the machine does falls on both. wrk has the last core and the server
+the others, as if its clients were elsewhere: on shared cores wrk's own threads wait for their turn, and are
+measured (with two cores, a thread that only spins at the lowest priority then makes the p99 1.7 times as
+long; apart, 0.8 times). Linux, with wrk and TensorFlow.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc::{self, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
+use crate::methods::record::Limits;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
 use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
@@ -25,6 +26,9 @@ pyo3::create_exception!(
     PyException,
     "What the core refused: args are (canonical code, message)."
 );
+
+/// Bytes of one recording, in all.
+const MOST_RECORDED: usize = 256 << 20;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -147,9 +151,27 @@ impl PyServer {
             .collect()
     }
 
+    /// Live requests to a model as serialized `PredictionLog`s; blocks until there are enough or time is over.
+    fn record(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        requests: usize,
+        every: u64,
+        seconds: f64,
+    ) -> PyResult<Vec<Vec<u8>>> {
+        let limits = Limits { requests, every, bytes: MOST_RECORDED };
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let records = released(py, || Ok(self.server.room().recorder.record(name, limits, time)))?;
+        Ok(records.iter().map(|record| record.to_vec()).collect())
+    }
+
     fn stop(&self, py: Python<'_>, grace_seconds: f64) -> PyResult<bool> {
         let grace = Duration::try_from_secs_f64(grace_seconds).unwrap_or_default();
-        released(py, || Ok(self.server.stop(grace)))
+        released(py, || {
+            self.server.room().recorder.end();
+            Ok(self.server.stop(grace))
+        })
     }
 }
 
@@ -313,6 +335,13 @@ fn descriptors() -> &'static [u8] {
     crate::pb::DESCRIPTORS
 }
 
+/// CRC-32C of `data`: 0xe3069283 for `123456789`.
+#[pyfunction]
+#[pyo3(name = "crc32c")]
+fn checksum(data: &[u8]) -> u32 {
+    crc32c::crc32c(data)
+}
+
 /// The core's version.
 #[pyfunction]
 fn version() -> &'static str {
@@ -327,5 +356,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preload, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;
+    module.add_function(wrap_pyfunction!(checksum, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

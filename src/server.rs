@@ -9,6 +9,7 @@ use crate::engine::{memory, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::methods::Room;
+use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::rest::connection::{self, stopped};
@@ -82,7 +83,13 @@ impl Server {
     pub fn new(options: Options) -> Result<Server> {
         let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
         let metrics = options.prometheus_path.is_some().then(Metrics::default);
-        let room = Arc::new(Room { registry: Registry::default(), compute, options, metrics });
+        let room = Arc::new(Room {
+            registry: Registry::default(),
+            compute,
+            options,
+            metrics,
+            recorder: Recorder::default(),
+        });
         Ok(Server { room, running: Mutex::default() })
     }
 

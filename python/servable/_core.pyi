@@ -62,6 +62,12 @@ class Server:
         """Replaces the labels of a model."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
         """(name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
+    def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
+        """Requests to a model that were answered well, as serialized PredictionLogs, equal ones once.
+
+        Takes one of ``every``. Blocks until there are ``requests``, or ``seconds`` are over, or the server
+        stops, or the same model is recorded anew.
+        """
     def stop(self, grace_seconds: float) -> bool:
         """Stops accepting, finishes what is in flight; True if all of it ended within ``grace_seconds``."""
 
@@ -70,6 +76,9 @@ def preload(path: str, op_libraries: list[str]) -> str:
 
 def init_logging(level: str) -> None:
     """Sends the core's log to stderr from ``level`` (error … trace) on; the first call counts."""
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C: 0xe3069283 for b"123456789"."""
 
 def version() -> str:
     """The version of the core."""

@@ -11,6 +11,8 @@ browsers (those with an ``Origin``) are refused, so that no web page can drive i
     DELETE /admin/models/NAME             unload
     POST   /admin/models/NAME/reload      load its versions again from their files
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
+    POST   /admin/models/NAME/record      {"requests": 100, "seconds": 60, "every": 1}: what clients ask
+                                          meanwhile, as TFRecords of PredictionLog
     GET    /admin/config                  what is followed now; ?format=text: as a config file
     POST   /admin/config/reload           apply the config file again
 
@@ -29,6 +31,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from servable import tfrecord
 from servable.config import AdminOptions
 from servable.errors import StatusError, invalid_argument
 from servable.management import Fields, Management
@@ -143,7 +146,7 @@ class _Door:
             return (200 if ready else 503), {"ready": ready}
         return None
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Fields | str:
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Fields | str | bytes:
         """What an authorized request gets. Raises ``StatusError``."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         if parts[:2] == ["admin", "config"]:
@@ -160,7 +163,7 @@ class _Door:
             return self._management.reload_config()
         raise _no_such(method, ["config", *rest])
 
-    def _models(self, method: str, rest: list[str], query: dict[str, str], body: Any) -> Fields:
+    def _models(self, method: str, rest: list[str], query: dict[str, str], body: Any) -> Fields | bytes:
         management = self._management
         if not rest:
             if method == "GET":
@@ -176,6 +179,9 @@ class _Door:
             return management.reload(rest[0], _wait(query))
         elif rest[1:] == ["labels"] and method == "PATCH":
             return management.label(rest[0], _object(body))
+        elif rest[1:] == ["record"] and method == "POST":
+            records = management.record(rest[0], {} if body is None else _object(body))
+            return b"".join(map(tfrecord.record, records))
         raise _no_such(method, ["models", *rest])
 
 
@@ -250,11 +256,15 @@ class _Handler(BaseHTTPRequestHandler):
             fields["hint"] = error.hint
         self._send(STATUSES.get(error.code, 500), fields)
 
-    def _send(self, status: int, content: Fields | str) -> None:
-        is_text = isinstance(content, str)
-        data = (content if isinstance(content, str) else json.dumps(content, indent=2) + "\n").encode()
+    def _send(self, status: int, content: Fields | str | bytes) -> None:
+        if isinstance(content, bytes):
+            content_type, data = "application/octet-stream", content
+        elif isinstance(content, str):
+            content_type, data = "text/plain; charset=utf-8", content.encode()
+        else:
+            content_type, data = "application/json", (json.dumps(content, indent=2) + "\n").encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8" if is_text else "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Cache-Control", "no-store")
         if status == 401:

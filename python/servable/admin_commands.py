@@ -37,6 +37,10 @@ class Administration:
 
     def ask(self, method: str, path: str, body: object = None) -> Fields:
         """One request. Raises ``StatusError`` with the server's error, or UNAVAILABLE when there is none."""
+        return dict(json.loads(self.fetch(method, path, body)))
+
+    def fetch(self, method: str, path: str, body: object = None) -> bytes:
+        """Like ``ask``, for an answer that is no JSON."""
         host, _, port = self.address.rpartition(":")
         headers = {"Content-Type": "application/json"}
         if self._token:
@@ -46,7 +50,8 @@ class Administration:
             connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._wait + MARGIN_SECONDS)
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
-            fields = json.loads(reply.read())
+            data = reply.read()
+            fields = json.loads(data) if reply.status >= 400 else {}
             connection.close()
         except (OSError, ValueError, HTTPException) as error:
             raise StatusError(
@@ -57,7 +62,7 @@ class Administration:
             ) from None
         if reply.status >= 400:
             raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
-        return dict(fields)
+        return data
 
     def waiting(self, path: str) -> str:
         """``path`` with how long the server may take."""
@@ -72,7 +77,7 @@ def models(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
 
     def work(server: Administration) -> int:
-        path = "/admin/models" + (f"/{_part(given.name)}" if given.name else "")
+        path = "/admin/models" + (f"/{part(given.name)}" if given.name else "")
         fields = server.ask("GET", path)
         listed = [fields] if given.name else fields["models"]
         print(json.dumps(fields, indent=2) if given.json else models_table(listed), end="")
@@ -96,7 +101,7 @@ def load(argv: Sequence[str]) -> int:
     def work(server: Administration) -> int:
         path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
         entry = {"base_path": path, "model_version_policy": policy}
-        fields = server.ask("PUT", server.waiting(f"/admin/models/{_part(given.name)}"), entry)
+        fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
         print(models_table([fields]), end="")
         return 0 if fields["standing"] == "available" else 1
 
@@ -110,7 +115,7 @@ def unload(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
 
     def work(server: Administration) -> int:
-        server.ask("DELETE", f"/admin/models/{_part(given.name)}")
+        server.ask("DELETE", f"/admin/models/{part(given.name)}")
         print(f"{given.name} is served no longer")
         return 0
 
@@ -131,7 +136,7 @@ def label(argv: Sequence[str]) -> int:
         changes[text] = int(version) if version else None
 
     def work(server: Administration) -> int:
-        fields = server.ask("PATCH", f"/admin/models/{_part(given.name)}/labels", changes)
+        fields = server.ask("PATCH", f"/admin/models/{part(given.name)}/labels", changes)
         print(models_table([fields]), end="")
         return 0
 
@@ -154,7 +159,7 @@ def reload(argv: Sequence[str]) -> int:
             count = len(fields["model_config_list"].get("config", []))
             print(f"the config file is applied: {count} models")
             return 0
-        fields = server.ask("POST", server.waiting(f"/admin/models/{_part(given.name)}/reload"))
+        fields = server.ask("POST", server.waiting(f"/admin/models/{part(given.name)}/reload"))
         print(models_table([fields]), end="")
         return 0 if fields["standing"] == "available" else 1
 
@@ -207,28 +212,39 @@ def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"servable {command}", description=description)
+    address_argument(parser)
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for loads (default 60)")
+    return parser
+
+
+def address_argument(parser: argparse.ArgumentParser) -> None:
+    """``--admin_address``: where the server is administered."""
     parser.add_argument(
         "--admin_address",
         "--admin-address",
         default=os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS),
         help=f"HOST:PORT of the administration (default ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS})",
     )
-    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for loads (default 60)")
-    return parser
 
 
 def _run(given: argparse.Namespace, work: Callable[[Administration], int]) -> int:
-    server = Administration(given.admin_address, os.environ.get(TOKEN_VARIABLE, ""), given.wait)
+    return asked(given.admin_address, given.wait, work)
+
+
+def asked(address: str, wait: float, work: Callable[[Administration], int]) -> int:
+    """Has ``work`` done with the server at ``address``, which may take ``wait`` seconds; the exit status."""
+    server = Administration(address, os.environ.get(TOKEN_VARIABLE, ""), wait)
     try:
         return work(server)
     except StatusError as error:
         print(f"servable: {error}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
-    except ServableError as error:
+    except (ServableError, OSError) as error:
         print(f"servable: {error}", file=sys.stderr)
     return 1
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """``name`` as a part of a path."""
     return quote(name, safe="")

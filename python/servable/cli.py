@@ -31,6 +31,8 @@ usage: servable COMMAND ...
   inspect PATH    show what a SavedModel offers, or what is wrong with it
   warmup make PATH
                   write a warm-up file from requests
+  warmup record MODEL
+                  write one from what a running server is asked
   models          list the models of a running server; this and the next four
                   need it to be started with --admin_address
   load NAME PATH  serve one more model

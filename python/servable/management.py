@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from servable.report import Signature
 
 Fields = dict[str, Any]
+MOST_COUNTED = 1_000_000
+"""Of requests, in a recording."""
 State = tuple[str, int, str, str, str]
 """(name, version, state, code, message), as ``_core.Server.states`` tells it."""
 
@@ -27,7 +29,8 @@ State = tuple[str, int, str, str, str]
 class Management:
     """Operations on a running server. Every method may be called from any thread.
 
-    states: as ``_core.Server.states``. reread: applies the model config file again, raises ``StatusError``.
+    states, record: as ``_core.Server`` has them. reread: applies the model config file again, raises
+    ``StatusError``.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Management:
         inventory: Inventory,
         states: Callable[[], list[State]],
         reread: Callable[[], None],
+        record: Callable[[str, int, int, float], list[bytes]],
     ) -> None:
         self._config = config
         self._manager = manager
         self._inventory = inventory
         self._states = states
         self._reread = reread
+        self._record = record
 
     # ---- looking
 
@@ -104,6 +109,19 @@ class Management:
                 },
             }
         return fields
+
+    def record(self, name: str, limits: Mapping[str, Any]) -> list[bytes]:
+        """Requests that clients make meanwhile, as PredictionLogs; see ``_core.Server.record``.
+
+        limits: ``requests`` (100), ``seconds`` (60), ``every`` (1). Waits until there are enough, or for so
+        long. Raises ``StatusError``.
+        """
+        self._must_be_configured(name)
+        requests, every = _count(limits, "requests", 100), _count(limits, "every", 1)
+        seconds = limits.get("seconds", 60)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 3600:
+            raise invalid_argument(f"seconds expects a number above 0, up to 3600, got {seconds!r}")
+        return self._record(name, requests, every, seconds)
 
     def config(self) -> Fields:
         """What is followed now: the models as in a config file, and what the flags meant."""
@@ -192,6 +210,13 @@ class Management:
     def _unknown(self, name: str) -> StatusError:
         names = ", ".join(sorted(one.name for one in self._manager.configured())[:10])
         return StatusError("NOT_FOUND", f"There is no model {name}", f"served are: {names or 'none'}")
+
+
+def _count(limits: Mapping[str, Any], name: str, default: int) -> int:
+    value = limits.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_COUNTED:
+        raise invalid_argument(f"{name} expects a whole number from 1 to {MOST_COUNTED}, got {value!r}")
+    return value
 
 
 def _labelled(model: ModelConfig, changes: Mapping[str, int | None]) -> ModelConfig:

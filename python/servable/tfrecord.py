@@ -7,40 +7,24 @@ Checksums are CRC-32C, masked: rotated right by 15 bits, plus 0xa282ead8.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
 
-from servable.errors import StatusError
+from servable import _core
+from servable.errors import StatusError, invalid_argument
 
+MOST_RECORDS = 1000
+"""TensorFlow Serving's limit for one warm-up file."""
 LARGEST_RECORD = 1 << 30
 """Bytes; a longer record is damage."""
 _MASK = 0xA282EAD8
-_POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected (RFC 3720, appendix B.4)
-
-
-def _table() -> tuple[int, ...]:
-    rows = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (_POLYNOMIAL if value & 1 else 0)
-        rows.append(value)
-    return tuple(rows)
-
-
-_ROWS = _table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C of ``data``: 0xe3069283 for b"123456789"."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _ROWS[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
 
 
 def masked(data: bytes) -> int:
     """The checksum as it stands in the file."""
-    crc = crc32c(data)
+    crc = _core.crc32c(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
@@ -57,21 +41,44 @@ def write_records(path: str, records: Iterable[bytes]) -> None:
             file.write(record(data))
 
 
+def write_warmup(path: str, records: Sequence[bytes], append: bool) -> int:
+    """Replaces a warm-up file whole, or with ``append`` adds to it; the number of its records.
+
+    Raises ``StatusError`` for more than ``MOST_RECORDS``; the file is then as it was.
+    """
+    if append and os.path.exists(path):
+        records = [*read_records(path), *records]
+    if len(records) > MOST_RECORDS:
+        raise invalid_argument(
+            f"{len(records)} records are more than a warm-up file may hold: {MOST_RECORDS}"
+        )
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    half_done = f"{path}.{os.getpid()}"
+    write_records(half_done, records)
+    os.replace(half_done, path)
+    return len(records)
+
+
 def read_records(path: str) -> Iterator[bytes]:
     """The records of a file. Raises ``StatusError`` DATA_LOSS where it is damaged."""
     with open(path, "rb") as file:
-        while head := file.read(12):
-            if len(head) < 12 or struct.unpack("<I", head[8:])[0] != masked(head[:8]):
-                raise _damaged(path)
-            (length,) = struct.unpack("<Q", head[:8])
-            data = file.read(length) if length <= LARGEST_RECORD else b""
-            tail = file.read(4)
-            if len(data) < length or len(tail) < 4 or struct.unpack("<I", tail)[0] != masked(data):
-                raise _damaged(path)
-            yield data
+        yield from parse_records(file, path)
 
 
-def _damaged(path: str) -> StatusError:
+def parse_records(file: BinaryIO, source: str) -> Iterator[bytes]:
+    """The records in ``file``. Raises ``StatusError`` DATA_LOSS, naming ``source``, where it is damaged."""
+    while head := file.read(12):
+        if len(head) < 12 or struct.unpack("<I", head[8:])[0] != masked(head[:8]):
+            raise _damaged(source)
+        (length,) = struct.unpack("<Q", head[:8])
+        data = file.read(length) if length <= LARGEST_RECORD else b""
+        tail = file.read(4)
+        if len(data) < length or len(tail) < 4 or struct.unpack("<I", tail)[0] != masked(data):
+            raise _damaged(source)
+        yield data
+
+
+def _damaged(source: str) -> StatusError:
     return StatusError(
-        "DATA_LOSS", f"corrupted record in {path}. Please verify your warmup data is in TFRecord format."
+        "DATA_LOSS", f"corrupted record in {source}. Please verify your warmup data is in TFRecord format."
     )

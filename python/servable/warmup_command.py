@@ -1,5 +1,7 @@
 """``servable warmup make PATH``: a warm-up file from REST requests, so that nobody writes TFRecords by hand.
 
+``warmup record MODEL`` makes one from the requests of live clients: ``record_command.py``.
+
 The file, ``assets.extra/tf_serving_warmup_requests`` in the version's folder, is replayed before the version
 serves, by TensorFlow Serving too. Requests are predict bodies as one would POST them: ``--request`` takes
 JSON, or ``@file`` with one body, or with one per line (``.jsonl``). Without any, one is made up from each
@@ -18,16 +20,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from servable import record_command
 from servable.errors import StatusError, invalid_argument
 from servable.example_request import example_body
 from servable.inspect_command import model_name, version_folder
 from servable.messages import message_class
 from servable.report import Signature
 from servable.saved_model import WARMUP_FILE, read
-from servable.tfrecord import read_records, write_records
-
-MOST_RECORDS = 1000
-"""TensorFlow Serving's limit for one file."""
+from servable.tfrecord import read_records, write_warmup
 
 FIELDS = {
     "float": "float_val",
@@ -57,9 +57,13 @@ def warmup(argv: Sequence[str]) -> int:
         "--request", action="append", default=[], metavar="JSON|@FILE", help="a predict body; repeatable"
     )
     making.add_argument("--append", action="store_true", help="keep the records that are there")
+    recording = commands.add_parser("record", help="write a warm-up file from requests to a running server")
+    record_command.add_arguments(recording)
     showing = commands.add_parser("show", help="print the records of a warm-up file")
     showing.add_argument("path")
     given = parser.parse_args(argv)
+    if given.command == "record":
+        return record_command.record(given)
     try:
         folder = version_folder(os.path.abspath(os.path.expanduser(given.path)))
         if given.command == "show":
@@ -89,20 +93,9 @@ def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
     name = model_name(folder)
     bodies = list(_bodies(requests)) if requests else _made_up(serving.signatures)
     records = [prediction_log(name, signatures, body) for body in bodies]
-    path = os.path.join(folder, WARMUP_FILE)
-    if append and os.path.exists(path):
-        records = [*read_records(path), *records]
-    if len(records) > MOST_RECORDS:
-        raise invalid_argument(
-            f"{len(records)} records are more than a warm-up file may hold: {MOST_RECORDS}"
-        )
     if not records:
         raise invalid_argument("no request could be made up for any signature", "give one with --request")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    half_done = f"{path}.{os.getpid()}"
-    write_records(half_done, records)
-    os.replace(half_done, path)
-    return len(records)
+    return write_warmup(os.path.join(folder, WARMUP_FILE), records, append)
 
 
 def _made_up(signatures: Iterable[Signature]) -> list[dict[str, Any]]:

@@ -1,15 +1,23 @@
-//! The observer around this door's calls.
+//! The observer around this door's calls: it counts them, and takes samples where requests are recorded.
 
 use super::rpc::Rpc;
 use crate::error::{Error, Kind};
 use crate::methods::Room;
+use crate::methods::record::{self, Sample};
 use crate::metrics::{Api, Door, Model};
 use crate::pb::wire::{Fields, Value};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A call under way whose outcome will be counted.
+/// A call under way whose outcome matters.
 pub(super) struct Watch {
+    counts: Option<Counts>,
+    sample: Option<Sample>,
+}
+
+/// Where a call will be counted.
+struct Counts {
     model: Arc<Model>,
     started: Instant,
     counted: Counted,
@@ -22,8 +30,45 @@ enum Counted {
 }
 
 impl Watch {
-    /// Begins to watch a call whose `message` was read, if calls of this kind are counted.
-    pub(super) fn begin(room: &Room, rpc: Rpc, message: &[u8]) -> Option<Watch> {
+    /// Begins to watch a call whose `message` was read, if calls of this kind are counted or recorded.
+    pub(super) fn begin(room: &Room, rpc: Rpc, message: &Bytes) -> Option<Watch> {
+        let (counts, sample) = (Counts::begin(room, rpc, message), sample(room, rpc, message));
+        (counts.is_some() || sample.is_some()).then_some(Watch { counts, sample })
+    }
+
+    /// The call ended with `outcome`.
+    pub(super) fn end<T>(self, outcome: &Result<T, Error>) {
+        if let Some(counts) = self.counts {
+            counts.end(outcome);
+        }
+        if let Some(sample) = self.sample.filter(|_| outcome.is_ok()) {
+            sample.keep();
+        }
+    }
+}
+
+/// The request, where it is to be recorded.
+fn sample(room: &Room, rpc: Rpc, message: &Bytes) -> Option<Sample> {
+    if !room.recorder.is_active() {
+        return None;
+    }
+    let (name, kind) = match rpc {
+        Rpc::Predict => (model_name(message), record::Kind::Predict),
+        Rpc::Classify => (model_name(message), record::Kind::Classify),
+        Rpc::Regress => (model_name(message), record::Kind::Regress),
+        Rpc::MultiInference => (field(message, 1).and_then(model_name), record::Kind::MultiInference),
+        Rpc::GetModelMetadata
+        | Rpc::GetModelStatus
+        | Rpc::HandleReloadConfigRequest
+        | Rpc::Profile
+        | Rpc::Terminate
+        | Rpc::Monitor => return None,
+    };
+    room.recorder.sample(name?, kind, || message.clone())
+}
+
+impl Counts {
+    fn begin(room: &Room, rpc: Rpc, message: &[u8]) -> Option<Counts> {
         let metrics = room.metrics.as_ref()?;
         let (name, counted) = match rpc {
             Rpc::Predict => (model_name(message), Counted::Request(Api::Predict)),
@@ -41,11 +86,10 @@ impl Watch {
             | Rpc::Monitor => return None,
         };
         let model = metrics.asked(name.unwrap_or_default());
-        Some(Watch { model, started: Instant::now(), counted })
+        Some(Counts { model, started: Instant::now(), counted })
     }
 
-    /// Counts the call, which ended with `outcome`.
-    pub(super) fn end<T>(self, outcome: &Result<T, Error>) {
+    fn end<T>(self, outcome: &Result<T, Error>) {
         let outcome: Result<(), Kind> = outcome.as_ref().map(|_| ()).map_err(|error| error.kind);
         match (self.counted, outcome) {
             (Counted::Request(api), outcome) => {
@@ -82,7 +126,6 @@ mod tests {
     use crate::pb::tensorflow::serving::{
         ExampleListWithContext, InferenceTask, Input, ModelSpec, MultiInferenceRequest, PredictRequest, input,
     };
-    use bytes::Bytes;
     use prost::Message;
 
     fn spec() -> Option<ModelSpec> {

@@ -5,6 +5,7 @@ use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::engine::{Endpoint, Model, RunOptions};
+use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::{
     ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest, ReloadConfigResponse,
 };
@@ -98,6 +99,7 @@ async fn client(policy: Policy, settings: Settings) -> Client {
         compute: Compute::new(1).unwrap(),
         options: Options::closed(),
         metrics: None,
+        recorder: Recorder::default(),
     });
     let (stop, stopping) = watch::channel(false);
     let door = Door::new(room, settings, stopping).unwrap();
@@ -394,6 +396,7 @@ async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
         compute: Compute::new(1).unwrap(),
         options: Options::closed(),
         metrics: None,
+        recorder: Recorder::default(),
     });
     let (stop, stopping) = watch::channel(false);
     let door = Arc::new(Door::new(room, Settings::default(), stopping).unwrap());

@@ -5,6 +5,8 @@ use super::*;
 use crate::compute::Compute;
 use crate::config;
 use crate::engine::{Endpoint, Model, RunOptions};
+use crate::error::Kind;
+use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
 use crate::pb::tensorflow::serving::{
@@ -167,6 +169,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         compute: Compute::new(1).unwrap(),
         options: config::Options::closed(),
         metrics: Some(Metrics::default()),
+        recorder: Recorder::default(),
     });
     let lifecycle = Lifecycle::new(room.clone());
     let outcome = lifecycle.load(model, "m", 1, folder.path(), &options(iterations)).map(drop);

@@ -6,11 +6,13 @@ pub mod examples;
 pub mod info;
 pub mod messages;
 pub mod predict;
+pub mod record;
 
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
+use record::Recorder;
 
 /// What every request may use.
 pub struct Room {
@@ -22,6 +24,8 @@ pub struct Room {
     pub options: Options,
     /// What is counted, where it is asked for.
     pub metrics: Option<Metrics>,
+    /// Whoever asks for live requests gets them here.
+    pub recorder: Recorder,
 }
 
 /// Which servable, and which signature of it, a request names.

@@ -236,6 +236,7 @@ impl Call {
     }
 
     fn run(&self, asked: Asked, accepts_gzip: bool) -> Result<Body> {
+        let sample = monitoring::sample(self, &asked);
         let Asked { servable, signature_name, question } = asked;
         let body = match question {
             Question::Predict(format, inputs) => self.predict(&servable, &signature_name, format, inputs),
@@ -243,6 +244,9 @@ impl Call {
                 self.examples(&servable, examples::Input { signature_name, examples })
             }
         }?;
+        if let Some(sample) = sample {
+            sample.keep();
+        }
         Ok(Body::packed(body, accepts_gzip, &self.room.options))
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ import pytest
 import requests
 from conftest import Served
 from doors import BOTH, Stub, answer, available, await_versions, config_text, entry, replace_file, steady_load
+from servable.messages import message_class
+from servable.tfrecord import read_records
 from servers import MODELS, put_version, serving
+from wire import ask, predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -70,6 +75,83 @@ def admin(base: Path) -> Iterator[Admin]:
 
 def numbers(model: dict[str, Any], state: str = "AVAILABLE") -> list[int]:
     return [one["version"] for one in model["versions"] if one["state"] == state]
+
+
+# ---- recording
+
+
+def recorded(path: Path) -> list[Any]:
+    """The PredictionLogs of a warm-up file."""
+    log = message_class("tensorflow.serving.PredictionLog")
+    return [log.FromString(data) for data in read_records(str(path))]
+
+
+def test_requests_are_recorded_over_both_doors_and_replayed(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    base.mkdir()
+    put_version(MODEL, base, 1)
+    with serving(f"m={base}", BOTH, ADMIN) as served, Stub(served) as stub:
+        with ThreadPoolExecutor() as pool:
+            admin = Admin(served, base)
+            command = pool.submit(admin.run, "warmup", "record", "m", "--requests", "6", "--seconds", "60")
+            asked = 0.0
+            while not command.done():
+                assert answer(served, "m", 0.0) == 2.0
+                assert "error" in predict(served, "m", {"instances": ["no number"]}).body.decode()
+                asked += 1.0
+                # 3 over each door, at least: no two requests are equal but the first.
+                assert answer(served, "m", asked) == stub.predict("m", asked)
+        outcome = command.result()
+        assert outcome.returncode == 0, outcome.stderr
+        put_version(MODEL, base, 2)
+        shutil.copytree(base / "1" / "assets.extra", base / "2" / "assets.extra", dirs_exist_ok=True)
+        (base / "2" / "saved_model.pb").touch()
+    file = base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    assert outcome.stdout == f"{file}: 6 requests recorded, 6 in all\n"
+    logs = recorded(file)
+    inputs = [log.predict_log.request.inputs["x"] for log in logs]
+    assert len({log.SerializeToString() for log in logs}) == len(logs) == 6
+    assert {bool(one.tensor_content) for one in inputs} == {
+        True,
+        False,
+    }  # as REST's are written, as gRPC's came
+    with serving(f"m={base}") as served:
+        assert "Number of warmup records read: 6" in served.log
+        assert answer(served, "m") == 3.0
+
+
+def test_examples_are_recorded(shared: Path, tmp_path: Path) -> None:
+    multi = shared / "testdata" / "multi"
+    with serving(f"multi={multi}", BOTH, ADMIN) as served, ThreadPoolExecutor() as pool:
+        admin, file = Admin(served, tmp_path), tmp_path / "warm.tfrecord"
+        command = pool.submit(
+            admin.run, "warmup", "record", "multi", "--output", str(file), "--requests", "2"
+        )
+        while not command.done():
+            for verb, signature in (("classify", "clas"), ("regress", "reg1")):
+                body = {"signature_name": signature, "examples": [{"x": 1.0}]}
+                reply = ask(served, "POST", f"/v1/models/multi:{verb}", json.dumps(body).encode())
+                assert reply.status == 200, reply.body
+    outcome = command.result()
+    assert outcome.returncode == 0, outcome.stderr
+    assert sorted(log.WhichOneof("log_type") for log in recorded(file)) == ["classify_log", "regress_log"]
+
+
+def test_a_recording_that_gets_nothing_says_so(admin: Admin, tmp_path: Path) -> None:
+    target = str(tmp_path / "file")
+    outcome = admin.run("warmup", "record", "m", "--seconds", "0.1", "--output", target)
+    assert outcome.returncode == 1 and not Path(target).exists()
+    assert "no request to m was answered within 0.1 s" in outcome.stderr
+    unknown = admin.run("warmup", "record", "nobody", "--output", target)
+    assert unknown.returncode == 1 and "There is no model nobody" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "limits", [{"requests": 0}, {"requests": True}, {"every": 1.5}, {"seconds": 0}, {"seconds": "1"}, []]
+)
+def test_limits_of_a_recording_that_make_no_sense(admin: Admin, limits: object) -> None:
+    reply = admin.ask("POST", "models/m/record", limits)
+    assert reply.status_code == 400 and reply.json()["code"] == "INVALID_ARGUMENT"
 
 
 # ---- looking

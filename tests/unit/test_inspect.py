@@ -10,12 +10,13 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from servable._core import crc32c
 from servable.cli import main
 from servable.errors import StatusError
 from servable.report import Signature
 from servable.saved_model import read
 from servable.table import size_text, table
-from servable.tfrecord import crc32c, masked, read_records, write_records
+from servable.tfrecord import masked, read_records, write_records
 from servable.warmup_command import flattened, make, prediction_log
 
 from servable import messages

@@ -1,0 +1,102 @@
+use super::*;
+use crate::pb::tensorflow::serving::PredictionLog;
+use crate::pb::tensorflow::serving::prediction_log::LogType;
+
+const LIMITS: Limits = Limits { requests: 3, every: 1, bytes: 1 << 20 };
+const LONG: Duration = Duration::from_secs(60);
+
+fn request(text: &str) -> Bytes {
+    PredictRequest { model_spec: spec("m", text), ..Default::default() }.encode_to_vec().into()
+}
+
+fn call(recorder: &Recorder, model: &str, text: &str) {
+    if let Some(sample) = recorder.sample(model, Kind::Predict, || request(text)) {
+        sample.keep();
+    }
+}
+
+/// What is recorded of the calls that `work` makes; `work` begins when the recording has.
+fn recorded(limits: Limits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
+    let recorder = Recorder::default();
+    let records = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| recorder.record("m", limits, time));
+        while !recorder.active.load(Relaxed) {
+            std::thread::yield_now();
+        }
+        work(&recorder);
+        recording.join().unwrap()
+    });
+    assert!(!recorder.active.load(Relaxed));
+    records.iter().map(name_of).collect()
+}
+
+fn name_of(record: &Bytes) -> String {
+    let log = PredictionLog::decode(record.clone()).unwrap();
+    let Some(LogType::PredictLog(log)) = log.log_type else { panic!("{log:?}") };
+    log.request.unwrap().model_spec.unwrap().signature_name
+}
+
+#[test]
+fn nothing_is_sampled_while_nobody_records() {
+    let recorder = Recorder::default();
+    assert!(recorder.sample("m", Kind::Predict, || unreachable!()).is_none());
+}
+
+#[test]
+fn enough_requests_end_a_recording_and_equal_ones_count_once() {
+    let names = recorded(LIMITS, LONG, |recorder| {
+        ["a", "a", "b", "a", "c", "d"].iter().for_each(|text| call(recorder, "m", text));
+    });
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn other_models_and_calls_that_failed_are_not_kept() {
+    let names = recorded(LIMITS, LONG, |recorder| {
+        call(recorder, "other", "a");
+        drop(recorder.sample("m", Kind::Predict, || request("failed")));
+        call(recorder, "m", "b");
+        recorder.end();
+    });
+    assert_eq!(names, ["b"]);
+}
+
+#[test]
+fn one_of_several_is_sampled() {
+    let names = recorded(Limits { every: 3, ..LIMITS }, LONG, |recorder| {
+        (0..7).for_each(|number| call(recorder, "m", &number.to_string()));
+    });
+    assert_eq!(names, ["0", "3", "6"]);
+}
+
+#[test]
+fn what_would_be_too_much_is_left_out() {
+    let small = prediction_log(Kind::Predict, &request("a")).len();
+    let names = recorded(Limits { bytes: 2 * small, ..LIMITS }, LONG, |recorder| {
+        ["a", &"x".repeat(2 * small), "b", "c"].iter().for_each(|text| call(recorder, "m", text));
+        recorder.end();
+    });
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn time_ends_a_recording_and_so_does_a_later_one() {
+    assert!(Recorder::default().record("m", LIMITS, Duration::ZERO).is_empty());
+    let names = recorded(LIMITS, LONG, |recorder| {
+        call(recorder, "m", "a");
+        assert!(recorder.record("m", LIMITS, Duration::ZERO).is_empty(), "the later one has seen nothing");
+    });
+    assert_eq!(names, ["a"]);
+}
+
+#[test]
+fn a_kind_is_the_log_of_its_name() {
+    let strings: Strings = [&b"example"[..]].into_iter().collect();
+    let request = examples_request("m", "s", &strings);
+    let log = |kind| PredictionLog::decode(prediction_log(kind, &request)).unwrap().log_type;
+    assert!(matches!(log(Kind::Classify), Some(LogType::ClassifyLog(_))));
+    assert!(matches!(log(Kind::MultiInference), Some(LogType::MultiInferenceLog(_))));
+    let Some(LogType::RegressLog(log)) = log(Kind::Regress) else { panic!("no regress log") };
+    let input = log.request.unwrap().input.unwrap().kind.unwrap();
+    assert!(matches!(input, input::Kind::ExampleList(list) if list.examples == ["example"]));
+}
