@@ -95,7 +95,8 @@ fn a_kind_is_the_log_of_its_name() {
     let request = examples_request("m", "s", &strings);
     let log = |kind| PredictionLog::decode(prediction_log(kind, &request)).unwrap().log_type;
     assert!(matches!(log(Kind::Classify), Some(LogType::ClassifyLog(_))));
-    assert!(matches!(log(Kind::MultiInference), Some(LogType::MultiInferenceLog(_))));
+    let multi = PredictionLog::decode(prediction_log(Kind::MultiInference, &[])).unwrap().log_type;
+    assert!(matches!(multi, Some(LogType::MultiInferenceLog(_))));
     let Some(LogType::RegressLog(log)) = log(Kind::Regress) else { panic!("no regress log") };
     let input = log.request.unwrap().input.unwrap().kind.unwrap();
     assert!(matches!(input, input::Kind::ExampleList(list) if list.examples == ["example"]));
