@@ -1,5 +1,6 @@
 //! One client's connection, and what it is told where its HTTP is broken.
 
+use super::line::{Line, Stream};
 use super::{answer, encode};
 use crate::methods::Room;
 use http::Request;
@@ -26,19 +27,20 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Serves `stream` until the client is done with it, or until `stopping` and the request in flight is answered.
 pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watch::Receiver<bool>) {
     let max_header_bytes = room.options.max_header_bytes;
+    let line = Arc::new(Line::new(stream));
+    let io = TokioIo::new(Stream(line.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
-        let room = room.clone();
-        async move { Ok::<_, Infallible>(answer(room, request).await) }
+        let (room, line) = (room.clone(), line.clone());
+        async move { Ok::<_, Infallible>(answer(room, line, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
-        // A client may close its sending side and still wait for the answer. The price: one that is gone altogether
-        // is noticed when its answer is written.
+        // A client may close its sending side and still wait for the answer; whether it does, the line tells.
         .half_close(true)
-        .serve_connection(Polite { io: TokioIo::new(stream), leaving: None }, service);
+        .serve_connection(Polite { io, leaving: None }, service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         biased;
@@ -66,7 +68,7 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// - closing a stream with unread bytes makes the system throw away the answer that was just written; this reads on,
 ///   within limits, until the client has closed its side, too.
 struct Polite {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     leaving: Option<Leaving>,
 }
 

@@ -14,6 +14,7 @@ mod features;
 pub mod float;
 mod grisu;
 mod json;
+mod line;
 mod monitoring;
 mod number;
 mod path;
@@ -37,9 +38,10 @@ use bytes::Bytes;
 use decode::Limits;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
+use line::{Client, Line};
 use monitoring::Watch;
 use path::{Target, Verb};
 use reply::{Body, Refusal, Reply};
@@ -59,7 +61,7 @@ pub enum Format {
 const SMALL_BODY: usize = 16 << 10;
 
 /// Answers one request.
-pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(room: Arc<Room>, line: Arc<Line>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let path = target::of(&head.uri);
     if monitoring::is_page(&room, &path) {
@@ -69,7 +71,10 @@ pub(crate) async fn answer(room: Arc<Room>, request: Request<Incoming>) -> Respo
     let started = room.metrics.is_some().then(Instant::now);
     let api = path::is_api(&path);
     let reply = match route(&room, &head, &path, api) {
-        Ok(post) => watched(&room, post, body).await,
+        Ok(post) => {
+            let client = Client { line, is_modern: head.version == Version::HTTP_11 };
+            watched(&room, &client, post, body).await
+        }
         Err(reply) => {
             monitoring::answered_at_once(&room, &head.method, &path, started, &reply);
             drain(&head, body).await;
@@ -87,13 +92,13 @@ async fn drain(head: &Parts, body: Incoming) {
 }
 
 /// Reads the body, then has the call answered, counted around.
-async fn watched(room: &Arc<Room>, post: Post, body: Incoming) -> Reply {
+async fn watched(room: &Arc<Room>, client: &Client, post: Post, body: Incoming) -> Reply {
     let body = match body::read(body, room.options.max_body_bytes).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
     let watch = Watch::begin(room, &post);
-    let reply = call(room, post, body).await;
+    let reply = call(room, client, post, body).await;
     if let Some(watch) = watch {
         watch.end(&reply);
     }
@@ -154,7 +159,7 @@ fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
 }
 
 /// Predicts, classifies or regresses, here or on a compute thread.
-async fn call(room: &Arc<Room>, post: Post, body: Bytes) -> Reply {
+async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes) -> Reply {
     let Post { verb, name, choice, gzip, accepts_gzip } = post;
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
@@ -169,8 +174,9 @@ async fn call(room: &Arc<Room>, post: Post, body: Bytes) -> Reply {
         match guarded(|| call.decode(&body)) {
             Ok(asked) => {
                 let in_caller = asked.in_caller();
-                bounded(room, in_caller, room.compute.run(in_caller, move || call.run(asked, accepts_gzip)))
-                    .await
+                let run = room.compute.run(in_caller, move || call.run(asked, accepts_gzip));
+                // What runs in the caller is over when it is first polled.
+                if in_caller { run.await } else { bounded(room, client, run).await }
             }
             Err(error) => Err(error),
         }
@@ -183,7 +189,7 @@ async fn call(room: &Arc<Room>, post: Post, body: Bytes) -> Reply {
             drop(body);
             call.run(asked, accepts_gzip)
         };
-        bounded(room, false, room.compute.run(false, work)).await
+        bounded(room, client, room.compute.run(false, work)).await
     };
     match answer {
         Ok(body) => Reply::json(body),
@@ -283,9 +289,16 @@ fn deadline(room: &Room) -> Option<Instant> {
     room.options.rest_timeout.map(|timeout| Instant::now() + timeout)
 }
 
-/// Waits for `run` no longer than REST requests may take. What runs in the caller is over when it is first polled.
-async fn bounded<T>(room: &Room, in_caller: bool, run: impl Future<Output = Result<T>>) -> Result<T> {
-    match room.options.rest_timeout.filter(|_| !in_caller) {
+/// Waits for `run` no longer than REST requests may take, and than the client does.
+async fn bounded<T>(room: &Room, client: &Client, run: impl Future<Output = Result<T>>) -> Result<T> {
+    let run = async {
+        tokio::select! {
+            biased;
+            done = run => done,
+            () = client.left() => Err(Error::new(Kind::Cancelled, "The client left before it was answered")),
+        }
+    };
+    match room.options.rest_timeout {
         None => run.await,
         Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
             Err(Error::new(

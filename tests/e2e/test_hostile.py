@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Served
@@ -481,12 +483,43 @@ def test_clients_that_leave_while_their_model_runs(server: Served) -> None:
     assert (reply.status, json.loads(reply.body)) == (200, {"outputs": 3})
 
 
-def test_clients_that_reset_their_connection(server: Served) -> None:
+LEAVERS = 20
+
+
+def reset(wire: Wire) -> None:
+    """Closes so that the server is told at once."""
     linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    wire.sock.close()
+
+
+def test_clients_that_leave_take_their_queued_calls_with_them(tmp_path: Path) -> None:
+    """One thread is busy, calls wait behind it: only those run whose clients wait for them."""
+    config = tmp_path / "monitoring.config"
+    config.write_text("prometheus_config { enable: true }")
+    path, slow = "/v1/models/loop:predict", '{"inputs": 100000}'
+    flags = (f"--monitoring_config_file={config}", "--compute_threads=1", "--run_in=pool")
+    count = f'request_count{{model_name="loop",status="CANCELLED"}} {LEAVERS}'
+    with serving(MODELS / "loop", *flags) as served, Wire(served) as first, Wire(served) as last:
+        first.send(message("POST", path, slow))
+        for number in range(LEAVERS):
+            with Wire(served) as leaver:
+                leaver.send(message("POST", path, slow))
+                if number % 2:
+                    reset(leaver)
+        last.send(message("POST", path, '{"inputs": 3}')).half_close()
+        page = "/monitoring/prometheus/metrics"
+        assert until(lambda: count in ask(served, "GET", page).body.decode())
+        assert first.reply().text == '{\n    "outputs": 100000\n}'
+        assert last.final_reply().text == '{\n    "outputs": 3\n}'
+        ran = re.search(r"runtime_latency_count{.*} (\d+)", ask(served, "GET", page).body.decode())
+        # One that overtook the first call may have run, too.
+        assert ran and int(ran[1]) in (2, 3)
+
+
+def test_clients_that_reset_their_connection(server: Served) -> None:
     for sent in (b"POST", HEAD.encode(), message("POST", PATH, ONE), message("POST", PATH, ONE) * 50):
-        wire = Wire(server).send(sent)
-        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        wire.sock.close()
+        reset(Wire(server).send(sent))
 
 
 # ---- runs without end

@@ -80,6 +80,12 @@ class Wire:
         self.sock.shutdown(socket.SHUT_WR)
         return self
 
+    def final_reply(self) -> Reply:
+        """The next response but for ``100 Continue``, which may come before it."""
+        while (reply := self.reply()).status == 100:
+            pass
+        return reply
+
     def reply(self, head_only: bool = False) -> Reply:
         """The next response. head_only: it answers a HEAD."""
         head = self._until(b"\r\n\r\n")
