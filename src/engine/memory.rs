@@ -56,14 +56,41 @@ fn drop_pages(start: usize, length: usize) {
     }
 }
 
+/// Holds the C library to thresholds that give memory back, unless the environment sets them. Call before TensorFlow
+/// allocates.
+///
+/// By itself it raises both with the first large block that is freed, and then leaves up to 64 MB free at the end of each
+/// thread's arena, which [`trim`] does not reach. Measured with MobileNetV2 after batches of 16 photos: 285 MB resident
+/// when it was unloaded, 180 MB with these, at the same CPU time.
+pub(super) fn keep_thresholds() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// The largest block out of an arena: what a run needs again and again should not be mapped each time.
+        const MAPPED_FROM: c_int = 32 << 20;
+        /// What may be left free at the end of an arena.
+        const LEFT_FREE: c_int = 8 << 20;
+        let settings = [
+            ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+            ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, LEFT_FREE),
+        ];
+        let set = |name: &str| std::env::var_os(name).is_some();
+        for (variable, setting, bytes) in settings {
+            if !set(variable) && !set("GLIBC_TUNABLES") {
+                // SAFETY: any value may be given; what is refused changes nothing.
+                unsafe { libc::mallopt(setting, bytes) };
+            }
+        }
+    }
+}
+
 /// Set when a large request was served, whose buffers the allocators may have kept.
 static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// Bytes of a body or a reply from which on it counts as large.
 const LARGE: usize = 1 << 20;
 
-/// The least time between two unloads that both hand memory back.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Handing memory back after unloads may take one part in so many of the time.
+const SHARE: u32 = 10;
 
 /// Takes note of a request or reply of `bytes` bytes.
 pub(crate) fn note(bytes: usize) {
@@ -103,13 +130,15 @@ pub(crate) fn is_left_behind() -> bool {
 /// Hands free memory back after a model was unloaded, or failed to load. Where many are at once, most of them leave it to
 /// the next [`tidy`]: walking the allocators takes longer than freeing a small model.
 pub(crate) fn after_unload() {
-    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    // When the last one was over, and how long it took.
+    static LAST: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.is_some_and(|last| last.elapsed() < PAUSE) {
+    if last.is_some_and(|(end, took)| end.elapsed() < SHARE * took) {
         LEFT_BEHIND.store(true, Relaxed);
     } else {
+        let begun = Instant::now();
         trim();
-        *last = Some(Instant::now());
+        *last = Some((Instant::now(), begun.elapsed()));
     }
 }
 

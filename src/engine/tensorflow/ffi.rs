@@ -100,6 +100,7 @@ functions! {
 /// Opens TensorFlow's library at `path`, with the `libtensorflow_framework` that lies beside it, if one does.
 pub(super) fn open(path: &Path) -> Result<Api> {
     let framework = path.parent().map(|folder| folder.join("libtensorflow_framework.so.2"));
+    crate::engine::memory::keep_thresholds();
     let mut libraries = Vec::new();
     for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
         // SAFETY: opening runs the library's initialisers; these are TensorFlow's, which Python's import of it runs
