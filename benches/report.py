@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from load import FREE, wrk_version
-from results import ECHO, FLOOR, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
+from results import ECHO, FLOOR, LARGE_MB, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- benches/run.py: begin -->", "<!-- benches/run.py: end -->"
@@ -85,6 +85,8 @@ def as_markdown(results: Results, head: dict[str, object]) -> str:
         _loads(results),
         _bare(results),
         _process(results),
+        _ripple(results),
+        _returned(results),
     ]
     parts.append(_micro(results))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -194,6 +196,26 @@ def _process(results: Results) -> str:
         rows.append((f"resident after {large} and a quiet second, MB", shown(after, 1e-6)))
         rows.append((f"most that was resident during {large}, MB", shown(most, 1e-6)))
     return table(("the process, serving `half_plus_two`", ""), rows)
+
+
+def _ripple(results: Results) -> str:
+    titles = (f"beside a model of {LARGE_MB['ripple']} MB that", "requests/s", "p50 µs", "p99 µs", "loads")
+    loads = sum(one.loads for one in results.ripple)
+    rows = []
+    for name, which, count in (("is not there", "quiet", 0), ("comes and goes", "busy", loads)):
+        samples = [getattr(one, which) for one in results.ripple]
+        if samples:
+            figures = ("per_second", "p50_us", "p99_us")
+            spreads = (shown(spread(getattr(sample, figure) for sample in samples)) for figure in figures)
+            rows.append((name, *spreads, str(count)))
+    return table(titles, rows)
+
+
+def _returned(results: Results) -> str:
+    resident = results.returned
+    titles = (f"a model of {LARGE_MB['returned']} MB loaded and unloaded, times", "resident MB")
+    shown_cycles = sorted({1, 2, 5, 10, len(resident)} & set(range(1, len(resident) + 1)))
+    return table(titles, ((str(cycle), digits(resident[cycle - 1] / 1e6)) for cycle in shown_cycles))
 
 
 def _micro(results: Results) -> str:

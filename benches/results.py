@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from floors import Run
 from load import APART, FREE, SHARED, Sample
 from micro import Case
+from ripple import Round
 from start import Memory, Start
 
 SERVABLE, FLOOR, ECHO, OTHER = "servable", "hyper", "echo", "other"
@@ -16,6 +17,10 @@ DECODED, PRINTED = (
     "floats of 8 characters, flat, spaced",
     "float, -1 to 1",
 )  # the micro benchmarks' cases with a target
+
+
+LARGE_MB = {"ripple": 500, "returned": 100}
+"""The sizes of the models that come and go."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class Results:
     starts: list[Start] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     micro: list[Case] = field(default_factory=list)
+    ripple: list[Round] = field(default_factory=list)
+    returned: list[int] = field(default_factory=list)
+    """Resident bytes after each cycle of loading and unloading a large model."""
 
     def point(self, request: str, connections: int, layout: str = FREE) -> Point | None:
         """The point, if it was measured."""
@@ -194,6 +202,17 @@ def _process(results: Results) -> Iterable[Check | None]:
     if results.memory:
         after = spread(memory.after_large / 1e6 for memory in results.memory)
         yield _check("resident memory after large requests", 360, "MB", after)
+    if results.ripple:
+        ripple = spread(one.ratio for one in results.ripple)
+        what = f"p99 of a model while one of {LARGE_MB['ripple']} MB comes and goes, over the quiet one"
+        yield _check(what, 1.2, "x", ripple)
+    if results.returned:
+        last = results.returned[-1] / results.returned[0]
+        what = (
+            f"resident after {len(results.returned)} loads and unloads of {LARGE_MB['returned']} MB, "
+            "over after the first"
+        )
+        yield _check(what, 1.1, "x", Spread(last, last, last))
 
 
 def _micro(results: Results) -> Iterable[Check | None]:

@@ -15,8 +15,8 @@ import argparse
 import os
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from large import Server, large_model, serving
 from load import APART, Sample, Target, load
@@ -39,37 +39,43 @@ def measure(server: Server, folder: Path, seconds: float) -> Sample:
     return sample
 
 
-def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every round: quiet and busy figures in microseconds."""
-    rounds = []
-    large = large_model(folder, options.megabytes)
+@dataclass(frozen=True)
+class Round:
+    """The small model under load: with nothing beside it, and while the large one came and went ``loads`` times."""
+
+    quiet: Sample
+    busy: Sample
+    loads: int
+
+    @property
+    def ratio(self) -> float:
+        """Of the p99s."""
+        return self.busy.p99_us / self.quiet.p99_us
+
+    def __str__(self) -> str:
+        quiet, busy = self.quiet, self.busy
+        return (
+            f"quiet p50 {quiet.p50_us:.0f} p99 {quiet.p99_us:.0f} us ({quiet.per_second:.0f}/s)   "
+            f"busy p50 {busy.p50_us:.0f} p99 {busy.p99_us:.0f} us ({busy.per_second:.0f}/s), "
+            f"{self.loads} loads   ratio {self.ratio:.2f}"
+        )
+
+
+def run(folder: Path, megabytes: int, rounds: int, seconds: float) -> list[Round]:
+    """Measures so many rounds, of ``seconds`` each way, and prints each."""
+    found = []
+    large = large_model(folder, megabytes)
     with serving(folder, large) as server:
         with server.busy():
             measure(server, folder, 2)
-        for _ in range(options.rounds):
-            quiet = measure(server, folder, options.seconds)
+        for _ in range(rounds):
+            quiet = measure(server, folder, seconds)
             before = server.cycles
             with server.busy():
-                busy = measure(server, folder, options.seconds)
-            rounds.append(
-                {
-                    "quiet": [quiet.p50_us, quiet.p99_us, quiet.per_second],
-                    "busy": [busy.p50_us, busy.p99_us, busy.per_second],
-                    "cycles": server.cycles - before,
-                    "ratio": busy.p99_us / quiet.p99_us,
-                }
-            )
-            print(line_of(rounds[-1]), flush=True)
-    return rounds
-
-
-def line_of(figures: dict[str, Any]) -> str:
-    """One round for people."""
-    quiet, busy = figures["quiet"], figures["busy"]
-    return (
-        f"quiet p50 {quiet[0]:.0f} p99 {quiet[1]:.0f} us ({quiet[2]:.0f}/s)   busy p50 {busy[0]:.0f} "
-        f"p99 {busy[1]:.0f} us ({busy[2]:.0f}/s), {figures['cycles']} loads   ratio {figures['ratio']:.2f}"
-    )
+                busy = measure(server, folder, seconds)
+            found.append(Round(quiet, busy, server.cycles - before))
+            print(found[-1], flush=True)
+    return found
 
 
 def main() -> None:
@@ -83,9 +89,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        rounds = run(folder, options)
-    quiet, busy = (statistics.median(figures[kind][1] for figures in rounds) for kind in ("quiet", "busy"))
-    print(f"p99, median of {len(rounds)}: quiet {quiet:.0f} us, busy {busy:.0f} us, {busy / quiet:.2f} times")
+        rounds = run(folder, options.megabytes, options.rounds, options.seconds)
+    ratio = statistics.median(one.ratio for one in rounds)
+    print(
+        f"p99 while the large model comes and goes: {ratio:.2f} times the quiet one, median of {len(rounds)}"
+    )
 
 
 if __name__ == "__main__":

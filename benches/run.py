@@ -24,15 +24,17 @@ from pathlib import Path
 import floors
 import grpc_load
 import grpc_points
+import memory
 import micro
 import report
+import ripple
 import start
 from load import FREE, Sample, Target, ask_once, load, wrk_version
 from models import Model, prepare
 from points import Request, requests
 from process import BenchError
 from quiet import Others, Patience, children_seconds
-from results import ECHO, FLOOR, OTHER, SERVABLE, Point, Results
+from results import ECHO, FLOOR, LARGE_MB, OTHER, SERVABLE, Point, Results
 
 from servable import tensorflow_library
 
@@ -41,7 +43,9 @@ BUILD = ROOT / "build" / "bench"
 RECORD = ROOT / "benches" / "results" / "rest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 GRPC_READY = r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)"
-OTHERS = ("start", "memory", "micro")
+OTHERS = ("start", "memory", "ripple", "returned", "micro")
+RIPPLE_SECONDS = 20.0
+RETURNED_CYCLES = 20
 
 Put = Callable[[Target, Path, int, float, str], Sample]
 """Puts a load on a target: which body, over how many connections, for how many seconds, who runs where."""
@@ -144,10 +148,23 @@ class Bench:
             print("memory", flush=True)
             rounds = range(self.settings.rounds)
             self.results.memory = [start.memory(self.command, base, tiny, large) for _ in rounds]
+        self._large(wanted)
         if "micro" in wanted:
             self.patience.wait()
             self.results.micro = micro.run_all()
         return self.results
+
+    def _large(self, wanted: Sequence[str]) -> None:
+        """What comes of a large model that comes and goes."""
+        quick = self.settings.rounds == 1
+        if "ripple" in wanted:
+            print("ripple", flush=True)
+            self.patience.wait()
+            seconds = RIPPLE_SECONDS / 4 if quick else RIPPLE_SECONDS
+            self.results.ripple = ripple.run(BUILD, LARGE_MB["ripple"], self.settings.rounds, seconds)
+        if "returned" in wanted:
+            print("memory that comes back", flush=True)
+            self.results.returned = memory.run(BUILD, RETURNED_CYCLES, LARGE_MB["returned"])
 
     def _load(self, request: Request) -> None:
         model = self.models[request.model]
