@@ -41,7 +41,7 @@ def measure(server: Server, folder: Path, seconds: float) -> Sample:
 
 @dataclass(frozen=True)
 class Round:
-    """The small model under load: with nothing beside it, and while the large one came and went ``loads`` times."""
+    """The small model under load: alone, and while the large one came and went ``loads`` times."""
 
     quiet: Sample
     busy: Sample
