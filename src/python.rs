@@ -213,13 +213,43 @@ fn describe(spec: &TensorSpec) -> (String, String, String) {
 }
 
 fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) -> PyResult<grpc::Settings> {
+    let limits = options.getattr("grpc_limits")?;
     Ok(grpc::Settings {
         health: options.getattr("grpc_health")?.extract()?,
         profiler: options.getattr("profiler")?.extract()?,
-        max_message_bytes: options.getattr("max_body_bytes")?.extract()?,
+        max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
+        max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
+        limits: read_limits(&limits)?,
         tls: read_tls(&options.getattr("grpc_tls")?)?,
         reload: on_reload.map(reload),
         ..grpc::Settings::default()
+    })
+}
+
+/// The limits of connections; None leaves a default, and the largest time of gRPC stands for ever.
+fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::Limits> {
+    const FOR_EVER: u32 = i32::MAX as u32;
+    let value = |name: &str| given.getattr(name)?.extract::<Option<u32>>();
+    let count = |name: &str, default: u32| PyResult::Ok(value(name)?.unwrap_or(default));
+    let millis = |millis: u32| Duration::from_millis(millis.into());
+    let span = |name: &str, default: Duration| PyResult::Ok(value(name)?.map_or(default, millis));
+    let end = |name: &str, default: Option<Duration>| {
+        let given = value(name)?;
+        PyResult::Ok(given.map_or(default, |ms| (ms != FOR_EVER).then(|| millis(ms))))
+    };
+    let own = grpc::limits::Limits::default();
+    Ok(grpc::limits::Limits {
+        max_calls: count("max_calls", own.max_calls)?,
+        max_header_bytes: count("max_header_bytes", own.max_header_bytes)?,
+        header_table_bytes: count("header_table_bytes", own.header_table_bytes)?,
+        max_frame_bytes: count("max_frame_bytes", own.max_frame_bytes)?,
+        call_window: count("call_window", own.call_window)?,
+        asked_every: end("asked_every_ms", own.asked_every)?,
+        answered_within: span("answered_within_ms", own.answered_within)?,
+        keys_within: span("keys_within_ms", own.keys_within)?,
+        max_idle: end("max_idle_ms", own.max_idle)?,
+        max_age: end("max_age_ms", own.max_age)?,
+        max_age_grace: end("max_age_grace_ms", own.max_age_grace)?,
     })
 }
 

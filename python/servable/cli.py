@@ -215,6 +215,7 @@ def _log_oddities(arguments: Arguments) -> None:
     """One line for each argument that means nothing here, and for each flag that does nothing here."""
     import logging
 
+    from servable import channel_arguments
     from servable.arguments import suggestion
     from servable.flags import no_effect_lines
 
@@ -226,7 +227,8 @@ def _log_oddities(arguments: Arguments) -> None:
             log.error("rest_api_port cannot be the same as port: the REST API stays off")
         for positional in arguments.positionals:
             log.warning("unknown argument: %s (flags are written --name=value)", positional)
-    for line in no_effect_lines(arguments.values, arguments.serve):
+    _, about_arguments = channel_arguments.read(arguments.text("grpc_channel_arguments"))
+    for line in [*about_arguments, *no_effect_lines(arguments.values, arguments.serve)]:
         log.warning("%s", line)
 
 

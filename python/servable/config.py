@@ -74,6 +74,29 @@ class TlsOptions:
 
 
 @dataclass(frozen=True)
+class GrpcLimits:
+    """What the gRPC door takes and sends, and how long its connections last; the core reads these by name.
+
+    Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: for ever. What each of
+    them means, and which values it takes, ``src/grpc/limits.rs`` says.
+    """
+
+    max_receive_bytes: int = 2**31 - 1
+    max_send_bytes: int = 2**31 - 1
+    max_calls: int | None = None
+    max_header_bytes: int | None = None
+    header_table_bytes: int | None = None
+    max_frame_bytes: int | None = None
+    call_window: int | None = None
+    asked_every_ms: int | None = None
+    answered_within_ms: int | None = None
+    keys_within_ms: int | None = None
+    max_idle_ms: int | None = None
+    max_age_ms: int | None = None
+    max_age_grace_ms: int | None = None
+
+
+@dataclass(frozen=True)
 class CoreOptions:
     """What the core's ``Server`` is built from; it reads these attributes by name.
 
@@ -86,6 +109,7 @@ class CoreOptions:
     grpc_address: str | None = None
     grpc_socket_path: str | None = None
     grpc_tls: TlsOptions | None = None
+    grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False
     max_body_bytes: int = 2**31 - 1

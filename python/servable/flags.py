@@ -155,6 +155,14 @@ _PORTS = (
         serve_default=8501,
     ),
     Flag("host", "string", "", "ports", "address to bind both ports to; empty: every interface", own=True),
+    Flag(
+        "grpc_channel_arguments",
+        "string",
+        "",
+        "ports",
+        "comma list of name=value for gRPC's C core; those that set sizes of messages, metadata, frames and "
+        "windows, calls at once, keep-alive, or the age of connections take effect; the log names the others",
+    ),
     Flag("ssl_config_file", "string", "", "ports", "text SSLConfig (PEM texts): TLS on the gRPC port"),
     Flag(
         "use_alts_credentials",
@@ -460,14 +468,6 @@ _THREADS = "the server sizes its own threads; see --io_threads and --compute_thr
 _OTHER = (
     Flag("rest_api_num_threads", "int32", 4 * CPUS, "other", "REST threads", no_effect=_THREADS),
     Flag("grpc_max_threads", "int32", 4 * CPUS, "other", "gRPC threads", no_effect=_THREADS),
-    Flag(
-        "grpc_channel_arguments",
-        "string",
-        "",
-        "other",
-        "comma list of k=v for gRPC's C core",
-        no_effect="the gRPC port is not served by gRPC's C core, which these arguments tune",
-    ),
     Flag(
         "num_tflite_pools",
         "int32",

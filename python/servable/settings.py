@@ -10,10 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+from servable import channel_arguments
 from servable.arguments import Arguments
 from servable.config import (
     AdminOptions,
     CoreOptions,
+    GrpcLimits,
     LifecycleOptions,
     LoadOptions,
     ModelConfig,
@@ -170,6 +172,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_address=None if grpc is None else address(host, grpc),
         grpc_socket_path=socket,
         grpc_tls=_tls(arguments),
+        grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
         max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
@@ -245,6 +248,13 @@ def _tls(arguments: Arguments) -> TlsOptions | None:
     from servable.textproto import read_ssl_config
 
     return read_ssl_config(path)
+
+
+def _grpc_limits(arguments: Arguments) -> GrpcLimits:
+    """What --grpc_channel_arguments asks for, within --max_request_bytes."""
+    limits, _ = channel_arguments.read(arguments.text("grpc_channel_arguments"))
+    most = _at_least(arguments, "max_request_bytes", 1)
+    return replace(limits, max_receive_bytes=min(limits.max_receive_bytes, most))
 
 
 def _prometheus_path(arguments: Arguments) -> str | None:

@@ -1,31 +1,22 @@
 //! One client's connection.
 
 use super::Door;
+use super::frames::{Followed, Frames};
+use super::limits::{Limits, jittered};
+use super::tls::Tls;
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-
-/// Unread bytes that a client may have on its way: for one call, and for all calls of a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Calls at once on one connection; further ones wait at the client.
-const MAX_CALLS: u32 = 1024;
-/// The largest block of headers (gRPC's own libraries take 8 KB by default).
-const MAX_HEADERS: u32 = 16 << 10;
-/// The largest piece that a message may come in. Of the default (16 KB) a message of 10 MB takes half again as much CPU
-/// time on its way in: every piece is two reads.
-const MAX_FRAME: u32 = 128 << 10;
-/// A silent client is asked this often whether it is still there, and has so long to say so.
-const ASKED_EVERY: Duration = Duration::from_secs(60);
-const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+use tokio_rustls::server::TlsStream;
 
 /// A client that says nothing to the server's good-bye, and waits for no answer, is let go after this long.
 const GOOD_BYE: Duration = Duration::from_secs(5);
@@ -36,54 +27,70 @@ pub async fn serve<I>(io: I, door: Arc<Door>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(tls) = door.settings.tls.clone() else { return serve_plain(io, door).await };
-    let mut stopping = door.stopping.clone();
-    let accepted = tokio::select! {
-        accepted = tls.accept(io) => accepted,
-        () = stopped(&mut stopping) => return,
-    };
-    match accepted {
-        Ok(io) => serve_plain(io, door).await,
-        Err(why) => tracing::debug!("no TLS with a client: {why}"),
+    match door.settings.tls.clone() {
+        None => serve_plain(io, door).await,
+        Some(tls) => {
+            if let Some(io) = encrypted(io, &tls, &door).await {
+                serve_plain(io, door).await;
+            }
+        }
     }
 }
 
-/// Serves `io` until the client is done with it, or until the server stops and the calls in flight are answered.
+/// `io` when keys are agreed on; none if they are not, or if the server stops before that.
+async fn encrypted<I>(io: I, tls: &Tls, door: &Door) -> Option<TlsStream<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stopping = door.stopping.clone();
+    let accepted = tokio::select! {
+        accepted = tls.accept(io, door.settings.limits.keys_within) => accepted,
+        () = stopped(&mut stopping) => return None,
+    };
+    accepted.inspect_err(|why| tracing::debug!("no TLS with a client: {why}")).ok()
+}
+
+/// Serves `io`, on which the client's frames are followed where that is needed.
 async fn serve_plain<I>(io: I, door: Arc<Door>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if door.settings.limits.end() {
+        let io = Followed::new(io, Frames::new().late_farewell());
+        return serve_http2(io, door).await;
+    }
+    serve_http2(io, door).await;
+}
+
+/// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.
+async fn serve_http2<I>(io: I, door: Arc<Door>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = door.settings.limits.clone();
     let mut stopping = door.stopping.clone();
     let in_flight = InFlight::default();
     let calls = in_flight.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (door, call) = (door.clone(), calls.clone());
+        let (door, call) = (door.clone(), calls.begin());
         // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
             let response = door.answer(request).await;
             Ok::<_, Infallible>(response.map(|body| body.of(call)))
         })
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_CALLS)
-        .max_header_list_size(MAX_HEADERS)
-        .max_frame_size(MAX_FRAME)
-        .keep_alive_interval(ASKED_EVERY)
-        .keep_alive_timeout(ANSWERED_WITHIN)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
+    let mut connection = pin!(limits.http2().serve_connection(TokioIo::new(io), service));
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = stopped(&mut stopping) => {
+        grace = over(&limits, &mut stopping, &in_flight) => {
+            // The client is told to send no further calls here; when it has understood, and those that came are
+            // answered, the connection is done.
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 result = connection => result,
                 () = in_flight.none_for(GOOD_BYE) => Ok(()),
+                () = after(grace) => Ok(()),
             }
         }
     };
@@ -93,17 +100,55 @@ where
     }
 }
 
-/// Counts the calls of a connection by its clones: each call, and then its answer, holds one.
+/// Returns when a connection's time is over: how long its calls in flight have then, if that is limited. (When the
+/// server stops, it limits that itself.)
+async fn over(
+    limits: &Limits,
+    stopping: &mut watch::Receiver<bool>,
+    in_flight: &InFlight,
+) -> Option<Duration> {
+    let idle = async {
+        match limits.max_idle {
+            Some(span) => in_flight.none_for(jittered(span)).await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stopped(stopping) => None,
+        () = after(limits.max_age.map(jittered)) => limits.max_age_grace,
+        () = idle => None,
+    }
+}
+
+/// Returns after `span`; never, if there is none.
+async fn after(span: Option<Duration>) {
+    match span {
+        Some(span) => tokio::time::sleep(span).await,
+        None => pending().await,
+    }
+}
+
+/// Counts the calls of a connection that are in flight, by its clones (each call, and then its answer, holds one), and
+/// those that ever began.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<()>);
+pub(super) struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
-    /// Returns when no call is in flight at the end of a `pause`.
+    /// One more call, in flight until what is returned is dropped.
+    fn begin(&self) -> InFlight {
+        self.0.fetch_add(1, Relaxed);
+        self.clone()
+    }
+
+    /// Returns at the end of the first `pause` in which no call began and after which none is in flight: between one
+    /// and two pauses after the last call, as with gRPC's C core, whose timer is not touched by every call either.
     async fn none_for(&self, pause: Duration) {
         loop {
+            let begun = self.0.load(Relaxed);
             tokio::time::sleep(pause).await;
             // This one, and the one that the connection makes new ones of.
-            if Arc::strong_count(&self.0) <= 2 {
+            if Arc::strong_count(&self.0) <= 2 && self.0.load(Relaxed) == begun {
                 return;
             }
         }

@@ -6,8 +6,10 @@
 
 pub mod connection;
 mod deadline;
+mod frames;
 mod inference;
 mod info;
+pub mod limits;
 mod message;
 mod monitoring;
 mod predict;
@@ -44,6 +46,10 @@ pub type Reload = Arc<dyn Fn(Bytes, Option<Duration>) -> Result<()> + Send + Syn
 pub struct Settings {
     /// The largest message that is accepted, in bytes, compressed or not. Protobuf's own limit is the default.
     pub max_message_bytes: usize,
+    /// The largest reply that is sent, in bytes.
+    pub max_reply_bytes: usize,
+    /// What each connection may take, and how long it may last.
+    pub limits: limits::Limits,
     /// Whether `grpc.health.v1.Health` answers.
     pub health: bool,
     /// Whether `tensorflow.ProfilerService` answers.
@@ -60,6 +66,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             max_message_bytes: i32::MAX as usize,
+            max_reply_bytes: i32::MAX as usize,
+            limits: limits::Limits::default(),
             health: true,
             profiler: true,
             reflection: true,
@@ -92,7 +100,9 @@ impl Door {
         }
         let path = request.uri().path();
         if let Some(rpc) = Rpc::at(path).filter(|rpc| self.settings.profiler || !rpc.profiles()) {
-            return self.answer_rpc(rpc, request).await.map_or_else(reply::failed, Reply::into_response);
+            let reply = self.answer_rpc(rpc, request).await;
+            let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
+            return reply.map_or_else(reply::failed, Reply::into_response);
         }
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
             Some(service) => Body::streamed(service.call(request).await, self.stopping.clone()),

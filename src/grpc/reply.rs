@@ -17,6 +17,9 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
+/// Bytes before a message.
+const PREFIX: usize = 5;
+
 /// A status text longer than this many bytes is cut.
 const MAX_TEXT: usize = 1024;
 
@@ -27,7 +30,7 @@ impl Reply {
     /// `message` as prost writes it.
     pub(super) fn of(message: &impl prost::Message) -> Result<Reply> {
         let length = message.encoded_len();
-        let mut bytes = BytesMut::with_capacity(5 + length);
+        let mut bytes = BytesMut::with_capacity(PREFIX + length);
         bytes.put_u8(0);
         bytes.put_u32(announced(length)?);
         message
@@ -38,11 +41,23 @@ impl Reply {
 
     /// A message of `length` bytes, which `write` appends.
     pub(super) fn written(length: usize, write: impl FnOnce(&mut Pieces)) -> Result<Reply> {
-        let mut pieces = Pieces::with_capacity(5 + Pieces::room_for(length));
+        let mut pieces = Pieces::with_capacity(PREFIX + Pieces::room_for(length));
         pieces.copy(&[0]);
         pieces.copy(&announced(length)?.to_be_bytes());
         write(&mut pieces);
         Ok(Reply(pieces.finish()))
+    }
+
+    /// The same, if its message has at most `limit` bytes.
+    pub(super) fn within(self, limit: usize) -> Result<Reply> {
+        let length = self.0.iter().map(Bytes::len).sum::<usize>().saturating_sub(PREFIX);
+        if length > limit {
+            return Err(Error::new(
+                Kind::ResourceExhausted,
+                format!("Sent message larger than max ({length} vs. {limit})"),
+            ));
+        }
+        Ok(self)
     }
 
     pub(super) fn into_response(self) -> Response<Body> {

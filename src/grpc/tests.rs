@@ -1,6 +1,7 @@
 //! The door as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
 
 use super::connection::serve;
+use super::limits::Limits;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
@@ -25,6 +26,10 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time;
+
+mod raw;
 
 /// Gives `x` back as `y`; while `gate` is held, it waits.
 struct Echo {
@@ -74,9 +79,10 @@ fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
     Box::new(Echo { signatures: [("serving_default".to_owned(), signature)].into(), gate })
 }
 
-/// A client of a door behind which `echo` is version 3 of model `m`.
+/// A client of a [`door`].
 struct Client {
     send: http2::SendRequest<Full<Bytes>>,
+    connection: JoinHandle<hyper::Result<()>>,
     gate: Arc<Mutex<()>>,
     _stop: watch::Sender<bool>,
 }
@@ -89,7 +95,8 @@ struct Answer {
     message: Bytes,
 }
 
-async fn client(policy: Policy, settings: Settings) -> Client {
+/// A door behind which `echo` is version 3 of model `m`, with its gate, and what stops it.
+fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, watch::Sender<bool>) {
     let gate = Arc::default();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None);
     let registry = Registry::default();
@@ -102,12 +109,42 @@ async fn client(policy: Policy, settings: Settings) -> Client {
         recorder: Recorder::default(),
     });
     let (stop, stopping) = watch::channel(false);
-    let door = Door::new(room, settings, stopping).unwrap();
+    (Arc::new(Door::new(room, settings, stopping).unwrap()), gate, stop)
+}
+
+async fn client(policy: Policy, settings: Settings) -> Client {
+    let (door, gate, stop) = door(policy, settings);
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, Arc::new(door)));
+    tokio::spawn(serve(far, door));
     let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
-    tokio::spawn(connection);
-    Client { send, gate, _stop: stop }
+    Client { send, connection: tokio::spawn(connection), gate, _stop: stop }
+}
+
+/// Keeps every run waiting until it is dropped.
+struct Held {
+    release: Option<mpsc::Sender<()>>,
+    holder: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Held {
+    fn new(gate: Arc<Mutex<()>>) -> Held {
+        let (held, is_held) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let _held = gate.lock().unwrap();
+            held.send(()).unwrap();
+            let _dropped = released.recv();
+        });
+        is_held.recv().unwrap();
+        Held { release: Some(release), holder: Some(holder) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        self.holder.take().unwrap().join().unwrap();
+    }
 }
 
 fn framed(message: &[u8]) -> Bytes {
@@ -204,6 +241,75 @@ async fn bad_calls_leave_good_ones_alone() {
 }
 
 #[tokio::test]
+async fn a_reply_above_the_limit_is_not_sent() {
+    let client = client(Policy::Auto, Settings { max_reply_bytes: 100, ..Settings::default() }).await;
+    assert_eq!(client.predict(&request(&floats(1)), None).await.status, "0");
+    let answer = client.predict(&request(&floats(100)), None).await;
+    assert_eq!((answer.status.as_str(), answer.message.len()), ("8", 0));
+    let size = answer.text.strip_prefix("Sent message larger than max (").unwrap();
+    let (size, limit) = size.split_once(" vs. ").unwrap();
+    assert!(size.parse::<usize>().unwrap() > 400 && limit == "100)", "{}", answer.text);
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limited(limits: Limits) -> Settings {
+    Settings { limits, ..Settings::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connections_time_is_over_at_its_age() {
+    let began = time::Instant::now();
+    let limits = Limits { max_age: Some(100 * SECOND), ..Limits::default() };
+    let client = client(Policy::Caller, limited(limits)).await;
+    assert_eq!(client.predict(&request(&floats(1)), None).await.status, "0");
+    client.connection.await.unwrap().unwrap();
+    assert!((90..=110).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_outlive_their_connections_age() {
+    let limits = Limits { max_age: Some(10 * SECOND), ..Limits::default() };
+    let client = client(Policy::Pool, limited(limits)).await;
+    let held = Held::new(Arc::clone(&client.gate));
+    let request = request(&floats(1));
+    {
+        let mut call = std::pin::pin!(client.predict(&request, None));
+        assert!(time::timeout(1000 * SECOND, &mut call).await.is_err());
+        drop(held);
+        assert_eq!(call.await.status, "0");
+    }
+    client.connection.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_are_cut_off_when_the_grace_is_over() {
+    let (max_age, max_age_grace) = (Some(10 * SECOND), Some(20 * SECOND));
+    let client = client(Policy::Pool, limited(Limits { max_age, max_age_grace, ..Limits::default() })).await;
+    let _held = Held::new(Arc::clone(&client.gate));
+    let began = time::Instant::now();
+    let request = Request::post("http://door/tensorflow.serving.PredictionService/Predict")
+        .header("content-type", "application/grpc")
+        .body(Full::new(framed(&request(&floats(1)).encode_to_vec())));
+    assert!(client.send.clone().send_request(request.unwrap()).await.is_err());
+    assert!((29..=31).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_calls_is_ended() {
+    let limits = Limits { max_idle: Some(10 * SECOND), ..Limits::default() };
+    let client = client(Policy::Caller, limited(limits)).await;
+    let request = request(&floats(1));
+    for _ in 0..20 {
+        time::sleep(5 * SECOND).await;
+        assert_eq!(client.predict(&request, None).await.status, "0");
+    }
+    let began = time::Instant::now();
+    client.connection.await.unwrap().unwrap();
+    assert!((4..=22).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn errors_of_the_request_carry_their_texts() {
     let client = client(Policy::Auto, Settings::default()).await;
     let good = request(&floats(1));
@@ -246,23 +352,14 @@ async fn errors_of_the_request_carry_their_texts() {
 #[tokio::test]
 async fn a_deadline_bounds_a_call_that_runs_and_one_that_waits() {
     let client = client(Policy::Pool, Settings::default()).await;
-    let gate = Arc::clone(&client.gate);
-    let (held, is_held) = mpsc::channel();
-    let (release, released) = mpsc::channel::<()>();
-    let holder = std::thread::spawn(move || {
-        let _held = gate.lock().unwrap();
-        held.send(()).unwrap();
-        let _dropped = released.recv();
-    });
-    is_held.recv().unwrap();
+    let held = Held::new(Arc::clone(&client.gate));
     let request = request(&floats(1));
     // There is one compute thread: the first call runs and is stuck, the second waits.
     let (running, waiting) =
         tokio::join!(client.predict(&request, Some("50m")), client.predict(&request, Some("60m")));
     assert_eq!((running.status.as_str(), running.text.as_str()), ("4", "Deadline Exceeded"));
     assert_eq!(waiting.status, "4");
-    drop(release);
-    holder.join().unwrap();
+    drop(held);
     assert_eq!(client.predict(&request, None).await.status, "0");
 }
 

@@ -14,9 +14,6 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// A client that has not agreed on keys after this long is let go.
-const HANDSHAKE: Duration = Duration::from_secs(20);
-
 /// The server's certificate, and which clients it talks to.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
@@ -44,12 +41,12 @@ impl Tls {
         Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Agrees on keys with the client at the other end of `io`.
-    pub(super) async fn accept<I>(&self, io: I) -> io::Result<TlsStream<I>>
+    /// Agrees on keys with the client at the other end of `io`, which has `within` for it.
+    pub(super) async fn accept<I>(&self, io: I, within: Duration) -> io::Result<TlsStream<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        tokio::time::timeout(HANDSHAKE, self.0.accept(io)).await?
+        tokio::time::timeout(within, self.0.accept(io)).await?
     }
 }
 
@@ -127,7 +124,7 @@ mod tests {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (near, far) = tokio::io::duplex(1 << 14);
         tokio::spawn(async move {
-            if let Ok(mut stream) = tls.accept(far).await {
+            if let Ok(mut stream) = tls.accept(far, Duration::MAX).await {
                 let _gone = stream.write_all(b"!").await;
                 let _gone = stream.shutdown().await;
             }

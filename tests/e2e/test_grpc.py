@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -157,6 +158,64 @@ def test_clients_that_leave_harm_nobody(channel: grpc.Channel) -> None:
     assert list(
         predict(channel, predict_request("half_plus_two", x=np.ones(1, np.float32))).outputs["y"].float_val
     ) == [2.5]
+
+
+# ---- arguments of gRPC's C core
+
+
+def test_a_message_above_its_limit_is_not_taken_and_one_above_its_own_not_sent() -> None:
+    limits = "grpc.max_receive_message_length=2000,grpc.max_send_message_length=1000"
+    arguments = ("--port=0", f"--grpc_channel_arguments={limits}")
+    with (
+        serving(MODELS / "half_plus_two", *arguments) as served,
+        grpc.insecure_channel(served.grpc, options=UNLIMITED) as there,
+    ):
+        ended = {}
+        for count in (10, 400, 600):
+            request = predict_request("half_plus_two", x=np.ones(count, np.float32))
+            ended[count] = failure(lambda: predict(there, request))  # noqa: B023
+        assert ended[10] == ("OK", "")
+        for count, text in ((400, "Sent"), (600, "Received")):
+            code, details = ended[count]
+            limit = 1000 if text == "Sent" else 2000
+            assert code == "RESOURCE_EXHAUSTED"
+            assert re.fullmatch(rf"{text} message larger than max \(\d+ vs\. {limit}\)", details), details
+
+
+def test_connections_are_renewed_at_their_age_and_no_call_fails() -> None:
+    arguments = ("--port=0", "--grpc_channel_arguments=grpc.max_connection_age_ms=200")
+    request = predict_request("half_plus_two", x=np.ones(1, np.float32))
+    with serving(MODELS / "half_plus_two", *arguments) as served:
+        connected, lost = threading.Event(), threading.Semaphore(0)
+
+        def changed(state: grpc.ChannelConnectivity) -> None:
+            if state is grpc.ChannelConnectivity.READY:
+                connected.set()
+            elif connected.is_set():
+                connected.clear()
+                lost.release()
+
+        with grpc.insecure_channel(served.grpc) as there:
+            there.subscribe(changed)
+            assert list(predict(there, request).outputs["y"].float_val) == [2.5]
+            # Unlike that one, these do not wait for a connection: they would fail without one.
+            stub = there.unary_unary("/tensorflow.serving.PredictionService/Predict")
+            renewed = 0
+            while renewed < 3:
+                stub(request.SerializeToString(), timeout=60)
+                renewed += lost.acquire(blocking=False)
+            there.unsubscribe(changed)
+
+
+def test_arguments_without_effect_are_named_and_nothing_else_happens() -> None:
+    arguments = "grpc.so_reuseport=0,grpc.max_connection_age_ms=soon,grpc.made_up=1"
+    with serving(MODELS / "half_plus_two", "--port=0", f"--grpc_channel_arguments={arguments}") as served:
+        said = [line.partition("--grpc_channel_arguments: ")[2] for line in served.lines]
+        assert [line for line in said if line] == [
+            "no effect here: grpc.so_reuseport, grpc.made_up (the gRPC port is not served by gRPC's C core)",
+            "grpc.max_connection_age_ms expects a whole number of 32 bits, got 'soon': left out",
+        ]
+        assert _answers(served.grpc) == 2.5
 
 
 # ---- sockets and TLS

@@ -1,11 +1,19 @@
-"""The documentation's table of flags is the list of flags."""
+"""The documentation's tables of flags and of gRPC's arguments are the lists that the server goes by."""
 
 from __future__ import annotations
 
+import re
+
 from conftest import ROOT
+from servable.channel_arguments import EFFECTIVE
 from servable.usage import markdown_table
+
+MIGRATING = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 
 
 def test_the_migration_guide_ends_with_the_list_of_flags() -> None:
-    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
-    assert page.rstrip().endswith(markdown_table().rstrip()), "run `make docs`"
+    assert MIGRATING.rstrip().endswith(markdown_table().rstrip()), "run `make docs`"
+
+
+def test_the_migration_guide_names_the_channel_arguments_that_take_effect() -> None:
+    assert {name for name in re.findall(r"`(grpc\.[\w.]+)`", MIGRATING)} == set(EFFECTIVE)

@@ -240,3 +240,11 @@ def test_addresses(host: str, port: int, text: str) -> None:
 
 def test_every_interface_by_default() -> None:
     assert address("", 9) in ("[::]:9", "0.0.0.0:9")
+
+
+def test_a_grpc_message_keeps_both_limits() -> None:
+    argument = "--grpc_channel_arguments=grpc.max_receive_message_length="
+    for asked, limit in [("300", 100), ("100", 300)]:
+        config = drop_in("--model_base_path=/m", f"{argument}{asked}", f"--max_request_bytes={limit}")
+        assert (config.core.grpc_limits.max_receive_bytes, config.core.max_body_bytes) == (100, limit)
+    assert drop_in("--model_base_path=/m", f"{argument}-1").core.grpc_limits.max_receive_bytes == 2**31 - 1
