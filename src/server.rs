@@ -238,7 +238,7 @@ impl Doors {
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => grpc::connection::serve(stream, self.grpc).await,
+                Ok(stream) => grpc::connection::serve_local(stream, self.grpc).await,
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
         }

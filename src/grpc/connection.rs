@@ -1,7 +1,7 @@
 //! One client's connection.
 
 use super::Door;
-use super::frames::{Followed, Frames};
+use super::frames::{Followed, Frames, Stream};
 use super::limits::{Limits, jittered};
 use super::tls::Tls;
 use http::Request;
@@ -27,14 +27,38 @@ pub async fn serve<I>(io: I, door: Arc<Door>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if door.settings.limits.end() {
+        return serve_followed(Box::new(io), door, Frames::new().late_farewell()).await;
+    }
     match door.settings.tls.clone() {
-        None => serve_plain(io, door).await,
+        None => serve_http2(io, door).await,
         Some(tls) => {
             if let Some(io) = encrypted(io, &tls, &door).await {
-                serve_plain(io, door).await;
+                serve_http2(io, door).await;
             }
         }
     }
+}
+
+/// The same for a Unix socket, where clients have no host to name.
+pub async fn serve_local<I>(io: I, door: Arc<Door>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let frames = Frames::new().any_authority();
+    let frames = if door.settings.limits.end() { frames.late_farewell() } else { frames };
+    serve_followed(Box::new(io), door, frames).await;
+}
+
+/// The same with the client's frames followed.
+async fn serve_followed(mut io: Box<dyn Stream>, door: Arc<Door>, frames: Frames) {
+    if let Some(tls) = door.settings.tls.clone() {
+        match encrypted(io, &tls, &door).await {
+            Some(encrypted) => io = Box::new(encrypted),
+            None => return,
+        }
+    }
+    serve_http2(Followed::new(io, frames), door).await;
 }
 
 /// `io` when keys are agreed on; none if they are not, or if the server stops before that.
@@ -48,18 +72,6 @@ where
         () = stopped(&mut stopping) => return None,
     };
     accepted.inspect_err(|why| tracing::debug!("no TLS with a client: {why}")).ok()
-}
-
-/// Serves `io`, on which the client's frames are followed where that is needed.
-async fn serve_plain<I>(io: I, door: Arc<Door>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    if door.settings.limits.end() {
-        let io = Followed::new(io, Frames::new().late_farewell());
-        return serve_http2(io, door).await;
-    }
-    serve_http2(io, door).await;
 }
 
 /// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.

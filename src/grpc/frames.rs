@@ -3,6 +3,7 @@
 //! Bytes are altered where they lie; all but the few that are altered go through as they came. What is not HTTP/2 goes
 //! through untouched, for the library to refuse.
 
+use super::authority::Fields;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::pin::Pin;
@@ -15,6 +16,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The bytes of a frame before its payload: length (3), kind, flags, stream (4).
 const HEAD: usize = 9;
 const KIND: usize = 3;
+/// The kinds and the flags that matter here.
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+/// The bytes of a priority.
+const PRIORITY_BYTES: usize = 5;
 /// A kind of frame that there is not: it is ignored.
 const NO_KIND: u8 = 0xff;
 /// The frame with which a client acknowledges the ping that the library sends along with its good-bye.
@@ -38,8 +47,8 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    pub(super) fn new(io: impl Stream + 'static, frames: Frames) -> Followed {
-        Followed { io: Box::new(io), frames, due: None, late: &[] }
+    pub(super) fn new(io: Box<dyn Stream>, frames: Frames) -> Followed {
+        Followed { io, frames, due: None, late: &[] }
     }
 }
 
@@ -101,7 +110,14 @@ impl AsyncWrite for Followed {
 pub(super) struct Frames {
     at: At,
     head: [u8; HEAD],
-    /// Whether farewells are hidden, see [`Frames::late_farewell`].
+    /// Bytes of the frame's payload that are to come, and how many of these are padding.
+    left: usize,
+    padding: usize,
+    /// Whether the header block goes on in the next frame.
+    open: bool,
+    /// Where in its header block the stream is, if these are looked into: see [`Frames::any_authority`].
+    fields: Option<Fields>,
+    /// Whether farewells are hidden: see [`Frames::late_farewell`].
     hide: bool,
     /// Whether one was.
     hidden: bool,
@@ -113,8 +129,12 @@ enum At {
     Preface(usize),
     /// So many bytes of a frame's head have come.
     Head(usize),
-    /// So many bytes of a frame's payload are to come.
-    Payload(usize),
+    /// So many bytes are to come before a header block: first the length of the padding, if there is any.
+    Prologue { left: usize, padded: bool },
+    /// In a header block.
+    Block,
+    /// In other payload.
+    Payload,
     /// This is not HTTP/2.
     Lost,
 }
@@ -122,7 +142,21 @@ enum At {
 impl Frames {
     /// At the beginning of a connection.
     pub(super) fn new() -> Frames {
-        Frames { at: At::Preface(0), head: [0; HEAD], hide: false, hidden: false }
+        Frames {
+            at: At::Preface(0),
+            head: [0; HEAD],
+            left: 0,
+            padding: 0,
+            open: false,
+            fields: None,
+            hide: false,
+            hidden: false,
+        }
+    }
+
+    /// Overwrites the host that calls are for with one that the library takes, see [`super::authority`].
+    pub(super) fn any_authority(self) -> Frames {
+        Frames { fields: Some(Fields::new()), ..self }
     }
 
     /// Lets the library see a while later that the client has taken note of its good-bye.
@@ -133,9 +167,8 @@ impl Frames {
     /// answered like all others.
     ///
     /// A farewell that comes in two reads (17 bytes that clients write at once) is not delayed.
-    pub(super) fn late_farewell(mut self) -> Frames {
-        self.hide = true;
-        self
+    pub(super) fn late_farewell(self) -> Frames {
+        Frames { hide: true, ..self }
     }
 
     /// Whether the stream is between two frames.
@@ -155,32 +188,77 @@ impl Frames {
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         let (passed, next) = match self.at {
             At::Preface(got) => preface(bytes, got),
-            At::Head(got) => {
-                if self.hide && got == 0 && bytes.starts_with(FAREWELL) {
-                    bytes[KIND] = NO_KIND;
-                    self.hidden = true;
+            At::Head(got) => self.head(bytes, got),
+            At::Prologue { left, padded } => {
+                if padded {
+                    self.padding = bytes[0].into();
                 }
-                let passed = bytes.len().min(HEAD - got);
-                self.head[got..got + passed].copy_from_slice(&bytes[..passed]);
-                let got = got + passed;
-                (passed, if got == HEAD { self.payload() } else { At::Head(got) })
+                self.left -= 1;
+                (1, At::Prologue { left: left - 1, padded: false })
             }
-            At::Payload(left) => {
-                let passed = bytes.len().min(left);
-                (passed, if passed == left { At::Head(0) } else { At::Payload(left - passed) })
+            At::Block => {
+                let passed = bytes.len().min(self.left - self.padding);
+                if let Some(fields) = &mut self.fields {
+                    fields.pass(&mut bytes[..passed]);
+                }
+                self.left -= passed;
+                (passed, At::Block)
+            }
+            At::Payload => {
+                let passed = bytes.len().min(self.left);
+                self.left -= passed;
+                (passed, At::Payload)
             }
             At::Lost => (bytes.len(), At::Lost),
         };
-        self.at = next;
+        self.at = self.settled(next);
         passed
     }
 
+    /// Goes through what `bytes` have of a frame's head, after the `got` bytes of it that have come.
+    fn head(&mut self, bytes: &mut [u8], got: usize) -> (usize, At) {
+        if self.hide && got == 0 && bytes.starts_with(FAREWELL) {
+            bytes[KIND] = NO_KIND;
+            self.hidden = true;
+        }
+        let passed = bytes.len().min(HEAD - got);
+        self.head[got..got + passed].copy_from_slice(&bytes[..passed]);
+        let got = got + passed;
+        (passed, if got == HEAD { self.payload() } else { At::Head(got) })
+    }
+
     /// What follows the head that has come.
-    fn payload(&self) -> At {
-        let [a, b, c, ..] = self.head;
-        match u32::from_be_bytes([0, a, b, c]) as usize {
-            0 => At::Head(0),
-            length => At::Payload(length),
+    fn payload(&mut self) -> At {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.padding = 0;
+        if self.fields.is_none() {
+            return At::Payload;
+        }
+        let next = match kind {
+            HEADERS if !self.open => {
+                self.fields = Some(Fields::new());
+                let padded = flags & PADDED != 0;
+                let left = usize::from(padded) + if flags & PRIORITY != 0 { PRIORITY_BYTES } else { 0 };
+                At::Prologue { left, padded }
+            }
+            CONTINUATION if self.open => At::Block,
+            _ if self.open => At::Lost,
+            _ => return At::Payload,
+        };
+        self.open = flags & END_HEADERS == 0;
+        next
+    }
+
+    /// `at`, or what comes after it when nothing of it is left; lost, where it has more than the frame.
+    fn settled(&self, at: At) -> At {
+        match at {
+            At::Prologue { left: 0, .. } => self.settled(At::Block),
+            At::Prologue { left, .. } if left > self.left => At::Lost,
+            At::Block if self.padding > self.left => At::Lost,
+            At::Block | At::Payload if self.left == 0 => At::Head(0),
+            At::Block if self.padding == self.left => At::Payload,
+            At::Preface(_) | At::Head(_) | At::Prologue { .. } | At::Block | At::Payload | At::Lost => at,
         }
     }
 }
@@ -196,70 +274,4 @@ fn preface(bytes: &[u8], got: usize) -> (usize, At) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    fn passed(bytes: &[u8], split: usize) -> Vec<u8> {
-        let mut frames = Frames::new().late_farewell();
-        let mut bytes = bytes.to_vec();
-        let (first, second) = bytes.split_at_mut(split);
-        frames.pass(first);
-        frames.pass(second);
-        bytes
-    }
-
-    #[test]
-    fn a_farewell_is_hidden_where_it_is_a_frame() {
-        let data = [&[0, 0, 17, 0, 0, 0, 0, 0, 1], FAREWELL].concat();
-        let stream = [PREFACE, &data, &[0, 0, 0, 4, 1, 0, 0, 0, 0], FAREWELL, &data, FAREWELL].concat();
-        let first = PREFACE.len() + data.len() + HEAD;
-        let second = first + FAREWELL.len() + data.len();
-        for split in 0..stream.len() {
-            let mut hidden = stream.clone();
-            for start in [first, second] {
-                if !(start + 1..start + FAREWELL.len()).contains(&split) {
-                    hidden[start + KIND] = NO_KIND;
-                }
-            }
-            assert_eq!(passed(&stream, split), hidden, "split at {split}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hidden_farewell_comes_between_later_frames() {
-        let (mut near, far) = tokio::io::duplex(1 << 10);
-        let mut followed = Followed::new(far, Frames::new().late_farewell());
-        let data = [0, 0, 2, 0, 0, 0, 0, 0, 1, b'a', b'b'];
-        near.write_all(&[PREFACE, FAREWELL, &data[..10]].concat()).await.unwrap();
-        let mut begun = vec![0; PREFACE.len() + FAREWELL.len() + 10];
-        followed.read_exact(&mut begun).await.unwrap();
-        let mut rest = Vec::new();
-        assert!(tokio::time::timeout(LINGER * 2, followed.read_buf(&mut rest)).await.is_err());
-        near.write_all(&[&data[10..], &data].concat()).await.unwrap();
-        drop(near);
-        // By four bytes at a time.
-        let mut four = [0; 4];
-        while let read @ 1.. = followed.read(&mut four).await.unwrap() {
-            rest.extend_from_slice(&four[..read]);
-        }
-        assert_eq!(begun[PREFACE.len() + KIND], NO_KIND);
-        let at = rest.windows(FAREWELL.len()).position(|window| window == FAREWELL).unwrap();
-        assert_eq!([&rest[..at], &rest[at + FAREWELL.len()..]].concat(), [&data[10..], &data].concat());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_not_http2_is_left_alone(bytes: Vec<u8>, cut in 0..PREFACE.len(), split: prop::sample::Index) {
-            let stream = [&PREFACE[..cut], b"x", &bytes, FAREWELL].concat();
-            prop_assert_eq!(&passed(&stream, split.index(stream.len())), &stream);
-        }
-
-        #[test]
-        fn any_bytes_go_through(bytes: Vec<u8>, split: prop::sample::Index) {
-            let stream = [PREFACE, &bytes].concat();
-            prop_assert_eq!(passed(&stream, split.index(stream.len())), stream);
-        }
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! models' own calls are framed here ([`message`], [`reply`]) and not by tonic, so that a tensor is read from and
 //! written to the wire where it lies; health and reflection are tonic's own services ([`standard`]).
 
+mod authority;
 pub mod connection;
 mod deadline;
 mod frames;

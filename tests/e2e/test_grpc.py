@@ -223,11 +223,9 @@ def test_arguments_without_effect_are_named_and_nothing_else_happens() -> None:
 
 def _answers(target: str, credentials: grpc.ChannelCredentials | None = None) -> float:
     request = predict_request("half_plus_two", x=np.ones(1, np.float32))
-    options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.default_authority", "localhost")]
+    named = [("grpc.ssl_target_name_override", "localhost")]
     open_channel = (
-        grpc.secure_channel(target, credentials, options)
-        if credentials
-        else grpc.insecure_channel(target, options[1:])
+        grpc.secure_channel(target, credentials, named) if credentials else grpc.insecure_channel(target)
     )
     with open_channel as there:
         return float(predict(there, request).outputs["y"].float_val[0])
@@ -241,6 +239,17 @@ def test_a_unix_socket_that_a_dead_server_left_is_taken_over(tmp_path: Path) -> 
     with serving(MODELS / "half_plus_two", f"--grpc_socket_path={path}") as served:
         assert f"Running gRPC ModelServer at UNIX socket {path} ..." in served.log
         assert _answers(f"unix:{path}") == 2.5
+
+
+def test_a_unix_socket_is_reached_however_it_is_written(tmp_path: Path, monkeypatch: Any) -> None:
+    """Clients name the path as the host that they call, with what it may hold of ``:``, ``@`` and ``[``."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a:b:c[d@ü %2F~$"
+    folder.mkdir()
+    path = folder / "s@"
+    with serving(MODELS / "half_plus_two", f"--grpc_socket_path={path}"):
+        for target in (f"unix:{path}", f"unix://{path}", f"unix:{path.relative_to(tmp_path)}"):
+            assert _answers(target.replace("%", "%25")) == 2.5, target
 
 
 def _certificate(folder: Path, name: str, *issuer: str) -> tuple[bytes, bytes]:
@@ -276,9 +285,12 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
     )
     file = tmp_path / "ssl.config"
     file.write_text(str(config))
-    with serving(MODELS / "half_plus_two", "--port=0", f"--ssl_config_file={file}") as served:
+    path = tmp_path / "grpc.sock"
+    doors = ("--port=0", f"--grpc_socket_path={path}")
+    with serving(MODELS / "half_plus_two", *doors, f"--ssl_config_file={file}") as served:
         known = grpc.ssl_channel_credentials(ca, client_key, client_certificate)
         assert _answers(served.grpc, known) == 2.5
+        assert _answers(f"unix:{path}", known) == 2.5
         stranger = grpc.ssl_channel_credentials(ca)
         request = predict_request("half_plus_two", x=np.ones(1, np.float32))
         for credentials in (stranger, None):

@@ -91,9 +91,6 @@ def _options(address: Address, connection: Connection) -> list[tuple[str, int | 
     if connection.connect_timeout is not None:
         # The time that one connection may take, in spite of its name (gRPC's connection-backoff.md).
         options.append(("grpc.min_reconnect_backoff_ms", max(1, int(connection.connect_timeout * 1000))))
-    if address.target.startswith("unix:"):
-        # Else it is the socket's path in percent-encoding, which strict servers take for no authority at all.
-        options.append(("grpc.default_authority", "localhost"))
     return options
 
 

@@ -1,10 +1,12 @@
 //! The door as a client meets it that writes its frames itself.
 
 use super::*;
+use crate::grpc::connection::serve_local;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
@@ -34,6 +36,17 @@ fn head(authority: &str) -> Vec<u8> {
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ])
+}
+
+/// The frames of a call, of which `head` is the header block.
+fn call(stream: u32, head: &[u8]) -> Vec<Vec<u8>> {
+    let message = framed(&request(&floats(1)).encode_to_vec());
+    vec![
+        frame(HEADERS, END_HEADERS, stream, head),
+        // As gRPC's C core does, for a reply that it has not got yet.
+        frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 5]),
+        frame(DATA, END_STREAM, stream, &message),
+    ]
 }
 
 struct Frame {
@@ -104,21 +117,12 @@ async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     let served = tokio::spawn(serve(far, door));
     let mut client = Raw::open(near).await;
     let held = Held::new(gate);
-    let message = framed(&request(&floats(1)).encode_to_vec());
-    let call = |stream| {
-        [
-            frame(HEADERS, END_HEADERS, stream, &head("door")),
-            // As gRPC's C core does, for a reply that it has not got yet.
-            frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 5]),
-            frame(DATA, END_STREAM, stream, &message),
-        ]
-    };
-    client.send(&call(1)).await;
+    client.send(&call(1, &head("door"))).await;
     let good_bye = client.until(GO_AWAY).await;
     assert_eq!(good_bye.payload[4..8], [0; 4]);
     let ping = client.until(PING).await;
     let acknowledged = frame(PING, END_STREAM, 0, &ping.payload);
-    client.send(&[vec![acknowledged], call(3).to_vec()].concat()).await;
+    client.send(&[vec![acknowledged], call(3, &head("door"))].concat()).await;
     // The library has seen all that when it acknowledges a ping that comes after it.
     client.send(&[frame(PING, 0, 0, b"anything")]).await;
     client.until(PING).await;
@@ -128,4 +132,59 @@ async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     assert_eq!(answered, [1, 3]);
     drop(client);
     served.await.unwrap();
+}
+
+/// What gRPC's C core sends over a Unix socket.
+const PATH: &str = "tmp%2Fgrpc.sock";
+
+#[tokio::test]
+async fn a_path_for_a_host_is_taken_from_a_unix_socket_only() {
+    let (door, _gate, _stop) = door(Policy::Caller, Settings::default());
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve_local(far, door.clone()));
+    let mut local = Raw::open(near).await;
+    for stream in [1, 3] {
+        local.send(&call(stream, &head(PATH))).await;
+        assert_eq!(local.answered().await, stream);
+    }
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve(far, door));
+    let mut remote = Raw::open(near).await;
+    remote.send(&call(1, &head(PATH))).await;
+    assert_eq!(remote.until(RST_STREAM).await.stream, 1);
+}
+
+/// `bits` and ones to the end of the byte, as a text of a header field.
+fn coded(bits: &str) -> Vec<u8> {
+    let length = bits.len().div_ceil(8);
+    let padded = format!("{bits:1<width$}", width = 8 * length);
+    let byte = |at: usize| u8::from_str_radix(&padded[at * 8..at * 8 + 8], 2).unwrap();
+    [0x80 | length as u8].into_iter().chain((0..length).map(byte)).collect()
+}
+
+#[tokio::test]
+async fn both_ends_remember_the_same_headers() {
+    let (door, _gate, _stop) = door(Policy::Caller, Settings::default());
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve_local(far, door));
+    let mut client = Raw::open(near).await;
+    let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let path = [vec![0x04], literal("/tensorflow.serving.PredictionService/Predict")].concat();
+    // `%` and eight times `~`: longer coded than plain.
+    let host = coded(&["010101", &"1111111111101".repeat(8)].concat());
+    // The host and two more fields are what the table has room for, to the byte, as the client counts it.
+    let size: u8 = (10 + 9 + 32) + (12 + 16 + 32) + (2 + 8 + 32);
+    let table = [0x3f, size - 31];
+    let remembered = [
+        [vec![0x41], host].concat(),
+        [vec![0x5f], literal("application/grpc")].concat(),
+        [vec![0x40], literal("te"), literal("trailers")].concat(),
+    ];
+    // The table's size, `POST` and `http`.
+    let begun = [&table[..], &[0x83, 0x86], &path].concat();
+    client.send(&call(1, &[&begun[..], &remembered.concat()].concat())).await;
+    assert_eq!(client.answered().await, 1);
+    // The oldest, the host, is number 64.
+    client.send(&call(3, &[&[0x83, 0x86][..], &path, &[0xc0, 0xbf, 0xbe]].concat())).await;
+    assert_eq!(client.answered().await, 3);
 }
