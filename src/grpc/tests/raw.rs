@@ -111,7 +111,8 @@ impl Raw {
 
 #[tokio::test(start_paused = true)]
 async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
-    let limits = Limits { max_age: Some(10 * SECOND), ..Limits::default() };
+    // This client acknowledges no ping but one.
+    let limits = Limits { max_age: Some(10 * SECOND), asked_every: None, ..Limits::default() };
     let (door, gate, _stop) = door(Policy::Pool, limited(limits));
     let (near, far) = tokio::io::duplex(1 << 16);
     let served = tokio::spawn(serve(far, door));
