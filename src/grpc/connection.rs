@@ -1,7 +1,9 @@
 //! One client's connection.
 
 use super::Door;
-use super::frames::{Followed, Frames, Stream};
+use super::followed::{Followed, Stream};
+use super::frames::Frames;
+use super::in_flight::InFlight;
 use super::limits::{Limits, jittered};
 use super::tls::Tls;
 use http::Request;
@@ -12,7 +14,6 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -138,32 +139,6 @@ async fn after(span: Option<Duration>) {
     match span {
         Some(span) => tokio::time::sleep(span).await,
         None => pending().await,
-    }
-}
-
-/// Counts the calls of a connection that are in flight, by its clones (each call, and then its answer, holds one), and
-/// those that ever began.
-#[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<AtomicUsize>);
-
-impl InFlight {
-    /// One more call, in flight until what is returned is dropped.
-    fn begin(&self) -> InFlight {
-        self.0.fetch_add(1, Relaxed);
-        self.clone()
-    }
-
-    /// Returns at the end of the first `pause` in which no call began and after which none is in flight: between one
-    /// and two pauses after the last call, as with gRPC's C core, whose timer is not touched by every call either.
-    async fn none_for(&self, pause: Duration) {
-        loop {
-            let begun = self.0.load(Relaxed);
-            tokio::time::sleep(pause).await;
-            // This one, and the one that the connection makes new ones of.
-            if Arc::strong_count(&self.0) <= 2 && self.0.load(Relaxed) == begun {
-                return;
-            }
-        }
     }
 }
 

@@ -4,13 +4,7 @@
 //! through untouched, for the library to refuse.
 
 use super::authority::Fields;
-use std::io::{self, IoSlice};
 use std::mem;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The bytes of a frame before its payload: length (3), kind, flags, stream (4).
@@ -27,84 +21,8 @@ const PRIORITY_BYTES: usize = 5;
 /// A kind of frame that there is not: it is ignored.
 const NO_KIND: u8 = 0xff;
 /// The frame with which a client acknowledges the ping that the library sends along with its good-bye.
-const FAREWELL: &[u8] = &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
-/// How long a farewell is kept from the library.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// What HTTP/2 runs over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<I: AsyncRead + AsyncWrite + Unpin + Send> Stream for I {}
-
-/// A stream on which the client's frames are followed.
-pub(super) struct Followed {
-    io: Box<dyn Stream>,
-    frames: Frames,
-    /// When the farewell that was hidden is due.
-    due: Option<Pin<Box<Sleep>>>,
-    /// What the library is to read next, before what the client sends.
-    late: &'static [u8],
-}
-
-impl Followed {
-    pub(super) fn new(io: Box<dyn Stream>, frames: Frames) -> Followed {
-        Followed { io, frames, due: None, late: &[] }
-    }
-}
-
-impl AsyncRead for Followed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(due) = &mut self.due
-            && due.as_mut().poll(cx).is_ready()
-            && self.frames.are_whole()
-        {
-            (self.due, self.late) = (None, FAREWELL);
-        }
-        if !self.late.is_empty() {
-            let (now, later) = self.late.split_at(self.late.len().min(buffer.remaining()));
-            buffer.put_slice(now);
-            self.late = later;
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        self.frames.pass(buffer.filled_mut().get_mut(before..).unwrap_or_default());
-        if mem::take(&mut self.frames.hidden) {
-            self.due = Some(Box::pin(sleep(LINGER)));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Followed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
+pub(super) const FAREWELL: &[u8] =
+    &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
 /// Where in its frames a client's stream is.
 pub(super) struct Frames {
@@ -119,8 +37,8 @@ pub(super) struct Frames {
     fields: Option<Fields>,
     /// Whether farewells are hidden: see [`Frames::late_farewell`].
     hide: bool,
-    /// Whether one was.
-    hidden: bool,
+    /// Whether one was: to be taken note of, and set back.
+    pub(super) hidden: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -172,12 +90,12 @@ impl Frames {
     }
 
     /// Whether the stream is between two frames.
-    fn are_whole(&self) -> bool {
+    pub(super) fn are_whole(&self) -> bool {
         matches!(self.at, At::Head(0))
     }
 
     /// The next `bytes` of the stream.
-    fn pass(&mut self, mut bytes: &mut [u8]) {
+    pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let passed = self.step(bytes);
             bytes = mem::take(&mut bytes).get_mut(passed..).unwrap_or_default();

@@ -7,7 +7,9 @@
 mod authority;
 pub mod connection;
 mod deadline;
+mod followed;
 mod frames;
+mod in_flight;
 mod inference;
 mod info;
 pub mod limits;

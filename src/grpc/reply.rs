@@ -1,6 +1,7 @@
 //! What goes back: one message and an OK, or a status alone.
 
-use super::connection::{InFlight, stopped};
+use super::connection::stopped;
+use super::in_flight::InFlight;
 use crate::error::{Error, Kind, Result};
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};

@@ -2,7 +2,6 @@
 
 use super::*;
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn passed(bytes: &[u8], split: usize) -> Vec<u8> {
     let mut frames = Frames::new().late_farewell().any_authority();
@@ -28,28 +27,6 @@ fn a_farewell_is_hidden_where_it_is_a_frame() {
         }
         assert_eq!(passed(&stream, split), hidden, "split at {split}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hidden_farewell_comes_between_later_frames() {
-    let (mut near, far) = tokio::io::duplex(1 << 10);
-    let mut followed = Followed::new(Box::new(far), Frames::new().late_farewell());
-    let data = [0, 0, 2, 0, 0, 0, 0, 0, 1, b'a', b'b'];
-    near.write_all(&[PREFACE, FAREWELL, &data[..10]].concat()).await.unwrap();
-    let mut begun = vec![0; PREFACE.len() + FAREWELL.len() + 10];
-    followed.read_exact(&mut begun).await.unwrap();
-    let mut rest = Vec::new();
-    assert!(tokio::time::timeout(LINGER * 2, followed.read_buf(&mut rest)).await.is_err());
-    near.write_all(&[&data[10..], &data].concat()).await.unwrap();
-    drop(near);
-    // By four bytes at a time.
-    let mut four = [0; 4];
-    while let read @ 1.. = followed.read(&mut four).await.unwrap() {
-        rest.extend_from_slice(&four[..read]);
-    }
-    assert_eq!(begun[PREFACE.len() + KIND], NO_KIND);
-    let at = rest.windows(FAREWELL.len()).position(|window| window == FAREWELL).unwrap();
-    assert_eq!([&rest[..at], &rest[at + FAREWELL.len()..]].concat(), [&data[10..], &data].concat());
 }
 
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {

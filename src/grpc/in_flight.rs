@@ -1,0 +1,31 @@
+//! The calls of one connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counts the calls of a connection that are in flight, by its clones (each call, and then its answer, holds one), and
+/// those that ever began.
+#[derive(Clone, Default)]
+pub(super) struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    /// One more call, in flight until what is returned is dropped.
+    pub(super) fn begin(&self) -> InFlight {
+        self.0.fetch_add(1, Relaxed);
+        self.clone()
+    }
+
+    /// Returns at the end of the first `pause` in which no call began and after which none is in flight: between one
+    /// and two pauses after the last call, as with gRPC's C core, whose timer is not touched by every call either.
+    pub(super) async fn none_for(&self, pause: Duration) {
+        loop {
+            let begun = self.0.load(Relaxed);
+            tokio::time::sleep(pause).await;
+            // This one, and the one that the connection makes new ones of.
+            if Arc::strong_count(&self.0) <= 2 && self.0.load(Relaxed) == begun {
+                return;
+            }
+        }
+    }
+}
