@@ -76,6 +76,9 @@ class FakeCore:
         with self.changed:
             return [(*key, state, *self.errors.get(key, ("OK", ""))) for key, state in self.state.items()]
 
+    def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
+        return [f"{name} {requests} {every} {seconds}".encode()]
+
     def start(self) -> dict[str, str]:
         return {"rest": "[::]:18501", "grpc": "[::]:18500"}
 

@@ -1,3 +1,5 @@
+//! Who is recorded, for how long, and what a record holds.
+
 use super::*;
 use crate::pb::tensorflow::serving::PredictionLog;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
