@@ -89,8 +89,9 @@ static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 /// Bytes of a body or a reply from which on it counts as large.
 const LARGE: usize = 1 << 20;
 
-/// Handing memory back after unloads may take one part in so many of the time.
-const SHARE: u32 = 10;
+/// Handing memory back after unloads may take one part in so many of the time: while it lasts, threads that allocate wait
+/// (some milliseconds after a large model; at one part in ten that was the p99 of a model beside it).
+const SHARE: u32 = 100;
 
 /// Takes note of a request or reply of `bytes` bytes.
 pub(crate) fn note(bytes: usize) {
