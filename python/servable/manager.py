@@ -400,10 +400,14 @@ class Manager:
                 self._submit_unload(model, entry)
 
     def _merge(self, model: _Model) -> None:
-        """Marks what is wanted. A version on its way out that is wanted again becomes new once it is gone."""
+        """Marks what is wanted.
+
+        A version on its way out that is wanted again counts as wanted, so that the policy keeps what serves in
+        its place, and becomes new once it is gone.
+        """
         wanted = {one.version: one for one in model.wanted or ()}
         for number, entry in list(model.versions.items()):
-            entry.aspired = number in wanted and entry.state is not State.UNLOADING and not self._ended(entry)
+            entry.aspired = number in wanted and not self._ended(entry)
             if number not in wanted:
                 self._withdraw(model, entry)
             if entry.state is State.END and not entry.aspired:

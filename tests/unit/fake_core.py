@@ -29,11 +29,15 @@ class FakeReport:
 
 
 class FakeCore:
-    """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises."""
+    """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises.
+
+    ``on_unload``, called with (name, version), may hold up an unload.
+    """
 
     def __init__(self, options: object = None) -> None:
         self.options = options
         self.on_load: Callable[[str, int, str, Any], None] = lambda *_: None
+        self.on_unload: Callable[[str, int], None] = lambda *_: None
         self.calls: list[tuple[Any, ...]] = []
         self.state: dict[tuple[str, int], str] = {}
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
@@ -63,6 +67,7 @@ class FakeCore:
         return FakeReport()
 
     def unload(self, name: str, version: int) -> None:
+        self.on_unload(name, version)
         self._note(name, version, "END", "unload")
 
     def fail(self, name: str, version: int, code: str, message: str) -> None:

@@ -202,6 +202,33 @@ def test_an_unloaded_version_can_come_back(make: Make) -> None:
     assert setup.core.calls.count(("unload", "m", 1)) == 3
 
 
+def test_a_version_wanted_again_before_it_has_left_is_a_replacement_still_to_come(make: Make) -> None:
+    setup = make(ONCE, "m", "other")
+    setup.aspire("m", 1, 2)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "AVAILABLE"))
+    leaving, may_leave = threading.Event(), threading.Event()
+
+    def hold_up(name: str, version: int) -> None:
+        leaving.set()
+        assert may_leave.wait(10)
+
+    setup.core.on_unload = hold_up
+    setup.aspire("m", 1)
+    assert leaving.wait(10)
+    setup.aspire("m", 2)
+    setup.aspire("other", 1)
+    setup.core.wait_for(("other", 1, "AVAILABLE"))
+    may_leave.set()
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+    assert [call for call in setup.core.calls if call[1] == "m"][-5:] == [
+        ("unload", "m", 2),
+        ("announce", "m", 2),
+        ("load", "m", 2),
+        ("loaded", "m", 2),
+        ("unload", "m", 1),
+    ]
+
+
 def test_a_version_that_fails_is_retried_and_stays_loading_meanwhile(make: Make) -> None:
     setup = make(MANY_TRIES, "m")
     retrying = []

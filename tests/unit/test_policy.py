@@ -60,6 +60,9 @@ def versions(text: str) -> list[Snapshot]:
         ("1 ready, 2+ ready, 3+ new", Unload(1)),
         ("1 leaving, 2+ ready", None),
         ("1 leaving, 2+ new", Load(2)),
+        # One that is wanted again before it has left is a replacement still to come.
+        ("1 ready, 2+ leaving", None),
+        ("1 ready, 2+ leaving, 3+ new", Load(3)),
     ],
 )
 def test_availability_preserving(snapshot: str, action: Action | None) -> None:
@@ -80,6 +83,7 @@ def test_availability_preserving(snapshot: str, action: Action | None) -> None:
         ("1 ready, 2 ready", Unload(1)),
         ("1+ ready, 2+ new", Load(2)),
         ("1+ end, 2+ ready", None),
+        ("1+ leaving, 2+ new", Load(2)),
     ],
 )
 def test_resource_preserving(snapshot: str, action: Action | None) -> None:
