@@ -402,8 +402,8 @@ class Manager:
     def _merge(self, model: _Model) -> None:
         """Marks what is wanted.
 
-        A version on its way out that is wanted again counts as wanted, so that the policy keeps what serves in
-        its place, and becomes new once it is gone.
+        A version on its way out that is wanted again counts as wanted, so that the policy keeps what serves
+        meanwhile, and becomes new once it is gone.
         """
         wanted = {one.version: one for one in model.wanted or ()}
         for number, entry in list(model.versions.items()):

@@ -6,8 +6,8 @@
 
 #![allow(unsafe_code)]
 
-use super::priority;
-use std::ffi::{CStr, c_int, c_void};
+use super::{libraries, priority};
+use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -15,33 +15,13 @@ use std::time::{Duration, Instant};
 
 /// Drops the clean pages of the library at `library` and of its neighbours in the same folder.
 pub(super) fn drop_relocation_pages(library: &Path) {
-    let Some(mut folder) = library.parent().map(|folder| folder.as_os_str().as_encoded_bytes().to_vec())
-    else {
-        return;
-    };
-    // SAFETY: the callback gets the pointer it was registered with, during the call only.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut folder).cast()) };
-}
-
-unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, folder: *mut c_void) -> c_int {
-    // SAFETY: the loader passes a valid description of one object; `folder` is what `drop_relocation_pages` gave.
-    let (info, folder) = unsafe { (&*info, &*folder.cast::<Vec<u8>>()) };
-    if info.dlpi_name.is_null() || info.dlpi_phdr.is_null() {
-        return 0;
-    }
-    // SAFETY: the loader's name is a C string that lives as long as the object is open.
-    let name = unsafe { CStr::from_ptr(info.dlpi_name) }.to_bytes();
-    if !name.starts_with(folder) {
-        return 0;
-    }
-    // SAFETY: the loader's table has `dlpi_phnum` entries.
-    for segment in unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) } {
-        if segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_W == 0 {
-            #[allow(clippy::cast_possible_truncation)] // Addresses and sizes of this machine.
-            drop_pages((info.dlpi_addr + segment.p_vaddr) as usize, segment.p_memsz as usize);
+    libraries::beside(library, &mut |loaded| {
+        for (start, bytes, flags) in loaded.segments(libc::PT_LOAD) {
+            if flags & libc::PF_W == 0 {
+                drop_pages(start, bytes);
+            }
         }
-    }
-    0
+    });
 }
 
 /// Drops the whole pages inside `start..start + length`.

@@ -5,8 +5,10 @@
 //! Contract: `load` may take long and is called from loading threads only; `run` is called from any number of
 //! threads at once; dropping a `Model` frees everything it holds, may take long, and happens on an unloading thread.
 
+mod libraries;
 pub(crate) mod memory;
 pub(crate) mod priority;
+mod reads;
 pub mod tensorflow;
 
 use crate::error::Result;

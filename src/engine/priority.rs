@@ -6,8 +6,8 @@ use crate::error::{Error, Kind, Result};
 
 /// How much nicer threads are that load and unload: beside a thread that never rests they get a seventieth of a core,
 /// so that a load ends on a server that is busy all the time, too. Measured beside loads on the same core, p99 of a small
-/// request: 1.4 ms at 10, 0.85 ms at 19 and as idle threads, which might never end. A kernel that is not preemptible lets
-/// nobody in while it reads a large variable, whatever the niceness: there, on a slow machine, 9 ms.
+/// request: 1.4 ms at 10, 0.85 ms at 19 and as idle threads, which might never end. What no niceness helps against is in
+/// [`super::reads`].
 #[cfg(target_os = "linux")]
 const NICENESS: libc::c_int = 19;
 

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::engine::{memory, reads};
 use crate::error::{Error, Kind, Result};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, Symbol};
 use std::ffi::{c_char, c_int, c_uchar, c_void};
@@ -100,7 +101,7 @@ functions! {
 /// Opens TensorFlow's library at `path`, with the `libtensorflow_framework` that lies beside it, if one does.
 pub(super) fn open(path: &Path) -> Result<Api> {
     let framework = path.parent().map(|folder| folder.join("libtensorflow_framework.so.2"));
-    crate::engine::memory::keep_thresholds();
+    memory::keep_thresholds();
     let mut libraries = Vec::new();
     for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
         // SAFETY: opening runs the library's initialisers; these are TensorFlow's, which Python's import of it runs
@@ -115,7 +116,10 @@ pub(super) fn open(path: &Path) -> Result<Api> {
         })?);
     }
     let api = look_up(libraries)?;
-    crate::engine::memory::drop_relocation_pages(path);
+    if reads::in_pieces(path) == 0 {
+        tracing::debug!("TensorFlow reads variables whole: its table of functions is of another kind");
+    }
+    memory::drop_relocation_pages(path);
     Ok(api)
 }
 

@@ -2,7 +2,7 @@
 //! the models in `../shared/testdata`; prints why it skips where one is absent.
 
 use super::TensorFlow;
-use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads};
+use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads, reads};
 use crate::error::Kind;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use bytes::Bytes;
@@ -35,6 +35,14 @@ fn floats(shape: Vec<i64>, values: &[f32]) -> Tensor {
     let mut aligned: Aligned<f32> = Aligned::new(64);
     aligned.extend_from_slice(values);
     Tensor::from_values(DType::Float, shape, aligned)
+}
+
+#[test]
+fn the_library_reads_its_files_in_pieces() {
+    let Some(library) = std::env::var_os("SERVABLE_TENSORFLOW_LIBRARY").map(PathBuf::from) else { return };
+    tensorflow();
+    // Once more over what opening it has replaced: `pread` at the least, which its file systems use.
+    assert!(reads::in_pieces(&library) >= 1);
 }
 
 #[test]
