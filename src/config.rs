@@ -38,6 +38,8 @@ pub struct Options {
     pub io_threads: usize,
     /// Threads for runs and large bodies.
     pub compute_threads: usize,
+    /// Batches of requests that may run at once; 0 where requests are not batched.
+    pub batch_threads: usize,
     /// Waiting connections the kernel keeps.
     pub backlog: u32,
     /// How REST replies hold strings that are not UTF-8.
@@ -66,6 +68,7 @@ impl Options {
             gzip_min_bytes: 0,
             io_threads: 1,
             compute_threads: 1,
+            batch_threads: 0,
             backlog: 1,
             non_utf8: NonUtf8::Raw,
             tensor_content: false,

@@ -12,6 +12,7 @@
 //! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
 //! files; [`profile`] is told what requests spend their time on, [`metrics`] how they end and how long they take; `python` is the only place that knows Python.
 
+pub mod batch;
 pub mod compute;
 pub mod config;
 pub mod engine;

@@ -5,11 +5,13 @@
 //! outcome ([`Model::answered`]); a servable tells how long its runs took ([`Model::ran`]). Nothing on these paths takes
 //! a lock. All of it exists only where the metrics are asked for.
 
+mod batches;
 mod histogram;
 mod loads;
 mod model;
 mod text;
 
+pub use batches::Batches;
 pub use model::Model;
 
 use crate::error::Kind;
@@ -87,6 +89,7 @@ pub struct Metrics {
     /// How many of them were only asked for.
     strangers: Mutex<usize>,
     loads: Mutex<Loads>,
+    batches: Arc<Batches>,
 }
 
 impl Metrics {
@@ -111,6 +114,11 @@ impl Metrics {
         self.served("")
     }
 
+    /// Where batches are counted.
+    pub fn batches(&self) -> Arc<Batches> {
+        self.batches.clone()
+    }
+
     /// Counts a load of the version in `path`.
     pub fn loaded(&self, path: &Path, took: Duration, succeeded: bool) {
         self.loads().loaded(&path.to_string_lossy(), model::micros(took), succeeded);
@@ -126,7 +134,7 @@ impl Metrics {
         let models = self.models.load();
         let counts: BTreeMap<&str, _> =
             models.iter().map(|(name, model)| (&**name, model.counts())).collect();
-        text::of(&counts, &self.loads())
+        text::of(&text::Counted { models: &counts, loads: &self.loads(), batches: &self.batches.counts() })
     }
 
     /// `_writer`: the lock that the one who adds holds.

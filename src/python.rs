@@ -1,6 +1,7 @@
 //! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
 //! only place that releases the GIL ([`released`]).
 
+use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
 use crate::engine::tensorflow::TensorFlow;
@@ -32,6 +33,9 @@ const MOST_RECORDED: usize = 256 << 20;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// So many requests may wait in batches: each has a thread, of which little more than its stack's first page is used.
+const WAITING_THREADS: usize = 512;
 
 /// Runs `work` without the GIL and gives its error Python's form.
 fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
@@ -192,7 +196,7 @@ impl PyServer {
 }
 
 fn report(servable: &Servable, took: Duration) -> LoadReport {
-    let placement = if servable.placement(DEFAULT_SIGNATURE).in_caller() { "caller" } else { "pool" };
+    let placement = if servable.in_caller(DEFAULT_SIGNATURE) { "caller" } else { "pool" };
     let described = |specs: &[TensorSpec]| specs.iter().map(describe).collect::<Vec<_>>();
     let signatures = servable
         .signatures()
@@ -296,6 +300,7 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
     };
     let count = |name: &str| -> PyResult<usize> { options.getattr(name)?.extract() };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let batch_threads = count("batch_threads")?;
     let timeout: i64 = options.getattr("rest_timeout_ms")?.extract()?;
     Ok(Options {
         rest_address: address("rest_address")?,
@@ -308,7 +313,12 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
         max_depth: count("max_depth")?,
         gzip_min_bytes: count("gzip_min_bytes")?,
         io_threads: Some(count("io_threads")?).filter(|threads| *threads > 0).unwrap_or(cores),
-        compute_threads: Some(count("compute_threads")?).filter(|threads| *threads > 0).unwrap_or(4 * cores),
+        compute_threads: match (count("compute_threads")?, batch_threads) {
+            (0, 0) => 4 * cores,
+            (0, _) => WAITING_THREADS,
+            (threads, _) => threads,
+        },
+        batch_threads,
         backlog: options.getattr("backlog")?.extract()?,
         non_utf8: match options.getattr("base64_non_utf8")?.extract()? {
             true => NonUtf8::Base64,
@@ -332,11 +342,28 @@ fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options>
             "pool" => Policy::Pool,
             _ => Policy::Auto,
         },
+        batching: read_batching(&options.getattr("batching")?)?,
         warmup: options.getattr("warmup")?.extract()?,
         warmup_iterations: options.getattr("warmup_iterations")?.extract()?,
         synthetic_warmup: options.getattr("synthetic_warmup")?.extract()?,
         retrying: options.getattr("retrying")?.extract()?,
     })
+}
+
+fn read_batching(given: &Bound<'_, PyAny>) -> PyResult<Option<batch::Parameters>> {
+    if given.is_none() {
+        return Ok(None);
+    }
+    let count = |name: &str| -> PyResult<usize> { given.getattr(name)?.extract() };
+    let is_split: bool = given.getattr("enable_large_batch_splitting")?.extract()?;
+    Ok(Some(batch::Parameters {
+        max_batch_size: count("max_batch_size")?,
+        batch_timeout: Duration::from_micros(given.getattr("batch_timeout_micros")?.extract()?),
+        max_enqueued_batches: count("max_enqueued_batches")?,
+        allowed_batch_sizes: given.getattr("allowed_batch_sizes")?.extract()?,
+        pad_variable_length_inputs: given.getattr("pad_variable_length_inputs")?.extract()?,
+        split_at: is_split.then(|| count("max_execution_batch_size")).transpose()?,
+    }))
 }
 
 /// Opens TensorFlow's library and the op libraries; gives its version.

@@ -3,6 +3,7 @@
 //! One thread accepts; each of the others serves its share of the connections on a runtime of its own, so that a
 //! request is answered where it was read, without a hand-over.
 
+use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::engine::{memory, priority};
@@ -83,9 +84,17 @@ impl Server {
     pub fn new(options: Options) -> Result<Server> {
         let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
         let metrics = options.prometheus_path.is_some().then(Metrics::default);
+        let batches = match options.batch_threads {
+            0 => None,
+            threads => {
+                let counts = metrics.as_ref().map(Metrics::batches);
+                Some(Arc::new(Pool::new(threads, counts).map_err(|why| cannot_start(&why))?))
+            }
+        };
         let room = Arc::new(Room {
             registry: Registry::default(),
             compute,
+            batches,
             options,
             metrics,
             recorder: Recorder::default(),

@@ -6,6 +6,7 @@
 
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Element types; the numbers are those of `tensorflow.DataType` (grpc.md section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,6 +157,14 @@ impl Strings {
         &self.bytes[start..self.ends[index]]
     }
 
+    /// Elements `range`, without a copy of their bytes.
+    fn slice(&self, range: Range<usize>) -> Strings {
+        let end_of = |index: usize| index.checked_sub(1).map_or(0, |last| self.ends[last]);
+        let (start, end) = (end_of(range.start), end_of(range.end));
+        let ends = self.ends[range].iter().map(|end| end - start).collect();
+        Strings { bytes: self.bytes.slice(start..end), ends }
+    }
+
     /// All elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.get(index))
@@ -240,6 +249,32 @@ impl Tensor {
         }
     }
 
+    /// The first dimension; 0 for a scalar.
+    pub fn row_count(&self) -> usize {
+        self.shape.first().map_or(0, |rows| usize::try_from(*rows).unwrap_or(0))
+    }
+
+    /// Rows `range` of the first dimension, without a copy.
+    ///
+    /// # Panics
+    /// If there are not so many, or for a scalar (a fault of the caller's code).
+    pub fn rows(&self, range: Range<usize>) -> Tensor {
+        let row = element_count(&self.shape[1..]).unwrap_or(0);
+        let mut shape = self.shape.clone();
+        #[allow(clippy::cast_possible_wrap)] // A tensor in memory.
+        let rows = range.len() as i64;
+        shape[0] = rows;
+        let elements = range.start * row..range.end * row;
+        let data = match &self.data {
+            Data::Numbers(bytes) => {
+                let size = self.dtype.size();
+                Data::Numbers(bytes.slice(elements.start * size..elements.end * size))
+            }
+            Data::Strings(strings) => Data::Strings(strings.slice(elements)),
+        };
+        Tensor { dtype: self.dtype, shape, data }
+    }
+
     /// How many elements.
     pub fn len(&self) -> usize {
         element_count(&self.shape).unwrap_or(0)
@@ -294,6 +329,17 @@ mod tests {
     fn strings_are_cut_where_they_end() {
         let strings: Strings = ["a", "", "bc"].into_iter().collect();
         assert_eq!(strings.iter().collect::<Vec<_>>(), [b"a".as_slice(), b"", b"bc"]);
+    }
+
+    #[test]
+    fn rows_are_cut_out() {
+        let tensor = Tensor::numbers(DType::UInt8, vec![3, 2], Bytes::from_static(&[1, 2, 3, 4, 5, 6]));
+        assert_eq!((tensor.rows(1..3).shape(), tensor.rows(1..3).bytes()), (&[2, 2][..], &[3, 4, 5, 6][..]));
+        assert_eq!((tensor.rows(3..3).shape(), tensor.rows(3..3).bytes()), (&[0, 2][..], &[][..]));
+        let tensor = Tensor::strings(vec![2, 2], ["a", "", "bc", "d"].into_iter().collect());
+        let row = tensor.rows(1..2);
+        assert_eq!(row.as_strings().unwrap().iter().collect::<Vec<_>>(), [b"bc".as_slice(), b"d"]);
+        assert_eq!(tensor.rows(0..0).as_strings().unwrap().len(), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from servable.errors import StatusError, invalid_argument
+from servable.flags import CPUS
 
 PLATFORM = "tensorflow"
 """The one platform there is (TensorFlow Serving's stock build knows no other either)."""
@@ -102,7 +103,7 @@ class CoreOptions:
 
     Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a door that stays shut.
     Sizes in bytes, ``rest_timeout_ms`` in milliseconds (0 or less: none), thread counts 0 for the core's own
-    choice.
+    choice; batch_threads 0 where requests are not batched.
     """
 
     rest_address: str | None = None
@@ -118,6 +119,7 @@ class CoreOptions:
     gzip_min_bytes: int = 1024
     io_threads: int = 0
     compute_threads: int = 0
+    batch_threads: int = 0
     tensorflow_library: str = ""
     op_libraries: tuple[str, ...] = ()
     prometheus_path: str | None = None
@@ -131,12 +133,32 @@ class CoreOptions:
 
 
 @dataclass(frozen=True)
+class BatchingOptions:
+    """How requests of several clients become one run; the core reads these attributes by name.
+
+    The fields and defaults of TensorFlow Serving's BatchingParameters. Sizes in rows: max_batch_size is the
+    largest request, and the largest batch unless enable_large_batch_splitting spreads requests over batches
+    of max_execution_batch_size. num_batch_threads: batches that run at once, of the whole server.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = CPUS
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 1000
+
+
+@dataclass(frozen=True)
 class LoadOptions:
     """How one version is loaded; the core reads these attributes by name.
 
     tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
     empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
-    record. retrying: a failure is not the last word, the version stays LOADING.
+    record. retrying: a failure is not the last word, the version stays LOADING. batching: None where requests
+    are not batched; batching_per_version: a version has its own in its folder, or none.
     """
 
     tags: tuple[str, ...] = ("serve",)
@@ -146,6 +168,8 @@ class LoadOptions:
     warmup_iterations: int = 1
     synthetic_warmup: bool = False
     retrying: bool = False
+    batching: BatchingOptions | None = None
+    batching_per_version: bool = False
 
 
 @dataclass(frozen=True)

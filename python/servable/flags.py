@@ -374,16 +374,13 @@ _SESSION = (
     ),
 )
 
-_PENDING = "requests are not batched yet: each runs on its own"
-
 _BATCHING = (
     Flag(
         "enable_batching",
         "bool",
         False,
         "batching",
-        "run requests of several clients as one",
-        no_effect=_PENDING,
+        "run requests of several clients as one: rows that came while another run went on, up to 1000",
     ),
     Flag(
         "batching_parameters_file",
@@ -391,15 +388,14 @@ _BATCHING = (
         "",
         "batching",
         "text BatchingParameters; needs --enable_batching",
-        no_effect=_PENDING,
     ),
     Flag(
         "enable_per_model_batching_parameters",
         "bool",
         False,
         "batching",
-        "read batching_params.pbtxt from each version's folder; needs --enable_batching",
-        no_effect=_PENDING,
+        "read batching_params.pbtxt from each version's folder, and batch no version without; "
+        "needs --enable_batching",
     ),
 )
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from servable.config import LifecycleOptions, LoadOptions, ModelConfig, check_models
+from servable import batching
+from servable.config import BatchingOptions, LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.policy import POLICIES, Load, Snapshot, State
 from servable.sources import AspiredVersion, Source
@@ -477,11 +478,22 @@ class Manager:
 
     def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
         options = replace(self._load_options, retrying=retrying)
+        if options.batching and options.batching_per_version:
+            options = replace(options, batching=self._batching_of(model, entry, retrying))
         try:
             return self._core.load(model.name, entry.place.version, entry.place.path, options)
         except Exception as error:
             # The core's own error, or a defect: either way this version alone has failed.
             raise _status(error) from error
+
+    def _batching_of(self, model: _Model, entry: _Version, retrying: bool) -> BatchingOptions | None:
+        """What the version's own file says; one that cannot be read is a load that fails."""
+        try:
+            return batching.of_version(entry.place.path)
+        except StatusError as error:
+            if not retrying and not entry.reloading:
+                self._core.fail(model.name, entry.place.version, error.code, error.message)
+            raise
 
     def _reload(self, model: _Model, entry: _Version) -> None:
         """A new load of a version that serves; the core puts it in the old one's place."""

@@ -14,6 +14,7 @@ from servable import channel_arguments
 from servable.arguments import Arguments
 from servable.config import (
     AdminOptions,
+    BatchingOptions,
     CoreOptions,
     GrpcLimits,
     LifecycleOptions,
@@ -44,10 +45,12 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
 
         models = read_model_config_file(arguments.text("model_config_file"))
     check_models(models)
+    load = _load_options(arguments)
+    batch_threads = load.batching.num_batch_threads if load.batching else 0
     return ServerConfig(
         models=models,
-        core=_core_options(arguments, environment),
-        load=_load_options(arguments),
+        core=replace(_core_options(arguments, environment), batch_threads=batch_threads),
+        load=load,
         lifecycle=_lifecycle_options(arguments),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
@@ -206,7 +209,20 @@ def _load_options(arguments: Arguments) -> LoadOptions:
         warmup=arguments.boolean("enable_model_warmup"),
         warmup_iterations=max(1, arguments.integer("num_request_iterations_for_warmup")),
         synthetic_warmup=arguments.boolean("synthetic_warmup"),
+        batching=_batching(arguments),
+        batching_per_version=arguments.boolean("enable_per_model_batching_parameters"),
     )
+
+
+def _batching(arguments: Arguments) -> BatchingOptions | None:
+    path = arguments.text("batching_parameters_file")
+    if not arguments.boolean("enable_batching"):
+        return None
+    if not path:
+        return BatchingOptions()
+    from servable import batching
+
+    return batching.read(path)
 
 
 def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:

@@ -217,11 +217,16 @@ def read_platform_config(path: str) -> LoadOptions:
     if bundle.enable_saved_model_config:
         raise StatusError("UNIMPLEMENTED", "Saved model config functionality is not implemented.")
     iterations = bundle.model_warmup_options.num_request_iterations
+    from servable import batching
+
+    parameters = bundle.batching_parameters
     return LoadOptions(
         tags=tuple(bundle.saved_model_tags) or ("serve",),
         session_config=bundle.session_config.SerializeToString(deterministic=True),
         warmup=bundle.enable_model_warmup,
         warmup_iterations=max(1, iterations.value),
+        batching=batching.of_message(parameters) if bundle.HasField("batching_parameters") else None,
+        batching_per_version=bundle.enable_per_model_batching_params,
     )
 
 

@@ -174,8 +174,7 @@ impl Call {
         signature: &str,
         work: impl FnOnce(&Room, &Servable) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let in_caller =
-            self.message.len() <= SMALL_MESSAGE && servable.placement(named(signature)).in_caller();
+        let in_caller = self.message.len() <= SMALL_MESSAGE && servable.in_caller(named(signature));
         let room = self.room.clone();
         self.room.compute.run(in_caller, move || work(&room, &servable)).await
     }

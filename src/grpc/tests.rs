@@ -98,12 +98,13 @@ struct Answer {
 /// A door behind which `echo` is version 3 of model `m`, with its gate, and what stops it.
 fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, watch::Sender<bool>) {
     let gate = Arc::default();
-    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None);
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None, None);
     let registry = Registry::default();
     registry.publish(servable);
     let room = Arc::new(Room {
         registry,
         compute: Compute::new(1).unwrap(),
+        batches: None,
         options: Options::closed(),
         metrics: None,
         recorder: Recorder::default(),
@@ -491,6 +492,7 @@ async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
     let room = Arc::new(Room {
         registry,
         compute: Compute::new(1).unwrap(),
+        batches: None,
         options: Options::closed(),
         metrics: None,
         recorder: Recorder::default(),

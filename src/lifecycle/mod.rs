@@ -6,6 +6,7 @@
 pub mod tfrecord;
 mod warmup;
 
+use crate::batch;
 use crate::engine::{Engine, LoadOptions, memory, priority};
 use crate::error::{Error, Result};
 use crate::methods::Room;
@@ -24,6 +25,8 @@ pub struct Options {
     pub engine: LoadOptions,
     /// Where its requests run.
     pub placement: Policy,
+    /// How its requests are batched, if they are.
+    pub batching: Option<batch::Parameters>,
     /// Whether the version's warm-up file is replayed before it is published.
     pub warmup: bool,
     /// How often each of its requests is run.
@@ -108,7 +111,9 @@ impl Lifecycle {
             metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
         let model = loaded?;
-        let (servable, drain) = Servable::new(name.to_owned(), version, model, options.placement, counts);
+        let batching = self.room.batches.clone().zip(options.batching.clone());
+        let (servable, drain) =
+            Servable::new(name.to_owned(), version, model, options.placement, batching, counts);
         warmup::warm(&self.room, &servable, path, options)?;
         Ok((servable, drain))
     }

@@ -150,6 +150,7 @@ fn options(iterations: u32) -> Options {
     Options {
         engine: LoadOptions { tags: Vec::new(), session_config: Vec::new() },
         placement: Policy::Auto,
+        batching: None,
         warmup: true,
         warmup_iterations: iterations,
         synthetic_warmup: true,
@@ -167,6 +168,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     let room = Arc::new(Room {
         registry: Registry::default(),
         compute: Compute::new(1).unwrap(),
+        batches: None,
         options: config::Options::closed(),
         metrics: Some(Metrics::default()),
         recorder: Recorder::default(),

@@ -3,7 +3,8 @@
 //! The first run of a signature builds its executor and optimises its graph (milliseconds to seconds). The requests of
 //! a warm-up file do that ahead, or else a synthetic call with zeros of the declared shape (1 for every unknown
 //! dimension), where it is safe: the signature must be known to change nothing, and its inputs must be numbers. Short
-//! runs are repeated until it is known where the servable's requests run best (`servable/placement.rs`).
+//! runs are repeated until it is known where the servable's requests run best (`servable/placement.rs`). Where requests
+//! are batched, every size of batch is run, too (`batch/`).
 
 mod recorded;
 mod synthetic;
@@ -36,6 +37,7 @@ pub(super) fn warm(room: &Room, servable: &Servable, folder: &Path, options: &Op
     if options.synthetic_warmup {
         synthetic::call(servable, |signature| requests.contains_key(signature));
     }
+    servable.warm_batches();
     Ok(())
 }
 

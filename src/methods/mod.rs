@@ -8,11 +8,13 @@ pub mod messages;
 pub mod predict;
 pub mod record;
 
+use crate::batch;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
+use std::sync::Arc;
 
 /// What every request may use.
 pub struct Room {
@@ -20,6 +22,8 @@ pub struct Room {
     pub registry: Registry,
     /// The threads for work that is too long for a connection's own.
     pub compute: Compute,
+    /// The threads for runs of several requests, where requests are batched.
+    pub batches: Option<Arc<batch::Pool>>,
     /// How the server was started.
     pub options: Options,
     /// What is counted, where it is asked for.

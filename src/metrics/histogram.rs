@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(super) const LATENCY: [f64; 33] = exponential(10.0, 1.8);
 /// The finite limits of counts of examples: 1 × 2^k.
 pub(super) const EXAMPLES: [f64; 15] = exponential(1.0, 2.0);
+/// The finite limits of waits in a batching queue in microseconds: 100 × 1.2^k.
+pub(super) const QUEUING: [f64; 52] = exponential(100.0, 1.2);
+/// The finite limits of rows of batches: 1 × 2^k.
+pub(super) const BATCH_SIZES: [f64; 14] = exponential(1.0, 2.0);
 
 const fn exponential<const N: usize>(first: f64, growth: f64) -> [f64; N] {
     let mut limits = [first; N];
@@ -55,6 +59,13 @@ pub(super) struct Merged {
 }
 
 impl Merged {
+    /// What one histogram holds.
+    pub(super) fn of<const N: usize>(histogram: &Histogram<N>) -> Merged {
+        let mut merged = Merged::default();
+        merged.merge(histogram);
+        merged
+    }
+
     /// Adds what `histogram` holds.
     pub(super) fn merge<const N: usize>(&mut self, histogram: &Histogram<N>) {
         self.counts.resize(N + 1, 0);

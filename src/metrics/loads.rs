@@ -33,9 +33,7 @@ pub(super) struct Warmups {
 
 impl Warmups {
     pub(super) fn latency(&self) -> Merged {
-        let mut merged = Merged::default();
-        merged.merge(&self.latency);
-        merged
+        Merged::of(&self.latency)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The text that Prometheus reads, and the one list of metric names (server.md, section 9).
 
-use super::histogram::{EXAMPLES, LATENCY, Merged};
+use super::batches::BatchCounts;
+use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::loads::Loads;
 use super::model::{CODES, Counts, latency_index};
 use super::{Api, Door, code_name};
@@ -8,17 +9,17 @@ use crate::error::Kind;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Every metric with its type, sorted by name. Those of batching and of request logs have no samples yet.
+/// Every metric with its type, sorted by name. That of request logs has no samples yet.
 const METRICS: [(&str, &str, Rows); 18] = [
     ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
     ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
     ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
     ("/tensorflow/core/graph_runs", "counter", graph_runs),
-    ("/tensorflow/serving/batching_session/input_batch_size", "histogram", none),
-    ("/tensorflow/serving/batching_session/padding_size", "histogram", none),
-    ("/tensorflow/serving/batching_session/processed_batch_size", "histogram", none),
-    ("/tensorflow/serving/batching_session/queuing_latency", "histogram", none),
-    ("/tensorflow/serving/batching_session/wrapped_run_count", "counter", none),
+    ("/tensorflow/serving/batching_session/input_batch_size", "histogram", input_sizes),
+    ("/tensorflow/serving/batching_session/padding_size", "histogram", padding),
+    ("/tensorflow/serving/batching_session/processed_batch_size", "histogram", processed_sizes),
+    ("/tensorflow/serving/batching_session/queuing_latency", "histogram", queuing),
+    ("/tensorflow/serving/batching_session/wrapped_run_count", "counter", batch_runs),
     ("/tensorflow/serving/mlmd_map", "gauge", none),
     ("/tensorflow/serving/model_warmup_latency", "histogram", warmup_latency),
     ("/tensorflow/serving/model_warmup_records_read", "counter", warmup_records),
@@ -30,15 +31,22 @@ const METRICS: [(&str, &str, Rows); 18] = [
     ("/tensorflow/serving/runtime_latency", "histogram", runtime_latency),
 ];
 
-type Rows = fn(&mut Samples<'_>, &BTreeMap<&str, Counts>, &Loads);
+type Rows = fn(&mut Samples<'_>, &Counted<'_>);
+
+/// Everything that was counted.
+pub(super) struct Counted<'a> {
+    pub(super) models: &'a BTreeMap<&'a str, Counts>,
+    pub(super) loads: &'a Loads,
+    pub(super) batches: &'a BatchCounts,
+}
 
 /// All metrics as text.
-pub(super) fn of(models: &BTreeMap<&str, Counts>, loads: &Loads) -> String {
+pub(super) fn of(counted: &Counted<'_>) -> String {
     let mut text = String::new();
     for (name, kind, rows) in METRICS {
         let name = metric_name(name);
         write(&mut text, format_args!("# TYPE {name} {kind}\n"));
-        rows(&mut Samples { text: &mut text, name: &name }, models, loads);
+        rows(&mut Samples { text: &mut text, name: &name }, counted);
     }
     text
 }
@@ -56,6 +64,13 @@ impl Samples<'_> {
         write(self.text, format_args!("{}{{{}}} {value}\n", self.name, joined(labels)));
     }
 
+    /// A histogram, if it holds anything.
+    fn once(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
+        if merged.count() > 0 {
+            self.histogram(labels, limits, merged);
+        }
+    }
+
     fn histogram(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
         let (name, labels) = (self.name, joined(labels));
         let comma = if labels.is_empty() { "" } else { "," };
@@ -71,10 +86,10 @@ impl Samples<'_> {
     }
 }
 
-fn none(_: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, _: &Loads) {}
+fn none(_: &mut Samples<'_>, _: &Counted<'_>) {}
 
-fn load_attempts(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
-    for folder in &loads.0 {
+fn load_attempts(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for folder in &counted.loads.0 {
         for (status, count) in [("fail", folder.failed_loads), ("success", folder.loads)] {
             if count > 0 {
                 samples.count(&[("model_path", &folder.path), ("status", status)], count);
@@ -83,22 +98,22 @@ fn load_attempts(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &
     }
 }
 
-fn load_latency(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
-    for folder in loads.0.iter().filter(|folder| folder.loads > 0) {
+fn load_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for folder in counted.loads.0.iter().filter(|folder| folder.loads > 0) {
         samples.count(&[("model_path", &folder.path)], folder.load_micros);
     }
 }
 
-fn graph_run_time(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    samples.count(&[], models.values().map(|counts| counts.run_micros).sum());
+fn graph_run_time(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.count(&[], counted.models.values().map(|counts| counts.run_micros).sum());
 }
 
-fn graph_runs(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    samples.count(&[], models.values().map(|counts| counts.runs).sum());
+fn graph_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.count(&[], counted.models.values().map(|counts| counts.runs).sum());
 }
 
-fn warmup_latency(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
-    for folder in &loads.0 {
+fn warmup_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for folder in &counted.loads.0 {
         for (status, warmups) in &folder.warmups {
             let labels = [("model_path", &*folder.path), ("status", *status)];
             samples.histogram(&labels, &LATENCY, &warmups.latency());
@@ -106,16 +121,16 @@ fn warmup_latency(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: 
     }
 }
 
-fn warmup_records(samples: &mut Samples<'_>, _: &BTreeMap<&str, Counts>, loads: &Loads) {
-    for folder in &loads.0 {
+fn warmup_records(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for folder in &counted.loads.0 {
         for (status, warmups) in &folder.warmups {
             samples.count(&[("model_path", &folder.path), ("status", status)], warmups.records);
         }
     }
 }
 
-fn request_count(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    for (name, counts) in models {
+fn request_count(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (name, counts) in counted.models {
         for code in (0..CODES).filter(|code| counts.outcomes[*code] > 0) {
             let code = i32::try_from(code).unwrap_or(0);
             let status = code_name(if code == 0 { Ok(()) } else { Err(Kind::from_code(code)) });
@@ -124,20 +139,20 @@ fn request_count(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: 
     }
 }
 
-fn example_total(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    for (name, counts) in models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
+fn example_total(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (name, counts) in counted.models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
         samples.count(&[("model", name)], counts.examples.sum);
     }
 }
 
-fn example_counts(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    for (name, counts) in models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
+fn example_counts(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (name, counts) in counted.models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
         samples.histogram(&[("model", name)], &EXAMPLES, &counts.examples);
     }
 }
 
-fn request_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    for (name, counts) in models {
+fn request_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (name, counts) in counted.models {
         for (door, api) in Door::ALL.into_iter().flat_map(|door| Api::ALL.map(|api| (door, api))) {
             let latency = &counts.latency[latency_index(door, api)];
             if latency.count() > 0 {
@@ -148,8 +163,8 @@ fn request_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _
     }
 }
 
-fn runtime_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _: &Loads) {
-    for (name, counts) in models {
+fn runtime_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (name, counts) in counted.models {
         for api in [Api::Predict, Api::Classify, Api::Regress] {
             let latency = &counts.runtime[api as usize];
             if latency.count() > 0 {
@@ -157,6 +172,30 @@ fn runtime_latency(samples: &mut Samples<'_>, models: &BTreeMap<&str, Counts>, _
                 samples.histogram(&labels, &LATENCY, latency);
             }
         }
+    }
+}
+
+fn input_sizes(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.once(&[], &BATCH_SIZES, &counted.batches.inputs);
+}
+
+fn processed_sizes(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.once(&[], &BATCH_SIZES, &counted.batches.processed);
+}
+
+fn padding(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (size, filler) in &counted.batches.padding {
+        samples.once(&[("execution_batch_size", &size.to_string())], &BATCH_SIZES, filler);
+    }
+}
+
+fn queuing(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.once(&[("thread_pool_name", "")], &QUEUING, &counted.batches.queuing);
+}
+
+fn batch_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    if counted.batches.runs > 0 {
+        samples.count(&[], counted.batches.runs);
     }
 }
 

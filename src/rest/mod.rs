@@ -219,7 +219,7 @@ enum Question {
 
 impl Asked {
     fn in_caller(&self) -> bool {
-        self.servable.placement(&self.signature_name).in_caller()
+        self.servable.in_caller(&self.signature_name)
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod placement;
 pub mod signature;
 
+use crate::batch::{self, Batcher};
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Api};
@@ -25,6 +26,8 @@ pub struct Servable {
     // By signature: one may be short and another long.
     placements: BTreeMap<String, Placement>,
     unknown: Placement,
+    // What makes one run of several requests, if that is wanted.
+    batcher: Option<Arc<Batcher>>,
     // Where its runs are counted, if they are.
     counts: Option<Arc<metrics::Model>>,
     // Dropped last, when nothing of this servable is used any more; see `new`.
@@ -47,13 +50,14 @@ impl Drain {
 }
 
 impl Servable {
-    /// Wraps a loaded model; its runs are counted in `counts`. The second value frees it once the first is no longer
-    /// used.
+    /// Wraps a loaded model; its runs are batched by `batching` and counted in `counts`. The second value frees it once the
+    /// first is no longer used.
     pub fn new(
         name: String,
         version: i64,
         model: Box<dyn Model>,
         policy: Policy,
+        batching: Option<(Arc<batch::Pool>, batch::Parameters)>,
         counts: Option<Arc<metrics::Model>>,
     ) -> (Arc<Servable>, Drain) {
         let model: Arc<dyn Model> = model.into();
@@ -62,7 +66,9 @@ impl Servable {
         let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
         let placements = model.signatures().keys().map(place).collect();
         let unknown = Placement::new(policy, false);
-        let servable = Servable { name, version, model, placements, unknown, counts, _in_use: sender };
+        let batcher = batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters));
+        let servable =
+            Servable { name, version, model, placements, unknown, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
 
@@ -96,8 +102,20 @@ impl Servable {
         self.model.changes_nothing(signature)
     }
 
-    /// Where requests for `signature` run, as measured so far.
-    pub fn placement(&self, signature: &str) -> &Placement {
+    /// Whether the next request for `signature` should run in the thread that read it, as measured so far. One that may
+    /// wait for others never does.
+    pub fn in_caller(&self, signature: &str) -> bool {
+        self.batcher.is_none() && self.placement(signature).in_caller()
+    }
+
+    /// Runs the sizes of batch that serving will, once the version is warm.
+    pub fn warm_batches(&self) {
+        if let Some(batcher) = &self.batcher {
+            batcher.warm();
+        }
+    }
+
+    fn placement(&self, signature: &str) -> &Placement {
         self.placements.get(signature).unwrap_or(&self.unknown)
     }
 
@@ -130,15 +148,23 @@ impl Servable {
             Some(deadline) => Some(time_left(deadline, started)?),
             None => None,
         };
-        let running = profile::phase(Phase::Run);
-        let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
-        drop(running);
+        let ran = match &self.batcher {
+            Some(batcher) => {
+                let repeatable = self.changes_nothing(signature);
+                batcher.run(&batch::Run { feeds, fetches, threads, deadline, repeatable })
+            }
+            None => {
+                let _running = profile::phase(Phase::Run);
+                let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
+                outputs.map(|outputs| (outputs, started.elapsed()))
+            }
+        };
         let took = started.elapsed();
-        placement.observe(took);
+        placement.observe(ran.as_ref().map_or(took, |(_, took)| *took));
         if let Some(counts) = &self.counts {
-            counts.ran(api, took, outputs.is_ok());
+            counts.ran(api, took, ran.is_ok());
         }
-        outputs
+        ran.map(|(outputs, _)| outputs)
     }
 }
 

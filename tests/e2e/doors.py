@@ -70,7 +70,14 @@ class Stub:
         )
         return call(request, timeout=timeout, wait_for_ready=True)
 
-    def predict(self, model: str, x: float = 2.0, version: int | None = None, label: str = "") -> float:
+    def predict(
+        self,
+        model: str,
+        x: float = 2.0,
+        version: int | None = None,
+        label: str = "",
+        timeout: float | None = PATIENCE,
+    ) -> float:
         """``y`` of one ``x``."""
         request = message_class("tensorflow.serving.PredictRequest")()
         request.model_spec.name = model
@@ -82,7 +89,7 @@ class Stub:
         tensor.dtype = 1
         tensor.tensor_shape.dim.add(size=1)
         tensor.float_val.append(x)
-        reply = self.call("PredictionService/Predict", request, "PredictResponse")
+        reply = self.call("PredictionService/Predict", request, "PredictResponse", timeout)
         return float(reply.outputs["y"].float_val[0])
 
     def states(self, model: str) -> dict[int, int]:

@@ -37,9 +37,6 @@ MODELS = """model_config_list {{
 }}
 """
 FLAGS = {"main": [], "cors": ["--rest_api_enable_cors_support"]}
-LATER = {
-    "batching": "batching belongs to an issue of its own",
-}
 CORS_HEADERS = ("access-control-allow-origin", "access-control-allow-methods", "access-control-allow-headers")
 
 
@@ -48,12 +45,7 @@ def _cases() -> list[Any]:
     if not file.is_file():
         return [pytest.param({}, id="none")]
     cases = json.loads(file.read_text())["cases"]
-    return [pytest.param(case, id=case["name"].replace(" ", "_"), marks=_marks(case)) for case in cases]
-
-
-def _marks(case: dict[str, Any]) -> list[pytest.MarkDecorator]:
-    later = LATER.get(case.get("server", "main"))
-    return [pytest.mark.skip(reason=later)] if later else []
+    return [pytest.param(case, id=case["name"].replace(" ", "_")) for case in cases]
 
 
 CASES = _cases()
@@ -79,6 +71,14 @@ def main_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def cors_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield from _started(FLAGS["cors"], tmp_path_factory.mktemp("cors"))
+
+
+@pytest.fixture(scope="module")
+def batching_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("batching")
+    parameters = folder / "batching.config"
+    parameters.write_text("max_batch_size { value: 4 } batch_timeout_micros { value: 0 }")
+    yield from _started(["--enable_batching", f"--batching_parameters_file={parameters}"], folder)
 
 
 @pytest.fixture(scope="module")

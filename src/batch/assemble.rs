@@ -1,0 +1,206 @@
+//! Rows of several requests in one tensor, and a run's outputs cut into each request's rows.
+
+use crate::error::{Error, Kind, Result};
+use crate::tensor::{Aligned, Data, Strings, Tensor};
+
+/// What is padded at most, as in TensorFlow Serving.
+const MAX_RANK: usize = 6;
+
+/// Whether tensors of these two can lie in one batch. With `pad` the dimensions after the first may differ; an empty
+/// tensor has nothing to be padded with.
+pub(super) fn fit(one: &Tensor, other: &Tensor, pad: bool) -> bool {
+    if one.dtype() != other.dtype() {
+        return false;
+    }
+    let (inner, others) = (&one.shape()[1..], &other.shape()[1..]);
+    inner == others
+        || (pad
+            && inner.len() == others.len()
+            && inner.len() < MAX_RANK
+            && !inner.contains(&0)
+            && !others.contains(&0))
+}
+
+/// `parts` one below the other, and `filler` more rows, each like the first row of the last part. All of them [`fit`],
+/// and none is without rows.
+pub(super) fn join(parts: &[&Tensor], filler: usize) -> Tensor {
+    let mut inner = parts[0].shape()[1..].to_vec();
+    for part in parts {
+        inner.iter_mut().zip(&part.shape()[1..]).for_each(|(most, dim)| *most = (*most).max(*dim));
+    }
+    let padded: Vec<_> = parts
+        .iter()
+        .map(|part| if part.shape()[1..] == inner { (*part).clone() } else { pad(part, &inner) })
+        .collect();
+    let first_row = padded[padded.len() - 1].rows(0..1);
+    let rows: usize = padded.iter().map(Tensor::row_count).sum();
+    if let ([only], 0) = (&padded[..], filler) {
+        return only.clone();
+    }
+    let all = padded.iter().chain(std::iter::repeat_n(&first_row, filler));
+    let mut shape = inner;
+    #[allow(clippy::cast_possible_wrap)] // Tensors that are in memory.
+    shape.insert(0, (rows + filler) as i64);
+    stacked(parts[0], shape, all)
+}
+
+/// The values of `all`, which are like `kind`, one after the other.
+fn stacked<'t>(kind: &Tensor, shape: Vec<i64>, all: impl Iterator<Item = &'t Tensor> + Clone) -> Tensor {
+    match kind.data() {
+        Data::Numbers(_) => {
+            let bytes = all.clone().map(|tensor| tensor.bytes().len()).sum();
+            let mut values: Aligned<u8> = Aligned::with_capacity(64, bytes);
+            all.for_each(|tensor| values.extend_from_slice(tensor.bytes()));
+            Tensor::from_values(kind.dtype(), shape, values)
+        }
+        Data::Strings(_) => {
+            let strings = all.filter_map(Tensor::as_strings).flat_map(Strings::iter).collect();
+            Tensor::strings(shape, strings)
+        }
+    }
+}
+
+/// `tensor` with its dimensions after the first enlarged to `inner`, filled up with its own first element.
+fn pad(tensor: &Tensor, inner: &[i64]) -> Tensor {
+    let mut shape = tensor.shape().to_vec();
+    shape[1..].copy_from_slice(inner);
+    let sizes =
+        |shape: &[i64]| shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(0)).collect::<Vec<_>>();
+    let (from, to) = (sizes(tensor.shape()), sizes(&shape));
+    match tensor.data() {
+        Data::Numbers(bytes) => {
+            let size = tensor.dtype().size();
+            let mut values: Aligned<u8> = Aligned::with_capacity(64, to.iter().product::<usize>() * size);
+            place(&from, &to, 0, &mut |run, filler| {
+                values.extend_from_slice(&bytes[run.start * size..run.end * size]);
+                (0..filler).for_each(|_| values.extend_from_slice(&bytes[..size]));
+            });
+            Tensor::from_values(tensor.dtype(), shape, values)
+        }
+        Data::Strings(strings) => {
+            let mut values = Vec::new();
+            place(&from, &to, 0, &mut |run, filler| {
+                values.extend(run.map(|index| strings.get(index)));
+                values.extend(std::iter::repeat_n(strings.get(0), filler));
+            });
+            Tensor::strings(shape, values.into_iter().collect())
+        }
+    }
+}
+
+/// Tells `put` in order which run of elements comes next and how many of filler after it, so that what has the
+/// dimensions `from` gets those of `to`. `start` is where the elements begin.
+fn place(from: &[usize], to: &[usize], start: usize, put: &mut impl FnMut(std::ops::Range<usize>, usize)) {
+    match (from, to) {
+        ([from], [to]) => put(start..start + from, to - from),
+        ([outer, from @ ..], [more, to @ ..]) => {
+            let stride: usize = from.iter().product();
+            (0..*outer).for_each(|index| place(from, to, start + index * stride, put));
+            put(start..start, (more - outer) * to.iter().product::<usize>());
+        }
+        _ => {}
+    }
+}
+
+/// The rows of each request, so many as `counts` says, out of an output of a run of `rows` rows. What is left over
+/// belongs to filler.
+pub(super) fn cut(output: &Tensor, counts: &[usize], rows: usize) -> Result<Vec<Tensor>> {
+    if output.shape().is_empty() {
+        return Err(Error::new(Kind::FailedPrecondition, "Batched output tensor has 0 dimensions"));
+    }
+    if output.row_count() != rows {
+        return Err(Error::new(
+            Kind::FailedPrecondition,
+            "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input \
+             tensors",
+        ));
+    }
+    let mut next = 0;
+    Ok(counts
+        .iter()
+        .map(|count| {
+            let first = next;
+            next += count;
+            output.rows(first..next)
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    fn ints(shape: &[i64], values: &[i32]) -> Tensor {
+        let mut aligned: Aligned<i32> = Aligned::new(64);
+        aligned.extend_from_slice(values);
+        Tensor::from_values(DType::Int32, shape.to_vec(), aligned)
+    }
+
+    fn values(tensor: &Tensor) -> Vec<i32> {
+        bytemuck::pod_collect_to_vec(tensor.bytes())
+    }
+
+    fn words(shape: &[i64], words: &[&str]) -> Tensor {
+        Tensor::strings(shape.to_vec(), words.iter().collect())
+    }
+
+    #[test]
+    fn rows_are_stacked_and_filled_up_with_the_last_parts_first() {
+        let (one, two) = (ints(&[1, 2], &[1, 2]), ints(&[2, 2], &[3, 4, 5, 6]));
+        let joined = join(&[&one, &two], 2);
+        assert_eq!(joined.shape(), [5, 2]);
+        assert_eq!(values(&joined), [1, 2, 3, 4, 5, 6, 3, 4, 3, 4]);
+        assert_eq!(joined.bytes().as_ptr() as usize % 64, 0);
+        let joined = join(&[&words(&[2], &["a", ""]), &words(&[1], &["bc"])], 1);
+        assert_eq!(joined.as_strings().unwrap().iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"bc", b"bc"]);
+    }
+
+    #[test]
+    fn one_part_is_not_copied() {
+        let one = ints(&[2, 2], &[1, 2, 3, 4]);
+        assert_eq!(join(&[&one], 0).bytes().as_ptr(), one.bytes().as_ptr());
+    }
+
+    #[test]
+    fn what_differs_is_padded_with_each_tensors_own_first_element() {
+        let (one, two) = (ints(&[1, 1, 3], &[1, 2, 3]), ints(&[2, 2, 1], &[7, 8, 9, 10]));
+        assert!(fit(&one, &two, true));
+        let joined = join(&[&one, &two], 0);
+        assert_eq!(joined.shape(), [3, 2, 3]);
+        assert_eq!(values(&joined), [1, 2, 3, 1, 1, 1, 7, 7, 7, 8, 7, 7, 9, 7, 7, 10, 7, 7]);
+        let joined = join(&[&words(&[1, 1], &["a"]), &words(&[1, 2], &["b", "c"])], 0);
+        assert_eq!(joined.as_strings().unwrap().iter().collect::<Vec<_>>(), [b"a", b"a", b"b", b"c"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_never_meets() {
+        let one = ints(&[1, 2], &[1, 2]);
+        assert!(!fit(&one, &ints(&[1, 3], &[1, 2, 3]), false));
+        assert!(fit(&one, &ints(&[3, 2], &[0; 6]), false));
+        assert!(!fit(&one, &ints(&[2], &[1, 2]), true), "another rank");
+        assert!(!fit(&one, &ints(&[1, 0], &[]), true), "nothing to pad with");
+        assert!(!fit(&one, &words(&[1, 2], &["a", "b"]), true), "another dtype");
+        let deep = |last: i64| ints(&[1, 1, 1, 1, 1, 1, last], &vec![0; usize::try_from(last).unwrap()]);
+        assert!(!fit(&deep(1), &deep(2), true), "rank 7");
+    }
+
+    #[test]
+    fn outputs_are_cut_by_rows() {
+        let output = ints(&[4, 2], &[1, 2, 3, 4, 5, 6, 7, 8]);
+        let parts = cut(&output, &[1, 2], 4).unwrap();
+        assert_eq!((parts[0].shape(), values(&parts[0])), (&[1, 2][..], vec![1, 2]));
+        assert_eq!((parts[1].shape(), values(&parts[1])), (&[2, 2][..], vec![3, 4, 5, 6]));
+        let parts = cut(&words(&[3], &["a", "bc", ""]), &[2, 1], 3).unwrap();
+        assert_eq!(parts[0].as_strings().unwrap().iter().collect::<Vec<_>>(), [&b"a"[..], b"bc"]);
+        assert_eq!(parts[1].as_strings().unwrap().iter().collect::<Vec<_>>(), [b""]);
+    }
+
+    #[test]
+    fn an_output_without_the_rows_is_refused() {
+        for output in [ints(&[], &[1]), ints(&[1], &[1]), ints(&[3], &[1, 2, 3])] {
+            let error = cut(&output, &[1, 1], 2).unwrap_err();
+            assert_eq!(error.kind, Kind::FailedPrecondition);
+        }
+    }
+}

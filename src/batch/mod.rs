@@ -1,0 +1,432 @@
+//! Requests of several clients run as one: each input's rows below each other, one run, each request its own rows.
+//!
+//! What TensorFlow Serving calls a batching session (server.md, section 8), with its parameters and error texts. Where
+//! it lets one request spoil others', this does not: tensors that cannot lie in one batch (another dtype, another shape
+//! without padding) are not put in one, and when a run fails whose signature changes nothing, each of its requests is
+//! run by itself. And a request for which nobody else is waiting runs at once, in its own thread.
+//!
+//! [`queue`] says what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows.
+
+mod assemble;
+mod pool;
+mod queue;
+
+pub use pool::Pool;
+
+use crate::compute::guarded;
+use crate::engine::{Endpoint, Model, RunOptions, Threads};
+use crate::error::{Error, Kind, Result};
+use crate::metrics::Batches;
+use crate::profile::{self, Phase};
+use crate::tensor::Tensor;
+use pool::{Batch, Refused};
+use queue::{Item, Limits};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+/// How the requests for a version are batched: `BatchingParameters`, checked by whoever made them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Rows of the largest request that is accepted, and of the largest batch unless requests are split.
+    pub max_batch_size: usize,
+    /// How long a batch may stay open for more requests.
+    pub batch_timeout: Duration,
+    /// Batches that may wait.
+    pub max_enqueued_batches: usize,
+    /// Ascending sizes of which a batch is filled up to the next one; the last is the largest batch. May be empty.
+    pub allowed_batch_sizes: Vec<usize>,
+    /// Whether inputs of other sizes after the first dimension are padded to the largest of them.
+    pub pad_variable_length_inputs: bool,
+    /// Rows of the largest batch where a request may be spread over several; nothing where it may not.
+    pub split_at: Option<usize>,
+}
+
+impl Parameters {
+    /// Rows of the largest batch.
+    fn max_rows(&self) -> usize {
+        self.split_at.unwrap_or(self.max_batch_size)
+    }
+
+    /// With how many rows a batch of `rows` is run.
+    fn filled(&self, rows: usize) -> usize {
+        self.allowed_batch_sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)
+    }
+}
+
+/// What of a graph is fed and fetched, each in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ends {
+    feeds: Vec<Endpoint>,
+    fetches: Vec<Endpoint>,
+}
+
+/// A run as a servable wants it.
+pub struct Run<'a> {
+    /// In any order.
+    pub feeds: &'a [(Endpoint, Tensor)],
+    /// In the order of the outputs.
+    pub fetches: &'a [Endpoint],
+    /// Where its operations run.
+    pub threads: Threads,
+    /// When its answer is no longer wanted.
+    pub deadline: Option<Instant>,
+    /// Whether it may be run once more when it failed beside others: it changes nothing.
+    pub repeatable: bool,
+}
+
+/// A request, or as many of its rows as go into one batch.
+#[derive(Debug)]
+struct Task {
+    number: u64,
+    inputs: Vec<Tensor>,
+    /// The place of its first row in the request.
+    first: usize,
+    pads: bool,
+    threads: Threads,
+    deadline: Option<Instant>,
+    repeatable: bool,
+    queued: Instant,
+    reply: mpsc::Sender<Part>,
+}
+
+/// The answer to a [`Task`].
+struct Part {
+    first: usize,
+    rows: usize,
+    /// The outputs, and how long the run took.
+    outcome: Result<(Vec<Tensor>, Duration)>,
+}
+
+impl Item for Task {
+    fn rows(&self) -> usize {
+        self.inputs.first().map_or(0, Tensor::row_count)
+    }
+
+    fn joins(&self, other: &Task) -> bool {
+        self.inputs.iter().zip(&other.inputs).all(|(one, two)| assemble::fit(one, two, self.pads))
+    }
+
+    fn split_off(&mut self, rows: usize) -> Task {
+        let all = self.rows();
+        let rest = self.inputs.iter().map(|input| input.rows(rows..all)).collect();
+        self.inputs = self.inputs.iter().map(|input| input.rows(0..rows)).collect();
+        Task { inputs: rest, first: self.first + rows, reply: self.reply.clone(), ..*self }
+    }
+}
+
+/// Batches the runs of one version.
+pub struct Batcher {
+    pool: Arc<Pool>,
+    model: Arc<dyn Model>,
+    parameters: Parameters,
+    limits: Limits,
+    /// While the version is warmed: one row of what each kind of run was fed.
+    samples: Mutex<BTreeMap<Ends, Vec<Tensor>>>,
+    warming: AtomicBool,
+}
+
+impl Batcher {
+    /// For the runs of `model`, which is being warmed until [`Self::warm`].
+    pub fn new(pool: Arc<Pool>, model: Arc<dyn Model>, parameters: Parameters) -> Arc<Batcher> {
+        let limits = Limits {
+            max_rows: parameters.max_rows(),
+            max_batches: parameters.max_enqueued_batches,
+            timeout: parameters.batch_timeout,
+            split: parameters.split_at.is_some(),
+        };
+        let (samples, warming) = (Mutex::default(), AtomicBool::new(true));
+        Arc::new(Batcher { pool, model, parameters, limits, samples, warming })
+    }
+
+    /// Runs `asked` in a batch, and waits for that. The outputs in the order of its fetches, and how long the run took.
+    pub fn run(self: &Arc<Self>, asked: &Run<'_>) -> Result<(Vec<Tensor>, Duration)> {
+        let rows = self.rows(asked.feeds)?;
+        let mut feeds: Vec<_> = asked.feeds.to_vec();
+        feeds.sort_unstable_by_key(|(endpoint, _)| *endpoint);
+        let (endpoints, inputs): (Vec<_>, Vec<_>) = feeds.into_iter().unzip();
+        let mut fetches = asked.fetches.to_vec();
+        fetches.sort_unstable();
+        fetches.dedup();
+        let places: Vec<_> =
+            asked.fetches.iter().filter_map(|fetch| fetches.binary_search(fetch).ok()).collect();
+        let ends = Ends { feeds: endpoints, fetches };
+        if self.warming.load(Relaxed) && asked.repeatable && rows > 0 {
+            self.samples().insert(ends.clone(), inputs.iter().map(|input| input.rows(0..1)).collect());
+        }
+        let (reply, parts) = mpsc::channel();
+        let task = Task {
+            number: self.pool.number(),
+            inputs,
+            first: 0,
+            pads: self.parameters.pad_variable_length_inputs,
+            threads: asked.threads,
+            deadline: asked.deadline,
+            repeatable: asked.repeatable,
+            queued: Instant::now(),
+            reply,
+        };
+        let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
+            // TensorFlow Serving lets a request without rows wait for ever, and warm-up for the time of each batch.
+            self.execute(&ends, &[&task])?.swap_remove(0)
+        } else {
+            self.queue(ends, task, &parts, rows)?
+        };
+        Ok((places.iter().filter_map(|place| outputs.get(*place).cloned()).collect(), took))
+    }
+
+    /// The first dimension, which all inputs have in common.
+    fn rows(&self, feeds: &[(Endpoint, Tensor)]) -> Result<usize> {
+        let Some((_, first)) = feeds.first() else {
+            return Err(Error::invalid("Batching Run() must have at least one input tensor"));
+        };
+        if feeds.iter().any(|(_, input)| input.shape().is_empty()) {
+            return Err(Error::invalid("Batching Run() input tensors must have at least one dimension"));
+        }
+        let rows = first.row_count();
+        if feeds.iter().any(|(_, input)| input.row_count() != rows) {
+            return Err(Error::invalid("Batching Run() input tensors must have equal 0th-dimension size"));
+        }
+        let most = self.parameters.max_batch_size;
+        if rows > most {
+            return Err(Error::invalid(format!(
+                "Task size {rows} is larger than maximum input batch size {most}"
+            )));
+        }
+        Ok(rows)
+    }
+
+    /// Has `task` run in a batch, by this thread or another, and waits for all its rows.
+    fn queue(
+        self: &Arc<Self>,
+        ends: Ends,
+        task: Task,
+        parts: &mpsc::Receiver<Part>,
+        rows: usize,
+    ) -> Result<(Vec<Tensor>, Duration)> {
+        let (number, deadline) = (task.number, task.deadline);
+        if let Some(batch) = self.pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))? {
+            batch.run();
+        }
+        let waiting = profile::phase(Phase::Queue);
+        let answers = self.collect(parts, rows, deadline);
+        drop(waiting);
+        if answers.is_err() {
+            self.pool.withdraw(self, number);
+        }
+        joined(answers?)
+    }
+
+    /// Waits for the parts of a request of `rows` rows, and gives them in order.
+    fn collect(
+        &self,
+        parts: &mpsc::Receiver<Part>,
+        rows: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Answer>> {
+        let (mut answers, mut done) = (BTreeMap::new(), 0);
+        while done < rows {
+            let part = match deadline {
+                None => parts.recv().map_err(|_| stopping())?,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    parts.recv_timeout(left).map_err(|why| match why {
+                        mpsc::RecvTimeoutError::Timeout => expired(),
+                        mpsc::RecvTimeoutError::Disconnected => stopping(),
+                    })?
+                }
+            };
+            done += part.rows;
+            answers.insert(part.first, part.outcome?);
+        }
+        Ok(answers.into_values().collect())
+    }
+
+    fn refusal(&self, why: &Refused, rows: usize) -> Error {
+        const FULL: &str = "The batch scheduling queue to which this task was submitted is full;";
+        let Refused::Full(full) = why else { return stopping() };
+        let (batches, most) = (full.batches, self.limits.max_batches);
+        let message = if self.limits.split {
+            format!(
+                "{FULL} task size is {rows} but scheduling capacity is only {} (num_enqueued_batches={batches}, \
+                 max_enqueued_batches={most}, open_batch_size={}, max_execution_batch_size={})",
+                full.capacity, full.open_rows, self.limits.max_rows
+            )
+        } else {
+            format!("{FULL} currently {batches} batches enqueued and max_enqueued_batches is {most}")
+        };
+        Error::new(Kind::Unavailable, message)
+    }
+
+    /// The answers to `tasks`, in their order: of one run, or of a run each where that one failed and may be repeated.
+    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> Vec<Result<Answer>> {
+        if tasks.is_empty() {
+            return Vec::new();
+        }
+        match guarded(|| self.execute(ends, tasks)) {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(why) if tasks.len() > 1 && may_be_repeated(&why, tasks) => {
+                let alone = |task| guarded(|| Ok(self.execute(ends, &[task])?.swap_remove(0)));
+                tasks.iter().map(|task| alone(*task)).collect()
+            }
+            Err(why) => tasks.iter().map(|_| Err(why.clone())).collect(),
+        }
+    }
+
+    /// One run of all `tasks`; as many answers.
+    fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Answer>> {
+        let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
+        let rows = counts.iter().sum();
+        let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
+        let input = |index: usize| {
+            let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[index]).collect();
+            if rows == 0 { parts[0].clone() } else { assemble::join(&parts, size - rows) }
+        };
+        let feeds: Vec<_> =
+            ends.feeds.iter().enumerate().map(|(index, endpoint)| (*endpoint, input(index))).collect();
+        let started = Instant::now();
+        let options = RunOptions { threads: tasks[0].threads, timeout: timeout(tasks, started) };
+        let running = profile::phase(Phase::Run);
+        let outputs = self.model.run(&feeds, &ends.fetches, options)?;
+        drop(running);
+        let took = started.elapsed();
+        if let Some(counted) = &self.pool.counts {
+            count(counted, tasks, size, started);
+        }
+        let mut answers: Vec<Answer> =
+            counts.iter().map(|_| (Vec::with_capacity(outputs.len()), took)).collect();
+        for output in &outputs {
+            let parts = assemble::cut(output, &counts, size)?;
+            answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.0.push(part));
+        }
+        Ok(answers)
+    }
+
+    /// Runs every size of batch once with the rows that the version was warmed with so far, and ends its warming.
+    ///
+    /// Without allowed sizes: 1, 2, 4, … and the largest, as long as a run takes less than [`LONG`]; above that a first run
+    /// is hardly slower than a later one.
+    pub fn warm(&self) {
+        self.warming.store(false, Relaxed);
+        for (ends, row) in std::mem::take(&mut *self.samples()) {
+            for size in self.sizes() {
+                let feeds: Vec<_> = ends
+                    .feeds
+                    .iter()
+                    .zip(&row)
+                    .map(|(endpoint, input)| (*endpoint, assemble::join(&[input], size - 1)))
+                    .collect();
+                let started = Instant::now();
+                let options = RunOptions { threads: Threads::Pool, timeout: None };
+                if let Err(why) = self.model.run(&feeds, &ends.fetches, options) {
+                    tracing::debug!("warm-up with a batch of {size}: {why}");
+                    break;
+                }
+                if self.parameters.allowed_batch_sizes.is_empty() && started.elapsed() > LONG {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Those of batches that serving will run, ascending.
+    fn sizes(&self) -> Vec<usize> {
+        if !self.parameters.allowed_batch_sizes.is_empty() {
+            return self.parameters.allowed_batch_sizes.clone();
+        }
+        let most = self.limits.max_rows;
+        std::iter::successors(Some(1), |size| Some(size * 2))
+            .take_while(|size| *size < most)
+            .chain([most])
+            .collect()
+    }
+
+    fn samples(&self) -> MutexGuard<'_, BTreeMap<Ends, Vec<Tensor>>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Outputs, and how long the run took.
+type Answer = (Vec<Tensor>, Duration);
+
+/// From here on a warm-up run is long.
+const LONG: Duration = Duration::from_millis(200);
+
+impl Batch {
+    /// Runs it and answers each of its tasks.
+    fn run(self) {
+        let Batch { of, ends, tasks, slot } = self;
+        let now = Instant::now();
+        let (late, tasks): (Vec<_>, Vec<_>) =
+            tasks.into_iter().partition(|task| task.deadline.is_some_and(|deadline| deadline <= now));
+        let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
+        // Who is answered may be the last to hold the version, which its own thread frees.
+        drop((of, slot));
+        for task in late {
+            task.answer(Err(expired()));
+        }
+        for (task, answer) in tasks.into_iter().zip(answers) {
+            task.answer(answer);
+        }
+    }
+}
+
+impl Task {
+    fn answer(self, outcome: Result<Answer>) {
+        let part = Part { first: self.first, rows: self.rows(), outcome };
+        // Nobody listens where the request is over.
+        let _gone = self.reply.send(part);
+    }
+}
+
+/// One answer of those to all parts of a request.
+fn joined(mut parts: Vec<Answer>) -> Result<Answer> {
+    if parts.len() == 1 {
+        return Ok(parts.swap_remove(0));
+    }
+    let took = parts.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    let outputs = parts.first().map_or(0, |(outputs, _)| outputs.len());
+    let output = |index: usize| {
+        let tensors: Vec<&Tensor> = parts.iter().filter_map(|(outputs, _)| outputs.get(index)).collect();
+        if tensors.iter().all(|tensor| assemble::fit(tensor, tensors[0], false)) {
+            Ok(assemble::join(&tensors, 0))
+        } else {
+            Err(Error::new(
+                Kind::FailedPrecondition,
+                "The outputs of a request that was split have different shapes in its batches. Send fewer rows at \
+                 once, or turn enable_large_batch_splitting off",
+            ))
+        }
+    };
+    Ok(((0..outputs).map(output).collect::<Result<_>>()?, took))
+}
+
+/// How long a run for `tasks` may take: until the last of them is no longer wanted.
+fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
+    let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
+    deadlines?.into_iter().max().map(|last| last.saturating_duration_since(now).max(Duration::from_millis(1)))
+}
+
+/// Whether `tasks`, which failed together, may be run once more, each by itself.
+fn may_be_repeated(why: &Error, tasks: &[&Task]) -> bool {
+    !matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled | Kind::Unavailable)
+        && tasks.iter().all(|task| task.repeatable)
+}
+
+fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant) {
+    let rows: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
+    let waits = tasks.iter().map(|task| started.saturating_duration_since(task.queued));
+    counts.ran(&rows, size, waits);
+}
+
+fn expired() -> Error {
+    Error::new(Kind::DeadlineExceeded, "Run() timeout exceeded while waiting in batching queue")
+}
+
+fn stopping() -> Error {
+    Error::new(Kind::Unavailable, "The server is stopping")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! Batches of a model that adds: every row of `x` plus that of `y`.
+
+use super::*;
+use crate::servable::signature::Signature;
+use crate::tensor::DType;
+use bytes::Bytes;
+use std::thread;
+
+/// `z = x + y` by rows of int32. Notes the rows of each run; a run with a negative number in it fails, one with 666
+/// panics, and all wait while `gate` is held.
+#[derive(Default)]
+struct Adder {
+    gate: Mutex<()>,
+    /// Rows of each run, in order of their beginning.
+    runs: Mutex<Vec<usize>>,
+    signatures: BTreeMap<String, Signature>,
+    /// Gives one row, however many came.
+    reduces: bool,
+}
+
+impl Model for Adder {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        &self.signatures
+    }
+
+    fn signature_def_map(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn endpoint(&self, _: &str) -> Option<Endpoint> {
+        None
+    }
+
+    fn is_bounded(&self, _: &str) -> bool {
+        true
+    }
+
+    fn changes_nothing(&self, _: &str) -> bool {
+        true
+    }
+
+    fn run(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
+        assert!(feeds.is_sorted_by_key(|(endpoint, _)| *endpoint) && fetches.is_sorted());
+        self.runs.lock().unwrap().push(feeds[0].1.row_count());
+        let _open = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let (one, two) = (numbers(&feeds[0].1), numbers(&feeds[1].1));
+        if one.iter().any(|number| *number < 0) {
+            return Err(Error::invalid("a number is negative"));
+        }
+        assert!(!one.contains(&666), "on purpose");
+        let sums: Vec<i32> = one.iter().zip(&two).map(|(one, two)| one + two).collect();
+        let sums = if self.reduces { rows(&sums[..1]) } else { rows(&sums) };
+        // The second output is the negative of the first.
+        let negative = rows(&numbers(&sums).iter().map(|sum| -sum).collect::<Vec<_>>());
+        Ok(fetches.iter().map(|fetch| if fetch.0 == 2 { sums.clone() } else { negative.clone() }).collect())
+    }
+}
+
+fn rows(numbers: &[i32]) -> Tensor {
+    let bytes = bytemuck::pod_collect_to_vec::<i32, u8>(numbers);
+    Tensor::numbers(DType::Int32, vec![i64::try_from(numbers.len()).unwrap()], bytes.into())
+}
+
+fn numbers(tensor: &Tensor) -> Vec<i32> {
+    bytemuck::pod_collect_to_vec(tensor.bytes())
+}
+
+const PARAMETERS: Parameters = Parameters {
+    max_batch_size: 4,
+    batch_timeout: Duration::ZERO,
+    max_enqueued_batches: 10,
+    allowed_batch_sizes: Vec::new(),
+    pad_variable_length_inputs: false,
+    split_at: None,
+};
+
+struct Setup {
+    model: Arc<Adder>,
+    batcher: Arc<Batcher>,
+    counts: Arc<Batches>,
+}
+
+/// A batcher with one thread, of a version that is warm.
+fn setup(parameters: Parameters) -> Setup {
+    of(Adder::default(), parameters)
+}
+
+fn of(model: Adder, parameters: Parameters) -> Setup {
+    let setup = cold(model, parameters);
+    setup.batcher.warm();
+    setup
+}
+
+fn cold(model: Adder, parameters: Parameters) -> Setup {
+    let (model, counts) = (Arc::new(model), Arc::new(Batches::default()));
+    let pool = Arc::new(Pool::new(1, Some(counts.clone())).unwrap());
+    Setup { batcher: Batcher::new(pool, model.clone(), parameters), model, counts }
+}
+
+impl Setup {
+    /// Asks for sum and negative sum of `x` and as many ones.
+    fn ask_for(&self, x: &[i32], repeatable: bool, deadline: Option<Instant>) -> Result<Vec<Vec<i32>>> {
+        let feeds = [(Endpoint(1), rows(&vec![1; x.len()])), (Endpoint(0), rows(x))];
+        let fetches = [Endpoint(3), Endpoint(2), Endpoint(3)];
+        let asked = Run { feeds: &feeds, fetches: &fetches, threads: Threads::Caller, deadline, repeatable };
+        Ok(self.batcher.run(&asked)?.0.iter().map(numbers).collect())
+    }
+
+    fn ask(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
+        self.ask_for(x, true, None)
+    }
+
+    fn runs(&self) -> Vec<usize> {
+        self.model.runs.lock().unwrap().clone()
+    }
+
+    /// Holds a run of one row, has `asks` come one after the other while it lasts, and gives their answers.
+    fn beside(&self, asks: &[&[i32]], repeatable: bool) -> Vec<Result<Vec<Vec<i32>>>> {
+        let held = self.model.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| self.ask(&[0]));
+            until(|| self.runs().len() == 1);
+            let mut others = Vec::new();
+            for (count, ask) in asks.iter().enumerate() {
+                let waiting = self.batcher.pool.waiting() + 1;
+                others.push(scope.spawn(|| self.ask_for(ask, repeatable, None)));
+                until(|| self.batcher.pool.waiting() >= waiting || others[count].is_finished());
+            }
+            drop(held);
+            first.join().unwrap().unwrap();
+            others.into_iter().map(|other| other.join().unwrap()).collect()
+        })
+    }
+}
+
+fn until(reached: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !reached() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came about");
+        thread::yield_now();
+    }
+}
+
+fn sums(x: &[i32]) -> Vec<Vec<i32>> {
+    let sums: Vec<i32> = x.iter().map(|x| x + 1).collect();
+    let negative: Vec<i32> = sums.iter().map(|sum| -sum).collect();
+    vec![negative.clone(), sums, negative]
+}
+
+#[test]
+fn one_request_runs_at_once_and_in_its_own_thread() {
+    let setup = setup(PARAMETERS);
+    assert_eq!(setup.ask(&[1, 2]), Ok(sums(&[1, 2])));
+    assert_eq!(setup.runs(), [2]);
+}
+
+#[test]
+fn what_comes_while_another_runs_is_run_together() {
+    let setup = setup(PARAMETERS);
+    let answers = setup.beside(&[&[10], &[20, 21], &[30, 31], &[40]], true);
+    let expected: Vec<_> = [&[10][..], &[20, 21], &[30, 31], &[40]].map(|x| Ok(sums(x))).into();
+    assert_eq!(answers, expected);
+    assert_eq!(setup.runs(), [1, 3, 3]);
+    assert_eq!(setup.counts.sizes(), ([1, 1, 2, 2, 1].iter().sum(), 3, 7));
+}
+
+#[test]
+fn an_open_batch_waits_for_its_time_and_no_longer_than_until_it_is_full() {
+    let hour = Duration::from_secs(3600);
+    let setup = setup(Parameters { batch_timeout: hour, ..PARAMETERS });
+    thread::scope(|scope| {
+        let one = scope.spawn(|| setup.ask(&[1, 2, 3]));
+        until(|| setup.batcher.pool.waiting() == 1);
+        let two = scope.spawn(|| setup.ask(&[4]));
+        assert_eq!(one.join().unwrap(), Ok(sums(&[1, 2, 3])));
+        assert_eq!(two.join().unwrap(), Ok(sums(&[4])));
+    });
+    assert_eq!(setup.runs(), [4]);
+    let short = self::setup(Parameters { batch_timeout: Duration::from_millis(2), ..PARAMETERS });
+    assert_eq!(short.ask(&[1]), Ok(sums(&[1])));
+}
+
+#[test]
+fn batches_are_filled_up_to_an_allowed_size() {
+    let setup = setup(Parameters { allowed_batch_sizes: vec![2, 4], ..PARAMETERS });
+    assert_eq!(setup.ask(&[1, 2, 3]), Ok(sums(&[1, 2, 3])));
+    assert_eq!(setup.ask(&[1]), Ok(sums(&[1])));
+    assert_eq!(setup.runs(), [4, 2]);
+}
+
+#[test]
+fn a_large_request_is_split_and_put_together_again() {
+    let setup = setup(Parameters { max_batch_size: 100, split_at: Some(4), ..PARAMETERS });
+    let x: Vec<i32> = (0..11).collect();
+    assert_eq!(setup.ask(&x), Ok(sums(&x)));
+    assert_eq!(setup.runs(), [4, 4, 3]);
+    let full = setup.ask(&(0..41).collect::<Vec<_>>()).unwrap_err();
+    assert_eq!(
+        full.message,
+        "The batch scheduling queue to which this task was submitted is full; task size is 41 but scheduling capacity is \
+         only 40 (num_enqueued_batches=0, max_enqueued_batches=10, open_batch_size=0, max_execution_batch_size=4)"
+    );
+    assert_eq!(setup.ask(&[1]), Ok(sums(&[1])), "what was refused left nothing behind");
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_so() {
+    let setup = setup(Parameters { max_enqueued_batches: 1, ..PARAMETERS });
+    let answers = setup.beside(&[&[1, 2, 3], &[4, 5]], true);
+    assert_eq!(answers[0], Ok(sums(&[1, 2, 3])));
+    let refused = answers[1].clone().unwrap_err();
+    assert_eq!(refused.kind, Kind::Unavailable);
+    assert_eq!(
+        refused.message,
+        "The batch scheduling queue to which this task was submitted is full; currently 1 batches enqueued and \
+         max_enqueued_batches is 1"
+    );
+}
+
+#[test]
+fn one_bad_request_spoils_no_other() {
+    for bad in [-1, 666] {
+        let setup = setup(PARAMETERS);
+        let answers = setup.beside(&[&[10], &[bad], &[20]], true);
+        assert_eq!((&answers[0], &answers[2]), (&Ok(sums(&[10])), &Ok(sums(&[20]))));
+        assert!(answers[1].is_err());
+        assert_eq!(setup.runs(), [1, 3, 1, 1, 1]);
+        assert_eq!(setup.ask(&[1]), Ok(sums(&[1])), "the thread goes on");
+    }
+}
+
+#[test]
+fn what_may_change_something_is_never_run_twice() {
+    let setup = setup(PARAMETERS);
+    let answers = setup.beside(&[&[10], &[-1]], false);
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap_err().message == "a number is negative"));
+    assert_eq!(setup.runs(), [1, 2]);
+}
+
+#[test]
+fn what_cannot_be_batched_is_refused_and_no_rows_are_answered() {
+    let setup = setup(PARAMETERS);
+    let refused = |feeds: &[(Endpoint, Tensor)]| {
+        let fetches = [Endpoint(2)];
+        let asked =
+            Run { feeds, fetches: &fetches, threads: Threads::Caller, deadline: None, repeatable: true };
+        setup.batcher.run(&asked).unwrap_err().message.into_owned()
+    };
+    let scalar = Tensor::numbers(DType::Int32, vec![], vec![0; 4].into());
+    assert_eq!(refused(&[]), "Batching Run() must have at least one input tensor");
+    assert_eq!(
+        refused(&[(Endpoint(0), scalar)]),
+        "Batching Run() input tensors must have at least one dimension"
+    );
+    assert_eq!(
+        refused(&[(Endpoint(0), rows(&[1])), (Endpoint(1), rows(&[1, 2]))]),
+        "Batching Run() input tensors must have equal 0th-dimension size"
+    );
+    assert_eq!(
+        setup.ask(&[0; 5]).unwrap_err().message,
+        "Task size 5 is larger than maximum input batch size 4"
+    );
+    assert_eq!(setup.ask(&[]), Ok(sums(&[])));
+}
+
+#[test]
+fn outputs_without_a_row_for_each_row_are_an_error() {
+    let setup = of(Adder { reduces: true, ..Adder::default() }, PARAMETERS);
+    let error = setup.ask(&[1, 2]).unwrap_err();
+    assert_eq!(error.kind, Kind::FailedPrecondition);
+    assert!(error.message.starts_with("Batched output tensor's 0th dimension does not equal"));
+}
+
+#[test]
+fn a_request_waits_until_its_deadline() {
+    let setup = setup(Parameters { batch_timeout: Duration::from_secs(3600), ..PARAMETERS });
+    let error = setup.ask_for(&[1], true, Some(Instant::now() + Duration::from_millis(20))).unwrap_err();
+    assert_eq!(error.kind, Kind::DeadlineExceeded);
+    assert_eq!(setup.batcher.pool.waiting(), 0, "it has left the queue");
+    assert_eq!(setup.runs(), [0; 0]);
+}
+
+#[test]
+fn warming_does_not_wait_for_others() {
+    let setup = cold(Adder::default(), Parameters { batch_timeout: Duration::from_secs(3600), ..PARAMETERS });
+    assert_eq!(setup.ask(&[1]), Ok(sums(&[1])));
+}
+
+#[test]
+fn every_size_is_warmed_with_what_was_run_so_far() {
+    let sizes = |allowed: &[usize]| {
+        let parameters =
+            Parameters { allowed_batch_sizes: allowed.to_vec(), max_batch_size: 12, ..PARAMETERS };
+        let setup = cold(Adder::default(), parameters);
+        setup.ask(&[7]).unwrap();
+        setup.batcher.warm();
+        setup.batcher.warm();
+        setup.runs()[1..].to_vec()
+    };
+    assert_eq!(sizes(&[]), [1, 2, 4, 8, 12]);
+    assert_eq!(sizes(&[3, 12]), [3, 12]);
+}

@@ -1,0 +1,134 @@
+"""Requests of several clients run as one, at both doors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from conftest import Served
+from doors import BOTH, Stub, answer, await_versions, version_states
+from servers import put_version, serving, until
+from wire import ask, predict
+
+import grpc
+
+pytestmark = pytest.mark.needs_tensorflow
+
+MODEL = "half_plus_two"
+HOUR = 3_600_000_000
+T = TypeVar("T")
+
+
+@contextmanager
+def batching(folder: Path, parameters: str, *flags: str) -> Iterator[Served]:
+    """Version 1 of model ``m``, batched as ``parameters`` say, with its metrics."""
+    base, file, monitoring = folder / "m", folder / "batching.config", folder / "monitoring.config"
+    base.mkdir()
+    put_version(MODEL, base, 1)
+    file.write_text(parameters)
+    monitoring.write_text("prometheus_config { enable: true }")
+    given = [
+        "--enable_batching",
+        f"--batching_parameters_file={file}",
+        f"--monitoring_config_file={monitoring}",
+    ]
+    with serving(f"m={base}", BOTH, *given, *flags) as served:
+        yield served
+
+
+def at_once(*asks: Callable[[], T]) -> list[T]:
+    """The answers to ``asks``, each from a thread of its own."""
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return [one.result() for one in [pool.submit(each) for each in asks]]
+
+
+def counted(served: Served, metric: str) -> int:
+    """The count of a histogram or counter of batching; 0 before it has any."""
+    text = ask(served, "GET", "/monitoring/prometheus/metrics").text
+    found = re.search(rf"^:tensorflow:serving:batching_session:{metric}\{{.*?\}} (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_requests_at_both_doors_share_a_run(tmp_path: Path) -> None:
+    """The batch stays open for an hour, or until it is full: only together are the four answered."""
+    parameters = f"max_batch_size {{ value: 4 }} batch_timeout_micros {{ value: {HOUR} }}"
+    with batching(tmp_path, parameters) as served:
+        runs, rows = counted(served, "wrapped_run_count"), counted(served, "processed_batch_size_sum")
+        with Stub(served) as stub:
+            answers = at_once(
+                lambda: answer(served, "m", 2.0),
+                lambda: answer(served, "m", 4.0),
+                lambda: stub.predict("m"),
+                lambda: answer(served, "m", 8.0),
+            )
+        assert answers == [3.0, 4.0, 3.0, 6.0]
+        assert counted(served, "wrapped_run_count") == runs + 1
+        assert counted(served, "processed_batch_size_sum") == rows + 4
+
+
+def test_steady_clients_get_their_own_rows(tmp_path: Path) -> None:
+    """Many clients with rows of their own: nobody is ever given another's."""
+    with batching(
+        tmp_path, "max_batch_size { value: 16 } allowed_batch_sizes: 4 allowed_batch_sizes: 16"
+    ) as served:
+
+        def client(number: int) -> None:
+            for turn in range(25):
+                x = [float(number * 1000 + turn * 10 + row) for row in range(1 + number % 5)]
+                reply = predict(served, "m", {"instances": x})
+                assert json.loads(reply.body)["predictions"] == [0.5 * one + 2.0 for one in x]
+
+        at_once(*(lambda number=number: client(number) for number in range(12)))
+        assert counted(served, "input_batch_size_count") >= 12 * 25
+
+
+def test_one_request_alone_does_not_wait(tmp_path: Path) -> None:
+    with batching(tmp_path, "batch_timeout_micros { value: 0 }") as served:
+        assert answer(served, "m", 2.0) == 3.0
+
+
+def test_what_waits_ends_by_its_deadline(tmp_path: Path) -> None:
+    parameters = f"batch_timeout_micros {{ value: {HOUR} }}"
+    with batching(tmp_path, parameters, "--rest_api_timeout_in_ms=100") as served, Stub(served) as stub:
+        assert predict(served, "m", {"instances": [1.0]}).status == 504
+        with pytest.raises(grpc.RpcError) as late:
+            stub.predict("m", timeout=0.1)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_an_unload_lets_what_waits_be_answered(tmp_path: Path) -> None:
+    parameters = "max_batch_size { value: 4 } batch_timeout_micros { value: 1500000 }"
+    with batching(tmp_path, parameters) as served, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(answer, served, "m", 2.0)
+        put_version(MODEL, tmp_path / "m", 2)
+        await_versions(served, "m", 2)
+        assert waiting.result() == 3.0
+        assert until(lambda: version_states(served, "m").get(1) == "END")
+
+
+def test_parameters_of_a_version(tmp_path: Path) -> None:
+    """By its own file a version is batched, without one it is not, and with a bad one it does not load."""
+    flags = ["--enable_per_model_batching_parameters", "--max_num_load_retries=0"]
+    with batching(tmp_path, "max_batch_size { value: 1 }", *flags) as served:
+        assert predict(served, "m", {"instances": [1.0] * 5}).status == 200
+        for version, text in ((2, "max_batch_size { value: 2 }"), (3, "max_batch_size: 2")):
+            aside = tmp_path / "aside"
+            aside.mkdir()
+            put_version(MODEL, aside, version)
+            (aside / str(version) / "batching_params.pbtxt").write_text(text)
+            (aside / str(version)).rename(tmp_path / "m" / str(version))
+            aside.rmdir()
+            if version == 2:
+                await_versions(served, "m", 2)
+                refused = predict(served, "m", {"instances": [1.0] * 3})
+                assert refused.error == "Task size 3 is larger than maximum input batch size 2"
+        assert until(lambda: version_states(served, "m").get(3) == "END")
+        statuses = json.loads(ask(served, "GET", "/v1/models/m").body)["model_version_status"]
+        assert "Invalid protobuf file" in statuses[0]["status"]["error_message"]
+        assert predict(served, "m", {"instances": [1.0] * 2}).status == 200
