@@ -129,6 +129,13 @@ impl Metrics {
         self.loads().warmed(&path.to_string_lossy(), model::micros(took), records, outcome);
     }
 
+    /// The first series of each metric of `names` (with slashes, as TensorFlow Serving names them); 0 where there is none
+    /// that is a whole number.
+    pub fn values(&self, names: &[String]) -> Vec<i64> {
+        let text = self.text();
+        names.iter().map(|name| text::first(&text, name)).collect()
+    }
+
     /// Everything counted so far, as Prometheus reads it. Takes time: some milliseconds for a thousand models.
     pub fn text(&self) -> String {
         let models = self.models.load();

@@ -375,4 +375,7 @@ def check_ports(config: ServerConfig) -> None:
 def _compiled_core(options: object, on_reload: Callable[[bytes, float | None], None]) -> Any:
     from servable import _core
 
-    return _core.Server(options, on_reload)
+    try:
+        return _core.Server(options, on_reload)
+    except _core.CoreError as error:
+        raise StatusError(error.code, error.message) from None

@@ -202,7 +202,25 @@ def read_monitoring_config(path: str) -> str | None:
 def read_ssl_config(path: str) -> TlsOptions:
     """The PEM texts of a text SSLConfig."""
     config = read_text_message(path, "tensorflow.serving.SSLConfig")
-    return TlsOptions(config.server_key, config.server_cert, config.custom_ca, config.client_verify)
+    authorities = config.custom_ca
+    if config.client_verify and not authorities:
+        authorities = _system_authorities()
+    return TlsOptions(config.server_key, config.server_cert, authorities, config.client_verify)
+
+
+def _system_authorities() -> str:
+    """The PEM texts of the authorities that this machine trusts."""
+    import ssl
+
+    path = ssl.get_default_verify_paths().cafile
+    try:
+        with open(path or "", encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        raise invalid_argument(
+            "client_verify of the SSL config needs authorities, and this machine has none",
+            "give the PEM text of those that sign your clients' certificates as custom_ca",
+        ) from None
 
 
 def read_platform_config(path: str) -> LoadOptions:

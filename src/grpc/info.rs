@@ -71,13 +71,24 @@ impl Call {
                 "This server's configuration cannot be replaced while it runs",
             )
         })?;
+        let before = self.values(&request.metric_names);
         let config = config.encode_to_vec().into();
         let timeout = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         tokio::task::spawn_blocking(move || reload(config, timeout))
             .await
             .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
-        let metric = request.metric_names.into_iter().map(unknown_metric).collect();
+        let after = self.values(&request.metric_names);
+        let growth = before.iter().zip(after).map(|(before, after)| after - before);
+        let metric = request.metric_names.into_iter().zip(growth).map(grown).collect();
         Reply::of(&ReloadConfigResponse { status: Some(StatusProto::default()), metric })
+    }
+
+    /// The first series of each of these metrics; 0 for those that are not counted.
+    fn values(&self, names: &[String]) -> Vec<i64> {
+        match &self.room.metrics {
+            Some(metrics) if !names.is_empty() => metrics.values(names),
+            _ => vec![0; names.len()],
+        }
     }
 }
 
@@ -92,7 +103,6 @@ fn version_status(status: &VersionStatus) -> ModelVersionStatus {
     }
 }
 
-/// A metric that is not kept did not grow.
-fn unknown_metric(name: String) -> Metric {
-    Metric { name, value_increase: Some(metric::ValueIncrease::Int64ValueIncrease(0)) }
+fn grown((name, growth): (String, i64)) -> Metric {
+    Metric { name, value_increase: Some(metric::ValueIncrease::Int64ValueIncrease(growth)) }
 }

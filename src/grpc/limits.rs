@@ -1,5 +1,7 @@
 //! What a connection may take, and how long it may last.
 
+use crate::error::{Error, Kind, Result};
+use http::HeaderMap;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,6 +9,9 @@ use std::time::Duration;
 
 /// Unread bytes that a client may have on its way for all calls of a connection; at least what one call may have.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 takes header blocks so many times as large as a call may have: such a call alone is refused, with a status. Of
+/// what is larger HTTP/2 knows no better than to end the connection, and other calls with it.
+const HEADER_ROOM: u32 = 8;
 /// An age that is set is missed by up to this share in either direction, as by gRPC's C core, so that clients that came
 /// together do not come back together.
 const JITTER: f64 = 0.1;
@@ -16,7 +21,7 @@ const JITTER: f64 = 0.1;
 pub struct Limits {
     /// Calls at once; further ones wait at the client.
     pub max_calls: u32,
-    /// The largest block of headers, in bytes.
+    /// The largest block of headers that a call may have, in bytes as HTTP/2 counts them.
     pub max_header_bytes: u32,
     /// What is remembered of earlier headers so that the client need not send them again, in bytes.
     pub header_table_bytes: u32,
@@ -65,6 +70,24 @@ impl Limits {
         self.max_age.is_some() || self.max_idle.is_some()
     }
 
+    /// Refuses a call with more headers than it may have.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<()> {
+        /// What HTTP/2 counts for each header beside its name and value.
+        const EACH: usize = 32;
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
+        if bytes > self.max_header_bytes as usize {
+            return Err(Error::new(
+                Kind::ResourceExhausted,
+                format!(
+                    "Received metadata larger than max ({bytes} vs. {}). Send less, or set grpc.max_metadata_size in \
+                     --grpc_channel_arguments",
+                    self.max_header_bytes
+                ),
+            ));
+        }
+        Ok(())
+    }
+
     /// HTTP/2 with these limits.
     pub(super) fn http2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -73,7 +96,7 @@ impl Limits {
             .initial_stream_window_size(self.call_window)
             .initial_connection_window_size(CONNECTION_WINDOW.max(self.call_window))
             .max_concurrent_streams(self.max_calls)
-            .max_header_list_size(self.max_header_bytes)
+            .max_header_list_size(self.max_header_bytes.saturating_mul(HEADER_ROOM))
             .header_table_size(self.header_table_bytes)
             .max_frame_size(self.max_frame_bytes)
             .keep_alive_interval(self.asked_every)

@@ -101,6 +101,9 @@ impl Door {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
         }
+        if let Err(refusal) = self.settings.limits.check(request.headers()) {
+            return reply::failed(refusal);
+        }
         let path = request.uri().path();
         if let Some(rpc) = Rpc::at(path).filter(|rpc| self.settings.profiler || !rpc.profiles()) {
             let reply = self.answer_rpc(rpc, request).await;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A call under way whose outcome matters.
+/// A call under way whose outcome matters; one that is dropped was cancelled.
 pub(super) struct Watch {
     counts: Option<Counts>,
     sample: Option<Sample>,
@@ -21,6 +21,20 @@ struct Counts {
     model: Arc<Model>,
     started: Instant,
     counted: Counted,
+    /// What is counted when the call is dropped: it was cancelled, unless it has ended.
+    outcome: Result<(), Kind>,
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        match (&self.counted, self.outcome) {
+            (Counted::Request(api), outcome) => {
+                self.model.answered(Door::Grpc, Some(*api), self.started, outcome);
+            }
+            (Counted::Examples(examples), Ok(())) => self.model.inferred(*examples),
+            (Counted::Examples(_), Err(_)) => {}
+        }
+    }
 }
 
 enum Counted {
@@ -38,8 +52,8 @@ impl Watch {
 
     /// The call ended with `outcome`.
     pub(super) fn end<T>(self, outcome: &Result<T, Error>) {
-        if let Some(counts) = self.counts {
-            counts.end(outcome);
+        if let Some(mut counts) = self.counts {
+            counts.outcome = outcome.as_ref().map(|_| ()).map_err(|error| error.kind);
         }
         if let Some(sample) = self.sample.filter(|_| outcome.is_ok()) {
             sample.keep();
@@ -86,18 +100,7 @@ impl Counts {
             | Rpc::Monitor => return None,
         };
         let model = metrics.asked(name.unwrap_or_default());
-        Some(Counts { model, started: Instant::now(), counted })
-    }
-
-    fn end<T>(self, outcome: &Result<T, Error>) {
-        let outcome: Result<(), Kind> = outcome.as_ref().map(|_| ()).map_err(|error| error.kind);
-        match (self.counted, outcome) {
-            (Counted::Request(api), outcome) => {
-                self.model.answered(Door::Grpc, Some(api), self.started, outcome);
-            }
-            (Counted::Examples(examples), Ok(())) => self.model.inferred(examples),
-            (Counted::Examples(_), Err(_)) => {}
-        }
+        Some(Counts { model, started: Instant::now(), counted, outcome: Err(Kind::Cancelled) })
     }
 }
 

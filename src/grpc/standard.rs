@@ -59,7 +59,9 @@ pub(super) fn services(settings: &Settings) -> Result<Vec<Standard>> {
         let described = || {
             let builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
             names(settings).fold(builder, |builder, name| builder.with_service_name(name))
         };
         let v1 = described().build_v1().map_err(failed)?;

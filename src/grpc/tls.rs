@@ -55,8 +55,9 @@ fn verifier(
     provider: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("custom_ca", custom_ca)? {
-        roots.add(certificate).map_err(|why| refused("custom_ca", "certificates of authorities", &why))?;
+    // Of a system's own list there may be some that are of no use.
+    if roots.add_parsable_certificates(certificates("custom_ca", custom_ca)?).0 == 0 {
+        return Err(refused("custom_ca", "certificates of authorities", &"none that can be used"));
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()

@@ -73,9 +73,14 @@ pub fn multi_inference(
     input: Option<Input>,
     deadline: Option<Instant>,
 ) -> Result<Vec<(ModelSpec, Answer)>> {
-    let specs = task_specs(servable, tasks)?;
-    let bound = tasks.iter().zip(&specs).map(|(task, spec)| bound_task(room, servable, task, spec));
-    let bound = bound.collect::<Result<Vec<_>>>()?;
+    let specs: Vec<_> =
+        tasks.iter().map(|task| model_spec(task.model_spec.clone().unwrap_or_default())).collect();
+    let mut seen = BTreeSet::new();
+    let mut bound = Vec::with_capacity(tasks.len());
+    for (task, spec) in tasks.iter().zip(&specs) {
+        check_spec(servable, spec, &specs[0], &mut seen)?;
+        bound.push(bound_task(room, servable, task, spec)?);
+    }
     let first = specs.first().ok_or_else(|| Error::invalid("Missing ModelSpec"))?;
     let answers =
         examples::run(servable, named(&first.signature_name), &bound, serialized(input)?, deadline)?;
@@ -128,29 +133,29 @@ fn check(which: &str, example: &Bytes) -> Result<()> {
     }
 }
 
-/// What each task asks for, checked against the others and the servable.
-fn task_specs(servable: &Servable, tasks: &[InferenceTask]) -> Result<Vec<ModelSpec>> {
-    let specs: Vec<_> =
-        tasks.iter().map(|task| model_spec(task.model_spec.clone().unwrap_or_default())).collect();
-    let mut seen = BTreeSet::new();
-    for spec in &specs {
-        let signature = named(&spec.signature_name);
-        if spec.name.is_empty() {
-            return Err(Error::invalid("Found ModelSpec with an empty model name."));
-        }
-        if spec.name != specs[0].name {
-            return Err(Error::invalid(
-                "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
-            ));
-        }
-        if !seen.insert(signature) {
-            return Err(Error::invalid(format!("Duplicate evaluation of signature: {signature}")));
-        }
-        if servable.signature(signature).is_none() {
-            return Err(Error::invalid(format!("Requested signature not found in model graph: {signature}")));
-        }
+/// Checks what a task asks for against the first one, those `seen` before it, and the servable.
+fn check_spec<'s>(
+    servable: &Servable,
+    spec: &'s ModelSpec,
+    first: &ModelSpec,
+    seen: &mut BTreeSet<&'s str>,
+) -> Result<()> {
+    let signature = named(&spec.signature_name);
+    if spec.name.is_empty() {
+        return Err(Error::invalid("Found ModelSpec with an empty model name."));
     }
-    Ok(specs)
+    if spec.name != first.name {
+        return Err(Error::invalid(
+            "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+        ));
+    }
+    if !seen.insert(signature) {
+        return Err(Error::invalid(format!("Duplicate evaluation of signature: {signature}")));
+    }
+    if servable.signature(signature).is_none() {
+        return Err(Error::invalid(format!("Requested signature not found in model graph: {signature}")));
+    }
+    Ok(())
 }
 
 fn bound_task<'s>(

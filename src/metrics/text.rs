@@ -51,6 +51,13 @@ pub(super) fn of(counted: &Counted<'_>) -> String {
     text
 }
 
+/// The value of the first sample of metric `name` in a text of all; 0 if there is none.
+pub(super) fn first(text: &str, name: &str) -> i64 {
+    let prefix = format!("{}{{", metric_name(name));
+    let sample = text.lines().find(|line| line.starts_with(&prefix));
+    sample.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+}
+
 /// Where the samples of one metric are written.
 struct Samples<'a> {
     text: &'a mut String,
@@ -248,6 +255,13 @@ mod tests {
     #[test]
     fn metrics_are_sorted_by_name() {
         assert!(METRICS.is_sorted_by_key(|(name, ..)| *name));
+    }
+
+    #[test]
+    fn the_first_series_of_a_metric_has_a_value() {
+        let text =
+            "# TYPE :a:b counter\n:a:b{x=\"1 2\"} 7\n:a:b{x=\"2\"} 8\n# TYPE :a:bc counter\n:a:bc{} 9\n";
+        assert_eq!([first(text, "/a/b"), first(text, "/a/bc"), first(text, "/a")], [7, 9, 0]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub mod writer;
 
 use crate::compute::guarded;
 use crate::error::{Error, Kind, Result};
-use crate::methods::{Room, examples, info, predict};
+use crate::methods::{Room, bind, examples, info, predict};
 use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
@@ -263,8 +263,7 @@ impl Call {
         format: Format,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<u8>> {
-        let signature =
-            servable.signature(signature).ok_or_else(|| Error::internal("A decoded signature is gone"))?;
+        let signature = bind::signature(&self.room, servable, signature)?;
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
         let tensors = predict::predict(servable, signature, inputs, &all, self.deadline)?;
         let _encode = profile::phase(Phase::Encode);

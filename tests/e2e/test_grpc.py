@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SHARED, Served
-from servers import MODELS, serving
+from servable.messages import message_class
+from servers import DROP_IN, MODELS, put_version, run_to_its_end, serving
 from stubs import call, failure, own_message
+from wire import predict as ask_predict
 
 import grpc
 
@@ -302,6 +304,66 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
             with there:
                 stub = there.unary_unary("/tensorflow.serving.PredictionService/Predict")
                 assert failure(lambda: stub(request.SerializeToString(), timeout=10))[0] == "UNAVAILABLE"  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('server_key: "x" server_cert: "y"', "server_key of the SSL config"),
+        ("client_verify: false", "of the SSL config"),
+    ],
+)
+def test_a_wrong_tls_config_is_a_failed_start(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "ssl.config"
+    file.write_text(text)
+    door = f"--grpc_socket_path={tmp_path / 's'}"
+    flags = (f"--model_base_path={MODELS / 'half_plus_two'}", "--port=0", door, f"--ssl_config_file={file}")
+    ended = run_to_its_end(*flags, command=DROP_IN)
+    assert ended.returncode == 255, ended.stderr
+    assert "Failed to start server. Error: INVALID_ARGUMENT" in ended.stdout
+    assert said in ended.stdout and "Traceback" not in ended.stderr
+
+
+@pytest.mark.needs_shared
+@pytest.mark.parametrize(
+    ("tasks", "code", "text"),
+    [
+        (["foo", "tensorflow/serving/regress"], "UNIMPLEMENTED", "Unsupported signature method_name: foo"),
+        (
+            ["tensorflow/serving/regress"] * 2,
+            "INVALID_ARGUMENT",
+            "Duplicate evaluation of signature: regress_x_to_y",
+        ),
+    ],
+)
+def test_tasks_are_checked_one_after_the_other(shared: Path, tasks: list[str], code: str, text: str) -> None:
+    model = shared.resolve() / "testdata" / "tensorflow_serving" / "saved_model_half_plus_two_cpu"
+    request = own_message("MultiInferenceRequest")()
+    for method in tasks:
+        task = request.tasks.add(method_name=method)
+        task.model_spec.name, task.model_spec.signature_name = "m", "regress_x_to_y"
+    with serving(f"m={model}", "--port=0") as served, grpc.insecure_channel(served.grpc) as channel:
+        assert failure(lambda: call(channel, "MultiInference", request, own_message)) == (code, text)
+
+
+def test_the_method_name_is_checked_at_both_doors(tmp_path: Path) -> None:
+    base = tmp_path / "odd"
+    base.mkdir()
+    folder = put_version("half_plus_two", base, 1)
+    graph = message_class("tensorflow.SavedModel").FromString((folder / "saved_model.pb").read_bytes())
+    graph.meta_graphs[0].signature_def["serving_default"].method_name = "my/method"
+    (folder / "saved_model.pb").write_bytes(graph.SerializeToString())
+    request = predict_request("odd", x=np.ones(1, np.float32))
+    for flag, refused in (("--enable_signature_method_name_check", True), ("--port=0", False)):
+        with serving(base, "--port=0", flag) as served, grpc.insecure_channel(served.grpc) as channel:
+            if not refused:
+                assert predict(channel, request).outputs["y"].float_val[:] == [2.5]
+                assert ask_predict(served, "odd", {"instances": [1.0]}).status == 200
+                continue
+            code, text = failure(lambda: predict(channel, request))
+            assert code == "INTERNAL" and text.endswith("Was: my/method")
+            reply = ask_predict(served, "odd", {"instances": [1.0]})
+            assert (reply.status, reply.error) == (500, text)
 
 
 # ---- the services beside the models' own

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,9 +150,21 @@ def test_a_flood_of_metadata_is_cut_off(served: Served) -> None:
 def test_large_metadata_is_refused(served: Served) -> None:
     with grpc.insecure_channel(served.grpc) as channel:
         stub = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-        metadata = [("x-large", "y" * 100_000)]
-        code, _ = failure(lambda: stub(good_request().SerializeToString(), timeout=20, metadata=metadata))
-        assert code != "OK"
+        health = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        # A call beside it, on the same connection.
+        watching = health(b"")
+        assert next(watching)
+        for metadata in (
+            [("x-large", "y" * 17_000)],
+            [("x-large", "y" * 70_000)],
+            [("x-a", "y" * 100)] * 700,
+        ):
+            ask = partial(stub, good_request().SerializeToString(), timeout=20, metadata=metadata)
+            code, text = failure(ask)
+            assert code == "RESOURCE_EXHAUSTED"
+            assert "metadata larger than max" in text
+        assert watching.is_active()
+        watching.cancel()
 
 
 def test_rapid_resets_are_survived(served: Served) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import Served
 from doors import BOTH, Stub, await_versions
 from servable.messages import message_class
-from servers import put_version, serving
+from servers import MODELS, put_version, serving, until
 from wire import ask, predict
 
 import grpc
@@ -126,6 +126,39 @@ def test_runs_and_loads_are_counted(served: Served, base: Path) -> None:
         f'{attempts}{base}/3",status="success"}}': "1",
     } | {key: "1" for key in [f'{attempts}{base}/2",status="fail"}}'] if key in found}
     assert int(found[f':tensorflow:cc:saved_model:load_latency{{model_path="{base}/1"}}']) > 0
+
+
+def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> None:
+    """Of each metric the first series, which is here the one of version 1."""
+    names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
+    with Stub(served) as stub:
+        assert stub.reload() == (0, "")
+        request = message_class("tensorflow.serving.ReloadConfigRequest")(metric_names=names)
+        listed = request.config.model_config_list.config.add(name="m", base_path=str(base))
+        listed.model_platform = "tensorflow"
+        reply = stub.call("ModelService/HandleReloadConfigRequest", request, "ReloadConfigResponse")
+    assert [(one.name, one.int64_value_increase) for one in reply.metric] == [(names[0], 1), (names[1], 0)]
+
+
+def test_calls_that_were_cancelled_are_counted(tmp_path: Path) -> None:
+    """Those that wait for the one thread, and the one that has it."""
+    request = message_class("tensorflow.serving.PredictRequest")()
+    request.model_spec.name = "loop"
+    request.inputs["steps"].dtype = 9
+    request.inputs["steps"].int64_val.append(10**12)
+    flags = ("--compute_threads=1", "--run_in=pool", monitoring(tmp_path), "--port=0")
+    with serving(MODELS / "loop", *flags) as served, grpc.insecure_channel(served.grpc) as channel:
+        stub = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        calls = [stub.future(request.SerializeToString(), timeout=3) for _ in range(3)]
+        ended = {call.code() for call in calls}
+        assert ended == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+        def counted() -> int:
+            statuses = ("CANCELLED", "DEADLINE_EXCEEDED")
+            found = samples(served)
+            return sum(int(found.get(requests("loop", status), 0)) for status in statuses)
+
+        assert until(lambda: counted() == 3), samples(served)
 
 
 def test_a_name_cannot_write_lines_of_its_own(served: Served) -> None:
