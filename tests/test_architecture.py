@@ -24,7 +24,8 @@ ARROWS = {
     "lifecycle": {"registry", "methods"},
     "methods": {"registry", "servable", "compute", "config"},
     "registry": {"servable"},
-    "servable": {"engine", "profile", "metrics"},
+    "servable": {"batch", "engine", "profile", "metrics"},
+    "batch": {"engine", "compute", "profile", "metrics"},
     # What a signature is lies in `servable`, and an engine reads signatures out of a model's files.
     "engine": {"tensor", "error", "pb", "servable::signature"},
     "compute": {"error", "profile"},
@@ -307,6 +308,13 @@ def test_the_policy_is_a_pure_function() -> None:
         node.func for node in ast.walk(tree_of(CONTROL_PLANE / "policy.py")) if isinstance(node, ast.Call)
     ]
     assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
+
+
+def test_the_queue_of_batches_is_pure() -> None:
+    code = code_of(SRC / "batch" / "queue.rs")
+    assert not re.search(
+        r"\b(now\(|thread|sleep|fs|io|net|Mutex|Condvar|mpsc)\b", code.replace("now: Instant", "")
+    )
 
 
 def test_the_package_never_imports_tensorflow() -> None:

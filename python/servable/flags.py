@@ -420,7 +420,7 @@ _PROCESS = (
         "int32",
         0,
         "process",
-        "threads that run models too slow for the I/O threads; 0: four per core",
+        "threads that run models too slow for the I/O threads; 0: four per core, with --enable_batching 512",
         own=True,
     ),
     Flag(
