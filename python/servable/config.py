@@ -254,6 +254,10 @@ def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ..
 def _check_servable(model: ModelConfig) -> None:
     if model.platform != PLATFORM:
         raise invalid_argument(f"Model {model.name} requests unsupported platform {model.platform}")
+    if "\0" in model.base_path:
+        raise invalid_argument(
+            f"Expected model {model.name} to have a path without a NUL; got base_path()={model.base_path!r}"
+        )
     if any(not -(2**63) <= version < 2**63 for version in model.labels.values()):
         raise StatusError("INVALID_ARGUMENT", f"A label of model {model.name} is outside of int64")
 

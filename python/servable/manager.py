@@ -213,8 +213,7 @@ class Manager:
     def _is_available(self, name: str, version: int) -> bool:
         with self._changed:
             known = self._models.get(name)
-            entry = known.versions.get(version) if known else None
-            return entry is not None and entry.state is State.AVAILABLE
+            return known is not None and _stays(known, version)
 
     def configured(self) -> tuple[ModelConfig, ...]:
         """The models that are followed now."""
@@ -356,12 +355,19 @@ class Manager:
                 self._wake_retries()
                 touched, self._touched = self._touched, set()
                 for name in touched:
-                    self._follow(self._models[name])
+                    self._follow(name)
                 self._changed.notify_all()
 
-    def _follow(self, model: _Model) -> None:
-        """Everything that follows from one model having been touched."""
-        self._advance(model)
+    def _follow(self, name: str) -> None:
+        """Everything that follows from one model having been touched, which may be gone already."""
+        model = self._models.get(name)
+        if model is None:
+            return
+        try:
+            self._advance(model)
+        except Exception:
+            # A defect that one model brings to light must not end the serving of all others.
+            _log.exception("following %s failed", name)
         if model.name in self._standing:
             self._standing[model.name] = _standing(model)
         elif not model.versions:
@@ -374,7 +380,7 @@ class Manager:
             for entry in model.versions.values()
             if entry.retry_at is not None
         ]
-        return max(0.0, min(times) - self._clock()) if times else None
+        return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
 
     def _wake_retries(self) -> None:
         now = self._clock()
@@ -544,6 +550,12 @@ class Manager:
         self._listener.unloaded(model.name, entry.place)
         with self._changed:
             self._touch(model.name)
+
+
+def _stays(model: _Model, version: int) -> bool:
+    """Serves, and is not about to go because one that is wanted in its place serves, too."""
+    serving = [number for number, one in model.versions.items() if one.state is State.AVAILABLE]
+    return version in serving and (model.wants(version) or not any(map(model.wants, serving)))
 
 
 def _standing(model: _Model) -> Standing:

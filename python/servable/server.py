@@ -72,6 +72,7 @@ class Server:
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
         self._before_loading = before_loading or (lambda: None)
+        self._rereading = threading.Lock()
         self._ended = threading.Event()
         self._signals = 0
 
@@ -149,21 +150,27 @@ class Server:
         """Like ``reload``, but raises the ``StatusError``."""
         from servable.textproto import read_model_config_file
 
-        models = read_model_config_file(self.config.model_config_file)
-        self.manager.apply(models, self.config.allow_unavailable_labels)
-        self._followed = models
+        # One after the other, so that what was read last is applied last.
+        with self._rereading:
+            models = read_model_config_file(self.config.model_config_file, replacing=True)
+            self.manager.apply(models, self.config.allow_unavailable_labels)
+            self._followed = models
 
     def _reload_if_changed(self) -> None:
         """A file that says what it said is not applied again: it would undo what an administrator did."""
         from servable.textproto import read_model_config_file
 
         try:
-            models = read_model_config_file(self.config.model_config_file)
-            if models != self._followed:
-                self.manager.apply(models, self.config.allow_unavailable_labels)
-                self._followed = models
+            with self._rereading:
+                models = read_model_config_file(self.config.model_config_file, replacing=True)
+                if models != self._followed:
+                    self.manager.apply(models, self.config.allow_unavailable_labels)
+                    self._followed = models
         except StatusError as error:
             self._log_not_applied(error)
+        except Exception:
+            # The next look may find a file that can be read.
+            _log.exception("%s is not applied", self.config.model_config_file)
 
     def _log_not_applied(self, error: StatusError) -> None:
         _log.error("%s is not applied: %s", self.config.model_config_file, error)

@@ -44,6 +44,8 @@ def read_text_message(path: str, name: str) -> Any:
     except text_format.ParseError as error:
         _log.error("Error parsing text-format %s: %s", name, str(error).replace(" : ", ": ", 1))
         raise invalid_argument(f"Invalid protobuf file: '{path}'", _complaint(path, error)) from None
+    except RecursionError:
+        raise invalid_argument(f"Invalid protobuf file: '{path}'", f"{path} is nested too deeply") from None
     return message
 
 
@@ -73,12 +75,21 @@ def _read(path: str) -> str:
         ) from None
 
 
-def read_model_config_file(path: str) -> tuple[ModelConfig, ...]:
+def read_model_config_file(path: str, replacing: bool = False) -> tuple[ModelConfig, ...]:
     """The models of a text ModelServerConfig.
 
-    Checks what concerns one entry; ``check_models`` does the rest.
+    Checks what concerns one entry; ``check_models`` does the rest. replacing: while serving a file that lists
+    nothing at all (white space, comments) is refused, as by TensorFlow Serving; an empty list is not.
     """
-    return models_of(read_text_message(path, "tensorflow.serving.ModelServerConfig"))
+    config = read_text_message(path, "tensorflow.serving.ModelServerConfig")
+    if replacing and config.WhichOneof("config") is None:
+        raise StatusError(
+            "FAILED_PRECONDITION",
+            "Cannot transition to requested config. "
+            "It is only legal to transition from one ModelConfigList to another.",
+            f"{path} holds no model_config_list; to unload everything, write: model_config_list {{}}",
+        )
+    return models_of(config)
 
 
 def models_of(config: Any) -> tuple[ModelConfig, ...]:

@@ -243,6 +243,43 @@ def test_a_model_no_longer_watched_is_announced_empty(tmp_path: Path) -> None:
         source.stop()
 
 
+def test_a_path_that_no_file_can_have_concerns_its_own_model_only(tmp_path: Path) -> None:
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=3600)
+    source.watch([ModelConfig("odd", "/a\0b"), ModelConfig("m", str(folders(tmp_path, "1")))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(odd=None, m=[1])
+    finally:
+        source.stop()
+
+
+def test_what_was_found_for_an_earlier_list_is_not_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes its time, and the list that it was for is replaced meanwhile."""
+    from servable.sources import filesystem
+
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=3600)
+    base = str(folders(tmp_path, "1", "2"))
+    looked = filesystem.look
+
+    def slow(model: ModelConfig) -> filesystem.Finding:
+        if model.policy == All():
+            source.watch([ModelConfig("m", base, policy=Specific((1,)))])
+        return looked(model)
+
+    monkeypatch.setattr(filesystem, "look", slow)
+    source.watch([ModelConfig("m", base, policy=All())])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=[1])
+        assert receiver.count == 1
+    finally:
+        source.stop()
+
+
 @pytest.mark.parametrize("poll_seconds", [0.0, 3600.0])
 def test_between_polls_only_watch_makes_it_look(tmp_path: Path, poll_seconds: float) -> None:
     receiver = Announcements()

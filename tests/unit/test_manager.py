@@ -10,7 +10,8 @@ import pytest
 from fake_core import FakeCore, FakeError
 from servable.config import LifecycleOptions, ModelConfig
 from servable.errors import StatusError
-from servable.manager import Manager, Report, Standing
+from servable.manager import Manager, Report, Standing, _Model, _stays, _Version
+from servable.policy import State
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)
@@ -391,6 +392,66 @@ def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make
     # What stays where it is stays allowed, available or not.
     setup.manager.apply([ModelConfig("m", "/m", labels={"next": 2})])
     assert setup.core.labels["m"] == {"next": 2}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "states", "staying"),
+    [
+        ((1, 2), {1: State.AVAILABLE, 2: State.AVAILABLE}, {1, 2}),
+        ((2,), {1: State.AVAILABLE, 2: State.AVAILABLE}, {2}),
+        # Nothing has come in its place yet, and perhaps never will.
+        ((2,), {1: State.AVAILABLE, 2: State.LOADING}, {1}),
+        ((2,), {1: State.AVAILABLE, 2: State.END}, {1}),
+        ((2,), {1: State.UNLOADING, 2: State.AVAILABLE}, {2}),
+        ((), {1: State.AVAILABLE}, {1}),
+    ],
+)
+def test_which_versions_a_label_may_be_put_on(
+    wanted: tuple[int, ...], states: dict[int, State], staying: set[int]
+) -> None:
+    places = {number: AspiredVersion(number, f"/m/{number}") for number in states}
+    model = _Model("m", tuple(AspiredVersion(number, f"/m/{number}") for number in wanted))
+    model.versions = {number: _Version(places[number], state) for number, state in states.items()}
+    assert {number for number in states if _stays(model, number)} == staying
+
+
+def test_a_model_that_is_removed_while_its_load_fails_ends_nothing_else(make: Make) -> None:
+    """Its failure touches the model twice, and in between the loop drops it."""
+    setup = make(MANY_TRIES, "good", "bad")
+    entered, removed, dropped = threading.Event(), threading.Event(), threading.Event()
+
+    def fails(name: str, version: int, path: str, options: Any) -> None:
+        entered.set()
+        assert removed.wait(10)
+        raise FakeError("INTERNAL", "on purpose")
+
+    class Slow(Events):
+        def failed(self, *_: Any) -> None:
+            assert dropped.wait(10)
+
+    setup.core.on_load, setup.manager._listener = fails, Slow()
+    setup.aspire("bad", 1)
+    assert entered.wait(10)
+    setup.configure("good")
+    setup.aspire("bad")
+    removed.set()
+    with setup.manager._changed:
+        assert setup.manager._changed.wait_for(lambda: "bad" not in setup.manager._models, 10)
+    dropped.set()
+    assert setup.manager._loaders.wait_idle(10)
+    setup.core.on_load = lambda *_: None
+    for version in (1, 2):
+        setup.aspire("good", version)
+        setup.core.wait_for(("good", version, "AVAILABLE"))
+
+
+def test_a_pause_of_any_length_can_be_waited_for(make: Make) -> None:
+    setup = make(LifecycleOptions(retries=3, retry_seconds=2.0**62), "m", "other")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait(lambda standings: standings["m"] is Standing.FAILING)
+    setup.aspire("other", 1)
+    setup.core.wait_for(("other", 1, "AVAILABLE"))
 
 
 def test_waiting_can_be_cancelled_and_times_out(make: Make) -> None:

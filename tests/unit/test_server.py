@@ -208,7 +208,8 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
 
     contents: list[object] = [StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),)]
 
-    def read(path: str) -> object:
+    def read(path: str, replacing: bool) -> object:
+        assert replacing
         content = contents.pop(0)
         if isinstance(content, StatusError):
             raise content
@@ -225,6 +226,39 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     assert core.state == {("a", 1): "AVAILABLE"}
     server.reload()
     core.wait_for(("a", 1, "END"), ("b", 1, "AVAILABLE"))
+    assert server.stop()
+
+
+def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is still at its file, which is then replaced, when the second comes."""
+    import servable.textproto
+
+    first, begun, may_end = threading.Event(), threading.Event(), threading.Event()
+    contents = [(model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),)]
+
+    def read(path: str, replacing: bool) -> object:
+        content = contents.pop(0)
+        if not first.is_set():
+            first.set()
+            begun.set()
+            assert may_end.wait(10)
+        return content
+
+    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    core = FakeCore()
+    server = Server(
+        replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
+    )
+    assert server.start()
+    threads = [threading.Thread(target=server.reload) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads[1].start()
+    threads[1].join(0.1)
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert [one.name for one in server.manager.configured()] == ["new"]
     assert server.stop()
 
 

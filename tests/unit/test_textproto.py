@@ -107,6 +107,19 @@ def test_empty_lists(tmp_path: Path) -> None:
     assert read_model_config_file(write(tmp_path, "# nothing\n")) == ()
 
 
+def test_while_serving_a_file_without_a_list_is_refused(tmp_path: Path) -> None:
+    for text in ("\n", "# nothing\n"):
+        with pytest.raises(StatusError, match="FAILED_PRECONDITION: Cannot transition to requested config"):
+            read_model_config_file(write(tmp_path, text), replacing=True)
+    assert read_model_config_file(write(tmp_path, "model_config_list {}"), replacing=True) == ()
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    nested = "[type.googleapis.com/google.protobuf.Any] { " * 600 + " }" * 600
+    with pytest.raises(StatusError, match="Invalid protobuf file"):
+        read_model_config_file(write(tmp_path, f"custom_model_config {{ {nested} }}"))
+
+
 def test_a_custom_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StatusError, match="custom_model_config"):
         read_model_config_file(write(tmp_path, "custom_model_config { }"))

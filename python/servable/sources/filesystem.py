@@ -46,6 +46,9 @@ def look(model: ModelConfig) -> Finding:
             names = [(entry.name, _is_folder(entry)) for entry in entries]
     except OSError as error:
         return Finding(None, (doctor.base_path_unreadable(model.name, model.base_path, error),))
+    except ValueError as error:
+        # Of paths that no file can have.
+        return Finding(None, (f"model {model.name}: the base path {model.base_path!r}: {error}",))
     found, problems = versions_among(names)
     aspired = tuple(
         _aspired(version, os.path.join(model.base_path, found[version]))
@@ -167,31 +170,36 @@ class FilesystemSource:
                 if self._stopped:
                     return
                 models, generation = self._models, self._generation
-            self._look_at_all(models)
+            self._look_at_all(models, generation)
             with self._changed:
                 if self._generation == generation and not self._stopped:
                     # Woken by ``watch`` and ``stop`` only; a wake-up for no reason costs one early look.
                     self._changed.wait(self._poll_seconds or None)
 
-    def _look_at_all(self, models: dict[str, ModelConfig]) -> None:
+    def _look_at_all(self, models: dict[str, ModelConfig], generation: int) -> None:
         for name in [name for name in self._announced if name not in models]:
-            del self._announced[name]
-            self._announce(name, Finding(()))
-        for name, model in models.items():
-            if self._stopped:
+            if not self._announce(name, Finding(()), generation):
                 return
+            del self._announced[name]
+        for name, model in models.items():
             finding = look(model)
             before = self._announced.get(name)
-            self._announced[name] = finding
             for problem in finding.problems:
                 if before is None or problem not in before.problems:
                     _log.warning("%s", problem)
-            if before is None or before.versions != finding.versions:
-                self._announce(name, finding)
+            changed = before is None or before.versions != finding.versions
+            if changed and not self._announce(name, finding, generation):
+                return
+            self._announced[name] = finding
 
-    def _announce(self, name: str, finding: Finding) -> None:
+    def _announce(self, name: str, finding: Finding, generation: int) -> bool:
+        """False, and nobody is told, when another list is watched by now or the source has been stopped."""
         assert self._receiver is not None
-        if finding.versions is None:
-            self._receiver.missing(name)
-        else:
-            self._receiver.aspire(name, finding.versions)
+        with self._changed:
+            if self._stopped or self._generation != generation:
+                return False
+            if finding.versions is None:
+                self._receiver.missing(name)
+            else:
+                self._receiver.aspire(name, finding.versions)
+            return True
