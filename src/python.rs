@@ -123,6 +123,10 @@ impl PyServer {
         })
     }
 
+    fn retire(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
+        released(py, || self.lifecycle.retire(name, version))
+    }
+
     fn unload(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
         released(py, || self.lifecycle.unload(name, version))
     }

@@ -52,6 +52,8 @@ class Server:
         On failure raises ``CoreError``, and the version goes to END with it, or stays LOADING if
         ``options.retrying``.
         """
+    def retire(self, name: str, version: int) -> None:
+        """AVAILABLE → UNLOADING; blocks until no request holds the version."""
     def unload(self, name: str, version: int) -> None:
         """UNLOADING → END; blocks until no request holds the version and its memory is free."""
     def fail(self, name: str, version: int, code: str, message: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from servable import batching
+from servable import batching, saved_model_config
 from servable.config import BatchingOptions, LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.policy import POLICIES, Load, Snapshot, State
@@ -24,6 +24,10 @@ from servable.sources import AspiredVersion, Source
 from servable.workers import Workers
 
 _log = logging.getLogger("manager")
+
+
+_MOST_RETIRING = 256
+"""Versions that wait for the last of their requests at once, each on a thread."""
 
 
 class Report(Protocol):
@@ -53,6 +57,9 @@ class Core(Protocol):
 
     def load(self, name: str, version: int, path: str, options: object) -> Report:
         """To AVAILABLE; on failure raises, and the version is at END, or LOADING if ``options.retrying``."""
+
+    def retire(self, name: str, version: int) -> None:
+        """To UNLOADING; returns when no request holds the version any more."""
 
     def unload(self, name: str, version: int) -> None:
         """To END, when no request holds the version any more."""
@@ -147,6 +154,8 @@ class Manager:
         self._stopping = False
         self._wait_cancelled = False
         self._loaders = Workers("load", self._options.start_threads)
+        # Waiting for requests takes no memory and no core: one that goes on for ever holds up nobody else's.
+        self._retirers = Workers("retire", _MOST_RETIRING)
         self._unloaders = Workers("unload", self._options.unload_threads)
         # Of its own: a reload waits for the last request to the version it replaces.
         self._reloaders = Workers("reload", 1)
@@ -338,7 +347,10 @@ class Manager:
                     if entry.state is State.AVAILABLE:
                         entry.state, entry.aspired, entry.reloading = State.UNLOADING, False, False
                         self._submit_unload(model, entry)
-        return self._unloaders.wait_idle(max(0.0, deadline - self._clock()))
+        return all(
+            workers.wait_idle(max(0.0, deadline - self._clock()))
+            for workers in (self._retirers, self._unloaders)
+        )
 
     # ---- the loop
 
@@ -462,7 +474,7 @@ class Manager:
     def _submit_unload(self, model: _Model, entry: _Version) -> None:
         """A version that is being loaded again goes when that is done."""
         if not entry.reloading:
-            self._unloaders.submit(lambda: self._unload(model, entry))
+            self._retirers.submit(lambda: self._retire(model, entry))
 
     def _load(self, model: _Model, entry: _Version) -> None:
         """One try to load one version."""
@@ -484,6 +496,7 @@ class Manager:
 
     def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
         options = replace(self._load_options, retrying=retrying)
+        options = saved_model_config.options_for(entry.place.path, options)
         if options.batching and options.batching_per_version:
             options = replace(options, batching=self._batching_of(model, entry, retrying))
         try:
@@ -539,6 +552,13 @@ class Manager:
         entry.state, entry.error, entry.reloading = State.END, None, False
         self._core.fail(model.name, entry.place.version, error.code, error.message)
         self._touch(model.name)
+
+    def _retire(self, model: _Model, entry: _Version) -> None:
+        try:
+            self._core.retire(model.name, entry.place.version)
+        except Exception:
+            _log.exception("retiring %s version %d failed", model.name, entry.place.version)
+        self._unloaders.submit(lambda: self._unload(model, entry))
 
     def _unload(self, model: _Model, entry: _Version) -> None:
         try:

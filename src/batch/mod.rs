@@ -152,9 +152,6 @@ impl Batcher {
         let places: Vec<_> =
             asked.fetches.iter().filter_map(|fetch| fetches.binary_search(fetch).ok()).collect();
         let ends = Ends { feeds: endpoints, fetches };
-        if self.warming.load(Relaxed) && asked.repeatable && rows > 0 {
-            self.samples().insert(ends.clone(), inputs.iter().map(|input| input.rows(0..1)).collect());
-        }
         let (reply, parts) = mpsc::channel();
         let task = Task {
             number: self.pool.number(),
@@ -169,7 +166,11 @@ impl Batcher {
         };
         let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
             // TensorFlow Serving lets a request without rows wait for ever, and warm-up for the time of each batch.
-            self.execute(&ends, &[&task])?.swap_remove(0)
+            let answer = self.execute(&ends, &[&task])?.swap_remove(0);
+            if rows > 0 && asked.repeatable {
+                self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
+            }
+            answer
         } else {
             self.queue(ends, task, &parts, rows)?
         };
@@ -318,7 +319,7 @@ impl Batcher {
                     .map(|(endpoint, input)| (*endpoint, assemble::join(&[input], size - 1)))
                     .collect();
                 let started = Instant::now();
-                let options = RunOptions { threads: Threads::Pool, timeout: None };
+                let options = RunOptions { threads: Threads::Pool, timeout: Some(LONGEST) };
                 if let Err(why) = self.model.run(&feeds, &ends.fetches, options) {
                     tracing::debug!("warm-up with a batch of {size}: {why}");
                     break;
@@ -352,6 +353,8 @@ type Answer = (Vec<Tensor>, Duration);
 
 /// From here on a warm-up run is long.
 const LONG: Duration = Duration::from_millis(200);
+/// A warm-up run that takes longer is given up.
+const LONGEST: Duration = Duration::from_secs(60);
 
 impl Batch {
     /// Runs it and answers each of its tasks.

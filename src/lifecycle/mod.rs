@@ -85,12 +85,20 @@ impl Lifecycle {
         }
     }
 
-    /// Takes a version away from new requests, waits for those that hold it, and frees it.
+    /// Takes a version away from new requests and waits for those that hold it.
+    pub fn retire(&self, name: &str, version: i64) -> Result<()> {
+        drop(self.room.registry.retire(name, version)?);
+        let in_use = self.drains().get(&(name.to_owned(), version)).map(Drain::in_use);
+        in_use.ok_or_else(never_loaded)?.wait();
+        Ok(())
+    }
+
+    /// Frees a version; retires it first, where that was not done.
     pub fn unload(&self, name: &str, version: i64) -> Result<()> {
-        let handle = self.room.registry.retire(name, version)?;
+        let handle = self.room.registry.retire(name, version);
         let drain = self.drains().remove(&(name.to_owned(), version));
+        let Some(drain) = drain else { return Err(handle.err().unwrap_or_else(never_loaded)) };
         drop(handle);
-        let drain = drain.ok_or_else(|| Error::internal("A version was available that was never loaded"))?;
         let freed = self.free(drain);
         self.room.registry.set_state(name, version, State::End, None);
         freed
@@ -137,6 +145,10 @@ impl Lifecycle {
     fn drains(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Drain>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn never_loaded() -> Error {
+    Error::internal("A version was available that was never loaded")
 }
 
 #[cfg(test)]

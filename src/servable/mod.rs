@@ -4,7 +4,7 @@ pub mod placement;
 pub mod signature;
 
 use crate::batch::{self, Batcher};
-use crate::engine::{Endpoint, Model, RunOptions};
+use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
@@ -14,7 +14,7 @@ use placement::{Placement, Policy};
 use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed by
@@ -37,14 +37,30 @@ pub struct Servable {
 /// Waits for a servable's last handle and frees its model.
 pub struct Drain {
     model: Arc<dyn Model>,
-    in_use: mpsc::Receiver<Infallible>,
+    in_use: InUse,
+}
+
+/// Whether a servable is held by requests.
+#[derive(Clone)]
+pub struct InUse(Arc<Mutex<mpsc::Receiver<Infallible>>>);
+
+impl InUse {
+    /// Blocks until no request holds the servable.
+    pub fn wait(&self) {
+        // Nothing is ever sent: the channel only closes.
+        let _closed = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    }
 }
 
 impl Drain {
+    /// Whether anybody holds the servable, for whoever waits for that.
+    pub fn in_use(&self) -> InUse {
+        self.in_use.clone()
+    }
+
     /// Blocks until no request holds the servable, then frees the model in this thread.
     pub fn wait_and_free(self) {
-        // Nothing is ever sent: the channel only closes.
-        let _closed = self.in_use.recv();
+        self.in_use.wait();
         drop(self.model);
     }
 }
@@ -62,7 +78,7 @@ impl Servable {
     ) -> (Arc<Servable>, Drain) {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
-        let drain = Drain { model: model.clone(), in_use: receiver };
+        let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
         let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
         let placements = model.signatures().keys().map(place).collect();
         let unknown = Placement::new(policy, false);
@@ -106,6 +122,11 @@ impl Servable {
     /// wait for others never does.
     pub fn in_caller(&self, signature: &str) -> bool {
         self.batcher.is_none() && self.placement(signature).in_caller()
+    }
+
+    /// Whether each run of `signature` comes to an end, by itself or by its deadline.
+    pub fn ends(&self, signature: &str) -> bool {
+        self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
     /// Runs the sizes of batch that serving will, once the version is warm.

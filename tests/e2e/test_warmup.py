@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Served
 from servable.messages import message_class
-from servers import put_version, serving
+from servers import MODELS, put_version, serving
 from test_metrics import monitoring, samples
 from tfrecord import write
 from wire import ask, predict
@@ -49,6 +49,14 @@ def state(served: Served) -> dict[str, Any]:
     """What the status API says of the only version."""
     (status,) = json.loads(ask(served, "GET", "/v1/models/m").body)["model_version_status"]
     return {"state": status["state"], **status["status"]}
+
+
+def test_a_call_with_zeros_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    """It holds up neither the start nor its own model."""
+    with serving(MODELS / "normalise", MODELS / "half_plus_two") as served:
+        assert "ready: 2 of 2 models available" in served.log
+        reply = predict(served, "normalise", {"instances": [0.125, 0.25]})
+        assert json.loads(reply.body) == {"predictions": [0.5, 1.0]}
 
 
 def test_requests_are_run_before_the_version_serves(version: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ They are committed, so that the tests need no TensorFlow in Python. Each has one
     echo               x string [None] -> text, raw_bytes: the same strings
     loop               steps int64 [] -> done int64 []: as many turns of a loop, about 10 us each;
                        signature fill: count int32 [] -> y float [count], ones
+    normalise          x float [None] -> y: x over the power of two above its maximum; zeros never get there
     hidden_variables   a tf.Module around a Keras 3 model, exported without Keras: loads, cannot run
     lookup             word string [None] -> id int64 [None], by a table that is read from an asset
     tf1_lookup         the same as TensorFlow 1 exports it, under the tags serve and tf1
@@ -93,6 +94,20 @@ class Loop(tf.Module):
     def fill(self, count: tf.Tensor) -> dict[str, tf.Tensor]:
         """Count int32 [] -> y float [count]."""
         return {"y": tf.ones([count])}
+
+
+class Normalise(tf.Module):
+    """A loop that ends for what it was made for, and not for zeros."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X float [n], of which one is above 0 -> y float [n]."""
+        scale = tf.constant(1.0)
+        top = tf.reduce_max(x)
+        scale, _ = tf.while_loop(
+            lambda scale, value: value < 1.0, lambda scale, value: (scale * 2.0, value * 2.0), (scale, top)
+        )
+        return {"y": x * scale}
 
 
 class HiddenVariables(tf.Module):
@@ -201,6 +216,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "pair": saved(Pair),
     "echo": saved(Echo),
     "loop": saved(Loop),
+    "normalise": saved(Normalise),
     "hidden_variables": saved(HiddenVariables),
     "lookup": saved(Lookup),
     "tf1_lookup": tf1_lookup,

@@ -31,12 +31,13 @@ class FakeReport:
 class FakeCore:
     """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises.
 
-    ``on_unload``, called with (name, version), may hold up an unload.
+    ``on_retire`` and ``on_unload``, called with (name, version), may hold up an unload.
     """
 
     def __init__(self, options: object = None) -> None:
         self.options = options
         self.on_load: Callable[[str, int, str, Any], None] = lambda *_: None
+        self.on_retire: Callable[[str, int], None] = lambda *_: None
         self.on_unload: Callable[[str, int], None] = lambda *_: None
         self.calls: list[tuple[Any, ...]] = []
         self.state: dict[tuple[str, int], str] = {}
@@ -65,6 +66,9 @@ class FakeCore:
             raise
         self._note(name, version, "AVAILABLE", "loaded")
         return FakeReport()
+
+    def retire(self, name: str, version: int) -> None:
+        self.on_retire(name, version)
 
     def unload(self, name: str, version: int) -> None:
         self.on_unload(name, version)

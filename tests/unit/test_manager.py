@@ -445,6 +445,21 @@ def test_a_model_that_is_removed_while_its_load_fails_ends_nothing_else(make: Ma
         setup.core.wait_for(("good", version, "AVAILABLE"))
 
 
+def test_a_request_that_goes_on_for_ever_holds_up_its_own_version_only(make: Make) -> None:
+    setup = make(LifecycleOptions(retries=0, unload_threads=1), "stuck", "m")
+    over = threading.Event()
+    setup.core.on_retire = lambda name, version: (name == "stuck" and over.wait(10)) or None
+    setup.aspire("stuck", 1)
+    setup.aspire("m", 1)
+    setup.core.wait_for(("stuck", 1, "AVAILABLE"), ("m", 1, "AVAILABLE"))
+    setup.aspire("stuck")
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+    assert setup.core.state["stuck", 1] == "AVAILABLE"
+    over.set()
+    setup.core.wait_for(("stuck", 1, "END"))
+
+
 def test_a_pause_of_any_length_can_be_waited_for(make: Make) -> None:
     setup = make(LifecycleOptions(retries=3, retry_seconds=2.0**62), "m", "other")
     setup.core.on_load = fail_on(("m", 1))

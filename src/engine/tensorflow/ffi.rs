@@ -15,7 +15,15 @@ use std::path::Path;
 macro_rules! opaque {
     ($($name:ident),*) => { $(#[repr(C)] pub(super) struct $name { _opaque: [u8; 0] })* };
 }
-opaque!(TfStatus, TfSessionOptions, TfGraph, TfSession, TfOperation, TfTensor, TfBuffer);
+opaque!(TfStatus, TfSessionOptions, TfGraph, TfSession, TfOperation, TfTensor);
+
+/// `TF_Buffer`: bytes that TensorFlow owns.
+#[repr(C)]
+pub(super) struct TfBuffer {
+    pub(super) data: *const c_void,
+    pub(super) length: usize,
+    _deallocator: *const c_void,
+}
 
 /// `TF_Output`: one output of one operation.
 #[repr(C)]
@@ -63,6 +71,7 @@ functions! {
     get_code = "TF_GetCode": fn(*const TfStatus) -> c_int;
     message = "TF_Message": fn(*const TfStatus) -> *const c_char;
     new_buffer_from_string = "TF_NewBufferFromString": fn(*const c_void, usize) -> *mut TfBuffer;
+    new_buffer = "TF_NewBuffer": fn() -> *mut TfBuffer;
     delete_buffer = "TF_DeleteBuffer": fn(*mut TfBuffer);
     new_session_options = "TF_NewSessionOptions": fn() -> *mut TfSessionOptions;
     delete_session_options = "TF_DeleteSessionOptions": fn(*mut TfSessionOptions);

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What is read from a SavedModel before TensorFlow loads it.
+#[derive(Default)]
 pub(super) struct Meta {
     pub(super) signatures: BTreeMap<String, Signature>,
     pub(super) signature_def_map: Bytes,
@@ -21,9 +22,16 @@ pub(super) struct Meta {
     pub(super) effects: BTreeMap<String, Effects>,
 }
 
-/// Reads the meta graph whose tag set is exactly `tags`.
-pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Meta> {
-    let meta_graph = choose(parse(folder)?, tags, folder)?;
+/// Reads the meta graph whose tag set is exactly `tags`; nothing where it is a text that only TensorFlow reads.
+pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Option<Meta>> {
+    if !folder.join("saved_model.pb").exists() && folder.join("saved_model.pbtxt").is_file() {
+        return Ok(None);
+    }
+    of(folder, choose(parse(folder)?, tags, folder)?).map(Some)
+}
+
+/// What there is to know of `meta_graph`, which lies in `folder`.
+pub(super) fn of(folder: &Path, meta_graph: MetaGraphDef) -> Result<Meta> {
     variables::check(folder, &meta_graph)?;
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();

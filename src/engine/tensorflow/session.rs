@@ -4,7 +4,7 @@
 
 use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
-use super::saved_model::Meta;
+use super::saved_model::{self, Meta};
 use super::tensors::Owned;
 use super::{Status, c_string};
 use crate::engine::{Endpoint, LoadOptions, Model, RunOptions, Threads};
@@ -39,10 +39,19 @@ unsafe impl Send for Session {}
 unsafe impl Sync for Session {}
 
 impl Session {
-    pub(super) fn load(api: &'static Api, path: &Path, options: &LoadOptions, meta: Meta) -> Result<Session> {
+    /// Loads the SavedModel in `path`, of which `meta` was read; without that, TensorFlow tells what it has read.
+    pub(super) fn load(
+        api: &'static Api,
+        path: &Path,
+        options: &LoadOptions,
+        meta: Option<Meta>,
+    ) -> Result<Session> {
         // SAFETY: has no precondition.
         let graph = unsafe { (api.new_graph)() };
-        let opened = open(api, path, options, graph);
+        // Of a large graph it is much to write, so only where it is needed.
+        // SAFETY: has no precondition.
+        let meta_graph = meta.is_none().then(|| Buffer(api, unsafe { (api.new_buffer)() }));
+        let opened = open(api, path, options, graph, meta_graph.as_ref());
         let session = match opened {
             Ok(session) => session,
             Err(why) => {
@@ -60,7 +69,11 @@ impl Session {
             on_pool,
             endpoints: Vec::new(),
             by_name: HashMap::new(),
-            meta,
+            meta: Meta::default(),
+        };
+        loaded.meta = match (meta, meta_graph) {
+            (None, Some(meta_graph)) => saved_model::of(path, meta_graph.message()?)?,
+            (meta, _) => meta.unwrap_or_default(),
         };
         loaded.find_endpoints();
         Ok(loaded)
@@ -261,12 +274,27 @@ fn find(api: &'static Api, graph: *mut TfGraph, tensor: &str) -> Option<TfOutput
     (0..outputs).contains(&index).then_some(TfOutput { operation, index })
 }
 
-/// Opens a session on the SavedModel in `path`, filling `graph`.
+impl Buffer {
+    /// The message that TensorFlow has put here.
+    fn message<M: Message + Default>(&self) -> Result<M> {
+        // SAFETY: the buffer is live; TensorFlow has filled it with so many bytes, or left it null and empty.
+        let bytes = unsafe {
+            let TfBuffer { data, length, .. } = *self.1;
+            if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) }
+        };
+        // A copy: parts of the message may be shared with the bytes.
+        M::decode(Bytes::copy_from_slice(bytes))
+            .map_err(|why| Error::internal(format!("TensorFlow's own message cannot be read: {why}")))
+    }
+}
+
+/// Opens a session on the SavedModel in `path`, filling `graph` and, where it is given, the meta graph.
 fn open(
     api: &'static Api,
     path: &Path,
     options: &LoadOptions,
     graph: *mut TfGraph,
+    meta_graph: Option<&Buffer>,
 ) -> Result<*mut TfSession> {
     let folder = c_string(&path.to_string_lossy())?;
     let tags = options.tags.iter().map(|tag| c_string(tag)).collect::<Result<Vec<_>>>()?;
@@ -284,7 +312,7 @@ fn open(
             tags.as_ptr(),
             length(&tags),
             graph,
-            std::ptr::null_mut(),
+            meta_graph.map_or(std::ptr::null_mut(), |buffer| buffer.1),
             status.raw,
         )
     };

@@ -121,6 +121,43 @@ fn a_wrong_dtype_is_refused_with_tensorflows_text() {
 }
 
 #[test]
+fn a_saved_model_in_text_has_the_same_signatures() {
+    let Some(tensorflow) = tensorflow() else { return };
+    // The smallest there is: a constant, written down.
+    const TEXT: &str = r#"
+        saved_model_schema_version: 1
+        meta_graphs {
+          meta_info_def { tags: "serve" }
+          graph_def {
+            node {
+              name: "x" op: "Placeholder"
+              attr { key: "dtype" value { type: DT_FLOAT } } attr { key: "shape" value { shape { unknown_rank: true } } }
+            }
+            node { name: "y" op: "Identity" input: "x" attr { key: "T" value { type: DT_FLOAT } } }
+            versions { producer: 27 }
+          }
+          signature_def {
+            key: "serving_default"
+            value {
+              inputs { key: "x" value { name: "x:0" dtype: DT_FLOAT tensor_shape { unknown_rank: true } } }
+              outputs { key: "y" value { name: "y:0" dtype: DT_FLOAT tensor_shape { unknown_rank: true } } }
+              method_name: "tensorflow/serving/predict"
+            }
+          }
+        }"#;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("saved_model.pbtxt"), TEXT).unwrap();
+    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
+    let model = tensorflow.load(folder.path(), &options).unwrap();
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let out = model.run(&[(feed, floats(vec![1], &[1.5]))], &[fetch], CALLER).unwrap();
+    assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(out[0].bytes()), [1.5]);
+    assert!(model.changes_nothing("serving_default"));
+}
+
+#[test]
 fn what_is_no_saved_model_says_so() {
     let Some(tensorflow) = tensorflow() else { return };
     let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };

@@ -6,19 +6,30 @@ use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::Signature;
 use crate::tensor::{DType, Tensor, element_count};
+use std::time::{Duration, Instant};
 
 /// The largest synthetic input; larger ones are left to the first request.
 const MAX_ELEMENTS: usize = 16 << 20;
+
+/// A call that takes longer is given up.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Calls every signature that can be called safely, but those that are `warm` already. Failures are no failures of the
 /// load: the model may want other values than zeros.
 pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
     for signature in servable.signatures().values() {
-        if warm(&signature.name) || !servable.changes_nothing(&signature.name) {
+        if warm(&signature.name)
+            || !servable.changes_nothing(&signature.name)
+            || !servable.ends(&signature.name)
+        {
             continue;
         }
         let Some((feeds, fetches)) = zeros(servable, signature) else { continue };
-        let run = || servable.run(Api::Other, &signature.name, &feeds, &fetches, None);
+        let run = || {
+            // Zeros may be what a loop never ends with.
+            let deadline = Instant::now().checked_add(LONGEST);
+            servable.run(Api::Other, &signature.name, &feeds, &fetches, deadline)
+        };
         if let Err(why) = repeat(|| run().map(drop)) {
             tracing::debug!("{} {}: warm-up with zeros: {why}", servable.name(), signature.name);
         }
