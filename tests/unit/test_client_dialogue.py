@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
+from servable.client.connection import LONGEST_SECONDS, Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
@@ -202,6 +203,13 @@ def test_no_further_try(limits: dict[str, Any], replies: list[Exception], steps:
     assert room.said == steps
 
 
+def test_tries_without_end() -> None:
+    room = Room(timeout=None, retries=2000)
+    with pytest.raises(UnavailableError):
+        room.drive(room.dialogue.status(Choice("m")), *[DOWN] * 2001)
+    assert room.said[-2] == 2.0
+
+
 def test_reload_is_never_sent_twice() -> None:
     room = Room()
     with pytest.raises(UnavailableError):
@@ -219,8 +227,22 @@ def test_the_time_limit_spans_the_whole_operation() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Limits(0, 1), lambda: Limits(-1.0, 1), lambda: Limits(float("nan"), 1), lambda: Limits(1, -1)],
+    [
+        lambda: Limits(0, 1),
+        lambda: Limits(-1.0, 1),
+        lambda: Limits(float("nan"), 1),
+        lambda: Limits(float("-inf"), 1),
+        lambda: Limits(1e18, 1),
+        lambda: Limits(1, -1),
+        lambda: Connection(float("nan")),
+        lambda: Connection(1e18),
+    ],
 )
 def test_limits_that_are_none(make: Callable[[], Limits]) -> None:
     with pytest.raises(ServableError, match="expected"):
         make()
+
+
+def test_an_infinite_limit_is_none() -> None:
+    assert Limits(float("inf"), 1).timeout is None
+    assert Connection(float("inf")).connect_timeout is None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc_stub import answering
+from servable.client.connection import LONGEST_SECONDS
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
 from servable.errors import (
@@ -116,15 +117,40 @@ def test_a_unix_socket(ask: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_headers_are_metadata(ask: Callable[..., Any]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[str, str | bytes] = {}
 
     def note(method: str, request: bytes, context: Any) -> bytes:
         seen.update(context.invocation_metadata())
         return b""
 
     with answering(note) as stub:
-        ask(stub.address, "status", "m", headers={"Authorization": "Bearer x"})
+        ask(stub.address, "status", "m", headers={"Authorization": "Bearer x", "id-bin": "text"})
     assert seen["authorization"] == "Bearer x"
+    assert seen["id-bin"] == b"text"
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), LONGEST_SECONDS])
+def test_the_longest_limits(ask: Callable[..., Any], seconds: float) -> None:
+    with answering(no_versions) as stub:
+        assert ask(stub.address, "status", "m", timeout=seconds, connect_timeout=seconds) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "geh\u00e4im"),
+        ("x", "\ud800"),
+        ("x", "a\nb"),
+        ("x", 1),
+        ("\u00e4", "a"),
+        ("a b", "a"),
+        ("", "a"),
+    ],
+)
+def test_headers_that_cannot_be_sent(ask: Callable[..., Any], name: str, value: Any) -> None:
+    with answering(no_versions) as stub, pytest.raises(InvalidArgumentError, match="header") as raised:
+        ask(stub.address, "status", "m", headers={name: value})
+    assert "geh" not in str(raised.value)
 
 
 def predicting(method: str, request: bytes, context: Any) -> bytes:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given, bind
+from servable.client.connection import limit
 from servable.client.doors import Call, Choice, Door, Prediction
 from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
@@ -58,16 +59,16 @@ Steps = Generator[Send | Pause, Any, T]
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout: seconds for a whole operation, retries included, or None. retries: further tries."""
+    """timeout: seconds for a whole operation, retries included, or None; infinity becomes None.
+
+    retries: further tries.
+    """
 
     timeout: float | None
     retries: int
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise invalid_argument(
-                f"timeout is {self.timeout}; expected seconds above 0, or None for no limit"
-            )
+        object.__setattr__(self, "timeout", limit("timeout", self.timeout))
         if self.retries < 0:
             raise invalid_argument(f"retries is {self.retries}; expected 0 or more")
 
@@ -174,7 +175,8 @@ class Dialogue:
         raise AssertionError("the last try returns or raises")
 
     def _pause(self, attempt: int) -> float:
-        longest: float = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+        # Five doublings reach the longest pause; many more would leave the range of floats.
+        longest: float = min(FIRST_PAUSE * 2 ** min(attempt, 5), LONGEST_PAUSE)
         return longest * (0.5 + 0.5 * self.chance())
 
     def _until(self) -> float | None:

@@ -94,8 +94,13 @@ def _options(address: Address, connection: Connection) -> list[tuple[str, int | 
     return options
 
 
-def _metadata(connection: Connection) -> tuple[tuple[str, str], ...]:
-    return tuple((name.lower(), value) for name, value in connection.headers.items())
+def _metadata(connection: Connection) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple(_metadatum(name.lower(), value) for name, value in connection.headers.items())
+
+
+def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
+    """gRPC takes bytes for names that end in ``-bin``."""
+    return name, value.encode() if name.endswith("-bin") and isinstance(value, str) else value
 
 
 def _credentials(grpc: Any, connection: Connection) -> Any:
