@@ -15,6 +15,7 @@ from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
 from servable.errors import (
     DeadlineExceededError,
+    InternalError,
     InvalidArgumentError,
     NotFoundError,
     ServableError,
@@ -137,7 +138,23 @@ def test_values_that_only_the_new_version_takes() -> None:
     assert room.said == ["metadata", "predict", "metadata", "predict"]
 
 
-def test_an_error_of_the_same_version_stays() -> None:
+def test_files_replaced_under_the_same_number() -> None:
+    room = Room()
+    room.predict(metadata(1), answer(), choice=Choice("m", version=1))
+    room.predict(WRONG, metadata(1, "int64"), answer(), choice=Choice("m", version=1))
+    assert room.door.questions[-1].inputs["x"].dtype == np.int64
+
+
+def test_a_reply_that_only_other_metadata_explains() -> None:
+    room = Room()
+    room.predict(metadata(1), answer())
+    unread = InternalError("INTERNAL", "the reply is not what a model server answers")
+    room.predict(unread, metadata(1, "int64"), answer())
+    with pytest.raises(InternalError):
+        room.predict(unread, metadata(1, "int64"))
+
+
+def test_an_error_of_the_same_metadata_stays() -> None:
     room = Room()
     room.predict(metadata(1), answer())
     with pytest.raises(InvalidArgumentError, match="wrong"):

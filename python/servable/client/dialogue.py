@@ -27,6 +27,7 @@ from servable.client.metadata_cache import MetadataCache
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
+    InternalError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -86,19 +87,19 @@ class Dialogue:
     def predict(self, given: Given) -> Steps[Any]:
         """A dict of arrays for a mapping of inputs, one array for a bare value.
 
-        When known metadata leads to an error that another version would explain, it is asked for again; if
-        the version has changed, so is the question.
+        When known metadata leads to an error that other metadata would explain, it is asked for again; if it
+        has changed, so is the question. The version may be the same: its files may have been replaced.
         """
         until = self._until()
         known = self.cache.get(given.choice)
         metadata = known or (yield from self._metadata(given.choice, until))
         try:
             return (yield from self._predict(given, metadata, until))
-        except (InvalidArgumentError, NotFoundError, FailedPreconditionError):
+        except (InvalidArgumentError, NotFoundError, FailedPreconditionError, InternalError):
             if known is None:
                 raise
             fresh = yield from self._metadata(given.choice, until)
-            if fresh.version == known.version:
+            if fresh == known:
                 raise
         return (yield from self._predict(given, fresh, until))
 
