@@ -86,6 +86,11 @@ def test_an_array_that_fits_is_not_copied() -> None:
         (np.array(["2026-01-01"], "datetime64[D]"), "int64", r"got datetime64\[D\] values"),
         ([1], "string", "takes strings .*, got int"),
         ([None], "string", "takes strings .*, got NoneType"),
+        ("a\ud800", "string", r"holds '\\ud800', half a character"),
+        (["a", ["\udfff"]], "string", "takes strings .*, got list"),
+        ([["\udfff"]], "string", r"holds '\\udfff', half a character"),
+        ([np.array(["a", "b"]), np.array([["c"], ["d"]])], "string", "its lists are not of one shape"),
+        (Path("a\0b"), "string", "cannot be read: embedded null byte"),
         (Path("/nowhere/at/all"), "string", "/nowhere/at/all cannot be read: No such file"),
     ],
 )
@@ -141,6 +146,7 @@ def test_a_dtype_that_no_array_holds() -> None:
     ("value", "shape", "expected"),
     [
         ("ä", (), b"\xc3\xa4"),
+        ("ä\udcff", (), b"\xc3\xa4\xff"),
         (b"zero\x00", (), b"zero\x00"),
         ([b"a\x00", "b"], (2,), [b"a\x00", b"b"]),
         ([["a"], ["b"]], (2, 1), [[b"a"], [b"b"]]),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
-from servable.client.connection import LONGEST_SECONDS, Connection
+from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
@@ -183,6 +183,17 @@ def test_names_that_do_not_exist(given: dict[str, Any], hint: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         Room().predict(metadata(1), **given)
     assert hint in raised.value.hint
+
+
+def test_signatures_that_no_door_can_send() -> None:
+    dialogue = Room().dialogue
+    for steps in (
+        dialogue.classify(Choice("m"), "\ud800", [], None),
+        dialogue.regress(Choice("m"), "\ud800", [], None),
+        dialogue.multi_inference(Choice("m"), {"\ud800": "classify"}, [], None),
+    ):
+        with pytest.raises(InvalidArgumentError, match="the signature's name holds"):
+            next(steps)
 
 
 def test_unavailable_is_tried_again() -> None:

@@ -227,7 +227,10 @@ def test_configurations(tmp_path: Path) -> None:
     [
         ("models.config", "not a ModelServerConfig"),
         (Path("/nowhere/models.config"), "cannot be read"),
+        (Path("a\0b"), "cannot be read"),
         ({"a": 1}, "got a mapping with 'a': 1"),
+        ({"\ud800": "/a"}, "half a character"),
+        ({"a": "/\ud800"}, "half a character"),
         (7, "got int"),
     ],
 )
@@ -246,3 +249,6 @@ def test_a_certificate_that_is_not_there() -> None:
         Client("grpcs://localhost", ca_file="/nowhere")
     with pytest.raises(InvalidArgumentError, match="ca_file /nowhere cannot be read"):
         Client("https://localhost", ca_file="/nowhere")
+    for address in ("grpcs://localhost", "https://localhost"):
+        with pytest.raises(InvalidArgumentError, match="cannot be read: embedded null byte"):
+            Client(address, ca_file="a\0b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -59,6 +59,28 @@ def test_what_no_path_can_say(choice: Choice) -> None:
 def test_a_version_and_a_label() -> None:
     with pytest.raises(InvalidArgumentError, match="both given"):
         Choice("m", 1, "stable")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"version": 2**63}, "9223372036854775808; expected an integer of 64 bits"),
+        ({"version": -(2**63) - 1}, "-9223372036854775809; expected an integer of 64 bits"),
+        ({"version": 10**5000}, "an integer of 16610 bits; expected"),
+        ({"version": "3"}, "'3'; expected an integer"),
+        ({"label": "\ud800"}, "the label holds"),
+        ({"model": "\udcff"}, "the model's name holds"),
+    ],
+)
+def test_choices_that_no_door_can_send(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        Choice(**{"model": "m", **given})
+
+
+def test_versions_of_numpy() -> None:
+    assert (
+        call(ONE, [1], Choice("m", version=cast(int, np.int64(3)))).path == "/v1/models/m/versions/3:predict"
+    )
 
 
 def test_requests_are_columnar() -> None:
@@ -156,6 +178,11 @@ def test_examples() -> None:
         ([{}, {"x": None}], "example 1, feature 'x' holds NoneType"),
         ({"x": [1, "a"]}, "example 0, feature 'x' holds int, str"),
         ({"x": 2**63}, "outside of int64"),
+        ({"x": 10**5000}, "an integer of 16610 bits, which is outside of int64"),
+        ({"x": [0.5, 10**400]}, "outside of its range"),
+        ({"x": 1e300}, r"got 1e\+300, which is outside of its range"),
+        ({"x": "\ud800"}, "half a character"),
+        ({"\ud800": 1}, "half a character"),
     ],
 )
 def test_examples_that_are_none(examples: Any, words: str) -> None:

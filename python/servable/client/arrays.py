@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from servable.client.answers import TensorSpec
 from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named
-from servable.client.text import shown
+from servable.client.text import half_character, shown
 from servable.errors import InvalidArgumentError, invalid_argument
 
 Array = NDArray[Any]
@@ -69,7 +69,7 @@ def _read(alias: str, value: object, dtype: DType) -> Array:
             exact = np.array(value, dtype=object)
             return exact if all(isinstance(one, Integral) for one in exact.flat) else array
     except ValueError as error:
-        raise _misfit(alias, dtype, f"its lists are not of one shape ({error})") from None
+        raise _ragged(alias, dtype, error) from None
     return array
 
 
@@ -148,7 +148,10 @@ def _strings(alias: str, value: object) -> Array:
     if isinstance(value, (str, bytes, bytearray, memoryview, PathLike)):
         return _object_array([as_bytes(alias, value)], ())
     # numpy's own type for bytes drops trailing zeros: lists become arrays of objects at once.
-    array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+    try:
+        array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+    except ValueError as error:
+        raise _ragged(alias, dtype_named("string"), error) from None
     return _object_array([as_bytes(alias, one) for one in array.reshape(-1).tolist()], array.shape)
 
 
@@ -163,14 +166,19 @@ def as_bytes(alias: str, value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            # Bytes of a command line or a file that are not UTF-8 stand in text as surrogates.
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise half_character(f"input {alias!r}", error) from None
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, PathLike):
         try:
             return Path(value).read_bytes()
-        except OSError as error:
-            raise invalid_argument(f"input {alias!r}: {value} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            raise invalid_argument(f"input {alias!r}: {value} cannot be read: {said}") from None
     raise invalid_argument(
         f"input {alias!r} takes strings (text, bytes or a pathlib.Path), got {type(value).__name__}"
     )
@@ -186,6 +194,10 @@ def _described(value: object, array: Array) -> str:
 
 def _has_text(array: Array) -> bool:
     return any(isinstance(one, (str, bytes)) for one in array.reshape(-1).tolist())
+
+
+def _ragged(alias: str, dtype: DType, error: ValueError) -> InvalidArgumentError:
+    return _misfit(alias, dtype, f"its lists are not of one shape ({error})")
 
 
 def _misfit(alias: str, dtype: DType, came: str) -> InvalidArgumentError:

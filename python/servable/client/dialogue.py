@@ -24,6 +24,7 @@ from servable.client.connection import limit
 from servable.client.doors import Call, Choice, Door, Prediction
 from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
+from servable.client.text import check_text
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -118,6 +119,7 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[list[list[Classification]]]:
         """Classes with scores, a list for each example."""
+        check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.classify(choice, signature, read), self._until()))
 
@@ -129,6 +131,7 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[Array]:
         """float32 [examples]."""
+        check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.regress(choice, signature, read), self._until()))
 
@@ -140,6 +143,8 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[dict[str, Any]]:
         """By signature, what classify or regress answer."""
+        for signature in tasks:
+            check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.multi_inference(choice, tasks, read), self._until()))
 

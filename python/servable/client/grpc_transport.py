@@ -109,8 +109,9 @@ def _credentials(grpc: Any, connection: Connection) -> Any:
     try:
         with open(connection.ca_file, "rb") as file:
             return grpc.ssl_channel_credentials(file.read())
-    except OSError as error:
-        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {said}") from None
 
 
 def _as_status(error: Any) -> StatusError:

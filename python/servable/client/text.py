@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from servable.errors import invalid_argument
+from servable.errors import InvalidArgumentError, invalid_argument
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 
 
 def check_text(what: str, text: str) -> None:
-    """Raises ``InvalidArgumentError`` for text that is not Unicode: one that holds half a character."""
+    """Raises ``InvalidArgumentError`` for text that holds half a character."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise invalid_argument(
-            f"{what} holds {text[error.start]!r}, half a character (a lone surrogate), "
-            "which UTF-8 cannot carry"
-        ) from None
+        raise half_character(what, error) from None
+
+
+def half_character(what: str, error: UnicodeEncodeError) -> InvalidArgumentError:
+    """What a lone surrogate in text is answered with."""
+    half = error.object[error.start]
+    return invalid_argument(f"{what} holds {half!r}, half a character, which UTF-8 cannot carry")
 
 
 def check_headers(headers: Mapping[str, object]) -> None:
