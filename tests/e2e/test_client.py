@@ -79,6 +79,8 @@ def test_two_inputs_and_outputs(client: Client) -> None:
     assert both["sum"].tolist() == [1.5, 3.5]
     assert both["twice"].dtype == np.int32
     assert list(client.predict("pair", inputs, outputs=["twice"])) == ["twice"]
+    assert list(both) == ["sum", "twice"]
+    assert list(client.predict("pair", inputs, outputs=["twice", "sum", "twice"])) == ["twice", "sum"]
 
 
 def test_strings(client: Client) -> None:

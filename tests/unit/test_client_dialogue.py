@@ -163,6 +163,13 @@ def test_an_error_of_the_same_metadata_stays() -> None:
         Room().predict(NotFoundError("NOT_FOUND", "no such model"))
 
 
+def test_outputs_in_the_order_asked_for_and_each_once() -> None:
+    room = Room()
+    room.predict(metadata(1), answer(), outputs=["z", "y", "z"])
+    assert room.door.questions[0].outputs == ("z", "y")
+    assert room.predict(answer(), inputs=[1], outputs=["z", "z"]).tolist() == [2.0]
+
+
 def test_bare_values() -> None:
     room = Room()
     assert room.predict(metadata(1), answer(), inputs=[1], outputs="z").tolist() == [2.0]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from grpc_stub import answering
+from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.connection import LONGEST_SECONDS
+from servable.client.doors import Choice, Question
+from servable.client.grpc import GrpcDoor
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
 from servable.errors import (
@@ -179,6 +183,19 @@ def test_messages_of_any_size(ask: Callable[..., Any]) -> None:
     with answering(predicting) as stub:
         np.testing.assert_array_equal(ask(stub.address, "predict", "m", array), array)
     assert stub.methods == ["GetModelMetadata", "Predict"]
+
+
+def test_outputs_as_asked_for() -> None:
+    both = Signature({}, {alias: TensorSpec("float", None) for alias in ("a", "b")})
+    question = Question(Choice("m"), "s", {}, Metadata("m", 1, {"s": both}), ("b", "a"))
+    reply = message("PredictResponse")
+    for alias in ("a", "b"):
+        write_tensor(reply.outputs[alias], np.zeros(1, np.float32), "float")
+    assert list(GrpcDoor().predict(question).read(reply.SerializeToString()).outputs) == ["b", "a"]
+    every = replace(question, outputs=())
+    assert list(GrpcDoor().predict(every).read(reply.SerializeToString()).outputs) == ["a", "b"]
+    with pytest.raises(InternalError, match="no output 'b'"):
+        GrpcDoor().predict(question).read(b"")
 
 
 def test_threads_share_a_client() -> None:

@@ -72,7 +72,7 @@ class Question:
     """What predict is asked, every value already of its input's dtype.
 
     signature: a name, never empty. dtypes: TensorFlow's name by input. metadata: of the version meant.
-    outputs: the aliases wanted; empty for all.
+    outputs: the aliases wanted, each once, in the order of the answer; empty for all, by name.
     """
 
     choice: Choice
