@@ -168,6 +168,14 @@ def test_every_dtype(running: Running, door: str) -> None:
 
 
 @pytest.mark.needs_shared
+def test_large_integers_next_to_small_ones(client: Client) -> None:
+    values = [2**64 - 1, 1, 2**53 + 1]
+    assert client.predict("ident", values, signature="id_uint64").tolist() == values
+    with pytest.raises(InvalidArgumentError, match="got 18446744073709551615, which is outside of"):
+        client.predict("ident", values, signature="id_int64")
+
+
+@pytest.mark.needs_shared
 def test_examples(client: Client) -> None:
     classes = client.classify("multi", [{"x": 1.0}, {"x": [2.0]}], signature="clas")
     assert len(classes) == 2

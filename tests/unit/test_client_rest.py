@@ -112,6 +112,17 @@ def test_replies() -> None:
     assert list(only.outputs) == ["z"]
 
 
+def test_large_integers_next_to_small_ones() -> None:
+    metadata = signature({"x": FLOATS}, {"y": TensorSpec("uint64", (-1,))})
+    read = call(metadata, {"x": 1}).read
+    values = read(b'{"outputs": [18446744073709551615, 1, 9007199254740993]}').outputs["y"]
+    assert values.dtype == np.uint64
+    assert values.tolist() == [2**64 - 1, 1, 2**53 + 1]
+    for beyond in (b"[18446744073709551616]", b"[18446744073709551615, -1]", b"[null]"):
+        with pytest.raises(InternalError):
+            read(b'{"outputs": ' + beyond + b"}")
+
+
 def test_empty_outputs_have_the_declared_rank() -> None:
     wide = signature({"x": FLOATS}, {"y": TensorSpec("int32", (-1, 3, -1))})
     assert call(wide, {"x": []}).read(b'{"outputs": []}').outputs["y"].shape == (0, 3, 0)

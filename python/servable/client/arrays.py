@@ -40,8 +40,11 @@ def as_array(alias: str, value: object, spec: TensorSpec) -> Array:
 
 
 def _numbers(alias: str, value: object, dtype: DType) -> Array:
-    array = _read(alias, value, dtype)
     wanted = dtype.type
+    try:
+        array = read_numbers(value, wanted)
+    except ValueError as error:
+        raise _ragged(alias, dtype, error) from None
     if array.dtype == object:
         array = _of_objects(alias, value, array, dtype)
     if array.dtype == wanted and not _stands_for_bfloat16(dtype):
@@ -57,19 +60,16 @@ def _numbers(alias: str, value: object, dtype: DType) -> Array:
     return _in_reach(alias, array, dtype)
 
 
-def _read(alias: str, value: object, dtype: DType) -> Array:
-    """numpy's reading of the value.
+def read_numbers(value: object, wanted: np.dtype[Any]) -> Array:
+    """numpy's reading of the value. Raises ``ValueError`` for lists that are not of one shape.
 
     Where integers are wanted, those above 2**63 next to smaller ones, of which numpy makes floats, come as
     objects.
     """
-    try:
-        array = np.asarray(value)
-        if array.dtype == np.float64 and _is_integer(dtype.type) and not isinstance(value, np.ndarray):
-            exact = np.array(value, dtype=object)
-            return exact if all(isinstance(one, Integral) for one in exact.flat) else array
-    except ValueError as error:
-        raise _ragged(alias, dtype, error) from None
+    array = np.asarray(value)
+    if array.dtype == np.float64 and _is_integer(wanted) and not isinstance(value, np.ndarray):
+        exact = np.array(value, dtype=object)
+        return exact if all(isinstance(one, Integral) for one in exact.flat) else array
     return array
 
 
