@@ -1,19 +1,24 @@
 """``servable predict MODEL …``: one prediction from the command line.
 
-Exit statuses: 0 answered, 1 an error, whose text is on stderr, 2 the command line was wrong.
+Exit statuses: 0 answered, 1 an error, whose text is on stderr, 2 the command line was wrong; and, without a
+text, 130 interrupted by Ctrl-C, 141 whoever read the answer has gone, as shells report both for any command.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from servable.errors import ServableError, StatusError, UnavailableError, UsageError
 from servable.predict_values import read_inputs
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
 
 _INTRO = """\
 Ask a running server for a prediction.
@@ -44,7 +49,9 @@ def predict(argv: list[str]) -> int:
         # argparse has printed the help (0) or what is wrong (2).
         return int(end.code or 0)
     try:
-        print(_answer(options))
+        return _print(_answer(options))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except UsageError as error:
         print(f"servable predict: {error}\nsee servable predict --help", file=sys.stderr)
         return EXIT_USAGE
@@ -54,6 +61,27 @@ def predict(argv: list[str]) -> int:
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def _print(answer: str) -> int:
+    """Prints, with escapes for what the encoding lacks; the exit status. Raises ``ServableError``."""
+    stdout: TextIO | None = sys.stdout
+    if stdout is None:
+        raise ServableError("the answer cannot be written: standard output is closed")
+    try:
+        try:
+            print(answer)
+        except UnicodeEncodeError:
+            from servable.predict_output import escaped
+
+            print(escaped(answer))
+        stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be tried again, and complained about, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return EXIT_NO_READER
+        raise ServableError(f"the answer cannot be written: {error.strerror}") from None
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ def as_json(outputs: Mapping[str, Array]) -> str:
     """One object, one line for each output. Bytes are text where they are UTF-8, else ``{"b64": …}``."""
     lines = [f"  {json.dumps(name)}: {_text(array)}" for name, array in outputs.items()]
     return "{\n" + ",\n".join(lines) + "\n}" if lines else "{}"
+
+
+def escaped(text: str) -> str:
+    """What either of the two printed, in ASCII: other characters as JSON's escapes, which JSON reads back."""
+    return re.sub("[^\\x00-\\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def as_table(outputs: Mapping[str, Array]) -> str:
@@ -75,8 +81,11 @@ def _plain_value(value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return {"b64": base64.b64encode(value).decode()}
-    if isinstance(value, (np.bool_, np.integer)):
-        return value.item()
+    if isinstance(value, np.bool_):
+        return bool(value)
+    # ml_dtypes' 4-bit integers are not numpy's.
+    if isinstance(value, np.integer) or "int" in value.dtype.name:
+        return int(value)
     if isinstance(value, np.complexfloating):
         return str(value)
     return float(str(value))

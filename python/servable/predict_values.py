@@ -11,8 +11,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from servable.errors import ServableError, UsageError
 
@@ -65,18 +66,26 @@ def _value(text: str) -> Any:
         return _file(text[1:])
     try:
         return _json(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if text[:1] in ("[", "{", '"'):
             raise UsageError(f"{_shortened(text)} is not JSON: {error}") from None
     try:
-        return float(text)
+        return _float(text)
     except ValueError:
         return text
 
 
+def _float(text: str) -> float:
+    """The number; one that would become an infinity without being called so raises ``ServableError``."""
+    number = float(text)
+    if isinf(number) and "inf" not in text.lower():
+        raise ServableError(f"{_shortened(text)} is larger than any float")
+    return number
+
+
 def _file(name: str) -> Any:
     if name == "-":
-        return _json_document("standard input", sys.stdin.read())
+        return _json_document("standard input", _standard_input())
     path = Path(name)
     try:
         if path.suffix in (".npy", ".npz"):
@@ -84,9 +93,17 @@ def _file(name: str) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise ServableError(f"{name} cannot be read: {error.strerror or error}") from None
-    if path.suffix != ".json":
-        return content
-    return _json_document(name, content.decode("utf-8", "surrogateescape"))
+    return _json_document(name, content) if path.suffix == ".json" else content
+
+
+def _standard_input() -> bytes:
+    stdin: TextIO | None = sys.stdin
+    if stdin is None:
+        raise ServableError("standard input cannot be read: it is closed")
+    try:
+        return stdin.buffer.read()
+    except OSError as error:
+        raise ServableError(f"standard input cannot be read: {error.strerror or error}") from None
 
 
 def _arrays(path: Path) -> Any:
@@ -105,15 +122,16 @@ def _arrays(path: Path) -> Any:
         raise ServableError(f"{path} is no numpy file that can be read: {error}") from None
 
 
-def _json_document(name: str, text: str) -> Any:
+def _json_document(name: str, content: bytes) -> Any:
+    """Bytes that are not UTF-8 survive in strings as surrogates, of which the client makes bytes again."""
     try:
-        return _json(text)
+        return _json(content.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise ServableError(f"{name} is not JSON: {error}") from None
 
 
 def _json(text: str) -> Any:
-    return json.loads(text, object_hook=_bytes_or_object)
+    return json.loads(text, object_hook=_bytes_or_object, parse_float=_float)
 
 
 def _bytes_or_object(members: dict[str, Any]) -> Any:
@@ -132,7 +150,7 @@ def _request(members: Mapping[str, Any]) -> Inputs:
         return Inputs(members)
     signature = members.get("signature_name", "")
     if not isinstance(signature, str):
-        raise ServableError(f"signature_name is {json.dumps(signature)}; expected text")
+        raise ServableError(f"signature_name is {signature!r}; expected text")
     value = members["inputs"] if "inputs" in members else _columns(members["instances"])
     return Inputs(value, signature)
 

@@ -79,6 +79,8 @@ def test_two_inputs_and_outputs(client: Client) -> None:
     assert both["sum"].tolist() == [1.5, 3.5]
     assert both["twice"].dtype == np.int32
     assert list(client.predict("pair", inputs, outputs=["twice"])) == ["twice"]
+    assert list(both) == ["sum", "twice"]
+    assert list(client.predict("pair", inputs, outputs=["twice", "sum", "twice"])) == ["twice", "sum"]
 
 
 def test_strings(client: Client) -> None:
@@ -163,6 +165,14 @@ def test_every_dtype(running: Running, door: str) -> None:
             else:
                 assert client.predict("ident", [row, row], signature=name).tolist() == [row, row]
     assert tried > {"float", "double", "int64", "uint8", "string", "bool", "half", "bfloat16"}
+
+
+@pytest.mark.needs_shared
+def test_large_integers_next_to_small_ones(client: Client) -> None:
+    values = [2**64 - 1, 1, 2**53 + 1]
+    assert client.predict("ident", values, signature="id_uint64").tolist() == values
+    with pytest.raises(InvalidArgumentError, match="got 18446744073709551615, which is outside of"):
+        client.predict("ident", values, signature="id_int64")
 
 
 @pytest.mark.needs_shared

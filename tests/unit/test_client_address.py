@@ -42,8 +42,15 @@ def test_addresses(text: str, expected: Address) -> None:
         "grpc://host:1/path",
         "unix://relative.sock",
         "http+unix:relative.sock",
+        "unix:///cut/short\0.sock",
     ],
 )
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"expected http://host:port"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("text", ["http://host/\ud800", "grpc://\ud800", "unix:///\udcff"])
+def test_text_that_is_not_unicode(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="the server's address holds"):
         parse_address(text)

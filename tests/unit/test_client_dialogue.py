@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
+from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
 from servable.errors import (
     DeadlineExceededError,
+    InternalError,
     InvalidArgumentError,
     NotFoundError,
     ServableError,
@@ -136,13 +138,36 @@ def test_values_that_only_the_new_version_takes() -> None:
     assert room.said == ["metadata", "predict", "metadata", "predict"]
 
 
-def test_an_error_of_the_same_version_stays() -> None:
+def test_files_replaced_under_the_same_number() -> None:
+    room = Room()
+    room.predict(metadata(1), answer(), choice=Choice("m", version=1))
+    room.predict(WRONG, metadata(1, "int64"), answer(), choice=Choice("m", version=1))
+    assert room.door.questions[-1].inputs["x"].dtype == np.int64
+
+
+def test_a_reply_that_only_other_metadata_explains() -> None:
+    room = Room()
+    room.predict(metadata(1), answer())
+    unread = InternalError("INTERNAL", "the reply is not what a model server answers")
+    room.predict(unread, metadata(1, "int64"), answer())
+    with pytest.raises(InternalError):
+        room.predict(unread, metadata(1, "int64"))
+
+
+def test_an_error_of_the_same_metadata_stays() -> None:
     room = Room()
     room.predict(metadata(1), answer())
     with pytest.raises(InvalidArgumentError, match="wrong"):
         room.predict(WRONG, metadata(1))
     with pytest.raises(NotFoundError):
         Room().predict(NotFoundError("NOT_FOUND", "no such model"))
+
+
+def test_outputs_in_the_order_asked_for_and_each_once() -> None:
+    room = Room()
+    room.predict(metadata(1), answer(), outputs=["z", "y", "z"])
+    assert room.door.questions[0].outputs == ("z", "y")
+    assert room.predict(answer(), inputs=[1], outputs=["z", "z"]).tolist() == [2.0]
 
 
 def test_bare_values() -> None:
@@ -165,6 +190,17 @@ def test_names_that_do_not_exist(given: dict[str, Any], hint: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         Room().predict(metadata(1), **given)
     assert hint in raised.value.hint
+
+
+def test_signatures_that_no_door_can_send() -> None:
+    dialogue = Room().dialogue
+    for steps in (
+        dialogue.classify(Choice("m"), "\ud800", [], None),
+        dialogue.regress(Choice("m"), "\ud800", [], None),
+        dialogue.multi_inference(Choice("m"), {"\ud800": "classify"}, [], None),
+    ):
+        with pytest.raises(InvalidArgumentError, match="the signature's name holds"):
+            next(steps)
 
 
 def test_unavailable_is_tried_again() -> None:
@@ -202,6 +238,13 @@ def test_no_further_try(limits: dict[str, Any], replies: list[Exception], steps:
     assert room.said == steps
 
 
+def test_tries_without_end() -> None:
+    room = Room(timeout=None, retries=2000)
+    with pytest.raises(UnavailableError):
+        room.drive(room.dialogue.status(Choice("m")), *[DOWN] * 2001)
+    assert room.said[-2] == 2.0
+
+
 def test_reload_is_never_sent_twice() -> None:
     room = Room()
     with pytest.raises(UnavailableError):
@@ -219,8 +262,22 @@ def test_the_time_limit_spans_the_whole_operation() -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Limits(0, 1), lambda: Limits(-1.0, 1), lambda: Limits(float("nan"), 1), lambda: Limits(1, -1)],
+    [
+        lambda: Limits(0, 1),
+        lambda: Limits(-1.0, 1),
+        lambda: Limits(float("nan"), 1),
+        lambda: Limits(float("-inf"), 1),
+        lambda: Limits(1e18, 1),
+        lambda: Limits(1, -1),
+        lambda: Connection(float("nan")),
+        lambda: Connection(1e18),
+    ],
 )
 def test_limits_that_are_none(make: Callable[[], Limits]) -> None:
     with pytest.raises(ServableError, match="expected"):
         make()
+
+
+def test_an_infinite_limit_is_none() -> None:
+    assert Limits(float("inf"), 1).timeout is None
+    assert Connection(float("inf")).connect_timeout is None

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from grpc_stub import answering
+from servable.client.answers import Metadata, Signature, TensorSpec
+from servable.client.connection import LONGEST_SECONDS
+from servable.client.doors import Choice, Question
+from servable.client.grpc import GrpcDoor
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
 from servable.errors import (
@@ -116,15 +121,40 @@ def test_a_unix_socket(ask: Callable[..., Any], tmp_path: Path) -> None:
 
 
 def test_headers_are_metadata(ask: Callable[..., Any]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[str, str | bytes] = {}
 
     def note(method: str, request: bytes, context: Any) -> bytes:
         seen.update(context.invocation_metadata())
         return b""
 
     with answering(note) as stub:
-        ask(stub.address, "status", "m", headers={"Authorization": "Bearer x"})
+        ask(stub.address, "status", "m", headers={"Authorization": "Bearer x", "id-bin": "text"})
     assert seen["authorization"] == "Bearer x"
+    assert seen["id-bin"] == b"text"
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), LONGEST_SECONDS])
+def test_the_longest_limits(ask: Callable[..., Any], seconds: float) -> None:
+    with answering(no_versions) as stub:
+        assert ask(stub.address, "status", "m", timeout=seconds, connect_timeout=seconds) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "geh\u00e4im"),
+        ("x", "\ud800"),
+        ("x", "a\nb"),
+        ("x", 1),
+        ("\u00e4", "a"),
+        ("a b", "a"),
+        ("", "a"),
+    ],
+)
+def test_headers_that_cannot_be_sent(ask: Callable[..., Any], name: str, value: Any) -> None:
+    with answering(no_versions) as stub, pytest.raises(InvalidArgumentError, match="header") as raised:
+        ask(stub.address, "status", "m", headers={name: value})
+    assert "geh" not in str(raised.value)
 
 
 def predicting(method: str, request: bytes, context: Any) -> bytes:
@@ -153,6 +183,19 @@ def test_messages_of_any_size(ask: Callable[..., Any]) -> None:
     with answering(predicting) as stub:
         np.testing.assert_array_equal(ask(stub.address, "predict", "m", array), array)
     assert stub.methods == ["GetModelMetadata", "Predict"]
+
+
+def test_outputs_as_asked_for() -> None:
+    both = Signature({}, {alias: TensorSpec("float", None) for alias in ("a", "b")})
+    question = Question(Choice("m"), "s", {}, Metadata("m", 1, {"s": both}), ("b", "a"))
+    reply = message("PredictResponse")
+    for alias in ("a", "b"):
+        write_tensor(reply.outputs[alias], np.zeros(1, np.float32), "float")
+    assert list(GrpcDoor().predict(question).read(reply.SerializeToString()).outputs) == ["b", "a"]
+    every = replace(question, outputs=())
+    assert list(GrpcDoor().predict(every).read(reply.SerializeToString()).outputs) == ["a", "b"]
+    with pytest.raises(InternalError, match="no output 'b'"):
+        GrpcDoor().predict(question).read(b"")
 
 
 def test_threads_share_a_client() -> None:
@@ -201,7 +244,10 @@ def test_configurations(tmp_path: Path) -> None:
     [
         ("models.config", "not a ModelServerConfig"),
         (Path("/nowhere/models.config"), "cannot be read"),
+        (Path("a\0b"), "cannot be read"),
         ({"a": 1}, "got a mapping with 'a': 1"),
+        ({"\ud800": "/a"}, "half a character"),
+        ({"a": "/\ud800"}, "half a character"),
         (7, "got int"),
     ],
 )
@@ -220,3 +266,6 @@ def test_a_certificate_that_is_not_there() -> None:
         Client("grpcs://localhost", ca_file="/nowhere")
     with pytest.raises(InvalidArgumentError, match="ca_file /nowhere cannot be read"):
         Client("https://localhost", ca_file="/nowhere")
+    for address in ("grpcs://localhost", "https://localhost"):
+        with pytest.raises(InvalidArgumentError, match="cannot be read: embedded null byte"):
+            Client(address, ca_file="a\0b")

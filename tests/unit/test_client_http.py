@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from http_stub import HANG_UP, METADATA, OK, SILENCE, answering
+from servable.client.connection import LONGEST_SECONDS
 from servable.errors import (
     CODES,
     DeadlineExceededError,
@@ -131,6 +132,30 @@ def test_headers(ask: Ask) -> None:
     assert path == "/v1/models/m"
     assert headers["Authorization"] == "Bearer x"
     assert headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), LONGEST_SECONDS])
+def test_the_longest_limits(ask: Ask, seconds: float) -> None:
+    with answering(OK) as stub:
+        assert ask(stub.address, "status", "m", timeout=seconds, connect_timeout=seconds) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "geh\u00e4im"),
+        ("x", "\ud800"),
+        ("x", "a\nb"),
+        ("x", 1),
+        ("\u00e4", "a"),
+        ("a b", "a"),
+        ("", "a"),
+    ],
+)
+def test_headers_that_cannot_be_sent(ask: Ask, name: str, value: Any) -> None:
+    with answering(OK) as stub, pytest.raises(InvalidArgumentError, match="header") as raised:
+        ask(stub.address, "status", "m", headers={name: value})
+    assert "geh" not in str(raised.value)
 
 
 def test_a_path_before_the_api(ask: Ask) -> None:

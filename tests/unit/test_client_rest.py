@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -61,6 +61,28 @@ def test_a_version_and_a_label() -> None:
         Choice("m", 1, "stable")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"version": 2**63}, "9223372036854775808; expected an integer of 64 bits"),
+        ({"version": -(2**63) - 1}, "-9223372036854775809; expected an integer of 64 bits"),
+        ({"version": 10**5000}, "an integer of 16610 bits; expected"),
+        ({"version": "3"}, "'3'; expected an integer"),
+        ({"label": "\ud800"}, "the label holds"),
+        ({"model": "\udcff"}, "the model's name holds"),
+    ],
+)
+def test_choices_that_no_door_can_send(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        Choice(**{"model": "m", **given})
+
+
+def test_versions_of_numpy() -> None:
+    assert (
+        call(ONE, [1], Choice("m", version=cast(int, np.int64(3)))).path == "/v1/models/m/versions/3:predict"
+    )
+
+
 def test_requests_are_columnar() -> None:
     assert body(call(ONE, {"x": [[1, 2], [3, 4]]}))["inputs"] == [[1.0, 2.0], [3.0, 4.0]]
     two = body(call(TWO, {"a": 1.5, "b": ["text", b"\xff"]}))
@@ -88,6 +110,17 @@ def test_replies() -> None:
     assert read.outputs["z"].tolist() == [b"\xff\xc3\xa4", b"\xff"]
     only = call(TWO, {"a": 1, "b": "b"}, outputs=["z"]).read(b'{"outputs": {"z": ["a"], "y": [1]}}')
     assert list(only.outputs) == ["z"]
+
+
+def test_large_integers_next_to_small_ones() -> None:
+    metadata = signature({"x": FLOATS}, {"y": TensorSpec("uint64", (-1,))})
+    read = call(metadata, {"x": 1}).read
+    values = read(b'{"outputs": [18446744073709551615, 1, 9007199254740993]}').outputs["y"]
+    assert values.dtype == np.uint64
+    assert values.tolist() == [2**64 - 1, 1, 2**53 + 1]
+    for beyond in (b"[18446744073709551616]", b"[18446744073709551615, -1]", b"[null]"):
+        with pytest.raises(InternalError):
+            read(b'{"outputs": ' + beyond + b"}")
 
 
 def test_empty_outputs_have_the_declared_rank() -> None:
@@ -156,6 +189,11 @@ def test_examples() -> None:
         ([{}, {"x": None}], "example 1, feature 'x' holds NoneType"),
         ({"x": [1, "a"]}, "example 0, feature 'x' holds int, str"),
         ({"x": 2**63}, "outside of int64"),
+        ({"x": 10**5000}, "an integer of 16610 bits, which is outside of int64"),
+        ({"x": [0.5, 10**400]}, "outside of its range"),
+        ({"x": 1e300}, r"got 1e\+300, which is outside of its range"),
+        ({"x": "\ud800"}, "half a character"),
+        ({"\ud800": 1}, "half a character"),
     ],
 )
 def test_examples_that_are_none(examples: Any, words: str) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from http_stub import METADATA, answering
@@ -88,6 +93,83 @@ def test_wrong_command_lines(argv: list[str], words: str, capsys: Capture) -> No
 def test_a_wrong_address(capsys: Capture) -> None:
     assert cli.main(["predict", "m", "1", "--server", "localhost:8501"]) == 2
     assert "expected http://host:port" in capsys.readouterr().err
+
+
+def test_a_version_that_no_server_has(capsys: Capture) -> None:
+    argv = ["predict", "m", "1", "--server", "grpc://localhost", "--version", str(2**63)]
+    assert cli.main(argv) == 1
+    assert "INVALID_ARGUMENT: version is 9223372036854775808" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "1e18"])
+def test_a_time_limit_that_is_none(seconds: str, capsys: Capture) -> None:
+    assert cli.main(["predict", "m", "1", "--timeout", seconds]) == 1
+    assert "INVALID_ARGUMENT: timeout is" in capsys.readouterr().err
+
+
+def test_no_time_limit(capsys: Capture) -> None:
+    with answering((200, METADATA), ANSWER) as stub:
+        assert cli.main(["predict", "m", "1", "--server", stub.address, "--timeout", "inf"]) == 0
+
+
+def test_ctrl_c_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    class Interrupted(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Interrupted())))
+    assert cli.main(["predict", "m", "@-"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+OF_STRINGS = json.loads(json.dumps(METADATA).replace("DT_FLOAT", "DT_STRING"))
+GREEK = (200, '{"outputs": ["Ωμέγα"]}'.encode())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_what_the_terminal_cannot_show(encoding: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", stdout)
+    with answering((200, OF_STRINGS), GREEK) as stub:
+        assert cli.main(["predict", "m", "a", "--server", stub.address, "--format", form]) == 0
+    printed = stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert ("\\u03a9" in printed) == (encoding != "utf-8")
+    if form == "json":
+        assert json.loads(printed) == {"y": ["Ωμέγα"]}
+
+
+def run(address: str, stdout: int) -> tuple[int, bytes]:
+    """Status and error text of the command as a process of its own, with this standard output."""
+    command = [sys.executable, "-m", "servable", "predict", "m", "1", "--server", address]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 100_000], ids=["within the buffer", "beyond the buffer"])
+def test_a_reader_that_has_gone(count: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    answer = {"outputs": [1.5] * count}
+    with answering((200, METADATA), (200, answer)) as stub:
+        assert run(stub.address, writer) == (141, b"")
+    os.close(writer)
+
+
+def test_an_answer_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    with answering((200, METADATA), ANSWER) as stub, Path("/dev/full").open("wb") as full:
+        status, errors = run(stub.address, full.fileno())
+    assert (status, errors) == (
+        1,
+        b"servable predict: the answer cannot be written: No space left on device\n",
+    )
+    with answering((200, METADATA), ANSWER) as stub:
+        monkeypatch.setattr("sys.stdout", None)
+        assert cli.main(["predict", "m", "1", "--server", stub.address]) == 1
+    assert "standard output is closed" in capsys.readouterr().err
 
 
 def test_help(capsys: Capture) -> None:

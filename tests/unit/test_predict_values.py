@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from servable.errors import ServableError, UsageError
-from servable.predict_output import WIDEST_CELL, as_json, as_table
+from servable.predict_output import WIDEST_CELL, as_json, as_table, escaped
 from servable.predict_values import Inputs, read_inputs
 
 
@@ -62,8 +62,41 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(f"@{tmp_path}/a.jpg").value == b"\xff\xd8"
     assert read(f"@{tmp_path}/a.jpg", f"@{tmp_path}/a.jpg").value == [b"\xff\xd8", b"\xff\xd8"]
     assert read(named=(f"x=@{tmp_path}/a.jpg",)).value == {"x": b"\xff\xd8"}
-    monkeypatch.setattr("sys.stdin", io.StringIO("[1, NaN]"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1, NaN]")))
     assert str(read("@-").value) == "[1, nan]"
+
+
+def test_bytes_that_are_not_utf8_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_bytes(b'["\xc3\xa4\xff"]')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'["\xc3\xa4\xff"]')))
+    assert read("@-") == read(f"@{tmp_path}/a.json") == Inputs(["ä\udcff"])
+
+
+def test_standard_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            raise IsADirectoryError(21, "Is a directory")
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Broken())))
+    with pytest.raises(ServableError, match="standard input cannot be read: Is a directory"):
+        read("@-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ServableError, match="standard input cannot be read: it is closed"):
+        read("@-")
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", ".1e400", "[1, -1e400]", "9" * 5000, '{"x": 1e400}'])
+def test_numbers_that_are_larger_than_any_float(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ServableError, match="is larger than any float"):
+        read(text)
+
+
+def test_infinities_that_are_called_so() -> None:
+    assert read("inf", "-Infinity", "Infinity").value == [float("inf"), -float("inf"), float("inf")]
+    assert read("[Infinity, -Infinity]").value == [float("inf"), -float("inf")]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +110,8 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["[1, 2"], [], "'\\[1, 2' is not JSON"),
         (['{"x": 1}', "2"], [], "has no place"),
         (['{"b64": "*"}'], [], "not base64"),
+        (["[" * 60_000], [], "is not JSON: maximum recursion depth"),
+        (['{"x":' * 60_000], [], "is not JSON: maximum recursion depth"),
     ],
 )
 def test_wrong_command_lines(values: list[str], named: list[str], words: str) -> None:
@@ -93,6 +128,8 @@ def test_wrong_command_lines(values: list[str], named: list[str], words: str) ->
         ("a.json", b'{"instances": [{"a": 1}, {"b": 1}]}', "row 1 of 'instances'"),
         ("a.json", b'{"instances": [1, {"b": 1}]}', "row 0 of 'instances'"),
         ("a.json", b'{"instances": [1], "signature_name": 7}', "signature_name is 7"),
+        ("a.json", b'{"instances": [1], "signature_name": {"b64": "/w=="}}', "signature_name is b'"),
+        ("a.json", b"[" * 60_000, "a.json is not JSON"),
         ("a.npy", b"no array", "a.npy is no numpy file"),
         ("a.npz", b"PK", "a.npz is no numpy file"),
     ],
@@ -148,6 +185,23 @@ def test_json() -> None:
     assert json.loads(as_json({"y": np.float32(0.3).reshape(())})) == {"y": 0.3}
     assert as_json({"y": np.array([np.nan, np.inf])}) == '{\n  "y": [NaN, Infinity]\n}'
     assert json.loads(as_json({"y": np.array([1 + 2j], np.complex64)})) == {"y": ["(1+2j)"]}
+
+
+def test_small_integers_of_ml_dtypes() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    outputs = {
+        "a": np.array([-1, 7], np.int8).astype(ml_dtypes.int4),
+        "b": np.array([1, 15], np.int8).astype(ml_dtypes.uint4),
+        "c": np.array([1, 1.5], np.float32).astype(ml_dtypes.bfloat16),
+    }
+    assert as_json(outputs).splitlines()[1:4] == ['  "a": [-1, 7],', '  "b": [1, 15],', '  "c": [1.0, 1.5]']
+    assert as_table(outputs).splitlines()[2:] == ["-1  1   1.0", "7   15  1.5"]
+
+
+def test_escapes_are_read_back() -> None:
+    printed = as_json({"y": objects("ä\N{GRINNING FACE}…".encode())})
+    assert escaped(printed).isascii()
+    assert json.loads(escaped(printed)) == {"y": ["ä\N{GRINNING FACE}…"]}
 
 
 def test_a_table_of_rows() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from servable.client.text import check_text
 from servable.errors import invalid_argument
 
 GRPC_PORT = 8500
@@ -44,6 +45,7 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """Reads an address. Raises ``InvalidArgumentError``."""
+    check_text("the server's address", text)
     scheme, colon, rest = text.partition(":")
     if colon and scheme in _SOCKETS:
         return _on_socket(_SOCKETS[scheme], rest, text)
@@ -64,7 +66,7 @@ def parse_address(text: str) -> Address:
 
 def _on_socket(door: str, rest: str, text: str) -> Address:
     path = rest.removeprefix("//")
-    if not path.startswith("/"):
+    if not path.startswith("/") or "\0" in path:
         raise invalid_argument(f"{text!r} names no absolute path of a socket: {_EXPECTED}")
     if door == "rest":
         return Address("rest", "http://localhost", socket=path)

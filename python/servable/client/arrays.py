@@ -1,13 +1,14 @@
 """From what a caller has at hand to the array that an input wants.
 
 Numbers, nested lists, numpy arrays and whatever numpy can read as one (a PIL picture) become arrays of the
-input's dtype, as long as no value changes its meaning: a float is never cut to an integer, and an integer out
+input's dtype, as long as no value changes its meaning: a float is never cut to an integer, and a number out
 of range is an error. Text, bytes and ``pathlib.Path`` (the file's content) become bytes, in object arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Complex, Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.client.answers import TensorSpec
-from servable.client.dtypes import DType, dtype_named
+from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named
+from servable.client.text import half_character, shown
 from servable.errors import InvalidArgumentError, invalid_argument
 
 Array = NDArray[Any]
+
+_FOUR_BITS = {"int4": (-8, 7), "uint4": (0, 15)}
+_BFLOAT16_END = np.float32(2.0**128 - 2.0**119)
+"""From here on bfloat16 rounds to infinity."""
 
 
 def as_array(alias: str, value: object, spec: TensorSpec) -> Array:
@@ -34,51 +40,122 @@ def as_array(alias: str, value: object, spec: TensorSpec) -> Array:
 
 
 def _numbers(alias: str, value: object, dtype: DType) -> Array:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise _misfit(alias, dtype, f"its lists are not of one shape ({error})") from None
     wanted = dtype.type
-    if array.dtype == wanted:
+    try:
+        array = read_numbers(value, wanted)
+    except ValueError as error:
+        raise _ragged(alias, dtype, error) from None
+    if array.dtype == object:
+        array = _of_objects(alias, value, array, dtype)
+    if array.dtype == wanted and not _stands_for_bfloat16(dtype):
         return array
-    if array.dtype.kind in "OSUMmV" and array.dtype.type.__module__ == "numpy":
+    if array.dtype.kind in "SUMmV" and array.dtype.type.__module__ == "numpy":
         raise _misfit(alias, dtype, _described(value, array))
     if array.size == 0:
         return array.astype(wanted)
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
+    if _is_integer(wanted) and (array.dtype == object or _is_integer(array.dtype)):
         return _in_range(alias, array, dtype)
     if not _keeps_meaning(array.dtype, wanted):
         raise _misfit(alias, dtype, f"{array.dtype} values")
-    with np.errstate(over="ignore"):
-        return array.astype(wanted)
+    return _in_reach(alias, array, dtype)
+
+
+def read_numbers(value: object, wanted: np.dtype[Any]) -> Array:
+    """numpy's reading of the value. Raises ``ValueError`` for lists that are not of one shape.
+
+    Where integers are wanted, those above 2**63 next to smaller ones, of which numpy makes floats, come as
+    objects.
+    """
+    array = np.asarray(value)
+    if array.dtype == np.float64 and _is_integer(wanted) and not isinstance(value, np.ndarray):
+        exact = np.array(value, dtype=object)
+        return exact if all(isinstance(one, Integral) for one in exact.flat) else array
+    return array
+
+
+def _of_objects(alias: str, value: object, array: Array, dtype: DType) -> Array:
+    """Objects that are numbers as an array of a numeric type; or, where integers are wanted, of integers."""
+    plain = [one.item() if isinstance(one, np.generic) else one for one in array.reshape(-1).tolist()]
+    if not all(isinstance(one, Complex) for one in plain):
+        raise _misfit(alias, dtype, _described(value, array))
+    if _is_integer(dtype.type) and all(isinstance(one, Integral) for one in plain):
+        return _object_array(plain, array.shape)
+    found = np.asarray(plain)
+    if found.dtype == object:
+        real = all(isinstance(one, Real) for one in plain)
+        try:
+            found = np.array(plain, np.float64 if real else np.complex128)
+        except OverflowError:
+            raise _misfit(alias, dtype, "an integer that is outside of its range") from None
+    return found.reshape(array.shape)
+
+
+def _is_integer(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" or (dtype.kind == "V" and "int" in dtype.name)
 
 
 def _keeps_meaning(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
     """True but for floats to integers or bools, complex to real, and numbers to bools."""
     order = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
     # The types of ml_dtypes (kind V) are floats, its 4-bit integers aside.
-    ranks = [order.get(one.kind, 1 if "int" in one.name else 2) for one in (given, wanted)]
+    ranks = [order.get(one.kind, 1 if _is_integer(one) else 2) for one in (given, wanted)]
     return ranks[0] <= ranks[1]
 
 
 def _in_range(alias: str, array: Array, dtype: DType) -> Array:
-    limits = np.iinfo(dtype.type)
+    limits = np.iinfo(dtype.type) if dtype.type.kind in "iu" else None
+    lowest, highest = (limits.min, limits.max) if limits else _FOUR_BITS[dtype.name]
+    if array.dtype.kind == "V":
+        # ml_dtypes does not turn one of its integers into the other.
+        array = array.astype(np.int8)
     low, high = int(array.min()), int(array.max())
-    if low < limits.min or high > limits.max:
-        outside = low if low < limits.min else high
-        raise _misfit(alias, dtype, f"{outside}, which is outside of {limits.min} … {limits.max}")
+    if low < lowest or high > highest:
+        outside = low if low < lowest else high
+        raise _misfit(alias, dtype, f"{shown(outside)}, which is outside of {lowest} … {highest}")
     return array.astype(dtype.type)
+
+
+def _in_reach(alias: str, array: Array, dtype: DType) -> Array:
+    """The array converted. Rounding is fine; a finite number that becomes an infinity or NaN is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(dtype.type, copy=False)
+    carried = converted
+    if _stands_for_bfloat16(dtype):
+        carried = np.where(np.abs(converted) >= _BFLOAT16_END, np.float32(np.inf), converted)
+    lost = _lost(array, carried)
+    if lost.any():
+        raise _misfit(alias, dtype, f"{array[lost][0]!s}, which is outside of its range")
+    return converted
+
+
+def _lost(given: Array, carried: Array) -> NDArray[np.bool_]:
+    """Where a number has become an infinity or NaN, or an infinity NaN."""
+    lost = np.zeros(given.shape, np.bool_)
+    if np.isfinite(carried).all():
+        return lost
+    both = ("real", "imag") if carried.dtype.kind == "c" else ("real",)
+    for before, after in ((getattr(given, part), getattr(carried, part)) for part in both):
+        lost |= (np.isnan(before) != np.isnan(after)) | (np.isinf(before) != np.isinf(after))
+    return lost
+
+
+def _stands_for_bfloat16(dtype: DType) -> bool:
+    """float32 that is rounded when it is sent."""
+    return dtype.name == "bfloat16" and bfloat16_as_float32()
 
 
 def _strings(alias: str, value: object) -> Array:
     if isinstance(value, (str, bytes, bytearray, memoryview, PathLike)):
         return _object_array([as_bytes(alias, value)], ())
     # numpy's own type for bytes drops trailing zeros: lists become arrays of objects at once.
-    array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+    try:
+        array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
+    except ValueError as error:
+        raise _ragged(alias, dtype_named("string"), error) from None
     return _object_array([as_bytes(alias, one) for one in array.reshape(-1).tolist()], array.shape)
 
 
-def _object_array(values: Sequence[bytes], shape: tuple[int, ...]) -> Array:
+def _object_array(values: Sequence[object], shape: tuple[int, ...]) -> Array:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array.reshape(shape)
@@ -89,14 +166,19 @@ def as_bytes(alias: str, value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            # Bytes of a command line or a file that are not UTF-8 stand in text as surrogates.
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise half_character(f"input {alias!r}", error) from None
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, PathLike):
         try:
             return Path(value).read_bytes()
-        except OSError as error:
-            raise invalid_argument(f"input {alias!r}: {value} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            raise invalid_argument(f"input {alias!r}: {value} cannot be read: {said}") from None
     raise invalid_argument(
         f"input {alias!r} takes strings (text, bytes or a pathlib.Path), got {type(value).__name__}"
     )
@@ -112,6 +194,10 @@ def _described(value: object, array: Array) -> str:
 
 def _has_text(array: Array) -> bool:
     return any(isinstance(one, (str, bytes)) for one in array.reshape(-1).tolist())
+
+
+def _ragged(alias: str, dtype: DType, error: ValueError) -> InvalidArgumentError:
+    return _misfit(alias, dtype, f"its lists are not of one shape ({error})")
 
 
 def _misfit(alias: str, dtype: DType, came: str) -> InvalidArgumentError:

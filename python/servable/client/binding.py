@@ -64,8 +64,9 @@ def only_input(signature: Signature) -> str:
 
 
 def _wanted(given: Given, signature: Signature) -> tuple[str, ...]:
-    """The outputs by name; empty for all of them."""
-    outputs = (given.outputs,) if isinstance(given.outputs, str) else tuple(given.outputs or ())
+    """The outputs by name, in the order asked for, each once; empty for all of them."""
+    asked = (given.outputs,) if isinstance(given.outputs, str) else given.outputs or ()
+    outputs = tuple(dict.fromkeys(asked))
     for alias in outputs:
         _spec(alias, signature.outputs, "output")
     if given.bare and len(outputs or signature.outputs) != 1:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import inf
 from typing import Any
 
-from servable.errors import FailedPreconditionError, InvalidArgumentError, MissingPackageError
+from servable.client.text import check_headers
+from servable.errors import FailedPreconditionError, MissingPackageError, invalid_argument
+
+LONGEST_SECONDS = 2_000_000.0
+"""23 days: what every transport can count, in milliseconds of 31 bits."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """connect_timeout: seconds for one connection, or None. ca_file: PEM file of authorities to trust.
+    """connect_timeout: seconds for one connection, or None; infinity becomes None.
 
-    headers: sent with every request, as HTTP headers or gRPC metadata.
+    headers: sent with every request, as HTTP headers or gRPC metadata. ca_file: PEM file of authorities to
+    trust.
     """
 
     connect_timeout: float | None = 5.0
@@ -22,11 +28,20 @@ class Connection:
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
-        if self.connect_timeout is not None and not self.connect_timeout > 0:
-            raise InvalidArgumentError(
-                "INVALID_ARGUMENT",
-                f"connect_timeout is {self.connect_timeout}; expected seconds above 0, or None for no limit",
-            )
+        object.__setattr__(self, "connect_timeout", limit("connect_timeout", self.connect_timeout))
+        check_headers(self.headers)
+
+
+def limit(name: str, seconds: float | None) -> float | None:
+    """A time limit as it is used: None where there is none. Raises ``InvalidArgumentError``."""
+    if seconds is None or seconds == inf:
+        return None
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise invalid_argument(
+            f"{name} is {seconds}; expected seconds above 0, at most {LONGEST_SECONDS:.0f}, "
+            "or None for no limit"
+        )
+    return seconds
 
 
 def closed() -> FailedPreconditionError:

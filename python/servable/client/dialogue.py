@@ -20,12 +20,15 @@ from typing import Any, TypeVar
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given, bind
+from servable.client.connection import limit
 from servable.client.doors import Call, Choice, Door, Prediction
 from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
+from servable.client.text import check_text
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
+    InternalError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -58,16 +61,16 @@ Steps = Generator[Send | Pause, Any, T]
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout: seconds for a whole operation, retries included, or None. retries: further tries."""
+    """timeout: seconds for a whole operation, retries included, or None; infinity becomes None.
+
+    retries: further tries.
+    """
 
     timeout: float | None
     retries: int
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise invalid_argument(
-                f"timeout is {self.timeout}; expected seconds above 0, or None for no limit"
-            )
+        object.__setattr__(self, "timeout", limit("timeout", self.timeout))
         if self.retries < 0:
             raise invalid_argument(f"retries is {self.retries}; expected 0 or more")
 
@@ -85,19 +88,19 @@ class Dialogue:
     def predict(self, given: Given) -> Steps[Any]:
         """A dict of arrays for a mapping of inputs, one array for a bare value.
 
-        When known metadata leads to an error that another version would explain, it is asked for again; if
-        the version has changed, so is the question.
+        When known metadata leads to an error that other metadata would explain, it is asked for again; if it
+        has changed, so is the question. The version may be the same: its files may have been replaced.
         """
         until = self._until()
         known = self.cache.get(given.choice)
         metadata = known or (yield from self._metadata(given.choice, until))
         try:
             return (yield from self._predict(given, metadata, until))
-        except (InvalidArgumentError, NotFoundError, FailedPreconditionError):
+        except (InvalidArgumentError, NotFoundError, FailedPreconditionError, InternalError):
             if known is None:
                 raise
             fresh = yield from self._metadata(given.choice, until)
-            if fresh.version == known.version:
+            if fresh == known:
                 raise
         return (yield from self._predict(given, fresh, until))
 
@@ -116,6 +119,7 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[list[list[Classification]]]:
         """Classes with scores, a list for each example."""
+        check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.classify(choice, signature, read), self._until()))
 
@@ -127,6 +131,7 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[Array]:
         """float32 [examples]."""
+        check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.regress(choice, signature, read), self._until()))
 
@@ -138,6 +143,8 @@ class Dialogue:
         context: Features | None,
     ) -> Steps[dict[str, Any]]:
         """By signature, what classify or regress answer."""
+        for signature in tasks:
+            check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.door.multi_inference(choice, tasks, read), self._until()))
 
@@ -174,7 +181,8 @@ class Dialogue:
         raise AssertionError("the last try returns or raises")
 
     def _pause(self, attempt: int) -> float:
-        longest: float = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+        # Five doublings reach the longest pause; many more would leave the range of floats.
+        longest: float = min(FIRST_PAUSE * 2 ** min(attempt, 5), LONGEST_PAUSE)
         return longest * (0.5 + 0.5 * self.chance())
 
     def _until(self) -> float | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Generic, Protocol, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.examples import Examples
+from servable.client.text import check_text, shown
 from servable.errors import invalid_argument
 
 T = TypeVar("T")
@@ -23,7 +25,10 @@ REGRESS = "regress"
 
 @dataclass(frozen=True)
 class Choice:
-    """A model and, at most one of the two, a version or a label; neither means the newest version."""
+    """A model and, at most one of the two, a version or a label; neither means the newest version.
+
+    Raises ``InvalidArgumentError`` for what no door can send.
+    """
 
     model: str
     version: int | None = None
@@ -31,9 +36,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.version is not None and self.label is not None:
-            raise invalid_argument(
-                f"version {self.version} and label {self.label!r} are both given; give one of them"
-            )
+            raise invalid_argument(f"a version and the label {self.label!r} are both given; give one of them")
+        if self.version is not None and not isinstance(self.version, Integral):
+            raise invalid_argument(f"version is {self.version!r}; expected an integer")
+        if self.version is not None and not -(2**63) <= self.version < 2**63:
+            raise invalid_argument(f"version is {shown(self.version)}; expected an integer of 64 bits")
+        check_text("the model's name", self.model)
+        check_text("the label", self.label or "")
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Question:
     """What predict is asked, every value already of its input's dtype.
 
     signature: a name, never empty. dtypes: TensorFlow's name by input. metadata: of the version meant.
-    outputs: the aliases wanted; empty for all.
+    outputs: the aliases wanted, each once, in the order of the answer; empty for all, by name.
     """
 
     choice: Choice

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from servable.client.arrays import as_bytes
+from servable.client.answers import TensorSpec
+from servable.client.arrays import as_array, as_bytes
+from servable.client.text import check_text, shown
 from servable.errors import invalid_argument
 from servable.messages import message_class
 
@@ -53,6 +55,8 @@ def _features(where: str, row: object) -> dict[str, Feature]:
         raise invalid_argument(
             f"{where} is a {type(row).__name__}; expected a mapping from feature names to values"
         )
+    for name in row:
+        check_text(f"{where}: a feature's name", str(name))
     return {str(name): _feature(f"{where}, feature {name!r}", value) for name, value in row.items()}
 
 
@@ -65,7 +69,7 @@ def _feature(where: str, value: object) -> Feature:
     if all(isinstance(one, int) for one in plain):
         return _integers(where, plain)
     if all(isinstance(one, (int, float)) for one in plain):
-        return Feature("float_list", [float(one) for one in plain])
+        return _floats(where, plain)
     if all(isinstance(one, (str, bytes, bytearray, memoryview, PathLike)) for one in plain):
         return Feature("bytes_list", [as_bytes(where, one) for one in plain])
     kinds = sorted({type(one).__name__ for one in plain})
@@ -75,8 +79,13 @@ def _feature(where: str, value: object) -> Feature:
 def _integers(where: str, values: list[Any]) -> Feature:
     for one in values:
         if not -(2**63) <= one < 2**63:
-            raise invalid_argument(f"{where} holds {one}, which is outside of int64")
+            raise invalid_argument(f"{where} holds {shown(one)}, which is outside of int64")
     return Feature("int64_list", [int(one) for one in values])
+
+
+def _floats(where: str, values: list[Any]) -> Feature:
+    as_array(where, values, TensorSpec("float", None))
+    return Feature("float_list", [float(one) for one in values])
 
 
 def write_input(proto: Any, examples: Examples) -> None:

@@ -33,7 +33,12 @@ class GrpcDoor:
         specs = question.metadata.signatures[question.signature].inputs
         for alias, array in question.inputs.items():
             write_tensor(request.inputs[alias], array, specs[alias].dtype)
-        return _call(_PREDICTION + "Predict", request, "PredictResponse", _prediction)
+        return _call(
+            _PREDICTION + "Predict",
+            request,
+            "PredictResponse",
+            lambda reply: _prediction(reply, question.outputs),
+        )
 
     def classify(
         self, choice: Choice, signature: str, examples: Examples
@@ -136,8 +141,11 @@ def _call(
     return Call(path, body, parsed, repeatable)
 
 
-def _prediction(reply: Any) -> Prediction:
-    outputs = {alias: read_tensor(proto) for alias, proto in sorted(reply.outputs.items())}
+def _prediction(reply: Any, wanted: tuple[str, ...]) -> Prediction:
+    for alias in wanted:
+        if alias not in reply.outputs:
+            raise InternalError("INTERNAL", f"the reply has no output {alias!r}, which was asked for")
+    outputs = {alias: read_tensor(reply.outputs[alias]) for alias in wanted or sorted(reply.outputs)}
     told = reply.model_spec.HasField("version")
     return Prediction(outputs, reply.model_spec.version.value if told else None)
 

@@ -94,8 +94,13 @@ def _options(address: Address, connection: Connection) -> list[tuple[str, int | 
     return options
 
 
-def _metadata(connection: Connection) -> tuple[tuple[str, str], ...]:
-    return tuple((name.lower(), value) for name, value in connection.headers.items())
+def _metadata(connection: Connection) -> tuple[tuple[str, str | bytes], ...]:
+    return tuple(_metadatum(name.lower(), value) for name, value in connection.headers.items())
+
+
+def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
+    """gRPC takes bytes for names that end in ``-bin``."""
+    return name, value.encode() if name.endswith("-bin") and isinstance(value, str) else value
 
 
 def _credentials(grpc: Any, connection: Connection) -> Any:
@@ -104,8 +109,9 @@ def _credentials(grpc: Any, connection: Connection) -> Any:
     try:
         with open(connection.ca_file, "rb") as file:
             return grpc.ssl_channel_credentials(file.read())
-    except OSError as error:
-        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {said}") from None
 
 
 def _as_status(error: Any) -> StatusError:

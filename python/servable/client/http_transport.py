@@ -132,8 +132,9 @@ def _trusted(ca_file: str | None) -> Any:
 
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise invalid_argument(f"ca_file {ca_file} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        said = error.strerror or error if isinstance(error, OSError) else error
+        raise invalid_argument(f"ca_file {ca_file} cannot be read: {said}") from None
 
 
 def _client_options(address: Address, connection: Connection, transport: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from servable.client.text import check_text
 from servable.errors import InvalidArgumentError, invalid_argument
 from servable.messages import message_class, pool
 
@@ -23,7 +24,7 @@ def serialized_config(config: object) -> bytes:
     if isinstance(config, PathLike):
         try:
             return _from_text(Path(config).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise invalid_argument(f"{config} cannot be read: {error}") from None
     if isinstance(config, str):
         return _from_text(config)
@@ -40,6 +41,8 @@ def _from_folders(folders: Mapping[Any, Any]) -> bytes:
     for name, folder in folders.items():
         if not isinstance(name, str) or not isinstance(folder, (str, PathLike)):
             raise _unreadable(f"a mapping with {name!r}: {folder!r}")
+        check_text("a model's name", name)
+        check_text("a model's folder", str(fspath(folder)))
         config.model_config_list.config.add(name=name, base_path=str(fspath(folder)), model_platform=PLATFORM)
     serialized: bytes = config.SerializeToString()
     return serialized

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.arrays import Array
+from servable.client.arrays import Array, read_numbers
 from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.dtypes import dtype_named
 from servable.client.examples import Examples, json_body
@@ -160,8 +160,8 @@ def _array(value: Any, spec: TensorSpec) -> Array:
 
 def _numbers(value: Any, wanted: np.dtype[Any]) -> Array:
     """Raises ``ValueError`` for numbers that are not of the dtype, as after a change of version."""
-    array = np.asarray(value)
-    accepted = {"b": "b", "i": "iu", "u": "iu"}.get(wanted.kind, "iuf")
+    array = read_numbers(value, wanted)
+    accepted = {"b": "b", "i": "iuO", "u": "iuO"}.get(wanted.kind, "iuf")
     if array.size and array.dtype.kind not in accepted:
         raise ValueError(f"{array.dtype} values where the metadata says {wanted}")
     with np.errstate(over="ignore"):

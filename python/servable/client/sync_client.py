@@ -108,7 +108,8 @@ class Client:
         inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name;
         or, for a signature with one input, its bare value, answered with one array. Values become arrays of
         the dtype that the server's metadata tells. signature: "" for ``serving_default``. version or label:
-        neither means the newest version. outputs: the names of those wanted; None for all.
+        neither means the newest version. outputs: the names of those wanted, in the order of the answer, a
+        name twice being the same as once; None for all, in the order of their names.
 
         Strings come back as object arrays of bytes, bfloat16 as that of ml_dtypes where it is installed and
         as float32 elsewhere.

@@ -1,0 +1,50 @@
+"""Text that has to travel: what UTF-8 and headers cannot carry is refused before it is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from servable.errors import InvalidArgumentError, invalid_argument
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_HEADER_VALUE = re.compile(r"[ -~]*")
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises ``InvalidArgumentError`` for text that holds half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise half_character(what, error) from None
+
+
+def half_character(what: str, error: UnicodeEncodeError) -> InvalidArgumentError:
+    """What a lone surrogate in text is answered with."""
+    half = error.object[error.start]
+    return invalid_argument(f"{what} holds {half!r}, half a character, which UTF-8 cannot carry")
+
+
+def check_headers(headers: Mapping[str, object]) -> None:
+    """Refuses what either HTTP or gRPC cannot send; bytes, which gRPC has for names in ``-bin``, may be any.
+
+    Raises ``InvalidArgumentError``, which never shows a value: it may be a secret.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise invalid_argument(
+                f"a header is called {name!r}; expected ASCII letters, digits, '-', '_' and '.'"
+            )
+        if isinstance(value, bytes):
+            continue
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise invalid_argument(
+                f"the value of the header {name!r} is no printable ASCII text",
+                "encode it, as base64 or with percent signs",
+            )
+
+
+def shown(number: int) -> str:
+    """The digits of an integer; or, as Python writes no more than 4300 of them, how long it is."""
+    bits = int(number).bit_length()
+    return str(number) if bits <= 256 else f"an integer of {bits} bits"
