@@ -59,9 +59,11 @@ class Tally:
 class Server:
     """The server under test, its ports and its log."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, batching: bool) -> None:
         command = [sys.executable, "-m", "servable", "serve", "--port=0", "--rest_api_port=0"]
         flags = [f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1"]
+        if batching:
+            flags.append("--enable_batching")
         self.process = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True)
         self.lines: list[str] = []
         self._ready = threading.Event()
@@ -279,10 +281,11 @@ def main() -> int:
     parser.add_argument(
         "--model", type=Path, default=MODEL, help="folder of versions; x float[-1] → y = x/2 + 2"
     )
+    parser.add_argument("--batching", action="store_true", help="run requests of several clients as one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         operator = Operator(given.model, Path(folder))
-        server = Server(operator.config)
+        server = Server(operator.config, given.batching)
         try:
             return soak(server, operator, given.seconds, given.clients)
         finally:
