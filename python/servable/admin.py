@@ -7,7 +7,8 @@ browsers (those with an ``Origin``) are refused, so that no web page can drive i
 
     GET    /admin/models                  every model: versions, states, labels, sizes, load times
     GET    /admin/models/NAME             one
-    PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …}
+    PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …};
+                                          what is not given stays
     DELETE /admin/models/NAME             unload
     POST   /admin/models/NAME/reload      load its versions again from their files
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}

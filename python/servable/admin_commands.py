@@ -88,19 +88,25 @@ def models(argv: Sequence[str]) -> int:
 
 def load(argv: Sequence[str]) -> int:
     """``servable load NAME PATH``."""
-    parser = _parser("load", "Serve a model, or another path or version policy of one that is served.")
+    parser = _parser(
+        "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
+    )
     parser.add_argument("name")
     parser.add_argument("path", help="base path: the folder of numbered versions, or a URI")
-    parser.add_argument("--versions", default="latest", help="latest, latest:N, all, or numbers: 3,4")
+    parser.add_argument(
+        "--versions",
+        help="latest, latest:N, all, or numbers: 3,4 (default: what it is now; of a new model the latest)",
+    )
     given = parser.parse_args(argv)
+    path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
+    entry: Fields = {"base_path": path}
     try:
-        policy = version_policy(given.versions)
+        if given.versions is not None:
+            entry["model_version_policy"] = version_policy(given.versions)
     except ValueError as error:
         parser.error(str(error))
 
     def work(server: Administration) -> int:
-        path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
-        entry = {"base_path": path, "model_version_policy": policy}
         fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
         print(models_table([fields]), end="")
         return 0 if fields["standing"] == "available" else 1

@@ -360,6 +360,23 @@ def test_the_commands(admin: Admin) -> None:
     await_versions(admin.served, "pair")
 
 
+def test_a_command_that_changes_a_model_keeps_its_labels(admin: Admin) -> None:
+    """And without ``--versions`` its policy."""
+    base = str(admin.base)
+    try:
+        assert admin.run("load", "labelled", base, "--versions=1,2").returncode == 0
+        await_versions(admin.served, "labelled", 1, 2)
+        assert admin.run("label", "labelled", "stable=1").returncode == 0
+        for versions in ("--versions=all", None):
+            changed = admin.run("load", "labelled", base, *([versions] if versions else []))
+            assert changed.returncode == 0, changed.stderr
+            model = admin.ask("GET", "models/labelled").json()
+            assert (model["labels"], model["version_policy"]) == ({"stable": 1}, {"all": {}})
+        assert predict(admin.served, "labelled/labels/stable", {"instances": [2.0]}).status == 200
+    finally:
+        admin.ask("DELETE", "models/labelled")
+
+
 def test_the_commands_say_what_went_wrong(admin: Admin) -> None:
     refused = admin.run("label", "m", "stable=77")
     assert refused.returncode == 1
