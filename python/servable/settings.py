@@ -73,7 +73,10 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
         raise UsageError(f"--admin_address expects HOST:PORT, got {text!r}")
     token = arguments.text("admin_token") or environment.get("SERVABLE_ADMIN_TOKEN", "")
-    return AdminOptions(address(host.strip("[]"), int(port)), token)
+    host = host.strip("[]")
+    reached = address(host, int(port))
+    # A name stays one: it is what clients may ask for.
+    return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
 
 
 def _check_doors(arguments: Arguments) -> None:
@@ -303,9 +306,14 @@ def address(host: str, port: int) -> str:
     """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
     if not host:
         host = "::" if _has_ipv6() else "0.0.0.0"
-    elif not all(character in "0123456789abcdefABCDEF.:" for character in host):
+    elif _is_name(host):
         host = _resolved(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_name(host: str) -> bool:
+    """False for the characters of an IP address, and for nothing."""
+    return not all(character in "0123456789abcdefABCDEF.:" for character in host)
 
 
 def _resolved(host: str) -> str:

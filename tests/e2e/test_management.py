@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -319,6 +322,22 @@ def test_errors_are_json(admin: Admin, method: str, path: str, body: object, sta
 
 def test_web_pages_are_refused(admin: Admin) -> None:
     assert admin.ask("GET", "models", Origin="http://example.com").status_code == 403
+
+
+def test_other_names_of_the_machine_are_refused(admin: Admin) -> None:
+    assert admin.ask("GET", "models", Host="evil.example").status_code == 403
+    assert requests.get(f"{admin.url}/readyz", headers={"Host": "evil.example"}, timeout=30).ok
+
+
+def test_silent_and_half_spoken_connections_hold_up_neither_probes_nor_the_end(tmp_path: Path) -> None:
+    put_version(MODEL, tmp_path, 1)
+    with serving(f"m={tmp_path}", ADMIN, may_end=True) as served, ExitStack() as connections:
+        where = urlsplit(admin_url(served))
+        for content in (b"", b"GET /readyz HTTP/1.1\r\nX: ") * 40:
+            one = socket.create_connection((where.hostname, where.port or 0))
+            connections.enter_context(one).sendall(content)
+        assert requests.get(f"{admin_url(served)}/readyz", timeout=30).status_code == 200
+        assert served.stop() == 0
 
 
 def test_a_token_is_asked_for(tmp_path: Path) -> None:

@@ -248,3 +248,22 @@ def test_a_grpc_message_keeps_both_limits() -> None:
         config = drop_in("--model_base_path=/m", f"{argument}{asked}", f"--max_request_bytes={limit}")
         assert (config.core.grpc_limits.max_receive_bytes, config.core.max_body_bytes) == (100, limit)
     assert drop_in("--model_base_path=/m", f"{argument}-1").core.grpc_limits.max_receive_bytes == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("localhost:7", ("localhost:7",)),
+        ("127.0.0.1:7", ("127.0.0.1:7",)),
+        ("[::1]:7", ("[::1]:7",)),
+        (":7", ("[::]:7", "0.0.0.0:7")),
+    ],
+)
+def test_the_administrations_address_keeps_its_name(tmp_path: Path, given: str, meant: tuple[str]) -> None:
+    admin = serve(str(tmp_path), f"--admin_address={given}").admin
+    assert admin is not None and admin.address in meant
+
+
+def test_an_administrations_name_that_means_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expects an address of this machine"):
+        serve(str(tmp_path), "--admin_address=no.such.host.invalid:7")
