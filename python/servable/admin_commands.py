@@ -23,6 +23,8 @@ TOKEN_VARIABLE = "SERVABLE_ADMIN_TOKEN"
 DEFAULT_ADDRESS = "127.0.0.1:8502"
 MARGIN_SECONDS = 30.0
 """How much longer than the server the command waits."""
+LONGEST_WAIT = 3600.0
+"""What the server allows; see ``admin.py``, which is not imported for it."""
 
 Fields = dict[str, Any]
 
@@ -47,7 +49,7 @@ class Administration:
             headers["Authorization"] = f"Bearer {self._token}"
         content = None if body is None else json.dumps(body)
         try:
-            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._wait + MARGIN_SECONDS)
+            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._patience())
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
             data = reply.read()
@@ -63,6 +65,11 @@ class Administration:
         if reply.status >= 400:
             raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
         return data
+
+    def _patience(self) -> float:
+        """What no server waits for, it will refuse; until then any time will do that a socket takes."""
+        wait = self._wait if 0 <= self._wait <= LONGEST_WAIT else LONGEST_WAIT
+        return wait + MARGIN_SECONDS
 
     def waiting(self, path: str) -> str:
         """``path`` with how long the server may take."""

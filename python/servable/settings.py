@@ -30,6 +30,9 @@ from servable.flags import CPUS
 from servable.model_paths import cache_dir, model_from_path
 from servable.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 
+LONGEST_SECONDS = 1e9
+"""Thirty years: for ever, and yet a time that threads can wait for (``threading.TIMEOUT_MAX``)."""
+
 
 def server_config(arguments: Arguments, environment: Mapping[str, str]) -> ServerConfig:
     """The configuration that a command line means.
@@ -55,7 +58,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
         config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
-        grace_seconds=max(0.0, arguments.number("shutdown_grace_seconds")),
+        grace_seconds=_waited(arguments.number("shutdown_grace_seconds")),
         wait_for_retries=not arguments.serve,
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
@@ -234,7 +237,7 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
         load_threads=max(1, arguments.integer("num_load_threads")),
         unload_threads=max(1, arguments.integer("num_unload_threads")),
         retries=max(0, arguments.integer("max_num_load_retries")),
-        retry_seconds=max(0, arguments.integer("load_retry_interval_micros")) / 1e6,
+        retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
         policy=arguments.text("aspired_version_policy"),
     )
 
@@ -288,11 +291,16 @@ def _prometheus_path(arguments: Arguments) -> str | None:
 
 def _poll_seconds(arguments: Arguments, name: str) -> float | None:
     seconds = arguments.integer(name)
-    return None if seconds < 0 else float(seconds)
+    return None if seconds < 0 else _waited(seconds)
 
 
 def _positive(seconds: int) -> float | None:
-    return float(seconds) if seconds > 0 else None
+    return _waited(seconds) if seconds > 0 else None
+
+
+def _waited(seconds: float) -> float:
+    """``seconds``, infinity too, as something that can be waited for."""
+    return min(max(0.0, float(seconds)), LONGEST_SECONDS)
 
 
 def _at_least(arguments: Arguments, name: str, least: int) -> int:

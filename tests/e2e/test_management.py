@@ -404,5 +404,9 @@ def test_the_commands_say_what_went_wrong(admin: Admin) -> None:
     assert (broken.returncode, "FAILED" in broken.stdout) == (1, True)
     assert admin.run("unload", "broken").returncode == 0
     assert admin.run("load", "x", "/x", "--versions=newest").returncode == 2
+    for seconds in ("nan", "inf", "1e30", "-1"):
+        impatient = admin.run("reload", "m", f"--wait={seconds}")
+        assert impatient.returncode == 1
+        assert "wait expects seconds from 0 to 3600" in impatient.stderr, impatient.stderr
     nobody = admin.run("models", "--admin_address=127.0.0.1:" + "1")
     assert (nobody.returncode, "--admin_address=HOST:PORT" in nobody.stderr) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -267,3 +268,26 @@ def test_the_administrations_address_keeps_its_name(tmp_path: Path, given: str, 
 def test_an_administrations_name_that_means_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expects an address of this machine"):
         serve(str(tmp_path), "--admin_address=no.such.host.invalid:7")
+
+
+@pytest.mark.parametrize("text", ["inf", "1e30", "9223372037", "1e400"])
+def test_a_time_without_end_can_be_waited_for(text: str) -> None:
+    """A lock raises OverflowError beyond ``threading.TIMEOUT_MAX``, even when it is free."""
+    flags = [f"--shutdown_grace_seconds={text}", f"--load_retry_interval_micros={2**63 - 1}"]
+    flags += [f"--{name}_wait_seconds={2**31 - 1}" for name in ("file_system_poll", "model_config_file_poll")]
+    config = drop_in("--model_base_path=/m", *flags)
+    times = [config.grace_seconds, config.lifecycle.retry_seconds]
+    times += [config.poll_seconds or 0, config.config_poll_seconds or 0]
+    for seconds in times:
+        assert seconds > 1e8
+        assert threading.Lock().acquire(timeout=seconds)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("-inf", 0.0), ("-1", 0.0), ("0", 0.0), ("2.5", 2.5)])
+def test_times_that_end(text: str, seconds: float) -> None:
+    assert drop_in("--model_base_path=/m", f"--shutdown_grace_seconds={text}").grace_seconds == seconds
+
+
+def test_a_time_that_is_no_number() -> None:
+    with pytest.raises(UsageError, match="--shutdown_grace_seconds expects a number, got 'nan'"):
+        drop_in("--model_base_path=/m", "--shutdown_grace_seconds=nan")
