@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
@@ -66,11 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     """The command ``tensorflow_model_server``: TensorFlow Serving's syntax, defaults, texts and statuses."""
+    with _hangups_held():
+        return _model_server(list(sys.argv[1:] if argv is None else argv))
+
+
+def _model_server(argv: list[str]) -> int:
     from servable.arguments import parse
     from servable.usage import server_usage
 
     try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv), serve=False)
+        arguments = parse(argv, serve=False)
     except UsageError as error:
         print(error, file=sys.stderr)
         print(server_usage(), end="")
@@ -84,7 +90,27 @@ def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     return _start(arguments)
 
 
+@contextmanager
+def _hangups_held() -> Iterator[None]:
+    """A SIGHUP waits until there is a server to take it (``Server.run``): by itself it ends a process."""
+    import signal
+
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(argv: list[str]) -> int:
+    with _hangups_held():
+        return _parsed_serve(argv)
+
+
+def _parsed_serve(argv: list[str]) -> int:
     from servable.arguments import parse
 
     try:
