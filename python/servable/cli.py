@@ -52,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command ``servable``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
+    if not all(map(str.isascii, arguments)):
+        from servable.arguments import check_text
+
+        try:
+            check_text(arguments)
+        except UsageError as error:
+            return _wrong(error)
     if command in ("help", "--help", "-h"):
         print(USAGE, end="")
         return 0 if arguments else EXIT_USAGE

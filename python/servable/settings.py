@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from servable import channel_arguments
-from servable.arguments import Arguments
+from servable.arguments import Arguments, check_text
 from servable.config import (
     AdminOptions,
     BatchingOptions,
@@ -48,11 +48,15 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
 
         models = read_model_config_file(arguments.text("model_config_file"))
     check_models(models)
+    core = _core_options(arguments, environment)
+    # Of the environment and the current folder, too, which paths may begin with.
+    check_text([text for model in models for text in (model.name, model.base_path)])
+    check_text([core.tensorflow_library, *core.op_libraries])
     load = _load_options(arguments)
     batch_threads = load.batching.num_batch_threads if load.batching else 0
     return ServerConfig(
         models=models,
-        core=replace(_core_options(arguments, environment), batch_threads=batch_threads),
+        core=replace(core, batch_threads=batch_threads),
         load=load,
         lifecycle=_lifecycle_options(arguments),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
@@ -76,6 +80,11 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
         raise UsageError(f"--admin_address expects HOST:PORT, got {text!r}")
     token = arguments.text("admin_token") or environment.get("SERVABLE_ADMIN_TOKEN", "")
+    try:
+        check_text([token])
+    except UsageError:
+        # In words of its own, for those would show it.
+        raise UsageError("--admin_token and $SERVABLE_ADMIN_TOKEN must be UTF-8") from None
     host = host.strip("[]")
     reached = address(host, int(port))
     # A name stays one: it is what clients may ask for.

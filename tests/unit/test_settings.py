@@ -291,3 +291,13 @@ def test_times_that_end(text: str, seconds: float) -> None:
 def test_a_time_that_is_no_number() -> None:
     with pytest.raises(UsageError, match="--shutdown_grace_seconds expects a number, got 'nan'"):
         drop_in("--model_base_path=/m", "--shutdown_grace_seconds=nan")
+
+
+def test_an_environment_that_is_not_utf_8(tmp_path: Path) -> None:
+    bad = "/\udcff"
+    for environment in ({"MODEL_BASE_PATH": bad}, {"SERVABLE_TENSORFLOW_LIBRARY": bad, "MODEL_NAME": "m"}):
+        with pytest.raises(UsageError, match="must be UTF-8"):
+            serve(environment=environment)
+    with pytest.raises(UsageError, match="TOKEN must be UTF-8") as error:
+        serve(str(tmp_path), "--admin_address=:0", environment={"SERVABLE_ADMIN_TOKEN": "secret\udcff"})
+    assert "secret" not in str(error.value)
