@@ -2,12 +2,14 @@
 
 Off unless ``--admin_address`` is given, and on an address of its own: nothing of it is reachable through the
 ports that serve models. Guarded by a bearer token where one is set; without a token it answers only on a
-loopback address, but for the two health paths, which tell nothing and are open to probes. Requests from
-browsers (those with an ``Origin``) are refused, so that no web page can drive it.
+loopback address, and to a ``Host`` that no foreign name server can have pointed here; but for the two health
+paths, which tell nothing and are open to probes. Requests from browsers (those with an ``Origin``) are
+refused, so that no web page can drive it. How many may connect, and for how long: ``admin_listener.py``.
 
     GET    /admin/models                  every model: versions, states, labels, sizes, load times
     GET    /admin/models/NAME             one
-    PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …}
+    PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …};
+                                          what is not given stays
     DELETE /admin/models/NAME             unload
     POST   /admin/models/NAME/reload      load its versions again from their files
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
@@ -26,12 +28,12 @@ import ipaddress
 import json
 import logging
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from servable import tfrecord
+from servable.admin_listener import Connection, Listener
 from servable.config import AdminOptions
 from servable.errors import StatusError, invalid_argument
 from servable.management import Fields, Management
@@ -40,11 +42,8 @@ _log = logging.getLogger("admin")
 
 LARGEST_BODY = 1 << 20
 """Bytes."""
-IDLE_SECONDS = 30.0
-"""A connection that says nothing for so long is closed."""
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 60.0
-MOST_CONNECTIONS = 32
 
 STATUSES = {
     "OK": 200,
@@ -66,76 +65,80 @@ class AdminServer:
     def __init__(self, options: AdminOptions, management: Management, ready: Callable[[], bool]) -> None:
         host, _, port = options.address.rpartition(":")
         try:
-            self._http = _Listener((host.strip("[]"), int(port)), _Handler)
+            self._http = _Listener(host.strip("[]"), int(port), _Handler)
         except (OSError, ValueError) as error:
             raise StatusError(
                 "UNAVAILABLE", f"Failed to start the administration at {options.address}: {error}"
             ) from None
-        self._http.door = _Door(options.token, _is_loopback(host), management, ready)
         shown, port_opened = self._http.server_address[:2]
+        guard = _Guard(options.token, _is_loopback(str(shown)), host)
+        self._http.door = _Door(guard, management, ready)
         self.address = f"{_bracketed(str(shown))}:{port_opened}"
         self._thread = threading.Thread(target=self._http.serve_forever, name="admin", daemon=True)
         self._thread.start()
         _log.info("administration at http://%s/admin/models", self.address)
 
     def close(self) -> None:
-        """Stops listening; requests that are being answered go on."""
-        self._http.shutdown()
+        """Stops listening, within a second or so; requests that are being answered go on."""
+        self._http.close()
         self._thread.join()
-        self._http.server_close()
 
 
-class _Listener(ThreadingHTTPServer):
-    """At most so many connections at once: further ones wait to be accepted."""
-
-    daemon_threads = True
+class _Listener(Listener):
     door: _Door
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        import socket
 
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._room = threading.Semaphore(MOST_CONNECTIONS)
-        super().__init__(address, handler)
+class _Guard:
+    """Who may administer.
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._room.acquire()
-        super().process_request(request, client_address)
+    token: "" for none; then only where the listener is on_loopback, and by a name that is this machine's.
+    host: the name that was configured.
+    """
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        _log.debug("connection of %s ended early", client_address, exc_info=True)
-
-
-class _Door:
-    """From a request to an answer, without HTTP's details."""
-
-    def __init__(
-        self, token: str, on_loopback: bool, management: Management, ready: Callable[[], bool]
-    ) -> None:
+    def __init__(self, token: str, on_loopback: bool, host: str) -> None:
         self._token = token
         self._on_loopback = on_loopback
-        self._management = management
-        self._ready = ready
+        self._names = {"localhost", host.lower()}
 
-    def check(self, authorization: str, origin: str | None) -> None:
-        """Raises ``StatusError`` unless the request may administer."""
+    def check(self, authorization: str, origin: str | None, hosts: Sequence[str]) -> None:
+        """Raises ``StatusError`` unless a request with these headers may administer."""
         if origin is not None:
             raise StatusError("PERMISSION_DENIED", "Requests of web pages (with an Origin) are refused")
         if self._token:
             if not hmac.compare_digest(authorization.encode(), f"Bearer {self._token}".encode()):
                 raise StatusError("UNAUTHENTICATED", "A bearer token is needed: Authorization: Bearer TOKEN")
-        elif not self._on_loopback:
+            return
+        if not self._on_loopback:
             raise StatusError(
                 "PERMISSION_DENIED",
                 "The administration listens beyond this machine and has no token: only health is answered",
                 "set --admin_token or $SERVABLE_ADMIN_TOKEN, or listen on 127.0.0.1",
             )
+        for host in hosts:
+            if not self._is_ours(host):
+                raise StatusError(
+                    "PERMISSION_DENIED",
+                    f"Host {host[:100]} is refused: without a token the administration answers to its IP "
+                    "address, to localhost, and to the name in --admin_address",
+                    "a web page may have had its name point here; use an IP address, or set --admin_token",
+                )
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a ``Host`` header says what no web page's own name can be."""
+        name, colon, port = host.strip().lower().rpartition(":")
+        if not colon or not (port.isdecimal() or not port):
+            name = host.strip().lower()
+        name = name.rstrip(".")
+        return name in self._names or _is_ip(name.removeprefix("[").removesuffix("]"))
+
+
+class _Door:
+    """From a request to an answer, without HTTP's details."""
+
+    def __init__(self, guard: _Guard, management: Management, ready: Callable[[], bool]) -> None:
+        self.guard = guard
+        self._management = management
+        self._ready = ready
 
     def health(self, path: str) -> tuple[int, Fields] | None:
         """The answer to ``/livez`` and ``/readyz``, None for other paths."""
@@ -206,39 +209,55 @@ def _wait(query: dict[str, str]) -> float:
     return seconds
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One connection."""
+class _Handler(Connection):
+    """HTTP's details, from a connection to the door."""
 
     protocol_version = "HTTP/1.1"
     server_version = "servable"
     sys_version = ""
-    timeout = IDLE_SECONDS
     server: _Listener
 
     def _handle(self) -> None:
-        parts = urlsplit(self.path)
-        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         try:
+            parts = self._parts()
             body = self._body()
+            if self.cut_short():
+                self.close_connection = True
+                return
             health = self.server.door.health(parts.path) if self.command in ("GET", "HEAD") else None
             if health is not None:
                 self._send(*health)
                 return
-            self.server.door.check(self.headers.get("Authorization", ""), self.headers.get("Origin"))
-            content = json.loads(body) if body else None
-            method = "GET" if self.command == "HEAD" else self.command
-            self._send(200, self.server.door.answer(method, parts.path, query, content))
+            self._check()
+            with self.server.answering(self.connection):
+                self._send(200, self._answer(parts, json.loads(body) if body else None))
         except StatusError as error:
             self._send_error(error)
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             self._send_error(invalid_argument(f"The body is not JSON: {error}"))
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
         except Exception as error:
-            _log.exception("%s %s failed", self.command, parts.path)
+            _log.exception("%s %s failed", self.command, self.path)
             self._send_error(StatusError("INTERNAL", f"{type(error).__name__}: {error}"))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815 (names of the base)
+
+    def _parts(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError as error:
+            raise invalid_argument(f"{self.path[:100]} is no path: {error}") from None
+
+    def _check(self) -> None:
+        """Raises ``StatusError`` unless the request may administer."""
+        authorization, origin = self.headers.get("Authorization", ""), self.headers.get("Origin")
+        self.server.door.guard.check(authorization, origin, self.headers.get_all("Host", []))
+
+    def _answer(self, parts: SplitResult, content: Any) -> Fields | str | bytes:
+        method = "GET" if self.command == "HEAD" else self.command
+        query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        return self.server.door.answer(method, parts.path, query, content)
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
@@ -263,6 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
             content_type, data = "text/plain; charset=utf-8", content.encode()
         else:
             content_type, data = "application/json", (json.dumps(content, indent=2) + "\n").encode()
+        self.begin_to_send()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
@@ -277,15 +297,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """One line at level info for changes, debug for looks."""
-        level = logging.DEBUG if self.command in ("GET", "HEAD") else logging.INFO
+        # A connection that ends before its first request has no command.
+        looks = getattr(self, "command", None) in (None, "GET", "HEAD")
+        level = logging.DEBUG if looks else logging.INFO
         _log.log(level, "%s %s", self.client_address[0], format % args)
 
 
-def _is_loopback(host: str) -> bool:
+def _is_loopback(address: str) -> bool:
+    return _is_ip(address) and ipaddress.ip_address(address).is_loopback
+
+
+def _is_ip(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    return True
 
 
 def _bracketed(host: str) -> str:

@@ -23,6 +23,8 @@ TOKEN_VARIABLE = "SERVABLE_ADMIN_TOKEN"
 DEFAULT_ADDRESS = "127.0.0.1:8502"
 MARGIN_SECONDS = 30.0
 """How much longer than the server the command waits."""
+LONGEST_WAIT = 3600.0
+"""What the server allows; see ``admin.py``, which is not imported for it."""
 
 Fields = dict[str, Any]
 
@@ -47,7 +49,7 @@ class Administration:
             headers["Authorization"] = f"Bearer {self._token}"
         content = None if body is None else json.dumps(body)
         try:
-            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._wait + MARGIN_SECONDS)
+            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._patience())
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
             data = reply.read()
@@ -63,6 +65,11 @@ class Administration:
         if reply.status >= 400:
             raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
         return data
+
+    def _patience(self) -> float:
+        """What no server waits for, it will refuse; until then any time will do that a socket takes."""
+        wait = self._wait if 0 <= self._wait <= LONGEST_WAIT else LONGEST_WAIT
+        return wait + MARGIN_SECONDS
 
     def waiting(self, path: str) -> str:
         """``path`` with how long the server may take."""
@@ -88,19 +95,25 @@ def models(argv: Sequence[str]) -> int:
 
 def load(argv: Sequence[str]) -> int:
     """``servable load NAME PATH``."""
-    parser = _parser("load", "Serve a model, or another path or version policy of one that is served.")
+    parser = _parser(
+        "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
+    )
     parser.add_argument("name")
     parser.add_argument("path", help="base path: the folder of numbered versions, or a URI")
-    parser.add_argument("--versions", default="latest", help="latest, latest:N, all, or numbers: 3,4")
+    parser.add_argument(
+        "--versions",
+        help="latest, latest:N, all, or numbers: 3,4 (default: what it is now; of a new model the latest)",
+    )
     given = parser.parse_args(argv)
+    path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
+    entry: Fields = {"base_path": path}
     try:
-        policy = version_policy(given.versions)
+        if given.versions is not None:
+            entry["model_version_policy"] = version_policy(given.versions)
     except ValueError as error:
         parser.error(str(error))
 
     def work(server: Administration) -> int:
-        path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
-        entry = {"base_path": path, "model_version_policy": policy}
         fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
         print(models_table([fields]), end="")
         return 0 if fields["standing"] == "available" else 1

@@ -6,12 +6,13 @@ Two dialects of one syntax (``--name=value``, ``--name value``, ``--name`` for a
 - ``servable serve``: ``-`` and ``_`` are the same in names; an unknown flag is an error that names the
   nearest one.
 
-A value that does not parse is a ``UsageError`` in both. A flag given twice: the later one wins.
+A value that does not parse is a ``UsageError`` in both, and so is what is not UTF-8. A flag given twice: the
+later one wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from servable.errors import UsageError
@@ -73,7 +74,21 @@ class Arguments:
 
 def parse(argv: Sequence[str], serve: bool) -> Arguments:
     """Reads a command line (without the program's name). Raises ``UsageError``."""
+    check_text(argv)
     return _Parser(argv, serve).run()
+
+
+def check_text(texts: Iterable[str]) -> None:
+    """Raises ``UsageError`` unless all of them are text.
+
+    Bytes that are not UTF-8 in the command line, the environment and names of files come to Python as lone
+    surrogates. Models are named in JSON, protobuf and logs, none of which has a place for them.
+    """
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"names and paths must be UTF-8, got {text!a}") from None
 
 
 class _Parser:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
@@ -51,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command ``servable``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
+    if not all(map(str.isascii, arguments)):
+        from servable.arguments import check_text
+
+        try:
+            check_text(arguments)
+        except UsageError as error:
+            return _wrong(error)
     if command in ("help", "--help", "-h"):
         print(USAGE, end="")
         return 0 if arguments else EXIT_USAGE
@@ -66,11 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     """The command ``tensorflow_model_server``: TensorFlow Serving's syntax, defaults, texts and statuses."""
+    with _hangups_held():
+        return _model_server(list(sys.argv[1:] if argv is None else argv))
+
+
+def _model_server(argv: list[str]) -> int:
     from servable.arguments import parse
     from servable.usage import server_usage
 
     try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv), serve=False)
+        arguments = parse(argv, serve=False)
     except UsageError as error:
         print(error, file=sys.stderr)
         print(server_usage(), end="")
@@ -84,7 +97,27 @@ def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     return _start(arguments)
 
 
+@contextmanager
+def _hangups_held() -> Iterator[None]:
+    """A SIGHUP waits until there is a server to take it (``Server.run``): by itself it ends a process."""
+    import signal
+
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(argv: list[str]) -> int:
+    with _hangups_held():
+        return _parsed_serve(argv)
+
+
+def _parsed_serve(argv: list[str]) -> int:
     from servable.arguments import parse
 
     try:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from servable.config import PLATFORM, ModelConfig, ServerConfig
+from servable.config import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.inventory import Inventory, resident_bytes
 from servable.manager import Manager, Standing
@@ -144,6 +144,8 @@ class Management:
     def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
         """Adds a model or changes it: a ModelConfig in protobuf's JSON form, ``base_path`` at least.
 
+        What the entry does not state (policy, labels, logging) stays as it is; an empty value takes it away.
+
         Waits until it serves or has failed, ``wait_seconds`` at most; its record tells which.
         """
         from servable.textproto import model_from_fields
@@ -153,10 +155,13 @@ class Management:
         if entry.get("name", name) != name:
             raise invalid_argument(f"The path names model {name} and the body {entry['name']}")
         new = model_from_fields({"model_platform": PLATFORM, **entry, "name": name})
-        self._manager.change(
-            lambda models: (*(one for one in models if one.name != name), new),
-            self._config.allow_unavailable_labels,
-        )
+
+        def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+            before = next((one for one in models if one.name == name), None)
+            now = new if before is None else _completed(new, entry, before)
+            return (*(one for one in models if one.name != name), now)
+
+        self._manager.change(edited, self._config.allow_unavailable_labels)
         return self._settled(name, wait_seconds)
 
     def unload(self, name: str) -> Fields:
@@ -217,6 +222,25 @@ def _count(limits: Mapping[str, Any], name: str, default: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_COUNTED:
         raise invalid_argument(f"{name} expects a whole number from 1 to {MOST_COUNTED}, got {value!r}")
     return value
+
+
+def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) -> ModelConfig:
+    """``new``, read from ``entry``, with what the entry does not state taken from ``before``."""
+
+    def states(field: str) -> bool:
+        head, *rest = field.split("_")
+        return field in entry or head + "".join(map(str.capitalize, rest)) in entry
+
+    kept: Fields = {}
+    if not states("version_labels"):
+        kept["labels"] = before.labels
+    if not states("logging_config"):
+        kept["logged"] = before.logged
+    # That a path is itself the folder of a version holds for this path only.
+    moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
+    if not states("model_version_policy") and not moved:
+        kept["policy"] = before.policy
+    return dataclasses.replace(new, **kept)
 
 
 def _labelled(model: ModelConfig, changes: Mapping[str, int | None]) -> ModelConfig:

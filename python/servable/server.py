@@ -75,6 +75,8 @@ class Server:
         self._rereading = threading.Lock()
         self._ended = threading.Event()
         self._signals = 0
+        self._hung_up = False
+        self._begun = threading.Event()
 
     def start(self) -> bool:
         """Loads, waits for the models to settle, opens the ports. False when stopped before that.
@@ -85,7 +87,7 @@ class Server:
         self._open_admin()
         self._before_loading()
         self.manager.start()
-        self.manager.apply(self.config.models)
+        self._apply_first()
         if not self.manager.wait(self._settled):
             return False
         self._check_models()
@@ -155,6 +157,20 @@ class Server:
             models = read_model_config_file(self.config.model_config_file, replacing=True)
             self.manager.apply(models, self.config.allow_unavailable_labels)
             self._followed = models
+
+    def _apply_first(self) -> None:
+        """The models of the start: as the file says now, where a hang-up has come since it was read."""
+        if not (self._takes_hangup() and self._reread_in_time()):
+            self.manager.apply(self.config.models)
+        self._begun.set()
+
+    def _reread_in_time(self) -> bool:
+        try:
+            self.reread()
+        except StatusError as error:
+            self._log_not_applied(error)
+            return False
+        return True
 
     def _reload_if_changed(self) -> None:
         """A file that says what it said is not applied again: it would undo what an administrator did."""
@@ -281,7 +297,11 @@ class Server:
             handled.append(
                 (signal.SIGHUP, self._on_hangup if self.config.model_config_file else self._on_stop)
             )
-        return [(number, signal.signal(number, handler)) for number, handler in handled]
+        previous = [(number, signal.signal(number, handler)) for number, handler in handled]
+        if hasattr(signal, "SIGHUP"):
+            # The command has held it back until now; see ``cli.py``.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        return previous
 
     def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         self._signals += 1
@@ -296,7 +316,19 @@ class Server:
         self.manager.cancel_wait()
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=self.reload, name="reload", daemon=True).start()
+        self._hung_up = True
+        threading.Thread(target=self._reload_in_turn, name="reload", daemon=True).start()
+
+    def _reload_in_turn(self) -> None:
+        """Not before the configuration of the start, which would replace it."""
+        self._begun.wait()
+        if self._takes_hangup():
+            self.reload()
+
+    def _takes_hangup(self) -> bool:
+        """Whether the file is to be read again. Asked before it is: what comes later counts again."""
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
 
 
 class _Bell:

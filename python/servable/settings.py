@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from servable import channel_arguments
-from servable.arguments import Arguments
+from servable.arguments import Arguments, check_text
 from servable.config import (
     AdminOptions,
     BatchingOptions,
@@ -30,6 +30,9 @@ from servable.flags import CPUS
 from servable.model_paths import cache_dir, model_from_path
 from servable.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 
+LONGEST_SECONDS = 1e9
+"""Thirty years: for ever, and yet a time that threads can wait for (``threading.TIMEOUT_MAX``)."""
+
 
 def server_config(arguments: Arguments, environment: Mapping[str, str]) -> ServerConfig:
     """The configuration that a command line means.
@@ -45,17 +48,21 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
 
         models = read_model_config_file(arguments.text("model_config_file"))
     check_models(models)
+    core = _core_options(arguments, environment)
+    # Of the environment and the current folder, too, which paths may begin with.
+    check_text([text for model in models for text in (model.name, model.base_path)])
+    check_text([core.tensorflow_library, *core.op_libraries])
     load = _load_options(arguments)
     batch_threads = load.batching.num_batch_threads if load.batching else 0
     return ServerConfig(
         models=models,
-        core=replace(_core_options(arguments, environment), batch_threads=batch_threads),
+        core=replace(core, batch_threads=batch_threads),
         load=load,
         lifecycle=_lifecycle_options(arguments),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
         config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
-        grace_seconds=max(0.0, arguments.number("shutdown_grace_seconds")),
+        grace_seconds=_waited(arguments.number("shutdown_grace_seconds")),
         wait_for_retries=not arguments.serve,
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
@@ -73,7 +80,15 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
         raise UsageError(f"--admin_address expects HOST:PORT, got {text!r}")
     token = arguments.text("admin_token") or environment.get("SERVABLE_ADMIN_TOKEN", "")
-    return AdminOptions(address(host.strip("[]"), int(port)), token)
+    try:
+        check_text([token])
+    except UsageError:
+        # In words of its own, for those would show it.
+        raise UsageError("--admin_token and $SERVABLE_ADMIN_TOKEN must be UTF-8") from None
+    host = host.strip("[]")
+    reached = address(host, int(port))
+    # A name stays one: it is what clients may ask for.
+    return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
 
 
 def _check_doors(arguments: Arguments) -> None:
@@ -231,7 +246,7 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
         load_threads=max(1, arguments.integer("num_load_threads")),
         unload_threads=max(1, arguments.integer("num_unload_threads")),
         retries=max(0, arguments.integer("max_num_load_retries")),
-        retry_seconds=max(0, arguments.integer("load_retry_interval_micros")) / 1e6,
+        retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
         policy=arguments.text("aspired_version_policy"),
     )
 
@@ -285,11 +300,16 @@ def _prometheus_path(arguments: Arguments) -> str | None:
 
 def _poll_seconds(arguments: Arguments, name: str) -> float | None:
     seconds = arguments.integer(name)
-    return None if seconds < 0 else float(seconds)
+    return None if seconds < 0 else _waited(seconds)
 
 
 def _positive(seconds: int) -> float | None:
-    return float(seconds) if seconds > 0 else None
+    return _waited(seconds) if seconds > 0 else None
+
+
+def _waited(seconds: float) -> float:
+    """``seconds``, infinity too, as something that can be waited for."""
+    return min(max(0.0, float(seconds)), LONGEST_SECONDS)
 
 
 def _at_least(arguments: Arguments, name: str, least: int) -> int:
@@ -303,9 +323,14 @@ def address(host: str, port: int) -> str:
     """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
     if not host:
         host = "::" if _has_ipv6() else "0.0.0.0"
-    elif not all(character in "0123456789abcdefABCDEF.:" for character in host):
+    elif _is_name(host):
         host = _resolved(host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_name(host: str) -> bool:
+    """False for the characters of an IP address, and for nothing."""
+    return not all(character in "0123456789abcdefABCDEF.:" for character in host)
 
 
 def _resolved(host: str) -> str:

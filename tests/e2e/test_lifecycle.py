@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -323,3 +324,32 @@ def test_a_hang_up_applies_the_file(base: Path, tmp_path: Path) -> None:
         await_versions(served, "renamed", 1)
         await_versions(served, "m")
         assert ask(served, "GET", "/v1/models/m").status == 200
+
+
+EARLY = """
+import os, signal, sys
+from servable import cli, settings
+
+def read_and_hang_up(*arguments, read=settings.server_config):
+    config = read(*arguments)
+    os.replace(sys.argv[1] + ".later", sys.argv[1])
+    os.kill(os.getpid(), signal.SIGHUP)
+    return config
+
+settings.server_config = read_and_hang_up
+sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", f"--model_config_file={sys.argv[1]}"]))
+"""
+"""A server that gets SIGHUP, and another config file, before it can take either."""
+
+
+def test_a_hang_up_before_there_is_a_server_counts_as_soon_as_there_is_one(
+    base: Path, tmp_path: Path
+) -> None:
+    put_version(MODEL, base, 1)
+    config = tmp_path / "models.config"
+    config.write_text(config_text(entry("m", base)))
+    later = config_text(entry("renamed", base, versionLabels={"stable": 1}))
+    config.with_name(config.name + ".later").write_text(later)
+    with serving(config, command=(sys.executable, "-c", EARLY)) as served:
+        assert "ready: 1 of 1 models available" in served.log
+        assert predict(served, "renamed/labels/stable", {"instances": [2.0]}).status == 200

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -321,6 +324,22 @@ def test_web_pages_are_refused(admin: Admin) -> None:
     assert admin.ask("GET", "models", Origin="http://example.com").status_code == 403
 
 
+def test_other_names_of_the_machine_are_refused(admin: Admin) -> None:
+    assert admin.ask("GET", "models", Host="evil.example").status_code == 403
+    assert requests.get(f"{admin.url}/readyz", headers={"Host": "evil.example"}, timeout=30).ok
+
+
+def test_silent_and_half_spoken_connections_hold_up_neither_probes_nor_the_end(tmp_path: Path) -> None:
+    put_version(MODEL, tmp_path, 1)
+    with serving(f"m={tmp_path}", ADMIN, may_end=True) as served, ExitStack() as connections:
+        where = urlsplit(admin_url(served))
+        for content in (b"", b"GET /readyz HTTP/1.1\r\nX: ") * 40:
+            one = socket.create_connection((where.hostname, where.port or 0))
+            connections.enter_context(one).sendall(content)
+        assert requests.get(f"{admin_url(served)}/readyz", timeout=30).status_code == 200
+        assert served.stop() == 0
+
+
 def test_a_token_is_asked_for(tmp_path: Path) -> None:
     put_version(MODEL, tmp_path, 1)
     with serving(f"m={tmp_path}", ADMIN, environment={"SERVABLE_ADMIN_TOKEN": "secret"}) as served:
@@ -360,6 +379,23 @@ def test_the_commands(admin: Admin) -> None:
     await_versions(admin.served, "pair")
 
 
+def test_a_command_that_changes_a_model_keeps_its_labels(admin: Admin) -> None:
+    """And without ``--versions`` its policy."""
+    base = str(admin.base)
+    try:
+        assert admin.run("load", "labelled", base, "--versions=1,2").returncode == 0
+        await_versions(admin.served, "labelled", 1, 2)
+        assert admin.run("label", "labelled", "stable=1").returncode == 0
+        for versions in ("--versions=all", None):
+            changed = admin.run("load", "labelled", base, *([versions] if versions else []))
+            assert changed.returncode == 0, changed.stderr
+            model = admin.ask("GET", "models/labelled").json()
+            assert (model["labels"], model["version_policy"]) == ({"stable": 1}, {"all": {}})
+        assert predict(admin.served, "labelled/labels/stable", {"instances": [2.0]}).status == 200
+    finally:
+        admin.ask("DELETE", "models/labelled")
+
+
 def test_the_commands_say_what_went_wrong(admin: Admin) -> None:
     refused = admin.run("label", "m", "stable=77")
     assert refused.returncode == 1
@@ -368,5 +404,9 @@ def test_the_commands_say_what_went_wrong(admin: Admin) -> None:
     assert (broken.returncode, "FAILED" in broken.stdout) == (1, True)
     assert admin.run("unload", "broken").returncode == 0
     assert admin.run("load", "x", "/x", "--versions=newest").returncode == 2
+    for seconds in ("nan", "inf", "1e30", "-1"):
+        impatient = admin.run("reload", "m", f"--wait={seconds}")
+        assert impatient.returncode == 1
+        assert "wait expects seconds from 0 to 3600" in impatient.stderr, impatient.stderr
     nobody = admin.run("models", "--admin_address=127.0.0.1:" + "1")
     assert (nobody.returncode, "--admin_address=HOST:PORT" in nobody.stderr) == (1, True)

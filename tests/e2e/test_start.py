@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Served
-from servers import DROP_IN, MODELS, put_version, run_to_its_end, serving, until
+from servers import DROP_IN, FRIENDLY, MODELS, put_version, run_to_its_end, serving, until
 from wire import Wire, ask, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -248,6 +248,14 @@ def test_a_wrong_flag_ends_with_2_and_the_nearest_name(argument: str, words: str
     run = run_to_its_end(GOOD, argument)
     assert run.returncode == 2, run
     assert words in run.stderr and argument.split("=")[0].lstrip("-") in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("command", [FRIENDLY, DROP_IN])
+def test_a_command_line_that_is_not_utf_8(command: tuple[str, ...]) -> None:
+    run = run_to_its_end(f"--model_name=\udcff{GOOD}", f"--model_base_path={GOOD}", command=command)
+    assert run.returncode == (2 if command is FRIENDLY else 255)
+    assert "names and paths must be UTF-8, got '--model_name=\\udcff" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -72,6 +72,35 @@ def test_serve_refuses_with_status_2(argv: list[str], words: str, runs: Runs, ca
     assert runs.configs == []
 
 
+NOT_UTF_8 = "/models/\udcff"
+"""What Python makes of a byte 255 in the command line."""
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["serve", NOT_UTF_8],
+        ["serve", f"--model_config_file={NOT_UTF_8}"],
+        ["serve", f"--{NOT_UTF_8}"],
+        ["load", "m", NOT_UTF_8],
+        ["models", NOT_UTF_8],
+        ["inspect", NOT_UTF_8],
+        ["predict", NOT_UTF_8],
+        [NOT_UTF_8],
+    ],
+)
+def test_a_command_line_that_is_not_utf_8(argv: list[str], runs: Runs, capsys: Capture) -> None:
+    assert cli.main(argv) == 2
+    assert "names and paths must be UTF-8, got '" in capsys.readouterr().err
+    assert runs.configs == []
+
+
+def test_a_command_line_of_the_drop_in_that_is_not_utf_8(runs: Runs, capsys: Capture) -> None:
+    assert cli.tensorflow_model_server([f"--model_base_path={NOT_UTF_8}"]) == 255
+    assert "names and paths must be UTF-8" in capsys.readouterr().err
+    assert runs.configs == []
+
+
 def test_serve_reports_what_tensorflow_serving_refuses_with_status_1(
     runs: Runs, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

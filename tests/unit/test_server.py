@@ -262,6 +262,32 @@ def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert server.stop()
 
 
+@pytest.mark.parametrize("content", ["new", "bad", "the same"])
+def test_a_hang_up_during_the_start_counts(
+    tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file has changed since it was read: what it says now is served, and labels wait for versions."""
+    import servable.textproto
+
+    old = model(tmp_path, "a", 1)
+    new = replace(model(tmp_path, "b", 1), labels={"stable": 1})
+    says = {"new": (new,), "bad": (new, new), "the same": (old,)}[content]
+    monkeypatch.setattr(servable.textproto, "read_model_config_file", lambda _, replacing: says)
+    served: list[dict[str, Standing]] = []
+
+    class Stopping(FakeCore):
+        def start(self) -> dict[str, str]:
+            served.append(server.manager.standings())
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().start()
+
+    given = replace(config(old), model_config_file="/models.config")
+    server = Server(given, Stopping, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    assert server.run() == 0
+    assert served == [{"b" if content == "new" else "a": Standing.AVAILABLE}]
+    assert ("is not applied" in caplog.text) == (content == "bad")
+
+
 class Reloads:
     """A started server and a way to send it a list of models as a client would."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -248,3 +249,55 @@ def test_a_grpc_message_keeps_both_limits() -> None:
         config = drop_in("--model_base_path=/m", f"{argument}{asked}", f"--max_request_bytes={limit}")
         assert (config.core.grpc_limits.max_receive_bytes, config.core.max_body_bytes) == (100, limit)
     assert drop_in("--model_base_path=/m", f"{argument}-1").core.grpc_limits.max_receive_bytes == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("localhost:7", ("localhost:7",)),
+        ("127.0.0.1:7", ("127.0.0.1:7",)),
+        ("[::1]:7", ("[::1]:7",)),
+        (":7", ("[::]:7", "0.0.0.0:7")),
+    ],
+)
+def test_the_administrations_address_keeps_its_name(tmp_path: Path, given: str, meant: tuple[str]) -> None:
+    admin = serve(str(tmp_path), f"--admin_address={given}").admin
+    assert admin is not None and admin.address in meant
+
+
+def test_an_administrations_name_that_means_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expects an address of this machine"):
+        serve(str(tmp_path), "--admin_address=no.such.host.invalid:7")
+
+
+@pytest.mark.parametrize("text", ["inf", "1e30", "9223372037", "1e400"])
+def test_a_time_without_end_can_be_waited_for(text: str) -> None:
+    """A lock raises OverflowError beyond ``threading.TIMEOUT_MAX``, even when it is free."""
+    flags = [f"--shutdown_grace_seconds={text}", f"--load_retry_interval_micros={2**63 - 1}"]
+    flags += [f"--{name}_wait_seconds={2**31 - 1}" for name in ("file_system_poll", "model_config_file_poll")]
+    config = drop_in("--model_base_path=/m", *flags)
+    times = [config.grace_seconds, config.lifecycle.retry_seconds]
+    times += [config.poll_seconds or 0, config.config_poll_seconds or 0]
+    for seconds in times:
+        assert seconds > 1e8
+        assert threading.Lock().acquire(timeout=seconds)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("-inf", 0.0), ("-1", 0.0), ("0", 0.0), ("2.5", 2.5)])
+def test_times_that_end(text: str, seconds: float) -> None:
+    assert drop_in("--model_base_path=/m", f"--shutdown_grace_seconds={text}").grace_seconds == seconds
+
+
+def test_a_time_that_is_no_number() -> None:
+    with pytest.raises(UsageError, match="--shutdown_grace_seconds expects a number, got 'nan'"):
+        drop_in("--model_base_path=/m", "--shutdown_grace_seconds=nan")
+
+
+def test_an_environment_that_is_not_utf_8(tmp_path: Path) -> None:
+    bad = "/\udcff"
+    for environment in ({"MODEL_BASE_PATH": bad}, {"SERVABLE_TENSORFLOW_LIBRARY": bad, "MODEL_NAME": "m"}):
+        with pytest.raises(UsageError, match="must be UTF-8"):
+            serve(environment=environment)
+    with pytest.raises(UsageError, match="TOKEN must be UTF-8") as error:
+        serve(str(tmp_path), "--admin_address=:0", environment={"SERVABLE_ADMIN_TOKEN": "secret\udcff"})
+    assert "secret" not in str(error.value)

@@ -1,0 +1,265 @@
+"""The administration's HTTP door without a server behind it: who is let in, what nobody can hold up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from servable.admin import AdminServer
+from servable.admin_listener import MOST_ANSWERED, MOST_CONNECTIONS
+from servable.config import AdminOptions
+
+from servable import admin_listener
+
+PATIENCE = 30.0
+HALF = b"GET /readyz HTTP/1.1\r\nX: "
+
+
+class Models:
+    """Stands in for ``Management``: lists no models, and unloads when it is let."""
+
+    def __init__(self) -> None:
+        self.may_unload = threading.Event()
+        self.unloading = threading.Semaphore(0)
+        self.unloaded: list[str] = []
+
+    def models(self) -> dict[str, Any]:
+        return {"models": []}
+
+    def unload(self, name: str) -> dict[str, Any]:
+        self.unloading.release()
+        assert self.may_unload.wait(PATIENCE)
+        self.unloaded.append(name)
+        return {}
+
+
+class Running:
+    """An administration on a free port, and ways to talk to it."""
+
+    def __init__(self, address: str = "127.0.0.1:0", token: str = "") -> None:
+        self.models = Models()
+        management: Any = self.models
+        self.server = AdminServer(AdminOptions(address, token), management, lambda: True)
+        self.port = int(self.server.address.rpartition(":")[2])
+        self._open: list[socket.socket] = []
+        self._closed = False
+
+    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, headers=headers)
+            reply = connection.getresponse()
+            return reply.status, json.loads(reply.read())
+        finally:
+            connection.close()
+
+    def connect(self, content: bytes = b"") -> socket.socket:
+        """A connection that has sent this and no more."""
+        one = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        self._open.append(one)
+        one.sendall(content)
+        return one
+
+    def close(self) -> bool:
+        """Whether it closed at all."""
+        closing = threading.Thread(target=self.server.close, daemon=True)
+        closing.start()
+        closing.join(PATIENCE)
+        self._closed = not closing.is_alive()
+        return self._closed
+
+    def end(self) -> None:
+        self.models.may_unload.set()
+        for one in self._open:
+            one.close()
+        if not self._closed:
+            self.server.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def starting(*arguments: str) -> Running:
+        started.append(Running(*arguments))
+        return started[-1]
+
+    yield starting
+    for one in started:
+        one.end()
+
+
+Start = Callable[..., Running]
+
+
+def ended(connection: socket.socket) -> bool:
+    """Reads to the end, which must come."""
+    try:
+        while connection.recv(1000):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+# ---- connections
+
+
+def test_health_is_answered_whoever_else_is_connected(start: Start) -> None:
+    admin = start()
+    for content in (b"", HALF, b"GET /readyz HTTP/1.1\r\nContent-Length: 5\r\n\r\n"):
+        for _ in range(MOST_CONNECTIONS + 2):
+            admin.connect(content)
+        assert admin.ask("/readyz") == (200, {"ready": True})
+
+
+def test_the_connection_that_has_waited_longest_makes_room(start: Start) -> None:
+    admin = start()
+    first, *_ = [admin.connect(HALF) for _ in range(MOST_CONNECTIONS)]
+    latest = admin.connect(HALF)
+    assert ended(first)
+    latest.sendall(b"\r\n\r\n")
+    assert latest.recv(12) == b"HTTP/1.1 200"
+
+
+def test_requests_that_are_answered_are_not_cut_and_leave_room_for_health(start: Start) -> None:
+    admin = start()
+    asking = [admin.connect(b"DELETE /admin/models/m HTTP/1.1\r\n\r\n") for _ in range(MOST_ANSWERED)]
+    for _ in asking:
+        assert admin.models.unloading.acquire(timeout=PATIENCE)
+    status, fields = admin.ask("/admin/models")
+    assert (status, fields["code"]) == (503, "UNAVAILABLE")
+    for _ in range(MOST_CONNECTIONS):
+        admin.connect(HALF)
+    assert admin.ask("/livez") == (200, {"live": True})
+    admin.models.may_unload.set()
+    for one in asking:
+        assert one.recv(12) == b"HTTP/1.1 200"
+    assert admin.ask("/admin/models")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "content", [b"", HALF, b"PUT /admin/models/m HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"]
+)
+def test_a_request_must_be_whole_in_time_however_it_trickles(
+    start: Start, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_listener, "REQUEST_SECONDS", 0.3)
+    connection = start().connect(content)
+    connection.settimeout(0.02)
+    give_up, pauses = 500, 0
+    while pauses < give_up:
+        try:
+            if content:
+                connection.sendall(b"a")
+            if not connection.recv(1000):
+                break
+        except TimeoutError:
+            pauses += 1
+        except ConnectionError:
+            break
+    assert pauses < give_up
+
+
+def test_it_closes_whoever_is_connected(start: Start) -> None:
+    admin = start()
+    silent = [admin.connect() for _ in range(MOST_CONNECTIONS + 2)]
+    half = [admin.connect(HALF) for _ in range(MOST_CONNECTIONS + 2)]
+    assert admin.close()
+    assert all(map(ended, silent + half))
+
+
+def test_it_closes_while_a_request_is_answered_and_the_answer_comes(start: Start) -> None:
+    admin = start()
+    asking = admin.connect(b"DELETE /admin/models/m HTTP/1.1\r\n\r\n")
+    assert admin.models.unloading.acquire(timeout=PATIENCE)
+    assert admin.close()
+    admin.models.may_unload.set()
+    assert asking.recv(12) == b"HTTP/1.1 200"
+
+
+def test_half_a_request_is_not_followed(start: Start) -> None:
+    admin = start()
+    admin.models.may_unload.set()
+    asking = admin.connect(b"DELETE /admin/models/m HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthori")
+    asking.shutdown(socket.SHUT_WR)
+    assert ended(asking)
+    assert admin.models.unloaded == []
+    whole = admin.connect(b"DELETE /admin/models/m HTTP/1.1\r\n\r\n")
+    whole.shutdown(socket.SHUT_WR)
+    assert whole.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_connection_may_ask_again(start: Start) -> None:
+    connection = HTTPConnection("127.0.0.1", start().port, timeout=PATIENCE)
+    for _ in range(3):
+        connection.request("GET", "/admin/models")
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (200, b'{\n  "models": []\n}\n')
+    connection.close()
+
+
+def test_a_path_that_is_none(start: Start) -> None:
+    connection = start().connect(b"GET http://[ HTTP/1.1\r\n\r\n")
+    assert connection.recv(12) == b"HTTP/1.1 400"
+
+
+# ---- names
+
+
+OURS = ["127.0.0.1", "127.0.0.1:8502", "[::1]:8502", "[::1]", "localhost", "LOCALHOST:1", "localhost."]
+OTHERS = [
+    "evil.example",
+    "evil.example:8502",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example:80",
+    "",
+    ":80",
+]
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_names_of_this_machine(start: Start, host: str) -> None:
+    assert start().ask("/admin/models", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize("host", OTHERS)
+def test_other_names_are_refused_without_a_token(start: Start, host: str) -> None:
+    """A page whose name its owner points to 127.0.0.1 is of one origin with what answers there."""
+    admin = start()
+    for method in ("GET", "DELETE"):
+        status, fields = admin.ask("/admin/models", method, Host=host)
+        assert (status, fields["code"]) == (403, "PERMISSION_DENIED")
+    for path in ("/livez", "/readyz"):
+        assert admin.ask(path, Host=host)[0] == 200
+
+
+def test_of_two_names_both_count(start: Start) -> None:
+    connection = start().connect(
+        b"GET /admin/models HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+    )
+    assert connection.recv(12) == b"HTTP/1.1 403"
+
+
+def test_with_a_token_every_name_is_as_good(start: Start) -> None:
+    admin = start("127.0.0.1:0", "secret")
+    assert admin.ask("/admin/models", Host="evil.example")[0] == 401
+    assert admin.ask("/admin/models", Host="models.example", Authorization="Bearer secret")[0] == 200
+
+
+def test_the_configured_name_is_accepted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = socket.getaddrinfo
+
+    def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
+        return found("127.0.0.1" if host == "models.example" else host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    admin = start("models.example:0")
+    assert admin.ask("/admin/models", Host="models.example:1")[0] == 200
+    assert admin.ask("/admin/models", Host="127.0.0.1")[0] == 200
+    assert admin.ask("/admin/models", Host="other.example")[0] == 403

@@ -1,0 +1,92 @@
+"""What an administrator changes in the list of models, and what stays as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from servable.config import (
+    All,
+    CoreOptions,
+    Folder,
+    Latest,
+    LifecycleOptions,
+    LoadOptions,
+    ModelConfig,
+    ServerConfig,
+    Specific,
+)
+from servable.inventory import Inventory
+from servable.management import Management
+from servable.manager import Standing
+from servable.report import StartReport
+
+from servable import messages
+
+Models = tuple[ModelConfig, ...]
+
+
+class Configured:
+    """Stands in for the manager: a list of models, each of which serves at once."""
+
+    def __init__(self, *models: ModelConfig) -> None:
+        self.models: Models = models
+
+    def configured(self) -> Models:
+        return self.models
+
+    def change(self, edit: Callable[[Models], Sequence[ModelConfig]], allow_new_labels: bool = False) -> None:
+        self.models = tuple(edit(self.models))
+
+    def standings(self) -> dict[str, Standing]:
+        return {model.name: Standing.AVAILABLE for model in self.models}
+
+    def wait(self, enough: Callable[[dict[str, Standing]], bool], timeout: float) -> bool:
+        return enough(self.standings())
+
+
+def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
+    """What becomes of a model by ``PUT /admin/models/NAME`` with this entry."""
+    manager: Any = Configured(before)
+    config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
+    inventory = Inventory(StartReport())
+    management = Management(config, manager, inventory, list, lambda: None, lambda *_: [])
+    management.load(before.name, entry, 0.0)
+    (model,) = manager.models
+    assert isinstance(model, ModelConfig)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
+    monkeypatch.setattr(messages, "descriptors", lambda: content)
+
+
+M = ModelConfig("m", "/m", policy=Specific((1, 2)), labels={"stable": 1}, logged=True)
+
+
+def test_what_is_not_given_stays() -> None:
+    assert changed(M, base_path="/m") == M
+    moved = changed(M, basePath="/elsewhere")
+    assert (moved.base_path, moved.policy, moved.labels, moved.logged) == (
+        "/elsewhere", M.policy, M.labels, True,
+    )  # fmt: skip
+    other = changed(M, base_path="/m", model_version_policy={"all": {}})
+    assert (other.policy, other.labels, other.logged) == (All(), M.labels, True)
+
+
+def test_what_is_given_counts_in_both_spellings() -> None:
+    assert changed(M, base_path="/m", version_labels={"new": 2}).labels == {"new": 2}
+    assert changed(M, base_path="/m", versionLabels={}).labels == {}
+    assert changed(M, base_path="/m", modelVersionPolicy={"latest": {"num_versions": 3}}).policy == Latest(3)
+    assert changed(M, base_path="/m", model_version_policy={}).policy == Latest()
+    assert not changed(M, base_path="/m", loggingConfig=None).logged
+
+
+def test_a_versions_own_folder_is_one_as_long_as_the_path_is_the_same() -> None:
+    folder = ModelConfig("m", "/m/7", policy=Folder(7), labels={"stable": 7})
+    assert changed(folder, base_path="/m/7") == folder
+    assert changed(folder, base_path="/m").policy == Latest()
