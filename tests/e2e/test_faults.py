@@ -111,6 +111,18 @@ def test_a_broken_model_is_repaired(tmp_path: Path) -> None:
         await_versions(served, "m", 1)
 
 
+def test_a_warm_up_file_is_repaired(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    base.mkdir()
+    damaged = put_version(MODEL, base, 1) / "assets.extra" / "tf_serving_warmup_requests"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"no records at all")
+    with serving(f"m={base}", ONCE) as served:
+        assert version_states(served, "m") == {1: "END"}
+        damaged.unlink()
+        await_versions(served, "m", 1)
+
+
 def replace_bytes(path: Path, content: bytes) -> None:
     fresh = path.with_name("new")
     fresh.write_bytes(content)
