@@ -227,7 +227,7 @@ class Cache:
         self, scratch: str, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
     ) -> None:
         progress = _Progress(sum(one.size for one in files), os.path.basename(self.folder))
-        os.makedirs(scratch)
+        os.mkdir(scratch)  # in the folder that the locks are in, or not at all
         for one in files:
             path = _inside(scratch, one.path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
