@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-from servable.model_paths import SAVED_MODEL_FILES, holds_saved_model, is_version_name
+from servable.model_paths import LOADED_FOLDERS, SAVED_MODEL_FILES, holds_saved_model, is_version_name
 
 _INDENT = "\n    "
 
@@ -83,12 +83,19 @@ def version_folder_gone(name: str, path: str) -> str:
     )
 
 
+_LOOKS_INCOMPLETE = (
+    "half-copied|does not appear to contain|Unsuccessful TensorSliceReader|not found|no such file"
+)
+"""Words for files that are not there, which those that may not be seen get too."""
 _SAID_BY_THE_CORE = ("copy the folder again", "--saved_model_tags")
 """Advice that stands in some of the core's own messages."""
 
 
 def load_hint(path: str, message: str) -> str:
     """What to do about a failed load of the SavedModel in ``path``, or "" when its error says it all."""
+    unreadable = denied(path) if re.search(_LOOKS_INCOMPLETE, message, re.IGNORECASE) else ""
+    if unreadable:
+        return permission(path, unreadable)
     if any(advice in message for advice in _SAID_BY_THE_CORE):
         return ""
     for pattern, advice in _LOAD_ADVICE:
@@ -153,7 +160,38 @@ def _variables(path: str, _found: re.Match[str]) -> str:
 
 
 def _permission(path: str, _found: re.Match[str]) -> str:
-    return f"user {_user()} may not read it: chmod -R a+rX {path}"
+    return permission(path, "it")
+
+
+def permission(path: str, what: str) -> str:
+    """What to do about something in the version ``path`` that may not be read."""
+    return f"user {_user()} may not read {what}: chmod -R a+rX {path}"
+
+
+def denied(path: str) -> str:
+    """The first folder or file of the version in ``path`` that this process may not read, or ""."""
+    for folder in (path, *(os.path.join(path, one) for one in LOADED_FOLDERS)):
+        if not os.path.isdir(folder):
+            continue
+        if not os.access(folder, os.X_OK):
+            return folder
+        files = os.listdir(folder) if os.access(folder, os.R_OK) else []
+        for file in sorted(files):
+            found = os.path.join(folder, file)
+            if os.path.isfile(found) and not os.access(found, os.R_OK):
+                return found
+    return ""
+
+
+def _warmup(path: str, _found: re.Match[str]) -> str:
+    return (
+        "the warm-up file is at fault, not the model: make it again with `servable warmup make`, or remove "
+        f"{path}/assets.extra/tf_serving_warmup_requests"
+    )
+
+
+def _asset(path: str, found: re.Match[str]) -> str:
+    return f"{found[1]} is missing, and the graph reads it: copy the whole version folder"
 
 
 _LOAD_ADVICE = (
@@ -165,7 +203,9 @@ _LOAD_ADVICE = (
         _op,
     ),
     (r"Could not find variable|Error while reading resource variable|uninitialized value", _keras_variables),
-    (r"permission denied", _permission),
+    (r"permission denied|may not be read", _permission),
+    (r"warmup data|warmup record|for warmup", _warmup),
+    (r"/(assets/[^;]+); No such file", _asset),
     (
         r"Unsuccessful TensorSliceReader|variables[./].*(not found|no such file)|data_?loss|data loss"
         r"|checksum does not match|Read less bytes than requested",

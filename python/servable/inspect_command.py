@@ -34,7 +34,8 @@ def inspect(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     path = os.path.abspath(os.path.expanduser(given.path))
     try:
-        model = read(version_folder(path))
+        path = version_folder(path)
+        model = read(path)
     except StatusError as error:
         print(f"servable: {error}", file=sys.stderr)
         hint = error.hint or doctor.load_hint(path, error.message)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from servable import doctor, tensor_bundle
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class
 from servable.report import Signature
@@ -26,7 +28,8 @@ WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 class MetaGraph:
     """One graph of the SavedModel, as its tag set picks it.
 
-    ops: how often each op occurs, functions included. methods: method name by signature.
+    ops: how often each op occurs, functions included. methods: method name by signature. assets: the files
+    that it reads, below ``assets``.
     """
 
     tags: tuple[str, ...]
@@ -35,6 +38,7 @@ class MetaGraph:
     ops: Counter[str]
     tensorflow_version: str
     functions: int
+    assets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,15 @@ def read(path: str) -> SavedModel:
     file, message = _parse(path)
     graphs = tuple(_graph(one) for one in message.meta_graphs)
     folder = os.path.join(path, "variables")
+    warmup_records, warmup_problems = _warmup(os.path.join(path, WARMUP_FILE))
     return SavedModel(
         path=path,
         graphs=graphs,
         graph_bytes=os.path.getsize(file),
         variables_bytes=sum(size for _, size in _files(folder)),
         assets=tuple(sorted(name for name, _ in _files(os.path.join(path, "assets")))),
-        warmup_records=_warmup_records(os.path.join(path, WARMUP_FILE)),
-        problems=tuple(_problems(path, graphs)),
+        warmup_records=warmup_records,
+        problems=(*_problems(path, graphs), *warmup_problems),
     )
 
 
@@ -115,7 +120,19 @@ def _graph(message: Any) -> MetaGraph:
         ops=ops,
         tensorflow_version=message.meta_info_def.tensorflow_version,
         functions=len(functions),
+        assets=tuple(sorted(_asset_names(message))),
     )
+
+
+def _asset_names(message: Any) -> set[str]:
+    """As a loader finds them; TensorFlow 1 kept them in a collection."""
+    named = list(message.asset_file_def)
+    if not named and "saved_model_assets" in message.collection_def:
+        asset = message_class("tensorflow.AssetFileDef")
+        named = [
+            asset.FromString(one.value) for one in message.collection_def["saved_model_assets"].any_list.value
+        ]
+    return {one.filename for one in named}
 
 
 def _arguments(infos: Any) -> list[tuple[str, str, str]]:
@@ -149,12 +166,22 @@ def _files(folder: str) -> list[tuple[str, int]]:
     return found
 
 
-def _warmup_records(path: str) -> int | None:
-    from servable.tfrecord import read_records
+def _warmup(path: str) -> tuple[int | None, list[str]]:
+    """How many requests a warm-up file has, None without one, and what is wrong with it."""
+    from servable.tfrecord import MOST_RECORDS, read_records
 
     if not os.path.exists(path):
-        return None
-    return sum(1 for _ in read_records(path))
+        return None, []
+    advice = "make it again with `servable warmup make`, or remove it"
+    try:
+        count = sum(1 for _ in read_records(path))
+    except StatusError:
+        return None, [f"the warm-up file {path} is damaged: {advice}"]
+    except OSError as error:
+        return None, [f"the warm-up file {path} cannot be read ({error.strerror})"]
+    if count > MOST_RECORDS:
+        return count, [f"the warm-up file {path} has more than {MOST_RECORDS} requests: {advice}"]
+    return count, []
 
 
 def _problems(path: str, graphs: tuple[MetaGraph, ...]) -> list[str]:
@@ -165,28 +192,50 @@ def _problems(path: str, graphs: tuple[MetaGraph, ...]) -> list[str]:
         problems.append(f"no graph has the tag serve: start the server with --saved_model_tags={tags}")
     if not any(graph.signatures for graph in graphs):
         problems.append("it has no signature, so nothing can be asked of it: export it with signatures=")
+    denied = doctor.denied(path)
+    if denied:
+        return [*problems, doctor.permission(path, denied)]
     needs_variables = any(graph.ops.keys() & {"VarHandleOp", "VariableV2", "RestoreV2"} for graph in graphs)
     problems.extend(_variable_problems(os.path.join(path, "variables"), needs_variables))
+    for name in sorted({name for graph in graphs for name in graph.assets}):
+        if not os.path.isfile(os.path.join(path, "assets", name)):
+            problems.append(
+                f"the graph names assets/{name}, which is not there: the copy is incomplete, and a load that "
+                "reads it fails"
+            )
     return problems
 
 
 def _variable_problems(folder: str, needed: bool) -> list[str]:
-    """A tensor bundle whose index or shards are missing or empty: what a broken copy leaves."""
+    """A tensor bundle with missing, damaged or cut files: what a broken copy leaves."""
     sizes = dict(_files(folder))
     if not sizes:
         return (
             [f"the graph has variables and {folder} has no files: the copy is incomplete"] if needed else []
         )
-    problems = []
+    index = os.path.join(folder, "variables.index")
     if not sizes.get("variables.index"):
-        problems.append(f"{folder}/variables.index is missing or empty: the copy is incomplete")
-    shards = {}
-    for name, size in sizes.items():
-        found = re.fullmatch(r"variables\.data-(\d{5})-of-(\d{5})", name)
-        if found:
-            shards[int(found[1])] = (int(found[2]), size)
-    total = max((count for count, _ in shards.values()), default=1)
-    missing = [number for number in range(total) if number not in shards]
-    if missing:
-        problems.append(f"{folder} lacks shard {missing[0]} of {total}: the copy is incomplete")
-    return problems
+        return [f"{index} is missing or empty: the copy is incomplete"]
+    try:
+        with open(index, "rb") as file:
+            shards = tensor_bundle.shards(file.read())
+    except tensor_bundle.CompressedError:
+        shards = tensor_bundle.Shards(_count_in_names(sizes), {})
+    except OSError as error:
+        return [f"{index} cannot be read ({error.strerror})"]
+    except ValueError as error:
+        return [f"{index} is damaged ({error}): copy it again"]
+    for number in range(shards.count):
+        name = f"variables.data-{number:05d}-of-{shards.count:05d}"
+        if name not in sizes:
+            return [f"{folder} lacks shard {number} of {shards.count} ({name}): the copy is incomplete"]
+        least = shards.bytes.get(number, 0)
+        if sizes[name] < least:
+            return [f"{folder}/{name} has {sizes[name]} bytes of {least}: the copy is incomplete"]
+    return []
+
+
+def _count_in_names(names: Iterable[str]) -> int:
+    """How many shards there are, as the names of those that are there tell."""
+    found = [re.fullmatch(r"variables\.data-\d{5}-of-(\d{5})", name) for name in names]
+    return max((int(one[1]) for one in found if one), default=1)

@@ -111,6 +111,18 @@ def test_a_broken_model_is_repaired(tmp_path: Path) -> None:
         await_versions(served, "m", 1)
 
 
+def test_a_warm_up_file_is_repaired(tmp_path: Path) -> None:
+    base = tmp_path / "m"
+    base.mkdir()
+    damaged = put_version(MODEL, base, 1) / "assets.extra" / "tf_serving_warmup_requests"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"no records at all")
+    with serving(f"m={base}", ONCE) as served:
+        assert version_states(served, "m") == {1: "END"}
+        damaged.unlink()
+        await_versions(served, "m", 1)
+
+
 def replace_bytes(path: Path, content: bytes) -> None:
     fresh = path.with_name("new")
     fresh.write_bytes(content)
@@ -145,23 +157,36 @@ def test_a_base_path_appears_later(tmp_path: Path) -> None:
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all")
 
 
+def obedient() -> tuple[str, ...]:
+    """The command of a server that is denied what its user is: root without the capability to override."""
+    if os.geteuid() != 0:
+        return FRIENDLY
+    if shutil.which("setpriv") is None:
+        pytest.skip("root reads everything, and setpriv is not there to take that away")
+    return (*WITHOUT_OVERRIDE, *FRIENDLY)
+
+
 def test_permission_is_denied_and_then_given(base: Path) -> None:
-    """Root reads everything, so the server is run without the capability for that."""
-    command = FRIENDLY
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("root reads everything, and setpriv is not there to take that away")
-        command = (*WITHOUT_OVERRIDE, *FRIENDLY)
     put_version(MODEL, base, 2)
     (base / "2" / "saved_model.pb").chmod(0)
-    with serving(f"m={base}", ONCE, command=command) as served:
+    with serving(f"m={base}", ONCE, command=obedient()) as served:
         await_versions(served, "m")
         assert version_states(served, "m")[2] == "END"
         base.chmod(0)
         served.wait_for_line("Permission denied")
         base.chmod(0o755)
         (base / "2" / "saved_model.pb").chmod(0o644)
-        (base / "2" / "saved_model.pb").touch()
+        await_versions(served, "m", 2)
+
+
+def test_variables_that_may_not_be_read(base: Path) -> None:
+    """They are not taken for variables that are not there, and giving the permission is enough."""
+    variables = put_version(MODEL, base, 2) / "variables"
+    variables.chmod(0)
+    with serving(f"m={base}", ONCE, command=obedient()) as served:
+        assert version_states(served, "m")[2] == "END"
+        assert f"may not read {variables}: chmod -R a+rX {base}/2" in served.log
+        variables.chmod(0o755)
         await_versions(served, "m", 2)
 
 

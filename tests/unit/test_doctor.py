@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -25,6 +26,9 @@ NO_SAVED_MODEL = "Specified file path does not appear to contain a SavedModel bu
         ("Error while reading resource variable _AnonymousVar0", "model.export(folder)"),
         ("Can't parse /m/1/saved_model.pb as binary proto", "half copied"),
         ("/m/1/saved_model.pb; Permission denied", "may not read it"),
+        ("/m/1/saved_model.pb may not be read by this user: give it read permission", "chmod -R a+rX"),
+        ("corrupted record at 0. Please verify your warmup data is in TFRecord format.", "not the model"),
+        ("/m/1/assets/words.txt; No such file or directory", "assets/words.txt is missing"),
         (
             "Unsuccessful TensorSliceReader constructor: Failed to find any matching files",
             "variables are incomplete",
@@ -37,6 +41,25 @@ def test_hints_from_the_message(tmp_path: Path, message: str, words: str) -> Non
 
 def test_an_error_that_says_it_all_gets_no_hint(tmp_path: Path) -> None:
     assert doctor.load_hint(str(tmp_path), "something else") == ""
+
+
+HALF_COPIED = (
+    "/m/1 has no variables/variables.index: the folder may be half-copied. Copy it under another name"
+)
+
+
+def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the system's answer is made up."""
+    variables = tmp_path / "variables"
+    variables.mkdir()
+    (variables / "variables.index").touch()
+    assert "chmod" not in doctor.load_hint(str(tmp_path), HALF_COPIED)
+    for denied in (variables, variables / "variables.index"):
+        monkeypatch.setattr(os, "access", lambda path, _, denied=denied: path != str(denied))
+        for message in (HALF_COPIED, NO_SAVED_MODEL):
+            hint = doctor.load_hint(str(tmp_path), message)
+            assert hint.endswith(f"may not read {denied}: chmod -R a+rX {tmp_path}")
+    assert "chmod" not in doctor.load_hint(str(tmp_path), "Op type not registered 'FooBar' in binary")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,56 @@ def test_an_incomplete_copy(
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
     assert main(["inspect", str(model)]) == 1
     assert problem in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "problem"),
+    [
+        ("variables/variables.data-00000-of-00001", "has 251 bytes of 252: the copy is incomplete"),
+        ("variables/variables.index", "is damaged (it does not end as an index does): copy it again"),
+    ],
+)
+def test_a_cut_file(model: Path, capsys: pytest.CaptureFixture[str], file: str, problem: str) -> None:
+    (model / file).write_bytes((model / file).read_bytes()[:-1])
+    assert main(["inspect", str(model)]) == 1
+    assert problem in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["lookup", "tf1_lookup"])
+def test_assets_that_are_not_there(tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "1"
+    shutil.copytree(MODELS / name / "1", copy)
+    assert read(str(copy)).problems == ()
+    shutil.rmtree(copy / "assets")
+    (problem,) = read(str(copy)).problems
+    assert "names assets/words.txt, which is not there" in problem
+
+
+def test_a_damaged_warm_up_file_is_no_damaged_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "assets.extra").mkdir()
+    (model / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no records at all")
+    assert main(["inspect", str(model)]) == 1
+    said = capsys.readouterr()
+    assert f"problem: the warm-up file {model}/assets.extra/tf_serving_warmup_requests is damaged" in said.out
+    assert (said.out.count("problem: "), said.err) == (1, "")
+
+
+def test_what_may_not_be_read_is_not_called_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the system's answer is made up."""
+    monkeypatch.setattr(os, "access", lambda path, _: path != str(model / "variables"))
+    shutil.rmtree(model / "variables")
+    (model / "variables").mkdir()
+    (problem,) = read(str(model)).problems
+    assert problem.endswith(f"may not read {model}/variables: chmod -R a+rX {model}")
+
+
+def test_the_hint_is_about_the_version(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "saved_model.pb").write_bytes(b"\xff")
+    assert main(["inspect", str(model.parent)]) == 1
+    assert "half copied (saved_model.pb 1 bytes)" in capsys.readouterr().err
+    (model / "saved_model.pb").unlink()
+    assert main(["inspect", str(model.parent)]) == 1
+    assert f"hint: {model} holds fingerprint.pb, variables" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from servable.config import Folder, Latest, ModelConfig
 from servable.errors import UsageError
-from servable.model_paths import model_from_path
+from servable.model_paths import fingerprint, model_from_path
 
 
 def saved_model(folder: Path) -> Path:
@@ -81,3 +81,43 @@ def test_a_file_is_answered_with_its_folder(tmp_path: Path) -> None:
 def test_half_a_pair(argument: str) -> None:
     with pytest.raises(UsageError, match="expected PATH or NAME=PATH"):
         model_from_path(argument)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "saved_model.pb",
+        "variables/variables.index",
+        "assets/words.txt",
+        "assets.extra/tf_serving_warmup_requests",
+        "batching_params.pbtxt",
+    ],
+)
+def test_a_fingerprint_tells_every_file_that_a_load_reads(tmp_path: Path, file: str) -> None:
+    saved_model(tmp_path / "1")
+    path = tmp_path / "1" / file
+    states = [fingerprint(str(tmp_path / "1"))]
+
+    def changed() -> bool:
+        states.append(fingerprint(str(tmp_path / "1")))
+        return states[-1] != states[-2]
+
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"half")
+    assert changed()
+    path.write_bytes(b"the whole")
+    assert changed()
+    path.chmod(0o600)
+    assert changed()
+    path.unlink()
+    assert changed()
+
+
+def test_a_fingerprint_of_the_same_files_is_the_same(tmp_path: Path) -> None:
+    saved_model(tmp_path / "1")
+    (tmp_path / "1" / "a note that no load reads").touch()
+    before = fingerprint(str(tmp_path / "1"))
+    (tmp_path / "1" / "a note that no load reads").write_text("more")
+    assert (before != "", fingerprint(str(tmp_path / "1"))) == (True, before)
+    (tmp_path / "1" / "saved_model.pb").unlink()
+    assert fingerprint(str(tmp_path / "1")) == ""

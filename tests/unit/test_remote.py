@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from servable.config import All, Latest, ModelConfig, VersionPolicy
+from servable.config import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
 from servable.model_paths import cache_dir, is_remote, model_from_path
 from servable.sources import AspiredVersion, Receiver
@@ -78,12 +85,17 @@ def put(base: str, version: int | str, content: bytes = GRAPH) -> None:
 
 
 class Watched:
-    """A source on one base path, with what it announces."""
+    """A source on one base path, with what it announces; a model for each of the policies: m, m1, m2, …"""
 
-    def __init__(self, base: str, cache: Path, policy: VersionPolicy | None = None) -> None:
+    def __init__(self, base: str, cache: Path, *policies: VersionPolicy) -> None:
         self.source = RemoteSource(0.01, str(cache))
         self.heard = Announcements()
-        self.source.watch([ModelConfig("m", base, policy=policy or Latest())])
+        self.source.watch(
+            [
+                ModelConfig(f"m{number or ''}", base, policy=policy)
+                for number, policy in enumerate(policies or (Latest(),))
+            ]
+        )
         self.source.start(self.heard)
 
     def __enter__(self) -> Announcements:
@@ -165,6 +177,161 @@ def test_old_versions_leave_the_cache(bucket: str, tmp_path: Path) -> None:
         assert names == {"4"}
 
 
+def until(reached: Callable[[], bool]) -> bool:
+    """Whether it comes true within ten seconds."""
+    pause = threading.Event()
+    return any(reached() or pause.wait(0.01) for _ in range(1000))
+
+
+class Reads:
+    """Counts what is asked of stores; ``failing`` is raised for files of the name ``broken``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: Exception | None = None) -> None:
+        self.files: Counter[str] = Counter()
+        self.looks = 0
+        read, versions = FsspecStore.read, FsspecStore.versions
+
+        def counted_read(store: FsspecStore, place: str, file: RemoteFile) -> Iterator[bytes]:
+            self.files[f"{place.rpartition('/')[2]}/{file.path}"] += 1
+            if failing is not None and file.path == "broken":
+                raise failing
+            return read(store, place, file)
+
+        def counted_versions(store: FsspecStore) -> dict[int, str]:
+            self.looks += 1
+            return versions(store)
+
+        monkeypatch.setattr(FsspecStore, "read", counted_read)
+        monkeypatch.setattr(FsspecStore, "versions", counted_versions)
+
+    def wait_for_looks(self, more: int) -> None:
+        wanted = self.looks + more
+        assert until(lambda: self.looks >= wanted)
+
+
+def test_models_on_one_base_path_fetch_once(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(bucket, 1)
+    reads = Reads(monkeypatch)
+    counted, files, listed = FsspecStore.read, FsspecStore.files, threading.Semaphore(0)
+
+    def listing(store: FsspecStore, place: str) -> tuple[RemoteFile, ...]:
+        found = files(store, place)
+        listed.release()
+        return found
+
+    def read_once_all_have_listed(store: FsspecStore, place: str, file: RemoteFile) -> Iterator[bytes]:
+        if not reads.files:
+            assert all(listed.acquire(timeout=10) for _ in range(4))
+        return counted(store, place, file)
+
+    monkeypatch.setattr(FsspecStore, "files", listing)
+    monkeypatch.setattr(FsspecStore, "read", read_once_all_have_listed)
+    with Watched(bucket, tmp_path, *[Latest()] * 4) as heard:
+        folders = {heard.wait_for(name, 1)[1] for name in ("m", "m1", "m2", "m3")}
+        reads.wait_for_looks(12)
+    assert (len(folders), set(reads.files.values()), caplog.text) == (1, {1}, "")
+
+
+def test_models_and_servers_leave_each_other_their_versions(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, 1)
+    put(bucket, 2)
+    put(bucket, 3)
+    reads = Reads(monkeypatch)
+    with (
+        Watched(bucket, tmp_path, Latest(), Specific((1,))) as heard,
+        Watched(bucket, tmp_path, Specific((2,))) as other,
+    ):
+        folders = [*heard.wait_for("m", 3).values(), *heard.wait_for("m1", 1).values()]
+        folders += other.wait_for("m", 2).values()
+        reads.wait_for_looks(15)
+        assert [Path(one).exists() for one in folders] == [True, True, True]
+    assert set(reads.files.values()) == {1}
+
+
+@pytest.mark.parametrize("failing", [PermissionError(13, "denied"), RuntimeError("what stores raise")])
+def test_a_version_that_cannot_be_fetched_again_takes_nothing_away(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Exception
+) -> None:
+    put(bucket, 1)
+    put(bucket, 2)
+    reads = Reads(monkeypatch, failing)
+    memory = fsspec.filesystem("memory")
+    with Watched(bucket, tmp_path, All(), Latest(2)) as heard:
+        before = heard.wait_for("m", 1, 2)
+        assert heard.wait_for("m1", 1, 2) == before
+        memory.pipe(f"{bucket}/2/broken", b"x")
+        reads.wait_for_looks(6)
+        assert reads.files["2/broken"] > 1
+        assert (heard.wait_for("m", 1, 2), heard.wait_for("m1", 1, 2)) == (before, before)
+        put(bucket, 3)  # others come and go meanwhile
+        memory.rm(f"{bucket}/1", recursive=True)
+        assert heard.wait_for("m", 2, 3)[2] == heard.wait_for("m1", 2, 3)[2] == before[2]
+        memory.rm(f"{bucket}/2/broken")
+        memory.pipe(f"{bucket}/2/whole", b"x")
+        assert until(lambda: heard.wait_for("m", 2, 3)[2] != before[2])
+
+
+def test_a_full_cache_takes_nothing_away(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(bucket, 1)
+    put(bucket, 2)
+    reads = Reads(monkeypatch)
+    with Watched(bucket, tmp_path, All()) as heard:
+        before = heard.wait_for("m", 1, 2)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        put(bucket, 2, b"more of it")
+        assert until(lambda: "choose another folder: --model_cache_dir" in caplog.text)
+        reads.wait_for_looks(2)
+        assert heard.wait_for("m", 1, 2) == before
+
+
+def test_a_server_that_cannot_fetch_serves_what_an_earlier_one_fetched(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, 1)
+    put(bucket, 2)
+    with Watched(bucket, tmp_path, All()) as heard:
+        before = heard.wait_for("m", 1, 2)
+    fsspec.filesystem("memory").pipe(f"{bucket}/2/broken", b"x")
+    Reads(monkeypatch, OSError("broken"))
+    with Watched(bucket, tmp_path, All()) as heard:
+        assert heard.wait_for("m", 1, 2) == before
+
+
+def test_the_cache_of_a_model_that_is_gone_goes(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, 1)
+    put(bucket, 2)
+    reads = Reads(monkeypatch)
+    both = Watched(bucket, tmp_path, Latest(), Specific((1,)))
+    with both as heard:
+        (newest,) = heard.wait_for("m", 2).values()
+        (pinned,) = heard.wait_for("m1", 1).values()
+        both.source.watch([ModelConfig("m1", bucket, policy=Specific((1,)))])
+        assert until(lambda: not Path(newest).exists())
+        assert Path(pinned).exists()
+        both.source.watch([])
+        assert until(lambda: os.listdir(tmp_path) == [])
+    assert set(reads.files.values()) == {1}
+
+
+def test_the_cache_outlives_the_server(bucket: str, tmp_path: Path) -> None:
+    put(bucket, 1)
+    watched = Watched(bucket, tmp_path)
+    with watched as heard:
+        (folder,) = heard.wait_for("m", 1).values()
+    threads = [one for one in threading.enumerate() if one.name == "remote-m"]
+    for thread in threads:
+        thread.join(10)
+    assert Path(folder, "saved_model.pb").exists()
+
+
 # ---- the cache
 
 
@@ -223,13 +390,70 @@ def test_a_stop_ends_a_fetch(cache: Cache) -> None:
     assert os.listdir(cache.folder) == []
 
 
-def test_what_the_dead_left_is_removed(cache: Cache) -> None:
-    dead = Path(cache.folder, ".fetching-999999999-7")
-    alive = Path(cache.folder, f".fetching-{os.getpid()}-8")
-    dead.mkdir()
-    alive.mkdir()
+def test_what_is_used_is_not_evicted(cache: Cache, tmp_path: Path) -> None:
+    folder = fetch(cache, GRAPH)
+    other = Cache(str(tmp_path), "s3://bucket/m")
+    assert other.claim(folder)
+    cache.evict(set())
+    cache.close(clear=True)
+    assert other.claim(folder)
+    other.evict(set())
+    assert not other.claim(folder)
+    assert os.listdir(cache.folder) == []
+
+
+def test_a_fetch_waits_for_its_turn(cache: Cache, tmp_path: Path) -> None:
+    other, stopped = Cache(str(tmp_path), "s3://bucket/m"), threading.Event()
+    place = cache.place(7, FILES)
+    with cache.turn(place, stopped):
+        stopped.set()
+        with pytest.raises(StatusError, match="the server is stopping"), other.turn(place, stopped):
+            pass
+    with other.turn(place, stopped):
+        pass
+    assert os.listdir(cache.folder) == []
+
+
+FETCHING = """
+import sys, threading
+from servable.sources.cache import Cache, RemoteFile
+cache = Cache(sys.argv[1], "s3://bucket/m")
+def read(file):
+    yield b"half of"
+    print(flush=True)
+    sys.stdin.read()
+files = (RemoteFile("saved_model.pb", 100),)
+with cache.turn(cache.place(8, files), threading.Event()):
+    cache.fetch(8, files, read, threading.Event())
+"""
+
+
+def test_what_the_dead_left_is_removed(cache: Cache, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FETCHING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        cache.prepare()
+        cache.evict(set())
+        assert len(os.listdir(cache.folder)) == 3  # what it writes, its turn, its claim
+        process.kill()
     cache.prepare()
-    assert (dead.exists(), alive.exists()) == (False, True)
+    cache.evict(set())
+    assert os.listdir(cache.folder) == []
+
+
+def test_a_cache_that_knows_no_locks_is_used_and_left_alone(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    folder = fetch(cache, GRAPH)
+    assert cache.claim(folder)
+    cache.close(clear=True)
+    assert cache.holds(7, FILES)
 
 
 def test_digests_tell_listings_apart() -> None:

@@ -2,10 +2,14 @@
 
     CACHE/<key of the base path>/<version>-<digest of its listing>/       the version's files
     CACHE/<key of the base path>/<version>-<digest of its listing>.json   the proof that they are complete
+    CACHE/<key of the base path>/<version>-<digest of its listing>.lock   shared by all who use it
+    CACHE/<key of the base path>/.fetching-<name>.lock                    whose turn it is to write
+    CACHE/<key of the base path>/.fetching-<name>.<random>/               what is being written
 
 A version is written under a temporary name, checked against the sizes and checksums that the store states,
-and renamed. Two servers may share a cache; whoever renames first wins. What a killed server left behind is
-removed by the next one.
+and renamed. Any number of models and servers may share a cache: a version is fetched by one of them while the
+others wait for it, and removed only when none uses it. What a killed server left behind is removed by the
+next one.
 """
 
 from __future__ import annotations
@@ -17,14 +21,16 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from servable.errors import StatusError
+from servable.sources.locks import Lock, take
 from servable.table import size_text
 
 _log = logging.getLogger("remote")
@@ -32,8 +38,10 @@ _log = logging.getLogger("remote")
 CHUNK = 1 << 20
 PROGRESS_SECONDS = 5.0
 """How often a fetch that takes long says where it is."""
+WAITING_SECONDS = 0.1
+"""How often a fetch that waits for another's looks whether it is over."""
 _FETCHING = ".fetching-"
-_COMPLETE = re.compile(r"(\d+)-([0-9a-f]{16})\.json")
+_PLACE = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
@@ -72,32 +80,59 @@ def md5_of(tag: str) -> str:
 
 
 class Cache:
-    """The cached versions of one base path. One thread at a time."""
+    """The cached versions of one base path, as one of its users sees them. One thread at a time.
+
+    What is claimed or fetched stays until ``evict`` or ``close``, whatever other users do.
+    """
 
     def __init__(self, folder: str, base_path: str) -> None:
         key = hashlib.sha256(base_path.encode()).hexdigest()[:12]
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", base_path.rstrip("/").rpartition("/")[2])[:40]
         self.folder = os.path.join(folder, f"{name}-{key}")
+        self._claimed: dict[str, Lock] = {}
+        self._workplace: tuple[str, Lock | None] | None = None
 
     def prepare(self) -> None:
         """Makes the folder and removes what dead processes left in it. Raises ``OSError``."""
         os.makedirs(self.folder, exist_ok=True)
-        for name in os.listdir(self.folder):
-            if name.startswith(_FETCHING) and not _is_alive(name.removeprefix(_FETCHING).partition("-")[0]):
-                shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+        left = {"." + name.split(".")[1] for name in self._names() if name.startswith(_FETCHING)}
+        for name in left:
+            lock = take(os.path.join(self.folder, f"{name}.lock"), shared=False)
+            if lock is not None and lock.real:
+                self._remove_scratch(name)
+                lock.release(remove=True)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.folder)
+        except OSError:
+            return []
+
+    def _remove_scratch(self, name: str) -> None:
+        """What lies under this temporary name, its lock aside."""
+        for one in self._names():
+            if one == name or (one.startswith(f"{name}.") and one != f"{name}.lock"):
+                path = os.path.join(self.folder, one)
+                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):
+                    os.unlink(path)
 
     def versions(self) -> dict[int, str]:
         """Complete versions and their folders; of two states of one version, the later fetched."""
         found: dict[int, tuple[float, str]] = {}
-        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
-            match = _COMPLETE.fullmatch(name)
-            proof = os.path.join(self.folder, name)
-            if match and self._is_complete(proof):
-                fetched = os.stat(proof).st_mtime
-                number = int(match[1])
-                if number not in found or found[number][0] < fetched:
-                    found[number] = (fetched, proof.removesuffix(".json"))
+        for place in self._places():
+            proof = f"{place}.json"
+            if self._is_complete(proof):
+                number = version_at(place)[0]
+                with suppress(FileNotFoundError):  # removed by another since
+                    fetched = (os.stat(proof).st_mtime, place)
+                    found[number] = max(found.get(number, fetched), fetched)
         return {number: path for number, (_, path) in found.items()}
+
+    def _places(self) -> set[str]:
+        """Where versions are, whole or not."""
+        stems = {name.removesuffix(".json").removesuffix(".lock") for name in self._names()}
+        return {os.path.join(self.folder, stem) for stem in stems if _PLACE.fullmatch(stem)}
 
     def _is_complete(self, proof: str) -> bool:
         """Every file is there in the size that was fetched; a damaged cache is fetched again."""
@@ -117,13 +152,52 @@ class Cache:
         """Whether this state of a version is here and whole."""
         return self._is_complete(self.place(version, files) + ".json")
 
+    def claim(self, place: str) -> bool:
+        """Whether the version at ``place`` is here and whole; if so, nobody removes it from now on."""
+        proof = f"{place}.json"
+        if place not in self._claimed and self._is_complete(proof):
+            lock = take(f"{place}.lock", shared=True)
+            if lock is None:  # being removed
+                return False
+            self._claimed[place] = lock
+        if place in self._claimed and self._is_complete(proof):
+            return True
+        self._let_go(place)
+        return False
+
+    def _let_go(self, place: str) -> None:
+        lock = self._claimed.pop(place, None)
+        if lock is not None:
+            lock.release()
+
+    @contextmanager
+    def turn(self, place: str, stopped: threading.Event) -> Iterator[None]:
+        """One at a time, of all models and servers: the turn to fetch the version at ``place``.
+
+        Waits for it; raises ``StatusError`` when ``stopped`` comes first.
+        """
+        path = os.path.join(self.folder, f"{_FETCHING}{os.path.basename(place)}.lock")
+        while (lock := take(path, shared=False)) is None:
+            if stopped.wait(WAITING_SECONDS):
+                raise self._failure(place, OSError(errno.ECANCELED, "the server is stopping"))
+        try:
+            yield
+        finally:
+            lock.release(remove=True)
+
     def fetch(
         self, version: int, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
     ) -> str:
-        """Brings a version here, whole or not at all; its folder. Raises ``StatusError``."""
+        """Brings a version here and claims it, whole or not at all; its folder. The caller has the turn.
+
+        Raises ``StatusError``, and what ``read`` raises beside ``OSError``.
+        """
         place = self.place(version, files)
-        scratch = os.path.join(self.folder, f"{_FETCHING}{os.getpid()}-{version}")
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch = os.path.join(self.folder, f"{_FETCHING}{os.path.basename(place)}.{secrets.token_hex(4)}")
+        if place not in self._claimed:
+            lock = take(f"{place}.lock", shared=True, wait=True)
+            assert lock is not None  # it was waited for
+            self._claimed[place] = lock
         try:
             self._check_room(files)
             self._fetch_into(scratch, files, read, stopped)
@@ -133,11 +207,13 @@ class Cache:
                 json.dump([asdict(one) for one in files], file)
             os.replace(f"{scratch}.json", f"{place}.json")
         except OSError as error:
-            raise self._failure(version, error) from error
+            raise self._failure(place, error) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             with suppress(OSError):
                 os.unlink(f"{scratch}.json")
+            if not self.claim(place):
+                self._remove(place)
         return place
 
     def _check_room(self, files: tuple[RemoteFile, ...]) -> None:
@@ -151,7 +227,7 @@ class Cache:
         self, scratch: str, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
     ) -> None:
         progress = _Progress(sum(one.size for one in files), os.path.basename(self.folder))
-        os.makedirs(scratch)
+        os.mkdir(scratch)  # in the folder that the locks are in, or not at all
         for one in files:
             path = _inside(scratch, one.path)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -169,8 +245,8 @@ class Cache:
             if one.md5 and checksum.hexdigest() != one.md5:
                 raise OSError(errno.EIO, f"expected MD5 {one.md5}, got {checksum.hexdigest()}", one.path)
 
-    def _failure(self, version: int, error: OSError) -> StatusError:
-        text = f"version {version} could not be fetched into {self.folder}: {error}"
+    def _failure(self, place: str, error: OSError) -> StatusError:
+        text = f"version {version_at(place)[0]} could not be fetched into {self.folder}: {error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StatusError(
                 "RESOURCE_EXHAUSTED",
@@ -184,11 +260,46 @@ class Cache:
         return StatusError("UNAVAILABLE", text)
 
     def evict(self, keep: set[str]) -> None:
-        """Removes every version but those in the folders ``keep``."""
-        for name in os.listdir(self.folder):
-            path = os.path.join(self.folder, name).removesuffix(".json")
-            if not name.startswith(_FETCHING) and path not in keep:
-                _discard(path)
+        """Removes every version but those in the folders ``keep`` and those that others use."""
+        for place in set(self._claimed) - keep:
+            self._let_go(place)
+        for place in self._places() - keep:
+            self._remove(place)
+
+    def _remove(self, place: str) -> None:
+        """Removes a version, unless somebody uses it."""
+        lock = take(f"{place}.lock", shared=False)
+        if lock is not None and lock.real:
+            _discard(place)
+            lock.release(remove=True)
+
+    def workplace(self) -> str:
+        """A folder, not made yet, that is this user's alone and goes with ``close``. Raises ``OSError``."""
+        if self._workplace is None:
+            os.makedirs(self.folder, exist_ok=True)
+            name = f"{_FETCHING}archive-{secrets.token_hex(4)}"
+            self._workplace = name, take(os.path.join(self.folder, f"{name}.lock"), shared=False)
+        return os.path.join(self.folder, f"{self._workplace[0]}.unpacked")
+
+    def close(self, clear: bool) -> None:
+        """Uses nothing any more; ``clear``: and removes what nobody else uses."""
+        if self._workplace is not None:
+            name, lock = self._workplace
+            self._remove_scratch(name)
+            if lock is not None:
+                lock.release(remove=True)
+        for place in list(self._claimed):
+            self._let_go(place)
+        if clear:
+            self.evict(set())
+            with suppress(OSError):  # not empty: others use some of it
+                os.rmdir(self.folder)
+
+
+def version_at(place: str) -> tuple[int, str]:
+    """The number and the digest of a version, as its folder tells."""
+    number, _, state = os.path.basename(place).partition("-")
+    return int(number), state
 
 
 def _discard(place: str) -> None:
@@ -204,16 +315,6 @@ def _inside(folder: str, path: str) -> str:
     if not joined.startswith(folder + os.sep):
         raise OSError(errno.EINVAL, "leads out of its folder", path)
     return joined
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 class _Progress:

@@ -1,30 +1,33 @@
 """Versions in remote stores: polled gently, fetched into the local cache, announced from there.
 
 One thread per model, so that a slow store or a large download delays no other model. A version is announced
-when all of its files are here; until then what was announced before stays. When the store is away, so does
-what is announced; at start the versions in the cache are served. Failures double the pause, up to ten
-minutes; every pause is varied by a tenth, so that many servers do not ask at once.
+when all of its files are here; until then what was announced before stays: a version that cannot be fetched
+(again) takes nothing away. When the store is away, so does what is announced; at start the versions in the
+cache are served. Failures double the pause, up to ten minutes; every pause is varied by a tenth, so that many
+servers do not ask at once. What a model that is gone had in the cache goes a look later.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 
 from servable.config import ModelConfig
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver
-from servable.sources.cache import Cache, digest
+from servable.sources.cache import Cache, version_at
 from servable.sources.filesystem import choose
-from servable.sources.store import Store, open_store
+from servable.sources.store import Store, is_archive, open_store
 
 _log = logging.getLogger("remote")
 
 LONGEST_PAUSE = 600.0
 JITTER = 0.1
+LINGERING_SECONDS = 30.0
+"""How long a model that is gone keeps its cache, where no time between looks is stated."""
 
 
 def pause_after(failures: int, poll_seconds: float, variation: float) -> float:
@@ -58,14 +61,15 @@ class RemoteSource:
             wanted = {model.name: model for model in models}
             for name, follower in list(self._followers.items()):
                 if wanted.get(name) is None or not follower.follows(wanted[name]):
-                    follower.stop()
-                    self._ended.append(follower)
+                    follower.stop(leave=False)
+                    self._ended = [one for one in (*self._ended, follower) if one.is_alive()]
                     del self._followers[name]
                     if name not in wanted:
                         self._receiver.aspire(name, ())
             for name, model in wanted.items():
                 if name not in self._followers:
-                    follower = _Follower(model, self._poll_seconds, self._cache, self._receiver)
+                    cache = Cache(self._cache, model.base_path)
+                    follower = _Follower(model, self._poll_seconds, cache, self._receiver, self._is_followed)
                     self._followers[name] = follower
                     follower.start()
 
@@ -77,29 +81,50 @@ class RemoteSource:
         self.watch(models)
 
     def stop(self) -> None:
-        """Ends every look; a download under way stops at its next piece."""
+        """Ends every look; a download under way stops at its next piece. The cache stays as it is."""
         with self._lock:
-            followers = [*self._followers.values(), *self._ended]
+            for follower in (*self._followers.values(), *self._ended):
+                follower.stop(leave=True)
             self._followers = {}
-        for follower in followers:
-            follower.stop()
+
+    def _is_followed(self, folder: str) -> bool:
+        """Whether a model has this folder of the cache."""
+        with self._lock:
+            return any(one.folder == folder for one in self._followers.values())
 
 
 class _Follower:
-    """Looks after one model on a thread of its own."""
+    """Looks after one model on a thread of its own.
 
-    def __init__(self, model: ModelConfig, poll_seconds: float, cache: str, receiver: Receiver) -> None:
+    is_followed: whether a model, this one or another, still has a folder of the cache.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        poll_seconds: float,
+        cache: Cache,
+        receiver: Receiver,
+        is_followed: Callable[[str], bool],
+    ) -> None:
         self._model = model
         self._poll_seconds = poll_seconds
-        self._cache = Cache(cache, model.base_path)
+        self._cache = cache
         self._receiver = receiver
+        self._is_followed = is_followed
         self._stopped = threading.Event()
+        self._left = threading.Event()
         self._speaking = threading.Lock()
         self._store: Store | None = None
         self._announced: tuple[AspiredVersion, ...] | None = None
         self._before: tuple[AspiredVersion, ...] = ()
         self._said = ""
         self._thread = threading.Thread(target=self._run, name=f"remote-{model.name}", daemon=True)
+
+    @property
+    def folder(self) -> str:
+        """Where its versions are."""
+        return self._cache.folder
 
     def follows(self, model: ModelConfig) -> bool:
         """Whether ``model`` asks for what is being followed."""
@@ -108,13 +133,31 @@ class _Follower:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Nothing is announced after it; the thread ends by itself."""
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, leave: bool) -> None:
+        """Nothing is announced after it; the thread ends by itself.
+
+        leave: the server stops, and the cache is for the next one; else it goes, unless somebody uses it.
+        """
+        if leave:
+            self._left.set()
         self._stopped.set()
         with self._speaking:
             pass
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            # What was announced may be loading at this moment, and who follows it now may not have looked.
+            self._left.wait(self._poll_seconds or LINGERING_SECONDS)
+            unused = not self._is_followed(self.folder)
+            with suppress(OSError):
+                self._cache.close(clear=unused and not self._left.is_set())
+
+    def _follow(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             try:
@@ -124,42 +167,75 @@ class _Follower:
                 self._failed(error)
             else:
                 failures, self._said = 0, ""
-            if not self._poll_seconds:
-                return
-            self._stopped.wait(pause_after(failures, self._poll_seconds, random.uniform(-1, 1)))
+            pause = pause_after(failures, self._poll_seconds, random.uniform(-1, 1))
+            self._stopped.wait(pause if self._poll_seconds else None)
 
     def _look(self) -> None:
         """One look: list, fetch what is missing, announce. Raises what went wrong, with all else done."""
         self._cache.prepare()
-        if self._store is None:
-            self._store = open_store(
-                self._model.base_path, os.path.join(self._cache.folder, ".fetching-" + _pid())
-            )
-        listed = self._store.versions()
-        ready, failure = [], None
+        store = self._opened()
+        listed = store.versions()
         wanted = choose(self._model.policy, listed)
-        for version in reversed(wanted):
-            try:
-                ready.append(self._bring(self._store, version, listed[version]))
-            except StatusError as error:
-                failure = failure or error
-        if ready or not wanted:
-            self._announce(tuple(sorted(ready, key=lambda one: one.version)))
+        ready, failure = self._brought(store, {version: listed[version] for version in wanted})
         if failure is not None:
-            raise failure
+            ready = {**self._earlier(listed), **ready}
+        chosen = choose(self._model.policy, list(ready))
+        if chosen or not wanted:
+            self._announce(tuple(ready[version] for version in chosen))
         if not listed:
             raise StatusError("NOT_FOUND", f"No versions of servable {self._model.name} found")
-        self._cache.evict({one.path for one in (*(self._announced or ()), *self._before)})
-        self._before = self._announced or ()
+        if self._announced is not None and not self._stopped.is_set():
+            self._cache.evict({one.path for one in (*self._announced, *self._before)})
+            self._before = self._announced
+        if failure is not None:
+            raise failure
 
-    def _bring(self, store: Store, version: int, place: str) -> AspiredVersion:
-        files = store.files(place)
-        path = self._cache.place(version, files)
-        if not self._cache.holds(version, files):
-            _log.info("fetching %s version %d from %s", self._model.name, version, self._model.base_path)
-            self._cache.fetch(version, files, lambda file: store.read(place, file), self._stopped)
-            _log.info("fetched %s version %d into %s", self._model.name, version, path)
-        return AspiredVersion(version, path, digest(files))
+    def _opened(self) -> Store:
+        if self._store is None:
+            base_path = self._model.base_path
+            self._store = open_store(base_path, self._cache.workplace() if is_archive(base_path) else "")
+        return self._store
+
+    def _brought(
+        self, store: Store, wanted: dict[int, str]
+    ) -> tuple[dict[int, AspiredVersion], Exception | None]:
+        """Those of the wanted versions that are here now, and why one of the others is not; newest first."""
+        ready, failure = {}, None
+        for version in sorted(wanted, reverse=True):
+            if self._stopped.is_set():
+                break
+            try:
+                ready[version] = self._bring(store, version, wanted[version])
+            except Exception as error:  # one file that cannot be read costs its version, and no other
+                failure = failure or error
+        return ready, failure
+
+    def _bring(self, store: Store, version: int, lies_at: str) -> AspiredVersion:
+        files = store.files(lies_at)
+        place = self._cache.place(version, files)
+        if not self._cache.claim(place):
+            with self._cache.turn(place, self._stopped):
+                if not self._cache.claim(place):  # fetched by another meanwhile
+                    _log.info(
+                        "fetching %s version %d from %s", self._model.name, version, self._model.base_path
+                    )
+                    self._cache.fetch(version, files, lambda file: store.read(lies_at, file), self._stopped)
+                    _log.info("fetched %s version %d into %s", self._model.name, version, place)
+        return _aspired(place)
+
+    def _earlier(self, listed: Container[int] | None = None) -> dict[int, AspiredVersion]:
+        """Versions that are here in the state of an earlier look, or of an earlier server.
+
+        listed: those that the store still has; None: it does not say.
+        """
+        announced = {one.version: one for one in self._announced or ()}
+        cached = {version: _aspired(place) for version, place in self._cache.versions().items()}
+        return {
+            version: one
+            for version, one in {**cached, **announced}.items()
+            # What is loaded stays, even if somebody took it out of the cache.
+            if (listed is None or version in listed) and (self._cache.claim(one.path) or version in announced)
+        }
 
     def _announce(self, versions: tuple[AspiredVersion, ...]) -> None:
         with self._speaking:
@@ -180,16 +256,17 @@ class _Follower:
             self._said = said
         if self._announced is not None:
             return
-        cached = self._cache.versions()
-        chosen = choose(self._model.policy, cached)
+        cached = self._earlier()
+        chosen = choose(self._model.policy, list(cached))
         if chosen:
             _log.warning("%s is served from the cache: versions %s", self._model.name, chosen)
-            self._announce(tuple(AspiredVersion(one, cached[one]) for one in chosen))
+            self._announce(tuple(cached[version] for version in chosen))
         else:
             with self._speaking:
                 if not self._stopped.is_set():
                     self._receiver.missing(self._model.name)
 
 
-def _pid() -> str:
-    return f"{os.getpid()}-archive"
+def _aspired(place: str) -> AspiredVersion:
+    version, state = version_at(place)
+    return AspiredVersion(version, place, state)

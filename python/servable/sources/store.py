@@ -60,14 +60,18 @@ def open_store(base_path: str, scratch: str) -> Store:
 
     scratch: a folder for what must be unpacked.
     """
-    scheme = urlsplit(base_path).scheme
-    if scheme in ("http", "https"):
+    if is_archive(base_path):
         if not urlsplit(base_path).path.endswith(ARCHIVES):
             raise StatusError(
                 "INVALID_ARGUMENT", f"{base_path} is not an archive: {', '.join(ARCHIVES)} are understood"
             )
         return ArchiveStore(base_path, scratch)
     return FsspecStore(base_path)
+
+
+def is_archive(base_path: str) -> bool:
+    """Whether it is fetched by HTTP, and so must be an archive."""
+    return urlsplit(base_path).scheme in ("http", "https")
 
 
 class FsspecStore:
