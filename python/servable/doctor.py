@@ -84,7 +84,8 @@ def version_folder_gone(name: str, path: str) -> str:
 
 
 _LOOKS_INCOMPLETE = (
-    "half-copied|does not appear to contain|Unsuccessful TensorSliceReader|not found|no such file"
+    "half-copied|may not be read|does not appear to contain|Unsuccessful TensorSliceReader|not found|"
+    "no such file"
 )
 """Words for files that are not there, which those that may not be seen get too."""
 _SAID_BY_THE_CORE = ("copy the folder again", "--saved_model_tags")

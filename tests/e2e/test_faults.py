@@ -185,6 +185,7 @@ def test_variables_that_may_not_be_read(base: Path) -> None:
     variables.chmod(0)
     with serving(f"m={base}", ONCE, command=obedient()) as served:
         assert version_states(served, "m")[2] == "END"
+        assert f"{variables}/variables.index may not be read by this user" in served.log
         assert f"may not read {variables}: chmod -R a+rX {base}/2" in served.log
         variables.chmod(0o755)
         await_versions(served, "m", 2)
@@ -260,3 +261,16 @@ def test_a_clock_that_jumps_moves_nothing() -> None:
         path.name for path in (ROOT / "python" / "servable").rglob("*.py") if wall.search(path.read_text())
     }
     assert users <= shown
+
+
+def test_a_pipe_in_a_models_place_is_not_waited_for(tmp_path: Path) -> None:
+    version = tmp_path / "pipe" / "1"
+    version.mkdir(parents=True)
+    os.mkfifo(version / "saved_model.pb")
+    base = tmp_path / "m"
+    base.mkdir()
+    put_version("half_plus_two", base, 1)
+    with serving(f"pipe={version.parent}", f"m={base}", "--max_num_load_retries=0") as served:
+        assert answer(served, "m") == 3.0
+        assert version_states(served, "pipe") == {1: "END"}
+        assert "saved_model.pb is not a file" in served.log

@@ -54,6 +54,10 @@ fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
 
 fn parse(folder: &Path) -> Result<SavedModel> {
     let file = folder.join("saved_model.pb");
+    if std::fs::metadata(&file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        // A pipe, say, which would be waited for without end.
+        return Err(Error::new(Kind::FailedPrecondition, format!("{} is not a file", file.display())));
+    }
     let bytes = std::fs::read(&file).map_err(|why| unreadable(folder, &file, &why))?;
     let model = SavedModel::decode(Bytes::from(bytes)).map_err(|why| {
         Error::new(

@@ -31,12 +31,8 @@ pub(super) fn check(folder: &Path, meta: &MetaGraphDef) -> Result<()> {
     let restore = meta.saver_def.iter().map(|saver| node_of(&saver.restore_op_name));
     let restored = reader.variables(restore, &nothing);
     let mut filled = reader.variables(initialisers(meta), &nothing);
-    if !restored.is_disjoint(&read) && !folder.join("variables").join("variables.index").is_file() {
-        return Err(Error::not_found(format!(
-            "{} has no variables/variables.index, which its signatures need: the folder may be half-copied. Copy it \
-             under another name and rename it when it is whole",
-            folder.display()
-        )));
+    if !restored.is_disjoint(&read) {
+        has_variables(folder)?;
     }
     filled.extend(restored);
     match read.difference(&filled).next() {
@@ -52,6 +48,22 @@ pub(super) fn check(folder: &Path, meta: &MetaGraphDef) -> Result<()> {
                 read.len()
             ),
         )),
+    }
+}
+
+fn has_variables(folder: &Path) -> Result<()> {
+    let index = folder.join("variables").join("variables.index");
+    match index.metadata() {
+        Ok(found) if found.is_file() => Ok(()),
+        Err(why) if why.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::new(
+            Kind::PermissionDenied,
+            format!("{} may not be read by this user: give it read permission", index.display()),
+        )),
+        Ok(_) | Err(_) => Err(Error::not_found(format!(
+            "{} has no variables/variables.index, which its signatures need: the folder may be half-copied. Copy it \
+             under another name and rename it when it is whole",
+            folder.display()
+        ))),
     }
 }
 
