@@ -2,7 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::profile::{self, Phase};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// A bounded pool; work waits in order of arrival while all threads are busy.
@@ -24,7 +27,7 @@ impl Compute {
     }
 
     /// Runs `work` here and now if `in_caller`, on the pool otherwise. Dropping the future takes work that is
-    /// still waiting out of the queue. A panic becomes INTERNAL and touches nothing else.
+    /// still waiting out of the queue, and makes work under way [`Gone`]. A panic becomes INTERNAL and touches nothing else.
     pub async fn run<T: Send + 'static>(
         &self,
         in_caller: bool,
@@ -34,11 +37,15 @@ impl Compute {
             return guarded(work);
         }
         let queued = profile::phase(Phase::Queue);
-        let mut task = Abort(self.handle.spawn_blocking(move || {
+        let gone = Gone::default();
+        let of_work = gone.clone();
+        let task = self.handle.spawn_blocking(move || {
             drop(queued);
+            GONE.set(of_work);
             guarded(work)
-        }));
-        match (&mut task.0).await {
+        });
+        let mut task = Abort { task, gone };
+        match (&mut task.task).await {
             Ok(result) => result,
             Err(_stopping) => Err(Error::new(crate::error::Kind::Unavailable, "The server is stopping")),
         }
@@ -53,13 +60,37 @@ impl Drop for Compute {
     }
 }
 
-/// Takes work that has not begun out of the queue when its request is gone.
-struct Abort<T>(tokio::task::JoinHandle<T>);
+/// Takes work that has not begun out of the queue when its request is gone, and tells work that has.
+struct Abort<T> {
+    task: tokio::task::JoinHandle<T>,
+    gone: Gone,
+}
 
 impl<T> Drop for Abort<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.gone.0.store(true, Relaxed);
+        self.task.abort();
     }
+}
+
+/// Whether nobody waits any more for a piece of work: its client has left, or its time is over.
+#[derive(Clone, Debug, Default)]
+pub struct Gone(Arc<AtomicBool>);
+
+impl Gone {
+    /// Of what the calling thread does now.
+    pub fn of_this_work() -> Gone {
+        GONE.with_borrow(Gone::clone)
+    }
+
+    /// Whether that is so by now.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+thread_local! {
+    static GONE: RefCell<Gone> = RefCell::default();
 }
 
 /// Does `work`; a panic in it becomes INTERNAL.

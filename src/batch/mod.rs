@@ -13,7 +13,7 @@ mod queue;
 
 pub use pool::Pool;
 
-use crate::compute::guarded;
+use crate::compute::{Gone, guarded};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Batches;
@@ -88,6 +88,7 @@ struct Task {
     deadline: Option<Instant>,
     repeatable: bool,
     queued: Instant,
+    gone: Gone,
     reply: mpsc::Sender<Part>,
 }
 
@@ -112,7 +113,8 @@ impl Item for Task {
         let all = self.rows();
         let rest = self.inputs.iter().map(|input| input.rows(rows..all)).collect();
         self.inputs = self.inputs.iter().map(|input| input.rows(0..rows)).collect();
-        Task { inputs: rest, first: self.first + rows, reply: self.reply.clone(), ..*self }
+        let (gone, reply) = (self.gone.clone(), self.reply.clone());
+        Task { inputs: rest, first: self.first + rows, gone, reply, ..*self }
     }
 }
 
@@ -162,6 +164,7 @@ impl Batcher {
             deadline: asked.deadline,
             repeatable: asked.repeatable,
             queued: Instant::now(),
+            gone: Gone::of_this_work(),
             reply,
         };
         let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
@@ -361,8 +364,7 @@ impl Batch {
     fn run(self) {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
-        let (late, tasks): (Vec<_>, Vec<_>) =
-            tasks.into_iter().partition(|task| task.deadline.is_some_and(|deadline| deadline <= now));
+        let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_late(now));
         let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
         // Who is answered may be the last to hold the version, which its own thread frees.
         drop((of, slot));
@@ -376,6 +378,11 @@ impl Batch {
 }
 
 impl Task {
+    /// Whether nobody waits for it any more.
+    fn is_late(&self, now: Instant) -> bool {
+        self.gone.is_so() || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn answer(self, outcome: Result<Answer>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
         // Nobody listens where the request is over.

@@ -1,6 +1,7 @@
 //! Batches of a model that adds: every row of `x` plus that of `y`.
 
 use super::*;
+use crate::compute::Compute;
 use crate::servable::signature::Signature;
 use crate::tensor::DType;
 use bytes::Bytes;
@@ -278,6 +279,24 @@ fn a_request_waits_until_its_deadline() {
     assert_eq!(error.kind, Kind::DeadlineExceeded);
     assert_eq!(setup.batcher.pool.waiting(), 0, "it has left the queue");
     assert_eq!(setup.runs(), [0; 0]);
+}
+
+#[tokio::test]
+async fn who_has_left_is_not_run() {
+    let hour = Duration::from_secs(3600);
+    let setup = Arc::new(setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS }));
+    let compute = Arc::new(Compute::new(2).unwrap());
+    let (its, pool) = (setup.clone(), compute.clone());
+    let leaver = tokio::spawn(async move { pool.run(false, move || its.ask(&[10])).await });
+    while setup.batcher.pool.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    leaver.abort();
+    assert!(leaver.await.unwrap_err().is_cancelled());
+    let its = setup.clone();
+    // It fills the batch.
+    assert_eq!(compute.run(false, move || its.ask(&[20])).await, Ok(sums(&[20])));
+    assert_eq!(setup.runs(), [1]);
 }
 
 #[test]
