@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,8 +282,15 @@ def test_a_hang_up_during_the_start_counts(
             os.kill(os.getpid(), signal.SIGTERM)
             return super().start()
 
+    def hang_up() -> None:
+        """Until the main thread, which runs the handlers, has noticed: a later one would be a reload."""
+        os.kill(os.getpid(), signal.SIGHUP)
+        given_up = time.monotonic() + 10
+        while not server._hung_up and time.monotonic() < given_up:
+            threading.Event().wait(0.001)
+
     given = replace(config(old), model_config_file="/models.config")
-    server = Server(given, Stopping, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    server = Server(given, Stopping, hang_up)
     assert server.run() == 0
     assert served == [{"b" if content == "new" else "a": Standing.AVAILABLE}]
     assert ("is not applied" in caplog.text) == (content == "bad")
