@@ -27,8 +27,8 @@ _log = logging.getLogger("manager")
 
 
 _MOST_RETIRING = 32
-"""Versions that wait for the last of their requests at once, each on a thread. Hundreds of threads that unload
-a thousand models on a busy machine would mostly wait for each other."""
+"""Versions that wait for the last of their requests at once, each on a thread. Hundreds of threads that
+unload a thousand models on a busy machine would mostly wait for each other."""
 
 
 class Report(Protocol):
