@@ -309,12 +309,18 @@ impl Batcher {
 
     /// Runs every size of batch once with the rows that the version was warmed with so far, and ends its warming.
     ///
-    /// Without allowed sizes: 1, 2, 4, … and the largest, as long as a run takes less than [`LONG`]; above that a first run
-    /// is hardly slower than a later one.
+    /// Without allowed sizes: 1, 2, 4, … and the largest, as long as a run takes less than [`LONG`] (above that a first run
+    /// is hardly slower than a later one) and is fed at most [`MOST_BYTES`].
     pub fn warm(&self) {
         self.warming.store(false, Relaxed);
         for (ends, row) in std::mem::take(&mut *self.samples()) {
+            let row_bytes: usize = row.iter().map(|input| input.bytes().len()).sum();
             for size in self.sizes() {
+                if self.parameters.allowed_batch_sizes.is_empty()
+                    && row_bytes.saturating_mul(size) > MOST_BYTES
+                {
+                    break;
+                }
                 let feeds: Vec<_> = ends
                     .feeds
                     .iter()
@@ -356,6 +362,8 @@ type Answer = (Vec<Tensor>, Duration);
 
 /// From here on a warm-up run is long.
 const LONG: Duration = Duration::from_millis(200);
+/// No size that nobody has asked for is fed more than this.
+const MOST_BYTES: usize = 64 << 20;
 /// A warm-up run that takes longer is given up.
 const LONGEST: Duration = Duration::from_secs(60);
 
