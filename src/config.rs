@@ -1,5 +1,6 @@
 //! What the core is started with: given once, checked by Python, read only here.
 
+use crate::pace::Pace;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,12 @@ pub struct Options {
     pub max_body_bytes: usize,
     /// The largest header block, in bytes.
     pub max_header_bytes: usize,
+    /// A request's headers, once begun, have to come within this time.
+    pub headers_within: Option<Duration>,
+    /// How fast bodies have to come, and replies to be taken.
+    pub pace: Option<Pace>,
+    /// Connections that may be open at once, on all ports; 0 for as many as the system's limit on descriptors allows.
+    pub max_connections: usize,
     /// The deepest nesting of JSON that is followed.
     pub max_depth: usize,
     /// The smallest reply that is compressed for clients that accept it; 0 for none.
@@ -64,6 +71,9 @@ impl Options {
             cors: false,
             max_body_bytes: 1 << 20,
             max_header_bytes: 1 << 14,
+            headers_within: None,
+            pace: None,
+            max_connections: 0,
             max_depth: 8,
             gzip_min_bytes: 0,
             io_threads: 1,

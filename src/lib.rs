@@ -15,12 +15,14 @@
 pub mod batch;
 pub mod compute;
 pub mod config;
+pub mod connections;
 pub mod engine;
 pub mod error;
 pub mod grpc;
 pub mod lifecycle;
 pub mod methods;
 pub mod metrics;
+pub mod pace;
 pub mod pb;
 pub mod profile;
 #[cfg(feature = "python")]
@@ -32,3 +34,4 @@ pub mod server;
 #[cfg(test)]
 mod skipped;
 pub mod tensor;
+mod throttled;

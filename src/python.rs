@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::grpc::{self, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
 use crate::methods::record::Limits;
+use crate::pace::Pace;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
 use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
@@ -174,6 +175,13 @@ impl PyServer {
         Ok(records.iter().map(|record| record.to_vec()).collect())
     }
 
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        released(py, || {
+            self.server.drain();
+            Ok(())
+        })
+    }
+
     fn stop(&self, py: Python<'_>, grace_seconds: f64) -> PyResult<bool> {
         let grace = Duration::try_from_secs_f64(grace_seconds).unwrap_or_default();
         released(py, || {
@@ -227,7 +235,11 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
         profiler: options.getattr("profiler")?.extract()?,
         max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
         max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
-        limits: read_limits(&limits)?,
+        limits: grpc::limits::Limits {
+            headers_within: seconds(options, "header_timeout_seconds")?,
+            pace: read_pace(options)?,
+            ..read_limits(&limits)?
+        },
         tls: read_tls(&options.getattr("grpc_tls")?)?,
         reload: on_reload.map(reload),
         ..grpc::Settings::default()
@@ -258,6 +270,7 @@ fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::Limits> {
         max_idle: end("max_idle_ms", own.max_idle)?,
         max_age: end("max_age_ms", own.max_age)?,
         max_age_grace: end("max_age_grace_ms", own.max_age_grace)?,
+        ..own
     })
 }
 
@@ -292,6 +305,19 @@ fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
     }
 }
 
+/// None where the client may take any time.
+fn read_pace(options: &Bound<'_, PyAny>) -> PyResult<Option<Pace>> {
+    let grace = seconds(options, "transfer_grace_seconds")?;
+    let bytes_per_second = options.getattr("min_transfer_rate")?.extract()?;
+    Ok(grace.map(|grace| Pace { grace, bytes_per_second }))
+}
+
+/// A time of which 0 stands for none.
+fn seconds(options: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
+    let seconds: f64 = options.getattr(name)?.extract()?;
+    Ok(Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero()))
+}
+
 fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
     let address = |name: &str| -> PyResult<Option<SocketAddr>> {
         let text: Option<String> = options.getattr(name)?.extract()?;
@@ -314,6 +340,9 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
         cors: options.getattr("cors")?.extract()?,
         max_body_bytes: count("max_body_bytes")?,
         max_header_bytes: count("max_header_bytes")?,
+        headers_within: seconds(options, "header_timeout_seconds")?,
+        pace: read_pace(options)?,
+        max_connections: count("max_connections")?,
         max_depth: count("max_depth")?,
         gzip_min_bytes: count("gzip_min_bytes")?,
         io_threads: Some(count("io_threads")?).filter(|threads| *threads > 0).unwrap_or(cores),

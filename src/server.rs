@@ -3,27 +3,31 @@
 //! One thread accepts; each of the others serves its share of the connections on a runtime of its own, so that a
 //! request is answered where it was read, without a hand-over.
 
+mod accept;
+
 use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
-use crate::engine::{memory, priority};
+use crate::connections::{Connection, Connections, Stage};
+use crate::engine::priority;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::methods::Room;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::rest::connection::{self, stopped};
+use crate::rest::connection;
+use accept::{Accepted, accept_all};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// A running server.
 pub struct Server {
@@ -32,8 +36,8 @@ pub struct Server {
 }
 
 struct Running {
-    stopping: watch::Sender<bool>,
     connections: Arc<Connections>,
+    acceptor: JoinHandle<()>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -46,37 +50,6 @@ pub struct Addresses {
     pub grpc: Option<SocketAddr>,
     /// The Unix socket on which gRPC listens.
     pub grpc_socket: Option<PathBuf>,
-}
-
-/// Counts open connections, so that stopping can wait for them.
-#[derive(Default)]
-struct Connections {
-    open: Mutex<usize>,
-    none_left: Condvar,
-}
-
-impl Connections {
-    fn open(self: &Arc<Self>) -> OpenConnection {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        OpenConnection(self.clone())
-    }
-
-    /// Waits until none is open; whether that was so before `deadline`.
-    fn wait(&self, deadline: Instant) -> bool {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let result = self.none_left.wait_timeout_while(open, left, |open| *open > 0);
-        *result.unwrap_or_else(PoisonError::into_inner).0 == 0
-    }
-}
-
-struct OpenConnection(Arc<Connections>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        *self.0.open.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.none_left.notify_all();
-    }
 }
 
 impl Server {
@@ -114,17 +87,26 @@ impl Server {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
         let (listeners, addresses) = self.listen()?;
-        let (stopping, stop) = watch::channel(false);
-        let door = Arc::new(grpc::Door::new(self.room.clone(), settings, stop.clone())?);
-        let doors = Doors { room: self.room.clone(), grpc: door, connections: Arc::default(), stop };
+        let connections = Connections::new(most_connections(self.room.options.max_connections));
+        let door = Arc::new(grpc::Door::new(self.room.clone(), settings, connections.stages())?);
+        let doors = Doors { room: self.room.clone(), grpc: door };
         let mut threads = Vec::new();
         let workers = (0..self.room.options.io_threads.max(1))
-            .map(|index| worker(index, &doors, &mut threads))
+            .map(|index| worker(index, &doors, &connections, &mut threads))
             .collect::<Result<Vec<_>>>()?;
-        let (connections, stop) = (doors.connections.clone(), doors.stop);
-        threads.push(spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, stop))?);
-        *running = Some(Running { stopping, connections, threads });
+        let accepting = connections.clone();
+        let acceptor =
+            spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting))?;
+        *running = Some(Running { connections, acceptor, threads });
         Ok(addresses)
+    }
+
+    /// From now on every client is told to send its next request elsewhere; requests are answered as before, on new
+    /// connections too.
+    pub fn drain(&self) {
+        if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.connections.enter(Stage::Draining);
+        }
     }
 
     /// Every port and socket that is asked for.
@@ -150,14 +132,19 @@ impl Server {
         Ok((listeners, addresses))
     }
 
-    /// Stops accepting, lets requests in flight finish for up to `grace`, and closes. Whether all finished.
+    /// Stops accepting, lets requests in flight and on their way finish for up to `grace`, and closes. Whether all
+    /// finished.
     pub fn stop(&self, grace: Duration) -> bool {
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
-        running.stopping.send_replace(true);
-        let finished = running.connections.wait(Instant::now() + grace);
-        drop(running.stopping);
+        let deadline = Instant::now() + grace;
+        running.connections.enter(Stage::Closing);
+        // What waited to be accepted is among the connections then. A thread that panicked has nothing left to finish.
+        let _panicked = running.acceptor.join();
+        let finished = running.connections.wait(deadline);
+        // The threads that serve end when nobody tells them of stages any more.
+        drop(running.connections);
         if finished {
             for thread in running.threads {
                 // A thread that panicked has nothing left to finish.
@@ -172,12 +159,6 @@ impl Server {
 struct Worker {
     connections: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
-}
-
-/// A connection that is not yet tied to a runtime, with its weight on its worker.
-struct Accepted {
-    stream: Stream,
-    load: Load,
 }
 
 /// Which protocol a port speaks.
@@ -203,8 +184,6 @@ enum Listener {
 struct Doors {
     room: Arc<Room>,
     grpc: Arc<grpc::Door>,
-    connections: Arc<Connections>,
-    stop: watch::Receiver<bool>,
 }
 
 /// One connection's weight on its worker.
@@ -216,119 +195,77 @@ impl Drop for Load {
     }
 }
 
-fn worker(index: usize, doors: &Doors, threads: &mut Vec<JoinHandle<()>>) -> Result<Worker> {
+fn worker(
+    index: usize,
+    doors: &Doors,
+    connections: &Connections,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Worker> {
     let (sender, mut accepted) = mpsc::unbounded_channel::<Accepted>();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| cannot_start(&why))?;
-    let doors = doors.clone();
+    let (doors, mut stages) = (doors.clone(), connections.stages());
     threads.push(spawn(format!("servable-io-{index}"), move || {
         priority::prompt();
         runtime.block_on(async move {
-            while let Some(Accepted { stream, load }) = accepted.recv().await {
-                let (doors, open) = (doors.clone(), doors.connections.open());
+            while let Some(Accepted { stream, slot, load }) = accepted.recv().await {
+                let doors = doors.clone();
                 tokio::spawn(async move {
-                    doors.serve(stream).await;
-                    drop((load, open));
+                    doors.serve(stream, slot.connection.clone()).await;
+                    drop((load, slot));
                 });
             }
             // The acceptor is gone: the server stops. Connections end by themselves, or with the process.
-            let mut stop = doors.stop;
-            while stop.changed().await.is_ok() {}
+            while stages.changed().await.is_ok() {}
         });
     })?);
     Ok(Worker { connections: sender, load: Arc::default() })
 }
 
 impl Doors {
-    async fn serve(self, stream: Stream) {
+    async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
             Stream::Tcp(door, stream) => match (door, TcpStream::from_std(stream)) {
-                (Door::Rest, Ok(stream)) => connection::serve(stream, self.room, self.stop).await,
-                (Door::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc).await,
+                (Door::Rest, Ok(stream)) => connection::serve(stream, self.room, client).await,
+                (Door::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc, client).await,
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => grpc::connection::serve_local(stream, self.grpc).await,
+                Ok(stream) => grpc::connection::serve_local(stream, self.grpc, client).await,
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
         }
     }
 }
 
-fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, mut stop: watch::Receiver<bool>) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
-        tracing::error!("no thread can accept connections: the system gives no more descriptors");
-        return;
+/// `wanted` connections, or as many as there are descriptors for; a share of these is kept for everything else: the
+/// administration, models' files, listeners.
+fn most_connections(wanted: usize) -> usize {
+    /// Where the system does not say how many descriptors there are.
+    const UNKNOWN: usize = 1 << 10;
+    /// Where it has no limit to speak of: some hundred megabytes of connections.
+    const MOST: usize = 1 << 16;
+    /// The least and the most that is kept.
+    const KEPT: [usize; 2] = [8, 256];
+    let free = match (descriptor_limit(), descriptors_in_use()) {
+        (Some(limit), Some(used)) => limit.saturating_sub(used),
+        _ => UNKNOWN,
     };
-    let workers = Arc::new(workers);
-    runtime.block_on(async move {
-        for listener in listeners {
-            tokio::spawn(accept(listener, workers.clone()));
-        }
-        tokio::spawn(keep_memory_small());
-        // The listeners close with the runtime.
-        stopped(&mut stop).await;
-    });
-}
-
-/// Hands memory back to the system when large requests have left some behind.
-async fn keep_memory_small() {
-    let mut every = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        every.tick().await;
-        if memory::is_left_behind() {
-            // Its failures are its own to tell; the next tick waits for it.
-            let _ended = tokio::task::spawn_blocking(memory::tidy).await;
-        }
+    let most = free.saturating_sub((free / 4).clamp(KEPT[0], KEPT[1])).clamp(1, MOST);
+    match wanted {
+        0 => most,
+        wanted => wanted.min(most),
     }
 }
 
-async fn accept(listener: Listener, workers: Arc<Vec<Worker>>) {
-    let opened = match listener {
-        Listener::Tcp(door, listener) => TcpListener::from_std(listener).map(|tcp| Open::Tcp(door, tcp)),
-        Listener::Unix(listener) => UnixListener::from_std(listener).map(Open::Unix),
-    };
-    let listener = match opened {
-        Ok(listener) => listener,
-        Err(why) => return tracing::error!("a port cannot be served: {why}"),
-    };
-    loop {
-        match listener.next().await {
-            Ok(stream) => hand_over(stream, &workers),
-            Err(why) => {
-                // Out of descriptors, mostly: connections that end free some.
-                tracing::warn!("a connection could not be accepted: {why}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
+/// The limit on this process's open descriptors (Linux).
+fn descriptor_limit() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?;
+    Some(if soft == "unlimited" { usize::MAX } else { soft.parse().ok()? })
 }
 
-/// A listener tied to the acceptor's runtime.
-enum Open {
-    Tcp(Door, TcpListener),
-    Unix(UnixListener),
-}
-
-impl Open {
-    async fn next(&self) -> std::io::Result<Stream> {
-        match self {
-            Open::Tcp(door, listener) => {
-                let (stream, _) = listener.accept().await?;
-                let _only_slower = stream.set_nodelay(true);
-                Ok(Stream::Tcp(*door, stream.into_std()?))
-            }
-            Open::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0.into_std()?)),
-        }
-    }
-}
-
-/// Gives `stream` to the worker with the fewest connections.
-fn hand_over(stream: Stream, workers: &[Worker]) {
-    let Some(worker) = workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
-    worker.load.fetch_add(1, Relaxed);
-    let load = Load(worker.load.clone());
-    // A worker that is gone means that the server stops: the stream closes.
-    let _gone = worker.connections.send(Accepted { stream, load });
+fn descriptors_in_use() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
 /// Listens on the Unix socket `path`. A socket file that nobody listens on any more is taken over.

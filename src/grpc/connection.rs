@@ -1,11 +1,12 @@
 //! One client's connection.
 
 use super::Door;
-use super::followed::{Followed, Stream};
+use super::followed::Followed;
 use super::frames::Frames;
 use super::in_flight::InFlight;
 use super::limits::{Limits, jittered};
 use super::tls::Tls;
+use crate::connections::{Connection, Stage, reached};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,87 +17,81 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
 /// A client that says nothing to the server's good-bye, and waits for no answer, is let go after this long.
 const GOOD_BYE: Duration = Duration::from_secs(5);
+/// How long a client has to take its leave when a new connection needs its place.
+const MAKE_ROOM: Duration = Duration::from_secs(1);
 
 /// Serves `io`, encrypted if the door is set so. Must be called on a runtime with time and I/O enabled; calls run on
 /// that runtime.
-pub async fn serve<I>(io: I, door: Arc<Door>)
+pub async fn serve<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if door.settings.limits.end() {
-        return serve_followed(Box::new(io), door, Frames::new().late_farewell()).await;
-    }
+    serve_followed(io, door, connection, Frames::new().late_farewell()).await;
+}
+
+/// The same for a Unix socket, where clients have no host to name.
+pub async fn serve_local<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    serve_followed(io, door, connection, Frames::new().any_authority().late_farewell()).await;
+}
+
+/// The same with the client's frames followed.
+async fn serve_followed<I>(io: I, door: Arc<Door>, connection: Arc<Connection>, frames: Frames)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let within = door.settings.limits.within();
     match door.settings.tls.clone() {
-        None => serve_http2(io, door).await,
+        None => serve_http2(Followed::new(io, frames, connection.clone(), within), door, connection).await,
         Some(tls) => {
-            if let Some(io) = encrypted(io, &tls, &door).await {
-                serve_http2(io, door).await;
+            if let Some(io) = encrypted(io, &tls, &door, &connection).await {
+                serve_http2(Followed::new(io, frames, connection.clone(), within), door, connection).await;
             }
         }
     }
 }
 
-/// The same for a Unix socket, where clients have no host to name.
-pub async fn serve_local<I>(io: I, door: Arc<Door>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let frames = Frames::new().any_authority();
-    let frames = if door.settings.limits.end() { frames.late_farewell() } else { frames };
-    serve_followed(Box::new(io), door, frames).await;
-}
-
-/// The same with the client's frames followed.
-async fn serve_followed(mut io: Box<dyn Stream>, door: Arc<Door>, frames: Frames) {
-    if let Some(tls) = door.settings.tls.clone() {
-        match encrypted(io, &tls, &door).await {
-            Some(encrypted) => io = Box::new(encrypted),
-            None => return,
-        }
-    }
-    serve_http2(Followed::new(io, frames), door).await;
-}
-
 /// `io` when keys are agreed on; none if they are not, or if the server stops before that.
-async fn encrypted<I>(io: I, tls: &Tls, door: &Door) -> Option<TlsStream<I>>
+async fn encrypted<I>(io: I, tls: &Tls, door: &Door, connection: &Connection) -> Option<TlsStream<I>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stopping = door.stopping.clone();
+    let mut stages = door.stages.clone();
     let accepted = tokio::select! {
         accepted = tls.accept(io, door.settings.limits.keys_within) => accepted,
-        () = stopped(&mut stopping) => return None,
+        () = reached(&mut stages, Stage::Closing) => return None,
+        () = connection.must_close() => return None,
     };
     accepted.inspect_err(|why| tracing::debug!("no TLS with a client: {why}")).ok()
 }
 
 /// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.
-async fn serve_http2<I>(io: I, door: Arc<Door>)
+async fn serve_http2<I>(io: I, door: Arc<Door>, client: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = door.settings.limits.clone();
-    let mut stopping = door.stopping.clone();
     let in_flight = InFlight::default();
-    let calls = in_flight.clone();
+    let (calls, of) = (in_flight.clone(), client.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (door, call) = (door.clone(), calls.begin());
+        let (door, client, call) = (door.clone(), of.clone(), calls.begin());
         // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
-            let response = door.answer(request).await;
+            let response = door.answer(request, &client).await;
             Ok::<_, Infallible>(response.map(|body| body.of(call)))
         })
     });
-    let mut connection = pin!(limits.http2().serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(limits.http2(client.clone()).serve_connection(TokioIo::new(io), service));
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        grace = over(&limits, &mut stopping, &in_flight) => {
+        grace = over(&limits, &client, &in_flight) => {
             // The client is told to send no further calls here; when it has understood, and those that came are
             // answered, the connection is done.
             connection.as_mut().graceful_shutdown();
@@ -115,11 +110,7 @@ where
 
 /// Returns when a connection's time is over: how long its calls in flight have then, if that is limited. (When the
 /// server stops, it limits that itself.)
-async fn over(
-    limits: &Limits,
-    stopping: &mut watch::Receiver<bool>,
-    in_flight: &InFlight,
-) -> Option<Duration> {
+async fn over(limits: &Limits, client: &Connection, in_flight: &InFlight) -> Option<Duration> {
     let idle = async {
         match limits.max_idle {
             Some(span) => in_flight.none_for(jittered(span)).await,
@@ -128,7 +119,8 @@ async fn over(
     };
     tokio::select! {
         biased;
-        () = stopped(stopping) => None,
+        () = client.is_to_end() => None,
+        () = client.must_close() => Some(MAKE_ROOM),
         () = after(limits.max_age.map(jittered)) => limits.max_age_grace,
         () = idle => None,
     }
@@ -140,9 +132,4 @@ async fn after(span: Option<Duration>) {
         Some(span) => tokio::time::sleep(span).await,
         None => pending().await,
     }
-}
-
-/// Returns when the server stops, or is gone.
-pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    let _stopped = stopping.wait_for(|stopping| *stopping).await;
 }

@@ -1,9 +1,13 @@
-//! A connection on which the client's frames are followed.
+//! A connection on which the client's frames are followed: what it has begun has to come to an end in time, and frames
+//! that cost it nothing come out of a budget.
 
 use super::frames::{FAREWELL, Frames};
-use std::io::{self, IoSlice};
+use crate::connections::Connection;
+use crate::pace::Pace;
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,28 +16,70 @@ use tokio::time::{Sleep, sleep};
 /// How long a farewell is kept from the library.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What HTTP/2 runs over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<I: AsyncRead + AsyncWrite + Unpin + Send> Stream for I {}
-
 /// A stream on which the client's frames are followed.
-pub(super) struct Followed {
-    io: Box<dyn Stream>,
+pub(super) struct Followed<I> {
+    io: I,
     frames: Frames,
+    connection: Arc<Connection>,
     /// When the farewell that was hidden is due.
     due: Option<Pin<Box<Sleep>>>,
     /// What the library is to read next, before what the client sends.
     late: &'static [u8],
+    within: Within,
+    /// When the client has owed the rest of what it has begun for too long; and what came before that.
+    begun: Option<(u64, Pin<Box<Sleep>>)>,
+    written: Written,
 }
 
-impl Followed {
-    pub(super) fn new(io: Box<dyn Stream>, frames: Frames) -> Followed {
-        Followed { io, frames, due: None, late: &[] }
+/// How long a client may take over what it has begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Within {
+    /// The preface, a header block, or a frame that is no piece of a message.
+    pub(super) headers: Option<Duration>,
+    /// A piece of a message.
+    pub(super) message: Option<Pace>,
+}
+
+impl<I> Followed<I> {
+    /// At the beginning of `connection`.
+    pub(super) fn new(io: I, frames: Frames, connection: Arc<Connection>, within: Within) -> Self {
+        let written = Written::default();
+        Followed { io, frames, connection, due: None, late: &[], within, begun: None, written }
+    }
+
+    /// How long the rest of what the client has begun may take.
+    fn time_for_rest(&self) -> Option<Duration> {
+        match self.frames.data_left() {
+            Some(left) => self.within.message.map(|pace| pace.time_for(left as u64)),
+            None => self.within.headers.filter(|_| self.frames.are_begun()),
+        }
+    }
+
+    /// Fails when the client has owed the rest of what it has begun for too long.
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.frames.whole;
+        if self.begun.as_ref().is_none_or(|(of, _)| *of != before) {
+            self.begun = self.time_for_rest().map(|time| (before, Box::pin(sleep(time))));
+        }
+        let Some((_, timer)) = &mut self.begun else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
+        let why = "the client did not finish in time what it had begun: the preface, a frame or a header block";
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)))
     }
 }
 
-impl AsyncRead for Followed {
+impl<I: AsyncWrite + Unpin> Followed<I> {
+    /// Ends the connection of a client that sends too many frames, telling it so where it is between two frames itself.
+    fn refuse(&mut self, cx: &mut Context<'_>, goaway: &[u8]) -> io::Error {
+        if self.written.is_whole() {
+            // Sent or not: the connection ends here.
+            let _told = Pin::new(&mut self.io).poll_write(cx, goaway);
+        }
+        io::Error::new(ErrorKind::ConnectionAborted, "the client sent too many frames that ask for nothing")
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Followed<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,8 +98,15 @@ impl AsyncRead for Followed {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        match Pin::new(&mut self.io).poll_read(cx, buffer) {
+            Poll::Pending => return self.poll_begun(cx),
+            Poll::Ready(read) => read?,
+        }
+        self.connection.touch();
         self.frames.pass(buffer.filled_mut().get_mut(before..).unwrap_or_default());
+        if let Some(goaway) = self.frames.too_many() {
+            return Poll::Ready(Err(self.refuse(cx, &goaway)));
+        }
         if mem::take(&mut self.frames.hidden) {
             self.due = Some(Box::pin(sleep(LINGER)));
         }
@@ -61,9 +114,12 @@ impl AsyncRead for Followed {
     }
 }
 
-impl AsyncWrite for Followed {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Followed<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.written.pass(&bytes[..written]);
+        self.frames.wrote(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -79,7 +135,15 @@ impl AsyncWrite for Followed {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, pieces)
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, pieces))?;
+        let mut left = written;
+        for piece in pieces {
+            let passed = left.min(piece.len());
+            self.written.pass(&piece[..passed]);
+            left -= passed;
+        }
+        self.frames.wrote(written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,9 +151,50 @@ impl AsyncWrite for Followed {
     }
 }
 
+/// Where in its own frames what the server sends is.
+#[derive(Debug, Default)]
+struct Written {
+    /// What has been sent of a frame's head.
+    head: [u8; 9],
+    got: usize,
+    /// Bytes of the frame's payload that are to be sent.
+    left: usize,
+}
+
+impl Written {
+    fn is_whole(&self) -> bool {
+        self.got == 0 && self.left == 0
+    }
+
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let payload = self.left.min(bytes.len());
+            self.left -= payload;
+            bytes = &bytes[payload..];
+            bytes = &bytes[self.head(bytes)..];
+        }
+    }
+
+    /// Goes through what `bytes` have of a frame's head; how many that are.
+    fn head(&mut self, bytes: &[u8]) -> usize {
+        if self.left > 0 {
+            return 0;
+        }
+        let passed = bytes.len().min(self.head.len() - self.got);
+        self.head[self.got..self.got + passed].copy_from_slice(&bytes[..passed]);
+        self.got += passed;
+        if self.got == self.head.len() {
+            let [a, b, c, ..] = self.head;
+            (self.got, self.left) = (0, u32::from_be_bytes([0, a, b, c]) as usize);
+        }
+        passed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::Connections;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -97,7 +202,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hidden_farewell_comes_between_later_frames() {
         let (mut near, far) = tokio::io::duplex(1 << 10);
-        let mut followed = Followed::new(Box::new(far), Frames::new().late_farewell());
+        let connection = Connections::new(1).accepted().connection.clone();
+        let within = Within { headers: None, message: None };
+        let mut followed = Followed::new(far, Frames::new().late_farewell(), connection, within);
         let data = [0, 0, 2, 0, 0, 0, 0, 0, 1, b'a', b'b'];
         near.write_all(&[PREFACE, FAREWELL, &data[..10]].concat()).await.unwrap();
         let mut begun = vec![0; PREFACE.len() + FAREWELL.len() + 10];

@@ -4,20 +4,26 @@
 //! through untouched, for the library to refuse.
 
 use super::authority::Fields;
+use super::flood::FrameBudget;
 use std::mem;
+use std::time::Instant;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The bytes of a frame before its payload: length (3), kind, flags, stream (4).
 const HEAD: usize = 9;
 const KIND: usize = 3;
 /// The kinds and the flags that matter here.
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// The bytes of a priority.
 const PRIORITY_BYTES: usize = 5;
+/// Why a connection ends whose client sends too many frames.
+const ENHANCE_YOUR_CALM: u8 = 0xb;
 /// A kind of frame that there is not: it is ignored.
 const NO_KIND: u8 = 0xff;
 /// The frame with which a client acknowledges the ping that the library sends along with its good-bye.
@@ -33,6 +39,11 @@ pub(super) struct Frames {
     padding: usize,
     /// Whether the header block goes on in the next frame.
     open: bool,
+    /// Frames that have come whole; a header block counts as one.
+    pub(super) whole: u64,
+    /// The last stream that the client has opened.
+    last_stream: [u8; 4],
+    budget: FrameBudget,
     /// Where in its header block the stream is, if these are looked into: see [`Frames::any_authority`].
     fields: Option<Fields>,
     /// Whether farewells are hidden: see [`Frames::late_farewell`].
@@ -66,6 +77,9 @@ impl Frames {
             left: 0,
             padding: 0,
             open: false,
+            whole: 0,
+            last_stream: [0; 4],
+            budget: FrameBudget::new(Instant::now()),
             fields: None,
             hide: false,
             hidden: false,
@@ -92,6 +106,29 @@ impl Frames {
     /// Whether the stream is between two frames.
     pub(super) fn are_whole(&self) -> bool {
         matches!(self.at, At::Head(0))
+    }
+
+    /// Whether the client owes the rest of what it has begun: the preface, a frame, or a header block.
+    pub(super) fn are_begun(&self) -> bool {
+        self.open || !matches!(self.at, At::Head(0) | At::Lost)
+    }
+
+    /// How many bytes of a piece of a message are to come, if that is what has begun.
+    pub(super) fn data_left(&self) -> Option<usize> {
+        let is_data = matches!(self.at, At::Payload) && self.head[KIND] == DATA && !self.open;
+        is_data.then_some(self.left)
+    }
+
+    /// So many `bytes` of replies were taken.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.budget.wrote(bytes);
+    }
+
+    /// The last frame that a client is sent which has sent too many: GOAWAY, ENHANCE_YOUR_CALM.
+    pub(super) fn too_many(&self) -> Option<[u8; HEAD + 8]> {
+        let [a, b, c, d] = self.last_stream;
+        let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, ENHANCE_YOUR_CALM];
+        self.budget.is_overdrawn().then_some(goaway)
     }
 
     /// The next `bytes` of the stream.
@@ -130,6 +167,9 @@ impl Frames {
             At::Lost => (bytes.len(), At::Lost),
         };
         self.at = self.settled(next);
+        if self.are_whole() && !self.open {
+            self.whole += 1;
+        }
         passed
     }
 
@@ -147,25 +187,31 @@ impl Frames {
 
     /// What follows the head that has come.
     fn payload(&mut self) -> At {
-        let [a, b, c, kind, flags, ..] = self.head;
+        let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         self.padding = 0;
+        self.budget.frame(kind, flags, self.left, Instant::now);
+        let goes_on = self.open;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.open = flags & END_HEADERS == 0;
+        }
+        if kind == HEADERS {
+            self.last_stream = self.last_stream.max(stream);
+        }
         if self.fields.is_none() {
             return At::Payload;
         }
-        let next = match kind {
-            HEADERS if !self.open => {
+        match kind {
+            HEADERS if !goes_on => {
                 self.fields = Some(Fields::new());
                 let padded = flags & PADDED != 0;
                 let left = usize::from(padded) + if flags & PRIORITY != 0 { PRIORITY_BYTES } else { 0 };
                 At::Prologue { left, padded }
             }
-            CONTINUATION if self.open => At::Block,
-            _ if self.open => At::Lost,
-            _ => return At::Payload,
-        };
-        self.open = flags & END_HEADERS == 0;
-        next
+            CONTINUATION if goes_on => At::Block,
+            _ if goes_on => At::Lost,
+            _ => At::Payload,
+        }
     }
 
     /// `at`, or what comes after it when nothing of it is left; lost, where it has more than the frame.

@@ -1,10 +1,15 @@
 //! What a connection may take, and how long it may last.
 
+use super::followed::Within;
+use super::streams::Streams;
+use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
+use crate::pace::Pace;
 use http::HeaderMap;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Unread bytes that a client may have on its way for all calls of a connection; at least what one call may have.
@@ -35,6 +40,10 @@ pub struct Limits {
     pub answered_within: Duration,
     /// A client that has not agreed on keys (TLS) after this long is let go.
     pub keys_within: Duration,
+    /// A call's headers, once begun, have to come within this time.
+    pub headers_within: Option<Duration>,
+    /// How fast messages have to come, and replies to be taken.
+    pub pace: Option<Pace>,
     /// A connection without calls is ended after this long.
     pub max_idle: Option<Duration>,
     /// A connection is ended after this long: the client opens another one, calls in flight finish…
@@ -57,6 +66,8 @@ impl Default for Limits {
             asked_every: Some(Duration::from_secs(60)),
             answered_within: Duration::from_secs(20),
             keys_within: Duration::from_secs(20),
+            headers_within: None,
+            pace: None,
             max_idle: None,
             max_age: None,
             max_age_grace: None,
@@ -65,9 +76,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether connections end while the server goes on.
-    pub(super) fn end(&self) -> bool {
-        self.max_age.is_some() || self.max_idle.is_some()
+    /// What a client has begun has to come within these.
+    pub(super) fn within(&self) -> Within {
+        Within { headers: self.headers_within, message: self.pace }
     }
 
     /// Refuses a call with more headers than it may have.
@@ -88,9 +99,9 @@ impl Limits {
         Ok(())
     }
 
-    /// HTTP/2 with these limits.
-    pub(super) fn http2(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+    /// HTTP/2 with these limits, on `connection`.
+    pub(super) fn http2(&self, connection: Arc<Connection>) -> http2::Builder<Streams> {
+        let mut builder = http2::Builder::new(Streams { pace: self.pace, connection });
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.call_window)

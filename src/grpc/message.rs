@@ -4,6 +4,7 @@
 //! laid so that its first large block of numbers is aligned as the engine wants it: then this is its only copy.
 
 use crate::error::{Error, Kind, Result};
+use crate::pace::{Meter, Pace};
 use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request};
@@ -41,16 +42,27 @@ pub(super) struct Packed {
     limit: usize,
 }
 
-/// Reads the message of `request`; one longer than `limit` is refused by its announcement.
-pub(super) async fn read<B>(request: Request<B>, limit: usize, locate: Option<Locate>) -> Result<Message>
+/// What a message may be, and how fast it has to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The largest one.
+    pub(super) bytes: usize,
+    /// None for any pace.
+    pub(super) pace: Option<Pace>,
+}
+
+/// Reads the message of `request`; one that is too long is refused by its announcement.
+pub(super) async fn read<B>(request: Request<B>, limits: Limits, locate: Option<Locate>) -> Result<Message>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
 {
-    let (head, mut body) = request.into_parts();
-    let mut first = next(&mut body).await?.unwrap_or_default();
+    let (head, body) = request.into_parts();
+    let mut body = Paced { body, meter: Meter::new(limits.pace) };
+    let limit = limits.bytes;
+    let mut first = body.next().await?.unwrap_or_default();
     while first.len() < PREFIX {
-        let Some(more) = next(&mut body).await? else { return Err(cut_off(first.len(), PREFIX)) };
+        let Some(more) = body.next().await? else { return Err(cut_off(first.len(), PREFIX)) };
         first = BytesMut::from_iter(first.chain(more)).freeze();
     }
     let flag = first.get_u8();
@@ -73,25 +85,47 @@ where
     })
 }
 
-/// The next piece of the stream; none at its end.
-async fn next<B>(body: &mut B) -> Result<Option<Bytes>>
+/// A stream that has to come at a pace.
+struct Paced<B> {
+    body: B,
+    meter: Meter,
+}
+
+impl<B> Paced<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
 {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
-        if let Ok(data) = frame.into_data()
-            && !data.is_empty()
-        {
-            return Ok(Some(data));
+    /// The next piece of the stream; none at its end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.body.frame() => frame,
+                () = self.meter.overdue() => return Err(Error::new(
+                    Kind::DeadlineExceeded,
+                    "The call's message came too slowly: send it without pauses, or lower --min_transfer_rate",
+                )),
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                self.meter.moved(data.len());
+                return Ok(Some(data));
+            }
         }
     }
-    Ok(None)
 }
 
 /// Copies the message into one buffer as it comes.
-async fn gather<B>(first: Bytes, body: &mut B, length: usize, locate: Option<Locate>) -> Result<Bytes>
+async fn gather<B>(
+    first: Bytes,
+    body: &mut Paced<B>,
+    length: usize,
+    locate: Option<Locate>,
+) -> Result<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
@@ -103,7 +137,7 @@ where
     buffer.extend_from_slice(&first);
     drop(first);
     while buffer.len() < skew + length {
-        let Some(more) = next(body).await? else { return Err(cut_off(buffer.len() - skew, length)) };
+        let Some(more) = body.next().await? else { return Err(cut_off(buffer.len() - skew, length)) };
         let missing = skew + length - buffer.len();
         if buffer.capacity() - buffer.len() < more.len().min(missing) {
             // Beyond that it doubles.

@@ -7,6 +7,7 @@
 mod authority;
 pub mod connection;
 mod deadline;
+mod flood;
 mod followed;
 mod frames;
 mod in_flight;
@@ -20,8 +21,10 @@ mod profiler;
 mod reply;
 mod rpc;
 mod standard;
+mod streams;
 pub mod tls;
 
+use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::methods::messages::{model_spec, named};
 use crate::methods::{ModelSpec, Room};
@@ -86,18 +89,18 @@ pub struct Door {
     settings: Settings,
     standard: Vec<Standard>,
     sessions: profiler::Sessions,
-    stopping: watch::Receiver<bool>,
+    stages: watch::Receiver<Stage>,
 }
 
 impl Door {
-    /// The door to `room`. Streams that a client holds open end when `stopping` becomes true.
-    pub fn new(room: Arc<Room>, settings: Settings, stopping: watch::Receiver<bool>) -> Result<Door> {
+    /// The door to `room`. Streams that a client holds open end when the server closes.
+    pub fn new(room: Arc<Room>, settings: Settings, stages: watch::Receiver<Stage>) -> Result<Door> {
         let standard = standard::services(&settings)?;
-        Ok(Door { room, settings, standard, sessions: profiler::Sessions::default(), stopping })
+        Ok(Door { room, settings, standard, sessions: profiler::Sessions::default(), stages })
     }
 
-    /// Answers one call.
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    /// Answers one call of `client`.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
         }
@@ -106,21 +109,28 @@ impl Door {
         }
         let path = request.uri().path();
         if let Some(rpc) = Rpc::at(path).filter(|rpc| self.settings.profiler || !rpc.profiles()) {
-            let reply = self.answer_rpc(rpc, request).await;
+            let reply = self.answer_rpc(rpc, request, client).await;
             let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
             return reply.map_or_else(reply::failed, Reply::into_response);
         }
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
-            Some(service) => Body::streamed(service.call(request).await, self.stopping.clone()),
+            Some(service) => Body::streamed(service.call(request).await, self.stages.clone()),
             None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
         }
     }
 
-    async fn answer_rpc(&self, rpc: Rpc, request: Request<Incoming>) -> Result<Reply> {
+    async fn answer_rpc(
+        &self,
+        rpc: Rpc,
+        request: Request<Incoming>,
+        client: &Arc<Connection>,
+    ) -> Result<Reply> {
         let deadline = deadline::of(request.headers());
         let mut watch = None;
         let answer = deadline::bounded(deadline, async {
-            let message = message::read(request, self.settings.max_message_bytes, rpc.locate()).await?;
+            let limits = message::Limits { bytes: self.settings.max_message_bytes, pace: self.settings.limits.pace };
+            let message = message::read(request, limits, rpc.locate()).await?;
+            let _answering = client.answering();
             let message = match message {
                 message::Message::Plain(message) => message,
                 message::Message::Packed(packed) => {

@@ -1,7 +1,8 @@
 //! What goes back: one message and an OK, or a status alone.
 
-use super::connection::stopped;
 use super::in_flight::InFlight;
+use super::streams::handed_over;
+use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -20,6 +21,9 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Bytes before a message.
 const PREFIX: usize = 5;
+
+/// A reply is handed to the HTTP/2 library in pieces of this many bytes, each when the client has taken what was before it.
+const PIECE: usize = 32 << 10;
 
 /// A status text longer than this many bytes is cut.
 const MAX_TEXT: usize = 1024;
@@ -152,10 +156,10 @@ impl Body {
     /// The answer of a standard service.
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
-        mut stopping: watch::Receiver<bool>,
+        mut stages: watch::Receiver<Stage>,
     ) -> Response<Body> {
         response.map(|body| {
-            Body::new(Source::Streamed(body, Box::pin(async move { stopped(&mut stopping).await })))
+            Body::new(Source::Streamed(body, Box::pin(async move { reached(&mut stages, Stage::Closing).await })))
         })
     }
 
@@ -163,6 +167,14 @@ impl Body {
     fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         self.source = Source::Ended;
         Poll::Ready(Some(Ok(Frame::trailers(headers))))
+    }
+}
+
+/// The next of `pieces`, or as much of it as is handed over at once.
+fn next_piece(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    match pieces.front_mut() {
+        Some(piece) if piece.len() > PIECE => Some(piece.split_to(PIECE)),
+        _ => pieces.pop_front(),
     }
 }
 
@@ -176,8 +188,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         match &mut self.source {
             Source::Ended => Poll::Ready(None),
-            Source::Pieces(pieces) => match pieces.pop_front() {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Source::Pieces(pieces) => match next_piece(pieces) {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece))))),
                 None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
             },
             Source::Streamed(body, stopped) => {

@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
+use crate::connections::Connections;
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::{
@@ -84,7 +85,7 @@ struct Client {
     send: http2::SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
     gate: Arc<Mutex<()>>,
-    _stop: watch::Sender<bool>,
+    connections: Arc<Connections>,
 }
 
 /// What a call ended with.
@@ -95,8 +96,8 @@ struct Answer {
     message: Bytes,
 }
 
-/// A door behind which `echo` is version 3 of model `m`, with its gate, and what stops it.
-fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, watch::Sender<bool>) {
+/// A door behind which `echo` is version 3 of model `m`, with its gate, and its server's connections.
+fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, Arc<Connections>) {
     let gate = Arc::default();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None, None);
     let registry = Registry::default();
@@ -109,16 +110,20 @@ fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, watch
         metrics: None,
         recorder: Recorder::default(),
     });
-    let (stop, stopping) = watch::channel(false);
-    (Arc::new(Door::new(room, settings, stopping).unwrap()), gate, stop)
+    let connections = Connections::new(9);
+    (Arc::new(Door::new(room, settings, connections.stages()).unwrap()), gate, connections)
+}
+
+fn accepted(connections: &Arc<Connections>) -> Arc<Connection> {
+    connections.accepted().connection.clone()
 }
 
 async fn client(policy: Policy, settings: Settings) -> Client {
-    let (door, gate, stop) = door(policy, settings);
+    let (door, gate, connections) = door(policy, settings);
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door));
+    tokio::spawn(serve(far, door, accepted(&connections)));
     let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
-    Client { send, connection: tokio::spawn(connection), gate, _stop: stop }
+    Client { send, connection: tokio::spawn(connection), gate, connections }
 }
 
 /// Keeps every run waiting until it is dropped.
@@ -488,22 +493,33 @@ async fn a_session_is_terminated_by_its_name() {
 async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
     use tokio::io::AsyncWriteExt;
 
-    let registry = Registry::default();
-    let room = Arc::new(Room {
-        registry,
-        compute: Compute::new(1).unwrap(),
-        batches: None,
-        options: Options::closed(),
-        metrics: None,
-        recorder: Recorder::default(),
-    });
-    let (stop, stopping) = watch::channel(false);
-    let door = Arc::new(Door::new(room, Settings::default(), stopping).unwrap());
+    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
     let (mut near, far) = tokio::io::duplex(1 << 16);
     // The beginning of HTTP/2 with empty settings, and nothing after it.
     near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let served = tokio::spawn(serve(far, door));
+    let served = tokio::spawn(serve(far, door, accepted(&connections)));
     tokio::task::yield_now().await;
-    stop.send_replace(true);
+    connections.enter(Stage::Closing);
+    served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_the_server_drains_is_served_until_it_closes() {
+    let client = client(Policy::Caller, Settings::default()).await;
+    let request = request(&floats(1));
+    assert_eq!(client.predict(&request, None).await.status, "0");
+    client.connections.enter(Stage::Draining);
+    // Who was there is told to go.
+    client.connection.await.unwrap().unwrap();
+    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    connections.enter(Stage::Draining);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let served = tokio::spawn(serve(far, door, accepted(&connections)));
+    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    let client = Client { send, connection: tokio::spawn(connection), gate: Arc::default(), connections };
+    time::sleep(60 * SECOND).await;
+    assert_eq!(client.predict(&request, None).await.status, "0");
+    client.connections.enter(Stage::Closing);
+    client.connection.await.unwrap().unwrap();
     served.await.unwrap();
 }

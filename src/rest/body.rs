@@ -1,6 +1,7 @@
 //! Request bodies: read within a limit and a pace, unpacked if they came compressed.
 
 use super::reply::Refusal;
+use crate::pace::{Meter, Pace};
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
@@ -8,20 +9,19 @@ use hyper::body::{Body, Incoming};
 use std::io::Read;
 use std::time::Duration;
 
-/// A body that sends nothing for this long is given up.
-const STALL: Duration = Duration::from_secs(60);
 /// The largest body after unpacking, as TensorFlow Serving has it (rest.md section 8).
 const MAX_UNPACKED: usize = 100 << 20;
 /// At least a third of what is reserved ahead of the bytes that have come.
 const MIN_AHEAD: usize = 16 << 10;
 
-/// Reads the whole of `body`. One frame is passed on as it came, without a copy.
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let announced = body.size_hint().lower();
+/// Reads the whole of `body`, which has to come at `pace`. One frame is passed on as it came, without a copy.
+pub(super) async fn read(body: Incoming, limit: usize, pace: Option<Pace>) -> Result<Bytes, Refusal> {
+    let mut body = Paced { body, meter: Meter::new(pace) };
+    let announced = body.body.size_hint().lower();
     if announced > limit as u64 {
         return Err(too_large(limit));
     }
-    let Some(first) = next(&mut body).await? else {
+    let Some(first) = body.next().await? else {
         return Ok(Bytes::new());
     };
     if first.len() as u64 == announced {
@@ -31,7 +31,7 @@ pub(super) async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Refu
     let mut whole = BytesMut::new();
     make_room(&mut whole, first.len(), announced);
     whole.extend_from_slice(&first);
-    while let Some(frame) = next(&mut body).await? {
+    while let Some(frame) = body.next().await? {
         if whole.len() + frame.len() > limit {
             return Err(too_large(limit));
         }
@@ -72,28 +72,32 @@ pub(super) async fn drain(mut body: Incoming) {
     let _in_time = tokio::time::timeout(DRAIN_TIME, to_end).await;
 }
 
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Refusal> {
-    loop {
-        // A frame that is already here, as most are, costs no timer.
-        let frame = tokio::select! {
-            biased;
-            frame = body.frame() => frame,
-            () = tokio::time::sleep(STALL) => return Err(Refusal::closing(408, format!(
-                "The request's body stopped for {} s before its end: send it without pauses", STALL.as_secs()
-            ))),
-        };
-        match frame {
-            None => return Ok(None),
-            Some(Err(why)) => {
-                return Err(Refusal::closing(
-                    400,
-                    format!("The request's body could not be read to its end: {why}"),
-                ));
-            }
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
+/// A body that has to come at a pace.
+struct Paced {
+    body: Incoming,
+    meter: Meter,
+}
+
+impl Paced {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        loop {
+            // A frame that is already here, as most are, costs no timer.
+            let frame = tokio::select! {
+                biased;
+                frame = self.body.frame() => frame,
+                () = self.meter.overdue() => return Err(Refusal::closing(
+                    408,
+                    "Request Timeout: the request's body came too slowly: send it without pauses, or lower \
+                     --min_transfer_rate",
+                )),
+            };
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|why| {
+                Refusal::closing(400, format!("The request's body could not be read to its end: {why}"))
+            })?;
+            if let Ok(data) = frame.into_data() {
+                self.meter.moved(data.len());
+                return Ok(Some(data));
             }
         }
     }

@@ -1,7 +1,9 @@
 //! One client's connection, and what it is told where its HTTP is broken.
 
-use super::line::{Line, Stream};
+use super::line::Line;
+use super::timed::Timed;
 use super::{answer, encode};
+use crate::connections::Connection;
 use crate::methods::Room;
 use http::Request;
 use hyper::body::Incoming;
@@ -17,35 +19,39 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::Sleep;
 
 /// A connection on which no whole request head comes for this long is closed. TensorFlow Serving waits for ever;
 /// clients that keep connections open longer than this between requests are rare, half-open ones are not.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// Serves `stream` until the client is done with it, or until `stopping` and the request in flight is answered.
-pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watch::Receiver<bool>) {
-    let max_header_bytes = room.options.max_header_bytes;
-    let line = Arc::new(Line::new(stream));
-    let io = TokioIo::new(Stream(line.clone()));
+/// A connection that has been quiet for this long when the server closes has no request on its way.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Serves `stream` until the client is done with it, until its place is needed, or until the server closes and no
+/// request is on its way any more.
+pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, client: Arc<Connection>) {
+    let options = &room.options;
+    let line = Arc::new(Line::new(stream, client.clone()));
+    let io = TokioIo::new(Timed::new(line.clone(), options.headers_within, options.pace));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(options.max_header_bytes.max(8192))
+        .title_case_headers(true)
+        // A client may close its sending side and still wait for the answer; whether it does, the line tells.
+        .half_close(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let (room, line) = (room.clone(), line.clone());
         async move { Ok::<_, Infallible>(answer(room, line, request).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(max_header_bytes.max(8192))
-        .title_case_headers(true)
-        // A client may close its sending side and still wait for the answer; whether it does, the line tells.
-        .half_close(true)
-        .serve_connection(Polite { io, leaving: None }, service);
-    let mut connection = pin!(connection);
+    let mut connection = pin!(builder.serve_connection(Polite { io, leaving: None }, service));
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = stopped(&mut stopping) => {
+        () = client.must_close() => return,
+        () = client.is_closed_and_quiet(QUIET) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -56,19 +62,13 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, mut stopping: watc
     }
 }
 
-/// Waits until the server stops.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    drop(stop.wait_for(|stopping| *stopping).await);
-}
-
 /// The stream of one connection, with two habits that hyper has not:
 ///
 /// - hyper answers a head that it cannot read with a status and no body; this puts the JSON error into that answer;
 /// - closing a stream with unread bytes makes the system throw away the answer that was just written; this reads on,
 ///   within limits, until the client has closed its side, too.
 struct Polite {
-    io: TokioIo<Stream>,
+    io: TokioIo<Timed>,
     leaving: Option<Leaving>,
 }
 

@@ -4,11 +4,12 @@
 //! stream ends. They differ when something is sent to them: the system of the one that left refuses it. So the client is
 //! sent what HTTP/1.1 allows at any time before an answer, `100 Continue` (RFC 9110, section 15.2).
 
+use crate::connections::Connection;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -25,6 +26,19 @@ pub(super) struct Line {
     stream: Mutex<TcpStream>,
     /// Whether a part of an earlier answer still waits to be taken by the system.
     unsent: AtomicBool,
+    /// Twice the requests whose heads have come, less one while the last of them is not answered yet.
+    requests: AtomicUsize,
+    pub(super) connection: Arc<Connection>,
+}
+
+/// A request whose head has come, until its answer is made.
+#[derive(Debug)]
+pub(super) struct InHand(Arc<Line>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.requests.fetch_add(1, Relaxed);
+    }
 }
 
 /// The client of one call.
@@ -65,8 +79,33 @@ enum End {
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream) -> Line {
-        Line { stream: Mutex::new(stream), unsent: AtomicBool::new(false) }
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Line {
+        let (unsent, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Line { stream: Mutex::new(stream), unsent, requests, connection }
+    }
+
+    /// Takes note of a request whose head has come.
+    pub(super) fn begin(self: &Arc<Self>) -> InHand {
+        self.requests.fetch_add(1, Relaxed);
+        InHand(self.clone())
+    }
+
+    /// The number of the request whose head comes next; none while one is not answered yet.
+    pub(super) fn awaited(&self) -> Option<usize> {
+        Some(self.requests.load(Relaxed)).filter(|requests| requests.is_multiple_of(2))
+    }
+
+    /// Whether the head of request `number` has not come yet.
+    pub(super) fn awaits(&self, number: usize) -> bool {
+        self.requests.load(Relaxed) == number
+    }
+
+    /// Sends the client a last word, if its system takes that at once and nothing is before it.
+    pub(super) fn tell(&self, answer: &[u8]) {
+        if !self.unsent.load(Relaxed) {
+            // The connection ends either way.
+            let _told = self.stream().try_write(answer);
+        }
     }
 
     fn stream(&self) -> MutexGuard<'_, TcpStream> {
@@ -147,6 +186,7 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connections::Connections;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -154,7 +194,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let near = listener.accept().await.unwrap().0;
-        (Client { line: Arc::new(Line::new(near)), is_modern: true }, far)
+        let slot = Connections::new(1).accepted();
+        (Client { line: Arc::new(Line::new(near, slot.connection.clone())), is_modern: true }, far)
     }
 
     /// Whether it is seen to have left before `other` is done.

@@ -24,6 +24,7 @@ mod rounding;
 mod rows;
 mod target;
 mod text;
+mod timed;
 mod walk;
 pub mod writer;
 
@@ -36,9 +37,9 @@ use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
 use bytes::Bytes;
 use decode::Limits;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, ORIGIN};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use line::{Client, Line};
@@ -62,22 +63,40 @@ const SMALL_BODY: usize = 16 << 10;
 
 /// Answers one request.
 async fn answer(room: Arc<Room>, line: Arc<Line>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let _in_hand = line.begin();
+    let client = line.connection.clone();
     let (head, body) = request.into_parts();
     let path = target::of(&head.uri);
-    if monitoring::is_page(&room, &path) {
-        drain(&head, body).await;
-        return monitoring::page(&room, &path).await.into_response(&room.options, false);
+    let mut response = answered(&room, line, &head, &path, body).await;
+    if client.is_draining() {
+        // The next request is to go elsewhere.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Answers a request whose `head` and `path` were read.
+async fn answered(
+    room: &Arc<Room>,
+    line: Arc<Line>,
+    head: &Parts,
+    path: &str,
+    body: Incoming,
+) -> Response<Full<Bytes>> {
+    if monitoring::is_page(room, path) {
+        drain(head, body).await;
+        return monitoring::page(room, path).await.into_response(&room.options, false);
     }
     let started = room.metrics.is_some().then(Instant::now);
-    let api = path::is_api(&path);
-    let reply = match route(&room, &head, &path, api) {
+    let api = path::is_api(path);
+    let reply = match route(room, head, path, api) {
         Ok(post) => {
             let client = Client { line, is_modern: head.version == Version::HTTP_11 };
-            watched(&room, &client, post, body).await
+            watched(room, &client, post, body).await
         }
         Err(reply) => {
-            monitoring::answered_at_once(&room, &head.method, &path, started, &reply);
-            drain(&head, body).await;
+            monitoring::answered_at_once(room, &head.method, path, started, &reply);
+            drain(head, body).await;
             reply
         }
     };
@@ -93,10 +112,11 @@ async fn drain(head: &Parts, body: Incoming) {
 
 /// Reads the body, then has the call answered, counted around.
 async fn watched(room: &Arc<Room>, client: &Client, post: Post, body: Incoming) -> Reply {
-    let body = match body::read(body, room.options.max_body_bytes).await {
+    let body = match body::read(body, room.options.max_body_bytes, room.options.pace).await {
         Ok(body) => body,
         Err(refusal) => return refusal.into(),
     };
+    let _answering = client.line.connection.answering();
     let watch = Watch::begin(room, &post);
     let reply = call(room, client, post, body).await;
     if let Some(watch) = watch {
@@ -317,6 +337,9 @@ fn refusal(head: &Parts, path: &str, api: bool) -> Option<Refusal> {
         let message = "Bad Request: the path holds a character that must be percent-encoded (RFC 3986)";
         return Some(Refusal::closing(400, message));
     }
+    if let Some(refusal) = wrong_framing(head) {
+        return Some(refusal);
+    }
     let known = [
         Method::GET,
         Method::POST,
@@ -334,6 +357,24 @@ fn refusal(head: &Parts, path: &str, api: bool) -> Option<Refusal> {
         return Some(Refusal::closing(417, "Expectation Failed: only 'Expect: 100-continue' is known"));
     }
     None
+}
+
+/// What RFC 9112 wants refused (sections 3.2 and 6.1): so that nobody on the way understands the request differently.
+fn wrong_framing(head: &Parts) -> Option<Refusal> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        let message = format!("Bad Request: expected one Host header, got {hosts}");
+        return Some(Refusal::closing(400, message));
+    }
+    let codings = head.headers.get_all(TRANSFER_ENCODING);
+    if let Some(other) = codings.iter().find(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        let shown = String::from_utf8_lossy(other.as_bytes());
+        let message = format!("Not Implemented: Transfer-Encoding {shown}; only chunked is");
+        return Some(Refusal::closing(501, message));
+    }
+    (codings.iter().count() > 1).then(|| {
+        Refusal::closing(400, "Bad Request: expected one Transfer-Encoding header, got several")
+    })
 }
 
 fn malformed(method: &Method, path: &str) -> Error {

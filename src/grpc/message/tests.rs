@@ -36,8 +36,12 @@ fn request(stream: &[u8], piece: usize, encoding: Option<&str>) -> Request<Piece
     request
 }
 
+fn limited(bytes: usize) -> Limits {
+    Limits { bytes, pace: None }
+}
+
 async fn plain(stream: &[u8], piece: usize) -> Result<Bytes> {
-    match read(request(stream, piece, None), 1000, None).await? {
+    match read(request(stream, piece, None), limited(1000), None).await? {
         Message::Plain(message) => Ok(message),
         Message::Packed(_) => panic!("not compressed"),
     }
@@ -75,7 +79,7 @@ async fn a_message_above_the_limit_is_refused_by_its_announcement() {
 async fn the_located_block_is_aligned() {
     let message: Vec<u8> = (0..100_000u32).map(|index| index as u8).collect();
     let stream = framed(0, &message);
-    let read = read(request(&stream, 4096, None), 1 << 20, Some(|_| Some(1234))).await.unwrap();
+    let read = read(request(&stream, 4096, None), limited(1 << 20), Some(|_| Some(1234))).await.unwrap();
     let Message::Plain(read) = read else { panic!("not compressed") };
     assert_eq!(read, message);
     assert_eq!(read[1234..].as_ptr() as usize % ALIGNMENT, 0);
@@ -88,7 +92,7 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 }
 
 async fn unpacked(flag: u8, message: &[u8], encoding: Option<&str>, limit: usize) -> Result<Bytes> {
-    match read(request(&framed(flag, message), 64, encoding), limit, None).await? {
+    match read(request(&framed(flag, message), 64, encoding), limited(limit), None).await? {
         Message::Plain(_) => panic!("compressed"),
         Message::Packed(packed) => packed.unpack(),
     }
@@ -109,4 +113,32 @@ async fn compressed_messages_are_unpacked_within_the_limit() {
     assert_eq!(kind(unpacked(1, &message, Some("br"), 5000).await), Kind::Unimplemented);
     assert_eq!(kind(unpacked(1, &message, None, 5000).await), Kind::Internal);
     assert_eq!(kind(unpacked(9, &message, None, 5000).await), Kind::Internal);
+}
+
+/// A stream that sends one byte a second.
+struct Trickle(Pin<Box<tokio::time::Sleep>>);
+
+impl Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        std::task::ready!(self.0.as_mut().poll(cx));
+        let next = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+        self.0.as_mut().reset(next);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0])))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_trickles_is_given_up() {
+    let pace = Pace { grace: std::time::Duration::from_secs(3), bytes_per_second: 1000 };
+    let trickle = Trickle(Box::pin(tokio::time::sleep(std::time::Duration::from_secs(1))));
+    let limits = Limits { bytes: 1000, pace: Some(pace) };
+    let refused = read(Request::new(trickle), limits, None).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::DeadlineExceeded);
+    assert!(refused.message.starts_with("The call's message came too slowly"), "{}", refused.message);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::grpc::connection::serve_local;
+use crate::pace::Pace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const DATA: u8 = 0;
@@ -60,10 +61,12 @@ struct Raw {
     io: DuplexStream,
 }
 
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 impl Raw {
     async fn open(mut io: DuplexStream) -> Raw {
         let settings = frame(SETTINGS, 0, 0, &[]);
-        io.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await.unwrap();
+        io.write_all(&[PREFACE, &settings[..]].concat()).await.unwrap();
         Raw { io }
     }
 
@@ -113,9 +116,9 @@ impl Raw {
 async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     // This client acknowledges no ping but one.
     let limits = Limits { max_age: Some(10 * SECOND), asked_every: None, ..Limits::default() };
-    let (door, gate, _stop) = door(Policy::Pool, limited(limits));
+    let (door, gate, connections) = door(Policy::Pool, limited(limits));
     let (near, far) = tokio::io::duplex(1 << 16);
-    let served = tokio::spawn(serve(far, door));
+    let served = tokio::spawn(serve(far, door, accepted(&connections)));
     let mut client = Raw::open(near).await;
     let held = Held::new(gate);
     client.send(&call(1, &head("door"))).await;
@@ -140,16 +143,16 @@ const PATH: &str = "tmp%2Fgrpc.sock";
 
 #[tokio::test]
 async fn a_path_for_a_host_is_taken_from_a_unix_socket_only() {
-    let (door, _gate, _stop) = door(Policy::Caller, Settings::default());
+    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve_local(far, door.clone()));
+    tokio::spawn(serve_local(far, door.clone(), accepted(&connections)));
     let mut local = Raw::open(near).await;
     for stream in [1, 3] {
         local.send(&call(stream, &head(PATH))).await;
         assert_eq!(local.answered().await, stream);
     }
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door));
+    tokio::spawn(serve(far, door, accepted(&connections)));
     let mut remote = Raw::open(near).await;
     remote.send(&call(1, &head(PATH))).await;
     assert_eq!(remote.until(RST_STREAM).await.stream, 1);
@@ -165,9 +168,9 @@ fn coded(bits: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn both_ends_remember_the_same_headers() {
-    let (door, _gate, _stop) = door(Policy::Caller, Settings::default());
+    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve_local(far, door));
+    tokio::spawn(serve_local(far, door, accepted(&connections)));
     let mut client = Raw::open(near).await;
     let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let path = [vec![0x04], literal("/tensorflow.serving.PredictionService/Predict")].concat();
@@ -188,4 +191,121 @@ async fn both_ends_remember_the_same_headers() {
     // The oldest, the host, is number 64.
     client.send(&call(3, &[&[0x83, 0x86][..], &path, &[0xc0, 0xbf, 0xbe]].concat())).await;
     assert_eq!(client.answered().await, 3);
+}
+
+const PRIORITY: u8 = 2;
+const CONTINUATION: u8 = 9;
+
+#[tokio::test]
+async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many() {
+    let floods = [
+        frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 9]),
+        frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        frame(PING, END_STREAM, 0, b"no such."),
+        frame(0xee, 0, 0, b"no such kind"),
+    ];
+    for flood in floods {
+        let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let served = tokio::spawn(serve(far, door, accepted(&connections)));
+        let mut client = Raw::open(near).await;
+        client.send(&call(1, &head("door"))).await;
+        assert_eq!(client.answered().await, 1);
+        // The server may have closed before it has read them all.
+        for _ in 0..=100 {
+            let _closed = client.io.write_all(&flood.repeat(100)).await;
+        }
+        let good_bye = client.until(GO_AWAY).await;
+        assert_eq!(good_bye.payload, [0, 0, 0, 1, 0, 0, 0, 0xb]);
+        assert!(client.next().await.is_none());
+        served.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_begins_and_does_not_finish_ends_the_connection() {
+    let begun = [
+        b"PRI * HTTP/2.0\r\n"[..].to_vec(),
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &[0, 0]].concat(),
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 0, 1, &head("door"))].concat(),
+        [
+            PREFACE,
+            &frame(SETTINGS, 0, 0, &[]),
+            &frame(HEADERS, 0, 1, &head("door")),
+            &frame(CONTINUATION, 0, 1, &[]),
+        ]
+        .concat(),
+    ];
+    for begun in begun {
+        let limits = Limits { headers_within: Some(10 * SECOND), asked_every: None, ..Limits::default() };
+        let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+        let (mut near, far) = tokio::io::duplex(1 << 16);
+        let served = tokio::spawn(serve(far, door, accepted(&connections)));
+        near.write_all(&begun).await.unwrap();
+        let since = time::Instant::now();
+        served.await.unwrap();
+        assert!((10..12).contains(&since.elapsed().as_secs()), "{begun:?}: {:?}", since.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_begun_nothing_may_wait() {
+    let limits = Limits { headers_within: Some(10 * SECOND), asked_every: None, ..Limits::default() };
+    let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve(far, door, accepted(&connections)));
+    let mut client = Raw::open(near).await;
+    for stream in [1, 3] {
+        time::sleep(3600 * SECOND).await;
+        client.send(&call(stream, &head("door"))).await;
+        assert_eq!(client.answered().await, stream);
+    }
+}
+
+/// A client whose streams have windows of so many bytes, and its server with 10 s for what stands still.
+async fn slow_client(window: u32) -> (Raw, JoinHandle<()>) {
+    let pace = Some(Pace { grace: 10 * SECOND, bytes_per_second: 1000 });
+    let limits = Limits { pace, asked_every: None, ..Limits::default() };
+    let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    let connection = accepted(&connections);
+    let served = tokio::spawn(async move {
+        serve(far, door, connection).await;
+        drop(connections);
+    });
+    let settings = frame(SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());
+    near.write_all(&[PREFACE, &settings].concat()).await.unwrap();
+    (Raw { io: near }, served)
+}
+
+/// The frames of a call that has so many numbers echoed.
+fn echo_call(stream: u32, numbers: usize) -> Vec<u8> {
+    let message = framed(&request(&floats(numbers)).encode_to_vec());
+    let pieces = message.chunks(1 << 14).map(|piece| frame(DATA, 0, stream, piece));
+    let begun = frame(HEADERS, END_HEADERS, stream, &head("door"));
+    [begun].into_iter().chain(pieces).chain([frame(DATA, END_STREAM, stream, &[])]).flatten().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_not_taken_resets_its_stream_alone() {
+    let (mut client, _served) = slow_client(0).await;
+    client.send(&[echo_call(1, 1)]).await;
+    assert_eq!(client.until(RST_STREAM).await.stream, 1);
+    client.send(&[echo_call(3, 1), frame(WINDOW_UPDATE, 0, 3, &[0, 1, 0, 0])]).await;
+    assert_eq!(client.answered().await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_reply_of_which_too_little_is_taken_is_reset() {
+    let (mut client, _served) = slow_client(9).await;
+    client.send(&[echo_call(1, 50_000)]).await;
+    assert_eq!(client.until(RST_STREAM).await.stream, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_of_which_the_library_holds_the_rest_ends_the_connection() {
+    let (mut client, served) = slow_client(9).await;
+    client.send(&[echo_call(1, 3000)]).await;
+    assert_eq!(client.until(DATA).await.payload.len(), 9);
+    served.await.unwrap();
 }

@@ -1,0 +1,344 @@
+//! The open connections: how many there may be, which gives way to a new one, and the stages of the server's end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Where a server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Requests are answered.
+    Serving,
+    /// The same, on new connections too; but every client is told to go elsewhere for its next request.
+    Draining,
+    /// No new connection is accepted. Those that are open end when they have been quiet for a moment.
+    Closing,
+}
+
+/// How often it is looked again for a connection that may be closed, while none may be.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Every open connection of a server, on all its ports.
+#[derive(Debug)]
+pub struct Connections {
+    most: usize,
+    since: Instant,
+    open: Mutex<Open>,
+    none_left: Condvar,
+    closed: Notify,
+    stage: watch::Sender<Stage>,
+    /// Whether the stage is a later one than serving.
+    draining: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    connections: HashMap<u64, Arc<Connection>>,
+    /// Of these, how many were asked to close.
+    closing: usize,
+}
+
+impl Connections {
+    /// None yet. More than `most` are not kept open.
+    pub fn new(most: usize) -> Arc<Connections> {
+        Arc::new(Connections {
+            most: most.max(1),
+            since: Instant::now(),
+            open: Mutex::default(),
+            none_left: Condvar::new(),
+            closed: Notify::new(),
+            stage: watch::Sender::new(Stage::Serving),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a connection that was accepted.
+    pub fn accepted(self: &Arc<Self>) -> Slot {
+        let connection = Arc::new(Connection {
+            all: self.clone(),
+            opened_in: *self.stage.borrow(),
+            answering: AtomicUsize::new(0),
+            last: AtomicU64::new(self.milliseconds()),
+            is_closing: AtomicBool::new(false),
+            close: Notify::new(),
+        });
+        let mut open = self.open();
+        open.next += 1;
+        let number = open.next;
+        open.connections.insert(number, connection.clone());
+        Slot { connection, number }
+    }
+
+    /// Returns when there are no more connections than there may be, which it sees to: the ones that have been waiting
+    /// for their clients for longest are closed. How many it asked to close.
+    pub async fn make_room(&self) -> usize {
+        let mut closed = 0;
+        loop {
+            let one_closed = self.closed.notified();
+            if self.open().connections.len() <= self.most {
+                return closed;
+            }
+            closed += self.close_idlest();
+            // Where every client waits for an answer, the next one to be answered gives way.
+            let _in_time = tokio::time::timeout(LOOK_AGAIN, one_closed).await;
+        }
+    }
+
+    /// Asks as many connections to close as there are too many.
+    fn close_idlest(&self) -> usize {
+        let mut open = self.open();
+        let surplus = open.connections.len().saturating_sub(open.closing + self.most);
+        let mut asked = 0;
+        while asked < surplus {
+            let waiting = open.connections.values().filter(|connection| connection.waits_for_client());
+            let Some(idlest) = waiting.min_by_key(|connection| connection.last.load(Relaxed)) else { break };
+            idlest.is_closing.store(true, Relaxed);
+            idlest.close();
+            open.closing += 1;
+            asked += 1;
+        }
+        asked
+    }
+
+    /// Since the server was made.
+    fn milliseconds(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open().connections.len()
+    }
+
+    /// Waits until none is open; whether that was so before `deadline`.
+    pub fn wait(&self, deadline: Instant) -> bool {
+        let open = self.open();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.none_left.wait_timeout_while(open, left, |open| !open.connections.is_empty());
+        waited.unwrap_or_else(PoisonError::into_inner).0.connections.is_empty()
+    }
+
+    /// Goes on to `stage`; never back.
+    pub fn enter(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let later = stage > *now;
+            *now = (*now).max(stage);
+            later
+        });
+        self.draining.fetch_or(stage >= Stage::Draining, Relaxed);
+    }
+
+    /// The stage, and its changes.
+    pub fn stages(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+}
+
+/// Returns when the server has reached `stage`, or is gone.
+pub async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
+    let _gone = stages.wait_for(|now| *now >= stage).await;
+}
+
+/// A connection's place among those that are open, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    /// What is known of the connection.
+    pub connection: Arc<Connection>,
+    number: u64,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let all = &self.connection.all;
+        let mut open = all.open();
+        open.connections.remove(&self.number);
+        if self.connection.is_closing.load(Relaxed) {
+            open.closing -= 1;
+        }
+        drop(open);
+        all.none_left.notify_all();
+        all.closed.notify_waiters();
+    }
+}
+
+/// One open connection: who waits for whom in it, and since when.
+#[derive(Debug)]
+pub struct Connection {
+    all: Arc<Connections>,
+    opened_in: Stage,
+    /// Requests that have come whole and are not answered yet.
+    answering: AtomicUsize,
+    /// When something last came from the client, or an answer was made: [`Connections::milliseconds`].
+    last: AtomicU64,
+    is_closing: AtomicBool,
+    close: Notify,
+}
+
+impl Connection {
+    /// Something has come from the client.
+    pub fn touch(&self) {
+        self.last.store(self.all.milliseconds(), Relaxed);
+    }
+
+    /// A request has come whole; it is answered when what is returned is dropped.
+    pub fn answering(self: &Arc<Self>) -> Answering {
+        self.answering.fetch_add(1, Relaxed);
+        Answering(self.clone())
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.answering.load(Relaxed) == 0 && !self.is_closing.load(Relaxed)
+    }
+
+    /// Whether the client should send its next request elsewhere.
+    pub fn is_draining(&self) -> bool {
+        self.all.draining.load(Relaxed)
+    }
+
+    /// Ends the connection: its place is needed, or its client takes no replies.
+    pub fn close(&self) {
+        self.close.notify_one();
+    }
+
+    /// Returns when the connection is to end.
+    pub async fn must_close(&self) {
+        self.close.notified().await;
+    }
+
+    /// Returns when the client should be told that no further request is answered here. A connection that was opened
+    /// while the server drained stays until it closes.
+    pub async fn is_to_end(&self) {
+        let last = if self.opened_in == Stage::Serving { Stage::Draining } else { Stage::Closing };
+        reached(&mut self.all.stages(), last).await;
+    }
+
+    /// Returns when the server closes and nothing has come or gone here for `pause`, so that a request that was on its
+    /// way has arrived.
+    pub async fn is_closed_and_quiet(&self, pause: Duration) {
+        reached(&mut self.all.stages(), Stage::Closing).await;
+        let mut left = pause;
+        while !left.is_zero() {
+            tokio::time::sleep(left).await;
+            let quiet = self.all.milliseconds().saturating_sub(self.last.load(Relaxed));
+            let is_answering = self.answering.load(Relaxed) > 0;
+            left = if is_answering { pause } else { pause.saturating_sub(Duration::from_millis(quiet)) };
+        }
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct Answering(Arc<Connection>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.answering.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_now::now;
+
+    mod futures_now {
+        use std::pin::pin;
+        use std::task::{Context, Poll, Waker};
+
+        /// What `future` is ready with at once.
+        pub(super) fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+            match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(value) => Some(value),
+                Poll::Pending => None,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_waits_for_its_client_for_longest_gives_way() {
+        let all = Connections::new(2);
+        let slots = [all.accepted(), all.accepted(), all.accepted()];
+        for (slot, last) in slots.iter().zip([7, 5, 6]) {
+            slot.connection.last.store(last, Relaxed);
+        }
+        let [first, second, third] = slots;
+        let closing = second.connection.clone();
+        let closes = async {
+            closing.must_close().await;
+            drop(second);
+        };
+        let (asked, ()) = tokio::join!(all.make_room(), closes);
+        assert_eq!((asked, all.count()), (1, 2));
+        assert_eq!(now(first.connection.must_close()), None);
+        assert_eq!(now(third.connection.must_close()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_being_answered_never_does() {
+        let all = Connections::new(1);
+        let (old, new) = (all.accepted(), all.accepted());
+        old.connection.last.store(0, Relaxed);
+        new.connection.last.store(9, Relaxed);
+        let answering = old.connection.answering();
+        let newer = new.connection.clone();
+        let closes = async {
+            newer.must_close().await;
+            drop(new);
+        };
+        tokio::join!(all.make_room(), closes);
+        drop(answering);
+        assert_eq!(now(old.connection.must_close()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_being_answered_the_first_that_is_done_gives_way() {
+        let all = Connections::new(1);
+        let (one, other) = (all.accepted(), all.accepted());
+        let (of_one, of_other) = (one.connection.answering(), other.connection.answering());
+        let connection = one.connection.clone();
+        let ends = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            drop(of_one);
+            connection.must_close().await;
+            drop(one);
+        };
+        tokio::join!(all.make_room(), ends);
+        assert_eq!(all.count(), 1);
+        drop((of_other, other));
+        assert!(all.wait(Instant::now()));
+    }
+
+    #[test]
+    fn while_there_is_room_nothing_is_closed() {
+        let all = Connections::new(2);
+        let slots = [all.accepted(), all.accepted()];
+        assert_eq!(now(all.make_room()), Some(0));
+        assert_eq!(slots.map(|slot| now(slot.connection.must_close())), [None, None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stages_only_go_on() {
+        let all = Connections::new(9);
+        let before = all.accepted();
+        assert!(!before.connection.is_draining());
+        assert_eq!(now(before.connection.is_to_end()), None);
+        all.enter(Stage::Draining);
+        assert!(before.connection.is_draining());
+        assert_eq!(now(before.connection.is_to_end()), Some(()));
+        let during = all.accepted();
+        assert!(during.connection.is_draining());
+        assert_eq!(now(during.connection.is_to_end()), None);
+        all.enter(Stage::Closing);
+        all.enter(Stage::Draining);
+        assert_eq!(*all.stages().borrow(), Stage::Closing);
+        assert_eq!(now(during.connection.is_to_end()), Some(()));
+    }
+}

@@ -1,0 +1,144 @@
+//! A budget of the HTTP/2 frames that cost a client next to nothing and keep a core busy: PRIORITY, WINDOW_UPDATE, PING,
+//! SETTINGS, resets, tiny pieces of messages. Pure: it reads no clock.
+
+use std::time::{Duration, Instant};
+
+/// So many such frames a connection may send beyond what it has earned.
+const MOST: u32 = 10_000;
+/// It earns so many in a second. Frames of this number take a core some tenth of a millisecond.
+const IN_A_SECOND: u32 = 500;
+/// And so many with each call, which may be prioritised, reset, and have its window updated.
+const BY_A_CALL: u32 = 4;
+/// And one with so many bytes of replies: clients update two windows and send a ping at most for each piece that they
+/// take, and pieces are larger.
+const BYTES_FOR_ONE: usize = 1 << 10;
+/// A piece of a message that is smaller, and not the last one, counts as such a frame.
+const TINY: usize = 256;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const END_STREAM: u8 = 0x1;
+
+/// What one connection may still send.
+#[derive(Debug)]
+pub(super) struct FrameBudget {
+    left: u32,
+    /// Time up to here is paid for.
+    refilled: Instant,
+    /// Bytes of replies that have not earned a frame yet.
+    bytes: usize,
+    is_overdrawn: bool,
+}
+
+impl FrameBudget {
+    /// That of a connection that was opened at `now`.
+    pub(super) fn new(now: Instant) -> FrameBudget {
+        FrameBudget { left: MOST, refilled: now, bytes: 0, is_overdrawn: false }
+    }
+
+    /// A frame has come, with so many `bytes` of payload. `now` is asked only where the budget is spent.
+    pub(super) fn frame(&mut self, kind: u8, flags: u8, bytes: usize, now: impl FnOnce() -> Instant) {
+        match kind {
+            HEADERS => self.earn(BY_A_CALL),
+            DATA if bytes >= TINY || flags & END_STREAM != 0 => {}
+            _ => {
+                if self.left == 0 {
+                    self.refill(now());
+                }
+                self.is_overdrawn |= self.left == 0;
+                self.left = self.left.saturating_sub(1);
+            }
+        }
+    }
+
+    /// So many `bytes` of replies were taken.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.earn(u32::try_from(self.bytes / BYTES_FOR_ONE).unwrap_or(MOST));
+        self.bytes %= BYTES_FOR_ONE;
+    }
+
+    /// Whether the connection has sent more than it may.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.is_overdrawn
+    }
+
+    fn earn(&mut self, frames: u32) {
+        self.left = self.left.saturating_add(frames).min(MOST);
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.refilled).as_millis() * u128::from(IN_A_SECOND) / 1000;
+        let earned = u32::try_from(earned).unwrap_or(MOST);
+        // The rest of a frame's time is not lost.
+        self.refilled += Duration::from_secs(1) * earned / IN_A_SECOND;
+        self.earn(earned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PING: u8 = 6;
+
+    fn flood(budget: &mut FrameBudget, frames: u32, now: Instant) -> bool {
+        (0..frames).for_each(|_| budget.frame(PING, 0, 8, || now));
+        budget.is_overdrawn()
+    }
+
+    #[test]
+    fn a_flood_overdraws_it() {
+        let start = Instant::now();
+        let mut budget = FrameBudget::new(start);
+        assert!(!flood(&mut budget, MOST, start));
+        assert!(flood(&mut budget, 1, start));
+        assert!(flood(&mut budget, 1, start + Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn time_calls_and_replies_earn_frames() {
+        let start = Instant::now();
+        let mut budget = FrameBudget::new(start);
+        assert!(!flood(&mut budget, MOST, start));
+        assert!(!flood(&mut budget, 3 * IN_A_SECOND, start + Duration::from_secs(3)));
+        budget.frame(HEADERS, 0, 100, || start);
+        assert!(!flood(&mut budget, BY_A_CALL, start));
+        (0..10).for_each(|_| budget.wrote(BYTES_FOR_ONE / 2));
+        assert!(!flood(&mut budget, 5, start));
+        assert!(flood(&mut budget, 1, start));
+    }
+
+    #[test]
+    fn messages_are_free_but_not_in_tiny_pieces() {
+        let start = Instant::now();
+        let mut budget = FrameBudget::new(start);
+        for _ in 0..2 * MOST {
+            budget.frame(DATA, 0, TINY, || start);
+            budget.frame(DATA, END_STREAM, 0, || start);
+        }
+        assert!(!budget.is_overdrawn());
+        (0..=MOST).for_each(|_| budget.frame(DATA, 0, TINY - 1, || start));
+        assert!(budget.is_overdrawn());
+    }
+
+    proptest! {
+        /// Whoever stays below the rate may go on for ever; who is far above it may not.
+        #[test]
+        fn the_rate_decides(each_second in 1u32..3000, seconds in 100u32..200) {
+            let start = Instant::now();
+            let mut budget = FrameBudget::new(start);
+            for second in 0..seconds {
+                flood(&mut budget, each_second, start + Duration::from_secs(u64::from(second)));
+            }
+            let sent = each_second * seconds;
+            if each_second <= IN_A_SECOND {
+                prop_assert!(!budget.is_overdrawn());
+            }
+            if sent > MOST + IN_A_SECOND * seconds {
+                prop_assert!(budget.is_overdrawn());
+            }
+        }
+    }
+}

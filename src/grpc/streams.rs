@@ -1,0 +1,209 @@
+//! The task of one stream: a call from its head to the last of its reply. It ends when the client does not take the reply.
+
+use crate::connections::Connection;
+use crate::pace::{Meter, Pace};
+use bytes::Bytes;
+use hyper::rt::Executor;
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+tokio::task_local! {
+    /// How far the reply is of the stream whose task this is.
+    static REPLY: RefCell<Reply>;
+}
+
+/// Larger pieces of replies are followed until the client has taken them.
+const FOLLOWED: usize = 8 << 10;
+
+/// How far a stream's reply is.
+#[derive(Debug, Default)]
+struct Reply {
+    has_begun: bool,
+    /// Bytes that were handed to the HTTP/2 library, and are followed.
+    handed_over: u64,
+    /// Those that were and are not.
+    small: u64,
+    /// What the client has taken of those that are followed.
+    taken: Option<Arc<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: AtomicU64,
+    /// The task that waits for more to be taken.
+    waits: Mutex<Option<Waker>>,
+}
+
+impl Reply {
+    fn progress(&self) -> u64 {
+        self.small + self.taken.as_ref().map_or(0, |taken| taken.bytes.load(Relaxed))
+    }
+
+    /// Whether the client has taken all that is followed; else `cx` is woken when it takes more.
+    fn is_taken(&self, cx: &Context<'_>) -> bool {
+        self.taken.as_ref().is_none_or(|taken| {
+            *taken.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            taken.bytes.load(Relaxed) == self.handed_over
+        })
+    }
+}
+
+/// A piece of a reply that is followed.
+struct Piece {
+    bytes: Bytes,
+    taken: Arc<Taken>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.taken.bytes.fetch_add(self.bytes.len() as u64, Relaxed);
+        let waits = self.taken.waits.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = waits {
+            task.wake();
+        }
+    }
+}
+
+/// The next `piece` of the reply of the stream whose task this is, about to be handed to the HTTP/2 library.
+pub(super) fn handed_over(piece: Bytes) -> Bytes {
+    let follow = |reply: &mut Reply| {
+        reply.has_begun = true;
+        if piece.len() < FOLLOWED {
+            reply.small += piece.len() as u64;
+            return piece.clone();
+        }
+        reply.handed_over += piece.len() as u64;
+        Bytes::from_owner(Piece { bytes: piece.clone(), taken: reply.taken.get_or_insert_default().clone() })
+    };
+    // What is not polled by a stream's task is not watched.
+    REPLY.try_with(|reply| follow(&mut reply.borrow_mut())).unwrap_or(piece)
+}
+
+/// Runs each stream of a connection in a task of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Streams {
+    /// How fast replies have to be taken.
+    pub(super) pace: Option<Pace>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let stream = Some(Box::pin(stream));
+        let connection = self.connection.clone();
+        let watched = Watched { stream, connection, meter: Meter::new(self.pace), before: 0 };
+        tokio::spawn(REPLY.scope(RefCell::default(), watched));
+    }
+}
+
+/// A stream whose reply has to be taken at a pace. Dropped before its end, it is reset; what the library holds of it after
+/// its end goes with the connection alone.
+struct Watched<F> {
+    /// None after its end.
+    stream: Option<Pin<Box<F>>>,
+    connection: Arc<Connection>,
+    meter: Meter,
+    /// How far the reply was when that was looked at last.
+    before: u64,
+}
+
+impl<F: Future<Output = ()>> Watched<F> {
+    /// Ready when the client has not taken the reply in time.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let progress = REPLY.try_with(|reply| reply.borrow().progress()).unwrap_or(0);
+        self.meter.moved(usize::try_from(progress - self.before).unwrap_or(usize::MAX));
+        self.before = progress;
+        self.meter.poll_overdue(cx)
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(stream) = &mut self.stream
+            && stream.as_mut().poll(cx).is_ready()
+        {
+            self.stream = None;
+        }
+        let has_ended = self.stream.is_none();
+        let of = |reply: &RefCell<Reply>| {
+            let reply = reply.borrow();
+            (reply.has_begun, has_ended && reply.is_taken(cx))
+        };
+        match REPLY.try_with(of) {
+            Ok((true, false)) => {}
+            Ok((false, _)) if !has_ended => return Poll::Pending,
+            Ok(_) | Err(_) => return Poll::Ready(()),
+        }
+        ready!(self.poll_overdue(cx));
+        if has_ended {
+            self.connection.close();
+        }
+        tracing::debug!("a reply was not taken in time: its stream is reset");
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connections::Connections;
+    use std::future::{pending, poll_fn};
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+    use tokio::time::sleep;
+
+    const PACE: Pace = Pace { grace: Duration::from_secs(30), bytes_per_second: 100 };
+
+    /// Runs `stream`; whether it was still there after so many `seconds`.
+    async fn lasts(seconds: u64, stream: impl Future<Output = ()> + Send + 'static) -> bool {
+        let (alive, mut gone) = oneshot::channel::<()>();
+        let stream = async move {
+            let _alive = alive;
+            stream.await;
+        };
+        let connection = Connections::new(1).accepted().connection.clone();
+        Streams { pace: Some(PACE), connection }.execute(stream);
+        sleep(Duration::from_secs(seconds)).await;
+        matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_reply_stands_still_is_ended() {
+        let stuck = || async {
+            let _held = handed_over(vec![0; FOLLOWED].into());
+            pending().await
+        };
+        assert!(lasts(29, stuck()).await);
+        assert!(!lasts(31, stuck()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_no_reply_yet_is_not() {
+        assert!(lasts(3600, pending()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_whose_reply_is_taken_slowly_but_steadily_goes_on() {
+        let slow = |each: usize| async move {
+            loop {
+                handed_over(vec![0; each].into());
+                sleep(Duration::from_secs(20)).await;
+                // The library is woken by what the client takes.
+                poll_fn(|_| Poll::Ready(())).await;
+            }
+        };
+        assert!(lasts(600, slow(2000)).await);
+        assert!(!lasts(600, slow(100)).await);
+    }
+}

@@ -1,0 +1,121 @@
+//! A connection's stream with limits on the client's time: a request's head, once begun, has to come within a time, and
+//! replies have to be taken at a pace.
+
+use super::encode;
+use super::line::{Line, Stream};
+use crate::pace::{Meter, Pace};
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// A stream with these limits.
+#[derive(Debug)]
+pub(super) struct Timed {
+    stream: Stream,
+    line: Arc<Line>,
+    head_within: Option<Duration>,
+    /// Which request's head has begun to come; see [`Line::requests`].
+    begun: Option<usize>,
+    head: Option<Pin<Box<Sleep>>>,
+    reply: Meter,
+}
+
+impl Timed {
+    /// `head_within`: from a head's first byte to its last.
+    pub(super) fn new(line: Arc<Line>, head_within: Option<Duration>, pace: Option<Pace>) -> Timed {
+        let stream = Stream(line.clone());
+        Timed { stream, line, head_within, begun: None, head: None, reply: Meter::new(pace) }
+    }
+
+    /// Fails when a head has begun and does not come to its end in time.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let within = self.head_within.filter(|_| self.begun.is_some_and(|of| self.line.awaits(of)));
+        let Some(within) = within else {
+            self.head = None;
+            return Poll::Pending;
+        };
+        ready!(self.head.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx));
+        self.line.tell(&too_slow(within));
+        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client did not finish a request's head in time")))
+    }
+
+    /// `wrote`, or a failure when replies have not been taken for too long.
+    fn paced(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match wrote {
+            Poll::Ready(wrote) => {
+                self.reply.moved(*wrote.as_ref().unwrap_or(&0));
+                Poll::Ready(wrote)
+            }
+            Poll::Pending => self.reply.poll_overdue(cx).map(|()| {
+                Err(io::Error::new(ErrorKind::TimedOut, "the client did not take its reply in time"))
+            }),
+        }
+    }
+}
+
+/// The whole answer to a head that is not finished.
+fn too_slow(within: Duration) -> Vec<u8> {
+    let body = encode::error(&format!(
+        "Request Timeout: the request's line and headers took longer than {} s: send them at once",
+        within.as_secs_f64()
+    ));
+    let head = format!(
+        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Pending => return self.poll_head(cx),
+            Poll::Ready(read) => read?,
+        }
+        if buffer.filled().len() > before {
+            self.line.connection.touch();
+            self.begun = self.begun.filter(|of| self.line.awaits(*of)).or(self.line.awaited());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.paced(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        self.paced(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // HTTP flushes when it has written all that there is.
+        self.reply.restart();
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,194 @@
+//! Accepts connections on every port and gives each to the thread that has the fewest.
+
+use super::{Door, Listener, Load, Stream, Worker};
+use crate::connections::{Connections, Slot, Stage, reached};
+use crate::engine::memory;
+use crate::throttled::Throttled;
+use socket2::{SockFilter, SockRef};
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+
+/// Pauses after connections that could not be accepted: the first, and the longest.
+const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// The same warning is given once in this many seconds.
+const QUIET_SECONDS: u64 = 30;
+
+/// A connection that is not yet tied to a runtime, with its weight on its worker.
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) slot: Slot,
+    pub(super) load: Load,
+}
+
+/// Accepts until the server closes, and then what was waiting to be accepted.
+pub(super) fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, connections: Arc<Connections>) {
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
+        tracing::error!("no thread can accept connections: the system gives no more descriptors");
+        return;
+    };
+    let workers: Arc<[Worker]> = workers.into();
+    runtime.block_on(async move {
+        let mut doors = JoinSet::new();
+        for listener in listeners {
+            doors.spawn(Acceptor { workers: workers.clone(), connections: connections.clone() }.run(listener));
+        }
+        tokio::spawn(keep_memory_small());
+        while doors.join_next().await.is_some() {}
+        // The housekeeping ends with the runtime.
+        reached(&mut connections.stages(), Stage::Closing).await;
+    });
+}
+
+/// Hands memory back to the system when large requests have left some behind.
+async fn keep_memory_small() {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        every.tick().await;
+        if memory::is_left_behind() {
+            // Its failures are its own to tell; the next tick waits for it.
+            let _ended = tokio::task::spawn_blocking(memory::tidy).await;
+        }
+    }
+}
+
+/// Accepts on one port.
+struct Acceptor {
+    workers: Arc<[Worker]>,
+    connections: Arc<Connections>,
+}
+
+impl Acceptor {
+    async fn run(self, listener: Listener) {
+        let open = match Open::new(listener) {
+            Ok(open) => open,
+            Err(why) => return tracing::error!("a port cannot be served: {why}"),
+        };
+        let mut stages = self.connections.stages();
+        tokio::select! {
+            biased;
+            () = reached(&mut stages, Stage::Closing) => {}
+            () = self.accept(&open) => {}
+        }
+        for stream in open.close() {
+            self.hand_over(stream);
+        }
+    }
+
+    async fn accept(&self, open: &Open) {
+        let mut pause = PAUSE[0];
+        loop {
+            self.make_room().await;
+            match open.next().await {
+                Ok(stream) => {
+                    self.hand_over(stream);
+                    pause = PAUSE[0];
+                }
+                // It has left again.
+                Err(why) if why.kind() == ErrorKind::ConnectionAborted => {}
+                Err(why) => {
+                    // Out of descriptors, mostly: connections that end free some.
+                    warn(&NOT_ACCEPTED, &format!("connections could not be accepted: {why}"));
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(PAUSE[1]);
+                }
+            }
+        }
+    }
+
+    async fn make_room(&self) {
+        let closed = self.connections.make_room().await;
+        if closed > 0 {
+            warn(
+                &NO_ROOM,
+                "as many connections are open as may be: those that waited for their clients for longest were closed \
+                 for new ones. See --max_connections, and the limit on open files (ulimit -n)",
+            );
+        }
+    }
+
+    /// Gives `stream` to the worker with the fewest connections.
+    fn hand_over(&self, stream: Stream) {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
+        worker.load.fetch_add(1, Relaxed);
+        let (slot, load) = (self.connections.accepted(), Load(worker.load.clone()));
+        // A worker that is gone means that the server stops: the stream closes.
+        let _gone = worker.connections.send(Accepted { stream, slot, load });
+    }
+}
+
+static NOT_ACCEPTED: Throttled = Throttled::new(QUIET_SECONDS);
+static NO_ROOM: Throttled = Throttled::new(QUIET_SECONDS);
+
+fn warn(throttled: &Throttled, what: &str) {
+    match throttled.pass() {
+        None => {}
+        Some(0) => tracing::warn!("{what}"),
+        Some(more) => tracing::warn!("{what} ({more} times more since this was said last)"),
+    }
+}
+
+/// A listener tied to the acceptor's runtime.
+enum Open {
+    Tcp(Door, TcpListener),
+    Unix(UnixListener),
+}
+
+impl Open {
+    fn new(listener: Listener) -> io::Result<Open> {
+        Ok(match listener {
+            Listener::Tcp(door, listener) => Open::Tcp(door, TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Open::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn next(&self) -> io::Result<Stream> {
+        match self {
+            Open::Tcp(door, listener) => {
+                let (stream, _) = listener.accept().await?;
+                let _only_slower = stream.set_nodelay(true);
+                Ok(Stream::Tcp(*door, stream.into_std()?))
+            }
+            Open::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0.into_std()?)),
+        }
+    }
+
+    /// Closes the port. Clients whose connections were complete by then are still served: their requests may be on their
+    /// way. Those that come later are refused.
+    fn close(self) -> Vec<Stream> {
+        match self {
+            Open::Tcp(door, listener) => {
+                // A socket that is closed resets what waits to be accepted; so nothing may come between the last look
+                // and the close. Where the system has no such filter, that is a matter of microseconds.
+                const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+                let _filtered = SockRef::from(&listener).attach_filter(&[DROP_ALL]);
+                let Ok(listener) = listener.into_std() else { return Vec::new() };
+                let next = || listener.accept().ok().map(|(stream, _)| Stream::Tcp(door, stream));
+                std::iter::from_fn(next).map(prepared).collect()
+            }
+            Open::Unix(listener) => {
+                let Ok(listener) = listener.into_std() else { return Vec::new() };
+                let next = || listener.accept().ok().map(|(stream, _)| Stream::Unix(stream));
+                std::iter::from_fn(next).map(prepared).collect()
+            }
+        }
+    }
+}
+
+/// What `next` sees to for other streams.
+fn prepared(stream: Stream) -> Stream {
+    match &stream {
+        Stream::Tcp(_, tcp) => {
+            let _only_slower = tcp.set_nodelay(true);
+            let _refused_later = tcp.set_nonblocking(true);
+        }
+        Stream::Unix(unix) => {
+            let _refused_later = unix.set_nonblocking(true);
+        }
+    }
+    stream
+}
