@@ -97,8 +97,9 @@ impl Connections {
         let surplus = open.connections.len().saturating_sub(open.closing + self.most);
         let mut asked = 0;
         while asked < surplus {
-            let waiting = open.connections.values().filter(|connection| connection.waits_for_client());
-            let Some(idlest) = waiting.min_by_key(|connection| connection.last.load(Relaxed)) else { break };
+            let waiting = open.connections.iter().filter(|(_, connection)| connection.waits_for_client());
+            let idlest = waiting.min_by_key(|(number, connection)| (connection.last.load(Relaxed), **number));
+            let Some((_, idlest)) = idlest else { break };
             idlest.is_closing.store(true, Relaxed);
             idlest.close();
             open.closing += 1;

@@ -70,8 +70,13 @@ class Server:
         Takes one of ``every``. Blocks until there are ``requests``, or ``seconds`` are over, or the server
         stops, or the same model is recorded anew.
         """
+    def drain(self) -> None:
+        """From now on clients are told to send their next requests elsewhere; all are answered as before."""
     def stop(self, grace_seconds: float) -> bool:
-        """Stops accepting, finishes what is in flight; True if all of it ended within ``grace_seconds``."""
+        """Stops accepting, finishes what is in flight or on its way.
+
+        True if all of it ended within ``grace_seconds``.
+        """
 
 def preload(path: str, op_libraries: list[str]) -> str:
     """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""

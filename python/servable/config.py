@@ -104,6 +104,10 @@ class CoreOptions:
     Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a door that stays shut.
     Sizes in bytes, ``rest_timeout_ms`` in milliseconds (0 or less: none), thread counts 0 for the core's own
     choice; batch_threads 0 where requests are not batched.
+
+    header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: a body or a
+    reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
+    0 is no limit for each of them. max_connections: on all ports; 0 for as many as there are descriptors for.
     """
 
     rest_address: str | None = None
@@ -115,6 +119,10 @@ class CoreOptions:
     cors: bool = False
     max_body_bytes: int = 2**31 - 1
     max_header_bytes: int = 64 * 1024
+    header_timeout_seconds: float = 30.0
+    transfer_grace_seconds: float = 30.0
+    min_transfer_rate: int = 1024
+    max_connections: int = 0
     max_depth: int = 1000
     gzip_min_bytes: int = 1024
     io_threads: int = 0
@@ -204,6 +212,8 @@ class ServerConfig:
     those in remote stores, whose versions are fetched into cache_dir. model_config_file with
     config_poll_seconds (None: never) is read again while serving. wait_for_retries: the ports stay shut until
     a failing model has used up its tries (TensorFlow Serving's way), else until its first try has failed.
+    At its end the server answers new connections for drain_delay_seconds, and gives what is in flight then
+    grace_seconds.
     """
 
     models: tuple[ModelConfig, ...]
@@ -213,6 +223,7 @@ class ServerConfig:
     poll_seconds: float | None = 1.0
     model_config_file: str = ""
     config_poll_seconds: float | None = None
+    drain_delay_seconds: float = 0.0
     grace_seconds: float = 30.0
     wait_for_retries: bool = False
     exit_on_failed_start: bool = False

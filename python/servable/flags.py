@@ -214,6 +214,39 @@ _REQUESTS = (
         "largest REST body or gRPC message, bytes, after decompression",
         own=True,
     ),
+    Flag(
+        "header_timeout_seconds",
+        "float",
+        30.0,
+        "requests",
+        "time from the first byte of a request's head to its last, on both ports; 0: no limit",
+        own=True,
+    ),
+    Flag(
+        "transfer_grace_seconds",
+        "float",
+        30.0,
+        "requests",
+        "how long a body may stop coming, or a reply being taken, before it is given up; 0: no limit",
+        own=True,
+    ),
+    Flag(
+        "min_transfer_rate",
+        "int64",
+        1024,
+        "requests",
+        "bytes a second, on average, that bodies must come and replies be taken at after the grace; 0: any",
+        own=True,
+    ),
+    Flag(
+        "max_connections",
+        "int32",
+        0,
+        "requests",
+        "connections at once, on both ports together; more, and those that have waited for their clients for "
+        "longest are closed; 0: as many as the limit on open files allows, less a reserve",
+        own=True,
+    ),
     Flag("max_json_depth", "int32", 1000, "requests", "deepest nesting of brackets in a JSON body", own=True),
     Flag(
         "gzip_min_bytes",
@@ -424,11 +457,20 @@ _PROCESS = (
         own=True,
     ),
     Flag(
+        "drain_delay_seconds",
+        "float",
+        0.0,
+        "process",
+        "after SIGTERM or SIGINT, how long new connections are still answered, while clients are told to go "
+        "elsewhere and /readyz says no; longer than a load balancer takes to notice",
+        own=True,
+    ),
+    Flag(
         "shutdown_grace_seconds",
         "float",
         30.0,
         "process",
-        "how long requests in flight may take after SIGTERM or SIGINT",
+        "how long requests in flight may take after SIGTERM or SIGINT, and after the drain delay",
         own=True,
     ),
     Flag(

@@ -1,9 +1,9 @@
 """The composition root: configuration → core → source → manager → ports, and the way back on a signal.
 
 Start: TensorFlow's library begins to open on a thread at once; the ports open when every configured model has
-settled. Stop, on SIGTERM or SIGINT: no more loads, no more connections, requests in flight finish within the
-grace period, versions unload, exit 0. A second signal exits at once. SIGHUP reads the model config file
-again.
+settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and no more is loaded; after the drain
+delay there are no more connections, requests in flight finish within the grace period, versions unload,
+exit 0. A second signal exits at once. SIGHUP reads the model config file again.
 """
 
 from __future__ import annotations
@@ -102,10 +102,13 @@ class Server:
         return True
 
     def stop(self) -> bool:
-        """Drains and unloads within the grace period; True if everything ended in time. Call once."""
-        deadline = time.monotonic() + self.config.grace_seconds
+        """Drains, and unloads within the grace period; True if everything ended in time. Call once."""
         self._ended.set()
+        self._core.drain()
         self.manager.stop()
+        if self.addresses:
+            time.sleep(self.config.drain_delay_seconds)
+        deadline = time.monotonic() + self.config.grace_seconds
         drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
         if self._admin is not None:

@@ -62,6 +62,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
         config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
+        drain_delay_seconds=_span(arguments, "drain_delay_seconds"),
         grace_seconds=_waited(arguments.number("shutdown_grace_seconds")),
         wait_for_retries=not arguments.serve,
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
@@ -194,6 +195,10 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
         max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
+        header_timeout_seconds=_span(arguments, "header_timeout_seconds"),
+        transfer_grace_seconds=_span(arguments, "transfer_grace_seconds"),
+        min_transfer_rate=_at_least(arguments, "min_transfer_rate", 0),
+        max_connections=_at_least(arguments, "max_connections", 0),
         max_depth=_at_least(arguments, "max_json_depth", 1),
         gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
         base64_non_utf8=arguments.boolean("base64_non_utf8"),
@@ -310,6 +315,14 @@ def _positive(seconds: int) -> float | None:
 def _waited(seconds: float) -> float:
     """``seconds``, infinity too, as something that can be waited for."""
     return min(max(0.0, float(seconds)), LONGEST_SECONDS)
+
+
+def _span(arguments: Arguments, name: str) -> float:
+    """Seconds, 0 for no limit."""
+    seconds = arguments.number(name)
+    if seconds < 0:
+        raise UsageError(f"--{name} expects at least 0, got {seconds:g}")
+    return min(seconds, LONGEST_SECONDS)
 
 
 def _at_least(arguments: Arguments, name: str, least: int) -> int:

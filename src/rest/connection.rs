@@ -42,8 +42,9 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, client: Arc<Connec
         .title_case_headers(true)
         // A client may close its sending side and still wait for the answer; whether it does, the line tells.
         .half_close(true);
+    let of = line.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (room, line) = (room.clone(), line.clone());
+        let (room, line) = (room.clone(), of.clone());
         async move { Ok::<_, Infallible>(answer(room, line, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(Polite { io, leaving: None }, service));
@@ -52,6 +53,9 @@ pub(crate) async fn serve(stream: TcpStream, room: Arc<Room>, client: Arc<Connec
         result = connection.as_mut() => result,
         () = client.must_close() => return,
         () = client.is_closed_and_quiet(QUIET) => {
+            if line.is_idle() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }

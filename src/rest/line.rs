@@ -100,6 +100,11 @@ impl Line {
         self.requests.load(Relaxed) == number
     }
 
+    /// Whether no request has come that is not answered yet, and all answers are on their way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaited().is_some() && !self.unsent.load(Relaxed)
+    }
+
     /// Sends the client a last word, if its system takes that at once and nothing is before it.
     pub(super) fn tell(&self, answer: &[u8]) {
         if !self.unsent.load(Relaxed) {

@@ -260,7 +260,8 @@ def test_head_of_what_get_refuses(server: Served) -> None:
 
 def test_only_a_bodys_announcement_is_answered_with_continue(server: Served) -> None:
     with Wire(server) as wire:
-        wire.send(f"POST {PREDICT} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {len(ONE)}\r\n\r\n")
+        wire.send(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n")
+        wire.send(f"Content-Length: {len(ONE)}\r\n\r\n")
         assert wire.reply().status == 100
         assert wire.send(ONE).reply().text == ANSWER
         assert wire.send(message("POST", PREDICT, ONE)).reply().text == ANSWER

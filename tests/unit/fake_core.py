@@ -91,6 +91,9 @@ class FakeCore:
     def start(self) -> dict[str, str]:
         return {"rest": "[::]:18501", "grpc": "[::]:18500"}
 
+    def drain(self) -> None:
+        self.calls.append(("drain",))
+
     def stop(self, grace_seconds: float) -> bool:
         self.stopped = True
         return True
