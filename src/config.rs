@@ -35,6 +35,8 @@ pub struct Options {
     pub headers_within: Option<Duration>,
     /// How fast bodies have to come, and replies to be taken.
     pub pace: Option<Pace>,
+    /// Bytes that all requests together may hold, from their bodies until their replies are taken.
+    pub max_memory_in_flight: usize,
     /// Connections that may be open at once, on all ports; 0 for as many as the system's limit on descriptors allows.
     pub max_connections: usize,
     /// The deepest nesting of JSON that is followed.
@@ -73,6 +75,7 @@ impl Options {
             max_header_bytes: 1 << 14,
             headers_within: None,
             pace: None,
+            max_memory_in_flight: 1 << 30,
             max_connections: 0,
             max_depth: 8,
             gzip_min_bytes: 0,

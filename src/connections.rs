@@ -1,5 +1,6 @@
 //! The open connections: how many there may be, which gives way to a new one, and the stages of the server's end.
 
+use crate::memory::{Account, Budget, Reservation};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Connections {
     most: usize,
+    budget: Arc<Budget>,
     since: Instant,
     open: Mutex<Open>,
     none_left: Condvar,
@@ -42,10 +44,11 @@ struct Open {
 }
 
 impl Connections {
-    /// None yet. More than `most` are not kept open.
-    pub fn new(most: usize) -> Arc<Connections> {
+    /// None yet. More than `most` are not kept open; their requests share `budget`.
+    pub fn new(most: usize, budget: Arc<Budget>) -> Arc<Connections> {
         Arc::new(Connections {
             most: most.max(1),
+            budget,
             since: Instant::now(),
             open: Mutex::default(),
             none_left: Condvar::new(),
@@ -63,6 +66,7 @@ impl Connections {
     pub fn accepted(self: &Arc<Self>) -> Slot {
         let connection = Arc::new(Connection {
             all: self.clone(),
+            account: Account::new(self.budget.clone()),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
             last: AtomicU64::new(self.milliseconds()),
@@ -173,6 +177,7 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
+    account: Arc<Account>,
     opened_in: Stage,
     /// Requests that have come whole and are not answered yet.
     answering: AtomicUsize,
@@ -186,6 +191,11 @@ impl Connection {
     /// Something has come from the client.
     pub fn touch(&self) {
         self.last.store(self.all.milliseconds(), Relaxed);
+    }
+
+    /// What a new request holds: nothing yet.
+    pub fn reserve(&self) -> Reservation {
+        Reservation::new(self.account.clone())
     }
 
     /// A request has come whole; it is answered when what is returned is dropped.
@@ -250,6 +260,10 @@ mod tests {
     use super::*;
     use futures_now::now;
 
+    fn connections(most: usize) -> Arc<Connections> {
+        Connections::new(most, Budget::new(1 << 20))
+    }
+
     mod futures_now {
         use std::pin::pin;
         use std::task::{Context, Poll, Waker};
@@ -265,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_waits_for_its_client_for_longest_gives_way() {
-        let all = Connections::new(2);
+        let all = connections(2);
         let slots = [all.accepted(), all.accepted(), all.accepted()];
         for (slot, last) in slots.iter().zip([7, 5, 6]) {
             slot.connection.last.store(last, Relaxed);
@@ -284,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_being_answered_never_does() {
-        let all = Connections::new(1);
+        let all = connections(1);
         let (old, new) = (all.accepted(), all.accepted());
         old.connection.last.store(0, Relaxed);
         new.connection.last.store(9, Relaxed);
@@ -301,7 +315,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_all_are_being_answered_the_first_that_is_done_gives_way() {
-        let all = Connections::new(1);
+        let all = connections(1);
         let (one, other) = (all.accepted(), all.accepted());
         let (of_one, of_other) = (one.connection.answering(), other.connection.answering());
         let connection = one.connection.clone();
@@ -319,7 +333,7 @@ mod tests {
 
     #[test]
     fn while_there_is_room_nothing_is_closed() {
-        let all = Connections::new(2);
+        let all = connections(2);
         let slots = [all.accepted(), all.accepted()];
         assert_eq!(now(all.make_room()), Some(0));
         assert_eq!(slots.map(|slot| now(slot.connection.must_close())), [None, None]);
@@ -327,7 +341,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stages_only_go_on() {
-        let all = Connections::new(9);
+        let all = connections(9);
         let before = all.accepted();
         assert!(!before.connection.is_draining());
         assert_eq!(now(before.connection.is_to_end()), None);

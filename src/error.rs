@@ -80,6 +80,8 @@ pub struct Error {
     pub kind: Kind,
     /// The whole message, without the kind.
     pub message: Cow<'static, str>,
+    /// The HTTP status, where it is not the kind's.
+    status: Option<u16>,
 }
 
 /// The result of everything that can fail in the data plane.
@@ -88,7 +90,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
-        Error { kind, message: message.into() }
+        Error { kind, message: message.into(), status: None }
+    }
+
+    /// The same, answered with `status` over HTTP.
+    pub fn with_status(self, status: u16) -> Error {
+        Error { status: Some(status), ..self }
+    }
+
+    /// The HTTP status of the answer.
+    pub fn http_status(&self) -> u16 {
+        self.status.unwrap_or(self.kind.http_status())
     }
 
     /// The client sent something that can never work.

@@ -20,6 +20,7 @@ pub mod engine;
 pub mod error;
 pub mod grpc;
 pub mod lifecycle;
+pub mod memory;
 pub mod methods;
 pub mod metrics;
 pub mod pace;

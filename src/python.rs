@@ -342,6 +342,7 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
         max_header_bytes: count("max_header_bytes")?,
         headers_within: seconds(options, "header_timeout_seconds")?,
         pace: read_pace(options)?,
+        max_memory_in_flight: count("max_memory_in_flight")?,
         max_connections: count("max_connections")?,
         max_depth: count("max_depth")?,
         gzip_min_bytes: count("gzip_min_bytes")?,

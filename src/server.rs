@@ -12,6 +12,7 @@ use crate::connections::{Connection, Connections, Stage};
 use crate::engine::priority;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::memory::Budget;
 use crate::methods::Room;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
@@ -87,7 +88,9 @@ impl Server {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
         let (listeners, addresses) = self.listen()?;
-        let connections = Connections::new(most_connections(self.room.options.max_connections));
+        let options = &self.room.options;
+        let budget = Budget::new(options.max_memory_in_flight);
+        let connections = Connections::new(most_connections(options.max_connections), budget);
         let door = Arc::new(grpc::Door::new(self.room.clone(), settings, connections.stages())?);
         let doors = Doors { room: self.room.clone(), grpc: door };
         let mut threads = Vec::new();

@@ -157,6 +157,11 @@ impl Strings {
         &self.bytes[start..self.ends[index]]
     }
 
+    /// The bytes of memory that they take.
+    fn memory(&self) -> usize {
+        self.bytes.len() + self.ends.len() * size_of::<usize>()
+    }
+
     /// Elements `range`, without a copy of their bytes.
     fn slice(&self, range: Range<usize>) -> Strings {
         let end_of = |index: usize| index.checked_sub(1).map_or(0, |last| self.ends[last]);
@@ -273,6 +278,14 @@ impl Tensor {
             Data::Strings(strings) => Data::Strings(strings.slice(elements)),
         };
         Tensor { dtype: self.dtype, shape, data }
+    }
+
+    /// The bytes of memory that its elements take.
+    pub fn memory(&self) -> usize {
+        match &self.data {
+            Data::Numbers(bytes) => bytes.len(),
+            Data::Strings(strings) => strings.memory(),
+        }
     }
 
     /// How many elements.

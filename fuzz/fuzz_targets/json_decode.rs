@@ -47,7 +47,7 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(spec.dtype, tensor.dtype());
         }
     }
-    if let Ok(decoded) = examples(body) {
+    if let Ok(decoded) = examples(body, &Default::default()) {
         assert!(!decoded.examples.is_empty());
     }
 });

@@ -108,6 +108,7 @@ class CoreOptions:
     header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: a body or a
     reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
     0 is no limit for each of them. max_connections: on all ports; 0 for as many as there are descriptors for.
+    max_memory_in_flight: bytes that all requests together may hold.
     """
 
     rest_address: str | None = None
@@ -123,6 +124,7 @@ class CoreOptions:
     transfer_grace_seconds: float = 30.0
     min_transfer_rate: int = 1024
     max_connections: int = 0
+    max_memory_in_flight: int = 1 << 30
     max_depth: int = 1000
     gzip_min_bytes: int = 1024
     io_threads: int = 0

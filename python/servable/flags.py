@@ -215,6 +215,15 @@ _REQUESTS = (
         own=True,
     ),
     Flag(
+        "max_memory_in_flight",
+        "int64",
+        0,
+        "requests",
+        "bytes that all requests together may hold, from their bodies, unpacked, to replies that are not taken yet; "
+        "half of it for each connection; 0: a quarter of the memory of the machine or the container",
+        own=True,
+    ),
+    Flag(
         "header_timeout_seconds",
         "float",
         30.0,

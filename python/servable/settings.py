@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from servable import channel_arguments
+from servable import channel_arguments, memory_limit
 from servable.arguments import Arguments, check_text
 from servable.config import (
     AdminOptions,
@@ -199,6 +199,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         transfer_grace_seconds=_span(arguments, "transfer_grace_seconds"),
         min_transfer_rate=_at_least(arguments, "min_transfer_rate", 0),
         max_connections=_at_least(arguments, "max_connections", 0),
+        max_memory_in_flight=_at_least(arguments, "max_memory_in_flight", 0) or memory_limit.share(),
         max_depth=_at_least(arguments, "max_json_depth", 1),
         gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
         base64_non_utf8=arguments.boolean("base64_non_utf8"),

@@ -7,9 +7,9 @@
 #![allow(unsafe_code)]
 
 use super::{libraries, priority};
+use crate::memory::{leave_behind, take_left_behind};
 use std::ffi::{c_int, c_void};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,36 +63,14 @@ pub(super) fn keep_thresholds() {
     }
 }
 
-/// Set when a large request was served, whose buffers the allocators may have kept.
-static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
-
-/// Bytes of a body or a reply from which on it counts as large.
-const LARGE: usize = 1 << 20;
-
 /// Handing memory back after unloads may take one part in so many of the time: while it lasts, threads that allocate wait
 /// (some milliseconds after a large model; at one part in ten that was the p99 of a model beside it).
 const SHARE: u32 = 100;
 
-/// Takes note of a request or reply of `bytes` bytes.
-pub(crate) fn note(bytes: usize) {
-    if bytes >= LARGE {
-        LEFT_BEHIND.store(true, Relaxed);
-    }
-}
-
-/// Takes note of so many bytes when dropped.
-pub(crate) struct Note(pub(crate) usize);
-
-impl Drop for Note {
-    fn drop(&mut self) {
-        note(self.0);
-    }
-}
-
 /// Hands free memory back if any was left behind since the last time, on a thread of low priority: it takes some
 /// milliseconds, and more after a large model.
 pub(crate) fn tidy() {
-    if LEFT_BEHIND.swap(false, Relaxed) {
+    if take_left_behind() {
         let trimmed = priority::aside(true, || {
             trim();
             Ok(())
@@ -103,11 +81,6 @@ pub(crate) fn tidy() {
     }
 }
 
-/// Whether [`tidy`] has anything to do.
-pub(crate) fn is_left_behind() -> bool {
-    LEFT_BEHIND.load(Relaxed)
-}
-
 /// Hands free memory back after a model was unloaded, or failed to load. Where many are at once, most of them leave it to
 /// the next [`tidy`]: walking the allocators takes longer than freeing a small model.
 pub(crate) fn after_unload() {
@@ -115,7 +88,7 @@ pub(crate) fn after_unload() {
     static LAST: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_some_and(|(end, took)| end.elapsed() < SHARE * took) {
-        LEFT_BEHIND.store(true, Relaxed);
+        leave_behind();
     } else {
         let begun = Instant::now();
         trim();

@@ -195,6 +195,7 @@ impl Written {
 mod tests {
     use super::*;
     use crate::connections::Connections;
+    use crate::memory::Budget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -202,7 +203,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hidden_farewell_comes_between_later_frames() {
         let (mut near, far) = tokio::io::duplex(1 << 10);
-        let connection = Connections::new(1).accepted().connection.clone();
+        let connection = Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone();
         let within = Within { headers: None, message: None };
         let mut followed = Followed::new(far, Frames::new().late_farewell(), connection, within);
         let data = [0, 0, 2, 0, 0, 0, 0, 0, 1, b'a', b'b'];

@@ -4,24 +4,23 @@ use super::reply::Reply;
 use super::{Call, used};
 use crate::error::Result;
 use crate::methods::examples::{Answer, Classifications};
-use crate::methods::{ModelSpec, Room, messages};
+use crate::methods::{Context, ModelSpec, Room, messages};
 use crate::pb::tensorflow::serving::{
     self as wire, ClassificationRequest, ClassificationResponse, ClassificationResult, InferenceResult,
     Input, MultiInferenceRequest, MultiInferenceResponse, RegressionRequest, RegressionResponse,
     RegressionResult, inference_result,
 };
 use crate::servable::Servable;
-use std::time::Instant;
 
-/// Answers for a servable what was asked with a spec and an input, by a deadline.
-type Answering = fn(&Room, &Servable, ModelSpec, Option<Input>, Option<Instant>) -> Result<Reply>;
+/// Answers for a servable what was asked with a spec and an input, in a context.
+type Answering = fn(&Room, &Servable, ModelSpec, Option<Input>, &Context) -> Result<Reply>;
 
 impl Call {
     pub(super) async fn classify(&self) -> Result<Reply> {
         let ClassificationRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |room, servable, spec, input, deadline| {
+        self.examples(model_spec, input, |room, servable, spec, input, context| {
             let name = spec.signature_name.clone();
-            let result = Some(classes(messages::classify(room, servable, name, input, deadline)?));
+            let result = Some(classes(messages::classify(room, servable, name, input, context)?));
             Reply::of(&ClassificationResponse { result, model_spec: Some(used(spec, servable)) })
         })
         .await
@@ -29,9 +28,9 @@ impl Call {
 
     pub(super) async fn regress(&self) -> Result<Reply> {
         let RegressionRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |room, servable, spec, input, deadline| {
+        self.examples(model_spec, input, |room, servable, spec, input, context| {
             let name = spec.signature_name.clone();
-            let result = Some(values(messages::regress(room, servable, name, input, deadline)?));
+            let result = Some(values(messages::regress(room, servable, name, input, context)?));
             Reply::of(&RegressionResponse { result, model_spec: Some(used(spec, servable)) })
         })
         .await
@@ -45,10 +44,10 @@ impl Call {
         answer: Answering,
     ) -> Result<Reply> {
         let (spec, servable) = self.resolve(spec)?;
-        let deadline = self.deadline;
+        let context = self.context.clone();
         let signature_name = spec.signature_name.clone();
         self.run(servable, &signature_name, move |room, servable| {
-            answer(room, servable, spec, input, deadline)
+            answer(room, servable, spec, input, &context)
         })
         .await
     }
@@ -58,9 +57,9 @@ impl Call {
         // The first task decides which servable is asked.
         let first = tasks.first().and_then(|task| task.model_spec.clone()).unwrap_or_default();
         let (spec, servable) = self.resolve(Some(first))?;
-        let deadline = self.deadline;
+        let context = self.context.clone();
         self.run(servable, &spec.signature_name, move |room, servable| {
-            let answers = messages::multi_inference(room, servable, &tasks, input, deadline)?;
+            let answers = messages::multi_inference(room, servable, &tasks, input, &context)?;
             let results = answers.into_iter();
             let results = results.map(|(spec, answer)| result(used(spec, servable), answer)).collect();
             Reply::of(&MultiInferenceResponse { results })

@@ -4,6 +4,7 @@
 //! laid so that its first large block of numbers is aligned as the engine wants it: then this is its only copy.
 
 use crate::error::{Error, Kind, Result};
+use crate::memory::Reservation;
 use crate::pace::{Meter, Pace};
 use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,7 +12,8 @@ use http::{HeaderMap, Request};
 use http_body::Body;
 use http_body_util::BodyExt;
 use std::fmt::Display;
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::Arc;
 
 /// Where the block worth aligning begins in a message of which the beginning is given.
 pub(super) type Locate = fn(&[u8]) -> Option<usize>;
@@ -40,15 +42,18 @@ pub(super) struct Packed {
     bytes: Bytes,
     zlib: bool,
     limit: usize,
+    memory: Arc<Reservation>,
 }
 
 /// What a message may be, and how fast it has to come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// The largest one.
     pub(super) bytes: usize,
     /// None for any pace.
     pub(super) pace: Option<Pace>,
+    /// Where it is counted.
+    pub(super) memory: Arc<Reservation>,
 }
 
 /// Reads the message of `request`; one that is too long is refused by its announcement.
@@ -75,13 +80,15 @@ where
     }
     let packed = compression(flag, &head.headers)?;
     let bytes = if first.len() >= length {
+        limits.memory.grow(length)?;
         first.split_to(length)
     } else {
-        gather(first, &mut body, length, locate.filter(|_| packed.is_none())).await?
+        let locate = locate.filter(|_| packed.is_none());
+        gather(first, &mut body, length, locate, &limits.memory).await?
     };
     Ok(match packed {
         None => Message::Plain(bytes),
-        Some(zlib) => Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED) }),
+        Some(zlib) => Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED), memory: limits.memory }),
     })
 }
 
@@ -125,6 +132,7 @@ async fn gather<B>(
     body: &mut Paced<B>,
     length: usize,
     locate: Option<Locate>,
+    memory: &Reservation,
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -132,7 +140,9 @@ where
 {
     let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);
     let skew = offset.next_multiple_of(ALIGNMENT) - offset;
-    let mut buffer: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED[0]));
+    memory.grow(skew + length.min(RESERVED[0]).max(first.len()))?;
+    let mut buffer: Aligned<u8> =
+        Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED[0]).max(first.len()));
     buffer.resize(skew, 0);
     buffer.extend_from_slice(&first);
     drop(first);
@@ -141,7 +151,9 @@ where
         let missing = skew + length - buffer.len();
         if buffer.capacity() - buffer.len() < more.len().min(missing) {
             // Beyond that it doubles.
-            buffer.reserve(missing.min(RESERVED[1].max(buffer.len())));
+            let room = missing.min(RESERVED[1].max(buffer.len()));
+            memory.grow(room)?;
+            buffer.reserve(room);
         }
         buffer.extend_from_slice(&more[..more.len().min(missing)]);
     }
@@ -189,20 +201,27 @@ impl Packed {
     /// The message itself.
     pub(super) fn unpack(self) -> Result<Bytes> {
         let mut unpacked = Vec::new();
-        let limit = self.limit as u64 + 1;
-        let read = if self.zlib {
-            flate2::bufread::ZlibDecoder::new(&self.bytes[..]).take(limit).read_to_end(&mut unpacked)
+        let failed =
+            |why: io::Error| Error::invalid(format!("The compressed message cannot be unpacked: {why}"));
+        let mut reader: Box<dyn Read + '_> = if self.zlib {
+            Box::new(flate2::bufread::ZlibDecoder::new(&self.bytes[..]))
         } else {
-            flate2::bufread::MultiGzDecoder::new(&self.bytes[..]).take(limit).read_to_end(&mut unpacked)
+            Box::new(flate2::bufread::MultiGzDecoder::new(&self.bytes[..]))
         };
-        read.map_err(|why| Error::invalid(format!("The compressed message cannot be unpacked: {why}")))?;
-        if unpacked.len() > self.limit {
-            return Err(Error::new(
-                Kind::ResourceExhausted,
-                format!("The compressed message unpacks to more than {} bytes", self.limit),
-            ));
+        while unpacked.len() <= self.limit {
+            // One more than there may be, to see that it ends.
+            let room =
+                unpacked.len().clamp(RESERVED[0], RESERVED[1]).min(self.limit + 1 - unpacked.len());
+            self.memory.grow(room)?;
+            unpacked.reserve_exact(room);
+            if reader.by_ref().take(room as u64).read_to_end(&mut unpacked).map_err(failed)? < room {
+                return Ok(unpacked.into());
+            }
         }
-        Ok(unpacked.into())
+        Err(Error::new(
+            Kind::ResourceExhausted,
+            format!("The compressed message unpacks to more than {} bytes", self.limit),
+        ))
     }
 }
 

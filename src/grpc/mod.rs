@@ -2,7 +2,7 @@
 //!
 //! [`connection`] speaks HTTP/2 with one client; [`Door::answer`] finds what a call asks for and has it done. The
 //! models' own calls are framed here ([`message`], [`reply`]) and not by tonic, so that a tensor is read from and
-//! written to the wire where it lies; health and reflection are tonic's own services ([`standard`]).
+//! written to the wire where it lies; health and reflection stand on tonic ([`standard`]).
 
 mod authority;
 pub mod connection;
@@ -10,6 +10,7 @@ mod deadline;
 mod flood;
 mod followed;
 mod frames;
+mod health;
 mod in_flight;
 mod inference;
 mod info;
@@ -27,7 +28,7 @@ pub mod tls;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::methods::messages::{model_spec, named};
-use crate::methods::{ModelSpec, Room};
+use crate::methods::{Context, ModelSpec, Room};
 use crate::pb;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::profile::{self, Phase};
@@ -40,7 +41,7 @@ use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Applies a serialized `tensorflow.serving.ModelServerConfig` and returns when it is in force; the second argument is
@@ -95,7 +96,7 @@ pub struct Door {
 impl Door {
     /// The door to `room`. Streams that a client holds open end when the server closes.
     pub fn new(room: Arc<Room>, settings: Settings, stages: watch::Receiver<Stage>) -> Result<Door> {
-        let standard = standard::services(&settings)?;
+        let standard = standard::services(&settings, &stages)?;
         Ok(Door { room, settings, standard, sessions: profiler::Sessions::default(), stages })
     }
 
@@ -126,9 +127,14 @@ impl Door {
         client: &Arc<Connection>,
     ) -> Result<Reply> {
         let deadline = deadline::of(request.headers());
+        let memory = Arc::new(client.reserve());
         let mut watch = None;
         let answer = deadline::bounded(deadline, async {
-            let limits = message::Limits { bytes: self.settings.max_message_bytes, pace: self.settings.limits.pace };
+            let limits = message::Limits {
+                bytes: self.settings.max_message_bytes,
+                pace: self.settings.limits.pace,
+                memory: memory.clone(),
+            };
             let message = message::read(request, limits, rpc.locate()).await?;
             let _answering = client.answering();
             let message = match message {
@@ -138,7 +144,8 @@ impl Door {
                 }
             };
             watch = Watch::begin(&self.room, rpc, &message);
-            let call = Call { room: self.room.clone(), message, deadline };
+            let context = Context { deadline, memory: memory.clone() };
+            let call = Call { room: self.room.clone(), message, context };
             match rpc {
                 Rpc::Predict => call.predict().await,
                 Rpc::Classify => call.classify().await,
@@ -153,6 +160,7 @@ impl Door {
             }
         })
         .await;
+        let answer = answer.and_then(|reply| reply.counted(memory));
         if let Some(watch) = watch {
             watch.end(&answer);
         }
@@ -164,7 +172,7 @@ impl Door {
 struct Call {
     room: Arc<Room>,
     message: Bytes,
-    deadline: Option<Instant>,
+    context: Context,
 }
 
 /// Messages up to this size are decoded in the thread that read them (some 10 µs of work).

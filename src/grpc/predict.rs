@@ -3,7 +3,7 @@
 use super::reply::Reply;
 use super::{Call, used};
 use crate::error::Result;
-use crate::methods::{ModelSpec, Room, messages};
+use crate::methods::{Context, ModelSpec, Room, messages};
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
@@ -11,15 +11,14 @@ use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use prost::Message;
-use std::time::Instant;
 
 impl Call {
     pub(super) async fn predict(&self) -> Result<Reply> {
         let mut request: PredictRequest = self.decode()?;
         let (spec, servable) = self.resolve(request.model_spec.take())?;
-        let deadline = self.deadline;
+        let context = self.context.clone();
         let signature = spec.signature_name.clone();
-        let work = move |room: &Room, servable: &Servable| answer(room, servable, spec, request, deadline);
+        let work = move |room: &Room, servable: &Servable| answer(room, servable, spec, request, &context);
         self.run(servable, &signature, work).await
     }
 }
@@ -29,9 +28,9 @@ fn answer(
     servable: &Servable,
     spec: ModelSpec,
     request: PredictRequest,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Reply> {
-    let outputs = messages::predict(room, servable, &spec.signature_name, request, deadline)?;
+    let outputs = messages::predict(room, servable, &spec.signature_name, request, context)?;
     let outputs = outputs.iter().map(|(alias, tensor)| (*alias, tensor));
     encode(outputs, &used(spec, servable).encode_to_vec(), room.options.tensor_content)
 }

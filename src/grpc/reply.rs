@@ -4,6 +4,7 @@ use super::in_flight::InFlight;
 use super::streams::handed_over;
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
+use crate::memory::Reservation;
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -11,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::watch;
 
@@ -29,7 +31,11 @@ const PIECE: usize = 32 << 10;
 const MAX_TEXT: usize = 1024;
 
 /// A message, framed and ready to be sent.
-pub(super) struct Reply(VecDeque<Bytes>);
+pub(super) struct Reply {
+    pieces: VecDeque<Bytes>,
+    /// Where it is counted until the client has taken it.
+    memory: Arc<Reservation>,
+}
 
 impl Reply {
     /// `message` as prost writes it.
@@ -41,7 +47,7 @@ impl Reply {
         message
             .encode(&mut bytes)
             .map_err(|why| Error::internal(format!("The reply could not be written: {why}")))?;
-        Ok(Reply(VecDeque::from([bytes.freeze()])))
+        Ok(Reply::uncounted(VecDeque::from([bytes.freeze()])))
     }
 
     /// A message of `length` bytes, which `write` appends.
@@ -50,12 +56,26 @@ impl Reply {
         pieces.copy(&[0]);
         pieces.copy(&announced(length)?.to_be_bytes());
         write(&mut pieces);
-        Ok(Reply(pieces.finish()))
+        Ok(Reply::uncounted(pieces.finish()))
+    }
+
+    fn uncounted(pieces: VecDeque<Bytes>) -> Reply {
+        Reply { pieces, memory: Arc::default() }
+    }
+
+    /// The same, counted in `memory` until the client has taken it.
+    pub(super) fn counted(self, memory: Arc<Reservation>) -> Result<Reply> {
+        memory.resize(self.len())?;
+        Ok(Reply { memory, ..self })
+    }
+
+    fn len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
     }
 
     /// The same, if its message has at most `limit` bytes.
     pub(super) fn within(self, limit: usize) -> Result<Reply> {
-        let length = self.0.iter().map(Bytes::len).sum::<usize>().saturating_sub(PREFIX);
+        let length = self.len().saturating_sub(PREFIX);
         if length > limit {
             return Err(Error::new(
                 Kind::ResourceExhausted,
@@ -66,7 +86,7 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::new(Source::Pieces(self.0)));
+        let mut response = Response::new(Body::new(Source::Pieces(self.pieces, self.memory)));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -136,7 +156,7 @@ pub(super) struct Body {
 
 enum Source {
     /// These, and then an OK.
-    Pieces(VecDeque<Bytes>),
+    Pieces(VecDeque<Bytes>, Arc<Reservation>),
     /// What a standard service sends, until the server stops.
     Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Nothing.
@@ -188,8 +208,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         match &mut self.source {
             Source::Ended => Poll::Ready(None),
-            Source::Pieces(pieces) => match next_piece(pieces) {
-                Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece))))),
+            Source::Pieces(pieces, memory) => match next_piece(pieces) {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece, memory))))),
                 None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
             },
             Source::Streamed(body, stopped) => {
@@ -207,7 +227,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Ended => true,
-            Source::Pieces(_) => false,
+            Source::Pieces(..) => false,
             Source::Streamed(body, _) => body.is_end_stream(),
         }
     }

@@ -1,18 +1,17 @@
-//! The services that every gRPC server may have, as tonic implements them: health and reflection.
+//! The services that every gRPC server may have, on tonic: health and reflection.
 
 use super::Settings;
+use super::health::Health;
+use crate::connections::Stage;
 use crate::error::{Error, Result};
 use crate::pb;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use tokio::sync::watch;
 use tonic::codegen::{BoxFuture, Service};
-use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
 
 type Answered = BoxFuture<Response<tonic::body::Body>, Infallible>;
 
@@ -47,10 +46,11 @@ impl Standard {
 }
 
 /// The services that `settings` ask for.
-pub(super) fn services(settings: &Settings) -> Result<Vec<Standard>> {
+pub(super) fn services(settings: &Settings, stages: &watch::Receiver<Stage>) -> Result<Vec<Standard>> {
     let mut services = Vec::new();
     if settings.health {
-        services.push(Standard::new("/grpc.health.v1.Health/", health()?));
+        let health = HealthServer::new(Health::new(stages.clone()));
+        services.push(Standard::new("/grpc.health.v1.Health/", health));
     }
     if settings.reflection {
         let failed = |why: tonic_reflection::server::Error| {
@@ -83,20 +83,4 @@ fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
         ("grpc.reflection.v1alpha.ServerReflection", true),
     ];
     all.into_iter().filter(|(_, served)| *served).map(|(name, _)| name)
-}
-
-/// SERVING for the whole server and, spelled as TensorFlow Serving does, for its two services.
-fn health() -> Result<HealthServer<HealthService>> {
-    let reporter = HealthReporter::new();
-    let mut ready = pin!(async {
-        for service in ["ModelService", "PredictionService"] {
-            reporter.set_service_status(service, ServingStatus::Serving).await;
-        }
-    });
-    // Nobody else holds the reporter's lock yet, so this is done at once.
-    match ready.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(()) => {}
-        Poll::Pending => return Err(Error::internal("The health service could not be made")),
-    }
-    Ok(HealthServer::new(HealthService::from_health_reporter(reporter.clone())))
 }

@@ -1,6 +1,7 @@
 //! The task of one stream: a call from its head to the last of its reply. It ends when the client does not take the reply.
 
 use crate::connections::Connection;
+use crate::memory::Reservation;
 use crate::pace::{Meter, Pace};
 use bytes::Bytes;
 use hyper::rt::Executor;
@@ -55,6 +56,8 @@ impl Reply {
 struct Piece {
     bytes: Bytes,
     taken: Arc<Taken>,
+    /// What is counted for the whole reply: a piece may keep all of it in memory.
+    _memory: Arc<Reservation>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -74,7 +77,7 @@ impl Drop for Piece {
 }
 
 /// The next `piece` of the reply of the stream whose task this is, about to be handed to the HTTP/2 library.
-pub(super) fn handed_over(piece: Bytes) -> Bytes {
+pub(super) fn handed_over(piece: Bytes, memory: &Arc<Reservation>) -> Bytes {
     let follow = |reply: &mut Reply| {
         reply.has_begun = true;
         if piece.len() < FOLLOWED {
@@ -82,7 +85,8 @@ pub(super) fn handed_over(piece: Bytes) -> Bytes {
             return piece.clone();
         }
         reply.handed_over += piece.len() as u64;
-        Bytes::from_owner(Piece { bytes: piece.clone(), taken: reply.taken.get_or_insert_default().clone() })
+        let taken = reply.taken.get_or_insert_default().clone();
+        Bytes::from_owner(Piece { bytes: piece.clone(), taken, _memory: memory.clone() })
     };
     // What is not polled by a stream's task is not watched.
     REPLY.try_with(|reply| follow(&mut reply.borrow_mut())).unwrap_or(piece)
@@ -158,6 +162,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
 mod tests {
     use super::*;
     use crate::connections::Connections;
+    use crate::memory::Budget;
     use std::future::{pending, poll_fn};
     use std::time::Duration;
     use tokio::sync::oneshot;
@@ -172,7 +177,7 @@ mod tests {
             let _alive = alive;
             stream.await;
         };
-        let connection = Connections::new(1).accepted().connection.clone();
+        let connection = Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone();
         Streams { pace: Some(PACE), connection }.execute(stream);
         sleep(Duration::from_secs(seconds)).await;
         matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty))
@@ -181,7 +186,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_whose_reply_stands_still_is_ended() {
         let stuck = || async {
-            let _held = handed_over(vec![0; FOLLOWED].into());
+            let _held = handed_over(vec![0; FOLLOWED].into(), &Arc::default());
             pending().await
         };
         assert!(lasts(29, stuck()).await);
@@ -197,7 +202,7 @@ mod tests {
     async fn one_whose_reply_is_taken_slowly_but_steadily_goes_on() {
         let slow = |each: usize| async move {
             loop {
-                handed_over(vec![0; each].into());
+                handed_over(vec![0; each].into(), &Arc::default());
                 sleep(Duration::from_secs(20)).await;
                 // The library is woken by what the client takes.
                 poll_fn(|_| Poll::Ready(())).await;

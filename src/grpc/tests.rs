@@ -6,6 +6,7 @@ use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
+use crate::memory::Budget;
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::{
@@ -110,7 +111,7 @@ fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, Arc<C
         metrics: None,
         recorder: Recorder::default(),
     });
-    let connections = Connections::new(9);
+    let connections = Connections::new(9, Budget::new(1 << 30));
     (Arc::new(Door::new(room, settings, connections.stages()).unwrap()), gate, connections)
 }
 

@@ -2,14 +2,13 @@
 //!
 //! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
 
-use super::{Room, debug_text};
+use super::{Context, Room, debug_text};
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::tensor::{DType, Strings, Tensor};
-use std::time::Instant;
 
 /// What classify and regress are asked.
 #[derive(Clone, Debug)]
@@ -74,11 +73,11 @@ pub fn classify(
     room: &Room,
     servable: &Servable,
     input: Input,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Classifications> {
     let signature = find(servable, &input.signature_name)?;
     let task = classify_task(room, servable, signature)?;
-    let answers = run(servable, &signature.name, &[task], input.examples, deadline)?;
+    let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(Answer::Classes(classes)) => Ok(classes),
         Some(Answer::Values(_)) | None => {
@@ -92,11 +91,11 @@ pub fn regress(
     room: &Room,
     servable: &Servable,
     input: Input,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Vec<f32>> {
     let signature = find(servable, &input.signature_name)?;
     let task = regress_task(room, servable, signature)?;
-    let answers = run(servable, &signature.name, &[task], input.examples, deadline)?;
+    let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(Answer::Values(values)) => Ok(values),
         Some(Answer::Classes(_)) | None => {
@@ -111,7 +110,7 @@ pub fn run(
     signature: &str,
     tasks: &[Task<'_>],
     examples: Strings,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Vec<Answer>> {
     if examples.is_empty() {
         return Err(Error::invalid("Input is empty."));
@@ -134,7 +133,8 @@ pub fn run(
             }
         }
     }
-    let results = servable.run(api(tasks), signature, &feeds, &fetches, deadline)?;
+    let results = servable.run(api(tasks), signature, &feeds, &fetches, context.deadline)?;
+    context.memory.grow(results.iter().map(Tensor::memory).sum())?;
     if results.len() != fetches.len() {
         let (want, got) = (fetches.len(), results.len());
         return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));

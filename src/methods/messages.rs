@@ -2,7 +2,7 @@
 //! what warm-up files hold.
 
 use super::examples::{self, Answer, Classifications};
-use super::{ModelSpec, Room, bind, predict};
+use super::{Context, ModelSpec, Room, bind, predict};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -16,7 +16,6 @@ use crate::tensor::{Strings, Tensor};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 /// Outputs by alias, in the order asked for.
 pub type Outputs<'s> = Vec<(&'s str, Tensor)>;
@@ -27,16 +26,19 @@ pub fn predict<'s>(
     servable: &'s Servable,
     name: &str,
     request: PredictRequest,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Outputs<'s>> {
     let signature = bind::signature(room, servable, name)?;
     let decoding = profile::phase(Phase::Decode);
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
-        tensor::decode(proto).map_err(|_| Error::invalid(format!("tensor parsing error: {alias}")))
+        let malformed = |_| Error::invalid(format!("tensor parsing error: {alias}"));
+        let encoded = tensor::open(proto).map_err(malformed)?;
+        context.memory.grow(encoded.drawn_out())?;
+        encoded.read().map_err(malformed)
     })?;
     let outputs = bind::outputs(signature, &request.output_filter)?;
     drop(decoding);
-    let tensors = predict::predict(servable, signature, inputs, &outputs, deadline)?;
+    let tensors = predict::predict(servable, signature, inputs, &outputs, context)?;
     let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
     Ok(aliases.zip(tensors).collect())
 }
@@ -47,10 +49,10 @@ pub fn classify(
     servable: &Servable,
     name: String,
     input: Option<Input>,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Classifications> {
-    let input = examples::Input { signature_name: name, examples: serialized(input)? };
-    examples::classify(room, servable, input, deadline)
+    let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
+    examples::classify(room, servable, input, context)
 }
 
 /// A number for each example of `input`, by signature `name`.
@@ -59,10 +61,10 @@ pub fn regress(
     servable: &Servable,
     name: String,
     input: Option<Input>,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Vec<f32>> {
-    let input = examples::Input { signature_name: name, examples: serialized(input)? };
-    examples::regress(room, servable, input, deadline)
+    let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
+    examples::regress(room, servable, input, context)
 }
 
 /// Answers each of `tasks`, by one run for all.
@@ -71,7 +73,7 @@ pub fn multi_inference(
     servable: &Servable,
     tasks: &[InferenceTask],
     input: Option<Input>,
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Vec<(ModelSpec, Answer)>> {
     let specs: Vec<_> =
         tasks.iter().map(|task| model_spec(task.model_spec.clone().unwrap_or_default())).collect();
@@ -83,7 +85,7 @@ pub fn multi_inference(
     }
     let first = specs.first().ok_or_else(|| Error::invalid("Missing ModelSpec"))?;
     let answers =
-        examples::run(servable, named(&first.signature_name), &bound, serialized(input)?, deadline)?;
+        examples::run(servable, named(&first.signature_name), &bound, serialized(input, context)?, context)?;
     Ok(specs.into_iter().zip(answers).collect())
 }
 
@@ -104,7 +106,7 @@ pub fn named(signature: &str) -> &str {
 
 /// One serialized Example per element, the context in front where there is one: protobuf merges what is concatenated,
 /// and the later entry wins.
-fn serialized(input: Option<Input>) -> Result<Strings> {
+fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
     let _decode = profile::phase(Phase::Decode);
     match input.and_then(|input| input.kind) {
         None => Ok(Strings::default()),
@@ -121,6 +123,9 @@ fn serialized(input: Option<Input>) -> Result<Strings> {
                 .iter()
                 .enumerate()
                 .try_for_each(|(index, example)| check(&format!("{index}"), example))?;
+            let repeated = list.context.len().saturating_mul(list.examples.len());
+            // Once as it is, once as part of all.
+            context.memory.grow(repeated.saturating_mul(2))?;
             Ok(list.examples.iter().map(|example| [&list.context[..], example].concat()).collect())
         }
     }

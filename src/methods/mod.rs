@@ -11,10 +11,12 @@ pub mod record;
 use crate::batch;
 use crate::compute::Compute;
 use crate::config::Options;
+use crate::memory::Reservation;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What every request may use.
 pub struct Room {
@@ -30,6 +32,15 @@ pub struct Room {
     pub metrics: Option<Metrics>,
     /// Whoever asks for live requests gets them here.
     pub recorder: Recorder,
+}
+
+/// What holds for one request, whatever it asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// When its client stops waiting, if it said so.
+    pub deadline: Option<Instant>,
+    /// The memory that it holds.
+    pub memory: Arc<Reservation>,
 }
 
 /// Which servable, and which signature of it, a request names.

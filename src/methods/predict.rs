@@ -1,11 +1,11 @@
 //! THE HOT PATH: bind inputs → run → outputs.
 
+use super::Context;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
-use std::time::Instant;
 
 /// Runs `signature` on `inputs`, one tensor per input in the signature's order (sorted by alias), and returns one
 /// tensor per output of `outputs` (positions in the signature's outputs), in that order.
@@ -14,7 +14,7 @@ pub fn predict(
     signature: &Signature,
     inputs: Vec<Tensor>,
     outputs: &[usize],
-    deadline: Option<Instant>,
+    context: &Context,
 ) -> Result<Vec<Tensor>> {
     let feeds = signature
         .inputs
@@ -26,7 +26,8 @@ pub fn predict(
         .iter()
         .map(|output| servable.endpoint(&signature.outputs[*output]))
         .collect::<Result<Vec<_>>>()?;
-    let results = servable.run(Api::Predict, &signature.name, &feeds, &fetches, deadline)?;
+    let results = servable.run(Api::Predict, &signature.name, &feeds, &fetches, context.deadline)?;
+    context.memory.grow(results.iter().map(Tensor::memory).sum())?;
     if results.len() == fetches.len() {
         Ok(results)
     } else {

@@ -38,10 +38,15 @@ mod field {
     pub(super) const FLOAT8: u32 = 18;
 }
 
-/// The tensor that the serialized `TensorProto` holds. Fails where TensorFlow fails to parse one: no or an unknown
-/// dtype, a negative or overflowing shape, content of another length than the shape asks for; also where a short list
-/// of values would be drawn out beyond [`MAX_DRAWN_OUT`].
+/// The tensor that the serialized `TensorProto` holds; see [`open`].
 pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
+    open(proto)?.read()
+}
+
+/// Reads all of the serialized `TensorProto` but its values. Fails, as [`Opened::read`] does, where TensorFlow fails to
+/// parse one: no or an unknown dtype, a negative or overflowing shape, content of another length than the shape asks for;
+/// also where a short list of values would be drawn out beyond [`MAX_DRAWN_OUT`].
+pub fn open(proto: &Bytes) -> Result<Opened<'_>, Malformed> {
     let mut head = Head::default();
     for item in Fields::new(proto) {
         head.take(item?)?;
@@ -50,22 +55,55 @@ pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
     let dtype =
         DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
     let count = element_count(&head.shape).filter(|_| representable(&head.shape)).ok_or(Malformed)?;
-    match head.content {
-        _ if matches!(dtype, DType::Invalid | DType::Resource | DType::Variant) => Err(Malformed),
-        _ if count == 0 && dtype == DType::String => Ok(Tensor::strings(head.shape, Strings::default())),
-        _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
-        content if dtype == DType::String => {
-            let strings = match content {
-                Some(content) => values::counted_strings(&proto.slice_ref(content), count),
-                None => values::strings(proto, count),
-            }?;
-            Ok(Tensor::strings(head.shape, strings))
+    if matches!(dtype, DType::Invalid | DType::Resource | DType::Variant) {
+        return Err(Malformed);
+    }
+    Ok(Opened { proto, head, dtype, count })
+}
+
+/// A `TensorProto` whose values are still to be read.
+pub struct Opened<'a> {
+    proto: &'a Bytes,
+    head: Head<'a>,
+    dtype: DType,
+    count: usize,
+}
+
+impl Opened<'_> {
+    /// The bytes that its values take beyond those of the message.
+    pub fn drawn_out(&self) -> usize {
+        let size = match (self.head.content, self.dtype) {
+            _ if self.count <= 1 => 0,
+            (Some(_), DType::String) => self.count.saturating_mul(size_of::<usize>()),
+            (Some(_), _) => 0,
+            (None, DType::String) => values::strings_size(self.proto, self.count),
+            (None, dtype) => self.count.saturating_mul(dtype.size()),
+        };
+        // What is beyond the limit is malformed, and takes nothing.
+        if size > self.proto.len().saturating_add(MAX_DRAWN_OUT) { 0 } else { size.saturating_sub(self.proto.len()) }
+    }
+
+    /// The tensor.
+    pub fn read(self) -> Result<Tensor, Malformed> {
+        let Opened { proto, head, dtype, count } = self;
+        match head.content {
+            _ if count == 0 && dtype == DType::String => {
+                Ok(Tensor::strings(head.shape, Strings::default()))
+            }
+            _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
+            content if dtype == DType::String => {
+                let strings = match content {
+                    Some(content) => values::counted_strings(&proto.slice_ref(content), count),
+                    None => values::strings(proto, count),
+                }?;
+                Ok(Tensor::strings(head.shape, strings))
+            }
+            Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
+                Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))
+            }
+            Some(_) => Err(Malformed),
+            None => values::numbers(proto, dtype, head.shape, count),
         }
-        Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
-            Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))
-        }
-        Some(_) => Err(Malformed),
-        None => values::numbers(proto, dtype, head.shape, count),
     }
 }
 

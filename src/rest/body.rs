@@ -1,7 +1,10 @@
 //! Request bodies: read within a limit and a pace, unpacked if they came compressed.
 
-use super::reply::Refusal;
-use crate::pace::{Meter, Pace};
+use super::reply::{Refusal, Reply};
+use crate::config::Options;
+use crate::error::Error;
+use crate::memory::Reservation;
+use crate::pace::Meter;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
@@ -13,42 +16,58 @@ use std::time::Duration;
 const MAX_UNPACKED: usize = 100 << 20;
 /// At least a third of what is reserved ahead of the bytes that have come.
 const MIN_AHEAD: usize = 16 << 10;
+/// The least and the most that room is made for while a body is unpacked that does not say how long it is.
+const STEP: [usize; 2] = [64 << 10, 16 << 20];
 
-/// Reads the whole of `body`, which has to come at `pace`. One frame is passed on as it came, without a copy.
-pub(super) async fn read(body: Incoming, limit: usize, pace: Option<Pace>) -> Result<Bytes, Refusal> {
-    let mut body = Paced { body, meter: Meter::new(pace) };
+/// Reads the whole of `body`, which has to come at a pace; `memory` counts it. One frame is passed on as it came, without a copy.
+pub(super) async fn read(body: Incoming, options: &Options, memory: &Reservation) -> Result<Bytes, Reply> {
+    let limit = options.max_body_bytes;
+    let mut body = Paced { body, meter: Meter::new(options.pace) };
     let announced = body.body.size_hint().lower();
     if announced > limit as u64 {
-        return Err(too_large(limit));
+        return Err(too_large(limit).into());
     }
     let Some(first) = body.next().await? else {
         return Ok(Bytes::new());
     };
     if first.len() as u64 == announced {
+        memory.grow(first.len()).map_err(unread)?;
         return Ok(first);
     }
     let announced = usize::try_from(announced).unwrap_or(limit);
     let mut whole = BytesMut::new();
-    make_room(&mut whole, first.len(), announced);
+    make_room(&mut whole, first.len(), announced, memory)?;
     whole.extend_from_slice(&first);
     while let Some(frame) = body.next().await? {
         if whole.len() + frame.len() > limit {
-            return Err(too_large(limit));
+            return Err(too_large(limit).into());
         }
-        make_room(&mut whole, frame.len(), announced);
+        make_room(&mut whole, frame.len(), announced, memory)?;
         whole.extend_from_slice(&frame);
     }
-    if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.freeze()) }
+    if whole.len() > limit { Err(too_large(limit).into()) } else { Ok(whole.freeze()) }
 }
 
 /// Makes room for `more` bytes, and for some of what was announced: never for more than four times what has come, so
 /// that a client pays for what it makes the server hold.
-fn make_room(whole: &mut BytesMut, more: usize, announced: usize) {
+fn make_room(
+    whole: &mut BytesMut,
+    more: usize,
+    announced: usize,
+    memory: &Reservation,
+) -> Result<(), Reply> {
     let needed = whole.len() + more;
     if whole.capacity() < needed {
         let ahead = announced.saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
+        memory.grow(needed + ahead - whole.capacity()).map_err(unread)?;
         whole.reserve(more + ahead);
     }
+    Ok(())
+}
+
+/// The answer to a request whose body is not read to its end: nothing can follow it on the connection.
+fn unread(error: Error) -> Reply {
+    Reply { close: true, ..error.into() }
 }
 
 /// What is read and dropped of a body that nobody wants, so that the client is able to read its answer: closing a
@@ -113,25 +132,37 @@ fn too_large(limit: usize) -> Refusal {
 }
 
 /// Unpacks a gzip body. What is too large, damaged, or not exactly one member counts as an empty body: so
-/// TensorFlow Serving has it.
-pub(super) fn unpacked(packed: &[u8], limit: usize) -> Vec<u8> {
+/// TensorFlow Serving has it. What `memory` has no room for is an error.
+pub(super) fn unpacked(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Vec<u8>, Error> {
+    /// The most that deflate shrinks anything.
+    const MOST: usize = 1032;
     let limit = limit.min(MAX_UNPACKED);
-    // The last four bytes say how long it will be; only a hint, the limit holds whatever they say.
+    // The last four bytes say how long it will be; only a hint, the limits hold whatever they say.
     let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
     if hint > limit {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let mut out = Vec::with_capacity(hint.min(packed.len().saturating_mul(16)));
+    let mut out = Vec::new();
     let mut decoder = GzDecoder::new(packed);
-    match decoder.by_ref().take(limit as u64 + 1).read_to_end(&mut out) {
-        Ok(size) if size <= limit && decoder.into_inner().is_empty() => out,
-        _ => Vec::new(),
+    // One more than there should be, to see that it ends.
+    let mut step = hint.min(packed.len().saturating_mul(MOST)) + 1;
+    while let Some(room) = Some(step.max(STEP[0]).min(limit + 1 - out.len())).filter(|room| *room > 0) {
+        memory.grow(room)?;
+        out.reserve_exact(room);
+        let Ok(read) = decoder.by_ref().take(room as u64).read_to_end(&mut out) else { return Ok(Vec::new()) };
+        if read < room {
+            break;
+        }
+        step = out.len().min(STEP[1]);
     }
+    let is_whole = out.len() <= limit && decoder.into_inner().is_empty();
+    Ok(if is_whole { out } else { Vec::new() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{Account, Budget};
     use std::io::Write;
 
     fn packed(text: &[u8]) -> Vec<u8> {
@@ -140,9 +171,31 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn unpacked(packed: &[u8], limit: usize) -> Vec<u8> {
+        super::unpacked(packed, limit, &Reservation::default()).unwrap()
+    }
+
     #[test]
     fn one_whole_member_is_unpacked() {
         assert_eq!(unpacked(&packed(b"{}"), 100), b"{}");
+        for size in [STEP[0] - 1, STEP[0], STEP[0] + 1, 10 * STEP[0]] {
+            let body = vec![b' '; size];
+            assert_eq!(unpacked(&packed(&body), size), body);
+            assert!(unpacked(&packed(&body), size - 1).is_empty());
+        }
+    }
+
+    #[test]
+    fn it_takes_no_more_memory_than_there_is() {
+        let budget = Budget::new(4 << 20);
+        let memory = Reservation::new(Account::new(budget.clone()));
+        let error = super::unpacked(&packed(&vec![b' '; 3 << 20]), 100 << 20, &memory).unwrap_err();
+        assert_eq!((error.http_status(), budget.used()), (413, 0));
+        let mut lying = packed(&vec![b' '; 3 << 20]);
+        let end = lying.len() - 4;
+        lying[end..].copy_from_slice(&[0; 4]);
+        assert!(super::unpacked(&lying, 100 << 20, &memory).is_err());
+        assert!(memory.bytes() <= 2 << 20);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::rest::echo::echo;
 use crate::rest::json::{self, Cursor, Type};
 use crate::rest::number::Number;
 use crate::rest::text::Text;
+use crate::memory::Reservation;
 use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -31,8 +32,10 @@ pub struct Examples {
 
 /// Decodes the body of a classify or regress request.
 ///
+/// `memory` counts the contexts that are repeated.
+///
 /// A name repeated in an example stands there twice: readers of `tensorflow.Example` take the last.
-pub fn examples(body: &[u8]) -> Result<Examples> {
+pub fn examples(body: &[u8], memory: &Reservation) -> Result<Examples> {
     let root = json::root(body)?;
     let Some([name, context, list]) = json::members(root, ["signature_name", "context", "examples"])? else {
         return Err(Error::invalid(format!("JSON Value: {} Is not object", echo(body, root.at))));
@@ -45,7 +48,7 @@ pub fn examples(body: &[u8]) -> Result<Examples> {
         writer.example(&mut context, &mut bytes)?;
         prefix = Some(bytes);
     }
-    let examples = writer.list(elements(list, root)?, prefix.as_deref().unwrap_or_default())?;
+    let examples = writer.list(elements(list, root)?, prefix.as_deref().unwrap_or_default(), memory)?;
     Ok(Examples { signature_name, context: prefix.map(Bytes::from), examples })
 }
 
@@ -107,7 +110,7 @@ struct Writer {
 
 impl Writer {
     /// Serializes the elements of a list from the first on, each after `context`.
-    fn list(&mut self, mut cursor: Cursor<'_>, context: &[u8]) -> Result<Strings> {
+    fn list(&mut self, mut cursor: Cursor<'_>, context: &[u8], memory: &Reservation) -> Result<Strings> {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         loop {
             if context.len() * (ends.len() + 1) > MAX_CONTEXTS {
@@ -118,6 +121,7 @@ impl Writer {
                     ends.len()
                 )));
             }
+            memory.grow(context.len())?;
             out.extend_from_slice(context);
             self.example(&mut cursor, &mut out)?;
             ends.push(out.len());

@@ -192,6 +192,7 @@ impl AsyncWrite for Stream {
 mod tests {
     use super::*;
     use crate::connections::Connections;
+    use crate::memory::Budget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -199,7 +200,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let near = listener.accept().await.unwrap().0;
-        let slot = Connections::new(1).accepted();
+        let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
         (Client { line: Arc::new(Line::new(near, slot.connection.clone())), is_modern: true }, far)
     }
 

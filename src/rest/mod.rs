@@ -30,7 +30,7 @@ pub mod writer;
 
 use crate::compute::guarded;
 use crate::error::{Error, Kind, Result};
-use crate::methods::{Room, bind, examples, info, predict};
+use crate::methods::{Context, Room, bind, examples, info, predict};
 use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
@@ -60,6 +60,9 @@ pub enum Format {
 
 /// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
 const SMALL_BODY: usize = 16 << 10;
+
+/// What a number takes as text, in sizes of the number.
+const TEXT: usize = 3;
 
 /// Answers one request.
 async fn answer(room: Arc<Room>, line: Arc<Line>, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -112,13 +115,15 @@ async fn drain(head: &Parts, body: Incoming) {
 
 /// Reads the body, then has the call answered, counted around.
 async fn watched(room: &Arc<Room>, client: &Client, post: Post, body: Incoming) -> Reply {
-    let body = match body::read(body, room.options.max_body_bytes, room.options.pace).await {
+    let memory = Arc::new(client.line.connection.reserve());
+    let body = match body::read(body, &room.options, &memory).await {
         Ok(body) => body,
-        Err(refusal) => return refusal.into(),
+        Err(reply) => return reply,
     };
     let _answering = client.line.connection.answering();
     let watch = Watch::begin(room, &post);
-    let reply = call(room, client, post, body).await;
+    let context = Context { deadline: deadline(room), memory };
+    let reply = call(room, client, post, body, context).await;
     if let Some(watch) = watch {
         watch.end(&reply);
     }
@@ -179,7 +184,7 @@ fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
 }
 
 /// Predicts, classifies or regresses, here or on a compute thread.
-async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes) -> Reply {
+async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, context: Context) -> Reply {
     let Post { verb, name, choice, gzip, accepts_gzip } = post;
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
@@ -187,7 +192,7 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes) -> Rep
         room: room.clone(),
         verb,
         servable: room.registry.resolve(&name, &choice),
-        deadline: deadline(room),
+        context,
     };
     let answer = if small {
         // Decoding takes less than a hand-over; where it runs is the signature's to say.
@@ -203,9 +208,11 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes) -> Rep
     } else {
         let limit = options.max_body_bytes;
         let work = move || {
-            // Declared first, so dropped last: when the buffers are free.
-            let _at_the_end = crate::engine::memory::Note(body.len());
-            let asked = if gzip { call.decode(&body::unpacked(&body, limit)) } else { call.decode(&body) }?;
+            let asked = if gzip {
+                call.decode(&body::unpacked(&body, limit, &call.context.memory)?)
+            } else {
+                call.decode(&body)
+            }?;
             drop(body);
             call.run(asked, accepts_gzip)
         };
@@ -222,7 +229,7 @@ struct Call {
     room: Arc<Room>,
     verb: Verb,
     servable: Result<Arc<Servable>>,
-    deadline: Option<Instant>,
+    context: Context,
 }
 
 /// What a body asks for, with all that is needed to run it.
@@ -251,10 +258,12 @@ impl Call {
             Verb::Predict => {
                 let signatures = self.servable.as_ref().map(|servable| servable.signatures());
                 let asked = decode::predict(body, signatures, limits)?;
+                // A number takes two characters at least, and eight bytes at most.
+                self.context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
                 (asked.signature.name.clone(), Question::Predict(asked.format, asked.inputs))
             }
             Verb::Classify | Verb::Regress => {
-                let asked = decode::examples(body)?;
+                let asked = decode::examples(body, &self.context.memory)?;
                 (asked.signature_name, Question::Examples(asked.examples))
             }
         };
@@ -273,7 +282,7 @@ impl Call {
         if let Some(sample) = sample {
             sample.keep();
         }
-        Ok(Body::packed(body, accepts_gzip, &self.room.options))
+        Body::packed(body, accepts_gzip, &self.room.options).counted(&self.context.memory)
     }
 
     fn predict(
@@ -285,8 +294,9 @@ impl Call {
     ) -> Result<Vec<u8>> {
         let signature = bind::signature(&self.room, servable, signature)?;
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
-        let tensors = predict::predict(servable, signature, inputs, &all, self.deadline)?;
+        let tensors = predict::predict(servable, signature, inputs, &all, &self.context)?;
         let _encode = profile::phase(Phase::Encode);
+        self.context.memory.grow(tensors.iter().map(|tensor| TEXT * tensor.memory()).sum())?;
         let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
         encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.room.options.non_utf8)
     }
@@ -294,10 +304,10 @@ impl Call {
     fn examples(&self, servable: &Servable, input: examples::Input) -> Result<Vec<u8>> {
         match self.verb {
             Verb::Regress => {
-                encode::regressions(&examples::regress(&self.room, servable, input, self.deadline)?)
+                encode::regressions(&examples::regress(&self.room, servable, input, &self.context)?)
             }
             Verb::Classify | Verb::Predict => {
-                let classes = examples::classify(&self.room, servable, input, self.deadline)?;
+                let classes = examples::classify(&self.room, servable, input, &self.context)?;
                 encode::classifications(&classes, self.room.options.non_utf8)
             }
         }
@@ -395,7 +405,7 @@ fn preflight(headers: &HeaderMap) -> Reply {
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| contains(origin, scheme));
     let content_type = "text/html; charset=ISO-8859-1";
     let (status, outcome) = if known { (200, Ok(())) } else { (400, Err(Kind::FailedPrecondition)) };
-    Reply { status, content_type, body: Body::default(), close: false, outcome: Some(outcome) }
+    Reply { status, content_type, body: Body::default(), close: false, retry: false, outcome: Some(outcome) }
 }
 
 fn is_gzip(headers: &HeaderMap) -> bool {

@@ -95,5 +95,5 @@ pub(super) async fn page(room: &Arc<Room>, path: &str) -> Reply {
 
 fn plain(status: u16, text: String) -> Reply {
     let body = Body::plain(text.into_bytes());
-    Reply { status, content_type: "text/plain", body, close: false, outcome: None }
+    Reply { status, content_type: "text/plain", body, close: false, retry: false, outcome: None }
 }

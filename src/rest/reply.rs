@@ -3,15 +3,17 @@
 use super::encode;
 use crate::config::Options;
 use crate::error::{Error, Kind};
+use crate::memory::{Held, Reservation};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY,
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use std::io::Write;
+use std::sync::Arc;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Reply {
     pub(super) body: Body,
     /// Whether the connection ends with it, because what follows on it cannot be trusted.
     pub(super) close: bool,
+    /// Whether the same request may be answered when it is sent again.
+    pub(super) retry: bool,
     /// How the API's call ended; `None` where HTTP alone refused it.
     pub(super) outcome: Option<Result<(), Kind>>,
 }
@@ -30,20 +34,35 @@ pub(super) struct Reply {
 pub(super) struct Body {
     bytes: Vec<u8>,
     packed: bool,
+    /// Where they are counted until the client has taken them.
+    memory: Option<Arc<Reservation>>,
 }
 
 impl Body {
     /// As it is.
     pub(super) fn plain(bytes: Vec<u8>) -> Body {
-        Body { bytes, packed: false }
+        Body { bytes, packed: false, memory: None }
     }
 
     /// Compressed, if the client accepts that and there is something to gain. Takes a while for large bodies.
     pub(super) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
         if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {
-            return Body { bytes: gzip(&bytes), packed: true };
+            return Body { bytes: gzip(&bytes), packed: true, memory: None };
         }
         Body::plain(bytes)
+    }
+
+    /// The same, counted in `memory` until the client has taken it.
+    pub(super) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
+        memory.resize(self.bytes.capacity())?;
+        Ok(Body { memory: Some(memory.clone()), ..self })
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self.memory {
+            Some(memory) => Bytes::from_owner(Held { bytes: self.bytes, memory }),
+            None => Bytes::from(self.bytes),
+        }
     }
 }
 
@@ -71,13 +90,13 @@ impl Refusal {
 
 impl Reply {
     pub(super) fn json(body: Body) -> Reply {
-        Reply { status: 200, content_type: JSON, body, close: false, outcome: Some(Ok(())) }
+        Reply { status: 200, content_type: JSON, body, close: false, retry: false, outcome: Some(Ok(())) }
     }
 
     /// The whole HTTP response.
     pub(super) fn into_response(self, options: &Options, api: bool) -> Response<Full<Bytes>> {
-        crate::engine::memory::note(self.body.bytes.len());
-        let mut response = Response::new(Full::new(Bytes::from(self.body.bytes)));
+        let is_packed = self.body.packed;
+        let mut response = Response::new(Full::new(self.body.into_bytes()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -87,9 +106,12 @@ impl Reply {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET"));
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
         }
-        if self.body.packed {
+        if is_packed {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        if self.retry {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -101,8 +123,9 @@ impl Reply {
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
         let body = Body::plain(encode::error(&error.message));
-        let (status, outcome) = (error.kind.http_status(), Some(Err(error.kind)));
-        Reply { status, content_type: JSON, body, close: false, outcome }
+        let (status, outcome) = (error.http_status(), Some(Err(error.kind)));
+        let retry = error.kind == Kind::ResourceExhausted && status == 503;
+        Reply { status, content_type: JSON, body, close: false, retry, outcome }
     }
 }
 
@@ -110,7 +133,7 @@ impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let body = Body::plain(encode::error(&refusal.message));
         let Refusal { status, close, .. } = refusal;
-        Reply { status, content_type: JSON, body, close, outcome: None }
+        Reply { status, content_type: JSON, body, close, retry: false, outcome: None }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Door, Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
-use crate::engine::memory;
+use crate::engine;
+use crate::memory;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
@@ -51,7 +52,7 @@ async fn keep_memory_small() {
         every.tick().await;
         if memory::is_left_behind() {
             // Its failures are its own to tell; the next tick waits for it.
-            let _ended = tokio::task::spawn_blocking(memory::tidy).await;
+            let _ended = tokio::task::spawn_blocking(engine::memory::tidy).await;
         }
     }
 }

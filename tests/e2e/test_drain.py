@@ -109,6 +109,17 @@ def test_while_it_drains_new_connections_are_answered_and_told_to_go(draining: S
     assert draining.process.wait(60) == 0
 
 
+def test_while_it_drains_health_says_so(draining: Served) -> None:
+    path, asked = "/grpc.health.v1.Health", b"\x0a\x0cModelService"
+    with grpc.insecure_channel(draining.grpc) as channel:
+        watched = channel.unary_stream(f"{path}/Watch")(asked, timeout=30)
+        assert next(watched) == b"\x08\x01"
+        draining.process.terminate()
+        assert next(watched) == b"\x08\x02"
+        assert channel.unary_unary(f"{path}/Check")(asked, timeout=30) == b"\x08\x02"
+    assert draining.process.wait(60) == 0
+
+
 def test_a_client_of_grpc_goes_on_through_the_end(draining: Served) -> None:
     """Until its connection is refused; a call that was sent is answered."""
     ends: list[grpc.StatusCode] = []
@@ -119,7 +130,7 @@ def test_a_client_of_grpc_goes_on_through_the_end(draining: Served) -> None:
         give_up = time.monotonic() + 60
         while not ends and time.monotonic() < give_up:
             try:
-                assert stub.predict("half_plus_two", 1.0, timeout=10) == 2.5
+                assert stub.predict("half_plus_two", 1.0, timeout=3) == 2.5
                 answered += 1
             except grpc.RpcError as error:
                 ends.append(error.code())

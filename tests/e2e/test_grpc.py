@@ -381,6 +381,12 @@ def test_health_is_served_for_tensorflow_servings_names(channel: grpc.Channel) -
     # The stream is left open: it must not hold up the server when it stops.
 
 
+def test_a_watch_of_an_unknown_service_stays_open(channel: grpc.Channel) -> None:
+    watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\x0a\x01x", timeout=1)
+    assert next(watched) == b"\x08\x03"
+    assert failure(lambda: next(watched))[0] == "DEADLINE_EXCEEDED"
+
+
 def _services(channel: grpc.Channel) -> bytes:
     path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     list_services = b"\x3a\x00"

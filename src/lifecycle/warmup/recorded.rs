@@ -5,7 +5,7 @@ use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::lifecycle::tfrecord::Records;
 use crate::methods::messages::{self, model_spec, named};
-use crate::methods::{ModelSpec, Room};
+use crate::methods::{Context, ModelSpec, Room};
 use crate::metrics::Api;
 use crate::pb::tensor;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
@@ -126,21 +126,23 @@ impl Request {
 
     /// Answers it, as if it had come through a door.
     pub(super) fn run(&self, room: &Room, servable: &Servable) -> Result<()> {
+        // The server's own requests are bounded by the file that they come from.
+        let context = &Context::default();
         match self.clone() {
             Request::Predict(mut request) => {
                 let name = spec(request.model_spec.take()).signature_name;
-                messages::predict(room, servable, &name, request, None).map(drop)
+                messages::predict(room, servable, &name, request, context).map(drop)
             }
             Request::Classify(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::classify(room, servable, name, request.input, None).map(drop)
+                messages::classify(room, servable, name, request.input, context).map(drop)
             }
             Request::Regress(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::regress(room, servable, name, request.input, None).map(drop)
+                messages::regress(room, servable, name, request.input, context).map(drop)
             }
             Request::MultiInference(request) => {
-                messages::multi_inference(room, servable, &request.tasks, request.input, None).map(drop)
+                messages::multi_inference(room, servable, &request.tasks, request.input, context).map(drop)
             }
             Request::SessionRun(request) => session_run(servable, &request),
         }

@@ -150,6 +150,18 @@ pub(super) fn strings(proto: &Bytes, count: usize) -> Result<Strings, Malformed>
     Ok(found.into_iter().chain(std::iter::repeat_n(last, missing)).collect())
 }
 
+/// The bytes that `count` strings from `string_val` take.
+pub(super) fn strings_size(proto: &Bytes, count: usize) -> usize {
+    let (mut found, mut bytes, mut last) = (0, 0usize, 0usize);
+    for item in Fields::new(proto) {
+        if let Ok((field::STRING, Value::Bytes(string))) = item {
+            (found, bytes, last) = (found + 1, bytes + string.len(), string.len());
+        }
+    }
+    let missing = count.saturating_sub(found);
+    bytes.saturating_add(missing.saturating_mul(last)).saturating_add(count.saturating_mul(size_of::<usize>()))
+}
+
 /// `count` strings from `tensor_content`: their lengths as varint32, then their bytes; it must fit exactly.
 pub(super) fn counted_strings(content: &Bytes, count: usize) -> Result<Strings, Malformed> {
     // A length takes a byte at least.

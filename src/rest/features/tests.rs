@@ -1,6 +1,7 @@
 //! Cases of the specification and of our own, read back by a small reader of the wire.
 
 use super::*;
+use crate::memory::Reservation;
 use crate::error::Kind as ErrorKind;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -101,7 +102,7 @@ fn outcome(result: Result<Examples>) -> Value {
 }
 
 fn first(body: &str) -> Value {
-    let out = examples(body.as_bytes()).unwrap();
+    let out = examples(body.as_bytes(), &Reservation::default()).unwrap();
     example(out.examples.get(0))
 }
 
@@ -123,7 +124,7 @@ fn elements_choose_the_list() {
 
 #[test]
 fn an_example_is_laid_out_as_tensorflow_reads_it() {
-    let bytes = |body: &str| examples(body.as_bytes()).unwrap().examples.get(0).to_vec();
+    let bytes = |body: &str| examples(body.as_bytes(), &Reservation::default()).unwrap().examples.get(0).to_vec();
     assert_eq!(bytes(r#"{"examples":[{}]}"#), [0x0A, 0]);
     let wire = [10, 12, 10, 10, 10, 1, b'a', 18, 5, 26, 3, 10, 1, 7];
     assert_eq!(bytes(r#"{"examples":[{"a":7}]}"#), wire);
@@ -136,7 +137,7 @@ fn an_example_is_laid_out_as_tensorflow_reads_it() {
 #[test]
 fn the_context_stands_before_each_example() {
     let body = r#"{"examples":[{"a":1},{"c":2}],"context":{"c":9,"d":"x"},"signature_name":"s"}"#;
-    let out = examples(body.as_bytes()).unwrap();
+    let out = examples(body.as_bytes(), &Reservation::default()).unwrap();
     assert_eq!(out.signature_name, "s");
     let merged: Vec<Value> = out.examples.iter().map(example).collect();
     assert_eq!(merged[0]["a"]["values"], json!([1]));
@@ -149,7 +150,7 @@ fn the_context_stands_before_each_example() {
 fn a_context_is_not_repeated_at_will() {
     let context = "x".repeat(1 << 20);
     let list = vec!["{}"; 1000].join(",");
-    let error = examples(format!("{{\"context\":{{\"c\":\"{context}\"}},\"examples\":[{list}]}}").as_bytes())
+    let error = examples(format!("{{\"context\":{{\"c\":\"{context}\"}},\"examples\":[{list}]}}").as_bytes(), &Reservation::default())
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
     assert!(error.message.contains("send fewer examples"), "{error}");
@@ -184,7 +185,7 @@ fn errors() {
         ),
         ("{\"examples\":[{\"a\":1}],\"q\":}", "JSON Parse error: Invalid value. at offset: 26"),
     ] {
-        assert_eq!(examples(body.as_bytes()).unwrap_err().message, message, "{body}");
+        assert_eq!(examples(body.as_bytes(), &Reservation::default()).unwrap_err().message, message, "{body}");
     }
 }
 
@@ -197,7 +198,7 @@ fn vectors() {
     let file: Value = serde_json::from_str(&text).unwrap();
     let mut count = 0;
     for case in file["cases"].as_array().unwrap().iter().filter(|case| case["kind"] == "request") {
-        let out = outcome(examples(case["request"].as_str().unwrap().as_bytes()));
+        let out = outcome(examples(case["request"].as_str().unwrap().as_bytes(), &Reservation::default()));
         match case["expect"].get("error") {
             Some(error) => assert_eq!(out["error"]["message"], error["message"], "{}", case["name"]),
             None => assert_eq!(out, case["expect"], "{}", case["name"]),

@@ -1,0 +1,75 @@
+"""How much memory requests may hold by default: a share of the machine's, or of the container's.
+
+A container's limit is its control group's (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``); each group
+above it may have a smaller one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+SHARE = 4
+"""The default is one part in so many: models need the rest."""
+LEAST = 64 << 20
+"""Bytes."""
+UNKNOWN = 4 << 30
+"""Bytes, where the system does not tell."""
+
+
+def share(root: Path = Path("/")) -> int:
+    """Bytes for all requests together. root: where ``proc`` and ``sys`` are."""
+    return max(LEAST, limit(root) // SHARE)
+
+
+def limit(root: Path = Path("/")) -> int:
+    """Bytes that this process may use: the smallest of the machine's memory and its groups' limits."""
+    limits = [_machine(root), *_groups(root)]
+    return min((one for one in limits if one), default=UNKNOWN)
+
+
+def _machine(root: Path) -> int:
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return _pages()
+    sizes = [line.split()[1] for line in lines if line.startswith("MemTotal:")]
+    return int(sizes[0]) * 1024 if sizes and sizes[0].isdecimal() else _pages()
+
+
+def _pages() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return 0
+
+
+def _groups(root: Path) -> Iterator[int]:
+    """The limits of the process's group and of those above it, where they have one."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers == "":
+            mount, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        # In a container the path may be that of the host, of which only the mount itself is seen.
+        group = mount / path.lstrip("/")
+        for folder in {mount, group, *group.parents}:
+            if folder == mount or mount in folder.parents:
+                yield _number(folder / file)
+
+
+def _number(file: Path) -> int:
+    """0 for no limit (``max``, or v1's huge one) and for what cannot be read."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return 0
+    return int(text) if text.isdecimal() and int(text) < 1 << 60 else 0

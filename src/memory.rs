@@ -1,0 +1,273 @@
+//! Memory that requests hold: one budget for the server, a share of it for each connection; and whether large blocks were
+//! freed that the allocators may have kept.
+
+use crate::error::{Error, Kind, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What all requests together may hold: bodies, what they unpack and decode to, outputs, and replies until they are taken.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+    refused: AtomicU64,
+}
+
+impl Budget {
+    /// So many bytes.
+    pub fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) })
+    }
+
+    /// Bytes that are held now.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// Requests that were refused because there was too little left.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+}
+
+/// What the requests of one connection hold: half of the budget at most, so that one client leaves something to others.
+#[derive(Debug)]
+pub struct Account {
+    budget: Arc<Budget>,
+    used: AtomicUsize,
+}
+
+impl Account {
+    /// Of a connection without requests.
+    pub fn new(budget: Arc<Budget>) -> Arc<Account> {
+        Arc::new(Account { budget, used: AtomicUsize::new(0) })
+    }
+
+    fn limit(&self) -> usize {
+        self.budget.limit / 2
+    }
+
+    fn take(&self, bytes: usize, held: usize) -> Result<()> {
+        let limits = [(&self.used, self.limit()), (&self.budget.used, self.budget.limit)];
+        for (index, (used, limit)) in limits.into_iter().enumerate() {
+            let before = used.fetch_add(bytes, Relaxed);
+            if before.checked_add(bytes).is_none_or(|now| now > limit) {
+                for (used, _) in &limits[..=index] {
+                    used.fetch_sub(bytes, Relaxed);
+                }
+                self.budget.refused.fetch_add(1, Relaxed);
+                return Err(self.refusal(bytes, held, limit.saturating_sub(before)));
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+        self.budget.used.fetch_sub(bytes, Relaxed);
+    }
+
+    fn refusal(&self, bytes: usize, held: usize, free: usize) -> Error {
+        let (limit, each) = (self.budget.limit, self.limit());
+        let needed = held.saturating_add(bytes);
+        let (status, what) = if needed > each {
+            (413, format!("The request needs {needed} bytes of memory, and {each} is the most for one connection"))
+        } else {
+            let why = format!("The request needs {bytes} bytes more of memory for requests, of which {free} are free");
+            (503, format!("{why}: send it again later"))
+        };
+        let hint = format!("send less at once, or raise --max_memory_in_flight (now {limit})");
+        Error::new(Kind::ResourceExhausted, format!("{what}; {hint}")).with_status(status)
+    }
+}
+
+/// What one request holds, from its first byte until its reply is taken. Given back when dropped.
+#[derive(Debug, Default)]
+pub struct Reservation {
+    /// None where nothing is counted: for the server's own runs.
+    account: Option<Arc<Account>>,
+    bytes: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Reservation {
+    /// Nothing yet.
+    pub fn new(account: Arc<Account>) -> Reservation {
+        Reservation { account: Some(account), bytes: AtomicUsize::new(0), most: AtomicUsize::new(0) }
+    }
+
+    /// So many `bytes` more. RESOURCE_EXHAUSTED, with nothing changed, if there are not so many.
+    pub fn grow(&self, bytes: usize) -> Result<()> {
+        if let Some(account) = &self.account {
+            account.take(bytes, self.bytes.load(Relaxed))?;
+        }
+        let now = self.bytes.fetch_add(bytes, Relaxed) + bytes;
+        self.most.fetch_max(now, Relaxed);
+        Ok(())
+    }
+
+    /// So many `bytes` from now on. RESOURCE_EXHAUSTED, with nothing changed, if there are not so many.
+    pub fn resize(&self, bytes: usize) -> Result<()> {
+        let now = self.bytes.load(Relaxed);
+        if bytes > now {
+            return self.grow(bytes - now);
+        }
+        self.bytes.fetch_sub(now - bytes, Relaxed);
+        if let Some(account) = &self.account {
+            account.give_back(now - bytes);
+        }
+        Ok(())
+    }
+
+    /// How many it is now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(account) = &self.account {
+            account.give_back(*self.bytes.get_mut());
+        }
+        note(*self.most.get_mut());
+    }
+}
+
+/// Bytes that hold a reservation while they are held themselves.
+#[derive(Debug)]
+pub struct Held {
+    /// What is held.
+    pub bytes: Vec<u8>,
+    /// What is counted for it.
+    pub memory: Arc<Reservation>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Set when a request was over that held much, of which the allocators may have kept something.
+static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
+
+/// Bytes from which on a request counts as large.
+const LARGE: usize = 1 << 20;
+
+/// Takes note of so many `bytes` that were freed.
+pub(crate) fn note(bytes: usize) {
+    if bytes >= LARGE {
+        LEFT_BEHIND.store(true, Relaxed);
+    }
+}
+
+/// Whether the allocators may have kept something.
+pub(crate) fn is_left_behind() -> bool {
+    LEFT_BEHIND.load(Relaxed)
+}
+
+/// The same, to be seen to by the caller.
+pub(crate) fn take_left_behind() -> bool {
+    LEFT_BEHIND.swap(false, Relaxed)
+}
+
+/// The allocators may have kept something.
+pub(crate) fn leave_behind() {
+    LEFT_BEHIND.store(true, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn account(limit: usize) -> (Arc<Budget>, Arc<Account>) {
+        let budget = Budget::new(limit);
+        (budget.clone(), Account::new(budget))
+    }
+
+    #[test]
+    fn a_connection_has_half_of_it() {
+        let (budget, one) = account(100);
+        let request = Reservation::new(one.clone());
+        request.grow(50).unwrap();
+        let refused = Reservation::new(one).grow(1).unwrap_err();
+        assert_eq!((refused.kind, refused.http_status()), (Kind::ResourceExhausted, 503));
+        let other = Reservation::new(Account::new(budget.clone()));
+        other.grow(50).unwrap();
+        assert_eq!(budget.used(), 100);
+        let third = Reservation::new(Account::new(budget.clone()));
+        assert!(third.grow(1).unwrap_err().message.contains("1 bytes more of memory for requests, of which 0 are free"));
+        drop((request, other));
+        third.grow(1).unwrap();
+        drop(third);
+        assert_eq!((budget.used(), budget.refused()), (0, 2));
+    }
+
+    #[test]
+    fn what_never_fits_is_said_to() {
+        let (_budget, one) = account(100);
+        let request = Reservation::new(one);
+        request.grow(40).unwrap();
+        let refused = request.grow(20).unwrap_err();
+        assert_eq!(refused.http_status(), 413);
+        assert_eq!(
+            refused.message,
+            "The request needs 60 bytes of memory, and 50 is the most for one connection; send less at once, or raise \
+             --max_memory_in_flight (now 100)"
+        );
+        assert!(request.grow(usize::MAX).is_err());
+        assert_eq!(request.bytes(), 40);
+    }
+
+    #[test]
+    fn the_servers_own_runs_are_not_counted() {
+        let own = Reservation::default();
+        own.grow(usize::MAX / 2).unwrap();
+        own.resize(7).unwrap();
+    }
+
+    #[test]
+    fn threads_together_stay_within_it() {
+        let budget = Budget::new(1000);
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let budget = &budget;
+                scope.spawn(move || {
+                    let account = Account::new(budget.clone());
+                    for step in 0..2000 {
+                        let request = Reservation::new(account.clone());
+                        let _full = request.grow((step * 37 + seed * 101) % 400);
+                        assert!(account.used.load(Relaxed) <= 500 + 400);
+                        let _full = request.resize(step % 300);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+    }
+
+    proptest! {
+        /// It is never exceeded, and everything is given back.
+        #[test]
+        fn the_books_balance(steps in prop::collection::vec((0usize..4, any::<bool>(), 0usize..300), 0..100)) {
+            let (budget, one) = account(1000);
+            let accounts = [one, Account::new(budget.clone())];
+            let requests: Vec<_> = (0..4).map(|which| Reservation::new(accounts[which % 2].clone())).collect();
+            for (which, grow, bytes) in steps {
+                let request = &requests[which];
+                let before = request.bytes();
+                let changed = if grow { request.grow(bytes) } else { request.resize(bytes) };
+                let wanted = if grow { before + bytes } else { bytes };
+                prop_assert_eq!(request.bytes(), if changed.is_ok() { wanted } else { before });
+                let held: usize = requests.iter().map(Reservation::bytes).sum();
+                prop_assert_eq!(budget.used(), held);
+                prop_assert!(held <= 1000);
+                prop_assert!(accounts.iter().all(|account| account.used.load(Relaxed) <= 500));
+            }
+            drop(requests);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}
