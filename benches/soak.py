@@ -61,6 +61,7 @@ class Server:
 
     def __init__(self, config: Path, batching: bool) -> None:
         command = [sys.executable, "-m", "servable", "serve", "--port=0", "--rest_api_port=0"]
+        command.append("--allow_reload_rpc")
         flags = [f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1"]
         if batching:
             flags.append("--enable_batching")

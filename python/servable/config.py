@@ -188,6 +188,7 @@ class LifecycleOptions:
 
     start_threads: loads at once while starting; load_threads, unload_threads: afterwards. retries: further
     tries after the first; retry_seconds: the pause between. policy: see ``policy.py``.
+    allowed_base_paths: the prefixes that base paths must lie in, if there are any; see ``base_paths.py``.
     """
 
     start_threads: int = 4
@@ -196,6 +197,7 @@ class LifecycleOptions:
     retries: int = 5
     retry_seconds: float = 60.0
     policy: str = "availability_preserving"
+    allowed_base_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,12 @@ class ServerConfig:
     """Everything a server is started from.
 
     poll_seconds: pause between looks at the base paths (0: look once; None: never), remote_poll_seconds at
-    those in remote stores, whose versions are fetched into cache_dir. model_config_file with
+    those in remote stores, whose versions are fetched into cache_dir, archives
+    of max_archive_bytes at most. model_config_file with
     config_poll_seconds (None: never) is read again while serving. wait_for_retries: the ports stay shut until
     a failing model has used up its tries (TensorFlow Serving's way), else until its first try has failed.
-    At its end the server answers new connections for drain_delay_seconds, and gives what is in flight then
-    grace_seconds.
+    allow_reload_rpc: clients may change the models by HandleReloadConfigRequest. At its end the server
+    answers new connections for drain_delay_seconds, and gives what is in flight then grace_seconds.
     """
 
     models: tuple[ModelConfig, ...]
@@ -225,6 +228,7 @@ class ServerConfig:
     poll_seconds: float | None = 1.0
     model_config_file: str = ""
     config_poll_seconds: float | None = None
+    allow_reload_rpc: bool = True
     drain_delay_seconds: float = 0.0
     grace_seconds: float = 30.0
     wait_for_retries: bool = False
@@ -233,6 +237,7 @@ class ServerConfig:
     admin: AdminOptions | None = None
     remote_poll_seconds: float | None = 30.0
     cache_dir: str = ""
+    max_archive_bytes: int = 1 << 32
 
 
 def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ...] = ()) -> None:

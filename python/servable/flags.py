@@ -107,11 +107,38 @@ _MODELS = (
         own=True,
     ),
     Flag(
+        "max_archive_bytes",
+        "int64",
+        1 << 32,
+        "models",
+        "largest archive that is fetched (http://….tar.gz), bytes, packed or unpacked",
+        own=True,
+    ),
+    Flag(
         "allow_version_labels_for_unavailable_models",
         "bool",
         False,
         "models",
         "accept new labels on versions that are not available yet",
+    ),
+    Flag(
+        "allow_reload_rpc",
+        "bool",
+        True,
+        "models",
+        "clients of gRPC may change the models (HandleReloadConfigRequest), to local paths and to what "
+        "--allowed_base_paths lists",
+        serve_default=False,
+        own=True,
+    ),
+    Flag(
+        "allowed_base_paths",
+        "strings",
+        (),
+        "models",
+        "comma list of folders and URIs (/models,s3://bucket/models) that every base path must lie in, "
+        "however it is configured; empty: any, but by gRPC no remote ones",
+        own=True,
     ),
     Flag(
         "saved_model_tags",
@@ -219,8 +246,8 @@ _REQUESTS = (
         "int64",
         0,
         "requests",
-        "bytes that all requests together may hold, from their bodies, unpacked, to replies that are not taken yet; "
-        "half of it for each connection; 0: a quarter of the memory of the machine or the container",
+        "bytes that all requests together may hold, from their bodies, unpacked, to replies that are not "
+        "taken yet; half of it for each connection; 0: a quarter of the machine's or the container's memory",
         own=True,
     ),
     Flag(

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Protocol
 
 from servable import batching, saved_model_config
+from servable.base_paths import AllowedPaths, Way
 from servable.config import BatchingOptions, LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.policy import POLICIES, Load, Snapshot, State
@@ -143,6 +144,7 @@ class Manager:
         self._load_options = load_options or LoadOptions()
         self._options = options or LifecycleOptions()
         self._clock = clock
+        self._allowed = AllowedPaths(self._options.allowed_base_paths)
         self._policy = POLICIES[self._options.policy]
         self._changed = threading.Condition()
         self._applying = threading.Lock()
@@ -167,23 +169,27 @@ class Manager:
         self._thread.start()
         self._source.start(self)
 
-    def apply(self, models: Sequence[ModelConfig], allow_unavailable_labels: bool = False) -> None:
+    def apply(
+        self, models: Sequence[ModelConfig], allow_unavailable_labels: bool = False, way: Way = Way.START
+    ) -> None:
         """Serve these models, and no others, from now on: the single way in which configuration enters.
 
         Validates first and raises ``StatusError`` with nothing changed; one configuration at a time. Does not
         wait for loads.
         """
-        self.change(lambda _: models, allow_unavailable_labels)
+        self.change(lambda _: models, allow_unavailable_labels, way)
 
     def change(
         self,
         edit: Callable[[tuple[ModelConfig, ...]], Sequence[ModelConfig]],
         allow_unavailable_labels: bool = False,
+        way: Way = Way.ADMINISTRATION,
     ) -> None:
         """Like ``apply``, with what ``edit`` makes of the present models; no other change comes between."""
         with self._applying:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
+            self._allowed.check(models, self._configured, way)
             if self._applied:
                 self._check_labels(models, allow_unavailable_labels)
             self._applied = True

@@ -1,7 +1,7 @@
 """How much memory requests may hold by default: a share of the machine's, or of the container's.
 
-A container's limit is its control group's (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``); each group
-above it may have a smaller one.
+A container's limit is its control group's (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``); each
+group above it may have a smaller one.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 from servable.config import Folder, ModelConfig
 from servable.errors import UsageError
@@ -26,6 +27,11 @@ def is_version_name(name: str) -> bool:
 def is_remote(base_path: str) -> bool:
     """True for a URI that is not a local file's."""
     return "://" in base_path and not base_path.startswith("file://")
+
+
+def local_path(base_path: str) -> str:
+    """The path of a ``file://`` URI; any other as it is."""
+    return unquote(urlsplit(base_path).path) if base_path.startswith("file://") else base_path
 
 
 def cache_dir(stated: str, environment: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from servable.base_paths import Way
 from servable.config import ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.inventory import Inventory
@@ -94,12 +95,26 @@ class Server:
         self.addresses = self._open()
         self.manager.end_of_start()
         self.report.open_at(self.addresses)
+        self._tell_who_may_reload()
         standings = self.manager.standings().values()
         available = sum(standing is Standing.AVAILABLE for standing in standings)
         _log.info("ready: %d of %d models available", available, len(standings))
         if self.config.config_poll_seconds is not None:
             threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
         return True
+
+    def _tell_who_may_reload(self) -> None:
+        """Whoever reaches the gRPC port may then change what is served: said where it listens."""
+        doors = [self.addresses[door] for door in ("grpc", "grpc_socket") if door in self.addresses]
+        if not doors or not self.config.allow_reload_rpc:
+            return
+        paths = ", ".join(self.config.lifecycle.allowed_base_paths) or "any local path"
+        _log.info(
+            "clients may change the models by HandleReloadConfigRequest on %s, to %s; "
+            "see --allow_reload_rpc and --allowed_base_paths",
+            " and ".join(doors),
+            paths,
+        )
 
     def stop(self) -> bool:
         """Drains, and unloads within the grace period; True if everything ended in time. Call once."""
@@ -204,12 +219,18 @@ class Server:
         from servable.messages import message_class
         from servable.textproto import models_of
 
+        if not self.config.allow_reload_rpc:
+            raise StatusError(
+                "PERMISSION_DENIED",
+                "HandleReloadConfigRequest is off: clients may not change what this server serves",
+                "start it with --allow_reload_rpc, or use the administration",
+            )
         config = message_class("tensorflow.serving.ModelServerConfig").FromString(serialized)
         if config.WhichOneof("config") is None:
             return
         models = models_of(config)
         new = {model.name for model in models} - set(self.manager.standings())
-        self.manager.apply(models, self.config.allow_unavailable_labels)
+        self.manager.apply(models, self.config.allow_unavailable_labels, Way.RPC)
         self._wait_for_new(new, timeout)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
@@ -286,7 +307,7 @@ class Server:
         from servable.sources.remote import RemoteSource
 
         folder = cache_dir(self.config.cache_dir, os.environ)
-        return RemoteSource(self.config.remote_poll_seconds, folder)
+        return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
 
     # ---- signals
 

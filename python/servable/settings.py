@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from servable import channel_arguments, memory_limit
 from servable.arguments import Arguments, check_text
+from servable.base_paths import AllowedPaths, Way
 from servable.config import (
     AdminOptions,
     BatchingOptions,
@@ -48,6 +49,8 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
 
         models = read_model_config_file(arguments.text("model_config_file"))
     check_models(models)
+    allowed = AllowedPaths.read(arguments.texts("allowed_base_paths"))
+    allowed.check(models, (), Way.START)
     core = _core_options(arguments, environment)
     # Of the environment and the current folder, too, which paths may begin with.
     check_text([text for model in models for text in (model.name, model.base_path)])
@@ -58,10 +61,11 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         models=models,
         core=replace(core, batch_threads=batch_threads),
         load=load,
-        lifecycle=_lifecycle_options(arguments),
+        lifecycle=replace(_lifecycle_options(arguments), allowed_base_paths=allowed.prefixes),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
         config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
+        allow_reload_rpc=arguments.boolean("allow_reload_rpc"),
         drain_delay_seconds=_span(arguments, "drain_delay_seconds"),
         grace_seconds=_waited(arguments.number("shutdown_grace_seconds")),
         wait_for_retries=not arguments.serve,
@@ -70,6 +74,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         admin=_admin(arguments, environment),
         remote_poll_seconds=_poll_seconds(arguments, "remote_poll_wait_seconds"),
         cache_dir=cache_dir(arguments.text("model_cache_dir"), environment),
+        max_archive_bytes=_at_least(arguments, "max_archive_bytes", 1),
     )
 
 

@@ -19,6 +19,7 @@ import grpc
 
 PATIENCE = 60.0
 BOTH = "--port=0"
+RELOADS = "--allow_reload_rpc"
 
 
 def version_states(served: Served, model: str) -> dict[int, str]:

@@ -201,7 +201,7 @@ def test_multi_inference(grpc_client: Client) -> None:
 
 
 def test_reload(serve: Serve) -> None:
-    served = serve(MODELS / "half_plus_two")
+    served = serve(MODELS / "half_plus_two", "--allow_reload_rpc")
     with Client(f"grpc://{served.grpc}") as client:
         client.reload({"pair": MODELS / "pair"})
         assert client.predict("pair", {"a": [1], "b": [1]})["sum"].tolist() == [2.0]

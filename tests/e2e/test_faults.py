@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Serve
 from doors import (
     BOTH,
+    RELOADS,
     Stub,
     answer,
     available,
@@ -210,7 +211,7 @@ def test_a_config_file_is_removed_replaced_and_emptied(base: Path, tmp_path: Pat
 
 
 def test_of_two_configs_in_quick_succession_the_later_counts(base: Path) -> None:
-    with serving(f"m={base}", BOTH) as served, Stub(served) as stub:
+    with serving(f"m={base}", BOTH, RELOADS) as served, Stub(served) as stub:
         for turn in range(5):
             first = threading.Thread(target=stub.reload, args=(entry("a", base), entry("m", base)))
             first.start()

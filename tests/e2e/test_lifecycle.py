@@ -14,6 +14,7 @@ import pytest
 from conftest import Served
 from doors import (
     BOTH,
+    RELOADS,
     Stub,
     answer,
     available,
@@ -57,7 +58,7 @@ def base(tmp_path: Path) -> Path:
 def one_version(base: Path) -> Iterator[Served]:
     """Version 1 of model ``m``, on both doors."""
     put_version(MODEL, base, 1)
-    with serving(f"m={base}", BOTH, "--max_num_load_retries=0") as served:
+    with serving(f"m={base}", BOTH, RELOADS, "--max_num_load_retries=0") as served:
         yield served
 
 
@@ -149,7 +150,7 @@ def test_the_rules_of_labels(one_version: Served, base: Path) -> None:
 def test_new_labels_may_wait_for_their_version_by_flag(base: Path) -> None:
     put_version(MODEL, base, 1)
     with (
-        serving(f"m={base}", BOTH, "--allow_version_labels_for_unavailable_models") as served,
+        serving(f"m={base}", BOTH, RELOADS, "--allow_version_labels_for_unavailable_models") as served,
         Stub(served) as stub,
     ):
         assert stub.reload(entry("m", base, versionLabels={"next": "2"})) == (0, "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Served
-from doors import BOTH, Stub, await_versions
+from doors import BOTH, RELOADS, Stub, await_versions
 from servable.messages import message_class
 from servers import MODELS, put_version, serving, until
 from wire import ask, predict
@@ -42,7 +42,7 @@ def base(tmp_path: Path) -> Path:
 @pytest.fixture
 def served(base: Path, tmp_path: Path) -> Iterator[Served]:
     """Model ``m`` on both doors, with its metrics."""
-    with serving(f"m={base}", BOTH, monitoring(tmp_path), "--max_num_load_retries=0") as running:
+    with serving(f"m={base}", BOTH, RELOADS, monitoring(tmp_path), "--max_num_load_retries=0") as running:
         yield running
 
 

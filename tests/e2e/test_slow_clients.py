@@ -1,4 +1,4 @@
-"""Clients that take their time: heads and bodies that trickle, replies that nobody takes, idle connections."""
+"""Clients that take their time: heads and bodies that trickle, replies left lying, idle connections."""
 
 from __future__ import annotations
 

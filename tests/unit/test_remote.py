@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import io
 import logging
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 import uuid
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +25,7 @@ from servable.sources import AspiredVersion, Receiver
 from servable.sources.cache import Cache, RemoteFile, digest, md5_of
 from servable.sources.remote import RemoteSource, pause_after
 from servable.sources.routing import RoutedSource
-from servable.sources.store import ArchiveStore, FsspecStore, open_store
+from servable.sources.store import FsspecStore
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -461,85 +458,6 @@ def test_digests_tell_listings_apart() -> None:
     assert md5_of('"' + "0" * 32 + '"') == "0" * 32
     assert md5_of('"' + "0" * 32 + '-2"') == ""
     assert md5_of("XrY7u+Ae7tCTyyK7j1rNww==") == "5eb63bbbe01eeed093cb22bb8f5acdc3"
-
-
-# ---- archives
-
-
-def tar_of(**files: bytes) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
-class Reply(io.BytesIO):
-    """What urlopen gives."""
-
-    headers: dict[str, str]
-
-
-def serve_bytes(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    def urlopen(request: object, timeout: float) -> Reply:
-        reply = Reply(content)
-        reply.headers = {"ETag": hashlib.md5(content).hexdigest()}
-        return reply
-
-    monkeypatch.setattr("urllib.request.urlopen", urlopen)
-
-
-def zip_of(**files: bytes) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
-@pytest.mark.parametrize(("suffix", "pack"), [("tar.gz", tar_of), ("zip", zip_of)])
-@pytest.mark.parametrize(
-    ("names", "versions"),
-    [
-        (["saved_model.pb"], [1]),
-        (["wrapped/saved_model.pb", "wrapped/variables/variables.index"], [1]),
-        (["m/3/saved_model.pb", "m/12/saved_model.pb"], [3, 12]),
-    ],
-)
-def test_archives(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    suffix: str,
-    pack: object,
-    names: list[str],
-    versions: list[int],
-) -> None:
-    assert callable(pack)
-    serve_bytes(monkeypatch, pack(**dict.fromkeys(names, GRAPH)))
-    store = open_store(f"https://example.com/m.{suffix}", str(tmp_path))
-    assert isinstance(store, ArchiveStore)
-    found = store.versions()
-    assert sorted(found) == versions
-    (one,) = [file for file in store.files(found[versions[0]]) if file.path == "saved_model.pb"]
-    assert b"".join(store.read(found[versions[0]], one)) == GRAPH
-
-
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-it"])
-def test_archives_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    serve_bytes(monkeypatch, tar_of(**{"saved_model.pb": GRAPH, name: b"x"}))
-    with pytest.raises(OSError, match="neither a file nor a folder inside"):
-        open_store("https://example.com/m.tar.gz", str(tmp_path / "scratch")).versions()
-    assert os.listdir(tmp_path / "scratch") == []
-
-
-def test_what_is_no_archive_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve_bytes(monkeypatch, b"<html>")
-    with pytest.raises(OSError, match="not an archive that can be read"):
-        open_store("https://example.com/m.zip", str(tmp_path)).versions()
-    with pytest.raises(StatusError, match="is not an archive"):
-        open_store("https://example.com/m", str(tmp_path))
 
 
 # ---- which store, how often, and whose model

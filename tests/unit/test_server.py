@@ -53,6 +53,8 @@ def test_start_and_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         "Running gRPC ModelServer at 0.0.0.0:18500 ...",
         "try m:\n    curl -d '{\"instances\": [1.0, 2.0, 5.0]}' http://localhost:18501/v1/models/m:predict",
         "Exporting HTTP/REST API at:localhost:18501 ...",
+        "clients may change the models by HandleReloadConfigRequest on [::]:18500, to any local path; "
+        "see --allow_reload_rpc and --allowed_base_paths",
         "ready: 1 of 1 models available",
         "unloaded m version 7",
     ]

@@ -25,7 +25,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
@@ -59,6 +59,8 @@ class RemoteFile:
 
 Opener = Callable[[RemoteFile], Iterator[bytes]]
 """Reads a file of a version in pieces; may raise ``OSError``."""
+Linker = Callable[[RemoteFile, str], bool]
+"""Puts a file of a version at a path without writing it; whether that could be done."""
 
 
 def digest(files: tuple[RemoteFile, ...]) -> str:
@@ -82,10 +84,12 @@ def md5_of(tag: str) -> str:
 class Cache:
     """The cached versions of one base path, as one of its users sees them. One thread at a time.
 
-    What is claimed or fetched stays until ``evict`` or ``close``, whatever other users do.
+    What is claimed or fetched stays until ``evict`` or ``close``, whatever other users do. most_bytes: of an
+    archive, unpacked.
     """
 
-    def __init__(self, folder: str, base_path: str) -> None:
+    def __init__(self, folder: str, base_path: str, most_bytes: int = 1 << 32) -> None:
+        self.most_bytes = most_bytes
         key = hashlib.sha256(base_path.encode()).hexdigest()[:12]
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", base_path.rstrip("/").rpartition("/")[2])[:40]
         self.folder = os.path.join(folder, f"{name}-{key}")
@@ -186,7 +190,12 @@ class Cache:
             lock.release(remove=True)
 
     def fetch(
-        self, version: int, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
+        self,
+        version: int,
+        files: tuple[RemoteFile, ...],
+        read: Opener,
+        stopped: threading.Event,
+        link: Linker | None = None,
     ) -> str:
         """Brings a version here and claims it, whole or not at all; its folder. The caller has the turn.
 
@@ -199,7 +208,8 @@ class Cache:
             assert lock is not None  # it was waited for
             self._claimed[place] = lock
         try:
-            self._check_room(files)
+            self._link_into(scratch, files, link)
+            self._check_room([one for one in files if not os.path.exists(inside(scratch, one.path))])
             self._fetch_into(scratch, files, read, stopped)
             _discard(place)
             os.rename(scratch, place)
@@ -216,7 +226,17 @@ class Cache:
                 self._remove(place)
         return place
 
-    def _check_room(self, files: tuple[RemoteFile, ...]) -> None:
+    @staticmethod
+    def _link_into(scratch: str, files: tuple[RemoteFile, ...], link: Linker | None) -> None:
+        """Puts there what need not be written."""
+        os.mkdir(scratch)  # in the folder that the locks are in, or not at all
+        for one in files if link is not None else ():
+            path = inside(scratch, one.path)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if link is None or not link(one, path):
+                return
+
+    def _check_room(self, files: Sequence[RemoteFile]) -> None:
         needed, free = sum(one.size for one in files), shutil.disk_usage(self.folder).free
         if needed > free:
             raise OSError(
@@ -227,9 +247,10 @@ class Cache:
         self, scratch: str, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
     ) -> None:
         progress = _Progress(sum(one.size for one in files), os.path.basename(self.folder))
-        os.mkdir(scratch)  # in the folder that the locks are in, or not at all
         for one in files:
-            path = _inside(scratch, one.path)
+            path = inside(scratch, one.path)
+            if os.path.exists(path):
+                continue
             os.makedirs(os.path.dirname(path), exist_ok=True)
             seen, checksum = 0, hashlib.md5(usedforsecurity=False)
             with open(path, "wb") as file:
@@ -309,7 +330,7 @@ def _discard(place: str) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _inside(folder: str, path: str) -> str:
+def inside(folder: str, path: str) -> str:
     """``path`` below ``folder``; raises ``OSError`` for one that leads out of it."""
     joined = os.path.normpath(os.path.join(folder, path))
     if not joined.startswith(folder + os.sep):

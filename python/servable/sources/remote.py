@@ -18,9 +18,10 @@ from contextlib import suppress
 from servable.config import ModelConfig
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver
+from servable.sources.archive import is_archive
 from servable.sources.cache import Cache, version_at
 from servable.sources.filesystem import choose
-from servable.sources.store import Store, is_archive, open_store
+from servable.sources.store import Store, open_store
 
 _log = logging.getLogger("remote")
 
@@ -40,12 +41,13 @@ class RemoteSource:
     """Polls remote base paths. See ``Source`` for the contract.
 
     poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look. cache: the folder
-    that the versions are fetched into.
+    that the versions are fetched into. most_bytes: of an archive, unpacked.
     """
 
-    def __init__(self, poll_seconds: float | None, cache: str) -> None:
+    def __init__(self, poll_seconds: float | None, cache: str, most_bytes: int = 1 << 32) -> None:
         self._poll_seconds = poll_seconds
         self._cache = cache
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._followers: dict[str, _Follower] = {}
         self._receiver: Receiver | None = None
@@ -68,7 +70,7 @@ class RemoteSource:
                         self._receiver.aspire(name, ())
             for name, model in wanted.items():
                 if name not in self._followers:
-                    cache = Cache(self._cache, model.base_path)
+                    cache = Cache(self._cache, model.base_path, self._most_bytes)
                     follower = _Follower(model, self._poll_seconds, cache, self._receiver, self._is_followed)
                     self._followers[name] = follower
                     follower.start()
@@ -193,7 +195,8 @@ class _Follower:
     def _opened(self) -> Store:
         if self._store is None:
             base_path = self._model.base_path
-            self._store = open_store(base_path, self._cache.workplace() if is_archive(base_path) else "")
+            scratch = self._cache.workplace() if is_archive(base_path) else ""
+            self._store = open_store(base_path, scratch, self._cache.most_bytes)
         return self._store
 
     def _brought(
@@ -219,7 +222,13 @@ class _Follower:
                     _log.info(
                         "fetching %s version %d from %s", self._model.name, version, self._model.base_path
                     )
-                    self._cache.fetch(version, files, lambda file: store.read(lies_at, file), self._stopped)
+                    self._cache.fetch(
+                        version,
+                        files,
+                        lambda file: store.read(lies_at, file),
+                        self._stopped,
+                        lambda file, path: store.link(lies_at, file, path),
+                    )
                     _log.info("fetched %s version %d into %s", self._model.name, version, place)
         return _aspired(place)
 

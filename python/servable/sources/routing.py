@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from urllib.parse import unquote, urlsplit
 
 from servable.config import ModelConfig
-from servable.model_paths import is_remote
+from servable.model_paths import is_remote, local_path
 from servable.sources import AspiredVersion, Receiver, Source
 
 
@@ -88,6 +87,4 @@ class _Listening:
 
 
 def _as_path(model: ModelConfig) -> ModelConfig:
-    if not model.base_path.startswith("file://"):
-        return model
-    return replace(model, base_path=unquote(urlsplit(model.base_path).path))
+    return replace(model, base_path=local_path(model.base_path))

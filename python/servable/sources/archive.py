@@ -1,0 +1,182 @@
+"""A model in a zip or tar file behind a URL: fetched when its ETag changes, and unpacked within limits.
+
+What an archive says of its sizes is not believed: bytes are counted as they are written, and unpacking stops
+at the limit. Names that lead out of the folder, links and devices are refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from servable.model_paths import is_version_name
+from servable.sources.cache import CHUNK, RemoteFile, inside
+
+ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar")
+MOST_FILES = 100_000
+"""Files and folders in an archive."""
+TIMEOUT_SECONDS = 60.0
+LONE_VERSION = 1
+"""The number of a SavedModel that is not in the folder of a version."""
+
+
+def is_archive(base_path: str) -> bool:
+    """Whether it is fetched by HTTP, and so must be an archive."""
+    return urlsplit(base_path).scheme in ("http", "https")
+
+
+class ArchiveStore:
+    """See ``Store``. scratch: where it is unpacked to. most_bytes: of the archive, packed or unpacked."""
+
+    def __init__(self, url: str, scratch: str, most_bytes: int) -> None:
+        self._url = url
+        self._scratch = scratch
+        self._most_bytes = most_bytes
+        self._tag = ""
+        self._folder = ""
+        self._refused: tuple[str, OSError] | None = None
+
+    def versions(self) -> dict[int, str]:
+        """See ``Store``. Asks with If-None-Match; what has not changed, or was refused, is not sent again."""
+        request = urllib.request.Request(self._url)
+        known = self._refused[0] if self._refused else self._tag if os.path.isdir(self._folder) else ""
+        if known:
+            request.add_header("If-None-Match", known)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+                self._unpack(reply, reply.headers.get("ETag", "") or reply.headers.get("Last-Modified", ""))
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 404:
+                raise FileNotFoundError(2, "no such archive", self._url) from None
+            if error.code != 304:
+                raise
+            if self._refused:
+                raise self._refused[1] from None
+        root = self._root()
+        found = {
+            int(one): os.path.join(root, one) for one in sorted(os.listdir(root)) if is_version_name(one)
+        }
+        return found or {LONE_VERSION: root}
+
+    def _unpack(self, reply: IO[bytes], tag: str) -> None:
+        os.makedirs(self._scratch, exist_ok=True)
+        fresh = tempfile.mkdtemp(prefix="archive-", dir=self._scratch)
+        self._refused = None
+        try:
+            with tempfile.TemporaryFile(dir=self._scratch) as packed:
+                _Unpacked(self._url, self._most_bytes).copy(reply, packed)
+                packed.seek(0)
+                _extract(packed, fresh, _Unpacked(self._url, self._most_bytes))
+        except BaseException as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if isinstance(error, (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)):
+                refused = OSError(errno.EIO, f"not an archive that can be read: {error}", self._url)
+            elif isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.EINVAL):
+                refused = error
+            else:
+                raise
+            self._refused = (tag, refused) if tag else None
+            raise refused from error
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder, self._tag = fresh, tag
+
+    def _root(self) -> str:
+        """The folder with the versions or the SavedModel: archives often wrap it in folders of one entry."""
+        root = self._folder
+        while True:
+            names = os.listdir(root)
+            only = os.path.join(root, names[0]) if len(names) == 1 else ""
+            if not only or is_version_name(names[0]) or not os.path.isdir(only):
+                return root
+            root = only
+
+    def files(self, place: str) -> tuple[RemoteFile, ...]:
+        """See ``Store``."""
+        found = []
+        for folder, _, names in os.walk(place):
+            for name in names:
+                path = os.path.join(folder, name)
+                found.append(RemoteFile(os.path.relpath(path, place), os.path.getsize(path), self._tag))
+        return tuple(sorted(found, key=lambda one: one.path))
+
+    def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
+        """See ``Store``."""
+        with open(os.path.join(place, file.path), "rb") as opened:
+            while piece := opened.read(CHUNK):
+                yield piece
+
+    def link(self, place: str, file: RemoteFile, path: str) -> bool:
+        """See ``Store``: what is unpacked already is not written again."""
+        with suppress(OSError):
+            os.link(os.path.join(place, file.path), path)
+            return True
+        return False
+
+
+class _Unpacked:
+    """Counts what is written. Raises ``OSError`` EFBIG beyond the limits."""
+
+    def __init__(self, url: str, most_bytes: int) -> None:
+        self._url = url
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._files = 0
+
+    def entry(self) -> None:
+        """One more file or folder."""
+        self._files += 1
+        if self._files > MOST_FILES:
+            raise OSError(errno.EFBIG, f"the archive has more than {MOST_FILES} files and folders", self._url)
+
+    def copy(self, source: IO[bytes], target: IO[bytes]) -> None:
+        """All of ``source``."""
+        while piece := source.read(CHUNK):
+            self._bytes += len(piece)
+            if self._bytes > self._most_bytes:
+                raise OSError(
+                    errno.EFBIG,
+                    f"the archive has more than {self._most_bytes} bytes, packed or unpacked: make it smaller, or raise "
+                    "--max_archive_bytes",
+                    self._url,
+                )
+            target.write(piece)
+
+
+def _extract(packed: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
+    """Unpacks into ``folder``, and nowhere else. A name that comes twice: the later one counts."""
+    for name, is_folder, content in _entries(packed):
+        unpacked.entry()
+        target = inside(folder, name.rstrip("/") or ".") if name.strip("./") else folder
+        if is_folder:
+            os.makedirs(target, exist_ok=True)
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with content as source, open(target, "wb") as file:
+            unpacked.copy(source, file)
+
+
+def _entries(packed: IO[bytes]) -> Iterator[tuple[str, bool, Any]]:
+    """Name, whether it is a folder, and else the opened content of each entry."""
+    if zipfile.is_zipfile(packed):
+        with zipfile.ZipFile(packed) as archive:
+            for info in archive.infolist():
+                yield info.filename, info.is_dir(), None if info.is_dir() else archive.open(info)
+        return
+    packed.seek(0)
+    with tarfile.open(fileobj=packed, mode="r:*") as tar:
+        for member in tar:
+            if not (member.isfile() or member.isdir()) or member.issparse():
+                raise tarfile.TarError(f"{member.name} is neither a plain file nor a folder")
+            yield member.name, member.isdir(), tar.extractfile(member)

@@ -1,0 +1,212 @@
+"""Archives behind a URL: what is in them, what they may not hold, and that it is on disk once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import tarfile
+import threading
+import urllib.error
+import zipfile
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from servable.errors import StatusError
+from servable.sources import archive
+from servable.sources.archive import ArchiveStore
+from servable.sources.cache import Cache
+from servable.sources.store import open_store
+
+GRAPH = b"a graph"
+MIB = 1 << 20
+
+
+def tar_of(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+class Reply(io.BytesIO):
+    """What urlopen gives."""
+
+    headers: dict[str, str]
+
+
+def serve_bytes(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    def urlopen(request: object, timeout: float) -> Reply:
+        reply = Reply(content)
+        reply.headers = {"ETag": hashlib.md5(content).hexdigest()}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+
+
+def zip_of(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("tar.gz", tar_of), ("zip", zip_of)])
+@pytest.mark.parametrize(
+    ("names", "versions"),
+    [
+        (["saved_model.pb"], [1]),
+        (["wrapped/saved_model.pb", "wrapped/variables/variables.index"], [1]),
+        (["m/3/saved_model.pb", "m/12/saved_model.pb"], [3, 12]),
+    ],
+)
+def test_archives(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    pack: object,
+    names: list[str],
+    versions: list[int],
+) -> None:
+    assert callable(pack)
+    serve_bytes(monkeypatch, pack(**dict.fromkeys(names, GRAPH)))
+    store = open_store(f"https://example.com/m.{suffix}", str(tmp_path), MIB)
+    assert isinstance(store, ArchiveStore)
+    found = store.versions()
+    assert sorted(found) == versions
+    (one,) = [file for file in store.files(found[versions[0]]) if file.path == "saved_model.pb"]
+    assert b"".join(store.read(found[versions[0]], one)) == GRAPH
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-it"])
+def test_archives_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    serve_bytes(monkeypatch, tar_of(**{"saved_model.pb": GRAPH, name: b"x"}))
+    with pytest.raises(OSError, match="leads out of its folder"):
+        open_store("https://example.com/m.tar.gz", str(tmp_path / "scratch"), MIB).versions()
+    assert os.listdir(tmp_path / "scratch") == []
+
+
+def test_what_is_no_archive_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_bytes(monkeypatch, b"<html>")
+    with pytest.raises(OSError, match="not an archive that can be read"):
+        open_store("https://example.com/m.zip", str(tmp_path), MIB).versions()
+    with pytest.raises(StatusError, match="is not an archive"):
+        open_store("https://example.com/m", str(tmp_path), MIB)
+
+
+# ---- limits
+
+
+def bytes_below(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, suffix: str) -> str:
+    """Why the archive is not unpacked; nothing of it stays."""
+    serve_bytes(monkeypatch, content)
+    with pytest.raises(OSError) as error:
+        open_store(f"https://example.com/m.{suffix}", str(tmp_path / "scratch"), MIB).versions()
+    assert bytes_below(tmp_path) == 0
+    return str(error.value)
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("tar.gz", tar_of), ("zip", zip_of)])
+def test_a_bomb_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, pack: object
+) -> None:
+    assert callable(pack)
+    for files in ({"a": bytes(MIB + 1)}, {f"f{index}": bytes(MIB // 10) for index in range(11)}):
+        why = refused(tmp_path, monkeypatch, pack(**files), suffix)
+        assert f"more than {MIB} bytes" in why and "--max_archive_bytes" in why
+    serve_bytes(monkeypatch, pack(**{"saved_model.pb": bytes(MIB - 1000)}))
+    assert open_store(f"https://example.com/m.{suffix}", str(tmp_path), MIB).versions()
+
+
+def test_an_archive_that_is_large_itself_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--max_archive_bytes" in refused(tmp_path, monkeypatch, os.urandom(MIB + 1), "tar.gz")
+
+
+def test_what_a_zip_says_of_sizes_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", bytes(2 * MIB))
+    lying = packed.getvalue().replace(struct.pack("<I", 2 * MIB), struct.pack("<I", 10))
+    refused(tmp_path, monkeypatch, lying, "zip")
+
+
+def test_entries_that_share_their_bytes_count_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", bytes(MIB // 2))
+        first = file.infolist()[0]
+        for index in range(2):
+            again = zipfile.ZipInfo(f"{index}")
+            for name in ("header_offset", "compress_type", "CRC", "compress_size", "file_size"):
+                setattr(again, name, getattr(first, name))
+            file.filelist.append(again)
+            file.NameToInfo[again.filename] = again
+    refused(tmp_path, monkeypatch, packed.getvalue(), "zip")
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("tar.gz", tar_of), ("zip", zip_of)])
+def test_too_many_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, pack: object
+) -> None:
+    assert callable(pack)
+    monkeypatch.setattr(archive, "MOST_FILES", 10)
+    why = refused(tmp_path, monkeypatch, pack(**{f"f{index}": b"" for index in range(11)}), suffix)
+    assert "more than 10 files and folders" in why
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_links_and_devices_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as file:
+        member = tarfile.TarInfo("saved_model.pb")
+        member.type, member.linkname = kind, "/etc/passwd"
+        file.addfile(member)
+    assert "neither a plain file nor a folder" in refused(tmp_path, monkeypatch, packed.getvalue(), "tar")
+
+
+def test_what_was_refused_is_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def urlopen(request: object, timeout: float) -> Reply:
+        assert hasattr(request, "get_header")
+        asked.append(request.get_header("If-none-match"))
+        if asked[-1]:
+            raise urllib.error.HTTPError("", 304, "", Message(), io.BytesIO())
+        reply = Reply(tar_of(a=bytes(2 * MIB)))
+        reply.headers = {"ETag": '"1"'}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    store = open_store("https://example.com/m.tar.gz", str(tmp_path), MIB)
+    for _ in range(3):
+        with pytest.raises(OSError, match="--max_archive_bytes"):
+            store.versions()
+    assert asked == [None, '"1"', '"1"']
+
+
+def test_the_content_is_on_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_bytes(monkeypatch, tar_of(**{"1/saved_model.pb": GRAPH, "1/variables/data": bytes(MIB // 2)}))
+    cache = Cache(str(tmp_path), "https://example.com/m.tar.gz")
+    cache.prepare()
+    store = open_store("https://example.com/m.tar.gz", cache.workplace(), MIB)
+    lies_at = store.versions()[1]
+    files = store.files(lies_at)
+
+    def unread(_: object) -> None:
+        raise AssertionError("what is here already is not read")
+
+    place = cache.fetch(1, files, unread, threading.Event(), lambda one, path: store.link(lies_at, one, path))
+    for one in files:
+        assert os.path.samefile(os.path.join(place, one.path), os.path.join(lies_at, one.path))
+    cache.close(clear=False)
+    assert (Path(place) / "variables" / "data").stat().st_size == MIB // 2
