@@ -18,6 +18,7 @@ pub mod config;
 pub mod connections;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod grpc;
 pub mod lifecycle;
 pub mod memory;

@@ -124,6 +124,10 @@ impl PyServer {
         })
     }
 
+    fn phase(&self, name: &str, version: i64) -> &'static str {
+        self.lifecycle.phase(name, version).map_or("", lifecycle::Phase::name)
+    }
+
     fn retire(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
         released(py, || self.lifecycle.retire(name, version))
     }

@@ -70,6 +70,8 @@ class Server:
         Takes one of ``every``. Blocks until there are ``requests``, or ``seconds`` are over, or the server
         stops, or the same model is recorded anew.
         """
+    def phase(self, name: str, version: int) -> str:
+        """What the load of a version is at, in words; "" when none is under way."""
     def drain(self) -> None:
         """From now on clients are told to send their next requests elsewhere; all are answered as before."""
     def stop(self, grace_seconds: float) -> bool:

@@ -95,6 +95,9 @@ class Management:
         fields: Fields = {"version": version, "state": state}
         if code != "OK":
             fields["error"] = {"code": code, "message": message}
+        loading = self._manager.loading(name, version)
+        if loading is not None:
+            fields |= {"loading_seconds": round(loading[0], 3), "waits_for": loading[1]}
         known = self._inventory.of(name, version)
         if known is not None:
             fields |= {
@@ -201,7 +204,7 @@ class Management:
         return self.config()
 
     def _settled(self, name: str, seconds: float) -> Fields:
-        ended = {Standing.AVAILABLE, Standing.FAILED, Standing.FAILING, Standing.MISSING}
+        ended = {Standing.AVAILABLE, Standing.FAILED, Standing.FAILING, Standing.HANGING, Standing.MISSING}
         self._manager.wait(lambda now: now.get(name, Standing.FAILED) in ended, seconds)
         return self.model(name)
 

@@ -27,6 +27,12 @@ from servable.workers import Workers
 _log = logging.getLogger("manager")
 
 
+PATIENCE = 30.0
+"""Seconds after which a load counts as hanging: its place goes to the next one, and the log says so."""
+
+LAST_LOADS_SECONDS = 2.0
+"""How long the end waits for loads that are under way."""
+
 _MOST_RETIRING = 32
 """Versions that wait for the last of their requests at once, each on a thread. Hundreds of threads that
 unload a thousand models on a busy machine would mostly wait for each other."""
@@ -56,6 +62,9 @@ class Core(Protocol):
 
     def announce(self, name: str, version: int) -> None:
         """The version is known: START."""
+
+    def phase(self, name: str, version: int) -> str:
+        """What the load of a version is at, in words; "" when none is under way."""
 
     def load(self, name: str, version: int, path: str, options: object) -> Report:
         """To AVAILABLE; on failure raises, and the version is at END, or LOADING if ``options.retrying``."""
@@ -92,6 +101,7 @@ class Standing(Enum):
     WAITING = "waiting"  # nothing has been announced, or nothing has come of it yet
     MISSING = "missing"  # its source has nothing to load
     FAILING = "failing"  # a load failed, and will be tried again
+    HANGING = "hanging"  # a load has been under way for so long that nobody should wait for it
     FAILED = "failed"  # a version is at END
     AVAILABLE = "available"
 
@@ -107,6 +117,13 @@ class _Version:
     retry_at: float | None = None
     error: StatusError | None = None
     reloading: bool = False
+    loading_since: float | None = None
+    told: int = 0
+
+    @property
+    def tell_at(self) -> float | None:
+        """When it is time to say that its load takes long: after the patience, and then ever more rarely."""
+        return None if self.loading_since is None else self.loading_since + PATIENCE * 2**self.told
 
 
 @dataclass
@@ -156,12 +173,12 @@ class Manager:
         self._touched: set[str] = set()
         self._stopping = False
         self._wait_cancelled = False
-        self._loaders = Workers("load", self._options.start_threads)
+        self._loaders = Workers("load", self._options.start_threads, PATIENCE)
         # Waiting for requests takes no memory and no core: one that goes on for ever holds up nobody else's.
         self._retirers = Workers("retire", _MOST_RETIRING)
         self._unloaders = Workers("unload", self._options.unload_threads)
         # Of its own: a reload waits for the last request to the version it replaces.
-        self._reloaders = Workers("reload", 1)
+        self._reloaders = Workers("reload", 1, PATIENCE)
         self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
 
     def start(self) -> None:
@@ -340,11 +357,10 @@ class Manager:
         True if that, and every load under way, ended in ``timeout`` seconds.
         """
         deadline = self._clock() + timeout
-        idle = all(
-            workers.wait_idle(max(0.0, deadline - self._clock()))
-            for workers in (self._loaders, self._reloaders)
-        )
-        if not idle:
+        # Nobody waits for what a load brings any more.
+        last_loads = min(timeout, LAST_LOADS_SECONDS)
+        if not all(workers.wait_idle(last_loads) for workers in (self._loaders, self._reloaders)):
+            _log.warning("a load that was under way is left where it is")
             return False
         # Nothing is left that unloading could disturb.
         self._unloaders.resize(self._options.start_threads)
@@ -368,10 +384,11 @@ class Manager:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._touched, self._until_next_retry())
+                self._changed.wait_for(lambda: self._stopping or self._touched, self._until_next_time())
                 if self._stopping:
                     return
                 self._wake_retries()
+                self._tell_of_long_loads()
                 touched, self._touched = self._touched, set()
                 for name in touched:
                     self._follow(name)
@@ -392,14 +409,41 @@ class Manager:
         elif not model.versions:
             del self._models[model.name]
 
-    def _until_next_retry(self) -> float | None:
+    def _until_next_time(self) -> float | None:
         times = [
-            entry.retry_at
+            time
             for model in self._models.values()
             for entry in model.versions.values()
-            if entry.retry_at is not None
+            for time in (entry.retry_at, entry.tell_at)
+            if time is not None
         ]
         return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
+
+    def _tell_of_long_loads(self) -> None:
+        now = self._clock()
+        for model in self._models.values():
+            for number, entry in model.versions.items():
+                if entry.tell_at is None or entry.tell_at > now or entry.loading_since is None:
+                    continue
+                entry.told += 1
+                self._touched.add(model.name)
+                _log.warning(
+                    "%s version %d has been loading for %d s: %s (%s); other models go on",
+                    model.name,
+                    number,
+                    now - entry.loading_since,
+                    self._core.phase(model.name, number) or "it waits for TensorFlow",
+                    entry.place.path,
+                )
+
+    def loading(self, name: str, version: int) -> tuple[float, str] | None:
+        """For how many seconds a version has been loading, and what the load is at; None when it is not."""
+        with self._changed:
+            model = self._models.get(name)
+            entry = model.versions.get(version) if model is not None else None
+            if entry is None or entry.loading_since is None:
+                return None
+            return self._clock() - entry.loading_since, self._core.phase(name, version)
 
     def _wake_retries(self) -> None:
         now = self._clock()
@@ -502,6 +546,17 @@ class Manager:
         self._load_ended(model, entry)
 
     def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
+        with self._changed:
+            entry.loading_since, entry.told = self._clock(), 0
+            # So that the loop knows when it is time to tell.
+            self._touch(model.name)
+        try:
+            return self._loaded_in_core(model, entry, retrying)
+        finally:
+            with self._changed:
+                entry.loading_since = None
+
+    def _loaded_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
         options = replace(self._load_options, retrying=retrying)
         options = saved_model_config.options_for(entry.place.path, options)
         if options.batching and options.batching_per_version:
@@ -593,6 +648,8 @@ def _standing(model: _Model) -> Standing:
         return Standing.FAILED
     if any(one.error is not None for one in entries):
         return Standing.FAILING
+    if any(one.told for one in entries):
+        return Standing.HANGING
     if model.missing and not entries:
         return Standing.MISSING
     return Standing.WAITING

@@ -16,6 +16,7 @@ from typing import Any
 from servable import doctor, tensor_bundle
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class
+from servable.regular_files import open_file
 from servable.report import Signature
 
 LARGEST = 2**31 - 1
@@ -83,7 +84,7 @@ def _parse(path: str) -> tuple[str, Any]:
     try:
         if os.path.getsize(file) > LARGEST:
             raise invalid_argument(f"{file} has more than {LARGEST} bytes, which no SavedModel has")
-        with open(file, "rb") as opened:
+        with open_file(file) as opened:
             content = opened.read()
         if file == binary:
             message.ParseFromString(content)
@@ -217,7 +218,7 @@ def _variable_problems(folder: str, needed: bool) -> list[str]:
     if not sizes.get("variables.index"):
         return [f"{index} is missing or empty: the copy is incomplete"]
     try:
-        with open(index, "rb") as file:
+        with open_file(index) as file:
             shards = tensor_bundle.shards(file.read())
     except tensor_bundle.CompressedError:
         shards = tensor_bundle.Shards(_count_in_names(sizes), {})

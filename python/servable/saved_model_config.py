@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from servable.config import LoadOptions
 from servable.messages import message_class
+from servable.regular_files import open_file
 
 FILE = os.path.join("assets.extra", "saved_model_config.pb")
 
@@ -26,7 +27,7 @@ def options_for(folder: str, options: LoadOptions) -> LoadOptions:
     """``options`` with what the version in ``folder`` overrides. Never raises for what is on the disk."""
     path = os.path.join(folder, FILE)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read(_LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return options

@@ -267,7 +267,7 @@ class Server:
         """
         settled = {Standing.AVAILABLE, Standing.FAILED, Standing.MISSING}
         if not self.config.wait_for_retries:
-            settled.add(Standing.FAILING)
+            settled |= {Standing.FAILING, Standing.HANGING}
         if not all(standing in settled for standing in standings.values()):
             return False
         only_missing = bool(standings) and set(standings.values()) == {Standing.MISSING}

@@ -23,6 +23,7 @@ from servable.config import (
 )
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class, pool
+from servable.regular_files import open_file
 
 _log = logging.getLogger("config")
 
@@ -55,7 +56,8 @@ def _complaint(path: str, error: Exception) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, "rb") as file:
+        # A shell's <(…) is a pipe in /dev, and meant to be waited for.
+        with open(path, "rb") if path.startswith("/dev/") else open_file(path) as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise StatusError("NOT_FOUND", f"{path}; No such file or directory") from None

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from servable import _core
 from servable.errors import StatusError, invalid_argument
+from servable.regular_files import open_file
 
 MOST_RECORDS = 1000
 """TensorFlow Serving's limit for one warm-up file."""
@@ -61,7 +62,7 @@ def write_warmup(path: str, records: Sequence[bytes], append: bool) -> int:
 
 def read_records(path: str) -> Iterator[bytes]:
     """The records of a file. Raises ``StatusError`` DATA_LOSS where it is damaged."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         yield from parse_records(file, path)
 
 

@@ -1,27 +1,46 @@
 """Threads for loading and unloading: at most so many at once, none while there is nothing to do.
 
-Not ``concurrent.futures``: the number of threads changes while running (many at start, few afterwards), and a
-load that is still inside TensorFlow must not keep the process from ending.
+Not ``concurrent.futures``: the number of threads changes while running (many at start, few afterwards), a
+load that is still inside TensorFlow must not keep the process from ending, and one that hangs must not keep
+others from beginning.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 Job = Callable[[], None]
 
+MOST_OVERDUE = 32
+"""Jobs that have given up their places, at once; each has a thread."""
+
 
 class Workers:
-    """Runs jobs in order of submission on at most ``limit`` daemon threads. Jobs must not raise."""
+    """Runs jobs in order of submission on at most ``limit`` daemon threads. Jobs must not raise.
 
-    def __init__(self, name: str, limit: int) -> None:
+    patience: seconds after which a job that still runs gives its place to the next one; None: never.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        patience: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
         self._limit = max(1, limit)
+        self._patience = patience
+        self._clock = clock
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
-        self._running = 0
+        self._threads = 0
+        # When the job of each thread began.
+        self._begun: dict[int, float] = {}
+        self._watching = False
 
     def submit(self, job: Job) -> None:
         """Runs ``job`` as soon as a thread is free. Never blocks."""
@@ -43,19 +62,41 @@ class Workers:
     def wait_idle(self, timeout: float | None) -> bool:
         """Waits until nothing runs and nothing is queued; False when ``timeout`` seconds passed first."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs and not self._running, timeout)
+            return self._changed.wait_for(lambda: not self._jobs and not self._threads, timeout)
+
+    def _overdue(self) -> int:
+        if self._patience is None:
+            return 0
+        latest = self._clock() - self._patience
+        return min(MOST_OVERDUE, sum(begun <= latest for begun in self._begun.values()))
 
     def _grow(self) -> None:
-        for _ in range(min(len(self._jobs), self._limit - self._running)):
-            self._running += 1
+        free = self._limit - (self._threads - self._overdue())
+        for _ in range(min(len(self._jobs), free)):
+            self._threads += 1
             threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        if len(self._jobs) > max(0, free) and self._patience is not None and not self._watching:
+            self._watching = True
+            threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        """While jobs wait: looks whether one that runs has become overdue."""
+        assert self._patience is not None
+        with self._changed:
+            while self._jobs:
+                self._grow()
+                self._changed.wait(self._patience / 4)
+            self._watching = False
 
     def _work(self) -> None:
+        me = threading.get_ident()
         while True:
             with self._changed:
-                if not self._jobs or self._running > self._limit:
-                    self._running -= 1
+                self._begun.pop(me, None)
+                if not self._jobs or self._threads - self._overdue() > self._limit:
+                    self._threads -= 1
                     self._changed.notify_all()
                     return
                 job = self._jobs.popleft()
+                self._begun[me] = self._clock()
             job()

@@ -41,12 +41,33 @@ pub struct Options {
 pub struct Lifecycle {
     room: Arc<Room>,
     drains: Mutex<HashMap<(String, i64), Drain>>,
+    /// What the loads that are under way are at.
+    phases: Mutex<HashMap<(String, i64), Phase>>,
+}
+
+/// What a load is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The engine reads the model's files.
+    Reading,
+    /// Warm-up requests run.
+    Warming,
+}
+
+impl Phase {
+    /// What is waited for, in words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Reading => "its files are being read",
+            Phase::Warming => "its warm-up requests are running",
+        }
+    }
 }
 
 impl Lifecycle {
     /// A lifecycle for the servables of `room`.
     pub fn new(room: Arc<Room>) -> Lifecycle {
-        Lifecycle { room, drains: Mutex::default() }
+        Lifecycle { room, drains: Mutex::default(), phases: Mutex::default() }
     }
 
     /// Loads version `version` of `name` from `path` and makes it available. One that is available already serves
@@ -66,7 +87,9 @@ impl Lifecycle {
         }
         // Where nothing serves yet there is nobody to give way to.
         let gives_way = engine.shares_threads(&options.engine) && registry.serves();
-        match priority::aside(gives_way, || self.prepare(engine, name, version, path, options)) {
+        let prepared = priority::aside(gives_way, || self.prepare(engine, name, version, path, options));
+        self.phases().remove(&(name.to_owned(), version));
+        match prepared {
             Ok((servable, drain)) => {
                 let replaced = self.drains().insert((name.to_owned(), version), drain);
                 registry.publish(servable.clone());
@@ -83,6 +106,15 @@ impl Lifecycle {
                 Err(why)
             }
         }
+    }
+
+    /// What the load of a version is at, if one is under way.
+    pub fn phase(&self, name: &str, version: i64) -> Option<Phase> {
+        self.phases().get(&(name.to_owned(), version)).copied()
+    }
+
+    fn phases(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Phase>> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a version away from new requests and waits for those that hold it.
@@ -113,6 +145,8 @@ impl Lifecycle {
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
         let counts = self.room.metrics.as_ref().map(|metrics| metrics.served(name));
+        let key = (name.to_owned(), version);
+        self.phases().insert(key.clone(), Phase::Reading);
         let started = Instant::now();
         let loaded = engine.load(path, &options.engine);
         if let Some(metrics) = &self.room.metrics {
@@ -122,6 +156,7 @@ impl Lifecycle {
         let batching = self.room.batches.clone().zip(options.batching.clone());
         let (servable, drain) =
             Servable::new(name.to_owned(), version, model, options.placement, batching, counts);
+        self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.room, &servable, path, options)?;
         Ok((servable, drain))
     }

@@ -274,4 +274,4 @@ def test_a_pipe_in_a_models_place_is_not_waited_for(tmp_path: Path) -> None:
     with serving(f"pipe={version.parent}", f"m={base}", "--max_num_load_retries=0") as served:
         assert answer(served, "m") == 3.0
         assert version_states(served, "pipe") == {1: "END"}
-        assert "saved_model.pb is not a file" in served.log
+        assert "saved_model.pb cannot be read: it is a pipe, and a file was expected" in served.log

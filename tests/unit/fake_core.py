@@ -91,6 +91,9 @@ class FakeCore:
     def start(self) -> dict[str, str]:
         return {"rest": "[::]:18501", "grpc": "[::]:18500"}
 
+    def phase(self, name: str, version: int) -> str:
+        return "its files are being read" if self.state.get((name, version)) == "LOADING" else ""
+
     def drain(self) -> None:
         self.calls.append(("drain",))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servable.config import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
 from servable.model_paths import is_version_name
-from servable.sources import AspiredVersion
+from servable.sources import AspiredVersion, filesystem
 from servable.sources.filesystem import FilesystemSource, choose, look, versions_among
 
 
@@ -317,3 +317,46 @@ def test_a_lasting_problem_is_logged_once(tmp_path: Path, caplog: pytest.LogCapt
             receiver.wait_for(n=[version])
         source.stop()
     assert sum("Could not find base path" in line for line in caplog.messages) == 1
+
+
+def test_a_look_that_hangs_holds_up_no_other_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, hanging = threading.Event(), threading.Event()
+
+    def slow(model: ModelConfig) -> filesystem.Finding:
+        if model.name == "dead" and not answers.is_set():
+            hanging.set()
+            assert answers.wait(30)
+        return look(model)
+
+    look = filesystem.look
+    monkeypatch.setattr(filesystem, "look", slow)
+    models = []
+    for name in ("dead", "alive"):
+        (tmp_path / name / "1").mkdir(parents=True)
+        models.append(ModelConfig(name, str(tmp_path / name)))
+    told: dict[str, list[int]] = {}
+    changed = threading.Condition()
+
+    class Told:
+        def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+            with changed:
+                told[model] = [one.version for one in versions]
+                changed.notify_all()
+
+        def missing(self, model: str) -> None:
+            raise AssertionError(model)
+
+    def until(expected: dict[str, list[int]]) -> None:
+        with changed:
+            assert changed.wait_for(lambda: told == expected, 20), told
+
+    source = FilesystemSource(poll_seconds=0.01, look_seconds=0.05)
+    source.watch(models)
+    source.start(Told())
+    assert hanging.wait(10)
+    until({"alive": [1]})
+    (tmp_path / "alive" / "2").mkdir()
+    until({"alive": [2]})
+    answers.set()
+    until({"dead": [1], "alive": [2]})
+    source.stop()

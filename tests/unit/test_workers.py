@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from servable.workers import Workers
+from servable.workers import MOST_OVERDUE, Workers
 
 
 def test_jobs_run_in_order_on_one_thread() -> None:
@@ -63,3 +63,46 @@ def test_cleared_jobs_never_run() -> None:
     gate.set()
     assert workers.wait_idle(10)
     assert done == []
+
+
+def test_a_job_that_hangs_gives_its_place_to_the_next() -> None:
+    workers, gate, done = Workers("w", 1, patience=0.05), threading.Event(), threading.Event()
+    workers.submit(lambda: gate.wait(30) and None)
+    workers.submit(done.set)
+    assert done.wait(10)
+    gate.set()
+    assert workers.wait_idle(10)
+
+
+def test_a_job_that_does_not_hang_keeps_its_place() -> None:
+    now = [0.0]
+    workers, gate, order = Workers("w", 1, patience=60, clock=lambda: now[0]), threading.Event(), []
+
+    def first() -> None:
+        assert gate.wait(10)
+        order.append(1)
+
+    workers.submit(first)
+    workers.submit(lambda: order.append(2))
+    now[0] = 59.0
+    workers.resize(1)
+    gate.set()
+    assert workers.wait_idle(10)
+    assert order == [1, 2]
+
+
+def test_only_so_many_may_hang() -> None:
+    workers, gate = Workers("w", 1, patience=0.0), threading.Event()
+    begun = threading.Semaphore(0)
+
+    def hang() -> None:
+        begun.release()
+        assert gate.wait(30)
+
+    for _ in range(MOST_OVERDUE + 5):
+        workers.submit(hang)
+    for _ in range(MOST_OVERDUE + 1):
+        assert begun.acquire(timeout=20)
+    assert not begun.acquire(timeout=0.1)
+    gate.set()
+    assert workers.wait_idle(20)

@@ -147,8 +147,8 @@ class _Unpacked:
             if self._bytes > self._most_bytes:
                 raise OSError(
                     errno.EFBIG,
-                    f"the archive has more than {self._most_bytes} bytes, packed or unpacked: make it smaller, or raise "
-                    "--max_archive_bytes",
+                    f"the archive has more than {self._most_bytes} bytes, packed or unpacked: "
+                    "shrink it, or raise --max_archive_bytes",
                     self._url,
                 )
             target.write(piece)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,20 +125,29 @@ def choose(policy: VersionPolicy, versions: Sequence[int] | dict[int, str]) -> l
     return ordered[-max(1, policy.count) :]
 
 
+LOOK_SECONDS = 10.0
+"""A look at one model that takes longer is left to itself: its file system does not answer."""
+
+
 class FilesystemSource:
     """Polls local base paths on one thread of its own. See ``Source`` for the contract.
 
-    poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look.
+    poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look. A look that hangs
+    (a dead mount) is left to its thread, and another one goes on with the other models.
     """
 
-    def __init__(self, poll_seconds: float | None = 1.0) -> None:
+    def __init__(self, poll_seconds: float | None = 1.0, look_seconds: float = LOOK_SECONDS) -> None:
         self._poll_seconds = poll_seconds
+        self._look_seconds = look_seconds
         self._changed = threading.Condition()
         self._models: dict[str, ModelConfig] = {}
         self._generation = 0
         self._stopped = False
         self._receiver: Receiver | None = None
-        self._thread: threading.Thread | None = None
+        # The polling thread; whom it looks at, and since when; whom earlier ones still look at.
+        self._poller: threading.Thread | None = None
+        self._looking: tuple[str, float] | None = None
+        self._hanging: set[str] = set()
         # Owned by the polling thread: what was announced and logged last, per model.
         self._announced: dict[str, Finding] = {}
 
@@ -153,16 +163,40 @@ class FilesystemSource:
         self._receiver = receiver
         if self._poll_seconds is None:
             return
-        self._thread = threading.Thread(target=self._poll, name="filesystem-source", daemon=True)
-        self._thread.start()
+        with self._changed:
+            self._begin()
+        threading.Thread(target=self._watch_looks, name="filesystem-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the polling thread, after the look that is under way."""
+        """Ends the polling thread, after the look that is under way, unless that hangs."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
+            poller = self._poller
+        if poller is not None:
+            poller.join(self._look_seconds)
+
+    def _begin(self) -> None:
+        self._looking = None
+        self._poller = threading.Thread(target=self._poll, name="filesystem-source", daemon=True)
+        self._poller.start()
+
+    def _watch_looks(self) -> None:
+        """Puts another thread in the place of one whose look hangs."""
+        with self._changed:
+            while not self._stopped:
+                self._changed.wait(self._look_seconds / 4)
+                if self._looking is None or time.monotonic() - self._looking[1] < self._look_seconds:
+                    continue
+                name = self._looking[0]
+                _log.warning(
+                    "looking at %s takes more than %g s: does the file system of %s answer? Others go on",
+                    name,
+                    self._look_seconds,
+                    self._models[name].base_path if name in self._models else "its base path",
+                )
+                self._hanging.add(name)
+                self._begin()
 
     def _poll(self) -> None:
         while True:
@@ -170,27 +204,51 @@ class FilesystemSource:
                 if self._stopped:
                     return
                 models, generation = self._models, self._generation
-            self._look_at_all(models, generation)
+            if not self._look_at_all(models, generation):
+                return
             with self._changed:
                 if self._generation == generation and not self._stopped:
                     # Woken by ``watch`` and ``stop`` only; a wake-up for no reason costs one early look.
                     self._changed.wait(self._poll_seconds or None)
 
-    def _look_at_all(self, models: dict[str, ModelConfig], generation: int) -> None:
+    def _look_at_all(self, models: dict[str, ModelConfig], generation: int) -> bool:
+        """False for a thread that has been replaced."""
         for name in [name for name in self._announced if name not in models]:
             if not self._announce(name, Finding(()), generation):
-                return
+                return True
             del self._announced[name]
         for name, model in models.items():
+            if not self._begin_to_look(name):
+                continue
             finding = look(model)
+            if not self._has_looked(name):
+                return False
             before = self._announced.get(name)
             for problem in finding.problems:
                 if before is None or problem not in before.problems:
                     _log.warning("%s", problem)
             changed = before is None or before.versions != finding.versions
             if changed and not self._announce(name, finding, generation):
-                return
+                return True
             self._announced[name] = finding
+        return True
+
+    def _begin_to_look(self, name: str) -> bool:
+        """False for a model that an earlier thread still looks at."""
+        with self._changed:
+            if name in self._hanging:
+                return False
+            self._looking = name, time.monotonic()
+            return True
+
+    def _has_looked(self, name: str) -> bool:
+        """False for a thread that has been replaced meanwhile."""
+        with self._changed:
+            if threading.current_thread() is self._poller:
+                self._looking = None
+                return True
+            self._hanging.discard(name)
+            return False
 
     def _announce(self, name: str, finding: Finding, generation: int) -> bool:
         """False, and nobody is told, when another list is watched by now or the source has been stopped."""

@@ -13,6 +13,7 @@ mod variables;
 
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::pb::tensorflow::ConfigProto;
 use ffi::{Api, TfStatus};
 use prost::Message;
@@ -78,6 +79,10 @@ impl Engine for TensorFlow {
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
         let meta = saved_model::read(path, &options.tags)?;
+        // TensorFlow reads variables and assets itself.
+        if let Some((file, why)) = files::first_unreadable(path) {
+            return Err(Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())));
+        }
         Ok(Box::new(session::Session::load(self.api, path, options, meta)?))
     }
 }

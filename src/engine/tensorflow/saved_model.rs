@@ -3,6 +3,7 @@
 use super::effects::{self, Effects};
 use super::variables;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{MetaGraphDef, SavedModel, SignatureDef, TensorInfo, TensorShapeProto};
@@ -11,6 +12,7 @@ use crate::tensor::DType;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::Path;
 
 /// What is read from a SavedModel before TensorFlow loads it.
@@ -54,11 +56,9 @@ fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
 
 fn parse(folder: &Path) -> Result<SavedModel> {
     let file = folder.join("saved_model.pb");
-    if std::fs::metadata(&file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        // A pipe, say, which would be waited for without end.
-        return Err(Error::new(Kind::FailedPrecondition, format!("{} is not a file", file.display())));
-    }
-    let bytes = std::fs::read(&file).map_err(|why| unreadable(folder, &file, &why))?;
+    let mut bytes = Vec::new();
+    let read = files::open(&file).and_then(|mut opened| opened.read_to_end(&mut bytes));
+    read.map_err(|why| unreadable(folder, &file, &why))?;
     let model = SavedModel::decode(Bytes::from(bytes)).map_err(|why| {
         Error::new(
             Kind::DataLoss,

@@ -3,6 +3,7 @@
 
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::lifecycle::tfrecord::Records;
 use crate::methods::messages::{self, model_spec, named};
 use crate::methods::{Context, ModelSpec, Room};
@@ -31,7 +32,7 @@ pub(super) fn replay(
     iterations: u32,
 ) -> Result<BTreeMap<String, Request>> {
     let path = folder.join(FILE);
-    let file = match File::open(&path) {
+    let file = match files::open(&path) {
         Ok(file) => file,
         Err(why) if why.kind() == ErrorKind::NotFound => {
             tracing::debug!("No warmup data file found at {}", path.display());

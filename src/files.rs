@@ -1,0 +1,101 @@
+//! A model's files: only regular ones are read. Whoever opens a pipe or a socket waits for somebody at its other end.
+
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How deep a model's folders are looked through, and how many entries are looked at.
+const DEEPEST: usize = 8;
+const MOST: usize = 100_000;
+
+/// Opens the regular file at `path`. Anything else is an error, at once.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match wrong_kind(&file.metadata()?) {
+        None => Ok(file),
+        Some(kind) => Err(io::Error::new(ErrorKind::InvalidInput, refusal(kind))),
+    }
+}
+
+/// What is wrong with the first thing below `folder` that could not be read as a file, if there is one.
+pub(crate) fn first_unreadable(folder: &Path) -> Option<(PathBuf, String)> {
+    let mut ahead = vec![(folder.to_owned(), 0)];
+    let mut seen = 0;
+    while let Some((folder, depth)) = ahead.pop() {
+        // What cannot be listed is for the reader to say.
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            let Some(found) = std::fs::metadata(entry.path()).ok().filter(|_| seen <= MOST) else { continue };
+            if found.is_dir() {
+                if depth < DEEPEST {
+                    ahead.push((entry.path(), depth + 1));
+                }
+            } else if let Some(kind) = wrong_kind(&found) {
+                return Some((entry.path(), refusal(kind)));
+            }
+        }
+    }
+    None
+}
+
+fn refusal(kind: &str) -> String {
+    format!("it is {kind}, and a file was expected: remove it, or put a file in its place")
+}
+
+/// What `found` is, if it is no regular file.
+fn wrong_kind(found: &Metadata) -> Option<&'static str> {
+    let is: FileType = found.file_type();
+    Some(match () {
+        () if is.is_file() => return None,
+        () if is.is_dir() => "a folder",
+        () if is.is_fifo() => "a pipe",
+        () if is.is_socket() => "a socket",
+        () => "a device",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn files_are_read_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "content").unwrap();
+        let mut text = String::new();
+        open(&file).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "content");
+        assert_eq!(first_unreadable(folder.path()), None);
+
+        assert!(open(folder.path()).unwrap_err().to_string().starts_with("it is a folder"));
+        assert!(open(Path::new("/dev/null")).unwrap_err().to_string().starts_with("it is a device"));
+        assert_eq!(open(&folder.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
+
+        let inner = folder.path().join("a").join("b");
+        std::fs::create_dir_all(&inner).unwrap();
+        let _socket = UnixListener::bind(inner.join("socket")).unwrap();
+        let (path, why) = first_unreadable(folder.path()).unwrap();
+        assert_eq!(path, inner.join("socket"));
+        assert!(why.starts_with("it is a socket"));
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        assert!(open(&pipe).unwrap_err().to_string().starts_with("it is a pipe"));
+    }
+
+    #[test]
+    fn folders_that_lead_in_a_circle_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).unwrap();
+        assert_eq!(first_unreadable(folder.path()), None);
+    }
+}

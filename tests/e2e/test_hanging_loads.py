@@ -1,0 +1,139 @@
+"""Loads that hang, and files that would make them: they hold up no other model, and not the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Served
+from doors import answer, await_versions, version_states
+from servable.messages import message_class
+from servers import MODELS, put_version, serving
+from test_warmup import FILE
+from tfrecord import write
+
+pytestmark = pytest.mark.needs_tensorflow
+
+ADMIN = "--admin_address=127.0.0.1:0"
+IMPATIENT = """
+import sys
+from servable import cli, manager
+manager.PATIENCE = 1.0
+sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
+"""
+"""A server to which a load of a second hangs."""
+
+
+def copied(model: str, base: Path) -> Path:
+    """Version 1 of a test model, whole."""
+    version = base / "1"
+    shutil.copytree(MODELS / model / "1", version)
+    return version
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    base = tmp_path / "good"
+    base.mkdir()
+    put_version("half_plus_two", base, 1)
+    return base
+
+
+@pytest.mark.parametrize(
+    ("model", "file"),
+    [
+        ("half_plus_two", FILE.as_posix()),
+        ("half_plus_two", "saved_model.pb"),
+        ("half_plus_two", "saved_model_config.pb"),
+        ("half_plus_two", "batching_params.pbtxt"),
+        ("add_two", "variables/variables.index"),
+        ("add_two", "variables/variables.data-00000-of-00001"),
+        ("lookup", "assets/words.txt"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, good: Path, model: str, file: str, kind: str
+) -> None:
+    version = copied(model, tmp_path / "bad")
+    path = version / file
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        os.chdir(path.parent)
+        bound.bind(path.name)
+    flags = ("--max_num_load_retries=0", "--enable_batching", "--enable_per_model_batching_parameters")
+    with bound, serving(f"bad={version.parent}", f"good={good}", *flags) as served:
+        assert answer(served, "good") == 3.0
+        assert version_states(served, "bad") == {1: "END"}
+        assert f"{path.name}" in served.log and f"is a {kind}" in served.log
+
+
+def warm_up_without_end() -> bytes:
+    record: Any = message_class("tensorflow.serving.PredictionLog")()
+    request = record.predict_log.request
+    request.model_spec.name = "loop"
+    tensor = request.inputs["steps"]
+    tensor.dtype = 9
+    tensor.tensor_shape.SetInParent()
+    tensor.int64_val.append(1 << 50)
+    return bytes(record.SerializeToString())
+
+
+def admin(served: Served, path: str) -> Any:
+    line = next(line for line in served.lines if "administration at" in line)
+    address = line.split("administration at ")[1].removesuffix("/admin/models")
+    with urllib.request.urlopen(f"{address}{path}", timeout=10) as reply:
+        return json.load(reply)
+
+
+def test_a_load_that_hangs_holds_up_nobody(tmp_path: Path, good: Path) -> None:
+    version = copied("loop", tmp_path / "loop")
+    write(version / FILE, [warm_up_without_end()])
+    command = (sys.executable, "-c", IMPATIENT)
+    models = (f"loop={version.parent}", f"good={good}")
+    with serving(*models, ADMIN, command=command, may_end=True) as served:
+        assert "loop version 1 has been loading for 1 s: its warm-up requests are running" in served.log
+        assert answer(served, "good") == 3.0
+        model = admin(served, "/admin/models/loop")
+        assert model["standing"] == "hanging"
+        (fields,) = model["versions"]
+        assert fields["state"] == "LOADING"
+        assert fields["loading_seconds"] >= 1.0
+        assert fields["waits_for"] == "its warm-up requests are running"
+        # With one load at a time, as after the start.
+        put_version("half_plus_two", good, 2)
+        await_versions(served, "good", 2)
+        began = time.monotonic()
+        served.process.terminate()
+        assert served.process.wait(60) == 0
+        assert time.monotonic() - began < 15
+
+
+def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.mkdir()
+    command = (sys.executable, "-c", IMPATIENT)
+    models = (f"loop={loop}", f"good={good}")
+    with serving(*models, ADMIN, command=command, may_end=True) as served:
+        hidden = copied("loop", tmp_path / "hidden")
+        write(hidden / FILE, [warm_up_without_end()])
+        hidden.rename(loop / "1")
+        served.wait_for_line("loop version 1 has been loading for 1 s")
+        put_version("half_plus_two", good, 2)
+        await_versions(served, "good", 2)
+        served.wait_for_line("loop version 1 has been loading for 2 s")
+        assert served.process.poll() is None
+        served.process.terminate()
+        assert served.process.wait(60) == 0
