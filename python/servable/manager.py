@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from servable import batching, saved_model_config
+from servable import batching, labels, saved_model_config
 from servable.base_paths import AllowedPaths, Way
 from servable.config import BatchingOptions, LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
@@ -170,6 +170,9 @@ class Manager:
         self._models: dict[str, _Model] = {}
         # Of the configured models only; kept up to date by the loop, so that waiting costs nothing per model.
         self._standing: dict[str, Standing] = {}
+        # The configured models that have labels, and where these are.
+        self._labelled: dict[str, ModelConfig] = {}
+        self._labels: dict[str, dict[str, int]] = {}
         self._touched: set[str] = set()
         self._stopping = False
         self._wait_cancelled = False
@@ -207,8 +210,8 @@ class Manager:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
             self._allowed.check(models, self._configured, way)
-            if self._applied:
-                self._check_labels(models, allow_unavailable_labels)
+            if self._applied and way is not Way.START:
+                self._check_labels(models, allow_unavailable_labels, way)
             self._applied = True
             _warn_of_logging(models)
             gone = {model.name for model in self._configured} - {model.name for model in models}
@@ -219,22 +222,40 @@ class Manager:
                     self._standing[model.name] = _standing(known)
                 for name in gone:
                     del self._standing[name]
-            for name in gone:
-                self._core.set_labels(name, {})
-            for model in models:
-                self._core.set_labels(model.name, dict(model.labels))
+            with self._changed:
+                self._labelled = {model.name: model for model in models if model.labels}
+                for name in gone:
+                    self._core.set_labels(name, {})
+                    self._labels.pop(name, None)
+                for model in models:
+                    self._labels.setdefault(model.name, {})
+                    self._place_labels(model)
             self._source.watch(models)
 
-    def _check_labels(self, models: Sequence[ModelConfig], allow_new: bool) -> None:
-        """While serving, a label may only be put on an available version, unless new and ``allow_new``.
+    def _place_labels(self, model: ModelConfig) -> None:
+        """Puts the labels of a configured model where they are by now; see ``labels.py``."""
+        known = self._models.get(model.name)
+        now = labels.in_force(
+            model.labels,
+            self._labels.get(model.name, {}),
+            lambda version: known is not None and _stays(known, version),
+        )
+        if now != self._labels.get(model.name) or not now:
+            self._labels[model.name] = now
+            self._core.set_labels(model.name, now)
 
-        A label that stays where it is is not looked at again.
+    def _check_labels(self, models: Sequence[ModelConfig], allow_new: bool, way: Way) -> None:
+        """While serving, clients may put a label on an available version only, unless new and ``allow_new``.
+
+        A label that stays where it is is not looked at again. What config files say applies when the version
+        serves, and so does what the administration says of a model that it adds.
         """
         before = {model.name: model.labels for model in self._configured}
         for model in models:
             old = before.get(model.name, {})
             for label, version in model.labels.items():
                 settled = old.get(label) == version or (allow_new and label not in old)
+                settled = settled or (way is Way.ADMINISTRATION and model.name not in before)
                 if not settled and not self._is_available(model.name, version):
                     raise StatusError(
                         "FAILED_PRECONDITION",
@@ -400,6 +421,10 @@ class Manager:
         if model is None:
             return
         try:
+            # Before anything is unloaded: a label leaves a version before it goes.
+            config = self._labelled.get(name)
+            if config is not None and config.labels != self._labels.get(name):
+                self._place_labels(config)
             self._advance(model)
         except Exception:
             # A defect that one model brings to light must not end the serving of all others.

@@ -72,6 +72,7 @@ class Server:
         self._management = Management(config, self.manager, inventory, core.states, self.reread, core.record)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
+        self._not_applied = ""
         self._before_loading = before_loading or (lambda: None)
         self._rereading = threading.Lock()
         self._ended = threading.Event()
@@ -200,8 +201,12 @@ class Server:
                 if models != self._followed:
                     self.manager.apply(models, self.config.allow_unavailable_labels)
                     self._followed = models
+                self._not_applied = ""
         except StatusError as error:
-            self._log_not_applied(error)
+            # The next look will most likely say the same.
+            if str(error) != self._not_applied:
+                self._not_applied = str(error)
+                self._log_not_applied(error)
         except Exception:
             # The next look may find a file that can be read.
             _log.exception("%s is not applied", self.config.model_config_file)

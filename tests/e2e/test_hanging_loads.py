@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
+import stat
 import sys
 import time
 import urllib.request
@@ -67,17 +67,14 @@ def test_what_is_no_file_is_not_waited_for(
     path = version / file
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
-    bound = socket.socket(socket.AF_UNIX)
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        os.chdir(path.parent)
-        bound.bind(path.name)
+    os.mknod(path, {"pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}[kind] | 0o600)
     flags = ("--max_num_load_retries=0", "--enable_batching", "--enable_per_model_batching_parameters")
-    with bound, serving(f"bad={version.parent}", f"good={good}", *flags) as served:
+    with serving(f"bad={version.parent}", f"good={good}", *flags) as served:
         assert answer(served, "good") == 3.0
         assert version_states(served, "bad") == {1: "END"}
-        assert f"{path.name}" in served.log and f"is a {kind}" in served.log
+        assert path.name in served.log
+        # Some readers are told by the system that a socket cannot be opened.
+        assert f"it is a {kind}" in served.log or (kind == "socket" and "No such device" in served.log)
 
 
 def warm_up_without_end() -> bytes:

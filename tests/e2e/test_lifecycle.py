@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from conftest import Served
 from doors import (
     BOTH,
+    PATIENCE,
     RELOADS,
     Stub,
     answer,
@@ -172,6 +174,46 @@ def test_labels_of_the_start_apply_when_their_version_does(base: Path, tmp_path:
 
 
 # ---- reload requests and the config file
+
+
+def test_labels_of_a_config_file_wait_for_their_version(base: Path, tmp_path: Path) -> None:
+    """And are asked for once, however often the file is looked at."""
+    put_version(MODEL, base, 1)
+    config = tmp_path / "config"
+    config.write_text(config_text(entry("m", base, versionLabels={"stable": "1"}, **ALL)))
+    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+        assert labelled_version(served, "stable") == 1
+        replace_file(config, config_text(entry("m", base, versionLabels={"stable": "2", "x": "2"}, **ALL)))
+        assert until(lambda: "Unrecognized" not in str(answer(served, "m/labels/x")))
+        assert "Servable not found" in str(answer(served, "m/labels/x"))
+        assert answer(served, "m/labels/stable") == 3.0
+        assert labelled_version(served, "stable") == 1
+        put_version(MODEL, base, 2)
+        assert until(lambda: labelled_version(served, "stable") == 2, PATIENCE)
+        assert answer(served, "m/labels/x") == 3.0
+        assert "is not applied" not in served.log
+
+
+def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Path, tmp_path: Path) -> None:
+    put_version(MODEL, base, 1)
+    config = tmp_path / "config"
+    config.write_text(config_text(entry("m", base)))
+    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+        replace_file(config, config_text(entry("m", Path("relative"))))
+        served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model m to have an absolute path")
+        replace_file(config, config_text(entry("n", Path("relative"))))
+        served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model n to have an absolute path")
+        # Two looks at the same file: what is said next is about the next one.
+        threading.Event().wait(2.5)
+        replace_file(config, config_text(entry("o", Path("relative"))))
+        served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model o to have an absolute path")
+        assert served.log.count("is not applied") == 3
+
+
+def labelled_version(served: Served, label: str) -> int | str:
+    """The version that a label of ``m`` is on, or the error's text."""
+    reply = ask(served, "GET", f"/v1/models/m/labels/{label}/metadata")
+    return int(json.loads(reply.body)["model_spec"]["version"]) if reply.status == 200 else reply.error
 
 
 def test_the_statuses_of_reload_requests(one_version: Served, base: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
+from servable.base_paths import Way
 from servable.config import LifecycleOptions, ModelConfig
 from servable.errors import StatusError
 from servable.manager import Manager, Report, Standing, _Model, _stays, _Version
@@ -368,7 +369,7 @@ def test_a_refused_configuration_changes_nothing(make: Make, models: list[ModelC
     setup = make(ONCE, "m")
     setup.core.labels.clear()
     with pytest.raises(StatusError) as error:
-        setup.manager.apply(models)
+        setup.manager.apply(models, way=Way.RPC)
     assert error.value.message == message
     assert setup.source.models == ["m"]
     assert setup.core.labels == {}
@@ -379,19 +380,52 @@ def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make
     setup = make(ONCE, "m")
     setup.aspire("m", 1)
     setup.wait_standing(m=Standing.AVAILABLE)
-    setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 1})])
+
+    def reload(labels: dict[str, int], allow_new: bool = False) -> None:
+        setup.manager.apply([ModelConfig("m", "/m", labels=labels)], allow_new, Way.RPC)
+
+    reload({"stable": 1})
     assert setup.core.labels["m"] == {"stable": 1}
-    setup.manager.apply(
-        [ModelConfig("m", "/m", labels={"stable": 1, "next": 2})], allow_unavailable_labels=True
-    )
+    reload({"stable": 1, "next": 2}, allow_new=True)
     assert setup.core.labels["m"] == {"stable": 1, "next": 2}
     with pytest.raises(
         StatusError, match="FAILED_PRECONDITION: Request to assign label to version 2 of model m"
     ):
-        setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 2})], allow_unavailable_labels=True)
+        reload({"stable": 2}, allow_new=True)
     # What stays where it is stays allowed, available or not.
-    setup.manager.apply([ModelConfig("m", "/m", labels={"next": 2})])
+    reload({"next": 2})
     assert setup.core.labels["m"] == {"next": 2}
+
+
+def test_a_label_of_a_config_file_moves_when_its_version_serves(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 1})])
+    setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 2, "new": 2})])
+    assert setup.core.labels["m"] == {"stable": 1, "new": 2}
+    moved_before: list[dict[str, int]] = []
+    setup.core.on_retire = lambda *_: moved_before.append(dict(setup.core.labels["m"]))
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 1, "END"), ("m", 2, "AVAILABLE"))
+    assert setup.core.labels["m"] == {"stable": 2, "new": 2}
+    # No request found the label on a version that was on its way out.
+    assert moved_before == [{"stable": 2, "new": 2}]
+
+
+def test_a_labelled_model_may_be_added_again_by_the_administration(make: Make) -> None:
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_standing(m=Standing.AVAILABLE)
+    labelled = ModelConfig("m", "/m", labels={"stable": 1})
+    setup.manager.change(lambda _: [labelled])
+    setup.manager.change(lambda _: [])
+    setup.aspire("m")
+    setup.core.wait_for(("m", 1, "END"))
+    setup.manager.change(lambda _: [labelled])
+    assert setup.core.labels["m"] == {"stable": 1}
+    with pytest.raises(StatusError, match="FAILED_PRECONDITION"):
+        setup.manager.change(lambda _: [ModelConfig("m", "/m", labels={"stable": 9})])
 
 
 @pytest.mark.parametrize(
