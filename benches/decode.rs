@@ -151,6 +151,8 @@ fn main() {
         |index| format!("{{\"age\": {index}, \"weights\": [0.25, 1.5, 3.0], \"word\": \"name {index}\"}}");
     let body = format!("{{\"examples\": [{}]}}", list(10_000, ", ", example));
     if "examples".contains(&wanted) {
-        report("examples", body.len(), || drop(black_box(examples(black_box(body.as_bytes()), &Default::default()))));
+        report("examples", body.len(), || {
+            drop(black_box(examples(black_box(body.as_bytes()), &Default::default())))
+        });
     }
 }

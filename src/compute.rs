@@ -1,12 +1,17 @@
 //! The threads for work that is too long for the thread that reads connections.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::profile::{self, Phase};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
+
+/// How long a thread waits for more work.
+const KEPT_IDLE: Duration = Duration::from_secs(3);
 
 /// A bounded pool; work waits in order of arrival while all threads are busy.
 pub struct Compute {
@@ -22,6 +27,9 @@ impl Compute {
             .worker_threads(1)
             .max_blocking_threads(threads.max(1))
             .thread_name("servable-run")
+            // What an idle thread's heap holds goes back to the system with the thread.
+            .thread_keep_alive(KEPT_IDLE)
+            .on_thread_stop(memory::leave_behind)
             .build()?;
         Ok(Compute { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }

@@ -23,6 +23,8 @@ pub struct Options {
     pub grpc_address: Option<SocketAddr>,
     /// A Unix socket for gRPC.
     pub grpc_socket_path: Option<PathBuf>,
+    /// Whether the socket is taken over from a process that listens on it.
+    pub grpc_socket_takeover: bool,
     /// How long a REST request may take from its last byte to its answer.
     pub rest_timeout: Option<Duration>,
     /// Whether `/v1/` replies carry CORS headers.
@@ -69,6 +71,7 @@ impl Options {
             rest_address: None,
             grpc_address: None,
             grpc_socket_path: None,
+            grpc_socket_takeover: false,
             rest_timeout: None,
             cors: false,
             max_body_bytes: 1 << 20,

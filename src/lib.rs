@@ -21,6 +21,8 @@ pub mod error;
 mod files;
 pub mod grpc;
 pub mod lifecycle;
+#[cfg(any(feature = "python", test))]
+mod log_line;
 pub mod memory;
 pub mod methods;
 pub mod metrics;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What all requests together may hold: bodies, what they unpack and decode to, outputs, and replies until they are taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Budget {
     limit: usize,
     used: AtomicUsize,
@@ -17,6 +17,11 @@ impl Budget {
     /// So many bytes.
     pub fn new(limit: usize) -> Arc<Budget> {
         Arc::new(Budget { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) })
+    }
+
+    /// How much it is.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Bytes that are held now.
@@ -31,11 +36,19 @@ impl Budget {
 }
 
 /// What the requests of one connection hold: half of the budget at most, so that one client leaves something to others.
+///
+/// One part in [`KEPT`] of the budget, and as much beyond the half, is for small requests alone: however much large ones
+/// hold, status, health and small predictions are answered.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
     used: AtomicUsize,
 }
+
+/// The share of the budget that is kept for small requests.
+const KEPT: usize = 16;
+/// The most that a small request holds.
+const SMALL: usize = 64 << 10;
 
 impl Account {
     /// Of a connection without requests.
@@ -43,23 +56,23 @@ impl Account {
         Arc::new(Account { budget, used: AtomicUsize::new(0) })
     }
 
-    fn limit(&self) -> usize {
-        self.budget.limit / 2
+    /// What the connection, and all together, may hold when a request wants to hold so many bytes.
+    fn limits(&self, wanted: usize) -> [usize; 2] {
+        let all = self.budget.limit;
+        if wanted <= SMALL { [all / 2 + all / KEPT, all] } else { [all / 2, all - all / KEPT] }
     }
 
     fn take(&self, bytes: usize, held: usize) -> Result<()> {
-        let limits = [(&self.used, self.limit()), (&self.budget.used, self.budget.limit)];
-        for (index, (used, limit)) in limits.into_iter().enumerate() {
-            let before = used.fetch_add(bytes, Relaxed);
-            if before.checked_add(bytes).is_none_or(|now| now > limit) {
-                for (used, _) in &limits[..=index] {
-                    used.fetch_sub(bytes, Relaxed);
-                }
-                self.budget.refused.fetch_add(1, Relaxed);
-                return Err(self.refusal(bytes, held, limit.saturating_sub(before)));
-            }
-        }
-        Ok(())
+        let [own, all] = self.limits(held.saturating_add(bytes));
+        let taken = add(&self.used, bytes, own).and_then(|()| {
+            add(&self.budget.used, bytes, all).inspect_err(|_| {
+                self.used.fetch_sub(bytes, Relaxed);
+            })
+        });
+        taken.map_err(|free| {
+            self.budget.refused.fetch_add(1, Relaxed);
+            self.refusal(bytes, held, free)
+        })
     }
 
     fn give_back(&self, bytes: usize) {
@@ -68,17 +81,31 @@ impl Account {
     }
 
     fn refusal(&self, bytes: usize, held: usize, free: usize) -> Error {
-        let (limit, each) = (self.budget.limit, self.limit());
+        let limit = self.budget.limit;
+        let each = limit / 2;
         let needed = held.saturating_add(bytes);
         let (status, what) = if needed > each {
-            (413, format!("The request needs {needed} bytes of memory, and {each} is the most for one connection"))
+            (
+                413,
+                format!(
+                    "The request needs {needed} bytes of memory, and {each} is the most for one connection"
+                ),
+            )
         } else {
-            let why = format!("The request needs {bytes} bytes more of memory for requests, of which {free} are free");
+            let why = format!(
+                "The request needs {bytes} bytes more of memory for requests, of which {free} are free"
+            );
             (503, format!("{why}: send it again later"))
         };
         let hint = format!("send less at once, or raise --max_memory_in_flight (now {limit})");
         Error::new(Kind::ResourceExhausted, format!("{what}; {hint}")).with_status(status)
     }
+}
+
+/// Adds `bytes` to what is `used`, if that stays within `limit`; else how much was free.
+fn add(used: &AtomicUsize, bytes: usize, limit: usize) -> Result<(), usize> {
+    let sum = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= limit);
+    used.fetch_update(Relaxed, Relaxed, sum).map(|_| ()).map_err(|now| limit.saturating_sub(now))
 }
 
 /// What one request holds, from its first byte until its reply is taken. Given back when dropped.
@@ -187,38 +214,44 @@ mod tests {
         (budget.clone(), Account::new(budget))
     }
 
+    const MIB: usize = 1 << 20;
+
     #[test]
-    fn a_connection_has_half_of_it() {
-        let (budget, one) = account(100);
+    fn a_connection_has_half_of_it_and_small_requests_a_part_to_themselves() {
+        let (budget, one) = account(16 * MIB);
         let request = Reservation::new(one.clone());
-        request.grow(50).unwrap();
-        let refused = Reservation::new(one).grow(1).unwrap_err();
+        request.grow(8 * MIB).unwrap();
+        let refused = Reservation::new(one.clone()).grow(MIB).unwrap_err();
         assert_eq!((refused.kind, refused.http_status()), (Kind::ResourceExhausted, 503));
         let other = Reservation::new(Account::new(budget.clone()));
-        other.grow(50).unwrap();
-        assert_eq!(budget.used(), 100);
+        other.grow(7 * MIB).unwrap();
         let third = Reservation::new(Account::new(budget.clone()));
-        assert!(third.grow(1).unwrap_err().message.contains("1 bytes more of memory for requests, of which 0 are free"));
+        let refused = third.grow(100_000).unwrap_err();
+        assert!(refused.message.contains("100000 bytes more of memory for requests, of which 0 are free"));
+        // Small ones, on any connection.
+        third.grow(SMALL).unwrap();
+        let small = Reservation::new(one);
+        small.grow(SMALL).unwrap();
         drop((request, other));
-        third.grow(1).unwrap();
-        drop(third);
+        third.grow(MIB).unwrap();
+        drop((third, small));
         assert_eq!((budget.used(), budget.refused()), (0, 2));
     }
 
     #[test]
     fn what_never_fits_is_said_to() {
-        let (_budget, one) = account(100);
+        let (_budget, one) = account(2 * MIB);
         let request = Reservation::new(one);
-        request.grow(40).unwrap();
-        let refused = request.grow(20).unwrap_err();
+        request.grow(MIB - 1000).unwrap();
+        let refused = request.grow(2000).unwrap_err();
         assert_eq!(refused.http_status(), 413);
         assert_eq!(
             refused.message,
-            "The request needs 60 bytes of memory, and 50 is the most for one connection; send less at once, or raise \
-             --max_memory_in_flight (now 100)"
+            "The request needs 1049576 bytes of memory, and 1048576 is the most for one connection; send less at once, \
+             or raise --max_memory_in_flight (now 2097152)"
         );
         assert!(request.grow(usize::MAX).is_err());
-        assert_eq!(request.bytes(), 40);
+        assert_eq!(request.bytes(), MIB - 1000);
     }
 
     #[test]
@@ -239,7 +272,7 @@ mod tests {
                     for step in 0..2000 {
                         let request = Reservation::new(account.clone());
                         let _full = request.grow((step * 37 + seed * 101) % 400);
-                        assert!(account.used.load(Relaxed) <= 500 + 400);
+                        assert!(account.used.load(Relaxed) <= 562);
                         let _full = request.resize(step % 300);
                     }
                 });
@@ -264,7 +297,7 @@ mod tests {
                 let held: usize = requests.iter().map(Reservation::bytes).sum();
                 prop_assert_eq!(budget.used(), held);
                 prop_assert!(held <= 1000);
-                prop_assert!(accounts.iter().all(|account| account.used.load(Relaxed) <= 500));
+                prop_assert!(accounts.iter().all(|account| account.used.load(Relaxed) <= 562));
             }
             drop(requests);
             prop_assert_eq!(budget.used(), 0);

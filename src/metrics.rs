@@ -15,6 +15,7 @@ pub use batches::Batches;
 pub use model::Model;
 
 use crate::error::Kind;
+use crate::memory::Budget;
 use arc_swap::ArcSwap;
 use loads::Loads;
 use std::collections::BTreeMap;
@@ -90,9 +91,15 @@ pub struct Metrics {
     strangers: Mutex<usize>,
     loads: Mutex<Loads>,
     batches: Arc<Batches>,
+    memory: Arc<Budget>,
 }
 
 impl Metrics {
+    /// Nothing counted yet; `memory` is what requests hold.
+    pub fn new(memory: Arc<Budget>) -> Metrics {
+        Metrics { memory, ..Metrics::default() }
+    }
+
     /// The counts of model `name`, which is served here.
     pub fn served(&self, name: &str) -> Arc<Model> {
         let known = self.models.load().get(name).cloned();
@@ -141,7 +148,12 @@ impl Metrics {
         let models = self.models.load();
         let counts: BTreeMap<&str, _> =
             models.iter().map(|(name, model)| (&**name, model.counts())).collect();
-        text::of(&text::Counted { models: &counts, loads: &self.loads(), batches: &self.batches.counts() })
+        text::of(&text::Counted {
+            models: &counts,
+            loads: &self.loads(),
+            batches: &self.batches.counts(),
+            memory: &self.memory,
+        })
     }
 
     /// `_writer`: the lock that the one who adds holds.

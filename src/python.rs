@@ -8,6 +8,7 @@ use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc::{self, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
+use crate::log_line::LogLine;
 use crate::methods::record::Limits;
 use crate::pace::Pace;
 use crate::servable::Servable;
@@ -340,6 +341,7 @@ fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
         rest_address: address("rest_address")?,
         grpc_address: address("grpc_address")?,
         grpc_socket_path: options.getattr("grpc_socket_path")?.extract()?,
+        grpc_socket_takeover: options.getattr("grpc_socket_takeover")?.extract()?,
         rest_timeout: u64::try_from(timeout).ok().filter(|timeout| *timeout > 0).map(Duration::from_millis),
         cors: options.getattr("cors")?.extract()?,
         max_body_bytes: count("max_body_bytes")?,
@@ -420,8 +422,11 @@ fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResul
 #[pyfunction]
 fn init_logging(level: &str) {
     let level = level.parse().unwrap_or(tracing::Level::INFO);
-    let _already_set =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).try_init();
+    let _already_set = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .event_format(LogLine)
+        .try_init();
 }
 
 /// Every message of `proto/`, as a serialized `FileDescriptorSet`, imports before importers.

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 /// A running server.
 pub struct Server {
     room: Arc<Room>,
+    memory: Arc<Budget>,
     running: Mutex<Option<Running>>,
 }
 
@@ -57,7 +58,8 @@ impl Server {
     /// A server with no models and no open ports.
     pub fn new(options: Options) -> Result<Server> {
         let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
-        let metrics = options.prometheus_path.is_some().then(Metrics::default);
+        let memory = Budget::new(options.max_memory_in_flight);
+        let metrics = options.prometheus_path.is_some().then(|| Metrics::new(memory.clone()));
         let batches = match options.batch_threads {
             0 => None,
             threads => {
@@ -73,7 +75,7 @@ impl Server {
             metrics,
             recorder: Recorder::default(),
         });
-        Ok(Server { room, running: Mutex::default() })
+        Ok(Server { room, memory, running: Mutex::default() })
     }
 
     /// What its requests share.
@@ -89,8 +91,7 @@ impl Server {
         }
         let (listeners, addresses) = self.listen()?;
         let options = &self.room.options;
-        let budget = Budget::new(options.max_memory_in_flight);
-        let connections = Connections::new(most_connections(options.max_connections), budget);
+        let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
         let door = Arc::new(grpc::Door::new(self.room.clone(), settings, connections.stages())?);
         let doors = Doors { room: self.room.clone(), grpc: door };
         let mut threads = Vec::new();
@@ -129,7 +130,7 @@ impl Server {
             }
         }
         if let Some(path) = &options.grpc_socket_path {
-            listeners.push(Listener::Unix(bind_socket(path)?));
+            listeners.push(Listener::Unix(bind_socket(path, options.grpc_socket_takeover)?));
             addresses.grpc_socket = Some(path.clone());
         }
         Ok((listeners, addresses))
@@ -263,7 +264,8 @@ fn most_connections(wanted: usize) -> usize {
 /// The limit on this process's open descriptors (Linux).
 fn descriptor_limit() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?;
+    let soft =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?;
     Some(if soft == "unlimited" { usize::MAX } else { soft.parse().ok()? })
 }
 
@@ -271,8 +273,9 @@ fn descriptors_in_use() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
-/// Listens on the Unix socket `path`. A socket file that nobody listens on any more is taken over.
-fn bind_socket(path: &Path) -> Result<std::os::unix::net::UnixListener> {
+/// Listens on the Unix socket `path`. A socket file that nobody listens on any more is taken over; one that somebody does,
+/// only with `takeover`, as TensorFlow Serving does. Who listened there goes on with the connections that he has.
+fn bind_socket(path: &Path, takeover: bool) -> Result<std::os::unix::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     let failed = |why: std::io::Error| {
@@ -280,7 +283,10 @@ fn bind_socket(path: &Path) -> Result<std::os::unix::net::UnixListener> {
     };
     let stale = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if stale {
-        if UnixStream::connect(path).is_ok() {
+        let in_use = UnixStream::connect(path).is_ok();
+        if in_use && takeover {
+            tracing::warn!("another process listens on the socket {}: it is taken over", path.display());
+        } else if in_use {
             let message = format!("Cannot listen on the socket {}: another process does", path.display());
             return Err(Error::new(Kind::AlreadyExists, message));
         }

@@ -157,9 +157,11 @@ impl Strings {
         &self.bytes[start..self.ends[index]]
     }
 
-    /// The bytes of memory that they take.
+    /// The bytes of memory that they take, with the copy that an engine makes of each.
     fn memory(&self) -> usize {
-        self.bytes.len() + self.ends.len() * size_of::<usize>()
+        /// What TensorFlow takes for a string beside its bytes (`TF_TString`).
+        const ENGINES: usize = 24;
+        2 * self.bytes.len() + self.ends.len() * (size_of::<usize>() + ENGINES)
     }
 
     /// Elements `range`, without a copy of their bytes.

@@ -124,8 +124,8 @@ class Served:
         self._incoming.put(None)
 
     def _note_port(self, line: str) -> None:
-        rest = re.search(r"Exporting HTTP/REST API at:localhost:(\d+)", line)
-        grpc = re.search(r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)", line)
+        rest = re.search(r"Exporting HTTP/REST API at:\S+:(\d+) ", line)
+        grpc = re.search(r"Running gRPC ModelServer at \S+:(\d+) ", line)
         if rest:
             self.rest_port = int(rest[1])
         if grpc:

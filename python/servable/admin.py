@@ -43,6 +43,8 @@ _log = logging.getLogger("admin")
 LARGEST_BODY = 1 << 20
 """Bytes."""
 LONGEST_WAIT = 3600.0
+_METHODS = ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE")
+_KNOWN_METHODS = (*_METHODS, "OPTIONS", "TRACE", "CONNECT")
 DEFAULT_WAIT = 60.0
 
 STATUSES = {
@@ -243,6 +245,17 @@ class _Handler(Connection):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _handle  # noqa: N815 (names of the base)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses by itself: a method that there is not, or what is no HTTP."""
+        self.close_connection = True
+        # What has no version, or a strange one, is answered with a head all the same.
+        self.request_version = self.protocol_version
+        known = getattr(self, "command", None) in _KNOWN_METHODS
+        status = 405 if code == 501 and known else code
+        text = message or explain or self.responses.get(code, ("The request cannot be read", ""))[0]
+        kind = "UNIMPLEMENTED" if code in (501, 505) else "INVALID_ARGUMENT"
+        self._send(status, {"error": text, "code": kind})
+
     def _parts(self) -> SplitResult:
         try:
             return urlsplit(self.path)
@@ -289,6 +302,8 @@ class _Handler(Connection):
         self.send_header("Cache-Control", "no-store")
         if status == 401:
             self.send_header("WWW-Authenticate", "Bearer")
+        if status == 405:
+            self.send_header("Allow", ", ".join(_METHODS))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()

@@ -9,6 +9,7 @@ a health probe gets through.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import socket
@@ -25,6 +26,8 @@ _log = logging.getLogger("admin")
 
 REQUEST_SECONDS = 30.0
 """From the opening of a connection, or its last answer, until the next request has arrived whole."""
+NO_DESCRIPTOR_SECONDS = 0.1
+"""Pause after a connection for which the system had no descriptor."""
 MOST_CONNECTIONS = 64
 MOST_ANSWERED = 32
 """Administrative requests being answered at once; they may wait for an hour. Health is not counted."""
@@ -73,6 +76,19 @@ class Listener(ThreadingHTTPServer):
             with self._changing:
                 self._answered.discard(connection)
                 self._waiting[connection] = None
+
+    def get_request(self) -> tuple[Any, Any]:
+        """The next connection. Out of descriptors, the one that has waited for longest gives way to it."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                with self._changing:
+                    if self._waiting:
+                        self._hang_up(next(iter(self._waiting)))
+                # The listener stays readable meanwhile: without a pause it would keep a core busy.
+                time.sleep(NO_DESCRIPTOR_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Never blocks: called by the thread that accepts."""

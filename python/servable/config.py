@@ -107,13 +107,15 @@ class CoreOptions:
 
     header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: a body or a
     reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
-    0 is no limit for each of them. max_connections: on all ports; 0 for as many as there are descriptors for.
+    0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
+    max_connections: on all ports; 0 for as many as there are descriptors for.
     max_memory_in_flight: bytes that all requests together may hold.
     """
 
     rest_address: str | None = None
     grpc_address: str | None = None
     grpc_socket_path: str | None = None
+    grpc_socket_takeover: bool = False
     grpc_tls: TlsOptions | None = None
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from servable import doctor
+from servable import doctor, foreign
 from servable.errors import StatusError
 from servable.example_request import curl_line
 from servable.model_paths import holds_saved_model, is_version_name
@@ -38,7 +38,8 @@ def inspect(argv: Sequence[str]) -> int:
         model = read(path)
     except StatusError as error:
         print(f"servable: {error}", file=sys.stderr)
-        hint = error.hint or doctor.load_hint(path, error.message)
+        is_none = not holds_saved_model(path) and not error.hint
+        hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
         return 1
@@ -51,10 +52,14 @@ def version_folder(path: str) -> str:
     """``path`` itself when it holds a SavedModel or no version, else its newest version."""
     if holds_saved_model(path) or not os.path.isdir(path):
         return path
-    names = [one for one in os.listdir(path) if is_version_name(one)]
+    try:
+        listed = os.listdir(path)
+    except OSError:
+        return path
+    names = [one for one in listed if is_version_name(one)]
     if names:
         return os.path.join(path, max(names, key=int))
-    message = doctor.no_versions(os.path.basename(path), path, os.listdir(path))
+    message = doctor.no_versions(os.path.basename(path), path, listed)
     head, _, hint = message.partition("\n")
     if "holds a SavedModel" in hint or "folder of models" in hint:
         raise StatusError("NOT_FOUND", head, hint.strip())

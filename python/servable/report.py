@@ -79,7 +79,7 @@ class StartReport:
     def open_at(self, addresses: dict[str, str]) -> None:
         """The lines that scripts wait for, with the ports really opened; then a curl line for each model."""
         if "grpc" in addresses:
-            _log.info("Running gRPC ModelServer at 0.0.0.0:%s ...", _port(addresses["grpc"]))
+            _log.info("Running gRPC ModelServer at %s ...", _shown(addresses["grpc"], "0.0.0.0"))
         if "grpc_socket" in addresses:
             _log.info("Running gRPC ModelServer at UNIX socket %s ...", addresses["grpc_socket"])
         if "rest" not in addresses:
@@ -89,7 +89,7 @@ class StartReport:
             models = list(self._signatures)
         for model in models[:10]:
             self._log_curl(model)
-        _log.info("Exporting HTTP/REST API at:localhost:%d ...", _port(addresses["rest"]))
+        _log.info("Exporting HTTP/REST API at:%s ...", _shown(addresses["rest"], "localhost"))
 
     def _log_curl(self, model: str) -> None:
         with self._lock:
@@ -100,6 +100,12 @@ class StartReport:
         line = curl_line(model, signatures, port) if port is not None else ""
         if line:
             _log.info("try %s:\n    %s", model, line)
+
+
+def _shown(address: str, everywhere: str) -> str:
+    """``address``; with TensorFlow Serving's word for it where that is every interface."""
+    host, _, port = address.rpartition(":")
+    return f"{everywhere}:{port}" if host in ("[::]", "0.0.0.0") else address
 
 
 def _port(address: str) -> int:

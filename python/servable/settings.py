@@ -195,6 +195,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         rest_address=None if rest is None else address(host, rest),
         grpc_address=None if grpc is None else address(host, grpc),
         grpc_socket_path=socket,
+        grpc_socket_takeover=not arguments.serve,
         grpc_tls=_tls(arguments),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),

@@ -296,7 +296,7 @@ impl Batcher {
         drop(running);
         let took = started.elapsed();
         if let Some(counted) = &self.pool.counts {
-            count(counted, tasks, size, started);
+            count(counted, tasks, size, started, took);
         }
         let mut answers: Vec<Answer> =
             counts.iter().map(|_| (Vec::with_capacity(outputs.len()), took)).collect();
@@ -432,10 +432,10 @@ fn may_be_repeated(why: &Error, tasks: &[&Task]) -> bool {
         && tasks.iter().all(|task| task.repeatable)
 }
 
-fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant) {
+fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant, took: Duration) {
     let rows: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
     let waits = tasks.iter().map(|task| started.saturating_duration_since(task.queued));
-    counts.ran(&rows, size, waits);
+    counts.ran(&rows, size, took, waits);
 }
 
 fn expired() -> Error {

@@ -68,7 +68,8 @@ impl FrameBudget {
     }
 
     fn refill(&mut self, now: Instant) {
-        let earned = now.saturating_duration_since(self.refilled).as_millis() * u128::from(IN_A_SECOND) / 1000;
+        let earned =
+            now.saturating_duration_since(self.refilled).as_millis() * u128::from(IN_A_SECOND) / 1000;
         let earned = u32::try_from(earned).unwrap_or(MOST);
         // The rest of a frame's time is not lost.
         self.refilled += Duration::from_secs(1) * earned / IN_A_SECOND;

@@ -63,7 +63,8 @@ impl<I> Followed<I> {
         }
         let Some((_, timer)) = &mut self.begun else { return Poll::Pending };
         ready!(timer.as_mut().poll(cx));
-        let why = "the client did not finish in time what it had begun: the preface, a frame or a header block";
+        let why =
+            "the client did not finish in time what it had begun: the preface, a frame or a header block";
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)))
     }
 }

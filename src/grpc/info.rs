@@ -73,7 +73,8 @@ impl Call {
         })?;
         let before = self.values(&request.metric_names);
         let config = config.encode_to_vec().into();
-        let timeout = self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout =
+            self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         tokio::task::spawn_blocking(move || reload(config, timeout))
             .await
             .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;

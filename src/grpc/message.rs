@@ -88,7 +88,9 @@ where
     };
     Ok(match packed {
         None => Message::Plain(bytes),
-        Some(zlib) => Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED), memory: limits.memory }),
+        Some(zlib) => {
+            Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED), memory: limits.memory })
+        }
     })
 }
 
@@ -115,7 +117,8 @@ where
                 )),
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
+            let frame =
+                frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
             if let Ok(data) = frame.into_data()
                 && !data.is_empty()
             {
@@ -210,8 +213,7 @@ impl Packed {
         };
         while unpacked.len() <= self.limit {
             // One more than there may be, to see that it ends.
-            let room =
-                unpacked.len().clamp(RESERVED[0], RESERVED[1]).min(self.limit + 1 - unpacked.len());
+            let room = unpacked.len().clamp(RESERVED[0], RESERVED[1]).min(self.limit + 1 - unpacked.len());
             self.memory.grow(room)?;
             unpacked.reserve_exact(room);
             if reader.by_ref().take(room as u64).read_to_end(&mut unpacked).map_err(failed)? < room {

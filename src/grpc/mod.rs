@@ -31,6 +31,7 @@ use crate::methods::messages::{model_spec, named};
 use crate::methods::{Context, ModelSpec, Room};
 use crate::pb;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
+use crate::pb::wire::{Fields, Value};
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use bytes::Bytes;
@@ -168,6 +169,23 @@ impl Door {
     }
 }
 
+/// The bytes that the fields of `message` and of its fields take once they are decoded, where they are many: a name of one
+/// byte becomes a string, an entry of a map a node.
+fn decoded(message: &Bytes) -> usize {
+    /// What each takes at most.
+    const EACH: usize = 128;
+    /// In less there are few.
+    const FEW: usize = 4096;
+    if message.len() < FEW {
+        return 0;
+    }
+    let inside = |field: Value<'_>| match field {
+        Value::Bytes(bytes) => Fields::new(bytes).flatten().count(),
+        Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 0,
+    };
+    Fields::new(message).flatten().map(|(_, field)| EACH * (1 + inside(field))).sum()
+}
+
 /// One call with its message read.
 struct Call {
     room: Arc<Room>,
@@ -182,6 +200,7 @@ impl Call {
     /// The call's message as an `M`.
     fn decode<M: prost::Message + Default>(&self) -> Result<M> {
         let _decode = profile::phase(Phase::Decode);
+        self.context.memory.grow(decoded(&self.message))?;
         M::decode(self.message.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })

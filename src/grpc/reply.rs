@@ -179,7 +179,10 @@ impl Body {
         mut stages: watch::Receiver<Stage>,
     ) -> Response<Body> {
         response.map(|body| {
-            Body::new(Source::Streamed(body, Box::pin(async move { reached(&mut stages, Stage::Closing).await })))
+            Body::new(Source::Streamed(
+                body,
+                Box::pin(async move { reached(&mut stages, Stage::Closing).await }),
+            ))
         })
     }
 

@@ -6,8 +6,8 @@ use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
-use crate::memory::Budget;
 use crate::engine::{Endpoint, Model, RunOptions};
+use crate::memory::Budget;
 use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::{
     ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest, ReloadConfigResponse,

@@ -88,7 +88,8 @@ pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
         .collect()
 }
 
-fn wrong_count<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
+/// The error of a request that has too many inputs, or too few.
+pub fn wrong_count<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
     let expected = || signature.inputs.iter().map(|spec| &spec.alias);
     Error::invalid(format!(
         "input size does not match signature: {}!={} len({{{}}}) != len({{{}}}). Sent extra: {{{}}}. Missing but \

@@ -87,12 +87,7 @@ pub fn classify(
 }
 
 /// A number for each example.
-pub fn regress(
-    room: &Room,
-    servable: &Servable,
-    input: Input,
-    context: &Context,
-) -> Result<Vec<f32>> {
+pub fn regress(room: &Room, servable: &Servable, input: Input, context: &Context) -> Result<Vec<f32>> {
     let signature = find(servable, &input.signature_name)?;
     let task = regress_task(room, servable, signature)?;
     let answers = run(servable, &signature.name, &[task], input.examples, context)?;

@@ -2,7 +2,7 @@
 //! what warm-up files hold.
 
 use super::examples::{self, Answer, Classifications};
-use super::{Context, ModelSpec, Room, bind, predict};
+use super::{Context, ModelSpec, Room, bind, parsed_example, predict};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -114,15 +114,15 @@ fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
             list.examples
                 .iter()
                 .enumerate()
-                .try_for_each(|(index, example)| check(&format!("{index}"), example))?;
+                .try_for_each(|(index, example)| check(&format!("{index}"), example, context))?;
             Ok(list.examples.iter().collect())
         }
         Some(input::Kind::ExampleListWithContext(list)) => {
-            check("context", &list.context)?;
+            check("context", &list.context, context)?;
             list.examples
                 .iter()
                 .enumerate()
-                .try_for_each(|(index, example)| check(&format!("{index}"), example))?;
+                .try_for_each(|(index, example)| check(&format!("{index}"), example, context))?;
             let repeated = list.context.len().saturating_mul(list.examples.len());
             // Once as it is, once as part of all.
             context.memory.grow(repeated.saturating_mul(2))?;
@@ -131,8 +131,13 @@ fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
     }
 }
 
-fn check(which: &str, example: &Bytes) -> Result<()> {
-    match Example::decode(example.clone()) {
+/// Parsed, an example may take much more than on the wire; it is parsed and dropped.
+fn check(which: &str, example: &Bytes, context: &Context) -> Result<()> {
+    let before = context.memory.bytes();
+    context.memory.grow(parsed_example::size(example))?;
+    let parsed = Example::decode(example.clone());
+    context.memory.resize(before)?;
+    match parsed {
         Ok(_) => Ok(()),
         Err(why) => Err(Error::invalid(format!("Could not parse example input ({which}): {why}"))),
     }

@@ -5,6 +5,7 @@ mod debug_text;
 pub mod examples;
 pub mod info;
 pub mod messages;
+mod parsed_example;
 pub mod predict;
 pub mod record;
 

@@ -14,6 +14,7 @@ pub struct Batches {
     inputs: Histogram<14>,
     processed: Histogram<14>,
     runs: AtomicU64,
+    run_micros: AtomicU64,
     /// By the size with which a batch was run.
     padding: Mutex<BTreeMap<usize, Histogram<14>>>,
 }
@@ -25,13 +26,16 @@ pub(super) struct BatchCounts {
     pub(super) inputs: Merged,
     pub(super) processed: Merged,
     pub(super) runs: u64,
+    pub(super) run_micros: u64,
     pub(super) padding: BTreeMap<usize, Merged>,
 }
 
 impl Batches {
-    /// Counts a run with `size` rows, filler among them, of requests of so many `rows` that have waited so long.
-    pub fn ran(&self, rows: &[usize], size: usize, waits: impl Iterator<Item = Duration>) {
+    /// Counts a run of `size` rows, filler among them, that took `took`, of requests of so many `rows` that have waited
+    /// so long.
+    pub fn ran(&self, rows: &[usize], size: usize, took: Duration, waits: impl Iterator<Item = Duration>) {
         self.runs.fetch_add(1, Relaxed);
+        self.run_micros.fetch_add(micros(took), Relaxed);
         self.processed.add(&BATCH_SIZES, size as u64);
         rows.iter().for_each(|rows| self.inputs.add(&BATCH_SIZES, *rows as u64));
         waits.for_each(|wait| self.queuing.add(&QUEUING, micros(wait)));
@@ -54,6 +58,7 @@ impl Batches {
             inputs: Merged::of(&self.inputs),
             processed: Merged::of(&self.processed),
             runs: self.runs.load(Relaxed),
+            run_micros: self.run_micros.load(Relaxed),
             padding: padding.iter().map(|(size, histogram)| (*size, Merged::of(histogram))).collect(),
         }
     }

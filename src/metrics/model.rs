@@ -58,15 +58,15 @@ impl Model {
         }
     }
 
-    /// Counts a run of the graph that took `took` on behalf of `api`; a latency only where it succeeded.
-    pub fn ran(&self, api: Api, took: Duration, succeeded: bool) {
+    /// Counts the latency of what the graph was run for on behalf of `api`; and the run, where it was for this alone.
+    pub fn ran(&self, api: Api, took: Duration, alone: bool) {
         let part = self.part();
         let took = micros(took);
-        part.runs.fetch_add(1, Relaxed);
-        part.run_micros.fetch_add(took, Relaxed);
-        if succeeded {
-            part.runtime[api as usize].add(&LATENCY, took);
+        if alone {
+            part.runs.fetch_add(1, Relaxed);
+            part.run_micros.fetch_add(took, Relaxed);
         }
+        part.runtime[api as usize].add(&LATENCY, took);
     }
 
     /// Counts the examples of one multi-inference request.

@@ -1,6 +1,7 @@
 //! What is counted, seen through the text.
 
 use super::*;
+use crate::memory::{Account, Reservation};
 use std::time::Instant;
 
 fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
@@ -32,11 +33,11 @@ fn a_request_is_counted_with_its_outcome_and_its_latency() {
 }
 
 #[test]
-fn a_run_is_counted_with_its_latency_where_it_succeeded() {
+fn a_run_is_counted_once_and_each_request_has_its_latency() {
     let metrics = Metrics::default();
     let model = metrics.served("m");
     model.ran(Api::Predict, Duration::from_micros(10), true);
-    model.ran(Api::Predict, Duration::from_micros(30), false);
+    metrics.batches().ran(&[1, 2], 3, Duration::from_micros(30), std::iter::empty());
     model.ran(Api::Other, Duration::from_micros(2), true);
     assert_eq!(lines(&metrics, ":tensorflow:core:graph_runs{"), [":tensorflow:core:graph_runs{} 3"]);
     assert_eq!(
@@ -112,7 +113,7 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
 #[test]
 fn every_metric_is_announced_before_it_has_a_sample() {
     let text = Metrics::default().text();
-    assert_eq!(text.matches("# TYPE ").count(), 18);
+    assert_eq!(text.matches("# TYPE ").count(), 21);
     assert!(text.contains("# TYPE :tensorflow:serving:request_count counter\n"));
     assert!(text.ends_with("# TYPE :tensorflow:serving:runtime_latency histogram\n"));
 }
@@ -132,4 +133,22 @@ fn threads_count_together() {
     });
     let counted = lines(&metrics, ":tensorflow:serving:request_count{");
     assert_eq!(counted, [r#":tensorflow:serving:request_count{model_name="m",status="OK"} 8000"#]);
+}
+
+#[test]
+fn what_requests_hold_is_told() {
+    let budget = Budget::new(1 << 20);
+    let metrics = Metrics::new(budget.clone());
+    let account = Account::new(budget);
+    let request = Reservation::new(account.clone());
+    request.grow(1000).unwrap();
+    assert!(Reservation::new(account).grow(1 << 20).is_err());
+    assert_eq!(
+        lines(&metrics, ":servable:memory"),
+        [
+            ":servable:memory_in_flight_bytes{} 1000",
+            ":servable:memory_in_flight_limit_bytes{} 1048576",
+            ":servable:memory_in_flight_refusals{} 1",
+        ]
+    );
 }

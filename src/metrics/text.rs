@@ -6,11 +6,15 @@ use super::loads::Loads;
 use super::model::{CODES, Counts, latency_index};
 use super::{Api, Door, code_name};
 use crate::error::Kind;
+use crate::memory::Budget;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Every metric with its type, sorted by name. That of request logs has no samples yet.
-const METRICS: [(&str, &str, Rows); 18] = [
+const METRICS: [(&str, &str, Rows); 21] = [
+    ("/servable/memory_in_flight_bytes", "gauge", memory_in_flight),
+    ("/servable/memory_in_flight_limit_bytes", "gauge", memory_limit),
+    ("/servable/memory_in_flight_refusals", "counter", memory_refusals),
     ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
     ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
     ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
@@ -38,6 +42,7 @@ pub(super) struct Counted<'a> {
     pub(super) models: &'a BTreeMap<&'a str, Counts>,
     pub(super) loads: &'a Loads,
     pub(super) batches: &'a BatchCounts,
+    pub(super) memory: &'a Budget,
 }
 
 /// All metrics as text.
@@ -111,12 +116,26 @@ fn load_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
     }
 }
 
+fn memory_in_flight(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.count(&[], counted.memory.used() as u64);
+}
+
+fn memory_limit(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.count(&[], counted.memory.limit() as u64);
+}
+
+fn memory_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    samples.count(&[], counted.memory.refused());
+}
+
 fn graph_run_time(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.count(&[], counted.models.values().map(|counts| counts.run_micros).sum());
+    let alone: u64 = counted.models.values().map(|counts| counts.run_micros).sum();
+    samples.count(&[], alone + counted.batches.run_micros);
 }
 
 fn graph_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.count(&[], counted.models.values().map(|counts| counts.runs).sum());
+    let alone: u64 = counted.models.values().map(|counts| counts.runs).sum();
+    samples.count(&[], alone + counted.batches.runs);
 }
 
 fn warmup_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {

@@ -80,16 +80,18 @@ impl Opened<'_> {
             (None, dtype) => self.count.saturating_mul(dtype.size()),
         };
         // What is beyond the limit is malformed, and takes nothing.
-        if size > self.proto.len().saturating_add(MAX_DRAWN_OUT) { 0 } else { size.saturating_sub(self.proto.len()) }
+        if size > self.proto.len().saturating_add(MAX_DRAWN_OUT) {
+            0
+        } else {
+            size.saturating_sub(self.proto.len())
+        }
     }
 
     /// The tensor.
     pub fn read(self) -> Result<Tensor, Malformed> {
         let Opened { proto, head, dtype, count } = self;
         match head.content {
-            _ if count == 0 && dtype == DType::String => {
-                Ok(Tensor::strings(head.shape, Strings::default()))
-            }
+            _ if count == 0 && dtype == DType::String => Ok(Tensor::strings(head.shape, Strings::default())),
             _ if count == 0 => Ok(Tensor::numbers(dtype, head.shape, Bytes::new())),
             content if dtype == DType::String => {
                 let strings = match content {

@@ -50,12 +50,7 @@ pub(super) async fn read(body: Incoming, options: &Options, memory: &Reservation
 
 /// Makes room for `more` bytes, and for some of what was announced: never for more than four times what has come, so
 /// that a client pays for what it makes the server hold.
-fn make_room(
-    whole: &mut BytesMut,
-    more: usize,
-    announced: usize,
-    memory: &Reservation,
-) -> Result<(), Reply> {
+fn make_room(whole: &mut BytesMut, more: usize, announced: usize, memory: &Reservation) -> Result<(), Reply> {
     let needed = whole.len() + more;
     if whole.capacity() < needed {
         let ahead = announced.saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
@@ -131,25 +126,51 @@ fn too_large(limit: usize) -> Refusal {
     )
 }
 
+/// How large a gzip body will be, as it says itself, and how much is counted for that already.
+pub(super) struct Unpacked {
+    hint: usize,
+    counted: usize,
+}
+
+impl Unpacked {
+    /// Counts what the body says that it needs, so that what there is no room for is refused before it waits for a thread.
+    /// Only a hint: the limits hold whatever its last four bytes say.
+    pub(super) fn expect(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Unpacked, Error> {
+        /// The most that deflate shrinks anything.
+        const MOST: usize = 1032;
+        let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+        if hint > limit.min(MAX_UNPACKED) {
+            return Ok(Unpacked { hint, counted: 0 });
+        }
+        // One more than there should be, to see that it ends.
+        let counted = hint.min(packed.len().saturating_mul(MOST)) + 1;
+        memory.grow(counted)?;
+        Ok(Unpacked { hint, counted })
+    }
+}
+
 /// Unpacks a gzip body. What is too large, damaged, or not exactly one member counts as an empty body: so
 /// TensorFlow Serving has it. What `memory` has no room for is an error.
-pub(super) fn unpacked(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Vec<u8>, Error> {
-    /// The most that deflate shrinks anything.
-    const MOST: usize = 1032;
+pub(super) fn unpacked(
+    packed: &[u8],
+    limit: usize,
+    expected: &Unpacked,
+    memory: &Reservation,
+) -> Result<Vec<u8>, Error> {
     let limit = limit.min(MAX_UNPACKED);
-    // The last four bytes say how long it will be; only a hint, the limits hold whatever they say.
-    let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    if hint > limit {
+    if expected.hint > limit {
         return Ok(Vec::new());
     }
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(expected.counted);
     let mut decoder = GzDecoder::new(packed);
-    // One more than there should be, to see that it ends.
-    let mut step = hint.min(packed.len().saturating_mul(MOST)) + 1;
+    let mut step = expected.counted;
     while let Some(room) = Some(step.max(STEP[0]).min(limit + 1 - out.len())).filter(|room| *room > 0) {
-        memory.grow(room)?;
+        let more = room.saturating_sub(out.capacity() - out.len());
+        memory.grow(more)?;
         out.reserve_exact(room);
-        let Ok(read) = decoder.by_ref().take(room as u64).read_to_end(&mut out) else { return Ok(Vec::new()) };
+        let Ok(read) = decoder.by_ref().take(room as u64).read_to_end(&mut out) else {
+            return Ok(Vec::new());
+        };
         if read < room {
             break;
         }
@@ -172,7 +193,9 @@ mod tests {
     }
 
     fn unpacked(packed: &[u8], limit: usize) -> Vec<u8> {
-        super::unpacked(packed, limit, &Reservation::default()).unwrap()
+        let memory = Reservation::default();
+        let room = Unpacked::expect(packed, limit, &memory).unwrap();
+        super::unpacked(packed, limit, &room, &memory).unwrap()
     }
 
     #[test]
@@ -189,12 +212,14 @@ mod tests {
     fn it_takes_no_more_memory_than_there_is() {
         let budget = Budget::new(4 << 20);
         let memory = Reservation::new(Account::new(budget.clone()));
-        let error = super::unpacked(&packed(&vec![b' '; 3 << 20]), 100 << 20, &memory).unwrap_err();
+        let honest = packed(&vec![b' '; 3 << 20]);
+        let error = Unpacked::expect(&honest, 100 << 20, &memory).err().unwrap();
         assert_eq!((error.http_status(), budget.used()), (413, 0));
         let mut lying = packed(&vec![b' '; 3 << 20]);
         let end = lying.len() - 4;
         lying[end..].copy_from_slice(&[0; 4]);
-        assert!(super::unpacked(&lying, 100 << 20, &memory).is_err());
+        let room = Unpacked::expect(&lying, 100 << 20, &memory).unwrap();
+        assert!(super::unpacked(&lying, 100 << 20, &room, &memory).is_err());
         assert!(memory.bytes() <= 2 << 20);
     }
 

@@ -5,13 +5,13 @@
 
 use super::rounding::flushed_f32;
 use crate::error::{Error, Result};
+use crate::memory::Reservation;
 use crate::rest::base64::decode_base64;
 use crate::rest::decode::signature_name;
 use crate::rest::echo::echo;
 use crate::rest::json::{self, Cursor, Type};
 use crate::rest::number::Number;
 use crate::rest::text::Text;
-use crate::memory::Reservation;
 use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};

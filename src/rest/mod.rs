@@ -35,6 +35,7 @@ use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
+use body::Unpacked;
 use bytes::Bytes;
 use decode::Limits;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, EXPECT, HOST, ORIGIN, TRANSFER_ENCODING};
@@ -61,8 +62,17 @@ pub enum Format {
 /// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
 const SMALL_BODY: usize = 16 << 10;
 
-/// What a number takes as text, in sizes of the number.
-const TEXT: usize = 3;
+/// About what `tensor` takes as text.
+fn text_size(tensor: &Tensor) -> usize {
+    match tensor.dtype().size() {
+        0 => tensor.memory(),
+        // A bool and a comma; a small number, its sign and a comma.
+        1 => 8 * tensor.len(),
+        2 => 10 * tensor.len(),
+        4 => 14 * tensor.len(),
+        _ => 24 * tensor.len(),
+    }
+}
 
 /// Answers one request.
 async fn answer(room: Arc<Room>, line: Arc<Line>, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -188,12 +198,7 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, contex
     let Post { verb, name, choice, gzip, accepts_gzip } = post;
     let options = &room.options;
     let small = !gzip && body.len() <= SMALL_BODY;
-    let call = Call {
-        room: room.clone(),
-        verb,
-        servable: room.registry.resolve(&name, &choice),
-        context,
-    };
+    let call = Call { room: room.clone(), verb, servable: room.registry.resolve(&name, &choice), context };
     let answer = if small {
         // Decoding takes less than a hand-over; where it runs is the signature's to say.
         match guarded(|| call.decode(&body)) {
@@ -207,11 +212,16 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, contex
         }
     } else {
         let limit = options.max_body_bytes;
+        let expected = match gzip.then(|| Unpacked::expect(&body, limit, &call.context.memory)).transpose() {
+            Ok(expected) => expected,
+            Err(error) => return error.into(),
+        };
         let work = move || {
-            let asked = if gzip {
-                call.decode(&body::unpacked(&body, limit, &call.context.memory)?)
-            } else {
-                call.decode(&body)
+            let asked = match expected {
+                Some(expected) => {
+                    call.decode(&body::unpacked(&body, limit, &expected, &call.context.memory)?)
+                }
+                None => call.decode(&body),
             }?;
             drop(body);
             call.run(asked, accepts_gzip)
@@ -296,7 +306,7 @@ impl Call {
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
         let tensors = predict::predict(servable, signature, inputs, &all, &self.context)?;
         let _encode = profile::phase(Phase::Encode);
-        self.context.memory.grow(tensors.iter().map(|tensor| TEXT * tensor.memory()).sum())?;
+        self.context.memory.grow(tensors.iter().map(text_size).sum())?;
         let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
         encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.room.options.non_utf8)
     }
@@ -382,9 +392,8 @@ fn wrong_framing(head: &Parts) -> Option<Refusal> {
         let message = format!("Not Implemented: Transfer-Encoding {shown}; only chunked is");
         return Some(Refusal::closing(501, message));
     }
-    (codings.iter().count() > 1).then(|| {
-        Refusal::closing(400, "Bad Request: expected one Transfer-Encoding header, got several")
-    })
+    (codings.iter().count() > 1)
+        .then(|| Refusal::closing(400, "Bad Request: expected one Transfer-Encoding header, got several"))
 }
 
 fn malformed(method: &Method, path: &str) -> Error {

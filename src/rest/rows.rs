@@ -2,13 +2,15 @@
 //! (rest.md section 6.2).
 
 use crate::error::{Error, Result};
+use crate::methods::bind;
 use crate::rest::column::{Column, column};
 use crate::rest::echo::echo;
-use crate::rest::json::Cursor;
+use crate::rest::json::{Cursor, Type};
 use crate::rest::text::Text;
 use crate::rest::walk::Walk;
 use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Steps over the list here, which has at least one element, and makes a tensor for each input of `signature`,
@@ -21,7 +23,8 @@ pub(crate) fn rows_in_order(
     depth: usize,
 ) -> Result<Vec<Tensor>> {
     let objects = has_objects(*cursor);
-    if !objects && signature.inputs.len() > 1 {
+    let several = signature.inputs.len() > 1;
+    if several && first_type(*cursor) != Type::Object {
         return Err(Error::invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per \
              tensorinfo_map",
@@ -37,7 +40,19 @@ pub(crate) fn rows_in_order(
         }
         rows.count += 1;
     }
+    if several && !objects {
+        // A base64 object is a value: all rows were for one of the inputs, and the others have none.
+        let sent = BTreeMap::from_iter(signature.inputs.first().map(|spec| (spec.alias.clone(), ())));
+        return Err(bind::wrong_count(signature, &sent));
+    }
     Ok(rows.finish())
+}
+
+/// The type of the first element of the list here.
+fn first_type(mut list: Cursor<'_>) -> Type {
+    list.at += 1;
+    list.skip_space();
+    list.value_type()
 }
 
 /// The same for lists without a fault, faster: rows of values that agree are one tensor of one more dimension.
@@ -87,7 +102,7 @@ impl<'s> Rows<'s> {
         Rows { signature, inputs, walk: Walk::new(depth), count: 0 }
     }
 
-    /// Takes the row here as a value for the one input.
+    /// Takes the row here as a value for the one input, or for the first of several.
     fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
         if cursor.plain_object() {
             let message = format!("Expecting value/list but got object at item {} of input list", self.count);

@@ -40,7 +40,10 @@ impl Timed {
         };
         ready!(self.head.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx));
         self.line.tell(&too_slow(within));
-        Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client did not finish a request's head in time")))
+        Poll::Ready(Err(io::Error::new(
+            ErrorKind::TimedOut,
+            "the client did not finish a request's head in time",
+        )))
     }
 
     /// `wrote`, or a failure when replies have not been taken for too long.

@@ -182,8 +182,9 @@ impl Servable {
         };
         let took = started.elapsed();
         placement.observe(ran.as_ref().map_or(took, |(_, took)| *took));
-        if let Some(counts) = &self.counts {
-            counts.ran(api, took, ran.is_ok());
+        // TensorFlow counts runs that succeed; those of batches are counted where they happen.
+        if let (Some(counts), Ok(_)) = (&self.counts, &ran) {
+            counts.ran(api, took, self.batcher.is_none());
         }
         ran.map(|(outputs, _)| outputs)
     }

@@ -36,7 +36,8 @@ pub(super) fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, connect
     runtime.block_on(async move {
         let mut doors = JoinSet::new();
         for listener in listeners {
-            doors.spawn(Acceptor { workers: workers.clone(), connections: connections.clone() }.run(listener));
+            doors
+                .spawn(Acceptor { workers: workers.clone(), connections: connections.clone() }.run(listener));
         }
         tokio::spawn(keep_memory_small());
         while doors.join_next().await.is_some() {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Served
+from doors import Stub
 from servers import DROP_IN, FRIENDLY, MODELS, put_version, run_to_its_end, serving, until
 from wire import Wire, ask, message, predict
+
+import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -434,3 +438,53 @@ def test_a_terminated_server_finishes_what_it_has_begun() -> None:
         assert served.process.wait(30) == 0
         served.wait_closed()
         assert "unloaded loop version 1" in served.log
+
+
+def test_the_log_says_where_it_listens() -> None:
+    with serving(MODELS / "half_plus_two", "--port=0", "--host=127.0.0.1") as served:
+        assert re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:\d+ ", served.log), served.log
+        assert re.search(r"Exporting HTTP/REST API at:127\.0\.0\.1:\d+ ", served.log), served.log
+
+
+def test_all_lines_have_one_format() -> None:
+    """Those of the core, too: here, that an id of the warm-up was read."""
+    with serving(MODELS / "half_plus_two", "--log_level=debug") as served:
+        lines = [line for line in served.lines if line.startswith("20")]
+        assert any(" D lifecycle: " in line for line in lines), served.log
+        for line in lines:
+            assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [DIWEF] \w+: ", line), line
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_a_unix_socket_that_is_in_use(tmp_path: Path, takes_over: bool) -> None:
+    """The drop-in takes it, as TensorFlow Serving does; the friendly server says who has it."""
+    socket_path = tmp_path / "s"
+    model = MODELS / "half_plus_two"
+    drop_in = (f"--model_base_path={model}", "--model_name=half_plus_two", "--port=0")
+    at = f"--grpc_socket_path={socket_path}"
+    with serving(*drop_in, at, command=DROP_IN, may_end=True) as first:
+        if not takes_over:
+            done = run_to_its_end(model, at)
+            assert done.returncode != 0
+            assert "another process does" in done.stdout + done.stderr
+            return
+        with socket_client(socket_path) as before:
+            assert before.predict("half_plus_two", 1.0) == 2.5
+            with serving(*drop_in, at, command=DROP_IN) as second:
+                assert f" W server: another process listens on the socket {socket_path}" in second.log
+                with socket_client(socket_path) as new:
+                    assert new.predict("half_plus_two", 1.0) == 2.5
+                # Who was connected to the first goes on, and its end takes nothing from the second.
+                assert before.predict("half_plus_two", 1.0) == 2.5
+                assert first.stop() == 0
+                with socket_client(socket_path) as newer:
+                    assert newer.predict("half_plus_two", 1.0) == 2.5
+
+
+def socket_client(path: Path) -> Stub:
+    class Local(Stub):
+        def __post_init__(self) -> None:
+            options = [("grpc.default_authority", "localhost")]
+            self.channel = grpc.insecure_channel(f"unix:{path}", options=options)
+
+    return Local(None)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -263,3 +264,28 @@ def test_the_configured_name_is_accepted(start: Start, monkeypatch: pytest.Monke
     assert admin.ask("/admin/models", Host="models.example:1")[0] == 200
     assert admin.ask("/admin/models", Host="127.0.0.1")[0] == 200
     assert admin.ask("/admin/models", Host="other.example")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("OPTIONS /admin/models HTTP/1.1", 405),
+        ("TRACE / HTTP/1.1", 405),
+        ("BREW /pot HTTP/1.1", 501),
+        ("GET /admin/models HTTP/3.7", 505),
+        ("GET /admin/models and more HTTP/1.1", 400),
+        (f"GET /{'x' * 70_000} HTTP/1.1", 414),
+    ],
+)
+def test_what_http_alone_refuses_is_json_too(start: Start, request_line: str, status: int) -> None:
+    connection = start().connect(f"{request_line}\r\nHost: localhost\r\n\r\n".encode())
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while more := connection.recv(1 << 16):
+            received += more
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), received
+    assert b"Content-Type: application/json" in head
+    assert (b"Allow: GET, HEAD, PUT, POST, PATCH, DELETE" in head) == (status == 405)
+    answer = json.loads(body)
+    assert answer["error"] and answer["code"]

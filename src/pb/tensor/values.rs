@@ -159,7 +159,9 @@ pub(super) fn strings_size(proto: &Bytes, count: usize) -> usize {
         }
     }
     let missing = count.saturating_sub(found);
-    bytes.saturating_add(missing.saturating_mul(last)).saturating_add(count.saturating_mul(size_of::<usize>()))
+    bytes
+        .saturating_add(missing.saturating_mul(last))
+        .saturating_add(count.saturating_mul(size_of::<usize>()))
 }
 
 /// `count` strings from `tensor_content`: their lengths as varint32, then their bytes; it must fit exactly.

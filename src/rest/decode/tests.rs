@@ -355,3 +355,32 @@ fn numbers_lie_aligned() {
     assert_eq!(bytes.as_ptr() as usize % 64, 0);
     assert_eq!(bytes.len(), 4000);
 }
+
+/// Of several inputs, a base64 object that leads is a value for the first, and no object with a value for each.
+#[test]
+fn a_leading_base64_object_is_a_value() {
+    let b64 = "{\"b64\": \"2uVH06I=\"}";
+    let refused = |dtype: DType, rows: &str| {
+        let signatures = signatures(&["serving_default"], &[("a", dtype), ("b", dtype)]);
+        let body = format!("{{\"instances\": [{rows}]}}");
+        predict(body.as_bytes(), Ok(&signatures), LIMITS).unwrap_err().message.into_owned()
+    };
+    let wrong_type = "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: {\n    \
+                      \"b64\": \"2uVH06I=\"\n} Type: Object is not of expected type: float";
+    let plain = "instances is a plain list, but expecting list of objects as multiple input tensors required as per \
+                 tensorinfo_map";
+    let missing = "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but \
+                   required: {b}.";
+    assert_eq!(refused(DType::Float, &format!("{b64}, []")), wrong_type);
+    assert_eq!(refused(DType::Float, b64), wrong_type);
+    assert_eq!(refused(DType::Float, &format!("[], {b64}")), plain);
+    assert_eq!(refused(DType::String, b64), missing);
+    assert_eq!(
+        refused(DType::String, &format!("{b64}, {{\"a\": \"x\", \"b\": \"y\"}}")),
+        "Expecting value/list but got object at item 1 of input list"
+    );
+    assert_eq!(
+        refused(DType::String, &format!("{{\"a\": \"x\", \"b\": \"y\"}}, {b64}")),
+        "Expecting object but got list at item 1 of input list"
+    );
+}

@@ -1,8 +1,8 @@
 //! Cases of the specification and of our own, read back by a small reader of the wire.
 
 use super::*;
-use crate::memory::Reservation;
 use crate::error::Kind as ErrorKind;
+use crate::memory::Reservation;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -124,7 +124,8 @@ fn elements_choose_the_list() {
 
 #[test]
 fn an_example_is_laid_out_as_tensorflow_reads_it() {
-    let bytes = |body: &str| examples(body.as_bytes(), &Reservation::default()).unwrap().examples.get(0).to_vec();
+    let bytes =
+        |body: &str| examples(body.as_bytes(), &Reservation::default()).unwrap().examples.get(0).to_vec();
     assert_eq!(bytes(r#"{"examples":[{}]}"#), [0x0A, 0]);
     let wire = [10, 12, 10, 10, 10, 1, b'a', 18, 5, 26, 3, 10, 1, 7];
     assert_eq!(bytes(r#"{"examples":[{"a":7}]}"#), wire);
@@ -150,8 +151,11 @@ fn the_context_stands_before_each_example() {
 fn a_context_is_not_repeated_at_will() {
     let context = "x".repeat(1 << 20);
     let list = vec!["{}"; 1000].join(",");
-    let error = examples(format!("{{\"context\":{{\"c\":\"{context}\"}},\"examples\":[{list}]}}").as_bytes(), &Reservation::default())
-        .unwrap_err();
+    let error = examples(
+        format!("{{\"context\":{{\"c\":\"{context}\"}},\"examples\":[{list}]}}").as_bytes(),
+        &Reservation::default(),
+    )
+    .unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
     assert!(error.message.contains("send fewer examples"), "{error}");
 }
@@ -185,7 +189,11 @@ fn errors() {
         ),
         ("{\"examples\":[{\"a\":1}],\"q\":}", "JSON Parse error: Invalid value. at offset: 26"),
     ] {
-        assert_eq!(examples(body.as_bytes(), &Reservation::default()).unwrap_err().message, message, "{body}");
+        assert_eq!(
+            examples(body.as_bytes(), &Reservation::default()).unwrap_err().message,
+            message,
+            "{body}"
+        );
     }
 }
 

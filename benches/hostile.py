@@ -1,0 +1,328 @@
+"""Hostile clients beside a good one: what they cost it, and what they make the server hold.
+
+    python benches/hostile.py [--seconds 10] [--only NAME …]
+
+Each attack runs against a fresh server with --max_memory_in_flight=128 MiB and --transfer_grace_seconds=5, all
+else by default. Beside it, from a process of its own so that the attackers' Python does not slow it, a good client
+asks a tiny model over REST without a pause, and a probe asks the administration for /livez ten times a second.
+A row an attack: the good client's p50 and p99 in quiet and under attack, resident memory before, at most
+during, and after it, and the slowest /livez. The aims: p99 within twice that of quiet, memory within 200 MB
+during and 50 MB after, /livez within 100 ms. Client and server share the cores, so an attack that keeps the
+attacker busy shows in the p99 whatever the server does; its CPU seconds stand beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import http.client
+import multiprocessing
+import re
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+MODEL = Path(__file__).resolve().parent.parent / "tests" / "models" / "half_plus_two"
+MIB = 1 << 20
+BUDGET = 128 * MIB
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+BODY = b'{"instances": [1.0]}'
+PREDICT = "/v1/models/half_plus_two:predict"
+RPC = "/tensorflow.serving.PredictionService/Predict"
+SETTLE_SECONDS = 20.0
+
+
+@dataclass
+class Server:
+    """A running server and its three ports."""
+
+    process: subprocess.Popen[str]
+    rest: int = 0
+    grpc: int = 0
+    admin: int = 0
+    lines: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def start() -> Server:
+        flags = [
+            f"--max_memory_in_flight={BUDGET}",
+            "--transfer_grace_seconds=5",
+            "--admin_address=127.0.0.1:0",
+            "--port=0",
+            "--rest_api_port=0",
+        ]
+        command = [sys.executable, "-m", "servable", "serve", str(MODEL), *flags]
+        server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        assert server.process.stderr is not None
+        for line in server.process.stderr:
+            server.lines.append(line)
+            for name, pattern in (
+                ("rest", r"REST API at:\S+?:(\d+) "),
+                ("grpc", r"ModelServer at \S+:(\d+) "),
+                ("admin", r"administration at http://[^/]*:(\d+)/"),
+            ):
+                found = re.search(pattern, line)
+                if found:
+                    setattr(server, name, int(found[1]))
+            if "models available" in line:
+                break
+        threading.Thread(target=lambda: list(server.process.stderr or ()), daemon=True).start()
+        return server
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+    def resident(self) -> float:
+        """MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+
+# ---- the good client, and the probe
+
+
+def ask_without_a_pause(port: int, results: Connection) -> None:
+    """A process: answers each ``take`` with the latencies, in seconds, since the one before."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    latencies: list[float] = []
+    while True:
+        began = time.perf_counter()
+        connection.request("POST", PREDICT, BODY)
+        reply = connection.getresponse()
+        content = reply.read()
+        latencies.append(time.perf_counter() - began)
+        if reply.status != 200 or b"2.5" not in content:
+            results.send(f"the good client was answered {reply.status}: {content[:200]!r}")
+            return
+        if results.poll():
+            if results.recv() == "end":
+                return
+            results.send(latencies)
+            latencies = []
+
+
+class Watch:
+    """Samples memory every 10 ms and the administration's health every 100 ms."""
+
+    def __init__(self, server: Server) -> None:
+        self.most = server.resident()
+        self.slowest = 0.0
+        self._server = server
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=one) for one in (self._memory, self._health)]
+
+    def __enter__(self) -> Watch:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _memory(self) -> None:
+        while not self._done.wait(0.01):
+            self.most = max(self.most, self._server.resident())
+
+    def _health(self) -> None:
+        while not self._done.wait(0.1):
+            began = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", self._server.admin, timeout=30)
+            connection.request("GET", "/livez")
+            assert connection.getresponse().status == 200
+            connection.close()
+            self.slowest = max(self.slowest, time.perf_counter() - began)
+
+
+# ---- the attacks: each runs until ``until``, a time of time.monotonic, in a process of its own
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def call_head() -> bytes:
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", RPC), (":authority", "x")]
+    fields += [("content-type", "application/grpc"), ("te", "trailers")]
+    literal = [bytes([len(one)]) + one.encode() for pair in fields for one in pair]
+    return b"".join(b"\0" + name + value for name, value in zip(literal[::2], literal[1::2], strict=True))
+
+
+def drawn_out() -> bytes:
+    """A Predict of some dozen bytes whose tensor has 5 million floats."""
+    # A dimension of 5,000,000 as a varint.
+    shape = b"\x12" + bytes([5]) + b"\x08" + bytes([0xC0, 0x96, 0xB1, 0x02])
+    tensor = b"\x08\x01" + b"\x12" + bytes([len(shape)]) + shape + b"\x2a\x04\0\0\x80\x3f"
+    entry = b"\x0a\x01x\x12" + bytes([len(tensor)]) + tensor
+    spec = b"\x0a\x0dhalf_plus_two"
+    message = b"\x0a" + bytes([len(spec)]) + spec + b"\x12" + bytes([len(entry)]) + entry
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def window_of_nothing(rest: int, grpc: int, until: float) -> None:
+    """Row 2: twelve Predicts whose tensors are drawn out, on connections that take no reply."""
+    while time.monotonic() < until:
+        with connect(grpc) as sock, suppress(OSError):
+            sock.sendall(PREFACE + frame(4, 0, 0, b"\0\4\0\0\0\0"))
+            for stream in range(1, 25, 2):
+                sock.sendall(frame(1, 4, stream, call_head()) + frame(0, 1, stream, drawn_out()))
+            sock.settimeout(1.0)
+            while time.monotonic() < until and sock.recv(65536):
+                pass
+
+
+def gzip_bombs(rest: int, grpc: int, until: float) -> None:
+    """Row 3: thirty-two bodies of 50 KB at once that unpack to 50 MB each."""
+    body = gzip.compress(b'{"instances": [1.0]' + b" " * (50 * MIB) + b"}")
+    head = (
+        f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    while time.monotonic() < until:
+        socks = [connect(rest) for _ in range(32)]
+        for sock in socks:
+            sock.sendall(head.encode() + body)
+        for sock in socks:
+            sock.recv(65536)
+            sock.close()
+        time.sleep(0.5)
+
+
+def idle_connections(rest: int, grpc: int, until: float) -> None:
+    """Row 4: as many idle connections as this process may open."""
+    socks = []
+    with suppress(OSError):
+        for _ in range(1000):
+            socks.append(connect(rest))
+    time.sleep(max(0.0, until - time.monotonic()))
+
+
+def slow_bodies(rest: int, grpc: int, until: float) -> None:
+    """Row 6: bodies at a byte a second on 500 connections, opened anew when they are cut off."""
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode()
+
+    def begin() -> socket.socket:
+        sock = connect(rest)
+        sock.sendall(head)
+        return sock
+
+    socks = [begin() for _ in range(500)]
+    while time.monotonic() < until:
+        for index, sock in enumerate(socks):
+            try:
+                sock.sendall(b" ")
+            except OSError:
+                sock.close()
+                socks[index] = begin()
+        time.sleep(1.0)
+
+
+def flood(cheap: bytes) -> Callable[[int, int, float], None]:
+    def run(rest: int, grpc: int, until: float) -> None:
+        while time.monotonic() < until:
+            with connect(grpc) as sock, suppress(OSError):
+                sock.sendall(PREFACE + frame(4, 0, 0))
+                while time.monotonic() < until:
+                    sock.sendall(cheap * 500)
+
+    return run
+
+
+ATTACKS: dict[str, Callable[[int, int, float], None]] = {
+    "window of nothing": window_of_nothing,
+    "gzip bombs": gzip_bombs,
+    "idle connections": idle_connections,
+    "slow bodies": slow_bodies,
+    "PRIORITY flood": flood(frame(2, 0, 1, b"\0\0\0\0\x09")),
+    "WINDOW_UPDATE flood": flood(frame(8, 0, 0, b"\0\0\0\1")),
+    "PING flood": flood(frame(6, 1, 0, b"anything")),
+}
+
+
+# ---- the table
+
+
+def percentile(latencies: list[float], share: float) -> float:
+    """Milliseconds."""
+    return 1000 * statistics.quantiles(latencies, n=1000)[round(share * 1000) - 1]
+
+
+def measure(name: str, seconds: float) -> str:
+    """One attack; its row."""
+    server = Server.start()
+    results, theirs = multiprocessing.Pipe()
+    good = multiprocessing.Process(target=ask_without_a_pause, args=(server.rest, theirs), daemon=True)
+    good.start()
+
+    def take() -> list[float]:
+        results.send("take")
+        taken = results.recv()
+        assert isinstance(taken, list), taken
+        return taken
+
+    time.sleep(1.0)
+    take()
+    time.sleep(seconds)
+    quiet = take()
+    before, cpu = server.resident(), server.cpu_seconds()
+    with Watch(server) as watch:
+        until = time.monotonic() + seconds
+        attack = multiprocessing.Process(target=ATTACKS[name], args=(server.rest, server.grpc, until))
+        take()
+        attack.start()
+        attack.join()
+        attacked = take()
+    cpu = server.cpu_seconds() - cpu
+    results.send("end")
+    good.join(10)
+    settled = time.monotonic() + SETTLE_SECONDS
+    while server.resident() > before + 50 and time.monotonic() < settled:
+        time.sleep(0.2)
+    after = server.resident()
+    server.stop()
+    p99 = [percentile(latencies, 0.99) for latencies in (quiet, attacked)]
+    p50 = [percentile(latencies, 0.5) for latencies in (quiet, attacked)]
+    return (
+        f"| {name} | {p50[0]:.2f} → {p50[1]:.2f} | {p99[0]:.2f} → {p99[1]:.2f} ({p99[1] / p99[0]:.1f}x) "
+        f"| {before:.0f}, +{watch.most - before:.0f}, +{after - before:.0f} | {1000 * watch.slowest:.0f} "
+        f"| {cpu / seconds:.2f} | {len(attacked)} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="of quiet, and of each attack")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(ATTACKS), help="this attack; may be repeated"
+    )
+    given = parser.parse_args()
+    print(
+        "| attack | p50 ms | p99 ms | MiB before, most, after | slowest /livez ms | server's cores | answers |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in given.only or ATTACKS:
+        print(measure(name, given.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
