@@ -1,6 +1,6 @@
 //! The open connections: how many there may be, which gives way to a new one, and the stages of the server's end.
 
-use crate::memory::{Account, Budget, Reservation};
+use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -168,6 +168,7 @@ impl Drop for Slot {
             open.closing -= 1;
         }
         drop(open);
+        note_closed();
         all.none_left.notify_all();
         all.closed.notify_waiters();
     }

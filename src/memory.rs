@@ -194,9 +194,28 @@ pub(crate) fn is_left_behind() -> bool {
     LEFT_BEHIND.load(Relaxed)
 }
 
-/// The same, to be seen to by the caller.
+/// The same, to be seen to by the caller, and by every thread for itself; see [`turn`].
 pub(crate) fn take_left_behind() -> bool {
-    LEFT_BEHIND.swap(false, Relaxed)
+    let left = LEFT_BEHIND.swap(false, Relaxed);
+    TURN.fetch_add(usize::from(left), Relaxed);
+    left
+}
+
+/// How often that was seen to. A thread whose heap was not looked through since it changed has something to do.
+pub(crate) fn turn() -> usize {
+    TURN.load(Relaxed)
+}
+
+static TURN: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes note of a connection that was closed, whose buffers are free now.
+pub(crate) fn note_closed() {
+    /// So many leave a megabyte or more.
+    const MANY: usize = 64;
+    static CLOSED: AtomicUsize = AtomicUsize::new(0);
+    if CLOSED.fetch_add(1, Relaxed) % MANY == MANY - 1 {
+        leave_behind();
+    }
 }
 
 /// The allocators may have kept something.

@@ -9,10 +9,10 @@ use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
-use crate::engine::priority;
+use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
-use crate::memory::Budget;
+use crate::memory::{self, Budget};
 use crate::methods::Room;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
@@ -211,6 +211,7 @@ fn worker(
     threads.push(spawn(format!("servable-io-{index}"), move || {
         priority::prompt();
         runtime.block_on(async move {
+            tokio::spawn(keep_heap_small());
             while let Some(Accepted { stream, slot, load }) = accepted.recv().await {
                 let doors = doors.clone();
                 tokio::spawn(async move {
@@ -223,6 +224,20 @@ fn worker(
         });
     })?);
     Ok(Worker { connections: sender, load: Arc::default() })
+}
+
+/// Hands back what the heap of this thread has free, whenever that is done for the others.
+async fn keep_heap_small() {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    let mut before = memory::turn();
+    loop {
+        every.tick().await;
+        let now = memory::turn();
+        if now != before {
+            engine::memory::collect();
+            before = now;
+        }
+    }
 }
 
 impl Doors {

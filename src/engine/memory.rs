@@ -104,6 +104,11 @@ pub(crate) fn trim() {
     unsafe {
         libc::malloc_trim(0);
     }
+    collect();
+}
+
+/// Hands back what our own allocator has free, as far as the calling thread may: of other threads' heaps, what they left.
+pub(crate) fn collect() {
     #[cfg(feature = "python")]
     // SAFETY: has no precondition; may be called from any thread.
     unsafe {

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 /// So many such frames a connection may send beyond what it has earned.
-const MOST: u32 = 10_000;
-/// It earns so many in a second. Frames of this number take a core some tenth of a millisecond.
+const MOST: u32 = 1000;
+/// It earns so many in a second, which take a core some tenth of a millisecond.
 const IN_A_SECOND: u32 = 500;
 /// And so many with each call, which may be prioritised, reset, and have its window updated.
 const BY_A_CALL: u32 = 4;

@@ -1,3 +1,5 @@
+"""Which base paths may be served, by whom: prefixes, links, and what URIs try."""
+
 from __future__ import annotations
 
 import os

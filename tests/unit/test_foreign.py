@@ -1,3 +1,5 @@
+"""What lies where a SavedModel was expected."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Where labels are while versions come and go."""
+
 from __future__ import annotations
 
 import pytest

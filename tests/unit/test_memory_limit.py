@@ -1,3 +1,5 @@
+"""The memory of machines and containers, from files as Linux has them."""
+
 from __future__ import annotations
 
 from pathlib import Path
