@@ -22,6 +22,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 pyo3::create_exception!(
     _core,
@@ -238,6 +240,7 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
     Ok(grpc::Settings {
         health: options.getattr("grpc_health")?.extract()?,
         profiler: options.getattr("profiler")?.extract()?,
+        profile_folder: options.getattr("profile_folder")?.extract()?,
         max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
         max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
         limits: grpc::limits::Limits {
@@ -422,11 +425,11 @@ fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResul
 #[pyfunction]
 fn init_logging(level: &str) {
     let level = level.parse().unwrap_or(tracing::Level::INFO);
-    let _already_set = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .event_format(LogLine)
-        .try_init();
+    // What other libraries complain of, clients can make them: it is for those who look for a fault.
+    let others = if level >= tracing::Level::DEBUG { level } else { tracing::Level::ERROR };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(LogLine);
+    let wanted = Targets::new().with_target("servable", level).with_default(others);
+    let _already_set = tracing_subscriber::registry().with(lines.with_filter(wanted)).try_init();
 }
 
 /// Every message of `proto/`, as a serialized `FileDescriptorSet`, imports before importers.

@@ -109,7 +109,8 @@ class CoreOptions:
     reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
     0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     max_connections: on all ports; 0 for as many as there are descriptors for.
-    max_memory_in_flight: bytes that all requests together may hold.
+    max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may have
+    profiles stored, None for nowhere.
     """
 
     rest_address: str | None = None
@@ -140,6 +141,7 @@ class CoreOptions:
     method_name_check: bool = False
     grpc_health: bool = False
     profiler: bool = True
+    profile_folder: str | None = None
     log_level: str = "info"
     backlog: int = 1024
 

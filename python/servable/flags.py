@@ -234,6 +234,15 @@ _REQUESTS = (
     ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
+        "profile_folder",
+        "string",
+        "/",
+        "requests",
+        "folder below which the profiler's clients may have profiles stored; empty: in replies only",
+        serve_default="",
+        own=True,
+    ),
+    Flag(
         "max_request_bytes",
         "int64",
         2**31 - 1,

@@ -218,6 +218,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         method_name_check=arguments.boolean("enable_signature_method_name_check"),
         grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
         profiler=arguments.boolean("enable_profiler"),
+        profile_folder=arguments.text("profile_folder") or None,
         log_level=arguments.text("log_level"),
     )
 

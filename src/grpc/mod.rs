@@ -41,6 +41,7 @@ use monitoring::Watch;
 use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub health: bool,
     /// Whether `tensorflow.ProfilerService` answers.
     pub profiler: bool,
+    /// The folder below which profiles may be stored; none, and they go to the caller only.
+    pub profile_folder: Option<PathBuf>,
     /// Whether clients may ask for the services and their messages.
     pub reflection: bool,
     /// Whether, and how, connections are encrypted.
@@ -78,6 +81,7 @@ impl Default for Settings {
             limits: limits::Limits::default(),
             health: true,
             profiler: true,
+            profile_folder: None,
             reflection: true,
             tls: None,
             reload: None,

@@ -58,7 +58,8 @@ impl Call {
     /// Records for as long as asked, or until `Terminate`; answers with the profile, or stores it where asked.
     pub(super) async fn profile(&self, door: &Door) -> Result<Reply> {
         let request: ProfileRequest = self.decode()?;
-        let path = if request.emit_xspace { None } else { stored_at(&request)? };
+        let within = door.settings.profile_folder.as_deref();
+        let path = if request.emit_xspace { None } else { stored_at(&request, within)? };
         let session = Session::begin(&door.sessions, request.session_id.clone())?;
         let recording = Recording::start();
         // Ends early or in time: either way it is a profile.
@@ -102,8 +103,8 @@ impl Call {
 const PLUGIN: &str = "plugins/profile";
 
 /// Where TensorBoard looks for the profile, if the request names a place: TensorFlow's client names the plugin's own
-/// folder, others may name the log folder above it. That log folder must be there.
-fn stored_at(request: &ProfileRequest) -> Result<Option<PathBuf>> {
+/// folder, others may name the log folder above it. That log folder must be there, and in the folder `within`.
+fn stored_at(request: &ProfileRequest, within: Option<&Path>) -> Result<Option<PathBuf>> {
     if request.repository_root.is_empty() {
         return Ok(None);
     }
@@ -115,6 +116,17 @@ fn stored_at(request: &ProfileRequest) -> Result<Option<PathBuf>> {
              in the reply",
             root.display()
         )));
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    if !within.and_then(real).is_some_and(|within| real(root).is_some_and(|root| root.starts_with(within))) {
+        return Err(Error::new(
+            Kind::PermissionDenied,
+            format!(
+                "A profile may not be stored in {}: ask with emit_xspace for it in the reply, or start the server with \
+                 --profile_folder",
+                root.display()
+            ),
+        ));
     }
     let host = if request.host_name.is_empty() { "localhost" } else { &request.host_name };
     let file = format!("{}.xplane.pb", host.replace(':', "_"));
@@ -265,17 +277,21 @@ mod tests {
             ..request("2026_01_01", "host:8500")
         };
         for request in [plugin, request("2026_01_01", "host:8500")] {
-            let path = stored_at(&request).unwrap().unwrap();
+            let path = stored_at(&request, Some(&root)).unwrap().unwrap();
             assert_eq!(path, root.join("plugins/profile/2026_01_01/host_8500.xplane.pb"));
         }
         for (session, host) in
             [("..", "h"), ("a/b", "h"), ("/etc", "h"), ("", "h"), ("a/", "h"), ("s", "../h"), ("s", "a/h")]
         {
-            let refused = stored_at(&request(session, host)).unwrap_err();
+            let refused = stored_at(&request(session, host), Some(&root)).unwrap_err();
             assert_eq!(refused.kind, Kind::InvalidArgument, "{session} {host}");
         }
         let nowhere = ProfileRequest { repository_root: "/no/such/folder".to_owned(), ..request("s", "h") };
-        assert_eq!(stored_at(&nowhere).unwrap_err().kind, Kind::NotFound);
+        assert_eq!(stored_at(&nowhere, Some(Path::new("/"))).unwrap_err().kind, Kind::NotFound);
+        for within in [None, Some(Path::new("/usr")), Some(Path::new("/no/such/folder"))] {
+            let refused = stored_at(&request("s", "h"), within).unwrap_err();
+            assert_eq!(refused.kind, Kind::PermissionDenied, "{within:?}");
+        }
     }
 
     #[test]

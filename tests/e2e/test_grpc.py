@@ -421,7 +421,22 @@ tf.profiler.experimental.client.trace("grpc://" + sys.argv[1], sys.argv[2], 500,
 """
 
 
-def test_tensorflows_own_client_captures_a_profile(served: Served, tmp_path: Path) -> None:
+def test_tensorflows_own_client_captures_a_profile(tmp_path: Path) -> None:
+    with serving(MODELS / "half_plus_two", "--port=0", f"--profile_folder={tmp_path}") as served:
+        capture_a_profile(served, tmp_path)
+
+
+def test_a_profile_is_stored_where_that_is_allowed_only(served: Served, tmp_path: Path) -> None:
+    request = message_class("tensorflow.ProfileRequest")()
+    request.repository_root, request.session_id, request.duration_ms = str(tmp_path), "s", 1
+    with grpc.insecure_channel(served.grpc) as channel:
+        ask = channel.unary_unary("/tensorflow.ProfilerService/Profile", type(request).SerializeToString)
+        status, text = failure(lambda: ask(request, timeout=60))
+    assert status == "PERMISSION_DENIED" and "--profile_folder" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def capture_a_profile(served: Served, tmp_path: Path) -> None:
     done = threading.Event()
 
     def busy() -> None:
