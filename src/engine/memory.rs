@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{libraries, priority};
+use super::libraries;
 use crate::memory::{leave_behind, take_left_behind};
 use std::ffi::{c_int, c_void};
 use std::path::Path;
@@ -67,17 +67,11 @@ pub(super) fn keep_thresholds() {
 /// (some milliseconds after a large model; at one part in ten that was the p99 of a model beside it).
 const SHARE: u32 = 100;
 
-/// Hands free memory back if any was left behind since the last time, on a thread of low priority: it takes some
-/// milliseconds, and more after a large model.
+/// Hands free memory back if any was left behind since the last time. It takes some milliseconds, and holds the
+/// allocator's locks: never at low priority, where it would hold them for as long as others keep the cores busy.
 pub(crate) fn tidy() {
     if take_left_behind() {
-        let trimmed = priority::aside(true, || {
-            trim();
-            Ok(())
-        });
-        if let Err(why) = trimmed {
-            tracing::warn!("free memory was not handed back: {why}");
-        }
+        trim();
     }
 }
 
