@@ -103,7 +103,7 @@ mod tests {
         let start = Instant::now();
         let mut budget = FrameBudget::new(start);
         assert!(!flood(&mut budget, MOST, start));
-        assert!(!flood(&mut budget, 3 * IN_A_SECOND, start + Duration::from_secs(3)));
+        assert!(!flood(&mut budget, 2 * IN_A_SECOND, start + Duration::from_secs(2)));
         budget.frame(HEADERS, 0, 100, || start);
         assert!(!flood(&mut budget, BY_A_CALL, start));
         (0..10).for_each(|_| budget.wrote(BYTES_FOR_ONE / 2));

@@ -173,21 +173,25 @@ impl Door {
     }
 }
 
-/// The bytes that the fields of `message` and of its fields take once they are decoded, where they are many: a name of one
-/// byte becomes a string, an entry of a map a node.
+/// The bytes that the fields of `message` take once they are decoded, where they are many: a name of one byte becomes a
+/// string, an entry of a map a node, an example a slice of its own.
 fn decoded(message: &Bytes) -> usize {
     /// What each takes at most.
     const EACH: usize = 128;
     /// In less there are few.
     const FEW: usize = 4096;
-    if message.len() < FEW {
-        return 0;
-    }
-    let inside = |field: Value<'_>| match field {
-        Value::Bytes(bytes) => Fields::new(bytes).flatten().count(),
-        Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 0,
+    /// Requests hold lists of messages that hold lists; what is in these is read without decoding.
+    const LEVELS: usize = 3;
+    if message.len() < FEW { 0 } else { EACH * fields(message, LEVELS) }
+}
+
+/// How many fields `message` has, with those of its fields, so many `levels` down.
+fn fields(message: &[u8], levels: usize) -> usize {
+    let below = |field: Value<'_>| match field {
+        Value::Bytes(bytes) if levels > 1 => fields(bytes, levels - 1),
+        Value::Bytes(_) | Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 0,
     };
-    Fields::new(message).flatten().map(|(_, field)| EACH * (1 + inside(field))).sum()
+    Fields::new(message).map_while(Result::ok).map(|(_, field)| 1 + below(field)).sum()
 }
 
 /// One call with its message read.

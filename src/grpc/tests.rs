@@ -10,7 +10,8 @@ use crate::engine::{Endpoint, Model, RunOptions};
 use crate::memory::Budget;
 use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::{
-    ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest, ReloadConfigResponse,
+    self as wire, ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest,
+    ReloadConfigResponse,
 };
 use crate::pb::tensorflow::{
     DataType, ProfileRequest, ProfileResponse, TensorProto, TensorShapeProto, TerminateRequest,
@@ -523,4 +524,18 @@ async fn who_comes_while_the_server_drains_is_served_until_it_closes() {
     client.connections.enter(Stage::Closing);
     client.connection.await.unwrap().unwrap();
     served.await.unwrap();
+}
+
+#[test]
+fn many_small_fields_are_counted_as_what_they_become() {
+    let few = request(&floats(100_000)).encode_to_vec();
+    assert!(decoded(&few.into()) < 4096);
+    let filter = PredictRequest { output_filter: vec![String::new(); 5000], ..request(&floats(1)) };
+    assert!(decoded(&filter.encode_to_vec().into()) >= 5000 * size_of::<String>());
+    let examples = wire::ExampleList { examples: vec![Bytes::new(); 5000] };
+    let input = Some(wire::Input { kind: Some(wire::input::Kind::ExampleList(examples)) });
+    let classify = wire::ClassificationRequest { model_spec: None, input };
+    assert!(decoded(&classify.encode_to_vec().into()) >= 5000 * size_of::<Bytes>());
+    // What is no message ends where it is none.
+    assert!(decoded(&vec![0xff; 5000].into()) < 1000);
 }
