@@ -1,29 +1,67 @@
 //! Log lines that would repeat themselves: one now and then, with a count of those that were held back.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Lets the same line through once in so many seconds.
 pub(crate) struct Throttled {
-    seconds: u64,
-    last: Mutex<Option<Instant>>,
-    held: AtomicU64,
+    pause: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// When a line was let through last, and how many were held back since.
+    last: Option<Instant>,
+    held: u64,
 }
 
 impl Throttled {
     pub(crate) const fn new(seconds: u64) -> Throttled {
-        Throttled { seconds, last: Mutex::new(None), held: AtomicU64::new(0) }
+        Throttled { pause: Duration::from_secs(seconds), state: Mutex::new(State { last: None, held: 0 }) }
     }
 
     /// None if the line is held back; else how many were since the last one that was let through.
     pub(crate) fn pass(&self) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed().as_secs() < self.seconds) {
-            self.held.fetch_add(1, Relaxed);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now(), self.pause)
+    }
+}
+
+impl State {
+    fn pass(&mut self, now: Instant, pause: Duration) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < pause) {
+            self.held += 1;
             return None;
         }
-        *last = Some(Instant::now());
-        Some(self.held.swap(0, Relaxed))
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_passes_in_a_while_and_tells_how_many_did_not() {
+        let (start, pause) = (Instant::now(), Duration::from_secs(30));
+        let mut state = State { last: None, held: 0 };
+        let mut at = |seconds| state.pass(start + Duration::from_secs(seconds), pause);
+        assert_eq!(at(0), Some(0));
+        assert_eq!(at(0), None);
+        assert_eq!(at(29), None);
+        assert_eq!(at(30), Some(2));
+        assert_eq!(at(31), None);
+        assert_eq!(at(100), Some(1));
+        assert_eq!(at(200), Some(0));
+    }
+
+    #[test]
+    fn a_static_holds_back_for_all_threads() {
+        static LINE: Throttled = Throttled::new(3600);
+        let passed = std::thread::scope(|threads| {
+            let all: Vec<_> = (0..8).map(|_| threads.spawn(|| LINE.pass().is_some())).collect();
+            all.into_iter().map(|one| usize::from(one.join().unwrap())).sum::<usize>()
+        });
+        assert_eq!(passed, 1);
     }
 }
