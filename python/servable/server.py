@@ -72,7 +72,7 @@ class Server:
         self._management = Management(config, self.manager, inventory, core.states, self.reread, core.record)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
-        self._not_applied = ""
+        self._not_applied: tuple[str, str] | None = None
         self._before_loading = before_loading or (lambda: None)
         self._rereading = threading.Lock()
         self._ended = threading.Event()
@@ -129,6 +129,8 @@ class Server:
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
         if self._admin is not None:
             self._admin.close()
+        if not (drained and unloaded) and time.monotonic() >= deadline:
+            _log.warning("not everything ended within %g s", self.config.grace_seconds)
         return drained and unloaded
 
     def run(self) -> int:
@@ -147,7 +149,7 @@ class Server:
         if outcome.error is not None:
             raise outcome.error
         if not outcome.value:
-            _log.warning("not everything ended within %g s", self.config.grace_seconds)
+            # Threads are inside TensorFlow still.
             leave(EXIT_OK)
         return EXIT_OK
 
@@ -201,18 +203,22 @@ class Server:
                 if models != self._followed:
                     self.manager.apply(models, self.config.allow_unavailable_labels)
                     self._followed = models
-                self._not_applied = ""
-        except StatusError as error:
-            # The next look will most likely say the same.
-            if str(error) != self._not_applied:
-                self._not_applied = str(error)
+            if self._not_applied is not None:
+                self._not_applied = None
+                _log.info("%s can be applied again", self.config.model_config_file)
+        except Exception as error:
+            # The next look will most likely say the same; or it may find a file that can be read.
+            said = f"{type(error).__name__}: {error}", getattr(error, "hint", "")
+            if said != self._not_applied:
+                self._not_applied = said
                 self._log_not_applied(error)
-        except Exception:
-            # The next look may find a file that can be read.
-            _log.exception("%s is not applied", self.config.model_config_file)
 
-    def _log_not_applied(self, error: StatusError) -> None:
-        _log.error("%s is not applied: %s", self.config.model_config_file, error)
+    def _log_not_applied(self, error: Exception) -> None:
+        if not isinstance(error, StatusError):
+            _log.error("%s is not applied", self.config.model_config_file, exc_info=error)
+            return
+        hint = f"\n    {error.hint}" if error.hint else ""
+        _log.error("%s is not applied: %s%s", self.config.model_config_file, error, hint)
 
     def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
         """HandleReloadConfigRequest: applies a serialized ModelServerConfig, waits for models new in it.

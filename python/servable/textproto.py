@@ -30,6 +30,9 @@ _log = logging.getLogger("config")
 LARGEST_FILE = 64 * 1024 * 1024
 """Bytes; a config file larger than this is a mistake."""
 
+_complaints: dict[str, str] = {}
+"""What the parser said last about each file: of one that is polled it would be said at every look."""
+
 METRICS_PATH = "/monitoring/prometheus/metrics"
 """TensorFlow Serving's default path of the metrics."""
 
@@ -43,10 +46,14 @@ def read_text_message(path: str, name: str) -> Any:
     try:
         text_format.Parse(text, message, descriptor_pool=pool())
     except text_format.ParseError as error:
-        _log.error("Error parsing text-format %s: %s", name, str(error).replace(" : ", ": ", 1))
+        complaint = f"Error parsing text-format {name}: {str(error).replace(' : ', ': ', 1)}"
+        if _complaints.get(path) != complaint:
+            _complaints[path] = complaint
+            _log.error("%s", complaint)
         raise invalid_argument(f"Invalid protobuf file: '{path}'", _complaint(path, error)) from None
     except RecursionError:
         raise invalid_argument(f"Invalid protobuf file: '{path}'", f"{path} is nested too deeply") from None
+    _complaints.pop(path, None)
     return message
 
 

@@ -210,6 +210,22 @@ def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Pat
         assert served.log.count("is not applied") == 3
 
 
+def test_a_config_file_that_cannot_be_read_is_complained_about_once(base: Path, tmp_path: Path) -> None:
+    """What the parser says of it, too."""
+    put_version(MODEL, base, 1)
+    config = tmp_path / "config"
+    config.write_text(config_text(entry("m", base)))
+    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+        replace_file(config, "model_config_list { config {")
+        served.wait_for_line("is not applied: INVALID_ARGUMENT: Invalid protobuf file")
+        # Two looks at the same file: what is said next is about the next one.
+        threading.Event().wait(2.5)
+        replace_file(config, config_text(entry("m", base)))
+        served.wait_for_line("can be applied again")
+        assert served.log.count("Error parsing text-format") == 1, served.log
+        assert served.log.count("is not applied") == 1, served.log
+
+
 def labelled_version(served: Served, label: str) -> int | str:
     """The version that a label of ``m`` is on, or the error's text."""
     reply = ask(served, "GET", f"/v1/models/m/labels/{label}/metadata")

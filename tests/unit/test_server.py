@@ -232,6 +232,42 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     assert server.stop()
 
 
+@pytest.mark.parametrize(
+    "error", [StatusError("INVALID_ARGUMENT", "bad", "line 1"), RuntimeError("cannot be read")]
+)
+def test_a_file_that_stays_bad_is_complained_about_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    import servable.textproto
+
+    models, all_read = (model(tmp_path, "a", 1),), threading.Event()
+    contents: list[object] = [error, error, error, StatusError("INVALID_ARGUMENT", "other"), models, models]
+
+    def read(path: str, replacing: bool) -> object:
+        if len(contents) == 1:
+            all_read.set()
+            return contents[0]
+        content = contents.pop(0)
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    given = replace(config(*models), model_config_file="/models.config", config_poll_seconds=0.001)
+    server = Server(given, lambda _: FakeCore())
+    with caplog.at_level(logging.INFO):
+        assert server.start()
+        assert all_read.wait(10)
+        assert server.stop()
+    said = [line for line in caplog.messages if line.startswith("/models.config")]
+    assert len(said) == 3
+    assert said[0].startswith("/models.config is not applied")
+    assert said[1:] == [
+        "/models.config is not applied: INVALID_ARGUMENT: other",
+        "/models.config can be applied again",
+    ]
+
+
 def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is still at its file, which is then replaced, when the second comes."""
     import servable.textproto

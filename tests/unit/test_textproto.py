@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,21 @@ def test_the_pool_is_our_own() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.stdout == "private\n", run.stderr
+
+
+def test_what_the_parser_says_of_a_file_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that is polled is read at every look."""
+    file = tmp_path / "models.config"
+
+    def read(text: str) -> None:
+        file.write_text(text)
+        with suppress(StatusError):
+            read_model_config_file(str(file))
+
+    for text in ("model_config_list {", "model_config_list {", "{", "model_config_list {}", "{"):
+        read(text)
+    said = [line for line in caplog.messages if line.startswith("Error parsing text-format")]
+    assert len(said) == 3
+    assert said[0] != said[1] == said[2]
