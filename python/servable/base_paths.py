@@ -9,6 +9,7 @@ operator's to watch.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,8 @@ from servable.errors import StatusError, UsageError
 from servable.model_paths import is_remote, local_path
 
 FLAG = "--allowed_base_paths"
+ANSWER_SECONDS = 10.0
+"""How long a change of the configuration waits for the file systems that its paths are on."""
 
 
 class Way(Enum):
@@ -55,9 +58,30 @@ class AllowedPaths:
         known: the models that are served now; what they are served from was allowed before.
         """
         before = {(model.name, model.base_path) for model in known}
-        for model in models:
-            if (model.name, model.base_path) not in before and not self._allows(model.base_path, way):
-                raise self._refusal(model, way)
+        new = [model for model in models if (model.name, model.base_path) not in before]
+        refused = self._refused(new, way)
+        if refused is not None:
+            raise self._refusal(refused, way)
+
+    def _refused(self, models: Sequence[ModelConfig], way: Way) -> ModelConfig | None:
+        """The first that may not be served. Links are followed, by a thread that a dead mount may keep."""
+        if not self.prefixes or not models:
+            return next((model for model in models if not self._allows(model.base_path, way)), None)
+        found: list[ModelConfig | None] = []
+
+        def look() -> None:
+            found.append(next((model for model in models if not self._allows(model.base_path, way)), None))
+
+        looking = threading.Thread(target=look, name="base-paths", daemon=True)
+        looking.start()
+        looking.join(ANSWER_SECONDS)
+        if not found:
+            raise StatusError(
+                "UNAVAILABLE",
+                "Where the base paths lead could not be found out: a file system does not answer",
+                f"{FLAG} has links followed; are all of its paths, and those of the models, mounted?",
+            )
+        return found[0]
 
     def _allows(self, base_path: str, way: Way) -> bool:
         if not self.prefixes:
@@ -76,9 +100,12 @@ class AllowedPaths:
 
 
 def _parts(path: str) -> tuple[str, ...] | None:
-    """What prefixes are compared by; None for a URI that does not say plainly where it leads."""
+    """What prefixes are compared by; None for what does not say plainly where it leads."""
     if not is_remote(path):
-        return tuple(os.path.realpath(local_path(path)).rstrip("/").split("/"))
+        try:
+            return tuple(os.path.realpath(local_path(path)).rstrip("/").split("/"))
+        except (OSError, ValueError):
+            return None
     try:
         uri = urlsplit(path)
     except ValueError:

@@ -118,6 +118,7 @@ class _Version:
     error: StatusError | None = None
     reloading: bool = False
     loading_since: float | None = None
+    reads_settings: bool = False
     told: int = 0
 
     @property
@@ -214,11 +215,14 @@ class Manager:
                 self._check_labels(models, allow_unavailable_labels, way)
             self._applied = True
             _warn_of_logging(models)
-            gone = {model.name for model in self._configured} - {model.name for model in models}
+            before = {model.name: (model.base_path, model.policy) for model in self._configured}
+            gone = before.keys() - {model.name for model in models}
             with self._changed:
                 self._configured = tuple(models)
                 for model in models:
                     known = self._models.setdefault(model.name, _Model(model.name))
+                    # That nothing was found is true of where it was looked for.
+                    known.missing &= before.get(model.name) == (model.base_path, model.policy)
                     self._standing[model.name] = _standing(known)
                 for name in gone:
                     del self._standing[name]
@@ -375,14 +379,14 @@ class Manager:
     def unload_all(self, timeout: float) -> bool:
         """After ``stop``: unloads everything.
 
-        True if that, and every load under way, ended in ``timeout`` seconds.
+        True if that, and every load under way, ended in ``timeout`` seconds. Loads get a part of it: nobody
+        waits for what they bring any more.
         """
         deadline = self._clock() + timeout
-        # Nobody waits for what a load brings any more.
-        last_loads = min(timeout, LAST_LOADS_SECONDS)
-        if not all(workers.wait_idle(last_loads) for workers in (self._loaders, self._reloaders)):
-            _log.warning("a load that was under way is left where it is")
-            return False
+        last_loads = self._clock() + min(timeout, LAST_LOADS_SECONDS)
+        loaded = self._wait_idle(last_loads, self._loaders, self._reloaders)
+        if not loaded:
+            self._tell_of_last_loads()
         # Nothing is left that unloading could disturb.
         self._unloaders.resize(self._options.start_threads)
         with self._changed:
@@ -391,10 +395,23 @@ class Manager:
                     if entry.state is State.AVAILABLE:
                         entry.state, entry.aspired, entry.reloading = State.UNLOADING, False, False
                         self._submit_unload(model, entry)
-        return all(
-            workers.wait_idle(max(0.0, deadline - self._clock()))
-            for workers in (self._retirers, self._unloaders)
-        )
+        return self._wait_idle(deadline, self._retirers, self._unloaders) and loaded
+
+    def _wait_idle(self, deadline: float, *all_workers: Workers) -> bool:
+        """In turn: what the earlier ones do may be work for the later ones."""
+        return all(workers.wait_idle(max(0.0, deadline - self._clock())) for workers in all_workers)
+
+    def _tell_of_last_loads(self) -> None:
+        with self._changed:
+            for model in self._models.values():
+                for number, entry in model.versions.items():
+                    if entry.loading_since is not None:
+                        _log.warning(
+                            "the load of %s version %d is left where it is: %s",
+                            model.name,
+                            number,
+                            self._waits_for(model.name, entry),
+                        )
 
     # ---- the loop
 
@@ -457,7 +474,7 @@ class Manager:
                     model.name,
                     number,
                     now - entry.loading_since,
-                    self._core.phase(model.name, number) or "it waits for TensorFlow",
+                    self._waits_for(model.name, entry),
                     entry.place.path,
                 )
 
@@ -468,7 +485,12 @@ class Manager:
             entry = model.versions.get(version) if model is not None else None
             if entry is None or entry.loading_since is None:
                 return None
-            return self._clock() - entry.loading_since, self._core.phase(name, version)
+            return self._clock() - entry.loading_since, self._waits_for(name, entry)
+
+    def _waits_for(self, name: str, entry: _Version) -> str:
+        if entry.reads_settings:
+            return "its settings are being read"
+        return self._core.phase(name, entry.place.version) or "it is about to begin or to end"
 
     def _wake_retries(self) -> None:
         now = self._clock()
@@ -565,14 +587,15 @@ class Manager:
         except StatusError as error:
             self._load_failed(model, entry, error, retrying)
             return
+        # Told first: who waits for the model to stand otherwise finds everything else in its place.
+        self._listener.loaded(model.name, entry.place, report)
         with self._changed:
             entry.state, entry.error = State.AVAILABLE, None
-        self._listener.loaded(model.name, entry.place, report)
         self._load_ended(model, entry)
 
     def _load_in_core(self, model: _Model, entry: _Version, retrying: bool) -> Report:
         with self._changed:
-            entry.loading_since, entry.told = self._clock(), 0
+            entry.loading_since, entry.told, entry.reads_settings = self._clock(), 0, True
             # So that the loop knows when it is time to tell.
             self._touch(model.name)
         try:
@@ -586,6 +609,7 @@ class Manager:
         options = saved_model_config.options_for(entry.place.path, options)
         if options.batching and options.batching_per_version:
             options = replace(options, batching=self._batching_of(model, entry, retrying))
+        entry.reads_settings = False
         try:
             return self._core.load(model.name, entry.place.version, entry.place.path, options)
         except Exception as error:

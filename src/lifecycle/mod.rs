@@ -52,6 +52,8 @@ pub enum Phase {
     Reading,
     /// Warm-up requests run.
     Warming,
+    /// The version serves, and what served before it waits for the last of its requests.
+    Replacing,
 }
 
 impl Phase {
@@ -60,6 +62,7 @@ impl Phase {
         match self {
             Phase::Reading => "its files are being read",
             Phase::Warming => "its warm-up requests are running",
+            Phase::Replacing => "requests to the version that it replaces are being answered",
         }
     }
 }
@@ -88,13 +91,17 @@ impl Lifecycle {
         // Where nothing serves yet there is nobody to give way to.
         let gives_way = engine.shares_threads(&options.engine) && registry.serves();
         let prepared = priority::aside(gives_way, || self.prepare(engine, name, version, path, options));
-        self.phases().remove(&(name.to_owned(), version));
+        let key = (name.to_owned(), version);
+        self.phases().remove(&key);
         match prepared {
             Ok((servable, drain)) => {
-                let replaced = self.drains().insert((name.to_owned(), version), drain);
+                let replaced = self.drains().insert(key.clone(), drain);
                 registry.publish(servable.clone());
                 if let Some(replaced) = replaced {
-                    self.free(replaced)?;
+                    self.phases().insert(key.clone(), Phase::Replacing);
+                    let freed = self.free(replaced);
+                    self.phases().remove(&key);
+                    freed?;
                 }
                 Ok(servable)
             }

@@ -30,6 +30,21 @@ manager.PATIENCE = 1.0
 sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
 """
 """A server to which a load of a second hangs."""
+DEAD_MOUNT = """
+import sys, threading
+from servable import cli
+from servable.sources import filesystem
+dead, look = sys.argv.pop(1), filesystem.look
+
+def hang(model):
+    if model.base_path == dead:
+        threading.Event().wait()
+    return look(model)
+
+filesystem.look, filesystem.LOOK_SECONDS = hang, 1.0
+sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
+"""
+"""A server to which the file system of its first argument does not answer."""
 
 
 def copied(model: str, base: Path) -> Path:
@@ -88,10 +103,12 @@ def warm_up_without_end() -> bytes:
     return bytes(record.SerializeToString())
 
 
-def admin(served: Served, path: str) -> Any:
+def admin(served: Served, path: str, method: str = "GET", body: Any = None) -> Any:
     line = next(line for line in served.lines if "administration at" in line)
     address = line.split("administration at ")[1].removesuffix("/admin/models")
-    with urllib.request.urlopen(f"{address}{path}", timeout=10) as reply:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{address}{path}", content, method=method)
+    with urllib.request.urlopen(request, timeout=30) as reply:
         return json.load(reply)
 
 
@@ -116,6 +133,9 @@ def test_a_load_that_hangs_holds_up_nobody(tmp_path: Path, good: Path) -> None:
         served.process.terminate()
         assert served.process.wait(60) == 0
         assert time.monotonic() - began < 15
+        # What serves is unloaded all the same.
+        assert "unloaded good version 2" in served.log
+        assert "the load of loop version 1 is left where it is" in served.log
 
 
 def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good: Path) -> None:
@@ -134,3 +154,27 @@ def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good:
         assert served.process.poll() is None
         served.process.terminate()
         assert served.process.wait(60) == 0
+
+
+def test_a_file_system_that_does_not_answer_holds_up_nobody(tmp_path: Path, good: Path) -> None:
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    put_version("half_plus_two", dead, 1)
+    models = (f"dead={dead}", f"good={good}")
+    with serving(
+        *models, ADMIN, command=(sys.executable, "-c", DEAD_MOUNT, str(dead)), may_end=True
+    ) as served:
+        assert f"does the file system of {dead} answer?" in served.log
+        assert answer(served, "good") == 3.0
+        assert admin(served, "/admin/models/dead")["standing"] == "missing"
+        put_version("half_plus_two", good, 2)
+        await_versions(served, "good", 2)
+        # The way out: the same model from elsewhere.
+        elsewhere = copied("half_plus_two", tmp_path / "elsewhere").parent
+        moved = admin(served, "/admin/models/dead", "PUT", {"base_path": str(elsewhere)})
+        assert moved["standing"] == "available"
+        assert answer(served, "dead") == 3.0
+        began = time.monotonic()
+        served.process.terminate()
+        assert served.process.wait(60) == 0
+        assert time.monotonic() - began < 15

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from servable.base_paths import AllowedPaths, Way
 from servable.config import ModelConfig
 from servable.errors import StatusError, UsageError
+
+from servable import base_paths
 
 
 def allows(prefixes: str, base_path: str, way: Way = Way.RPC) -> bool:
@@ -98,3 +101,25 @@ def test_what_is_served_already_may_be_named_again() -> None:
 def test_prefixes_are_absolute(text: str) -> None:
     with pytest.raises(UsageError, match="--allowed_base_paths"):
         AllowedPaths.read([text])
+
+
+def test_a_file_system_that_does_not_answer_holds_up_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes come one after the other: one that waits for a dead mount would keep all others away."""
+    answers = threading.Event()
+
+    def never(_: str) -> str:
+        assert answers.wait(30)
+        return "/"
+
+    monkeypatch.setattr(os.path, "realpath", never)
+    monkeypatch.setattr(base_paths, "ANSWER_SECONDS", 0.01)
+    try:
+        with pytest.raises(StatusError, match="does not answer") as raised:
+            AllowedPaths(("/models",)).check([ModelConfig("m", "/models/dead")], (), Way.ADMINISTRATION)
+        assert raised.value.code == "UNAVAILABLE"
+    finally:
+        answers.set()
+
+
+def test_a_path_that_no_file_can_have_lies_nowhere() -> None:
+    assert not allows("/models", "/models/a\0b")

@@ -319,44 +319,114 @@ def test_a_lasting_problem_is_logged_once(tmp_path: Path, caplog: pytest.LogCapt
     assert sum("Could not find base path" in line for line in caplog.messages) == 1
 
 
-def test_a_look_that_hangs_holds_up_no_other_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, hanging = threading.Event(), threading.Event()
+def test_what_is_looked_for_elsewhere_is_announced_though_nothing_is_there_either(tmp_path: Path) -> None:
+    """Who has changed the path waits for the answer."""
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=3600)
+    source.watch([ModelConfig("m", str(tmp_path / "none"))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=None)
+        receiver.last.clear()
+        source.watch([ModelConfig("m", str(tmp_path / "none")), ModelConfig("other", str(tmp_path / "none"))])
+        receiver.wait_for(other=None)
+        assert "m" not in receiver.last
+        source.watch([ModelConfig("m", str(tmp_path / "neither"))])
+        receiver.wait_for(m=None)
+    finally:
+        source.stop()
 
-    def slow(model: ModelConfig) -> filesystem.Finding:
-        if model.name == "dead" and not answers.is_set():
-            hanging.set()
-            assert answers.wait(30)
-        return look(model)
 
-    look = filesystem.look
-    monkeypatch.setattr(filesystem, "look", slow)
-    models = []
-    for name in ("dead", "alive"):
-        (tmp_path / name / "1").mkdir(parents=True)
-        models.append(ModelConfig(name, str(tmp_path / name)))
-    told: dict[str, list[int]] = {}
-    changed = threading.Condition()
+class DeadMount:
+    """Looks at the base paths ``dead`` wait until ``answers`` is set."""
 
-    class Told:
-        def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
-            with changed:
-                told[model] = [one.version for one in versions]
-                changed.notify_all()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *dead: Path) -> None:
+        self.answers = threading.Event()
+        self.looks = 0
+        self._dead = {str(path) for path in dead}
+        self._look = filesystem.look
+        monkeypatch.setattr(filesystem, "look", self._slow)
 
-        def missing(self, model: str) -> None:
-            raise AssertionError(model)
+    def _slow(self, model: ModelConfig) -> filesystem.Finding:
+        if model.base_path in self._dead:
+            self.looks += 1
+            assert self.answers.wait(30)
+        return self._look(model)
 
-    def until(expected: dict[str, list[int]]) -> None:
-        with changed:
-            assert changed.wait_for(lambda: told == expected, 20), told
 
+@pytest.mark.parametrize("poll_seconds", [0.0, 0.01])
+def test_a_look_that_hangs_holds_up_no_other_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, poll_seconds: float
+) -> None:
+    dead, alive = folders(tmp_path, "dead/1") / "dead", folders(tmp_path, "alive/1") / "alive"
+    mount = DeadMount(monkeypatch, dead)
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds, look_seconds=0.05)
+    source.watch([ModelConfig("dead", str(dead)), ModelConfig("alive", str(alive))])
+    source.start(receiver)
+    try:
+        # Nobody waits for what cannot be looked at.
+        receiver.wait_for(dead=None, alive=[1])
+        folders(tmp_path, "alive/2")
+        if poll_seconds:
+            receiver.wait_for(dead=None, alive=[2])
+        mount.answers.set()
+        receiver.wait_for(dead=[1], alive=[2])
+        assert mount.looks == 1 or poll_seconds
+    finally:
+        mount.answers.set()
+        source.stop()
+    assert sum("does the file system of" in line for line in caplog.messages) == 1
+
+
+def test_a_model_that_is_moved_away_from_a_dead_mount_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = folders(tmp_path, "dead/1") / "dead", folders(tmp_path, "alive/2") / "alive"
+    mount = DeadMount(monkeypatch, dead)
+    receiver = Announcements()
     source = FilesystemSource(poll_seconds=0.01, look_seconds=0.05)
-    source.watch(models)
-    source.start(Told())
-    assert hanging.wait(10)
-    until({"alive": [1]})
-    (tmp_path / "alive" / "2").mkdir()
-    until({"alive": [2]})
-    answers.set()
-    until({"dead": [1], "alive": [2]})
+    source.watch([ModelConfig("m", str(dead))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=None)
+        source.watch([ModelConfig("m", str(alive))])
+        receiver.wait_for(m=[2])
+        # What the old look finds in the end is about what nobody asks for any more.
+        mount.answers.set()
+        folders(tmp_path, "alive/3")
+        receiver.wait_for(m=[3])
+    finally:
+        mount.answers.set()
+        source.stop()
+
+
+def test_a_mount_with_many_models_is_given_up_sooner_for_each_further_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred looks of ten seconds each would be a quarter of an hour for the model behind them."""
+    dead = [folders(tmp_path, f"{number}/1") / str(number) for number in range(20)]
+    alive = folders(tmp_path, "alive/1") / "alive"
+    mount = DeadMount(monkeypatch, *dead)
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=3600, look_seconds=1.0)
+    source.watch([ModelConfig(path.name, str(path)) for path in (*dead, alive)])
+    source.start(receiver)
+    try:
+        receiver.wait_for(alive=[1], **{path.name: None for path in dead})
+    finally:
+        mount.answers.set()
+        source.stop()
+
+
+def test_a_look_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = folders(tmp_path, "dead/1") / "dead"
+    mount = DeadMount(monkeypatch, dead)
+    receiver = Announcements()
+    source = FilesystemSource(poll_seconds=0.01, look_seconds=3600)
+    source.watch([ModelConfig("dead", str(dead))])
+    source.start(receiver)
+    monkeypatch.setattr(filesystem, "LAST_LOOK_SECONDS", 0.01)
     source.stop()
+    mount.answers.set()
+    assert receiver.count == 0

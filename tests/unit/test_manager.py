@@ -15,7 +15,10 @@ from servable.manager import Manager, Report, Standing, _Model, _stays, _Version
 from servable.policy import State
 from servable.sources import AspiredVersion, Receiver
 
+from servable import manager, saved_model_config
+
 ONCE = LifecycleOptions(retries=0)
+ONE_AT_A_TIME = LifecycleOptions(retries=0, start_threads=1)
 MANY_TRIES = LifecycleOptions(retries=3, retry_seconds=0.0)
 LONG_PAUSE = LifecycleOptions(retries=3, retry_seconds=3600.0)
 
@@ -530,6 +533,115 @@ def test_the_end_does_not_wait_for_a_load_beyond_its_time(make: Make) -> None:
     gate.opened.set()
     assert setup.manager.unload_all(10)
     assert setup.core.state["m", 1] == "END"
+
+
+def test_the_end_unloads_what_serves_though_a_load_hangs(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager, "LAST_LOADS_SECONDS", 0.01)
+    setup = make(ONCE, "good", "hangs")
+    setup.aspire("good", 1)
+    setup.core.wait_for(("good", 1, "AVAILABLE"))
+    setup.wait(lambda now: now["good"] is Standing.AVAILABLE)
+    gate = Gate(setup.core, "hangs", 1)
+    setup.aspire("hangs", 1)
+    assert gate.entered.wait(10)
+    setup.manager.stop()
+    try:
+        assert not setup.manager.unload_all(10)
+        assert setup.core.state["good", 1] == "END"
+    finally:
+        gate.opened.set()
+    assert "the load of hangs version 1 is left where it is: its files are being read" in caplog.text
+
+
+# ---- loads that hang
+
+
+def test_a_load_that_hangs_is_told_of_and_gives_its_place_to_the_next(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager, "PATIENCE", 0.05)
+    setup = make(ONE_AT_A_TIME, "hangs", "good")
+    gate = Gate(setup.core, "hangs", 1)
+    try:
+        setup.aspire("hangs", 1)
+        assert gate.entered.wait(10)
+        setup.aspire("good", 1)
+        setup.wait_standing(hangs=Standing.HANGING, good=Standing.AVAILABLE)
+        loading = setup.manager.loading("hangs", 1)
+        assert loading is not None
+        assert loading[0] >= 0.05 and loading[1] == "its files are being read"
+        assert setup.manager.loading("good", 1) is None
+    finally:
+        gate.opened.set()
+    setup.wait_standing(hangs=Standing.AVAILABLE, good=Standing.AVAILABLE)
+    assert setup.manager.loading("hangs", 1) is None
+    assert "hangs version 1 has been loading for 0 s: its files are being read" in caplog.text
+
+
+def test_the_log_tells_of_a_long_load_ever_more_rarely() -> None:
+    version = _Version(AspiredVersion(1, "/models/m/1"), loading_since=100.0)
+    times = []
+    for version.told in range(4):
+        times.append(version.tell_at)
+    assert times == [130.0, 160.0, 220.0, 340.0]
+
+
+def test_a_load_that_hangs_in_the_models_settings_says_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, opened = threading.Event(), threading.Event()
+
+    def options_for(path: str, options: Any) -> Any:
+        entered.set()
+        assert opened.wait(10)
+        return options
+
+    monkeypatch.setattr(saved_model_config, "options_for", options_for)
+    setup = make(ONCE, "m")
+    try:
+        setup.aspire("m", 1)
+        assert entered.wait(10)
+        loading = setup.manager.loading("m", 1)
+        assert loading is not None and loading[1] == "its settings are being read"
+    finally:
+        opened.set()
+    setup.wait_standing(m=Standing.AVAILABLE)
+
+
+def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
+    """The start reports what it knows as soon as all models stand."""
+    setup = make(ONCE, "m")
+    told, opened = threading.Event(), threading.Event()
+
+    class Slow(Events):
+        def loaded(self, *_: Any) -> None:
+            told.set()
+            assert opened.wait(10)
+
+    setup.manager._listener = Slow()
+    setup.aspire("m", 1)
+    assert told.wait(10)
+    # The loop goes round meanwhile.
+    setup.aspire("m", 1)
+    with setup.manager._changed:
+        assert setup.manager._changed.wait_for(lambda: not setup.manager._touched, 10)
+    try:
+        assert setup.manager.standings() == {"m": Standing.WAITING}
+    finally:
+        opened.set()
+    setup.wait_standing(m=Standing.AVAILABLE)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_that_nothing_was_found_is_true_of_where_it_was_looked_for(make: Make, elsewhere: bool) -> None:
+    setup = make(ONCE, "m")
+    setup.manager.missing("m")
+    setup.wait_standing(m=Standing.MISSING)
+    setup.manager.apply([ModelConfig("m", "/models/elsewhere" if elsewhere else "/models/m")])
+    expected = Standing.WAITING if elsewhere else Standing.MISSING
+    assert setup.manager.standings() == {"m": expected}
 
 
 def test_a_thousand_models(make: Make) -> None:

@@ -125,31 +125,56 @@ def choose(policy: VersionPolicy, versions: Sequence[int] | dict[int, str]) -> l
     return ordered[-max(1, policy.count) :]
 
 
+_Late = dict[str, tuple[ModelConfig, Finding]]
+"""What threads that had been replaced have found, by the model's name, and what was asked of them."""
+
+
+def _found_late(model: ModelConfig, late: _Late) -> Finding | None:
+    asked, finding = late.get(model.name, (model, None))
+    return finding if _same_place(asked, model) else None
+
+
+def _same_place(one: ModelConfig, other: ModelConfig) -> bool:
+    return (one.base_path, one.policy) == (other.base_path, other.policy)
+
+
 LOOK_SECONDS = 10.0
 """A look at one model that takes longer is left to itself: its file system does not answer."""
+FURTHER_LOOKS = 0.1
+"""The part of that which further looks get while one hangs: a dead mount has mostly more than one model."""
+LAST_LOOK_SECONDS = 1.0
+"""How long the end waits for a look that is under way."""
+
+_Place = tuple[str, str]
+"""A model's name and base path: who moves a model away from a dead mount has it looked at again."""
 
 
 class FilesystemSource:
     """Polls local base paths on one thread of its own. See ``Source`` for the contract.
 
     poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look. A look that hangs
-    (a dead mount) is left to its thread, and another one goes on with the other models.
+    (a dead mount) is left to its thread, its model counts as missing meanwhile, and another thread goes on
+    with the other models. What it finds in the end is not lost.
     """
 
-    def __init__(self, poll_seconds: float | None = 1.0, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(self, poll_seconds: float | None = 1.0, look_seconds: float | None = None) -> None:
         self._poll_seconds = poll_seconds
-        self._look_seconds = look_seconds
+        self._look_seconds = LOOK_SECONDS if look_seconds is None else look_seconds
         self._changed = threading.Condition()
         self._models: dict[str, ModelConfig] = {}
         self._generation = 0
         self._stopped = False
         self._receiver: Receiver | None = None
-        # The polling thread; whom it looks at, and since when; whom earlier ones still look at.
+        # The polling thread; what it looks at, and since when.
         self._poller: threading.Thread | None = None
-        self._looking: tuple[str, float] | None = None
-        self._hanging: set[str] = set()
-        # Owned by the polling thread: what was announced and logged last, per model.
-        self._announced: dict[str, Finding] = {}
+        self._looking: tuple[_Place, float] | None = None
+        # What earlier threads still look at, and what those that came back have found; what the log has been
+        # told of, until a look at it ends in time.
+        self._hanging: set[_Place] = set()
+        self._late: _Late = {}
+        self._told: set[_Place] = set()
+        # Owned by the polling thread: what was announced and logged last, per model, and of whom it is true.
+        self._announced: dict[str, tuple[ModelConfig, Finding]] = {}
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
         """Replaces the list of models; they are looked at at once."""
@@ -168,13 +193,13 @@ class FilesystemSource:
         threading.Thread(target=self._watch_looks, name="filesystem-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Ends the polling thread, after the look that is under way, unless that hangs."""
+        """Nothing is announced after it. The polling thread ends with its look, which may hang."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
             poller = self._poller
         if poller is not None:
-            poller.join(self._look_seconds)
+            poller.join(LAST_LOOK_SECONDS)
 
     def _begin(self) -> None:
         self._looking = None
@@ -185,18 +210,29 @@ class FilesystemSource:
         """Puts another thread in the place of one whose look hangs."""
         with self._changed:
             while not self._stopped:
-                self._changed.wait(self._look_seconds / 4)
-                if self._looking is None or time.monotonic() - self._looking[1] < self._look_seconds:
+                patience = self._look_seconds * (FURTHER_LOOKS if self._hanging else 1)
+                self._changed.wait(patience / 4)
+                if self._stopped or self._looking is None:
                     continue
-                name = self._looking[0]
-                _log.warning(
-                    "looking at %s takes more than %g s: does the file system of %s answer? Others go on",
-                    name,
-                    self._look_seconds,
-                    self._models[name].base_path if name in self._models else "its base path",
-                )
-                self._hanging.add(name)
-                self._begin()
+                place, since = self._looking
+                if time.monotonic() - since >= patience:
+                    self._give_up(place, patience)
+                    self._begin()
+
+    def _give_up(self, place: _Place, patience: float) -> None:
+        self._hanging.add(place)
+        if place not in self._told:
+            self._told.add(place)
+            _log.warning(
+                "looking at %s takes more than %g s: does the file system of %s answer? Others go on",
+                place[0],
+                patience,
+                place[1],
+            )
+        known = self._models.get(place[0])
+        if known is not None and known.base_path == place[1] and self._receiver is not None:
+            # So that nobody waits for it, least of all the start.
+            self._receiver.missing(place[0])
 
     def _poll(self) -> None:
         while True:
@@ -204,50 +240,61 @@ class FilesystemSource:
                 if self._stopped:
                     return
                 models, generation = self._models, self._generation
-            if not self._look_at_all(models, generation):
+                late, self._late = self._late, {}
+            if not self._look_at_all(models, generation, late):
                 return
             with self._changed:
-                if self._generation == generation and not self._stopped:
-                    # Woken by ``watch`` and ``stop`` only; a wake-up for no reason costs one early look.
+                if self._generation == generation and not self._stopped and not self._late:
+                    # Woken by ``watch``, ``stop`` and late findings; a wake-up for nothing costs a look.
                     self._changed.wait(self._poll_seconds or None)
 
-    def _look_at_all(self, models: dict[str, ModelConfig], generation: int) -> bool:
-        """False for a thread that has been replaced."""
+    def _look_at_all(self, models: dict[str, ModelConfig], generation: int, late: _Late) -> bool:
+        """False for a thread that has been replaced; who replaced it begins anew."""
         for name in [name for name in self._announced if name not in models]:
             if not self._announce(name, Finding(()), generation):
                 return True
             del self._announced[name]
         for name, model in models.items():
-            if not self._begin_to_look(name):
+            if not self._begin_to_look(model):
                 continue
-            finding = look(model)
-            if not self._has_looked(name):
+            came_late = _found_late(model, late)
+            finding = came_late or look(model)
+            if not self._has_looked(model, finding, in_time=came_late is None):
                 return False
-            before = self._announced.get(name)
+            asked, before = self._announced.get(name, (None, Finding(None)))
             for problem in finding.problems:
-                if before is None or problem not in before.problems:
+                if problem not in before.problems:
                     _log.warning("%s", problem)
-            changed = before is None or before.versions != finding.versions
-            if changed and not self._announce(name, finding, generation):
+            # What was called missing meanwhile is announced again, and so is what is looked for elsewhere.
+            same = asked is not None and came_late is None and _same_place(asked, model)
+            if not (same and before.versions == finding.versions) and not self._announce(
+                name, finding, generation
+            ):
                 return True
-            self._announced[name] = finding
+            self._announced[name] = model, finding
         return True
 
-    def _begin_to_look(self, name: str) -> bool:
+    def _begin_to_look(self, model: ModelConfig) -> bool:
         """False for a model that an earlier thread still looks at."""
+        place = model.name, model.base_path
         with self._changed:
-            if name in self._hanging:
+            if place in self._hanging:
                 return False
-            self._looking = name, time.monotonic()
+            self._looking = place, time.monotonic()
             return True
 
-    def _has_looked(self, name: str) -> bool:
-        """False for a thread that has been replaced meanwhile."""
+    def _has_looked(self, model: ModelConfig, finding: Finding, in_time: bool) -> bool:
+        """False for a thread that has been replaced meanwhile; who replaced it gets the finding."""
+        place = model.name, model.base_path
         with self._changed:
             if threading.current_thread() is self._poller:
                 self._looking = None
+                if in_time:
+                    self._told.discard(place)
                 return True
-            self._hanging.discard(name)
+            self._hanging.discard(place)
+            self._late[model.name] = model, finding
+            self._changed.notify_all()
             return False
 
     def _announce(self, name: str, finding: Finding, generation: int) -> bool:
