@@ -55,11 +55,18 @@ def counted(served: Served, metric: str) -> int:
     return int(found[1]) if found else 0
 
 
+def graph_runs(served: Served) -> int:
+    """How often a graph was run."""
+    text = ask(served, "GET", "/monitoring/prometheus/metrics").text
+    return int(text.split(":tensorflow:core:graph_runs{} ")[1].split()[0])
+
+
 def test_requests_at_both_doors_share_a_run(tmp_path: Path) -> None:
     """The batch stays open for an hour, or until it is full: only together are the four answered."""
     parameters = f"max_batch_size {{ value: 4 }} batch_timeout_micros {{ value: {HOUR} }}"
     with batching(tmp_path, parameters) as served:
         runs, rows = counted(served, "wrapped_run_count"), counted(served, "processed_batch_size_sum")
+        graphs = graph_runs(served)
         with Stub(served) as stub:
             answers = at_once(
                 lambda: answer(served, "m", 2.0),
@@ -69,6 +76,7 @@ def test_requests_at_both_doors_share_a_run(tmp_path: Path) -> None:
             )
         assert answers == [3.0, 4.0, 3.0, 6.0]
         assert counted(served, "wrapped_run_count") == runs + 1
+        assert graph_runs(served) == graphs + 1
         assert counted(served, "processed_batch_size_sum") == rows + 4
 
 

@@ -128,6 +128,20 @@ def test_runs_and_loads_are_counted(served: Served, base: Path) -> None:
     assert int(found[f':tensorflow:cc:saved_model:load_latency{{model_path="{base}/1"}}']) > 0
 
 
+def test_a_run_that_fails_is_not_counted(tmp_path: Path) -> None:
+    """Nor is what is refused before there is a run."""
+    with serving(MODELS / "pair", monitoring(tmp_path)) as served:
+        before = samples(served)
+        together = predict(served, "pair", {"inputs": {"a": [1.0, 2.0], "b": [1, 2, 3]}})
+        assert together.status == 400 and "Incompatible shapes" in together.text
+        assert predict(served, "pair", {"inputs": {"a": [1.0]}}).status == 400
+        assert predict(served, "pair", {"inputs": {"a": [1.0], "b": [1]}}).status == 200
+        after = samples(served)
+    runs, latency = ":tensorflow:core:graph_runs{}", f"{SERVING}runtime_latency_count{{"
+    assert int(after[runs]) == int(before[runs]) + 1
+    assert [int(value) for key, value in after.items() if key.startswith(latency)] == [1]
+
+
 def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> None:
     """Of each metric the first series, which is here the one of version 1."""
     names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
