@@ -26,15 +26,18 @@ _FLOATS = {"float", "double"}
 _BIGGEST = 4_000_000
 
 
-def curl_line(model: str, signatures: list[Signature], rest_port: int) -> str:
-    """A command to paste into a shell; "" when no signature takes made-up values over REST."""
+def curl_line(model: str, signatures: list[Signature], rest_at: str) -> str:
+    """A command to paste into a shell, for the REST API at ``rest_at`` (``host:port``).
+
+    "" when no signature takes made-up values over REST.
+    """
     signature = _pick(signatures)
     if signature is None:
         return ""
     body = _body(signature)
     if body is None:
         return ""
-    url = f"http://localhost:{rest_port}/v1/models/{quote(model, safe='')}:predict"
+    url = f"http://{rest_at}/v1/models/{quote(model, safe='')}:predict"
     text = body.json()
     if len(text) <= LONGEST_BODY:
         return f"curl -d {_quoted(text)} {url}"

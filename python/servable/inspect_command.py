@@ -116,7 +116,7 @@ def described(model: SavedModel, name: str) -> str:
     for graph in model.graphs:
         lines.extend(_described_graph(graph))
     serving = next((graph for graph in model.graphs if "serve" in graph.tags), model.graphs[0])
-    curl = curl_line(name, list(serving.signatures), REST_PORT)
+    curl = curl_line(name, list(serving.signatures), f"localhost:{REST_PORT}")
     if curl:
         lines += ["", "ask it, once `servable serve` runs:", f"  {curl}"]
     lines += ["", *(f"problem: {one}" for one in model.problems)]

@@ -36,7 +36,7 @@ class StartReport:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._signatures: dict[str, tuple[int, list[Signature]]] = {}
-        self._rest_port: int | None = None
+        self._rest_at: str | None = None
 
     def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
         """One line: name, version, path, seconds, signatures."""
@@ -51,7 +51,7 @@ class StartReport:
         )
         with self._lock:
             newest = self._signatures.get(model, (-1, []))[0]
-            first_after_start = self._rest_port is not None and model not in self._signatures
+            first_after_start = self._rest_at is not None and model not in self._signatures
             if version.version >= newest:
                 self._signatures[model] = (version.version, signatures)
         if first_after_start:
@@ -84,20 +84,21 @@ class StartReport:
             _log.info("Running gRPC ModelServer at UNIX socket %s ...", addresses["grpc_socket"])
         if "rest" not in addresses:
             return
+        rest_at = _shown(addresses["rest"], "localhost")
         with self._lock:
-            self._rest_port = _port(addresses["rest"])
+            self._rest_at = rest_at
             models = list(self._signatures)
         for model in models[:10]:
             self._log_curl(model)
-        _log.info("Exporting HTTP/REST API at:%s ...", _shown(addresses["rest"], "localhost"))
+        _log.info("Exporting HTTP/REST API at:%s ...", rest_at)
 
     def _log_curl(self, model: str) -> None:
         with self._lock:
-            port, signatures = self._rest_port, self._signatures[model][1]
+            rest_at, signatures = self._rest_at, self._signatures[model][1]
         # Not needed before the ports are open: left out of the time to the first answer.
         from servable.example_request import curl_line
 
-        line = curl_line(model, signatures, port) if port is not None else ""
+        line = curl_line(model, signatures, rest_at) if rest_at is not None else ""
         if line:
             _log.info("try %s:\n    %s", model, line)
 
@@ -106,10 +107,6 @@ def _shown(address: str, everywhere: str) -> str:
     """``address``; with TensorFlow Serving's word for it where that is every interface."""
     host, _, port = address.rpartition(":")
     return f"{everywhere}:{port}" if host in ("[::]", "0.0.0.0") else address
-
-
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2])
 
 
 def _described(signatures: list[Signature], placement: str) -> str:

@@ -444,6 +444,7 @@ def test_the_log_says_where_it_listens() -> None:
     with serving(MODELS / "half_plus_two", "--port=0", "--host=127.0.0.1") as served:
         assert re.search(r"Running gRPC ModelServer at 127\.0\.0\.1:\d+ ", served.log), served.log
         assert re.search(r"Exporting HTTP/REST API at:127\.0\.0\.1:\d+ ", served.log), served.log
+        assert f"http://127.0.0.1:{served.rest_port}/v1/models/half_plus_two:predict" in served.log
 
 
 def test_all_lines_have_one_format() -> None:

@@ -52,11 +52,11 @@ def body_of(line: str) -> Any:
     ],
 )
 def test_bodies(inputs: list[Argument], body: object) -> None:
-    assert body_of(curl_line("m", [signature(*inputs)], 8501)) == body
+    assert body_of(curl_line("m", [signature(*inputs)], "localhost:8501")) == body
 
 
 def test_a_large_picture_is_made_by_a_short_expression() -> None:
-    line = curl_line("m", [signature(("x", "float", "[-1,224,224,3]"))], 8501)
+    line = curl_line("m", [signature(("x", "float", "[-1,224,224,3]"))], "localhost:8501")
     assert len(line) < LONGEST_BODY
     (picture,) = body_of(line)["instances"]
     assert (len(picture), len(picture[0]), picture[0][0]) == (224, 224, [1.0, 1.0, 1.0])
@@ -65,7 +65,9 @@ def test_a_large_picture_is_made_by_a_short_expression() -> None:
 @pytest.mark.parametrize("dtype", ["bool", "string", "float", "int8"])
 def test_large_bodies_of_every_kind_and_several_inputs(dtype: str) -> None:
     line = curl_line(
-        "m", [signature(("image", dtype, "[2,300]"), ("it's", "float", "[300]"), name="other")], 8501
+        "m",
+        [signature(("image", dtype, "[2,300]"), ("it's", "float", "[300]"), name="other")],
+        "localhost:8501",
     )
     body = body_of(line)
     assert body["signature_name"] == "other"
@@ -76,8 +78,11 @@ def test_large_bodies_of_every_kind_and_several_inputs(dtype: str) -> None:
 def test_the_default_signature_is_preferred_and_another_is_named() -> None:
     x = ("x", "float", "[-1]")
     both = [signature(x, name="a"), signature(("z", "string", "[-1]"))]
-    assert body_of(curl_line("m", both, 1)) == {"instances": ["text"]}
-    assert body_of(curl_line("m", both[:1], 1)) == {"signature_name": "a", "instances": [1.0, 2.0, 5.0]}
+    assert body_of(curl_line("m", both, "localhost:1")) == {"instances": ["text"]}
+    assert body_of(curl_line("m", both[:1], "localhost:1")) == {
+        "signature_name": "a",
+        "instances": [1.0, 2.0, 5.0],
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,10 +97,10 @@ def test_the_default_signature_is_preferred_and_another_is_named() -> None:
     ],
 )
 def test_no_line_rather_than_one_that_does_not_work(signatures: list[Signature]) -> None:
-    assert curl_line("m", signatures, 1) == ""
+    assert curl_line("m", signatures, "localhost:1") == ""
 
 
 def test_the_address_holds_port_and_quoted_name() -> None:
-    assert curl_line("a b/c", [signature(("x", "float", "[-1]"))], 77).endswith(
-        " http://localhost:77/v1/models/a%20b%2Fc:predict"
+    assert curl_line("a b/c", [signature(("x", "float", "[-1]"))], "[::1]:77").endswith(
+        " http://[::1]:77/v1/models/a%20b%2Fc:predict"
     )
