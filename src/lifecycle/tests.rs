@@ -290,3 +290,22 @@ fn an_unloaded_version_is_gone_and_its_end_is_seen() {
     assert_eq!((status.state, status.error.clone()), (State::End, None));
     assert_eq!(loaded.lifecycle.unload("m", 1).unwrap_err().kind, Kind::FailedPrecondition);
 }
+
+#[test]
+fn a_load_that_waits_for_requests_to_what_it_replaces_says_so() {
+    let model = Echo::new(true);
+    let loaded = load(&model, None, 1);
+    assert_eq!(loaded.lifecycle.phase("m", 1), None);
+    let in_use = loaded.room.registry.resolve("m", &VersionChoice::Latest).unwrap();
+    std::thread::scope(|threads| {
+        let again = threads
+            .spawn(|| loaded.lifecycle.load(&model, "m", 1, loaded.folder.path(), &options(1)).map(drop));
+        while loaded.lifecycle.phase("m", 1) != Some(Phase::Replacing) {
+            assert!(!again.is_finished());
+            std::thread::yield_now();
+        }
+        drop(in_use);
+        again.join().unwrap().unwrap();
+    });
+    assert_eq!(loaded.lifecycle.phase("m", 1), None);
+}
