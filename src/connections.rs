@@ -69,7 +69,7 @@ impl Connections {
             account: Account::new(self.budget.clone()),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
-            last: AtomicU64::new(self.milliseconds()),
+            last: AtomicU64::new(self.microseconds()),
             is_closing: AtomicBool::new(false),
             close: Notify::new(),
         });
@@ -113,8 +113,8 @@ impl Connections {
     }
 
     /// Since the server was made.
-    fn milliseconds(&self) -> u64 {
-        self.since.elapsed().as_millis() as u64
+    fn microseconds(&self) -> u64 {
+        self.since.elapsed().as_micros() as u64
     }
 
     /// How many are open.
@@ -182,7 +182,7 @@ pub struct Connection {
     opened_in: Stage,
     /// Requests that have come whole and are not answered yet.
     answering: AtomicUsize,
-    /// When something last came from the client, or an answer was made: [`Connections::milliseconds`].
+    /// When something last came from the client, or an answer was made: [`Connections::microseconds`].
     last: AtomicU64,
     is_closing: AtomicBool,
     close: Notify,
@@ -191,7 +191,7 @@ pub struct Connection {
 impl Connection {
     /// Something has come from the client.
     pub fn touch(&self) {
-        self.last.store(self.all.milliseconds(), Relaxed);
+        self.last.store(self.all.microseconds(), Relaxed);
     }
 
     /// What a new request holds: nothing yet.
@@ -238,9 +238,9 @@ impl Connection {
         let mut left = pause;
         while !left.is_zero() {
             tokio::time::sleep(left).await;
-            let quiet = self.all.milliseconds().saturating_sub(self.last.load(Relaxed));
+            let quiet = self.all.microseconds().saturating_sub(self.last.load(Relaxed));
             let is_answering = self.answering.load(Relaxed) > 0;
-            left = if is_answering { pause } else { pause.saturating_sub(Duration::from_millis(quiet)) };
+            left = if is_answering { pause } else { pause.saturating_sub(Duration::from_micros(quiet)) };
         }
     }
 }
