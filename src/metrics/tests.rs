@@ -141,12 +141,12 @@ fn what_requests_hold_is_told() {
     let metrics = Metrics::new(budget.clone());
     let account = Account::new(budget);
     let request = Reservation::new(account.clone());
-    request.grow(1000).unwrap();
+    request.grow(10_000).unwrap();
     assert!(Reservation::new(account).grow(1 << 20).is_err());
     assert_eq!(
         lines(&metrics, ":servable:memory"),
         [
-            ":servable:memory_in_flight_bytes{} 1000",
+            ":servable:memory_in_flight_bytes{} 10000",
             ":servable:memory_in_flight_limit_bytes{} 1048576",
             ":servable:memory_in_flight_refusals{} 1",
         ]
