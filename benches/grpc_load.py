@@ -25,13 +25,14 @@ LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Programs:
-    """What was built for it: the load, and the bare server."""
+    """What was built for it: the load, and the bare server where it was asked for."""
 
     load: Path
-    echo: Path
+    echo: Path | None = None
 
     def serve_echo(self, reply: Path) -> tuple[Process, str]:
         """Starts the bare server that answers the message in ``reply``; it, and its port."""
+        assert self.echo is not None, "made by build_load: it has no bare server"
         process = Process([self.echo, reply], reply.with_suffix(".floor.log"))
         return process, process.wait_for(r"^(\d+)$")[1]
 
@@ -97,10 +98,17 @@ def _reply(body: Path) -> Path:
 
 def build(folder: Path) -> Programs:
     """Builds both programs; the C++ one and its sources into ``folder``."""
-    print("building the gRPC load and the bare C++ gRPC server", flush=True)
+    load = build_load().load
+    print("building the bare C++ gRPC server", flush=True)
+    return Programs(load, _build_echo(folder))
+
+
+def build_load() -> Programs:
+    """Builds the load alone."""
+    print("building the gRPC load", flush=True)
     subprocess.run(CARGO, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return Programs(target / "release" / "examples" / "grpc_load", _build_echo(folder))
+    return Programs(target / "release" / "examples" / "grpc_load")
 
 
 def _build_echo(folder: Path) -> Path:

@@ -1,14 +1,15 @@
 """Hostile clients beside a good one: what they cost it, and what they make the server hold.
 
-    python benches/hostile.py [--seconds 10] [--only NAME …]
+    python benches/hostile.py [--seconds 5] [--rounds 3] [--only NAME …]
 
 Each attack runs against a fresh server with --max_memory_in_flight=96 MiB and --transfer_grace_seconds=5, all
 else by default. Beside it, from a process of its own so that the attackers' Python does not slow it, a good
 client asks a tiny model over REST without a pause, and a probe asks the administration for /livez ten times a
-second. A row an attack: the good client's p50 and p99 in quiet and under attack, resident memory before, at
-most during, and after it, and the slowest /livez. The aims: p99 within twice that of quiet, memory within
-200 MB during and 50 MB after, /livez within 100 ms. Client, attacker and server share the cores; "busy" is no
-attack, only as much work in a process beside them: the floor of what a busy neighbour costs.
+second. Quiet and attack take turns. A row an attack: the good client's p50 and p99 in quiet and under attack,
+resident memory before, at most during, and after it, and the slowest /livez. The aims: p99 within twice that
+of quiet, memory within 200 MB during and 50 MB after, /livez within 100 ms. Client, attacker and server share
+the cores; "busy" is no attack, only as much work in a process beside them: the floor of what a busy neighbour
+costs.
 
 Where TensorFlow uses oneDNN, its allocator keeps the largest outputs that were ever held at once for later
 runs (at most half of the budget, for one connection); TF_ONEDNN_USE_SYSTEM_ALLOCATOR=1 has them given back.
@@ -286,8 +287,8 @@ def percentile(latencies: list[float], share: float) -> float:
     return 1000 * statistics.quantiles(latencies, n=1000)[round(share * 1000) - 1]
 
 
-def measure(name: str, seconds: float) -> str:
-    """One attack; its row."""
+def measure(name: str, seconds: float, rounds: int) -> str:
+    """One attack, by turns with quiet; its row. The samplers run in both, for they cost the client too."""
     server = Server.start()
     results, theirs = multiprocessing.Pipe()
     good = multiprocessing.Process(target=ask_without_a_pause, args=(server.rest, theirs), daemon=True)
@@ -300,18 +301,21 @@ def measure(name: str, seconds: float) -> str:
         return taken
 
     time.sleep(1.0)
-    take()
-    time.sleep(seconds)
-    quiet = take()
-    before, cpu = server.resident(), server.cpu_seconds()
+    before, cpu = server.resident(), 0.0
+    quiet: list[float] = []
+    attacked: list[float] = []
     with Watch(server) as watch:
-        until = time.monotonic() + seconds
-        attack = multiprocessing.Process(target=ATTACKS[name], args=(server.rest, server.grpc, until))
-        take()
-        attack.start()
-        attack.join()
-        attacked = take()
-    cpu = server.cpu_seconds() - cpu
+        for _ in range(rounds):
+            take()
+            time.sleep(seconds)
+            quiet += take()
+            spent = server.cpu_seconds()
+            until = time.monotonic() + seconds
+            attack = multiprocessing.Process(target=ATTACKS[name], args=(server.rest, server.grpc, until))
+            attack.start()
+            attack.join()
+            attacked += take()
+            cpu += server.cpu_seconds() - spent
     results.send("end")
     good.join(10)
     settled = time.monotonic() + SETTLE_SECONDS
@@ -324,7 +328,7 @@ def measure(name: str, seconds: float) -> str:
     return (
         f"| {name} | {p50[0]:.2f} → {p50[1]:.2f} | {p99[0]:.2f} → {p99[1]:.2f} ({p99[1] / p99[0]:.1f}x) "
         f"| {before:.0f}, +{watch.most - before:.0f}, +{after - before:.0f} | {1000 * watch.slowest:.0f} "
-        f"| {cpu / seconds:.2f} | {len(attacked)} |"
+        f"| {cpu / seconds / rounds:.2f} | {len(attacked)} |"
     )
 
 
@@ -333,7 +337,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="of quiet, and of each attack")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of quiet, and of attack, in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="of quiet and attack, by turns")
     parser.add_argument(
         "--only", action="append", choices=sorted(ATTACKS), help="this attack; may be repeated"
     )
@@ -341,7 +346,7 @@ def main() -> None:
     print("| attack | p50 ms | p99 ms | MiB before, most, after | slowest /livez ms | cores | answers |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in given.only or ATTACKS:
-        print(measure(name, given.seconds), flush=True)
+        print(measure(name, given.seconds, given.rounds), flush=True)
 
 
 if __name__ == "__main__":
