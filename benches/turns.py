@@ -124,8 +124,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="of each load")
     parser.add_argument("--only", action="append", metavar="NAME", help="this load; may be repeated")
     given = parser.parse_args()
-    measured = loads()
     prepared = prepare(BUILD / "models")
+    measured = loads()
     models = [prepared[name] for name in ("half_plus_two", "echo_floats", "floats_stub")]
     with ExitStack() as stack:
         mine = stack.enter_context(serving(ROOT, models, BUILD / "turns.mine.log"))
