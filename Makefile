@@ -65,7 +65,7 @@ proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
 
 docs: dev ## Put the list of flags into the migration guide.
-	@$(BIN)/python -c "from pathlib import Path; from servable.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
+	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group tools -o requirements/dev.txt

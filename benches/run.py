@@ -35,8 +35,7 @@ from points import Request, requests
 from process import BenchError
 from quiet import Others, Patience, children_seconds
 from results import ECHO, FLOOR, LARGE_MB, OTHER, SERVABLE, Point, Results
-
-from servable import tensorflow_library
+from servable.engines import tensorflow_library
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import quote
 
-from servable.arguments import Arguments, parse
+from servable.config.arguments import Arguments, parse
 
 SECONDS = 3
 """For one answer; below the HEALTHCHECK's own limit, so that the reason can still be printed."""

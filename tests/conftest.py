@@ -36,9 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _why_no_tensorflow() -> str | None:
+    from servable.engines import tensorflow_library
     from servable.errors import TensorFlowNotFoundError
-
-    from servable import tensorflow_library
 
     try:
         import servable._core  # noqa: F401

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,25 @@ ARROWS = {
     "error": set(),
 }
 """Who may use whom: what an arrow leads to, and all that is below it."""
+
+PYTHON_ARROWS = {
+    "__main__": {"cli"},
+    "cli": {"serving", "client"},
+    "serving": {"admin"},
+    "admin": {"lifecycle"},
+    "lifecycle": {"sources"},
+    "sources": {"config", "sizes"},
+    "config": {"savedmodel", "engines"},
+    "savedmodel": {"messages", "regular_files"},
+    "engines": {"errors", "_core"},
+    "client": {"messages"},
+    "messages": {"errors", "_core"},
+    "errors": set(),
+    "regular_files": set(),
+    "sizes": set(),
+    "_core": set(),
+}
+"""The same for the packages and lone modules of ``servable``; imports for type checkers count."""
 
 HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
 FUNCTION_LINES = {"rs": 70, "py": 60}
@@ -170,12 +189,12 @@ def test_the_sources_are_found() -> None:
     assert "methods" in names_used(SRC / "rest" / "mod.rs")
 
 
-def below(module: str) -> set[str]:
+def below(module: str, arrows: Mapping[str, set[str]] = ARROWS) -> set[str]:
     """The modules that ``module`` may use: those its arrows lead to, directly or not."""
     reached: set[str] = set()
     ahead = [module]
     while ahead:
-        for one in ARROWS[ahead.pop()] - reached:
+        for one in arrows[ahead.pop()] - reached:
             reached.add(one)
             ahead.append(one)
     return reached
@@ -197,8 +216,9 @@ def test_arrows_point_down(module: str) -> None:
 
 
 def test_the_arrows_have_no_circle() -> None:
-    for module in ARROWS:
-        assert module not in below(module)
+    for arrows in (ARROWS, PYTHON_ARROWS):
+        for module in arrows:
+            assert module not in below(module, arrows)
 
 
 def users_of(pattern: str) -> set[str]:
@@ -305,12 +325,70 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def modules_used(path: Path) -> set[str]:
+    """The modules of ``servable`` that a file of it imports, by their path within it: ``config.flags``."""
+    names = {name.removeprefix("servable.") for name in imports(path) if name.startswith("servable.")}
+    return {name for name in names if name in package_modules()}
+
+
+@cache
+def package_modules() -> dict[str, Path]:
+    """Every module of ``servable``, by its path within it; a package is its ``__init__``."""
+    inside = {path: path.relative_to(CONTROL_PLANE).with_suffix("") for path in CONTROL_PLANE.rglob("*.py")}
+    named = {
+        ".".join(one.parts[:-1] if one.name == "__init__" else one.parts): path
+        for path, one in inside.items()
+    }
+    return {name: path for name, path in named.items() if name}
+
+
+@pytest.mark.parametrize("package", sorted(PYTHON_ARROWS.keys() - {"_core"}))
+def test_imports_point_down(package: str) -> None:
+    allowed = below(package, PYTHON_ARROWS) | {package}
+    files = [path for name, path in package_modules().items() if name.split(".")[0] == package]
+    assert files
+    for path in files:
+        used = {name.split(".")[0] for name in modules_used(path)}
+        assert used <= allowed, f"{shown(path)} uses {sorted(used - allowed)}"
+
+
+def test_every_module_has_its_place() -> None:
+    assert {name.split(".")[0] for name in package_modules()} == PYTHON_ARROWS.keys() - {"_core"}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    used = {
+        name: modules_used(path)
+        - {name}
+        # A package's first file imports what it offers; who is inside does not import that.
+        - ({one for one in package_modules() if name.startswith(f"{one}.")})
+        for name, path in package_modules().items()
+    }
+    circles = [name for name in used if name in below(name, used)]
+    assert circles == []
+
+
+def test_documents_name_files_that_are_there() -> None:
+    """Paths with a folder in back quotes, from the root, ``src`` or ``python/servable``."""
+    places = (ROOT, SRC, CONTROL_PLANE)
+    missing = []
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        if document.name == "CHANGELOG.md":
+            continue
+        for named in re.findall(r"`((?:\w+/)+(?:[\w.]+\.(?:rs|py|sh|toml|md))?)`", document.read_text()):
+            if not any((place / named).exists() for place in places):
+                missing.append(f"{document.name}: {named}")
+    assert missing == []
+
+
 def test_the_policy_is_a_pure_function() -> None:
     allowed = ("__future__", "collections", "dataclasses", "enum", "typing", "servable")
-    found = {name.split(".")[0] for name in imports(CONTROL_PLANE / "policy.py")}
+    found = {name.split(".")[0] for name in imports(CONTROL_PLANE / "lifecycle" / "policy.py")}
     assert found <= set(allowed)
     calls = [
-        node.func for node in ast.walk(tree_of(CONTROL_PLANE / "policy.py")) if isinstance(node, ast.Call)
+        node.func
+        for node in ast.walk(tree_of(CONTROL_PLANE / "lifecycle" / "policy.py"))
+        if isinstance(node, ast.Call)
     ]
     assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
 

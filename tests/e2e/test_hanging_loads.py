@@ -25,14 +25,15 @@ pytestmark = pytest.mark.needs_tensorflow
 ADMIN = "--admin_address=127.0.0.1:0"
 IMPATIENT = """
 import sys
-from servable import cli, manager
+from servable.cli import dispatch as cli
+from servable.lifecycle import manager
 manager.PATIENCE = 1.0
 sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
 """
 """A server to which a load of a second hangs."""
 DEAD_MOUNT = """
 import sys, threading
-from servable import cli
+from servable.cli import dispatch as cli
 from servable.sources import filesystem
 dead, look = sys.argv.pop(1), filesystem.look
 

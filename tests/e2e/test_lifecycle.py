@@ -387,7 +387,8 @@ def test_a_hang_up_applies_the_file(base: Path, tmp_path: Path) -> None:
 
 EARLY = """
 import os, signal, sys
-from servable import cli, settings
+from servable.cli import dispatch as cli
+from servable.config import settings
 
 def read_and_hang_up(*arguments, read=settings.server_config):
     config = read(*arguments)

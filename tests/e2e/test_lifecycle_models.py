@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Served
 from doors import version_states
-from servable.tensorflow_library import find
+from servable.engines.tensorflow_library import find
 from servers import FRIENDLY, MODELS, run_to_its_end, serving
 from wire import predict
 

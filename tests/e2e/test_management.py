@@ -21,7 +21,7 @@ import requests
 from conftest import Served
 from doors import BOTH, Stub, answer, available, await_versions, config_text, entry, replace_file, steady_load
 from servable.messages import message_class
-from servable.tfrecord import read_records
+from servable.savedmodel.tfrecord import read_records
 from servers import MODELS, put_version, serving
 from wire import ask, predict
 

@@ -11,11 +11,10 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from servable.admin import AdminServer
-from servable.admin_listener import MOST_ANSWERED, MOST_CONNECTIONS
-from servable.config import AdminOptions
-
-from servable import admin_listener
+from servable.admin import listener as admin_listener
+from servable.admin.http import AdminServer
+from servable.admin.listener import MOST_ANSWERED, MOST_CONNECTIONS
+from servable.config.values import AdminOptions
 
 PATIENCE = 30.0
 HALF = b"GET /readyz HTTP/1.1\r\nX: "

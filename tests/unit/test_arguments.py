@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servable.arguments import parse
+from servable.config.arguments import parse
+from servable.config.flags import FLAGS
 from servable.errors import UsageError
-from servable.flags import FLAGS
 
 
 @pytest.mark.parametrize("serve", [True, False])

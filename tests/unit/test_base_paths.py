@@ -7,11 +7,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from servable.base_paths import AllowedPaths, Way
-from servable.config import ModelConfig
+from servable.config import base_paths
+from servable.config.base_paths import AllowedPaths, Way
+from servable.config.values import ModelConfig
 from servable.errors import StatusError, UsageError
-
-from servable import base_paths
 
 
 def allows(prefixes: str, base_path: str, way: Way = Way.RPC) -> bool:

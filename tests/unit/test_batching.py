@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from servable.config import BatchingOptions
+from servable.config import batching
+from servable.config.values import BatchingOptions
 from servable.errors import StatusError
-
-from servable import batching
 
 
 def options(folder: Path, text: str) -> BatchingOptions:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from servable.channel_arguments import EFFECTIVE, read
-from servable.config import GrpcLimits
+from servable.config.channel_arguments import EFFECTIVE, read
+from servable.config.values import GrpcLimits
 
 INT32_MAX = 2**31 - 1
 

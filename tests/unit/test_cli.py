@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from servable.config import ServerConfig
-from servable.flags import FLAGS
-
-from servable import cli
+from servable.cli import dispatch as cli
+from servable.config.flags import FLAGS
+from servable.config.values import ServerConfig
 
 
 class Runs:
@@ -30,7 +29,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
     """No library is opened and no server run."""
     import logging
 
-    from servable import tensorflow_library
+    from servable.engines import tensorflow_library
 
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", root.handlers[:])
@@ -210,7 +209,7 @@ def test_versions_where_there_is_no_tensorflow(capsys: Capture) -> None:
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
-    script = "import sys, servable.cli; print(*sorted(sys.modules))"
+    script = "import sys, servable.cli.dispatch; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert not loaded & {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from conftest import ROOT
-from servable.channel_arguments import EFFECTIVE
-from servable.usage import markdown_table
+from servable.cli.usage import markdown_table
+from servable.config.channel_arguments import EFFECTIVE
 
 MIGRATING = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
-
-from servable import doctor
+from servable.savedmodel import doctor
 
 NO_SAVED_MODEL = "Specified file path does not appear to contain a SavedModel bundle"
 
@@ -87,11 +85,3 @@ def test_a_versions_folder_that_holds_models(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "saved_model.pb").touch()
     assert "rename it to 1" in doctor.no_versions("m", str(tmp_path), ["export"])
-
-
-def test_a_taken_port_names_its_owner_and_the_flag() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        text = doctor.port_hint(f"127.0.0.1:{port}", "rest_api_port")
-    assert text.startswith(f"port {port} is taken by ")
-    assert text.endswith("choose another with --rest_api_port=N")

@@ -8,8 +8,8 @@ import subprocess
 from typing import Any
 
 import pytest
-from servable.example_request import LONGEST_BODY, PNG, curl_line
-from servable.report import Signature
+from servable.savedmodel.example_request import LONGEST_BODY, PNG, curl_line
+from servable.savedmodel.signature import Signature
 
 Argument = tuple[str, str, str]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servable.config import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
-from servable.model_paths import is_version_name
+from servable.config.values import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
+from servable.savedmodel.layout import is_version_name
 from servable.sources import AspiredVersion, filesystem
 from servable.sources.filesystem import FilesystemSource, choose, look, versions_among
 

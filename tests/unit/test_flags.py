@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from servable.flags import CPUS, FLAGS, GROUPS, nearest, no_effect_lines
+from servable.config.flags import CPUS, FLAGS, GROUPS, nearest, no_effect_lines
 
 # Name, kind, default: the table of TensorFlow Serving's flags.
 THEIRS = [

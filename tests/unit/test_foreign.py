@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from servable.foreign import A_SAVED_MODEL, found_instead, kind_of_file
-from servable.inspect_command import inspect
+from servable.cli.inspect import inspect
+from servable.savedmodel.foreign import A_SAVED_MODEL, found_instead, kind_of_file
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servable._core import crc32c
 from servable.cli import main
+from servable.cli.table import table
+from servable.cli.warmup import flattened, make, prediction_log
 from servable.errors import StatusError
-from servable.report import Signature
-from servable.saved_model import read
-from servable.table import size_text, table
-from servable.tfrecord import masked, read_records, write_records
-from servable.warmup_command import flattened, make, prediction_log
+from servable.savedmodel.saved_model import read
+from servable.savedmodel.signature import Signature
+from servable.savedmodel.tfrecord import masked, read_records, write_records
+from servable.sizes import size_text
 
 from servable import messages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from servable.labels import in_force
+from servable.lifecycle.labels import in_force
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 4))
 

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 
-from servable.log_format import CompactFormatter
+from servable.serving.log_format import CompactFormatter
 
 
 def test_a_line_has_time_level_name_and_text() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from servable.config import (
+from servable.admin.operations import Management
+from servable.config.values import (
     All,
     CoreOptions,
     Folder,
@@ -18,10 +19,9 @@ from servable.config import (
     ServerConfig,
     Specific,
 )
-from servable.inventory import Inventory
-from servable.management import Management
-from servable.manager import Standing
-from servable.report import StartReport
+from servable.lifecycle.inventory import Inventory
+from servable.lifecycle.manager import Standing
+from servable.serving.report import StartReport
 
 from servable import messages
 

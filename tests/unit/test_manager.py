@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
-from servable.base_paths import Way
-from servable.config import LifecycleOptions, ModelConfig
+from servable.config import saved_model_config
+from servable.config.base_paths import Way
+from servable.config.values import LifecycleOptions, ModelConfig
 from servable.errors import StatusError
-from servable.manager import Manager, Report, Standing, _Model, _stays, _Version
-from servable.policy import State
+from servable.lifecycle import manager
+from servable.lifecycle.manager import Manager, Report, Standing, _Model, _stays, _Version
+from servable.lifecycle.policy import State
 from servable.sources import AspiredVersion, Receiver
-
-from servable import manager, saved_model_config
 
 ONCE = LifecycleOptions(retries=0)
 ONE_AT_A_TIME = LifecycleOptions(retries=0, start_threads=1)

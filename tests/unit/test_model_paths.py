@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from servable.config import Folder, Latest, ModelConfig
+from servable.config.model_paths import model_from_path
+from servable.config.values import Folder, Latest, ModelConfig
 from servable.errors import UsageError
-from servable.model_paths import fingerprint, model_from_path
+from servable.savedmodel.layout import fingerprint
 
 
 def saved_model(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from servable.policy import (
+from servable.lifecycle.policy import (
     Action,
     Load,
     Snapshot,

@@ -7,7 +7,7 @@ import socket
 import sys
 
 import pytest
-from servable.ports import is_free, owner
+from servable.serving.ports import is_free, owner, port_hint
 
 
 def test_port_0_and_a_port_just_released_are_free() -> None:
@@ -34,3 +34,11 @@ def test_the_owner_is_this_process() -> None:
         port = server.getsockname()[1]
         assert owner(port).endswith(f"(pid {os.getpid()})")
     assert owner(port) == ""
+
+
+def test_a_taken_port_names_its_owner_and_the_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = port_hint(f"127.0.0.1:{port}", "rest_api_port")
+    assert text.startswith(f"port {port} is taken by ")
+    assert text.endswith("choose another with --rest_api_port=N")

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 from http_stub import METADATA, answering
-
-from servable import cli
+from servable.cli import dispatch as cli
 
 Capture = pytest.CaptureFixture[str]
 ANSWER = (200, b'{"outputs": [2.5, 3.0]}')

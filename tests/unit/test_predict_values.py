@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from servable.cli.predict_output import WIDEST_CELL, as_json, as_table, escaped
+from servable.cli.predict_values import Inputs, read_inputs
 from servable.errors import ServableError, UsageError
-from servable.predict_output import WIDEST_CELL, as_json, as_table, escaped
-from servable.predict_values import Inputs, read_inputs
 
 
 def read(*values: str, named: tuple[str, ...] = ()) -> Inputs:

@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from servable.config.config_files import read_model_config_file
 from servable.errors import StatusError
 from servable.regular_files import open_file
-from servable.textproto import read_model_config_file
 
 
 def test_regular_files_are_read_through_links_too(tmp_path: Path) -> None:

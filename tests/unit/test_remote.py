@@ -18,9 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from servable.config import All, Latest, ModelConfig, Specific, VersionPolicy
+from servable.config.model_paths import cache_dir, is_remote, model_from_path
+from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
-from servable.model_paths import cache_dir, is_remote, model_from_path
 from servable.sources import AspiredVersion, Receiver
 from servable.sources.cache import Cache, RemoteFile, digest, md5_of
 from servable.sources.remote import RemoteSource, pause_after

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servable.config import LoadOptions
+from servable.config.saved_model_config import FILE, options_for
+from servable.config.values import LoadOptions
 from servable.messages import message_class
-from servable.saved_model_config import FILE, options_for
 
 
 def write(folder: Path, content: bytes) -> str:

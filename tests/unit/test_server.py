@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from fake_core import FakeCore, FakeError
-from servable.config import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
+from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
-from servable.manager import Standing
-from servable.server import Server, check_ports
+from servable.lifecycle.manager import Standing
+from servable.serving.server import Server, check_ports
 
 from servable import messages
 
@@ -207,7 +207,7 @@ def test_taken_ports_are_named_before_anything_is_loaded() -> None:
 def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import servable.textproto
+    import servable.config.textproto
 
     contents: list[object] = [StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),)]
 
@@ -238,7 +238,7 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
 def test_a_file_that_stays_bad_is_complained_about_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    import servable.textproto
+    import servable.config.textproto
 
     models, all_read = (model(tmp_path, "a", 1),), threading.Event()
     contents: list[object] = [error, error, error, StatusError("INVALID_ARGUMENT", "other"), models, models]
@@ -270,7 +270,7 @@ def test_a_file_that_stays_bad_is_complained_about_once(
 
 def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is still at its file, which is then replaced, when the second comes."""
-    import servable.textproto
+    import servable.config.textproto
 
     first, begun, may_end = threading.Event(), threading.Event(), threading.Event()
     contents = [(model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),)]
@@ -306,7 +306,7 @@ def test_a_hang_up_during_the_start_counts(
     tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The file has changed since it was read: what it says now is served, and labels wait for versions."""
-    import servable.textproto
+    import servable.config.textproto
 
     old = model(tmp_path, "a", 1)
     new = replace(model(tmp_path, "b", 1), labels={"stable": 1})

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from servable.arguments import parse
-from servable.config import Folder, ModelConfig, ServerConfig
+from servable.config.arguments import parse
+from servable.config.flags import CPUS
+from servable.config.settings import address, server_config
+from servable.config.values import Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, UsageError
-from servable.flags import CPUS
-from servable.settings import address, server_config
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from servable.tensor_bundle import CompressedError, Shards, shards
-from servable.tfrecord import masked
+from servable.savedmodel.tensor_bundle import CompressedError, Shards, shards
+from servable.savedmodel.tfrecord import masked
 
 INDEX = (ROOT / "tests" / "models" / "half_plus_two" / "1" / "variables" / "variables.index").read_bytes()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from servable.engines.tensorflow_library import NAMES, PIP_LINE, find
 from servable.errors import TensorFlowNotFoundError
-from servable.tensorflow_library import NAMES, PIP_LINE, find
 
 
 def library(folder: Path, name: str = NAMES[0]) -> Path:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from servable.config import All, Latest, ModelConfig, Specific, VersionPolicy
-from servable.errors import StatusError
-from servable.textproto import (
+from servable.config.config_files import (
     read_model_config_file,
     read_monitoring_config,
     read_platform_config,
     read_ssl_config,
-    read_text_message,
     session_config,
 )
+from servable.config.textproto import read_text_message
+from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
+from servable.errors import StatusError
 
 from servable import messages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from servable.workers import MOST_OVERDUE, Workers
+from servable.lifecycle.workers import MOST_OVERDUE, Workers
 
 
 def test_jobs_run_in_order_on_one_thread() -> None:

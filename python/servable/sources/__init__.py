@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from servable.config import ModelConfig
+from servable.config.values import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from servable.model_paths import is_version_name
+from servable.savedmodel.layout import is_version_name
 from servable.sources.cache import CHUNK, RemoteFile, inside
 
 ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar")

@@ -30,8 +30,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from servable.errors import StatusError
+from servable.sizes import size_text
 from servable.sources.locks import Lock, take
-from servable.table import size_text
 
 _log = logging.getLogger("remote")
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from servable import doctor
-from servable.config import All, Folder, ModelConfig, Specific, VersionPolicy
-from servable.model_paths import fingerprint, is_version_name
+from servable.config.values import All, Folder, ModelConfig, Specific, VersionPolicy
+from servable.savedmodel import doctor
+from servable.savedmodel.layout import fingerprint, is_version_name
 from servable.sources import AspiredVersion, Receiver
 
 _log = logging.getLogger("filesystem")

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
-from servable.config import ModelConfig
+from servable.config.values import ModelConfig
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver
 from servable.sources.archive import is_archive

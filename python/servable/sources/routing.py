@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from servable.config import ModelConfig
-from servable.model_paths import is_remote, local_path
+from servable.config.model_paths import is_remote, local_path
+from servable.config.values import ModelConfig
 from servable.sources import AspiredVersion, Receiver, Source
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from servable.errors import StatusError
-from servable.model_paths import SAVED_MODEL_FILES, is_version_name
+from servable.savedmodel.layout import SAVED_MODEL_FILES, is_version_name
 from servable.sources.archive import ENDINGS, LONE_VERSION, ArchiveStore, is_archive
 from servable.sources.cache import CHUNK, RemoteFile, md5_of
 

@@ -1,0 +1,1 @@
+"""The administration: its HTTP, and its operations."""

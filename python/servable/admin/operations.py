@@ -1,0 +1,261 @@
+"""What an administrator may ask of a running server: look at models, load, unload, reload, label; the config.
+
+Plain values in and out; ``admin.py`` gives them the form of HTTP. Every change goes through the manager's one
+door for configurations, so that what a config file or HandleReloadConfigRequest could not do cannot be done
+here either. A change lasts until the config file changes, a reload is asked for, or the server ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
+from servable.errors import StatusError, invalid_argument
+from servable.lifecycle.inventory import Inventory, resident_bytes
+from servable.lifecycle.manager import Manager, Standing
+
+if TYPE_CHECKING:
+    from servable.savedmodel.signature import Signature
+
+Fields = dict[str, Any]
+MOST_COUNTED = 1_000_000
+"""Of requests, in a recording."""
+State = tuple[str, int, str, str, str]
+"""(name, version, state, code, message), as ``_core.Server.states`` tells it."""
+
+
+class Management:
+    """Operations on a running server. Every method may be called from any thread.
+
+    states, record: as ``_core.Server`` has them. reread: applies the model config file again, raises
+    ``StatusError``.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        manager: Manager,
+        inventory: Inventory,
+        states: Callable[[], list[State]],
+        reread: Callable[[], None],
+        record: Callable[[str, int, int, float], list[bytes]],
+    ) -> None:
+        self._config = config
+        self._manager = manager
+        self._inventory = inventory
+        self._states = states
+        self._reread = reread
+        self._record = record
+
+    # ---- looking
+
+    def models(self) -> Fields:
+        """Every model that is configured or still has a version known, by name; and the process's memory."""
+        states = self._states_by_model()
+        configured = {one.name: one for one in self._manager.configured()}
+        standings = self._manager.standings()
+        return {
+            "models": [
+                self._model(name, configured.get(name), standings.get(name), states.get(name, ()))
+                for name in sorted(configured.keys() | states.keys())
+            ],
+            "resident_bytes": resident_bytes(),
+        }
+
+    def model(self, name: str) -> Fields:
+        """One model. Raises ``StatusError`` NOT_FOUND."""
+        states, standing = self._states_by_model(), self._manager.standings().get(name)
+        if standing is None and name not in states:
+            raise self._unknown(name)
+        return self._model(name, self._find(name), standing, states.get(name, ()))
+
+    def _states_by_model(self) -> dict[str, list[State]]:
+        grouped: dict[str, list[State]] = {}
+        for state in self._states():
+            grouped.setdefault(state[0], []).append(state)
+        return grouped
+
+    def _model(
+        self, name: str, config: ModelConfig | None, standing: Standing | None, states: Sequence[State]
+    ) -> Fields:
+        fields: Fields = {"name": name, "standing": standing.value if standing else "removed"}
+        if config is not None:
+            from servable.config.config_files import policy_fields
+
+            fields["base_path"] = config.base_path
+            fields["version_policy"] = policy_fields(config.policy)
+            fields["labels"] = dict(config.labels)
+        newest_first = sorted(states, key=lambda state: -state[1])
+        fields["versions"] = [self._version(*state) for state in newest_first]
+        return fields
+
+    def _version(self, name: str, version: int, state: str, code: str, message: str) -> Fields:
+        fields: Fields = {"version": version, "state": state}
+        if code != "OK":
+            fields["error"] = {"code": code, "message": message}
+        loading = self._manager.loading(name, version)
+        if loading is not None:
+            fields |= {"loading_seconds": round(loading[0], 3), "waits_for": loading[1]}
+        known = self._inventory.of(name, version)
+        if known is not None:
+            fields |= {
+                "path": known.path,
+                "load_seconds": round(known.seconds, 3),
+                "available_since": known.since,
+                "file_bytes": known.bytes,
+                "memory_bytes_estimate": known.memory_bytes,
+                "runs_in": known.placement,
+                "signatures": {
+                    one.name: _signature(one) for one in known.signatures if not one.name.startswith("__")
+                },
+            }
+        return fields
+
+    def record(self, name: str, limits: Mapping[str, Any]) -> list[bytes]:
+        """Requests that clients make meanwhile, as PredictionLogs; see ``_core.Server.record``.
+
+        limits: ``requests`` (100), ``seconds`` (60), ``every`` (1). Waits until there are enough, or for so
+        long. Raises ``StatusError``.
+        """
+        self._must_be_configured(name)
+        requests, every = _count(limits, "requests", 100), _count(limits, "every", 1)
+        seconds = limits.get("seconds", 60)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 3600:
+            raise invalid_argument(f"seconds expects a number above 0, up to 3600, got {seconds!r}")
+        return self._record(name, requests, every, seconds)
+
+    def config(self) -> Fields:
+        """What is followed now: the models as in a config file, and what the flags meant."""
+        from servable.config.config_files import config_fields
+
+        flags = dataclasses.asdict(dataclasses.replace(self._config, models=(), admin=None))
+        del flags["models"], flags["admin"]
+        flags["core"].pop("grpc_tls")
+        flags["load"].pop("session_config")
+        return {**config_fields(self._manager.configured()), "server": flags}
+
+    def config_text(self) -> str:
+        """The models as a text ModelServerConfig, ready to be a config file."""
+        from servable.config.config_files import config_text
+
+        return config_text(self._manager.configured())
+
+    # ---- changing
+
+    def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
+        """Adds a model or changes it: a ModelConfig in protobuf's JSON form, ``base_path`` at least.
+
+        What the entry does not state (policy, labels, logging) stays as it is; an empty value takes it away.
+
+        Waits until it serves or has failed, ``wait_seconds`` at most; its record tells which.
+        """
+        from servable.config.config_files import model_from_fields
+
+        if not isinstance(entry, Mapping) or not (entry.get("base_path") or entry.get("basePath")):
+            raise invalid_argument(f"base_path of model {name} is missing", '{"base_path": "/models/NAME"}')
+        if entry.get("name", name) != name:
+            raise invalid_argument(f"The path names model {name} and the body {entry['name']}")
+        new = model_from_fields({"model_platform": PLATFORM, **entry, "name": name})
+
+        def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+            before = next((one for one in models if one.name == name), None)
+            now = new if before is None else _completed(new, entry, before)
+            return (*(one for one in models if one.name != name), now)
+
+        self._manager.change(edited, self._config.allow_unavailable_labels)
+        return self._settled(name, wait_seconds)
+
+    def unload(self, name: str) -> Fields:
+        """Removes a model from what is served; it unloads when its last request is answered."""
+        self._must_be_configured(name)
+        self._manager.change(lambda models: tuple(one for one in models if one.name != name))
+        return {"name": name, "standing": "removed"}
+
+    def reload(self, name: str, wait_seconds: float) -> Fields:
+        """Loads every version of a model again from its files; the old ones serve until the new ones do."""
+        self._must_be_configured(name)
+        if not self._manager.reload(name, wait_seconds):
+            raise StatusError("DEADLINE_EXCEEDED", f"Model {name} is still being reloaded")
+        return self.model(name)
+
+    def label(self, name: str, changes: Mapping[str, int | None]) -> Fields:
+        """Sets labels, or removes those given as None; the others stay.
+
+        Raises ``StatusError`` for a version that is not available, as a reload would.
+        """
+        self._must_be_configured(name)
+        for label, version in changes.items():
+            if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+                raise invalid_argument(f"Label {label} expects a version number or null, got {version!r}")
+
+        def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+            return tuple(_labelled(one, changes) if one.name == name else one for one in models)
+
+        self._manager.change(edited, self._config.allow_unavailable_labels)
+        return self.model(name)
+
+    def reload_config(self) -> Fields:
+        """Applies the model config file again, whether or not it has changed."""
+        if not self._config.model_config_file:
+            raise StatusError("FAILED_PRECONDITION", "The server was started without --model_config_file")
+        self._reread()
+        return self.config()
+
+    def _settled(self, name: str, seconds: float) -> Fields:
+        ended = {Standing.AVAILABLE, Standing.FAILED, Standing.FAILING, Standing.HANGING, Standing.MISSING}
+        self._manager.wait(lambda now: now.get(name, Standing.FAILED) in ended, seconds)
+        return self.model(name)
+
+    def _find(self, name: str) -> ModelConfig | None:
+        return next((one for one in self._manager.configured() if one.name == name), None)
+
+    def _must_be_configured(self, name: str) -> None:
+        if self._find(name) is None:
+            raise self._unknown(name)
+
+    def _unknown(self, name: str) -> StatusError:
+        names = ", ".join(sorted(one.name for one in self._manager.configured())[:10])
+        return StatusError("NOT_FOUND", f"There is no model {name}", f"served are: {names or 'none'}")
+
+
+def _count(limits: Mapping[str, Any], name: str, default: int) -> int:
+    value = limits.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST_COUNTED:
+        raise invalid_argument(f"{name} expects a whole number from 1 to {MOST_COUNTED}, got {value!r}")
+    return value
+
+
+def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) -> ModelConfig:
+    """``new``, read from ``entry``, with what the entry does not state taken from ``before``."""
+
+    def states(field: str) -> bool:
+        head, *rest = field.split("_")
+        return field in entry or head + "".join(map(str.capitalize, rest)) in entry
+
+    kept: Fields = {}
+    if not states("version_labels"):
+        kept["labels"] = before.labels
+    if not states("logging_config"):
+        kept["logged"] = before.logged
+    # That a path is itself the folder of a version holds for this path only.
+    moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
+    if not states("model_version_policy") and not moved:
+        kept["policy"] = before.policy
+    return dataclasses.replace(new, **kept)
+
+
+def _labelled(model: ModelConfig, changes: Mapping[str, int | None]) -> ModelConfig:
+    merged = {**model.labels, **changes}
+    kept = {label: version for label, version in sorted(merged.items()) if version is not None}
+    return dataclasses.replace(model, labels=kept)
+
+
+def _signature(signature: Signature) -> Fields:
+    def listed(arguments: list[tuple[str, str, str]]) -> dict[str, str]:
+        return {
+            alias: f"{dtype}{shape if shape.startswith('[') else ''}" for alias, dtype, shape in arguments
+        }
+
+    return {"inputs": listed(signature.inputs), "outputs": listed(signature.outputs)}

@@ -1,0 +1,7 @@
+"""The commands that people type: one module each, ``dispatch`` first."""
+
+from __future__ import annotations
+
+from servable.cli.dispatch import main, tensorflow_model_server
+
+__all__ = ["main", "tensorflow_model_server"]

@@ -1,0 +1,282 @@
+"""The two commands: ``servable`` with its subcommands, and ``tensorflow_model_server``, the drop-in.
+
+Nothing heavy is imported until it is known to be needed: this module costs a few milliseconds.
+
+Exit statuses. ``servable``: 0 done, 1 the server could not start or did not answer, 2 a wrong command line.
+``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from servable.config.arguments import Arguments
+    from servable.config.values import ServerConfig
+    from servable.engines.tensorflow_library import Opening
+
+EXIT_USAGE = 2
+EXIT_ERROR = 1
+EXIT_MODEL_SERVER = 255
+
+USAGE = """\
+usage: servable COMMAND ...
+
+  serve PATH...   serve SavedModels over REST and gRPC (servable serve --help)
+  inspect PATH    show what a SavedModel offers, or what is wrong with it
+  warmup make PATH
+                  write a warm-up file from requests
+  warmup record MODEL
+                  write one from what a running server is asked
+  models          list the models of a running server; this and the next four
+                  need it to be started with --admin_address
+  load NAME PATH  serve one more model
+  unload NAME     serve it no longer
+  label NAME LABEL=VERSION
+                  move labels
+  reload NAME     load its versions again from their files
+  predict MODEL   ask a running server for a prediction (servable predict --help)
+  flags           list every flag (--markdown: as a table for documentation)
+  version         print the versions of Servable and of TensorFlow
+  help            print this text
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``servable``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments else "help"
+    if not all(map(str.isascii, arguments)):
+        from servable.config.arguments import check_text
+
+        try:
+            check_text(arguments)
+        except UsageError as error:
+            return _wrong(error)
+    if command in ("help", "--help", "-h"):
+        print(USAGE, end="")
+        return 0 if arguments else EXIT_USAGE
+    if command not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(command, list(COMMANDS), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        print(f"servable: unknown command {command}{hint}\n{USAGE}", end="", file=sys.stderr)
+        return EXIT_USAGE
+    return COMMANDS[command](arguments[1:])
+
+
+def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
+    """The command ``tensorflow_model_server``: TensorFlow Serving's syntax, defaults, texts and statuses."""
+    with _hangups_held():
+        return _model_server(list(sys.argv[1:] if argv is None else argv))
+
+
+def _model_server(argv: list[str]) -> int:
+    from servable.cli.usage import server_usage
+    from servable.config.arguments import parse
+
+    try:
+        arguments = parse(argv, serve=False)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        print(server_usage(), end="")
+        return EXIT_MODEL_SERVER
+    if arguments.help:
+        print(server_usage(), end="")
+        return EXIT_MODEL_SERVER
+    if arguments.boolean("version"):
+        _print_versions(arguments, "TensorFlow ModelServer", "TensorFlow Library")
+        return 0
+    return _start(arguments)
+
+
+@contextmanager
+def _hangups_held() -> Iterator[None]:
+    """A SIGHUP waits until there is a server to take it (``Server.run``): by itself it ends a process."""
+    import signal
+
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(argv: list[str]) -> int:
+    with _hangups_held():
+        return _parsed_serve(argv)
+
+
+def _parsed_serve(argv: list[str]) -> int:
+    from servable.config.arguments import parse
+
+    try:
+        arguments = parse(argv, serve=True)
+    except UsageError as error:
+        return _wrong(error)
+    if arguments.help:
+        from servable.cli.usage import serve_usage
+
+        print(serve_usage(), end="")
+        return 0
+    if arguments.boolean("version"):
+        return _version([])
+    return _start(arguments)
+
+
+def _flags(argv: list[str]) -> int:
+    from servable.cli.usage import markdown_table, server_usage
+
+    if argv not in ([], ["--markdown"]):
+        return _wrong(UsageError(f"servable flags takes --markdown or nothing, got {' '.join(argv)}"))
+    print(markdown_table() if argv else server_usage("servable"), end="")
+    return 0
+
+
+def _version(argv: list[str]) -> int:
+    from servable.config.arguments import parse
+
+    try:
+        arguments = parse(argv, serve=True)
+    except UsageError as error:
+        return _wrong(error)
+    _print_versions(arguments, "Servable", "TensorFlow")
+    return 0
+
+
+def _print_versions(arguments: Arguments, server: str, library: str) -> None:
+    import servable
+    from servable.engines import tensorflow_library
+
+    print(f"{server}: {servable.__version__}")
+    try:
+        print(f"{library}: {tensorflow_library.version(arguments.text('tensorflow_library'))}")
+    except ServableError as error:
+        print(f"{library}: none ({str(error).splitlines()[0]})")
+
+
+def _wrong(error: UsageError) -> int:
+    print(f"servable: {error}\nsee servable serve --help", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _elsewhere(module: str, function: str) -> Callable[[list[str]], int]:
+    """A command of a module that is imported when the command is used."""
+
+    def run(argv: list[str]) -> int:
+        from importlib import import_module
+
+        return int(getattr(import_module(module), function)(argv))
+
+    return run
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "serve": _serve,
+    "inspect": _elsewhere("servable.cli.inspect", "inspect"),
+    "warmup": _elsewhere("servable.cli.warmup", "warmup"),
+    "predict": _elsewhere("servable.cli.predict", "predict"),
+    "models": _elsewhere("servable.cli.models", "models"),
+    "load": _elsewhere("servable.cli.models", "load"),
+    "unload": _elsewhere("servable.cli.models", "unload"),
+    "label": _elsewhere("servable.cli.models", "label"),
+    "reload": _elsewhere("servable.cli.models", "reload"),
+    "flags": _flags,
+    "version": _version,
+    "--version": _version,
+}
+"""What may follow ``servable``."""
+
+
+def _start(arguments: Arguments) -> int:
+    """Configures and runs a server; the exit status."""
+    from servable.serving.log_format import log_to_stderr
+
+    log_to_stderr(arguments.text("log_level"))
+    try:
+        _log_oddities(arguments)
+        return _run(arguments)
+    except UsageError as error:
+        if arguments.serve:
+            return _wrong(error)
+        return _failed(arguments, StatusError("INVALID_ARGUMENT", str(error)))
+    except StatusError as error:
+        return _failed(arguments, error)
+    except TensorFlowNotFoundError as error:
+        head, _, hint = str(error).partition("\n")
+        return _failed(arguments, StatusError("NOT_FOUND", head, hint.strip()))
+
+
+def _run(arguments: Arguments) -> int:
+    from servable.config import settings
+    from servable.engines import tensorflow_library
+
+    config = settings.server_config(arguments, os.environ)
+    library = tensorflow_library.find(config.core.tensorflow_library)
+    opening = tensorflow_library.Opening(library, config.core.op_libraries, config.core.log_level)
+    return _run_server(_with_library(config, library), opening)
+
+
+def _with_library(config: ServerConfig, library: str) -> ServerConfig:
+    from dataclasses import replace
+
+    return replace(config, core=replace(config.core, tensorflow_library=library))
+
+
+def _run_server(config: ServerConfig, opening: Opening) -> int:
+    from servable.serving.ports import allow_many_connections
+    from servable.serving.server import Server, check_ports, leave
+
+    allow_many_connections()
+    check_ports(config)
+    status = Server(config, before_loading=opening.wait).run()
+    # Everything is unloaded: the destructors of TensorFlow's library have nothing left to do but fail.
+    leave(status)
+    return status
+
+
+def _log_oddities(arguments: Arguments) -> None:
+    """One line for each argument that means nothing here, and for each flag that does nothing here."""
+    import logging
+
+    from servable.config import channel_arguments
+    from servable.config.arguments import suggestion
+    from servable.config.flags import no_effect_lines
+
+    log = logging.getLogger("flags")
+    for unknown in arguments.unknown:
+        log.warning("unknown argument: %s%s", unknown, suggestion(unknown[2:].partition("=")[0]))
+    if not arguments.serve:
+        if arguments.port("rest_api_port") and arguments.port("rest_api_port") == arguments.port("port"):
+            log.error("rest_api_port cannot be the same as port: the REST API stays off")
+        for positional in arguments.positionals:
+            log.warning("unknown argument: %s (flags are written --name=value)", positional)
+    _, about_arguments = channel_arguments.read(arguments.text("grpc_channel_arguments"))
+    for line in [*about_arguments, *no_effect_lines(arguments.values, arguments.serve)]:
+        log.warning("%s", line)
+
+
+def _failed(arguments: Arguments, error: StatusError) -> int:
+    """Says why the server did not start, in TensorFlow Serving's words on stdout, with a hint on stderr."""
+    import threading
+
+    from servable.serving.server import leave
+
+    print(f"Failed to start server. Error: {error}", flush=True)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    status = EXIT_ERROR if arguments.serve else EXIT_MODEL_SERVER
+    if threading.active_count() > 1:
+        # They may be inside TensorFlow; nothing is gained by waiting for them.
+        leave(status)
+    return status

@@ -1,0 +1,147 @@
+"""``servable inspect PATH``: what a SavedModel offers, and what is wrong with one that will not load.
+
+PATH is a version's folder, or a base path, of which the newest version is taken. Works on the files alone.
+Exit statuses: 0 fine, 1 it would not serve, 2 the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from servable.cli.table import table
+from servable.errors import StatusError
+from servable.savedmodel import doctor, foreign
+from servable.savedmodel.example_request import curl_line
+from servable.savedmodel.layout import holds_saved_model, is_version_name
+from servable.savedmodel.saved_model import MetaGraph, SavedModel, read
+from servable.sizes import size_text
+
+REST_PORT = 8501
+MOST_OPS = 12
+
+
+def inspect(argv: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="servable inspect", description="Show what a SavedModel offers, and what is wrong with it."
+    )
+    parser.add_argument("path", help="folder of a version, or of versions")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    given = parser.parse_args(argv)
+    path = os.path.abspath(os.path.expanduser(given.path))
+    try:
+        path = version_folder(path)
+        model = read(path)
+    except StatusError as error:
+        print(f"servable: {error}", file=sys.stderr)
+        is_none = not holds_saved_model(path) and not error.hint
+        hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
+        return 1
+    name = model_name(model.path)
+    print(json.dumps(as_fields(model), indent=2) if given.json else described(model, name))
+    return 1 if model.problems else 0
+
+
+def version_folder(path: str) -> str:
+    """``path`` itself when it holds a SavedModel or no version, else its newest version."""
+    if holds_saved_model(path) or not os.path.isdir(path):
+        return path
+    try:
+        listed = os.listdir(path)
+    except OSError:
+        return path
+    names = [one for one in listed if is_version_name(one)]
+    if names:
+        return os.path.join(path, max(names, key=int))
+    message = doctor.no_versions(os.path.basename(path), path, listed)
+    head, _, hint = message.partition("\n")
+    if "holds a SavedModel" in hint or "folder of models" in hint:
+        raise StatusError("NOT_FOUND", head, hint.strip())
+    return path
+
+
+def model_name(path: str) -> str:
+    """The name that ``servable serve`` would give it."""
+    folder = os.path.basename(path)
+    return os.path.basename(os.path.dirname(path)) or folder if is_version_name(folder) else folder
+
+
+def as_fields(model: SavedModel) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "path": model.path,
+        "graph_bytes": model.graph_bytes,
+        "variables_bytes": model.variables_bytes,
+        "assets": list(model.assets),
+        "warmup_records": model.warmup_records,
+        "problems": list(model.problems),
+        "graphs": [
+            {
+                "tags": list(graph.tags),
+                "tensorflow_version": graph.tensorflow_version,
+                "functions": graph.functions,
+                "ops": dict(graph.ops.most_common()),
+                "signatures": {
+                    one.name: {
+                        "method_name": graph.methods[one.name],
+                        "inputs": _as_fields(one.inputs),
+                        "outputs": _as_fields(one.outputs),
+                    }
+                    for one in graph.signatures
+                },
+            }
+            for graph in model.graphs
+        ],
+    }
+
+
+def _as_fields(arguments: list[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    return {alias: {"dtype": dtype, "shape": shape} for alias, dtype, shape in arguments}
+
+
+def described(model: SavedModel, name: str) -> str:
+    """Everything, for people."""
+    sizes = f"graph {size_text(model.graph_bytes)}, variables {size_text(model.variables_bytes)}"
+    warmup = "none" if model.warmup_records is None else f"{model.warmup_records} requests"
+    lines = [model.path, f"  size      {sizes}"]
+    if model.assets:
+        lines.append(f"  assets    {', '.join(model.assets)}")
+    lines.append(f"  warm-up   {warmup}")
+    for graph in model.graphs:
+        lines.extend(_described_graph(graph))
+    serving = next((graph for graph in model.graphs if "serve" in graph.tags), model.graphs[0])
+    curl = curl_line(name, list(serving.signatures), f"localhost:{REST_PORT}")
+    if curl:
+        lines += ["", "ask it, once `servable serve` runs:", f"  {curl}"]
+    lines += ["", *(f"problem: {one}" for one in model.problems)]
+    if not model.problems:
+        lines.append("nothing is wrong with it, as far as its files tell")
+    return "\n".join(lines)
+
+
+def _described_graph(graph: MetaGraph) -> list[str]:
+    count = sum(graph.ops.values())
+    ops = ", ".join(f"{op} {n}" if n > 1 else op for op, n in graph.ops.most_common(MOST_OPS))
+    more = ", …" if len(graph.ops) > MOST_OPS else ""
+    rows = []
+    for signature in graph.signatures:
+        head = signature.name
+        for kind, arguments in (("in", signature.inputs), ("out", signature.outputs)):
+            for alias, dtype, shape in arguments:
+                rows.append((head, kind, alias, dtype, shape, graph.methods[signature.name] if head else ""))
+                head = ""
+    heads = ("SIGNATURE", "", "NAME", "DTYPE", "SHAPE", "METHOD")
+    return [
+        f"  tags      {', '.join(graph.tags) or '(none)'}",
+        f"  made by   TensorFlow {graph.tensorflow_version or 'of unknown version'}",
+        f"  ops       {count} in {graph.functions} functions: {ops}{more}",
+        "",
+        *table(heads, rows).splitlines(),
+    ]

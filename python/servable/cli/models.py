@@ -1,0 +1,264 @@
+"""``servable models``, ``load``, ``unload``, ``label``, ``reload``: a running server's administration.
+
+They talk to the address that ``servable serve --admin_address=HOST:PORT`` listens on, in what
+``admin.py`` says. Exit statuses: 0 done, 1 refused or failed, 2 the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from servable.cli.table import table
+from servable.errors import ServableError, StatusError
+from servable.sizes import size_text
+
+ADDRESS_VARIABLE = "SERVABLE_ADMIN_ADDRESS"
+TOKEN_VARIABLE = "SERVABLE_ADMIN_TOKEN"
+DEFAULT_ADDRESS = "127.0.0.1:8502"
+MARGIN_SECONDS = 30.0
+"""How much longer than the server the command waits."""
+LONGEST_WAIT = 3600.0
+"""What the server allows; see ``admin.py``, which is not imported for it."""
+
+Fields = dict[str, Any]
+
+
+class Administration:
+    """A client of the administration at ``address``; ``token`` "" for none."""
+
+    def __init__(self, address: str, token: str, wait: float) -> None:
+        self.address = address
+        self._token = token
+        self._wait = wait
+
+    def ask(self, method: str, path: str, body: object = None) -> Fields:
+        """One request. Raises ``StatusError`` with the server's error, or UNAVAILABLE when there is none."""
+        return dict(json.loads(self.fetch(method, path, body)))
+
+    def fetch(self, method: str, path: str, body: object = None) -> bytes:
+        """Like ``ask``, for an answer that is no JSON."""
+        host, _, port = self.address.rpartition(":")
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        content = None if body is None else json.dumps(body)
+        try:
+            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._patience())
+            connection.request(method, path, content, headers)
+            reply = connection.getresponse()
+            data = reply.read()
+            fields = json.loads(data) if reply.status >= 400 else {}
+            connection.close()
+        except (OSError, ValueError, HTTPException) as error:
+            raise StatusError(
+                "UNAVAILABLE",
+                f"nobody administers at {self.address}: {error}",
+                "start the server with --admin_address=HOST:PORT and give the same address here, "
+                f"or in ${ADDRESS_VARIABLE}",
+            ) from None
+        if reply.status >= 400:
+            raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
+        return data
+
+    def _patience(self) -> float:
+        """What no server waits for, it will refuse; until then any time will do that a socket takes."""
+        wait = self._wait if 0 <= self._wait <= LONGEST_WAIT else LONGEST_WAIT
+        return wait + MARGIN_SECONDS
+
+    def waiting(self, path: str) -> str:
+        """``path`` with how long the server may take."""
+        return f"{path}?{urlencode({'wait': self._wait})}"
+
+
+def models(argv: Sequence[str]) -> int:
+    """``servable models [NAME]``."""
+    parser = _parser("models", "List the models of a running server, their versions and states.")
+    parser.add_argument("name", nargs="?", help="only this model")
+    parser.add_argument("--json", action="store_true", help="print what the server said")
+    given = parser.parse_args(argv)
+
+    def work(server: Administration) -> int:
+        path = "/admin/models" + (f"/{part(given.name)}" if given.name else "")
+        fields = server.ask("GET", path)
+        listed = [fields] if given.name else fields["models"]
+        print(json.dumps(fields, indent=2) if given.json else models_table(listed), end="")
+        return 0
+
+    return _run(given, work)
+
+
+def load(argv: Sequence[str]) -> int:
+    """``servable load NAME PATH``."""
+    parser = _parser(
+        "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
+    )
+    parser.add_argument("name")
+    parser.add_argument("path", help="base path: the folder of numbered versions, or a URI")
+    parser.add_argument(
+        "--versions",
+        help="latest, latest:N, all, or numbers: 3,4 (default: what it is now; of a new model the latest)",
+    )
+    given = parser.parse_args(argv)
+    path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
+    entry: Fields = {"base_path": path}
+    try:
+        if given.versions is not None:
+            entry["model_version_policy"] = version_policy(given.versions)
+    except ValueError as error:
+        parser.error(str(error))
+
+    def work(server: Administration) -> int:
+        fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
+        print(models_table([fields]), end="")
+        return 0 if fields["standing"] == "available" else 1
+
+    return _run(given, work)
+
+
+def unload(argv: Sequence[str]) -> int:
+    """``servable unload NAME``."""
+    parser = _parser("unload", "Stop serving a model; requests in flight are answered.")
+    parser.add_argument("name")
+    given = parser.parse_args(argv)
+
+    def work(server: Administration) -> int:
+        server.ask("DELETE", f"/admin/models/{part(given.name)}")
+        print(f"{given.name} is served no longer")
+        return 0
+
+    return _run(given, work)
+
+
+def label(argv: Sequence[str]) -> int:
+    """``servable label NAME LABEL=VERSION…``."""
+    parser = _parser("label", "Put labels on versions of a model; LABEL= takes one away.")
+    parser.add_argument("name")
+    parser.add_argument("labels", nargs="+", metavar="LABEL=VERSION")
+    given = parser.parse_args(argv)
+    changes: dict[str, int | None] = {}
+    for one in given.labels:
+        text, equals, version = one.rpartition("=")
+        if not equals or not text or (version and not version.isdecimal()):
+            parser.error(f"expected LABEL=VERSION or LABEL=, got {one!r}")
+        changes[text] = int(version) if version else None
+
+    def work(server: Administration) -> int:
+        fields = server.ask("PATCH", f"/admin/models/{part(given.name)}/labels", changes)
+        print(models_table([fields]), end="")
+        return 0
+
+    return _run(given, work)
+
+
+def reload(argv: Sequence[str]) -> int:
+    """``servable reload NAME``, ``servable reload --config``."""
+    parser = _parser(
+        "reload", "Load a model's versions again from their files, or apply the config file again."
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?")
+    which.add_argument("--config", action="store_true", help="the model config file instead of a model")
+    given = parser.parse_args(argv)
+
+    def work(server: Administration) -> int:
+        if given.config:
+            fields = server.ask("POST", "/admin/config/reload")
+            count = len(fields["model_config_list"].get("config", []))
+            print(f"the config file is applied: {count} models")
+            return 0
+        fields = server.ask("POST", server.waiting(f"/admin/models/{part(given.name)}/reload"))
+        print(models_table([fields]), end="")
+        return 0 if fields["standing"] == "available" else 1
+
+    return _run(given, work)
+
+
+def version_policy(text: str) -> Fields:
+    """``latest``, ``latest:2``, ``all`` or ``3,4`` as a ServableVersionPolicy. Raises ``ValueError``."""
+    kind, _, count = text.partition(":")
+    if kind == "latest" and (not count or count.isdecimal()):
+        return {"latest": {"num_versions": int(count or 1)}}
+    if text == "all":
+        return {"all": {}}
+    numbers = text.split(",")
+    if not all(one.strip().isdecimal() for one in numbers):
+        raise ValueError(f"--versions expects latest, latest:N, all, or numbers like 3,4; got {text!r}")
+    return {"specific": {"versions": [int(one) for one in numbers]}}
+
+
+def models_table(listed: Sequence[Fields]) -> str:
+    """One row per version, errors below; models without a version have a row of their own."""
+    rows, notes = [], []
+    for model in listed:
+        by_version: dict[int, list[str]] = {}
+        for text, version in model.get("labels", {}).items():
+            by_version.setdefault(version, []).append(text)
+        for one in model["versions"]:
+            rows.append(_row(model["name"], one, by_version.get(one["version"], [])))
+            if "error" in one:
+                error = one["error"]
+                notes.append(f"{model['name']} version {one['version']}: {error['code']}: {error['message']}")
+        if not model["versions"]:
+            rows.append((model["name"], "-", model["standing"], "", "", "", model.get("base_path", "")))
+    heads = ("MODEL", "VERSION", "STATE", "LABELS", "SIZE", "LOADED IN", "PATH")
+    return table(heads, rows) + "".join(f"{note.rstrip()}\n" for note in notes)
+
+
+def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
+    seconds = version.get("load_seconds")
+    return (
+        name,
+        str(version["version"]),
+        "FAILED" if "error" in version else version["state"],
+        ",".join(sorted(labels)),
+        size_text(version["file_bytes"]) if "file_bytes" in version else "",
+        "" if seconds is None else f"{seconds:.2f} s",
+        version.get("path", ""),
+    )
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"servable {command}", description=description)
+    address_argument(parser)
+    parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for loads (default 60)")
+    return parser
+
+
+def address_argument(parser: argparse.ArgumentParser) -> None:
+    """``--admin_address``: where the server is administered."""
+    parser.add_argument(
+        "--admin_address",
+        "--admin-address",
+        default=os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS),
+        help=f"HOST:PORT of the administration (default ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS})",
+    )
+
+
+def _run(given: argparse.Namespace, work: Callable[[Administration], int]) -> int:
+    return asked(given.admin_address, given.wait, work)
+
+
+def asked(address: str, wait: float, work: Callable[[Administration], int]) -> int:
+    """Has ``work`` done with the server at ``address``, which may take ``wait`` seconds; the exit status."""
+    server = Administration(address, os.environ.get(TOKEN_VARIABLE, ""), wait)
+    try:
+        return work(server)
+    except StatusError as error:
+        print(f"servable: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+    except (ServableError, OSError) as error:
+        print(f"servable: {error}", file=sys.stderr)
+    return 1
+
+
+def part(name: str) -> str:
+    """``name`` as a part of a path."""
+    return quote(name, safe="")

@@ -1,0 +1,77 @@
+"""The texts made from the list of flags: ``--help`` of both commands, and the table for the documentation."""
+
+from __future__ import annotations
+
+from servable.config.flags import FLAGS, GROUPS, Flag, shown
+
+SERVE_INTRO = """\
+usage: servable serve PATH... [--flag=value ...]
+
+Serve SavedModels with TensorFlow Serving's REST and gRPC API.
+
+PATH is a folder with numbered versions (half_plus_two/ with 1/ and 2/ in it: the newest is served, new ones
+are picked up), or the folder of one version itself (the one with saved_model.pb). The model is named after
+the folder; NAME=PATH names it otherwise. Without PATH, --model_base_path or --model_config_file,
+$MODEL_BASE_PATH/$MODEL_NAME is served, as in TensorFlow Serving's container.
+
+Flags are TensorFlow Serving's, with _ or -, as --flag=value or --flag value.
+"""
+
+
+def server_usage(program: str = "tensorflow_model_server") -> str:
+    """The usage that ``tensorflow_model_server --help`` prints, in TensorFlow's layout."""
+    lines = [f"usage: {program}", "Flags:"]
+    for flag in FLAGS.values():
+        kind = {"port": "int32", "strings": "string", "choice": "string"}.get(flag.kind, flag.kind)
+        value = f'"{shown(flag.default)}"' if kind == "string" else shown(flag.default)
+        lines.append(f"\t--{f'{flag.name}={value}':<50}\t{kind}\t{flag.help}")
+    return "\n".join(lines) + "\n"
+
+
+def serve_usage() -> str:
+    """The help of ``servable serve``: flags under headings, with the defaults that apply to it."""
+    parts = [SERVE_INTRO]
+    for group, title in GROUPS.items():
+        parts.append(f"{title}:")
+        parts.extend(_entry(flag) for flag in FLAGS.values() if flag.group == group)
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _entry(flag: Flag) -> str:
+    default = shown(flag.default_for(serve=True))
+    kind = "|".join(flag.choices) or {
+        "strings": "PATH",
+        "string": "TEXT",
+        "bool": "",
+        "float": "SECONDS",
+    }.get(flag.kind, "N")
+    if flag.kind == "float" and "seconds" not in flag.name:
+        kind = "X"
+    head = f"  --{flag.name}" + (f"={kind}" if kind else "")
+    note = "" if default in ("", "false") else f" (default {default})"
+    return f"{head}\n        {flag.help}{note}"
+
+
+def markdown_table() -> str:
+    """The table of flags for the documentation: one row per flag, marked where it is Servable's own."""
+    lines = [
+        "| Flag | Type | Default | `servable serve` | Effect |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for flag in FLAGS.values():
+        default = (
+            "4 per core" if flag.name in ("rest_api_num_threads", "grpc_max_threads") else shown(flag.default)
+        )
+        default = "cores" if flag.name == "num_tflite_pools" else default
+        serve = shown(flag.serve_default) if flag.serve_default is not None else ""
+        effect = flag.help.replace("|", "\\|")
+        effect += f". **No effect**: {flag.no_effect}" if flag.no_effect else ""
+        effect += " *(Servable's own)*" if flag.own else ""
+        kind = " \\| ".join(flag.choices) or flag.kind
+        lines.append(f"| `{flag.name}` | {kind} | {_code(default)} | {_code(serve)} | {effect} |")
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""

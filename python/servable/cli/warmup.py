@@ -1,0 +1,213 @@
+"""``servable warmup make PATH``: a warm-up file from REST requests, so that nobody writes TFRecords by hand.
+
+``warmup record MODEL`` makes one from the requests of live clients: ``record_command.py``.
+
+The file, ``assets.extra/tf_serving_warmup_requests`` in the version's folder, is replayed before the version
+serves, by TensorFlow Serving too. Requests are predict bodies as one would POST them: ``--request`` takes
+JSON, or ``@file`` with one body, or with one per line (``.jsonl``). Without any, one is made up from each
+signature.
+``warmup show PATH`` prints what a file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from servable.cli import record as record_command
+from servable.cli.inspect import model_name, version_folder
+from servable.errors import StatusError, invalid_argument
+from servable.messages import message_class
+from servable.savedmodel.example_request import example_body
+from servable.savedmodel.saved_model import WARMUP_FILE, read
+from servable.savedmodel.signature import Signature
+from servable.savedmodel.tfrecord import read_records, write_warmup
+
+FIELDS = {
+    "float": "float_val",
+    "double": "double_val",
+    "int8": "int_val",
+    "int16": "int_val",
+    "int32": "int_val",
+    "uint8": "int_val",
+    "uint16": "int_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+    "bool": "bool_val",
+    "string": "string_val",
+    "half": "half_val",
+}
+"""The field of a TensorProto that holds the values of a dtype (tensorflow/core/framework/tensor.proto)."""
+
+
+def warmup(argv: Sequence[str]) -> int:
+    """The command; exit status 0 or 1."""
+    parser = argparse.ArgumentParser(prog="servable warmup", description="Warm-up files of SavedModels.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser("make", help="write a warm-up file from predict requests")
+    making.add_argument("path", help="folder of a version, or of versions: the newest is taken")
+    making.add_argument(
+        "--request", action="append", default=[], metavar="JSON|@FILE", help="a predict body; repeatable"
+    )
+    making.add_argument("--append", action="store_true", help="keep the records that are there")
+    recording = commands.add_parser("record", help="write a warm-up file from requests to a running server")
+    record_command.add_arguments(recording)
+    showing = commands.add_parser("show", help="print the records of a warm-up file")
+    showing.add_argument("path")
+    given = parser.parse_args(argv)
+    if given.command == "record":
+        return record_command.record(given)
+    try:
+        folder = version_folder(os.path.abspath(os.path.expanduser(given.path)))
+        if given.command == "show":
+            _show(os.path.join(folder, WARMUP_FILE))
+        else:
+            count = make(folder, given.request, given.append)
+            print(f"{os.path.join(folder, WARMUP_FILE)}: {count} requests")
+    except StatusError as error:
+        print(f"servable: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"servable: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
+    """Writes the warm-up file of the version in ``folder``; the number of its records.
+
+    Raises ``StatusError`` for a request that does not fit its signature; nothing is written then.
+    """
+    graphs = read(folder).graphs
+    serving = next((graph for graph in graphs if "serve" in graph.tags), graphs[0])
+    signatures = {one.name: one for one in serving.signatures}
+    name = model_name(folder)
+    bodies = list(_bodies(requests)) if requests else _made_up(serving.signatures)
+    records = [prediction_log(name, signatures, body) for body in bodies]
+    if not records:
+        raise invalid_argument("no request could be made up for any signature", "give one with --request")
+    return write_warmup(os.path.join(folder, WARMUP_FILE), records, append)
+
+
+def _made_up(signatures: Iterable[Signature]) -> list[dict[str, Any]]:
+    bodies = (example_body(one) for one in signatures)
+    return [body for body in bodies if body is not None]
+
+
+def _bodies(requests: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for text in requests:
+        if not text.startswith("@"):
+            yield _body(text, text)
+            continue
+        with open(text[1:], encoding="utf-8") as file:
+            content = file.read()
+        for line in content.splitlines() if text.endswith(".jsonl") else [content]:
+            if line.strip():
+                yield _body(line, text[1:])
+
+
+def _body(text: str, source: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise invalid_argument(f"{source} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise invalid_argument(f"{source} expects an object with instances or inputs")
+    return body
+
+
+def prediction_log(model: str, signatures: dict[str, Signature], body: dict[str, Any]) -> bytes:
+    """A serialized PredictionLog of one predict body. Raises ``StatusError``."""
+    name = body.get("signature_name") or "serving_default"
+    signature = signatures.get(name)
+    if signature is None:
+        raise invalid_argument(f"there is no signature {name}; there are {', '.join(signatures) or 'none'}")
+    log = message_class("tensorflow.serving.PredictionLog")()
+    request = log.predict_log.request
+    request.model_spec.name, request.model_spec.signature_name = model, name
+    for (alias, dtype, _), value in _values(signature, body):
+        _fill(request.inputs[alias], alias, dtype, value)
+    return bytes(log.SerializeToString(deterministic=True))
+
+
+def _values(signature: Signature, body: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    """Each input with its value, out of the row or the columnar format."""
+    if ("instances" in body) == ("inputs" in body):
+        raise invalid_argument("a predict body has either instances or inputs")
+    by_row = "instances" in body
+    content = body["instances"] if by_row else body["inputs"]
+    aliases = {one[0] for one in signature.inputs}
+    if by_row and not isinstance(content, list):
+        raise invalid_argument("instances expects a list")
+    rows = content if by_row else [content]
+    named = all(isinstance(row, dict) and row.keys() != {"b64"} for row in rows)
+    for row in rows if named else ():
+        if row.keys() != aliases:
+            raise invalid_argument(f"expected the inputs {sorted(aliases)}, got {sorted(row)}")
+    if not named and len(aliases) != 1:
+        raise invalid_argument(f"several inputs need their names: {', '.join(sorted(aliases))}")
+    for argument in signature.inputs:
+        column = [row[argument[0]] for row in rows] if named else rows
+        yield argument, column if by_row else column[0]
+
+
+def _fill(tensor: Any, alias: str, dtype: str, value: Any) -> None:
+    if dtype not in FIELDS:
+        raise invalid_argument(f"input {alias}: JSON has no values of dtype {dtype}")
+    dtypes = tensor.DESCRIPTOR.fields_by_name["dtype"].enum_type
+    tensor.dtype = dtypes.values_by_name[f"DT_{dtype.upper()}"].number
+    shape, flat = flattened(value, alias)
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    try:
+        getattr(tensor, FIELDS[dtype]).extend(_converted(one, dtype) for one in flat)
+    except (TypeError, ValueError, struct.error) as error:
+        raise invalid_argument(f"input {alias} has dtype {dtype}: {error}") from None
+
+
+def flattened(value: Any, alias: str) -> tuple[list[int], list[Any]]:
+    """Shape and elements of nested lists, level by level. Raises ``StatusError`` where they are ragged."""
+    shape: list[int] = []
+    level = [value]
+    while level and isinstance(level[0], list):
+        sizes = {len(one) if isinstance(one, list) else -1 for one in level}
+        if len(sizes) != 1:
+            raise invalid_argument(f"input {alias}: lists of different lengths")
+        shape.append(len(level[0]))
+        level = [inner for one in level for inner in one]
+    if any(isinstance(one, list) for one in level):
+        raise invalid_argument(f"input {alias}: lists of different depths")
+    return shape, level
+
+
+def _converted(value: Any, dtype: str) -> Any:
+    if dtype == "string":
+        if isinstance(value, dict) and value.keys() == {"b64"}:
+            return base64.b64decode(value["b64"], validate=True)
+        if not isinstance(value, str):
+            raise TypeError(f"expected text or {{'b64': …}}, got {value!r}")
+        return value.encode()
+    if dtype == "bool" and not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {value!r}")
+    if dtype == "half":
+        return struct.unpack("<H", struct.pack("<e", value))[0]
+    return value
+
+
+def _show(path: str) -> None:
+    from google.protobuf.json_format import MessageToJson
+
+    from servable.messages import pool
+
+    for data in read_records(path):
+        log = message_class("tensorflow.serving.PredictionLog").FromString(data)
+        print(MessageToJson(log, indent=None, preserving_proto_field_name=True, descriptor_pool=pool()))

@@ -1,0 +1,377 @@
+"""From arguments as given to a configuration as meant: defaults that depend on each other, checks, files.
+
+The checks and their order are TensorFlow Serving's (spec: argument errors); ``servable serve`` adds paths on
+the command line and the container's two environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from servable.config import channel_arguments, memory_limit
+from servable.config.arguments import Arguments, check_text
+from servable.config.base_paths import AllowedPaths, Way
+from servable.config.flags import CPUS
+from servable.config.model_paths import cache_dir, model_from_path
+from servable.config.values import (
+    AdminOptions,
+    BatchingOptions,
+    CoreOptions,
+    GrpcLimits,
+    LifecycleOptions,
+    LoadOptions,
+    ModelConfig,
+    ServerConfig,
+    TlsOptions,
+    check_models,
+    is_absolute,
+)
+from servable.engines.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
+from servable.errors import UsageError, invalid_argument
+
+LONGEST_SECONDS = 1e9
+"""Thirty years: for ever, and yet a time that threads can wait for (``threading.TIMEOUT_MAX``)."""
+
+
+def server_config(arguments: Arguments, environment: Mapping[str, str]) -> ServerConfig:
+    """The configuration that a command line means.
+
+    Raises ``UsageError`` for what only ``servable serve`` refuses, ``StatusError`` with TensorFlow Serving's
+    texts for the rest. Reads the text files that flags name; finds no library and opens no port.
+    """
+    _check_doors(arguments)
+    models = _models(arguments, environment)
+    _check_combinations(arguments)
+    if arguments.text("model_config_file"):
+        from servable.config.config_files import read_model_config_file
+
+        models = read_model_config_file(arguments.text("model_config_file"))
+    check_models(models)
+    allowed = AllowedPaths.read(arguments.texts("allowed_base_paths"))
+    allowed.check(models, (), Way.START)
+    core = _core_options(arguments, environment)
+    # Of the environment and the current folder, too, which paths may begin with.
+    check_text([text for model in models for text in (model.name, model.base_path)])
+    check_text([core.tensorflow_library, *core.op_libraries])
+    load = _load_options(arguments)
+    batch_threads = load.batching.num_batch_threads if load.batching else 0
+    return ServerConfig(
+        models=models,
+        core=replace(core, batch_threads=batch_threads),
+        load=load,
+        lifecycle=replace(_lifecycle_options(arguments), allowed_base_paths=allowed.prefixes),
+        poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
+        model_config_file=arguments.text("model_config_file"),
+        config_poll_seconds=_positive(arguments.integer("model_config_file_poll_wait_seconds")),
+        allow_reload_rpc=arguments.boolean("allow_reload_rpc"),
+        drain_delay_seconds=_span(arguments, "drain_delay_seconds"),
+        grace_seconds=_waited(arguments.number("shutdown_grace_seconds")),
+        wait_for_retries=not arguments.serve,
+        exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
+        allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
+        admin=_admin(arguments, environment),
+        remote_poll_seconds=_poll_seconds(arguments, "remote_poll_wait_seconds"),
+        cache_dir=cache_dir(arguments.text("model_cache_dir"), environment),
+        max_archive_bytes=_at_least(arguments, "max_archive_bytes", 1),
+    )
+
+
+def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions | None:
+    text = arguments.text("admin_address")
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise UsageError(f"--admin_address expects HOST:PORT, got {text!r}")
+    token = arguments.text("admin_token") or environment.get("SERVABLE_ADMIN_TOKEN", "")
+    try:
+        check_text([token])
+    except UsageError:
+        # In words of its own, for those would show it.
+        raise UsageError("--admin_token and $SERVABLE_ADMIN_TOKEN must be UTF-8") from None
+    host = host.strip("[]")
+    reached = address(host, int(port))
+    # A name stays one: it is what clients may ask for.
+    return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
+
+
+def _check_doors(arguments: Arguments) -> None:
+    rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
+    socket = arguments.text("grpc_socket_path")
+    if arguments.serve:
+        if rest is None and grpc is None and not socket:
+            raise UsageError(
+                "--rest_api_port and --port are off and there is no --grpc_socket_path: nothing to serve on"
+            )
+        if rest and rest == grpc:
+            raise UsageError(f"--rest_api_port and --port are both {rest}: give one of them another port")
+    elif grpc is None and not socket:
+        raise invalid_argument(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.",
+            "set --port, or --grpc_socket_path",
+        )
+
+
+def _check_combinations(arguments: Arguments) -> None:
+    if arguments.boolean("use_alts_credentials") and arguments.text("ssl_config_file"):
+        raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if not arguments.serve and not (arguments.text("model_base_path") or arguments.text("model_config_file")):
+        raise invalid_argument(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!",
+            "set --model_base_path=/folder/of/versions, or --model_config_file",
+        )
+    if arguments.text("batching_parameters_file") and not arguments.boolean("enable_batching"):
+        raise invalid_argument(
+            "server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true."
+        )
+    names = (
+        "tensorflow_session_parallelism",
+        "tensorflow_intra_op_parallelism",
+        "tensorflow_inter_op_parallelism",
+    )
+    if all(arguments.integer(name) > 0 for name in names):
+        raise invalid_argument(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all."
+        )
+
+
+def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[ModelConfig, ...]:
+    """The models that flags, paths and environment name.
+
+    Those of a config file come later and replace them.
+    """
+    if not arguments.serve:
+        return (ModelConfig(name=arguments.text("model_name"), base_path=arguments.text("model_base_path")),)
+    chosen = [name for name in ("model_base_path", "model_config_file") if arguments.text(name)]
+    if arguments.positionals:
+        if chosen:
+            raise UsageError(f"give PATH or --{chosen[0]}, not both")
+        return _models_from_paths(arguments)
+    if "model_config_file" in chosen:
+        return ()
+    if chosen:
+        path = arguments.text("model_base_path")
+        path = path if is_absolute(path) else os.path.abspath(os.path.expanduser(path))
+        return (ModelConfig(name=arguments.text("model_name"), base_path=path),)
+    return (_model_from_environment(arguments, environment),)
+
+
+def _models_from_paths(arguments: Arguments) -> tuple[ModelConfig, ...]:
+    models = tuple(model_from_path(argument) for argument in arguments.positionals)
+    if "model_name" in arguments.given:
+        if len(models) > 1:
+            raise UsageError("--model_name names one model; with several paths write NAME=PATH for each")
+        return (replace(models[0], name=arguments.text("model_name")),)
+    return models
+
+
+def _model_from_environment(arguments: Arguments, environment: Mapping[str, str]) -> ModelConfig:
+    """The container's contract: ``$MODEL_BASE_PATH/$MODEL_NAME``, by default ``/models/model``."""
+    folder = environment.get("MODEL_BASE_PATH") or "/models"
+    name = (
+        arguments.text("model_name")
+        if "model_name" in arguments.given
+        else environment.get("MODEL_NAME") or "model"
+    )
+    path = os.path.abspath(os.path.join(folder, name))
+    stated = environment.get("MODEL_BASE_PATH") or environment.get("MODEL_NAME")
+    if not stated and not os.path.isdir(path):
+        raise UsageError(
+            "nothing to serve: give a PATH (servable serve path/to/model), --model_config_file, "
+            f"or MODEL_NAME and MODEL_BASE_PATH (their default, {path}, does not exist)"
+        )
+    return ModelConfig(name=name, base_path=path)
+
+
+def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreOptions:
+    rest, grpc = rest_port(arguments), arguments.port("port")
+    host, socket = arguments.text("host"), arguments.text("grpc_socket_path") or None
+    return CoreOptions(
+        rest_address=None if rest is None else address(host, rest),
+        grpc_address=None if grpc is None else address(host, grpc),
+        grpc_socket_path=socket,
+        grpc_socket_takeover=not arguments.serve,
+        grpc_tls=_tls(arguments),
+        grpc_limits=_grpc_limits(arguments),
+        rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
+        cors=arguments.boolean("rest_api_enable_cors_support"),
+        max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
+        header_timeout_seconds=_span(arguments, "header_timeout_seconds"),
+        transfer_grace_seconds=_span(arguments, "transfer_grace_seconds"),
+        min_transfer_rate=_at_least(arguments, "min_transfer_rate", 0),
+        max_connections=_at_least(arguments, "max_connections", 0),
+        max_memory_in_flight=_at_least(arguments, "max_memory_in_flight", 0) or memory_limit.share(),
+        max_depth=_at_least(arguments, "max_json_depth", 1),
+        gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
+        base64_non_utf8=arguments.boolean("base64_non_utf8"),
+        io_threads=_at_least(arguments, "io_threads", 0),
+        compute_threads=_at_least(arguments, "compute_threads", 0),
+        tensorflow_library=arguments.text("tensorflow_library") or environment.get(LIBRARY_VARIABLE, ""),
+        op_libraries=tuple(os.path.abspath(path) for path in arguments.texts("op_library")),
+        prometheus_path=_prometheus_path(arguments),
+        tensor_content=arguments.boolean("enable_serialization_as_tensor_content"),
+        method_name_check=arguments.boolean("enable_signature_method_name_check"),
+        grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
+        profiler=arguments.boolean("enable_profiler"),
+        profile_folder=arguments.text("profile_folder") or None,
+        log_level=arguments.text("log_level"),
+    )
+
+
+def _load_options(arguments: Arguments) -> LoadOptions:
+    """From the platform config where there is one, which then stands in place of the flags."""
+    platform_config = arguments.text("platform_config_file")
+    if platform_config:
+        from servable.config.config_files import read_platform_config
+
+        return replace(read_platform_config(platform_config), placement=arguments.text("run_in"))
+    return LoadOptions(
+        tags=tuple(arguments.text("saved_model_tags").split(",")),
+        session_config=_session_config(arguments),
+        placement=arguments.text("run_in"),
+        warmup=arguments.boolean("enable_model_warmup"),
+        warmup_iterations=max(1, arguments.integer("num_request_iterations_for_warmup")),
+        synthetic_warmup=arguments.boolean("synthetic_warmup"),
+        batching=_batching(arguments),
+        batching_per_version=arguments.boolean("enable_per_model_batching_parameters"),
+    )
+
+
+def _batching(arguments: Arguments) -> BatchingOptions | None:
+    path = arguments.text("batching_parameters_file")
+    if not arguments.boolean("enable_batching"):
+        return None
+    if not path:
+        return BatchingOptions()
+    from servable.config import batching
+
+    return batching.read(path)
+
+
+def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
+    return LifecycleOptions(
+        start_threads=4 * CPUS,
+        load_threads=max(1, arguments.integer("num_load_threads")),
+        unload_threads=max(1, arguments.integer("num_unload_threads")),
+        retries=max(0, arguments.integer("max_num_load_retries")),
+        retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
+        policy=arguments.text("aspired_version_policy"),
+    )
+
+
+def _session_config(arguments: Arguments) -> bytes:
+    """The serialized ConfigProto; b"", without importing protobuf, when no flag asks for anything."""
+    intra = arguments.integer("tensorflow_intra_op_parallelism")
+    inter = arguments.integer("tensorflow_inter_op_parallelism")
+    if intra <= 0 and inter <= 0:
+        intra = inter = arguments.integer("tensorflow_session_parallelism")
+    fraction = arguments.number("per_process_gpu_memory_fraction")
+    path, precision = arguments.text("tensorflow_session_config_file"), arguments.text("mixed_precision")
+    if not (path or intra or inter or fraction or precision == "bfloat16"):
+        return b""
+    from servable.config.config_files import session_config
+
+    return session_config(path, intra, inter, fraction, bfloat16=precision == "bfloat16")
+
+
+def rest_port(arguments: Arguments) -> int | None:
+    """The REST port as meant. TensorFlow Serving leaves REST out when it is given the gRPC port's number."""
+    port = arguments.port("rest_api_port")
+    return None if port and port == arguments.port("port") else port
+
+
+def _tls(arguments: Arguments) -> TlsOptions | None:
+    path = arguments.text("ssl_config_file")
+    if not path:
+        return None
+    from servable.config.config_files import read_ssl_config
+
+    return read_ssl_config(path)
+
+
+def _grpc_limits(arguments: Arguments) -> GrpcLimits:
+    """What --grpc_channel_arguments asks for, within --max_request_bytes."""
+    limits, _ = channel_arguments.read(arguments.text("grpc_channel_arguments"))
+    most = _at_least(arguments, "max_request_bytes", 1)
+    return replace(limits, max_receive_bytes=min(limits.max_receive_bytes, most))
+
+
+def _prometheus_path(arguments: Arguments) -> str | None:
+    """The path of the metrics; TensorFlow Serving reads the monitoring config only when REST is on."""
+    path = arguments.text("monitoring_config_file")
+    if not path or rest_port(arguments) is None:
+        return None
+    from servable.config.config_files import read_monitoring_config
+
+    return read_monitoring_config(path)
+
+
+def _poll_seconds(arguments: Arguments, name: str) -> float | None:
+    seconds = arguments.integer(name)
+    return None if seconds < 0 else _waited(seconds)
+
+
+def _positive(seconds: int) -> float | None:
+    return _waited(seconds) if seconds > 0 else None
+
+
+def _waited(seconds: float) -> float:
+    """``seconds``, infinity too, as something that can be waited for."""
+    return min(max(0.0, float(seconds)), LONGEST_SECONDS)
+
+
+def _span(arguments: Arguments, name: str) -> float:
+    """Seconds, 0 for no limit."""
+    seconds = arguments.number(name)
+    if seconds < 0:
+        raise UsageError(f"--{name} expects at least 0, got {seconds:g}")
+    return min(seconds, LONGEST_SECONDS)
+
+
+def _at_least(arguments: Arguments, name: str, least: int) -> int:
+    value = arguments.integer(name)
+    if value < least:
+        raise UsageError(f"--{name} expects at least {least}, got {value}")
+    return value
+
+
+def address(host: str, port: int) -> str:
+    """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
+    if not host:
+        host = "::" if _has_ipv6() else "0.0.0.0"
+    elif _is_name(host):
+        host = _resolved(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_name(host: str) -> bool:
+    """False for the characters of an IP address, and for nothing."""
+    return not all(character in "0123456789abcdefABCDEF.:" for character in host)
+
+
+def _resolved(host: str) -> str:
+    import socket
+
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise UsageError(
+            f"--host expects an address of this machine, got {host!r}: {error.strerror}"
+        ) from None
+
+
+def _has_ipv6() -> bool:
+    """Containers often run with IPv6 switched off, where binding ``[::]`` fails."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True

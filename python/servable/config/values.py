@@ -1,0 +1,294 @@
+"""What is served and how, as meant: frozen values that the rest of the control plane is built from.
+
+``Arguments`` (as given) become a ``ServerConfig`` in ``settings.py``; text files become the same types in
+``config_files.py``. Nothing here reads a file or the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from servable.config.flags import CPUS
+from servable.errors import StatusError, invalid_argument
+
+PLATFORM = "tensorflow"
+"""The one platform there is (TensorFlow Serving's stock build knows no other either)."""
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The ``count`` numerically highest versions; 0 counts as 1."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class All:
+    """Every version."""
+
+
+@dataclass(frozen=True)
+class Specific:
+    """The listed versions, where they exist. An empty list serves nothing."""
+
+    versions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """``base_path`` is itself the folder of one version, which is served under this number."""
+
+    version: int
+
+
+VersionPolicy = Latest | All | Specific | Folder
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model: its name, where its versions are found, and which of them are wanted.
+
+    labels: label → version; applied whenever the version is available. logged: the config asks for request
+    logging.
+    """
+
+    name: str
+    base_path: str
+    platform: str = PLATFORM
+    policy: VersionPolicy = field(default_factory=Latest)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    logged: bool = False
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """PEM texts (not paths) for the gRPC port.
+
+    Client_verify: a client certificate is required and verified.
+    """
+
+    key: str
+    certificate: str
+    client_ca: str = ""
+    client_verify: bool = False
+
+
+@dataclass(frozen=True)
+class GrpcLimits:
+    """What the gRPC door takes and sends, and how long its connections last; the core reads these by name.
+
+    Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: for ever. What each of
+    them means, and which values it takes, ``src/grpc/limits.rs`` says.
+    """
+
+    max_receive_bytes: int = 2**31 - 1
+    max_send_bytes: int = 2**31 - 1
+    max_calls: int | None = None
+    max_header_bytes: int | None = None
+    header_table_bytes: int | None = None
+    max_frame_bytes: int | None = None
+    call_window: int | None = None
+    asked_every_ms: int | None = None
+    answered_within_ms: int | None = None
+    keys_within_ms: int | None = None
+    max_idle_ms: int | None = None
+    max_age_ms: int | None = None
+    max_age_grace_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class CoreOptions:
+    """What the core's ``Server`` is built from; it reads these attributes by name.
+
+    Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a door that stays shut.
+    Sizes in bytes, ``rest_timeout_ms`` in milliseconds (0 or less: none), thread counts 0 for the core's own
+    choice; batch_threads 0 where requests are not batched.
+
+    header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: a body or a
+    reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
+    0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
+    max_connections: on all ports; 0 for as many as there are descriptors for.
+    max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may have
+    profiles stored, None for nowhere.
+    """
+
+    rest_address: str | None = None
+    grpc_address: str | None = None
+    grpc_socket_path: str | None = None
+    grpc_socket_takeover: bool = False
+    grpc_tls: TlsOptions | None = None
+    grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
+    rest_timeout_ms: int = 30000
+    cors: bool = False
+    max_body_bytes: int = 2**31 - 1
+    max_header_bytes: int = 64 * 1024
+    header_timeout_seconds: float = 30.0
+    transfer_grace_seconds: float = 30.0
+    min_transfer_rate: int = 1024
+    max_connections: int = 0
+    max_memory_in_flight: int = 1 << 30
+    max_depth: int = 1000
+    gzip_min_bytes: int = 1024
+    io_threads: int = 0
+    compute_threads: int = 0
+    batch_threads: int = 0
+    tensorflow_library: str = ""
+    op_libraries: tuple[str, ...] = ()
+    prometheus_path: str | None = None
+    tensor_content: bool = False
+    base64_non_utf8: bool = False
+    method_name_check: bool = False
+    grpc_health: bool = False
+    profiler: bool = True
+    profile_folder: str | None = None
+    log_level: str = "info"
+    backlog: int = 1024
+
+
+@dataclass(frozen=True)
+class BatchingOptions:
+    """How requests of several clients become one run; the core reads these attributes by name.
+
+    The fields and defaults of TensorFlow Serving's BatchingParameters. Sizes in rows: max_batch_size is the
+    largest request, and the largest batch unless enable_large_batch_splitting spreads requests over batches
+    of max_execution_batch_size. num_batch_threads: batches that run at once, of the whole server.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = CPUS
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int = 1000
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How one version is loaded; the core reads these attributes by name.
+
+    tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
+    empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
+    record. retrying: a failure is not the last word, the version stays LOADING. batching: None where requests
+    are not batched; batching_per_version: a version has its own in its folder, or none.
+    """
+
+    tags: tuple[str, ...] = ("serve",)
+    session_config: bytes = b""
+    placement: str = "auto"
+    warmup: bool = True
+    warmup_iterations: int = 1
+    synthetic_warmup: bool = False
+    retrying: bool = False
+    batching: BatchingOptions | None = None
+    batching_per_version: bool = False
+
+
+@dataclass(frozen=True)
+class LifecycleOptions:
+    """How the manager loads and unloads.
+
+    start_threads: loads at once while starting; load_threads, unload_threads: afterwards. retries: further
+    tries after the first; retry_seconds: the pause between. policy: see ``lifecycle/policy.py``.
+    allowed_base_paths: the prefixes that base paths must lie in, if there are any; see ``base_paths.py``.
+    """
+
+    start_threads: int = 4
+    load_threads: int = 1
+    unload_threads: int = 1
+    retries: int = 5
+    retry_seconds: float = 60.0
+    policy: str = "availability_preserving"
+    allowed_base_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AdminOptions:
+    """Where the administration listens (``host:port``) and the bearer token it asks for, "" for none."""
+
+    address: str
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything a server is started from.
+
+    poll_seconds: pause between looks at the base paths (0: look once; None: never), remote_poll_seconds at
+    those in remote stores, whose versions are fetched into cache_dir, archives
+    of max_archive_bytes at most. model_config_file with
+    config_poll_seconds (None: never) is read again while serving. wait_for_retries: the ports stay shut until
+    a failing model has used up its tries (TensorFlow Serving's way), else until its first try has failed.
+    allow_reload_rpc: clients may change the models by HandleReloadConfigRequest. At its end the server
+    answers new connections for drain_delay_seconds, and gives what is in flight then grace_seconds.
+    """
+
+    models: tuple[ModelConfig, ...]
+    core: CoreOptions
+    load: LoadOptions
+    lifecycle: LifecycleOptions
+    poll_seconds: float | None = 1.0
+    model_config_file: str = ""
+    config_poll_seconds: float | None = None
+    allow_reload_rpc: bool = True
+    drain_delay_seconds: float = 0.0
+    grace_seconds: float = 30.0
+    wait_for_retries: bool = False
+    exit_on_failed_start: bool = False
+    allow_unavailable_labels: bool = False
+    admin: AdminOptions | None = None
+    remote_poll_seconds: float | None = 30.0
+    cache_dir: str = ""
+    max_archive_bytes: int = 1 << 32
+
+
+def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ...] = ()) -> None:
+    """Raises ``StatusError`` where TensorFlow Serving refuses a list of models, before anything has changed.
+
+    current: the models served now; a kept name must keep its platform.
+    """
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise invalid_argument(
+                f"Illegal to list model {model.name} multiple times in config list",
+                "give one of them another name",
+            )
+        seen.add(model.name)
+        if not is_absolute(model.base_path):
+            raise invalid_argument(
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}"
+            )
+    platforms = {model.name: model.platform for model in current}
+    for model in models:
+        before = platforms.get(model.name, model.platform)
+        if before != model.platform:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {model.name} platform was {before} "
+                f"and new platform requested is {model.platform}"
+            )
+        _check_servable(model)
+
+
+def _check_servable(model: ModelConfig) -> None:
+    if model.platform != PLATFORM:
+        raise invalid_argument(f"Model {model.name} requests unsupported platform {model.platform}")
+    if "\0" in model.base_path:
+        raise invalid_argument(
+            f"Expected model {model.name} to have a path without a NUL; got base_path()={model.base_path!r}"
+        )
+    if any(not -(2**63) <= version < 2**63 for version in model.labels.values()):
+        raise StatusError("INVALID_ARGUMENT", f"A label of model {model.name} is outside of int64")
+
+
+def is_absolute(path: str) -> bool:
+    """True for an absolute path and for a URI such as ``s3://bucket/models``."""
+    scheme, colon, _ = path.partition("://")
+    return path.startswith("/") or bool(colon and scheme and scheme[0].isalpha() and _is_scheme(scheme))
+
+
+def _is_scheme(text: str) -> bool:
+    return all(character.isascii() and (character.isalnum() or character in "+-.") for character in text)

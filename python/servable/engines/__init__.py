@@ -1,0 +1,1 @@
+"""Where the library of an engine is, and what it needs."""

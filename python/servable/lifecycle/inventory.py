@@ -1,0 +1,93 @@
+"""What is known of each version beyond its state: path, size, load time, signatures; kept for administration.
+
+Fed by the manager as its ``Listener``, and passes everything on to the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from servable.errors import StatusError
+from servable.savedmodel.signature import Signature
+from servable.sources import AspiredVersion
+
+if TYPE_CHECKING:
+    from servable.lifecycle.manager import Listener, Report
+
+MEMORY_PER_BYTE = 1.2
+"""TensorFlow Serving's estimate of a model's memory: so much per byte of its files."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that serves. seconds: its load, warm-up included. since: Unix time. bytes: all its files."""
+
+    path: str
+    seconds: float
+    since: float
+    bytes: int
+    signatures: tuple[Signature, ...]
+    placement: str
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated; TensorFlow does not tell what a session holds."""
+        return int(self.bytes * MEMORY_PER_BYTE)
+
+
+class Inventory:
+    """The versions that serve, by model and number. Thread-safe."""
+
+    def __init__(self, following: Listener) -> None:
+        self._following = following
+        self._lock = threading.Lock()
+        self._loaded: dict[tuple[str, int], Loaded] = {}
+
+    def of(self, model: str, version: int) -> Loaded | None:
+        """What is known of a version, None when it does not serve."""
+        with self._lock:
+            return self._loaded.get((model, version))
+
+    def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
+        """See ``Listener``."""
+        size = folder_bytes(version.path)
+        signatures = tuple(Signature(*one) for one in report.signatures)
+        record = Loaded(version.path, report.seconds, time.time(), size, signatures, report.placement)
+        with self._lock:
+            self._loaded[model, version.version] = record
+        self._following.loaded(model, version, report)
+
+    def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
+        """See ``Listener``."""
+        self._following.failed(model, version, error, next_try)
+
+    def unloaded(self, model: str, version: AspiredVersion) -> None:
+        """See ``Listener``."""
+        with self._lock:
+            self._loaded.pop((model, version.version), None)
+        self._following.unloaded(model, version)
+
+
+def folder_bytes(path: str) -> int:
+    """The sizes of all files below ``path``, in bytes; what cannot be read counts as nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(folder, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+def resident_bytes() -> int | None:
+    """Memory of this process that is in RAM, None where /proc does not tell (statm, proc(5))."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,1 @@
+"""Reading and judging a model's files, without TensorFlow."""

@@ -1,0 +1,93 @@
+"""Ports before they are opened: is one free, and if not, who has it; how many connections there may be."""
+
+from __future__ import annotations
+
+import glob
+import os
+import socket
+from contextlib import closing, suppress
+
+_LISTEN = "0A"
+
+
+def allow_many_connections() -> None:
+    """Raises the limit of open descriptors to the hard one: each connection needs a descriptor.
+
+    The usual soft limit, 1024, is there for programs that use select(2); this one does not.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def is_free(address: str) -> bool:
+    """True when ``host:port`` can be bound now; always True for port 0.
+
+    Binds without SO_REUSEPORT, so that a port which another server shares with that option counts as taken.
+    Raises ``OSError`` for an address that is not this machine's, or that may not be bound (ports below 1024).
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+            probe.listen(1)
+        except OSError as error:
+            import errno
+
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def owner(port: int) -> str:
+    """``name (pid N)`` of the process that listens on TCP ``port``, or "" where /proc does not tell."""
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return ""
+    for link in glob.iglob("/proc/[0-9]*/fd/*"):
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        if target.startswith("socket:[") and target[8:-1] in inodes:
+            pid = link.split("/")[2]
+            return f"{_command(pid)} (pid {pid})"
+    return ""
+
+
+def _listening_inodes(port: int) -> set[str]:
+    """Socket inodes in state LISTEN on ``port``, from /proc/net/tcp and tcp6 (proc(5))."""
+    inodes: set[str] = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            continue
+        inodes.update(
+            row[9] for row in rows if row[3] == _LISTEN and int(row[1].rpartition(":")[2], 16) == port
+        )
+    return inodes
+
+
+def _command(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "a process"
+
+
+def port_hint(address: str, flag: str) -> str:
+    """Who holds a port that could not be bound, where ``/proc`` tells, and which flag picks another."""
+    port = int(address.rpartition(":")[2])
+    holder = owner(port)
+    who = f"port {port} is taken by {holder}" if holder else f"port {port} is taken by another process"
+    return f"{who}; choose another with --{flag}=N"

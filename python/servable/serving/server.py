@@ -1,0 +1,455 @@
+"""The composition root: configuration → core → source → manager → ports, and the way back on a signal.
+
+Start: TensorFlow's library begins to open on a thread at once; the ports open when every configured model has
+settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and no more is loaded; after the drain
+delay there are no more connections, requests in flight finish within the grace period, versions unload,
+exit 0. A second signal exits at once. SIGHUP reads the model config file again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from servable.admin.operations import Management
+from servable.config.base_paths import Way
+from servable.config.model_paths import cache_dir
+from servable.config.values import ModelConfig, ServerConfig
+from servable.errors import StatusError
+from servable.lifecycle.inventory import Inventory
+from servable.lifecycle.manager import Manager, Standing
+from servable.serving.report import StartReport
+from servable.sources import Source
+from servable.sources.filesystem import FilesystemSource
+from servable.sources.routing import RoutedSource
+
+if TYPE_CHECKING:
+    from servable.admin.http import AdminServer
+
+_log = logging.getLogger("server")
+
+EXIT_OK = 0
+EXIT_FAILED = 255
+
+
+_Handler = Callable[[int, FrameType | None], None]
+
+
+class Server:
+    """One server, from a configuration.
+
+    ``run`` serves until a signal; ``start`` and ``stop`` are its two halves.
+
+    make_core: builds the core from ``CoreOptions``; by default the compiled one. before_loading: blocks until
+    the first load may begin (TensorFlow is open), or raises ``StatusError``.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        make_core: Callable[[object], Any] | None = None,
+        before_loading: Callable[[], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.addresses: dict[str, str] = {}
+        self.report = StartReport()
+        self._core: Any = (
+            make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
+        )
+        core = self._core
+        source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
+        inventory = Inventory(self.report)
+        self.manager = Manager(core, source, inventory, config.load, config.lifecycle)
+        self._management = Management(config, self.manager, inventory, core.states, self.reread, core.record)
+        self._admin: AdminServer | None = None
+        self._followed: tuple[ModelConfig, ...] | None = config.models
+        self._not_applied: tuple[str, str] | None = None
+        self._before_loading = before_loading or (lambda: None)
+        self._rereading = threading.Lock()
+        self._ended = threading.Event()
+        self._signals = 0
+        self._hung_up = False
+        self._begun = threading.Event()
+
+    def start(self) -> bool:
+        """Loads, waits for the models to settle, opens the ports. False when stopped before that.
+
+        Raises ``StatusError`` when a port cannot be opened, or, if so configured, when a model cannot be
+        served.
+        """
+        self._open_admin()
+        self._before_loading()
+        self.manager.start()
+        self._apply_first()
+        if not self.manager.wait(self._settled):
+            return False
+        self._check_models()
+        self.addresses = self._open()
+        self.manager.end_of_start()
+        self.report.open_at(self.addresses)
+        self._tell_who_may_reload()
+        standings = self.manager.standings().values()
+        available = sum(standing is Standing.AVAILABLE for standing in standings)
+        _log.info("ready: %d of %d models available", available, len(standings))
+        if self.config.config_poll_seconds is not None:
+            threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
+        return True
+
+    def _tell_who_may_reload(self) -> None:
+        """Whoever reaches the gRPC port may then change what is served: said where it listens."""
+        doors = [self.addresses[door] for door in ("grpc", "grpc_socket") if door in self.addresses]
+        if not doors or not self.config.allow_reload_rpc:
+            return
+        paths = ", ".join(self.config.lifecycle.allowed_base_paths) or "any local path"
+        _log.info(
+            "clients may change the models by HandleReloadConfigRequest on %s, to %s; "
+            "see --allow_reload_rpc and --allowed_base_paths",
+            " and ".join(doors),
+            paths,
+        )
+
+    def stop(self) -> bool:
+        """Drains, and unloads within the grace period; True if everything ended in time. Call once."""
+        self._ended.set()
+        self._core.drain()
+        self.manager.stop()
+        if self.addresses:
+            time.sleep(self.config.drain_delay_seconds)
+        deadline = time.monotonic() + self.config.grace_seconds
+        drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
+        unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
+        if self._admin is not None:
+            self._admin.close()
+        if not (drained and unloaded) and time.monotonic() >= deadline:
+            _log.warning("not everything ended within %g s", self.config.grace_seconds)
+        return drained and unloaded
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT; the exit status. Call on the main thread (signal handlers)."""
+        bell = _Bell()
+        previous = self._handle_signals()
+        # The work runs beside the main thread, which only waits: a Python signal handler runs between two
+        # bytecodes of the main thread, so nothing that blocks inside the core may run on it.
+        outcome = _Outcome(self.start, bell)
+        if outcome.error is None:
+            bell.wait(self._ended.is_set)
+            outcome = _Outcome(self.stop, bell)
+        for number, handler in previous:
+            signal.signal(number, handler)
+        bell.close()
+        if outcome.error is not None:
+            raise outcome.error
+        if not outcome.value:
+            # Threads are inside TensorFlow still.
+            leave(EXIT_OK)
+        return EXIT_OK
+
+    @property
+    def admin_address(self) -> str | None:
+        """``host:port`` of the administration, None when it is off."""
+        return None if self._admin is None else self._admin.address
+
+    def is_ready(self) -> bool:
+        """Requests are answered: the ports are open and the end has not begun."""
+        return bool(self.addresses) and not self._ended.is_set()
+
+    def reload(self) -> None:
+        """Reads the model config file again and applies it; errors are logged and change nothing."""
+        try:
+            self.reread()
+        except StatusError as error:
+            self._log_not_applied(error)
+
+    def reread(self) -> None:
+        """Like ``reload``, but raises the ``StatusError``."""
+        from servable.config.config_files import read_model_config_file
+
+        # One after the other, so that what was read last is applied last.
+        with self._rereading:
+            models = read_model_config_file(self.config.model_config_file, replacing=True)
+            self.manager.apply(models, self.config.allow_unavailable_labels)
+            self._followed = models
+
+    def _apply_first(self) -> None:
+        """The models of the start: as the file says now, where a hang-up has come since it was read."""
+        if not (self._takes_hangup() and self._reread_in_time()):
+            self.manager.apply(self.config.models)
+        self._begun.set()
+
+    def _reread_in_time(self) -> bool:
+        try:
+            self.reread()
+        except StatusError as error:
+            self._log_not_applied(error)
+            return False
+        return True
+
+    def _reload_if_changed(self) -> None:
+        """A file that says what it said is not applied again: it would undo what an administrator did."""
+        from servable.config.config_files import read_model_config_file
+
+        try:
+            with self._rereading:
+                models = read_model_config_file(self.config.model_config_file, replacing=True)
+                if models != self._followed:
+                    self.manager.apply(models, self.config.allow_unavailable_labels)
+                    self._followed = models
+            if self._not_applied is not None:
+                self._not_applied = None
+                _log.info("%s can be applied again", self.config.model_config_file)
+        except Exception as error:
+            # The next look will most likely say the same; or it may find a file that can be read.
+            said = f"{type(error).__name__}: {error}", getattr(error, "hint", "")
+            if said != self._not_applied:
+                self._not_applied = said
+                self._log_not_applied(error)
+
+    def _log_not_applied(self, error: Exception) -> None:
+        if not isinstance(error, StatusError):
+            _log.error("%s is not applied", self.config.model_config_file, exc_info=error)
+            return
+        hint = f"\n    {error.hint}" if error.hint else ""
+        _log.error("%s is not applied: %s%s", self.config.model_config_file, error, hint)
+
+    def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
+        """HandleReloadConfigRequest: applies a serialized ModelServerConfig, waits for models new in it.
+
+        timeout: seconds until the caller gives up (DEADLINE_EXCEEDED; the configuration stays applied), None
+        for a caller who does not: a model with nothing to load is then an error at once, not a wait for ever.
+        Raises ``StatusError``; what is refused changes nothing.
+        """
+        from servable.config.config_files import models_of
+        from servable.messages import message_class
+
+        if not self.config.allow_reload_rpc:
+            raise StatusError(
+                "PERMISSION_DENIED",
+                "HandleReloadConfigRequest is off: clients may not change what this server serves",
+                "start it with --allow_reload_rpc, or use the administration",
+            )
+        config = message_class("tensorflow.serving.ModelServerConfig").FromString(serialized)
+        if config.WhichOneof("config") is None:
+            return
+        models = models_of(config)
+        new = {model.name for model in models} - set(self.manager.standings())
+        self.manager.apply(models, self.config.allow_unavailable_labels, Way.RPC)
+        self._wait_for_new(new, timeout)
+
+    def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
+        ended = {Standing.AVAILABLE, Standing.FAILED} | ({Standing.MISSING} if timeout is None else set())
+        # A name that a later reload has removed is no longer waited for.
+        done = self.manager.wait(
+            lambda now: all(now.get(name, Standing.FAILED) in ended for name in names), timeout
+        )
+        standings = self.manager.standings()
+        late = sorted(name for name in names if standings.get(name, Standing.FAILED) not in ended)
+        if not done and late:
+            raise StatusError(
+                "DEADLINE_EXCEEDED", f"models still without an available version: {', '.join(late)}"
+            )
+        bad = {name for name in names if standings.get(name) in (Standing.FAILED, Standing.MISSING)}
+        if bad:
+            raise StatusError("UNKNOWN", self._not_available(bad, "model(s)"))
+
+    def _not_available(self, names: set[str], noun: str) -> str:
+        """TensorFlow Serving's list of models that did not come up, with the error of each."""
+        errors = self.manager.errors()
+        nothing = (0, StatusError("NOT_FOUND", "no version was found in its base path"))
+        listed = ""
+        for name in sorted(names):
+            version, error = errors.get(name, nothing)
+            listed += f"{{{{name: {name} version: {version}}} due to error: {error}}}, "
+        return f"{len(names)} {noun} did not become available: {{{listed}}}"
+
+    def _settled(self, standings: dict[str, Standing]) -> bool:
+        """True when the ports may open; see ``ServerConfig.wait_for_retries``.
+
+        A model with nothing to load holds up no other; a server of such models alone opens its ports only in
+        ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
+        """
+        settled = {Standing.AVAILABLE, Standing.FAILED, Standing.MISSING}
+        if not self.config.wait_for_retries:
+            settled |= {Standing.FAILING, Standing.HANGING}
+        if not all(standing in settled for standing in standings.values()):
+            return False
+        only_missing = bool(standings) and set(standings.values()) == {Standing.MISSING}
+        return not (only_missing and self.config.wait_for_retries)
+
+    def _check_models(self) -> None:
+        """With --exit_on_failed_start: TensorFlow Serving's error when a model has failed."""
+        bad = {
+            name
+            for name, standing in self.manager.standings().items()
+            if standing in (Standing.FAILED, Standing.FAILING)
+        }
+        if bad and self.config.exit_on_failed_start:
+            raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
+
+    def _open(self) -> dict[str, str]:
+        try:
+            addresses: dict[str, str] = self._core.start()
+            return addresses
+        except Exception as error:
+            code, message = getattr(error, "code", None), getattr(error, "message", None)
+            if not isinstance(code, str) or not isinstance(message, str):
+                raise
+            raise StatusError(code, message) from error
+
+    def _open_admin(self) -> None:
+        if self.config.admin is not None:
+            from servable.admin.http import AdminServer
+
+            self._admin = AdminServer(self.config.admin, self._management, self.is_ready)
+
+    def _poll_config(self) -> None:
+        while not self._ended.wait(self.config.config_poll_seconds):
+            self._reload_if_changed()
+
+    def _remote_source(self) -> Source:
+        from servable.sources.remote import RemoteSource
+
+        folder = cache_dir(self.config.cache_dir, os.environ)
+        return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
+
+    # ---- signals
+
+    def _handle_signals(self) -> list[tuple[int, Any]]:
+        handled: list[tuple[int, _Handler]] = [
+            (signal.SIGTERM, self._on_stop),
+            (signal.SIGINT, self._on_stop),
+        ]
+        if hasattr(signal, "SIGHUP"):
+            # Without a file to read again, a hang-up is what it says: the terminal is gone.
+            handled.append(
+                (signal.SIGHUP, self._on_hangup if self.config.model_config_file else self._on_stop)
+            )
+        previous = [(number, signal.signal(number, handler)) for number, handler in handled]
+        if hasattr(signal, "SIGHUP"):
+            # The command has held it back until now; see ``cli.py``.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        return previous
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            leave(128 + number)
+        self._ended.set()
+        threading.Thread(target=self._begin_to_stop, args=(number,), name="signal", daemon=True).start()
+
+    def _begin_to_stop(self, number: int) -> None:
+        """Beside the handler, which must not log or take locks: the main thread may be holding them."""
+        _log.info("%s: finishing requests in flight; once more to exit at once", signal.Signals(number).name)
+        self.manager.cancel_wait()
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
+        threading.Thread(target=self._reload_in_turn, name="reload", daemon=True).start()
+
+    def _reload_in_turn(self) -> None:
+        """Not before the configuration of the start, which would replace it."""
+        self._begun.wait()
+        if self._takes_hangup():
+            self.reload()
+
+    def _takes_hangup(self) -> bool:
+        """Whether the file is to be read again. Asked before it is: what comes later counts again."""
+        hung_up, self._hung_up = self._hung_up, False
+        return hung_up
+
+
+class _Bell:
+    """What the main thread waits on: rung by every signal, and by threads that have finished.
+
+    The system may deliver a signal to any thread. Python then notes it and wakes nobody: a main thread that
+    waits on a lock would sleep on. ``signal.set_wakeup_fd`` is there for this.
+    """
+
+    def __init__(self) -> None:
+        self._ear, self._hand = socket.socketpair()
+        self._hand.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._hand.fileno(), warn_on_full_buffer=False)
+
+    def ring(self) -> None:
+        """Wakes the main thread; one that is awake looks once more before it sleeps."""
+        with suppress(BlockingIOError):
+            self._hand.send(b"\0")
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Returns when ``condition`` holds, which is looked at after each ring. Main thread only."""
+        while not condition():
+            self._ear.recv(4096)
+
+    def close(self) -> None:
+        """Call when no thread rings any more."""
+        signal.set_wakeup_fd(self._before)
+        self._ear.close()
+        self._hand.close()
+
+
+class _Outcome:
+    """What ``call`` came to, made on a thread of its own while the main thread waits at the bell."""
+
+    def __init__(self, call: Callable[[], bool], bell: _Bell) -> None:
+        self.value: bool = False
+        self.error: BaseException | None = None
+        self._done = threading.Event()
+        thread = threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True)
+        thread.start()
+        bell.wait(self._done.is_set)
+        # All that is left to it is to ring.
+        thread.join()
+
+    def _run(self, call: Callable[[], bool], bell: _Bell) -> None:
+        try:
+            self.value = call()
+        except BaseException as error:
+            self.error = error
+        self._done.set()
+        bell.ring()
+
+
+def leave(status: int) -> None:
+    """Ends the process without waiting for threads that are inside TensorFlow."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def check_ports(config: ServerConfig) -> None:
+    """Raises ``StatusError`` for a port that is taken, before anything is loaded."""
+    from servable.serving import ports
+
+    doors = (
+        (config.core.grpc_address, "port", "Failed to BuildAndStart gRPC server"),
+        (config.core.rest_address, "rest_api_port", "Failed to start HTTP Server"),
+    )
+    for address, flag, text in doors:
+        if address is None or address.endswith(":0"):
+            continue
+        try:
+            free = ports.is_free(address)
+        except OSError as error:
+            raise StatusError(
+                "INVALID_ARGUMENT", text, f"cannot listen on {address}: {error.strerror}"
+            ) from None
+        if not free:
+            raise StatusError("INVALID_ARGUMENT", text, ports.port_hint(address, flag))
+
+
+def _compiled_core(options: object, on_reload: Callable[[bytes, float | None], None]) -> Any:
+    from servable import _core
+
+    try:
+        return _core.Server(options, on_reload)
+    except _core.CoreError as error:
+        raise StatusError(error.code, error.message) from None
