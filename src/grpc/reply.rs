@@ -34,7 +34,7 @@ const MAX_TEXT: usize = 1024;
 pub(super) struct Reply {
     pieces: VecDeque<Bytes>,
     /// Where it is counted until the client has taken it.
-    memory: Arc<Reservation>,
+    memory: Option<Arc<Reservation>>,
 }
 
 impl Reply {
@@ -60,13 +60,13 @@ impl Reply {
     }
 
     fn uncounted(pieces: VecDeque<Bytes>) -> Reply {
-        Reply { pieces, memory: Arc::default() }
+        Reply { pieces, memory: None }
     }
 
     /// The same, counted in `memory` until the client has taken it.
     pub(super) fn counted(self, memory: Arc<Reservation>) -> Result<Reply> {
         memory.resize(self.len())?;
-        Ok(Reply { memory, ..self })
+        Ok(Reply { memory: Some(memory), ..self })
     }
 
     fn len(&self) -> usize {
@@ -156,7 +156,7 @@ pub(super) struct Body {
 
 enum Source {
     /// These, and then an OK.
-    Pieces(VecDeque<Bytes>, Arc<Reservation>),
+    Pieces(VecDeque<Bytes>, Option<Arc<Reservation>>),
     /// What a standard service sends, until the server stops.
     Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Nothing.

@@ -39,6 +39,17 @@ struct Taken {
 }
 
 impl Reply {
+    /// Counts a piece of so many `bytes`; where the client's taking of it is counted, if it is followed.
+    fn hand_over(&mut self, bytes: usize) -> Option<Arc<Taken>> {
+        self.has_begun = true;
+        if bytes < FOLLOWED {
+            self.small += bytes as u64;
+            return None;
+        }
+        self.handed_over += bytes as u64;
+        Some(self.taken.get_or_insert_default().clone())
+    }
+
     fn progress(&self) -> u64 {
         self.small + self.taken.as_ref().map_or(0, |taken| taken.bytes.load(Relaxed))
     }
@@ -57,7 +68,7 @@ struct Piece {
     bytes: Bytes,
     taken: Arc<Taken>,
     /// What is counted for the whole reply: a piece may keep all of it in memory.
-    _memory: Arc<Reservation>,
+    _memory: Option<Arc<Reservation>>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -77,19 +88,13 @@ impl Drop for Piece {
 }
 
 /// The next `piece` of the reply of the stream whose task this is, about to be handed to the HTTP/2 library.
-pub(super) fn handed_over(piece: Bytes, memory: &Arc<Reservation>) -> Bytes {
-    let follow = |reply: &mut Reply| {
-        reply.has_begun = true;
-        if piece.len() < FOLLOWED {
-            reply.small += piece.len() as u64;
-            return piece.clone();
-        }
-        reply.handed_over += piece.len() as u64;
-        let taken = reply.taken.get_or_insert_default().clone();
-        Bytes::from_owner(Piece { bytes: piece.clone(), taken, _memory: memory.clone() })
-    };
+pub(super) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> Bytes {
     // What is not polled by a stream's task is not watched.
-    REPLY.try_with(|reply| follow(&mut reply.borrow_mut())).unwrap_or(piece)
+    let taken = REPLY.try_with(|reply| reply.borrow_mut().hand_over(piece.len())).ok().flatten();
+    match taken {
+        Some(taken) => Bytes::from_owner(Piece { bytes: piece, taken, _memory: memory.clone() }),
+        None => piece,
+    }
 }
 
 /// Runs each stream of a connection in a task of its own.
@@ -186,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_whose_reply_stands_still_is_ended() {
         let stuck = || async {
-            let _held = handed_over(vec![0; FOLLOWED].into(), &Arc::default());
+            let _held = handed_over(vec![0; FOLLOWED].into(), &None);
             pending().await
         };
         assert!(lasts(29, stuck()).await);
@@ -202,7 +207,7 @@ mod tests {
     async fn one_whose_reply_is_taken_slowly_but_steadily_goes_on() {
         let slow = |each: usize| async move {
             loop {
-                handed_over(vec![0; each].into(), &Arc::default());
+                handed_over(vec![0; each].into(), &None);
                 sleep(Duration::from_secs(20)).await;
                 // The library is woken by what the client takes.
                 poll_fn(|_| Poll::Ready(())).await;
