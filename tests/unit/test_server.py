@@ -207,7 +207,7 @@ def test_taken_ports_are_named_before_anything_is_loaded() -> None:
 def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import servable.config.textproto
+    import servable.config.config_files
 
     contents: list[object] = [StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),)]
 
@@ -218,7 +218,7 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
             raise content
         return content
 
-    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
     core = FakeCore()
     server = Server(
         replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
@@ -238,7 +238,7 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
 def test_a_file_that_stays_bad_is_complained_about_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    import servable.config.textproto
+    import servable.config.config_files
 
     models, all_read = (model(tmp_path, "a", 1),), threading.Event()
     contents: list[object] = [error, error, error, StatusError("INVALID_ARGUMENT", "other"), models, models]
@@ -252,7 +252,7 @@ def test_a_file_that_stays_bad_is_complained_about_once(
             raise content
         return content
 
-    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
     given = replace(config(*models), model_config_file="/models.config", config_poll_seconds=0.001)
     server = Server(given, lambda _: FakeCore())
     with caplog.at_level(logging.INFO):
@@ -270,7 +270,7 @@ def test_a_file_that_stays_bad_is_complained_about_once(
 
 def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is still at its file, which is then replaced, when the second comes."""
-    import servable.config.textproto
+    import servable.config.config_files
 
     first, begun, may_end = threading.Event(), threading.Event(), threading.Event()
     contents = [(model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),)]
@@ -283,7 +283,7 @@ def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.Mon
             assert may_end.wait(10)
         return content
 
-    monkeypatch.setattr(servable.textproto, "read_model_config_file", read)
+    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
     core = FakeCore()
     server = Server(
         replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
@@ -306,12 +306,12 @@ def test_a_hang_up_during_the_start_counts(
     tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The file has changed since it was read: what it says now is served, and labels wait for versions."""
-    import servable.config.textproto
+    import servable.config.config_files
 
     old = model(tmp_path, "a", 1)
     new = replace(model(tmp_path, "b", 1), labels={"stable": 1})
     says = {"new": (new,), "bad": (new, new), "the same": (old,)}[content]
-    monkeypatch.setattr(servable.textproto, "read_model_config_file", lambda _, replacing: says)
+    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", lambda _, replacing: says)
     served: list[dict[str, Standing]] = []
 
     class Stopping(FakeCore):
