@@ -254,15 +254,17 @@ def busy(rest: int, grpc: int, until: float) -> None:
             near.sendall(b"." * 8192)
 
 
-def flood(cheap: bytes) -> Callable[[int, int, float], None]:
-    """The same frame without end, on a new connection whenever the server has closed."""
+def flood(cheap: bytes, most: int = sys.maxsize) -> Callable[[int, int, float], None]:
+    """The same frame without end, on a new connection after ``most`` or when the server has closed."""
 
     def run(rest: int, grpc: int, until: float) -> None:
         while time.monotonic() < until:
             with connect(grpc) as sock, suppress(OSError):
                 sock.sendall(PREFACE + frame(4, 0, 0))
-                while time.monotonic() < until:
+                sent = 0
+                while time.monotonic() < until and sent < most:
                     sock.sendall(cheap * 500)
+                    sent += 500
 
     return run
 
@@ -274,6 +276,7 @@ ATTACKS: dict[str, Callable[[int, int, float], None]] = {
     "slow bodies": slow_bodies,
     "PRIORITY flood": flood(frame(2, 0, 1, b"\0\0\0\0\x09")),
     "WINDOW_UPDATE flood": flood(frame(8, 0, 0, b"\0\0\0\1")),
+    "PRIORITY flood, new connections": flood(frame(2, 0, 1, b"\0\0\0\0\x09"), most=500),
     "busy": busy,
     "PING flood": flood(frame(6, 1, 0, b"anything")),
 }

@@ -30,7 +30,8 @@ pub async fn serve<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    serve_followed(io, door, connection, Frames::new().late_farewell()).await;
+    let frames = Frames::new(door.floods.clone()).late_farewell();
+    serve_followed(io, door, connection, frames).await;
 }
 
 /// The same for a Unix socket, where clients have no host to name.
@@ -38,7 +39,8 @@ pub async fn serve_local<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    serve_followed(io, door, connection, Frames::new().any_authority().late_farewell()).await;
+    let frames = Frames::new(door.floods.clone()).any_authority().late_farewell();
+    serve_followed(io, door, connection, frames).await;
 }
 
 /// The same with the client's frames followed.

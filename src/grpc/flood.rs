@@ -1,10 +1,16 @@
 //! A budget of the HTTP/2 frames that cost a client next to nothing and keep a core busy: PRIORITY, WINDOW_UPDATE, PING,
 //! SETTINGS, resets, tiny pieces of messages. Pure: it reads no clock.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many such frames a connection may send beyond what it has earned.
 const MOST: u32 = 1000;
+/// And so many when it is opened while others flood: a client that was cut off has no fresh budget when it comes back.
+/// Clients that ask for something begin with fewer than twenty.
+const FEW: u32 = 100;
+/// A flood is over when no connection was cut off for so long.
+const FLOOD_GOES_ON: Duration = Duration::from_secs(10);
 /// It earns so many in a second, which take a core some tenth of a millisecond.
 const IN_A_SECOND: u32 = 500;
 /// And so many with each call, which may be prioritised, reset, and have its window updated.
@@ -19,9 +25,27 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 0x1;
 
+/// When a connection of the server was last cut off because it had overdrawn its budget.
+#[derive(Debug, Default)]
+pub(super) struct Floods {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Floods {
+    fn note(&self, now: Instant) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn go_on(&self, now: Instant) -> bool {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| now.saturating_duration_since(last) < FLOOD_GOES_ON)
+    }
+}
+
 /// What one connection may still send.
 #[derive(Debug)]
 pub(super) struct FrameBudget {
+    floods: Arc<Floods>,
     left: u32,
     /// Time up to here is paid for.
     refilled: Instant,
@@ -31,9 +55,10 @@ pub(super) struct FrameBudget {
 }
 
 impl FrameBudget {
-    /// That of a connection that was opened at `now`.
-    pub(super) fn new(now: Instant) -> FrameBudget {
-        FrameBudget { left: MOST, refilled: now, bytes: 0, is_overdrawn: false }
+    /// That of a connection that was opened at `now` to a server with these `floods`.
+    pub(super) fn new(floods: Arc<Floods>, now: Instant) -> FrameBudget {
+        let left = if floods.go_on(now) { FEW } else { MOST };
+        FrameBudget { floods, left, refilled: now, bytes: 0, is_overdrawn: false }
     }
 
     /// A frame has come, with so many `bytes` of payload. `now` is asked only where the budget is spent.
@@ -42,10 +67,9 @@ impl FrameBudget {
             HEADERS => self.earn(BY_A_CALL),
             DATA if bytes >= TINY || flags & END_STREAM != 0 => {}
             _ => {
-                if self.left == 0 {
-                    self.refill(now());
+                if self.left == 0 && !self.is_overdrawn {
+                    self.refill_or_overdraw(now());
                 }
-                self.is_overdrawn |= self.left == 0;
                 self.left = self.left.saturating_sub(1);
             }
         }
@@ -65,6 +89,14 @@ impl FrameBudget {
 
     fn earn(&mut self, frames: u32) {
         self.left = self.left.saturating_add(frames).min(MOST);
+    }
+
+    fn refill_or_overdraw(&mut self, now: Instant) {
+        self.refill(now);
+        if self.left == 0 {
+            self.is_overdrawn = true;
+            self.floods.note(now);
+        }
     }
 
     fn refill(&mut self, now: Instant) {
@@ -92,7 +124,7 @@ mod tests {
     #[test]
     fn a_flood_overdraws_it() {
         let start = Instant::now();
-        let mut budget = FrameBudget::new(start);
+        let mut budget = FrameBudget::new(Arc::default(), start);
         assert!(!flood(&mut budget, MOST, start));
         assert!(flood(&mut budget, 1, start));
         assert!(flood(&mut budget, 1, start + Duration::from_secs(3600)));
@@ -101,7 +133,7 @@ mod tests {
     #[test]
     fn time_calls_and_replies_earn_frames() {
         let start = Instant::now();
-        let mut budget = FrameBudget::new(start);
+        let mut budget = FrameBudget::new(Arc::default(), start);
         assert!(!flood(&mut budget, MOST, start));
         assert!(!flood(&mut budget, 2 * IN_A_SECOND, start + Duration::from_secs(2)));
         budget.frame(HEADERS, 0, 100, || start);
@@ -114,7 +146,7 @@ mod tests {
     #[test]
     fn messages_are_free_but_not_in_tiny_pieces() {
         let start = Instant::now();
-        let mut budget = FrameBudget::new(start);
+        let mut budget = FrameBudget::new(Arc::default(), start);
         for _ in 0..2 * MOST {
             budget.frame(DATA, 0, TINY, || start);
             budget.frame(DATA, END_STREAM, 0, || start);
@@ -124,12 +156,38 @@ mod tests {
         assert!(budget.is_overdrawn());
     }
 
+    #[test]
+    fn who_comes_back_while_a_flood_goes_on_begins_with_little() {
+        let start = Instant::now();
+        let floods = Arc::new(Floods::default());
+        let before = FrameBudget::new(floods.clone(), start);
+        assert!(flood(&mut FrameBudget::new(floods.clone(), start), MOST + 1, start));
+        let at_once = FrameBudget::new(floods.clone(), start);
+        let later = FrameBudget::new(floods, start + FLOOD_GOES_ON);
+        for (mut budget, may_send) in [(before, MOST), (at_once, FEW), (later, MOST)] {
+            assert!(!flood(&mut budget, may_send, start));
+            assert!(flood(&mut budget, 1, start));
+        }
+    }
+
+    #[test]
+    fn it_earns_beyond_the_little_that_it_began_with() {
+        let start = Instant::now();
+        let floods = Arc::new(Floods::default());
+        floods.note(start);
+        let mut budget = FrameBudget::new(floods, start);
+        assert!(!flood(&mut budget, FEW, start));
+        assert!(!flood(&mut budget, IN_A_SECOND, start + Duration::from_secs(1)));
+        (0..MOST).for_each(|_| budget.frame(HEADERS, 0, 100, || start));
+        assert!(!flood(&mut budget, MOST, start));
+    }
+
     proptest! {
         /// Whoever stays below the rate may go on for ever; who is far above it may not.
         #[test]
         fn the_rate_decides(each_second in 1u32..3000, seconds in 100u32..200) {
             let start = Instant::now();
-            let mut budget = FrameBudget::new(start);
+            let mut budget = FrameBudget::new(Arc::default(), start);
             for second in 0..seconds {
                 flood(&mut budget, each_second, start + Duration::from_secs(u64::from(second)));
             }

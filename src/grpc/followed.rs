@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+/// A connection that was cut off ends after this long: a client that floods waits for it, or has to open another.
+const CUT_OFF: Duration = Duration::from_millis(250);
 /// How long a farewell is kept from the library.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -29,6 +31,8 @@ pub(super) struct Followed<I> {
     /// When the client has owed the rest of what it has begun for too long; and what came before that.
     begun: Option<(u64, Pin<Box<Sleep>>)>,
     written: Written,
+    /// When the connection ends, if its client has sent too many frames. Until then nothing more of it is read.
+    cut_off: Option<Pin<Box<Sleep>>>,
 }
 
 /// How long a client may take over what it has begun.
@@ -44,7 +48,7 @@ impl<I> Followed<I> {
     /// At the beginning of `connection`.
     pub(super) fn new(io: I, frames: Frames, connection: Arc<Connection>, within: Within) -> Self {
         let written = Written::default();
-        Followed { io, frames, connection, due: None, late: &[], within, begun: None, written }
+        Followed { io, frames, connection, due: None, late: &[], within, begun: None, written, cut_off: None }
     }
 
     /// How long the rest of what the client has begun may take.
@@ -70,13 +74,22 @@ impl<I> Followed<I> {
 }
 
 impl<I: AsyncWrite + Unpin> Followed<I> {
-    /// Ends the connection of a client that sends too many frames, telling it so where it is between two frames itself.
-    fn refuse(&mut self, cx: &mut Context<'_>, goaway: &[u8]) -> io::Error {
+    /// Tells a client that it has sent too many frames, where what it is sent is between two frames. What it has asked
+    /// for before is still answered.
+    fn refuse(&mut self, cx: &mut Context<'_>, goaway: &[u8]) {
         if self.written.is_whole() {
-            // Sent or not: the connection ends here.
+            // Sent or not: the connection ends soon.
             let _told = Pin::new(&mut self.io).poll_write(cx, goaway);
         }
-        io::Error::new(ErrorKind::ConnectionAborted, "the client sent too many frames that ask for nothing")
+        self.cut_off = Some(Box::pin(sleep(CUT_OFF)));
+    }
+
+    /// Fails when the time of a client that has sent too many frames is over; pending before, and for all others.
+    fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(timer) = &mut self.cut_off else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
+        let why = "the client sent too many frames that ask for nothing";
+        Poll::Ready(Err(io::Error::new(ErrorKind::ConnectionAborted, why)))
     }
 }
 
@@ -86,6 +99,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Followed<I> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.cut_off.is_some() {
+            return self.poll_cut_off(cx);
+        }
         if let Some(due) = &mut self.due
             && due.as_mut().poll(cx).is_ready()
             && self.frames.are_whole()
@@ -106,7 +122,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Followed<I> {
         self.connection.touch();
         self.frames.pass(buffer.filled_mut().get_mut(before..).unwrap_or_default());
         if let Some(goaway) = self.frames.too_many() {
-            return Poll::Ready(Err(self.refuse(cx, &goaway)));
+            buffer.set_filled(before);
+            self.refuse(cx, &goaway);
+            return self.poll_cut_off(cx);
         }
         if mem::take(&mut self.frames.hidden) {
             self.due = Some(Box::pin(sleep(LINGER)));
@@ -206,7 +224,8 @@ mod tests {
         let (mut near, far) = tokio::io::duplex(1 << 10);
         let connection = Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone();
         let within = Within { headers: None, message: None };
-        let mut followed = Followed::new(far, Frames::new().late_farewell(), connection, within);
+        let mut followed =
+            Followed::new(far, Frames::new(Arc::default()).late_farewell(), connection, within);
         let data = [0, 0, 2, 0, 0, 0, 0, 0, 1, b'a', b'b'];
         near.write_all(&[PREFACE, FAREWELL, &data[..10]].concat()).await.unwrap();
         let mut begun = vec![0; PREFACE.len() + FAREWELL.len() + 10];

@@ -4,8 +4,9 @@
 //! through untouched, for the library to refuse.
 
 use super::authority::Fields;
-use super::flood::FrameBudget;
+use super::flood::{Floods, FrameBudget};
 use std::mem;
+use std::sync::Arc;
 use std::time::Instant;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,8 +70,8 @@ enum At {
 }
 
 impl Frames {
-    /// At the beginning of a connection.
-    pub(super) fn new() -> Frames {
+    /// At the beginning of a connection to a server with these `floods`.
+    pub(super) fn new(floods: Arc<Floods>) -> Frames {
         Frames {
             at: At::Preface(0),
             head: [0; HEAD],
@@ -79,7 +80,7 @@ impl Frames {
             open: false,
             whole: 0,
             last_stream: [0; 4],
-            budget: FrameBudget::new(Instant::now()),
+            budget: FrameBudget::new(floods, Instant::now()),
             fields: None,
             hide: false,
             hidden: false,

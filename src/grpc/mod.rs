@@ -95,6 +95,7 @@ pub struct Door {
     settings: Settings,
     standard: Vec<Standard>,
     sessions: profiler::Sessions,
+    floods: Arc<flood::Floods>,
     stages: watch::Receiver<Stage>,
 }
 
@@ -102,7 +103,8 @@ impl Door {
     /// The door to `room`. Streams that a client holds open end when the server closes.
     pub fn new(room: Arc<Room>, settings: Settings, stages: watch::Receiver<Stage>) -> Result<Door> {
         let standard = standard::services(&settings, &stages)?;
-        Ok(Door { room, settings, standard, sessions: profiler::Sessions::default(), stages })
+        let sessions = profiler::Sessions::default();
+        Ok(Door { room, settings, standard, sessions, floods: Arc::default(), stages })
     }
 
     /// Answers one call of `client`.

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn passed(bytes: &[u8], split: usize) -> Vec<u8> {
-    let mut frames = Frames::new().late_farewell().any_authority();
+    let mut frames = Frames::new(Arc::default()).late_farewell().any_authority();
     let mut bytes = bytes.to_vec();
     let (first, second) = bytes.split_at_mut(split);
     frames.pass(first);

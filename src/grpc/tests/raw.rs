@@ -223,6 +223,31 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_floods_is_cut_off_sooner_the_next_time_and_waits_for_it() {
+    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let ping = frame(PING, END_STREAM, 0, b"no such.");
+    for most in [1100, 200] {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let served = tokio::spawn(serve(far, door.clone(), accepted(&connections)));
+        let mut client = Raw::open(near).await;
+        client.send(&vec![ping.clone(); most]).await;
+        let since = time::Instant::now();
+        assert_eq!(client.until(GO_AWAY).await.payload[4..], [0, 0, 0, 0xb]);
+        while client.next().await.is_some() {}
+        served.await.unwrap();
+        assert!((200..1000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
+    }
+    // Others are served meanwhile, who send a frame or two with each call.
+    let (near, far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(serve(far, door, accepted(&connections)));
+    let mut client = Raw::open(near).await;
+    for stream in (1..2000).step_by(2) {
+        client.send(&[call(stream, &head("door")), vec![ping.clone(); 2]].concat()).await;
+        assert_eq!(client.answered().await, stream);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_client_begins_and_does_not_finish_ends_the_connection() {
     let begun = [
         b"PRI * HTTP/2.0\r\n"[..].to_vec(),
