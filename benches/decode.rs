@@ -6,7 +6,8 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use servable::rest::decode::{Limits, examples, predict};
+use servable::rest::decode::{Limits, predict};
+use servable::rest::features::examples;
 use servable::servable::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Servable's data plane.
 //!
 //! A **request** meets the modules in this order: [`server`] accepts it; a door, [`rest`] or [`grpc`], reads which
-//! model and method it is for; [`registry`] resolves that to a [`servable`] without a lock; the door decodes the body
+//! model and method it is for, REST on [`http`] and [`json`]; [`registry`] resolves that to a [`servable`] without a lock; the door decodes the body
 //! against the servable's signature; [`methods`] checks and runs it, through [`servable`] and [`engine`], here or on
 //! [`compute`]'s threads; the door encodes the answer.
 //!
@@ -20,6 +20,8 @@ pub mod engine;
 pub mod error;
 mod files;
 pub mod grpc;
+mod http;
+pub mod json;
 pub mod lifecycle;
 #[cfg(any(feature = "python", test))]
 mod log_line;

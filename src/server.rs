@@ -12,12 +12,13 @@ use crate::connections::{Connection, Connections, Stage};
 use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::http::connection;
 use crate::memory::{self, Budget};
 use crate::methods::Room;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::rest::connection;
+use crate::rest;
 use accept::{Accepted, accept_all};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -93,7 +94,7 @@ impl Server {
         let options = &self.room.options;
         let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
         let door = Arc::new(grpc::Door::new(self.room.clone(), settings, connections.stages())?);
-        let doors = Doors { room: self.room.clone(), grpc: door };
+        let doors = Doors { rest: Arc::new(rest::Api::new(self.room.clone())), grpc: door };
         let mut threads = Vec::new();
         let workers = (0..self.room.options.io_threads.max(1))
             .map(|index| worker(index, &doors, &connections, &mut threads))
@@ -186,7 +187,7 @@ enum Listener {
 /// What is behind the ports, for each thread that serves connections.
 #[derive(Clone)]
 struct Doors {
-    room: Arc<Room>,
+    rest: Arc<rest::Api>,
     grpc: Arc<grpc::Door>,
 }
 
@@ -244,7 +245,7 @@ impl Doors {
     async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
             Stream::Tcp(door, stream) => match (door, TcpStream::from_std(stream)) {
-                (Door::Rest, Ok(stream)) => connection::serve(stream, self.room, client).await,
+                (Door::Rest, Ok(stream)) => connection::serve(stream, self.rest, client).await,
                 (Door::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc, client).await,
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },

@@ -18,8 +18,10 @@ TESTS = ROOT / "tests"
 
 ARROWS = {
     "python": {"server", "lifecycle"},
-    "server": {"rest", "grpc", "throttled"},
-    "rest": {"registry", "methods", "connections", "pace"},
+    "server": {"rest", "grpc", "http", "throttled"},
+    "rest": {"registry", "methods", "http", "json"},
+    "http": {"connections", "config"},
+    "json": {"tensor", "error", "config"},
     "grpc": {"registry", "methods", "connections", "pace"},
     "lifecycle": {"registry", "methods", "files"},
     "methods": {"registry", "servable", "compute", "config", "memory"},
@@ -221,6 +223,15 @@ def test_the_arrows_have_no_circle() -> None:
             assert module not in below(module, arrows)
 
 
+@pytest.mark.parametrize("folder", ["http", "json", "rest"])
+def test_no_file_uses_itself_by_way_of_others(folder: str) -> None:
+    """The file of the folder itself, which names what is in it, aside."""
+    files = {f"{folder}::{path.stem}": path for path in (SRC / folder).glob("*.rs") if path in rust_files()}
+    used = {name: names_used(path) & files.keys() - {name} for name, path in files.items()}
+    assert any(used.values())
+    assert [name for name in used if name in below(name, used)] == []
+
+
 def users_of(pattern: str) -> set[str]:
     found = re.compile(pattern)
     return {path.relative_to(SRC).as_posix() for path in rust_files() if found.search(code_of(path))}
@@ -236,8 +247,8 @@ def test_pyo3_is_in_one_place() -> None:
 
 def test_http_is_behind_the_doors() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
-    assert "rest/mod.rs" in crates
-    assert outside(crates, "rest/", "server.rs", "grpc/") == set()
+    assert "http/connection.rs" in crates
+    assert outside(crates, "http/", "rest/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 

@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use servable::error::Error;
-use servable::rest::decode::{Limits, examples, predict};
+use servable::rest::decode::{Limits, predict};
+use servable::rest::features::examples;
 use servable::servable::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! The columnar format: `inputs`, a value for each input, or just the value of the one input (rest.md section 6.3).
 
 use crate::error::{Error, Result};
-use crate::rest::column::column;
-use crate::rest::json::Cursor;
+use crate::json::column::column;
+use crate::json::cursor::Cursor;
+use crate::json::dense::DenseReader;
 use crate::rest::rows::input;
-use crate::rest::walk::Walk;
 use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
 
@@ -17,9 +17,9 @@ pub(crate) fn columns_in_order(
     signature: &Signature,
     depth: usize,
 ) -> Result<Vec<Tensor>> {
-    let mut walk = Walk::new(depth);
+    let mut reader = DenseReader::new(depth);
     if cursor.plain_object() {
-        return members_in_order(cursor, signature, &mut walk);
+        return members_in_order(cursor, signature, &mut reader);
     }
     let [spec] = signature.inputs.as_slice() else {
         return Err(Error::invalid(
@@ -27,7 +27,7 @@ pub(crate) fn columns_in_order(
              tensorinfo_map",
         ));
     };
-    Ok(vec![tensor(cursor, spec, true, &mut walk)?])
+    Ok(vec![tensor(cursor, spec, true, &mut reader)?])
 }
 
 /// The same for values without a fault, faster: each is decoded where it stands.
@@ -37,20 +37,29 @@ pub(crate) fn columns_at_once(
     depth: usize,
 ) -> Option<Vec<Tensor>> {
     if cursor.plain_object() {
-        return members_at_once(cursor, signature, &mut Walk::new(depth));
+        return members_at_once(cursor, signature, &mut DenseReader::new(depth));
     }
     columns_in_order(cursor, signature, depth).ok()
 }
 
 /// Steps over the value here and makes `spec`'s tensor of it.
-fn tensor(cursor: &mut Cursor<'_>, spec: &TensorSpec, alone: bool, walk: &mut Walk) -> Result<Tensor> {
+fn tensor(
+    cursor: &mut Cursor<'_>,
+    spec: &TensorSpec,
+    alone: bool,
+    reader: &mut DenseReader,
+) -> Result<Tensor> {
     let mut column = column(spec.dtype, alone);
-    column.fill(walk, cursor).map_err(|fault| fault.explain(cursor.text, spec.dtype))?;
-    Ok(column.finish(walk.shape()))
+    column.fill(reader, cursor).map_err(|fault| fault.explain(cursor.text, spec.dtype))?;
+    Ok(column.finish(reader.shape()))
 }
 
 /// Decodes the members as they come. Of a repeated name the first counts; other names are ignored.
-fn members_at_once(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Walk) -> Option<Vec<Tensor>> {
+fn members_at_once(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    reader: &mut DenseReader,
+) -> Option<Vec<Tensor>> {
     let alone = signature.inputs.len() == 1;
     let mut tensors = vec![None; signature.inputs.len()];
     cursor.at += 1;
@@ -59,7 +68,7 @@ fn members_at_once(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Wa
         first = false;
         match input(signature, name) {
             Some(index) if tensors[index].is_none() => {
-                tensors[index] = Some(tensor(cursor, &signature.inputs[index], alone, walk).ok()?);
+                tensors[index] = Some(tensor(cursor, &signature.inputs[index], alone, reader).ok()?);
             }
             _ => cursor.skip_value().ok()?,
         }
@@ -68,7 +77,11 @@ fn members_at_once(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Wa
 }
 
 /// Decodes the members in the order of the signature, so that the first error is the one to report.
-fn members_in_order(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut Walk) -> Result<Vec<Tensor>> {
+fn members_in_order(
+    cursor: &mut Cursor<'_>,
+    signature: &Signature,
+    reader: &mut DenseReader,
+) -> Result<Vec<Tensor>> {
     let alone = signature.inputs.len() == 1;
     let mut values = vec![None; signature.inputs.len()];
     cursor.at += 1;
@@ -81,7 +94,7 @@ fn members_in_order(cursor: &mut Cursor<'_>, signature: &Signature, walk: &mut W
         cursor.skip_value()?;
     }
     let make = |(spec, value): (&TensorSpec, Option<Cursor<'_>>)| match value {
-        Some(mut value) => tensor(&mut value, spec, alone, walk),
+        Some(mut value) => tensor(&mut value, spec, alone, reader),
         None => Err(Error::invalid(format!("Missing named input: {} in 'inputs' object.", spec.alias))),
     };
     signature.inputs.iter().zip(values).map(make).collect()

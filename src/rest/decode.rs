@@ -6,17 +6,15 @@
 //! along it.
 
 use crate::error::{Error, Result};
+use crate::json::cursor::{self, Cursor, Type};
+use crate::json::excerpt::excerpt;
+use crate::json::text::Text;
 use crate::rest::Format;
 use crate::rest::columns::{columns_at_once, columns_in_order};
-use crate::rest::echo::echo;
-use crate::rest::json::{self, Cursor, Type};
 use crate::rest::rows::{rows_at_once, rows_in_order};
-use crate::rest::text::Text;
 use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
-
-pub use crate::rest::features::{Examples, examples};
 
 /// What a body may ask for.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +57,7 @@ fn optimist<'s>(
     signatures: &'s BTreeMap<String, Signature>,
     limits: Limits,
 ) -> Option<Predict<'s>> {
-    let mut cursor = json::root(body).ok()?;
+    let mut cursor = cursor::root(body).ok()?;
     if !cursor.take(b'{') {
         return None;
     }
@@ -154,9 +152,9 @@ fn judge<'s>(
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
     limits: Limits,
 ) -> Result<Predict<'s>> {
-    let root = json::root(body)?;
-    let document = || echo(body, root.at);
-    let Some([name, instances, inputs]) = json::members(root, ["signature_name", "instances", "inputs"])?
+    let root = cursor::root(body)?;
+    let document = || excerpt(body, root.at);
+    let Some([name, instances, inputs]) = cursor::members(root, ["signature_name", "instances", "inputs"])?
     else {
         return Err(Error::invalid(format!("JSON Value: {} Is not object", document())));
     };
@@ -193,7 +191,7 @@ pub(crate) fn signature_name(value: Option<Cursor<'_>>, root: Cursor<'_>) -> Res
     if value.value_type() != Type::String {
         return Err(Error::invalid(format!(
             "JSON Value: {} not formatted correctly. 'signature_name' key must be a string value.",
-            echo(root.text, root.at)
+            excerpt(root.text, root.at)
         )));
     }
     Ok(value.string()?.lossy())

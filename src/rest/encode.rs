@@ -1,9 +1,9 @@
 //! Tensors and results → JSON, in TensorFlow Serving's exact form (rest.md section 7).
 
 use super::Format;
-use super::writer::{Block, Layout, Place, Writer, nested, until_empty};
 use crate::config::NonUtf8;
 use crate::error::{Error, Kind, Result};
+use crate::json::writer::{Block, Layout, Place, Writer, nested, until_empty};
 use crate::methods::examples::Classifications;
 use crate::tensor::{DType, Strings, Tensor};
 use bytemuck::AnyBitPattern;

@@ -3,15 +3,15 @@
 //! The wire layout is that of TensorFlow's `example.proto` and `feature.proto`: an Example is
 //! `{1: {1: {1: name, 2: {kind: list}}, …}}` with kinds 1 `bytes_list`, 2 `float_list`, 3 `int64_list`, numbers packed.
 
-use super::rounding::flushed_f32;
 use crate::error::{Error, Result};
+use crate::json::base64::decode_base64;
+use crate::json::cursor::{self, Cursor, Type};
+use crate::json::excerpt::excerpt;
+use crate::json::number::Number;
+use crate::json::rounding::flushed_f32;
+use crate::json::text::Text;
 use crate::memory::Reservation;
-use crate::rest::base64::decode_base64;
 use crate::rest::decode::signature_name;
-use crate::rest::echo::echo;
-use crate::rest::json::{self, Cursor, Type};
-use crate::rest::number::Number;
-use crate::rest::text::Text;
 use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
@@ -36,9 +36,10 @@ pub struct Examples {
 ///
 /// A name repeated in an example stands there twice: readers of `tensorflow.Example` take the last.
 pub fn examples(body: &[u8], memory: &Reservation) -> Result<Examples> {
-    let root = json::root(body)?;
-    let Some([name, context, list]) = json::members(root, ["signature_name", "context", "examples"])? else {
-        return Err(Error::invalid(format!("JSON Value: {} Is not object", echo(body, root.at))));
+    let root = cursor::root(body)?;
+    let Some([name, context, list]) = cursor::members(root, ["signature_name", "context", "examples"])?
+    else {
+        return Err(Error::invalid(format!("JSON Value: {} Is not object", excerpt(body, root.at))));
     };
     let signature_name = signature_name(name, root)?;
     let mut writer = Writer::default();
@@ -65,7 +66,7 @@ fn elements<'a>(list: Option<Cursor<'a>>, root: Cursor<'a>) -> Result<Cursor<'a>
             "'examples' value is an empty array"
         }
     };
-    Err(Error::invalid(format!("JSON Value: {} {problem}", echo(root.text, root.at))))
+    Err(Error::invalid(format!("JSON Value: {} {problem}", excerpt(root.text, root.at))))
 }
 
 /// Which list a feature has; the numbers are the fields of `tensorflow.Feature`.

@@ -1,9 +1,9 @@
-//! The observer around this door's calls: it counts them, and takes samples where requests are recorded. And the page where Prometheus reads what was counted.
+//! Counts calls by how they end, and the page where Prometheus reads what was counted.
 
 use super::path::{self, Verb};
-use super::reply::{Body, Reply};
-use super::{Asked, Call, Post, Question, Room};
-use crate::methods::record::{self, Kind, Sample};
+use super::route::Post;
+use crate::http::reply::{Body, Reply};
+use crate::methods::Room;
 use crate::metrics::{Api, Door, Model};
 use http::Method;
 use std::sync::Arc;
@@ -49,27 +49,6 @@ pub(super) fn answered_at_once(
         let get = matches!(*method, Method::GET | Method::HEAD);
         let name = if get { path::parse(false, path).name() } else { String::new() };
         metrics.asked(&name).answered(Door::Rest, Some(Api::Other), started, outcome);
-    }
-}
-
-/// What `call` asks, where it is to be recorded.
-pub(super) fn sample(call: &Call, asked: &Asked) -> Option<Sample> {
-    let recorder = &call.room.recorder;
-    if !recorder.is_active() {
-        return None;
-    }
-    let (servable, name) = (&asked.servable, &asked.signature_name);
-    match &asked.question {
-        Question::Predict(_, inputs) => {
-            let signature = servable.signature(name)?;
-            let request = || record::predict_request(servable.name(), signature, inputs);
-            recorder.sample(servable.name(), Kind::Predict, request)
-        }
-        Question::Examples(examples) => {
-            let kind = if call.verb == Verb::Regress { Kind::Regress } else { Kind::Classify };
-            let request = || record::examples_request(servable.name(), name, examples);
-            recorder.sample(servable.name(), kind, request)
-        }
     }
 }
 

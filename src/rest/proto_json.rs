@@ -3,7 +3,7 @@
 //! One space of indentation, original field names, every field printed in the order of its number, 64-bit integers as
 //! strings, enums by name, bytes as base64. Absent messages and unset members of a oneof are left out.
 
-use super::float::{self, Float};
+use crate::json::float::{self, Float};
 use crate::pb::tensorflow as pb;
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::registry::VersionStatus;

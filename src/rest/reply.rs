@@ -1,123 +1,15 @@
-//! Replies: status, headers and body, in TensorFlow Serving's form.
+//! Replies in TensorFlow Serving's form: JSON, and errors as `{"error": …}`.
 
 use super::encode;
-use crate::config::Options;
 use crate::error::{Error, Kind};
-use crate::memory::{Held, Reservation};
-use bytes::Bytes;
-use flate2::write::GzEncoder;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
-};
-use http::{Response, StatusCode};
-use http_body_util::Full;
-use std::io::Write;
-use std::sync::Arc;
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) content_type: &'static str,
-    pub(super) body: Body,
-    /// Whether the connection ends with it, because what follows on it cannot be trusted.
-    pub(super) close: bool,
-    /// Whether the same request may be answered when it is sent again.
-    pub(super) retry: bool,
-    /// How the API's call ended; `None` where HTTP alone refused it.
-    pub(super) outcome: Option<Result<(), Kind>>,
-}
-
-/// A reply's bytes, compressed or not.
-#[derive(Debug, Default)]
-pub(super) struct Body {
-    bytes: Vec<u8>,
-    packed: bool,
-    /// Where they are counted until the client has taken them.
-    memory: Option<Arc<Reservation>>,
-}
-
-impl Body {
-    /// As it is.
-    pub(super) fn plain(bytes: Vec<u8>) -> Body {
-        Body { bytes, packed: false, memory: None }
-    }
-
-    /// Compressed, if the client accepts that and there is something to gain. Takes a while for large bodies.
-    pub(super) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
-        if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {
-            return Body { bytes: gzip(&bytes), packed: true, memory: None };
-        }
-        Body::plain(bytes)
-    }
-
-    /// The same, counted in `memory` until the client has taken it.
-    pub(super) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
-        memory.resize(self.bytes.capacity())?;
-        Ok(Body { memory: Some(memory.clone()), ..self })
-    }
-
-    fn into_bytes(self) -> Bytes {
-        match self.memory {
-            Some(memory) => Bytes::from_owner(Held { bytes: self.bytes, memory }),
-            None => Bytes::from(self.bytes),
-        }
-    }
-}
-
-/// A request that is refused before any model is asked.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    status: u16,
-    message: String,
-    close: bool,
-}
+use crate::http::body::Unread;
+use crate::http::reply::{Body, Refusal, Reply};
 
 pub(super) const JSON: &str = "application/json";
 
-impl Refusal {
-    /// The connection goes on.
-    pub(super) fn new(status: u16, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into(), close: false }
-    }
-
-    /// The connection ends with it.
-    pub(super) fn closing(status: u16, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into(), close: true }
-    }
-}
-
-impl Reply {
-    pub(super) fn json(body: Body) -> Reply {
-        Reply { status: 200, content_type: JSON, body, close: false, retry: false, outcome: Some(Ok(())) }
-    }
-
-    /// The whole HTTP response.
-    pub(super) fn into_response(self, options: &Options, api: bool) -> Response<Full<Bytes>> {
-        let is_packed = self.body.packed;
-        let mut response = Response::new(Full::new(self.body.into_bytes()));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if options.cors && api {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET"));
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
-        }
-        if is_packed {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
-        if self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if self.close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
+/// A call's answer.
+pub(super) fn json(body: Body) -> Reply {
+    Reply { status: 200, content_type: JSON, body, close: false, retry: false, outcome: Some(Ok(())) }
 }
 
 impl From<Error> for Reply {
@@ -137,10 +29,11 @@ impl From<Refusal> for Reply {
     }
 }
 
-/// Level 1: numbers as text shrink to about half, at a hundred megabytes a second and more.
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2 + 64), flate2::Compression::fast());
-    // Writing to memory does not fail.
-    let written = encoder.write_all(body).and_then(|()| encoder.finish());
-    written.unwrap_or_default()
+impl From<Unread> for Reply {
+    fn from(unread: Unread) -> Reply {
+        match unread {
+            Unread::Refused(refusal) => refusal.into(),
+            Unread::NoRoom(error) => Reply { close: true, ..error.into() },
+        }
+    }
 }

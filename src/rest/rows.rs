@@ -2,12 +2,12 @@
 //! (rest.md section 6.2).
 
 use crate::error::{Error, Result};
+use crate::json::column::{Column, column};
+use crate::json::cursor::{Cursor, Type};
+use crate::json::dense::DenseReader;
+use crate::json::excerpt::excerpt;
+use crate::json::text::Text;
 use crate::methods::bind;
-use crate::rest::column::{Column, column};
-use crate::rest::echo::echo;
-use crate::rest::json::{Cursor, Type};
-use crate::rest::text::Text;
-use crate::rest::walk::Walk;
 use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -65,9 +65,9 @@ pub(crate) fn rows_at_once(
         return rows_in_order(cursor, signature, depth).ok();
     }
     let [spec] = signature.inputs.as_slice() else { return None };
-    let (mut walk, mut column) = (Walk::new(depth + 1), column(spec.dtype, true));
-    column.fill(&mut walk, cursor).ok()?;
-    Some(vec![column.finish(walk.shape())])
+    let (mut reader, mut column) = (DenseReader::new(depth + 1), column(spec.dtype, true));
+    column.fill(&mut reader, cursor).ok()?;
+    Some(vec![column.finish(reader.shape())])
 }
 
 /// Whether the first element of the list here is an object with a value for each input.
@@ -81,7 +81,7 @@ fn has_objects(mut list: Cursor<'_>) -> bool {
 struct Rows<'s> {
     signature: &'s Signature,
     inputs: Vec<Input>,
-    walk: Walk,
+    reader: DenseReader,
     count: usize,
 }
 
@@ -99,7 +99,7 @@ impl<'s> Rows<'s> {
         let alone = signature.inputs.len() == 1;
         let input = |dtype| Input { column: column(dtype, alone), first: None, row: 0 };
         let inputs = signature.inputs.iter().map(|spec| input(spec.dtype)).collect();
-        Rows { signature, inputs, walk: Walk::new(depth), count: 0 }
+        Rows { signature, inputs, reader: DenseReader::new(depth), count: 0 }
     }
 
     /// Takes the row here as a value for the one input, or for the first of several.
@@ -136,7 +136,7 @@ impl<'s> Rows<'s> {
         Err(Error::invalid(format!(
             "Failed to process element: {} of 'instances' list. JSON object: {} keys must be equal to: {}",
             self.count,
-            echo(cursor.text, start),
+            excerpt(cursor.text, start),
             names.join(",")
         )))
     }
@@ -164,9 +164,9 @@ impl<'s> Rows<'s> {
     fn input(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<()> {
         let Input { column, first, .. } = &mut self.inputs[index];
         let before = column.len();
-        let filled = column.fill(&mut self.walk, cursor);
+        let filled = column.fill(&mut self.reader, cursor);
         filled.map_err(|fault| fault.explain(cursor.text, self.signature.inputs[index].dtype))?;
-        let (size, shape) = (column.len() - before, self.walk.shape());
+        let (size, shape) = (column.len() - before, self.reader.shape());
         match first {
             None => *first = Some((size, shape.to_vec())),
             Some((first, _)) if *first != size => {

@@ -1,7 +1,8 @@
 //! The URL grammar and the head of a request, against the cases of the specification.
 
 use super::path::{Target, Verb, parse};
-use super::{accepts_gzip, target};
+use crate::http::head::accepts_gzip;
+use crate::http::target;
 use crate::registry::VersionChoice;
 use http::{HeaderMap, HeaderValue};
 

@@ -2,24 +2,24 @@
 //!
 //! Pretty with four spaces, arrays on one line. Before each token the length is looked at: from 256 bytes on nothing
 //! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number
-//! that is not finite ends the echo too.
+//! that is not finite ends the excerpt too.
 
-use crate::rest::grisu;
-use crate::rest::json::{Cursor, Type};
-use crate::rest::number::Number;
-use crate::rest::text::Text;
-use crate::rest::writer::Writer;
+use crate::json::cursor::{Cursor, Type};
+use crate::json::grisu;
+use crate::json::number::Number;
+use crate::json::text::Text;
+use crate::json::writer::Writer;
 
 const LIMIT: usize = 256;
 
 /// Prints the value that starts at `at` of `text`, which is known to be well-formed there.
 ///
 /// What is not UTF-8 becomes U+FFFD. Time and space follow the part that is printed, not the value.
-pub(crate) fn echo(text: &[u8], at: usize) -> String {
-    let mut echo = Echo { cursor: Cursor { text, at }, out: Vec::new(), open: Vec::new() };
-    // Wherever the echo ends early, what is printed so far is the echo.
-    let _ = echo.print();
-    String::from_utf8_lossy(&echo.out).into_owned()
+pub(crate) fn excerpt(text: &[u8], at: usize) -> String {
+    let mut excerpt = Excerpt { cursor: Cursor { text, at }, out: Vec::new(), open: Vec::new() };
+    // What is printed when it ends early is the excerpt.
+    let _ = excerpt.print();
+    String::from_utf8_lossy(&excerpt.out).into_owned()
 }
 
 /// An open container. Each has printed a byte, so there are no more than [`LIMIT`].
@@ -29,14 +29,14 @@ struct Open {
     empty: bool,
 }
 
-/// In the methods `None` means that the echo has ended early.
-struct Echo<'a> {
+/// In the methods `None` means that the excerpt has ended early.
+struct Excerpt<'a> {
     cursor: Cursor<'a>,
     out: Vec<u8>,
     open: Vec<Open>,
 }
 
-impl Echo<'_> {
+impl Excerpt<'_> {
     fn print(&mut self) -> Option<()> {
         self.cursor.skip_space();
         self.value("")?;
@@ -180,28 +180,28 @@ mod tests {
             ("{\"a\":1,\"b\":NaN}", "{\n    \"a\": 1,\n    \"b\": "),
             ("Infinity", ""),
         ] {
-            assert_eq!(echo(text.as_bytes(), 0), printed, "{text}");
+            assert_eq!(excerpt(text.as_bytes(), 0), printed, "{text}");
         }
-        assert_eq!(echo(b"[[1]]x", 1), "[1]");
+        assert_eq!(excerpt(b"[[1]]x", 1), "[1]");
     }
 
     #[test]
     fn numbers() {
         let text = "[1e-5, 1e-6, 0.000001234, 1e-7, 1e20, 1e21, 1.5e30, 123456.789, -0.0, -0, 1e-300, 5e-324, 0.1, 100.0]";
         let printed = "[0.00001, 0.000001, 0.000001234, 1e-7, 100000000000000000000.0, 1e21, 1.5e30, 123456.789, -0.0, 0, 1e-300, 5e-324, 0.1, 100.0]";
-        assert_eq!(echo(text.as_bytes(), 0), printed);
-        assert_eq!(echo(b"18446744073709551615", 0), "18446744073709551615");
+        assert_eq!(excerpt(text.as_bytes(), 0), printed);
+        assert_eq!(excerpt(b"18446744073709551615", 0), "18446744073709551615");
     }
 
     #[test]
     fn it_ends_at_the_limit() {
         let deep = "[".repeat(500_000) + &"]".repeat(500_000);
-        assert_eq!(echo(deep.as_bytes(), 0), "[".repeat(256));
+        assert_eq!(excerpt(deep.as_bytes(), 0), "[".repeat(256));
         let long = format!("[\"{}\", 1]", "v".repeat(300));
-        assert_eq!(echo(long.as_bytes(), 0), format!("[\"{}\"", "v".repeat(300)));
+        assert_eq!(excerpt(long.as_bytes(), 0), format!("[\"{}\"", "v".repeat(300)));
         let ones = format!("[{}]", vec!["1"; 100_000].join(","));
-        assert_eq!(echo(ones.as_bytes(), 0).len(), 257);
+        assert_eq!(excerpt(ones.as_bytes(), 0).len(), 257);
         let exact = format!("[\"{}\", 1]", "v".repeat(252));
-        assert_eq!(echo(exact.as_bytes(), 0), format!("[\"{}\", 1", "v".repeat(252)));
+        assert_eq!(excerpt(exact.as_bytes(), 0), format!("[\"{}\", 1", "v".repeat(252)));
     }
 }

@@ -1,7 +1,7 @@
 //! Base64 objects: `{"b64": "…"}`, the bytes of a string tensor's element (rest.md section 6.1).
 
-use crate::rest::json::Cursor;
-use crate::rest::text::Text;
+use crate::json::cursor::Cursor;
+use crate::json::text::Text;
 use ::base64::engine::general_purpose::GeneralPurposeConfig;
 use ::base64::engine::{DecodePaddingMode, Engine, Simd};
 use std::sync::LazyLock;

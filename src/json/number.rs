@@ -1,7 +1,8 @@
 //! JSON numbers: eight digits at a time, rounded as TensorFlow Serving does (see [`rounding`]).
 
-use crate::rest::json::{Cursor, Problem, SyntaxError};
-use crate::rest::rounding::{self, LAST_EXACT, SIGNIFICANT};
+use crate::json::cursor::Cursor;
+use crate::json::rounding::{self, LAST_EXACT, SIGNIFICANT};
+use crate::json::syntax::{Problem, SyntaxError};
 
 /// A number as the parser classes it: a literal without `.` or exponent that fits 64 bits is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -35,8 +35,8 @@ pub struct Writer {
     /// What is written, and zeroed room behind it.
     text: Vec<u8>,
     end: usize,
-    /// What [`super::encode`] does with strings that are not UTF-8.
-    pub(super) non_utf8: NonUtf8,
+    /// What becomes of strings that are not UTF-8.
+    pub(crate) non_utf8: NonUtf8,
 }
 
 impl Writer {

@@ -1,6 +1,5 @@
 //! JSON strings: where one ends, what it means.
 
-use crate::rest::json::{Cursor, Problem, SyntaxError};
 use std::borrow::Cow;
 
 /// What lies between a string's quotation marks; known to be well-formed.
@@ -11,6 +10,12 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// `raw`, well-formed, with escapes or without.
+    #[inline(always)]
+    pub(super) fn new(raw: &'a [u8], escaped: bool) -> Text<'a> {
+        Text { raw, escaped }
+    }
+
     /// The bytes as written, if there is no escape among them.
     #[inline]
     pub(crate) fn plain(&self) -> Option<&'a [u8]> {
@@ -69,65 +74,9 @@ impl<'a> Text<'a> {
     }
 }
 
-impl<'a> Cursor<'a> {
-    /// Steps over the string that starts here with `"`.
-    // Inlined, or short strings wait for this result to come back through memory.
-    #[inline(always)]
-    pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
-        let start = self.at + 1;
-        self.at = start + ordinary(&self.text[start..]);
-        if self.peek() == b'"' {
-            self.at += 1;
-            return Ok(Text { raw: &self.text[start..self.at - 1], escaped: false });
-        }
-        self.rest_of_string(start)
-    }
-
-    /// The same, from the first byte that is not ordinary.
-    #[inline(never)]
-    fn rest_of_string(&mut self, start: usize) -> Result<Text<'a>, SyntaxError> {
-        loop {
-            match self.peek() {
-                b'"' => {
-                    self.at += 1;
-                    return Ok(Text { raw: &self.text[start..self.at - 1], escaped: true });
-                }
-                b'\\' => self.escape()?,
-                0 => return Err(self.error(Problem::Quote)),
-                _ => return Err(self.error(Problem::Escape)),
-            }
-            self.at += ordinary(&self.text[self.at..]);
-        }
-    }
-
-    /// Steps over the escape that starts here with `\`.
-    fn escape(&mut self) -> Result<(), SyntaxError> {
-        let wrong = |problem| Err(SyntaxError { problem, at: self.at });
-        match self.text.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => match unit(self.text, self.at) {
-                None => return wrong(Problem::Hex),
-                Some(0xD800..=0xDBFF) => {
-                    if !self.text[self.at + 6..].starts_with(b"\\u") {
-                        return wrong(Problem::Surrogate);
-                    }
-                    match unit(self.text, self.at + 6) {
-                        None => return wrong(Problem::Hex),
-                        Some(0xDC00..=0xDFFF) => self.at += 12,
-                        Some(_) => return wrong(Problem::Surrogate),
-                    }
-                }
-                Some(_) => self.at += 6,
-            },
-            _ => return wrong(Problem::Escape),
-        }
-        Ok(())
-    }
-}
-
 /// How many bytes at the start of `text` neither end a string, nor escape, nor are control characters.
 #[inline]
-fn ordinary(text: &[u8]) -> usize {
+pub(super) fn ordinary(text: &[u8]) -> usize {
     let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     // Whole blocks without a branch per byte, so that the compiler can take 16 at once.
     let blocks = text
@@ -139,7 +88,7 @@ fn ordinary(text: &[u8]) -> usize {
 }
 
 /// The UTF-16 unit of the `\uXXXX` at `at`.
-fn unit(text: &[u8], at: usize) -> Option<u32> {
+pub(super) fn unit(text: &[u8], at: usize) -> Option<u32> {
     let digits = text.get(at + 2..at + 6)?;
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
@@ -176,7 +125,8 @@ fn unescape_unit(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::json::cursor::Cursor;
+    use crate::json::syntax::Problem;
     use proptest::prelude::*;
 
     fn read(text: &[u8]) -> Result<Vec<u8>, (Problem, usize)> {

@@ -1,8 +1,8 @@
 //! A connection's stream with limits on the client's time: a request's head, once begun, has to come within a time, and
 //! replies have to be taken at a pace.
 
-use super::encode;
-use super::line::{Line, Stream};
+use super::client_stream::{ClientStream, Stream};
+use super::{WriteError, last_response};
 use crate::pace::{Meter, Pace};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -16,9 +16,10 @@ use tokio::time::{Sleep, sleep};
 #[derive(Debug)]
 pub(super) struct Timed {
     stream: Stream,
-    line: Arc<Line>,
+    client: Arc<ClientStream>,
+    write_error: WriteError,
     head_within: Option<Duration>,
-    /// Which request's head has begun to come; see [`Line::requests`].
+    /// Which request's head has begun to come; see [`ClientStream::requests`].
     begun: Option<usize>,
     head: Option<Pin<Box<Sleep>>>,
     reply: Meter,
@@ -26,20 +27,25 @@ pub(super) struct Timed {
 
 impl Timed {
     /// `head_within`: from a head's first byte to its last.
-    pub(super) fn new(line: Arc<Line>, head_within: Option<Duration>, pace: Option<Pace>) -> Timed {
-        let stream = Stream(line.clone());
-        Timed { stream, line, head_within, begun: None, head: None, reply: Meter::new(pace) }
+    pub(super) fn new(
+        client: Arc<ClientStream>,
+        write_error: WriteError,
+        head_within: Option<Duration>,
+        pace: Option<Pace>,
+    ) -> Timed {
+        let stream = Stream(client.clone());
+        Timed { stream, client, write_error, head_within, begun: None, head: None, reply: Meter::new(pace) }
     }
 
     /// Fails when a head has begun and does not come to its end in time.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let within = self.head_within.filter(|_| self.begun.is_some_and(|of| self.line.awaits(of)));
+        let within = self.head_within.filter(|_| self.begun.is_some_and(|of| self.client.awaits(of)));
         let Some(within) = within else {
             self.head = None;
             return Poll::Pending;
         };
         ready!(self.head.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx));
-        self.line.tell(&too_slow(within));
+        self.client.tell(&too_slow(within, self.write_error));
         Poll::Ready(Err(io::Error::new(
             ErrorKind::TimedOut,
             "the client did not finish a request's head in time",
@@ -61,17 +67,12 @@ impl Timed {
 }
 
 /// The whole answer to a head that is not finished.
-fn too_slow(within: Duration) -> Vec<u8> {
-    let body = encode::error(&format!(
+fn too_slow(within: Duration, write_error: WriteError) -> Vec<u8> {
+    let message = format!(
         "Request Timeout: the request's line and headers took longer than {} s: send them at once",
         within.as_secs_f64()
-    ));
-    let head = format!(
-        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
     );
-    [head.into_bytes(), body].concat()
+    last_response(b"HTTP/1.1 408 Request Timeout\r\n", &message, write_error)
 }
 
 impl AsyncRead for Timed {
@@ -86,8 +87,8 @@ impl AsyncRead for Timed {
             Poll::Ready(read) => read?,
         }
         if buffer.filled().len() > before {
-            self.line.connection.touch();
-            self.begun = self.begun.filter(|of| self.line.awaits(*of)).or(self.line.awaited());
+            self.client.connection.touch();
+            self.begun = self.begun.filter(|of| self.client.awaits(*of)).or(self.client.awaited());
         }
         Poll::Ready(Ok(()))
     }

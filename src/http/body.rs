@@ -1,6 +1,6 @@
 //! Request bodies: read within a limit and a pace, unpacked if they came compressed.
 
-use super::reply::{Refusal, Reply};
+use super::reply::Refusal;
 use crate::config::Options;
 use crate::error::Error;
 use crate::memory::Reservation;
@@ -20,7 +20,7 @@ const MIN_AHEAD: usize = 16 << 10;
 const STEP: [usize; 2] = [64 << 10, 16 << 20];
 
 /// Reads the whole of `body`, which has to come at a pace; `memory` counts it. One frame is passed on as it came, without a copy.
-pub(super) async fn read(body: Incoming, options: &Options, memory: &Reservation) -> Result<Bytes, Reply> {
+pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation) -> Result<Bytes, Unread> {
     let limit = options.max_body_bytes;
     let mut body = Paced { body, meter: Meter::new(options.pace) };
     let announced = body.body.size_hint().lower();
@@ -31,7 +31,7 @@ pub(super) async fn read(body: Incoming, options: &Options, memory: &Reservation
         return Ok(Bytes::new());
     };
     if first.len() as u64 == announced {
-        memory.grow(first.len()).map_err(unread)?;
+        memory.grow(first.len()).map_err(Unread::NoRoom)?;
         return Ok(first);
     }
     let announced = usize::try_from(announced).unwrap_or(limit);
@@ -50,19 +50,34 @@ pub(super) async fn read(body: Incoming, options: &Options, memory: &Reservation
 
 /// Makes room for `more` bytes, and for some of what was announced: never for more than four times what has come, so
 /// that a client pays for what it makes the server hold.
-fn make_room(whole: &mut BytesMut, more: usize, announced: usize, memory: &Reservation) -> Result<(), Reply> {
+fn make_room(
+    whole: &mut BytesMut,
+    more: usize,
+    announced: usize,
+    memory: &Reservation,
+) -> Result<(), Unread> {
     let needed = whole.len() + more;
     if whole.capacity() < needed {
         let ahead = announced.saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
-        memory.grow(needed + ahead - whole.capacity()).map_err(unread)?;
+        memory.grow(needed + ahead - whole.capacity()).map_err(Unread::NoRoom)?;
         whole.reserve(more + ahead);
     }
     Ok(())
 }
 
-/// The answer to a request whose body is not read to its end: nothing can follow it on the connection.
-fn unread(error: Error) -> Reply {
-    Reply { close: true, ..error.into() }
+/// Why a body is not read to its end: nothing can follow it on the connection.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// It is too large, too slow, or breaks off.
+    Refused(Refusal),
+    /// There is no memory left for it.
+    NoRoom(Error),
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Unread {
+        Unread::Refused(refusal)
+    }
 }
 
 /// What is read and dropped of a body that nobody wants, so that the client is able to read its answer: closing a
@@ -72,7 +87,7 @@ const MAX_DRAINED: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Reads `body` to its end and drops it, within limits.
-pub(super) async fn drain(mut body: Incoming) {
+pub(crate) async fn drain(mut body: Incoming) {
     let mut drained = 0;
     let to_end = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -127,7 +142,7 @@ fn too_large(limit: usize) -> Refusal {
 }
 
 /// How large a gzip body will be, as it says itself, and how much is counted for that already.
-pub(super) struct Unpacked {
+pub(crate) struct Unpacked {
     hint: usize,
     counted: usize,
 }
@@ -135,7 +150,7 @@ pub(super) struct Unpacked {
 impl Unpacked {
     /// Counts what the body says that it needs, so that what there is no room for is refused before it waits for a thread.
     /// Only a hint: the limits hold whatever its last four bytes say.
-    pub(super) fn expect(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Unpacked, Error> {
+    pub(crate) fn expect(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Unpacked, Error> {
         /// The most that deflate shrinks anything.
         const MOST: usize = 1032;
         let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
@@ -151,7 +166,7 @@ impl Unpacked {
 
 /// Unpacks a gzip body. What is too large, damaged, or not exactly one member counts as an empty body: so
 /// TensorFlow Serving has it. What `memory` has no room for is an error.
-pub(super) fn unpacked(
+pub(crate) fn unpacked(
     packed: &[u8],
     limit: usize,
     expected: &Unpacked,

@@ -1,37 +1,18 @@
 //! One input's elements while they are collected, by dtype: which JSON value is which number, and the storage.
 
-use crate::rest::base64::decode_base64;
-use crate::rest::json::{Cursor, Type};
-use crate::rest::number::Number;
-use crate::rest::rounding::flushed_f32;
-use crate::rest::walk::{Fault, Walk};
+use crate::json::base64::decode_base64;
+use crate::json::cursor::{Cursor, Type};
+use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
+use crate::json::number::Number;
+use crate::json::rounding::flushed_f32;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
 
-/// Why a JSON scalar or object is no element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reject {
-    /// Not a value that the dtype takes.
-    Type,
-    /// An object that is no base64 object, where strings are wanted.
-    Object,
-    /// A base64 object whose text is not base64.
-    Base64,
-    /// No JSON value can be an element of this dtype.
-    Unsupported,
-}
-
-/// Takes elements from the text.
-pub(crate) trait Elements {
-    /// Steps over the scalar or object here and appends it.
-    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject>;
-}
-
 /// The collected elements of one input.
 pub(crate) trait Column {
-    /// Appends the elements of the value here; see [`Walk::fill`].
-    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
+    /// Appends the elements of the value here; see [`DenseReader::fill`].
+    fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
 
     /// How many elements there are.
     fn len(&self) -> usize;
@@ -192,18 +173,18 @@ impl<T: Value> Numbers<T> {
 
 impl<T: Value> Elements for Numbers<T> {
     #[inline(always)]
-    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault> {
         if self.values.len() == self.values.capacity() {
             self.grow(cursor);
         }
-        self.values.push(T::read(cursor).ok_or(Reject::Type)?);
+        self.values.push(T::read(cursor).ok_or(ElementFault::Type)?);
         Ok(())
     }
 }
 
 impl<T: Value> Column for Numbers<T> {
-    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
-        walk.fill(cursor, self)
+    fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        reader.fill(cursor, self)
     }
 
     fn len(&self) -> usize {
@@ -225,18 +206,20 @@ struct Texts {
 
 impl Elements for Texts {
     #[inline]
-    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault> {
         match cursor.value_type() {
             // Not `map_err`: it moved the text through memory, which took as long as reading it.
             Type::String => match cursor.string() {
                 Ok(text) => text.append_to(&mut self.bytes),
-                Err(_) => return Err(Reject::Type),
+                Err(_) => return Err(ElementFault::Type),
             },
             Type::Object => {
-                let text = cursor.base64_object().ok_or(Reject::Object)?;
-                decode_base64(text, &mut self.bytes).map_err(|_| Reject::Base64)?;
+                let text = cursor.base64_object().ok_or(ElementFault::Object)?;
+                decode_base64(text, &mut self.bytes).map_err(|_| ElementFault::Base64)?;
             }
-            Type::Null | Type::False | Type::True | Type::Array | Type::Number => return Err(Reject::Type),
+            Type::Null | Type::False | Type::True | Type::Array | Type::Number => {
+                return Err(ElementFault::Type);
+            }
         }
         self.ends.push(self.bytes.len());
         Ok(())
@@ -244,8 +227,8 @@ impl Elements for Texts {
 }
 
 impl Column for Texts {
-    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
-        walk.fill(cursor, self)
+    fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        reader.fill(cursor, self)
     }
 
     fn len(&self) -> usize {
@@ -263,14 +246,14 @@ impl Column for Texts {
 struct Unsupported(DType);
 
 impl Elements for Unsupported {
-    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Reject> {
-        Err(if cursor.peek() == b'{' { Reject::Type } else { Reject::Unsupported })
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault> {
+        Err(if cursor.peek() == b'{' { ElementFault::Type } else { ElementFault::Unsupported })
     }
 }
 
 impl Column for Unsupported {
-    fn fill(&mut self, walk: &mut Walk, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
-        walk.fill(cursor, self)
+    fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
+        reader.fill(cursor, self)
     }
 
     fn len(&self) -> usize {

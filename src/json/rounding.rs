@@ -48,7 +48,7 @@ pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
 /// `value` as a model gets it: numbers too small for their full precision are zero. TensorFlow Serving reads bodies on
 /// threads where that is so.
 #[inline(always)]
-pub(super) fn flushed_f32(value: f64) -> f32 {
+pub(crate) fn flushed_f32(value: f64) -> f32 {
     let single = value as f32;
     if single.is_subnormal() { 0f32.copysign(single) } else { single }
 }

@@ -1,4 +1,4 @@
-//! The line to a client: what its connection reads and writes, and whether it is still there while its call waits.
+//! The stream to a client: what its connection reads and writes, and whether it is still there while its call waits.
 //!
 //! A client that has left and one that has closed its sending side and waits for its answer look the same at first: the
 //! stream ends. They differ when something is sent to them: the system of the one that left refuses it. So the client is
@@ -16,24 +16,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How often it is looked whether a client that sends no more has refused what it was sent.
+/// Interval between the looks at whether a client that sends no more has refused what it was sent.
 const PAUSE: Duration = Duration::from_millis(50);
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection's stream, shared by what speaks HTTP over it and by the call that it waits for.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct ClientStream {
     stream: Mutex<TcpStream>,
     /// Whether a part of an earlier answer still waits to be taken by the system.
     unsent: AtomicBool,
     /// Twice the requests whose heads have come, less one while the last of them is not answered yet.
     requests: AtomicUsize,
-    pub(super) connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
 }
 
 /// A request whose head has come, until its answer is made.
 #[derive(Debug)]
-pub(super) struct InHand(Arc<Line>);
+pub(crate) struct InHand(Arc<ClientStream>);
 
 impl Drop for InHand {
     fn drop(&mut self) {
@@ -43,27 +43,27 @@ impl Drop for InHand {
 
 /// The client of one call.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
-    pub(super) line: Arc<Line>,
+pub(crate) struct Client {
+    pub(crate) stream: Arc<ClientStream>,
     /// Whether it speaks HTTP/1.1, where an answer may be preceded by others.
-    pub(super) is_modern: bool,
+    pub(crate) is_modern: bool,
 }
 
 impl Client {
-    /// Returns when the client has left; never if it waits for its answer. Only while nothing else reads the line.
-    pub(super) async fn left(&self) {
-        let line = &self.line;
-        if std::future::poll_fn(|cx| line.poll_end(cx)).await == End::Reset {
+    /// Returns when the client has left; never if it waits for its answer. Only while nothing else reads the stream.
+    pub(crate) async fn left(&self) {
+        let stream = &self.stream;
+        if std::future::poll_fn(|cx| stream.poll_end(cx)).await == End::Reset {
             return;
         }
-        if self.is_modern && !line.unsent.load(Relaxed) {
-            match line.stream().try_write(PROBE) {
+        if self.is_modern && !stream.unsent.load(Relaxed) {
+            match stream.stream().try_write(PROBE) {
                 Err(why) if why.kind() != ErrorKind::WouldBlock => return,
                 // A fresh buffer takes these few bytes whole; if it is full, the answer will tell.
                 _ => {}
             }
         }
-        while !line.is_refused() {
+        while !stream.is_refused() {
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -78,14 +78,14 @@ enum End {
     Reset,
 }
 
-impl Line {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> Line {
+impl ClientStream {
+    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> ClientStream {
         let (unsent, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Line { stream: Mutex::new(stream), unsent, requests, connection }
+        ClientStream { stream: Mutex::new(stream), unsent, requests, connection }
     }
 
     /// Takes note of a request whose head has come.
-    pub(super) fn begin(self: &Arc<Self>) -> InHand {
+    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
         self.requests.fetch_add(1, Relaxed);
         InHand(self.clone())
     }
@@ -146,9 +146,9 @@ impl Line {
     }
 }
 
-/// The line as a stream of bytes.
+/// The same as a stream of bytes.
 #[derive(Debug)]
-pub(super) struct Stream(pub(super) Arc<Line>);
+pub(super) struct Stream(pub(super) Arc<ClientStream>);
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -201,7 +201,7 @@ mod tests {
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let near = listener.accept().await.unwrap().0;
         let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
-        (Client { line: Arc::new(Line::new(near, slot.connection.clone())), is_modern: true }, far)
+        (Client { stream: Arc::new(ClientStream::new(near, slot.connection.clone())), is_modern: true }, far)
     }
 
     /// Whether it is seen to have left before `other` is done.
@@ -235,8 +235,8 @@ mod tests {
         assert_eq!(asked, PROBE);
         // It left later.
         drop(far);
-        let mut line = Stream(client.line.clone());
-        line.write_all(b"x").await.unwrap();
+        let mut stream = Stream(client.stream.clone());
+        stream.write_all(b"x").await.unwrap();
         client.left().await;
     }
 
@@ -244,7 +244,7 @@ mod tests {
     async fn who_speaks_an_older_http_or_waits_for_an_earlier_answer_is_asked_nothing() {
         for (is_modern, unsent) in [(false, false), (true, true)] {
             let (client, mut far) = pair().await;
-            client.line.unsent.store(unsent, Relaxed);
+            client.stream.unsent.store(unsent, Relaxed);
             let client = Client { is_modern, ..client };
             far.shutdown().await.unwrap();
             assert!(!left(&client, tokio::time::sleep(3 * PAUSE)).await);
@@ -259,7 +259,7 @@ mod tests {
         far.write_all(b"POST").await.unwrap();
         assert!(!left(&client, tokio::time::sleep(PAUSE)).await);
         let mut next = [0; 4];
-        Stream(client.line.clone()).read_exact(&mut next).await.unwrap();
+        Stream(client.stream.clone()).read_exact(&mut next).await.unwrap();
         assert_eq!(&next, b"POST");
     }
 }

@@ -5,10 +5,29 @@
 //! weighed against their sizes, and the outermost array of a wrong size is what gets reported.
 
 use crate::error::{Error, Kind};
-use crate::rest::column::{Elements, Reject};
-use crate::rest::echo::echo;
-use crate::rest::json::{Cursor, Problem, SyntaxError};
+use crate::json::cursor::Cursor;
+use crate::json::excerpt::excerpt;
+use crate::json::syntax::{Problem, SyntaxError};
 use crate::tensor::DType;
+
+/// Why a JSON scalar or object is no element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ElementFault {
+    /// Not a value that the dtype takes.
+    Type,
+    /// An object that is no base64 object, where strings are wanted.
+    Object,
+    /// A base64 object whose text is not base64.
+    Base64,
+    /// No JSON value can be an element of this dtype.
+    Unsupported,
+}
+
+/// Takes elements from the text.
+pub(crate) trait Elements {
+    /// Steps over the scalar or object here and appends it.
+    fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault>;
+}
 
 /// Why a value is no tensor of a dtype. Positions are bytes of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +41,7 @@ pub(crate) enum Fault {
     /// An array in `level` arrays with `len` elements instead of `dim`.
     Size { len: usize, level: usize, dim: usize },
     /// The scalar at `at` cannot be an element.
-    Element { at: usize, reject: Reject },
+    Element { at: usize, fault: ElementFault },
     /// More than `limit` levels of arrays.
     Depth { limit: usize },
 }
@@ -41,7 +60,7 @@ impl Fault {
             Fault::Syntax(error) => return error.into(),
             Fault::ScalarLevel { at, level, rank } => format!(
                 "JSON Value: {} found at incorrect level: {} in the JSON DOM. Expected at level: {rank}",
-                echo(text, at),
+                excerpt(text, at),
                 level + 1
             ),
             Fault::ListLevel { level, rank } => {
@@ -53,18 +72,18 @@ impl Fault {
             Fault::Depth { limit } => format!(
                 "JSON Value has more than {limit} levels of lists; a tensor may have at most {limit}: nest it less deeply"
             ),
-            Fault::Element { at, reject } => match reject {
-                Reject::Type => format!(
+            Fault::Element { at, fault } => match fault {
+                ElementFault::Type => format!(
                     "JSON Value: {} Type: {:?} is not of expected type: {dtype}",
-                    echo(text, at),
+                    excerpt(text, at),
                     Cursor { text, at }.value_type()
                 ),
-                Reject::Object => {
-                    format!("JSON Value: {} not formatted correctly for base64 data", echo(text, at))
+                ElementFault::Object => {
+                    format!("JSON Value: {} not formatted correctly for base64 data", excerpt(text, at))
                 }
-                Reject::Base64 => "Unable to base64 decode".to_string(),
-                Reject::Unsupported => {
-                    let message = format!("Conversion of JSON Value: {} to type: {dtype}", echo(text, at));
+                ElementFault::Base64 => "Unable to base64 decode".to_string(),
+                ElementFault::Unsupported => {
+                    let message = format!("Conversion of JSON Value: {} to type: {dtype}", excerpt(text, at));
                     return Error::new(Kind::Unimplemented, message);
                 }
             },
@@ -75,9 +94,9 @@ impl Fault {
 /// Stands for a dimension or a rank that no array has shown yet.
 const UNKNOWN: usize = usize::MAX;
 
-/// The state of a walk, kept between walks so that a small value costs no allocation.
+/// Reads one value after the other, and keeps its storage, so that a small value costs no allocation.
 #[derive(Debug)]
-pub(crate) struct Walk {
+pub(crate) struct DenseReader {
     /// The shape so far, outermost first.
     dims: Vec<usize>,
     /// How many elements each open array has had, outermost first.
@@ -86,13 +105,13 @@ pub(crate) struct Walk {
     limit: usize,
 }
 
-impl Walk {
-    /// Walks refuse more than `limit` levels of arrays.
-    pub(crate) fn new(limit: usize) -> Walk {
-        Walk { dims: Vec::with_capacity(8), counts: Vec::with_capacity(8), rank: UNKNOWN, limit }
+impl DenseReader {
+    /// It refuses more than `limit` levels of arrays.
+    pub(crate) fn new(limit: usize) -> DenseReader {
+        DenseReader { dims: Vec::with_capacity(8), counts: Vec::with_capacity(8), rank: UNKNOWN, limit }
     }
 
-    /// The shape of the last value that was walked, outermost dimension first.
+    /// The shape of the last value that was read, outermost dimension first.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.dims
     }
@@ -163,9 +182,9 @@ impl Walk {
         let mut count = 0;
         let result = loop {
             let at = here.at;
-            if let Err(reject) = out.push(&mut here) {
+            if let Err(fault) = out.push(&mut here) {
                 here.at = at;
-                break Err(Fault::Element { at, reject });
+                break Err(Fault::Element { at, fault });
             }
             count += 1;
             if level == 0 || here.skip_space() != b',' {

@@ -4,61 +4,11 @@
 //! plus `NaN` and `Infinity`, reading stops after the first complete value, bytes need not be UTF-8. Nothing here
 //! recurses along the text, and every step is linear in the bytes it passes.
 
+use super::syntax::{Problem, SyntaxError};
+use super::text::{Text, ordinary, unit};
 use crate::error::Error;
-use crate::rest::text::Text;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-/// What is wrong with a text, in the parser's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Problem {
-    Empty,
-    Value,
-    Name,
-    Colon,
-    CommaOrBrace,
-    CommaOrBracket,
-    Hex,
-    Surrogate,
-    Escape,
-    Quote,
-    TooBig,
-    Fraction,
-    Exponent,
-}
-
-impl Problem {
-    fn text(self) -> &'static str {
-        match self {
-            Problem::Empty => "The document is empty.",
-            Problem::Value => "Invalid value.",
-            Problem::Name => "Missing a name for object member.",
-            Problem::Colon => "Missing a colon after a name of object member.",
-            Problem::CommaOrBrace => "Missing a comma or '}' after an object member.",
-            Problem::CommaOrBracket => "Missing a comma or ']' after an array element.",
-            Problem::Hex => "Incorrect hex digit after \\u escape in string.",
-            Problem::Surrogate => "The surrogate pair in string is invalid.",
-            Problem::Escape => "Invalid escape character in string.",
-            Problem::Quote => "Missing a closing quotation mark in string.",
-            Problem::TooBig => "Number too big to be stored in double.",
-            Problem::Fraction => "Miss fraction part in number.",
-            Problem::Exponent => "Miss exponent in number.",
-        }
-    }
-}
-
-/// A text that is not JSON: what is wrong, and at which byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
-    pub(crate) problem: Problem,
-    pub(crate) at: usize,
-}
-
-impl From<SyntaxError> for Error {
-    fn from(error: SyntaxError) -> Error {
-        Error::invalid(format!("JSON Parse error: {} at offset: {}", error.problem.text(), error.at))
-    }
-}
 
 /// The JSON type of a value, as TensorFlow Serving names it in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +209,62 @@ impl<'a> Cursor<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+impl<'a> Cursor<'a> {
+    /// Steps over the string that starts here with `"`.
+    // Inlined, or short strings wait for this result to come back through memory.
+    #[inline(always)]
+    pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
+        let start = self.at + 1;
+        self.at = start + ordinary(&self.text[start..]);
+        if self.peek() == b'"' {
+            self.at += 1;
+            return Ok(Text::new(&self.text[start..self.at - 1], false));
+        }
+        self.rest_of_string(start)
+    }
+
+    /// The same, from the first byte that is not ordinary.
+    #[inline(never)]
+    fn rest_of_string(&mut self, start: usize) -> Result<Text<'a>, SyntaxError> {
+        loop {
+            match self.peek() {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(Text::new(&self.text[start..self.at - 1], true));
+                }
+                b'\\' => self.escape()?,
+                0 => return Err(self.error(Problem::Quote)),
+                _ => return Err(self.error(Problem::Escape)),
+            }
+            self.at += ordinary(&self.text[self.at..]);
+        }
+    }
+
+    /// Steps over the escape that starts here with `\`.
+    fn escape(&mut self) -> Result<(), SyntaxError> {
+        let wrong = |problem| Err(SyntaxError { problem, at: self.at });
+        match self.text.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => match unit(self.text, self.at) {
+                None => return wrong(Problem::Hex),
+                Some(0xD800..=0xDBFF) => {
+                    if !self.text[self.at + 6..].starts_with(b"\\u") {
+                        return wrong(Problem::Surrogate);
+                    }
+                    match unit(self.text, self.at + 6) {
+                        None => return wrong(Problem::Hex),
+                        Some(0xDC00..=0xDFFF) => self.at += 12,
+                        Some(_) => return wrong(Problem::Surrogate),
+                    }
+                }
+                Some(_) => self.at += 6,
+            },
+            _ => return wrong(Problem::Escape),
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,62 @@
+//! One client's connection: hyper's HTTP/1.1 on a stream with limits.
+
+use super::client_stream::ClientStream;
+use super::lingering::LingeringStream;
+use super::timed::Timed;
+use super::{Service, Settings};
+use crate::connections::Connection;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A connection on which no whole request head comes for this long is closed. TensorFlow Serving waits for ever;
+/// clients that keep connections open longer than this between requests are rare, half-open ones are not.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// A connection that has been quiet for this long when the server closes has no request on its way.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Serves `stream` until the client is done with it, until its place is needed, or until the server closes and no
+/// request is on its way any more.
+pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client: Arc<Connection>) {
+    let Settings { headers_within, pace, max_header_bytes } = service.settings();
+    let stream = Arc::new(ClientStream::new(stream, client.clone()));
+    let io = TokioIo::new(Timed::new(stream.clone(), S::write_error, headers_within, pace));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(max_header_bytes.max(8192))
+        .title_case_headers(true)
+        // A client may close its sending side and still wait for the answer; whether it does, the stream tells.
+        .half_close(true);
+    let of = stream.clone();
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (service, stream) = (service.clone(), of.clone());
+        async move { Ok::<_, Infallible>(service.answer(stream, request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(LingeringStream::new(io, S::write_error), answer));
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = client.must_close() => return,
+        () = client.is_closed_and_quiet(QUIET) => {
+            if stream.is_idle() {
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(why) = result {
+        // The client left, or its HTTP was broken and it has been told: nothing is left to do here.
+        tracing::debug!("connection ended: {why}");
+    }
+}

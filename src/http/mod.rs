@@ -1,0 +1,61 @@
+//! HTTP/1.1: connections, bodies, limits, replies. Knows no API and no JSON.
+//!
+//! [`connection::serve`] speaks with one client and has a [`Service`] answer its requests.
+
+pub(crate) mod body;
+pub(crate) mod client_stream;
+pub(crate) mod connection;
+pub(crate) mod head;
+mod lingering;
+pub(crate) mod reply;
+pub(crate) mod target;
+mod timed;
+
+use crate::pace::Pace;
+use bytes::Bytes;
+use client_stream::ClientStream;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Answers the requests of a port.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Limits on what connections may take.
+    fn settings(&self) -> Settings;
+
+    /// Answers one request, which came on `stream`.
+    fn answer(
+        self: Arc<Self>,
+        stream: Arc<ClientStream>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+
+    /// The media type and the body of a response that tells an error.
+    fn write_error(message: &str) -> (&'static str, Vec<u8>);
+}
+
+/// [`Service::write_error`].
+pub(crate) type WriteError = fn(&str) -> (&'static str, Vec<u8>);
+
+/// Limits on what a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// From the first byte of a request's head to its last.
+    pub(crate) headers_within: Option<Duration>,
+    /// The pace at which replies have to be taken.
+    pub(crate) pace: Option<Pace>,
+    /// The largest head of a request, in bytes.
+    pub(crate) max_header_bytes: usize,
+}
+
+/// A whole response after which the connection ends; `line` is its status line.
+fn last_response(line: &[u8], message: &str, write_error: WriteError) -> Vec<u8> {
+    let (content_type, body) = write_error(message);
+    let headers = format!(
+        "Content-Type: {content_type}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [line, headers.as_bytes(), &body].concat()
+}
