@@ -6,7 +6,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use servable::rest::decode::{Limits, predict};
+use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
 use servable::servable::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
@@ -143,7 +143,7 @@ fn main() {
             continue;
         }
         let signatures = signatures(dtype);
-        let limits = Limits { max_depth: 100 };
+        let limits = DecodeLimits { max_depth: 100 };
         report(name, body.len(), || {
             drop(black_box(predict(black_box(body.as_bytes()), Ok(&signatures), limits)));
         });

@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout)] // That is what it is for.
 
-use servable::metrics::{Api, Door, Metrics};
+use servable::metrics::{Api, Metrics, Protocol};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn nanoseconds(threads: usize, models: usize) -> f64 {
 fn requests(
     metrics: &Metrics,
     names: &[String],
-    served: &[std::sync::Arc<servable::metrics::Model>],
+    served: &[std::sync::Arc<servable::metrics::ModelCounts>],
 ) -> Duration {
     let begin = Instant::now();
     for index in 0..REQUESTS as usize {
@@ -43,7 +43,7 @@ fn requests(
         let model = metrics.asked(black_box(&names[which]));
         let started = Instant::now();
         served[which].ran(Api::Predict, black_box(Duration::from_micros(9)), true);
-        model.answered(Door::Rest, Some(Api::Predict), started, Ok(()));
+        model.answered(Protocol::Rest, Some(Api::Predict), started, Ok(()));
     }
     begin.elapsed()
 }

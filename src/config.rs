@@ -65,7 +65,7 @@ pub struct Options {
 
 #[cfg(test)]
 impl Options {
-    /// No door is open, one thread of each kind.
+    /// No port is open, one thread of each kind.
     pub(crate) fn closed() -> Options {
         Options {
             rest_address: None,

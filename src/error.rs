@@ -1,6 +1,6 @@
 //! One error type and the one table of kinds: canonical name, RPC code, HTTP status.
 //!
-//! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every door, the log and the Python
+//! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every protocol, the log and the Python
 //! boundary read this table; no other file maps a kind to a status.
 
 use std::borrow::Cow;

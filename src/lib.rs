@@ -1,9 +1,10 @@
 //! Servable's data plane.
 //!
-//! A **request** meets the modules in this order: [`server`] accepts it; a door, [`rest`] or [`grpc`], reads which
-//! model and method it is for, REST on [`http`] and [`json`]; [`registry`] resolves that to a [`servable`] without a lock; the door decodes the body
+//! A **request** meets the modules in this order: [`server`] accepts it; its protocol, [`rest`] (on [`http`] and
+//! [`json`]) or [`grpc`], reads which model and method it is for; [`registry`] resolves that to a [`servable`] without a
+//! lock; the protocol decodes the body
 //! against the servable's signature; [`methods`] checks and runs it, through [`servable`] and [`engine`], here or on
-//! [`compute`]'s threads; the door encodes the answer.
+//! [`compute`]'s threads; the protocol encodes the answer.
 //!
 //! A **model version** meets them in this order: Python's manager asks [`lifecycle`] to load it; an [`engine`] does;
 //! it is warmed; [`registry`] publishes it; later it retires it, the last request's handle drops, and [`lifecycle`]

@@ -1,8 +1,8 @@
 //! What is counted: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (server.md,
 //! section 9), in the text that Prometheus reads.
 //!
-//! One observer stands around each call: a door asks for the model's counts ([`Metrics::asked`]) and tells them the
-//! outcome ([`Model::answered`]); a servable tells how long its runs took ([`Model::ran`]). Nothing on these paths takes
+//! One observer stands around each call: a protocol asks for the model's counts ([`Metrics::asked`]) and tells them the
+//! outcome ([`ModelCounts::answered`]); a servable tells how long its runs took ([`ModelCounts::ran`]). Nothing on these paths takes
 //! a lock. All of it exists only where the metrics are asked for.
 
 mod batches;
@@ -12,7 +12,7 @@ mod model;
 mod text;
 
 pub use batches::Batches;
-pub use model::Model;
+pub use model::ModelCounts;
 
 use crate::error::Kind;
 use crate::memory::Budget;
@@ -24,23 +24,23 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Through which door a request came.
+/// Through which protocol a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Protocol {
     /// REST.
     Rest,
     /// gRPC.
     Grpc,
 }
 
-impl Door {
+impl Protocol {
     const COUNT: usize = 2;
-    const ALL: [Door; Door::COUNT] = [Door::Rest, Door::Grpc];
+    const ALL: [Protocol; Protocol::COUNT] = [Protocol::Rest, Protocol::Grpc];
 
     fn name(self) -> &'static str {
         match self {
-            Door::Rest => "REST",
-            Door::Grpc => "GRPC",
+            Protocol::Rest => "REST",
+            Protocol::Grpc => "GRPC",
         }
     }
 }
@@ -63,14 +63,14 @@ impl Api {
     const ALL: [Api; Api::COUNT] = [Api::Predict, Api::Classify, Api::Regress, Api::Other];
 
     /// As the label `API` has it: REST's verbs are in lower case.
-    fn label(self, door: Door) -> &'static str {
-        match (self, door) {
-            (Api::Predict, Door::Rest) => "predict",
-            (Api::Classify, Door::Rest) => "classify",
-            (Api::Regress, Door::Rest) => "regress",
-            (Api::Predict, Door::Grpc) => "Predict",
-            (Api::Classify, Door::Grpc) => "Classify",
-            (Api::Regress, Door::Grpc) => "Regress",
+    fn label(self, protocol: Protocol) -> &'static str {
+        match (self, protocol) {
+            (Api::Predict, Protocol::Rest) => "predict",
+            (Api::Classify, Protocol::Rest) => "classify",
+            (Api::Regress, Protocol::Rest) => "regress",
+            (Api::Predict, Protocol::Grpc) => "Predict",
+            (Api::Classify, Protocol::Grpc) => "Classify",
+            (Api::Regress, Protocol::Grpc) => "Regress",
             (Api::Other, _) => "",
         }
     }
@@ -81,7 +81,7 @@ const MAX_STRANGERS: usize = 1000;
 /// The longest such name, in bytes.
 const MAX_NAME: usize = 128;
 
-type Models = HashMap<Box<str>, Arc<Model>>;
+type Models = HashMap<Box<str>, Arc<ModelCounts>>;
 
 /// Everything that is counted in one server.
 #[derive(Debug, Default)]
@@ -101,14 +101,14 @@ impl Metrics {
     }
 
     /// The counts of model `name`, which is served here.
-    pub fn served(&self, name: &str) -> Arc<Model> {
+    pub fn served(&self, name: &str) -> Arc<ModelCounts> {
         let known = self.models.load().get(name).cloned();
         known.unwrap_or_else(|| self.add(name, &mut self.strangers()))
     }
 
     /// The counts of the model that a request names. Names without a model are counted by themselves as long as they
     /// are few and short, and then under no name: memory must not grow as clients like.
-    pub fn asked(&self, name: &str) -> Arc<Model> {
+    pub fn asked(&self, name: &str) -> Arc<ModelCounts> {
         if let Some(known) = self.models.load().get(name) {
             return known.clone();
         }
@@ -157,12 +157,12 @@ impl Metrics {
     }
 
     /// `_writer`: the lock that the one who adds holds.
-    fn add(&self, name: &str, _writer: &mut usize) -> Arc<Model> {
+    fn add(&self, name: &str, _writer: &mut usize) -> Arc<ModelCounts> {
         let models = self.models.load();
         if let Some(known) = models.get(name) {
             return known.clone();
         }
-        let added = Arc::new(Model::new());
+        let added = Arc::new(ModelCounts::new());
         let mut models = Models::clone(&models);
         models.insert(name.into(), added.clone());
         self.models.store(Arc::new(models));

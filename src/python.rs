@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::grpc::{self, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
-use crate::methods::record::Limits;
+use crate::methods::record::RecordLimits;
 use crate::pace::Pace;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
@@ -87,7 +87,7 @@ impl PyServer {
         let settings = read_settings(options, on_reload.map(Arc::new))?;
         let options = read_options(options)?;
         let server = Server::new(options).map_err(|error| raised(py, &error))?;
-        let lifecycle = Lifecycle::new(server.room().clone());
+        let lifecycle = Lifecycle::new(server.state().clone());
         Ok(PyServer { server, lifecycle, library, settings })
     }
 
@@ -141,20 +141,20 @@ impl PyServer {
 
     fn forget(&self, py: Python<'_>, name: &str) -> PyResult<()> {
         released(py, || {
-            self.server.room().registry.forget(name);
+            self.server.state().registry.forget(name);
             Ok(())
         })
     }
 
     fn set_labels(&self, py: Python<'_>, name: &str, labels: HashMap<String, i64>) -> PyResult<()> {
         released(py, || {
-            self.server.room().registry.set_labels(name, labels);
+            self.server.state().registry.set_labels(name, labels);
             Ok(())
         })
     }
 
     fn states(&self) -> Vec<(String, i64, &'static str, &'static str, String)> {
-        let states = self.server.room().registry.states();
+        let states = self.server.state().registry.states();
         states
             .into_iter()
             .map(|(name, status)| {
@@ -176,9 +176,9 @@ impl PyServer {
         every: u64,
         seconds: f64,
     ) -> PyResult<Vec<Vec<u8>>> {
-        let limits = Limits { requests, every, bytes: MOST_RECORDED };
+        let limits = RecordLimits { requests, every, bytes: MOST_RECORDED };
         let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        let records = released(py, || Ok(self.server.room().recorder.record(name, limits, time)))?;
+        let records = released(py, || Ok(self.server.state().recorder.record(name, limits, time)))?;
         Ok(records.iter().map(|record| record.to_vec()).collect())
     }
 
@@ -192,7 +192,7 @@ impl PyServer {
     fn stop(&self, py: Python<'_>, grace_seconds: f64) -> PyResult<bool> {
         let grace = Duration::try_from_secs_f64(grace_seconds).unwrap_or_default();
         released(py, || {
-            self.server.room().recorder.end();
+            self.server.state().recorder.end();
             Ok(self.server.stop(grace))
         })
     }
@@ -208,7 +208,7 @@ impl PyServer {
         error: Option<Error>,
     ) -> PyResult<()> {
         released(py, || {
-            self.server.room().registry.set_state(name, version, state, error);
+            self.server.state().registry.set_state(name, version, state, error);
             Ok(())
         })
     }
@@ -243,7 +243,7 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
         profile_folder: options.getattr("profile_folder")?.extract()?,
         max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
         max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
-        limits: grpc::limits::Limits {
+        limits: grpc::limits::ConnectionLimits {
             headers_within: seconds(options, "header_timeout_seconds")?,
             pace: read_pace(options)?,
             ..read_limits(&limits)?
@@ -255,7 +255,7 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
 }
 
 /// The limits of connections; None leaves a default, and the largest time of gRPC stands for ever.
-fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::Limits> {
+fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::ConnectionLimits> {
     const FOR_EVER: u32 = i32::MAX as u32;
     let value = |name: &str| given.getattr(name)?.extract::<Option<u32>>();
     let count = |name: &str, default: u32| PyResult::Ok(value(name)?.unwrap_or(default));
@@ -265,8 +265,8 @@ fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::Limits> {
         let given = value(name)?;
         PyResult::Ok(given.map_or(default, |ms| (ms != FOR_EVER).then(|| millis(ms))))
     };
-    let own = grpc::limits::Limits::default();
-    Ok(grpc::limits::Limits {
+    let own = grpc::limits::ConnectionLimits::default();
+    Ok(grpc::limits::ConnectionLimits {
         max_calls: count("max_calls", own.max_calls)?,
         max_header_bytes: count("max_header_bytes", own.max_header_bytes)?,
         header_table_bytes: count("header_table_bytes", own.header_table_bytes)?,
@@ -293,7 +293,7 @@ fn read_tls(options: &Bound<'_, PyAny>) -> PyResult<Option<Tls>> {
         .map_err(|error| raised(options.py(), &error))
 }
 
-/// Python's reload as the gRPC door calls it: with the serialized config, and the seconds that the client waits.
+/// Python's reload as gRPC calls it: with the serialized config, and the seconds that the client waits.
 fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
     Arc::new(move |config, timeout| {
         Python::attach(|py| {

@@ -14,13 +14,13 @@ use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::http::connection;
 use crate::memory::{self, Budget};
-use crate::methods::Room;
+use crate::methods::ServerState;
 use crate::methods::record::Recorder;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Protocol};
 use crate::registry::Registry;
 use crate::rest;
 use accept::{Accepted, accept_all};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 
 /// A running server.
 pub struct Server {
-    room: Arc<Room>,
+    state: Arc<ServerState>,
     memory: Arc<Budget>,
     running: Mutex<Option<Running>>,
 }
@@ -68,7 +68,7 @@ impl Server {
                 Some(Arc::new(Pool::new(threads, counts).map_err(|why| cannot_start(&why))?))
             }
         };
-        let room = Arc::new(Room {
+        let state = Arc::new(ServerState {
             registry: Registry::default(),
             compute,
             batches,
@@ -76,28 +76,28 @@ impl Server {
             metrics,
             recorder: Recorder::default(),
         });
-        Ok(Server { room, memory, running: Mutex::default() })
+        Ok(Server { state, memory, running: Mutex::default() })
     }
 
     /// What its requests share.
-    pub fn room(&self) -> &Arc<Room> {
-        &self.room
+    pub fn state(&self) -> &Arc<ServerState> {
+        &self.state
     }
 
-    /// Opens the ports and begins to serve. `settings`: how the gRPC door is built.
+    /// Opens the ports and begins to serve. `settings`: how the gRPC protocol is built.
     pub fn start(&self, settings: grpc::Settings) -> Result<Addresses> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
         let (listeners, addresses) = self.listen()?;
-        let options = &self.room.options;
+        let options = &self.state.options;
         let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
-        let door = Arc::new(grpc::Door::new(self.room.clone(), settings, connections.stages())?);
-        let doors = Doors { rest: Arc::new(rest::Api::new(self.room.clone())), grpc: door };
+        let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
+        let services = Services { rest: Arc::new(rest::RestService::new(self.state.clone())), grpc };
         let mut threads = Vec::new();
-        let workers = (0..self.room.options.io_threads.max(1))
-            .map(|index| worker(index, &doors, &connections, &mut threads))
+        let workers = (0..self.state.options.io_threads.max(1))
+            .map(|index| worker(index, &services, &connections, &mut threads))
             .collect::<Result<Vec<_>>>()?;
         let accepting = connections.clone();
         let acceptor =
@@ -116,18 +116,18 @@ impl Server {
 
     /// Every port and socket that is asked for.
     fn listen(&self) -> Result<(Vec<Listener>, Addresses)> {
-        let options = &self.room.options;
+        let options = &self.state.options;
         let mut listeners = Vec::new();
         let mut addresses = Addresses::default();
-        let doors = [
-            (Door::Rest, options.rest_address, &mut addresses.rest),
-            (Door::Grpc, options.grpc_address, &mut addresses.grpc),
+        let services = [
+            (Protocol::Rest, options.rest_address, &mut addresses.rest),
+            (Protocol::Grpc, options.grpc_address, &mut addresses.grpc),
         ];
-        for (door, wanted, bound) in doors {
+        for (protocol, wanted, bound) in services {
             if let Some(wanted) = wanted {
                 let listener = bind(wanted, options.backlog)?;
                 *bound = listener.local_addr().ok();
-                listeners.push(Listener::Tcp(door, listener));
+                listeners.push(Listener::Tcp(protocol, listener));
             }
         }
         if let Some(path) = &options.grpc_socket_path {
@@ -166,29 +166,22 @@ struct Worker {
     load: Arc<AtomicUsize>,
 }
 
-/// Which protocol a port speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
-    Rest,
-    Grpc,
-}
-
 enum Stream {
-    Tcp(Door, std::net::TcpStream),
+    Tcp(Protocol, std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
 }
 
 /// A port or socket that is open. A Unix socket speaks gRPC.
 enum Listener {
-    Tcp(Door, std::net::TcpListener),
+    Tcp(Protocol, std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
 /// What is behind the ports, for each thread that serves connections.
 #[derive(Clone)]
-struct Doors {
-    rest: Arc<rest::Api>,
-    grpc: Arc<grpc::Door>,
+struct Services {
+    rest: Arc<rest::RestService>,
+    grpc: Arc<grpc::GrpcService>,
 }
 
 /// One connection's weight on its worker.
@@ -202,21 +195,21 @@ impl Drop for Load {
 
 fn worker(
     index: usize,
-    doors: &Doors,
+    services: &Services,
     connections: &Connections,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Worker> {
     let (sender, mut accepted) = mpsc::unbounded_channel::<Accepted>();
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| cannot_start(&why))?;
-    let (doors, mut stages) = (doors.clone(), connections.stages());
+    let (services, mut stages) = (services.clone(), connections.stages());
     threads.push(spawn(format!("servable-io-{index}"), move || {
         priority::prompt();
         runtime.block_on(async move {
             tokio::spawn(keep_heap_small());
             while let Some(Accepted { stream, slot, load }) = accepted.recv().await {
-                let doors = doors.clone();
+                let services = services.clone();
                 tokio::spawn(async move {
-                    doors.serve(stream, slot.connection.clone()).await;
+                    services.serve(stream, slot.connection.clone()).await;
                     drop((load, slot));
                 });
             }
@@ -241,12 +234,12 @@ async fn keep_heap_small() {
     }
 }
 
-impl Doors {
+impl Services {
     async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
-            Stream::Tcp(door, stream) => match (door, TcpStream::from_std(stream)) {
-                (Door::Rest, Ok(stream)) => connection::serve(stream, self.rest, client).await,
-                (Door::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc, client).await,
+            Stream::Tcp(protocol, stream) => match (protocol, TcpStream::from_std(stream)) {
+                (Protocol::Rest, Ok(stream)) => connection::serve(stream, self.rest, client).await,
+                (Protocol::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc, client).await,
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
@@ -334,7 +327,7 @@ fn is_no_ipv6(why: &std::io::Error) -> bool {
 }
 
 fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -245,14 +245,14 @@ def test_pyo3_is_in_one_place() -> None:
     assert outside(users_of(r"\bpyo3\b|\bPython<|\.(detach|attach)\("), "python.rs", "python/") == set()
 
 
-def test_http_is_behind_the_doors() -> None:
+def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
     assert outside(crates, "http/", "rest/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 
-def test_tonic_is_behind_its_door() -> None:
+def test_tonic_is_in_grpc() -> None:
     assert outside(users_of(r"\btonic(_\w+)?::"), "grpc/", "server.rs", "pb/") == set()
 
 

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use servable::error::Error;
-use servable::rest::decode::{Limits, predict};
+use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
 use servable::servable::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
@@ -36,7 +36,7 @@ fn signature(name: &str, inputs: &[(&str, DType)]) -> Signature {
 }
 
 fuzz_target!(|body: &[u8]| {
-    let limits = Limits { max_depth: 8 };
+    let limits = DecodeLimits { max_depth: 8 };
     let decoded = predict(body, Ok(&SIGNATURES), limits);
     let missing = Error::not_found("no such model");
     let resolved_late = predict(body, Err(&missing), limits);

@@ -20,7 +20,7 @@ use crate::metrics::Batches;
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use pool::{Batch, Refused};
-use queue::{Item, Limits};
+use queue::{Item, QueueLimits};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -123,7 +123,7 @@ pub struct Batcher {
     pool: Arc<Pool>,
     model: Arc<dyn Model>,
     parameters: Parameters,
-    limits: Limits,
+    limits: QueueLimits,
     /// While the version is warmed: one row of what each kind of run was fed.
     samples: Mutex<BTreeMap<Ends, Vec<Tensor>>>,
     warming: AtomicBool,
@@ -132,7 +132,7 @@ pub struct Batcher {
 impl Batcher {
     /// For the runs of `model`, which is being warmed until [`Self::warm`].
     pub fn new(pool: Arc<Pool>, model: Arc<dyn Model>, parameters: Parameters) -> Arc<Batcher> {
-        let limits = Limits {
+        let limits = QueueLimits {
             max_rows: parameters.max_rows(),
             max_batches: parameters.max_enqueued_batches,
             timeout: parameters.batch_timeout,

@@ -17,7 +17,7 @@ pub(super) trait Item: Sized {
 
 /// The limits of one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     /// Of a batch.
     pub(super) max_rows: usize,
     /// Of batches that wait, the one that is still open among them.
@@ -78,7 +78,7 @@ impl<I: Item> Queue<I> {
 
     /// Adds `item` to the open batch where it fits, and to a new one otherwise. With splitting, fills one batch after
     /// the other.
-    pub(super) fn push(&mut self, limits: &Limits, mut item: I, now: Instant) -> Result<(), Full> {
+    pub(super) fn push(&mut self, limits: &QueueLimits, mut item: I, now: Instant) -> Result<(), Full> {
         let room = self.room(limits, &item);
         let fits = item.rows() <= room;
         let new = limits.max_batches.saturating_sub(self.batches.len());
@@ -100,7 +100,7 @@ impl<I: Item> Queue<I> {
     }
 
     /// Rows that the open batch has left for `item`.
-    fn room(&self, limits: &Limits, item: &I) -> usize {
+    fn room(&self, limits: &QueueLimits, item: &I) -> usize {
         match self.batches.back() {
             Some(open) if open.items.first().is_some_and(|first| item.joins(first)) => {
                 limits.max_rows.saturating_sub(open.rows)
@@ -109,7 +109,7 @@ impl<I: Item> Queue<I> {
         }
     }
 
-    fn add(&mut self, limits: &Limits, item: I, now: Instant) {
+    fn add(&mut self, limits: &QueueLimits, item: I, now: Instant) {
         let fits = item.rows() <= self.room(limits, &item);
         match self.batches.back_mut() {
             Some(open) if fits => {
@@ -121,7 +121,7 @@ impl<I: Item> Queue<I> {
     }
 
     /// Whether the oldest batch may go: it is full, has one behind it, or has been open long enough.
-    pub(super) fn next(&self, limits: &Limits, now: Instant) -> Next {
+    pub(super) fn next(&self, limits: &QueueLimits, now: Instant) -> Next {
         let Some(oldest) = self.batches.front() else { return Next::Nothing };
         let until = oldest.since + limits.timeout;
         if self.batches.len() > 1 || oldest.rows >= limits.max_rows || now >= until {
@@ -171,8 +171,8 @@ mod tests {
         }
     }
 
-    fn limits(max_rows: usize, max_batches: usize, split: bool) -> Limits {
-        Limits { max_rows, max_batches, timeout: Duration::from_micros(100), split }
+    fn limits(max_rows: usize, max_batches: usize, split: bool) -> QueueLimits {
+        QueueLimits { max_rows, max_batches, timeout: Duration::from_micros(100), split }
     }
 
     fn all(queue: &mut Queue<Rows>) -> Vec<Vec<Rows>> {

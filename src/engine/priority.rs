@@ -20,8 +20,12 @@ const STACK_BYTES: usize = 8 << 20;
 
 /// Does `work` on a thread of its own and waits for it. If it `gives_way`, it runs at low priority, and so does every
 /// thread that it starts. The thread ends with the work: the system lets few processes raise a priority again.
-pub(crate) fn aside<T: Send>(gives_way: bool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let builder = std::thread::Builder::new().name("servable-aside".to_owned()).stack_size(STACK_BYTES);
+pub(crate) fn at_low_priority<T: Send>(
+    gives_way: bool,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let builder =
+        std::thread::Builder::new().name("servable-at_low_priority".to_owned()).stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
         let started = builder.spawn_scoped(scope, || {
             if gives_way {
@@ -90,16 +94,17 @@ mod tests {
     #[test]
     fn work_gives_way_with_all_that_it_starts_and_nothing_else_does() {
         let before = niceness().unwrap();
-        let inside = aside(true, || Ok((niceness(), std::thread::spawn(niceness).join().unwrap()))).unwrap();
+        let inside =
+            at_low_priority(true, || Ok((niceness(), std::thread::spawn(niceness).join().unwrap()))).unwrap();
         let nicer = (before + NICENESS).min(19);
         assert_eq!(inside, (Some(nicer), Some(nicer)));
         assert_eq!(niceness(), Some(before));
-        assert_eq!(aside(false, || Ok(niceness())), Ok(Some(before)));
+        assert_eq!(at_low_priority(false, || Ok(niceness())), Ok(Some(before)));
     }
 
     #[test]
     fn a_panic_is_an_error() {
-        let failed = aside::<()>(true, || panic!("on purpose"));
+        let failed = at_low_priority::<()>(true, || panic!("on purpose"));
         assert_eq!(failed.unwrap_err().kind, Kind::Internal);
     }
 }

@@ -1,10 +1,10 @@
 //! One client's connection.
 
-use super::Door;
+use super::GrpcService;
 use super::followed::Followed;
 use super::frames::Frames;
 use super::in_flight::InFlight;
-use super::limits::{Limits, jittered};
+use super::limits::{ConnectionLimits, jittered};
 use super::tls::Tls;
 use crate::connections::{Connection, Stage, reached};
 use http::Request;
@@ -24,49 +24,54 @@ const GOOD_BYE: Duration = Duration::from_secs(5);
 /// How long a client has to take its leave when a new connection needs its place.
 const MAKE_ROOM: Duration = Duration::from_secs(1);
 
-/// Serves `io`, encrypted if the door is set so. Must be called on a runtime with time and I/O enabled; calls run on
+/// Serves `io`, encrypted if the service is set so. Must be called on a runtime with time and I/O enabled; calls run on
 /// that runtime.
-pub async fn serve<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
+pub async fn serve<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let frames = Frames::new(door.floods.clone()).late_farewell();
-    serve_followed(io, door, connection, frames).await;
+    let frames = Frames::new(service.floods.clone()).late_farewell();
+    serve_followed(io, service, connection, frames).await;
 }
 
 /// The same for a Unix socket, where clients have no host to name.
-pub async fn serve_local<I>(io: I, door: Arc<Door>, connection: Arc<Connection>)
+pub async fn serve_local<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let frames = Frames::new(door.floods.clone()).any_authority().late_farewell();
-    serve_followed(io, door, connection, frames).await;
+    let frames = Frames::new(service.floods.clone()).any_authority().late_farewell();
+    serve_followed(io, service, connection, frames).await;
 }
 
 /// The same with the client's frames followed.
-async fn serve_followed<I>(io: I, door: Arc<Door>, connection: Arc<Connection>, frames: Frames)
+async fn serve_followed<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>, frames: Frames)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let within = door.settings.limits.within();
-    match door.settings.tls.clone() {
-        None => serve_http2(Followed::new(io, frames, connection.clone(), within), door, connection).await,
+    let within = service.settings.limits.within();
+    match service.settings.tls.clone() {
+        None => serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await,
         Some(tls) => {
-            if let Some(io) = encrypted(io, &tls, &door, &connection).await {
-                serve_http2(Followed::new(io, frames, connection.clone(), within), door, connection).await;
+            if let Some(io) = encrypted(io, &tls, &service, &connection).await {
+                serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await;
             }
         }
     }
 }
 
 /// `io` when keys are agreed on; none if they are not, or if the server stops before that.
-async fn encrypted<I>(io: I, tls: &Tls, door: &Door, connection: &Connection) -> Option<TlsStream<I>>
+async fn encrypted<I>(
+    io: I,
+    tls: &Tls,
+    service: &GrpcService,
+    connection: &Connection,
+) -> Option<TlsStream<I>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stages = door.stages.clone();
+    let mut stages = service.stages.clone();
     let accepted = tokio::select! {
-        accepted = tls.accept(io, door.settings.limits.keys_within) => accepted,
+        accepted = tls.accept(io, service.settings.limits.keys_within) => accepted,
         () = reached(&mut stages, Stage::Closing) => return None,
         () = connection.must_close() => return None,
     };
@@ -74,18 +79,18 @@ where
 }
 
 /// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.
-async fn serve_http2<I>(io: I, door: Arc<Door>, client: Arc<Connection>)
+async fn serve_http2<I>(io: I, service: Arc<GrpcService>, client: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = door.settings.limits.clone();
+    let limits = service.settings.limits.clone();
     let in_flight = InFlight::default();
     let (calls, of) = (in_flight.clone(), client.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (door, client, call) = (door.clone(), of.clone(), calls.begin());
+        let (service, client, call) = (service.clone(), of.clone(), calls.begin());
         // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
-            let response = door.answer(request, &client).await;
+            let response = service.answer(request, &client).await;
             Ok::<_, Infallible>(response.map(|body| body.of(call)))
         })
     });
@@ -112,7 +117,7 @@ where
 
 /// Returns when a connection's time is over: how long its calls in flight have then, if that is limited. (When the
 /// server stops, it limits that itself.)
-async fn over(limits: &Limits, client: &Connection, in_flight: &InFlight) -> Option<Duration> {
+async fn over(limits: &ConnectionLimits, client: &Connection, in_flight: &InFlight) -> Option<Duration> {
     let idle = async {
         match limits.max_idle {
             Some(span) => in_flight.none_for(jittered(span)).await,

@@ -4,7 +4,7 @@ use super::reply::Reply;
 use super::{Call, used};
 use crate::error::Result;
 use crate::methods::examples::{Answer, Classifications};
-use crate::methods::{Context, ModelSpec, Room, messages};
+use crate::methods::{Context, ModelSpec, ServerState, messages};
 use crate::pb::tensorflow::serving::{
     self as wire, ClassificationRequest, ClassificationResponse, ClassificationResult, InferenceResult,
     Input, MultiInferenceRequest, MultiInferenceResponse, RegressionRequest, RegressionResponse,
@@ -13,14 +13,14 @@ use crate::pb::tensorflow::serving::{
 use crate::servable::Servable;
 
 /// Answers for a servable what was asked with a spec and an input, in a context.
-type Answering = fn(&Room, &Servable, ModelSpec, Option<Input>, &Context) -> Result<Reply>;
+type Answering = fn(&ServerState, &Servable, ModelSpec, Option<Input>, &Context) -> Result<Reply>;
 
 impl Call {
     pub(super) async fn classify(&self) -> Result<Reply> {
         let ClassificationRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |room, servable, spec, input, context| {
+        self.examples(model_spec, input, |server, servable, spec, input, context| {
             let name = spec.signature_name.clone();
-            let result = Some(classes(messages::classify(room, servable, name, input, context)?));
+            let result = Some(classes(messages::classify(server, servable, name, input, context)?));
             Reply::of(&ClassificationResponse { result, model_spec: Some(used(spec, servable)) })
         })
         .await
@@ -28,9 +28,9 @@ impl Call {
 
     pub(super) async fn regress(&self) -> Result<Reply> {
         let RegressionRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |room, servable, spec, input, context| {
+        self.examples(model_spec, input, |server, servable, spec, input, context| {
             let name = spec.signature_name.clone();
-            let result = Some(values(messages::regress(room, servable, name, input, context)?));
+            let result = Some(values(messages::regress(server, servable, name, input, context)?));
             Reply::of(&RegressionResponse { result, model_spec: Some(used(spec, servable)) })
         })
         .await
@@ -46,8 +46,8 @@ impl Call {
         let (spec, servable) = self.resolve(spec)?;
         let context = self.context.clone();
         let signature_name = spec.signature_name.clone();
-        self.run(servable, &signature_name, move |room, servable| {
-            answer(room, servable, spec, input, &context)
+        self.run(servable, &signature_name, move |server, servable| {
+            answer(server, servable, spec, input, &context)
         })
         .await
     }
@@ -58,8 +58,8 @@ impl Call {
         let first = tasks.first().and_then(|task| task.model_spec.clone()).unwrap_or_default();
         let (spec, servable) = self.resolve(Some(first))?;
         let context = self.context.clone();
-        self.run(servable, &spec.signature_name, move |room, servable| {
-            let answers = messages::multi_inference(room, servable, &tasks, input, &context)?;
+        self.run(servable, &spec.signature_name, move |server, servable| {
+            let answers = messages::multi_inference(server, servable, &tasks, input, &context)?;
             let results = answers.into_iter();
             let results = results.map(|(spec, answer)| result(used(spec, servable), answer)).collect();
             Reply::of(&MultiInferenceResponse { results })

@@ -49,7 +49,7 @@ impl Call {
     pub(super) fn status(&self) -> Result<Reply> {
         let request: GetModelStatusRequest = self.decode()?;
         let spec = model_spec(request.model_spec.ok_or_else(|| Error::invalid("Missing ModelSpec"))?);
-        let versions = info::status(&self.room, &spec.name, &spec.choice)?;
+        let versions = info::status(&self.server, &spec.name, &spec.choice)?;
         Reply::of(&GetModelStatusResponse {
             model_version_status: versions.iter().map(version_status).collect(),
         })
@@ -86,7 +86,7 @@ impl Call {
 
     /// The first series of each of these metrics; 0 for those that are not counted.
     fn values(&self, names: &[String]) -> Vec<i64> {
-        match &self.room.metrics {
+        match &self.server.metrics {
             Some(metrics) if !names.is_empty() => metrics.values(names),
             _ => vec![0; names.len()],
         }

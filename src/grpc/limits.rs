@@ -23,7 +23,7 @@ const JITTER: f64 = 0.1;
 
 /// The limits of a connection. Those that HTTP/2 announces to the client must be values that HTTP/2 has room for.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// Calls at once; further ones wait at the client.
     pub max_calls: u32,
     /// The largest block of headers that a call may have, in bytes as HTTP/2 counts them.
@@ -52,9 +52,9 @@ pub struct Limits {
     pub max_age_grace: Option<Duration>,
 }
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
             max_calls: 1024,
             // gRPC's own libraries take 8 KB by default.
             max_header_bytes: 16 << 10,
@@ -75,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ConnectionLimits {
     /// What a client has begun has to come within these.
     pub(super) fn within(&self) -> Within {
         Within { headers: self.headers_within, message: self.pace }

@@ -47,7 +47,7 @@ pub(super) struct Packed {
 
 /// What a message may be, and how fast it has to come.
 #[derive(Clone, Debug)]
-pub(super) struct Limits {
+pub(super) struct MessageLimits {
     /// The largest one.
     pub(super) bytes: usize,
     /// None for any pace.
@@ -57,7 +57,11 @@ pub(super) struct Limits {
 }
 
 /// Reads the message of `request`; one that is too long is refused by its announcement.
-pub(super) async fn read<B>(request: Request<B>, limits: Limits, locate: Option<Locate>) -> Result<Message>
+pub(super) async fn read<B>(
+    request: Request<B>,
+    limits: MessageLimits,
+    locate: Option<Locate>,
+) -> Result<Message>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,

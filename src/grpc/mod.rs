@@ -1,6 +1,6 @@
-//! Door 2: the only place that knows gRPC.
+//! gRPC, over hyper's HTTP/2: the only place that knows it.
 //!
-//! [`connection`] speaks HTTP/2 with one client; [`Door::answer`] finds what a call asks for and has it done. The
+//! [`connection`] speaks HTTP/2 with one client; [`GrpcService::answer`] finds what a call asks for and has it done. The
 //! models' own calls are framed here ([`message`], [`reply`]) and not by tonic, so that a tensor is read from and
 //! written to the wire where it lies; health and reflection stand on tonic ([`standard`]).
 
@@ -28,7 +28,7 @@ pub mod tls;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::methods::messages::{model_spec, named};
-use crate::methods::{Context, ModelSpec, Room};
+use crate::methods::{Context, ModelSpec, ServerState};
 use crate::pb;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::pb::wire::{Fields, Value};
@@ -37,7 +37,7 @@ use crate::servable::Servable;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use monitoring::Watch;
+use monitoring::Observer;
 use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
@@ -50,7 +50,7 @@ use tokio::sync::watch;
 /// how long the client waits, if it said so. Called from a thread that may block; several calls may come at once.
 pub type Reload = Arc<dyn Fn(Bytes, Option<Duration>) -> Result<()> + Send + Sync>;
 
-/// How the door was built.
+/// How gRPC is served.
 #[derive(Clone)]
 pub struct Settings {
     /// The largest message that is accepted, in bytes, compressed or not. Protobuf's own limit is the default.
@@ -58,7 +58,7 @@ pub struct Settings {
     /// The largest reply that is sent, in bytes.
     pub max_reply_bytes: usize,
     /// What each connection may take, and how long it may last.
-    pub limits: limits::Limits,
+    pub limits: limits::ConnectionLimits,
     /// Whether `grpc.health.v1.Health` answers.
     pub health: bool,
     /// Whether `tensorflow.ProfilerService` answers.
@@ -78,7 +78,7 @@ impl Default for Settings {
         Settings {
             max_message_bytes: i32::MAX as usize,
             max_reply_bytes: i32::MAX as usize,
-            limits: limits::Limits::default(),
+            limits: limits::ConnectionLimits::default(),
             health: true,
             profiler: true,
             profile_folder: None,
@@ -90,8 +90,8 @@ impl Default for Settings {
 }
 
 /// Everything that is answered on the gRPC port.
-pub struct Door {
-    room: Arc<Room>,
+pub struct GrpcService {
+    server: Arc<ServerState>,
     settings: Settings,
     standard: Vec<Standard>,
     sessions: profiler::Sessions,
@@ -99,12 +99,16 @@ pub struct Door {
     stages: watch::Receiver<Stage>,
 }
 
-impl Door {
-    /// The door to `room`. Streams that a client holds open end when the server closes.
-    pub fn new(room: Arc<Room>, settings: Settings, stages: watch::Receiver<Stage>) -> Result<Door> {
+impl GrpcService {
+    /// The calls to `server`'s models. Streams that a client holds open end when the server closes.
+    pub fn new(
+        server: Arc<ServerState>,
+        settings: Settings,
+        stages: watch::Receiver<Stage>,
+    ) -> Result<GrpcService> {
         let standard = standard::services(&settings, &stages)?;
         let sessions = profiler::Sessions::default();
-        Ok(Door { room, settings, standard, sessions, floods: Arc::default(), stages })
+        Ok(GrpcService { server, settings, standard, sessions, floods: Arc::default(), stages })
     }
 
     /// Answers one call of `client`.
@@ -135,9 +139,9 @@ impl Door {
     ) -> Result<Reply> {
         let deadline = deadline::of(request.headers());
         let memory = Arc::new(client.reserve());
-        let mut watch = None;
+        let mut observer = None;
         let answer = deadline::bounded(deadline, async {
-            let limits = message::Limits {
+            let limits = message::MessageLimits {
                 bytes: self.settings.max_message_bytes,
                 pace: self.settings.limits.pace,
                 memory: memory.clone(),
@@ -147,12 +151,12 @@ impl Door {
             let message = match message {
                 message::Message::Plain(message) => message,
                 message::Message::Packed(packed) => {
-                    self.room.compute.run(false, move || packed.unpack()).await?
+                    self.server.compute.run(false, move || packed.unpack()).await?
                 }
             };
-            watch = Watch::begin(&self.room, rpc, &message);
+            observer = Observer::begin(&self.server, rpc, &message);
             let context = Context { deadline, memory: memory.clone() };
-            let call = Call { room: self.room.clone(), message, context };
+            let call = Call { server: self.server.clone(), message, context };
             match rpc {
                 Rpc::Predict => call.predict().await,
                 Rpc::Classify => call.classify().await,
@@ -168,8 +172,8 @@ impl Door {
         })
         .await;
         let answer = answer.and_then(|reply| reply.counted(memory));
-        if let Some(watch) = watch {
-            watch.end(&answer);
+        if let Some(observer) = observer {
+            observer.end(&answer);
         }
         answer
     }
@@ -198,7 +202,7 @@ fn fields(message: &[u8], levels: usize) -> usize {
 
 /// One call with its message read.
 struct Call {
-    room: Arc<Room>,
+    server: Arc<ServerState>,
     message: Bytes,
     context: Context,
 }
@@ -222,11 +226,11 @@ impl Call {
         &self,
         servable: Arc<Servable>,
         signature: &str,
-        work: impl FnOnce(&Room, &Servable) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&ServerState, &Servable) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let in_caller = self.message.len() <= SMALL_MESSAGE && servable.in_caller(named(signature));
-        let room = self.room.clone();
-        self.room.compute.run(in_caller, move || work(&room, &servable)).await
+        let server = self.server.clone();
+        self.server.compute.run(in_caller, move || work(&server, &servable)).await
     }
 
     /// The servable that `spec` names.
@@ -238,7 +242,7 @@ impl Call {
         if spec.name.is_empty() {
             return Err(Error::invalid("ModelSpec has no name specified."));
         }
-        let servable = self.room.registry.resolve(&spec.name, &spec.choice)?;
+        let servable = self.server.registry.resolve(&spec.name, &spec.choice)?;
         Ok((spec, servable))
     }
 }

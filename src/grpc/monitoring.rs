@@ -1,24 +1,24 @@
-//! The observer around this door's calls: it counts them, and takes samples where requests are recorded.
+//! The observer around gRPC calls: it counts them, and takes samples where requests are recorded.
 
 use super::rpc::Rpc;
 use crate::error::{Error, Kind};
-use crate::methods::Room;
+use crate::methods::ServerState;
 use crate::methods::record::{self, Sample};
-use crate::metrics::{Api, Door, Model};
+use crate::metrics::{Api, ModelCounts, Protocol};
 use crate::pb::wire::{Fields, Value};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// A call under way whose outcome matters; one that is dropped was cancelled.
-pub(super) struct Watch {
+pub(super) struct Observer {
     counts: Option<Counts>,
     sample: Option<Sample>,
 }
 
 /// Where a call will be counted.
 struct Counts {
-    model: Arc<Model>,
+    model: Arc<ModelCounts>,
     started: Instant,
     counted: Counted,
     /// What is counted when the call is dropped: it was cancelled, unless it has ended.
@@ -29,7 +29,7 @@ impl Drop for Counts {
     fn drop(&mut self) {
         match (&self.counted, self.outcome) {
             (Counted::Request(api), outcome) => {
-                self.model.answered(Door::Grpc, Some(*api), self.started, outcome);
+                self.model.answered(Protocol::Grpc, Some(*api), self.started, outcome);
             }
             (Counted::Examples(examples), Ok(())) => self.model.inferred(*examples),
             (Counted::Examples(_), Err(_)) => {}
@@ -43,11 +43,11 @@ enum Counted {
     Examples(usize),
 }
 
-impl Watch {
-    /// Begins to watch a call whose `message` was read, if calls of this kind are counted or recorded.
-    pub(super) fn begin(room: &Room, rpc: Rpc, message: &Bytes) -> Option<Watch> {
-        let (counts, sample) = (Counts::begin(room, rpc, message), sample(room, rpc, message));
-        (counts.is_some() || sample.is_some()).then_some(Watch { counts, sample })
+impl Observer {
+    /// Begins to observe a call whose `message` was read, if calls of this kind are counted or recorded.
+    pub(super) fn begin(server: &ServerState, rpc: Rpc, message: &Bytes) -> Option<Observer> {
+        let (counts, sample) = (Counts::begin(server, rpc, message), sample(server, rpc, message));
+        (counts.is_some() || sample.is_some()).then_some(Observer { counts, sample })
     }
 
     /// The call ended with `outcome`.
@@ -62,8 +62,8 @@ impl Watch {
 }
 
 /// The request, where it is to be recorded.
-fn sample(room: &Room, rpc: Rpc, message: &Bytes) -> Option<Sample> {
-    if !room.recorder.is_active() {
+fn sample(server: &ServerState, rpc: Rpc, message: &Bytes) -> Option<Sample> {
+    if !server.recorder.is_active() {
         return None;
     }
     let (name, kind) = match rpc {
@@ -78,12 +78,12 @@ fn sample(room: &Room, rpc: Rpc, message: &Bytes) -> Option<Sample> {
         | Rpc::Terminate
         | Rpc::Monitor => return None,
     };
-    room.recorder.sample(name?, kind, || message.clone())
+    server.recorder.sample(name?, kind, || message.clone())
 }
 
 impl Counts {
-    fn begin(room: &Room, rpc: Rpc, message: &[u8]) -> Option<Counts> {
-        let metrics = room.metrics.as_ref()?;
+    fn begin(server: &ServerState, rpc: Rpc, message: &[u8]) -> Option<Counts> {
+        let metrics = server.metrics.as_ref()?;
         let (name, counted) = match rpc {
             Rpc::Predict => (model_name(message), Counted::Request(Api::Predict)),
             Rpc::Classify => (model_name(message), Counted::Request(Api::Classify)),

@@ -3,7 +3,7 @@
 use super::reply::Reply;
 use super::{Call, used};
 use crate::error::Result;
-use crate::methods::{Context, ModelSpec, Room, messages};
+use crate::methods::{Context, ModelSpec, ServerState, messages};
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
@@ -18,21 +18,23 @@ impl Call {
         let (spec, servable) = self.resolve(request.model_spec.take())?;
         let context = self.context.clone();
         let signature = spec.signature_name.clone();
-        let work = move |room: &Room, servable: &Servable| answer(room, servable, spec, request, &context);
+        let work = move |server: &ServerState, servable: &Servable| {
+            answer(server, servable, spec, request, &context)
+        };
         self.run(servable, &signature, work).await
     }
 }
 
 fn answer(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     spec: ModelSpec,
     request: PredictRequest,
     context: &Context,
 ) -> Result<Reply> {
-    let outputs = messages::predict(room, servable, &spec.signature_name, request, context)?;
+    let outputs = messages::predict(server, servable, &spec.signature_name, request, context)?;
     let outputs = outputs.iter().map(|(alias, tensor)| (*alias, tensor));
-    encode(outputs, &used(spec, servable).encode_to_vec(), room.options.tensor_content)
+    encode(outputs, &used(spec, servable).encode_to_vec(), server.options.tensor_content)
 }
 
 /// A `PredictResponse`: each output from where it lies, then `model_spec`, which is serialized already.

@@ -1,7 +1,7 @@
 //! `tensorflow.ProfilerService`: the server's own phases as a profile that TensorBoard shows.
 
 use super::reply::Reply;
-use super::{Call, Door};
+use super::{Call, GrpcService};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::profiler::{XEvent, XEventMetadata, XLine, XPlane, XSpace, x_event};
 use crate::pb::tensorflow::{
@@ -56,11 +56,11 @@ impl Drop for Session<'_> {
 
 impl Call {
     /// Records for as long as asked, or until `Terminate`; answers with the profile, or stores it where asked.
-    pub(super) async fn profile(&self, door: &Door) -> Result<Reply> {
+    pub(super) async fn profile(&self, service: &GrpcService) -> Result<Reply> {
         let request: ProfileRequest = self.decode()?;
-        let within = door.settings.profile_folder.as_deref();
+        let within = service.settings.profile_folder.as_deref();
         let path = if request.emit_xspace { None } else { stored_at(&request, within)? };
-        let session = Session::begin(&door.sessions, request.session_id.clone())?;
+        let session = Session::begin(&service.sessions, request.session_id.clone())?;
         let recording = Recording::start();
         // Ends early or in time: either way it is a profile.
         let _in_time =
@@ -72,16 +72,16 @@ impl Call {
         let xspace = match path {
             None => Some(space),
             Some(path) => {
-                self.room.compute.run(false, move || store(&path, &space.encode_to_vec())).await?;
+                self.server.compute.run(false, move || store(&path, &space.encode_to_vec())).await?;
                 None
             }
         };
         Reply::of(&ProfileResponse { tool_data: Vec::new(), empty_trace, xspace })
     }
 
-    pub(super) fn terminate(&self, door: &Door) -> Result<Reply> {
+    pub(super) fn terminate(&self, service: &GrpcService) -> Result<Reply> {
         let request: TerminateRequest = self.decode()?;
-        let session = door.sessions.map().get(&request.session_id).cloned();
+        let session = service.sessions.map().get(&request.session_id).cloned();
         let session = session.ok_or_else(|| {
             Error::not_found(format!("No profile session {} is under way", request.session_id))
         })?;

@@ -1,4 +1,4 @@
-//! The calls that this door answers itself, by path.
+//! The calls that are answered without tonic, by path.
 
 use super::message::Locate;
 use crate::pb;

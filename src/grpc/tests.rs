@@ -1,7 +1,7 @@
-//! The door as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
+//! The service as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
 
 use super::connection::serve;
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
@@ -82,7 +82,7 @@ fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
     Box::new(Echo { signatures: [("serving_default".to_owned(), signature)].into(), gate })
 }
 
-/// A client of a [`door`].
+/// A client of a service.
 struct Client {
     send: http2::SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
@@ -98,13 +98,13 @@ struct Answer {
     message: Bytes,
 }
 
-/// A door behind which `echo` is version 3 of model `m`, with its gate, and its server's connections.
-fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, Arc<Connections>) {
+/// A service behind which `echo` is version 3 of model `m`, with its gate, and its server's connections.
+fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<()>>, Arc<Connections>) {
     let gate = Arc::default();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None, None);
     let registry = Registry::default();
     registry.publish(servable);
-    let room = Arc::new(Room {
+    let server = Arc::new(ServerState {
         registry,
         compute: Compute::new(1).unwrap(),
         batches: None,
@@ -113,7 +113,7 @@ fn door(policy: Policy, settings: Settings) -> (Arc<Door>, Arc<Mutex<()>>, Arc<C
         recorder: Recorder::default(),
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
-    (Arc::new(Door::new(room, settings, connections.stages()).unwrap()), gate, connections)
+    (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)
 }
 
 fn accepted(connections: &Arc<Connections>) -> Arc<Connection> {
@@ -121,9 +121,9 @@ fn accepted(connections: &Arc<Connections>) -> Arc<Connection> {
 }
 
 async fn client(policy: Policy, settings: Settings) -> Client {
-    let (door, gate, connections) = door(policy, settings);
+    let (service, gate, connections) = service(policy, settings);
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door, accepted(&connections)));
+    tokio::spawn(serve(far, service, accepted(&connections)));
     let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
     Client { send, connection: tokio::spawn(connection), gate, connections }
 }
@@ -261,14 +261,14 @@ async fn a_reply_above_the_limit_is_not_sent() {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limited(limits: Limits) -> Settings {
+fn limited(limits: ConnectionLimits) -> Settings {
     Settings { limits, ..Settings::default() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connections_time_is_over_at_its_age() {
     let began = time::Instant::now();
-    let limits = Limits { max_age: Some(100 * SECOND), ..Limits::default() };
+    let limits = ConnectionLimits { max_age: Some(100 * SECOND), ..ConnectionLimits::default() };
     let client = client(Policy::Caller, limited(limits)).await;
     assert_eq!(client.predict(&request(&floats(1)), None).await.status, "0");
     client.connection.await.unwrap().unwrap();
@@ -277,7 +277,7 @@ async fn a_connections_time_is_over_at_its_age() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_in_flight_outlive_their_connections_age() {
-    let limits = Limits { max_age: Some(10 * SECOND), ..Limits::default() };
+    let limits = ConnectionLimits { max_age: Some(10 * SECOND), ..ConnectionLimits::default() };
     let client = client(Policy::Pool, limited(limits)).await;
     let held = Held::new(Arc::clone(&client.gate));
     let request = request(&floats(1));
@@ -293,7 +293,11 @@ async fn calls_in_flight_outlive_their_connections_age() {
 #[tokio::test(start_paused = true)]
 async fn calls_in_flight_are_cut_off_when_the_grace_is_over() {
     let (max_age, max_age_grace) = (Some(10 * SECOND), Some(20 * SECOND));
-    let client = client(Policy::Pool, limited(Limits { max_age, max_age_grace, ..Limits::default() })).await;
+    let client = client(
+        Policy::Pool,
+        limited(ConnectionLimits { max_age, max_age_grace, ..ConnectionLimits::default() }),
+    )
+    .await;
     let _held = Held::new(Arc::clone(&client.gate));
     let began = time::Instant::now();
     let request = Request::post("http://door/tensorflow.serving.PredictionService/Predict")
@@ -305,7 +309,7 @@ async fn calls_in_flight_are_cut_off_when_the_grace_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_calls_is_ended() {
-    let limits = Limits { max_idle: Some(10 * SECOND), ..Limits::default() };
+    let limits = ConnectionLimits { max_idle: Some(10 * SECOND), ..ConnectionLimits::default() };
     let client = client(Policy::Caller, limited(limits)).await;
     let request = request(&floats(1));
     for _ in 0..20 {
@@ -495,11 +499,11 @@ async fn a_session_is_terminated_by_its_name() {
 async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
     use tokio::io::AsyncWriteExt;
 
-    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     let (mut near, far) = tokio::io::duplex(1 << 16);
     // The beginning of HTTP/2 with empty settings, and nothing after it.
     near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let served = tokio::spawn(serve(far, door, accepted(&connections)));
+    let served = tokio::spawn(serve(far, service, accepted(&connections)));
     tokio::task::yield_now().await;
     connections.enter(Stage::Closing);
     served.await.unwrap();
@@ -513,10 +517,10 @@ async fn who_comes_while_the_server_drains_is_served_until_it_closes() {
     client.connections.enter(Stage::Draining);
     // Who was there is told to go.
     client.connection.await.unwrap().unwrap();
-    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     connections.enter(Stage::Draining);
     let (near, far) = tokio::io::duplex(1 << 16);
-    let served = tokio::spawn(serve(far, door, accepted(&connections)));
+    let served = tokio::spawn(serve(far, service, accepted(&connections)));
     let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
     let client = Client { send, connection: tokio::spawn(connection), gate: Arc::default(), connections };
     time::sleep(60 * SECOND).await;

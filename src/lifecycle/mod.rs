@@ -9,7 +9,7 @@ mod warmup;
 use crate::batch;
 use crate::engine::{Engine, LoadOptions, memory, priority};
 use crate::error::{Error, Result};
-use crate::methods::Room;
+use crate::methods::ServerState;
 use crate::registry::State;
 use crate::servable::placement::Policy;
 use crate::servable::{Drain, Servable};
@@ -39,7 +39,7 @@ pub struct Options {
 
 /// Loads and unloads the versions of one server.
 pub struct Lifecycle {
-    room: Arc<Room>,
+    server: Arc<ServerState>,
     drains: Mutex<HashMap<(String, i64), Drain>>,
     /// What the loads that are under way are at.
     phases: Mutex<HashMap<(String, i64), Phase>>,
@@ -68,9 +68,9 @@ impl Phase {
 }
 
 impl Lifecycle {
-    /// A lifecycle for the servables of `room`.
-    pub fn new(room: Arc<Room>) -> Lifecycle {
-        Lifecycle { room, drains: Mutex::default(), phases: Mutex::default() }
+    /// A lifecycle for the servables of `server`.
+    pub fn new(server: Arc<ServerState>) -> Lifecycle {
+        Lifecycle { server, drains: Mutex::default(), phases: Mutex::default() }
     }
 
     /// Loads version `version` of `name` from `path` and makes it available. One that is available already serves
@@ -83,14 +83,15 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<Arc<Servable>> {
-        let registry = &self.room.registry;
+        let registry = &self.server.registry;
         let serves = self.drains().contains_key(&(name.to_owned(), version));
         if !serves {
             registry.set_state(name, version, State::Loading, None);
         }
         // Where nothing serves yet there is nobody to give way to.
         let gives_way = engine.shares_threads(&options.engine) && registry.serves();
-        let prepared = priority::aside(gives_way, || self.prepare(engine, name, version, path, options));
+        let prepared =
+            priority::at_low_priority(gives_way, || self.prepare(engine, name, version, path, options));
         let key = (name.to_owned(), version);
         self.phases().remove(&key);
         match prepared {
@@ -109,7 +110,7 @@ impl Lifecycle {
                 if !options.retrying && !serves {
                     registry.set_state(name, version, State::End, Some(why.clone()));
                 }
-                self.aside(memory::after_unload)?;
+                self.in_background(memory::after_unload)?;
                 Err(why)
             }
         }
@@ -126,7 +127,7 @@ impl Lifecycle {
 
     /// Takes a version away from new requests and waits for those that hold it.
     pub fn retire(&self, name: &str, version: i64) -> Result<()> {
-        drop(self.room.registry.retire(name, version)?);
+        drop(self.server.registry.retire(name, version)?);
         let in_use = self.drains().get(&(name.to_owned(), version)).map(Drain::in_use);
         in_use.ok_or_else(never_loaded)?.wait();
         Ok(())
@@ -134,12 +135,12 @@ impl Lifecycle {
 
     /// Frees a version; retires it first, where that was not done.
     pub fn unload(&self, name: &str, version: i64) -> Result<()> {
-        let handle = self.room.registry.retire(name, version);
+        let handle = self.server.registry.retire(name, version);
         let drain = self.drains().remove(&(name.to_owned(), version));
         let Some(drain) = drain else { return Err(handle.err().unwrap_or_else(never_loaded)) };
         drop(handle);
         let freed = self.free(drain);
-        self.room.registry.set_state(name, version, State::End, None);
+        self.server.registry.set_state(name, version, State::End, None);
         freed
     }
 
@@ -151,34 +152,34 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
-        let counts = self.room.metrics.as_ref().map(|metrics| metrics.served(name));
+        let counts = self.server.metrics.as_ref().map(|metrics| metrics.served(name));
         let key = (name.to_owned(), version);
         self.phases().insert(key.clone(), Phase::Reading);
         let started = Instant::now();
         let loaded = engine.load(path, &options.engine);
-        if let Some(metrics) = &self.room.metrics {
+        if let Some(metrics) = &self.server.metrics {
             metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
         let model = loaded?;
-        let batching = self.room.batches.clone().zip(options.batching.clone());
+        let batching = self.server.batches.clone().zip(options.batching.clone());
         let (servable, drain) =
             Servable::new(name.to_owned(), version, model, options.placement, batching, counts);
         self.phases().insert(key, Phase::Warming);
-        warmup::warm(&self.room, &servable, path, options)?;
+        warmup::warm(&self.server, &servable, path, options)?;
         Ok((servable, drain))
     }
 
     /// Waits for the last request, and frees.
     fn free(&self, drain: Drain) -> Result<()> {
-        self.aside(|| {
+        self.in_background(|| {
             drain.wait_and_free();
             memory::after_unload();
         })
     }
 
     /// Does what takes long and is nobody's request.
-    fn aside(&self, work: impl FnOnce() + Send) -> Result<()> {
-        priority::aside(self.room.registry.serves(), || {
+    fn in_background(&self, work: impl FnOnce() + Send) -> Result<()> {
+        priority::at_low_priority(self.server.registry.serves(), || {
             work();
             Ok(())
         })

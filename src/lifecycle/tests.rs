@@ -141,7 +141,7 @@ fn file(logs: &[LogType]) -> Vec<u8> {
 
 struct Loaded {
     lifecycle: Lifecycle,
-    room: Arc<Room>,
+    server: Arc<ServerState>,
     outcome: Result<()>,
     folder: tempfile::TempDir,
 }
@@ -165,7 +165,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         std::fs::create_dir(folder.path().join("assets.extra")).unwrap();
         std::fs::write(folder.path().join("assets.extra/tf_serving_warmup_requests"), file).unwrap();
     }
-    let room = Arc::new(Room {
+    let server = Arc::new(ServerState {
         registry: Registry::default(),
         compute: Compute::new(1).unwrap(),
         batches: None,
@@ -173,9 +173,9 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         metrics: Some(Metrics::default()),
         recorder: Recorder::default(),
     });
-    let lifecycle = Lifecycle::new(room.clone());
+    let lifecycle = Lifecycle::new(server.clone());
     let outcome = lifecycle.load(model, "m", 1, folder.path(), &options(iterations)).map(drop);
-    Loaded { lifecycle, room, outcome, folder }
+    Loaded { lifecycle, server, outcome, folder }
 }
 
 /// Whether `runs` is what repeating `signatures` signatures comes to; a slow machine ends it early.
@@ -190,7 +190,7 @@ fn without_a_file_every_signature_is_called_with_zeros() {
     assert_eq!(loaded.outcome, Ok(()));
     let (zeros, sevens) = model.runs();
     assert!(repeated(2, zeros) && sevens == 0, "{zeros} {sevens}");
-    assert!(loaded.room.registry.resolve("m", &VersionChoice::Latest).is_ok());
+    assert!(loaded.server.registry.resolve("m", &VersionChoice::Latest).is_ok());
 }
 
 #[test]
@@ -223,9 +223,9 @@ fn a_record_that_fails_fails_the_load() {
     let loaded = load(&model, Some(&file(&[predict(7.0), predict(1.0), predict(7.0)])), 1);
     assert_eq!(loaded.outcome, Err(Error::new(Kind::Aborted, "neither 0 nor 7")));
     assert_eq!(model.runs(), (0, 1));
-    let status = &loaded.room.registry.status("m", Some(1)).unwrap()[0];
+    let status = &loaded.server.registry.status("m", Some(1)).unwrap()[0];
     assert_eq!((status.state, status.error.clone()), (State::End, loaded.outcome.err()));
-    let text = loaded.room.metrics.as_ref().unwrap().text();
+    let text = loaded.server.metrics.as_ref().unwrap().text();
     let path = loaded.folder.path().display();
     let read = format!("model_warmup_records_read{{model_path=\"{path}\",status=\"ABORTED\"}} 2\n");
     assert!(text.contains(&read), "{text}");
@@ -285,8 +285,8 @@ fn a_load_gives_way_once_something_serves() {
 fn an_unloaded_version_is_gone_and_its_end_is_seen() {
     let loaded = load(&Echo::new(true), None, 1);
     loaded.lifecycle.unload("m", 1).unwrap();
-    assert!(loaded.room.registry.resolve("m", &VersionChoice::Latest).is_err());
-    let status = &loaded.room.registry.status("m", Some(1)).unwrap()[0];
+    assert!(loaded.server.registry.resolve("m", &VersionChoice::Latest).is_err());
+    let status = &loaded.server.registry.status("m", Some(1)).unwrap()[0];
     assert_eq!((status.state, status.error.clone()), (State::End, None));
     assert_eq!(loaded.lifecycle.unload("m", 1).unwrap_err().kind, Kind::FailedPrecondition);
 }
@@ -296,7 +296,7 @@ fn a_load_that_waits_for_requests_to_what_it_replaces_says_so() {
     let model = Echo::new(true);
     let loaded = load(&model, None, 1);
     assert_eq!(loaded.lifecycle.phase("m", 1), None);
-    let in_use = loaded.room.registry.resolve("m", &VersionChoice::Latest).unwrap();
+    let in_use = loaded.server.registry.resolve("m", &VersionChoice::Latest).unwrap();
     std::thread::scope(|threads| {
         let again = threads
             .spawn(|| loaded.lifecycle.load(&model, "m", 1, loaded.folder.path(), &options(1)).map(drop));

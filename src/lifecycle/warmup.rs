@@ -11,7 +11,7 @@ mod synthetic;
 
 use super::Options;
 use crate::error::Result;
-use crate::methods::Room;
+use crate::methods::ServerState;
 use crate::servable::Servable;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,15 +23,20 @@ const ENOUGH: Duration = Duration::from_millis(20);
 pub(super) const MAX_CALLS: usize = 16;
 
 /// Warms `servable`, whose files are in `folder`. A request of the warm-up file that fails is an error.
-pub(super) fn warm(room: &Room, servable: &Servable, folder: &Path, options: &Options) -> Result<()> {
+pub(super) fn warm(
+    server: &ServerState,
+    servable: &Servable,
+    folder: &Path,
+    options: &Options,
+) -> Result<()> {
     let requests = if options.warmup {
-        recorded::replay(room, servable, folder, options.warmup_iterations)?
+        recorded::replay(server, servable, folder, options.warmup_iterations)?
     } else {
         BTreeMap::new()
     };
     for (signature, request) in &requests {
         if servable.changes_nothing(signature) {
-            repeat(|| request.run(room, servable))?;
+            repeat(|| request.run(server, servable))?;
         }
     }
     if options.synthetic_warmup {

@@ -3,7 +3,7 @@
 //! For clients that name tensors themselves and bring dtypes and shapes, as over gRPC and in warm-up records. The
 //! order of the checks and their texts are those of grpc.md, section 5.
 
-use super::Room;
+use super::ServerState;
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
 use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
@@ -14,12 +14,12 @@ const METHODS: [&str; 3] =
     ["tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress"];
 
 /// The signature that predict is asked for; the default one for an empty name.
-pub fn signature<'s>(room: &Room, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
+pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
     let signature = servable.signature(name).ok_or_else(|| {
         let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
         Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
     })?;
-    if room.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
+    if server.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
         return Err(Error::internal(format!(
             "Expected prediction signature method_name to be one of {{{}}}. Was: {}",
             METHODS.join(", "),

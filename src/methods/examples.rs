@@ -2,7 +2,7 @@
 //!
 //! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
 
-use super::{Context, Room, debug_text};
+use super::{Context, ServerState, debug_text};
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
@@ -70,13 +70,13 @@ pub enum Answer {
 
 /// Classes for each example.
 pub fn classify(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     input: Input,
     context: &Context,
 ) -> Result<Classifications> {
     let signature = find(servable, &input.signature_name)?;
-    let task = classify_task(room, servable, signature)?;
+    let task = classify_task(server, servable, signature)?;
     let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(Answer::Classes(classes)) => Ok(classes),
@@ -87,9 +87,14 @@ pub fn classify(
 }
 
 /// A number for each example.
-pub fn regress(room: &Room, servable: &Servable, input: Input, context: &Context) -> Result<Vec<f32>> {
+pub fn regress(
+    server: &ServerState,
+    servable: &Servable,
+    input: Input,
+    context: &Context,
+) -> Result<Vec<f32>> {
     let signature = find(servable, &input.signature_name)?;
-    let task = regress_task(room, servable, signature)?;
+    let task = regress_task(server, servable, signature)?;
     let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(Answer::Values(values)) => Ok(values),
@@ -184,8 +189,12 @@ pub fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
 }
 
 /// Checks that `signature` can classify.
-pub fn classify_task<'s>(room: &Room, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
-    check_method(room, signature, "classification", CLASSIFY)?;
+pub fn classify_task<'s>(
+    server: &ServerState,
+    servable: &Servable,
+    signature: &'s Signature,
+) -> Result<Task<'s>> {
+    check_method(server, signature, "classification", CLASSIFY)?;
     one_input(signature)?;
     let outputs = signature.outputs.len();
     if !(1..=2).contains(&outputs) {
@@ -205,8 +214,12 @@ pub fn classify_task<'s>(room: &Room, servable: &Servable, signature: &'s Signat
 }
 
 /// Checks that `signature` can regress.
-pub fn regress_task<'s>(room: &Room, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
-    check_method(room, signature, "regression", REGRESS)?;
+pub fn regress_task<'s>(
+    server: &ServerState,
+    servable: &Servable,
+    signature: &'s Signature,
+) -> Result<Task<'s>> {
+    check_method(server, signature, "regression", REGRESS)?;
     one_input(signature)?;
     if signature.outputs.len() != 1 {
         return Err(Error::invalid("Expected one output Tensor."));
@@ -221,8 +234,8 @@ pub fn regress_task<'s>(room: &Room, servable: &Servable, signature: &'s Signatu
     Ok(Task::Regress { input, output: &signature.outputs[output] })
 }
 
-fn check_method(room: &Room, signature: &Signature, what: &str, method: &str) -> Result<()> {
-    if room.options.method_name_check && signature.method_name != method {
+fn check_method(server: &ServerState, signature: &Signature, what: &str, method: &str) -> Result<()> {
+    if server.options.method_name_check && signature.method_name != method {
         return Err(Error::invalid(format!(
             "Expected {what} signature method_name to be {method}. Was: {}",
             signature.method_name

@@ -1,6 +1,6 @@
 //! Model status and metadata, from the registry.
 
-use super::Room;
+use super::ServerState;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::registry::{VersionChoice, VersionStatus};
@@ -8,17 +8,17 @@ use prost::Message;
 
 /// The status of every known version of `name`, newest first; of one version if `choice` names its number. A label is
 /// ignored, as TensorFlow Serving does.
-pub fn status(room: &Room, name: &str, choice: &VersionChoice) -> Result<Vec<VersionStatus>> {
+pub fn status(server: &ServerState, name: &str, choice: &VersionChoice) -> Result<Vec<VersionStatus>> {
     let version = match choice {
         VersionChoice::Version(version) => Some(*version),
         VersionChoice::Latest | VersionChoice::Label(_) => None,
     };
-    room.registry.status(name, version)
+    server.registry.status(name, version)
 }
 
 /// The chosen version and every signature of its meta graph.
-pub fn metadata(room: &Room, name: &str, choice: &VersionChoice) -> Result<(i64, SignatureDefMap)> {
-    let servable = room.registry.resolve(name, choice)?;
+pub fn metadata(server: &ServerState, name: &str, choice: &VersionChoice) -> Result<(i64, SignatureDefMap)> {
+    let servable = server.registry.resolve(name, choice)?;
     let signatures = SignatureDefMap::decode(servable.signature_def_map())
         .map_err(|why| Error::new(Kind::Internal, format!("The model's signatures cannot be read: {why}")))?;
     Ok((servable.version(), signatures))

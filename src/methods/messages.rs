@@ -2,7 +2,7 @@
 //! what warm-up files hold.
 
 use super::examples::{self, Answer, Classifications};
-use super::{Context, ModelSpec, Room, bind, parsed_example, predict};
+use super::{Context, ModelSpec, ServerState, bind, parsed_example, predict};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -22,13 +22,13 @@ pub type Outputs<'s> = Vec<(&'s str, Tensor)>;
 
 /// Answers `request` by signature `name`; its `model_spec` is not looked at.
 pub fn predict<'s>(
-    room: &Room,
+    server: &ServerState,
     servable: &'s Servable,
     name: &str,
     request: PredictRequest,
     context: &Context,
 ) -> Result<Outputs<'s>> {
-    let signature = bind::signature(room, servable, name)?;
+    let signature = bind::signature(server, servable, name)?;
     let decoding = profile::phase(Phase::Decode);
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
         let malformed = |_| Error::invalid(format!("tensor parsing error: {alias}"));
@@ -45,31 +45,31 @@ pub fn predict<'s>(
 
 /// Classifies the examples of `input` by signature `name`.
 pub fn classify(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     name: String,
     input: Option<Input>,
     context: &Context,
 ) -> Result<Classifications> {
     let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
-    examples::classify(room, servable, input, context)
+    examples::classify(server, servable, input, context)
 }
 
 /// A number for each example of `input`, by signature `name`.
 pub fn regress(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     name: String,
     input: Option<Input>,
     context: &Context,
 ) -> Result<Vec<f32>> {
     let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
-    examples::regress(room, servable, input, context)
+    examples::regress(server, servable, input, context)
 }
 
 /// Answers each of `tasks`, by one run for all.
 pub fn multi_inference(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     tasks: &[InferenceTask],
     input: Option<Input>,
@@ -81,7 +81,7 @@ pub fn multi_inference(
     let mut bound = Vec::with_capacity(tasks.len());
     for (task, spec) in tasks.iter().zip(&specs) {
         check_spec(servable, spec, &specs[0], &mut seen)?;
-        bound.push(bound_task(room, servable, task, spec)?);
+        bound.push(bound_task(server, servable, task, spec)?);
     }
     let first = specs.first().ok_or_else(|| Error::invalid("Missing ModelSpec"))?;
     let answers =
@@ -169,15 +169,15 @@ fn check_spec<'s>(
 }
 
 fn bound_task<'s>(
-    room: &Room,
+    server: &ServerState,
     servable: &'s Servable,
     task: &InferenceTask,
     spec: &ModelSpec,
 ) -> Result<examples::Task<'s>> {
     let signature = examples::find(servable, &spec.signature_name)?;
     match task.method_name.as_str() {
-        examples::CLASSIFY => examples::classify_task(room, servable, signature),
-        examples::REGRESS => examples::regress_task(room, servable, signature),
+        examples::CLASSIFY => examples::classify_task(server, servable, signature),
+        examples::REGRESS => examples::regress_task(server, servable, signature),
         other => Err(Error::new(Kind::Unimplemented, format!("Unsupported signature method_name: {other}"))),
     }
 }

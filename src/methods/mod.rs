@@ -1,4 +1,4 @@
-//! The room both doors lead to: one file per kind of question, none of which knows HTTP, JSON or gRPC.
+//! What both protocols call: one file per kind of request, none of which knows HTTP, JSON or gRPC.
 
 pub mod bind;
 mod debug_text;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What every request may use.
-pub struct Room {
+pub struct ServerState {
     /// The models.
     pub registry: Registry,
     /// The threads for work that is too long for a connection's own.

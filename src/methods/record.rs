@@ -1,6 +1,6 @@
 //! Live requests, kept as records for a warm-up file.
 //!
-//! While nobody records, a call costs one look at a flag. While somebody does, the observer at a door takes a
+//! While nobody records, a call costs one look at a flag. While somebody does, the protocol takes a
 //! [`Sample`] of a call before it runs, and keeps it once the call was answered well: a request that fails would fail
 //! every load that replays it.
 
@@ -32,7 +32,7 @@ pub enum Kind {
 
 /// How much is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RecordLimits {
     /// So many requests end the recording.
     pub requests: usize,
     /// One of so many is sampled; 0 counts as 1.
@@ -49,7 +49,7 @@ pub struct Recorder {
 }
 
 struct Recording {
-    limits: Limits,
+    limits: RecordLimits,
     hasher: RandomState,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -67,7 +67,7 @@ struct Progress {
 impl Recorder {
     /// Records calls to `model` until there are enough or `time` is over, and gives their `PredictionLog`s, equal ones
     /// once. Blocks for so long. A later call for the same model ends an earlier one.
-    pub fn record(&self, model: &str, limits: Limits, time: Duration) -> Vec<Bytes> {
+    pub fn record(&self, model: &str, limits: RecordLimits, time: Duration) -> Vec<Bytes> {
         let recording = Arc::new(Recording::new(limits));
         if let Some(earlier) = self.change(|all| all.insert(model.to_owned(), recording.clone())) {
             earlier.end();
@@ -127,7 +127,7 @@ impl Sample {
 }
 
 impl Recording {
-    fn new(limits: Limits) -> Recording {
+    fn new(limits: RecordLimits) -> Recording {
         Recording { limits, hasher: RandomState::new(), progress: Mutex::default(), changed: Condvar::new() }
     }
 

@@ -1,7 +1,7 @@
 //! What is counted for one model name, in one part per few threads so that cores do not wait for each other.
 
 use super::histogram::{EXAMPLES, Histogram, LATENCY, Merged};
-use super::{Api, Door};
+use super::{Api, Protocol};
 use crate::error::Kind;
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ const MAX_PARTS: usize = 16;
 
 /// The counts of one model name. Kept for the life of the process, as Prometheus wants counters to be.
 #[derive(Debug)]
-pub struct Model {
+pub struct ModelCounts {
     parts: Box<[OnceLock<Box<Part>>]>,
 }
 
@@ -23,7 +23,7 @@ pub struct Model {
 #[derive(Debug, Default)]
 struct Part {
     outcomes: [AtomicU64; CODES],
-    latency: [Histogram<33>; Door::COUNT * Api::COUNT],
+    latency: [Histogram<33>; Protocol::COUNT * Api::COUNT],
     runtime: [Histogram<33>; Api::COUNT],
     runs: AtomicU64,
     run_micros: AtomicU64,
@@ -34,27 +34,33 @@ struct Part {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) outcomes: [u64; CODES],
-    pub(super) latency: [Merged; Door::COUNT * Api::COUNT],
+    pub(super) latency: [Merged; Protocol::COUNT * Api::COUNT],
     pub(super) runtime: [Merged; Api::COUNT],
     pub(super) runs: u64,
     pub(super) run_micros: u64,
     pub(super) examples: Merged,
 }
 
-impl Model {
+impl ModelCounts {
     /// Nothing counted yet.
-    pub(super) fn new() -> Model {
+    pub(super) fn new() -> ModelCounts {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let parts = cores.next_power_of_two().min(MAX_PARTS);
-        Model { parts: (0..parts).map(|_| OnceLock::new()).collect() }
+        ModelCounts { parts: (0..parts).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Counts a request through `door` that began at `started` and ended now; `api` where it was a call that has one.
-    pub fn answered(&self, door: Door, api: Option<Api>, started: Instant, outcome: Result<(), Kind>) {
+    /// Counts a request through `protocol` that began at `started` and ended now; `api` where it was a call that has one.
+    pub fn answered(
+        &self,
+        protocol: Protocol,
+        api: Option<Api>,
+        started: Instant,
+        outcome: Result<(), Kind>,
+    ) {
         let part = self.part();
         part.outcomes[outcome.map_or_else(|kind| kind as usize, |()| 0)].fetch_add(1, Relaxed);
         if let (Some(api), Ok(())) = (api, outcome) {
-            part.latency[latency_index(door, api)].add(&LATENCY, micros(started.elapsed()));
+            part.latency[latency_index(protocol, api)].add(&LATENCY, micros(started.elapsed()));
         }
     }
 
@@ -95,9 +101,9 @@ impl Model {
     }
 }
 
-/// Where the latencies of `api` through `door` are counted.
-pub(super) fn latency_index(door: Door, api: Api) -> usize {
-    door as usize * Api::COUNT + api as usize
+/// Where the latencies of `api` through `protocol` are counted.
+pub(super) fn latency_index(protocol: Protocol, api: Api) -> usize {
+    protocol as usize * Api::COUNT + api as usize
 }
 
 pub(super) fn micros(took: Duration) -> u64 {

@@ -13,9 +13,9 @@ fn a_request_is_counted_with_its_outcome_and_its_latency() {
     let metrics = Metrics::default();
     let started = Instant::now();
     let model = metrics.asked("m");
-    model.answered(Door::Rest, Some(Api::Predict), started, Ok(()));
-    model.answered(Door::Grpc, Some(Api::Predict), started, Ok(()));
-    model.answered(Door::Rest, Some(Api::Predict), started, Err(Kind::NotFound));
+    model.answered(Protocol::Rest, Some(Api::Predict), started, Ok(()));
+    model.answered(Protocol::Grpc, Some(Api::Predict), started, Ok(()));
+    model.answered(Protocol::Rest, Some(Api::Predict), started, Err(Kind::NotFound));
     assert_eq!(
         lines(&metrics, ":tensorflow:serving:request_count{"),
         [
@@ -96,9 +96,14 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
     let metrics = Metrics::default();
     for index in 0..2 * MAX_STRANGERS {
         let name = format!("made-up-{index}");
-        metrics.asked(&name).answered(Door::Rest, None, Instant::now(), Err(Kind::NotFound));
+        metrics.asked(&name).answered(Protocol::Rest, None, Instant::now(), Err(Kind::NotFound));
     }
-    metrics.asked(&"x".repeat(MAX_NAME + 1)).answered(Door::Rest, None, Instant::now(), Err(Kind::NotFound));
+    metrics.asked(&"x".repeat(MAX_NAME + 1)).answered(
+        Protocol::Rest,
+        None,
+        Instant::now(),
+        Err(Kind::NotFound),
+    );
     let counted = lines(&metrics, ":tensorflow:serving:request_count{");
     assert_eq!(counted.len(), MAX_STRANGERS + 1);
     let rest = MAX_STRANGERS + 1;
@@ -126,7 +131,7 @@ fn threads_count_together() {
             scope.spawn(|| {
                 for _ in 0..1000 {
                     let model = metrics.asked("m");
-                    model.answered(Door::Rest, Some(Api::Predict), Instant::now(), Ok(()));
+                    model.answered(Protocol::Rest, Some(Api::Predict), Instant::now(), Ok(()));
                 }
             });
         }

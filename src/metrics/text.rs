@@ -4,7 +4,7 @@ use super::batches::BatchCounts;
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::loads::Loads;
 use super::model::{CODES, Counts, latency_index};
-use super::{Api, Door, code_name};
+use super::{Api, Protocol, code_name};
 use crate::error::Kind;
 use crate::memory::Budget;
 use std::collections::BTreeMap;
@@ -179,10 +179,13 @@ fn example_counts(samples: &mut Samples<'_>, counted: &Counted<'_>) {
 
 fn request_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
     for (name, counts) in counted.models {
-        for (door, api) in Door::ALL.into_iter().flat_map(|door| Api::ALL.map(|api| (door, api))) {
-            let latency = &counts.latency[latency_index(door, api)];
+        for (protocol, api) in
+            Protocol::ALL.into_iter().flat_map(|protocol| Api::ALL.map(|api| (protocol, api)))
+        {
+            let latency = &counts.latency[latency_index(protocol, api)];
             if latency.count() > 0 {
-                let labels = [("model_name", *name), ("API", api.label(door)), ("entrypoint", door.name())];
+                let labels =
+                    [("model_name", *name), ("API", api.label(protocol)), ("entrypoint", protocol.name())];
                 samples.histogram(&labels, &LATENCY, latency);
             }
         }
@@ -194,7 +197,7 @@ fn runtime_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
         for api in [Api::Predict, Api::Classify, Api::Regress] {
             let latency = &counts.runtime[api as usize];
             if latency.count() > 0 {
-                let labels = [("model_name", *name), ("API", api.label(Door::Grpc)), ("runtime", "TF1")];
+                let labels = [("model_name", *name), ("API", api.label(Protocol::Grpc)), ("runtime", "TF1")];
                 samples.histogram(&labels, &LATENCY, latency);
             }
         }

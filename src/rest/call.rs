@@ -1,12 +1,12 @@
 //! A call whose body was read: decoded, run, and its answer encoded, on whichever thread that is done.
 
-use super::decode::{self, Limits};
+use super::decode::{self, DecodeLimits};
 use super::path::Verb;
 use super::{Format, encode, features};
 use crate::error::Result;
 use crate::http::reply::Body;
 use crate::methods::record::{self, Kind, Sample};
-use crate::methods::{Context, Room, bind, examples, predict};
+use crate::methods::{Context, ServerState, bind, examples, predict};
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// A POST whose body was read: decode, then run, on any thread.
 pub(super) struct Call {
-    pub(super) room: Arc<Room>,
+    pub(super) server: Arc<ServerState>,
     pub(super) verb: Verb,
     pub(super) servable: Result<Arc<Servable>>,
     pub(super) context: Context,
@@ -41,7 +41,7 @@ impl DecodedRequest {
 impl Call {
     pub(super) fn decode(&self, body: &[u8]) -> Result<DecodedRequest> {
         let _decode = profile::phase(Phase::Decode);
-        let limits = Limits { max_depth: self.room.options.max_depth };
+        let limits = DecodeLimits { max_depth: self.server.options.max_depth };
         let (signature_name, inputs) = match self.verb {
             Verb::Predict => {
                 let signatures = self.servable.as_ref().map(|servable| servable.signatures());
@@ -70,12 +70,12 @@ impl Call {
         if let Some(sample) = sample {
             sample.keep();
         }
-        Body::packed(body, accepts_gzip, &self.room.options).counted(&self.context.memory)
+        Body::packed(body, accepts_gzip, &self.server.options).counted(&self.context.memory)
     }
 
     /// What `request` asks, where it is to be recorded.
     fn sample(&self, request: &DecodedRequest) -> Option<Sample> {
-        let recorder = &self.room.recorder;
+        let recorder = &self.server.recorder;
         if !recorder.is_active() {
             return None;
         }
@@ -101,23 +101,23 @@ impl Call {
         format: Format,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<u8>> {
-        let signature = bind::signature(&self.room, servable, signature)?;
+        let signature = bind::signature(&self.server, servable, signature)?;
         let all: Vec<usize> = (0..signature.outputs.len()).collect();
         let tensors = predict::predict(servable, signature, inputs, &all, &self.context)?;
         let _encode = profile::phase(Phase::Encode);
         self.context.memory.grow(tensors.iter().map(text_size).sum())?;
         let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
-        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.room.options.non_utf8)
+        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.server.options.non_utf8)
     }
 
     fn examples(&self, servable: &Servable, input: examples::Input) -> Result<Vec<u8>> {
         match self.verb {
             Verb::Regress => {
-                encode::regressions(&examples::regress(&self.room, servable, input, &self.context)?)
+                encode::regressions(&examples::regress(&self.server, servable, input, &self.context)?)
             }
             Verb::Classify | Verb::Predict => {
-                let classes = examples::classify(&self.room, servable, input, &self.context)?;
-                encode::classifications(&classes, self.room.options.non_utf8)
+                let classes = examples::classify(&self.server, servable, input, &self.context)?;
+                encode::classifications(&classes, self.server.options.non_utf8)
             }
         }
     }

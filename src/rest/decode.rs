@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 /// What a body may ask for.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct DecodeLimits {
     /// How many levels of lists a tensor's value may have. Values that nobody reads may be nested at will.
     pub max_depth: usize,
 }
@@ -41,7 +41,7 @@ pub struct Predict<'s> {
 pub fn predict<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
-    limits: Limits,
+    limits: DecodeLimits,
 ) -> Result<Predict<'s>> {
     if let Ok(signatures) = signatures
         && let Some(predict) = optimist(body, signatures, limits)
@@ -55,7 +55,7 @@ pub fn predict<'s>(
 fn optimist<'s>(
     body: &[u8],
     signatures: &'s BTreeMap<String, Signature>,
-    limits: Limits,
+    limits: DecodeLimits,
 ) -> Option<Predict<'s>> {
     let mut cursor = cursor::root(body).ok()?;
     if !cursor.take(b'{') {
@@ -113,7 +113,7 @@ fn at_once<'s>(
     cursor: &mut Cursor<'_>,
     format: Format,
     signature: &'s Signature,
-    limits: Limits,
+    limits: DecodeLimits,
 ) -> Option<Predict<'s>> {
     let inputs = match format {
         Format::Row if !has_elements(*cursor) => return None,
@@ -150,7 +150,7 @@ impl Key {
 fn judge<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
-    limits: Limits,
+    limits: DecodeLimits,
 ) -> Result<Predict<'s>> {
     let root = cursor::root(body)?;
     let document = || excerpt(body, root.at);

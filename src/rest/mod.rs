@@ -1,6 +1,6 @@
 //! TensorFlow Serving's REST API.
 //!
-//! A request's way: [`Api::answer`] reads its head and finds what it asks for ([`route`]); the model is resolved; the
+//! A request's way: [`RestService::answer`] reads its head and finds what it asks for ([`route`]); the model is resolved; the
 //! body is decoded against the model's signature ([`decode`]); [`crate::methods`] runs it; the answer is printed
 //! ([`encode`]). See [`answered`] and [`call::Call`].
 
@@ -22,7 +22,7 @@ use crate::http::body::{self, Unpacked};
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::Reply;
 use crate::http::{Service, Settings, target};
-use crate::methods::{Context, Room};
+use crate::methods::{Context, ServerState};
 use bytes::Bytes;
 use call::Call;
 use http::header::{CONNECTION, EXPECT};
@@ -30,7 +30,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use monitoring::Watch;
+use monitoring::Observer;
 use route::{Post, route};
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,19 +48,19 @@ pub enum Format {
 const SMALL_BODY: usize = 16 << 10;
 
 /// The API, with the models behind it.
-pub(crate) struct Api {
-    room: Arc<Room>,
+pub(crate) struct RestService {
+    server: Arc<ServerState>,
 }
 
-impl Api {
-    pub(crate) fn new(room: Arc<Room>) -> Api {
-        Api { room }
+impl RestService {
+    pub(crate) fn new(server: Arc<ServerState>) -> RestService {
+        RestService { server }
     }
 }
 
-impl Service for Api {
+impl Service for RestService {
     fn settings(&self) -> Settings {
-        let options = &self.room.options;
+        let options = &self.server.options;
         Settings {
             headers_within: options.headers_within,
             pace: options.pace,
@@ -77,7 +77,7 @@ impl Service for Api {
         let client = stream.connection.clone();
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
-        let mut response = answered(&self.room, stream, &head, &path, body).await;
+        let mut response = answered(&self.server, stream, &head, &path, body).await;
         if client.is_draining() {
             // The next request is to go elsewhere.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -92,30 +92,30 @@ impl Service for Api {
 
 /// Answers a request whose `head` and `path` were read.
 async fn answered(
-    room: &Arc<Room>,
+    server: &Arc<ServerState>,
     stream: Arc<ClientStream>,
     head: &Parts,
     path: &str,
     body: Incoming,
 ) -> Response<Full<Bytes>> {
-    if monitoring::is_page(room, path) {
+    if monitoring::is_page(server, path) {
         drain(head, body).await;
-        return monitoring::page(room, path).await.into_response(&room.options, false);
+        return monitoring::page(server, path).await.into_response(&server.options, false);
     }
-    let started = room.metrics.is_some().then(Instant::now);
+    let started = server.metrics.is_some().then(Instant::now);
     let api = path::is_api(path);
-    let reply = match route(room, head, path, api) {
+    let reply = match route(server, head, path, api) {
         Ok(post) => {
             let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-            watched(room, &client, post, body).await
+            watched(server, &client, post, body).await
         }
         Err(reply) => {
-            monitoring::answered_at_once(room, &head.method, path, started, &reply);
+            monitoring::answered_at_once(server, &head.method, path, started, &reply);
             drain(head, body).await;
             reply
         }
     };
-    reply.into_response(&room.options, api)
+    reply.into_response(&server.options, api)
 }
 
 /// Reads a body that nobody wants. Who asked whether to send one at all has not sent it.
@@ -126,36 +126,43 @@ async fn drain(head: &Parts, body: Incoming) {
 }
 
 /// Reads the body, then has the call answered, counted around.
-async fn watched(room: &Arc<Room>, client: &Client, post: Post, body: Incoming) -> Reply {
+async fn watched(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
     let memory = Arc::new(client.stream.connection.reserve());
-    let body = match body::read(body, &room.options, &memory).await {
+    let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
         Err(unread) => return unread.into(),
     };
     let _answering = client.stream.connection.answering();
-    let watch = Watch::begin(room, &post);
-    let context = Context { deadline: deadline(room), memory };
-    let reply = call(room, client, post, body, context).await;
-    if let Some(watch) = watch {
-        watch.end(&reply);
+    let observer = Observer::begin(server, &post);
+    let context = Context { deadline: deadline(server), memory };
+    let reply = call(server, client, post, body, context).await;
+    if let Some(observer) = observer {
+        observer.end(&reply);
     }
     reply
 }
 
 /// Predicts, classifies or regresses, here or on a compute thread.
-async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, context: Context) -> Reply {
+async fn call(
+    server: &Arc<ServerState>,
+    client: &Client,
+    post: Post,
+    body: Bytes,
+    context: Context,
+) -> Reply {
     let Post { verb, name, choice, gzip, accepts_gzip } = post;
-    let options = &room.options;
+    let options = &server.options;
     let small = !gzip && body.len() <= SMALL_BODY;
-    let call = Call { room: room.clone(), verb, servable: room.registry.resolve(&name, &choice), context };
+    let call =
+        Call { server: server.clone(), verb, servable: server.registry.resolve(&name, &choice), context };
     let answer = if small {
         // Decoding takes less than a hand-over; where it runs is the signature's to say.
         match guarded(|| call.decode(&body)) {
             Ok(request) => {
                 let in_caller = request.in_caller();
-                let run = room.compute.run(in_caller, move || call.run(request, accepts_gzip));
+                let run = server.compute.run(in_caller, move || call.run(request, accepts_gzip));
                 // What runs in the caller is over when it is first polled.
-                if in_caller { run.await } else { bounded(room, client, run).await }
+                if in_caller { run.await } else { bounded(server, client, run).await }
             }
             Err(error) => Err(error),
         }
@@ -175,7 +182,7 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, contex
             drop(body);
             call.run(request, accepts_gzip)
         };
-        bounded(room, client, room.compute.run(false, work)).await
+        bounded(server, client, server.compute.run(false, work)).await
     };
     match answer {
         Ok(body) => reply::json(body),
@@ -183,12 +190,16 @@ async fn call(room: &Arc<Room>, client: &Client, post: Post, body: Bytes, contex
     }
 }
 
-fn deadline(room: &Room) -> Option<Instant> {
-    room.options.rest_timeout.map(|timeout| Instant::now() + timeout)
+fn deadline(server: &ServerState) -> Option<Instant> {
+    server.options.rest_timeout.map(|timeout| Instant::now() + timeout)
 }
 
 /// Waits for `run` no longer than REST requests may take, and than the client does.
-async fn bounded<T>(room: &Room, client: &Client, run: impl Future<Output = Result<T>>) -> Result<T> {
+async fn bounded<T>(
+    server: &ServerState,
+    client: &Client,
+    run: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let run = async {
         tokio::select! {
             biased;
@@ -196,7 +207,7 @@ async fn bounded<T>(room: &Room, client: &Client, run: impl Future<Output = Resu
             () = client.left() => Err(Error::new(Kind::Cancelled, "The client left before it was answered")),
         }
     };
-    match room.options.rest_timeout {
+    match server.options.rest_timeout {
         None => run.await,
         Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
             Err(Error::new(

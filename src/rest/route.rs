@@ -5,7 +5,7 @@ use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
 use crate::http::head;
 use crate::http::reply::{Body, Refusal, Reply};
-use crate::methods::{Room, info};
+use crate::methods::{ServerState, info};
 use crate::registry::VersionChoice;
 use http::header::ORIGIN;
 use http::request::Parts;
@@ -21,7 +21,7 @@ pub(super) struct Post {
 }
 
 /// Finds what is asked for: a call, whose body is needed, or an answer that the head alone is enough for.
-pub(super) fn route(room: &Room, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
+pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
     if let Some(refusal) = head::refusal(request, path, api) {
         return Err(refusal.into());
     }
@@ -30,7 +30,7 @@ pub(super) fn route(room: &Room, request: &Parts, path: &str, api: bool) -> Resu
     }
     let accepts_gzip = head::accepts_gzip(&request.headers);
     let answer = match request.method {
-        Method::GET | Method::HEAD => ask(room, path::parse(false, path)),
+        Method::GET | Method::HEAD => ask(server, path::parse(false, path)),
         Method::POST => match path::parse(true, path) {
             Target::Call(verb, name, choice) => {
                 return Ok(Post { verb, name, choice, gzip: head::is_gzip(&request.headers), accepts_gzip });
@@ -42,21 +42,21 @@ pub(super) fn route(room: &Room, request: &Parts, path: &str, api: bool) -> Resu
         _ => None,
     };
     Err(match answer {
-        Some(Ok(body)) => reply::json(Body::packed(body, accepts_gzip, &room.options)),
+        Some(Ok(body)) => reply::json(Body::packed(body, accepts_gzip, &server.options)),
         Some(Err(error)) => error.into(),
         None => malformed(&request.method, path).into(),
     })
 }
 
 /// A GET: status or metadata.
-fn ask(room: &Room, target: Target) -> Option<Result<Vec<u8>>> {
+fn ask(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {
         Target::Status(name, choice) => {
-            Some(missing(&name).unwrap_or_else(|| Ok(encode::status(&info::status(room, &name, &choice)?))))
+            Some(missing(&name).unwrap_or_else(|| Ok(encode::status(&info::status(server, &name, &choice)?))))
         }
         Target::Metadata(name, choice) => Some(missing(&name).unwrap_or_else(|| {
-            let (version, signatures) = info::metadata(room, &name, &choice)?;
+            let (version, signatures) = info::metadata(server, &name, &choice)?;
             Ok(encode::metadata(&name, version, &signatures))
         })),
         Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),

@@ -29,7 +29,7 @@ pub struct Servable {
     // What makes one run of several requests, if that is wanted.
     batcher: Option<Arc<Batcher>>,
     // Where its runs are counted, if they are.
-    counts: Option<Arc<metrics::Model>>,
+    counts: Option<Arc<metrics::ModelCounts>>,
     // Dropped last, when nothing of this servable is used any more; see `new`.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -74,7 +74,7 @@ impl Servable {
         model: Box<dyn Model>,
         policy: Policy,
         batching: Option<(Arc<batch::Pool>, batch::Parameters)>,
-        counts: Option<Arc<metrics::Model>>,
+        counts: Option<Arc<metrics::ModelCounts>>,
     ) -> (Arc<Servable>, Drain) {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();

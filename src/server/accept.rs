@@ -1,9 +1,10 @@
 //! Accepts connections on every port and gives each to the thread that has the fewest.
 
-use super::{Door, Listener, Load, Stream, Worker};
+use super::{Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
 use crate::engine;
 use crate::memory;
+use crate::metrics::Protocol;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
@@ -34,13 +35,13 @@ pub(super) fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, connect
     };
     let workers: Arc<[Worker]> = workers.into();
     runtime.block_on(async move {
-        let mut doors = JoinSet::new();
+        let mut ports = JoinSet::new();
         for listener in listeners {
-            doors
+            ports
                 .spawn(Acceptor { workers: workers.clone(), connections: connections.clone() }.run(listener));
         }
         tokio::spawn(keep_memory_small());
-        while doors.join_next().await.is_some() {}
+        while ports.join_next().await.is_some() {}
         // The housekeeping ends with the runtime.
         reached(&mut connections.stages(), Stage::Closing).await;
     });
@@ -136,24 +137,24 @@ fn warn(throttled: &Throttled, what: &str) {
 
 /// A listener tied to the acceptor's runtime.
 enum Open {
-    Tcp(Door, TcpListener),
+    Tcp(Protocol, TcpListener),
     Unix(UnixListener),
 }
 
 impl Open {
     fn new(listener: Listener) -> io::Result<Open> {
         Ok(match listener {
-            Listener::Tcp(door, listener) => Open::Tcp(door, TcpListener::from_std(listener)?),
+            Listener::Tcp(protocol, listener) => Open::Tcp(protocol, TcpListener::from_std(listener)?),
             Listener::Unix(listener) => Open::Unix(UnixListener::from_std(listener)?),
         })
     }
 
     async fn next(&self) -> io::Result<Stream> {
         match self {
-            Open::Tcp(door, listener) => {
+            Open::Tcp(protocol, listener) => {
                 let (stream, _) = listener.accept().await?;
                 let _only_slower = stream.set_nodelay(true);
-                Ok(Stream::Tcp(*door, stream.into_std()?))
+                Ok(Stream::Tcp(*protocol, stream.into_std()?))
             }
             Open::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0.into_std()?)),
         }
@@ -163,13 +164,13 @@ impl Open {
     /// way. Those that come later are refused.
     fn close(self) -> Vec<Stream> {
         match self {
-            Open::Tcp(door, listener) => {
+            Open::Tcp(protocol, listener) => {
                 // A socket that is closed resets what waits to be accepted; so nothing may come between the last look
                 // and the close. Where the system has no such filter, that is a matter of microseconds.
                 const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
                 let _filtered = SockRef::from(&listener).attach_filter(&[DROP_ALL]);
                 let Ok(listener) = listener.into_std() else { return Vec::new() };
-                let next = || listener.accept().ok().map(|(stream, _)| Stream::Tcp(door, stream));
+                let next = || listener.accept().ok().map(|(stream, _)| Stream::Tcp(protocol, stream));
                 std::iter::from_fn(next).map(prepared).collect()
             }
             Open::Unix(listener) => {

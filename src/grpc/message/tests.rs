@@ -36,8 +36,8 @@ fn request(stream: &[u8], piece: usize, encoding: Option<&str>) -> Request<Piece
     request
 }
 
-fn limited(bytes: usize) -> Limits {
-    Limits { bytes, pace: None, memory: Arc::default() }
+fn limited(bytes: usize) -> MessageLimits {
+    MessageLimits { bytes, pace: None, memory: Arc::default() }
 }
 
 async fn plain(stream: &[u8], piece: usize) -> Result<Bytes> {
@@ -137,7 +137,7 @@ impl Body for Trickle {
 async fn a_message_that_trickles_is_given_up() {
     let pace = Pace { grace: std::time::Duration::from_secs(3), bytes_per_second: 1000 };
     let trickle = Trickle(Box::pin(tokio::time::sleep(std::time::Duration::from_secs(1))));
-    let limits = Limits { bytes: 1000, pace: Some(pace), memory: Arc::default() };
+    let limits = MessageLimits { bytes: 1000, pace: Some(pace), memory: Arc::default() };
     let refused = read(Request::new(trickle), limits, None).await.unwrap_err();
     assert_eq!(refused.kind, Kind::DeadlineExceeded);
     assert!(refused.message.starts_with("The call's message came too slowly"), "{}", refused.message);

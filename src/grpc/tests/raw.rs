@@ -1,4 +1,4 @@
-//! The door as a client meets it that writes its frames itself.
+//! The service as a client meets it that writes its frames itself.
 
 use super::*;
 use crate::grpc::connection::serve_local;
@@ -115,10 +115,11 @@ impl Raw {
 #[tokio::test(start_paused = true)]
 async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     // This client acknowledges no ping but one.
-    let limits = Limits { max_age: Some(10 * SECOND), asked_every: None, ..Limits::default() };
-    let (door, gate, connections) = door(Policy::Pool, limited(limits));
+    let limits =
+        ConnectionLimits { max_age: Some(10 * SECOND), asked_every: None, ..ConnectionLimits::default() };
+    let (service, gate, connections) = service(Policy::Pool, limited(limits));
     let (near, far) = tokio::io::duplex(1 << 16);
-    let served = tokio::spawn(serve(far, door, accepted(&connections)));
+    let served = tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     let held = Held::new(gate);
     client.send(&call(1, &head("door"))).await;
@@ -143,16 +144,16 @@ const PATH: &str = "tmp%2Fgrpc.sock";
 
 #[tokio::test]
 async fn a_path_for_a_host_is_taken_from_a_unix_socket_only() {
-    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve_local(far, door.clone(), accepted(&connections)));
+    tokio::spawn(serve_local(far, service.clone(), accepted(&connections)));
     let mut local = Raw::open(near).await;
     for stream in [1, 3] {
         local.send(&call(stream, &head(PATH))).await;
         assert_eq!(local.answered().await, stream);
     }
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door, accepted(&connections)));
+    tokio::spawn(serve(far, service, accepted(&connections)));
     let mut remote = Raw::open(near).await;
     remote.send(&call(1, &head(PATH))).await;
     assert_eq!(remote.until(RST_STREAM).await.stream, 1);
@@ -168,9 +169,9 @@ fn coded(bits: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn both_ends_remember_the_same_headers() {
-    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve_local(far, door, accepted(&connections)));
+    tokio::spawn(serve_local(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let path = [vec![0x04], literal("/tensorflow.serving.PredictionService/Predict")].concat();
@@ -205,9 +206,9 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many(
         frame(0xee, 0, 0, b"no such kind"),
     ];
     for flood in floods {
-        let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+        let (service, _gate, connections) = service(Policy::Caller, Settings::default());
         let (near, far) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(serve(far, door, accepted(&connections)));
+        let served = tokio::spawn(serve(far, service, accepted(&connections)));
         let mut client = Raw::open(near).await;
         client.send(&call(1, &head("door"))).await;
         assert_eq!(client.answered().await, 1);
@@ -224,11 +225,11 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many(
 
 #[tokio::test(start_paused = true)]
 async fn who_floods_is_cut_off_sooner_the_next_time_and_waits_for_it() {
-    let (door, _gate, connections) = door(Policy::Caller, Settings::default());
+    let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     let ping = frame(PING, END_STREAM, 0, b"no such.");
     for most in [1100, 200] {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(serve(far, door.clone(), accepted(&connections)));
+        let served = tokio::spawn(serve(far, service.clone(), accepted(&connections)));
         let mut client = Raw::open(near).await;
         client.send(&vec![ping.clone(); most]).await;
         let since = time::Instant::now();
@@ -239,7 +240,7 @@ async fn who_floods_is_cut_off_sooner_the_next_time_and_waits_for_it() {
     }
     // Others are served meanwhile, who send a frame or two with each call.
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door, accepted(&connections)));
+    tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     for stream in (1..2000).step_by(2) {
         client.send(&[call(stream, &head("door")), vec![ping.clone(); 2]].concat()).await;
@@ -262,10 +263,14 @@ async fn what_a_client_begins_and_does_not_finish_ends_the_connection() {
         .concat(),
     ];
     for begun in begun {
-        let limits = Limits { headers_within: Some(10 * SECOND), asked_every: None, ..Limits::default() };
-        let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+        let limits = ConnectionLimits {
+            headers_within: Some(10 * SECOND),
+            asked_every: None,
+            ..ConnectionLimits::default()
+        };
+        let (service, _gate, connections) = service(Policy::Caller, limited(limits));
         let (mut near, far) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(serve(far, door, accepted(&connections)));
+        let served = tokio::spawn(serve(far, service, accepted(&connections)));
         near.write_all(&begun).await.unwrap();
         let since = time::Instant::now();
         served.await.unwrap();
@@ -275,10 +280,14 @@ async fn what_a_client_begins_and_does_not_finish_ends_the_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_begun_nothing_may_wait() {
-    let limits = Limits { headers_within: Some(10 * SECOND), asked_every: None, ..Limits::default() };
-    let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+    let limits = ConnectionLimits {
+        headers_within: Some(10 * SECOND),
+        asked_every: None,
+        ..ConnectionLimits::default()
+    };
+    let (service, _gate, connections) = service(Policy::Caller, limited(limits));
     let (near, far) = tokio::io::duplex(1 << 16);
-    tokio::spawn(serve(far, door, accepted(&connections)));
+    tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     for stream in [1, 3] {
         time::sleep(3600 * SECOND).await;
@@ -290,12 +299,12 @@ async fn who_has_begun_nothing_may_wait() {
 /// A client whose streams have windows of so many bytes, and its server with 10 s for what stands still.
 async fn slow_client(window: u32) -> (Raw, JoinHandle<()>) {
     let pace = Some(Pace { grace: 10 * SECOND, bytes_per_second: 1000 });
-    let limits = Limits { pace, asked_every: None, ..Limits::default() };
-    let (door, _gate, connections) = door(Policy::Caller, limited(limits));
+    let limits = ConnectionLimits { pace, asked_every: None, ..ConnectionLimits::default() };
+    let (service, _gate, connections) = service(Policy::Caller, limited(limits));
     let (mut near, far) = tokio::io::duplex(1 << 16);
     let connection = accepted(&connections);
     let served = tokio::spawn(async move {
-        serve(far, door, connection).await;
+        serve(far, service, connection).await;
         drop(connections);
     });
     let settings = frame(SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat());

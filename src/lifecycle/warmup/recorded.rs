@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lifecycle::tfrecord::Records;
 use crate::methods::messages::{self, model_spec, named};
-use crate::methods::{Context, ModelSpec, Room};
+use crate::methods::{Context, ModelSpec, ServerState};
 use crate::metrics::Api;
 use crate::pb::tensor;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
@@ -26,7 +26,7 @@ const MAX_RECORDS: u64 = 1000;
 /// Runs each request of the file in `folder` as often as `iterations` says, in order. Gives the first request of each
 /// signature; none where there is no file.
 pub(super) fn replay(
-    room: &Room,
+    server: &ServerState,
     servable: &Servable,
     folder: &Path,
     iterations: u32,
@@ -41,9 +41,9 @@ pub(super) fn replay(
         Err(why) => return Err(unreadable(&path, &why)),
     };
     let started = Instant::now();
-    let mut replay = Replay { room, servable, iterations, records: 0, firsts: BTreeMap::new() };
+    let mut replay = Replay { server, servable, iterations, records: 0, firsts: BTreeMap::new() };
     let outcome = replay.run(&path, file);
-    if let Some(metrics) = &room.metrics {
+    if let Some(metrics) = &server.metrics {
         let outcome = outcome.as_ref().copied().map_err(|why| why.kind);
         metrics.warmed(folder, started.elapsed(), replay.records, outcome);
     }
@@ -62,7 +62,7 @@ pub(super) fn replay(
 }
 
 struct Replay<'a> {
-    room: &'a Room,
+    server: &'a ServerState,
     servable: &'a Servable,
     iterations: u32,
     /// Read so far.
@@ -83,7 +83,7 @@ impl Replay<'_> {
             self.records += 1;
             let Some(request) = Request::read(&record.into(), path)? else { continue };
             for _ in 0..self.iterations {
-                request.run(self.room, self.servable)?;
+                request.run(self.server, self.servable)?;
             }
             for signature in request.signatures() {
                 self.firsts.entry(signature).or_insert_with(|| request.clone());
@@ -125,25 +125,25 @@ impl Request {
         })
     }
 
-    /// Answers it, as if it had come through a door.
-    pub(super) fn run(&self, room: &Room, servable: &Servable) -> Result<()> {
+    /// Answers it, as if it had come from a client.
+    pub(super) fn run(&self, server: &ServerState, servable: &Servable) -> Result<()> {
         // The server's own requests are bounded by the file that they come from.
         let context = &Context::default();
         match self.clone() {
             Request::Predict(mut request) => {
                 let name = spec(request.model_spec.take()).signature_name;
-                messages::predict(room, servable, &name, request, context).map(drop)
+                messages::predict(server, servable, &name, request, context).map(drop)
             }
             Request::Classify(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::classify(room, servable, name, request.input, context).map(drop)
+                messages::classify(server, servable, name, request.input, context).map(drop)
             }
             Request::Regress(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::regress(room, servable, name, request.input, context).map(drop)
+                messages::regress(server, servable, name, request.input, context).map(drop)
             }
             Request::MultiInference(request) => {
-                messages::multi_inference(room, servable, &request.tasks, request.input, context).map(drop)
+                messages::multi_inference(server, servable, &request.tasks, request.input, context).map(drop)
             }
             Request::SessionRun(request) => session_run(servable, &request),
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::pb::tensorflow::serving::PredictionLog;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
 
-const LIMITS: Limits = Limits { requests: 3, every: 1, bytes: 1 << 20 };
+const LIMITS: RecordLimits = RecordLimits { requests: 3, every: 1, bytes: 1 << 20 };
 const LONG: Duration = Duration::from_secs(60);
 
 fn request(text: &str) -> Bytes {
@@ -18,7 +18,7 @@ fn call(recorder: &Recorder, model: &str, text: &str) {
 }
 
 /// What is recorded of the calls that `work` makes; `work` begins when the recording has.
-fn recorded(limits: Limits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
+fn recorded(limits: RecordLimits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
     let recorder = Recorder::default();
     let records = std::thread::scope(|scope| {
         let recording = scope.spawn(|| recorder.record("m", limits, time));
@@ -65,7 +65,7 @@ fn other_models_and_calls_that_failed_are_not_kept() {
 
 #[test]
 fn one_of_several_is_sampled() {
-    let names = recorded(Limits { every: 3, ..LIMITS }, LONG, |recorder| {
+    let names = recorded(RecordLimits { every: 3, ..LIMITS }, LONG, |recorder| {
         (0..7).for_each(|number| call(recorder, "m", &number.to_string()));
     });
     assert_eq!(names, ["0", "3", "6"]);
@@ -74,7 +74,7 @@ fn one_of_several_is_sampled() {
 #[test]
 fn what_would_be_too_much_is_left_out() {
     let small = prediction_log(Kind::Predict, &request("a")).len();
-    let names = recorded(Limits { bytes: 2 * small, ..LIMITS }, LONG, |recorder| {
+    let names = recorded(RecordLimits { bytes: 2 * small, ..LIMITS }, LONG, |recorder| {
         ["a", &"x".repeat(2 * small), "b", "c"].iter().for_each(|text| call(recorder, "m", text));
         recorder.end();
     });

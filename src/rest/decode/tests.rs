@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 mod properties;
 mod recorded;
 
-const LIMITS: Limits = Limits { max_depth: 1000 };
+const LIMITS: DecodeLimits = DecodeLimits { max_depth: 1000 };
 
 type Signatures = BTreeMap<String, Signature>;
 
@@ -331,7 +331,7 @@ fn the_signature_may_be_named_after_the_values() {
 #[test]
 fn depth_is_limited_where_it_is_followed() {
     let nested = |levels: usize| "[".repeat(levels) + "1" + &"]".repeat(levels);
-    let limits = Limits { max_depth: 4 };
+    let limits = DecodeLimits { max_depth: 4 };
     let all = signatures(&["serving_default"], FLOAT);
     let with = |body: String| outcome(predict(body.as_bytes(), Ok(&all), limits));
     assert_eq!(with(format!("{{\"inputs\":{}}}", nested(4)))["tensors"]["x"]["shape"], json!([1, 1, 1, 1]));

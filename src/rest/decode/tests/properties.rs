@@ -254,7 +254,7 @@ fn almost(pieces: usize) -> impl Strategy<Value = Vec<u8>> {
 fn both(body: &[u8], dtype: DType) -> Result<Value, TestCaseError> {
     let mut all = signatures(&["serving_default"], &[("x", dtype)]);
     all.insert("s".into(), signature_of("s", &[("x", DType::String)]));
-    let limits = Limits { max_depth: 3 };
+    let limits = DecodeLimits { max_depth: 3 };
     let slow = outcome(judge(body, Ok(&all), limits));
     match optimist(body, &all, limits) {
         Some(fast) => prop_assert_eq!(outcome(Ok(fast)), slow.clone(), "{}", String::from_utf8_lossy(body)),
@@ -346,7 +346,7 @@ fn hostile_bodies_take_linear_time() {
     }
 }
 
-/// Room is never guessed beyond the body's own size in elements.
+/// ServerState is never guessed beyond the body's own size in elements.
 #[test]
 fn a_good_start_does_not_reserve_for_ever() {
     let body = format!("{{\"instances\":[{}\"{}\"]}}", "1,".repeat(100), "x".repeat(1 << 20));
