@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
+from servable.client.codec import BoundRequest, Call, Choice, Prediction
 from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
-from servable.client.doors import Call, Choice, Prediction, Question
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
 from servable.errors import (
     DeadlineExceededError,
@@ -36,9 +36,9 @@ class FakeDoor:
     """Writes calls that say what they are; replies are handed through."""
 
     def __init__(self) -> None:
-        self.questions: list[Question] = []
+        self.questions: list[BoundRequest] = []
 
-    def predict(self, question: Question) -> Call[Any]:
+    def predict(self, question: BoundRequest) -> Call[Any]:
         self.questions.append(question)
         return Call("predict", b"", lambda reply: reply)
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from grpc_stub import answering
 from servable.client.answers import Metadata, Signature, TensorSpec
+from servable.client.codec import BoundRequest, Choice
 from servable.client.connection import LONGEST_SECONDS
-from servable.client.doors import Choice, Question
-from servable.client.grpc import GrpcDoor
+from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
 from servable.errors import (
@@ -187,15 +187,15 @@ def test_messages_of_any_size(ask: Callable[..., Any]) -> None:
 
 def test_outputs_as_asked_for() -> None:
     both = Signature({}, {alias: TensorSpec("float", None) for alias in ("a", "b")})
-    question = Question(Choice("m"), "s", {}, Metadata("m", 1, {"s": both}), ("b", "a"))
+    question = BoundRequest(Choice("m"), "s", {}, Metadata("m", 1, {"s": both}), ("b", "a"))
     reply = message("PredictResponse")
     for alias in ("a", "b"):
         write_tensor(reply.outputs[alias], np.zeros(1, np.float32), "float")
-    assert list(GrpcDoor().predict(question).read(reply.SerializeToString()).outputs) == ["b", "a"]
+    assert list(GrpcCodec().predict(question).read(reply.SerializeToString()).outputs) == ["b", "a"]
     every = replace(question, outputs=())
-    assert list(GrpcDoor().predict(every).read(reply.SerializeToString()).outputs) == ["a", "b"]
+    assert list(GrpcCodec().predict(every).read(reply.SerializeToString()).outputs) == ["a", "b"]
     with pytest.raises(InternalError, match="no output 'b'"):
-        GrpcDoor().predict(question).read(b"")
+        GrpcCodec().predict(question).read(b"")
 
 
 def test_threads_share_a_client() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.binding import Given, bind
-from servable.client.doors import Call, Choice
+from servable.client.codec import Call, Choice
 from servable.client.examples import read_examples
-from servable.client.rest import RestDoor
+from servable.client.rest import RestCodec
 from servable.errors import InternalError, InvalidArgumentError, UnimplementedError
 
 FLOATS = TensorSpec("float", (-1,))
@@ -24,7 +24,7 @@ def signature(inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]) -> 
 
 def call(metadata: Metadata, inputs: Any, choice: Choice | None = None, outputs: Any = None) -> Call[Any]:
     given = Given(choice or Choice("m"), inputs, "", outputs)
-    return RestDoor().predict(bind(given, metadata))
+    return RestCodec().predict(bind(given, metadata))
 
 
 def body(made: Call[Any]) -> Any:
@@ -166,7 +166,7 @@ def test_dtypes_that_json_cannot_carry() -> None:
 
 
 def test_examples() -> None:
-    door = RestDoor()
+    door = RestCodec()
     examples = read_examples([{"i": [1, True], "f": [1, 2.5], "s": "a", "n": []}], {"c": np.float32(0.5)})
     made = door.classify(Choice("m"), "sig", examples)
     assert made.path == "/v1/models/m:classify"
@@ -202,7 +202,7 @@ def test_examples_that_are_none(examples: Any, words: str) -> None:
 
 
 def test_status_and_metadata() -> None:
-    door = RestDoor()
+    door = RestCodec()
     status = door.status(Choice("m", version=2))
     assert (status.path, status.body) == ("/v1/models/m/versions/2", None)
     one = {"version": "2", "state": "END", "status": {"error_code": "NOT_FOUND", "error_message": "gone"}}
@@ -229,6 +229,6 @@ def test_status_and_metadata() -> None:
 
 def test_what_rest_does_not_have() -> None:
     with pytest.raises(UnimplementedError, match="no multi-inference"):
-        RestDoor().multi_inference(Choice("m"), {}, read_examples([], None))
+        RestCodec().multi_inference(Choice("m"), {}, read_examples([], None))
     with pytest.raises(UnimplementedError, match="cannot reload"):
-        RestDoor().reload(b"")
+        RestCodec().reload(b"")

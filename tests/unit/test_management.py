@@ -20,7 +20,7 @@ from servable.config.values import (
     Specific,
 )
 from servable.lifecycle.inventory import Inventory
-from servable.lifecycle.manager import Standing
+from servable.lifecycle.manager import Availability
 from servable.serving.report import StartReport
 
 from servable import messages
@@ -40,11 +40,11 @@ class Configured:
     def change(self, edit: Callable[[Models], Sequence[ModelConfig]], allow_new_labels: bool = False) -> None:
         self.models = tuple(edit(self.models))
 
-    def standings(self) -> dict[str, Standing]:
-        return {model.name: Standing.AVAILABLE for model in self.models}
+    def availability(self) -> dict[str, Availability]:
+        return {model.name: Availability.AVAILABLE for model in self.models}
 
-    def wait(self, enough: Callable[[dict[str, Standing]], bool], timeout: float) -> bool:
-        return enough(self.standings())
+    def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float) -> bool:
+        return enough(self.availability())
 
 
 def changed(before: ModelConfig, **entry: Any) -> ModelConfig:

@@ -13,7 +13,7 @@ from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle import manager
-from servable.lifecycle.manager import Manager, Report, Standing, _Model, _stays, _Version
+from servable.lifecycle.manager import Availability, Manager, Report, _Model, _stays, _Version
 from servable.lifecycle.policy import State
 from servable.sources import AspiredVersion, Receiver
 
@@ -82,11 +82,11 @@ class Setup:
     def aspire(self, name: str, *versions: int) -> None:
         self.manager.aspire(name, tuple(AspiredVersion(one, f"/models/{name}/{one}") for one in versions))
 
-    def wait(self, enough: Callable[[dict[str, Standing]], bool]) -> None:
-        assert self.manager.wait(enough, timeout=10), self.manager.standings()
+    def wait(self, enough: Callable[[dict[str, Availability]], bool]) -> None:
+        assert self.manager.wait(enough, timeout=10), self.manager.availability()
 
-    def wait_standing(self, **expected: Standing) -> None:
-        self.wait(lambda standings: standings == expected)
+    def wait_available_as(self, **expected: Availability) -> None:
+        self.wait(lambda availability: availability == expected)
 
 
 Make = Callable[..., Setup]
@@ -168,7 +168,7 @@ def test_a_new_version_that_fails_leaves_the_old_one(make: Make) -> None:
     setup.aspire("m", 2)
     setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
     setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "END"))
-    assert setup.manager.standings() == {"m": Standing.AVAILABLE}
+    assert setup.manager.availability() == {"m": Availability.AVAILABLE}
 
 
 def test_repeating_an_announcement_changes_nothing(make: Make) -> None:
@@ -176,7 +176,7 @@ def test_repeating_an_announcement_changes_nothing(make: Make) -> None:
     setup.core.on_load = fail_on(("m", 2))
     for _ in range(3):
         setup.aspire("m", 1, 2)
-        setup.wait(lambda standings: standings["m"] is Standing.AVAILABLE)
+        setup.wait(lambda availability: availability["m"] is Availability.AVAILABLE)
     setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
     setup.aspire("m", 1, 2)
     setup.aspire("other", 1)
@@ -189,21 +189,21 @@ def test_a_failed_version_is_tried_again_after_it_was_withdrawn_and_came_back(ma
     setup = make(ONCE, "m")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.FAILED)
+    setup.wait_available_as(m=Availability.FAILED)
     setup.core.on_load = lambda *_: None
     setup.aspire("m")
-    setup.wait_standing(m=Standing.MISSING)
+    setup.wait_available_as(m=Availability.MISSING)
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
 
 
 def test_an_unloaded_version_can_come_back(make: Make) -> None:
     setup = make(ONCE, "m")
     for _ in range(3):
         setup.aspire("m", 1)
-        setup.wait_standing(m=Standing.AVAILABLE)
+        setup.wait_available_as(m=Availability.AVAILABLE)
         setup.aspire("m")
-        setup.wait_standing(m=Standing.MISSING)
+        setup.wait_available_as(m=Availability.MISSING)
     assert setup.core.calls.count(("unload", "m", 1)) == 3
 
 
@@ -245,7 +245,7 @@ def test_a_version_that_fails_is_retried_and_stays_loading_meanwhile(make: Make)
 
     setup.core.on_load = on_load
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
     assert retrying == [True, True, True]
     assert ("m", 1) not in setup.core.errors
 
@@ -254,7 +254,7 @@ def test_retries_run_out(make: Make) -> None:
     setup = make(MANY_TRIES, "m")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.FAILED)
+    setup.wait_available_as(m=Availability.FAILED)
     assert setup.core.calls.count(("load", "m", 1)) == 4
     assert setup.core.errors["m", 1] == ("NOT_FOUND", "nothing in /models/m/1")
     assert [event[-1] for event in setup.events.all] == [0.0, 0.0, 0.0, None]
@@ -264,7 +264,7 @@ def test_a_version_withdrawn_between_tries_is_given_up(make: Make) -> None:
     setup = make(LONG_PAUSE, "m")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.FAILING)
+    setup.wait_available_as(m=Availability.FAILING)
     setup.aspire("m")
     setup.core.wait_for(("m", 1, "END"))
     assert setup.core.errors["m", 1] == ("NOT_FOUND", "nothing in /models/m/1")
@@ -276,7 +276,7 @@ def test_a_failing_model_holds_up_no_other_even_with_one_load_thread(make: Make)
     setup.core.on_load = fail_on(("bad", 1))
     setup.aspire("bad", 1)
     setup.aspire("good", 1)
-    setup.wait_standing(bad=Standing.FAILING, good=Standing.AVAILABLE)
+    setup.wait_available_as(bad=Availability.FAILING, good=Availability.AVAILABLE)
 
 
 def test_a_version_withdrawn_while_it_waits_for_a_thread_is_never_loaded(make: Make) -> None:
@@ -322,17 +322,17 @@ def test_a_defect_in_the_core_fails_that_version_alone(make: Make) -> None:
     setup.core.on_load = on_load
     setup.aspire("m", 1)
     setup.aspire("n", 1)
-    setup.wait_standing(m=Standing.FAILED, n=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.FAILED, n=Availability.AVAILABLE)
     assert setup.manager.errors()["m"][1].message == "ZeroDivisionError: oops"
 
 
 def test_missing_is_no_reason_to_unload(make: Make) -> None:
     setup = make(ONCE, "m", "n")
     setup.aspire("m", 1)
-    setup.wait(lambda standings: standings["m"] is Standing.AVAILABLE)
+    setup.wait(lambda availability: availability["m"] is Availability.AVAILABLE)
     setup.manager.missing("m")
     setup.manager.missing("n")
-    setup.wait_standing(m=Standing.AVAILABLE, n=Standing.MISSING)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.MISSING)
     assert setup.core.state["m", 1] == "AVAILABLE"
 
 
@@ -345,7 +345,7 @@ def test_apply_hands_the_models_to_the_source_and_the_labels_to_the_core(make: M
     setup.manager.apply([ModelConfig("b", "/b")])
     assert setup.source.models == ["b"]
     assert setup.core.labels["a"] == {}
-    assert setup.manager.standings() == {"b": Standing.WAITING}
+    assert setup.manager.availability() == {"b": Availability.WAITING}
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_a_refused_configuration_changes_nothing(make: Make, models: list[ModelC
 def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make: Make) -> None:
     setup = make(ONCE, "m")
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
 
     def reload(labels: dict[str, int], allow_new: bool = False) -> None:
         setup.manager.apply([ModelConfig("m", "/m", labels=labels)], allow_new, Way.RPC)
@@ -403,7 +403,7 @@ def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make
 def test_a_label_of_a_config_file_moves_when_its_version_serves(make: Make) -> None:
     setup = make(ONCE, "m")
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
     setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 1})])
     setup.manager.apply([ModelConfig("m", "/m", labels={"stable": 2, "new": 2})])
     assert setup.core.labels["m"] == {"stable": 1, "new": 2}
@@ -419,7 +419,7 @@ def test_a_label_of_a_config_file_moves_when_its_version_serves(make: Make) -> N
 def test_a_labelled_model_may_be_added_again_by_the_administration(make: Make) -> None:
     setup = make(ONCE, "m")
     setup.aspire("m", 1)
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
     labelled = ModelConfig("m", "/m", labels={"stable": 1})
     setup.manager.change(lambda _: [labelled])
     setup.manager.change(lambda _: [])
@@ -501,7 +501,7 @@ def test_a_pause_of_any_length_can_be_waited_for(make: Make) -> None:
     setup = make(LifecycleOptions(retries=3, retry_seconds=2.0**62), "m", "other")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
-    setup.wait(lambda standings: standings["m"] is Standing.FAILING)
+    setup.wait(lambda availability: availability["m"] is Availability.FAILING)
     setup.aspire("other", 1)
     setup.core.wait_for(("other", 1, "AVAILABLE"))
 
@@ -542,7 +542,7 @@ def test_the_end_unloads_what_serves_though_a_load_hangs(
     setup = make(ONCE, "good", "hangs")
     setup.aspire("good", 1)
     setup.core.wait_for(("good", 1, "AVAILABLE"))
-    setup.wait(lambda now: now["good"] is Standing.AVAILABLE)
+    setup.wait(lambda now: now["good"] is Availability.AVAILABLE)
     gate = Gate(setup.core, "hangs", 1)
     setup.aspire("hangs", 1)
     assert gate.entered.wait(10)
@@ -568,14 +568,14 @@ def test_a_load_that_hangs_is_told_of_and_gives_its_place_to_the_next(
         setup.aspire("hangs", 1)
         assert gate.entered.wait(10)
         setup.aspire("good", 1)
-        setup.wait_standing(hangs=Standing.HANGING, good=Standing.AVAILABLE)
+        setup.wait_available_as(hangs=Availability.HANGING, good=Availability.AVAILABLE)
         loading = setup.manager.loading("hangs", 1)
         assert loading is not None
         assert loading[0] >= 0.05 and loading[1] == "its files are being read"
         assert setup.manager.loading("good", 1) is None
     finally:
         gate.opened.set()
-    setup.wait_standing(hangs=Standing.AVAILABLE, good=Standing.AVAILABLE)
+    setup.wait_available_as(hangs=Availability.AVAILABLE, good=Availability.AVAILABLE)
     assert setup.manager.loading("hangs", 1) is None
     assert "hangs version 1 has been loading for 0 s: its files are being read" in caplog.text
 
@@ -607,7 +607,7 @@ def test_a_load_that_hangs_in_the_models_settings_says_so(
         assert loading is not None and loading[1] == "its settings are being read"
     finally:
         opened.set()
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
 
 
 def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
@@ -628,20 +628,20 @@ def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
     with setup.manager._changed:
         assert setup.manager._changed.wait_for(lambda: not setup.manager._touched, 10)
     try:
-        assert setup.manager.standings() == {"m": Standing.WAITING}
+        assert setup.manager.availability() == {"m": Availability.WAITING}
     finally:
         opened.set()
-    setup.wait_standing(m=Standing.AVAILABLE)
+    setup.wait_available_as(m=Availability.AVAILABLE)
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_that_nothing_was_found_is_true_of_where_it_was_looked_for(make: Make, elsewhere: bool) -> None:
     setup = make(ONCE, "m")
     setup.manager.missing("m")
-    setup.wait_standing(m=Standing.MISSING)
+    setup.wait_available_as(m=Availability.MISSING)
     setup.manager.apply([ModelConfig("m", "/models/elsewhere" if elsewhere else "/models/m")])
-    expected = Standing.WAITING if elsewhere else Standing.MISSING
-    assert setup.manager.standings() == {"m": expected}
+    expected = Availability.WAITING if elsewhere else Availability.MISSING
+    assert setup.manager.availability() == {"m": expected}
 
 
 def test_a_thousand_models(make: Make) -> None:
@@ -651,9 +651,11 @@ def test_a_thousand_models(make: Make) -> None:
     for name in names:
         setup.aspire(name, 1)
     setup.wait(
-        lambda standings: all(one in (Standing.AVAILABLE, Standing.FAILED) for one in standings.values())
+        lambda availability: all(
+            one in (Availability.AVAILABLE, Availability.FAILED) for one in availability.values()
+        )
     )
-    assert setup.manager.standings()["m500"] is Standing.FAILED
+    assert setup.manager.availability()["m500"] is Availability.FAILED
     setup.configure()
     for name in names:
         setup.aspire(name)
@@ -736,7 +738,7 @@ def test_a_reload_that_fails_is_told_and_changes_nothing(serving_one: Setup) -> 
     serving_one.core.on_load = fail_always
     assert serving_one.manager.reload("m", 10)
     serving_one.events.wait_for("failed", "m", 1, "INTERNAL", None)
-    assert serving_one.manager.standings() == {"m": Standing.AVAILABLE}
+    assert serving_one.manager.availability() == {"m": Availability.AVAILABLE}
 
 
 @pytest.mark.parametrize("options", [ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
@@ -750,6 +752,6 @@ def test_a_reload_tries_a_failed_version_once_more(options: LifecycleOptions) ->
         setup.events.wait_for("failed", "m", 1, "INTERNAL", None if options is ONCE else 3600.0)
         setup.core.on_load = lambda *_: None
         assert setup.manager.reload("m", 10)
-        assert setup.manager.standings() == {"m": Standing.AVAILABLE}
+        assert setup.manager.availability() == {"m": Availability.AVAILABLE}
     finally:
         setup.manager.stop()

@@ -16,7 +16,7 @@ from conftest import ROOT
 from fake_core import FakeCore, FakeError
 from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
-from servable.lifecycle.manager import Standing
+from servable.lifecycle.manager import Availability
 from servable.serving.server import Server, check_ports
 
 from servable import messages
@@ -173,7 +173,7 @@ def test_a_signal_that_reaches_another_thread_ends_the_run(tmp_path: Path) -> No
     server = Server(config(model(tmp_path, "m", 1)), FakeCore)
 
     def signal_oneself() -> None:
-        assert server.manager.wait(lambda now: Standing.AVAILABLE in now.values(), 10)
+        assert server.manager.wait(lambda now: Availability.AVAILABLE in now.values(), 10)
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
     thread = threading.Thread(target=signal_oneself)
@@ -312,11 +312,11 @@ def test_a_hang_up_during_the_start_counts(
     new = replace(model(tmp_path, "b", 1), labels={"stable": 1})
     says = {"new": (new,), "bad": (new, new), "the same": (old,)}[content]
     monkeypatch.setattr(servable.config.config_files, "read_model_config_file", lambda _, replacing: says)
-    served: list[dict[str, Standing]] = []
+    served: list[dict[str, Availability]] = []
 
     class Stopping(FakeCore):
         def start(self) -> dict[str, str]:
-            served.append(server.manager.standings())
+            served.append(server.manager.availability())
             os.kill(os.getpid(), signal.SIGTERM)
             return super().start()
 
@@ -330,7 +330,7 @@ def test_a_hang_up_during_the_start_counts(
     given = replace(config(old), model_config_file="/models.config")
     server = Server(given, Stopping, hang_up)
     assert server.run() == 0
-    assert served == [{"b" if content == "new" else "a": Standing.AVAILABLE}]
+    assert served == [{"b" if content == "new" else "a": Availability.AVAILABLE}]
     assert ("is not applied" in caplog.text) == (content == "bad")
 
 
@@ -362,7 +362,7 @@ def test_a_reload_request_waits_for_new_models(tmp_path: Path, monkeypatch: pyte
     reloads.send("a", "b")
     assert core.state == {("a", 1): "AVAILABLE", ("b", 5): "AVAILABLE"}
     reloads.send()
-    assert reloads.server.manager.standings() == {"a": Standing.AVAILABLE, "b": Standing.AVAILABLE}
+    assert reloads.server.manager.availability() == {"a": Availability.AVAILABLE, "b": Availability.AVAILABLE}
     reloads.send("b", stable=5)
     core.wait_for(("a", 1, "END"))
     assert core.labels["b"] == {"stable": 5}
@@ -400,5 +400,5 @@ def test_a_refused_reload_request_changes_nothing(tmp_path: Path, monkeypatch: p
     reloads = Reloads(tmp_path, FakeCore(), monkeypatch)
     with pytest.raises(StatusError, match="Illegal to list model a multiple times"):
         reloads.send("a", "a")
-    assert reloads.server.manager.standings() == {"a": Standing.AVAILABLE}
+    assert reloads.server.manager.availability() == {"a": Availability.AVAILABLE}
     assert reloads.server.stop()

@@ -74,7 +74,7 @@ class AdminServer:
             ) from None
         shown, port_opened = self._http.server_address[:2]
         guard = _Guard(options.token, _is_loopback(str(shown)), host)
-        self._http.door = _Door(guard, management, ready)
+        self._http.service = _Service(guard, management, ready)
         self.address = f"{_bracketed(str(shown))}:{port_opened}"
         self._thread = threading.Thread(target=self._http.serve_forever, name="admin", daemon=True)
         self._thread.start()
@@ -87,7 +87,7 @@ class AdminServer:
 
 
 class _Listener(Listener):
-    door: _Door
+    service: _Service
 
 
 class _Guard:
@@ -134,7 +134,7 @@ class _Guard:
         return name in self._names or _is_ip(name.removeprefix("[").removesuffix("]"))
 
 
-class _Door:
+class _Service:
     """From a request to an answer, without HTTP's details."""
 
     def __init__(self, guard: _Guard, management: Management, ready: Callable[[], bool]) -> None:
@@ -212,7 +212,7 @@ def _wait(query: dict[str, str]) -> float:
 
 
 class _Handler(Connection):
-    """HTTP's details, from a connection to the door."""
+    """HTTP's details, from a connection to the service."""
 
     protocol_version = "HTTP/1.1"
     server_version = "servable"
@@ -226,7 +226,7 @@ class _Handler(Connection):
             if self.cut_short():
                 self.close_connection = True
                 return
-            health = self.server.door.health(parts.path) if self.command in ("GET", "HEAD") else None
+            health = self.server.service.health(parts.path) if self.command in ("GET", "HEAD") else None
             if health is not None:
                 self._send(*health)
                 return
@@ -265,12 +265,12 @@ class _Handler(Connection):
     def _check(self) -> None:
         """Raises ``StatusError`` unless the request may administer."""
         authorization, origin = self.headers.get("Authorization", ""), self.headers.get("Origin")
-        self.server.door.guard.check(authorization, origin, self.headers.get_all("Host", []))
+        self.server.service.guard.check(authorization, origin, self.headers.get_all("Host", []))
 
     def _answer(self, parts: SplitResult, content: Any) -> Fields | str | bytes:
         method = "GET" if self.command == "HEAD" else self.command
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        return self.server.door.answer(method, parts.path, query, content)
+        return self.server.service.answer(method, parts.path, query, content)
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")

@@ -1,7 +1,7 @@
 """What an administrator may ask of a running server: look at models, load, unload, reload, label; the config.
 
-Plain values in and out; ``admin.py`` gives them the form of HTTP. Every change goes through the manager's one
-door for configurations, so that what a config file or HandleReloadConfigRequest could not do cannot be done
+Plain values in and out; ``http.py`` gives them the form of HTTP. Every change is a new configuration for the
+manager, so that what a config file or HandleReloadConfigRequest could not do cannot be done
 here either. A change lasts until the config file changes, a reload is asked for, or the server ends.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.lifecycle.inventory import Inventory, resident_bytes
-from servable.lifecycle.manager import Manager, Standing
+from servable.lifecycle.manager import Availability, Manager
 
 if TYPE_CHECKING:
     from servable.savedmodel.signature import Signature
@@ -55,10 +55,10 @@ class Management:
         """Every model that is configured or still has a version known, by name; and the process's memory."""
         states = self._states_by_model()
         configured = {one.name: one for one in self._manager.configured()}
-        standings = self._manager.standings()
+        availability = self._manager.availability()
         return {
             "models": [
-                self._model(name, configured.get(name), standings.get(name), states.get(name, ()))
+                self._model(name, configured.get(name), availability.get(name), states.get(name, ()))
                 for name in sorted(configured.keys() | states.keys())
             ],
             "resident_bytes": resident_bytes(),
@@ -66,10 +66,10 @@ class Management:
 
     def model(self, name: str) -> Fields:
         """One model. Raises ``StatusError`` NOT_FOUND."""
-        states, standing = self._states_by_model(), self._manager.standings().get(name)
-        if standing is None and name not in states:
+        states, available = self._states_by_model(), self._manager.availability().get(name)
+        if available is None and name not in states:
             raise self._unknown(name)
-        return self._model(name, self._find(name), standing, states.get(name, ()))
+        return self._model(name, self._find(name), available, states.get(name, ()))
 
     def _states_by_model(self) -> dict[str, list[State]]:
         grouped: dict[str, list[State]] = {}
@@ -78,9 +78,9 @@ class Management:
         return grouped
 
     def _model(
-        self, name: str, config: ModelConfig | None, standing: Standing | None, states: Sequence[State]
+        self, name: str, config: ModelConfig | None, available: Availability | None, states: Sequence[State]
     ) -> Fields:
-        fields: Fields = {"name": name, "standing": standing.value if standing else "removed"}
+        fields: Fields = {"name": name, "standing": available.value if available else "removed"}
         if config is not None:
             from servable.config.config_files import policy_fields
 
@@ -204,8 +204,14 @@ class Management:
         return self.config()
 
     def _settled(self, name: str, seconds: float) -> Fields:
-        ended = {Standing.AVAILABLE, Standing.FAILED, Standing.FAILING, Standing.HANGING, Standing.MISSING}
-        self._manager.wait(lambda now: now.get(name, Standing.FAILED) in ended, seconds)
+        ended = {
+            Availability.AVAILABLE,
+            Availability.FAILED,
+            Availability.FAILING,
+            Availability.HANGING,
+            Availability.MISSING,
+        }
+        self._manager.wait(lambda now: now.get(name, Availability.FAILED) in ended, seconds)
         return self.model(name)
 
     def _find(self, name: str) -> ModelConfig | None:

@@ -1,6 +1,6 @@
 """Where a server is: the address that a person gives, understood.
 
-| address                               | door                                   |
+| address                               | protocol                                   |
 | ------------------------------------- | -------------------------------------- |
 | ``http://host:8501``                  | REST; a path is put before ``/v1/…``   |
 | ``https://host``                      | REST over TLS                          |
@@ -33,11 +33,11 @@ _HOSTS = {"http": "rest", "https": "rest", "grpc": "grpc", "grpcs": "grpc"}
 class Address:
     """An address, understood.
 
-    door: ``rest`` or ``grpc``. target: for REST the URL that ``/v1/…`` is appended to, for gRPC a name that
-    gRPC resolves. socket: the path of the Unix socket that REST is spoken on, or "".
+    protocol: ``rest`` or ``grpc``. target: for REST the URL that ``/v1/…`` is appended to, for gRPC a name
+    that gRPC resolves. socket: the path of the Unix socket that REST is spoken on, or "".
     """
 
-    door: str
+    protocol: str
     target: str
     tls: bool = False
     socket: str = ""
@@ -64,10 +64,10 @@ def parse_address(text: str) -> Address:
     return Address("grpc", f"{shown}:{GRPC_PORT if port is None else port}", scheme == "grpcs")
 
 
-def _on_socket(door: str, rest: str, text: str) -> Address:
+def _on_socket(protocol: str, rest: str, text: str) -> Address:
     path = rest.removeprefix("//")
     if not path.startswith("/") or "\0" in path:
         raise invalid_argument(f"{text!r} names no absolute path of a socket: {_EXPECTED}")
-    if door == "rest":
+    if protocol == "rest":
         return Address("rest", "http://localhost", socket=path)
     return Address("grpc", f"unix:{path}")

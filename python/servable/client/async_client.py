@@ -12,12 +12,12 @@ from servable.client.address import Address, parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given
+from servable.client.codec import Call, Choice
 from servable.client.connection import Connection, closed
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
-from servable.client.doors import Call, Choice
 from servable.client.examples import Features
 from servable.client.model_config import serialized_config
-from servable.client.sync_client import Value, door_of
+from servable.client.sync_client import Value, codec_of
 from servable.errors import StatusError
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class AsyncClient:
         ca_file: str | None = None,
     ) -> None:
         where = parse_address(address)
-        self._dialogue = Dialogue(door_of(where), Limits(timeout, retries))
+        self._dialogue = Dialogue(codec_of(where), Limits(timeout, retries))
         self._transport = _Transports(where, Connection(connect_timeout, headers or {}, ca_file))
 
     @overload
@@ -158,7 +158,7 @@ class AsyncClient:
         )
         other = object.__new__(type(self))
         other._transport = self._transport
-        other._dialogue = Dialogue(self._dialogue.door, limits, self._dialogue.cache)
+        other._dialogue = Dialogue(self._dialogue.codec, limits, self._dialogue.cache)
         return other
 
     async def close(self) -> None:
@@ -218,7 +218,7 @@ class _Transports:
 
 
 def _transport(address: Address, connection: Connection) -> AsyncTransport:
-    if address.door == "rest":
+    if address.protocol == "rest":
         from servable.client.http_transport import AsyncHttpTransport
 
         return AsyncHttpTransport(address, connection)

@@ -9,7 +9,7 @@ from typing import Any
 
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.arrays import as_array
-from servable.client.doors import Choice, Question
+from servable.client.codec import BoundRequest, Choice
 from servable.errors import invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -30,8 +30,8 @@ class Given:
         return not isinstance(self.inputs, Mapping)
 
 
-def bind(given: Given, metadata: Metadata) -> Question:
-    """The question to ask. Raises ``InvalidArgumentError``."""
+def bind(given: Given, metadata: Metadata) -> BoundRequest:
+    """The request with its values bound to the signature's inputs. Raises ``InvalidArgumentError``."""
     signature = signature_of(metadata, given.signature)
     inputs = {only_input(signature): given.inputs} if given.bare else given.inputs
     arrays = {
@@ -39,7 +39,7 @@ def bind(given: Given, metadata: Metadata) -> Question:
         for alias, value in inputs.items()
     }
     name = given.signature or DEFAULT_SIGNATURE
-    return Question(given.choice, name, arrays, metadata, _wanted(given, signature))
+    return BoundRequest(given.choice, name, arrays, metadata, _wanted(given, signature))
 
 
 def signature_of(metadata: Metadata, name: str) -> Signature:

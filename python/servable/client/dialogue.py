@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given, bind
+from servable.client.codec import Call, Choice, Codec, Prediction
 from servable.client.connection import limit
-from servable.client.doors import Call, Choice, Door, Prediction
 from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
 from servable.client.text import check_text
@@ -77,9 +77,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Everything that can be asked at a door. Immutable but for the cache; may be used from any thread."""
+    """Everything that can be asked of a server. Immutable but for the cache; may be used from any thread."""
 
-    door: Door
+    codec: Codec
     limits: Limits
     cache: MetadataCache = field(default_factory=MetadataCache)
     clock: Callable[[], float] = time.monotonic
@@ -89,7 +89,7 @@ class Dialogue:
         """A dict of arrays for a mapping of inputs, one array for a bare value.
 
         When known metadata leads to an error that other metadata would explain, it is asked for again; if it
-        has changed, so is the question. The version may be the same: its files may have been replaced.
+        has changed, so is the request. The version may be the same: its files may have been replaced.
         """
         until = self._until()
         known = self.cache.get(given.choice)
@@ -105,11 +105,11 @@ class Dialogue:
         return (yield from self._predict(given, fresh, until))
 
     def _predict(self, given: Given, metadata: Metadata, until: float | None) -> Steps[Any]:
-        question = bind(given, metadata)
-        prediction: Prediction = yield from self._ask(self.door.predict(question), until)
+        bound = bind(given, metadata)
+        prediction: Prediction = yield from self._ask(self.codec.predict(bound), until)
         if prediction.version not in (None, metadata.version):
             self.cache.drop(given.choice)
-        return prediction.outputs[question.outputs[0]] if given.bare else prediction.outputs
+        return prediction.outputs[bound.outputs[0]] if given.bare else prediction.outputs
 
     def classify(
         self,
@@ -121,7 +121,7 @@ class Dialogue:
         """Classes with scores, a list for each example."""
         check_text("the signature's name", signature)
         read = read_examples(examples, context)
-        return (yield from self._ask(self.door.classify(choice, signature, read), self._until()))
+        return (yield from self._ask(self.codec.classify(choice, signature, read), self._until()))
 
     def regress(
         self,
@@ -133,7 +133,7 @@ class Dialogue:
         """float32 [examples]."""
         check_text("the signature's name", signature)
         read = read_examples(examples, context)
-        return (yield from self._ask(self.door.regress(choice, signature, read), self._until()))
+        return (yield from self._ask(self.codec.regress(choice, signature, read), self._until()))
 
     def multi_inference(
         self,
@@ -146,11 +146,11 @@ class Dialogue:
         for signature in tasks:
             check_text("the signature's name", signature)
         read = read_examples(examples, context)
-        return (yield from self._ask(self.door.multi_inference(choice, tasks, read), self._until()))
+        return (yield from self._ask(self.codec.multi_inference(choice, tasks, read), self._until()))
 
     def status(self, choice: Choice) -> Steps[list[VersionStatus]]:
         """The versions that the server knows, newest first."""
-        return (yield from self._ask(self.door.status(choice), self._until()))
+        return (yield from self._ask(self.codec.status(choice), self._until()))
 
     def metadata(self, choice: Choice) -> Steps[Metadata]:
         """The signatures, as the server tells them now."""
@@ -158,10 +158,10 @@ class Dialogue:
 
     def reload(self, config: bytes) -> Steps[None]:
         """Replaces the server's configuration."""
-        return (yield from self._ask(self.door.reload(config), self._until()))
+        return (yield from self._ask(self.codec.reload(config), self._until()))
 
     def _metadata(self, choice: Choice, until: float | None) -> Steps[Metadata]:
-        metadata = yield from self._ask(self.door.metadata(choice), until)
+        metadata = yield from self._ask(self.codec.metadata(choice), until)
         self.cache.put(choice, metadata)
         return metadata
 

@@ -35,7 +35,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as both doors take them; context: features that all of them share, or None."""
+    """Examples as both protocols take them; context: features that all of them share, or None."""
 
     rows: list[dict[str, Feature]]
     context: dict[str, Feature] | None = None

@@ -1,4 +1,4 @@
-"""The gRPC door: calls as messages of TensorFlow Serving's services."""
+"""Calls as messages of TensorFlow Serving's services."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.arrays import Array
-from servable.client.doors import CLASSIFY, REGRESS, Call, Choice, Prediction, Question
+from servable.client.codec import CLASSIFY, REGRESS, BoundRequest, Call, Choice, Prediction
 from servable.client.dtypes import name_of_number
 from servable.client.examples import Examples, write_input
 from servable.client.tensors import read_tensor, write_tensor
@@ -23,21 +23,21 @@ _METHODS = {CLASSIFY: "tensorflow/serving/classify", REGRESS: "tensorflow/servin
 T = TypeVar("T")
 
 
-class GrpcDoor:
-    """See ``Door``."""
+class GrpcCodec:
+    """See ``Codec``."""
 
-    def predict(self, question: Question) -> Call[Prediction]:
+    def predict(self, bound: BoundRequest) -> Call[Prediction]:
         """Predict: every input with its dtype and shape; outputs are filtered by the server."""
-        request = _request("PredictRequest", question.choice, question.signature)
-        request.output_filter.extend(question.outputs)
-        specs = question.metadata.signatures[question.signature].inputs
-        for alias, array in question.inputs.items():
+        request = _request("PredictRequest", bound.choice, bound.signature)
+        request.output_filter.extend(bound.outputs)
+        specs = bound.metadata.signatures[bound.signature].inputs
+        for alias, array in bound.inputs.items():
             write_tensor(request.inputs[alias], array, specs[alias].dtype)
         return _call(
             _PREDICTION + "Predict",
             request,
             "PredictResponse",
-            lambda reply: _prediction(reply, question.outputs),
+            lambda reply: _prediction(reply, bound.outputs),
         )
 
     def classify(

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from servable.client.address import Address
+from servable.client.codec import Call
 from servable.client.connection import Connection, closed, load
-from servable.client.doors import Call
 from servable.errors import (
     DeadlineExceededError,
     InvalidArgumentError,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from servable.client.answers import Metadata
-from servable.client.doors import Choice
+from servable.client.codec import Choice
 
 FRESH_SECONDS = 60.0
 """How long the metadata of what may move, the newest version or a label, is used without asking again."""

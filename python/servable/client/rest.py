@@ -1,4 +1,4 @@
-"""The REST door: calls as JSON.
+"""Calls as JSON of the REST API.
 
 Predict is asked in the columnar format, which keeps shapes as they are. Bytes travel as ``{"b64": …}``; what
 comes back as text or base64 becomes bytes, and numbers become arrays of the dtype that the metadata names.
@@ -17,7 +17,7 @@ import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.arrays import Array, read_numbers
-from servable.client.doors import Call, Choice, Prediction, Question
+from servable.client.codec import BoundRequest, Call, Choice, Prediction
 from servable.client.dtypes import dtype_named
 from servable.client.examples import Examples, json_body
 from servable.errors import InternalError, UnimplementedError, invalid_argument
@@ -25,28 +25,28 @@ from servable.errors import InternalError, UnimplementedError, invalid_argument
 T = TypeVar("T")
 
 
-class RestDoor:
-    """See ``Door``."""
+class RestCodec:
+    """See ``Codec``."""
 
-    def predict(self, question: Question) -> Call[Prediction]:
+    def predict(self, bound: BoundRequest) -> Call[Prediction]:
         """``POST …:predict``. The REST API has no choice of outputs: all come, the others are dropped."""
-        signature = question.metadata.signatures[question.signature]
-        for alias in question.inputs:
+        signature = bound.metadata.signatures[bound.signature]
+        for alias in bound.inputs:
             _check_carried(signature.inputs[alias].dtype, f"input {alias!r}")
-        columns = {alias: _json_value(array) for alias, array in question.inputs.items()}
+        columns = {alias: _json_value(array) for alias, array in bound.inputs.items()}
         lone = len(signature.inputs) == 1 and len(columns) == 1
         body = {
-            "signature_name": question.signature,
+            "signature_name": bound.signature,
             # An input that is called b64 would be taken for base64.
             "inputs": next(iter(columns.values())) if lone else columns,
         }
 
         def read(reply: Any) -> Prediction:
             outputs = _outputs(reply["outputs"], signature.outputs)
-            wanted = question.outputs or tuple(outputs)
+            wanted = bound.outputs or tuple(outputs)
             return Prediction({alias: outputs[alias] for alias in wanted})
 
-        return _post(question.choice, "predict", body, read)
+        return _post(bound.choice, "predict", body, read)
 
     def classify(
         self, choice: Choice, signature: str, examples: Examples

@@ -12,13 +12,13 @@ from servable.client.address import Address, parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
 from servable.client.binding import Given
+from servable.client.codec import Call, Choice, Codec
 from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
-from servable.client.doors import Call, Choice, Door
 from servable.client.examples import Features
-from servable.client.grpc import GrpcDoor
+from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
-from servable.client.rest import RestDoor
+from servable.client.rest import RestCodec
 from servable.errors import StatusError
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Client:
         ca_file: str | None = None,
     ) -> None:
         where = parse_address(address)
-        self._dialogue = Dialogue(door_of(where), Limits(timeout, retries))
+        self._dialogue = Dialogue(codec_of(where), Limits(timeout, retries))
         self._transport = _transport(where, Connection(connect_timeout, headers or {}, ca_file))
 
     @overload
@@ -194,7 +194,7 @@ class Client:
         )
         other = object.__new__(type(self))
         other._transport = self._transport
-        other._dialogue = Dialogue(self._dialogue.door, limits, self._dialogue.cache)
+        other._dialogue = Dialogue(self._dialogue.codec, limits, self._dialogue.cache)
         return other
 
     def close(self) -> None:
@@ -229,13 +229,13 @@ class Client:
         return None
 
 
-def door_of(address: Address) -> Door:
-    """The door that an address leads to."""
-    return RestDoor() if address.door == "rest" else GrpcDoor()
+def codec_of(address: Address) -> Codec:
+    """The codec of an address's protocol."""
+    return RestCodec() if address.protocol == "rest" else GrpcCodec()
 
 
 def _transport(address: Address, connection: Connection) -> Transport:
-    if address.door == "rest":
+    if address.protocol == "rest":
         from servable.client.http_transport import HttpTransport
 
         return HttpTransport(address, connection)

@@ -1,4 +1,4 @@
-"""What ``--grpc_channel_arguments`` asks of the gRPC door.
+"""What ``--grpc_channel_arguments`` asks of the gRPC server.
 
 They are arguments of gRPC's C core, which TensorFlow Serving is built on: ``name=value``, separated by
 commas. Those that mean something here become ``GrpcLimits``; whatever else is said gets a line for the log,

@@ -76,7 +76,7 @@ class TlsOptions:
 
 @dataclass(frozen=True)
 class GrpcLimits:
-    """What the gRPC door takes and sends, and how long its connections last; the core reads these by name.
+    """What gRPC takes and sends, and how long its connections last; the core reads these by name.
 
     Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: for ever. What each of
     them means, and which values it takes, ``src/grpc/limits.rs`` says.
@@ -101,7 +101,7 @@ class GrpcLimits:
 class CoreOptions:
     """What the core's ``Server`` is built from; it reads these attributes by name.
 
-    Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a door that stays shut.
+    Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a port that stays closed.
     Sizes in bytes, ``rest_timeout_ms`` in milliseconds (0 or less: none), thread counts 0 for the core's own
     choice; batch_threads 0 where requests are not batched.
 

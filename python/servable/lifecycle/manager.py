@@ -96,7 +96,7 @@ class Listener(Protocol):
         """The version serves no longer, and its memory is free."""
 
 
-class Standing(Enum):
+class Availability(Enum):
     """How a configured model stands, for whoever waits for it."""
 
     WAITING = "waiting"  # nothing has been announced, or nothing has come of it yet
@@ -171,7 +171,7 @@ class Manager:
         self._applied = False
         self._models: dict[str, _Model] = {}
         # Of the configured models only; kept up to date by the loop, so that waiting costs nothing per model.
-        self._standing: dict[str, Standing] = {}
+        self._availability: dict[str, Availability] = {}
         # The configured models that have labels, and where these are.
         self._labelled: dict[str, ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -224,9 +224,9 @@ class Manager:
                     known = self._models.setdefault(model.name, _Model(model.name))
                     # That nothing was found is true of where it was looked for.
                     known.missing &= before.get(model.name) == (model.base_path, model.policy)
-                    self._standing[model.name] = _standing(known)
+                    self._availability[model.name] = _availability_of(known)
                 for name in gone:
-                    del self._standing[name]
+                    del self._availability[name]
             with self._changed:
                 self._labelled = {model.name: model for model in models if model.labels}
                 for name in gone:
@@ -326,10 +326,10 @@ class Manager:
 
     # ---- waiting
 
-    def standings(self) -> dict[str, Standing]:
+    def availability(self) -> dict[str, Availability]:
         """How each configured model stands."""
         with self._changed:
-            return dict(self._standing)
+            return dict(self._availability)
 
     def errors(self) -> dict[str, tuple[int, StatusError]]:
         """Model → (version, error) of the highest version whose load has failed."""
@@ -342,13 +342,13 @@ class Manager:
                         failed[model.name] = (number, error)
             return failed
 
-    def wait(self, enough: Callable[[dict[str, Standing]], bool], timeout: float | None = None) -> bool:
-        """Blocks until ``enough`` says so of the configured models' standings (True).
+    def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float | None = None) -> bool:
+        """Blocks until ``enough`` says so of the configured models' availability (True).
 
         False after ``timeout`` seconds, or when ``cancel_wait`` or ``stop`` is called.
         """
         with self._changed:
-            done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._standing), timeout)
+            done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._availability), timeout)
             return done and not self._wait_cancelled
 
     def cancel_wait(self) -> None:
@@ -447,8 +447,8 @@ class Manager:
         except Exception:
             # A defect that one model brings to light must not end the serving of all others.
             _log.exception("following %s failed", name)
-        if model.name in self._standing:
-            self._standing[model.name] = _standing(model)
+        if model.name in self._availability:
+            self._availability[model.name] = _availability_of(model)
         elif not model.versions:
             del self._models[model.name]
 
@@ -690,19 +690,19 @@ def _stays(model: _Model, version: int) -> bool:
     return version in serving and (model.wants(version) or not any(map(model.wants, serving)))
 
 
-def _standing(model: _Model) -> Standing:
+def _availability_of(model: _Model) -> Availability:
     entries = model.versions.values()
     if any(one.state is State.AVAILABLE for one in entries):
-        return Standing.AVAILABLE
+        return Availability.AVAILABLE
     if any(one.state is State.END and one.error is not None for one in entries):
-        return Standing.FAILED
+        return Availability.FAILED
     if any(one.error is not None for one in entries):
-        return Standing.FAILING
+        return Availability.FAILING
     if any(one.told for one in entries):
-        return Standing.HANGING
+        return Availability.HANGING
     if model.missing and not entries:
-        return Standing.MISSING
-    return Standing.WAITING
+        return Availability.MISSING
+    return Availability.WAITING
 
 
 def _warn_of_logging(models: Sequence[ModelConfig]) -> None:

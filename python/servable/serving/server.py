@@ -26,7 +26,7 @@ from servable.config.model_paths import cache_dir
 from servable.config.values import ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.inventory import Inventory
-from servable.lifecycle.manager import Manager, Standing
+from servable.lifecycle.manager import Availability, Manager
 from servable.serving.report import StartReport
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
@@ -97,23 +97,23 @@ class Server:
         self.manager.end_of_start()
         self.report.open_at(self.addresses)
         self._tell_who_may_reload()
-        standings = self.manager.standings().values()
-        available = sum(standing is Standing.AVAILABLE for standing in standings)
-        _log.info("ready: %d of %d models available", available, len(standings))
+        availability = self.manager.availability().values()
+        available = sum(one is Availability.AVAILABLE for one in availability)
+        _log.info("ready: %d of %d models available", available, len(availability))
         if self.config.config_poll_seconds is not None:
             threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
         return True
 
     def _tell_who_may_reload(self) -> None:
         """Whoever reaches the gRPC port may then change what is served: said where it listens."""
-        doors = [self.addresses[door] for door in ("grpc", "grpc_socket") if door in self.addresses]
-        if not doors or not self.config.allow_reload_rpc:
+        open_to = [self.addresses[port] for port in ("grpc", "grpc_socket") if port in self.addresses]
+        if not open_to or not self.config.allow_reload_rpc:
             return
         paths = ", ".join(self.config.lifecycle.allowed_base_paths) or "any local path"
         _log.info(
             "clients may change the models by HandleReloadConfigRequest on %s, to %s; "
             "see --allow_reload_rpc and --allowed_base_paths",
-            " and ".join(doors),
+            " and ".join(open_to),
             paths,
         )
 
@@ -240,23 +240,27 @@ class Server:
         if config.WhichOneof("config") is None:
             return
         models = models_of(config)
-        new = {model.name for model in models} - set(self.manager.standings())
+        new = {model.name for model in models} - set(self.manager.availability())
         self.manager.apply(models, self.config.allow_unavailable_labels, Way.RPC)
         self._wait_for_new(new, timeout)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
-        ended = {Standing.AVAILABLE, Standing.FAILED} | ({Standing.MISSING} if timeout is None else set())
+        ended = {Availability.AVAILABLE, Availability.FAILED} | (
+            {Availability.MISSING} if timeout is None else set()
+        )
         # A name that a later reload has removed is no longer waited for.
         done = self.manager.wait(
-            lambda now: all(now.get(name, Standing.FAILED) in ended for name in names), timeout
+            lambda now: all(now.get(name, Availability.FAILED) in ended for name in names), timeout
         )
-        standings = self.manager.standings()
-        late = sorted(name for name in names if standings.get(name, Standing.FAILED) not in ended)
+        availability = self.manager.availability()
+        late = sorted(name for name in names if availability.get(name, Availability.FAILED) not in ended)
         if not done and late:
             raise StatusError(
                 "DEADLINE_EXCEEDED", f"models still without an available version: {', '.join(late)}"
             )
-        bad = {name for name in names if standings.get(name) in (Standing.FAILED, Standing.MISSING)}
+        bad = {
+            name for name in names if availability.get(name) in (Availability.FAILED, Availability.MISSING)
+        }
         if bad:
             raise StatusError("UNKNOWN", self._not_available(bad, "model(s)"))
 
@@ -270,26 +274,26 @@ class Server:
             listed += f"{{{{name: {name} version: {version}}} due to error: {error}}}, "
         return f"{len(names)} {noun} did not become available: {{{listed}}}"
 
-    def _settled(self, standings: dict[str, Standing]) -> bool:
+    def _settled(self, availability: dict[str, Availability]) -> bool:
         """True when the ports may open; see ``ServerConfig.wait_for_retries``.
 
         A model with nothing to load holds up no other; a server of such models alone opens its ports only in
         ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
         """
-        settled = {Standing.AVAILABLE, Standing.FAILED, Standing.MISSING}
+        settled = {Availability.AVAILABLE, Availability.FAILED, Availability.MISSING}
         if not self.config.wait_for_retries:
-            settled |= {Standing.FAILING, Standing.HANGING}
-        if not all(standing in settled for standing in standings.values()):
+            settled |= {Availability.FAILING, Availability.HANGING}
+        if not all(one in settled for one in availability.values()):
             return False
-        only_missing = bool(standings) and set(standings.values()) == {Standing.MISSING}
+        only_missing = bool(availability) and set(availability.values()) == {Availability.MISSING}
         return not (only_missing and self.config.wait_for_retries)
 
     def _check_models(self) -> None:
         """With --exit_on_failed_start: TensorFlow Serving's error when a model has failed."""
         bad = {
             name
-            for name, standing in self.manager.standings().items()
-            if standing in (Standing.FAILED, Standing.FAILING)
+            for name, one in self.manager.availability().items()
+            if one in (Availability.FAILED, Availability.FAILING)
         }
         if bad and self.config.exit_on_failed_start:
             raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
@@ -429,11 +433,11 @@ def check_ports(config: ServerConfig) -> None:
     """Raises ``StatusError`` for a port that is taken, before anything is loaded."""
     from servable.serving import ports
 
-    doors = (
+    wanted = (
         (config.core.grpc_address, "port", "Failed to BuildAndStart gRPC server"),
         (config.core.rest_address, "rest_api_port", "Failed to start HTTP Server"),
     )
-    for address, flag, text in doors:
+    for address, flag, text in wanted:
         if address is None or address.endswith(":0"):
             continue
         try:

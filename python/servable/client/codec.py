@@ -1,4 +1,4 @@
-"""The seam between what is asked and how it travels: a ``Door`` writes calls and reads their replies.
+"""A ``Codec`` writes calls in the words of a protocol, and reads their replies.
 
 Nothing here, and nothing in ``rest.py`` and ``grpc.py``, does any input or output: a call is a path with
 bytes, a reply is bytes. So the client and the asynchronous client share all of it.
@@ -27,7 +27,7 @@ REGRESS = "regress"
 class Choice:
     """A model and, at most one of the two, a version or a label; neither means the newest version.
 
-    Raises ``InvalidArgumentError`` for what no door can send.
+    Raises ``InvalidArgumentError`` for what no protocol can send.
     """
 
     model: str
@@ -68,7 +68,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Question:
+class BoundRequest:
     """What predict is asked, every value already of its input's dtype.
 
     signature: a name, never empty. dtypes: TensorFlow's name by input. metadata: of the version meant.
@@ -82,13 +82,13 @@ class Question:
     outputs: tuple[str, ...] = ()
 
 
-class Door(Protocol):
+class Codec(Protocol):
     """Writes calls and reads their replies; has no state, may be used from any thread.
 
-    A method raises ``UnimplementedError`` for what cannot be said at this door.
+    A method raises ``UnimplementedError`` for what the protocol cannot say.
     """
 
-    def predict(self, question: Question) -> Call[Prediction]:
+    def predict(self, bound: BoundRequest) -> Call[Prediction]:
         """Runs a signature."""
 
     def classify(
