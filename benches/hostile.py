@@ -276,7 +276,8 @@ ATTACKS: dict[str, Callable[[int, int, float], None]] = {
     "slow bodies": slow_bodies,
     "PRIORITY flood": flood(frame(2, 0, 1, b"\0\0\0\0\x09")),
     "WINDOW_UPDATE flood": flood(frame(8, 0, 0, b"\0\0\0\1")),
-    "PRIORITY flood, new connections": flood(frame(2, 0, 1, b"\0\0\0\0\x09"), most=500),
+    "PRIORITY flood, 1,500 a connection": flood(frame(2, 0, 1, b"\0\0\0\0\x09"), most=1500),
+    "PRIORITY flood, 500 a connection": flood(frame(2, 0, 1, b"\0\0\0\0\x09"), most=500),
     "busy": busy,
     "PING flood": flood(frame(6, 1, 0, b"anything")),
 }

@@ -94,6 +94,7 @@ impl Server {
         let options = &self.state.options;
         let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
+        let floods = grpc.floods();
         let services = Services { rest: Arc::new(rest::RestService::new(self.state.clone())), grpc };
         let mut threads = Vec::new();
         let workers = (0..self.state.options.io_threads.max(1))
@@ -101,7 +102,7 @@ impl Server {
             .collect::<Result<Vec<_>>>()?;
         let accepting = connections.clone();
         let acceptor =
-            spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting))?;
+            spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting, floods))?;
         *running = Some(Running { connections, acceptor, threads });
         Ok(addresses)
     }

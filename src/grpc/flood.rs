@@ -1,7 +1,7 @@
 //! A budget of the HTTP/2 frames that cost a client next to nothing and keep a core busy: PRIORITY, WINDOW_UPDATE, PING,
 //! SETTINGS, resets, tiny pieces of messages. Pure: it reads no clock.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many such frames a connection may send beyond what it has earned.
@@ -9,7 +9,10 @@ const MOST: u32 = 1000;
 /// And so many when it is opened while others flood: a client that was cut off has no fresh budget when it comes back.
 /// Clients that ask for something begin with fewer than twenty.
 const FEW: u32 = 100;
-/// A flood is over when no connection was cut off for so long.
+/// So many frames, and so many in a second, connections may have sent in all when they end, beyond what they earned:
+/// clients that open a connection for each call leave a few each time.
+const MOST_IN_ALL: u32 = 10_000;
+/// A flood is over when no connection was cut off for so long, and none has overdrawn what is for all.
 const FLOOD_GOES_ON: Duration = Duration::from_secs(10);
 /// It earns so many in a second, which take a core some tenth of a millisecond.
 const IN_A_SECOND: u32 = 500;
@@ -25,20 +28,45 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 0x1;
 
-/// When a connection of the server was last cut off because it had overdrawn its budget.
+/// Whether the clients of a server flood it: one connection by overdrawing its budget, or many that end before that.
 #[derive(Debug, Default)]
-pub(super) struct Floods {
-    last: Mutex<Option<Instant>>,
+pub(crate) struct Floods {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When a connection was last cut off, or what is for all was overdrawn.
+    last: Option<Instant>,
+    /// Frames that ended connections had sent beyond what they earned, less what time has paid for up to `paid`.
+    unearned: u32,
+    paid: Option<Instant>,
 }
 
 impl Floods {
-    fn note(&self, now: Instant) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn go_on(&self, now: Instant) -> bool {
-        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|last| now.saturating_duration_since(last) < FLOOD_GOES_ON)
+    fn note(&self, now: Instant) {
+        self.state().last = Some(now);
+    }
+
+    /// A connection has ended that sent so many `frames` beyond what it earned.
+    fn ended(&self, frames: u32, now: Instant) {
+        let mut state = self.state();
+        let passed = now.saturating_duration_since(state.paid.unwrap_or(now)).as_millis();
+        let paid = u32::try_from(passed * u128::from(MOST_IN_ALL) / 1000).unwrap_or(u32::MAX);
+        state.unearned = state.unearned.saturating_sub(paid).saturating_add(frames);
+        state.paid = Some(now);
+        if state.unearned > MOST_IN_ALL {
+            (state.unearned, state.last) = (MOST_IN_ALL, Some(now));
+        }
+    }
+
+    /// Whether clients flood at `now`.
+    pub(crate) fn go_on(&self, now: Instant) -> bool {
+        self.state().last.is_some_and(|last| now.saturating_duration_since(last) < FLOOD_GOES_ON)
     }
 }
 
@@ -46,6 +74,8 @@ impl Floods {
 #[derive(Debug)]
 pub(super) struct FrameBudget {
     floods: Arc<Floods>,
+    /// What it began with, and what is left.
+    given: u32,
     left: u32,
     /// Time up to here is paid for.
     refilled: Instant,
@@ -58,7 +88,7 @@ impl FrameBudget {
     /// That of a connection that was opened at `now` to a server with these `floods`.
     pub(super) fn new(floods: Arc<Floods>, now: Instant) -> FrameBudget {
         let left = if floods.go_on(now) { FEW } else { MOST };
-        FrameBudget { floods, left, refilled: now, bytes: 0, is_overdrawn: false }
+        FrameBudget { floods, given: left, left, refilled: now, bytes: 0, is_overdrawn: false }
     }
 
     /// A frame has come, with so many `bytes` of payload. `now` is asked only where the budget is spent.
@@ -85,6 +115,11 @@ impl FrameBudget {
     /// Whether the connection has sent more than it may.
     pub(super) fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&self, now: Instant) {
+        self.floods.ended(self.given.saturating_sub(self.left), now);
     }
 
     fn earn(&mut self, frames: u32) {
@@ -167,6 +202,32 @@ mod tests {
         for (mut budget, may_send) in [(before, MOST), (at_once, FEW), (later, MOST)] {
             assert!(!flood(&mut budget, may_send, start));
             assert!(flood(&mut budget, 1, start));
+        }
+    }
+
+    #[test]
+    fn many_connections_that_spend_what_they_began_with_are_a_flood() {
+        let start = Instant::now();
+        for (each, times, is_flood) in
+            [(500, 21, true), (500, 20, false), (3, 3000, false), (0, 50_000, false)]
+        {
+            let floods = Arc::new(Floods::default());
+            for _ in 0..times {
+                let mut budget = FrameBudget::new(floods.clone(), start);
+                assert!(!flood(&mut budget, each, start));
+                budget.end(start);
+            }
+            assert_eq!(floods.go_on(start), is_flood, "{times} with {each} frames");
+            assert!(!floods.go_on(start + FLOOD_GOES_ON));
+        }
+        // As many over a longer time are none.
+        let floods = Arc::new(Floods::default());
+        for tenth in 0..200 {
+            let now = start + Duration::from_millis(100 * tenth);
+            let mut budget = FrameBudget::new(floods.clone(), now);
+            flood(&mut budget, 900, now);
+            budget.end(now);
+            assert!(!floods.go_on(now));
         }
     }
 

@@ -73,6 +73,12 @@ impl<I> Followed<I> {
     }
 }
 
+impl<I> Drop for Followed<I> {
+    fn drop(&mut self) {
+        self.frames.end();
+    }
+}
+
 impl<I: AsyncWrite + Unpin> Followed<I> {
     /// Tells a client that it has sent too many frames, where what it is sent is between two frames. What it has asked
     /// for before is still answered.

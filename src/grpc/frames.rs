@@ -125,6 +125,11 @@ impl Frames {
         self.budget.wrote(bytes);
     }
 
+    /// The connection has ended.
+    pub(super) fn end(&self) {
+        self.budget.end(Instant::now());
+    }
+
     /// The last frame that a client is sent which has sent too many: GOAWAY, ENHANCE_YOUR_CALM.
     pub(super) fn too_many(&self) -> Option<[u8; HEAD + 8]> {
         let [a, b, c, d] = self.last_stream;

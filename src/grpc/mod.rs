@@ -7,7 +7,7 @@
 mod authority;
 pub mod connection;
 mod deadline;
-mod flood;
+pub(crate) mod flood;
 mod followed;
 mod frames;
 mod health;
@@ -109,6 +109,11 @@ impl GrpcService {
         let standard = standard::services(&settings, &stages)?;
         let sessions = profiler::Sessions::default();
         Ok(GrpcService { server, settings, standard, sessions, floods: Arc::default(), stages })
+    }
+
+    /// The floods of its clients.
+    pub(crate) fn floods(&self) -> Arc<flood::Floods> {
+        self.floods.clone()
     }
 
     /// Answers one call of `client`.

@@ -3,6 +3,7 @@
 use super::{Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
 use crate::engine;
+use crate::grpc::flood::Floods;
 use crate::memory;
 use crate::metrics::Protocol;
 use crate::throttled::Throttled;
@@ -10,13 +11,16 @@ use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 /// Pauses after connections that could not be accepted: the first, and the longest.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+/// The pause after each gRPC connection while clients flood: those that are cut off come back at once, and opening
+/// connections costs the server more than it costs them.
+const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 /// The same warning is given once in this many seconds.
 const QUIET_SECONDS: u64 = 30;
 
@@ -28,7 +32,12 @@ pub(super) struct Accepted {
 }
 
 /// Accepts until the server closes, and then what was waiting to be accepted.
-pub(super) fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, connections: Arc<Connections>) {
+pub(super) fn accept_all(
+    listeners: Vec<Listener>,
+    workers: Vec<Worker>,
+    connections: Arc<Connections>,
+    floods: Arc<Floods>,
+) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
         tracing::error!("no thread can accept connections: the system gives no more descriptors");
         return;
@@ -37,8 +46,14 @@ pub(super) fn accept_all(listeners: Vec<Listener>, workers: Vec<Worker>, connect
     runtime.block_on(async move {
         let mut ports = JoinSet::new();
         for listener in listeners {
-            ports
-                .spawn(Acceptor { workers: workers.clone(), connections: connections.clone() }.run(listener));
+            ports.spawn(
+                Acceptor {
+                    workers: workers.clone(),
+                    connections: connections.clone(),
+                    floods: floods.clone(),
+                }
+                .run(listener),
+            );
         }
         tokio::spawn(keep_memory_small());
         while ports.join_next().await.is_some() {}
@@ -63,6 +78,7 @@ async fn keep_memory_small() {
 struct Acceptor {
     workers: Arc<[Worker]>,
     connections: Arc<Connections>,
+    floods: Arc<Floods>,
 }
 
 impl Acceptor {
@@ -90,6 +106,9 @@ impl Acceptor {
                 Ok(stream) => {
                     self.hand_over(stream);
                     pause = PAUSE[0];
+                    if open.speaks_grpc() && self.floods.go_on(Instant::now()) {
+                        tokio::time::sleep(FLOOD_PAUSE).await;
+                    }
                 }
                 // It has left again.
                 Err(why) if why.kind() == ErrorKind::ConnectionAborted => {}
@@ -142,6 +161,10 @@ enum Open {
 }
 
 impl Open {
+    fn speaks_grpc(&self) -> bool {
+        !matches!(self, Open::Tcp(Protocol::Rest, _))
+    }
+
     fn new(listener: Listener) -> io::Result<Open> {
         Ok(match listener {
             Listener::Tcp(protocol, listener) => Open::Tcp(protocol, TcpListener::from_std(listener)?),
