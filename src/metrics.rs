@@ -1,4 +1,4 @@
-//! What is counted: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (server.md,
+//! What is counted: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (docs/spec/server.md,
 //! section 9), in the text that Prometheus reads.
 //!
 //! One observer stands around each call: a protocol asks for the model's counts ([`Metrics::asked`]) and tells them the

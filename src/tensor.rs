@@ -8,7 +8,7 @@ use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// Element types; the numbers are those of `tensorflow.DataType` (grpc.md section 3.1).
+/// Element types; the numbers are those of `tensorflow.DataType` (docs/spec/grpc.md section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 #[allow(missing_docs)] // The names are TensorFlow's.

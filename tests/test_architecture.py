@@ -384,7 +384,7 @@ def test_documents_name_files_that_are_there() -> None:
     """Paths with a folder in back quotes, from the root, ``src`` or ``python/servable``."""
     places = (ROOT, SRC, CONTROL_PLANE)
     found, missing = 0, []
-    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         if document.name == "CHANGELOG.md":
             continue
         for named in re.findall(r"`((?:\w+/)+(?:[\w.]+\.(?:rs|py|sh|toml|md))?)`", document.read_text()):
@@ -393,6 +393,16 @@ def test_documents_name_files_that_are_there() -> None:
                 missing.append(f"{document.name}: {named}")
     assert found > 50
     assert missing == []
+
+
+def test_sources_cite_sections_that_are_there() -> None:
+    cited = set()
+    for path in [*SRC.rglob("*.rs"), *python_files()]:
+        cited |= set(re.findall(r"docs/spec/(\w+)\.md,?\s+(?://[/!] )?sections? ([\d.]*\d)", path.read_text()))
+    assert len(cited) > 15
+    for document, section in sorted(cited):
+        headings = (ROOT / "docs" / "spec" / f"{document}.md").read_text()
+        assert re.search(rf"^#+ {re.escape(section)}\b", headings, re.MULTILINE), f"{document}.md {section}"
 
 
 def test_the_policy_is_a_pure_function() -> None:

@@ -1,6 +1,6 @@
 //! Requests of several clients run as one: each input's rows below each other, one run, each request its own rows.
 //!
-//! What TensorFlow Serving calls a batching session (server.md, section 8), with its parameters and error texts. Where
+//! What TensorFlow Serving calls a batching session, with its parameters and error texts (docs/spec/server.md, section 8). Where
 //! it lets one request spoil others', this does not: tensors that cannot lie in one batch (another dtype, another shape
 //! without padding) are not put in one, and when a run fails whose signature changes nothing, each of its requests is
 //! run by itself. And a request for which nobody else is waiting runs at once, in its own thread.

@@ -1,5 +1,5 @@
 //! TFRecord: per record its length (u64, little endian), a checksum of that, the record, a checksum of the record.
-//! Checksums are CRC-32C, masked: rotated right by 15 bits, plus a constant (server.md, section 7).
+//! Checksums are CRC-32C, masked: rotated right by 15 bits, plus a constant (docs/spec/server.md, section 7).
 
 use crate::error::{Error, Kind};
 use std::io::Read;

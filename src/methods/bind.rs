@@ -1,7 +1,7 @@
 //! A predict request's names against a signature: which tensor feeds which input, which outputs are wanted.
 //!
 //! For clients that name tensors themselves and bring dtypes and shapes, as over gRPC and in warm-up records. The
-//! order of the checks and their texts are those of grpc.md, section 5.
+//! order of the checks and their texts are those of docs/spec/grpc.md, section 5.
 
 use super::ServerState;
 use crate::error::{Error, Kind, Result};

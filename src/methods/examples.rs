@@ -1,4 +1,4 @@
-//! Classify, regress and multi-inference: `tf.Example`s in, classes and numbers out (grpc.md sections 6 and 7).
+//! Classify, regress and multi-inference: `tf.Example`s in, classes and numbers out (docs/spec/grpc.md sections 6 and 7).
 //!
 //! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Kinds of requests, with the numbers of their fields in `PredictionLog` (grpc.md section 2.1).
+/// Kinds of requests, with the numbers of their fields in `PredictionLog` (docs/spec/grpc.md section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A `ClassificationRequest`.

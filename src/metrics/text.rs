@@ -1,4 +1,4 @@
-//! The text that Prometheus reads, and the one list of metric names (server.md, section 9).
+//! The text that Prometheus reads, and the one list of metric names (docs/spec/server.md, section 9).
 
 use super::batches::BatchCounts;
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};

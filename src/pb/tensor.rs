@@ -2,7 +2,7 @@
 //!
 //! Numbers lie in a message as they lie in memory (`tensor_content`, and packed floats and doubles), so they are
 //! borrowed from the message where it holds all of them, and passed on from the tensor's memory on the way out.
-//! The rules are those of grpc.md, sections 3.2 and 3.3.
+//! The rules are those of docs/spec/grpc.md, sections 3.2 and 3.3.
 
 use super::wire::{Fields, Malformed, Pieces, Value, bytes_field_len, varint, varint_len};
 use crate::tensor::{Aligned, DType, Data, Strings, Tensor, element_count};

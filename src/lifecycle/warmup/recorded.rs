@@ -1,5 +1,5 @@
 //! Warm-up with the requests of `assets.extra/tf_serving_warmup_requests`: a TFRecord file of `PredictionLog`s, of
-//! which the answers are ignored (server.md, section 7).
+//! which the answers are ignored (docs/spec/server.md, section 7).
 
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
