@@ -55,10 +55,12 @@ impl Floods {
     /// A connection has ended that sent so many `frames` beyond what it earned.
     fn ended(&self, frames: u32, now: Instant) {
         let mut state = self.state();
-        let passed = now.saturating_duration_since(state.paid.unwrap_or(now)).as_millis();
-        let paid = u32::try_from(passed * u128::from(MOST_IN_ALL) / 1000).unwrap_or(u32::MAX);
+        let before = state.paid.unwrap_or(now);
+        let passed = now.saturating_duration_since(before).as_micros();
+        let paid = u32::try_from(passed * u128::from(MOST_IN_ALL) / 1_000_000).unwrap_or(u32::MAX);
         state.unearned = state.unearned.saturating_sub(paid).saturating_add(frames);
-        state.paid = Some(now);
+        // The rest of a frame's time is not lost, however often connections end.
+        state.paid = Some(before + Duration::from_secs(1) * paid / MOST_IN_ALL);
         if state.unearned > MOST_IN_ALL {
             (state.unearned, state.last) = (MOST_IN_ALL, Some(now));
         }
@@ -220,14 +222,16 @@ mod tests {
             assert_eq!(floods.go_on(start), is_flood, "{times} with {each} frames");
             assert!(!floods.go_on(start + FLOOD_GOES_ON));
         }
-        // As many over a longer time are none.
-        let floods = Arc::new(Floods::default());
-        for tenth in 0..200 {
-            let now = start + Duration::from_millis(100 * tenth);
-            let mut budget = FrameBudget::new(floods.clone(), now);
-            flood(&mut budget, 900, now);
-            budget.end(now);
-            assert!(!floods.go_on(now));
+        // As many over a longer time are none, however close together they are.
+        for (apart, each) in [(100_000, 900), (310, 3), (90, 0), (150, 1)] {
+            let floods = Arc::new(Floods::default());
+            for index in 0..40_000 {
+                let now = start + Duration::from_micros(apart) * index;
+                let mut budget = FrameBudget::new(floods.clone(), now);
+                flood(&mut budget, each, now);
+                budget.end(now);
+                assert!(!floods.go_on(now), "{index} connections, {apart} us apart, with {each} frames");
+            }
         }
     }
 
