@@ -45,7 +45,7 @@ impl Kind {
         TABLE[self as usize - 1].1
     }
 
-    /// The HTTP status that TensorFlow Serving answers with (rest.md section 3).
+    /// The HTTP status that TensorFlow Serving answers with (docs/spec/rest.md section 3).
     pub fn http_status(self) -> u16 {
         TABLE[self as usize - 1].2
     }

@@ -400,7 +400,7 @@ def test_sources_cite_sections_that_are_there() -> None:
     cites = re.compile(r"docs/spec/(\w+)\.md,?\s+(?://[/!] )?sections? ([\d.]*\d)")
     for path in [*SRC.rglob("*.rs"), *python_files()]:
         cited |= set(cites.findall(path.read_text()))
-    assert len(cited) >= 8
+    assert len(cited) > 15
     for document, section in sorted(cited):
         headings = (ROOT / "docs" / "spec" / f"{document}.md").read_text()
         assert re.search(rf"^#+ {re.escape(section)}\b", headings, re.MULTILINE), f"{document}.md {section}"

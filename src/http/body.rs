@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use std::io::Read;
 use std::time::Duration;
 
-/// The largest body after unpacking, as TensorFlow Serving has it (rest.md section 8).
+/// The largest body after unpacking, as TensorFlow Serving has it (docs/spec/rest.md section 8).
 const MAX_UNPACKED: usize = 100 << 20;
 /// At least a third of what is reserved ahead of the bytes that have come.
 const MIN_AHEAD: usize = 16 << 10;

@@ -1,4 +1,4 @@
-//! Base64 objects: `{"b64": "…"}`, the bytes of a string tensor's element (rest.md section 6.1).
+//! Base64 objects: `{"b64": "…"}`, the bytes of a string tensor's element (docs/spec/rest.md section 6.1).
 
 use crate::json::cursor::Cursor;
 use crate::json::text::Text;

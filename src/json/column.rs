@@ -90,7 +90,7 @@ macro_rules! integers {
     )*};
 }
 
-// The narrow types take what fits int32 and keep its low bits (rest.md section 6.1).
+// The narrow types take what fits int32 and keep its low bits (docs/spec/rest.md section 6.1).
 integers! {
     i32, Int32, value => i32::try_from(value).ok();
     i16, Int16, value => i32::try_from(value).ok().map(|value| value as i16);

@@ -1,6 +1,6 @@
 //! A cursor over JSON text: whitespace, names, literals, values to step over; and what is wrong with a text.
 //!
-//! The grammar, the messages and the offsets are those of TensorFlow Serving's parser (rest.md section 5): strict JSON
+//! The grammar, the messages and the offsets are those of TensorFlow Serving's parser (docs/spec/rest.md section 5): strict JSON
 //! plus `NaN` and `Infinity`, reading stops after the first complete value, bytes need not be UTF-8. Nothing here
 //! recurses along the text, and every step is linear in the bytes it passes.
 

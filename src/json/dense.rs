@@ -1,4 +1,4 @@
-//! A JSON value → the elements of a dense tensor, in one pass along the text (rest.md section 6.1).
+//! A JSON value → the elements of a dense tensor, in one pass along the text (docs/spec/rest.md section 6.1).
 //!
 //! TensorFlow Serving takes the shape from the first elements on the way down, then checks each node in the order
 //! level, size, type, depth first. In one pass an array's size is known only at its end; so a fault inside arrays is

@@ -1,4 +1,4 @@
-//! The bounded re-print of a JSON value in error messages (rest.md section 6.4).
+//! The bounded re-print of a JSON value in error messages (docs/spec/rest.md section 6.4).
 //!
 //! Pretty with four spaces, arrays on one line. Before each token the length is looked at: from 256 bytes on nothing
 //! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number

@@ -1,4 +1,4 @@
-//! `float` and `double` as text, exactly as TensorFlow Serving prints them (rest.md section 7.3).
+//! `float` and `double` as text, exactly as TensorFlow Serving prints them (docs/spec/rest.md section 7.3).
 //!
 //! The rule: printf's `%g`; where that does not read back as the same value, `%.9g` (`float`) or `%.17g` (`double`);
 //! `.0` where neither a point nor an exponent stands in it. It is followed in integers, without printing twice and
@@ -418,7 +418,7 @@ mod tests {
         format!("{sign}{}", trim(&plain))
     }
 
-    /// The rule of rest.md 7.3, to the letter.
+    /// The rule of docs/spec/rest.md 7.3, to the letter.
     fn by_the_rule<F: Float>(value: F) -> String {
         let mut text = general(value, 6);
         if !text.parse().is_ok_and(|read: F| read == value) {

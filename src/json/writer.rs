@@ -1,4 +1,4 @@
-//! The text of a reply: growing storage, strings, base64, and how nested arrays are laid out (rest.md section 7).
+//! The text of a reply: growing storage, strings, base64, and how nested arrays are laid out (docs/spec/rest.md section 7).
 //!
 //! Storage is allocated ahead and zeroed, so that a number is written in place, with stores of a fixed width, and
 //! costs one check for room.
@@ -190,7 +190,7 @@ fn must_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// How the arrays of a value are laid out (rest.md section 7.1).
+/// How the arrays of a value are laid out (docs/spec/rest.md section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Every value on a line of its own.

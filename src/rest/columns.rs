@@ -1,4 +1,4 @@
-//! The columnar format: `inputs`, a value for each input, or just the value of the one input (rest.md section 6.3).
+//! The columnar format: `inputs`, a value for each input, or just the value of the one input (docs/spec/rest.md section 6.3).
 
 use crate::error::{Error, Result};
 use crate::json::column::column;

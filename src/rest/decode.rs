@@ -1,7 +1,7 @@
 //! Bodies: JSON → tensors, guided by the signature.
 //!
 //! Optimist first: one pass along the text checks it and fills the tensors' storage, with no tree in between. Whatever
-//! the optimist does not expect is left to the judge, which looks at things in TensorFlow Serving's order (rest.md
+//! the optimist does not expect is left to the judge, which looks at things in TensorFlow Serving's order (docs/spec/rest.md
 //! sections 4 to 6), so that the first error is always the same one. Both are linear in the body, and neither recurses
 //! along it.
 
@@ -37,7 +37,7 @@ pub struct Predict<'s> {
 /// Decodes the body of a predict request.
 ///
 /// `signatures` are those of the resolved servable, by name; or why it could not be resolved, which is reported
-/// only for bodies that are well-formed (rest.md section 4).
+/// only for bodies that are well-formed (docs/spec/rest.md section 4).
 pub fn predict<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,

@@ -1,4 +1,4 @@
-//! Tensors and results → JSON, in TensorFlow Serving's exact form (rest.md section 7).
+//! Tensors and results → JSON, in TensorFlow Serving's exact form (docs/spec/rest.md section 7).
 
 use super::Format;
 use crate::config::NonUtf8;

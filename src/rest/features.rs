@@ -1,4 +1,4 @@
-//! Classify and regress bodies: JSON feature maps → serialized `tensorflow.Example`s (rest.md section 11).
+//! Classify and regress bodies: JSON feature maps → serialized `tensorflow.Example`s (docs/spec/rest.md section 11).
 //!
 //! The wire layout is that of TensorFlow's `example.proto` and `feature.proto`: an Example is
 //! `{1: {1: {1: name, 2: {kind: list}}, …}}` with kinds 1 `bytes_list`, 2 `float_list`, 3 `int64_list`, numbers packed.

@@ -1,4 +1,4 @@
-//! The URL grammar (rest.md section 2): which method, of which model.
+//! The URL grammar (docs/spec/rest.md section 2): which method, of which model.
 
 use crate::registry::VersionChoice;
 use std::borrow::Cow;

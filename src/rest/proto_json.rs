@@ -1,4 +1,4 @@
-//! Status and metadata as protobuf prints JSON (rest.md sections 7.6 and 7.7).
+//! Status and metadata as protobuf prints JSON (docs/spec/rest.md sections 7.6 and 7.7).
 //!
 //! One space of indentation, original field names, every field printed in the order of its number, 64-bit integers as
 //! strings, enums by name, bytes as base64. Absent messages and unset members of a oneof are left out.

@@ -1,5 +1,5 @@
 //! The row format: `instances`, a list of values for the one input, or of objects with a value for each input
-//! (rest.md section 6.2).
+//! (docs/spec/rest.md section 6.2).
 
 use crate::error::{Error, Result};
 use crate::json::column::{Column, column};
