@@ -84,7 +84,7 @@ impl Server {
         &self.state
     }
 
-    /// Opens the ports and begins to serve. `settings`: how the gRPC protocol is built.
+    /// Opens the ports and begins to serve. `settings`: how gRPC is served.
     pub fn start(&self, settings: grpc::Settings) -> Result<Addresses> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
@@ -120,11 +120,11 @@ impl Server {
         let options = &self.state.options;
         let mut listeners = Vec::new();
         let mut addresses = Addresses::default();
-        let services = [
+        let ports = [
             (Protocol::Rest, options.rest_address, &mut addresses.rest),
             (Protocol::Grpc, options.grpc_address, &mut addresses.grpc),
         ];
-        for (protocol, wanted, bound) in services {
+        for (protocol, wanted, bound) in ports {
             if let Some(wanted) = wanted {
                 let listener = bind(wanted, options.backlog)?;
                 *bound = listener.local_addr().ok();

@@ -63,7 +63,7 @@ impl LingeringStream {
 const OWN: &[(&[u8], &str)] = &[
     (
         b"HTTP/1.1 400 ",
-        "Bad Request: this is not HTTP/1.1 that can be read (request stream, header or body length)",
+        "Bad Request: this is not HTTP/1.1 that can be read (request line, header or body length)",
     ),
     (b"HTTP/1.1 431 ", "Request Header Fields Too Large: send fewer or shorter headers"),
     (b"HTTP/1.1 414 ", "URI Too Long: send a shorter path"),
@@ -145,7 +145,9 @@ mod tests {
         );
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
-        assert!(body.contains("\"error\": \"Bad Request"));
+        assert!(body.contains(
+            "\"error\": \"Bad Request: this is not HTTP/1.1 that can be read (request line, header or body length)\""
+        ));
     }
 
     #[test]

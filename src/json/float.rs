@@ -13,7 +13,7 @@
 use std::fmt::{LowerExp, Write as _};
 use std::str::FromStr;
 
-/// ServerState for one number; the longest is `-2.2250738585072014e-308`. Wide stores may touch what lies behind the text.
+/// Room for one number; the longest is `-2.2250738585072014e-308`. Wide stores may touch what lies behind the text.
 pub type Slot = [u8; 64];
 
 /// A binary floating-point type, as far as printing needs to know it.

@@ -1,9 +1,8 @@
 //! Bodies: JSON → tensors, guided by the signature.
 //!
-//! Optimist first: one pass along the text checks it and fills the tensors' storage, with no tree in between. Whatever
-//! the optimist does not expect is left to the judge, which looks at things in TensorFlow Serving's order (docs/spec/rest.md
-//! sections 4 to 6), so that the first error is always the same one. Both are linear in the body, and neither recurses
-//! along it.
+//! First in one pass along the text, which checks it and fills the tensors' storage, with no tree in between. A body that
+//! is not as expected is read once more in TensorFlow Serving's order (docs/spec/rest.md sections 4 to 6), so that the
+//! first error is always the same one. Both are linear in the body, and neither recurses along it.
 
 use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
@@ -44,15 +43,15 @@ pub fn predict<'s>(
     limits: DecodeLimits,
 ) -> Result<Predict<'s>> {
     if let Ok(signatures) = signatures
-        && let Some(predict) = optimist(body, signatures, limits)
+        && let Some(predict) = predict_at_once(body, signatures, limits)
     {
         return Ok(predict);
     }
-    judge(body, signatures, limits)
+    predict_in_order(body, signatures, limits)
 }
 
 /// Decodes in one pass what is as expected. `None` says nothing about the body.
-fn optimist<'s>(
+fn predict_at_once<'s>(
     body: &[u8],
     signatures: &'s BTreeMap<String, Signature>,
     limits: DecodeLimits,
@@ -147,7 +146,7 @@ impl Key {
 }
 
 /// Decodes step by step: the whole text, then the names, then the signature, then the values.
-fn judge<'s>(
+fn predict_in_order<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
     limits: DecodeLimits,

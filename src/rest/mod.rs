@@ -1,8 +1,8 @@
 //! TensorFlow Serving's REST API.
 //!
-//! A request's way: [`RestService::answer`] reads its head and finds what it asks for ([`route`]); the model is resolved; the
-//! body is decoded against the model's signature ([`decode`]); [`crate::methods`] runs it; the answer is printed
-//! ([`encode`]). See [`answered`] and [`call::Call`].
+//! A request's way: [`RestService::answer`] reads its head, [`route`] finds what it asks for, [`call`] resolves the model;
+//! the body is decoded against the model's signature ([`decode`]), [`crate::methods`] runs it, and the answer is printed
+//! ([`encode`]).
 
 mod call;
 mod columns;

@@ -51,7 +51,7 @@ def test_no_thread_keeps_the_low_priority_of_a_load(base: Path) -> None:
     with serving(f"m={base}") as served:
         put_version("half_plus_two", base, 2)
         await_versions(served, "m", 2)
-        assert until(lambda: not any(name.startswith("servable-aside") for name in niceness(served)))
+        assert until(lambda: not any(name.startswith("servable-load") for name in niceness(served)))
         threads = niceness(served)
         assert len(threads) > 4 and len(set(threads.values())) == 1, threads
 

@@ -255,10 +255,10 @@ fn both(body: &[u8], dtype: DType) -> Result<Value, TestCaseError> {
     let mut all = signatures(&["serving_default"], &[("x", dtype)]);
     all.insert("s".into(), signature_of("s", &[("x", DType::String)]));
     let limits = DecodeLimits { max_depth: 3 };
-    let slow = outcome(judge(body, Ok(&all), limits));
-    match optimist(body, &all, limits) {
+    let slow = outcome(predict_in_order(body, Ok(&all), limits));
+    match predict_at_once(body, &all, limits) {
         Some(fast) => prop_assert_eq!(outcome(Ok(fast)), slow.clone(), "{}", String::from_utf8_lossy(body)),
-        // Nothing that is right is left to the judge.
+        // What is right is read at once.
         None => prop_assert!(slow.get("error").is_some(), "{}", String::from_utf8_lossy(body)),
     }
     Ok(slow)
@@ -340,13 +340,13 @@ fn hostile_bodies_take_linear_time() {
         let start = body[..40].to_string();
         for dtype in [DType::Float, DType::String] {
             let all = signatures(&["serving_default"], &[("x", dtype)]);
-            let slow = judge(body.as_bytes(), Ok(&all), LIMITS).is_ok();
-            assert_eq!(optimist(body.as_bytes(), &all, LIMITS).is_some(), slow, "{start}");
+            let slow = predict_in_order(body.as_bytes(), Ok(&all), LIMITS).is_ok();
+            assert_eq!(predict_at_once(body.as_bytes(), &all, LIMITS).is_some(), slow, "{start}");
         }
     }
 }
 
-/// ServerState is never guessed beyond the body's own size in elements.
+/// Room is never guessed beyond the body's own size in elements.
 #[test]
 fn a_good_start_does_not_reserve_for_ever() {
     let body = format!("{{\"instances\":[{}\"{}\"]}}", "1,".repeat(100), "x".repeat(1 << 20));

@@ -45,7 +45,7 @@ fn vectors() {
         if let Ok(predict) = &result {
             assert_eq!(predict.signature.name, if name.is_empty() { "serving_default" } else { name });
             // What is right takes one pass.
-            assert!(optimist(&body, &all, LIMITS).is_some(), "{}", case["name"]);
+            assert!(predict_at_once(&body, &all, LIMITS).is_some(), "{}", case["name"]);
         }
         let out = outcome(result);
         if let Some(error) = expected.get("error") {
