@@ -3,7 +3,6 @@
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::profile::{self, Phase};
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,25 +33,24 @@ impl Compute {
         Ok(Compute { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs `work` here and now if `in_caller`, on the pool otherwise. Dropping the future takes work that is
-    /// still waiting out of the queue, and makes work under way [`Gone`]. A panic becomes INTERNAL and touches nothing else.
+    /// Runs `work` here and now if `in_caller`, on the pool otherwise. Dropping the future removes work that has not
+    /// begun from the queue; work under way sees its flag set. A panic becomes INTERNAL and touches nothing else.
     pub async fn run<T: Send + 'static>(
         &self,
         in_caller: bool,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
+        work: impl FnOnce(Cancelled) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if in_caller {
-            return guarded(work);
+            return guarded(|| work(Cancelled::default()));
         }
         let queued = profile::phase(Phase::Queue);
-        let gone = Gone::default();
-        let of_work = gone.clone();
+        let flag = Arc::new(AtomicBool::new(false));
+        let cancelled = Cancelled(Some(flag.clone()));
         let task = self.handle.spawn_blocking(move || {
             drop(queued);
-            GONE.set(of_work);
-            guarded(work)
+            guarded(|| work(cancelled))
         });
-        let mut task = Abort { task, gone };
+        let mut task = Abort { task, flag };
         match (&mut task.task).await {
             Ok(result) => result,
             Err(_stopping) => Err(Error::new(crate::error::Kind::Unavailable, "The server is stopping")),
@@ -68,37 +66,29 @@ impl Drop for Compute {
     }
 }
 
-/// Takes work that has not begun out of the queue when its request is gone, and tells work that has.
+/// Cancels its work when dropped: when the request is over.
 struct Abort<T> {
     task: tokio::task::JoinHandle<T>,
-    gone: Gone,
+    flag: Arc<AtomicBool>,
 }
 
 impl<T> Drop for Abort<T> {
     fn drop(&mut self) {
-        self.gone.0.store(true, Relaxed);
+        self.flag.store(true, Relaxed);
         self.task.abort();
     }
 }
 
-/// Whether nobody waits any more for a piece of work: its client has left, or its time is over.
+/// Tells work on another thread that nobody waits for it any more: its client has left, or its time is over. The default
+/// is never set.
 #[derive(Clone, Debug, Default)]
-pub struct Gone(Arc<AtomicBool>);
+pub struct Cancelled(Option<Arc<AtomicBool>>);
 
-impl Gone {
-    /// Of what the calling thread does now.
-    pub fn of_this_work() -> Gone {
-        GONE.with_borrow(Gone::clone)
+impl Cancelled {
+    /// Whether the work is in vain by now.
+    pub fn is_set(&self) -> bool {
+        self.0.as_ref().is_some_and(|flag| flag.load(Relaxed))
     }
-
-    /// Whether that is so by now.
-    pub fn is_so(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
-thread_local! {
-    static GONE: RefCell<Gone> = RefCell::default();
 }
 
 /// Does `work`; a panic in it becomes INTERNAL.

@@ -17,6 +17,7 @@ pub mod batch;
 pub mod compute;
 pub mod config;
 pub mod connections;
+pub mod context;
 pub mod engine;
 pub mod error;
 mod files;

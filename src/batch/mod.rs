@@ -13,7 +13,8 @@ mod queue;
 
 pub use pool::Pool;
 
-use crate::compute::{Gone, guarded};
+use crate::compute::guarded;
+use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Batches;
@@ -70,8 +71,8 @@ pub struct Run<'a> {
     pub fetches: &'a [Endpoint],
     /// Where its operations run.
     pub threads: Threads,
-    /// When its answer is no longer wanted.
-    pub deadline: Option<Instant>,
+    /// Of the request.
+    pub context: &'a Context,
     /// Whether it may be run once more when it failed beside others: it changes nothing.
     pub repeatable: bool,
 }
@@ -85,10 +86,9 @@ struct Task {
     first: usize,
     pads: bool,
     threads: Threads,
-    deadline: Option<Instant>,
+    context: Context,
     repeatable: bool,
     queued: Instant,
-    gone: Gone,
     reply: mpsc::Sender<Part>,
 }
 
@@ -113,8 +113,8 @@ impl Item for Task {
         let all = self.rows();
         let rest = self.inputs.iter().map(|input| input.rows(rows..all)).collect();
         self.inputs = self.inputs.iter().map(|input| input.rows(0..rows)).collect();
-        let (gone, reply) = (self.gone.clone(), self.reply.clone());
-        Task { inputs: rest, first: self.first + rows, gone, reply, ..*self }
+        let (context, reply) = (self.context.clone(), self.reply.clone());
+        Task { inputs: rest, first: self.first + rows, context, reply, ..*self }
     }
 }
 
@@ -161,10 +161,9 @@ impl Batcher {
             first: 0,
             pads: self.parameters.pad_variable_length_inputs,
             threads: asked.threads,
-            deadline: asked.deadline,
+            context: asked.context.clone(),
             repeatable: asked.repeatable,
             queued: Instant::now(),
-            gone: Gone::of_this_work(),
             reply,
         };
         let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
@@ -209,7 +208,7 @@ impl Batcher {
         parts: &mpsc::Receiver<Part>,
         rows: usize,
     ) -> Result<(Vec<Tensor>, Duration)> {
-        let (number, deadline) = (task.number, task.deadline);
+        let (number, deadline) = (task.number, task.context.deadline);
         if let Some(batch) = self.pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))? {
             batch.run();
         }
@@ -372,7 +371,7 @@ impl Batch {
     fn run(self) {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
-        let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_late(now));
+        let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.context.is_over(now));
         let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
         // Who is answered may be the last to hold the version, which its own thread frees.
         drop((of, slot));
@@ -386,11 +385,6 @@ impl Batch {
 }
 
 impl Task {
-    /// Whether nobody waits for it any more.
-    fn is_late(&self, now: Instant) -> bool {
-        self.gone.is_so() || self.deadline.is_some_and(|deadline| deadline <= now)
-    }
-
     fn answer(self, outcome: Result<Answer>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
         // Nobody listens where the request is over.
@@ -422,7 +416,7 @@ fn joined(mut parts: Vec<Answer>) -> Result<Answer> {
 
 /// How long a run for `tasks` may take: until the last of them is no longer wanted.
 fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
-    let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
+    let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.context.deadline).collect();
     deadlines?.into_iter().max().map(|last| last.saturating_duration_since(now).max(Duration::from_millis(1)))
 }
 

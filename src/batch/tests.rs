@@ -100,15 +100,15 @@ fn cold(model: Adder, parameters: Parameters) -> Setup {
 
 impl Setup {
     /// Asks for sum and negative sum of `x` and as many ones.
-    fn ask_for(&self, x: &[i32], repeatable: bool, deadline: Option<Instant>) -> Result<Vec<Vec<i32>>> {
+    fn ask_for(&self, x: &[i32], repeatable: bool, context: &Context) -> Result<Vec<Vec<i32>>> {
         let feeds = [(Endpoint(1), rows(&vec![1; x.len()])), (Endpoint(0), rows(x))];
         let fetches = [Endpoint(3), Endpoint(2), Endpoint(3)];
-        let asked = Run { feeds: &feeds, fetches: &fetches, threads: Threads::Caller, deadline, repeatable };
+        let asked = Run { feeds: &feeds, fetches: &fetches, threads: Threads::Caller, context, repeatable };
         Ok(self.batcher.run(&asked)?.0.iter().map(numbers).collect())
     }
 
     fn ask(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
-        self.ask_for(x, true, None)
+        self.ask_for(x, true, &Context::default())
     }
 
     fn runs(&self) -> Vec<usize> {
@@ -124,7 +124,7 @@ impl Setup {
             let mut others = Vec::new();
             for (count, ask) in asks.iter().enumerate() {
                 let waiting = self.batcher.pool.waiting() + 1;
-                others.push(scope.spawn(|| self.ask_for(ask, repeatable, None)));
+                others.push(scope.spawn(|| self.ask_for(ask, repeatable, &Context::default())));
                 until(|| self.batcher.pool.waiting() >= waiting || others[count].is_finished());
             }
             drop(held);
@@ -243,8 +243,8 @@ fn what_cannot_be_batched_is_refused_and_no_rows_are_answered() {
     let setup = setup(PARAMETERS);
     let refused = |feeds: &[(Endpoint, Tensor)]| {
         let fetches = [Endpoint(2)];
-        let asked =
-            Run { feeds, fetches: &fetches, threads: Threads::Caller, deadline: None, repeatable: true };
+        let context = &Context::default();
+        let asked = Run { feeds, fetches: &fetches, threads: Threads::Caller, context, repeatable: true };
         setup.batcher.run(&asked).unwrap_err().message.into_owned()
     };
     let scalar = Tensor::numbers(DType::Int32, vec![], vec![0; 4].into());
@@ -275,7 +275,8 @@ fn outputs_without_a_row_for_each_row_are_an_error() {
 #[test]
 fn a_request_waits_until_its_deadline() {
     let setup = setup(Parameters { batch_timeout: Duration::from_secs(3600), ..PARAMETERS });
-    let error = setup.ask_for(&[1], true, Some(Instant::now() + Duration::from_millis(20))).unwrap_err();
+    let deadline = Some(Instant::now() + Duration::from_millis(20));
+    let error = setup.ask_for(&[1], true, &Context { deadline, ..Context::default() }).unwrap_err();
     assert_eq!(error.kind, Kind::DeadlineExceeded);
     assert_eq!(setup.batcher.pool.waiting(), 0, "it has left the queue");
     assert_eq!(setup.runs(), [0; 0]);
@@ -287,7 +288,8 @@ async fn who_has_left_is_not_run() {
     let setup = Arc::new(setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS }));
     let compute = Arc::new(Compute::new(2).unwrap());
     let (its, pool) = (setup.clone(), compute.clone());
-    let leaver = tokio::spawn(async move { pool.run(false, move || its.ask(&[10])).await });
+    let ask = move |cancelled| its.ask_for(&[10], true, &Context { cancelled, ..Context::default() });
+    let leaver = tokio::spawn(async move { pool.run(false, ask).await });
     while setup.batcher.pool.waiting() == 0 {
         tokio::task::yield_now().await;
     }
@@ -295,7 +297,7 @@ async fn who_has_left_is_not_run() {
     assert!(leaver.await.unwrap_err().is_cancelled());
     let its = setup.clone();
     // It fills the batch.
-    assert_eq!(compute.run(false, move || its.ask(&[20])).await, Ok(sums(&[20])));
+    assert_eq!(compute.run(false, move |_| its.ask(&[20])).await, Ok(sums(&[20])));
     assert_eq!(setup.runs(), [1]);
 }
 

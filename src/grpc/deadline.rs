@@ -28,16 +28,24 @@ fn parse(text: &str) -> Option<Duration> {
     })
 }
 
+/// The error of a call, once its `deadline` has passed.
+pub(super) async fn passed(deadline: Option<Instant>) -> Error {
+    match deadline {
+        None => std::future::pending().await,
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+    }
+    Error::new(Kind::DeadlineExceeded, "Deadline Exceeded")
+}
+
 /// Waits for `answer` until `deadline`; what was still waiting then is dropped.
 pub(super) async fn bounded<T>(
     deadline: Option<Instant>,
     answer: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match deadline {
-        None => answer.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(Kind::DeadlineExceeded, "Deadline Exceeded"))),
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        error = passed(deadline) => Err(error),
     }
 }
 

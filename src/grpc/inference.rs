@@ -1,77 +1,94 @@
-//! Classify, Regress and MultiInference: resolve → decode → method → encode.
+//! `PredictionService.Classify`, `Regress` and `MultiInference`.
 
+use super::model_call::{Method, unexpected, used};
 use super::reply::Reply;
-use super::{Call, used};
 use crate::error::Result;
-use crate::methods::examples::{Answer, Classifications};
-use crate::methods::{Context, ModelSpec, ServerState, messages};
+use crate::methods::examples::{self, Classifications};
+use crate::methods::observer::Counted;
+use crate::methods::{Answer, Context, ModelSpec, Request, ServerState, messages};
+use crate::metrics::Api;
 use crate::pb::tensorflow::serving::{
     self as wire, ClassificationRequest, ClassificationResponse, ClassificationResult, InferenceResult,
-    Input, MultiInferenceRequest, MultiInferenceResponse, RegressionRequest, RegressionResponse,
-    RegressionResult, inference_result,
+    MultiInferenceRequest, MultiInferenceResponse, RegressionRequest, RegressionResponse, RegressionResult,
+    inference_result, input,
 };
 use crate::servable::Servable;
 
-/// Answers for a servable what was asked with a spec and an input, in a context.
-type Answering = fn(&ServerState, &Servable, ModelSpec, Option<Input>, &Context) -> Result<Reply>;
-
-impl Call {
-    pub(super) async fn classify(&self) -> Result<Reply> {
-        let ClassificationRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |server, servable, spec, input, context| {
-            let name = spec.signature_name.clone();
-            let result = Some(classes(messages::classify(server, servable, name, input, context)?));
-            Reply::of(&ClassificationResponse { result, model_spec: Some(used(spec, servable)) })
-        })
-        .await
+impl Method for ClassificationRequest {
+    fn take_spec(&mut self) -> Option<wire::ModelSpec> {
+        self.model_spec.take()
     }
 
-    pub(super) async fn regress(&self) -> Result<Reply> {
-        let RegressionRequest { model_spec, input } = self.decode()?;
-        self.examples(model_spec, input, |server, servable, spec, input, context| {
-            let name = spec.signature_name.clone();
-            let result = Some(values(messages::regress(server, servable, name, input, context)?));
-            Reply::of(&RegressionResponse { result, model_spec: Some(used(spec, servable)) })
-        })
-        .await
+    fn counted(&self) -> Counted {
+        Counted::Request(Api::Classify)
     }
 
-    /// Resolves, and has `answer` do the rest where the servable's runs are done.
-    async fn examples(
-        &self,
-        spec: Option<wire::ModelSpec>,
-        input: Option<Input>,
-        answer: Answering,
-    ) -> Result<Reply> {
-        let (spec, servable) = self.resolve(spec)?;
-        let context = self.context.clone();
-        let signature_name = spec.signature_name.clone();
-        self.run(servable, &signature_name, move |server, servable| {
-            answer(server, servable, spec, input, &context)
-        })
-        .await
+    fn request(self, _: &ServerState, _: &Servable, signature: String, context: &Context) -> Result<Request> {
+        messages::examples(signature, self.input, context).map(Request::Classify)
     }
 
-    pub(super) async fn multi_inference(&self) -> Result<Reply> {
-        let MultiInferenceRequest { tasks, input } = self.decode()?;
-        // The first task decides which servable is asked.
-        let first = tasks.first().and_then(|task| task.model_spec.clone()).unwrap_or_default();
-        let (spec, servable) = self.resolve(Some(first))?;
-        let context = self.context.clone();
-        self.run(servable, &spec.signature_name, move |server, servable| {
-            let answers = messages::multi_inference(server, servable, &tasks, input, &context)?;
-            let results = answers.into_iter();
-            let results = results.map(|(spec, answer)| result(used(spec, servable), answer)).collect();
-            Reply::of(&MultiInferenceResponse { results })
-        })
-        .await
+    fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
+        let Answer::Classes(answer) = answer else { return Err(unexpected(&answer)) };
+        let result = Some(classes(answer));
+        Reply::of(&ClassificationResponse { result, model_spec: Some(used(spec, servable)) })
     }
 }
 
-fn result(model_spec: wire::ModelSpec, answer: Answer) -> InferenceResult {
+impl Method for RegressionRequest {
+    fn take_spec(&mut self) -> Option<wire::ModelSpec> {
+        self.model_spec.take()
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Request(Api::Regress)
+    }
+
+    fn request(self, _: &ServerState, _: &Servable, signature: String, context: &Context) -> Result<Request> {
+        messages::examples(signature, self.input, context).map(Request::Regress)
+    }
+
+    fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
+        let Answer::Values(answer) = answer else { return Err(unexpected(&answer)) };
+        let result = Some(values(answer));
+        Reply::of(&RegressionResponse { result, model_spec: Some(used(spec, servable)) })
+    }
+}
+
+impl Method for MultiInferenceRequest {
+    /// The first task decides which servable is asked.
+    fn take_spec(&mut self) -> Option<wire::ModelSpec> {
+        Some(self.tasks.first().and_then(|task| task.model_spec.clone()).unwrap_or_default())
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Examples(match self.input.as_ref().and_then(|input| input.kind.as_ref()) {
+            None => 0,
+            Some(input::Kind::ExampleList(list)) => list.examples.len(),
+            Some(input::Kind::ExampleListWithContext(list)) => list.examples.len(),
+        })
+    }
+
+    fn request(
+        self,
+        server: &ServerState,
+        servable: &Servable,
+        _: String,
+        context: &Context,
+    ) -> Result<Request> {
+        messages::multi_inference(server, servable, self.tasks, self.input, context)
+    }
+
+    fn reply(_: &ServerState, servable: &Servable, _: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
+        let Answer::Tasks(answers) = answer else { return Err(unexpected(&answer)) };
+        let results = answers.into_iter().map(|(spec, answer)| result(used(spec, servable), answer));
+        Reply::of(&MultiInferenceResponse { results: results.collect() })
+    }
+}
+
+fn result(model_spec: wire::ModelSpec, answer: examples::Answer) -> InferenceResult {
     let result = match answer {
-        Answer::Classes(answer) => inference_result::Result::ClassificationResult(classes(answer)),
-        Answer::Values(answer) => inference_result::Result::RegressionResult(values(answer)),
+        examples::Answer::Classes(answer) => inference_result::Result::ClassificationResult(classes(answer)),
+        examples::Answer::Values(answer) => inference_result::Result::RegressionResult(values(answer)),
     };
     InferenceResult { model_spec: Some(model_spec), result: Some(result) }
 }
@@ -93,4 +110,20 @@ fn classes(answer: Classifications) -> ClassificationResult {
 
 fn values(answer: Vec<f32>) -> RegressionResult {
     RegressionResult { regressions: answer.into_iter().map(|value| wire::Regression { value }).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::tensorflow::serving::{ExampleListWithContext, Input};
+    use bytes::Bytes;
+
+    #[test]
+    fn examples_are_counted_with_a_context_too() {
+        let list = ExampleListWithContext { context: Bytes::new(), examples: vec![Bytes::new(); 3] };
+        let input = Some(Input { kind: Some(input::Kind::ExampleListWithContext(list)) });
+        let request = MultiInferenceRequest { tasks: Vec::new(), input };
+        assert_eq!(request.counted(), Counted::Examples(3));
+        assert_eq!(MultiInferenceRequest::default().counted(), Counted::Examples(0));
+    }
 }

@@ -1,10 +1,12 @@
 //! What is known about models: GetModelMetadata, GetModelStatus; and HandleReloadConfigRequest.
 
+use super::GrpcService;
+use super::model_call::missing_spec;
 use super::reply::Reply;
-use super::{Call, Reload};
+use super::rpc::Received;
 use crate::error::{Error, Kind, Result};
-use crate::methods::info;
 use crate::methods::messages::model_spec;
+use crate::methods::{ServerState, info};
 use crate::pb::tensorflow::serving::model_server_config::Config;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::pb::tensorflow::serving::{
@@ -18,78 +20,76 @@ use std::time::Instant;
 /// The one metadata field there is.
 const SIGNATURES: &str = "signature_def";
 
-impl Call {
-    pub(super) fn metadata(&self) -> Result<Reply> {
-        let request: GetModelMetadataRequest = self.decode()?;
-        if request.model_spec.is_none() {
-            return Err(Error::invalid("Missing ModelSpec"));
-        }
-        if request.metadata_field.is_empty() {
-            return Err(Error::invalid("GetModelMetadataRequest must specify at least one metadata_field"));
-        }
-        if let Some(unknown) = request.metadata_field.iter().find(|field| *field != SIGNATURES) {
-            return Err(Error::invalid(format!("Metadata field {unknown} is not supported")));
-        }
-        let (spec, servable) = self.resolve(request.model_spec)?;
-        let signatures = prost_types::Any {
-            type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
-            value: servable.signature_def_map().into(),
-        };
-        let model_spec = ModelSpec {
-            name: spec.name,
-            version_choice: Some(Choice::Version(servable.version())),
-            signature_name: String::new(),
-        };
-        Reply::of(&GetModelMetadataResponse {
-            model_spec: Some(model_spec),
-            metadata: [(SIGNATURES.to_owned(), signatures)].into(),
-        })
+/// Answers with the signatures of a version.
+pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadataRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
+    if request.metadata_field.is_empty() {
+        return Err(Error::invalid("GetModelMetadataRequest must specify at least one metadata_field"));
     }
-
-    pub(super) fn status(&self) -> Result<Reply> {
-        let request: GetModelStatusRequest = self.decode()?;
-        let spec = model_spec(request.model_spec.ok_or_else(|| Error::invalid("Missing ModelSpec"))?);
-        let versions = info::status(&self.server, &spec.name, &spec.choice)?;
-        Reply::of(&GetModelStatusResponse {
-            model_version_status: versions.iter().map(version_status).collect(),
-        })
+    if let Some(unknown) = request.metadata_field.iter().find(|field| *field != SIGNATURES) {
+        return Err(Error::invalid(format!("Metadata field {unknown} is not supported")));
     }
-
-    /// Blocks no thread that serves: the new configuration is applied on one of its own.
-    pub(super) async fn reload(&self, reload: Option<Reload>) -> Result<Reply> {
-        let request: ReloadConfigRequest = self.decode()?;
-        let config = request.config.unwrap_or_default();
-        if !matches!(config.config, Some(Config::ModelConfigList(_))) {
-            return Err(Error::invalid(
-                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is \
-                 currently supported",
-            ));
-        }
-        let reload = reload.ok_or_else(|| {
-            Error::new(
-                Kind::FailedPrecondition,
-                "This server's configuration cannot be replaced while it runs",
-            )
-        })?;
-        let before = self.values(&request.metric_names);
-        let config = config.encode_to_vec().into();
-        let timeout =
-            self.context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        tokio::task::spawn_blocking(move || reload(config, timeout))
-            .await
-            .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
-        let after = self.values(&request.metric_names);
-        let growth = before.iter().zip(after).map(|(before, after)| after - before);
-        let metric = request.metric_names.into_iter().zip(growth).map(grown).collect();
-        Reply::of(&ReloadConfigResponse { status: Some(StatusProto::default()), metric })
+    if spec.name.is_empty() {
+        return Err(Error::invalid("ModelSpec has no name specified."));
     }
+    let servable = service.server.registry.resolve(&spec.name, &spec.choice)?;
+    let signatures = prost_types::Any {
+        type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
+        value: servable.signature_def_map().into(),
+    };
+    let model_spec = ModelSpec {
+        name: spec.name,
+        version_choice: Some(Choice::Version(servable.version())),
+        signature_name: String::new(),
+    };
+    let response = GetModelMetadataResponse {
+        model_spec: Some(model_spec),
+        metadata: [(SIGNATURES.to_owned(), signatures)].into(),
+    };
+    Reply::of(&response)?.counted(context.memory)
+}
 
-    /// The first series of each of these metrics; 0 for those that are not counted.
-    fn values(&self, names: &[String]) -> Vec<i64> {
-        match &self.server.metrics {
-            Some(metrics) if !names.is_empty() => metrics.values(names),
-            _ => vec![0; names.len()],
-        }
+/// Answers with the state of each version of a model, or of one.
+pub(super) fn status(service: &GrpcService, received: Received<GetModelStatusRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
+    let versions = info::status(&service.server, &spec.name, &spec.choice)?;
+    let response =
+        GetModelStatusResponse { model_version_status: versions.iter().map(version_status).collect() };
+    Reply::of(&response)?.counted(context.memory)
+}
+
+/// Applies a configuration and answers when it is in force. Blocks no thread that serves: it is applied on one of its own.
+pub(super) async fn reload(service: &GrpcService, received: Received<ReloadConfigRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let config = request.config.unwrap_or_default();
+    if !matches!(config.config, Some(Config::ModelConfigList(_))) {
+        return Err(Error::invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is \
+             currently supported",
+        ));
+    }
+    let reload = service.settings.reload.clone().ok_or_else(|| {
+        Error::new(Kind::FailedPrecondition, "This server's configuration cannot be replaced while it runs")
+    })?;
+    let before = values(&service.server, &request.metric_names);
+    let config = config.encode_to_vec().into();
+    let timeout = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    tokio::task::spawn_blocking(move || reload(config, timeout))
+        .await
+        .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
+    let after = values(&service.server, &request.metric_names);
+    let growth = before.iter().zip(after).map(|(before, after)| after - before);
+    let metric = request.metric_names.into_iter().zip(growth).map(grown).collect();
+    Reply::of(&ReloadConfigResponse { status: Some(StatusProto::default()), metric })?.counted(context.memory)
+}
+
+/// The first series of each of these metrics; 0 for those that are not counted.
+fn values(server: &ServerState, names: &[String]) -> Vec<i64> {
+    match &server.metrics {
+        Some(metrics) if !names.is_empty() => metrics.values(names),
+        _ => vec![0; names.len()],
     }
 }
 

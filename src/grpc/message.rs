@@ -8,7 +8,7 @@ use crate::memory::Reservation;
 use crate::pace::{Meter, Pace};
 use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
 use std::fmt::Display;
@@ -56,9 +56,10 @@ pub(super) struct MessageLimits {
     pub(super) memory: Arc<Reservation>,
 }
 
-/// Reads the message of `request`; one that is too long is refused by its announcement.
+/// Reads the message of a call from its `body`; one that is too long is refused by its announcement.
 pub(super) async fn read<B>(
-    request: Request<B>,
+    headers: &HeaderMap,
+    body: B,
     limits: MessageLimits,
     locate: Option<Locate>,
 ) -> Result<Message>
@@ -66,7 +67,6 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
 {
-    let (head, body) = request.into_parts();
     let mut body = Paced { body, meter: Meter::new(limits.pace) };
     let limit = limits.bytes;
     let mut first = body.next().await?.unwrap_or_default();
@@ -82,7 +82,7 @@ where
             format!("Received message larger than max ({length} vs. {limit})"),
         ));
     }
-    let packed = compression(flag, &head.headers)?;
+    let packed = compression(flag, headers)?;
     let bytes = if first.len() >= length {
         limits.memory.grow(length)?;
         first.split_to(length)

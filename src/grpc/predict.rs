@@ -1,10 +1,14 @@
-//! Predict: resolve → decode → method → encode.
+//! `PredictionService.Predict`.
 
+use super::message::Locate;
+use super::model_call::{Method, unexpected, used};
 use super::reply::Reply;
-use super::{Call, used};
 use crate::error::Result;
-use crate::methods::{Context, ModelSpec, ServerState, messages};
-use crate::pb::tensor::Encoded;
+use crate::methods::observer::Counted;
+use crate::methods::{Answer, Context, ModelSpec, Request, ServerState, messages};
+use crate::metrics::Api;
+use crate::pb::tensor::{Encoded, locate_numbers};
+use crate::pb::tensorflow::serving as wire;
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
 use crate::profile::{self, Phase};
@@ -12,40 +16,44 @@ use crate::servable::Servable;
 use crate::tensor::Tensor;
 use prost::Message;
 
-impl Call {
-    pub(super) async fn predict(&self) -> Result<Reply> {
-        let mut request: PredictRequest = self.decode()?;
-        let (spec, servable) = self.resolve(request.model_spec.take())?;
-        let context = self.context.clone();
-        let signature = spec.signature_name.clone();
-        let work = move |server: &ServerState, servable: &Servable| {
-            answer(server, servable, spec, request, &context)
-        };
-        self.run(servable, &signature, work).await
+impl Method for PredictRequest {
+    const LOCATE: Option<Locate> = Some(locate_numbers);
+
+    fn take_spec(&mut self) -> Option<wire::ModelSpec> {
+        self.model_spec.take()
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Request(Api::Predict)
+    }
+
+    fn request(
+        self,
+        server: &ServerState,
+        servable: &Servable,
+        signature: String,
+        context: &Context,
+    ) -> Result<Request> {
+        messages::predict(server, servable, &signature, self, context)
+    }
+
+    fn reply(
+        server: &ServerState,
+        servable: &Servable,
+        spec: ModelSpec,
+        answer: Answer<'_>,
+    ) -> Result<Reply> {
+        let Answer::Outputs(outputs) = answer else { return Err(unexpected(&answer)) };
+        encode(&outputs, &used(spec, servable).encode_to_vec(), server.options.tensor_content)
     }
 }
 
-fn answer(
-    server: &ServerState,
-    servable: &Servable,
-    spec: ModelSpec,
-    request: PredictRequest,
-    context: &Context,
-) -> Result<Reply> {
-    let outputs = messages::predict(server, servable, &spec.signature_name, request, context)?;
-    let outputs = outputs.iter().map(|(alias, tensor)| (*alias, tensor));
-    encode(outputs, &used(spec, servable).encode_to_vec(), server.options.tensor_content)
-}
-
 /// A `PredictResponse`: each output from where it lies, then `model_spec`, which is serialized already.
-fn encode<'a>(
-    outputs: impl Iterator<Item = (&'a str, &'a Tensor)>,
-    model_spec: &[u8],
-    as_content: bool,
-) -> Result<Reply> {
+fn encode(outputs: &[(&str, Tensor)], model_spec: &[u8], as_content: bool) -> Result<Reply> {
     let _encode = profile::phase(Phase::Encode);
     // Map entries: key 1 is the alias, key 2 the tensor.
     let entries: Vec<_> = outputs
+        .iter()
         .map(|(alias, tensor)| {
             let proto = Encoded::new(tensor, as_content);
             (alias, bytes_field_len(1, alias.len()) + bytes_field_len(2, proto.len()), proto)

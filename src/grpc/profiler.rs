@@ -1,7 +1,8 @@
 //! `tensorflow.ProfilerService`: the server's own phases as a profile that TensorBoard shows.
 
+use super::GrpcService;
 use super::reply::Reply;
-use super::{Call, GrpcService};
+use super::rpc::Received;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::profiler::{XEvent, XEventMetadata, XLine, XPlane, XSpace, x_event};
 use crate::pb::tensorflow::{
@@ -54,49 +55,48 @@ impl Drop for Session<'_> {
     }
 }
 
-impl Call {
-    /// Records for as long as asked, or until `Terminate`; answers with the profile, or stores it where asked.
-    pub(super) async fn profile(&self, service: &GrpcService) -> Result<Reply> {
-        let request: ProfileRequest = self.decode()?;
-        let within = service.settings.profile_folder.as_deref();
-        let path = if request.emit_xspace { None } else { stored_at(&request, within)? };
-        let session = Session::begin(&service.sessions, request.session_id.clone())?;
-        let recording = Recording::start();
-        // Ends early or in time: either way it is a profile.
-        let _in_time =
-            tokio::time::timeout(Duration::from_millis(request.duration_ms), session.ended.notified()).await;
-        let profile = recording.finish();
-        let empty_trace = profile.spans.is_empty();
-        let max_events = usize::try_from(request.max_events).ok().filter(|events| *events > 0);
-        let space = space(&profile, max_events.unwrap_or(usize::MAX), &request.host_name);
-        let xspace = match path {
-            None => Some(space),
-            Some(path) => {
-                self.server.compute.run(false, move || store(&path, &space.encode_to_vec())).await?;
-                None
-            }
-        };
-        Reply::of(&ProfileResponse { tool_data: Vec::new(), empty_trace, xspace })
-    }
+/// Records for as long as asked, or until `Terminate`; answers with the profile, or stores it where asked.
+pub(super) async fn profile(service: &GrpcService, received: Received<ProfileRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let within = service.settings.profile_folder.as_deref();
+    let path = if request.emit_xspace { None } else { stored_at(&request, within)? };
+    let session = Session::begin(&service.sessions, request.session_id.clone())?;
+    let recording = Recording::start();
+    // Ends early or in time: either way it is a profile.
+    let _in_time =
+        tokio::time::timeout(Duration::from_millis(request.duration_ms), session.ended.notified()).await;
+    let profile = recording.finish();
+    let empty_trace = profile.spans.is_empty();
+    let max_events = usize::try_from(request.max_events).ok().filter(|events| *events > 0);
+    let space = space(&profile, max_events.unwrap_or(usize::MAX), &request.host_name);
+    let xspace = match path {
+        None => Some(space),
+        Some(path) => {
+            let work = move |_| store(&path, &space.encode_to_vec());
+            service.server.compute.run(false, work).await?;
+            None
+        }
+    };
+    Reply::of(&ProfileResponse { tool_data: Vec::new(), empty_trace, xspace })?.counted(context.memory)
+}
 
-    pub(super) fn terminate(&self, service: &GrpcService) -> Result<Reply> {
-        let request: TerminateRequest = self.decode()?;
-        let session = service.sessions.map().get(&request.session_id).cloned();
-        let session = session.ok_or_else(|| {
-            Error::not_found(format!("No profile session {} is under way", request.session_id))
-        })?;
-        session.notify_one();
-        Reply::of(&TerminateResponse {})
-    }
+/// Ends a profile early.
+pub(super) fn terminate(service: &GrpcService, received: Received<TerminateRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let session = service.sessions.map().get(&request.session_id).cloned();
+    let session = session
+        .ok_or_else(|| Error::not_found(format!("No profile session {} is under way", request.session_id)))?;
+    session.notify_one();
+    Reply::of(&TerminateResponse {})?.counted(context.memory)
+}
 
-    /// Watches for as long as asked and says in words what was seen.
-    pub(super) async fn monitor(&self) -> Result<Reply> {
-        let request: MonitorRequest = self.decode()?;
-        let recording = Recording::start();
-        tokio::time::sleep(Duration::from_millis(request.duration_ms)).await;
-        let data = summary(&recording.finish(), &request);
-        Reply::of(&MonitorResponse { data })
-    }
+/// Watches for as long as asked and says in words what was seen.
+pub(super) async fn monitor(_: &GrpcService, received: Received<MonitorRequest>) -> Result<Reply> {
+    let Received { message: request, context, .. } = received;
+    let recording = Recording::start();
+    tokio::time::sleep(Duration::from_millis(request.duration_ms)).await;
+    let data = summary(&recording.finish(), &request);
+    Reply::of(&MonitorResponse { data })?.counted(context.memory)
 }
 
 /// Where TensorBoard looks in a log folder.

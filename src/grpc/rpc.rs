@@ -1,49 +1,111 @@
-//! The calls that are answered without tonic, by path.
+//! One RPC under way: its message is read, and it is answered by a model or by the server itself.
 
-use super::message::Locate;
-use crate::pb;
+use super::message::{self, Locate, Message, MessageLimits};
+use super::model_call::{Method, ModelCall};
+use super::reply::Reply;
+use super::{GrpcService, deadline};
+use crate::connections::{Answering, Connection};
+use crate::error::{Error, Result};
+use crate::methods::{self, Context};
+use crate::pb::wire::{Fields, Value};
+use crate::profile::{self, Phase};
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::body::Incoming;
+use std::sync::Arc;
 
-/// One method of one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rpc {
-    Predict,
-    Classify,
-    Regress,
-    MultiInference,
-    GetModelMetadata,
-    GetModelStatus,
-    HandleReloadConfigRequest,
-    Profile,
-    Terminate,
-    Monitor,
+/// An RPC whose head was read.
+pub(super) struct Rpc<'a> {
+    pub(super) service: &'a GrpcService,
+    pub(super) head: &'a Parts,
+    pub(super) body: Incoming,
+    pub(super) client: &'a Arc<Connection>,
 }
 
-impl Rpc {
-    /// The method at `path` (`/service/method`).
-    pub(super) fn at(path: &str) -> Option<Rpc> {
-        let (service, method) = path.strip_prefix("/tensorflow.")?.split_once('/')?;
-        Some(match (service, method) {
-            ("serving.PredictionService", "Predict") => Rpc::Predict,
-            ("serving.PredictionService", "Classify") => Rpc::Classify,
-            ("serving.PredictionService", "Regress") => Rpc::Regress,
-            ("serving.PredictionService", "MultiInference") => Rpc::MultiInference,
-            ("serving.PredictionService", "GetModelMetadata") => Rpc::GetModelMetadata,
-            ("serving.ModelService", "GetModelStatus") => Rpc::GetModelStatus,
-            ("serving.ModelService", "HandleReloadConfigRequest") => Rpc::HandleReloadConfigRequest,
-            ("ProfilerService", "Profile") => Rpc::Profile,
-            ("ProfilerService", "Terminate") => Rpc::Terminate,
-            ("ProfilerService", "Monitor") => Rpc::Monitor,
-            _ => return None,
-        })
+/// An RPC whose message was read, of type `M`.
+pub(super) struct Received<M> {
+    pub(super) message: M,
+    /// The message as it came.
+    bytes: Bytes,
+    pub(super) context: Context,
+    /// The client waits for the server now, not the server for the client.
+    _answering: Answering,
+}
+
+impl Rpc<'_> {
+    /// Has a model answer.
+    pub(super) async fn ask<M: Method>(self) -> Result<Reply> {
+        let server = &self.service.server;
+        let Received { message, bytes, context, _answering } = self.receive::<M>(M::LOCATE).await?;
+        let ended = deadline::passed(context.deadline);
+        methods::ask(server, ModelCall::new(message, bytes), context, ended).await
     }
 
-    /// Whether it belongs to the profiler, which can be turned off.
-    pub(super) fn profiles(self) -> bool {
-        matches!(self, Rpc::Profile | Rpc::Terminate | Rpc::Monitor)
+    /// Has `answer` answer at once.
+    pub(super) async fn tell<M: prost::Message + Default>(
+        self,
+        answer: impl FnOnce(&GrpcService, Received<M>) -> Result<Reply>,
+    ) -> Result<Reply> {
+        let service = self.service;
+        answer(service, self.receive(None).await?)
     }
 
-    /// How the part of a message that is worth aligning is found before it has arrived.
-    pub(super) fn locate(self) -> Option<Locate> {
-        (self == Rpc::Predict).then_some(pb::tensor::locate_numbers as Locate)
+    /// Has `answer` answer, which may take until the deadline.
+    pub(super) async fn wait<M: prost::Message + Default>(
+        self,
+        answer: impl AsyncFnOnce(&GrpcService, Received<M>) -> Result<Reply>,
+    ) -> Result<Reply> {
+        let service = self.service;
+        let received = self.receive(None).await?;
+        deadline::bounded(received.context.deadline, answer(service, received)).await
     }
+
+    /// Reads the message. `locate` finds the part of it that is worth aligning, before it has arrived.
+    async fn receive<M: prost::Message + Default>(self, locate: Option<Locate>) -> Result<Received<M>> {
+        let memory = Arc::new(self.client.reserve());
+        let limits = MessageLimits {
+            bytes: self.service.settings.max_message_bytes,
+            pace: self.service.settings.limits.pace,
+            memory: memory.clone(),
+        };
+        let deadline = deadline::of(&self.head.headers);
+        let read = message::read(&self.head.headers, self.body, limits, locate);
+        let bytes = deadline::bounded(deadline, read).await?;
+        let answering = self.client.answering();
+        let bytes = match bytes {
+            Message::Plain(bytes) => bytes,
+            Message::Packed(packed) => {
+                let unpacked = self.service.server.compute.run(false, move |_| packed.unpack());
+                deadline::bounded(deadline, unpacked).await?
+            }
+        };
+        let _decode = profile::phase(Phase::Decode);
+        memory.grow(decoded(&bytes))?;
+        let message = M::decode(bytes.clone()).map_err(|why| {
+            Error::invalid(format!("The request is not the message that this method takes: {why}"))
+        })?;
+        let context = Context { deadline, memory, ..Context::default() };
+        Ok(Received { message, bytes, context, _answering: answering })
+    }
+}
+
+/// The bytes that the fields of `message` take once they are decoded, where they are many: a name of one byte becomes a
+/// string, an entry of a map a node, an example a slice of its own.
+pub(super) fn decoded(message: &Bytes) -> usize {
+    /// What each takes at most.
+    const EACH: usize = 128;
+    /// In less there are few.
+    const FEW: usize = 4096;
+    /// Requests hold lists of messages that hold lists; what is in these is read without decoding.
+    const LEVELS: usize = 3;
+    if message.len() < FEW { 0 } else { EACH * fields(message, LEVELS) }
+}
+
+/// How many fields `message` has, with those of its fields, so many `levels` down.
+fn fields(message: &[u8], levels: usize) -> usize {
+    let below = |field: Value<'_>| match field {
+        Value::Bytes(bytes) if levels > 1 => fields(bytes, levels - 1),
+        Value::Bytes(_) | Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => 0,
+    };
+    Fields::new(message).map_while(Result::ok).map(|(_, field)| 1 + below(field)).sum()
 }

@@ -2,6 +2,7 @@
 
 use super::connection::serve;
 use super::limits::ConnectionLimits;
+use super::rpc::decoded;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
@@ -9,6 +10,7 @@ use crate::connections::Connections;
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::memory::Budget;
 use crate::methods::record::Recorder;
+use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::pb::tensorflow::serving::{
     self as wire, ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest,
     ReloadConfigResponse,
@@ -18,6 +20,7 @@ use crate::pb::tensorflow::{
     tensor_shape_proto::Dim,
 };
 use crate::registry::Registry;
+use crate::servable::Servable;
 use crate::servable::placement::Policy;
 use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};

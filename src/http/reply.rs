@@ -1,7 +1,7 @@
 //! Replies: status, headers and body.
 
 use crate::config::Options;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::memory::{Held, Reservation};
 use bytes::Bytes;
 use flate2::write::GzEncoder;
@@ -24,8 +24,6 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// Whether the same request may be answered when it is sent again.
     pub(crate) retry: bool,
-    /// How the API's call ended; `None` where HTTP alone refused it.
-    pub(crate) outcome: Option<Result<(), Kind>>,
 }
 
 /// A reply's bytes, compressed or not.

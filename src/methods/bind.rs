@@ -15,10 +15,7 @@ const METHODS: [&str; 3] =
 
 /// The signature that predict is asked for; the default one for an empty name.
 pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
-    let signature = servable.signature(name).ok_or_else(|| {
-        let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
-        Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
-    })?;
+    let signature = servable.signature(name).ok_or_else(|| unknown_signature(name))?;
     if server.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
         return Err(Error::internal(format!(
             "Expected prediction signature method_name to be one of {{{}}}. Was: {}",
@@ -27,6 +24,12 @@ pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -
         )));
     }
     Ok(signature)
+}
+
+/// The error for signature `name`, which a version does not have.
+pub fn unknown_signature(name: &str) -> Error {
+    let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
+    Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
 }
 
 /// One tensor per input of `signature`, in its order, made by `decode` from what was `sent` under the input's alias,

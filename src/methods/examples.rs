@@ -2,7 +2,8 @@
 //!
 //! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
 
-use super::{Context, ServerState, debug_text};
+use super::messages::named;
+use super::{Context, ModelSpec, ServerState, debug_text};
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
@@ -33,14 +34,23 @@ pub struct Classifications {
     pub scores: Option<Vec<f32>>,
 }
 
+/// What a task of a multi-inference asks of its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Classes.
+    Classify,
+    /// Numbers.
+    Regress,
+}
+
 /// The method name of classify signatures.
-pub const CLASSIFY: &str = "tensorflow/serving/classify";
+const CLASSIFY: &str = "tensorflow/serving/classify";
 /// The method name of regress signatures.
-pub const REGRESS: &str = "tensorflow/serving/regress";
+const REGRESS: &str = "tensorflow/serving/regress";
 
 /// One classify or regress, bound to a signature: what to fetch, and how to read the answer.
 #[derive(Clone, Copy, Debug)]
-pub enum Task<'s> {
+enum Task<'s> {
     /// `classes` and `scores`, at least one of them.
     Classify {
         /// The serialized Examples go here.
@@ -104,8 +114,53 @@ pub fn regress(
     }
 }
 
-/// Answers all `tasks` by one run, placed like those of `signature`: every distinct input is fed the same examples, every distinct output is fetched.
-pub fn run(
+/// Answers each of `tasks`, by one run for all.
+pub fn multi_inference(
+    server: &ServerState,
+    servable: &Servable,
+    tasks: Vec<(ModelSpec, Method)>,
+    examples: Strings,
+    context: &Context,
+) -> Result<Vec<(ModelSpec, Answer)>> {
+    let bound = tasks
+        .iter()
+        .map(|(spec, method)| task(server, servable, find(servable, &spec.signature_name)?, *method))
+        .collect::<Result<Vec<_>>>()?;
+    let first = tasks.first().map_or("", |(spec, _)| &spec.signature_name);
+    let answers = run(servable, named(first), &bound, examples, context)?;
+    Ok(tasks.into_iter().map(|(spec, _)| spec).zip(answers).collect())
+}
+
+/// The method of a task that names `method_name`, if signature `name` can do that.
+pub fn method(server: &ServerState, servable: &Servable, name: &str, method_name: &str) -> Result<Method> {
+    let signature = find(servable, name)?;
+    let method = match method_name {
+        CLASSIFY => Method::Classify,
+        REGRESS => Method::Regress,
+        other => {
+            let message = format!("Unsupported signature method_name: {other}");
+            return Err(Error::new(Kind::Unimplemented, message));
+        }
+    };
+    task(server, servable, signature, method).map(|_| method)
+}
+
+/// `method` bound to `signature`, if the signature can do that.
+fn task<'s>(
+    server: &ServerState,
+    servable: &Servable,
+    signature: &'s Signature,
+    method: Method,
+) -> Result<Task<'s>> {
+    match method {
+        Method::Classify => classify_task(server, servable, signature),
+        Method::Regress => regress_task(server, servable, signature),
+    }
+}
+
+/// Answers all `tasks` by one run, placed like those of `signature`: every distinct input is fed the same examples, every
+/// distinct output is fetched.
+fn run(
     servable: &Servable,
     signature: &str,
     tasks: &[Task<'_>],
@@ -133,7 +188,7 @@ pub fn run(
             }
         }
     }
-    let results = servable.run(api(tasks), signature, &feeds, &fetches, context.deadline)?;
+    let results = servable.run(api(tasks), signature, &feeds, &fetches, context)?;
     context.memory.grow(results.iter().map(Tensor::memory).sum())?;
     if results.len() != fetches.len() {
         let (want, got) = (fetches.len(), results.len());
@@ -181,7 +236,7 @@ impl<'s> Task<'s> {
 }
 
 /// The signature of classify and regress.
-pub fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
+fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
     servable.signature(name).ok_or_else(|| {
         let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
         Error::invalid(format!("No signature was found with the name: {name}"))
@@ -189,7 +244,7 @@ pub fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
 }
 
 /// Checks that `signature` can classify.
-pub fn classify_task<'s>(
+fn classify_task<'s>(
     server: &ServerState,
     servable: &Servable,
     signature: &'s Signature,
@@ -214,11 +269,7 @@ pub fn classify_task<'s>(
 }
 
 /// Checks that `signature` can regress.
-pub fn regress_task<'s>(
-    server: &ServerState,
-    servable: &Servable,
-    signature: &'s Signature,
-) -> Result<Task<'s>> {
+fn regress_task<'s>(server: &ServerState, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
     check_method(server, signature, "regression", REGRESS)?;
     one_input(signature)?;
     if signature.outputs.len() != 1 {

@@ -1,9 +1,9 @@
-//! The requests of TensorFlow Serving's API as protobuf messages, answered for one servable: what gRPC receives, and
+//! The requests of TensorFlow Serving's API as protobuf messages, checked against one version: what gRPC receives, and
 //! what warm-up files hold.
 
-use super::examples::{self, Answer, Classifications};
-use super::{Context, ModelSpec, ServerState, bind, parsed_example, predict};
-use crate::error::{Error, Kind, Result};
+use super::examples::{self, Method};
+use super::{Context, ModelSpec, Request, ServerState, bind, parsed_example};
+use crate::error::{Error, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
@@ -12,24 +12,21 @@ use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
 use crate::servable::signature::DEFAULT_SIGNATURE;
-use crate::tensor::{Strings, Tensor};
+use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
 
-/// Outputs by alias, in the order asked for.
-pub type Outputs<'s> = Vec<(&'s str, Tensor)>;
-
-/// Answers `request` by signature `name`; its `model_spec` is not looked at.
-pub fn predict<'s>(
+/// The request for signature `name` that `request` makes; its `model_spec` is not looked at.
+pub fn predict(
     server: &ServerState,
-    servable: &'s Servable,
+    servable: &Servable,
     name: &str,
     request: PredictRequest,
     context: &Context,
-) -> Result<Outputs<'s>> {
+) -> Result<Request> {
     let signature = bind::signature(server, servable, name)?;
-    let decoding = profile::phase(Phase::Decode);
+    let _decode = profile::phase(Phase::Decode);
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
         let malformed = |_| Error::invalid(format!("tensor parsing error: {alias}"));
         let encoded = tensor::open(proto).map_err(malformed)?;
@@ -37,56 +34,35 @@ pub fn predict<'s>(
         encoded.read().map_err(malformed)
     })?;
     let outputs = bind::outputs(signature, &request.output_filter)?;
-    drop(decoding);
-    let tensors = predict::predict(servable, signature, inputs, &outputs, context)?;
-    let aliases = outputs.iter().map(|output| signature.outputs[*output].alias.as_str());
-    Ok(aliases.zip(tensors).collect())
+    Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
 }
 
-/// Classifies the examples of `input` by signature `name`.
-pub fn classify(
-    server: &ServerState,
-    servable: &Servable,
-    name: String,
-    input: Option<Input>,
-    context: &Context,
-) -> Result<Classifications> {
-    let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
-    examples::classify(server, servable, input, context)
+/// The examples of `input` for signature `name`, to be classified or regressed.
+pub fn examples(name: String, input: Option<Input>, context: &Context) -> Result<examples::Input> {
+    Ok(examples::Input { signature_name: name, examples: serialized(input, context)? })
 }
 
-/// A number for each example of `input`, by signature `name`.
-pub fn regress(
-    server: &ServerState,
-    servable: &Servable,
-    name: String,
-    input: Option<Input>,
-    context: &Context,
-) -> Result<Vec<f32>> {
-    let input = examples::Input { signature_name: name, examples: serialized(input, context)? };
-    examples::regress(server, servable, input, context)
-}
-
-/// Answers each of `tasks`, by one run for all.
+/// The examples of `input`, and what each of `tasks` asks of `servable` for them.
 pub fn multi_inference(
     server: &ServerState,
     servable: &Servable,
-    tasks: &[InferenceTask],
+    tasks: Vec<InferenceTask>,
     input: Option<Input>,
     context: &Context,
-) -> Result<Vec<(ModelSpec, Answer)>> {
-    let specs: Vec<_> =
-        tasks.iter().map(|task| model_spec(task.model_spec.clone().unwrap_or_default())).collect();
+) -> Result<Request> {
     let mut seen = BTreeSet::new();
-    let mut bound = Vec::with_capacity(tasks.len());
-    for (task, spec) in tasks.iter().zip(&specs) {
-        check_spec(servable, spec, &specs[0], &mut seen)?;
-        bound.push(bound_task(server, servable, task, spec)?);
+    let mut checked: Vec<(ModelSpec, Method)> = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let spec = model_spec(task.model_spec.unwrap_or_default());
+        let first = checked.first().map_or(&spec, |(first, _)| first);
+        check_spec(servable, &spec, first, &mut seen)?;
+        let method = examples::method(server, servable, &spec.signature_name, &task.method_name)?;
+        checked.push((spec, method));
     }
-    let first = specs.first().ok_or_else(|| Error::invalid("Missing ModelSpec"))?;
-    let answers =
-        examples::run(servable, named(&first.signature_name), &bound, serialized(input, context)?, context)?;
-    Ok(specs.into_iter().zip(answers).collect())
+    if checked.is_empty() {
+        return Err(Error::invalid("Missing ModelSpec"));
+    }
+    Ok(Request::MultiInference { tasks: checked, examples: serialized(input, context)? })
 }
 
 /// What a `ModelSpec` asks for.
@@ -144,11 +120,11 @@ fn check(which: &str, example: &Bytes, context: &Context) -> Result<()> {
 }
 
 /// Checks what a task asks for against the first one, those `seen` before it, and the servable.
-fn check_spec<'s>(
+fn check_spec(
     servable: &Servable,
-    spec: &'s ModelSpec,
+    spec: &ModelSpec,
     first: &ModelSpec,
-    seen: &mut BTreeSet<&'s str>,
+    seen: &mut BTreeSet<String>,
 ) -> Result<()> {
     let signature = named(&spec.signature_name);
     if spec.name.is_empty() {
@@ -159,25 +135,11 @@ fn check_spec<'s>(
             "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
         ));
     }
-    if !seen.insert(signature) {
+    if !seen.insert(signature.to_owned()) {
         return Err(Error::invalid(format!("Duplicate evaluation of signature: {signature}")));
     }
     if servable.signature(signature).is_none() {
         return Err(Error::invalid(format!("Requested signature not found in model graph: {signature}")));
     }
     Ok(())
-}
-
-fn bound_task<'s>(
-    server: &ServerState,
-    servable: &'s Servable,
-    task: &InferenceTask,
-    spec: &ModelSpec,
-) -> Result<examples::Task<'s>> {
-    let signature = examples::find(servable, &spec.signature_name)?;
-    match task.method_name.as_str() {
-        examples::CLASSIFY => examples::classify_task(server, servable, signature),
-        examples::REGRESS => examples::regress_task(server, servable, signature),
-        other => Err(Error::new(Kind::Unimplemented, format!("Unsupported signature method_name: {other}"))),
-    }
 }

@@ -1,23 +1,29 @@
-//! What both protocols call: one file per kind of request, none of which knows HTTP, JSON or gRPC.
+//! What every protocol calls: [`ask`] takes a call from the version that it names to its reply; one file per kind of
+//! request says how that is answered. None of it knows HTTP, JSON or gRPC.
 
+mod ask;
 pub mod bind;
 mod debug_text;
 pub mod examples;
 pub mod info;
 pub mod messages;
+pub mod observer;
 mod parsed_example;
-pub mod predict;
+mod predict;
 pub mod record;
+mod request;
+
+pub use crate::context::Context;
+pub use ask::{Call, ask};
+pub use request::{Answer, Request};
 
 use crate::batch;
 use crate::compute::Compute;
 use crate::config::Options;
-use crate::memory::Reservation;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// What every request may use.
 pub struct ServerState {
@@ -33,15 +39,6 @@ pub struct ServerState {
     pub metrics: Option<Metrics>,
     /// Whoever asks for live requests gets them here.
     pub recorder: Recorder,
-}
-
-/// What holds for one request, whatever it asks for.
-#[derive(Clone, Debug, Default)]
-pub struct Context {
-    /// When its client stops waiting, if it said so.
-    pub deadline: Option<Instant>,
-    /// The memory that it holds.
-    pub memory: Arc<Reservation>,
 }
 
 /// Which servable, and which signature of it, a request names.

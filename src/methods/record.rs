@@ -1,9 +1,9 @@
 //! Live requests, kept as records for a warm-up file.
 //!
-//! While nobody records, a call costs one look at a flag. While somebody does, the protocol takes a
-//! [`Sample`] of a call before it runs, and keeps it once the call was answered well: a request that fails would fail
-//! every load that replays it.
+//! While nobody records, a call costs one look at a flag. While somebody does, a [`Sample`] is taken of a call before it
+//! runs, and kept once the call was answered well: a request that fails would fail every load that replays it.
 
+use super::Request;
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::{self as wire, PredictRequest, input};
 use crate::pb::wire::{Pieces, bytes_field_len};
@@ -28,6 +28,17 @@ pub enum Kind {
     MultiInference = 4,
     /// A `PredictRequest`.
     Predict = 6,
+}
+
+impl From<&Request> for Kind {
+    fn from(request: &Request) -> Kind {
+        match request {
+            Request::Predict { .. } => Kind::Predict,
+            Request::Classify(_) => Kind::Classify,
+            Request::Regress(_) => Kind::Regress,
+            Request::MultiInference { .. } => Kind::MultiInference,
+        }
+    }
 }
 
 /// How much is recorded.
@@ -92,13 +103,14 @@ impl Recorder {
     }
 
     /// The request of a call that begins, if calls to `model` are recorded and this one is to be; `request` makes its
-    /// message.
-    pub fn sample(&self, model: &str, kind: Kind, request: impl FnOnce() -> Bytes) -> Option<Sample> {
+    /// message; nothing is taken of one that cannot be made.
+    pub fn sample(&self, model: &str, kind: Kind, request: impl FnOnce() -> Option<Bytes>) -> Option<Sample> {
         if !self.is_active() {
             return None;
         }
         let recording = self.all().get(model).cloned()?;
-        recording.wants_next().then(|| Sample { record: prediction_log(kind, &request()), recording })
+        let request = if recording.wants_next() { request()? } else { return None };
+        Some(Sample { record: prediction_log(kind, &request), recording })
     }
 
     fn change<T>(&self, edit: impl FnOnce(&mut HashMap<String, Arc<Recording>>) -> T) -> T {

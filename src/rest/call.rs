@@ -1,125 +1,150 @@
-//! A call whose body was read: decoded, run, and its answer encoded, on whichever thread that is done.
+//! A call to a model as REST brings it: a JSON body, decoded against the signature; and the answer as JSON.
 
 use super::decode::{self, DecodeLimits};
 use super::path::Verb;
+use super::route::Post;
 use super::{Format, encode, features};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::http::body::{self, Unpacked};
 use crate::http::reply::Body;
-use crate::methods::record::{self, Kind, Sample};
-use crate::methods::{Context, ServerState, bind, examples, predict};
+use crate::methods::observer::Counted;
+use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind, examples, record};
+use crate::metrics::{Api, Protocol};
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
-use crate::tensor::{Strings, Tensor};
-use std::sync::Arc;
+use crate::tensor::Tensor;
+use bytes::Bytes;
 
-/// A POST whose body was read: decode, then run, on any thread.
-pub(super) struct Call {
-    pub(super) server: Arc<ServerState>,
-    pub(super) verb: Verb,
-    pub(super) servable: Result<Arc<Servable>>,
-    pub(super) context: Context,
+/// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
+const SMALL_BODY: usize = 16 << 10;
+
+/// A POST to a model whose body was read.
+pub(super) struct RestCall {
+    verb: Verb,
+    spec: ModelSpec,
+    body: Bytes,
+    /// The size that a compressed body unpacks to.
+    packed: Option<Unpacked>,
+    accepts_gzip: bool,
+    /// How the body was laid out; the reply is laid out alike.
+    format: Format,
 }
 
-/// What a body asks for, with all that is needed to run it.
-pub(super) struct DecodedRequest {
-    pub(super) servable: Arc<Servable>,
-    pub(super) signature_name: String,
-    pub(super) inputs: Inputs,
-}
-
-pub(super) enum Inputs {
-    Predict(Format, Vec<Tensor>),
-    Examples(Strings),
-}
-
-impl DecodedRequest {
-    pub(super) fn in_caller(&self) -> bool {
-        self.servable.in_caller(&self.signature_name)
-    }
-}
-
-impl Call {
-    pub(super) fn decode(&self, body: &[u8]) -> Result<DecodedRequest> {
-        let _decode = profile::phase(Phase::Decode);
-        let limits = DecodeLimits { max_depth: self.server.options.max_depth };
-        let (signature_name, inputs) = match self.verb {
-            Verb::Predict => {
-                let signatures = self.servable.as_ref().map(|servable| servable.signatures());
-                let asked = decode::predict(body, signatures, limits)?;
-                // A number takes two characters at least, and eight bytes at most.
-                self.context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
-                (asked.signature.name.clone(), Inputs::Predict(asked.format, asked.inputs))
-            }
-            Verb::Classify | Verb::Regress => {
-                let asked = features::examples(body, &self.context.memory)?;
-                (asked.signature_name, Inputs::Examples(asked.examples))
-            }
-        };
-        Ok(DecodedRequest { servable: self.servable.clone()?, signature_name, inputs })
-    }
-
-    pub(super) fn run(&self, request: DecodedRequest, accepts_gzip: bool) -> Result<Body> {
-        let sample = self.sample(&request);
-        let DecodedRequest { servable, signature_name, inputs } = request;
-        let body = match inputs {
-            Inputs::Predict(format, inputs) => self.predict(&servable, &signature_name, format, inputs),
-            Inputs::Examples(examples) => {
-                self.examples(&servable, examples::Input { signature_name, examples })
-            }
-        }?;
-        if let Some(sample) = sample {
-            sample.keep();
-        }
-        Body::packed(body, accepts_gzip, &self.server.options).counted(&self.context.memory)
-    }
-
-    /// What `request` asks, where it is to be recorded.
-    fn sample(&self, request: &DecodedRequest) -> Option<Sample> {
-        let recorder = &self.server.recorder;
-        if !recorder.is_active() {
-            return None;
-        }
-        let DecodedRequest { servable, signature_name, inputs } = request;
-        match inputs {
-            Inputs::Predict(_, tensors) => {
-                let signature = servable.signature(signature_name)?;
-                let record = || record::predict_request(servable.name(), signature, tensors);
-                recorder.sample(servable.name(), Kind::Predict, record)
-            }
-            Inputs::Examples(examples) => {
-                let kind = if self.verb == Verb::Regress { Kind::Regress } else { Kind::Classify };
-                let record = || record::examples_request(servable.name(), signature_name, examples);
-                recorder.sample(servable.name(), kind, record)
-            }
-        }
+impl RestCall {
+    /// The call that `post` makes with `body`. What a compressed body unpacks to is reserved at once.
+    pub(super) fn new(post: Post, body: Bytes, server: &ServerState, context: &Context) -> Result<RestCall> {
+        let Post { verb, name, choice, gzip, accepts_gzip } = post;
+        let limit = server.options.max_body_bytes;
+        let packed = gzip.then(|| Unpacked::expect(&body, limit, &context.memory)).transpose()?;
+        // The body says which signature.
+        let spec = ModelSpec { name, choice, signature_name: String::new() };
+        Ok(RestCall { verb, spec, body, packed, accepts_gzip, format: Format::Row })
     }
 
     fn predict(
-        &self,
-        servable: &Servable,
-        signature: &str,
-        format: Format,
-        inputs: Vec<Tensor>,
-    ) -> Result<Vec<u8>> {
-        let signature = bind::signature(&self.server, servable, signature)?;
-        let all: Vec<usize> = (0..signature.outputs.len()).collect();
-        let tensors = predict::predict(servable, signature, inputs, &all, &self.context)?;
-        let _encode = profile::phase(Phase::Encode);
-        self.context.memory.grow(tensors.iter().map(text_size).sum())?;
-        let names = signature.outputs.iter().map(|spec| spec.alias.as_str());
-        encode::predict(format, &names.zip(&tensors).collect::<Vec<_>>(), self.server.options.non_utf8)
+        &mut self,
+        server: &ServerState,
+        body: &[u8],
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        let limits = DecodeLimits { max_depth: server.options.max_depth };
+        let asked = decode::predict(body, servable.map(Servable::signatures), limits)?;
+        // A number takes two characters at least, and eight bytes at most.
+        context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
+        self.format = asked.format;
+        let servable = servable.map_err(Error::clone)?;
+        let signature = bind::signature(server, servable, &asked.signature.name)?;
+        Ok(Request::Predict {
+            signature: signature.name.clone(),
+            inputs: asked.inputs,
+            outputs: (0..signature.outputs.len()).collect(),
+        })
     }
 
-    fn examples(&self, servable: &Servable, input: examples::Input) -> Result<Vec<u8>> {
-        match self.verb {
-            Verb::Regress => {
-                encode::regressions(&examples::regress(&self.server, servable, input, &self.context)?)
-            }
-            Verb::Classify | Verb::Predict => {
-                let classes = examples::classify(&self.server, servable, input, &self.context)?;
-                encode::classifications(&classes, self.server.options.non_utf8)
-            }
+    fn examples(
+        &self,
+        body: &[u8],
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        let features::Examples { signature_name, examples, .. } = features::examples(body, &context.memory)?;
+        servable.map_err(Error::clone)?;
+        let input = examples::Input { signature_name, examples };
+        Ok(if self.verb == Verb::Regress { Request::Regress(input) } else { Request::Classify(input) })
+    }
+}
+
+impl Call for RestCall {
+    const PROTOCOL: Protocol = Protocol::Rest;
+    type Reply = Body;
+
+    fn spec(&self) -> Result<&ModelSpec> {
+        Ok(&self.spec)
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Request(match self.verb {
+            Verb::Predict => Api::Predict,
+            Verb::Classify => Api::Classify,
+            Verb::Regress => Api::Regress,
+        })
+    }
+
+    fn is_small(&self) -> bool {
+        self.packed.is_none() && self.body.len() <= SMALL_BODY
+    }
+
+    fn decode(
+        &mut self,
+        server: &ServerState,
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        let _decode = profile::phase(Phase::Decode);
+        let mut body = std::mem::take(&mut self.body);
+        if let Some(expected) = &self.packed {
+            body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
         }
+        match self.verb {
+            Verb::Predict => self.predict(server, &body, servable, context),
+            Verb::Classify | Verb::Regress => self.examples(&body, servable, context),
+        }
+    }
+
+    fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {
+        match request {
+            Request::Predict { signature, inputs, .. } => {
+                Some(record::predict_request(servable.name(), servable.signature(signature)?, inputs))
+            }
+            Request::Classify(input) | Request::Regress(input) => {
+                Some(record::examples_request(servable.name(), &input.signature_name, &input.examples))
+            }
+            Request::MultiInference { .. } => None,
+        }
+    }
+
+    fn encode(
+        self,
+        server: &ServerState,
+        _: &Servable,
+        answer: Answer<'_>,
+        context: &Context,
+    ) -> Result<Body> {
+        let _encode = profile::phase(Phase::Encode);
+        let non_utf8 = server.options.non_utf8;
+        let text = match &answer {
+            Answer::Outputs(outputs) => {
+                context.memory.grow(outputs.iter().map(|(_, tensor)| text_size(tensor)).sum())?;
+                let outputs: Vec<_> = outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
+                encode::predict(self.format, &outputs, non_utf8)
+            }
+            Answer::Classes(classes) => encode::classifications(classes, non_utf8),
+            Answer::Values(values) => encode::regressions(values),
+            Answer::Tasks(_) => Err(Error::internal("REST has no multi-inference")),
+        }?;
+        drop(answer);
+        Body::packed(text, self.accepts_gzip, &server.options).counted(&context.memory)
     }
 }
 

@@ -1,39 +1,38 @@
 //! TensorFlow Serving's REST API.
 //!
-//! A request's way: [`RestService::answer`] reads its head, [`route`] finds what it asks for, [`call`] resolves the model;
-//! the body is decoded against the model's signature ([`decode`]), [`crate::methods`] runs it, and the answer is printed
-//! ([`encode`]).
+//! A request's way: [`RestService::answer`] reads its head, [`route`] finds what it asks for, [`call`] reads the body and
+//! asks the model ([`crate::methods::ask`]): the body is decoded against the model's signature ([`decode`]), run, and the
+//! answer is printed ([`encode`]).
 
 mod call;
 mod columns;
 pub mod decode;
 pub mod encode;
 pub mod features;
-mod monitoring;
+mod metrics_page;
 mod path;
 pub mod proto_json;
 mod reply;
 mod route;
 mod rows;
 
-use crate::compute::guarded;
-use crate::error::{Error, Kind, Result};
-use crate::http::body::{self, Unpacked};
+use crate::error::{Error, Kind};
+use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::Reply;
 use crate::http::{Service, Settings, target};
-use crate::methods::{Context, ServerState};
+use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
-use call::Call;
+use call::RestCall;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use monitoring::Observer;
 use route::{Post, route};
+use std::future::pending;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The two shapes of a predict request and of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +42,6 @@ pub enum Format {
     /// `inputs` → `outputs`: a tensor per name.
     Columnar,
 }
-
-/// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
-const SMALL_BODY: usize = 16 << 10;
 
 /// The API, with the models behind it.
 pub(crate) struct RestService {
@@ -98,19 +94,17 @@ async fn answered(
     path: &str,
     body: Incoming,
 ) -> Response<Full<Bytes>> {
-    if monitoring::is_page(server, path) {
+    if metrics_page::is_at(server, path) {
         drain(head, body).await;
-        return monitoring::page(server, path).await.into_response(&server.options, false);
+        return metrics_page::answer(server, path).await.into_response(&server.options, false);
     }
-    let started = server.metrics.is_some().then(Instant::now);
     let api = path::is_api(path);
     let reply = match route(server, head, path, api) {
         Ok(post) => {
             let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-            watched(server, &client, post, body).await
+            call(server, &client, post, body).await
         }
         Err(reply) => {
-            monitoring::answered_at_once(server, &head.method, path, started, &reply);
             drain(head, body).await;
             reply
         }
@@ -125,99 +119,45 @@ async fn drain(head: &Parts, body: Incoming) {
     }
 }
 
-/// Reads the body, then has the call answered, counted around.
-async fn watched(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
+/// Reads the body and has the model answer.
+async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
     let memory = Arc::new(client.stream.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
         Err(unread) => return unread.into(),
     };
     let _answering = client.stream.connection.answering();
-    let observer = Observer::begin(server, &post);
-    let context = Context { deadline: deadline(server), memory };
-    let reply = call(server, client, post, body, context).await;
-    if let Some(observer) = observer {
-        observer.end(&reply);
-    }
-    reply
-}
-
-/// Predicts, classifies or regresses, here or on a compute thread.
-async fn call(
-    server: &Arc<ServerState>,
-    client: &Client,
-    post: Post,
-    body: Bytes,
-    context: Context,
-) -> Reply {
-    let Post { verb, name, choice, gzip, accepts_gzip } = post;
-    let options = &server.options;
-    let small = !gzip && body.len() <= SMALL_BODY;
-    let call =
-        Call { server: server.clone(), verb, servable: server.registry.resolve(&name, &choice), context };
-    let answer = if small {
-        // Decoding takes less than a hand-over; where it runs is the signature's to say.
-        match guarded(|| call.decode(&body)) {
-            Ok(request) => {
-                let in_caller = request.in_caller();
-                let run = server.compute.run(in_caller, move || call.run(request, accepts_gzip));
-                // What runs in the caller is over when it is first polled.
-                if in_caller { run.await } else { bounded(server, client, run).await }
-            }
-            Err(error) => Err(error),
-        }
-    } else {
-        let limit = options.max_body_bytes;
-        let expected = match gzip.then(|| Unpacked::expect(&body, limit, &call.context.memory)).transpose() {
-            Ok(expected) => expected,
-            Err(error) => return error.into(),
-        };
-        let work = move || {
-            let request = match expected {
-                Some(expected) => {
-                    call.decode(&body::unpacked(&body, limit, &expected, &call.context.memory)?)
-                }
-                None => call.decode(&body),
-            }?;
-            drop(body);
-            call.run(request, accepts_gzip)
-        };
-        bounded(server, client, server.compute.run(false, work)).await
+    let timeout = server.options.rest_timeout;
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let context = Context { deadline, memory, ..Context::default() };
+    let call = match RestCall::new(post, body, server, &context) {
+        Ok(call) => call,
+        Err(error) => return error.into(),
     };
-    match answer {
+    match ask(server, call, context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
     }
 }
 
-fn deadline(server: &ServerState) -> Option<Instant> {
-    server.options.rest_timeout.map(|timeout| Instant::now() + timeout)
-}
-
-/// Waits for `run` no longer than REST requests may take, and than the client does.
-async fn bounded<T>(
-    server: &ServerState,
-    client: &Client,
-    run: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let run = async {
-        tokio::select! {
-            biased;
-            done = run => done,
-            () = client.left() => Err(Error::new(Kind::Cancelled, "The client left before it was answered")),
+/// Returns when nobody waits for an answer any more, with the reason.
+async fn ended(timeout: Option<Duration>, client: &Client) -> Error {
+    let late = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => pending().await,
         }
+        timeout.unwrap_or_default().as_millis()
     };
-    match server.options.rest_timeout {
-        None => run.await,
-        Some(timeout) => tokio::time::timeout(timeout, run).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                Kind::DeadlineExceeded,
-                format!(
-                    "Timed out: no answer within {} ms. Send less at once, or raise --rest_api_timeout_in_ms",
-                    timeout.as_millis()
-                ),
-            ))
-        }),
+    tokio::select! {
+        biased;
+        () = client.left() => Error::new(Kind::Cancelled, "The client left before it was answered"),
+        millis = late => Error::new(
+            Kind::DeadlineExceeded,
+            format!(
+                "Timed out: no answer within {millis} ms. Send less at once, or raise --rest_api_timeout_in_ms"
+            ),
+        ),
     }
 }
 

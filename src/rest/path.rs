@@ -31,10 +31,10 @@ pub(super) enum Target {
 
 impl Target {
     /// The model that is named, if any.
-    pub(super) fn name(self) -> String {
+    pub(super) fn model(&self) -> &str {
         match self {
             Target::Call(_, name, _) | Target::Status(name, _) | Target::Metadata(name, _) => name,
-            Target::Malformed | Target::VersionTooLarge(_) => String::new(),
+            Target::Malformed | Target::VersionTooLarge(_) => "",
         }
     }
 }

@@ -9,15 +9,15 @@ pub(super) const JSON: &str = "application/json";
 
 /// A call's answer.
 pub(super) fn json(body: Body) -> Reply {
-    Reply { status: 200, content_type: JSON, body, close: false, retry: false, outcome: Some(Ok(())) }
+    Reply { status: 200, content_type: JSON, body, close: false, retry: false }
 }
 
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
         let body = Body::plain(encode::error(&error.message));
-        let (status, outcome) = (error.http_status(), Some(Err(error.kind)));
+        let status = error.http_status();
         let retry = error.kind == Kind::ResourceExhausted && status == 503;
-        Reply { status, content_type: JSON, body, close: false, retry, outcome }
+        Reply { status, content_type: JSON, body, close: false, retry }
     }
 }
 
@@ -25,7 +25,7 @@ impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let body = Body::plain(encode::error(&refusal.message));
         let Refusal { status, close, .. } = refusal;
-        Reply { status, content_type: JSON, body, close, retry: false, outcome: None }
+        Reply { status, content_type: JSON, body, close, retry: false }
     }
 }
 

@@ -5,7 +5,9 @@ use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
 use crate::http::head;
 use crate::http::reply::{Body, Refusal, Reply};
+use crate::methods::observer::{Counted, Observer, Subject};
 use crate::methods::{ServerState, info};
+use crate::metrics::{Api, Protocol};
 use crate::registry::VersionChoice;
 use http::header::ORIGIN;
 use http::request::Parts;
@@ -28,28 +30,43 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
     if !api {
         return Err(Refusal::new(404, not_found(path)).into());
     }
-    let accepts_gzip = head::accepts_gzip(&request.headers);
-    let answer = match request.method {
-        Method::GET | Method::HEAD => ask(server, path::parse(false, path)),
-        Method::POST => match path::parse(true, path) {
-            Target::Call(verb, name, choice) => {
-                return Ok(Post { verb, name, choice, gzip: head::is_gzip(&request.headers), accepts_gzip });
-            }
-            Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
-            Target::Malformed | Target::Status(..) | Target::Metadata(..) => None,
-        },
-        Method::OPTIONS => return Err(preflight(&request.headers)),
-        _ => None,
-    };
-    Err(match answer {
-        Some(Ok(body)) => reply::json(Body::packed(body, accepts_gzip, &server.options)),
-        Some(Err(error)) => error.into(),
-        None => malformed(&request.method, path).into(),
-    })
+    if request.method == Method::POST
+        && let Target::Call(verb, name, choice) = path::parse(true, path)
+    {
+        let (gzip, accepts_gzip) = (head::is_gzip(&request.headers), head::accepts_gzip(&request.headers));
+        return Ok(Post { verb, name, choice, gzip, accepts_gzip });
+    }
+    Err(answered_at_once(server, request, path))
 }
 
-/// A GET: status or metadata.
-fn ask(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
+/// The answer that the head alone is enough for, observed from outside.
+fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply {
+    let (method, headers) = (&request.method, &request.headers);
+    let target = path::parse(method == Method::POST, path);
+    let is_get = matches!(*method, Method::GET | Method::HEAD);
+    let model = if is_get { target.model() } else { "" };
+    let counted = Counted::Request(Api::Other);
+    let observer = Observer::begin(server, Subject { protocol: Protocol::Rest, model, counted });
+    let (reply, outcome) = if method == Method::OPTIONS {
+        preflight(headers)
+    } else {
+        let answer = match target {
+            Target::VersionTooLarge(digits) if is_get || method == Method::POST => {
+                Err(version_too_large(&digits))
+            }
+            target if is_get => tell(server, target).unwrap_or_else(|| Err(malformed(method, path))),
+            _ => Err(malformed(method, path)),
+        };
+        let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
+        let json = |body| reply::json(Body::packed(body, head::accepts_gzip(headers), &server.options));
+        (answer.map_or_else(Reply::from, json), outcome)
+    };
+    observer.end(outcome);
+    reply
+}
+
+/// Status or metadata, if that is what `target` is.
+fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {
         Target::Status(name, choice) => {
@@ -59,8 +76,7 @@ fn ask(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
             let (version, signatures) = info::metadata(server, &name, &choice)?;
             Ok(encode::metadata(&name, version, &signatures))
         })),
-        Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
-        Target::Malformed | Target::Call(..) => None,
+        Target::Malformed | Target::VersionTooLarge(_) | Target::Call(..) => None,
     }
 }
 
@@ -76,11 +92,11 @@ fn not_found(path: &str) -> String {
     format!("Not Found: {path}. The API is below /v1/models/, such as POST /v1/models/NAME:predict")
 }
 
-/// A browser's question whether it may send a request from another origin.
-fn preflight(headers: &HeaderMap) -> Reply {
+/// The answer to a browser that asks whether it may send a request from another origin, and how that is counted.
+fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));
     let content_type = "text/html; charset=ISO-8859-1";
     let (status, outcome) = if known { (200, Ok(())) } else { (400, Err(Kind::FailedPrecondition)) };
-    Reply { status, content_type, body: Body::default(), close: false, retry: false, outcome: Some(outcome) }
+    (Reply { status, content_type, body: Body::default(), close: false, retry: false }, outcome)
 }

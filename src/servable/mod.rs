@@ -4,6 +4,7 @@ pub mod placement;
 pub mod signature;
 
 use crate::batch::{self, Batcher};
+use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Api};
@@ -15,7 +16,7 @@ use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed by
 /// whoever waits on [`Servable::drained`], not there.
@@ -153,26 +154,23 @@ impl Servable {
     }
 
     /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of
-    /// `fetches`. `deadline` bounds the run where the engine can be interrupted.
+    /// `fetches`. The context's deadline bounds the run where the engine can be interrupted.
     pub fn run(
         &self,
         api: Api,
         signature: &str,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
-        deadline: Option<Instant>,
+        context: &Context,
     ) -> Result<Vec<Tensor>> {
         let started = Instant::now();
         let placement = self.placement(signature);
         let threads = placement.threads();
-        let timeout = match deadline {
-            Some(deadline) => Some(time_left(deadline, started)?),
-            None => None,
-        };
+        let timeout = context.time_left(started)?;
         let ran = match &self.batcher {
             Some(batcher) => {
                 let repeatable = self.changes_nothing(signature);
-                batcher.run(&batch::Run { feeds, fetches, threads, deadline, repeatable })
+                batcher.run(&batch::Run { feeds, fetches, threads, context, repeatable })
             }
             None => {
                 let _running = profile::phase(Phase::Run);
@@ -188,13 +186,4 @@ impl Servable {
         }
         ran.map(|(outputs, _)| outputs)
     }
-}
-
-fn time_left(deadline: Instant, now: Instant) -> Result<Duration> {
-    deadline.checked_duration_since(now).filter(|left| !left.is_zero()).ok_or_else(|| {
-        Error::new(
-            crate::error::Kind::DeadlineExceeded,
-            "The request's deadline passed before its run began: allow it more time, or send less at once",
-        )
-    })
 }

@@ -27,13 +27,14 @@ fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     [&[flag][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
 }
 
-fn request(stream: &[u8], piece: usize, encoding: Option<&str>) -> Request<Pieces> {
-    let pieces = stream.chunks(piece).map(Bytes::copy_from_slice).collect();
-    let mut request = Request::new(Pieces(pieces));
-    if let Some(encoding) = encoding {
-        request.headers_mut().insert("grpc-encoding", encoding.parse().unwrap());
-    }
-    request
+fn pieces(stream: &[u8], piece: usize) -> Pieces {
+    Pieces(stream.chunks(piece).map(Bytes::copy_from_slice).collect())
+}
+
+fn headers(encoding: Option<&str>) -> HeaderMap {
+    HeaderMap::from_iter(
+        encoding.map(|encoding| ("grpc-encoding".parse().unwrap(), encoding.parse().unwrap())),
+    )
 }
 
 fn limited(bytes: usize) -> MessageLimits {
@@ -41,7 +42,7 @@ fn limited(bytes: usize) -> MessageLimits {
 }
 
 async fn plain(stream: &[u8], piece: usize) -> Result<Bytes> {
-    match read(request(stream, piece, None), limited(1000), None).await? {
+    match read(&headers(None), pieces(stream, piece), limited(1000), None).await? {
         Message::Plain(message) => Ok(message),
         Message::Packed(_) => panic!("not compressed"),
     }
@@ -79,7 +80,8 @@ async fn a_message_above_the_limit_is_refused_by_its_announcement() {
 async fn the_located_block_is_aligned() {
     let message: Vec<u8> = (0..100_000u32).map(|index| index as u8).collect();
     let stream = framed(0, &message);
-    let read = read(request(&stream, 4096, None), limited(1 << 20), Some(|_| Some(1234))).await.unwrap();
+    let read =
+        read(&headers(None), pieces(&stream, 4096), limited(1 << 20), Some(|_| Some(1234))).await.unwrap();
     let Message::Plain(read) = read else { panic!("not compressed") };
     assert_eq!(read, message);
     assert_eq!(read[1234..].as_ptr() as usize % ALIGNMENT, 0);
@@ -92,7 +94,7 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 }
 
 async fn unpacked(flag: u8, message: &[u8], encoding: Option<&str>, limit: usize) -> Result<Bytes> {
-    match read(request(&framed(flag, message), 64, encoding), limited(limit), None).await? {
+    match read(&headers(encoding), pieces(&framed(flag, message), 64), limited(limit), None).await? {
         Message::Plain(_) => panic!("compressed"),
         Message::Packed(packed) => packed.unpack(),
     }
@@ -138,7 +140,7 @@ async fn a_message_that_trickles_is_given_up() {
     let pace = Pace { grace: std::time::Duration::from_secs(3), bytes_per_second: 1000 };
     let trickle = Trickle(Box::pin(tokio::time::sleep(std::time::Duration::from_secs(1))));
     let limits = MessageLimits { bytes: 1000, pace: Some(pace), memory: Arc::default() };
-    let refused = read(Request::new(trickle), limits, None).await.unwrap_err();
+    let refused = read(&headers(None), trickle, limits, None).await.unwrap_err();
     assert_eq!(refused.kind, Kind::DeadlineExceeded);
     assert!(refused.message.starts_with("The call's message came too slowly"), "{}", refused.message);
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lifecycle::tfrecord::Records;
 use crate::methods::messages::{self, model_spec, named};
-use crate::methods::{Context, ModelSpec, ServerState};
+use crate::methods::{self, Context, ModelSpec, ServerState};
 use crate::metrics::Api;
 use crate::pb::tensor;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
@@ -129,24 +129,25 @@ impl Request {
     pub(super) fn run(&self, server: &ServerState, servable: &Servable) -> Result<()> {
         // The server's own requests are bounded by the file that they come from.
         let context = &Context::default();
-        match self.clone() {
+        let request = match self.clone() {
             Request::Predict(mut request) => {
                 let name = spec(request.model_spec.take()).signature_name;
-                messages::predict(server, servable, &name, request, context).map(drop)
+                messages::predict(server, servable, &name, request, context)?
             }
             Request::Classify(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::classify(server, servable, name, request.input, context).map(drop)
+                methods::Request::Classify(messages::examples(name, request.input, context)?)
             }
             Request::Regress(request) => {
                 let name = spec(request.model_spec).signature_name;
-                messages::regress(server, servable, name, request.input, context).map(drop)
+                methods::Request::Regress(messages::examples(name, request.input, context)?)
             }
             Request::MultiInference(request) => {
-                messages::multi_inference(server, servable, &request.tasks, request.input, context).map(drop)
+                messages::multi_inference(server, servable, request.tasks, request.input, context)?
             }
-            Request::SessionRun(request) => session_run(servable, &request),
-        }
+            Request::SessionRun(request) => return session_run(servable, &request, context),
+        };
+        request.run(server, servable, context).map(drop)
     }
 
     /// The signatures that it warms.
@@ -172,7 +173,7 @@ fn spec(spec: Option<wire::ModelSpec>) -> ModelSpec {
 
 /// Runs the graph by the names of its tensors. TensorFlow Serving refuses these records; here one is skipped only where
 /// it asks for what no signature uses.
-fn session_run(servable: &Servable, request: &SessionRunRequest) -> Result<()> {
+fn session_run(servable: &Servable, request: &SessionRunRequest, context: &Context) -> Result<()> {
     let fetches: Option<Vec<Endpoint>> = request.fetch.iter().map(|name| servable.tensor(name)).collect();
     let feeds: Option<Vec<Endpoint>> = request.feed.iter().map(|feed| servable.tensor(&feed.name)).collect();
     let (Some(fetches), Some(feeds), true) = (fetches, feeds, request.target.is_empty()) else {
@@ -187,7 +188,7 @@ fn session_run(servable: &Servable, request: &SessionRunRequest) -> Result<()> {
             .map_err(|_| Error::invalid(format!("tensor parsing error: {}", feed.name)))
     });
     let feeds: Vec<_> = feeds.into_iter().zip(tensors.collect::<Result<Vec<_>>>()?).collect();
-    servable.run(Api::Other, "", &feeds, &fetches, None).map(drop)
+    servable.run(Api::Other, "", &feeds, &fetches, context).map(drop)
 }
 
 fn unreadable(path: &Path, why: &std::io::Error) -> Error {

@@ -1,6 +1,7 @@
 //! Warm-up where no requests are known: a call with zeros.
 
 use super::repeat;
+use crate::context::Context;
 use crate::engine::Endpoint;
 use crate::metrics::Api;
 use crate::servable::Servable;
@@ -27,8 +28,8 @@ pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
         let Some((feeds, fetches)) = zeros(servable, signature) else { continue };
         let run = || {
             // Zeros may be what a loop never ends with.
-            let deadline = Instant::now().checked_add(LONGEST);
-            servable.run(Api::Other, &signature.name, &feeds, &fetches, deadline)
+            let context = Context { deadline: Instant::now().checked_add(LONGEST), ..Context::default() };
+            servable.run(Api::Other, &signature.name, &feeds, &fetches, &context)
         };
         if let Err(why) = repeat(|| run().map(drop)) {
             tracing::debug!("{} {}: warm-up with zeros: {why}", servable.name(), signature.name);

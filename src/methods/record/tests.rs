@@ -12,7 +12,7 @@ fn request(text: &str) -> Bytes {
 }
 
 fn call(recorder: &Recorder, model: &str, text: &str) {
-    if let Some(sample) = recorder.sample(model, Kind::Predict, || request(text)) {
+    if let Some(sample) = recorder.sample(model, Kind::Predict, || Some(request(text))) {
         sample.keep();
     }
 }
@@ -56,7 +56,7 @@ fn enough_requests_end_a_recording_and_equal_ones_count_once() {
 fn other_models_and_calls_that_failed_are_not_kept() {
     let names = recorded(LIMITS, LONG, |recorder| {
         call(recorder, "other", "a");
-        drop(recorder.sample("m", Kind::Predict, || request("failed")));
+        drop(recorder.sample("m", Kind::Predict, || Some(request("failed"))));
         call(recorder, "m", "b");
         recorder.end();
     });

@@ -1,0 +1,55 @@
+//! What holds for one request, whatever it asks for and whichever protocol brought it.
+//!
+//! What more is to go with every request (who asks, its trace) belongs here, and reaches every layer with it.
+
+use crate::compute::Cancelled;
+use crate::error::{Error, Kind, Result};
+use crate::memory::Reservation;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The circumstances of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// When its client stops waiting; none where it waits for ever.
+    pub deadline: Option<Instant>,
+    /// Whether anybody still waits for its answer.
+    pub cancelled: Cancelled,
+    /// The memory that it holds.
+    pub memory: Arc<Reservation>,
+}
+
+impl Context {
+    /// Whether nobody wants the answer at `now` any more.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.cancelled.is_set() || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The time that a run which begins at `now` may take, if it is limited; `DEADLINE_EXCEEDED` where none is left.
+    pub fn time_left(&self, now: Instant) -> Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        let left = deadline.checked_duration_since(now).filter(|left| !left.is_zero());
+        left.map(Some).ok_or_else(|| {
+            Error::new(
+                Kind::DeadlineExceeded,
+                "The request's deadline passed before its run began: allow it more time, or send less at once",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_ends_at_the_deadline() {
+        let now = Instant::now();
+        let at =
+            |seconds| Context { deadline: Some(now + Duration::from_secs(seconds)), ..Context::default() };
+        assert_eq!(at(3).time_left(now), Ok(Some(Duration::from_secs(3))));
+        assert_eq!(at(0).time_left(now).unwrap_err().kind, Kind::DeadlineExceeded);
+        assert_eq!(Context::default().time_left(now), Ok(None));
+        assert!(at(0).is_over(now) && !at(1).is_over(now) && !Context::default().is_over(now));
+    }
+}

@@ -1,0 +1,121 @@
+//! A call to a model as gRPC brings it.
+
+use super::message::Locate;
+use super::reply::Reply;
+use crate::error::{Error, Result};
+use crate::methods::messages::{model_spec, named};
+use crate::methods::observer::Counted;
+use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState};
+use crate::metrics::Protocol;
+use crate::pb::tensorflow::serving as wire;
+use crate::pb::tensorflow::serving::model_spec::VersionChoice;
+use crate::servable::Servable;
+use bytes::Bytes;
+
+/// Messages up to this size are decoded in the thread that read them (some 10 µs of work).
+const SMALL_MESSAGE: usize = 64 << 10;
+
+/// The request of a method that a model answers: what is its own.
+pub(super) trait Method: prost::Message + Default + 'static {
+    /// How the part of the message that is worth aligning is found before it has arrived.
+    const LOCATE: Option<Locate> = None;
+
+    /// Takes out what names the model; none where the request has none.
+    fn take_spec(&mut self) -> Option<wire::ModelSpec>;
+
+    /// As what a call is counted.
+    fn counted(&self) -> Counted;
+
+    /// Checks the request against the version that answers. `signature`: as the request names it.
+    fn request(
+        self,
+        server: &ServerState,
+        servable: &Servable,
+        signature: String,
+        context: &Context,
+    ) -> Result<Request>;
+
+    /// Writes the answer of `servable` to a request that named it by `spec`.
+    fn reply(server: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>)
+    -> Result<Reply>;
+}
+
+/// A call whose message was read.
+pub(super) struct ModelCall<M> {
+    /// None where the message has none.
+    spec: Option<ModelSpec>,
+    request: M,
+    message: Bytes,
+}
+
+impl<M: Method> ModelCall<M> {
+    pub(super) fn new(mut request: M, message: Bytes) -> ModelCall<M> {
+        ModelCall { spec: request.take_spec().map(model_spec), request, message }
+    }
+}
+
+impl<M: Method> Call for ModelCall<M> {
+    const PROTOCOL: Protocol = Protocol::Grpc;
+    type Reply = Reply;
+
+    fn spec(&self) -> Result<&ModelSpec> {
+        let spec = self.spec.as_ref().ok_or_else(missing_spec)?;
+        if spec.name.is_empty() {
+            return Err(Error::invalid("ModelSpec has no name specified."));
+        }
+        Ok(spec)
+    }
+
+    fn counted(&self) -> Counted {
+        self.request.counted()
+    }
+
+    fn is_small(&self) -> bool {
+        self.message.len() <= SMALL_MESSAGE
+    }
+
+    fn decode(
+        &mut self,
+        server: &ServerState,
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        let servable = servable.map_err(Error::clone)?;
+        let signature = self.spec.as_ref().map_or_else(String::new, |spec| spec.signature_name.clone());
+        std::mem::take(&mut self.request).request(server, servable, signature, context)
+    }
+
+    fn record(&self, _: &Servable, _: &Request) -> Option<Bytes> {
+        Some(self.message.clone())
+    }
+
+    fn encode(
+        self,
+        server: &ServerState,
+        servable: &Servable,
+        answer: Answer<'_>,
+        context: &Context,
+    ) -> Result<Reply> {
+        let reply = M::reply(server, servable, self.spec.ok_or_else(missing_spec)?, answer)?;
+        reply.counted(context.memory.clone())
+    }
+}
+
+/// The error of a request that names no model.
+pub(super) fn missing_spec() -> Error {
+    Error::invalid("Missing ModelSpec")
+}
+
+/// What a reply says was used: the name as requested, the version, the signature's name.
+pub(super) fn used(spec: ModelSpec, servable: &Servable) -> wire::ModelSpec {
+    wire::ModelSpec {
+        signature_name: named(&spec.signature_name).to_owned(),
+        name: spec.name,
+        version_choice: Some(VersionChoice::Version(servable.version())),
+    }
+}
+
+/// The error of an answer to something else than what was asked.
+pub(super) fn unexpected(answer: &Answer<'_>) -> Error {
+    Error::internal(format!("The model's answer is of another kind than the request: {answer:?}"))
+}

@@ -1,0 +1,110 @@
+//! THE PATH OF A CALL, the same for every protocol: resolve → decode → run → encode, observed from outside.
+//!
+//! A protocol brings a [`Call`], which knows how its own form is read and written; [`ask`] does the rest.
+
+use super::observer::{Counted, Observer, Subject};
+use super::record::Sample;
+use super::{Answer, Context, ModelSpec, Request, ServerState};
+use crate::compute::guarded;
+use crate::error::{Error, Result};
+use crate::metrics::Protocol;
+use crate::servable::Servable;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A call to a model in the form that its protocol gave it.
+pub trait Call: Send + 'static {
+    /// The protocol.
+    const PROTOCOL: Protocol;
+    /// What the protocol sends back.
+    type Reply: Send + 'static;
+
+    /// The model and version that are called, or why the call names none.
+    fn spec(&self) -> Result<&ModelSpec>;
+
+    /// As what it is counted.
+    fn counted(&self) -> Counted;
+
+    /// Whether decoding takes less time than a hand-over to another thread (tens of µs).
+    fn is_small(&self) -> bool;
+
+    /// Decodes the call against the version that it names. An error of the call's own form may come before that of a
+    /// version which is not there.
+    fn decode(
+        &mut self,
+        server: &ServerState,
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request>;
+
+    /// The decoded `request` as the message by which a recording repeats it.
+    fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes>;
+
+    /// Writes the answer of `servable`.
+    fn encode(
+        self,
+        server: &ServerState,
+        servable: &Servable,
+        answer: Answer<'_>,
+        context: &Context,
+    ) -> Result<Self::Reply>;
+}
+
+/// Answers `call`, unless `ended` comes first: it says why nobody waits any more. Dropping the future cancels the call.
+pub async fn ask<C: Call>(
+    server: &Arc<ServerState>,
+    call: C,
+    context: Context,
+    ended: impl Future<Output = Error>,
+) -> Result<C::Reply> {
+    let model = call.spec().map_or("", |spec| spec.name.as_str());
+    let observer = Observer::begin(server, Subject { protocol: C::PROTOCOL, model, counted: call.counted() });
+    let reply = tokio::select! {
+        biased;
+        reply = answer(server, call, context) => reply,
+        error = ended => Err(error),
+    };
+    observer.end(reply.as_ref().map(|_| ()).map_err(|error| error.kind));
+    reply
+}
+
+/// Finds the version, then decodes, runs and encodes: in this thread what is short, else on a compute thread.
+async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
+    let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    let own = server.clone();
+    if call.is_small() {
+        let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
+        let servable = servable?;
+        let in_caller = servable.in_caller(request.signature());
+        let work = move |cancelled| {
+            context.cancelled = cancelled;
+            run(&own, call, &servable, request, &context)
+        };
+        return server.compute.run(in_caller, work).await;
+    }
+    let work = move |cancelled| {
+        context.cancelled = cancelled;
+        let request = call.decode(&own, servable.as_deref(), &context)?;
+        run(&own, call, servable?.as_ref(), request, &context)
+    };
+    server.compute.run(false, work).await
+}
+
+/// Runs a decoded request and encodes the answer. It is recorded if somebody asked for that and it ended well.
+fn run<C: Call>(
+    server: &ServerState,
+    call: C,
+    servable: &Servable,
+    request: Request,
+    context: &Context,
+) -> Result<C::Reply> {
+    let sample = sample(server, &call, servable, &request);
+    let answer = request.run(server, servable, context)?;
+    let reply = call.encode(server, servable, answer, context)?;
+    sample.into_iter().for_each(Sample::keep);
+    Ok(reply)
+}
+
+fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
+    server.recorder.sample(servable.name(), request.into(), || call.record(servable, request))
+}

@@ -1,0 +1,82 @@
+//! What is asked of a version, decoded: the same whichever protocol brought it.
+
+use super::examples::{self, Classifications, Input};
+use super::messages::named;
+use super::{Context, ModelSpec, ServerState, predict};
+use crate::error::Result;
+use crate::servable::Servable;
+use crate::tensor::{Strings, Tensor};
+
+/// A request to one version, checked against its signatures.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Run a signature.
+    Predict {
+        /// The signature, which the version has.
+        signature: String,
+        /// One tensor per input, in the signature's order (sorted by alias).
+        inputs: Vec<Tensor>,
+        /// The outputs wanted, as positions in the signature.
+        outputs: Vec<usize>,
+    },
+    /// Classes for examples.
+    Classify(Input),
+    /// A number for each example.
+    Regress(Input),
+    /// Several signatures at once.
+    MultiInference {
+        /// The signatures, each with what it is asked.
+        tasks: Vec<(ModelSpec, examples::Method)>,
+        /// Serialized Examples.
+        examples: Strings,
+    },
+}
+
+/// What a version answers.
+#[derive(Debug)]
+pub enum Answer<'s> {
+    /// The outputs wanted, each with its alias, in the order of the request.
+    Outputs(Vec<(&'s str, Tensor)>),
+    /// To classify.
+    Classes(Classifications),
+    /// To regress.
+    Values(Vec<f32>),
+    /// To each task of a multi-inference.
+    Tasks(Vec<(ModelSpec, examples::Answer)>),
+}
+
+impl Request {
+    /// The signature by which it is decided where the request runs.
+    pub fn signature(&self) -> &str {
+        match self {
+            Request::Predict { signature, .. } => signature,
+            Request::Classify(input) | Request::Regress(input) => named(&input.signature_name),
+            Request::MultiInference { tasks, .. } => {
+                named(tasks.first().map_or("", |(spec, _)| &spec.signature_name))
+            }
+        }
+    }
+
+    /// Has `servable` answer it, in this thread.
+    pub fn run<'s>(
+        self,
+        server: &ServerState,
+        servable: &'s Servable,
+        context: &Context,
+    ) -> Result<Answer<'s>> {
+        match self {
+            Request::Predict { signature, inputs, outputs } => {
+                predict::predict(servable, &signature, inputs, &outputs, context).map(Answer::Outputs)
+            }
+            Request::Classify(input) => {
+                examples::classify(server, servable, input, context).map(Answer::Classes)
+            }
+            Request::Regress(input) => {
+                examples::regress(server, servable, input, context).map(Answer::Values)
+            }
+            Request::MultiInference { tasks, examples } => {
+                examples::multi_inference(server, servable, tasks, examples, context).map(Answer::Tasks)
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The page where Prometheus reads what was counted.
+
+use crate::http::reply::{Body, Reply};
+use crate::methods::ServerState;
+use crate::metrics::Metrics;
+use std::sync::Arc;
+
+/// Whether `path` is the page, with a query or without.
+pub(super) fn is_at(server: &ServerState, path: &str) -> bool {
+    let page = server.options.prometheus_path.as_deref();
+    page.is_some_and(|page| path.split('?').next() == Some(page))
+}
+
+/// The page, whatever the method; a query is refused.
+pub(super) async fn answer(server: &Arc<ServerState>, path: &str) -> Reply {
+    let page = server.options.prometheus_path.as_deref().unwrap_or_default();
+    if path != page {
+        return plain(400, format!("Unexpected path: {path}. Should be {page}"));
+    }
+    let own = server.clone();
+    let text = server.compute.run(false, move |_| Ok(own.metrics.as_ref().map(Metrics::text)));
+    match text.await {
+        Ok(text) => plain(200, text.unwrap_or_default()),
+        Err(error) => error.into(),
+    }
+}
+
+fn plain(status: u16, text: String) -> Reply {
+    let body = Body::plain(text.into_bytes());
+    Reply { status, content_type: "text/plain", body, close: false, retry: false }
+}
