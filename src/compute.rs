@@ -1,4 +1,4 @@
-//! The threads for work that is too long for the thread that reads connections.
+//! Threads for work that takes too long for the threads that serve connections.
 
 use crate::error::{Error, Result};
 use crate::memory;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How long a thread waits for more work.
+/// Longest time a thread waits for more work.
 const KEPT_IDLE: Duration = Duration::from_secs(3);
 
 /// A bounded pool; work waits in order of arrival while all threads are busy.
@@ -21,21 +21,21 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// A pool of `threads` threads, started as they are needed.
+    /// Makes a pool of up to `threads` threads, started on demand.
     pub fn new(threads: usize) -> std::io::Result<Compute> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(threads.max(1))
             .thread_name("servable-run")
-            // What an idle thread's heap holds goes back to the system with the thread.
+            // An idle thread's heap is returned to the system when the thread ends.
             .thread_keep_alive(KEPT_IDLE)
             .on_thread_stop(memory::leave_behind)
             .build()?;
         Ok(Compute { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs `work` here and now if `in_caller`, on the pool otherwise. Dropping the future takes work that is
-    /// still waiting out of the queue, and makes work under way [`Gone`]. A panic becomes INTERNAL and touches nothing else.
+    /// Runs `work` in the calling thread if `in_caller`, otherwise on the pool. Dropping the future removes work that
+    /// is still queued, and marks running work as [`Gone`]. A panic becomes INTERNAL and affects nothing else.
     pub async fn run<T: Send + 'static>(
         &self,
         in_caller: bool,
@@ -68,7 +68,7 @@ impl Drop for Compute {
     }
 }
 
-/// Takes work that has not begun out of the queue when its request is gone, and tells work that has.
+/// Removes work that has not begun when its request is gone, and marks work that has.
 struct Abort<T> {
     task: tokio::task::JoinHandle<T>,
     gone: Gone,
@@ -81,17 +81,17 @@ impl<T> Drop for Abort<T> {
     }
 }
 
-/// Whether nobody waits any more for a piece of work: its client has left, or its time is over.
+/// A flag that is set when nobody waits for a piece of work any more: its client has left, or its time is over.
 #[derive(Clone, Debug, Default)]
 pub struct Gone(Arc<AtomicBool>);
 
 impl Gone {
-    /// Of what the calling thread does now.
+    /// Returns the flag of the calling thread's current work.
     pub fn of_this_work() -> Gone {
         GONE.with_borrow(Gone::clone)
     }
 
-    /// Whether that is so by now.
+    /// Returns whether the flag is set.
     pub fn is_so(&self) -> bool {
         self.0.load(Relaxed)
     }
@@ -101,9 +101,9 @@ thread_local! {
     static GONE: RefCell<Gone> = RefCell::default();
 }
 
-/// Does `work`; a panic in it becomes INTERNAL.
+/// Runs `work`; a panic becomes INTERNAL.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The closure owns its request and shares only tables that are swapped whole, so no half-made state is left.
+    // The closure owns its request and shares only tables that are replaced whole, so no inconsistent state remains.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::internal(
             "The server failed on this request; its log has the reason. Other requests go on",
