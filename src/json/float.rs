@@ -8,7 +8,7 @@
 //! apart.
 //!
 //! The powers 10⁰ to 10²⁷ are exact in 64 bits, so values from 10⁻¹¹ to 10⁹ are always decided exactly. The other
-//! powers are truncated; where that could matter (about one in 2³⁰ `float`s and one in some hundred `double`s of such
+//! powers are truncated; where that could matter (about one in 2³⁰ `float`s and one in a few hundred `double`s of such
 //! sizes), and for subnormal values, `spelled_out` follows the rule to the letter.
 
 use std::fmt::{LowerExp, Write as _};
