@@ -41,11 +41,11 @@ class Chain(tf.Module):
 module = Chain()
 tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": module.serve})
 """
-"""Writes a SavedModel to argv[1]: rows of argv[2] numbers through argv[3] products."""
+"""Script that writes a SavedModel to argv[1]: rows of argv[2] numbers through argv[3] products."""
 
 
 def chain_model(folder: Path) -> Path:
-    """The model's base path, made where it is missing."""
+    """Returns the model's base path, creating the model if it is missing."""
     version = folder / "chain" / "1"
     if not version.is_dir():
         made = subprocess.run(
@@ -58,7 +58,7 @@ def chain_model(folder: Path) -> Path:
 
 @contextmanager
 def serving(base: Path, log: Path, *flags: str) -> Iterator[Target]:
-    """A server of ``base`` on a free gRPC port."""
+    """Runs a server of ``base`` on a free gRPC port."""
     command = [sys.executable, "-m", "servable", "serve", f"chain={base}", "--port=0", "--rest_api_port=off"]
     with Process([*command, *flags], log) as process:
         port = process.wait_for(r"Running gRPC ModelServer at \S+:(\d+)")[1]
@@ -67,7 +67,7 @@ def serving(base: Path, log: Path, *flags: str) -> Iterator[Target]:
 
 
 def run(rows: int, calls: list[int], rounds: int, seconds: float) -> dict[tuple[str, int], list[Sample]]:
-    """Samples by (off or on, calls in flight)."""
+    """Returns samples by (off or on, calls in flight)."""
     programs = grpc_load.build(BUILD)
     base, body, parameters = chain_model(BUILD), BUILD / "chain.body", BUILD / "batching.config"
     body.write_bytes(predict_request("chain", "x", (1, WIDTH), array("f", range(WIDTH)).tobytes()))

@@ -1,8 +1,8 @@
-//! How fast predict and classify bodies are decoded, in MB of text a second.
+//! Speed of decoding predict and classify bodies, in MB of text per second.
 //!
 //! `cargo bench --bench decode [substring]`
 
-#![allow(clippy::print_stdout)] // That is what it is for.
+#![allow(clippy::print_stdout)] // This is a command-line program.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Numbers that look random and are the same each time.
+/// Reproducible pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -26,7 +26,7 @@ impl Random {
         self.0
     }
 
-    /// In 0..1.
+    /// Returns a number in 0..1.
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -39,7 +39,7 @@ fn list<T: Display>(count: usize, separator: &str, item: impl FnMut(usize) -> T)
     items.join(separator)
 }
 
-/// An image as nested lists, rows × columns × channels.
+/// Formats an image as nested lists, rows × columns × channels.
 fn image<T: Display>(separator: &str, mut item: impl FnMut() -> T) -> String {
     let mut pixel = |_| format!("[{}]", list(3, separator, |_| item()));
     let mut row = |_| format!("[{}]", list(224, separator, &mut pixel));
@@ -110,14 +110,14 @@ fn signatures(dtype: DType) -> BTreeMap<String, Signature> {
     BTreeMap::from([(signature.name.clone(), signature)])
 }
 
-/// How long the main thread was on a CPU, as the kernel counts it; nothing where there is no such file.
+/// Returns the CPU time of the main thread as counted by the kernel; `None` if there is no such file.
 fn on_cpu() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// Runs for a second. Prints the shortest time of a run, and the mean time on a CPU, which other processes that want
-/// the machine disturb less.
+/// Runs for a second. Prints the shortest time of a run, and the mean CPU time, which is disturbed less by other
+/// processes.
 fn report(name: &str, bytes: usize, mut run: impl FnMut()) {
     let (start, cpu, mut best, mut runs) = (Instant::now(), on_cpu(), Duration::MAX, 0);
     while start.elapsed() < Duration::from_secs(1) {

@@ -1,7 +1,7 @@
-//! JSON out: nanoseconds per value of predict replies with 150,528 values (a picture of 224 × 224 × 3).
+//! Speed of encoding predict replies with 150,528 values (a picture of 224 × 224 × 3), in nanoseconds per value.
 //!
-//! `cargo bench --bench encode [-- PART-OF-A-CASE'S-NAME]`. Every case prints the same tensor several times over; the
-//! fastest and the median time count. The floor is copying text of the same length.
+//! `cargo bench --bench encode [-- PART-OF-A-CASE'S-NAME]`. Every case prints the same tensor several times; the
+//! fastest and the median time are reported. The floor is copying text of the same length.
 
 use servable::config::NonUtf8;
 use servable::rest::Format;
@@ -24,7 +24,7 @@ fn numbers() -> impl Iterator<Item = u64> {
     })
 }
 
-/// Random numbers from 0 to 1.
+/// Yields random numbers from 0 to 1.
 fn units() -> impl Iterator<Item = f64> {
     numbers().map(|number| (number >> 11) as f64 / (1u64 << 53) as f64)
 }
@@ -66,7 +66,7 @@ fn cases() -> Vec<(&'static str, Tensor)> {
     ]
 }
 
-/// The fastest and the median of several runs.
+/// Returns the fastest and the median of several runs.
 fn time(mut run: impl FnMut()) -> (Duration, Duration) {
     let mut times: Vec<Duration> = (0..RUNS)
         .map(|_| {

@@ -1,12 +1,12 @@
-//! The floor under a request: hyper, which reads the request and answers with the same bytes every time.
+//! The lower bound of a request: hyper, reading the request and answering with the same bytes every time.
 //!
 //! ```text
 //! floor_http REPLY_FILE [THREADS]
 //! ```
 //!
-//! Listens on a free port of 127.0.0.1, which it prints, and runs until it is killed. Threads as in the server: one
-//! accepts, each of the others (as many as there are cores, unless THREADS says otherwise) serves its share of the
-//! connections on a runtime of its own. Bodies are read to their end and dropped.
+//! Listens on a free port of 127.0.0.1, which it prints, and runs until it is killed. Threads are as in the server: one
+//! accepts; each of the others (one per core, unless THREADS is given) serves its share of the connections on a runtime
+//! of its own. Bodies are read to their end and dropped.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

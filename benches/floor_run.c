@@ -1,12 +1,12 @@
-/* The floor under a model run: TF_SessionRun in a loop, with nothing around it.
+/* The lower bound of a model run: TF_SessionRun in a loop, with nothing around it.
  *
  *   floor_run FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...
  *
  * FOLDER  a SavedModel's version folder, loaded with the tag "serve"
- * SECONDS how long to measure each way, after a tenth of that unmeasured
- * INPUT   the tensor that is fed, as node:index; OUTPUT, those that are fetched
+ * SECONDS time to measure each way, after an unmeasured tenth of that
+ * INPUT   the tensor to feed, as node:index; OUTPUT, those to fetch
  * DTYPE   float (FILE holds the elements, native byte order) or string (FILE is the one element)
- * SHAPE   comma list of sizes, for example 1,224,224,3
+ * SHAPE   comma-separated sizes, for example 1,224,224,3
  *
  * Prints one line of JSON per way of running:
  *   caller    RunOptions.inter_op_thread_pool = -1: operations run in the caller's thread
@@ -14,9 +14,9 @@
  *   rested    as caller, after a pause of 100 us before every run, which is not counted: caches have cooled and the
  *             core has slept, as between the requests of a single client
  *   together  as caller, in a thread per core at once, as under many clients: the runs of one session share locks
- * In it: runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The input
- * tensor is made once and fed again and again; fetched tensors are deleted at once. Exit status 1, with a reason,
- * where anything fails.
+ * Each line: runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The
+ * input tensor is created once and fed repeatedly; fetched tensors are deleted at once. Exit status 1, with a reason,
+ * on any failure.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -120,7 +120,7 @@ struct way {
     long threads;
 };
 
-/* What one thread does, and what it found: sums in seconds, and each run's time. */
+/* The work of one thread, and its results: sums in seconds, and each run's time. */
 struct loop {
     const struct job *job;
     const struct way *way;
@@ -129,7 +129,7 @@ struct loop {
     float *times;
 };
 
-/* One run after the way's pause; its wall seconds. Its CPU seconds are added to the loop's. */
+/* Runs once after the way's pause; returns the wall seconds, and adds the CPU seconds to the loop's. */
 static double after_pause(struct loop *loop, TF_Status *status) {
     struct timespec pause = {0, loop->way->pause_ns};
     nanosleep(&pause, NULL);
@@ -150,7 +150,7 @@ static void *repeat(void *argument) {
             took = after_pause(loop, status);
             last = now(CLOCK_MONOTONIC);
         } else {
-            /* One reading of the clock per run: the loop is the run and little else. */
+            /* One clock reading per run: the loop is the run and little else. */
             run(loop->job, loop->way->options, status);
             double end = now(CLOCK_MONOTONIC);
             took = end - last;
@@ -163,7 +163,7 @@ static void *repeat(void *argument) {
     return NULL;
 }
 
-/* Runs the way's threads for so long; their loops as one, its times at the front of `times`. */
+/* Runs the way's threads for the given time; returns their loops as one, with its times at the front of `times`. */
 static struct loop run_all(const struct job *job, const struct way *way, double seconds, float *times) {
     pthread_t threads[MAX_THREADS];
     struct loop loops[MAX_THREADS], sum = {.times = times};

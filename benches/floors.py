@@ -1,4 +1,4 @@
-"""The floors: what nothing above TensorFlow, and nothing above hyper, can go below."""
+"""Lower bounds: the cost of bare TensorFlow and of bare hyper."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN_SECONDS_LIMIT = 120
 
 @dataclass(frozen=True)
 class Run:
-    """Bare TF_SessionRun calls, one after another; microseconds per run, CPU of all threads.
+    """Bare TF_SessionRun calls, one after another; microseconds per run, CPU time of all threads.
 
     way: "caller" (operations run in the caller's thread), "pool" (on TensorFlow's), "rested" (as the first,
     with a pause before each run), "together" (as the first, in a thread per core at once).
@@ -34,7 +34,7 @@ class Run:
 
 
 def build_http() -> Path:
-    """Builds the bare hyper server; the program."""
+    """Builds the bare hyper server; returns the program."""
     print("building the bare hyper server", flush=True)
     subprocess.run(CARGO, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -42,7 +42,7 @@ def build_http() -> Path:
 
 
 def build_run(library: Path, build: Path) -> Path:
-    """Compiles the loop of bare runs against the wheel that holds ``library``; the program."""
+    """Compiles the loop of bare runs against the wheel that holds ``library``; returns the program."""
     package = library.parent
     framework = package / "libtensorflow_framework.so.2"
     program = build / "floor_run"
@@ -53,7 +53,7 @@ def build_run(library: Path, build: Path) -> Path:
 
 
 def serve_http(program: Path, reply: bytes, build: Path, name: str) -> tuple[Process, str]:
-    """Starts the bare server that answers ``reply``; it, and its URL."""
+    """Starts the bare server that answers ``reply``; returns the process and its URL."""
     answer = build / f"{name}.reply"
     answer.write_bytes(reply)
     process = Process([program, answer], build / f"{name}.floor.log")
@@ -62,7 +62,7 @@ def serve_http(program: Path, reply: bytes, build: Path, name: str) -> tuple[Pro
 
 
 def bare_runs(program: Path, model: Model, request: Request, build: Path, seconds: float) -> dict[str, Run]:
-    """Runs the model bare for ``seconds`` each way; by way."""
+    """Runs the model bare for ``seconds`` in each way; returns the runs by way."""
     data = build / f"{request.name}.tensor"
     data.write_bytes(request.data)
     shape = ",".join(map(str, request.shape))

@@ -1,4 +1,4 @@
-"""Load over gRPC (``grpc_load.rs``), and the bare server in C++ that is measured beside (``floor_grpc/``)."""
+"""gRPC load generator (``grpc_load.rs``), and the bare C++ server for comparison (``floor_grpc/``)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Programs:
-    """What was built for it: the load, and the bare server where it was asked for."""
+    """The programs built: the load generator, and the bare server if requested."""
 
     load: Path
     echo: Path | None = None
 
     def serve_echo(self, reply: Path) -> tuple[Process, str]:
-        """Starts the bare server that answers the message in ``reply``; it, and its port."""
+        """Starts the bare server that answers the message in ``reply``; returns the process and its port."""
         assert self.echo is not None, "made by build_load: it has no bare server"
         process = Process([self.echo, reply], reply.with_suffix(".floor.log"))
         return process, process.wait_for(r"^(\d+)$")[1]
 
     def ask_once(self, port: str, body: Path) -> bytes:
-        """The reply to ``body``."""
+        """Returns the reply to ``body``."""
         self._told(port, body, 1, 0, os.sched_getaffinity(0))
         return _reply(body).read_bytes()
 
@@ -104,7 +104,7 @@ def build(folder: Path) -> Programs:
 
 
 def build_load() -> Programs:
-    """Builds the load alone."""
+    """Builds only the load generator."""
     print("building the gRPC load", flush=True)
     subprocess.run(CARGO, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))

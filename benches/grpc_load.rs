@@ -1,4 +1,4 @@
-//! Load over gRPC: the same for every server, and cheap, so that most of the machine is the server's.
+//! gRPC load generator: identical for every server, and cheap, so that most of the machine is left to the server.
 //!
 //! ```text
 //! grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS
@@ -6,7 +6,8 @@
 //!
 //! Sends REQUEST_FILE, a serialized `PredictRequest`, to Predict at PORT of 127.0.0.1. The first answer is written to
 //! REPLY_FILE; then, for SECONDS (0: not at all), CALLS calls are kept in flight over CONNECTIONS connections, and one
-//! line of JSON tells what came. Any answer that is not the first one, byte by byte and with an OK, is an error.
+//! line of JSON reports the results. Any answer that is not OK and byte for byte the same as the first counts as an
+//! error.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -27,14 +28,14 @@ const USAGE: &str = "usage: grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS C
 const WINDOW: u32 = 16 << 20;
 const THREADS: usize = 2;
 
-/// What is asked of whom.
+/// A request and its target.
 #[derive(Clone)]
 struct Ask {
     port: u16,
     message: Bytes,
 }
 
-/// Of all calls: how long each took, in nanoseconds, and how many were not answered as they should have been.
+/// The results of all calls: the time of each in nanoseconds, and the number of wrong answers.
 #[derive(Default)]
 struct Seen {
     took: Vec<u64>,
@@ -47,7 +48,7 @@ impl Seen {
         self.errors += other.errors;
     }
 
-    /// In microseconds.
+    /// Returns a percentile in microseconds.
     fn percentile(&self, hundredths: usize) -> f64 {
         let index = (self.took.len() * hundredths / 100).min(self.took.len().saturating_sub(1));
         self.took.get(index).map_or(0.0, |nanos| *nanos as f64 / 1e3)
@@ -110,7 +111,7 @@ async fn first(ask: &Ask) -> Result<Bytes, Failure> {
     call(&mut connect(ask.port).await?, ask).await
 }
 
-/// One thread's connections, one for each of `shares`, with so many calls in flight.
+/// Runs one thread's connections, one per element of `shares`, with that many calls in flight each.
 fn run(ask: &Ask, expected: &Bytes, shares: &[usize], until: Instant) -> Result<Seen, Failure> {
     LocalSet::new().block_on(&runtime()?, async {
         let mut callers = JoinSet::new();
@@ -164,7 +165,7 @@ async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>, Failure> {
     Ok(connection)
 }
 
-/// The framed message that came; an error for any status but OK.
+/// Returns the framed reply; an error for any status but OK.
 async fn call(connection: &mut SendRequest<Full<Bytes>>, ask: &Ask) -> Result<Bytes, Failure> {
     let request =
         Request::post(format!("http://127.0.0.1:{}/tensorflow.serving.PredictionService/Predict", ask.port))

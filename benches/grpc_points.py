@@ -1,4 +1,4 @@
-"""The points that are measured over gRPC: serialized ``PredictRequest``s."""
+"""The points measured over gRPC: serialized ``PredictRequest``s."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DT_FLOAT = 1  # tensorflow.DataType
 
 
 def requests() -> list[Request]:
-    """Every request, in the order of the table; ``loads`` are (calls in flight, who runs where)."""
+    """Returns every request, in the order of the table; ``loads`` are (calls in flight, layout of cores)."""
     values = array("f", [1.0, 2.0, 5.0])
     return [
         _floats(
@@ -50,13 +50,13 @@ def _floats(
     data: bytes,
     loads: tuple[tuple[int, str], ...],
 ) -> Request:
-    """fed: the model, and the alias of its input."""
+    """Makes a request of floats; ``fed`` is the model and the alias of its input."""
     body = predict_request(*fed, shape, data)
     return Request(name, title, fed[0], body, "float", shape, data, loads)
 
 
 def predict_request(model: str, alias: str, shape: tuple[int, ...], floats: bytes) -> bytes:
-    """A ``tensorflow.serving.PredictRequest`` with one input, its numbers as ``tensor_content``."""
+    """Returns a ``tensorflow.serving.PredictRequest`` with one input, its numbers as ``tensor_content``."""
     sizes = b"".join(_block(2, _number(1, size)) for size in shape)
     tensor = _number(1, DT_FLOAT) + _block(2, sizes) + _block(4, floats)
     entry = _block(1, alias.encode()) + _block(2, tensor)

@@ -57,7 +57,7 @@ class Server:
 
     @staticmethod
     def start() -> Server:
-        """On free ports, ready."""
+        """Starts a server on free ports and waits until it is ready."""
         flags = [
             f"--max_memory_in_flight={BUDGET}",
             "--transfer_grace_seconds=5",
@@ -84,17 +84,17 @@ class Server:
         return server
 
     def stop(self) -> None:
-        """SIGTERM, and the end."""
+        """Sends SIGTERM and waits for the end."""
         self.process.terminate()
         self.process.wait(60)
 
     def resident(self) -> float:
-        """MiB."""
+        """Returns the resident memory in MiB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
+        """Returns user and system time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
@@ -103,7 +103,7 @@ class Server:
 
 
 def ask_without_a_pause(port: int, results: Connection) -> None:
-    """A process: answers each ``take`` with the latencies, in seconds, since the one before."""
+    """Runs in a process of its own: answers each ``take`` with the latencies, in seconds, since the last."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     latencies: list[float] = []
     while True:
@@ -160,12 +160,12 @@ class Watch:
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One HTTP/2 frame."""
+    """Returns one HTTP/2 frame."""
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def call_head() -> bytes:
-    """The header block of a Predict."""
+    """Returns the header block of a Predict."""
     fields = [(":method", "POST"), (":scheme", "http"), (":path", RPC), (":authority", "x")]
     fields += [("content-type", "application/grpc"), ("te", "trailers")]
     literal = [bytes([len(one)]) + one.encode() for pair in fields for one in pair]
@@ -173,7 +173,7 @@ def call_head() -> bytes:
 
 
 def drawn_out() -> bytes:
-    """A Predict of some dozen bytes whose tensor has 5 million floats."""
+    """Returns a Predict of some dozen bytes whose tensor has 5 million floats."""
     # A dimension of 5,000,000 as a varint.
     shape = b"\x12" + bytes([5]) + b"\x08" + bytes([0xC0, 0x96, 0xB1, 0x02])
     tensor = b"\x08\x01" + b"\x12" + bytes([len(shape)]) + shape + b"\x2a\x04\0\0\x80\x3f"
@@ -184,12 +184,12 @@ def drawn_out() -> bytes:
 
 
 def connect(port: int) -> socket.socket:
-    """A connection to a port of this machine."""
+    """Connects to a port of this machine."""
     return socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
 def window_of_nothing(rest: int, grpc: int, until: float) -> None:
-    """Twelve Predicts whose tensors are drawn out, on connections that take no reply."""
+    """Sends twelve Predicts with tensors that expand, on connections that take no reply."""
     while time.monotonic() < until:
         with connect(grpc) as sock, suppress(OSError):
             sock.sendall(PREFACE + frame(4, 0, 0, b"\0\4\0\0\0\0"))
@@ -201,7 +201,7 @@ def window_of_nothing(rest: int, grpc: int, until: float) -> None:
 
 
 def gzip_bombs(rest: int, grpc: int, until: float) -> None:
-    """Thirty-two bodies of 40 KB at once that unpack to 40 MB each."""
+    """Sends thirty-two bodies of 40 KB at once that decompress to 40 MB each."""
     body = gzip.compress(b'{"instances": [1.0]' + b" " * (40 * MIB) + b"}")
     head = (
         f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -217,7 +217,7 @@ def gzip_bombs(rest: int, grpc: int, until: float) -> None:
 
 
 def idle_connections(rest: int, grpc: int, until: float) -> None:
-    """As many idle connections as this process may open."""
+    """Opens as many idle connections as this process may."""
     socks = []
     with suppress(OSError):
         for _ in range(1000):
@@ -226,7 +226,7 @@ def idle_connections(rest: int, grpc: int, until: float) -> None:
 
 
 def slow_bodies(rest: int, grpc: int, until: float) -> None:
-    """Bodies at a byte a second on 500 connections, opened anew when they are cut off."""
+    """Sends bodies at a byte a second on 500 connections, which are reopened when they are cut off."""
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode()
 
     def begin() -> socket.socket:
@@ -246,7 +246,7 @@ def slow_bodies(rest: int, grpc: int, until: float) -> None:
 
 
 def busy(rest: int, grpc: int, until: float) -> None:
-    """No attack: a process that keeps a core busy, and hands bytes to the system as a flood does."""
+    """Not an attack: keeps a core busy, and hands bytes to the system as a flood does."""
     near, far = socket.socketpair()
     threading.Thread(target=lambda: [None for _ in iter(lambda: far.recv(1 << 20), b"")], daemon=True).start()
     with near:
@@ -255,7 +255,7 @@ def busy(rest: int, grpc: int, until: float) -> None:
 
 
 def flood(cheap: bytes, most: int = sys.maxsize) -> Callable[[int, int, float], None]:
-    """The same frame without end, on a new connection after ``most`` or when the server has closed."""
+    """Sends the same frame endlessly, on a new connection after ``most`` or when the server has closed."""
 
     def run(rest: int, grpc: int, until: float) -> None:
         while time.monotonic() < until:
@@ -287,12 +287,15 @@ ATTACKS: dict[str, Callable[[int, int, float], None]] = {
 
 
 def percentile(latencies: list[float], share: float) -> float:
-    """Milliseconds."""
+    """Returns a percentile in milliseconds."""
     return 1000 * statistics.quantiles(latencies, n=1000)[round(share * 1000) - 1]
 
 
 def measure(name: str, seconds: float, rounds: int) -> str:
-    """One attack, by turns with quiet; its row. The samplers run in both, for they cost the client too."""
+    """Alternates one attack with quiet; returns its row.
+
+    The samplers run in both phases, because they cost the client time as well.
+    """
     server = Server.start()
     results, theirs = multiprocessing.Pipe()
     good = multiprocessing.Process(target=ask_without_a_pause, args=(server.rest, theirs), daemon=True)
@@ -337,7 +340,7 @@ def measure(name: str, seconds: float, rounds: int) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

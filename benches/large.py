@@ -1,4 +1,4 @@
-"""A server of a small model beside which a large one comes and goes, and how the large one is made."""
+"""A server of a small model beside which a large one is loaded and unloaded, and the large model itself."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Large(tf.Module):
 module = Large(int(sys.argv[2]) // 10)
 tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": module.serve})
 """
-"""Writes a SavedModel to argv[1] with argv[2] megabytes of variables, ten each."""
+"""Script that writes a SavedModel to argv[1] with argv[2] megabytes of variables, ten each."""
 
 
 @dataclass
 class Server:
-    """A server of the small model and, as told, of the large one."""
+    """A server of the small model and, on request, of the large one."""
 
     process: Process
     config: Path
@@ -53,7 +53,7 @@ class Server:
         os.kill(self.process.pid, signal.SIGHUP)
 
     def large_is(self, state: str) -> bool:
-        """Whether the large model's version is in ``state``."""
+        """Returns whether the large model's version is in ``state``."""
         try:
             with urllib.request.urlopen(f"{self.url}/v1/models/large", timeout=30) as reply:
                 statuses = json.loads(reply.read())["model_version_status"]
@@ -72,7 +72,7 @@ class Server:
         self.cycles += 1
 
     def cycle(self) -> None:
-        """Has the large model come and go until ``done``; gives way itself to what is measured meanwhile."""
+        """Loads and unloads the large model until ``done``, at the lowest priority so as not to disturb."""
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # this thread alone
         try:
             while not self.done.is_set():
@@ -82,7 +82,7 @@ class Server:
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """While the large model comes and goes; on leaving it is gone."""
+        """Keeps loading and unloading the large model during the block; it is unloaded afterwards."""
         self.done.clear()
         loader = threading.Thread(target=self.cycle)
         loader.start()
@@ -96,7 +96,7 @@ class Server:
 
 
 def write_config(file: Path, large: Path | None) -> None:
-    """A text ModelServerConfig with the small model and maybe the large one, written at once."""
+    """Atomically writes a text ModelServerConfig with the small model and, optionally, the large one."""
     bases = {"small": SMALL} | ({"large": large} if large else {})
     entries = [
         f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}'
@@ -109,7 +109,7 @@ def write_config(file: Path, large: Path | None) -> None:
 
 @contextmanager
 def serving(folder: Path, large: Path) -> Iterator[Server]:
-    """A server with the small model, its port known."""
+    """Runs a server with the small model on a known port."""
     config = folder / "models.config"
     write_config(config, None)
     command = [sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0"]
@@ -120,7 +120,7 @@ def serving(folder: Path, large: Path) -> Iterator[Server]:
 
 
 def large_model(folder: Path, megabytes: int) -> Path:
-    """The large model's base path, made where it is missing."""
+    """Returns the large model's base path, creating the model if it is missing."""
     version = folder / f"large_{megabytes}" / "1"
     if not version.is_dir():
         print(f"making a model of {megabytes} MB", flush=True)

@@ -1,4 +1,4 @@
-"""Load from wrk, and what the server spent meanwhile."""
+"""Load from wrk, and the server's CPU time meanwhile."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 REPLY_SECONDS = 60.0
 
 FREE, SHARED, APART = "free", "one core", "apart"
-"""Who runs where. free: the system decides. one core: load and server share the last core, so that no wake-up
-crosses cores. apart: the load has the last core, the server the others, as if the client were elsewhere."""
+"""Layouts of cores. free: the system decides.
+
+one core: load and server share the last core, so that no wake-up crosses cores. apart: the load has the last
+core, the server the others, as if the client were elsewhere.
+"""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server under load: where it answers, and its process if that is known (None: no CPU times)."""
+    """A server under load: its address, and its process if that is known (None: no CPU times)."""
 
     url: str
     pid: int | None
@@ -48,7 +51,7 @@ class Sample:
 
 
 def wrk_version() -> str:
-    """Such as ``wrk 4.1.0``; ``BenchError`` where wrk is not installed."""
+    """Returns, for example, ``wrk 4.1.0``; raises ``BenchError`` if wrk is not installed."""
     wrk = shutil.which("wrk")
     if wrk is None:
         raise BenchError("wrk is not installed. Debian, Ubuntu: apt-get install wrk")
@@ -57,7 +60,7 @@ def wrk_version() -> str:
 
 
 def cores(layout: str) -> tuple[set[int], set[int]]:
-    """Of the load, and of the server."""
+    """Returns the cores of the load, and of the server."""
     every = os.sched_getaffinity(0)
     last = {max(every)}
     if layout == FREE:
@@ -116,18 +119,18 @@ class Client:
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=REPLY_SECONDS)
 
     def ask(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the reply; raises ``OSError`` or ``HTTPException`` where there is none."""
+        """Returns status and body of the reply; raises ``OSError`` or ``HTTPException`` if there is none."""
         self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
         return reply.status, reply.read()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._connection.close()
 
 
 def ask_once(url: str, body: bytes) -> bytes:
-    """The reply's body; ``BenchError`` for any status but 200."""
+    """Returns the reply's body; raises ``BenchError`` for any status but 200."""
     client = Client(url)
     try:
         status, reply = client.ask(body)

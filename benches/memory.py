@@ -20,7 +20,7 @@ SETTLE_SECONDS = 10.0
 
 
 def still_open(pid: int, folder: Path) -> list[str]:
-    """Files below ``folder`` that the process has open or mapped."""
+    """Returns the files below ``folder`` that the process has open or mapped."""
     process = Path("/proc") / str(pid)
     opened = [str(fd.readlink()) for fd in (process / "fd").iterdir() if fd.is_symlink()]
     mapped = [line.split(maxsplit=5)[-1] for line in (process / "maps").read_text().splitlines()]
@@ -28,7 +28,7 @@ def still_open(pid: int, folder: Path) -> list[str]:
 
 
 def run(folder: Path, cycles: int, megabytes: int) -> list[int]:
-    """Resident bytes after each cycle."""
+    """Returns the resident bytes after each cycle."""
     resident: list[int] = []
     large = large_model(folder, megabytes)
     with serving(folder, large) as server:

@@ -1,6 +1,6 @@
-//! What counting one request costs: the door's observer and the run's. `cargo bench --bench metrics`
+//! Cost of counting one request: the protocol's observer and the run's. `cargo bench --bench metrics`
 
-#![allow(clippy::print_stdout)] // That is what it is for.
+#![allow(clippy::print_stdout)] // This is a command-line program.
 
 use servable::metrics::{Api, Metrics, Protocol};
 use std::hint::black_box;
@@ -18,7 +18,7 @@ fn main() {
     }
 }
 
-/// Nanoseconds per request on each of `threads` threads, with `models` models there.
+/// Returns nanoseconds per request on each of `threads` threads, with `models` models.
 fn nanoseconds(threads: usize, models: usize) -> f64 {
     let metrics = Metrics::default();
     let names: Vec<String> = (0..models).map(|index| format!("model-{index}")).collect();
@@ -31,7 +31,8 @@ fn nanoseconds(threads: usize, models: usize) -> f64 {
     took.as_nanos() as f64 / f64::from(REQUESTS)
 }
 
-/// What is done for a request: the door resolves the name and takes the time twice; the servable knows its counts.
+/// Does the counting for requests: the protocol resolves the name and takes the time twice; the servable has its
+/// counts.
 fn requests(
     metrics: &Metrics,
     names: &[String],

@@ -1,4 +1,4 @@
-"""The micro benchmarks of the JSON decoder and encoder, run by cargo, their tables read."""
+"""Runs the micro benchmarks of the JSON decoder and encoder by cargo, and reads their tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Case:
 
 
 def run_all() -> list[Case]:
-    """Every case of both, as printed by ``cargo bench --bench NAME``."""
+    """Returns every case of both, as printed by ``cargo bench --bench NAME``."""
     return [case for bench in BENCHES for case in _run(bench)]
 
 
@@ -41,7 +41,7 @@ def _run(bench: str) -> list[Case]:
 def read_table(bench: str, text: str) -> list[Case]:
     """Reads a table whose columns are at least two blanks apart.
 
-    Either its first title is ``case``, or each figure has its unit behind it: ``name   12.5 µs   640 MB/s``.
+    Either its first title is ``case``, or each figure is followed by its unit: ``name   12.5 µs   640 MB/s``.
     """
     titles: list[str] = []
     cases = []

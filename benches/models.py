@@ -1,10 +1,10 @@
-"""The models that are measured, made once into a folder, and the tensors behind their signatures.
+"""The models to measure, created once in a folder, and the tensors behind their signatures.
 
     python benches/models.py FOLDER
 
-imports TensorFlow, writes what is missing into FOLDER and, for the bare runs, ``endpoints.json``: which
-tensors a signature feeds and fetches. ``prepare`` calls that in a process of its own, so that the benchmarks'
-process stays small. The MobileNets are taken from ``../shared/mobilenet`` where it is present; elsewhere they
+imports TensorFlow, writes what is missing into FOLDER and, for the bare runs, ``endpoints.json``: the tensors
+that each signature feeds and fetches. ``prepare`` calls this in a process of its own, so that the benchmarks'
+process stays small. The MobileNets are taken from ``../shared/mobilenet`` if it is present; otherwise they
 are exported with random weights, which run exactly as long.
 """
 
@@ -44,7 +44,7 @@ class Model:
 
 
 def prepare(folder: Path) -> dict[str, Model]:
-    """Makes what is missing in ``folder``; every model by its name."""
+    """Creates what is missing in ``folder``; returns every model by its name."""
     listed = folder / "endpoints.json"
     made_by = Path(__file__)
     if not listed.is_file() or listed.stat().st_mtime < made_by.stat().st_mtime:
@@ -97,9 +97,9 @@ def _export_photo_stub(version: Path) -> None:
 
 
 def _export_floats_stub(version: Path) -> None:
-    """images float32 [N,224,224,3] -> probabilities float32 [N,1000], of one number of each picture.
+    """images float32 [N,224,224,3] -> probabilities float32 [N,1000], from one number of each picture.
 
-    No operation whose work depends on values, as in the real model: so it runs where that would.
+    As in the real model, no operation's cost depends on values, so it runs on the same threads as that.
     """
     import tensorflow as tf
 
@@ -153,7 +153,7 @@ def _base(name: str, folder: Path) -> Path:
 
 
 def _endpoints(name: str, base: Path) -> dict[str, object]:
-    """Read from the SavedModel's own signature, outputs in the order of their tensors' names."""
+    """Reads the endpoints from the SavedModel's signature, outputs ordered by their tensors' names."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # type: ignore[import-untyped]
 
     saved = SavedModel.FromString((base / VERSION / "saved_model.pb").read_bytes())

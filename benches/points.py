@@ -1,4 +1,4 @@
-"""The points that are measured: which request, to which model, over how many connections."""
+"""The points measured: request, model, and number of connections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PICTURE_FLOATS = SIDE * SIDE * CHANNELS
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked.
+    """A request to measure.
 
-    body: the JSON sent. dtype, shape, data: the tensor that the body says, as a bare run is fed with it
-    (float: the elements in native byte order; string: the one element). flags: what the server is started
-    with besides. loads: (connections, who runs where) of each point, see ``load.py``.
+    body: the JSON sent. dtype, shape, data: the same tensor for a bare run (float: the elements in native
+    byte order; string: the one element). flags: additional flags of the server. loads: (connections, layout
+    of cores) of each point, see ``load.py``.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Request:
 
 
 def requests() -> list[Request]:
-    """Every request, in the order of the table."""
+    """Returns every request, in the order of the table."""
     return [_tiny(), _floats(), _photo_stub(), _photo(), _picture()]
 
 
@@ -76,7 +76,7 @@ def _photo() -> Request:
 
 
 def _photo_stub() -> Request:
-    # On the threads where the real model runs: what a photo request costs besides the model's run.
+    # On the threads where the real model runs: the cost of a photo request other than the model's run.
     return _of_photo(
         "photo_stub", "photo to a constant label", "photo_stub", ((1, FREE),), ("--run_in=pool",)
     )
@@ -107,7 +107,7 @@ def _picture() -> Request:
 
 
 def _four_digits(source: random.Random, count: int) -> list[float]:
-    """Numbers of [-1, 1] with four decimals, as a client that rounds sends them: 1.26 MB for 150,528."""
+    """Numbers of [-1, 1] with four decimals, as sent by a client that rounds: 1.26 MB for 150,528."""
     draw: Callable[[], float] = lambda: round(source.uniform(-1, 1), 4)  # noqa: E731
     return [draw() for _ in range(count)]
 

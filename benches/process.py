@@ -21,11 +21,11 @@ CPUCLOCK_SCHED = 2  # the kernel's clock of all CPU time of a process, as clock_
 
 
 class BenchError(Exception):
-    """What kept the benchmark from being measured, and what to do about it."""
+    """The reason why a benchmark could not be measured, with advice."""
 
 
 def wait_until(done: Callable[[], bool], seconds: float, what: str, every: float = POLL_SECONDS) -> None:
-    """Polls ``done`` until it is true; ``BenchError`` after ``seconds``."""
+    """Polls ``done`` until it is true; raises ``BenchError`` after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -34,12 +34,12 @@ def wait_until(done: Callable[[], bool], seconds: float, what: str, every: float
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time, user and system, of all threads that the process has or had; nanosecond resolution."""
+    """Returns the CPU time, user and system, of all present and past threads; nanosecond resolution."""
     return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
 
 
 def memory_bytes(pid: int, field: str) -> int:
-    """A size from /proc/PID/status: ``VmRSS`` (resident now), ``VmHWM`` (most that was ever resident)."""
+    """Returns a size from /proc/PID/status: ``VmRSS`` (resident now), ``VmHWM`` (peak resident)."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
     if found is None:
@@ -48,20 +48,20 @@ def memory_bytes(pid: int, field: str) -> int:
 
 
 def end_with_parent() -> None:
-    """Run in the child before it starts: it is told to end when the benchmark dies, even of SIGKILL."""
+    """Makes the child end when the benchmark dies, even by SIGKILL. Called in the child before it starts."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def pin(pid: int, cores: set[int]) -> None:
-    """Keeps every thread that the process has, and those that they start, on ``cores``."""
+    """Restricts every thread of the process, and those that they start, to ``cores``."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.sched_setaffinity(int(thread.name), cores)
 
 
 class Process:
-    """A child process for a ``with`` statement; what it prints goes to ``log``."""
+    """A child process as a context manager; its output goes to ``log``."""
 
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self.log = log
@@ -78,7 +78,7 @@ class Process:
         self.pid = self._child.pid
 
     def printed(self, pattern: str) -> re.Match[str] | None:
-        """The first match of ``pattern`` (multi-line) in what was printed so far."""
+        """Returns the first match of ``pattern`` (multi-line) in the output so far."""
         if self._child.poll() is not None:
             raise BenchError(
                 f"{' '.join(self.command)} ended with status {self._child.returncode}: {self.tail()}"
@@ -86,7 +86,7 @@ class Process:
         return re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Waits until ``pattern`` was printed, up to two minutes."""
+        """Waits until ``pattern`` is printed, for up to two minutes."""
         found: list[re.Match[str]] = []
 
         def seen() -> bool:
@@ -98,11 +98,11 @@ class Process:
         return found[0]
 
     def tail(self) -> str:
-        """The last lines that it printed."""
+        """Returns the last lines of the output."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for one that does not end of it."""
+        """Sends SIGTERM, and SIGKILL if the process does not end."""
         if self._child.poll() is None:
             self._child.terminate()
         try:

@@ -1,6 +1,6 @@
-"""How busy the machine is with other work, and waiting until it is not.
+"""Measures how busy the machine is with other work, and waits until it is quiet.
 
-A benchmark on a machine that others use too is worth as much as what it says about them.
+A benchmark on a shared machine is worth as much as its information about that other work.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ Found = TypeVar("Found")
 
 
 def busy_seconds() -> float:
-    """CPU seconds that all cores together have spent on anything but idling, since the machine started."""
+    """Returns the CPU seconds that all cores together have spent on anything but idling since boot."""
     fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def children_seconds() -> float:
-    """CPU time of child processes that have ended."""
+    """Returns the CPU time of child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 class Others:
-    """The share of the machine, 0 to 1, that went to others than those measured, since this was made."""
+    """The share of the machine, 0 to 1, that other processes have taken since this was created."""
 
     def __init__(self) -> None:
         self._busy = busy_seconds()
         self._began = time.monotonic()
 
     def share(self, measured_seconds: float) -> float:
-        """``measured_seconds``: the CPU time of those measured, meanwhile."""
+        """Returns the share; ``measured_seconds`` is the CPU time of the measured processes meanwhile."""
         capacity = (time.monotonic() - self._began) * (os.cpu_count() or 1)
         return max(0.0, busy_seconds() - self._busy - measured_seconds) / capacity
 
 
 class Patience:
-    """Waits for a quiet machine, and repeats what was disturbed, for no longer than ``seconds`` in all."""
+    """Waits for a quiet machine, and repeats disturbed measurements, for at most ``seconds`` in all."""
 
     def __init__(self, seconds: float) -> None:
         self.left = seconds
@@ -61,7 +61,7 @@ class Patience:
             self.left -= WINDOW_SECONDS
 
     def undisturbed(self, measure: Callable[[], Found], others: Callable[[Found], float]) -> Found:
-        """What ``measure`` finds; measured again while ``others``, of what was found, is above 15 %."""
+        """Returns the result of ``measure``, repeated while the share of ``others`` in it is above 15 %."""
         while True:
             self.wait()
             began = time.monotonic()

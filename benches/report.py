@@ -1,4 +1,4 @@
-"""The record as JSON, and the same as Markdown tables."""
+"""Writes the record as JSON and as Markdown tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERVERS = {SERVABLE: "Servable", FLOOR: "bare hyper", ECHO: "bare C++ gRPC", OTH
 
 
 def machine() -> dict[str, object]:
-    """Where and with what was measured."""
+    """Describes the machine and the software used."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     name = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -69,7 +69,7 @@ def _tensorflow() -> str:
 
 
 def as_json(results: Results, head: dict[str, object]) -> str:
-    """Every sample of every round, with the verdicts."""
+    """Returns every sample of every round, with the verdicts."""
     verdicts = [dataclasses.asdict(check) | {"met": check.met} for check in checks(results)]
     return (
         json.dumps(head | {"targets": verdicts} | dataclasses.asdict(results), indent=1, ensure_ascii=False)
@@ -78,7 +78,7 @@ def as_json(results: Results, head: dict[str, object]) -> str:
 
 
 def as_markdown(results: Results, head: dict[str, object]) -> str:
-    """The tables, under one line that says how they were made."""
+    """Returns the tables, under one line on how they were made."""
     parts = [
         _heading(results, head),
         _targets(checks(results)),
@@ -105,7 +105,7 @@ def _heading(results: Results, head: dict[str, object]) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; empty where there are no rows."""
+    """Formats a Markdown table; empty if there are no rows."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     if not lines:
         return ""
@@ -114,14 +114,14 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, thousands set apart."""
+    """Formats three significant digits, with thousands separated."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 1 else f"{value:.{2 if abs(value) < 10 else 1}f}"
 
 
 def shown(value: Spread | None, scale: float = 1.0) -> str:
-    """``median (lowest to highest)``."""
+    """Formats ``median (lowest to highest)``."""
     if value is None:
         return "-"
     median, low, high = (digits(figure * scale) for figure in (value.median, value.low, value.high))
@@ -228,7 +228,7 @@ def _micro(results: Results) -> str:
 
 
 def replace_between_markers(document: Path, text: str) -> None:
-    """Puts ``text`` where the document has the last run's tables."""
+    """Replaces the last run's tables in the document by ``text``."""
     whole = document.read_text(encoding="utf-8")
     before, begin, rest = whole.partition(BEGIN)
     _old, end, after = rest.partition(END)

@@ -1,4 +1,4 @@
-"""What was measured, and how it stands to what was aimed at."""
+"""The results of a run, and their comparison with the targets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DECODED, PRINTED = (
 
 
 LARGE_MB = {"ripple": 500, "returned": 100}
-"""The sizes of the models that come and go."""
+"""Sizes, in MB, of the models that are loaded and unloaded."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,19 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Of at least one value."""
+    """Computes the spread of at least one value."""
     ordered = sorted(values)
     return Spread(statistics.median(ordered), ordered[0], ordered[-1])
 
 
 def scaled(values: Spread, factor: float) -> Spread:
-    """Each times ``factor``."""
+    """Multiplies each by ``factor``."""
     return Spread(values.median * factor, values.low * factor, values.high * factor)
 
 
 @dataclass
 class Point:
-    """One request over so many connections, in a layout of cores: by server, one sample for each round."""
+    """One request over some connections, in a layout of cores: by server, one sample for each round."""
 
     request: str
     title: str
@@ -56,14 +56,14 @@ class Point:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     def of(self, server: str, figure: Callable[[Sample], float | None]) -> Spread | None:
-        """A figure of ``server``; None where it was not measured."""
+        """Returns a figure of ``server``; None if it was not measured."""
         values = [value for value in map(figure, self.samples.get(server, [])) if value is not None]
         return spread(values) if values else None
 
 
 @dataclass
 class Results:
-    """Everything one run found; ``bare`` is by request, then way, with a run for each round."""
+    """All results of one run; ``bare`` is by request, then way, with a run for each round."""
 
     points: list[Point] = field(default_factory=list)
     bare: dict[str, dict[str, list[Run]]] = field(default_factory=dict)
@@ -75,20 +75,20 @@ class Results:
     """Resident bytes after each cycle of loading and unloading a large model."""
 
     def point(self, request: str, connections: int, layout: str = FREE) -> Point | None:
-        """The point, if it was measured."""
+        """Returns the point, if it was measured."""
         for point in self.points:
             if (point.request, point.connections, point.layout) == (request, connections, layout):
                 return point
         return None
 
     def bare_runs(self, request: str, way: str, figure: Callable[[Run], float]) -> list[float]:
-        """The figure of the bare run in each round; empty where it was not measured."""
+        """Returns the figure of the bare run in each round; empty if it was not measured."""
         return [figure(run) for run in self.bare.get(request, {}).get(way, [])]
 
 
 @dataclass(frozen=True)
 class Check:
-    """A target, its limit and what was measured. Lower is better unless ``at_least``."""
+    """A target, its limit and the measured value. Lower is better unless ``at_least``."""
 
     what: str
     limit: float
@@ -98,12 +98,12 @@ class Check:
 
     @property
     def met(self) -> bool:
-        """By the median."""
+        """True if the median meets the target."""
         return self.measured.median >= self.limit if self.at_least else self.measured.median <= self.limit
 
 
 def checks(results: Results) -> list[Check]:
-    """Every target whose figures were measured."""
+    """Returns every target whose figures were measured."""
     found = [*_tiny(results), *_large(results), *_photo(results), *_grpc(results)]
     found += [*_process(results), *_micro(results)]
     return [check for check in found if check is not None]
@@ -118,13 +118,13 @@ def _cpu(sample: Sample) -> float | None:
 
 
 def _of(point: Point | None, figure: Callable[[Sample], float | None], server: str = SERVABLE) -> list[float]:
-    """The figure in each round; empty where it was not measured."""
+    """Returns the figure in each round; empty if it was not measured."""
     samples = [] if point is None else point.samples.get(server, [])
     return [value for value in map(figure, samples) if value is not None]
 
 
 def _over(ours: list[float], *floors: list[float]) -> Spread | None:
-    """Round by round, as the machine's slow moments hit both: ours over the sum of the floors."""
+    """Divides ours by the sum of the floors, round by round: the machine's slow moments affect both."""
     if not ours or not all(floors):
         return None
     return spread(mine / sum(theirs) for mine, *theirs in zip(ours, *floors, strict=True))

@@ -28,7 +28,7 @@ PAUSE_MS = 1
 
 
 def measure(server: Server, folder: Path, seconds: float) -> Sample:
-    """One run of wrk at a steady rate."""
+    """Runs wrk once at a steady rate."""
     body = folder / "body.json"
     body.write_text(BODY)
     target = Target(f"{server.url}/v1/models/small:predict", server.process.pid)
@@ -41,7 +41,7 @@ def measure(server: Server, folder: Path, seconds: float) -> Sample:
 
 @dataclass(frozen=True)
 class Round:
-    """The small model under load: alone, and while the large one came and went ``loads`` times."""
+    """The small model under load: alone, and while the large one was loaded ``loads`` times."""
 
     quiet: Sample
     busy: Sample
@@ -49,7 +49,7 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """Of the p99s."""
+        """The ratio of the p99s."""
         return self.busy.p99_us / self.quiet.p99_us
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Round:
 
 
 def run(folder: Path, megabytes: int, rounds: int, seconds: float) -> list[Round]:
-    """Measures so many rounds, of ``seconds`` each way, and prints each."""
+    """Measures ``rounds`` rounds, of ``seconds`` each way, and prints each."""
     found = []
     large = large_model(folder, megabytes)
     with serving(folder, large) as server:
@@ -79,7 +79,7 @@ def run(folder: Path, megabytes: int, rounds: int, seconds: float) -> list[Round
 
 
 def main() -> None:
-    """Prints each round and the medians: one round may be the machine's fault."""
+    """Prints each round and the medians: a single round may be disturbed by the machine."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)

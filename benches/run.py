@@ -1,13 +1,13 @@
-"""Measures Servable beside its floors, and writes the table and the record.
+"""Measures Servable against its lower bounds, and writes the table and the record.
 
     python benches/run.py                      everything, about ten minutes
-    python benches/run.py --quick --only tiny  a look: one short round of some of it
+    python benches/run.py --quick --only tiny  a quick look: one short round of a part
     python benches/run.py --against URL        the same load on another server too
 
-The other server must serve the models of ``build/bench/models`` under their names; ``--against-pid`` adds
-its CPU times. Full runs write ``docs/performance.md`` (between its two markers) and
-``benches/results/rest.json``; ``--quick``, ``--only`` and ``--against`` write ``build/bench/`` alone. Exit
-status 1 where a request failed.
+The other server must serve the models of ``build/bench/models`` under their names; ``--against-pid`` adds its
+CPU times. Full runs write ``docs/performance.md`` (between its two markers) and
+``benches/results/rest.json``; with ``--quick``, ``--only`` or ``--against``, only ``build/bench/`` is
+written. Exit status 1 if a request failed.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ RIPPLE_SECONDS = 20.0
 RETURNED_CYCLES = 20
 
 Put = Callable[[Target, Path, int, float, str], Sample]
-"""Puts a load on a target: which body, over how many connections, for how many seconds, who runs where."""
+"""Puts a load on a target: body, connections, seconds, layout of cores."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how often. seconds: load for each sample; bare_seconds: bare runs each way.
+    """Durations and repetitions. seconds: load for each sample; bare_seconds: bare runs each way.
 
-    patience: seconds in all to wait for a quiet machine, and to measure again what was disturbed.
+    patience: seconds in all to wait for a quiet machine, and to repeat disturbed measurements.
     """
 
     rounds: int
@@ -72,12 +72,12 @@ class Settings:
 
 
 def all_groups() -> list[str]:
-    """What can be measured alone, in order."""
+    """Returns the groups that can be measured alone, in order."""
     return [*(request.name for request in [*requests(), *grpc_points.requests()]), *OTHERS]
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     groups = all_groups()
     parser = argparse.ArgumentParser(description="Measure Servable beside its floors.")
     parser.add_argument("--only", action="append", choices=groups, help="this group alone; may be repeated")
@@ -103,7 +103,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 class Bench:
-    """One run: the models, the floors' programs, the settings, and what was found so far."""
+    """One run: the models, the floors' programs, the settings, and the results so far."""
 
     def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
         self.settings = settings
@@ -115,12 +115,12 @@ class Bench:
 
     @cached_property
     def run_floor(self) -> Path:
-        """The program that runs a model bare; built where it is needed."""
+        """The program that runs a model bare; built on first use."""
         return floors.build_run(Path(tensorflow_library.find()), BUILD)
 
     @cached_property
     def http_floor(self) -> Path:
-        """The bare hyper server; built where it is needed."""
+        """The bare hyper server; built on first use."""
         return floors.build_http()
 
     def measure(self, wanted: Sequence[str]) -> Results:
@@ -154,7 +154,7 @@ class Bench:
         return self.results
 
     def _large(self, wanted: Sequence[str]) -> None:
-        """What comes of a large model that comes and goes."""
+        """Measures the effects of loading and unloading a large model."""
         quick = self.settings.rounds == 1
         if "ripple" in wanted:
             print("ripple", flush=True)
@@ -251,7 +251,7 @@ class Bench:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measures, prints and writes; returns the exit status."""
     options = arguments(argv)
     settings = (
         Settings(1, 1.0, 1.0, 0.5, 3, 0.0)

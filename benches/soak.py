@@ -39,7 +39,7 @@ STEP_SECONDS = 60.0
 
 @dataclass
 class Tally:
-    """What the clients saw: answers by door, and every failure in words (the first thousand)."""
+    """The clients' results: answers by protocol, and the texts of failures (the first thousand)."""
 
     answers: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, door: str, got: object) -> None:
-        """One answer; anything but ``Y`` is a failure."""
+        """Records one answer; anything but ``Y`` is a failure."""
         with self.lock:
             self.answers[door] = self.answers.get(door, 0) + 1
             if got != Y:
@@ -83,13 +83,13 @@ class Server:
                 self._ready.set()
 
     def resident_megabytes(self) -> float:
-        """Memory in RAM (Linux)."""
+        """Returns the memory in RAM (Linux)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
 class RestDoor:
-    """A kept connection that asks for the newest version and for the label in turn."""
+    """A persistent connection that asks for the newest version and for the label in turn."""
 
     def __init__(self, server: Server) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
@@ -99,19 +99,19 @@ class RestDoor:
         self._body = json.dumps({"instances": [X]})
 
     def __call__(self) -> object:
-        """What the prediction was, or the error."""
+        """Returns the prediction, or the error."""
         self._connection.request("POST", next(self._paths), self._body)
         reply = self._connection.getresponse()
         text = reply.read().decode()
         return json.loads(text)["predictions"][0] if reply.status == 200 else f"{reply.status} {text}"
 
     def again(self) -> None:
-        """After a failure: the next request opens a connection of its own."""
+        """Called after a failure: the next request opens a new connection."""
         self._connection.close()
 
 
 class GrpcDoor:
-    """The same through PredictionService."""
+    """The same as ``RestDoor``, through PredictionService."""
 
     def __init__(self, server: Server) -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
@@ -123,12 +123,12 @@ class GrpcDoor:
         self._requests = itertools.cycle([_request(""), _request("stable")])
 
     def __call__(self) -> object:
-        """What the prediction was."""
+        """Returns the prediction."""
         reply = self._call(next(self._requests), timeout=30)
         return reply.outputs["y"].float_val[0]
 
     def again(self) -> None:
-        """After a failure: the channel connects again by itself."""
+        """Called after a failure: the channel reconnects on its own."""
 
 
 def _request(label: str) -> Any:
@@ -144,7 +144,7 @@ def _request(label: str) -> Any:
 
 
 def ask_until(done: threading.Event, door: RestDoor | GrpcDoor, name: str, tally: Tally) -> None:
-    """One client: asks without a pause until ``done``."""
+    """Runs one client, which asks without a pause until ``done``."""
     while not done.is_set():
         try:
             got = door()
@@ -156,7 +156,7 @@ def ask_until(done: threading.Event, door: RestDoor | GrpcDoor, name: str, tally
 
 @contextmanager
 def clients(server: Server, count: int, tally: Tally) -> Iterator[None]:
-    """``count`` clients on each door, until the block ends."""
+    """Runs ``count`` clients on each protocol until the block ends."""
     done = threading.Event()
     threads = [
         threading.Thread(target=ask_until, args=(done, door(server), name, tally), daemon=True)
@@ -174,7 +174,7 @@ def clients(server: Server, count: int, tally: Tally) -> Iterator[None]:
 
 
 class Operator:
-    """Who adds and removes versions, moves the label, and reloads configurations, by file and by request."""
+    """Adds and removes versions, moves the label, and reloads configurations by file and by request."""
 
     def __init__(self, model: Path, folder: Path) -> None:
         self._source = max(
@@ -194,7 +194,7 @@ class Operator:
         return self._file
 
     def add(self, version: int) -> None:
-        """A version that appears at once and whole."""
+        """Adds a version that appears at once and complete."""
         half_done = self.base / "copying"
         shutil.copytree(self._source, half_done)
         half_done.rename(self.base / str(version))
@@ -213,7 +213,7 @@ class Operator:
         )
 
     def turn(self, server: Server) -> None:
-        """One version more, the label moved to it, one version less."""
+        """Adds a version, moves the label to it, removes the old version."""
         old, self.version = self.version, self.version + 1
         self.add(self.version)
         wait(lambda: states(server).get(self.version) == "AVAILABLE", f"version {self.version} to serve")
@@ -226,7 +226,7 @@ class Operator:
         wait(lambda: states(server).get(old) == "END", f"version {old} to be unloaded")
 
     def reload_by_request(self, server: Server) -> None:
-        """HandleReloadConfigRequest with what the file will say next."""
+        """Sends HandleReloadConfigRequest with the next content of the file."""
         from google.protobuf import text_format
         from servable.messages import pool
 
@@ -245,7 +245,7 @@ class Operator:
 
 
 def get(server: Server, path: str) -> Any:
-    """One GET of the REST API."""
+    """Sends one GET to the REST API."""
     connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
     connection.request("GET", path)
     fields = json.loads(connection.getresponse().read())
@@ -254,19 +254,19 @@ def get(server: Server, path: str) -> Any:
 
 
 def states(server: Server) -> dict[int, str]:
-    """Version → state."""
+    """Returns version → state."""
     listed = get(server, f"/v1/models/{NAME}").get("model_version_status", [])
     return {int(one["version"]): one["state"] for one in listed}
 
 
 def label_is_on(server: Server, version: int) -> bool:
-    """Whether ``stable`` leads to ``version``."""
+    """Returns whether ``stable`` leads to ``version``."""
     spec = get(server, f"/v1/models/{NAME}/labels/stable/metadata").get("model_spec", {})
     return bool(spec.get("version") == str(version))
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:
-    """Looks every 20 ms; ends the soak when ``condition`` does not come about."""
+    """Polls every 20 ms; ends the soak if ``condition`` does not come true in time."""
     deadline = time.monotonic() + STEP_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -275,7 +275,7 @@ def wait(condition: Callable[[], bool], what: str) -> None:
 
 
 def main() -> int:
-    """The soak; the exit status."""
+    """Runs the soak; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=2, help="on each door")
@@ -295,7 +295,7 @@ def main() -> int:
 
 
 def soak(server: Server, operator: Operator, seconds: float, count: int) -> int:
-    """Turns until the time is over, then stops the server; the exit status."""
+    """Repeats turns until the time is up, then stops the server; returns the exit status."""
     tally = Tally()
     deadline = time.monotonic() + seconds
     resident: list[float] = []
@@ -315,7 +315,7 @@ def soak(server: Server, operator: Operator, seconds: float, count: int) -> int:
 
 
 def report(tally: Tally, operator: Operator, resident: list[float]) -> None:
-    """The summary."""
+    """Prints the summary."""
     answers = ", ".join(f"{count} by {door}" for door, count in sorted(tally.answers.items()))
     print(f"answered: {answers}; failed: {tally.failed}")
     print(f"versions that came and went: {operator.version - 1}; reloads: {operator.reloads}")

@@ -1,4 +1,4 @@
-"""From nothing to the first answer, and how much memory the server keeps."""
+"""Measures the time from process start to the first answer, and the memory the server keeps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from process import (
 from quiet import Others, Patience
 
 LARGE_REQUESTS = 100
-QUIET_SECONDS = 1.0  # a server that was let alone for so long should have handed its memory back
+QUIET_SECONDS = 1.0  # an idle server should have handed its memory back after this time
 SETTLED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Start:
-    """seconds: from spawning the process to the whole first answer. resident: bytes at that moment.
+    """One start. seconds: from spawning the process to the complete first answer. resident: bytes then.
 
     others: the share of the machine, 0 to 1, that went to other processes meanwhile.
     """
@@ -41,7 +41,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes: at the first answer, the most ever, after the large requests and a quiet second."""
+    """Resident bytes: at the first answer, at the peak, after the large requests and a quiet second."""
 
     first_answer: int
     most: int
@@ -52,19 +52,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class Command:
-    """How the server is started: the program, its arguments before the model's folder, and the rest."""
+    """The command that starts the server: program with leading arguments, and the folder for its logs."""
 
     program: Sequence[str]
     build: Path
 
     def serve(self, base: Path, port: int, flags: Sequence[str] = ()) -> Process:
-        """Starts it on ``base``; port 0 is any free one."""
+        """Starts the server on ``base``; port 0 is any free one."""
         flags = (f"--rest_api_port={port}", "--port=0", *flags)
         return Process([*self.program, base, *flags], self.build / f"{base.name}.server.log")
 
 
 def free_port() -> int:
-    """A port that nothing listens on at the moment."""
+    """Returns a port that nothing listens on at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -72,13 +72,13 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(command: Command, base: Path, body: bytes) -> Iterator[tuple[Process, Start, str]]:
-    """A server of ``base`` that has just answered ``body`` for the first time; process, times, URL."""
+    """Runs a server of ``base`` until its first answer to ``body``; yields process, times, URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1/models/{base.name}:predict"
     begin, own, others = time.monotonic(), time.process_time(), Others()
     with command.serve(base, port) as process:
         while not _answers(url, body):
-            process.printed("$")  # raises when it has ended
+            process.printed("$")  # raises if the process has ended
             if time.monotonic() - begin > START_SECONDS:
                 raise BenchError(f"no answer after {START_SECONDS:g} s: {process.tail()}")
             time.sleep(POLL_SECONDS)
@@ -98,7 +98,7 @@ def _answers(url: str, body: bytes) -> bool:
 
 
 def starts(command: Command, base: Path, body: bytes, runs: int, patience: Patience) -> list[Start]:
-    """``runs`` starts, each on a quiet machine, after one that fills the page cache and is not counted."""
+    """Times ``runs`` starts, each on a quiet machine, after an uncounted one that fills the page cache."""
 
     def measure() -> Start:
         with started(command, base, body) as (_process, start, _url):
@@ -127,7 +127,7 @@ def memory(command: Command, base: Path, small: bytes, large: bytes) -> Memory:
 
 
 def _settled(pid: int) -> int:
-    """Resident bytes once they have not changed for the quiet second."""
+    """Returns the resident bytes once they have not changed for the quiet second."""
     seen = [(time.monotonic(), memory_bytes(pid, "VmRSS"))]
 
     def unchanged() -> bool:

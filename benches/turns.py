@@ -36,7 +36,7 @@ Ask = Callable[["Running", float], Sample]
 
 @dataclass(frozen=True)
 class Running:
-    """A server of one checkout, both ports."""
+    """A server of one checkout, with both ports."""
 
     rest: str
     grpc: str
@@ -45,7 +45,7 @@ class Running:
 
 @contextmanager
 def serving(checkout: Path, models: list[Model], log: Path) -> Iterator[Running]:
-    """A server of ``models``, of the package in ``checkout``."""
+    """Runs a server of ``models``, from the package in ``checkout``."""
     served = [f"{model.name}={model.base}" for model in models]
     command = ["env", f"PYTHONPATH={checkout / 'python'}", sys.executable, "-m", "servable", "serve", *served]
     with Process([*command, "--port=0", "--rest_api_port=0"], log) as process:
@@ -56,7 +56,7 @@ def serving(checkout: Path, models: list[Model], log: Path) -> Iterator[Running]
 
 
 def loads() -> dict[str, Ask]:
-    """What is measured, by name: REST and gRPC, tiny and not."""
+    """Returns the loads to measure, by name: REST and gRPC, tiny and not."""
     by_name = {request.name: request for request in requests()}
     programs = grpc_load.build_load()
 
@@ -96,7 +96,7 @@ def loads() -> dict[str, Ask]:
 
 
 def row(name: str, ask: Ask, mine: Running, theirs: Running, rounds: int, seconds: float) -> str:
-    """Of the table."""
+    """Measures one load; returns its row of the table."""
     samples: dict[Running, list[Sample]] = {mine: [], theirs: []}
     for turn in range(rounds):
         for server in (mine, theirs) if turn % 2 else (theirs, mine):
@@ -115,7 +115,7 @@ def row(name: str, ask: Ask, mine: Running, theirs: Running, rounds: int, second
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,9 @@
 -- One fixed request for wrk, from the environment, and its summary as one line of JSON.
 --
 -- BODY_FILE: the request's body. POST, JSON, keep-alive.
--- PAUSE_MS: how long each connection waits between an answer and the next request, if it does.
--- The line: requests, seconds, errors (by kind; status counts replies of 400 and above), latencies in microseconds.
+-- PAUSE_MS: optional pause of each connection between an answer and the next request.
+-- The line: requests, seconds, errors (by kind; status counts replies of 400 and above), latencies in
+-- microseconds.
 
 local file = assert(io.open(assert(os.getenv("BODY_FILE"), "BODY_FILE is not set"), "rb"))
 wrk.method = "POST"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The image's entrypoint, with the contract of tensorflow/serving: one model from the environment, further flags
-# from the command line, where the later of two equal flags wins. exec, so that signals reach the server.
+# The image's entrypoint, with the contract of tensorflow/serving: one model from the environment, further
+# flags from the command line (the later of two equal flags wins). exec, so that signals reach the server.
 set -eu
 exec tensorflow_model_server \
   --port=8500 \

@@ -1,9 +1,9 @@
-"""The image's health check: does the server answer, and is its model there?
+"""The image's health check: the server must answer, and its model must be available.
 
-Healthy (exit 0): the REST port answers and, where one model is served by name, a version of it is
-AVAILABLE. With a model config file an answer is enough, and with REST off an open gRPC port. Unhealthy
-(exit 1) otherwise, which includes a server that still waits for its first model. The ports and the name are
-those that the running server was started with, read with its own parser.
+Healthy (exit 0): the REST port answers and, if one model is served by name, a version of it is AVAILABLE.
+With a model config file an answer is enough, and with REST off an open gRPC port. Unhealthy (exit 1)
+otherwise, including a server that still waits for its first model. The ports and the name are those that the
+running server was started with, parsed by its own parser.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from urllib.parse import quote
 from servable.config.arguments import Arguments, parse
 
 SECONDS = 3
-"""For one answer; below the HEALTHCHECK's own limit, so that the reason can still be printed."""
+"""Timeout of one answer; below the HEALTHCHECK's own limit, so that the reason can still be printed."""
 
 SERVER = "tensorflow_model_server"
 
 
 def trouble(processes: Path = Path("/proc")) -> str:
-    """What is wrong, in one line; "" when healthy."""
+    """Describes the problem in one line; "" if healthy."""
     arguments = served_with(processes)
     if arguments is None:
         return f"no {SERVER} is running"
@@ -42,7 +42,10 @@ def trouble(processes: Path = Path("/proc")) -> str:
 
 
 def served_with(processes: Path) -> Arguments | None:
-    """The server's flags. It is the first process, or a child of one that ``docker run --init`` adds."""
+    """Returns the server's flags.
+
+    The server is the first process, or a child of the one that ``docker run --init`` adds.
+    """
     for file in sorted(processes.glob("[0-9]*/cmdline"), key=lambda file: int(file.parent.name)):
         try:
             words = file.read_bytes().decode("utf-8", "replace").split("\0")[:-1]
@@ -55,7 +58,7 @@ def served_with(processes: Path) -> Arguments | None:
 
 
 def states_of(model: str, port: int) -> list[str]:
-    """The states of a model's versions; none when the server knows no such model."""
+    """Returns the states of a model's versions; none if the server knows no such model."""
     # This machine's own port is not reached through a proxy.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -68,7 +71,7 @@ def states_of(model: str, port: int) -> list[str]:
 
 
 def closed(port: int) -> str:
-    """Says that ``port`` is not open; "" when it is."""
+    """Describes the problem if ``port`` is not open; "" if it is."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=SECONDS).close()
     except OSError as error:

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The steps that make the container image, one function each: `install.sh STEP`.
+# Steps that build the container image, one function each: `install.sh STEP`.
 #
-# The Dockerfile runs them, and so does tests/container, in a root file system without a container engine:
-# what is tested is what is built. A step belongs to one stage of the Dockerfile and relies on that stage's
-# earlier steps.
+# The Dockerfile runs them, and so does tests/container, in a root file system without a container engine, so
+# that what is tested is what is built. A step belongs to one stage of the Dockerfile and relies on that
+# stage's earlier steps.
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
-home=${SERVABLE_HOME:-/opt/servable}          # where Servable lives in the image
-downloads=/tmp/downloads                      # Python packages, their hashes already checked
+home=${SERVABLE_HOME:-/opt/servable}          # where Servable is installed in the image
+downloads=/tmp/downloads                      # Python packages with verified hashes
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 debian_packages() {
@@ -35,7 +35,7 @@ packages_tools() {
   debian_packages python3 python3-venv binutils
 }
 
-# TensorFlow as the lock file has it, or of the version that was asked for, and what comes with it.
+# TensorFlow and its dependencies, from the lock file or in the version requested.
 download() {
   local wanted=(--require-hashes -r "$here/../requirements/cpu.txt")
   if [ -n "${TENSORFLOW_VERSION:-}" ]; then
@@ -47,9 +47,9 @@ download() {
   /opt/pip/bin/pip download --quiet --no-cache-dir --only-binary=:all: --dest "$downloads" "${wanted[@]}"
 }
 
-# servable[cpu] whole in a throw-away environment; servable alone in $home, and of TensorFlow beside it only the
-# two libraries that the server opens. That is what makes the image small: the rest of the package, Keras and
-# NumPy are for programs that build models.
+# servable[cpu] complete in a throw-away environment; servable alone in $home, with only the two libraries of
+# TensorFlow that the server opens. That keeps the image small: the rest of the package, Keras and NumPy are
+# for programs that build models.
 servable() {
   local wheel whole=/opt/whole from to library
   wheel=$(echo /wheels/servable-*.whl)
@@ -75,11 +75,11 @@ site_packages() {
   "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 }
 
-# ---- the last stage: what runs
+# ---- the last stage: the runtime
 
 runtime() {
   debian_packages python3 libstdc++6
-  # The server writes nowhere, so any other user will do. useradd would complain of the number.
+  # The server writes nowhere, so any other user will do. useradd would complain about the number.
   echo 'servable:x:65532:' >>/etc/group
   echo 'servable:x:65532:65532:Servable:/nonexistent:/usr/sbin/nologin' >>/etc/passwd
   mkdir -p "${MODEL_BASE_PATH:-/models}"

@@ -1,12 +1,12 @@
-"""Serves three example models and shows a request to each: the whole of Servable in one command.
+"""Serves three example models and sends a request to each: all of Servable in one command.
 
     make demo                      # sets everything up, then runs this and keeps serving until Ctrl-C
     make demo EXIT=1               # stops after the requests; status 0 only if every answer was right
-    python examples/demo.py [--exit] [--rest_api_port N] [--port N]      # in an environment that is ready
+    python examples/demo.py [--exit] [--rest_api_port N] [--port N]      # in a prepared environment
 
-What is done, in order: the models are made below build/demo (see demo_models.py; what is there is kept),
-`servable serve` is started on them, and each request is shown as a curl line, sent by running that very line,
-and its answer checked. Any failure ends the program with its reason and status 1, and the server with it.
+Steps: the models are made below build/demo (see demo_models.py; existing ones are kept), `servable serve` is
+started on them, and each request is shown as a curl command, sent by running that command, and its answer
+checked. Any failure ends the program with its reason and status 1, and the server with it.
 """
 
 import argparse
@@ -43,23 +43,23 @@ class Question:
     expected: dict[str, Any]
 
     def url(self, rest_port: int) -> str:
-        """Where the request goes."""
+        """Returns the URL of the request."""
         return f"http://localhost:{rest_port}/v1/models/{self.model}:predict"
 
     def curl_line(self, rest_port: int) -> str:
-        """The request as a line to paste into a shell."""
+        """Returns the request as a command to paste into a shell."""
         if self.shell_body is None:
             return f"curl -d {shlex.quote(self.body.decode())} {self.url(rest_port)}"
         return f"{self.shell_body} | curl -d @- {self.url(rest_port)}"
 
 
 def numbers_question(model: str, request: dict[str, Any], expected: dict[str, Any]) -> Question:
-    """A request whose body is short enough to be shown whole."""
+    """Makes a request whose body is short enough to be shown whole."""
     return Question(model, json.dumps(request).encode(), None, expected)
 
 
 def picture_question(model: str, picture: Path, label: str) -> Question:
-    """A request that sends a picture's bytes as base64."""
+    """Makes a request that sends a picture's bytes as base64."""
     body = json.dumps({"inputs": [{"b64": b64encode(picture.read_bytes()).decode("ascii")}]}).encode()
     path = shlex.quote(os.path.relpath(picture))
     shell_body = f"""(printf '{{"inputs": [{{"b64": "'; base64 < {path} | tr -d '\\n'; printf '"}}]}}')"""
@@ -67,7 +67,7 @@ def picture_question(model: str, picture: Path, label: str) -> Question:
 
 
 def questions(picture_model: Model) -> list[Question]:
-    """One question per model; the picture's depends on which picture model could be made."""
+    """Returns one question per model; that of the picture depends on which picture model could be made."""
     assert picture_model.picture is not None
     return [
         numbers_question("half_plus_two", {"instances": [1.0, 2.0, 5.0]}, {"predictions": [2.5, 3.0, 4.5]}),
@@ -77,7 +77,7 @@ def questions(picture_model: Model) -> list[Question]:
 
 
 def send(question: Question, rest_port: int) -> str:
-    """The server's answer: to the shown line itself where curl and base64 are there, else by urllib."""
+    """Returns the server's answer: to the command shown if curl and base64 are installed, else by urllib."""
     if shutil.which("curl") and shutil.which("base64"):
         return send_by_shell(question.curl_line(rest_port))
     request = urllib.request.Request(
@@ -94,7 +94,7 @@ def send(question: Question, rest_port: int) -> str:
 
 
 def send_by_shell(line: str) -> str:
-    """What the curl line prints; a proxy for the outside world is not asked about this machine."""
+    """Returns the output of the curl command; a proxy is not used for this machine."""
     direct = {**os.environ, "no_proxy": "localhost", "NO_PROXY": "localhost"}
     try:
         done = subprocess.run(
@@ -108,7 +108,7 @@ def send_by_shell(line: str) -> str:
 
 
 def is_right(answer: str, expected: dict[str, Any]) -> bool:
-    """Whether the answer is the expected JSON value."""
+    """Returns whether the answer is the expected JSON value."""
     try:
         return bool(json.loads(answer) == expected)
     except ValueError:
@@ -116,7 +116,7 @@ def is_right(answer: str, expected: dict[str, Any]) -> bool:
 
 
 def ask_all(asked: Sequence[Question], rest_port: int) -> None:
-    """Shows and checks every request; DemoError if an answer is wrong."""
+    """Shows and checks every request; raises DemoError if an answer is wrong."""
     wrong = []
     for question in asked:
         print(f"\n$ {question.curl_line(rest_port)}", flush=True)
@@ -131,7 +131,7 @@ def ask_all(asked: Sequence[Question], rest_port: int) -> None:
 
 
 def serve_and_ask(models: Sequence[Model], args: argparse.Namespace) -> None:
-    """Runs the server for as long as the demo needs it; whatever happens, it is stopped at the end."""
+    """Runs the server for as long as the demo needs it; it is always stopped at the end."""
     flags = [f"--rest_api_port={args.rest_api_port}", f"--port={args.port}"]
     command = ["serve", *(os.path.relpath(model.folder) for model in models), *flags]
     print(f"\n$ {shlex.join(['servable', *command])}", flush=True)
@@ -143,12 +143,12 @@ def serve_and_ask(models: Sequence[Model], args: argparse.Namespace) -> None:
 
 
 def end_by_signal(number: int, frame: FrameType | None) -> NoReturn:
-    """Turns a signal into an exit that runs the clean-up on its way."""
+    """Turns a signal into an exit that runs the clean-up."""
     sys.exit(128 + number)
 
 
 def main() -> int:
-    """The exit status: 0 if every answer was right and the server stopped in good order."""
+    """Returns the exit status: 0 if every answer was right and the server stopped normally."""
     parser = argparse.ArgumentParser(description="Serve three example models and show a request to each.")
     parser.add_argument("--exit", action="store_true", help="stop after the requests instead of serving on")
     parser.add_argument("--rest_api_port", type=int, default=8501, help="0 = any free port (default: 8501)")

@@ -1,9 +1,9 @@
 """Makes the demo's three models below build/demo/models, each by its export script in a process of its own.
 
-A model that is there is kept. Each is written elsewhere first and moved into place when whole, so that an
+Existing models are kept. Each is written elsewhere first and moved into place when complete, so that an
 interrupted run leaves nothing that looks ready.
 
-The picture model is the first of these that can be had:
+The picture model is the first of these that is available:
 1. a ready SavedModel of MobileNetV2 beside the checkout, in ../shared/mobilenet/mobilenet_v2;
 2. MobileNetV2 with the ImageNet weights that Keras downloads;
 3. a classifier of drawn shapes that is trained on the spot, which needs no network.
@@ -30,7 +30,7 @@ PLAIN_PROGRESS_SECONDS = 15
 
 
 class DemoError(Exception):
-    """A step failed; the text says which, and what to do."""
+    """A failed step; the text says which, and what to do."""
 
 
 class ExportError(DemoError):
@@ -43,7 +43,7 @@ class ExportError(DemoError):
 
 @dataclass(frozen=True)
 class Model:
-    """A base folder to serve, and for a picture model a picture with the label it must get."""
+    """A base folder to serve; for a picture model, also a picture and its expected label."""
 
     name: str
     picture: Path | None = None
@@ -55,7 +55,7 @@ class Model:
         return BUILD / "models" / self.name
 
     def is_there(self) -> bool:
-        """Whether it has been made, and the picture to ask about as well."""
+        """Returns whether the model and, for a picture model, its picture exist."""
         picture_is_there = self.picture is None or self.picture.is_file()
         return picture_is_there and (self.folder / "1" / "saved_model.pb").is_file()
 
@@ -65,12 +65,12 @@ DRAWN_SHAPES = Model("drawn_shapes", BUILD / "samples" / "star.jpg", "star")
 
 
 def make_models() -> list[Model]:
-    """The models to serve, the picture model last."""
+    """Makes the models to serve, the picture model last."""
     return [make(Model("half_plus_two")), make(Model("add_two")), make_picture_model()]
 
 
 def make(model: Model, *options: str) -> Model:
-    """Runs the model's export script unless the model is there."""
+    """Runs the model's export script unless the model exists."""
     if model.is_there():
         print(f"{model.name}: there already", flush=True)
         return model
@@ -81,7 +81,7 @@ def make(model: Model, *options: str) -> Model:
 
 
 def make_picture_model() -> Model:
-    """MobileNetV2 where its weights can be had, else the drawn shapes."""
+    """Makes MobileNetV2 if its weights are available, otherwise the drawn shapes."""
     if MOBILENET.is_there():
         return make(MOBILENET)
     if (READY_MOBILENET / "1" / "saved_model.pb").is_file():
@@ -103,7 +103,7 @@ def make_picture_model() -> Model:
 
 
 def fresh_folder(model: Model) -> Path:
-    """An empty folder to write the model to, on the same disk as its place."""
+    """Creates an empty folder for writing the model, on the same disk as its final place."""
     making = BUILD / "making" / model.name
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -111,7 +111,7 @@ def fresh_folder(model: Model) -> Path:
 
 
 def copy_files(source: Path, target: Path) -> Path:
-    """Copies what the files hold, not who may write them."""
+    """Copies the content of files, but not their permissions."""
     for file in source.rglob("*"):
         if file.is_file():
             copy = target / file.relative_to(source)
@@ -121,7 +121,7 @@ def copy_files(source: Path, target: Path) -> Path:
 
 
 def put_in_place(model: Model, making: Path) -> Model:
-    """Moves the finished model to where it is served from."""
+    """Moves the finished model to the folder it is served from."""
     shutil.rmtree(model.folder, ignore_errors=True)
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     making.rename(model.folder)
@@ -129,12 +129,12 @@ def put_in_place(model: Model, making: Path) -> Model:
 
 
 def log_of(name: str) -> Path:
-    """Where the output of a model's export script goes."""
+    """Returns the log file of a model's export script."""
     return BUILD / f"{name}.log"
 
 
 def export(command: Sequence[str], name: str) -> None:
-    """Runs an export script with its progress shown and its output in a log; ExportError if it fails."""
+    """Runs an export script, showing progress and logging its output; raises ExportError if it fails."""
     log = log_of(name)
     started = time.monotonic()
     with (
@@ -157,7 +157,7 @@ def export(command: Sequence[str], name: str) -> None:
 
 
 def show_progress(process: subprocess.Popen[bytes], name: str, log: Path) -> None:
-    """Returns when the process ends; until then tells the time: each second on a terminal, else seldom."""
+    """Waits for the process and shows the time: every second on a terminal, otherwise rarely."""
     on_terminal = sys.stdout.isatty()
     print(f"{name}: making it with TensorFlow (its output: {os.path.relpath(log)})", flush=True)
     started = time.monotonic()

@@ -21,16 +21,19 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent() -> None:
-    """Run in the server's process before it starts: it gets SIGTERM when the demo dies, even of SIGKILL."""
+    """Makes the server get SIGTERM when the demo dies, even by SIGKILL.
+
+    Called in the child before it starts.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Server:
     """A `servable serve` process, for use in a `with` statement.
 
-    It has a session of its own, so that Ctrl-C reaches the demo alone, which then stops it in an orderly way.
-    What it says on stderr is passed on. Leaving the `with` block sends SIGTERM and waits; DemoError if the
-    server then ends with another status than 0.
+    It has a session of its own, so that Ctrl-C reaches only the demo, which then stops it properly. Its
+    stderr is passed on. Leaving the `with` block sends SIGTERM and waits; DemoError is raised if the server
+    then ends with a status other than 0.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -61,7 +64,7 @@ class Server:
             self.ready.set_result(None)
 
     def rest_port(self) -> int:
-        """Waits until the server is ready; DemoError if it ends before, or takes longer than two minutes."""
+        """Waits until the server is ready; raises DemoError if it ends before, or takes over two minutes."""
         try:
             port = self.ready.result(READY_TIMEOUT_SECONDS)
         except FutureTimeoutError:
@@ -71,7 +74,7 @@ class Server:
         return port
 
     def wait_for_interrupt(self) -> None:
-        """Returns at Ctrl-C; DemoError if the server ends before."""
+        """Returns on Ctrl-C; raises DemoError if the server ends before."""
         try:
             status = self.process.wait()
         except KeyboardInterrupt:
@@ -80,7 +83,10 @@ class Server:
         raise DemoError(f"the server ended by itself, with status {status}")
 
     def stop(self) -> int:
-        """Stops the server if it runs; its exit status. One that does not end in a minute is killed."""
+        """Stops the server if it runs, and returns its exit status.
+
+        It is killed if it takes more than a minute.
+        """
         if self.process.poll() is None:
             self.process.terminate()
         try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says plainly which of the tools that a build needs is missing, and how to get it.
+# Reports the build tools that are missing, and how to get them.
 set -u
 python=${1:-python3}
 missing=0

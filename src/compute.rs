@@ -1,4 +1,4 @@
-//! The threads for work that is too long for the thread that reads connections.
+//! Threads for work that takes too long for the threads that serve connections.
 
 use crate::error::{Error, Result};
 use crate::memory;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How long a thread waits for more work.
+/// Longest time a thread waits for more work.
 const KEPT_IDLE: Duration = Duration::from_secs(3);
 
 /// A bounded pool; work waits in order of arrival while all threads are busy.
@@ -20,21 +20,21 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// A pool of `threads` threads, started as they are needed.
+    /// Makes a pool of up to `threads` threads, started on demand.
     pub fn new(threads: usize) -> std::io::Result<Compute> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(threads.max(1))
             .thread_name("servable-run")
-            // What an idle thread's heap holds goes back to the system with the thread.
+            // An idle thread's heap is returned to the system when the thread ends.
             .thread_keep_alive(KEPT_IDLE)
             .on_thread_stop(memory::leave_behind)
             .build()?;
         Ok(Compute { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
-    /// Runs `work` here and now if `in_caller`, on the pool otherwise. Dropping the future removes work that has not
-    /// begun from the queue; work under way sees its flag set. A panic becomes INTERNAL and touches nothing else.
+    /// Runs `work` in the calling thread if `in_caller`, otherwise on the pool. Dropping the future removes work that
+    /// is still queued, and sets the flag of running work. A panic becomes INTERNAL and affects nothing else.
     pub async fn run<T: Send + 'static>(
         &self,
         in_caller: bool,
@@ -66,7 +66,7 @@ impl Drop for Compute {
     }
 }
 
-/// Cancels its work when dropped: when the request is over.
+/// Cancels its work when the request is gone: removes it from the queue, or sets its flag.
 struct Abort<T> {
     task: tokio::task::JoinHandle<T>,
     flag: Arc<AtomicBool>,
@@ -79,21 +79,21 @@ impl<T> Drop for Abort<T> {
     }
 }
 
-/// Tells work on another thread that nobody waits for it any more: its client has left, or its time is over. The default
-/// is never set.
+/// A flag that is set when nobody waits for a piece of work any more: its client has left, or its time is over. The
+/// default is never set.
 #[derive(Clone, Debug, Default)]
 pub struct Cancelled(Option<Arc<AtomicBool>>);
 
 impl Cancelled {
-    /// Whether the work is in vain by now.
+    /// Returns whether the flag is set.
     pub fn is_set(&self) -> bool {
         self.0.as_ref().is_some_and(|flag| flag.load(Relaxed))
     }
 }
 
-/// Does `work`; a panic in it becomes INTERNAL.
+/// Runs `work`; a panic becomes INTERNAL.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The closure owns its request and shares only tables that are swapped whole, so no half-made state is left.
+    // The closure owns its request and shares only tables that are replaced whole, so no inconsistent state remains.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(Error::internal(
             "The server failed on this request; its log has the reason. Other requests go on",

@@ -1,71 +1,71 @@
-//! What the core is started with: given once, checked by Python, read only here.
+//! The core's configuration: set once, validated by Python, only read here.
 
 use crate::pace::Pace;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How strings that are not UTF-8 leave in a JSON reply.
+/// The form of strings that are not UTF-8 in JSON replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonUtf8 {
-    /// Byte for byte, as TensorFlow Serving does: the reply is then no valid JSON text.
+    /// Byte for byte, as TensorFlow Serving does: the reply is then not valid JSON.
     Raw,
     /// As base64 objects.
     Base64,
 }
 
-/// How the server was started.
+/// The server's options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where REST listens; port 0 takes any free one.
+    /// Address of the REST port; port 0 takes any free one.
     pub rest_address: Option<SocketAddr>,
-    /// Where gRPC listens; port 0 takes any free one.
+    /// Address of the gRPC port; port 0 takes any free one.
     pub grpc_address: Option<SocketAddr>,
-    /// A Unix socket for gRPC.
+    /// Path of a Unix socket for gRPC.
     pub grpc_socket_path: Option<PathBuf>,
-    /// Whether the socket is taken over from a process that listens on it.
+    /// True to take the socket over from a process that listens on it.
     pub grpc_socket_takeover: bool,
-    /// How long a REST request may take from its last byte to its answer.
+    /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
-    /// Whether `/v1/` replies carry CORS headers.
+    /// True to add CORS headers to `/v1/` replies.
     pub cors: bool,
-    /// The largest request body, compressed or not, in bytes.
+    /// Largest request body, compressed or not, in bytes.
     pub max_body_bytes: usize,
-    /// The largest header block, in bytes.
+    /// Largest header block, in bytes.
     pub max_header_bytes: usize,
-    /// A request's headers, once begun, have to come within this time.
+    /// Longest time from the first to the last byte of a request's headers.
     pub headers_within: Option<Duration>,
-    /// How fast bodies have to come, and replies to be taken.
+    /// Slowest pace at which bodies must arrive and replies must be taken.
     pub pace: Option<Pace>,
-    /// Bytes that all requests together may hold, from their bodies until their replies are taken.
+    /// Most bytes that all requests together may hold, from their bodies until their replies are taken.
     pub max_memory_in_flight: usize,
-    /// Connections that may be open at once, on all ports; 0 for as many as the system's limit on descriptors allows.
+    /// Most connections open at once, on all ports; 0 for as many as the system's limit on descriptors allows.
     pub max_connections: usize,
-    /// The deepest nesting of JSON that is followed.
+    /// Deepest accepted nesting of JSON.
     pub max_depth: usize,
-    /// The smallest reply that is compressed for clients that accept it; 0 for none.
+    /// Smallest reply, in bytes, that is compressed for clients that accept it; 0 for none.
     pub gzip_min_bytes: usize,
-    /// Threads that serve connections.
+    /// Number of threads that serve connections.
     pub io_threads: usize,
-    /// Threads for runs and large bodies.
+    /// Number of threads for runs and large bodies.
     pub compute_threads: usize,
-    /// Batches of requests that may run at once; 0 where requests are not batched.
+    /// Most batches that run at once; 0 if requests are not batched.
     pub batch_threads: usize,
-    /// Waiting connections the kernel keeps.
+    /// Most connections waiting in the kernel to be accepted.
     pub backlog: u32,
-    /// How REST replies hold strings that are not UTF-8.
+    /// The form of strings that are not UTF-8 in REST replies.
     pub non_utf8: NonUtf8,
-    /// gRPC Predict outputs as `tensor_content`.
+    /// True to send the outputs of gRPC Predict as `tensor_content`.
     pub tensor_content: bool,
-    /// Whether a signature's method name is enforced.
+    /// True to enforce a signature's method name.
     pub method_name_check: bool,
-    /// Where Prometheus finds its metrics, if anywhere.
+    /// Path of the Prometheus metrics, if enabled.
     pub prometheus_path: Option<String>,
 }
 
 #[cfg(test)]
 impl Options {
-    /// No port is open, one thread of each kind.
+    /// Options without open ports and with one thread of each kind, except for batching.
     pub(crate) fn closed() -> Options {
         Options {
             rest_address: None,

@@ -1,4 +1,4 @@
-//! The open connections: how many there may be, which gives way to a new one, and the stages of the server's end.
+//! The open connections: their limit, the choice of those that give way to new ones, and the stages of shutdown.
 
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
@@ -7,18 +7,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
-/// Where a server is in its life.
+/// The stages of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Requests are answered.
     Serving,
-    /// The same, on new connections too; but every client is told to go elsewhere for its next request.
+    /// Requests are answered, also on new connections, but clients are told to send their next request elsewhere.
     Draining,
-    /// No new connection is accepted. Those that are open end when they have been quiet for a moment.
+    /// No new connection is accepted. Open ones end once they have been quiet for a moment.
     Closing,
 }
 
-/// How often it is looked again for a connection that may be closed, while none may be.
+/// Interval between attempts to find a connection that may be closed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Every open connection of a server, on all its ports.
@@ -31,7 +31,7 @@ pub struct Connections {
     none_left: Condvar,
     closed: Notify,
     stage: watch::Sender<Stage>,
-    /// Whether the stage is a later one than serving.
+    /// True once the stage is later than serving.
     draining: AtomicBool,
 }
 
@@ -39,12 +39,12 @@ pub struct Connections {
 struct Open {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
-    /// Of these, how many were asked to close.
+    /// Number of these that were asked to close.
     closing: usize,
 }
 
 impl Connections {
-    /// None yet. More than `most` are not kept open; their requests share `budget`.
+    /// Starts without connections. At most `most` are kept open; their requests share `budget`.
     pub fn new(most: usize, budget: Arc<Budget>) -> Arc<Connections> {
         Arc::new(Connections {
             most: most.max(1),
@@ -62,7 +62,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a connection that was accepted.
+    /// Registers an accepted connection.
     pub fn accepted(self: &Arc<Self>) -> Slot {
         let connection = Arc::new(Connection {
             all: self.clone(),
@@ -80,8 +80,8 @@ impl Connections {
         Slot { connection, number }
     }
 
-    /// Returns when there are no more connections than there may be, which it sees to: the ones that have been waiting
-    /// for their clients for longest are closed. How many it asked to close.
+    /// Waits until the number of connections is within the limit, closing those that have waited for their clients
+    /// longest. Returns how many were asked to close.
     pub async fn make_room(&self) -> usize {
         let mut closed = 0;
         loop {
@@ -90,12 +90,12 @@ impl Connections {
                 return closed;
             }
             closed += self.close_idlest();
-            // Where every client waits for an answer, the next one to be answered gives way.
+            // If every client waits for an answer, the next one to be answered gives way.
             let _in_time = tokio::time::timeout(LOOK_AGAIN, one_closed).await;
         }
     }
 
-    /// Asks as many connections to close as there are too many.
+    /// Asks surplus connections to close; returns how many.
     fn close_idlest(&self) -> usize {
         let mut open = self.open();
         let surplus = open.connections.len().saturating_sub(open.closing + self.most);
@@ -112,17 +112,17 @@ impl Connections {
         asked
     }
 
-    /// Since the server was made.
+    /// Returns the microseconds since the server was created.
     fn microseconds(&self) -> u64 {
         self.since.elapsed().as_micros() as u64
     }
 
-    /// How many are open.
+    /// Returns the number of open connections.
     pub fn count(&self) -> usize {
         self.open().connections.len()
     }
 
-    /// Waits until none is open; whether that was so before `deadline`.
+    /// Waits until no connection is open; returns whether that happened before `deadline`.
     pub fn wait(&self, deadline: Instant) -> bool {
         let open = self.open();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -130,7 +130,7 @@ impl Connections {
         waited.unwrap_or_else(PoisonError::into_inner).0.connections.is_empty()
     }
 
-    /// Goes on to `stage`; never back.
+    /// Advances to `stage`; never goes back.
     pub fn enter(&self, stage: Stage) {
         self.stage.send_if_modified(|now| {
             let later = stage > *now;
@@ -140,7 +140,7 @@ impl Connections {
         self.draining.fetch_or(stage >= Stage::Draining, Relaxed);
     }
 
-    /// The stage, and its changes.
+    /// Returns the stage and its changes.
     pub fn stages(&self) -> watch::Receiver<Stage> {
         self.stage.subscribe()
     }
@@ -151,10 +151,10 @@ pub async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
     let _gone = stages.wait_for(|now| *now >= stage).await;
 }
 
-/// A connection's place among those that are open, until it is dropped.
+/// The place of a connection among the open ones, until dropped.
 #[derive(Debug)]
 pub struct Slot {
-    /// What is known of the connection.
+    /// The connection's state.
     pub connection: Arc<Connection>,
     number: u64,
 }
@@ -174,32 +174,32 @@ impl Drop for Slot {
     }
 }
 
-/// One open connection: who waits for whom in it, and since when.
+/// The state of an open connection: which side waits, and since when.
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
     account: Arc<Account>,
     opened_in: Stage,
-    /// Requests that have come whole and are not answered yet.
+    /// Complete requests that have not been answered yet.
     answering: AtomicUsize,
-    /// When something last came from the client, or an answer was made: [`Connections::microseconds`].
+    /// When the client last sent something or an answer was made; see [`Connections::microseconds`].
     last: AtomicU64,
     is_closing: AtomicBool,
     close: Notify,
 }
 
 impl Connection {
-    /// Something has come from the client.
+    /// Records that something has arrived from the client.
     pub fn touch(&self) {
         self.last.store(self.all.microseconds(), Relaxed);
     }
 
-    /// What a new request holds: nothing yet.
+    /// Makes an empty reservation for a new request.
     pub fn reserve(&self) -> Reservation {
         Reservation::new(self.account.clone())
     }
 
-    /// A request has come whole; it is answered when what is returned is dropped.
+    /// Records a complete request; it counts as answered when the returned value is dropped.
     pub fn answering(self: &Arc<Self>) -> Answering {
         self.answering.fetch_add(1, Relaxed);
         Answering(self.clone())
@@ -209,30 +209,30 @@ impl Connection {
         self.answering.load(Relaxed) == 0 && !self.is_closing.load(Relaxed)
     }
 
-    /// Whether the client should send its next request elsewhere.
+    /// Returns whether the client should send its next request elsewhere.
     pub fn is_draining(&self) -> bool {
         self.all.draining.load(Relaxed)
     }
 
-    /// Ends the connection: its place is needed, or its client takes no replies.
+    /// Ends the connection, because its place is needed or its client takes no replies.
     pub fn close(&self) {
         self.close.notify_one();
     }
 
-    /// Returns when the connection is to end.
+    /// Returns when the connection has to end.
     pub async fn must_close(&self) {
         self.close.notified().await;
     }
 
-    /// Returns when the client should be told that no further request is answered here. A connection that was opened
-    /// while the server drained stays until it closes.
+    /// Returns when the client should be told that no further request is answered here. A connection opened while the
+    /// server drains stays until the server closes.
     pub async fn is_to_end(&self) {
         let last = if self.opened_in == Stage::Serving { Stage::Draining } else { Stage::Closing };
         reached(&mut self.all.stages(), last).await;
     }
 
-    /// Returns when the server closes and nothing has come or gone here for `pause`, so that a request that was on its
-    /// way has arrived.
+    /// Returns when the server is closing and nothing has come or gone here for `pause`, so that a request on its way
+    /// has arrived.
     pub async fn is_closed_and_quiet(&self, pause: Duration) {
         reached(&mut self.all.stages(), Stage::Closing).await;
         let mut left = pause;
@@ -269,7 +269,7 @@ mod tests {
         use std::pin::pin;
         use std::task::{Context, Poll, Waker};
 
-        /// What `future` is ready with at once.
+        /// Returns the value of `future` if it is ready at once.
         pub(super) fn now<T>(future: impl Future<Output = T>) -> Option<T> {
             match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(value) => Some(value),

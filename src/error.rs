@@ -1,12 +1,12 @@
-//! One error type and the one table of kinds: canonical name, RPC code, HTTP status.
+//! The one error type, and the one table of kinds: canonical name, RPC code, HTTP status.
 //!
-//! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every protocol, the log and the Python
-//! boundary read this table; no other file maps a kind to a status.
+//! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every protocol, the log and the Python boundary
+//! read this table; no other file maps a kind to a status.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// What went wrong, as one of the canonical RPC codes (`tensorflow.error.Code`).
+/// The kind of an error: a canonical RPC code (`tensorflow.error.Code`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 #[allow(missing_docs)] // The names are the canonical ones.
@@ -30,28 +30,28 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of RPC code `code`; anything unknown is [`Kind::Unknown`].
+    /// Returns the kind of RPC code `code`; [`Kind::Unknown`] if there is none.
     pub fn from_code(code: i32) -> Kind {
         TABLE.iter().map(|row| row.0).find(|kind| *kind as i32 == code).unwrap_or(Kind::Unknown)
     }
 
-    /// The kind with canonical name `name`, such as `NOT_FOUND`.
+    /// Returns the kind with canonical name `name`, such as `NOT_FOUND`.
     pub fn from_name(name: &str) -> Option<Kind> {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
-    /// The canonical name, such as `NOT_FOUND`.
+    /// Returns the canonical name, such as `NOT_FOUND`.
     pub fn name(self) -> &'static str {
         TABLE[self as usize - 1].1
     }
 
-    /// The HTTP status that TensorFlow Serving answers with (docs/spec/rest.md section 3).
+    /// Returns the HTTP status that TensorFlow Serving answers with (docs/spec/rest.md section 3).
     pub fn http_status(self) -> u16 {
         TABLE[self as usize - 1].2
     }
 }
 
-/// Kind, canonical name, HTTP status; in the order of the codes.
+/// Kind, canonical name and HTTP status, ordered by code.
 const TABLE: [(Kind, &str, u16); 16] = [
     (Kind::Cancelled, "CANCELLED", 499),
     (Kind::Unknown, "UNKNOWN", 500),
@@ -73,14 +73,14 @@ const TABLE: [(Kind, &str, u16); 16] = [
 
 /// A failure with its text, as a client will read it.
 ///
-/// The text may hold bytes that are not UTF-8 only after lossy conversion: it is always a valid string.
+/// The text is always valid UTF-8; other bytes have to be converted lossily first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which row of the table.
+    /// The kind, which selects a row of the table.
     pub kind: Kind,
     /// The whole message, without the kind.
     pub message: Cow<'static, str>,
-    /// The HTTP status, where it is not the kind's.
+    /// The HTTP status, if it differs from the kind's.
     status: Option<u16>,
 }
 
@@ -88,32 +88,32 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind`.
+    /// Makes an error of `kind`.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
         Error { kind, message: message.into(), status: None }
     }
 
-    /// The same, answered with `status` over HTTP.
+    /// Sets the HTTP status to answer with.
     pub fn with_status(self, status: u16) -> Error {
         Error { status: Some(status), ..self }
     }
 
-    /// The HTTP status of the answer.
+    /// Returns the HTTP status of the answer.
     pub fn http_status(&self) -> u16 {
         self.status.unwrap_or(self.kind.http_status())
     }
 
-    /// The client sent something that can never work.
+    /// Makes an error for a request that can never succeed.
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::InvalidArgument, message)
     }
 
-    /// The thing asked for is not here.
+    /// Makes an error for something that does not exist here.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::NotFound, message)
     }
 
-    /// A fault of the server itself.
+    /// Makes an error for a fault of the server itself.
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::Internal, message)
     }

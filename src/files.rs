@@ -1,15 +1,15 @@
-//! A model's files: only regular ones are read. Whoever opens a pipe or a socket waits for somebody at its other end.
+//! Access to a model's files: only regular ones are read. Opening a pipe or a socket would wait for its other end.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// How deep a model's folders are looked through, and how many entries are looked at.
+/// Limits on the search through a model's folders: depth, and number of entries.
 const DEEPEST: usize = 8;
 const MOST: usize = 100_000;
 
-/// Opens the regular file at `path`. Anything else is an error, at once.
+/// Opens the regular file at `path`. Anything else is an immediate error.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     match wrong_kind(&file.metadata()?) {
@@ -18,12 +18,12 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// What is wrong with the first thing below `folder` that could not be read as a file, if there is one.
+/// Returns the path of the first entry below `folder` that is not a readable kind of file, with the reason.
 pub(crate) fn first_unreadable(folder: &Path) -> Option<(PathBuf, String)> {
     let mut ahead = vec![(folder.to_owned(), 0)];
     let mut seen = 0;
     while let Some((folder, depth)) = ahead.pop() {
-        // What cannot be listed is for the reader to say.
+        // Folders that cannot be listed are left for the reader to report.
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             seen += 1;
             let Some(found) = std::fs::metadata(entry.path()).ok().filter(|_| seen <= MOST) else { continue };
@@ -43,7 +43,7 @@ fn refusal(kind: &str) -> String {
     format!("it is {kind}, and a file was expected: remove it, or put a file in its place")
 }
 
-/// What `found` is, if it is no regular file.
+/// Returns the kind of `found` unless it is a regular file.
 fn wrong_kind(found: &Metadata) -> Option<&'static str> {
     let is: FileType = found.file_type();
     Some(match () {

@@ -1,17 +1,18 @@
 //! Servable's data plane.
 //!
-//! A **request** meets the modules in this order: [`server`] accepts it; its protocol, [`rest`] (on [`http`] and
-//! [`json`]) or [`grpc`], reads which model and method it is for; [`registry`] resolves that to a [`servable`] without a
-//! lock; the protocol decodes the body
-//! against the servable's signature; [`methods`] checks and runs it, through [`servable`] and [`engine`], here or on
-//! [`compute`]'s threads; the protocol encodes the answer.
+//! A **request** passes the modules in this order: [`server`] accepts it; its protocol, [`rest`] (on [`http`] and
+//! [`json`]) or [`grpc`], determines the model and the method; [`registry`] resolves the model to a [`servable`]
+//! without a lock; the protocol decodes the body against the servable's signature; [`methods`] checks and runs it,
+//! through [`servable`] and [`engine`], in the same thread or on [`compute`]'s threads; the protocol encodes the
+//! answer.
 //!
-//! A **model version** meets them in this order: Python's manager asks [`lifecycle`] to load it; an [`engine`] does;
-//! it is warmed; [`registry`] publishes it; later it retires it, the last request's handle drops, and [`lifecycle`]
-//! frees it on its own thread.
+//! A **model version** passes them in this order: Python's manager asks [`lifecycle`] to load it; an [`engine`] does;
+//! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
+//! [`lifecycle`] frees it on its own thread.
 //!
-//! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
-//! files; [`profile`] is told what requests spend their time on, [`metrics`] how they end and how long they take; `python` is the only place that knows Python.
+//! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
+//! [`profile`] records what requests spend their time on, [`metrics`] how they end and how long they take; `python` is
+//! the only module that knows Python.
 
 pub mod batch;
 pub mod compute;

@@ -1,4 +1,4 @@
-//! How log lines look: as those of the control plane (`python/servable/log_format.py`), so that a log has one format.
+//! The format of log lines: the same as the control plane's (`python/servable/serving/log_format.py`).
 
 use std::fmt;
 use tracing::{Event, Level, Subscriber};
@@ -28,7 +28,7 @@ where
     }
 }
 
-/// Who speaks: the module of the core, or another library.
+/// Returns the origin of a line: the module of the core, or another library.
 fn name(target: &str) -> &str {
     let mut parts = target.split("::");
     match (parts.next(), parts.next()) {

@@ -1,11 +1,12 @@
-//! Memory that requests hold: one budget for the server, a share of it for each connection; and whether large blocks were
-//! freed that the allocators may have kept.
+//! Memory held by requests: one budget for the server and a share of it for each connection. Also tracks large blocks
+//! that were freed but may have been kept by the allocators.
 
 use crate::error::{Error, Kind, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// What all requests together may hold: bodies, what they unpack and decode to, outputs, and replies until they are taken.
+/// The memory that all requests together may hold: bodies, their decompressed and decoded forms, outputs, and replies
+/// until they are taken.
 #[derive(Debug, Default)]
 pub struct Budget {
     limit: usize,
@@ -14,49 +15,50 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So many bytes.
+    /// Makes a budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Budget> {
         Arc::new(Budget { limit, used: AtomicUsize::new(0), refused: AtomicU64::new(0) })
     }
 
-    /// How much it is.
+    /// Returns the limit in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes that are held now.
+    /// Returns the bytes held now.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
     }
 
-    /// Requests that were refused because there was too little left.
+    /// Returns the number of requests refused for lack of memory.
     pub fn refused(&self) -> u64 {
         self.refused.load(Relaxed)
     }
 }
 
-/// What the requests of one connection hold: half of the budget at most, so that one client leaves something to others.
+/// The memory held by the requests of one connection: at most half of the budget, so that one client leaves something
+/// to others.
 ///
-/// One part in [`KEPT`] of the budget, and as much beyond the half, is for small requests alone: however much large ones
-/// hold, status, health and small predictions are answered.
+/// One part in [`KEPT`] of the budget, and as much again beyond a connection's half, is reserved for small requests, so
+/// that status, health and small predictions are answered however much large requests hold.
 #[derive(Debug)]
 pub struct Account {
     budget: Arc<Budget>,
     used: AtomicUsize,
 }
 
-/// The share of the budget that is kept for small requests.
+/// Divisor of the budget: the part reserved for small requests.
 const KEPT: usize = 16;
-/// The most that a small request holds.
+/// Most bytes that a small request holds.
 const SMALL: usize = 64 << 10;
 
 impl Account {
-    /// Of a connection without requests.
+    /// Makes the account of a connection without requests.
     pub fn new(budget: Arc<Budget>) -> Arc<Account> {
         Arc::new(Account { budget, used: AtomicUsize::new(0) })
     }
 
-    /// What the connection, and all together, may hold when a request wants to hold so many bytes.
+    /// Returns what the connection, and all connections together, may hold when a request is to hold `wanted` bytes.
     fn limits(&self, wanted: usize) -> [usize; 2] {
         let all = self.budget.limit;
         if wanted <= SMALL { [all / 2 + all / KEPT, all] } else { [all / 2, all - all / KEPT] }
@@ -102,41 +104,41 @@ impl Account {
     }
 }
 
-/// Adds `bytes` to what is `used`, if that stays within `limit`; else how much was free.
+/// Adds `bytes` to `used` if the sum stays within `limit`; otherwise returns how much was free.
 fn add(used: &AtomicUsize, bytes: usize, limit: usize) -> Result<(), usize> {
     let sum = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= limit);
     used.fetch_update(Relaxed, Relaxed, sum).map(|_| ()).map_err(|now| limit.saturating_sub(now))
 }
 
-/// What is counted for a request that holds so many `bytes`: nothing where it is tiny. Connections and the calls of each
-/// are bounded, so that such requests stay within some megabytes a connection; and threads do not wait for each other's
-/// counts.
+/// Returns the bytes counted for a request that holds `bytes`: none if it is tiny. Connections and the calls on each
+/// are limited, so that such requests stay within some megabytes per connection; and threads do not contend for the
+/// counters.
 fn counted(bytes: usize) -> usize {
     const TINY: usize = 4 << 10;
     if bytes > TINY { bytes } else { 0 }
 }
 
-/// What one request holds, from its first byte until its reply is taken. Given back when dropped.
+/// The memory held by one request, from its first byte until its reply is taken. Given back when dropped.
 #[derive(Debug, Default)]
 pub struct Reservation {
-    /// None where nothing is counted: for the server's own runs.
+    /// `None` if nothing is counted, as for the server's own runs.
     account: Option<Arc<Account>>,
     bytes: AtomicUsize,
     most: AtomicUsize,
 }
 
 impl Reservation {
-    /// Nothing yet.
+    /// Makes an empty reservation.
     pub fn new(account: Arc<Account>) -> Reservation {
         Reservation { account: Some(account), bytes: AtomicUsize::new(0), most: AtomicUsize::new(0) }
     }
 
-    /// So many `bytes` more. RESOURCE_EXHAUSTED, with nothing changed, if there are not so many.
+    /// Adds `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.
     pub fn grow(&self, bytes: usize) -> Result<()> {
         self.resize(self.bytes().saturating_add(bytes))
     }
 
-    /// So many `bytes` from now on. RESOURCE_EXHAUSTED, with nothing changed, if there are not so many.
+    /// Sets the reservation to `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.
     pub fn resize(&self, bytes: usize) -> Result<()> {
         let (before, after) = (counted(self.bytes()), counted(bytes));
         if let Some(account) = &self.account {
@@ -147,12 +149,12 @@ impl Reservation {
             }
         }
         self.bytes.store(bytes, Relaxed);
-        // One thread at a time has a request.
+        // A request is handled by one thread at a time.
         self.most.store(self.most.load(Relaxed).max(bytes), Relaxed);
         Ok(())
     }
 
-    /// How many it is now.
+    /// Returns the bytes reserved now.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
     }
@@ -170,12 +172,12 @@ impl Drop for Reservation {
     }
 }
 
-/// Bytes that hold a reservation while they are held themselves.
+/// Bytes together with the reservation that counts them.
 #[derive(Debug)]
 pub struct Held {
-    /// What is held.
+    /// The bytes.
     pub bytes: Vec<u8>,
-    /// What is counted for it.
+    /// The reservation, held as long as the bytes.
     pub memory: Arc<Reservation>,
 }
 
@@ -185,50 +187,50 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Set when a request was over that held much, of which the allocators may have kept something.
+/// Set after a request that held much memory, some of which the allocators may have kept.
 static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 
-/// Bytes from which on a request counts as large.
+/// Size in bytes from which a request counts as large.
 const LARGE: usize = 1 << 20;
 
-/// Takes note of so many `bytes` that were freed.
+/// Records that `bytes` were freed.
 pub(crate) fn note(bytes: usize) {
     if bytes >= LARGE {
         LEFT_BEHIND.store(true, Relaxed);
     }
 }
 
-/// Whether the allocators may have kept something.
+/// Returns whether the allocators may have kept something.
 pub(crate) fn is_left_behind() -> bool {
     LEFT_BEHIND.load(Relaxed)
 }
 
-/// The same, to be seen to by the caller, and by every thread for itself; see [`turn`].
+/// Returns and clears [`is_left_behind`]: the caller cleans up, and so does every thread for itself; see [`turn`].
 pub(crate) fn take_left_behind() -> bool {
     let left = LEFT_BEHIND.swap(false, Relaxed);
     TURN.fetch_add(usize::from(left), Relaxed);
     left
 }
 
-/// How often that was seen to. A thread whose heap was not looked through since it changed has something to do.
+/// Returns the number of clean-ups so far. A thread has to clean its own heap when this has changed since it last did.
 pub(crate) fn turn() -> usize {
     TURN.load(Relaxed)
 }
 
 static TURN: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes note of a connection that was closed, whose buffers are free now.
+/// Records that a connection was closed and its buffers were freed.
 pub(crate) fn note_closed() {
-    /// So many leave a megabyte or more.
+    /// Closed connections that together leave a megabyte or more.
     const MANY: usize = 64;
     static CLOSED: AtomicUsize = AtomicUsize::new(0);
     if CLOSED.fetch_add(1, Relaxed) % MANY == MANY - 1 {
-        // For the threads that serve connections alone: their heaps have it.
+        // Only for the threads that serve connections: the memory is in their heaps.
         TURN.fetch_add(1, Relaxed);
     }
 }
 
-/// The allocators may have kept something.
+/// Records that the allocators may have kept something.
 pub(crate) fn leave_behind() {
     LEFT_BEHIND.store(true, Relaxed);
 }
@@ -257,7 +259,7 @@ mod tests {
         let third = Reservation::new(Account::new(budget.clone()));
         let refused = third.grow(100_000).unwrap_err();
         assert!(refused.message.contains("100000 bytes more of memory for requests, of which 0 are free"));
-        // Small ones, on any connection.
+        // Small ones fit, on any connection.
         third.grow(SMALL).unwrap();
         let small = Reservation::new(one);
         small.grow(SMALL).unwrap();
@@ -311,7 +313,7 @@ mod tests {
     }
 
     proptest! {
-        /// It is never exceeded, and everything is given back.
+        /// The budget is never exceeded, and everything is given back.
         #[test]
         fn the_books_balance(steps in prop::collection::vec((0usize..4, any::<bool>(), 0usize..300_000), 0..100)) {
             let (budget, one) = account(1_000_000);

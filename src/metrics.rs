@@ -1,9 +1,9 @@
-//! What is counted: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (docs/spec/server.md,
-//! section 9), in the text that Prometheus reads.
+//! Metrics: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (docs/spec/server.md,
+//! section 9) and in Prometheus's text format.
 //!
-//! One observer stands around each call: a protocol asks for the model's counts ([`Metrics::asked`]) and tells them the
-//! outcome ([`ModelCounts::answered`]); a servable tells how long its runs took ([`ModelCounts::ran`]). Nothing on these paths takes
-//! a lock. All of it exists only where the metrics are asked for.
+//! Each call has one observer: the protocol fetches the model's counts ([`Metrics::asked`]) and reports the outcome
+//! ([`ModelCounts::answered`]); the servable reports how long its runs took ([`ModelCounts::ran`]). These paths take no
+//! lock. Nothing is counted unless metrics are enabled.
 
 mod batches;
 mod histogram;
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Through which protocol a request came.
+/// The protocol a request arrived by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// REST.
@@ -45,7 +45,7 @@ impl Protocol {
     }
 }
 
-/// What a request wants of a model.
+/// The kind of request made of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Api {
     /// Tensors in, tensors out.
@@ -62,7 +62,7 @@ impl Api {
     const COUNT: usize = 4;
     const ALL: [Api; Api::COUNT] = [Api::Predict, Api::Classify, Api::Regress, Api::Other];
 
-    /// As the label `API` has it: REST's verbs are in lower case.
+    /// Returns the value of the label `API`: REST's verbs are lower-case.
     fn label(self, protocol: Protocol) -> &'static str {
         match (self, protocol) {
             (Api::Predict, Protocol::Rest) => "predict",
@@ -76,18 +76,18 @@ impl Api {
     }
 }
 
-/// The most names of models that are not there that are counted by themselves: clients choose them.
+/// Maximum number of unknown model names that are counted individually: clients choose them.
 const MAX_STRANGERS: usize = 1000;
-/// The longest such name, in bytes.
+/// Longest such name, in bytes.
 const MAX_NAME: usize = 128;
 
 type Models = HashMap<Box<str>, Arc<ModelCounts>>;
 
-/// Everything that is counted in one server.
+/// All counts of one server.
 #[derive(Debug, Default)]
 pub struct Metrics {
     models: ArcSwap<Models>,
-    /// How many of them were only asked for.
+    /// Number of models that are only known from requests.
     strangers: Mutex<usize>,
     loads: Mutex<Loads>,
     batches: Arc<Batches>,
@@ -95,19 +95,19 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing counted yet; `memory` is what requests hold.
+    /// Starts with empty counts; `memory` is the budget for requests.
     pub fn new(memory: Arc<Budget>) -> Metrics {
         Metrics { memory, ..Metrics::default() }
     }
 
-    /// The counts of model `name`, which is served here.
+    /// Returns the counts of model `name`, which is served here.
     pub fn served(&self, name: &str) -> Arc<ModelCounts> {
         let known = self.models.load().get(name).cloned();
         known.unwrap_or_else(|| self.add(name, &mut self.strangers()))
     }
 
-    /// The counts of the model that a request names. Names without a model are counted by themselves as long as they
-    /// are few and short, and then under no name: memory must not grow as clients like.
+    /// Returns the counts of the model that a request names. Names of unknown models are counted individually as long
+    /// as they are few and short, and then under the empty name, so that clients cannot make memory grow.
     pub fn asked(&self, name: &str) -> Arc<ModelCounts> {
         if let Some(known) = self.models.load().get(name) {
             return known.clone();
@@ -121,7 +121,7 @@ impl Metrics {
         self.served("")
     }
 
-    /// Where batches are counted.
+    /// Returns the counts of batches.
     pub fn batches(&self) -> Arc<Batches> {
         self.batches.clone()
     }
@@ -131,19 +131,19 @@ impl Metrics {
         self.loads().loaded(&path.to_string_lossy(), model::micros(took), succeeded);
     }
 
-    /// Counts a warm-up of the version in `path` from a file of which `records` were read.
+    /// Counts a warm-up of the version in `path` that read `records` records.
     pub fn warmed(&self, path: &Path, took: Duration, records: u64, outcome: Result<(), Kind>) {
         self.loads().warmed(&path.to_string_lossy(), model::micros(took), records, outcome);
     }
 
-    /// The first series of each metric of `names` (with slashes, as TensorFlow Serving names them); 0 where there is none
-    /// that is a whole number.
+    /// Returns the first series of each metric in `names` (with slashes, as TensorFlow Serving names them); 0 if there
+    /// is none that is a whole number.
     pub fn values(&self, names: &[String]) -> Vec<i64> {
         let text = self.text();
         names.iter().map(|name| text::first(&text, name)).collect()
     }
 
-    /// Everything counted so far, as Prometheus reads it. Takes time: some milliseconds for a thousand models.
+    /// Returns everything counted so far in Prometheus's text format. Slow: some milliseconds for a thousand models.
     pub fn text(&self) -> String {
         let models = self.models.load();
         let counts: BTreeMap<&str, _> =
@@ -156,7 +156,7 @@ impl Metrics {
         })
     }
 
-    /// `_writer`: the lock that the one who adds holds.
+    /// Adds a model; `_writer` proves that the caller holds the lock for additions.
     fn add(&self, name: &str, _writer: &mut usize) -> Arc<ModelCounts> {
         let models = self.models.load();
         if let Some(known) = models.get(name) {
@@ -178,7 +178,7 @@ impl Metrics {
     }
 }
 
-/// The label of an outcome.
+/// Returns the label of an outcome.
 fn code_name(outcome: Result<(), Kind>) -> &'static str {
     outcome.map_or_else(Kind::name, |()| "OK")
 }

@@ -1,5 +1,5 @@
-//! How fast a client has to send a body and to take a reply. [`Pace`] and [`Transfer`] are pure and read no clock;
-//! [`Meter`] waits for what they say.
+//! The speed at which a client must send a body and take a reply. [`Pace`] and [`Transfer`] are pure and read no clock;
+//! [`Meter`] does the waiting.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -7,16 +7,16 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::{self, Sleep, sleep_until};
 
-/// The slowest transfer that is put up with.
+/// The slowest acceptable transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// A transfer may stand still for this long, and is not measured before it has lasted as long.
+    /// Longest pause of a transfer; its rate is not measured before it has lasted this long.
     pub grace: Duration,
-    /// From then on it must have moved so many bytes a second since it began; 0 for any number.
+    /// Lowest average rate after that, in bytes per second since the start; 0 for any.
     pub bytes_per_second: u64,
 }
 
-/// A body on its way in, or a reply on its way out.
+/// A body being received, or a reply being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     started: Instant,
@@ -25,12 +25,12 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// A transfer that begins at `now`.
+    /// Starts a transfer at `now`.
     pub fn new(now: Instant) -> Transfer {
         Transfer { started: now, progress: now, bytes: 0 }
     }
 
-    /// So many more `bytes` have passed at `now`.
+    /// Records that `bytes` more have passed at `now`.
     pub fn moved(&mut self, bytes: usize, now: Instant) {
         if bytes > 0 {
             self.bytes = self.bytes.saturating_add(bytes as u64);
@@ -40,7 +40,7 @@ impl Transfer {
 }
 
 impl Pace {
-    /// When `transfer` is given up, unless more of it has passed by then.
+    /// Returns when `transfer` is given up, unless more of it has passed by then.
     pub fn deadline(&self, transfer: &Transfer) -> Instant {
         let stands_still = transfer.progress + self.grace;
         match self.bytes_per_second {
@@ -49,16 +49,16 @@ impl Pace {
         }
     }
 
-    /// How long so many `bytes` may take, all in all.
+    /// Returns the longest total time for a transfer of `bytes`.
     pub fn time_for(&self, bytes: u64) -> Duration {
-        /// A century: for ever, and yet something that can be added to a time.
+        /// A century: practically forever, and still safe to add to a time.
         const LONGEST: u64 = 100 * 365 * 24 * 3600;
         let seconds = bytes.checked_div(self.bytes_per_second).unwrap_or(LONGEST).min(LONGEST);
         self.grace.saturating_add(Duration::from_secs(seconds))
     }
 }
 
-/// Watches one transfer. It costs nothing before the client is waited for.
+/// Watches one transfer. Costs nothing until it has to wait for the client.
 #[derive(Debug, Default)]
 pub struct Meter {
     pace: Option<Pace>,
@@ -67,24 +67,24 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of a transfer that has to keep `pace`, or none.
+    /// Makes a meter for a transfer that must keep `pace`, if any.
     pub fn new(pace: Option<Pace>) -> Meter {
         Meter { pace, transfer: None, timer: None }
     }
 
-    /// So many more `bytes` have passed.
+    /// Records that `bytes` more have passed.
     pub fn moved(&mut self, bytes: usize) {
         if let Some(transfer) = &mut self.transfer {
             transfer.moved(bytes, time::Instant::now().into_std());
         }
     }
 
-    /// The transfer is over: the next one begins when the client is waited for again.
+    /// Ends the transfer: the next one begins with the next wait for the client.
     pub fn restart(&mut self) {
         (self.transfer, self.timer) = (None, None);
     }
 
-    /// To be polled while the client is waited for; ready when that has lasted too long.
+    /// Poll this while waiting for the client; ready when the wait has lasted too long.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(pace) = self.pace else { return Poll::Pending };
         let transfer = self.transfer.get_or_insert_with(|| Transfer::new(time::Instant::now().into_std()));
@@ -96,7 +96,7 @@ impl Meter {
         timer.as_mut().poll(cx)
     }
 
-    /// Returns when the client has been waited for for too long.
+    /// Returns when the wait for the client has lasted too long.
     pub async fn overdue(&mut self) {
         poll_fn(|cx| self.poll_overdue(cx)).await;
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// A client at the rate, whose pauses are shorter than the grace, is never given up.
+        /// A client at the rate, with pauses shorter than the grace, is never given up.
         #[test]
         fn who_keeps_the_pace_goes_on(pauses in prop::collection::vec(1u32..30, 1..50)) {
             let start = Instant::now();
@@ -153,7 +153,7 @@ mod tests {
             }
         }
 
-        /// The deadline only ever moves on.
+        /// The deadline never moves back.
         #[test]
         fn progress_never_costs_time(moves in prop::collection::vec((0usize..5000, 0u32..100), 0..50)) {
             let mut now = Instant::now();

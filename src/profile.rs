@@ -1,28 +1,28 @@
-//! What requests spend their time on, recorded while somebody watches.
+//! The phases of requests, recorded while a profiler is attached.
 //!
-//! A phase is marked by holding the value of [`phase`] while it lasts. While nobody watches that costs one relaxed
-//! load. Any number of [`Recording`]s may run at once.
+//! A phase lasts as long as the value of [`phase`] is held. Without a recording, that costs one relaxed load. Any
+//! number of [`Recording`]s may run at once.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The parts of a request's life.
+/// The phases of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// From its message to tensors.
+    /// From the message to tensors.
     Decode,
-    /// In the queue of the compute threads.
+    /// In the queue of the compute threads, or of batching.
     Queue,
     /// In the engine.
     Run,
-    /// From tensors to its answer.
+    /// From tensors to the answer.
     Encode,
 }
 
 impl Phase {
-    /// As viewers show it.
+    /// Returns the name shown in viewers.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Decode => "decode",
@@ -36,17 +36,17 @@ impl Phase {
 /// One phase of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Which part.
+    /// The phase.
     pub phase: Phase,
     /// When it began.
     pub started: Instant,
     /// How long it took.
     pub took: Duration,
-    /// Which thread it ended on; see [`Profile::threads`].
+    /// The thread it ended on; see [`Profile::threads`].
     pub thread: u64,
 }
 
-/// Beyond so many spans (48 MB) nothing more is recorded.
+/// Number of spans (48 MB) beyond which nothing more is recorded.
 const MAX_SPANS: usize = 1 << 20;
 
 static WATCHERS: AtomicUsize = AtomicUsize::new(0);
@@ -74,7 +74,7 @@ pub struct Running {
     started: Instant,
 }
 
-/// Begins `phase`, if somebody watches.
+/// Begins `phase` if a recording is under way.
 pub fn phase(phase: Phase) -> Option<Running> {
     (WATCHERS.load(Relaxed) > 0).then(|| Running { phase, started: Instant::now() })
 }
@@ -92,14 +92,14 @@ impl Drop for Running {
     }
 }
 
-/// What was recorded.
+/// The result of a recording.
 #[derive(Debug)]
 pub struct Profile {
     /// When the recording began, by both clocks.
     pub started: (Instant, SystemTime),
     /// How long it lasted.
     pub took: Duration,
-    /// In the order they ended.
+    /// The spans, in the order they ended.
     pub spans: Vec<Span>,
     /// The names of the threads in `spans`.
     pub threads: BTreeMap<u64, String>,
@@ -109,7 +109,7 @@ pub struct Profile {
 #[derive(Debug)]
 pub struct Recording {
     started: (Instant, SystemTime),
-    /// How many spans were there already, for others.
+    /// Number of spans that were already there, for others.
     before: usize,
 }
 
@@ -121,7 +121,7 @@ impl Recording {
         Recording { started: (Instant::now(), SystemTime::now()), before: store.spans.len() }
     }
 
-    /// Ends it.
+    /// Ends the recording.
     pub fn finish(self) -> Profile {
         let store = store();
         let spans = store.spans[self.before..].to_vec();

@@ -1,9 +1,9 @@
-//! Tests that need what lies beside the checkout, or TensorFlow, say why they do nothing without it.
+//! Skipping of tests that need TensorFlow or files beside the checkout.
 
-/// Says that a test does nothing, and why. Where `SERVABLE_REQUIRE_SHARED` is set, as in CI, that is a failure.
+/// Prints that a test is skipped, and the reason.
 ///
 /// # Panics
-/// See above.
+/// If `SERVABLE_REQUIRE_SHARED` is set, as in CI: a skipped test is then a failure.
 pub(crate) fn because(reason: impl std::fmt::Display) {
     assert!(
         std::env::var_os("SERVABLE_REQUIRE_SHARED").is_none(),

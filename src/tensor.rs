@@ -1,8 +1,8 @@
-//! A tensor: dtype, shape and shared bytes; and the one table of dtypes.
+//! Tensors: dtype, shape and shared bytes; and the one table of dtypes.
 //!
-//! Numbers lie row-major and little-endian in a [`Bytes`], so a tensor can own its memory, borrow a request's
-//! buffer or hold an engine's tensor alive, and is cheap to clone. Strings lie one after the other in one
-//! [`Bytes`], with the end of each.
+//! Numbers are row-major and little-endian in a [`Bytes`], so a tensor can own its memory, borrow a request's buffer or
+//! keep an engine's tensor alive, and is cheap to clone. Strings are back to back in one [`Bytes`], with the end of
+//! each.
 
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
@@ -49,8 +49,8 @@ pub enum DType {
     Float4E2M1Fn = 33,
 }
 
-/// dtype, `DT_` name, name in messages, bytes per element (0: not plain numbers). In the order of the numbers.
-/// The 4- and 2-bit types lie one to a byte in TensorFlow's memory.
+/// dtype, `DT_` name, name in messages, bytes per element (0: not plain numbers), ordered by number. The 4- and 2-bit
+/// types take one byte each in TensorFlow's memory.
 const TABLE: [(DType, &str, &str, usize); 34] = [
     (DType::Invalid, "DT_INVALID", "INVALID", 0),
     (DType::Float, "DT_FLOAT", "float", 4),
@@ -89,29 +89,29 @@ const TABLE: [(DType, &str, &str, usize); 34] = [
 ];
 
 impl DType {
-    /// The dtype with TensorFlow's number `number`; reference types (`n + 100`) give their value type.
+    /// Returns the dtype with TensorFlow's number `number`; reference types (`n + 100`) map to their value type.
     pub fn from_number(number: i32) -> Option<DType> {
         let plain = if number > 100 { number - 100 } else { number };
         TABLE.get(usize::try_from(plain).ok()?).map(|row| row.0)
     }
 
-    /// As in messages: `float`, `int32`, `string`, …
+    /// Returns the name used in messages: `float`, `int32`, `string`, …
     pub fn name(self) -> &'static str {
         TABLE[self as usize].2
     }
 
-    /// As in protos: `DT_FLOAT`, …
+    /// Returns the name used in protos: `DT_FLOAT`, …
     pub fn proto_name(self) -> &'static str {
         TABLE[self as usize].1
     }
 
-    /// Bytes of one element; 0 for strings, resources and variants.
+    /// Returns the bytes per element; 0 for strings, resources and variants.
     pub fn size(self) -> usize {
         TABLE[self as usize].3
     }
 }
 
-/// Growing storage for a tensor's numbers, aligned as TensorFlow wants it (64 bytes) so that it is not copied again.
+/// Growing storage for a tensor's numbers, aligned to 64 bytes as TensorFlow requires, so that it is not copied again.
 pub type Aligned<T> = AVec<T, ConstAlign<64>>;
 
 /// The values of a tensor.
@@ -123,7 +123,7 @@ pub enum Data {
     Strings(Strings),
 }
 
-/// Byte strings one after the other. Element `i` lies at `ends[i-1]..ends[i]`.
+/// Byte strings stored back to back. Element `i` spans `ends[i-1]..ends[i]`.
 #[derive(Clone, Debug, Default)]
 pub struct Strings {
     bytes: Bytes,
@@ -131,7 +131,7 @@ pub struct Strings {
 }
 
 impl Strings {
-    /// Takes `bytes` cut at `ends`.
+    /// Takes `bytes`, cut at `ends`.
     ///
     /// # Panics
     /// If `ends` is not ascending or does not end at the length of `bytes` (a fault of the caller's code).
@@ -141,30 +141,30 @@ impl Strings {
         Strings { bytes, ends }
     }
 
-    /// How many strings.
+    /// Returns the number of strings.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Element `index`.
+    /// Returns element `index`.
     pub fn get(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
     }
 
-    /// The bytes of memory that they take, with the copy that an engine makes of each.
+    /// Returns the bytes of memory the strings take, including the copy that an engine makes of each.
     fn memory(&self) -> usize {
-        /// What TensorFlow takes for a string beside its bytes (`TF_TString`).
+        /// Bytes that TensorFlow needs per string besides its content (`TF_TString`).
         const ENGINES: usize = 24;
         2 * self.bytes.len() + self.ends.len() * (size_of::<usize>() + ENGINES)
     }
 
-    /// Elements `range`, without a copy of their bytes.
+    /// Returns the elements in `range`, without copying their bytes.
     fn slice(&self, range: Range<usize>) -> Strings {
         let end_of = |index: usize| index.checked_sub(1).map_or(0, |last| self.ends[last]);
         let (start, end) = (end_of(range.start), end_of(range.end));
@@ -172,7 +172,7 @@ impl Strings {
         Strings { bytes: self.bytes.slice(start..end), ends }
     }
 
-    /// All elements in order.
+    /// Iterates over all elements in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.get(index))
     }
@@ -198,7 +198,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of numbers lying in `bytes` (row-major, little-endian).
+    /// Makes a tensor of the numbers in `bytes` (row-major, little-endian).
     ///
     /// # Panics
     /// If the length of `bytes` is not `product(shape) × dtype.size()` (a fault of the caller's code).
@@ -207,7 +207,7 @@ impl Tensor {
         Tensor { dtype, shape, data: Data::Numbers(bytes) }
     }
 
-    /// A tensor that takes over the storage of `values`, without a copy.
+    /// Makes a tensor that takes over the storage of `values`, without a copy.
     pub fn from_values<T: bytemuck::NoUninit + Send + 'static>(
         dtype: DType,
         shape: Vec<i64>,
@@ -216,7 +216,7 @@ impl Tensor {
         Tensor::numbers(dtype, shape, Bytes::from_owner(Values(values)))
     }
 
-    /// A tensor of byte strings.
+    /// Makes a tensor of byte strings.
     ///
     /// # Panics
     /// If the number of strings is not `product(shape)` (a fault of the caller's code).
@@ -225,22 +225,22 @@ impl Tensor {
         Tensor { dtype: DType::String, shape, data: Data::Strings(strings) }
     }
 
-    /// The element type.
+    /// Returns the element type.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The shape, outermost dimension first.
+    /// Returns the shape, outermost dimension first.
     pub fn shape(&self) -> &[i64] {
         &self.shape
     }
 
-    /// The values.
+    /// Returns the values.
     pub fn data(&self) -> &Data {
         &self.data
     }
 
-    /// The raw numbers; empty for strings.
+    /// Returns the raw numbers; empty for strings.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
             Data::Numbers(bytes) => bytes,
@@ -248,7 +248,7 @@ impl Tensor {
         }
     }
 
-    /// The strings of a string tensor.
+    /// Returns the strings of a string tensor.
     pub fn as_strings(&self) -> Option<&Strings> {
         match &self.data {
             Data::Numbers(_) => None,
@@ -256,15 +256,15 @@ impl Tensor {
         }
     }
 
-    /// The first dimension; 0 for a scalar.
+    /// Returns the first dimension; 0 for a scalar.
     pub fn row_count(&self) -> usize {
         self.shape.first().map_or(0, |rows| usize::try_from(*rows).unwrap_or(0))
     }
 
-    /// Rows `range` of the first dimension, without a copy.
+    /// Returns the rows in `range` of the first dimension, without a copy.
     ///
     /// # Panics
-    /// If there are not so many, or for a scalar (a fault of the caller's code).
+    /// If there are not enough rows, or for a scalar (a fault of the caller's code).
     pub fn rows(&self, range: Range<usize>) -> Tensor {
         let row = element_count(&self.shape[1..]).unwrap_or(0);
         let mut shape = self.shape.clone();
@@ -282,7 +282,7 @@ impl Tensor {
         Tensor { dtype: self.dtype, shape, data }
     }
 
-    /// The bytes of memory that its elements take.
+    /// Returns the bytes of memory that the elements take.
     pub fn memory(&self) -> usize {
         match &self.data {
             Data::Numbers(bytes) => bytes.len(),
@@ -290,21 +290,20 @@ impl Tensor {
         }
     }
 
-    /// How many elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         element_count(&self.shape).unwrap_or(0)
     }
 
-    /// Whether there are no elements.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The product of `shape`, or nothing if a dimension is negative or the product leaves the machine's range.
+/// Returns the product of `shape`, or `None` if a dimension is negative or the product overflows `usize`.
 pub fn element_count(shape: &[i64]) -> Option<usize> {
-    // A zero dimension makes the product zero even where the others would overflow, as TensorFlow has it not:
-    // it checks the product step by step. So do we.
+    // Fails on overflow even if a later dimension is zero: TensorFlow, too, checks the product step by step.
     shape.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
 }
 

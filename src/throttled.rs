@@ -1,16 +1,16 @@
-//! Log lines that would repeat themselves: one now and then, with a count of those that were held back.
+//! Throttling of repeated log lines: one now and then, with the number of those suppressed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lets the same line through once in so many seconds.
+/// Lets the same line through once per period.
 pub(crate) struct Throttled {
     pause: Duration,
     state: Mutex<State>,
 }
 
 struct State {
-    /// When a line was let through last, and how many were held back since.
+    /// When a line was last let through, and how many were suppressed since.
     last: Option<Instant>,
     held: u64,
 }
@@ -20,7 +20,7 @@ impl Throttled {
         Throttled { pause: Duration::from_secs(seconds), state: Mutex::new(State { last: None, held: 0 }) }
     }
 
-    /// None if the line is held back; else how many were since the last one that was let through.
+    /// Returns `None` to suppress the line, otherwise the number suppressed since the last one that passed.
     pub(crate) fn pass(&self) -> Option<u64> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).pass(Instant::now(), self.pause)
     }

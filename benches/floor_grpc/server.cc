@@ -1,5 +1,5 @@
-// The floor under a gRPC call as C++ has it: a synchronous service on gRPC's C++ library, the style that TensorFlow
-// Serving is written in, which reads the request and answers the same bytes every time.
+// The lower bound of a gRPC call in C++: a synchronous service on gRPC's C++ library, the style TensorFlow Serving is
+// written in, which reads the request and answers the same bytes every time.
 //
 //   floor_grpc REPLY_FILE
 //

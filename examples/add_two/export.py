@@ -2,9 +2,9 @@
 
     python examples/add_two/export.py build/models/add_two/1
 
-Signature `serving_default`: `x` float32 [None, None], a batch of vectors of one length -> `y`, of the same
-shape. The batch comes first, so both forms of a REST request read naturally:
-`{"instances": [[1.0, 2.0, 5.0]]}` is one vector, and so is `{"inputs": [[1.0, 2.0, 5.0]]}`.
+Signature `serving_default`: `x` float32 [None, None], a batch of vectors of equal length -> `y`, of the same
+shape. The first dimension is the batch, so both forms of a REST request look natural: `{"instances": [[1.0,
+2.0, 5.0]]}` is one vector, and so is `{"inputs": [[1.0, 2.0, 5.0]]}`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 class AddTwo(tf.Module):
-    """A function of its input alone."""
+    """A pure function of its input."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
     def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Draws pictures of one plain shape each: any colours, any place, any size, any angle, a little noise."""
+"""Draws pictures of one plain shape each, with random colours, place, size, angle, and a little noise."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Mask = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.uint8]
 
 OVERSAMPLING = 2  # points per pixel and direction, for smooth edges
-LEAST_CONTRAST = 0.35  # between the shape's colour and the ground's, in the channel where they differ most
+LEAST_CONTRAST = 0.35  # between shape and ground, in the channel where they differ most
 
 
 def polygon(radius: Floats, angle: Floats, corners: int) -> Mask:
@@ -24,7 +24,7 @@ def star(radius: Floats, angle: Floats) -> Mask:
     """A five-pointed star with its points on the unit circle and its notches at 0.42."""
     half = np.pi / 5
     folded = np.abs(np.mod(angle, 2 * half) - half)  # angle from the nearest notch, 0 to half
-    x, y = radius * np.cos(half - folded), radius * np.sin(half - folded)  # the nearest point lies at (1, 0)
+    x, y = radius * np.cos(half - folded), radius * np.sin(half - folded)  # the nearest point is at (1, 0)
     notch_x, notch_y = 0.42 * np.cos(half), 0.42 * np.sin(half)
     inside: Mask = (1 - x) * notch_y > y * (1 - notch_x)
     return inside
@@ -47,7 +47,7 @@ SHAPES: dict[str, Callable[[Floats, Floats], Mask]] = {
 
 
 def draw(shape: str, size: int, random: np.random.Generator) -> Picture:
-    """One picture of `shape`, uint8 [size, size, 3]; everything else about it comes from `random`."""
+    """Draws one picture of `shape`, uint8 [size, size, 3]; everything else about it comes from `random`."""
     reach = random.uniform(0.26, 0.45)
     centre = random.uniform(reach, 1 - reach, 2)
     points = (np.arange(size * OVERSAMPLING) + 0.5) / (size * OVERSAMPLING)
@@ -60,7 +60,7 @@ def draw(shape: str, size: int, random: np.random.Generator) -> Picture:
 
 
 def two_colours(random: np.random.Generator) -> Floats:
-    """A ground and a colour that can be told from it, [2, 3] in [0, 1]."""
+    """Returns a ground and a colour that can be told from it, [2, 3] in [0, 1]."""
     while True:
         colours = random.uniform(0, 1, (2, 3))
         if np.abs(colours[0] - colours[1]).max() > LEAST_CONTRAST:
@@ -68,7 +68,7 @@ def two_colours(random: np.random.Generator) -> Floats:
 
 
 def draw_many(count: int, size: int, random: np.random.Generator) -> tuple[Picture, npt.NDArray[np.int32]]:
-    """`count` pictures, uint8 [count, size, size, 3], and their classes, int32 [count], in turn."""
+    """Returns `count` pictures, uint8 [count, size, size, 3], and their classes in turn, int32 [count]."""
     names = list(SHAPES)
     classes = np.arange(count, dtype=np.int32) % len(names)
     return np.stack([draw(names[index], size, random) for index in classes]), classes

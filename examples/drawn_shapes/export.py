@@ -2,14 +2,14 @@
 
     python examples/drawn_shapes/export.py build/models/drawn_shapes/1 --samples build/samples
 
-For machines that cannot download a picture model's weights: it needs no network and less than a minute.
-The signatures are those of examples/mobilenet_v2, from `image_bytes`: string [None], encoded JPEG or PNG
+For machines that cannot download a picture model's weights: it needs no network and less than a minute. The
+signatures are those of examples/mobilenet_v2, from `image_bytes`: string [None], encoded JPEG or PNG
 - `serving_default` -> `label` string [None]: circle, cross, ring, square, star or triangle
 - `top5` -> `labels` string [None, 5], `scores` float32 [None, 5], `classes` int32 [None, 5]: the five most
   probable, best first
 
-The last line reports the share of fresh drawings, encoded as JPEG and larger than those trained on, that the
-exported function labels right. Below 98 % nothing is kept and the exit status is 1.
+The last line reports the accuracy of the exported function on fresh drawings, encoded as JPEG and larger than
+the training pictures. Below 98 % nothing is kept and the exit status is 1.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 from drawing import SHAPES, draw, draw_many
 
-SIZE = 48  # the side of the square pictures that the network sees, in pixels
-PHOTO_SIZE = 240  # the side of the pictures that it is asked about
+SIZE = 48  # side of the square pictures that the network sees, in pixels
+PHOTO_SIZE = 240  # side of the pictures that the model is asked about
 TRAINED_ON, ASKED = 8000, 300
 EPOCHS, BATCH = 6, 64
 LEAST_RIGHT = 0.98
@@ -48,7 +48,7 @@ def build() -> keras.Model:
             *convolution(64),
             layers.MaxPooling2D(),
             *convolution(96),
-            layers.GlobalMaxPooling2D(),  # a corner is a corner wherever it lies
+            layers.GlobalMaxPooling2D(),  # a corner is a corner wherever it is
             layers.Dense(len(SHAPES), activation="softmax"),
         ]
     )
@@ -65,7 +65,7 @@ def convolution(filters: int, kernel: int = 3, stride: int = 1) -> list[keras.La
 
 
 def train(model: keras.Model, random: np.random.Generator) -> None:
-    """Fits the model to drawings, with a learning rate that falls to nothing."""
+    """Fits the model to drawings, with a learning rate that falls to zero."""
     print(f"drawing {TRAINED_ON} pictures of {', '.join(SHAPES)}", flush=True)
     pictures, classes = draw_many(TRAINED_ON, SIZE, random)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * TRAINED_ON // BATCH)
@@ -74,7 +74,7 @@ def train(model: keras.Model, random: np.random.Generator) -> None:
 
 
 def decode(picture: tf.Tensor) -> tf.Tensor:
-    """One encoded picture, string [] -> float32 [48, 48, 3] in [0, 255]."""
+    """Decodes one picture, string [] -> float32 [48, 48, 3] in [0, 255]."""
     pixels = tf.io.decode_image(picture, channels=3, expand_animations=False)
     pixels.set_shape([None, None, 3])
     return tf.image.resize(pixels, (SIZE, SIZE), antialias=True)
@@ -105,7 +105,7 @@ def export(model: keras.Model, folder: str) -> None:
 
 
 def share_right(folder: str, random: np.random.Generator) -> float:
-    """The share of fresh drawings that the SavedModel in `folder` labels right, from JPEG bytes."""
+    """Returns the share of fresh drawings that the SavedModel in `folder` labels right, from JPEG bytes."""
     pictures, classes = draw_many(ASKED, PHOTO_SIZE, random)
     encoded = tf.stack([tf.io.encode_jpeg(picture) for picture in pictures])
     labels = tf.saved_model.load(folder).signatures["serving_default"](image_bytes=encoded)["label"]
@@ -114,7 +114,7 @@ def share_right(folder: str, random: np.random.Generator) -> float:
 
 
 def write_samples(folder: Path, random: np.random.Generator) -> None:
-    """One JPEG picture per shape, named after it: circle.jpg and so on."""
+    """Writes one JPEG picture per shape, named after it: circle.jpg and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for shape in SHAPES:
         encoded = tf.io.encode_jpeg(draw(shape, PHOTO_SIZE, random), quality=90)
@@ -122,7 +122,7 @@ def write_samples(folder: Path, random: np.random.Generator) -> None:
 
 
 def main() -> int:
-    """The exit status: 1 if the classifier is no good."""
+    """Returns the exit status: 1 if the classifier is not accurate enough."""
     parser = argparse.ArgumentParser(description="Train a classifier of drawn shapes and export it.")
     parser.add_argument("folder", help="version folder to write, for example build/models/drawn_shapes/1")
     parser.add_argument(

@@ -2,8 +2,8 @@
 
     python examples/half_plus_two/export.py build/models/half_plus_two/1
 
-Signature `serving_default`: `x` float32 [None] -> `y` float32 [None], element by element.
-The last folder of the path is the version, a number; its parent is what `servable serve` is given.
+Signature `serving_default`: `x` float32 [None] -> `y` float32 [None], element by element. The last folder of
+the path is the version number; pass its parent to `servable serve`.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python examples/mobilenet_v2/classify.py PHOTO [HOST:PORT] [MODEL]
 
-Defaults: localhost:8501 mobilenet_v2. Prints the server's answer as it came.
-Exit status: 0 for an answer, 1 for an error, 2 for a wrong call.
+Defaults: localhost:8501 mobilenet_v2. Prints the server's answer unchanged.
+Exit status: 0 for an answer, 1 for an error, 2 for wrong usage.
 """
 
 import argparse
@@ -17,13 +17,13 @@ TIMEOUT_SECONDS = 60.0
 
 
 def ask(photo: bytes, server: str, model: str) -> requests.Response:
-    """The server's response to one encoded picture; `.json()["outputs"][0]` is its label."""
+    """Sends one encoded picture and returns the response; `.json()["outputs"][0]` is its label."""
     body = {"inputs": [{"b64": base64.b64encode(photo).decode("ascii")}]}
     return requests.post(f"http://{server}/v1/models/{model}:predict", json=body, timeout=TIMEOUT_SECONDS)
 
 
 def main() -> int:
-    """The exit status."""
+    """Returns the exit status."""
     parser = argparse.ArgumentParser(description="Ask a served picture model what a photo shows.")
     parser.add_argument("photo", type=Path, help="a JPEG or PNG file")
     parser.add_argument("server", nargs="?", default="localhost:8501", metavar="HOST:PORT")

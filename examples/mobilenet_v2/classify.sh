@@ -3,8 +3,8 @@
 #
 #   examples/mobilenet_v2/classify.sh PHOTO [HOST:PORT] [MODEL]     defaults: localhost:8501 mobilenet_v2
 #
-# Prints the server's answer as it came. Exit status: 0 for an answer, 1 for an error, 2 for a wrong call.
-# The photo travels through pipes, never through the argument list, so its size does not matter.
+# Prints the server's answer unchanged. Exit status: 0 for an answer, 1 for an error, 2 for wrong usage.
+# The photo is sent through pipes, never through the argument list, so its size does not matter.
 set -eu
 
 if [ $# -lt 1 ] || [ $# -gt 3 ]; then

@@ -1,17 +1,17 @@
-"""Writes MobileNetV2 as a SavedModel that takes a photo's bytes and answers its label.
+"""Writes MobileNetV2 as a SavedModel that takes a photo's bytes and returns its label.
 
     python examples/mobilenet_v2/export.py build/models/mobilenet_v2/1
     python examples/mobilenet_v2/export.py build/models/mobilenet_v2/1 --weights FILE
 
-Without FILE, Keras downloads its own ImageNet weights. FILE is a Keras weights file (.weights.h5, .keras,
-or the .h5 that Keras itself downloads) or an int8 .tflite file of the same network.
+Without FILE, Keras downloads its own ImageNet weights. FILE is a Keras weights file (.weights.h5, .keras, or
+the .h5 that Keras itself downloads) or an int8 .tflite file of the same network.
 
 Signatures, both from `image_bytes`: string [None], encoded JPEG or PNG pictures of any size
 - `serving_default` -> `label` string [None]
 - `top5` -> `labels` string [None, 5], `scores` float32 [None, 5], `classes` int32 [None, 5]: the five most
   probable, best first
 
-Exit status 3 says that the default weights could not be downloaded, or that what came is no weights file.
+Exit status 3: the default weights could not be downloaded, or the download is not a weights file.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import keras
 import tensorflow as tf
 from tflite_weights import load_tflite_weights
 
-SIZE = 224  # the side of the square pictures that the network was trained on
+SIZE = 224  # side of the square pictures that the network was trained on
 LABELS = Path(__file__).with_name("labels.txt")
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
 NO_WEIGHTS = 3
@@ -35,9 +35,9 @@ PICTURE = tf.TensorSpec((SIZE, SIZE, 3), tf.float32)
 
 
 def build(weights: Path | None) -> keras.Model:
-    """The network with the weights of a file, or with Keras' own where `weights` is None."""
+    """Builds the network with the weights of a file, or with Keras' own if `weights` is None."""
     if weights is None:
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # Keras sets none and would wait for ever
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # Keras sets none and would wait forever
         return keras.applications.MobileNetV2(weights="imagenet")
     if weights.suffix == ".tflite":
         model = keras.applications.MobileNetV2(weights=None)
@@ -47,7 +47,7 @@ def build(weights: Path | None) -> keras.Model:
 
 
 def decode(picture: tf.Tensor) -> tf.Tensor:
-    """One encoded picture, string [] -> float32 [224, 224, 3] in [-1, 1]."""
+    """Decodes one picture, string [] -> float32 [224, 224, 3] in [-1, 1]."""
     pixels = tf.io.decode_image(picture, channels=3, expand_animations=False)
     pixels.set_shape([None, None, 3])
     return tf.image.resize(pixels, (SIZE, SIZE)) / 127.5 - 1.0
@@ -56,8 +56,8 @@ def decode(picture: tf.Tensor) -> tf.Tensor:
 def export(model: keras.Model, labels: list[str], folder: str) -> None:
     """Writes the SavedModel with both signatures.
 
-    `keras.export.ExportArchive` stores the very variables that the signatures read. `tf.saved_model.save`
-    of a `tf.Module` around a Keras 3 model does not: such a model loads, and its first request fails.
+    `keras.export.ExportArchive` stores the variables that the signatures read. `tf.saved_model.save` of a
+    `tf.Module` around a Keras 3 model does not: such a model loads, and its first request fails.
     """
 
     def probabilities(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,7 @@ def export(model: keras.Model, labels: list[str], folder: str) -> None:
 
 
 def main() -> int:
-    """The exit status: 3 where Keras' weights cannot be had."""
+    """Returns the exit status: 3 if Keras' weights are not available."""
     parser = argparse.ArgumentParser(description="Export MobileNetV2, from picture bytes to label.")
     parser.add_argument("folder", help="version folder to write, for example build/models/mobilenet_v2/1")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="Keras weights, or .tflite")
@@ -91,7 +91,7 @@ def main() -> int:
         parser.error(f"--weights: no such file: {args.weights}")
     try:
         model = build(args.weights)
-    except Exception as error:  # Keras raises a bare Exception where its download fails
+    except Exception as error:  # Keras raises a bare Exception if its download fails
         if args.weights is not None:
             raise
         print(

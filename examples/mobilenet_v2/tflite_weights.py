@@ -1,8 +1,8 @@
 """Puts the weights of an int8 MobileNetV2 .tflite file into the Keras model of the same network.
 
-Such a file has no batch normalisation left: it is folded into each convolution's int8 kernel (one scale per
-output channel) and int32 bias. Both are turned back into floats. The Keras model keeps a normalisation layer
-behind every convolution instead of a bias, so the bias becomes that layer's beta, and its other weights are
+Such a file no longer has batch normalisation: it is folded into each convolution's int8 kernel (one scale per
+output channel) and int32 bias. Both are converted back into floats. The Keras model has a normalisation layer
+after every convolution instead of a bias, so the bias becomes that layer's beta, and its other weights are
 chosen so that it changes nothing else.
 
 The file's last layer may have 1001 classes, of which the first is "background"; it is left out.
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 def load_tflite_weights(model: keras.Model, path: Path) -> None:
     """Sets every weight of `model`, a `keras.applications.MobileNetV2` with its classifier.
 
-    Raises ValueError where the file holds another network (shapes or number of layers differ).
+    Raises ValueError if the file holds another network (shapes or number of layers differ).
     """
     convolutions = read_convolutions(path)
     bias: Floats = np.zeros(0, np.float32)
@@ -42,7 +42,7 @@ def load_tflite_weights(model: keras.Model, path: Path) -> None:
 
 
 def next_convolution(convolutions: Iterator[tuple[Floats, Floats]], name: str) -> tuple[Floats, Floats]:
-    """The next (kernel, bias); ValueError names the Keras layer that would have taken it."""
+    """Returns the next (kernel, bias); ValueError names the Keras layer that is left without one."""
     found = next(convolutions, None)
     if found is None:
         raise ValueError(f"the .tflite file ends before layer {name} of MobileNetV2")
@@ -50,17 +50,17 @@ def next_convolution(convolutions: Iterator[tuple[Floats, Floats]], name: str) -
 
 
 def read_convolutions(path: Path) -> Iterator[tuple[Floats, Floats]]:
-    """Every convolution's kernel and bias as float32, in the order of the graph."""
+    """Returns every convolution's kernel and bias as float32, in the order of the graph."""
     interpreter = open_interpreter(path)
     tensors = {details["index"]: details for details in interpreter.get_tensor_details()}
-    for operation in interpreter._get_ops_details():  # the only way to a file's operations in order
+    for operation in interpreter._get_ops_details():  # the only way to get a file's operations in order
         if operation["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             _, kernel, bias = operation["inputs"]
             yield dequantised(interpreter, tensors[kernel]), dequantised(interpreter, tensors[bias])
 
 
 def open_interpreter(path: Path) -> Any:
-    """TensorFlow Lite's interpreter, from its own package or, while TensorFlow still has one, from there."""
+    """Opens TensorFlow Lite's interpreter, from its own package or, while TensorFlow has one, from there."""
     try:
         from ai_edge_litert import interpreter as litert
 
@@ -74,7 +74,7 @@ def open_interpreter(path: Path) -> Any:
 
 
 def dequantised(interpreter: Any, details: dict[str, Any]) -> Floats:
-    """(integer - zero point) * scale, with a scale for the whole tensor or one per channel."""
+    """Returns (integer - zero point) * scale, with a scale for the whole tensor or one per channel."""
     values = interpreter.get_tensor(details["index"]).astype(np.float64)
     quantization = details["quantization_parameters"]
     shape = [1] * values.ndim

@@ -1,7 +1,7 @@
 """Servable: TensorFlow Serving for today.
 
-Public names are loaded when they are first used (PEP 562), so that ``import servable`` costs next to nothing
-and a client needs no part of the server.
+Public names are loaded on first use (PEP 562), so that ``import servable`` costs next to nothing and a client
+needs no part of the server.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """The installed distribution's version; "0+unknown" in a source tree that is not installed."""
+    """Returns the installed distribution's version; "0+unknown" in a source tree that is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""``python -m servable`` is the command ``servable``."""
+"""``python -m servable`` runs the command ``servable``."""
 
 import sys
 

@@ -1,18 +1,17 @@
-"""The exceptions of Servable, all of them.
+"""All exceptions of Servable.
 
     ServableError
-    ├── UsageError                the command line cannot be understood: unknown flag, unparsable value
-    ├── TensorFlowNotFoundError   no TensorFlow library was found where it was looked for
+    ├── UsageError                an invalid command line: unknown flag, unparsable value
+    ├── TensorFlowNotFoundError   no TensorFlow library was found in the places searched
     ├── MissingPackageError       the client needs a package that is not installed (also an ImportError)
-    └── StatusError               whatever has an RPC code: a refused configuration, a failed load or start
+    └── StatusError               an error with an RPC code: a refused configuration, a failed load or start
         ├── CancelledError  UnknownError  InvalidArgumentError  DeadlineExceededError  NotFoundError
         ├── AlreadyExistsError  PermissionDeniedError  ResourceExhaustedError  FailedPreconditionError
         └── AbortedError  OutOfRangeError  UnimplementedError  InternalError  UnavailableError
             DataLossError  UnauthenticatedError          one for each code; these are what the client raises
 
 A ``StatusError`` carries the code and the text that TensorFlow Serving gives for the same condition; ``hint``
-says what to do about it and is printed on a line of its own, so that the text itself stays what scripts look
-for.
+is advice, printed on a line of its own so that the text itself stays as scripts expect it.
 """
 
 from __future__ import annotations
@@ -40,25 +39,25 @@ CODES = (
 
 
 class ServableError(Exception):
-    """Base of everything that Servable raises on purpose."""
+    """Base class of all exceptions that Servable raises on purpose."""
 
 
 class UsageError(ServableError):
-    """A command line that cannot be understood. ``str(error)`` is one line for the person who typed it."""
+    """An invalid command line. ``str(error)`` is one line for the user."""
 
 
 class TensorFlowNotFoundError(ServableError):
-    """No TensorFlow library was found; the text lists where it was looked for and the pip line that helps."""
+    """No TensorFlow library was found; the text lists the places searched and the pip command that helps."""
 
 
 class MissingPackageError(ServableError, ImportError):
-    """A package of an extra is not installed; the text names the pip line that installs it."""
+    """A package of an extra is not installed; the text gives the pip command that installs it."""
 
 
 class StatusError(ServableError):
     """A failure with a canonical code.
 
-    code: one of ``CODES``. message: TensorFlow Serving's text where it has one. hint: what to do, or "".
+    code: one of ``CODES``. message: TensorFlow Serving's text if it has one. hint: advice, or "".
     """
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -68,12 +67,12 @@ class StatusError(ServableError):
         self.hint = hint
 
     def __reduce__(self) -> tuple[type[StatusError], tuple[str, str, str]]:
-        """Errors travel between processes."""
+        """Supports pickling: errors are sent between processes."""
         return type(self), (self.code, self.message, self.hint)
 
 
 class CancelledError(StatusError):
-    """CANCELLED: the call was given up, by either side."""
+    """CANCELLED: the call was cancelled by either side."""
 
 
 class UnknownError(StatusError):
@@ -85,7 +84,7 @@ class InvalidArgumentError(StatusError):
 
 
 class DeadlineExceededError(StatusError):
-    """DEADLINE_EXCEEDED: the time was over before the answer was there."""
+    """DEADLINE_EXCEEDED: the answer did not arrive in time."""
 
 
 class NotFoundError(StatusError):
@@ -93,23 +92,23 @@ class NotFoundError(StatusError):
 
 
 class AlreadyExistsError(StatusError):
-    """ALREADY_EXISTS: what was to be made is there."""
+    """ALREADY_EXISTS: the thing to create exists."""
 
 
 class PermissionDeniedError(StatusError):
-    """PERMISSION_DENIED: the caller is known and may not."""
+    """PERMISSION_DENIED: the caller is known but not allowed to do this."""
 
 
 class ResourceExhaustedError(StatusError):
-    """RESOURCE_EXHAUSTED: a limit was reached: the size of a message, the length of a queue."""
+    """RESOURCE_EXHAUSTED: a limit was reached, such as the size of a message or the length of a queue."""
 
 
 class FailedPreconditionError(StatusError):
-    """FAILED_PRECONDITION: not in this state of the server or the model."""
+    """FAILED_PRECONDITION: not possible in the present state of the server or the model."""
 
 
 class AbortedError(StatusError):
-    """ABORTED: something else came first."""
+    """ABORTED: a conflicting operation came first."""
 
 
 class OutOfRangeError(StatusError):
@@ -117,7 +116,7 @@ class OutOfRangeError(StatusError):
 
 
 class UnimplementedError(StatusError):
-    """UNIMPLEMENTED: the server, or this way of asking it, cannot do that."""
+    """UNIMPLEMENTED: the server, or this way of calling it, does not support that."""
 
 
 class InternalError(StatusError):
@@ -125,11 +124,11 @@ class InternalError(StatusError):
 
 
 class UnavailableError(StatusError):
-    """UNAVAILABLE: no server answers there, or it cannot serve right now; worth another try."""
+    """UNAVAILABLE: no server answers there, or it cannot serve right now; a retry may succeed."""
 
 
 class DataLossError(StatusError):
-    """DATA_LOSS: what was stored cannot be read."""
+    """DATA_LOSS: stored data cannot be read."""
 
 
 class UnauthenticatedError(StatusError):
@@ -157,10 +156,10 @@ _CLASSES: dict[str, type[StatusError]] = {
 
 
 def status_error(code: str, message: str, hint: str = "") -> StatusError:
-    """The error of the class that belongs to ``code``, one of ``CODES`` except OK."""
+    """Makes the error of the class for ``code``, one of ``CODES`` except OK."""
     return _CLASSES[code](code, message, hint)
 
 
 def invalid_argument(message: str, hint: str = "") -> InvalidArgumentError:
-    """An error of code INVALID_ARGUMENT."""
+    """Makes an error with code INVALID_ARGUMENT."""
     return InvalidArgumentError("INVALID_ARGUMENT", message, hint)

@@ -1,8 +1,8 @@
-"""The protobuf messages of TensorFlow Serving's files and services, in a descriptor pool of our own.
+"""The protobuf messages of TensorFlow Serving's files and services, in a private descriptor pool.
 
 The pool is private so that ``servable`` and packages that register the same names (``tensorflow``,
-``tensorflow-serving-api``) can live in one process. The descriptors are those the core was built with;
-nothing is read, and protobuf is not imported, before a message is asked for.
+``tensorflow-serving-api``) can share a process. The descriptors are those the core was built with; nothing is
+read, and protobuf is not imported, before the first message is requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @cache
 def message_class(name: str) -> Any:
-    """The class of a message by its full name, such as ``tensorflow.serving.ModelServerConfig``."""
+    """Returns the class of a message by its full name, such as ``tensorflow.serving.ModelServerConfig``."""
     from google.protobuf.message_factory import GetMessageClass
 
     return GetMessageClass(pool().FindMessageTypeByName(name))
@@ -24,7 +24,7 @@ def message_class(name: str) -> Any:
 
 @cache
 def pool() -> DescriptorPool:
-    """The private pool with every message in it."""
+    """Returns the private pool with every message in it."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
     from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -35,7 +35,7 @@ def pool() -> DescriptorPool:
 
 
 def descriptors() -> bytes:
-    """A serialized FileDescriptorSet, imports before importers."""
+    """Returns a serialized FileDescriptorSet, imports before importers."""
     from servable import _core
 
     return _core.descriptors()

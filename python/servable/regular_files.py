@@ -1,4 +1,4 @@
-"""Files of models: only regular ones are read. Who opens a pipe waits for somebody at its other end."""
+"""Model files: only regular ones are read, because opening a pipe would wait for its other end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {
 
 
 def open_file(path: str) -> BinaryIO:
-    """``path`` for reading, if it is a regular file. Raises ``OSError``; never waits for what is none."""
+    """Opens the regular file ``path`` for reading. Raises ``OSError`` for anything else, without waiting."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)

@@ -1,12 +1,12 @@
-//! Rows of several requests in one tensor, and a run's outputs cut into each request's rows.
+//! Joins the rows of several requests into one tensor, and cuts a run's outputs into each request's rows.
 
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{Aligned, Data, Strings, Tensor};
 
-/// What is padded at most, as in TensorFlow Serving.
+/// Highest rank that is padded, as in TensorFlow Serving.
 const MAX_RANK: usize = 6;
 
-/// Whether tensors of these two can lie in one batch. With `pad` the dimensions after the first may differ; an empty
+/// Returns whether two tensors can share a batch. With `pad`, the dimensions after the first may differ; an empty
 /// tensor has nothing to be padded with.
 pub(super) fn fit(one: &Tensor, other: &Tensor, pad: bool) -> bool {
     if one.dtype() != other.dtype() {
@@ -21,7 +21,7 @@ pub(super) fn fit(one: &Tensor, other: &Tensor, pad: bool) -> bool {
             && !others.contains(&0))
 }
 
-/// `parts` one below the other, and `filler` more rows, each like the first row of the last part. All of them [`fit`],
+/// Concatenates `parts` by rows and appends `filler` rows, each like the first row of the last part. All parts [`fit`],
 /// and none is without rows.
 pub(super) fn join(parts: &[&Tensor], filler: usize) -> Tensor {
     let mut inner = parts[0].shape()[1..].to_vec();
@@ -39,12 +39,12 @@ pub(super) fn join(parts: &[&Tensor], filler: usize) -> Tensor {
     }
     let all = padded.iter().chain(std::iter::repeat_n(&first_row, filler));
     let mut shape = inner;
-    #[allow(clippy::cast_possible_wrap)] // Tensors that are in memory.
+    #[allow(clippy::cast_possible_wrap)] // Tensors in memory.
     shape.insert(0, (rows + filler) as i64);
     stacked(parts[0], shape, all)
 }
 
-/// The values of `all`, which are like `kind`, one after the other.
+/// Concatenates the values of `all`, which have the same dtype as `kind`.
 fn stacked<'t>(kind: &Tensor, shape: Vec<i64>, all: impl Iterator<Item = &'t Tensor> + Clone) -> Tensor {
     match kind.data() {
         Data::Numbers(_) => {
@@ -60,7 +60,7 @@ fn stacked<'t>(kind: &Tensor, shape: Vec<i64>, all: impl Iterator<Item = &'t Ten
     }
 }
 
-/// `tensor` with its dimensions after the first enlarged to `inner`, filled up with its own first element.
+/// Enlarges the dimensions of `tensor` after the first to `inner`, filling up with its own first element.
 fn pad(tensor: &Tensor, inner: &[i64]) -> Tensor {
     let mut shape = tensor.shape().to_vec();
     shape[1..].copy_from_slice(inner);
@@ -88,8 +88,8 @@ fn pad(tensor: &Tensor, inner: &[i64]) -> Tensor {
     }
 }
 
-/// Tells `put` in order which run of elements comes next and how many of filler after it, so that what has the
-/// dimensions `from` gets those of `to`. `start` is where the elements begin.
+/// Calls `put` in order with the next run of elements and the number of filler elements after it, to enlarge the
+/// dimensions `from` to `to`. `start` is the index of the first element.
 fn place(from: &[usize], to: &[usize], start: usize, put: &mut impl FnMut(std::ops::Range<usize>, usize)) {
     match (from, to) {
         ([from], [to]) => put(start..start + from, to - from),
@@ -102,8 +102,8 @@ fn place(from: &[usize], to: &[usize], start: usize, put: &mut impl FnMut(std::o
     }
 }
 
-/// The rows of each request, so many as `counts` says, out of an output of a run of `rows` rows. What is left over
-/// belongs to filler.
+/// Cuts an output of a run of `rows` rows into the rows of each request, as many as `counts` says. The remaining rows
+/// belong to filler.
 pub(super) fn cut(output: &Tensor, counts: &[usize], rows: usize) -> Result<Vec<Tensor>> {
     if output.shape().is_empty() {
         return Err(Error::new(Kind::FailedPrecondition, "Batched output tensor has 0 dimensions"));

@@ -1,11 +1,13 @@
-//! Requests of several clients run as one: each input's rows below each other, one run, each request its own rows.
+//! Batching: the requests of several clients run as one. Each input's rows are concatenated, the model runs once, and
+//! each request gets its own rows.
 //!
-//! What TensorFlow Serving calls a batching session, with its parameters and error texts (docs/spec/server.md, section 8). Where
-//! it lets one request spoil others', this does not: tensors that cannot lie in one batch (another dtype, another shape
-//! without padding) are not put in one, and when a run fails whose signature changes nothing, each of its requests is
-//! run by itself. And a request for which nobody else is waiting runs at once, in its own thread.
+//! This is what TensorFlow Serving calls a batching session, with the same parameters and error texts
+//! (docs/spec/server.md, section 8). Unlike there, one request cannot spoil others: tensors that cannot share a batch
+//! (another dtype, another shape without padding) are not put in one, and if a run of a signature without side effects
+//! fails, each of its requests is run separately. A request for which nobody else is waiting runs at once, in its own
+//! thread.
 //!
-//! [`queue`] says what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows.
+//! [`queue`] decides what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows.
 
 mod assemble;
 mod pool;
@@ -27,53 +29,53 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// How the requests for a version are batched: `BatchingParameters`, checked by whoever made them.
+/// Batching of a version's requests: `BatchingParameters`, checked by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
-    /// Rows of the largest request that is accepted, and of the largest batch unless requests are split.
+    /// Most rows of a request, and of a batch unless requests are split.
     pub max_batch_size: usize,
-    /// How long a batch may stay open for more requests.
+    /// Longest time a batch stays open for more requests.
     pub batch_timeout: Duration,
-    /// Batches that may wait.
+    /// Most batches that may wait.
     pub max_enqueued_batches: usize,
-    /// Ascending sizes of which a batch is filled up to the next one; the last is the largest batch. May be empty.
+    /// Ascending sizes; a batch is filled up to the next one, and the last is the largest batch. May be empty.
     pub allowed_batch_sizes: Vec<usize>,
-    /// Whether inputs of other sizes after the first dimension are padded to the largest of them.
+    /// True to pad inputs that differ after the first dimension to the largest of them.
     pub pad_variable_length_inputs: bool,
-    /// Rows of the largest batch where a request may be spread over several; nothing where it may not.
+    /// Most rows of a batch if a request may be spread over several; `None` if it may not.
     pub split_at: Option<usize>,
 }
 
 impl Parameters {
-    /// Rows of the largest batch.
+    /// Returns the rows of the largest batch.
     fn max_rows(&self) -> usize {
         self.split_at.unwrap_or(self.max_batch_size)
     }
 
-    /// With how many rows a batch of `rows` is run.
+    /// Returns the number of rows that a batch of `rows` is run with.
     fn filled(&self, rows: usize) -> usize {
         self.allowed_batch_sizes.iter().copied().find(|size| *size >= rows).unwrap_or(rows)
     }
 }
 
-/// What of a graph is fed and fetched, each in ascending order.
+/// The endpoints of a graph to feed and to fetch, each in ascending order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ends {
     feeds: Vec<Endpoint>,
     fetches: Vec<Endpoint>,
 }
 
-/// A run as a servable wants it.
+/// A run requested by a servable.
 pub struct Run<'a> {
-    /// In any order.
+    /// The inputs, in any order.
     pub feeds: &'a [(Endpoint, Tensor)],
-    /// In the order of the outputs.
+    /// The outputs to return, in this order.
     pub fetches: &'a [Endpoint],
-    /// Where its operations run.
+    /// The threads for the operations.
     pub threads: Threads,
-    /// Of the request.
+    /// The context of the request.
     pub context: &'a Context,
-    /// Whether it may be run once more when it failed beside others: it changes nothing.
+    /// True if it may be repeated after it failed together with others: it changes nothing.
     pub repeatable: bool,
 }
 
@@ -82,7 +84,7 @@ pub struct Run<'a> {
 struct Task {
     number: u64,
     inputs: Vec<Tensor>,
-    /// The place of its first row in the request.
+    /// The index of its first row in the request.
     first: usize,
     pads: bool,
     threads: Threads,
@@ -124,13 +126,13 @@ pub struct Batcher {
     model: Arc<dyn Model>,
     parameters: Parameters,
     limits: QueueLimits,
-    /// While the version is warmed: one row of what each kind of run was fed.
+    /// During warm-up: one row of the inputs of each kind of run.
     samples: Mutex<BTreeMap<Ends, Vec<Tensor>>>,
     warming: AtomicBool,
 }
 
 impl Batcher {
-    /// For the runs of `model`, which is being warmed until [`Self::warm`].
+    /// Makes a batcher for `model`, which is being warmed until [`Self::warm`].
     pub fn new(pool: Arc<Pool>, model: Arc<dyn Model>, parameters: Parameters) -> Arc<Batcher> {
         let limits = QueueLimits {
             max_rows: parameters.max_rows(),
@@ -142,7 +144,8 @@ impl Batcher {
         Arc::new(Batcher { pool, model, parameters, limits, samples, warming })
     }
 
-    /// Runs `asked` in a batch, and waits for that. The outputs in the order of its fetches, and how long the run took.
+    /// Runs `asked` in a batch and waits for it. Returns the outputs in the order of its fetches, and how long the run
+    /// took.
     pub fn run(self: &Arc<Self>, asked: &Run<'_>) -> Result<(Vec<Tensor>, Duration)> {
         let rows = self.rows(asked.feeds)?;
         let mut feeds: Vec<_> = asked.feeds.to_vec();
@@ -167,7 +170,7 @@ impl Batcher {
             reply,
         };
         let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
-            // TensorFlow Serving lets a request without rows wait for ever, and warm-up for the time of each batch.
+            // TensorFlow Serving lets a request without rows wait forever, and warm-up for each batch's timeout.
             let answer = self.execute(&ends, &[&task])?.swap_remove(0);
             if rows > 0 && asked.repeatable {
                 self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
@@ -179,7 +182,7 @@ impl Batcher {
         Ok((places.iter().filter_map(|place| outputs.get(*place).cloned()).collect(), took))
     }
 
-    /// The first dimension, which all inputs have in common.
+    /// Returns the first dimension, which all inputs must share.
     fn rows(&self, feeds: &[(Endpoint, Tensor)]) -> Result<usize> {
         let Some((_, first)) = feeds.first() else {
             return Err(Error::invalid("Batching Run() must have at least one input tensor"));
@@ -221,7 +224,7 @@ impl Batcher {
         joined(answers?)
     }
 
-    /// Waits for the parts of a request of `rows` rows, and gives them in order.
+    /// Waits for the parts of a request of `rows` rows, and returns them in order.
     fn collect(
         &self,
         parts: &mpsc::Receiver<Part>,
@@ -262,7 +265,8 @@ impl Batcher {
         Error::new(Kind::Unavailable, message)
     }
 
-    /// The answers to `tasks`, in their order: of one run, or of a run each where that one failed and may be repeated.
+    /// Returns the answers to `tasks`, in order: from one run, or from separate runs if that one fails and may be
+    /// repeated.
     fn answers(&self, ends: &Ends, tasks: &[&Task]) -> Vec<Result<Answer>> {
         if tasks.is_empty() {
             return Vec::new();
@@ -277,7 +281,7 @@ impl Batcher {
         }
     }
 
-    /// One run of all `tasks`; as many answers.
+    /// Runs all `tasks` at once, and returns one answer for each.
     fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Answer>> {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
         let rows = counts.iter().sum();
@@ -306,10 +310,10 @@ impl Batcher {
         Ok(answers)
     }
 
-    /// Runs every size of batch once with the rows that the version was warmed with so far, and ends its warming.
+    /// Runs every batch size once with the rows seen during warm-up, and ends the warm-up.
     ///
-    /// Without allowed sizes: 1, 2, 4, … and the largest, as long as a run takes less than [`LONG`] (above that a first run
-    /// is hardly slower than a later one) and is fed at most [`MOST_BYTES`].
+    /// Without allowed sizes: 1, 2, 4, … and the largest, as long as a run takes less than [`LONG`] (beyond that, a
+    /// first run is hardly slower than later ones) and is fed at most [`MOST_BYTES`].
     pub fn warm(&self) {
         self.warming.store(false, Relaxed);
         for (ends, row) in std::mem::take(&mut *self.samples()) {
@@ -339,7 +343,7 @@ impl Batcher {
         }
     }
 
-    /// Those of batches that serving will run, ascending.
+    /// Returns the batch sizes that serving will use, ascending.
     fn sizes(&self) -> Vec<usize> {
         if !self.parameters.allowed_batch_sizes.is_empty() {
             return self.parameters.allowed_batch_sizes.clone();
@@ -356,24 +360,24 @@ impl Batcher {
     }
 }
 
-/// Outputs, and how long the run took.
+/// The outputs, and how long the run took.
 type Answer = (Vec<Tensor>, Duration);
 
-/// From here on a warm-up run is long.
+/// A warm-up run that takes longer ends the warm-up of larger sizes.
 const LONG: Duration = Duration::from_millis(200);
-/// No size that nobody has asked for is fed more than this.
+/// Most input bytes of a warm-up run, unless its size is one of the allowed sizes.
 const MOST_BYTES: usize = 64 << 20;
-/// A warm-up run that takes longer is given up.
+/// Timeout of a warm-up run.
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl Batch {
-    /// Runs it and answers each of its tasks.
+    /// Runs the batch and answers each of its tasks.
     fn run(self) {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
         let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.context.is_over(now));
         let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
-        // Who is answered may be the last to hold the version, which its own thread frees.
+        // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
         drop((of, slot));
         for task in late {
             task.answer(Err(expired()));
@@ -387,12 +391,12 @@ impl Batch {
 impl Task {
     fn answer(self, outcome: Result<Answer>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
-        // Nobody listens where the request is over.
+        // Nobody receives the answer if the request is over.
         let _gone = self.reply.send(part);
     }
 }
 
-/// One answer of those to all parts of a request.
+/// Joins the answers to all parts of a request.
 fn joined(mut parts: Vec<Answer>) -> Result<Answer> {
     if parts.len() == 1 {
         return Ok(parts.swap_remove(0));
@@ -414,13 +418,13 @@ fn joined(mut parts: Vec<Answer>) -> Result<Answer> {
     Ok(((0..outputs).map(output).collect::<Result<_>>()?, took))
 }
 
-/// How long a run for `tasks` may take: until the last of them is no longer wanted.
+/// Returns the time a run for `tasks` may take: until the last of them is no longer wanted.
 fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
     let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.context.deadline).collect();
     deadlines?.into_iter().max().map(|last| last.saturating_duration_since(now).max(Duration::from_millis(1)))
 }
 
-/// Whether `tasks`, which failed together, may be run once more, each by itself.
+/// Returns whether `tasks`, which failed together, may be repeated separately.
 fn may_be_repeated(why: &Error, tasks: &[&Task]) -> bool {
     !matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled | Kind::Unavailable)
         && tasks.iter().all(|task| task.repeatable)

@@ -1,4 +1,4 @@
-//! The threads that run batches, and the queues that they serve in turn.
+//! The threads that run batches, and the queues they serve in turn.
 
 use super::queue::{Full, Next, Queue};
 use super::{Batcher, Ends, Task};
@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Instant;
 
-/// The one pool of a server. So many batches run at once as it has threads; a request whose batch need not wait runs it
-/// in its own thread, and the pool's threads run the others.
+/// The one pool of a server. At most as many batches run at once as it has threads; a request whose batch need not wait
+/// runs it in its own thread, and the pool's threads run the others.
 pub struct Pool {
     shared: Arc<Shared>,
     requests: AtomicU64,
@@ -24,31 +24,31 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Each with something in it.
+    /// The lanes with waiting tasks.
     lanes: Vec<Lane>,
-    /// Whose turn it is.
+    /// The index of the lane whose turn it is.
     next: usize,
     running: usize,
     stopping: bool,
 }
 
-/// What waits for one version with the same inputs and outputs.
+/// The tasks waiting for one version with the same inputs and outputs.
 struct Lane {
     of: Arc<Batcher>,
     ends: Ends,
     queue: Queue<Task>,
 }
 
-/// A batch that may run now.
+/// A batch that is ready to run.
 pub(super) struct Batch {
     pub(super) of: Arc<Batcher>,
     pub(super) ends: Ends,
     pub(super) tasks: Vec<Task>,
-    /// Held while it runs.
+    /// Held while the batch runs.
     pub(super) slot: Slot,
 }
 
-/// One of the pool's runs at once; free again when dropped.
+/// One of the pool's concurrent runs; free again when dropped.
 pub(super) struct Slot(Arc<Shared>);
 
 impl Drop for Slot {
@@ -61,14 +61,14 @@ impl Drop for Slot {
     }
 }
 
-/// Why a task was not taken.
+/// The reasons why a task was not accepted.
 pub(super) enum Refused {
     Full(Full),
     Stopping,
 }
 
 impl Pool {
-    /// A pool of `threads` threads, which are started now. Batches are counted in `counts`.
+    /// Starts a pool of `threads` threads. Batches are counted in `counts`.
     pub fn new(threads: usize, counts: Option<Arc<Batches>>) -> std::io::Result<Pool> {
         let shared =
             Arc::new(Shared { threads: threads.max(1), state: Mutex::default(), changed: Condvar::new() });
@@ -80,12 +80,12 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A number that no other request has.
+    /// Returns a number that no other request has.
     pub(super) fn number(&self) -> u64 {
         self.requests.fetch_add(1, Relaxed)
     }
 
-    /// Queues `task`. A batch that comes back need not wait: the caller runs it.
+    /// Queues `task`. A batch that is returned need not wait: the caller runs it.
     pub(super) fn submit(&self, of: &Arc<Batcher>, ends: Ends, task: Task) -> Result<Option<Batch>, Refused> {
         let now = task.queued;
         let mut state = self.shared.state();
@@ -114,13 +114,13 @@ impl Pool {
         Ok(batch)
     }
 
-    /// How many tasks wait.
+    /// Returns the number of waiting tasks.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.shared.state().lanes.iter().map(|lane| lane.queue.len()).sum()
     }
 
-    /// Takes what is left of request `number` out of the queues.
+    /// Removes what is left of request `number` from the queues.
     pub(super) fn withdraw(&self, of: &Arc<Batcher>, number: u64) {
         let mut state = self.shared.state();
         for lane in state.lanes.iter_mut().filter(|lane| Arc::ptr_eq(&lane.of, of)) {
@@ -144,7 +144,7 @@ impl Shared {
 }
 
 impl State {
-    /// The oldest batch of lane `index`, which is gone if that was its last.
+    /// Takes the oldest batch of lane `index`, and removes the lane if that was its last.
     fn take(&mut self, index: usize, shared: &Arc<Shared>) -> Option<Batch> {
         let lane = &mut self.lanes[index];
         let tasks = lane.queue.take()?;
@@ -158,7 +158,7 @@ impl State {
         Some(Batch { of, ends, tasks, slot: Slot(shared.clone()) })
     }
 
-    /// A batch of the next lane that has one, or when there will be one.
+    /// Takes a batch from the next lane that has one ready; otherwise returns the time when one will be.
     fn next(&mut self, shared: &Arc<Shared>, now: Instant) -> Result<Batch, Option<Instant>> {
         let mut soonest: Option<Instant> = None;
         for step in 0..self.lanes.len() {
@@ -168,7 +168,7 @@ impl State {
                 Next::Ready => {
                     let lanes = self.lanes.len();
                     let batch = self.take(index, shared).ok_or(None)?;
-                    // Where the lane is gone, the one after it has moved into its place.
+                    // If the lane was removed, the next one has moved into its place.
                     self.next = index + usize::from(self.lanes.len() == lanes);
                     return Ok(batch);
                 }
@@ -180,7 +180,7 @@ impl State {
     }
 }
 
-/// What each thread does until the pool is dropped.
+/// The loop of each thread, until the pool is dropped.
 fn work(shared: &Arc<Shared>) {
     let mut state = shared.state();
     while !state.stopping {

@@ -1,30 +1,30 @@
-//! Batches that form: which requests go together, and when they may go. Pure: reads no clock, starts no thread.
+//! Forming batches: which requests go together, and when they may run. Pure: reads no clock, starts no thread.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// What waits for a batch.
+/// An item that waits for a batch.
 pub(super) trait Item: Sized {
-    /// How many rows it has; at least one.
+    /// Returns the number of rows; at least one.
     fn rows(&self) -> usize;
 
-    /// Whether it may be in one batch with `other`.
+    /// Returns whether the item may share a batch with `other`.
     fn joins(&self, other: &Self) -> bool;
 
-    /// Keeps the first `rows` rows and gives the others; `rows` is between 1 and all but one.
+    /// Keeps the first `rows` rows and returns the others; `rows` is between 1 and all but one.
     fn split_off(&mut self, rows: usize) -> Self;
 }
 
 /// The limits of one queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueueLimits {
-    /// Of a batch.
+    /// Most rows of a batch.
     pub(super) max_rows: usize,
-    /// Of batches that wait, the one that is still open among them.
+    /// Most waiting batches, including the open one.
     pub(super) max_batches: usize,
-    /// How long a batch may stay open for more.
+    /// Longest time a batch stays open for more.
     pub(super) timeout: Duration,
-    /// Whether an item may be spread over several batches.
+    /// True if an item may be spread over several batches.
     pub(super) split: bool,
 }
 
@@ -41,23 +41,23 @@ struct Forming<I> {
     since: Instant,
 }
 
-/// What there is to do.
+/// The state of the oldest batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A batch may go.
+    /// A batch may run.
     Ready,
-    /// The oldest batch is open for more until then.
+    /// The oldest batch stays open until then.
     At(Instant),
     /// Nothing waits.
     Nothing,
 }
 
-/// The queue has no room: how full it is.
+/// The queue is full; the fields say how full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full {
     pub(super) batches: usize,
     pub(super) open_rows: usize,
-    /// Rows that would still have found room.
+    /// Rows for which there would still have been room.
     pub(super) capacity: usize,
 }
 
@@ -70,14 +70,14 @@ impl<I: Item> Queue<I> {
         self.batches.is_empty()
     }
 
-    /// How many items wait.
+    /// Returns the number of waiting items.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.batches.iter().map(|batch| batch.items.len()).sum()
     }
 
-    /// Adds `item` to the open batch where it fits, and to a new one otherwise. With splitting, fills one batch after
-    /// the other.
+    /// Adds `item` to the open batch if it fits, otherwise to a new one. With splitting, fills one batch after the
+    /// other.
     pub(super) fn push(&mut self, limits: &QueueLimits, mut item: I, now: Instant) -> Result<(), Full> {
         let room = self.room(limits, &item);
         let fits = item.rows() <= room;
@@ -99,7 +99,7 @@ impl<I: Item> Queue<I> {
         Ok(())
     }
 
-    /// Rows that the open batch has left for `item`.
+    /// Returns the rows that the open batch has left for `item`.
     fn room(&self, limits: &QueueLimits, item: &I) -> usize {
         match self.batches.back() {
             Some(open) if open.items.first().is_some_and(|first| item.joins(first)) => {
@@ -120,7 +120,7 @@ impl<I: Item> Queue<I> {
         }
     }
 
-    /// Whether the oldest batch may go: it is full, has one behind it, or has been open long enough.
+    /// Returns whether the oldest batch may run: it is full, another batch follows it, or it has been open long enough.
     pub(super) fn next(&self, limits: &QueueLimits, now: Instant) -> Next {
         let Some(oldest) = self.batches.front() else { return Next::Nothing };
         let until = oldest.since + limits.timeout;
@@ -131,12 +131,12 @@ impl<I: Item> Queue<I> {
         }
     }
 
-    /// The oldest batch, in order of arrival.
+    /// Takes the oldest batch, in order of arrival.
     pub(super) fn take(&mut self) -> Option<Vec<I>> {
         self.batches.pop_front().map(|batch| batch.items)
     }
 
-    /// Takes the items out that are `gone`.
+    /// Removes the items for which `gone` returns true.
     pub(super) fn withdraw(&mut self, gone: impl Fn(&I) -> bool) {
         for batch in &mut self.batches {
             batch.items.retain(|item| !gone(item));
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A kind of item, which rows of a request it holds.
+    /// The kind of an item, and the range of a request's rows it holds.
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Rows(char, std::ops::Range<usize>);
 

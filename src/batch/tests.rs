@@ -1,4 +1,4 @@
-//! Batches of a model that adds: every row of `x` plus that of `y`.
+//! Batching with a model that adds: every row of `x` plus that of `y`.
 
 use super::*;
 use crate::compute::Compute;
@@ -7,15 +7,15 @@ use crate::tensor::DType;
 use bytes::Bytes;
 use std::thread;
 
-/// `z = x + y` by rows of int32. Notes the rows of each run; a run with a negative number in it fails, one with 666
-/// panics, and all wait while `gate` is held.
+/// `z = x + y` by rows of int32. Records the rows of each run; a run with a negative number fails, one with 666 panics,
+/// and all wait while `gate` is held.
 #[derive(Default)]
 struct Adder {
     gate: Mutex<()>,
-    /// Rows of each run, in order of their beginning.
+    /// Rows of each run, in order of their start.
     runs: Mutex<Vec<usize>>,
     signatures: BTreeMap<String, Signature>,
-    /// Gives one row, however many came.
+    /// True to return one row, however many were given.
     reduces: bool,
 }
 
@@ -81,7 +81,7 @@ struct Setup {
     counts: Arc<Batches>,
 }
 
-/// A batcher with one thread, of a version that is warm.
+/// A batcher with one thread, for a version that has been warmed.
 fn setup(parameters: Parameters) -> Setup {
     of(Adder::default(), parameters)
 }
@@ -99,7 +99,7 @@ fn cold(model: Adder, parameters: Parameters) -> Setup {
 }
 
 impl Setup {
-    /// Asks for sum and negative sum of `x` and as many ones.
+    /// Asks for the sum of `x` and as many ones, and for its negative.
     fn ask_for(&self, x: &[i32], repeatable: bool, context: &Context) -> Result<Vec<Vec<i32>>> {
         let feeds = [(Endpoint(1), rows(&vec![1; x.len()])), (Endpoint(0), rows(x))];
         let fetches = [Endpoint(3), Endpoint(2), Endpoint(3)];
@@ -115,7 +115,7 @@ impl Setup {
         self.model.runs.lock().unwrap().clone()
     }
 
-    /// Holds a run of one row, has `asks` come one after the other while it lasts, and gives their answers.
+    /// Holds a run of one row, submits `asks` one after the other meanwhile, and returns their answers.
     fn beside(&self, asks: &[&[i32]], repeatable: bool) -> Vec<Result<Vec<Vec<i32>>>> {
         let held = self.model.gate.lock().unwrap_or_else(PoisonError::into_inner);
         thread::scope(|scope| {
@@ -296,7 +296,7 @@ async fn who_has_left_is_not_run() {
     leaver.abort();
     assert!(leaver.await.unwrap_err().is_cancelled());
     let its = setup.clone();
-    // It fills the batch.
+    // This fills the batch.
     assert_eq!(compute.run(false, move |_| its.ask(&[20])).await, Ok(sums(&[20])));
     assert_eq!(setup.runs(), [1]);
 }

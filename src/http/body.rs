@@ -1,4 +1,4 @@
-//! Request bodies: read within a limit and a pace, unpacked if they came compressed.
+//! Request bodies: read within limits on size and pace, and decompressed if necessary.
 
 use super::reply::Refusal;
 use crate::config::Options;
@@ -12,14 +12,15 @@ use hyper::body::{Body, Incoming};
 use std::io::Read;
 use std::time::Duration;
 
-/// The largest body after unpacking, as TensorFlow Serving has it (docs/spec/rest.md section 8).
+/// Largest body after decompression, as in TensorFlow Serving (docs/spec/rest.md section 8).
 const MAX_UNPACKED: usize = 100 << 20;
-/// At least a third of what is reserved ahead of the bytes that have come.
+/// Three times this may be reserved ahead, however little has arrived.
 const MIN_AHEAD: usize = 16 << 10;
-/// The least and the most that room is made for while a body is unpacked that does not say how long it is.
+/// Smallest and largest step by which room is made while a body of unknown length is decompressed.
 const STEP: [usize; 2] = [64 << 10, 16 << 20];
 
-/// Reads the whole of `body`, which has to come at a pace; `memory` counts it. One frame is passed on as it came, without a copy.
+/// Reads the whole of `body`, which must keep the pace in `options`, and counts it in `memory`. A body that arrives in
+/// one frame is returned without a copy.
 pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation) -> Result<Bytes, Unread> {
     let limit = options.max_body_bytes;
     let mut body = Paced { body, meter: Meter::new(options.pace) };
@@ -48,8 +49,8 @@ pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation
     if whole.len() > limit { Err(too_large(limit).into()) } else { Ok(whole.freeze()) }
 }
 
-/// Makes room for `more` bytes, and for some of what was announced: never for more than four times what has come, so
-/// that a client pays for what it makes the server hold.
+/// Makes room for `more` bytes and for part of the announced length: at most for four times what has arrived, so that a
+/// client pays for the memory it makes the server hold.
 fn make_room(
     whole: &mut BytesMut,
     more: usize,
@@ -65,12 +66,12 @@ fn make_room(
     Ok(())
 }
 
-/// Why a body is not read to its end: nothing can follow it on the connection.
+/// The reasons why a body is not read to its end. Nothing can follow it on the connection.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// It is too large, too slow, or breaks off.
+    /// The body is too large, too slow, or breaks off.
     Refused(Refusal),
-    /// There is no memory left for it.
+    /// There is no memory left for the body.
     NoRoom(Error),
 }
 
@@ -80,10 +81,10 @@ impl From<Refusal> for Unread {
     }
 }
 
-/// What is read and dropped of a body that nobody wants, so that the client is able to read its answer: closing a
-/// connection with unread data makes the system throw the answer away.
+/// Most bytes of an unwanted body that are read and dropped so that the client can read its answer: closing a
+/// connection with unread data makes the system discard the answer.
 const MAX_DRAINED: usize = 64 << 20;
-/// How long that may take.
+/// Longest time spent on that.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Reads `body` to its end and drops it, within limits.
@@ -97,11 +98,11 @@ pub(crate) async fn drain(mut body: Incoming) {
             }
         }
     };
-    // What is left unread closes the connection.
+    // Closing the connection takes care of the rest.
     let _in_time = tokio::time::timeout(DRAIN_TIME, to_end).await;
 }
 
-/// A body that has to come at a pace.
+/// A body that must keep a pace.
 struct Paced {
     body: Incoming,
     meter: Meter,
@@ -110,7 +111,7 @@ struct Paced {
 impl Paced {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            // A frame that is already here, as most are, costs no timer.
+            // A frame that has already arrived, as most have, costs no timer.
             let frame = tokio::select! {
                 biased;
                 frame = self.body.frame() => frame,
@@ -141,31 +142,31 @@ fn too_large(limit: usize) -> Refusal {
     )
 }
 
-/// How large a gzip body will be, as it says itself, and how much is counted for that already.
+/// The announced size of a gzip body, and the amount already counted for it.
 pub(crate) struct Unpacked {
     hint: usize,
     counted: usize,
 }
 
 impl Unpacked {
-    /// Counts what the body says that it needs, so that what there is no room for is refused before it waits for a thread.
-    /// Only a hint: the limits hold whatever its last four bytes say.
+    /// Counts the announced size, so that a body without room is refused before it waits for a thread. Only a hint: the
+    /// limits hold whatever the last four bytes say.
     pub(crate) fn expect(packed: &[u8], limit: usize, memory: &Reservation) -> Result<Unpacked, Error> {
-        /// The most that deflate shrinks anything.
+        /// Maximum compression ratio of deflate.
         const MOST: usize = 1032;
         let hint = packed.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
         if hint > limit.min(MAX_UNPACKED) {
             return Ok(Unpacked { hint, counted: 0 });
         }
-        // One more than there should be, to see that it ends.
+        // One byte more than expected, to detect the end.
         let counted = hint.min(packed.len().saturating_mul(MOST)) + 1;
         memory.grow(counted)?;
         Ok(Unpacked { hint, counted })
     }
 }
 
-/// Unpacks a gzip body. What is too large, damaged, or not exactly one member counts as an empty body: so
-/// TensorFlow Serving has it. What `memory` has no room for is an error.
+/// Decompresses a gzip body. One that is too large, damaged, or not exactly one member counts as an empty body, as in
+/// TensorFlow Serving. Fails if `memory` has no room.
 pub(crate) fn unpacked(
     packed: &[u8],
     limit: usize,

@@ -1,7 +1,8 @@
-//! The stream to a client: what its connection reads and writes, and whether it is still there while its call waits.
+//! The stream to a client: reads and writes for its connection, and detects a client that has left while its call
+//! waits.
 //!
-//! A client that has left and one that has closed its sending side and waits for its answer look the same at first: the
-//! stream ends. They differ when something is sent to them: the system of the one that left refuses it. So the client is
+//! A client that has left looks at first like one that has closed its sending side and waits for its answer: the stream
+//! ends. They differ when something is sent to them: the system of a client that has left refuses it. So the client is
 //! sent what HTTP/1.1 allows at any time before an answer, `100 Continue` (RFC 9110, section 15.2).
 
 use crate::connections::Connection;
@@ -16,22 +17,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Interval between the looks at whether a client that sends no more has refused what it was sent.
+/// Interval between checks whether the probe has been refused.
 const PAUSE: Duration = Duration::from_millis(50);
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// One connection's stream, shared by what speaks HTTP over it and by the call that it waits for.
+/// The stream of one connection, shared by its HTTP implementation and the call that is waiting.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     stream: Mutex<TcpStream>,
-    /// Whether a part of an earlier answer still waits to be taken by the system.
+    /// True while the system has not yet accepted all of an earlier answer.
     unsent: AtomicBool,
-    /// Twice the requests whose heads have come, less one while the last of them is not answered yet.
+    /// Twice the number of request heads received, less one while the last request is unanswered.
     requests: AtomicUsize,
     pub(crate) connection: Arc<Connection>,
 }
 
-/// A request whose head has come, until its answer is made.
+/// A request from the arrival of its head until its answer is ready.
 #[derive(Debug)]
 pub(crate) struct InHand(Arc<ClientStream>);
 
@@ -45,12 +46,13 @@ impl Drop for InHand {
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Arc<ClientStream>,
-    /// Whether it speaks HTTP/1.1, where an answer may be preceded by others.
+    /// True for HTTP/1.1, where interim responses may precede an answer.
     pub(crate) is_modern: bool,
 }
 
 impl Client {
-    /// Returns when the client has left; never if it waits for its answer. Only while nothing else reads the stream.
+    /// Returns when the client has left; never if it waits for its answer. Call it only while nothing else reads the
+    /// stream.
     pub(crate) async fn left(&self) {
         let stream = &self.stream;
         if std::future::poll_fn(|cx| stream.poll_end(cx)).await == End::Reset {
@@ -59,7 +61,7 @@ impl Client {
         if self.is_modern && !stream.unsent.load(Relaxed) {
             match stream.stream().try_write(PROBE) {
                 Err(why) if why.kind() != ErrorKind::WouldBlock => return,
-                // A fresh buffer takes these few bytes whole; if it is full, the answer will tell.
+                // An empty socket buffer takes these few bytes whole; if it is full, the answer will tell.
                 _ => {}
             }
         }
@@ -69,12 +71,12 @@ impl Client {
     }
 }
 
-/// How a client's sending ended.
+/// The ways in which a client's sending ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It sends no more.
+    /// The client sends no more.
     Closed,
-    /// It is gone.
+    /// The client is gone.
     Reset,
 }
 
@@ -84,28 +86,28 @@ impl ClientStream {
         ClientStream { stream: Mutex::new(stream), unsent, requests, connection }
     }
 
-    /// Takes note of a request whose head has come.
+    /// Records a request whose head has arrived.
     pub(crate) fn begin(self: &Arc<Self>) -> InHand {
         self.requests.fetch_add(1, Relaxed);
         InHand(self.clone())
     }
 
-    /// The number of the request whose head comes next; none while one is not answered yet.
+    /// Returns the number of the request whose head comes next; `None` while a request is unanswered.
     pub(super) fn awaited(&self) -> Option<usize> {
         Some(self.requests.load(Relaxed)).filter(|requests| requests.is_multiple_of(2))
     }
 
-    /// Whether the head of request `number` has not come yet.
+    /// Returns whether the head of request `number` is still to come.
     pub(super) fn awaits(&self, number: usize) -> bool {
         self.requests.load(Relaxed) == number
     }
 
-    /// Whether no request has come that is not answered yet, and all answers are on their way.
+    /// Returns whether every request has been answered and all answers have been handed to the system.
     pub(super) fn is_idle(&self) -> bool {
         self.awaited().is_some() && !self.unsent.load(Relaxed)
     }
 
-    /// Sends the client a last word, if its system takes that at once and nothing is before it.
+    /// Sends the client a final response, if the system accepts it at once and nothing is queued before it.
     pub(super) fn tell(&self, answer: &[u8]) {
         if !self.unsent.load(Relaxed) {
             // The connection ends either way.
@@ -117,7 +119,7 @@ impl ClientStream {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready when the client sends no more. A client that has sent its next request already is not looked at again.
+    /// Ready when the client sends no more; never again once the client has sent its next request.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
         let stream = self.stream();
         loop {
@@ -134,19 +136,19 @@ impl ClientStream {
         }
     }
 
-    /// Whether the client's system has refused what was sent to it.
+    /// Returns whether the client's system has refused what was sent to it.
     fn is_refused(&self) -> bool {
         !matches!(self.stream().take_error(), Ok(None))
     }
 
-    /// Notes whether all of `wanted` bytes were taken.
+    /// Records whether all of `wanted` bytes were accepted.
     fn wrote(&self, wrote: Poll<io::Result<usize>>, wanted: usize) -> Poll<io::Result<usize>> {
         self.unsent.store(!matches!(wrote, Poll::Ready(Ok(taken)) if taken == wanted), Relaxed);
         wrote
     }
 }
 
-/// The same as a stream of bytes.
+/// The stream as hyper reads and writes it.
 #[derive(Debug)]
 pub(super) struct Stream(pub(super) Arc<ClientStream>);
 
@@ -204,7 +206,7 @@ mod tests {
         (Client { stream: Arc::new(ClientStream::new(near, slot.connection.clone())), is_modern: true }, far)
     }
 
-    /// Whether it is seen to have left before `other` is done.
+    /// Returns whether the client is seen to have left before `other` completes.
     async fn left(client: &Client, other: impl Future) -> bool {
         tokio::select! { () = client.left() => true, _ = other => false }
     }
@@ -233,7 +235,7 @@ mod tests {
         let mut asked = [0; PROBE.len()];
         assert!(!left(&client, far.read_exact(&mut asked)).await);
         assert_eq!(asked, PROBE);
-        // It left later.
+        // The client leaves later.
         drop(far);
         let mut stream = Stream(client.stream.clone());
         stream.write_all(b"x").await.unwrap();

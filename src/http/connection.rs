@@ -1,4 +1,4 @@
-//! One client's connection: hyper's HTTP/1.1 on a stream with limits.
+//! One client connection: hyper's HTTP/1.1 on a stream with limits.
 
 use super::client_stream::ClientStream;
 use super::lingering::LingeringStream;
@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// A connection on which no whole request head comes for this long is closed. TensorFlow Serving waits for ever;
-/// clients that keep connections open longer than this between requests are rare, half-open ones are not.
+/// A connection is closed if no complete request head arrives for this long. TensorFlow Serving waits forever; clients
+/// that keep connections open longer than this between requests are rare, half-open connections are not.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// A connection that has been quiet for this long when the server closes has no request on its way.
+/// Once the server is closing, a connection that has been quiet for this long has no request on its way.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Serves `stream` until the client is done with it, until its place is needed, or until the server closes and no
-/// request is on its way any more.
+/// Serves `stream` until the client is done, until its place is needed, or until the server closes and no request is on
+/// its way.
 pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client: Arc<Connection>) {
     let Settings { headers_within, pace, max_header_bytes } = service.settings();
     let stream = Arc::new(ClientStream::new(stream, client.clone()));
@@ -35,7 +35,7 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
         .header_read_timeout(IDLE)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
-        // A client may close its sending side and still wait for the answer; whether it does, the stream tells.
+        // A client may close its sending side and still wait for the answer; the stream detects whether it does.
         .half_close(true);
     let of = stream.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -56,7 +56,7 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
         }
     };
     if let Err(why) = result {
-        // The client left, or its HTTP was broken and it has been told: nothing is left to do here.
+        // The client left, or its HTTP was broken and it has been told: there is nothing left to do.
         tracing::debug!("connection ended: {why}");
     }
 }

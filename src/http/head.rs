@@ -1,4 +1,4 @@
-//! The head of a request: what HTTP wants refused, and which codings it names.
+//! Request heads: refusals that HTTP requires, and the codings they name.
 
 use super::reply::Refusal;
 use super::target;
@@ -6,7 +6,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENC
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 
-/// What can be refused by looking at the head alone. `expects`: whether expectations are refused that are not known.
+/// Returns the refusal that the head alone calls for, if any. With `expects`, unknown expectations are refused.
 pub(crate) fn refusal(head: &Parts, path: &str, expects: bool) -> Option<Refusal> {
     if !target::is_valid(path) {
         let message = "Bad Request: the path holds a character that must be percent-encoded (RFC 3986)";
@@ -34,7 +34,8 @@ pub(crate) fn refusal(head: &Parts, path: &str, expects: bool) -> Option<Refusal
     None
 }
 
-/// What RFC 9112 wants refused (sections 3.2 and 6.1): so that nobody on the way understands the request differently.
+/// Returns the refusals that RFC 9112 requires (sections 3.2 and 6.1), so that no intermediary understands the request
+/// differently.
 fn wrong_framing(head: &Parts) -> Option<Refusal> {
     let hosts = head.headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
@@ -51,12 +52,12 @@ fn wrong_framing(head: &Parts) -> Option<Refusal> {
         .then(|| Refusal::closing(400, "Bad Request: expected one Transfer-Encoding header, got several"))
 }
 
-/// Whether the body is compressed.
+/// Returns whether the body is compressed with gzip.
 pub(crate) fn is_gzip(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_ENCODING).is_some_and(|value| contains(value.as_bytes(), b"gzip"))
 }
 
-/// Whether `Accept-Encoding` names gzip with a quality above zero.
+/// Returns whether `Accept-Encoding` names gzip with a quality above zero.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').any(|item| {
@@ -71,7 +72,7 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether `part` lies somewhere in `text`.
+/// Returns whether `text` contains `part`.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::time::Sleep;
 
-/// The stream of one connection, with two habits that hyper has not:
+/// The stream of one connection, with two additions to hyper:
 ///
-/// - hyper answers a head that it cannot read with a status and no body; this puts the service's error into that answer;
-/// - closing a stream with unread bytes makes the system throw away the answer that was just written; this reads on,
+/// - hyper answers a head that it cannot parse with a status and no body; this adds the service's error to that answer;
+/// - closing a stream with unread bytes makes the system discard the answer just written; this reads on, within limits,
+///   until the client has closed its side as well.
 ///   within limits, until the client has closed its side, too.
 pub(super) struct LingeringStream {
     io: TokioIo<Timed>,
@@ -22,13 +23,13 @@ pub(super) struct LingeringStream {
     write_error: WriteError,
 }
 
-/// What is still read of a client that goes on sending after its last answer.
+/// Limits on reading from a client that goes on sending after its last answer.
 struct Leaving {
     until: Pin<Box<Sleep>>,
     bytes_left: usize,
 }
 
-/// So much, for so long.
+/// Most bytes, and longest time, for which a client is read after its last answer.
 const LAST_BYTES: usize = 256 << 20;
 const LAST_SECONDS: Duration = Duration::from_secs(5);
 
@@ -37,7 +38,7 @@ impl LingeringStream {
         LingeringStream { io, leaving: None, write_error }
     }
 
-    /// Reads and drops what comes; ready when the client has closed, or had its time.
+    /// Reads and drops incoming bytes; ready when the client has closed its side or a limit is reached.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let leaving = self.leaving.get_or_insert_with(|| Leaving {
             until: Box::pin(tokio::time::sleep(LAST_SECONDS)),
@@ -59,7 +60,8 @@ impl LingeringStream {
     }
 }
 
-/// How an answer of hyper's own begins; those of a [`super::Service`] have another spelling of the first header.
+/// The beginnings of hyper's own answers, with their messages; a [`super::Service`] spells the first header
+/// differently.
 const OWN: &[(&[u8], &str)] = &[
     (
         b"HTTP/1.1 400 ",
@@ -70,7 +72,7 @@ const OWN: &[(&[u8], &str)] = &[
     (b"HTTP/1.1 505 ", "HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are"),
 ];
 
-/// What to send in place of `head`, if `head` is an answer of hyper's own.
+/// Returns what to send in place of `head` if `head` is one of hyper's own answers.
 fn told(head: &[u8], write_error: WriteError) -> Option<Vec<u8>> {
     let refused = head.starts_with(b"HTTP/1.1 4") || head.starts_with(b"HTTP/1.1 5");
     if !refused || !head.ends_with(b"\r\n\r\n") || memchr::memmem::find(head, b"Content-Type: ").is_some() {
@@ -84,7 +86,7 @@ fn told(head: &[u8], write_error: WriteError) -> Option<Vec<u8>> {
 impl Write for LingeringStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(answer) = told(bytes, self.write_error) {
-            // A fresh socket buffer takes these few hundred bytes at once; if it does not, the close says it all.
+            // An empty socket buffer takes these few hundred bytes at once; if not, the close has to suffice.
             return Pin::new(&mut self.io).poll_write(cx, &answer).map_ok(|_| bytes.len());
         }
         Pin::new(&mut self.io).poll_write(cx, bytes)

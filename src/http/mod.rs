@@ -1,6 +1,6 @@
-//! HTTP/1.1: connections, bodies, limits, replies. Knows no API and no JSON.
+//! HTTP/1.1: connections, bodies, limits, replies. Independent of any API and of JSON.
 //!
-//! [`connection::serve`] speaks with one client and has a [`Service`] answer its requests.
+//! [`connection::serve`] talks to one client and has a [`Service`] answer its requests.
 
 pub(crate) mod body;
 pub(crate) mod client_stream;
@@ -22,35 +22,35 @@ use std::time::Duration;
 
 /// Answers the requests of a port.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// Limits on what connections may take.
+    /// Returns the limits for connections.
     fn settings(&self) -> Settings;
 
-    /// Answers one request, which came on `stream`.
+    /// Answers one request that arrived on `stream`.
     fn answer(
         self: Arc<Self>,
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 
-    /// The media type and the body of a response that tells an error.
+    /// Returns the media type and the body of a response that reports an error.
     fn write_error(message: &str) -> (&'static str, Vec<u8>);
 }
 
 /// [`Service::write_error`].
 pub(crate) type WriteError = fn(&str) -> (&'static str, Vec<u8>);
 
-/// Limits on what a connection may take.
+/// Limits for a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    /// From the first byte of a request's head to its last.
+    /// Longest time from the first byte of a request's head to its last.
     pub(crate) headers_within: Option<Duration>,
-    /// The pace at which replies have to be taken.
+    /// Slowest pace at which replies must be taken.
     pub(crate) pace: Option<Pace>,
-    /// The largest head of a request, in bytes.
+    /// Largest head of a request, in bytes.
     pub(crate) max_header_bytes: usize,
 }
 
-/// A whole response after which the connection ends; `line` is its status line.
+/// Returns a complete response after which the connection ends; `line` is its status line.
 fn last_response(line: &[u8], message: &str, write_error: WriteError) -> Vec<u8> {
     let (content_type, body) = write_error(message);
     let headers = format!(

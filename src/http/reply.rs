@@ -14,34 +14,34 @@ use http_body_util::Full;
 use std::io::Write;
 use std::sync::Arc;
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
     pub(crate) body: Body,
-    /// Whether the connection ends with it, because what follows on it cannot be trusted.
+    /// True if the connection must end with this reply, because what follows on it cannot be trusted.
     pub(crate) close: bool,
-    /// Whether the same request may be answered when it is sent again.
+    /// True if the same request may succeed when it is sent again.
     pub(crate) retry: bool,
 }
 
-/// A reply's bytes, compressed or not.
+/// The bytes of a reply, compressed or not.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
     bytes: Vec<u8>,
     packed: bool,
-    /// Where they are counted until the client has taken them.
+    /// The reservation that counts the bytes until the client has taken them.
     memory: Option<Arc<Reservation>>,
 }
 
 impl Body {
-    /// As it is.
+    /// Makes an uncompressed body.
     pub(crate) fn plain(bytes: Vec<u8>) -> Body {
         Body { bytes, packed: false, memory: None }
     }
 
-    /// Compressed, if the client accepts that and there is something to gain. Takes a while for large bodies.
+    /// Compresses the body if the client accepts that and it is worthwhile. Slow for large bodies.
     pub(crate) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
         if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {
             return Body { bytes: gzip(&bytes), packed: true, memory: None };
@@ -49,7 +49,7 @@ impl Body {
         Body::plain(bytes)
     }
 
-    /// The same, counted in `memory` until the client has taken it.
+    /// Counts the body in `memory` until the client has taken it.
     pub(crate) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
         memory.resize(self.bytes.capacity())?;
         Ok(Body { memory: Some(memory.clone()), ..self })
@@ -63,7 +63,7 @@ impl Body {
     }
 }
 
-/// A request that is refused before any model is asked.
+/// A refusal that involves no model.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -72,19 +72,19 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// The connection goes on.
+    /// Makes a refusal after which the connection continues.
     pub(crate) fn new(status: u16, message: impl Into<String>) -> Refusal {
         Refusal { status, message: message.into(), close: false }
     }
 
-    /// The connection ends with it.
+    /// Makes a refusal that ends the connection.
     pub(crate) fn closing(status: u16, message: impl Into<String>) -> Refusal {
         Refusal { status, message: message.into(), close: true }
     }
 }
 
 impl Reply {
-    /// The whole HTTP response.
+    /// Builds the HTTP response; `api` adds the CORS headers, if enabled.
     pub(crate) fn into_response(self, options: &Options, api: bool) -> Response<Full<Bytes>> {
         let is_packed = self.body.packed;
         let mut response = Response::new(Full::new(self.body.into_bytes()));
@@ -111,7 +111,7 @@ impl Reply {
     }
 }
 
-/// Level 1: numbers as text shrink to about half, at a hundred megabytes a second and more.
+/// Compresses with level 1: numbers as text shrink to about half, at a hundred megabytes a second and more.
 fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2 + 64), flate2::Compression::fast());
     // Writing to memory does not fail.

@@ -1,13 +1,14 @@
-//! The request target: the text that the URL grammar is matched with, and which characters it may hold.
+//! The request target: the text matched against the URL grammar, and the characters it may contain.
 
 use http::Uri;
 
-/// Path and query as they were sent.
+/// Returns path and query as they were sent.
 pub(crate) fn of(uri: &Uri) -> String {
     uri.path_and_query().map_or_else(String::new, |target| target.as_str().to_owned())
 }
 
-/// Whether `target` holds only characters that RFC 3986 allows in a path and a query, and every `%` has two hex digits.
+/// Returns whether `target` contains only characters that RFC 3986 allows in a path and a query, and every `%` is
+/// followed by two hex digits.
 pub(crate) fn is_valid(target: &str) -> bool {
     let bytes = target.as_bytes();
     bytes.iter().enumerate().all(|(at, byte)| match byte {

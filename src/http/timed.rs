@@ -1,5 +1,5 @@
-//! A connection's stream with limits on the client's time: a request's head, once begun, has to come within a time, and
-//! replies have to be taken at a pace.
+//! A connection's stream with time limits for the client: a request's head must arrive completely within a given time
+//! of its first byte, and replies must be taken at a pace.
 
 use super::client_stream::{ClientStream, Stream};
 use super::{WriteError, last_response};
@@ -19,14 +19,14 @@ pub(super) struct Timed {
     client: Arc<ClientStream>,
     write_error: WriteError,
     head_within: Option<Duration>,
-    /// Which request's head has begun to come; see [`ClientStream::requests`].
+    /// Number of the request whose head has begun to arrive; see [`ClientStream::requests`].
     begun: Option<usize>,
     head: Option<Pin<Box<Sleep>>>,
     reply: Meter,
 }
 
 impl Timed {
-    /// `head_within`: from a head's first byte to its last.
+    /// Makes a stream; `head_within` limits the time from a head's first byte to its last.
     pub(super) fn new(
         client: Arc<ClientStream>,
         write_error: WriteError,
@@ -37,7 +37,7 @@ impl Timed {
         Timed { stream, client, write_error, head_within, begun: None, head: None, reply: Meter::new(pace) }
     }
 
-    /// Fails when a head has begun and does not come to its end in time.
+    /// Fails if a head has begun and does not arrive completely in time.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let within = self.head_within.filter(|_| self.begun.is_some_and(|of| self.client.awaits(of)));
         let Some(within) = within else {
@@ -52,7 +52,7 @@ impl Timed {
         )))
     }
 
-    /// `wrote`, or a failure when replies have not been taken for too long.
+    /// Returns `wrote`, or a failure if replies have not been taken for too long.
     fn paced(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match wrote {
             Poll::Ready(wrote) => {
@@ -66,7 +66,7 @@ impl Timed {
     }
 }
 
-/// The whole answer to a head that is not finished.
+/// Returns the response to an unfinished head.
 fn too_slow(within: Duration, write_error: WriteError) -> Vec<u8> {
     let message = format!(
         "Request Timeout: the request's line and headers took longer than {} s: send them at once",
@@ -114,7 +114,7 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP flushes when it has written all that there is.
+        // HTTP flushes once it has written everything.
         self.reply.restart();
         Pin::new(&mut self.stream).poll_flush(cx)
     }

@@ -6,7 +6,7 @@ use ::base64::engine::general_purpose::GeneralPurposeConfig;
 use ::base64::engine::{DecodePaddingMode, Engine, Simd};
 use std::sync::LazyLock;
 
-/// Letters only: padding has rules of its own here. Left-over bits of the last letter are not looked at.
+/// Alphabet only: padding has rules of its own here. Trailing bits of the last character are ignored.
 static LETTERS: LazyLock<Simd> = LazyLock::new(|| {
     let config = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::RequireNone)
@@ -19,7 +19,7 @@ static LETTERS: LazyLock<Simd> = LazyLock::new(|| {
 pub(crate) struct NotBase64;
 
 impl<'a> Cursor<'a> {
-    /// Steps over the base64 object here and gives its text; anything else is left alone.
+    /// Consumes the base64 object here and returns its text; anything else is left alone.
     ///
     /// A base64 object has exactly one member, `b64`, with a string value.
     pub(crate) fn base64_object(&mut self) -> Option<Text<'a>> {
@@ -35,7 +35,7 @@ impl<'a> Cursor<'a> {
         Some(text)
     }
 
-    /// Whether an object that is no base64 object starts here.
+    /// Returns whether an object other than a base64 object starts here.
     pub(crate) fn plain_object(mut self) -> bool {
         self.peek() == b'{' && self.base64_object().is_none()
     }
@@ -43,10 +43,10 @@ impl<'a> Cursor<'a> {
 
 /// Appends the bytes that `text` encodes to `out`.
 ///
-/// Standard alphabet; padding either absent or complete, `.` as good as `=`; ASCII white space anywhere is skipped.
-/// On an error `out` may have grown.
+/// Standard alphabet; padding is either absent or complete, and `.` is accepted for `=`; ASCII whitespace is skipped
+/// anywhere. On an error, `out` may have grown.
 pub(crate) fn decode_base64(text: Text<'_>, out: &mut Vec<u8>) -> Result<(), NotBase64> {
-    // Clean text is the rule, and white space or points in it stop the engine at once.
+    // Text is usually clean; whitespace or a `.` inside it stops the engine at once.
     if let Some(plain) = text.plain()
         && decode_clean(plain, out).is_ok()
     {
@@ -55,12 +55,13 @@ pub(crate) fn decode_base64(text: Text<'_>, out: &mut Vec<u8>) -> Result<(), Not
     decode_clean(&without_space(text), out)
 }
 
-/// `text` without ASCII white space. Line ends are the rule: Python's `base64.encodebytes` puts one after 76 letters.
+/// Returns `text` without ASCII whitespace. Usually that is line ends: Python's `base64.encodebytes` inserts one after
+/// every 76 characters.
 fn without_space(text: Text<'_>) -> Vec<u8> {
     let mut clean = Vec::new();
     text.pieces(|piece| match piece {
         [b' ' | b'\t'..=b'\r'] => {}
-        // Other white space than the space is always escaped, and an escaped character comes by itself.
+        // Whitespace other than the space is always escaped, and each escaped character arrives as a piece of its own.
         piece => {
             let mut start = 0;
             for end in memchr::memchr_iter(b' ', piece) {
@@ -73,7 +74,7 @@ fn without_space(text: Text<'_>) -> Vec<u8> {
     clean
 }
 
-/// Decodes text without white space.
+/// Decodes text without whitespace.
 fn decode_clean(text: &[u8], out: &mut Vec<u8>) -> Result<(), NotBase64> {
     let letters = text.iter().rposition(|byte| !matches!(byte, b'=' | b'.')).map_or(0, |last| last + 1);
     let padding = text.len() - letters;

@@ -1,4 +1,4 @@
-//! One input's elements while they are collected, by dtype: which JSON value is which number, and the storage.
+//! The elements of one input while they are collected, by dtype: storage, and the JSON values each dtype accepts.
 
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
@@ -14,16 +14,16 @@ pub(crate) trait Column {
     /// Appends the elements of the value here; see [`DenseReader::fill`].
     fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     fn len(&self) -> usize;
 
-    /// The tensor of the first elements, as many as `shape` holds; no more than there are.
+    /// Makes a tensor of the first elements, as many as `shape` holds, which is at most [`Self::len`].
     fn finish(self: Box<Self>, shape: &[usize]) -> Tensor;
 }
 
-/// An empty column for `dtype`.
+/// Makes an empty column for `dtype`.
 ///
-/// `alone` says that one column takes the whole text, so that it may be given room for what is to come.
+/// With `alone`, the whole text goes into this column, so it may reserve room for what is still to come.
 pub(crate) fn column(dtype: DType, alone: bool) -> Box<dyn Column> {
     match dtype {
         DType::Float => Box::new(Numbers::<f32>::new(alone)),
@@ -68,11 +68,11 @@ fn dims(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|dim| *dim as i64).collect()
 }
 
-/// A number type that JSON values can be.
+/// A number type that JSON values can have.
 trait Value: bytemuck::NoUninit + Send {
     const DTYPE: DType;
 
-    /// Steps over the value here; `None` if it is of another type.
+    /// Consumes the value here; `None` if it has another type.
     fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
 }
 
@@ -90,7 +90,7 @@ macro_rules! integers {
     )*};
 }
 
-// The narrow types take what fits int32 and keep its low bits (docs/spec/rest.md section 6.1).
+// The narrow types accept whatever fits int32 and keep its low bits (docs/spec/rest.md section 6.1).
 integers! {
     i32, Int32, value => i32::try_from(value).ok();
     i16, Int16, value => i32::try_from(value).ok().map(|value| value as i16);
@@ -142,10 +142,10 @@ impl Value for bool {
     }
 }
 
-/// Numbers, or truth values, in a row.
+/// A sequence of numbers or truth values.
 struct Numbers<T> {
     values: Aligned<T>,
-    /// Where in the text the first value stood, if room may be guessed from the text.
+    /// Offset of the first value in the text; set once storage has been reserved.
     start: Option<usize>,
     alone: bool,
 }
@@ -155,9 +155,10 @@ impl<T: Value> Numbers<T> {
         Numbers { values: AVec::new(64), start: None, alone }
     }
 
-    /// Makes room when there is none left: few at first, then for the rest of the text if it goes on as it began.
+    /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
+    /// it began.
     ///
-    /// The guess is never above one value for each two bytes of text, and pages that are not written cost nothing.
+    /// The estimate never exceeds one value for every two bytes of text, and untouched pages cost nothing.
     #[cold]
     fn grow(&mut self, cursor: &Cursor<'_>) {
         let len = self.values.len();
@@ -197,7 +198,7 @@ impl<T: Value> Column for Numbers<T> {
     }
 }
 
-/// Byte strings one after the other.
+/// Byte strings stored back to back.
 #[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
@@ -208,7 +209,7 @@ impl Elements for Texts {
     #[inline]
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault> {
         match cursor.value_type() {
-            // Not `map_err`: it moved the text through memory, which took as long as reading it.
+            // Not `map_err`: it moves the text through memory, which takes as long as reading it.
             Type::String => match cursor.string() {
                 Ok(text) => text.append_to(&mut self.bytes),
                 Err(_) => return Err(ElementFault::Type),
@@ -242,7 +243,7 @@ impl Column for Texts {
     }
 }
 
-/// A dtype that JSON has no values for. Tensors without elements are still fine.
+/// A dtype without JSON values. Tensors without elements are still accepted.
 struct Unsupported(DType);
 
 impl Elements for Unsupported {

@@ -1,7 +1,7 @@
-//! A cursor over JSON text: whitespace, names, literals, values to step over; and what is wrong with a text.
+//! A cursor over JSON text: skips whitespace, names, literals and whole values, and reports syntax errors.
 //!
-//! The grammar, the messages and the offsets are those of TensorFlow Serving's parser (docs/spec/rest.md section 5): strict JSON
-//! plus `NaN` and `Infinity`, reading stops after the first complete value, bytes need not be UTF-8. Nothing here
+//! Grammar, messages and offsets are those of TensorFlow Serving's parser (docs/spec/rest.md section 5): strict JSON
+//! plus `NaN` and `Infinity`; parsing stops after the first complete value; bytes need not be UTF-8. Nothing here
 //! recurses along the text, and every step is linear in the bytes it passes.
 
 use super::syntax::{Problem, SyntaxError};
@@ -10,7 +10,7 @@ use crate::error::Error;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The JSON type of a value, as TensorFlow Serving names it in messages.
+/// The JSON type of a value, named as in TensorFlow Serving's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(crate) enum Type {
@@ -23,7 +23,7 @@ pub(crate) enum Type {
     Number,
 }
 
-/// A place in a text. Cheap to copy, so a caller can go back.
+/// A position in a text. Cheap to copy, so that callers can backtrack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
     pub(crate) text: &'a [u8],
@@ -31,12 +31,12 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The start of `text`, after a byte order mark if there is one.
+    /// Starts at the beginning of `text`, after a byte order mark if there is one.
     pub(crate) fn new(text: &'a [u8]) -> Cursor<'a> {
         Cursor { text, at: if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 } }
     }
 
-    /// The byte here; NUL at the end, which the grammar treats like a NUL in the text.
+    /// Returns the byte here, or NUL at the end of the text; the grammar treats both alike.
     #[inline(always)]
     pub(crate) fn peek(&self) -> u8 {
         match self.text.get(self.at) {
@@ -45,7 +45,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over `byte` if it is here.
+    /// Consumes `byte` if it is here, and returns whether it was.
     #[inline(always)]
     pub(crate) fn take(&mut self, byte: u8) -> bool {
         let here = self.text.get(self.at) == Some(&byte);
@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
         here
     }
 
-    /// Steps over spaces, tabs and line ends, and says which byte follows.
+    /// Skips spaces, tabs and line ends, and returns the byte that follows.
     #[inline(always)]
     pub(crate) fn skip_space(&mut self) -> u8 {
         loop {
@@ -65,13 +65,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// An error at this place.
+    /// Returns an error at this position.
     #[cold]
     pub(crate) fn error(&self, problem: Problem) -> SyntaxError {
         SyntaxError { problem, at: self.at }
     }
 
-    /// The type of the value that starts here, judged by its first byte.
+    /// Returns the type of the value that starts here, judged by its first byte.
     pub(crate) fn value_type(&self) -> Type {
         match self.peek() {
             b'n' => Type::Null,
@@ -84,7 +84,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over `word`; an error stands at its first byte that is missing.
+    /// Consumes `word`; an error points at the first byte that differs.
     pub(crate) fn literal(&mut self, word: &[u8]) -> Result<(), SyntaxError> {
         for byte in word {
             if !self.take(*byte) {
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Steps over `"name":` and the space around it.
+    /// Consumes `"name":` and the whitespace around it.
     #[inline]
     pub(crate) fn name(&mut self) -> Result<Text<'a>, SyntaxError> {
         if self.skip_space() != b'"' {
@@ -109,9 +109,9 @@ impl<'a> Cursor<'a> {
         Ok(name)
     }
 
-    /// After `{` or after a member: the next member's name, with the cursor on its value; nothing at the `}`.
+    /// Called after `{` or a member: returns the next member's name, with the cursor on its value; `None` at the `}`.
     ///
-    /// `first` says whether no member was read yet.
+    /// `first` is true as long as no member has been read.
     #[inline]
     pub(crate) fn member(&mut self, first: bool) -> Result<Option<Text<'a>>, SyntaxError> {
         match self.skip_space() {
@@ -128,9 +128,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// After `[` or after an element: whether there is another element, with the cursor on it.
+    /// Called after `[` or an element: returns whether there is another element, with the cursor on it.
     ///
-    /// `first` says whether no element was read yet.
+    /// `first` is true as long as no element has been read.
     #[inline]
     pub(crate) fn element(&mut self, first: bool) -> Result<bool, SyntaxError> {
         match self.skip_space() {
@@ -148,7 +148,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over the value here and everything in it, however deep.
+    /// Skips the value here and everything in it, however deep.
     pub(crate) fn skip_value(&mut self) -> Result<(), SyntaxError> {
         let mut open = Nesting::default();
         loop {
@@ -158,7 +158,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over a scalar, an empty container or what opens a container (a name included); true if a value ended.
+    /// Skips a scalar, an empty container, or the start of a container (with the first name); true if a value ended.
     fn skip_start(&mut self, open: &mut Nesting) -> Result<bool, SyntaxError> {
         match self.skip_space() {
             b'{' => {
@@ -189,7 +189,8 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// After a value: closes what closes here; true with the cursor on the next value, false at the end of all.
+    /// After a value: closes the containers that end here. Returns true with the cursor on the next value, false at the
+    /// very end.
     fn skip_ends(&mut self, open: &mut Nesting) -> Result<bool, SyntaxError> {
         while let Some(object) = open.top() {
             match (self.skip_space(), object) {
@@ -213,8 +214,8 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Steps over the string that starts here with `"`.
-    // Inlined, or short strings wait for this result to come back through memory.
+    /// Consumes the string that starts here with `"`.
+    // Inlined: otherwise the result for a short string makes a round trip through memory.
     #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Text<'a>, SyntaxError> {
         let start = self.at + 1;
@@ -226,7 +227,7 @@ impl<'a> Cursor<'a> {
         self.rest_of_string(start)
     }
 
-    /// The same, from the first byte that is not ordinary.
+    /// Continues [`Self::string`] from the first byte that is not ordinary.
     #[inline(never)]
     fn rest_of_string(&mut self, start: usize) -> Result<Text<'a>, SyntaxError> {
         loop {
@@ -243,7 +244,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over the escape that starts here with `\`.
+    /// Consumes the escape that starts here with `\`.
     fn escape(&mut self) -> Result<(), SyntaxError> {
         let wrong = |problem| Err(SyntaxError { problem, at: self.at });
         match self.text.get(self.at + 1) {
@@ -268,7 +269,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The first value of `body`, of which nothing is known yet but that it is there.
+/// Returns a cursor on the first value of `body`; checks only that there is one.
 pub(crate) fn root(body: &[u8]) -> Result<Cursor<'_>, Error> {
     if body.is_empty() {
         return Err(Error::invalid("JSON Parse error: The document is empty"));
@@ -280,9 +281,9 @@ pub(crate) fn root(body: &[u8]) -> Result<Cursor<'_>, Error> {
     }
 }
 
-/// Where the values of the members `names` of the object at `root` are; of a repeated name the first.
+/// Finds the values of the members `names` of the object at `root`; of a repeated name, the first.
 ///
-/// Checks the value at `root` to its end. `None` if it is no object.
+/// Checks the value at `root` to its end. Returns `None` if it is not an object.
 pub(crate) fn members<'a, const N: usize>(
     root: Cursor<'a>,
     names: [&str; N],
@@ -303,7 +304,7 @@ pub(crate) fn members<'a, const N: usize>(
     Ok(Some(values))
 }
 
-/// Which containers are open, one bit for each: 500,000 levels are 62 KB.
+/// The kinds of the open containers, one bit each: 500,000 levels take 62 KB.
 #[derive(Default)]
 struct Nesting {
     depth: usize,
@@ -324,7 +325,7 @@ impl Nesting {
         self.depth -= 1;
     }
 
-    /// Whether the innermost open container is an object; nothing if none is open.
+    /// Returns whether the innermost open container is an object; `None` if none is open.
     fn top(&self) -> Option<bool> {
         let index = self.depth.checked_sub(1)?;
         Some(self.words[index / 64] >> (index % 64) & 1 == 1)

@@ -1,8 +1,8 @@
-//! A JSON value → the elements of a dense tensor, in one pass along the text (docs/spec/rest.md section 6.1).
+//! A JSON value → the elements of a dense tensor, in one pass over the text (docs/spec/rest.md section 6.1).
 //!
-//! TensorFlow Serving takes the shape from the first elements on the way down, then checks each node in the order
-//! level, size, type, depth first. In one pass an array's size is known only at its end; so a fault inside arrays is
-//! weighed against their sizes, and the outermost array of a wrong size is what gets reported.
+//! TensorFlow Serving takes the shape from the first elements on the way down, then checks each node for level, size
+//! and type, in this order and depth first. In a single pass an array's size is known only at its end, so a fault
+//! inside arrays is compared with their sizes, and the outermost array of a wrong size is what gets reported.
 
 use crate::error::{Error, Kind};
 use crate::json::cursor::Cursor;
@@ -10,35 +10,35 @@ use crate::json::excerpt::excerpt;
 use crate::json::syntax::{Problem, SyntaxError};
 use crate::tensor::DType;
 
-/// Why a JSON scalar or object is no element.
+/// The reasons why a JSON scalar or object is not an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ElementFault {
-    /// Not a value that the dtype takes.
+    /// A value that the dtype does not accept.
     Type,
-    /// An object that is no base64 object, where strings are wanted.
+    /// An object other than a base64 object where a string is expected.
     Object,
     /// A base64 object whose text is not base64.
     Base64,
-    /// No JSON value can be an element of this dtype.
+    /// The dtype has no JSON values.
     Unsupported,
 }
 
-/// Takes elements from the text.
+/// Receives elements from the text.
 pub(crate) trait Elements {
-    /// Steps over the scalar or object here and appends it.
+    /// Consumes the scalar or object here and appends it.
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault>;
 }
 
-/// Why a value is no tensor of a dtype. Positions are bytes of the text.
+/// The reasons why a value is not a tensor of a dtype. Positions are byte offsets into the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The text is not JSON.
     Syntax(SyntaxError),
-    /// A scalar at `at`, in `level` arrays instead of `rank`.
+    /// The scalar at `at` is nested in `level` arrays instead of `rank`.
     ScalarLevel { at: usize, level: usize, rank: usize },
-    /// An array in `level` arrays, where elements of rank `rank` can hold none.
+    /// An array nested in `level` arrays, where elements of rank `rank` allow none.
     ListLevel { level: usize, rank: usize },
-    /// An array in `level` arrays with `len` elements instead of `dim`.
+    /// An array nested in `level` arrays has `len` elements instead of `dim`.
     Size { len: usize, level: usize, dim: usize },
     /// The scalar at `at` cannot be an element.
     Element { at: usize, fault: ElementFault },
@@ -53,7 +53,7 @@ impl From<SyntaxError> for Fault {
 }
 
 impl Fault {
-    /// The error that a client reads; `text` is what the positions count in, `dtype` the tensor's.
+    /// Returns the error for the client; positions refer to `text`, and `dtype` is the tensor's.
     pub(crate) fn explain(self, text: &[u8], dtype: DType) -> Error {
         let dtype = dtype.name();
         Error::invalid(match self {
@@ -91,34 +91,34 @@ impl Fault {
     }
 }
 
-/// Stands for a dimension or a rank that no array has shown yet.
+/// A dimension or rank that no array has determined yet.
 const UNKNOWN: usize = usize::MAX;
 
-/// Reads one value after the other, and keeps its storage, so that a small value costs no allocation.
+/// Reads values one after the other. Storage is reused, so that a small value costs no allocation.
 #[derive(Debug)]
 pub(crate) struct DenseReader {
     /// The shape so far, outermost first.
     dims: Vec<usize>,
-    /// How many elements each open array has had, outermost first.
+    /// The number of elements seen in each open array, outermost first.
     counts: Vec<usize>,
     rank: usize,
     limit: usize,
 }
 
 impl DenseReader {
-    /// It refuses more than `limit` levels of arrays.
+    /// Makes a reader that refuses more than `limit` levels of arrays.
     pub(crate) fn new(limit: usize) -> DenseReader {
         DenseReader { dims: Vec::with_capacity(8), counts: Vec::with_capacity(8), rank: UNKNOWN, limit }
     }
 
-    /// The shape of the last value that was read, outermost dimension first.
+    /// Returns the shape of the value read last, outermost dimension first.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.dims
     }
 
-    /// Steps over the value here, appending its elements to `out`.
+    /// Consumes the value here, appending its elements to `out`.
     ///
-    /// On a fault `out` and `cursor` are left somewhere on the way.
+    /// After a fault, `out` and `cursor` are left in an intermediate state.
     pub(crate) fn fill<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
         self.dims.clear();
         self.counts.clear();
@@ -141,7 +141,7 @@ impl DenseReader {
         }
     }
 
-    /// Opens the array here; true if it has a first element, which the cursor is then on or before.
+    /// Opens the array here; true if it has a first element, which the cursor then is on or before.
     #[inline]
     fn open(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Fault> {
         let level = self.counts.len();
@@ -167,7 +167,7 @@ impl DenseReader {
         Ok(false)
     }
 
-    /// Takes the scalar here and those that follow it directly in the same array.
+    /// Consumes the scalar here and those that directly follow it in the same array.
     #[inline]
     fn scalars<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
         let level = self.counts.len();
@@ -199,13 +199,13 @@ impl DenseReader {
         };
         *cursor = here;
         if let Some(top) = self.counts.last_mut() {
-            // The last one is counted where every value is, after it.
+            // The last one is counted by `after_value`, as every value is.
             *top += count - usize::from(result.is_ok());
         }
         result
     }
 
-    /// Counts the value that ended here and closes what closes; true if another value follows.
+    /// Counts the value that ended here and closes the arrays that end; true if another value follows.
     #[inline]
     fn after_value(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, Fault> {
         while let Some(count) = self.counts.last_mut() {
@@ -225,7 +225,7 @@ impl DenseReader {
         Ok(false)
     }
 
-    /// Takes the innermost array off and compares its size.
+    /// Pops the innermost array and compares its size.
     #[inline]
     fn close(&mut self) -> Result<(), Fault> {
         let Some(len) = self.counts.pop() else { return Ok(()) };
@@ -238,10 +238,10 @@ impl DenseReader {
         Ok(())
     }
 
-    /// What to report for `fault`: the outermost open array of a wrong size, if there is one, comes before it.
+    /// Returns the fault to report: the outermost open array of a wrong size, if any, takes precedence over `fault`.
     ///
-    /// Goes on to the ends of the open arrays, once along the text. The cursor is at the value at fault or, for a
-    /// size, after it.
+    /// Continues to the ends of the open arrays, once along the text. The cursor is at the faulty value or, for a size,
+    /// after it.
     #[cold]
     fn outermost(&mut self, fault: Fault, mut cursor: Cursor<'_>) -> Fault {
         let mut worst = fault;

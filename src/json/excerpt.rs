@@ -1,8 +1,8 @@
 //! The bounded re-print of a JSON value in error messages (docs/spec/rest.md section 6.4).
 //!
-//! Pretty with four spaces, arrays on one line. Before each token the length is looked at: from 256 bytes on nothing
-//! more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A number
-//! that is not finite ends the excerpt too.
+//! Indented by four spaces, with arrays on one line. The length is checked before each token: from 256 bytes on,
+//! nothing more is printed, nothing is closed and no ellipsis follows; the token that crosses the limit stays whole. A
+//! number that is not finite also ends the excerpt.
 
 use crate::json::cursor::{Cursor, Type};
 use crate::json::grisu;
@@ -12,24 +12,24 @@ use crate::json::writer::Writer;
 
 const LIMIT: usize = 256;
 
-/// Prints the value that starts at `at` of `text`, which is known to be well-formed there.
+/// Prints the value at `at` in `text`, which is known to be well-formed there.
 ///
-/// What is not UTF-8 becomes U+FFFD. Time and space follow the part that is printed, not the value.
+/// Invalid UTF-8 becomes U+FFFD. Time and space depend on the part that is printed, not on the size of the value.
 pub(crate) fn excerpt(text: &[u8], at: usize) -> String {
     let mut excerpt = Excerpt { cursor: Cursor { text, at }, out: Vec::new(), open: Vec::new() };
-    // What is printed when it ends early is the excerpt.
+    // An early end is no error: what has been printed is the excerpt.
     let _ = excerpt.print();
     String::from_utf8_lossy(&excerpt.out).into_owned()
 }
 
-/// An open container. Each has printed a byte, so there are no more than [`LIMIT`].
+/// An open container. Each has printed a byte, so there are at most [`LIMIT`].
 #[derive(Clone, Copy)]
 struct Open {
     object: bool,
     empty: bool,
 }
 
-/// In the methods `None` means that the excerpt has ended early.
+/// The printer's state. Its methods return `None` when the excerpt has ended early.
 struct Excerpt<'a> {
     cursor: Cursor<'a>,
     out: Vec<u8>,
@@ -48,12 +48,12 @@ impl Excerpt<'_> {
         Some(())
     }
 
-    /// Whether another token may begin.
+    /// Returns `None` if no further token may begin.
     fn room(&self) -> Option<()> {
         (self.out.len() < LIMIT).then_some(())
     }
 
-    /// Prints `before` and a scalar or a container's opening bracket.
+    /// Prints `before`, then a scalar or the opening bracket of a container.
     fn value(&mut self, before: &str) -> Option<()> {
         self.room()?;
         self.out.extend_from_slice(before.as_bytes());
@@ -137,8 +137,8 @@ impl Excerpt<'_> {
     }
 }
 
-/// A decimal that reads back as `value`: plain with a decimal point from 1e-6 up to 1e21, else with an exponent that
-/// has neither plus sign nor padding.
+/// Formats `value` so that it reads back: plain with a decimal point from 1e-6 up to 1e21, otherwise with an exponent
+/// that has neither plus sign nor padding.
 fn decimal(value: f64) -> String {
     let sign = if value.is_sign_negative() { "-" } else { "" };
     if value == 0.0 {
@@ -146,7 +146,7 @@ fn decimal(value: f64) -> String {
     }
     let (digits, last) = grisu::digits(value.abs());
     let digits = String::from_utf8_lossy(&digits);
-    // Where the decimal point stands, counted from the first digit.
+    // Position of the decimal point, counted from the first digit.
     let point = digits.len() as i32 + last;
     match usize::try_from(point) {
         Ok(whole @ 1..=21) if last >= 0 => format!("{sign}{digits:0<whole$}.0"),

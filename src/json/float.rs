@@ -1,26 +1,27 @@
 //! `float` and `double` as text, exactly as TensorFlow Serving prints them (docs/spec/rest.md section 7.3).
 //!
-//! The rule: printf's `%g`; where that does not read back as the same value, `%.9g` (`float`) or `%.17g` (`double`);
-//! `.0` where neither a point nor an exponent stands in it. It is followed in integers, without printing twice and
-//! without reading back: a value is `top × 2^e` with a 64-bit `top`, a power of ten `power × 2^b` with a 64-bit
-//! `power`, and their 128-bit product holds the nine or seventeen digits, the rest that rounds them, and the distance
-//! to the number of six digits, in units in which two neighbouring floats lie `power << spare bits of top` apart.
+//! The rule: printf's `%g`; if that does not read back as the same value, `%.9g` (`float`) or `%.17g` (`double`); then
+//! `.0` if the result has neither a point nor an exponent. It is applied in integers, without printing twice and
+//! without reading back: a value is `top × 2^e` with a 64-bit `top`, a power of ten is `power × 2^b` with a 64-bit
+//! `power`, and their 128-bit product holds the nine or seventeen digits, the remainder that rounds them, and the
+//! distance to the number of six digits, in units in which two neighbouring floats are `power << spare bits of top`
+//! apart.
 //!
-//! The powers 10⁰ to 10²⁷ are exact in 64 bits, so everything about values from 10⁻¹¹ to 10⁹ is decided exactly. The
-//! others are cut off; where that could matter (about once in 2³⁰ `float`s and in some hundred `double`s of such sizes),
-//! and for subnormal values, `spelled_out` follows the rule to the letter.
+//! The powers 10⁰ to 10²⁷ are exact in 64 bits, so values from 10⁻¹¹ to 10⁹ are always decided exactly. The other
+//! powers are truncated; where that could matter (about one in 2³⁰ `float`s and one in a few hundred `double`s of such
+//! sizes), and for subnormal values, `spelled_out` follows the rule to the letter.
 
 use std::fmt::{LowerExp, Write as _};
 use std::str::FromStr;
 
-/// Room for one number; the longest is `-2.2250738585072014e-308`. Wide stores may touch what lies behind the text.
+/// Room for one number; the longest is `-2.2250738585072014e-308`. Wide stores may write beyond the end of the text.
 pub type Slot = [u8; 64];
 
-/// A binary floating-point type, as far as printing needs to know it.
+/// A binary floating-point type, as far as printing is concerned.
 pub trait Float: Copy + Default + PartialEq + FromStr + LowerExp {
-    /// Significant digits that always read back.
+    /// Number of significant digits that always read back.
     const DIGITS: u32;
-    /// `10^(DIGITS - 6)`: what a number of six digits leaves out.
+    /// `10^(DIGITS - 6)`: the part that a number of six digits drops.
     const DROPPED: u64;
     /// In units of the last of `DIGITS` digits: a number of six digits further away than this never reads back. Half
     /// the step between two floats is at most `10^DIGITS / 2^(FRACTION_BITS + 1)`; rounding adds half a unit.
@@ -30,7 +31,7 @@ pub trait Float: Copy + Default + PartialEq + FromStr + LowerExp {
     /// Bits of the stored exponent.
     const EXPONENT_BITS: u32;
 
-    /// The IEEE representation, widened.
+    /// Returns the IEEE representation, widened.
     fn bits(self) -> u64;
 }
 
@@ -80,15 +81,15 @@ pub fn write<F: Float>(slot: &mut Slot, value: F) -> usize {
     sign + lay_out::<F>(body, decimal.unwrap_or_else(|| spelled_out(value, 6)))
 }
 
-/// Writes `text` at `start` and returns where it ends.
+/// Writes `text` at `start` and returns the index of its end.
 #[cold]
 fn put(slot: &mut Slot, start: usize, text: &[u8]) -> usize {
     slot[start..start + text.len()].copy_from_slice(text);
     start + text.len()
 }
 
-/// The decimal number to print: `digits × 10^(exponent + 1 - DIGITS)`, with `digits` in
-/// `10^(DIGITS - 1)..10^DIGITS`; `precision` is that of the `%g` which it is the result of.
+/// The decimal number to print: `digits × 10^(exponent + 1 - DIGITS)`, with `digits` in `10^(DIGITS - 1)..10^DIGITS`;
+/// `precision` is that of the `%g` it results from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Decimal {
     digits: u64,
@@ -96,7 +97,7 @@ struct Decimal {
     precision: i32,
 }
 
-/// The decimal number for a normal value, or nothing where the cut-off power of ten could decide.
+/// Returns the decimal number for a normal value, or `None` where the truncated power of ten could make a difference.
 #[inline]
 fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
     let spare = 63 - F::FRACTION_BITS;
@@ -104,21 +105,21 @@ fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
     // The value is `top × 2^binary`; the bias makes a fraction with its leading bit a number from 1 to 2.
     let binary = exponent as i32 - (1 << (F::EXPONENT_BITS - 1)) + 1 - 63;
     let mut ten = log10_of_power_of_2(binary + 63);
-    // (`&`, for a branch here would often be guessed wrong.)
+    // `&` rather than `&&`: a branch here would often be mispredicted.
     ten += i32::from((binary_exponent(ten + 1) == binary) & (top >= power(ten + 1)));
 
     let scale = F::DIGITS as i32 - 1 - ten;
     let (power, exact) = (power(scale), (0..=27).contains(&scale));
     let product = u128::from(top) * u128::from(power);
-    // `digits = product / 2^(64 + shift)`: between 2^126 and 2^128 over up to 57 bits, `shift` is 6 to 38.
+    // `digits = product / 2^(64 + shift)`: between 2^126 and 2^128 over up to 57 bits, so `shift` is 6 to 38.
     let shift = (-(binary + binary_exponent(scale)) - 64) as u32 & 63;
     let (high, low) = ((product >> 64) as u64, product as u64);
     let mut digits = ((high >> (shift - 1)) + 1) >> 1;
     let (rest, half) = (high & ((1 << shift) - 1), 1 << (shift - 1));
     if rest == half && exact && low == 0 {
-        digits &= !1; // A tie goes to the even one.
+        digits &= !1; // Ties go to even.
     } else if rest == half - 1 && !exact {
-        // A cut-off power makes the product too small by less than `top`, that is, by less than one unit of `high`.
+        // A truncated power makes the product too small by less than `top`, that is, by less than one unit of `high`.
         return None;
     }
 
@@ -127,7 +128,7 @@ fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
         let target = u128::from(six * F::DROPPED) << (64 + shift);
         let mut reach = u128::from(power) << (spare - 1);
         if target < product && fraction == 0 && exponent > 1 {
-            reach /= 2; // Below a power of two the floats lie twice as close.
+            reach /= 2; // Below a power of two, floats are twice as close.
         }
         let distance = product.abs_diff(target);
         let error = if exact { 0 } else { 1 << 65 };
@@ -141,7 +142,7 @@ fn decimal<F: Float>(fraction: u64, exponent: u32) -> Option<Decimal> {
     Some(carried::<F>(digits, ten))
 }
 
-/// Takes a number that was rounded up to `10^DIGITS` back to `DIGITS` digits.
+/// Reduces a number that was rounded up to `10^DIGITS` to `DIGITS` digits again.
 #[inline]
 fn carried<F: Float>(digits: u64, exponent: i32) -> Decimal {
     let precision = F::DIGITS as i32;
@@ -152,7 +153,7 @@ fn carried<F: Float>(digits: u64, exponent: i32) -> Decimal {
     }
 }
 
-/// The decimal number by the letter of the rule: prints exactly, with `short` digits and reads back, else with all.
+/// Follows the rule to the letter: prints exactly, with `short` digits and reads back, otherwise with all digits.
 #[cold]
 fn spelled_out<F: Float>(value: F, short: u32) -> Decimal {
     let text = Scientific::new(value, short);
@@ -164,7 +165,7 @@ fn spelled_out<F: Float>(value: F, short: u32) -> Decimal {
     Decimal { digits, exponent, precision: F::DIGITS as i32 }
 }
 
-/// As protobuf prints JSON numbers: `%.<short>g`, or with all digits where that does not read back; no `.0`.
+/// Formats JSON numbers as protobuf does: `%.<short>g`, or all digits if that does not read back; no `.0`.
 pub fn short_or_exact<F: Float>(value: F, short: u32) -> String {
     let mut slot = [0; 64];
     let mut length = write(&mut slot, value);
@@ -177,7 +178,7 @@ pub fn short_or_exact<F: Float>(value: F, short: u32) -> String {
     text.strip_suffix(".0").unwrap_or(&text).to_owned()
 }
 
-/// A value in scientific notation, exactly rounded to so many digits: `-1.5e-7`.
+/// A value in scientific notation, exactly rounded to a given number of digits: `-1.5e-7`.
 struct Scientific {
     bytes: [u8; 40],
     length: usize,
@@ -195,7 +196,7 @@ impl Scientific {
         std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 
-    /// All digits as one number, and the exponent of the first one.
+    /// Returns all digits as one number, and the exponent of the first one.
     fn parts(&self) -> (u64, i32) {
         let (number, exponent) = self.text().split_once('e').unwrap_or_default();
         let digits = number.bytes().filter(u8::is_ascii_digit);
@@ -215,8 +216,8 @@ impl std::fmt::Write for Scientific {
     }
 }
 
-/// Writes a decimal number as `%g` does, `.0` added, and returns the length. Only stores: digits are shifted in
-/// registers, for reading back what was just stored at another place would have to wait for it.
+/// Writes a decimal number as `%g` does, with `.0` added, and returns the length. Only stores: digits are shifted in
+/// registers, because reading back what was just stored elsewhere would stall.
 #[inline]
 fn lay_out<F: Float>(slot: &mut [u8], decimal: Decimal) -> usize {
     let Decimal { exponent, precision, .. } = decimal;
@@ -226,7 +227,7 @@ fn lay_out<F: Float>(slot: &mut [u8], decimal: Decimal) -> usize {
         slot[0] = first;
         put_wide(slot, 1, rest);
         slot[whole + 1] = b'.';
-        // In two halves: the point may stand behind all digits. What is shifted in is the digit zero.
+        // In two halves, because the point may follow all digits. Zero digits are shifted in.
         let half = 4 * (exponent as u32 & 31);
         put_wide(slot, whole + 2, (rest >> half >> half) | WIDE_ZEROS);
         count.max(whole + 2) + 1
@@ -250,7 +251,7 @@ fn put_wide(slot: &mut [u8], start: usize, text: u128) {
     slot[start..start + 16].copy_from_slice(&text.to_le_bytes());
 }
 
-/// Writes `e+06`, `e-324` and returns the length: a sign and at least two digits.
+/// Writes a sign and at least two digits (`e+06`, `e-324`) and returns the length.
 #[inline]
 fn put_exponent(slot: &mut [u8], exponent: i32) -> usize {
     let size = exponent.unsigned_abs();
@@ -268,9 +269,9 @@ fn put_exponent(slot: &mut [u8], exponent: i32) -> usize {
 /// A number of `DIGITS` digits as text.
 struct Ascii {
     first: u8,
-    /// The other digits, the second in the lowest byte, and zeros behind them.
+    /// The other digits, the second in the lowest byte, followed by zeros.
     rest: u128,
-    /// How many digits there are without trailing zeros, at least one.
+    /// Number of digits without trailing zeros, at least one.
     count: usize,
 }
 
@@ -288,11 +289,11 @@ fn ascii<F: Float>(digits: u64) -> Ascii {
     Ascii { first: b'0' + first as u8, rest: rest | WIDE_ZEROS, count }
 }
 
-/// Sixteen times the digit zero.
+/// Sixteen `0` characters.
 const WIDE_ZEROS: u128 = 0x3030_3030_3030_3030_3030_3030_3030_3030;
 
-/// The eight digits of `number` as eight bytes from 0 to 9, the first digit in the lowest byte. Halves twice over, all
-/// lanes at once: `10486 / 2^20` and `103 / 2^10` are a hundredth and a tenth, precise enough for their lanes.
+/// Returns the eight digits of `number` as eight bytes from 0 to 9, the first digit in the lowest byte. Halves twice,
+/// all lanes at once: `10486 / 2^20` and `103 / 2^10` are a hundredth and a tenth, precise enough for their lanes.
 #[inline]
 fn eight_digits(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
@@ -314,22 +315,22 @@ const fn binary_exponent(ten: i32) -> i32 {
     ((ten * 217_706) >> 16) - 63
 }
 
-/// The leading 64 bits of `10^ten`, cut off.
+/// Returns the leading 64 bits of `10^ten`, truncated.
 #[inline]
 fn power(ten: i32) -> u64 {
     POWERS[(ten - LOWEST_POWER) as usize]
 }
 
-/// From the decade above the least normal `f64` …
+/// The decade above the least normal `f64`.
 const LOWEST_POWER: i32 = -307;
-/// … to the scale that turns it into 17 digits.
+/// The power that scales that decade to 17 digits.
 const HIGHEST_POWER: i32 = 324;
 const LIMBS: usize = 13;
 
 /// The leading 64 bits of every power of ten, which are those of the power of five.
 static POWERS: [u64; (HIGHEST_POWER - LOWEST_POWER + 1) as usize] = {
     let mut powers = [0; (HIGHEST_POWER - LOWEST_POWER + 1) as usize];
-    // Upwards exact; downwards 5^-n is 2^831 divided by five n times over, cut off, which leaves more than 64 bits.
+    // Upwards, exact. Downwards, 5^-n is 2^831 divided by five n times, truncated, which leaves more than 64 bits.
     let mut up = [0; LIMBS];
     up[0] = 1;
     let mut ten = 0;
@@ -349,7 +350,7 @@ static POWERS: [u64; (HIGHEST_POWER - LOWEST_POWER + 1) as usize] = {
     powers
 };
 
-/// The leading 64 bits of a number, lowest limb first, that is not zero.
+/// Returns the leading 64 bits of a non-zero number, lowest limb first.
 const fn leading_bits(limbs: &[u64; LIMBS]) -> u64 {
     let mut top = LIMBS - 1;
     while limbs[top] == 0 {
@@ -395,7 +396,7 @@ mod tests {
         String::from_utf8(slot[..length].to_vec()).unwrap()
     }
 
-    /// printf's `%.<precision>g`, of its definition.
+    /// printf's `%.<precision>g`, from its definition.
     fn general<F: Float>(value: F, precision: usize) -> String {
         let scientific = format!("{:.*e}", precision - 1, value);
         let (number, exponent) = scientific.split_once('e').unwrap();
@@ -418,7 +419,7 @@ mod tests {
         format!("{sign}{}", trim(&plain))
     }
 
-    /// The rule of docs/spec/rest.md 7.3, to the letter.
+    /// The rule of docs/spec/rest.md section 7.3, to the letter.
     fn by_the_rule<F: Float>(value: F) -> String {
         let mut text = general(value, 6);
         if !text.parse().is_ok_and(|read: F| read == value) {
@@ -516,7 +517,8 @@ mod tests {
                 let (power, binary) = (u128::from(power(ten)), binary_exponent(ten));
                 assert_eq!(power << binary.max(0), 10u128.pow(ten as u32) << (-binary).max(0));
             }
-            // A cut-off power is never taken for the value itself: its last bits, spare in a double, are not zero.
+            // A truncated power is never mistaken for the exact value: its last bits, which a double has to spare, are
+            // not zero.
             assert!((0..=27).contains(&ten) || !power(ten).is_multiple_of(1 << 11));
         }
         for exponent in -1074..1024 {
@@ -599,7 +601,7 @@ mod tests {
         }
     }
 
-    /// The same over more values than a debug build has time for: `cargo test --release -- --ignored float`.
+    /// [`random_bits`] with more values than a debug build has time for: `cargo test --release -- --ignored float`.
     #[test]
     #[ignore = "takes a minute in a release build"]
     fn many_random_bits() {

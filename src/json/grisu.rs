@@ -1,9 +1,9 @@
 //! Doubles in error texts, by the Grisu2 algorithm (Florian Loitsch, "Printing floating-point numbers quickly and
 //! accurately with integers", PLDI 2010).
 //!
-//! What it gives always reads back as the same double, and is nearly always the shortest such text; in about one case
-//! of a thousand it is not the closest one. TensorFlow Serving's JSON library prints with it, so echoes of numbers in
-//! its errors show just these digits.
+//! The result always reads back as the same double and is nearly always the shortest such text; in about one case in a
+//! thousand it is not the closest one. TensorFlow Serving's JSON library prints with this algorithm, so the numbers
+//! quoted in its errors have exactly these digits.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ impl Float {
         Float { significand: self.significand << shift, exponent: self.exponent - shift as i32 }
     }
 
-    /// The product, rounded to 64 bits.
+    /// Returns the product, rounded to 64 bits.
     fn times(self, other: Float) -> Float {
         let product = u128::from(self.significand) * u128::from(other.significand);
         let rounded = (product >> 64) as u64 + ((product >> 63) as u64 & 1);
@@ -36,7 +36,7 @@ const POWER_STEP: i32 = 8;
 static POWERS: LazyLock<Vec<Float>> =
     LazyLock::new(|| (0..87).map(|index| power_of_ten(FIRST_POWER + POWER_STEP * index)).collect());
 
-/// The digits of `value`, which must be finite and above zero, and the power of ten that the last digit stands for.
+/// Returns the digits of `value`, which must be finite and positive, and the power of ten of the last digit.
 pub(super) fn digits(value: f64) -> (Vec<u8>, i32) {
     let (exact, lower, upper) = boundaries(value);
     let index = power_index(upper.exponent);
@@ -44,14 +44,14 @@ pub(super) fn digits(value: f64) -> (Vec<u8>, i32) {
     let exact = exact.times(power);
     let mut upper = upper.times(power);
     let mut lower = lower.times(power);
-    // Each product may be off by one unit: the interval shrinks by as much, to be safe.
+    // Each product may be off by one unit: the interval shrinks by that much, to be safe.
     lower.significand += 1;
     upper.significand -= 1;
     let last = -(FIRST_POWER + POWER_STEP * index as i32);
     generate(exact, upper, upper.significand - lower.significand, last)
 }
 
-/// `value`, and the ends of the interval whose texts read back as it, with one exponent.
+/// Returns `value` and the ends of the interval of texts that read back as it, all with one exponent.
 fn boundaries(value: f64) -> (Float, Float, Float) {
     const HIDDEN: u64 = 1 << 52;
     let bits = value.to_bits();
@@ -63,7 +63,7 @@ fn boundaries(value: f64) -> (Float, Float, Float) {
     let upper =
         Float { significand: (exact.significand << 1) + 1, exponent: exact.exponent - 1 }.normalized();
     let lower = if exact.significand == HIDDEN {
-        // Below a power of two the doubles lie twice as close.
+        // Below a power of two, doubles are twice as close.
         Float { significand: (exact.significand << 2) - 1, exponent: exact.exponent - 2 }
     } else {
         Float { significand: (exact.significand << 1) - 1, exponent: exact.exponent - 1 }
@@ -73,13 +73,13 @@ fn boundaries(value: f64) -> (Float, Float, Float) {
     (exact.normalized(), lower, upper)
 }
 
-/// Which power brings a significand with `exponent` to where its integer part has at most ten digits.
+/// Returns the index of the power that brings a significand with `exponent` to an integer part of at most ten digits.
 fn power_index(exponent: i32) -> usize {
     let decimal = f64::from(-61 - exponent) * std::f64::consts::LOG10_2 + 347.0;
     (decimal.ceil() as usize >> 3) + 1
 }
 
-/// Digits of `upper` until what is left lies inside the interval of width `delta` below it.
+/// Generates digits of `upper` until the remainder is inside the interval of width `delta` below it.
 fn generate(exact: Float, upper: Float, mut delta: u64, mut last: i32) -> (Vec<u8>, i32) {
     let shift = -upper.exponent as u32;
     let one = 1u64 << shift;
@@ -105,7 +105,7 @@ fn generate(exact: Float, upper: Float, mut delta: u64, mut last: i32) -> (Vec<u
         part &= one - 1;
         last -= 1;
         if part < delta {
-            // Its library gives up on coming closer here: its table of powers ends.
+            // The original library stops approaching here: its table of powers ends.
             let distance = if fraction < 9 { distance * 10u64.pow(fraction) } else { 0 };
             round(&mut text, delta, part, one, distance);
             break;
@@ -120,7 +120,7 @@ fn push(text: &mut Vec<u8>, digit: u64) {
     }
 }
 
-/// Steps the last digit down while that comes closer to the exact value.
+/// Decrements the last digit as long as that comes closer to the exact value.
 fn round(text: &mut [u8], delta: u64, mut rest: u64, unit: u64, distance: u64) {
     let Some(last) = text.last_mut() else { return };
     while rest < distance
@@ -132,7 +132,7 @@ fn round(text: &mut [u8], delta: u64, mut rest: u64, unit: u64, distance: u64) {
     }
 }
 
-/// 10^`power`, exact as long as it is computed, rounded once.
+/// 10^`power`: computed exactly, then rounded once.
 fn power_of_ten(power: i32) -> Float {
     // A large integer in 32-bit limbs, lowest first: 10^p itself, or 2^1280 / 10^-p.
     let mut limbs = vec![0u32; 48];
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn digits_as_recorded() {
-        // The literal is not a double; the parser's way of rounding it is part of the record.
+        // The literal is not a double; the parser's rounding of it is part of the record.
         assert_eq!(text(26866918220660204.0 / 1e16), "26866918220660205e-16");
         assert_eq!(text(1.0), "1e0");
         assert_eq!(text(0.1), "1e-1");

@@ -1,10 +1,10 @@
-//! JSON: text into typed tensors, and values into text. Knows no HTTP and no API.
+//! JSON: text into typed tensors, and values into text. Independent of HTTP and of any API.
 //!
-//! Reading: [`cursor`] goes along a text; [`dense`] reads a value of nested lists into a [`column`] of one dtype;
-//! [`number`] and [`rounding`], [`text`] and [`base64`] read the elements. What is wrong is told by [`syntax`] and
-//! shown by [`excerpt`]. Printing: [`writer`], with [`float`]; [`grisu`] prints the numbers of error messages.
+//! Reading: [`cursor`] walks a text; [`dense`] reads nested lists into a [`column`] of one dtype; [`number`] with
+//! [`rounding`], [`text`] and [`base64`] read the elements. [`syntax`] describes parse errors and [`excerpt`] quotes
+//! the offending value. Printing: [`writer`], with [`float`]; [`grisu`] prints the numbers in error messages.
 //!
-//! Grammar, rounding, texts and layout are those of TensorFlow Serving's JSON library, byte for byte.
+//! Grammar, rounding, error texts and layout match TensorFlow Serving's JSON library byte for byte.
 
 pub(crate) mod base64;
 pub(crate) mod column;

@@ -1,10 +1,10 @@
-//! JSON numbers: eight digits at a time, rounded as TensorFlow Serving does (see [`rounding`]).
+//! JSON numbers: parsed eight digits at a time, rounded as TensorFlow Serving does (see [`rounding`]).
 
 use crate::json::cursor::Cursor;
 use crate::json::rounding::{self, LAST_EXACT, SIGNIFICANT};
 use crate::json::syntax::{Problem, SyntaxError};
 
-/// A number as the parser classes it: a literal without `.` or exponent that fits 64 bits is an integer.
+/// A number as the parser classifies it: a literal without `.` or exponent that fits 64 bits is an integer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
     /// An integer within int64; `-0` is `0`.
@@ -16,7 +16,7 @@ pub(crate) enum Number {
 }
 
 impl Number {
-    /// The value, rounded to nearest.
+    /// Returns the value, rounded to nearest.
     #[inline(always)]
     pub(crate) fn as_f64(self) -> f64 {
         match self {
@@ -28,28 +28,28 @@ impl Number {
 }
 
 const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
-/// So many digits always fit a `u64`.
+/// The number of digits that always fit a `u64`.
 const SAFE_DIGITS: usize = 19;
 
-/// A literal that was stepped over: `mantissa × 10^exponent`, if its digits fit.
+/// A scanned literal: `mantissa × 10^exponent`, if its digits fit.
 #[derive(Clone, Copy)]
 struct Literal {
     start: usize,
     negative: bool,
     /// All digits as one integer, modulo 2⁶⁴.
     mantissa: u64,
-    /// How many digits there are; beyond [`SAFE_DIGITS`] leading zeros do not count.
+    /// Number of digits; beyond [`SAFE_DIGITS`], leading zeros are not counted.
     digits: usize,
-    /// How many of them stand behind the point.
+    /// Number of digits after the point.
     fraction: usize,
     exponent: i64,
-    /// Neither a point nor an exponent.
+    /// True if there is neither a point nor an exponent.
     integer: bool,
 }
 
 impl Literal {
-    /// What [`rounding::magnitude`] finds, digit by digit, where all digits fit `mantissa` and no power of ten leaves
-    /// a double's range; `None` elsewhere.
+    /// Computes what [`rounding::magnitude`] finds digit by digit, provided that all digits fit `mantissa` and no power
+    /// of ten leaves a double's range; otherwise `None`.
     #[inline(always)]
     fn magnitude(&self) -> Option<f64> {
         let (value, exponent) = if self.mantissa <= LAST_EXACT + 1 {
@@ -57,12 +57,12 @@ impl Literal {
         } else {
             self.long_magnitude()
         };
-        // A negative literal's digits are taken exactly up to 2⁶³ only.
+        // The digits of a negative literal are taken exactly only up to 2⁶³.
         let fits = self.digits <= SAFE_DIGITS && !(self.negative && self.mantissa > 1 << 63);
         (fits && exponent.unsigned_abs() <= 288).then(|| rounding::scaled(value, exponent))
     }
 
-    /// Digits are taken exactly until the integer is beyond a double's; a few more follow in doubles.
+    /// Digits are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
     #[inline(always)]
     fn long_magnitude(&self) -> (f64, i64) {
         let (mut exact, mut left) = (self.mantissa, 0);
@@ -77,7 +77,7 @@ impl Literal {
         (value, self.exponent + left as i64)
     }
 
-    /// Takes the last `left` digits in doubles, as long as they are significant; how many are not is returned.
+    /// Takes the last `left` digits in doubles, as long as they are significant; returns how many are not.
     fn inexact(&self, mut value: f64, mut left: usize) -> (f64, usize) {
         let significant = self.mantissa.ilog10() as usize + 1;
         // The first digit of the integer part is not counted.
@@ -93,7 +93,7 @@ impl Literal {
     }
 }
 
-/// What was stepped over.
+/// The result of a scan.
 enum Scanned {
     Literal(Literal),
     /// `NaN` or an infinity.
@@ -101,7 +101,7 @@ enum Scanned {
 }
 
 impl Cursor<'_> {
-    /// Steps over the number here. What is no number at all is an invalid value.
+    /// Consumes the number here. Anything that is not a number is an invalid value.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<Number, SyntaxError> {
         match self.scan()? {
@@ -111,10 +111,10 @@ impl Cursor<'_> {
         }
     }
 
-    /// Steps over the number here without its value.
+    /// Skips the number here without computing its value.
     pub(crate) fn skip_number(&mut self) -> Result<(), SyntaxError> {
         if let Scanned::Literal(literal) = self.scan()? {
-            // Only what may be beyond a double's range needs a closer look.
+            // Only a number that may exceed a double's range needs a closer look.
             if literal.exponent.saturating_add_unsigned(literal.digits as u64) > 308 {
                 self.rounded(literal)?;
             }
@@ -155,7 +155,7 @@ impl Cursor<'_> {
         Ok(Scanned::Literal(Literal { start, negative, mantissa, digits, fraction, exponent, integer }))
     }
 
-    /// How many zeros stand before the first other digit of the literal from `start` to here.
+    /// Counts the zeros before the first other digit of the literal from `start` to here.
     #[cold]
     fn leading_zeros(&self, start: usize) -> usize {
         let literal = &self.text[start..self.at];
@@ -193,7 +193,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// Steps over decimal digits, taking them into `mantissa` (modulo 2⁶⁴), and counts them.
+    /// Consumes decimal digits, adds them to `mantissa` (modulo 2⁶⁴) and returns their number.
     #[inline(always)]
     fn digits(&mut self, mantissa: &mut u64) -> usize {
         let start = self.at;
@@ -209,7 +209,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// The eight bytes from here on, the first lowest; NUL where the text has ended.
+    /// Returns the eight bytes from here on, the first lowest; NUL past the end of the text.
     #[inline(always)]
     fn eight(&self) -> u64 {
         match self.text.get(self.at..self.at + 8).and_then(|bytes| bytes.try_into().ok()) {
@@ -227,7 +227,7 @@ impl Cursor<'_> {
         u64::from_le_bytes(bytes)
     }
 
-    /// Steps over `e`, a sign and digits; values beyond ±10⁹ stay there.
+    /// Consumes `e`, a sign and digits; the value saturates at ±10⁹.
     #[inline]
     fn exponent(&mut self) -> Result<i64, SyntaxError> {
         self.at += 1;
@@ -247,7 +247,7 @@ impl Cursor<'_> {
         Ok(if negative { -value } else { value })
     }
 
-    /// `NaN`, `Inf`, `Infinity` after an optional minus, or nothing that the grammar knows.
+    /// Consumes `NaN`, `Inf` or `Infinity`, with the optional minus already consumed; anything else is an error.
     #[cold]
     fn special(&mut self, negative: bool) -> Result<f64, SyntaxError> {
         if self.peek() == b'N' {
@@ -261,7 +261,7 @@ impl Cursor<'_> {
         Ok(if negative { f64::NEG_INFINITY } else { f64::INFINITY })
     }
 
-    /// The literal that ends here as a double, whatever its length.
+    /// Returns the literal that ends here as a double, whatever its length.
     #[inline(never)]
     fn rounded(&self, literal: Literal) -> Result<f64, SyntaxError> {
         match rounding::magnitude(&self.text[literal.start..self.at]) {
@@ -271,26 +271,26 @@ impl Cursor<'_> {
     }
 
     fn ascii_from(&self, start: usize) -> &str {
-        // Only digits, signs, points and `e` were stepped over, so this never falls back.
+        // Only digits, signs, points and `e` were consumed, so this never falls back.
         std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default()
     }
 }
 
-/// The value of the decimal digits at the start of `chunk` (first byte lowest), and how many there are.
+/// Returns the value of the decimal digits at the start of `chunk` (first byte lowest), and their number.
 #[inline(always)]
 fn leading_digits(chunk: u64) -> (u64, usize) {
     let values = chunk ^ 0x3030_3030_3030_3030;
-    // A byte above 9 gets its high bit here. Carries only reach the bytes after it, which do not count any more.
+    // Sets the high bit of every byte above 9. Carries only reach later bytes, which no longer matter.
     let others = (values.wrapping_add(0x7676_7676_7676_7676) | values) & 0x8080_8080_8080_8080;
     let count = (others.trailing_zeros() / 8) as usize;
     if count == 0 {
         return (0, 0);
     }
-    // Shifted up, the digits are the last of eight and zeros stand before them.
+    // Shifted up, the digits are the last of eight, preceded by zeros.
     (eight_digits(values << (64 - 8 * count)), count)
 }
 
-/// The number that eight digit values make, the first in the lowest byte.
+/// Combines eight digit values, the first in the lowest byte, into a number.
 #[inline(always)]
 fn eight_digits(values: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00FF_0000_00FF;
@@ -392,7 +392,7 @@ mod tests {
         }
     }
 
-    /// The value is what [`rounding::magnitude`] makes of the literal digit by digit, and within what that may lose:
+    /// The value is what [`rounding::magnitude`] computes from the literal digit by digit, and within its error bound:
     /// half a place for each digit beyond what a double holds, and for each scaling.
     fn check(text: &str) -> Result<(), TestCaseError> {
         let magnitude = rounding::magnitude(text.as_bytes());

@@ -1,14 +1,14 @@
 //! Decimal literals → doubles, rounded as TensorFlow Serving rounds them.
 //!
-//! Its JSON parser does not round correctly where a literal has more digits, or a larger exponent, than a double holds
-//! exactly: it takes as many digits as fit 53 bits into an integer, further ones (17 in all) by `value × 10 + digit`
-//! in doubles, and multiplies or divides once by a power of ten. The last place can be off by one, and it shows: what
-//! is sent as 9.902513662775497 to a model that gives it back is answered with 9.9025136627754957. A drop-in
-//! replacement answers the same digits; this is also the faster way.
+//! Its JSON parser does not round correctly if a literal has more digits, or a larger exponent, than a double holds
+//! exactly: it takes as many digits as fit 53 bits into an integer, further ones (17 in all) by `value × 10 + digit` in
+//! doubles, and multiplies or divides once by a power of ten. The last place can be off by one, which is visible:
+//! 9.902513662775497 sent to a model that returns its input is answered with 9.9025136627754957. A drop-in replacement
+//! has to answer with the same digits; this is also the faster way.
 
 use std::sync::LazyLock;
 
-/// The powers of ten that a double holds exactly, within easy reach.
+/// The powers of ten that a double holds exactly.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
@@ -18,15 +18,15 @@ const EXACT_POWERS: [f64; 23] = [
 static POWERS: LazyLock<Vec<f64>> =
     LazyLock::new(|| (0..=308).map(|power| format!("1e{power}").parse().unwrap_or(f64::INFINITY)).collect());
 
-/// The last integer for which every smaller one is a double, too.
+/// 2⁵³ - 1: all integers up to this one are exact as doubles.
 pub(super) const LAST_EXACT: u64 = (1 << 53) - 1;
-/// Digits after this many change nothing.
+/// Number of significant digits; further ones change nothing.
 pub(super) const SIGNIFICANT: u32 = 17;
 
-/// What a literal with a fraction, an exponent, or more digits than 64 bits hold stands for, without its sign.
-/// Nothing if it is too large for a double. `literal` must follow JSON's grammar for numbers.
+/// Returns the magnitude of a literal with a fraction, an exponent, or more digits than 64 bits hold; `None` if it is
+/// too large for a double. `literal` must follow JSON's grammar for numbers.
 pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
-    // As many digits as an integer of the literal's sign holds are taken exactly.
+    // Digits are taken exactly as long as they fit an integer of the literal's sign.
     let (literal, largest) = match literal.strip_prefix(b"-") {
         Some(magnitude) => (magnitude, 1 << 63),
         None => (literal, u64::MAX),
@@ -45,8 +45,8 @@ pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
     (value <= f64::MAX).then_some(value)
 }
 
-/// `value` as a model gets it: numbers too small for their full precision are zero. TensorFlow Serving reads bodies on
-/// threads where that is so.
+/// Returns `value` as a model receives it: subnormal numbers become zero, because TensorFlow Serving reads bodies on
+/// threads that flush them.
 #[inline(always)]
 pub(crate) fn flushed_f32(value: f64) -> f32 {
     let single = value as f32;
@@ -57,12 +57,12 @@ struct Scan {
     value: f64,
     /// Minus the number of fraction digits taken.
     exponent: i64,
-    /// Digits taken, the first one of the integer part not counted.
+    /// Number of digits taken, not counting the first one of the integer part.
     significant: u32,
 }
 
 impl Scan {
-    /// Takes the digits before the point: exactly as long as they fit 64 bits, in doubles after that.
+    /// Takes the digits before the point: exactly while they fit 64 bits, in doubles after that.
     fn integer_part<'t>(&mut self, text: &'t [u8], largest: u64) -> &'t [u8] {
         let (digits, rest) = split_digits(text);
         let mut exact = 0u64;
@@ -87,7 +87,7 @@ impl Scan {
         rest
     }
 
-    /// Nothing is lost before the point; the fraction's digits go on exactly while they fit.
+    /// Takes the fraction's digits exactly while they fit, given that nothing was lost before the point.
     fn exact_fraction(&mut self, mut exact: u64, rest: &[u8]) {
         let Some((b'.', fraction)) = rest.split_first() else { return };
         for digit in split_digits(fraction).0 {
@@ -104,7 +104,7 @@ impl Scan {
     /// Takes the digits after the point that were not taken exactly.
     fn fraction<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let (digits, rest) = split_digits(text);
-        // At most as many as there are digits.
+        // At most the number of digits.
         let taken = usize::try_from(-self.exponent).unwrap_or(0);
         for digit in &digits[taken..] {
             if self.significant >= SIGNIFICANT {
@@ -118,7 +118,7 @@ impl Scan {
     }
 }
 
-/// The exponent after `e`. Nothing where it alone makes the number too large, whatever its digits.
+/// Returns the exponent after `e`; `None` if it alone makes the number too large, whatever its digits.
 fn power(text: &[u8], fraction: i64) -> Option<i64> {
     let (negative, digits) = match text.split_first() {
         Some((b'-', digits)) => (true, digits),
@@ -135,7 +135,7 @@ fn power(text: &[u8], fraction: i64) -> Option<i64> {
 
 #[inline(always)]
 pub(super) fn scaled(value: f64, exponent: i64) -> f64 {
-    // Below 10⁻³⁰⁸ in two steps, because that power's reciprocal is no double any more.
+    // Below 10⁻³⁰⁸ in two steps, because the reciprocal of that power is not a double.
     if exponent < -308 { once(once(value, -308), exponent + 308) } else { once(value, exponent) }
 }
 

@@ -1,8 +1,8 @@
-//! What is wrong with a text that is not JSON, in the words of TensorFlow Serving's parser.
+//! Syntax errors, in the words of TensorFlow Serving's parser.
 
 use crate::error::Error;
 
-/// What is wrong with a text, in the parser's words.
+/// The kinds of syntax errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
     Empty,
@@ -40,7 +40,7 @@ impl Problem {
     }
 }
 
-/// A text that is not JSON: what is wrong, and at which byte.
+/// A syntax error and its byte offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub(crate) problem: Problem,

@@ -1,8 +1,8 @@
-//! JSON strings: where one ends, what it means.
+//! JSON strings: finding their end, and unescaping.
 
 use std::borrow::Cow;
 
-/// What lies between a string's quotation marks; known to be well-formed.
+/// The text between a string's quotation marks; known to be well-formed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text<'a> {
     raw: &'a [u8],
@@ -10,19 +10,19 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// `raw`, well-formed, with escapes or without.
+    /// Wraps well-formed `raw`; `escaped` says whether it contains escapes.
     #[inline(always)]
     pub(super) fn new(raw: &'a [u8], escaped: bool) -> Text<'a> {
         Text { raw, escaped }
     }
 
-    /// The bytes as written, if there is no escape among them.
+    /// Returns the bytes as written, unless they contain an escape.
     #[inline]
     pub(crate) fn plain(&self) -> Option<&'a [u8]> {
         (!self.escaped).then_some(self.raw)
     }
 
-    /// The bytes meant.
+    /// Returns the unescaped bytes.
     pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
         match self.plain() {
             Some(plain) => Cow::Borrowed(plain),
@@ -34,12 +34,12 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The bytes meant as a string; what is not UTF-8 becomes U+FFFD.
+    /// Returns the unescaped text; invalid UTF-8 becomes U+FFFD.
     pub(crate) fn lossy(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 
-    /// Whether `bytes` are meant.
+    /// Returns whether the unescaped bytes equal `bytes`.
     #[inline]
     pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         match self.plain() {
@@ -48,7 +48,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Appends the bytes meant to `out`: never more than were written.
+    /// Appends the unescaped bytes to `out`: never more than were written.
     #[inline]
     pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
         match self.plain() {
@@ -62,7 +62,8 @@ impl<'a> Text<'a> {
         self.pieces(|piece| out.extend_from_slice(piece));
     }
 
-    /// Gives `take` the bytes meant: what stands between escapes as it is, and each escaped character by itself.
+    /// Calls `take` with the unescaped bytes: the runs between escapes as they are, and each escaped character on its
+    /// own.
     pub(crate) fn pieces(&self, mut take: impl FnMut(&[u8])) {
         let mut rest = self.raw;
         while let Some(at) = memchr::memchr(b'\\', rest) {
@@ -74,11 +75,11 @@ impl<'a> Text<'a> {
     }
 }
 
-/// How many bytes at the start of `text` neither end a string, nor escape, nor are control characters.
+/// Counts the bytes at the start of `text` before the first quotation mark, backslash or control character.
 #[inline]
 pub(super) fn ordinary(text: &[u8]) -> usize {
     let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    // Whole blocks without a branch per byte, so that the compiler can take 16 at once.
+    // Whole blocks without a branch per byte, so that the compiler can process 16 at once.
     let blocks = text
         .chunks_exact(16)
         .take_while(|block| !block.iter().fold(false, |any, byte| any | special(*byte)))
@@ -87,13 +88,13 @@ pub(super) fn ordinary(text: &[u8]) -> usize {
     text[start..].iter().position(|byte| special(*byte)).map_or(text.len(), |at| start + at)
 }
 
-/// The UTF-16 unit of the `\uXXXX` at `at`.
+/// Returns the UTF-16 unit of the `\uXXXX` at `at`.
 pub(super) fn unit(text: &[u8], at: usize) -> Option<u32> {
     let digits = text.get(at + 2..at + 6)?;
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Gives `take` the character of the well-formed escape that `text` starts with; returns the escape's length.
+/// Calls `take` with the character of the well-formed escape at the start of `text`; returns the escape's length.
 fn unescape(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
     match text.get(1) {
         Some(b'b') => take(b"\x08"),
@@ -107,7 +108,8 @@ fn unescape(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
     2
 }
 
-/// The same for `\uXXXX`: as UTF-8; a lone low surrogate as the three bytes that UTF-8's scheme would give it.
+/// Does the same for `\uXXXX`, as UTF-8; a lone low surrogate becomes the three bytes that UTF-8's scheme would give
+/// it.
 fn unescape_unit(text: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
     let first = unit(text, 0).unwrap_or(0xFFFD);
     let (code, used) = match (first, unit(text, 6)) {

@@ -1,7 +1,8 @@
-//! The text of a reply: growing storage, strings, base64, and how nested arrays are laid out (docs/spec/rest.md section 7).
+//! Writes the text of a reply: growing storage, strings, base64, and the layout of nested arrays (docs/spec/rest.md
+//! section 7).
 //!
-//! Storage is allocated ahead and zeroed, so that a number is written in place, with stores of a fixed width, and
-//! costs one check for room.
+//! Storage is allocated ahead and zeroed, so that a number is written in place with stores of a fixed width, at the
+//! cost of one capacity check.
 
 use super::float::{self, Float, Slot};
 use crate::config::NonUtf8;
@@ -9,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::ops::Range;
 
-/// A comma, a line's end, and the indentation of TensorFlow's deepest tensor (254 dimensions) and what encloses it.
+/// A comma, a line end, and the indentation for TensorFlow's deepest tensor (254 dimensions) and its surroundings.
 const NEXT_LINE: &[u8] = &{
     let mut line = [b' '; 2 + 4 * 260];
     line[0] = b',';
@@ -17,14 +18,15 @@ const NEXT_LINE: &[u8] = &{
     line
 };
 
-/// What goes between two values of an array.
+/// The text between two values of an array.
 #[derive(Clone, Copy, Debug)]
 pub struct Separator(&'static [u8]);
 
 impl Separator {
     const COMMA: Separator = Separator(b", ");
 
-    /// A comma and a new line inside `depth` open containers. What stands deeper than any tensor is indented no further.
+    /// A comma and a new line inside `depth` open containers. Beyond the depth of any tensor, the indentation grows no
+    /// further.
     fn next_line(depth: usize) -> Separator {
         Separator(&NEXT_LINE[..NEXT_LINE.len().min(2 + 4 * depth)])
     }
@@ -32,25 +34,25 @@ impl Separator {
 
 /// A JSON text being written.
 pub struct Writer {
-    /// What is written, and zeroed room behind it.
+    /// The text written so far, followed by zeroed room.
     text: Vec<u8>,
     end: usize,
-    /// What becomes of strings that are not UTF-8.
+    /// The treatment of strings that are not UTF-8.
     pub(crate) non_utf8: NonUtf8,
 }
 
 impl Writer {
-    /// An empty text with room for `bytes`.
+    /// Makes an empty text with room for `bytes`.
     pub fn with_room(bytes: usize) -> Writer {
         Writer { text: vec![0; bytes], end: 0, non_utf8: NonUtf8::Raw }
     }
 
-    /// What is written so far.
+    /// Returns the text written so far.
     fn written(&self) -> &[u8] {
         &self.text[..self.end]
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn finish(mut self) -> Vec<u8> {
         self.text.truncate(self.end);
         self.text
@@ -64,7 +66,7 @@ impl Writer {
         self.end += bytes.len();
     }
 
-    /// Writes what goes between two values. Most separators are short: those are copied at a fixed width.
+    /// Writes a separator. Most are short, and those are copied at a fixed width.
     #[inline]
     pub fn separator(&mut self, separator: Separator) {
         let length = separator.0.len();
@@ -78,12 +80,12 @@ impl Writer {
         self.end += length;
     }
 
-    /// Writes a line's end and the indentation for `depth` open containers.
+    /// Writes a line end and the indentation for `depth` open containers.
     pub fn new_line(&mut self, depth: usize) {
         self.raw(&Separator::next_line(depth).0[1..]);
     }
 
-    /// Writes `bytes` as a JSON string. Bytes that are not UTF-8 go through untouched.
+    /// Writes `bytes` as a JSON string. Bytes that are not UTF-8 are written unchanged.
     pub fn string(&mut self, bytes: &[u8]) {
         self.raw(b"\"");
         let mut rest = bytes;
@@ -124,7 +126,7 @@ impl Writer {
         self.raw(b"\"");
     }
 
-    /// Writes `{"b64": "…"}` over three lines, inside `depth` open containers.
+    /// Writes `{"b64": "…"}` on three lines, inside `depth` open containers.
     pub fn base64_object(&mut self, bytes: &[u8], depth: usize) {
         self.raw(b"{");
         self.new_line(depth + 1);
@@ -148,7 +150,7 @@ impl Writer {
         self.raw(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    /// Writes a byte of a bool tensor.
+    /// Writes an element of a bool tensor.
     #[inline]
     pub fn boolean(&mut self, value: u8) {
         let (text, length) = if value == 0 { (b"false   ", 5) } else { (b"true    ", 4) };
@@ -178,26 +180,27 @@ impl Writer {
     }
 }
 
-/// Where the first byte to be escaped is. Sixteen at a time, which the compiler turns into a few vector instructions.
+/// Returns the index of the first byte to escape. Checks sixteen at a time, which compiles to a few vector
+/// instructions.
 fn first_escape(bytes: &[u8]) -> Option<usize> {
     let clean = |chunk: &&[u8]| !chunk.iter().fold(false, |found, byte| found | must_escape(*byte));
     let skipped = 16 * bytes.chunks_exact(16).take_while(clean).count();
     bytes[skipped..].iter().position(|byte| must_escape(*byte)).map(|position| skipped + position)
 }
 
-/// Whether JSON as TensorFlow Serving prints it escapes `byte` in a string.
+/// Returns whether TensorFlow Serving's JSON escapes `byte` in a string.
 fn must_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// How the arrays of a value are laid out (docs/spec/rest.md section 7.1).
+/// The layout of a value's arrays (docs/spec/rest.md section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Every value on a line of its own.
     Lines,
     /// All values on one line.
     OneLine,
-    /// One line for all values, and another for the outermost array's bracket: a list of rows.
+    /// All values on one line, and the outermost closing bracket on another: a list of rows.
     Rows,
 }
 
@@ -208,18 +211,18 @@ pub struct Block<'a> {
     pub first: usize,
     /// Its shape.
     pub dims: &'a [i64],
-    /// How many containers are open around it.
+    /// Number of containers open around it.
     pub depth: usize,
-    /// How to lay it out.
+    /// Its layout.
     pub layout: Layout,
 }
 
-/// Where the innermost values of a [`Block`] stand.
+/// The surroundings of the innermost values of a [`Block`].
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// How many containers are open around them.
+    /// Number of containers open around them.
     pub depth: usize,
-    /// What goes between them.
+    /// The text between them.
     pub separator: Separator,
 }
 
@@ -250,12 +253,12 @@ pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Wr
     arrays.close(out, 0);
 }
 
-/// The dimensions up to the first that is zero: what lies inside an empty array is never printed.
+/// Returns the dimensions up to the first zero: the inside of an empty array is never printed.
 pub fn until_empty(dims: &[i64]) -> &[i64] {
     dims.iter().position(|dim| *dim == 0).map_or(dims, |position| &dims[..=position])
 }
 
-/// Moves to the next innermost array; returns the level of the array that holds both, or nothing at the end.
+/// Moves to the next innermost array; returns the level of the array that contains both, or `None` at the end.
 fn advance(indices: &mut [i64], dims: &[i64]) -> Option<usize> {
     for level in (0..dims.len()).rev() {
         indices[level] += 1;
@@ -271,12 +274,12 @@ fn advance(indices: &mut [i64], dims: &[i64]) -> Option<usize> {
 struct Arrays<'a> {
     block: &'a Block<'a>,
     rank: usize,
-    /// Whether the innermost arrays are `[]`.
+    /// True if the innermost arrays are `[]`.
     empty: bool,
 }
 
 impl Arrays<'_> {
-    /// What goes between values inside `level` arrays of this block.
+    /// Returns the text between values inside `level` arrays of this block.
     fn separator(&self, level: usize) -> Separator {
         match self.block.layout {
             Layout::Lines => Separator::next_line(self.block.depth + level),
@@ -284,7 +287,8 @@ impl Arrays<'_> {
         }
     }
 
-    /// From one array at `level` to the next: closes it and all within, and opens its sibling as deep.
+    /// Moves from one array at `level` to the next: closes it and everything inside, and opens its sibling to the same
+    /// depth.
     fn step(&self, out: &mut Writer, level: usize) {
         self.close(out, level);
         out.separator(self.separator(level));
@@ -326,7 +330,7 @@ mod tests {
     use super::*;
 
     fn written(write: impl Fn(&mut Writer)) -> String {
-        // Without any room ahead, so that every write has to make its own.
+        // No room ahead, so that every write has to make its own.
         let mut out = Writer::with_room(0);
         write(&mut out);
         String::from_utf8(out.finish()).unwrap()
@@ -381,7 +385,7 @@ mod tests {
         assert_eq!(written(|out| out.boolean(1)), "true");
     }
 
-    /// A block of numbers that count up, without the white space of lines.
+    /// A block of numbers that count up, without the whitespace of lines.
     fn block(dims: &[i64], layout: Layout) -> String {
         written(|out| {
             nested(out, Block { first: 0, dims, depth: 0, layout }, |out, range, place| {

@@ -1,4 +1,4 @@
-//! What is counted of batches, of all models together.
+//! Counts of batches, for all models together.
 
 use super::histogram::{BATCH_SIZES, Histogram, Merged, QUEUING};
 use super::model::micros;
@@ -15,11 +15,11 @@ pub struct Batches {
     processed: Histogram<14>,
     runs: AtomicU64,
     run_micros: AtomicU64,
-    /// By the size with which a batch was run.
+    /// By the number of rows a batch was run with.
     padding: Mutex<BTreeMap<usize, Histogram<14>>>,
 }
 
-/// What was counted.
+/// A snapshot of the counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BatchCounts {
     pub(super) queuing: Merged,
@@ -31,8 +31,8 @@ pub(super) struct BatchCounts {
 }
 
 impl Batches {
-    /// Counts a run of `size` rows, filler among them, that took `took`, of requests of so many `rows` that have waited
-    /// so long.
+    /// Counts a run of `size` rows, filler included, that took `took`; `rows` and `waits` are the rows of its requests
+    /// and the times they waited.
     pub fn ran(&self, rows: &[usize], size: usize, took: Duration, waits: impl Iterator<Item = Duration>) {
         self.runs.fetch_add(1, Relaxed);
         self.run_micros.fetch_add(micros(took), Relaxed);
@@ -44,7 +44,7 @@ impl Batches {
         padding.entry(size).or_default().add(&BATCH_SIZES, filler as u64);
     }
 
-    /// Rows of all requests, runs, and rows of all runs.
+    /// Returns the rows of all requests, the number of runs, and the rows of all runs.
     #[cfg(test)]
     pub(crate) fn sizes(&self) -> (u64, u64, u64) {
         let counts = self.counts();

@@ -1,14 +1,14 @@
-//! How often which value came up: lock-free to add to, merged when it is read.
+//! Histograms: lock-free to add to, merged when read.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The finite limits of latencies in microseconds: 10 × 1.8^k.
+/// Finite limits of latencies in microseconds: 10 × 1.8^k.
 pub(super) const LATENCY: [f64; 33] = exponential(10.0, 1.8);
-/// The finite limits of counts of examples: 1 × 2^k.
+/// Finite limits of numbers of examples: 1 × 2^k.
 pub(super) const EXAMPLES: [f64; 15] = exponential(1.0, 2.0);
-/// The finite limits of waits in a batching queue in microseconds: 100 × 1.2^k.
+/// Finite limits of waits in a batching queue in microseconds: 100 × 1.2^k.
 pub(super) const QUEUING: [f64; 52] = exponential(100.0, 1.2);
-/// The finite limits of rows of batches: 1 × 2^k.
+/// Finite limits of rows of batches: 1 × 2^k.
 pub(super) const BATCH_SIZES: [f64; 14] = exponential(1.0, 2.0);
 
 const fn exponential<const N: usize>(first: f64, growth: f64) -> [f64; N] {
@@ -21,7 +21,7 @@ const fn exponential<const N: usize>(first: f64, growth: f64) -> [f64; N] {
     limits
 }
 
-/// Counts between `N` finite limits, of which each is the first value of the next bucket, as in TensorFlow.
+/// Counts between `N` finite limits; each limit is the first value of the next bucket, as in TensorFlow.
 #[derive(Debug)]
 pub(super) struct Histogram<const N: usize> {
     below: [AtomicU64; N],
@@ -42,31 +42,31 @@ impl<const N: usize> Default for Histogram<N> {
 impl<const N: usize> Histogram<N> {
     /// Counts `value` between `limits`.
     pub(super) fn add(&self, limits: &[f64; N], value: u64) {
-        #[allow(clippy::cast_precision_loss)] // Limits are far from where doubles skip integers.
+        #[allow(clippy::cast_precision_loss)] // Limits are far below where doubles skip integers.
         let index = limits.partition_point(|limit| *limit <= value as f64);
         self.below.get(index).unwrap_or(&self.beyond).fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
 }
 
-/// What histograms of the same limits held together when they were read.
+/// The sum of histograms with the same limits, at the time of reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Merged {
-    /// Per bucket, the one without a limit last; empty if nothing was ever merged.
+    /// Per bucket, the unlimited one last; empty if nothing was ever merged.
     pub(super) counts: Vec<u64>,
-    /// Of all values.
+    /// The sum of all values.
     pub(super) sum: u64,
 }
 
 impl Merged {
-    /// What one histogram holds.
+    /// Returns a snapshot of one histogram.
     pub(super) fn of<const N: usize>(histogram: &Histogram<N>) -> Merged {
         let mut merged = Merged::default();
         merged.merge(histogram);
         merged
     }
 
-    /// Adds what `histogram` holds.
+    /// Adds a snapshot of `histogram`.
     pub(super) fn merge<const N: usize>(&mut self, histogram: &Histogram<N>) {
         self.counts.resize(N + 1, 0);
         for (total, count) in self.counts.iter_mut().zip(histogram.below.iter().chain([&histogram.beyond])) {
@@ -75,7 +75,7 @@ impl Merged {
         self.sum += histogram.sum.load(Relaxed);
     }
 
-    /// How many values.
+    /// Returns the number of values.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }

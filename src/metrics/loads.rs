@@ -1,14 +1,14 @@
-//! What is counted for each version's folder: loads and warm-ups.
+//! Counts per version folder: loads and warm-ups.
 
 use super::code_name;
 use super::histogram::{Histogram, LATENCY, Merged};
 use crate::error::Kind;
 use std::collections::BTreeMap;
 
-/// The most folders that are remembered; those seen first are forgotten first.
+/// Maximum number of folders remembered; those seen first are forgotten first.
 const MAX_FOLDERS: usize = 1000;
 
-/// By the folder's path, in the order in which they were first seen.
+/// Ordered by when each folder was first seen.
 #[derive(Debug, Default)]
 pub(super) struct Loads(pub(super) Vec<Folder>);
 
@@ -20,11 +20,11 @@ pub(super) struct Folder {
     pub(super) failed_loads: u64,
     /// Microseconds of all loads that succeeded.
     pub(super) load_micros: u64,
-    /// By the code of the outcome.
+    /// By the status code of the outcome.
     pub(super) warmups: BTreeMap<&'static str, Warmups>,
 }
 
-/// The warm-ups of a folder that ended in one way.
+/// The warm-ups of a folder with the same outcome.
 #[derive(Debug, Default)]
 pub(super) struct Warmups {
     latency: Histogram<33>,

@@ -1,4 +1,4 @@
-//! What is counted for one model name, in one part per few threads so that cores do not wait for each other.
+//! Counts of one model name, split into one part per few threads so that cores do not contend.
 
 use super::histogram::{EXAMPLES, Histogram, LATENCY, Merged};
 use super::{Api, Protocol};
@@ -8,18 +8,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Canonical codes: OK, and every [`Kind`].
+/// Number of canonical codes: OK, and every [`Kind`].
 pub(super) const CODES: usize = 17;
-/// The most parts; more threads than that share them.
+/// Maximum number of parts; further threads share them.
 const MAX_PARTS: usize = 16;
 
-/// The counts of one model name. Kept for the life of the process, as Prometheus wants counters to be.
+/// The counts of one model name. Kept for the life of the process, as Prometheus expects of counters.
 #[derive(Debug)]
 pub struct ModelCounts {
     parts: Box<[OnceLock<Box<Part>>]>,
 }
 
-/// Some threads' counts, 3 KB; made when one of them first counts something.
+/// The counts of some threads, 3 KB; allocated when one of them first counts something.
 #[derive(Debug, Default)]
 struct Part {
     outcomes: [AtomicU64; CODES],
@@ -30,7 +30,7 @@ struct Part {
     examples: Histogram<15>,
 }
 
-/// What was counted for one model, all parts together.
+/// A snapshot of one model's counts, all parts together.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     pub(super) outcomes: [u64; CODES],
@@ -42,14 +42,15 @@ pub(super) struct Counts {
 }
 
 impl ModelCounts {
-    /// Nothing counted yet.
+    /// Starts with empty counts.
     pub(super) fn new() -> ModelCounts {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let parts = cores.next_power_of_two().min(MAX_PARTS);
         ModelCounts { parts: (0..parts).map(|_| OnceLock::new()).collect() }
     }
 
-    /// Counts a request through `protocol` that began at `started` and ended now; `api` where it was a call that has one.
+    /// Counts a request through `protocol` that began at `started` and has just ended; `api` is set for calls that have
+    /// one.
     pub fn answered(
         &self,
         protocol: Protocol,
@@ -64,7 +65,7 @@ impl ModelCounts {
         }
     }
 
-    /// Counts the latency of what the graph was run for on behalf of `api`; and the run, where it was for this alone.
+    /// Counts the latency of a run on behalf of `api`, and the run itself if it was for this request alone.
     pub fn ran(&self, api: Api, took: Duration, alone: bool) {
         let part = self.part();
         let took = micros(took);
@@ -80,7 +81,7 @@ impl ModelCounts {
         self.part().examples.add(&EXAMPLES, examples as u64);
     }
 
-    /// What was counted so far.
+    /// Returns the counts so far.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for part in self.parts.iter().filter_map(OnceLock::get) {
@@ -101,7 +102,7 @@ impl ModelCounts {
     }
 }
 
-/// Where the latencies of `api` through `protocol` are counted.
+/// Returns the index of the latencies of `api` through `protocol`.
 pub(super) fn latency_index(protocol: Protocol, api: Api) -> usize {
     protocol as usize * Api::COUNT + api as usize
 }
@@ -110,7 +111,7 @@ pub(super) fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A small number that each thread keeps.
+/// Returns a small number that is fixed for each thread.
 fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

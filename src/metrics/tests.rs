@@ -1,4 +1,4 @@
-//! What is counted, seen through the text.
+//! Counts, checked through Prometheus's text.
 
 use super::*;
 use crate::memory::{Account, Reservation};
@@ -110,7 +110,7 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
     let nameless =
         format!(":tensorflow:serving:request_count{{model_name=\"\",status=\"NOT_FOUND\"}} {rest}");
     assert_eq!(counted[0], nameless);
-    // A model that is served is counted by its name all the same.
+    // A served model is counted under its own name nevertheless.
     assert!(!Arc::ptr_eq(&metrics.served("new"), &metrics.asked("other")));
     assert!(Arc::ptr_eq(&metrics.served("new"), &metrics.asked("new")));
 }

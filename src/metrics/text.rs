@@ -1,4 +1,4 @@
-//! The text that Prometheus reads, and the one list of metric names (docs/spec/server.md, section 9).
+//! Prometheus's text format, and the one list of metric names (docs/spec/server.md, section 9).
 
 use super::batches::BatchCounts;
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
@@ -37,7 +37,7 @@ const METRICS: [(&str, &str, Rows); 21] = [
 
 type Rows = fn(&mut Samples<'_>, &Counted<'_>);
 
-/// Everything that was counted.
+/// All counts to print.
 pub(super) struct Counted<'a> {
     pub(super) models: &'a BTreeMap<&'a str, Counts>,
     pub(super) loads: &'a Loads,
@@ -45,7 +45,7 @@ pub(super) struct Counted<'a> {
     pub(super) memory: &'a Budget,
 }
 
-/// All metrics as text.
+/// Formats all metrics.
 pub(super) fn of(counted: &Counted<'_>) -> String {
     let mut text = String::new();
     for (name, kind, rows) in METRICS {
@@ -56,14 +56,14 @@ pub(super) fn of(counted: &Counted<'_>) -> String {
     text
 }
 
-/// The value of the first sample of metric `name` in a text of all; 0 if there is none.
+/// Returns the value of the first sample of metric `name` in a complete text; 0 if there is none.
 pub(super) fn first(text: &str, name: &str) -> i64 {
     let prefix = format!("{}{{", metric_name(name));
     let sample = text.lines().find(|line| line.starts_with(&prefix));
     sample.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Where the samples of one metric are written.
+/// Writes the samples of one metric.
 struct Samples<'a> {
     text: &'a mut String,
     name: &'a str,
@@ -76,7 +76,7 @@ impl Samples<'_> {
         write(self.text, format_args!("{}{{{}}} {value}\n", self.name, joined(labels)));
     }
 
-    /// A histogram, if it holds anything.
+    /// Writes a histogram unless it is empty.
     fn once(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
         if merged.count() > 0 {
             self.histogram(labels, limits, merged);
@@ -228,23 +228,24 @@ fn batch_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
     }
 }
 
-/// A name as Prometheus takes it.
+/// Returns a name in Prometheus's spelling.
 fn metric_name(name: &str) -> String {
     name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ":")
 }
 
-/// `name="value"`, comma-separated. The names here need no replacement.
+/// Formats labels as `name="value"`, comma-separated. The names here need no escaping.
 fn joined(labels: &Labels<'_>) -> String {
     let quoted = |(name, value): &(_, &str)| format!("{name}=\"{}\"", escaped(value));
     labels.iter().map(quoted).collect::<Vec<_>>().join(",")
 }
 
-/// A label's value. TensorFlow Serving leaves line ends as they are; then a client could write lines of its own.
+/// Escapes a label's value. TensorFlow Serving leaves line ends as they are, which would let a client write lines of
+/// its own.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// A number as C's `%g` prints it: six digits, an exponent where that is shorter.
+/// Formats a number like C's `%g`: six digits, with an exponent where that is shorter.
 fn general(value: f64) -> String {
     let scientific = format!("{value:.5e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
@@ -265,7 +266,7 @@ fn without_zeros(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 
-/// Writing to a string does not fail.
+/// Writing to a string cannot fail.
 fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _infallible = text.write_fmt(arguments);
 }

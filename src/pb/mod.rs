@@ -1,12 +1,12 @@
-//! The messages on the wire: generated from `proto/` by `make proto`, except [`tensor`] and [`wire`], which read and
-//! write tensors without a struct in between.
+//! Protobuf messages: generated from `proto/` by `make proto`, except [`tensor`] and [`wire`], which read and write
+//! tensors without an intermediate struct.
 //!
-//! The generated modules mirror the protobuf packages. Beside what `prost` does by itself:
+//! The generated modules mirror the protobuf packages, with these settings on top of `prost`'s defaults:
 //!
 //! - bytes fields are [`bytes::Bytes`], so that a message decoded from `Bytes` borrows them instead of copying;
-//! - maps are sorted (`BTreeMap`), so that what is written does not change from run to run;
-//! - a few message fields stay the bytes they came in: every `TensorProto`, the object graph of a SavedModel, the
-//!   Examples of an [`tensorflow::serving::Input`]. `proto/gen` lists them.
+//! - maps are sorted (`BTreeMap`), so that output does not change from run to run;
+//! - a few message fields stay in encoded form: every `TensorProto`, the object graph of a SavedModel, the Examples of
+//!   an [`tensorflow::serving::Input`]. `proto/gen` lists them.
 
 pub mod tensor;
 pub mod wire;
@@ -32,7 +32,7 @@ pub mod tensorflow {
     }
 }
 
-/// Every message and service in `proto/` and what they import, as a serialized `FileDescriptorSet`.
+/// Every message and service in `proto/` and its imports, as a serialized `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
 
 #[cfg(test)]

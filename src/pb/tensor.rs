@@ -1,8 +1,8 @@
 //! [`Tensor`] ↔ `tensorflow.TensorProto` on the wire, without a generated struct in between.
 //!
-//! Numbers lie in a message as they lie in memory (`tensor_content`, and packed floats and doubles), so they are
-//! borrowed from the message where it holds all of them, and passed on from the tensor's memory on the way out.
-//! The rules are those of docs/spec/grpc.md, sections 3.2 and 3.3.
+//! Numbers have the same layout in a message (`tensor_content`, and packed floats and doubles) as in memory. So they
+//! are borrowed from the message if it holds all of them, and sent from the tensor's memory on the way out. The rules
+//! are those of docs/spec/grpc.md, sections 3.2 and 3.3.
 
 use super::wire::{Fields, Malformed, Pieces, Value, bytes_field_len, varint, varint_len};
 use crate::tensor::{Aligned, DType, Data, Strings, Tensor, element_count};
@@ -14,9 +14,9 @@ mod values;
 
 pub use encode::Encoded;
 
-/// The most bytes that a short list of values is drawn out to: a few bytes in a request must not cost gigabytes.
+/// Most bytes that a short list of values is expanded to: a few bytes in a request must not cost gigabytes.
 pub const MAX_DRAWN_OUT: usize = 256 << 20;
-/// TensorFlow's own limit on dimensions.
+/// TensorFlow's own limit on the number of dimensions.
 const MAX_RANK: usize = 254;
 
 /// Fields of `TensorProto`.
@@ -38,14 +38,14 @@ mod field {
     pub(super) const FLOAT8: u32 = 18;
 }
 
-/// The tensor that the serialized `TensorProto` holds; see [`open`].
+/// Decodes a serialized `TensorProto`; see [`open`] for the errors.
 pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
     open(proto)?.read()
 }
 
-/// Reads all of the serialized `TensorProto` but its values. Fails, as [`Opened::read`] does, where TensorFlow fails to
-/// parse one: no or an unknown dtype, a negative or overflowing shape, content of another length than the shape asks for;
-/// also where a short list of values would be drawn out beyond [`MAX_DRAWN_OUT`].
+/// Reads a serialized `TensorProto` except for its values. Fails, as [`Opened::read`] does, where TensorFlow fails to
+/// parse one: a missing or unknown dtype, a negative or overflowing shape, content whose length does not match the
+/// shape; also if a short list of values would be expanded beyond [`MAX_DRAWN_OUT`].
 pub fn open(proto: &Bytes) -> Result<Opened<'_>, Malformed> {
     let mut head = Head::default();
     for item in Fields::new(proto) {
@@ -61,7 +61,7 @@ pub fn open(proto: &Bytes) -> Result<Opened<'_>, Malformed> {
     Ok(Opened { proto, head, dtype, count })
 }
 
-/// A `TensorProto` whose values are still to be read.
+/// A `TensorProto` whose values have not been read yet.
 pub struct Opened<'a> {
     proto: &'a Bytes,
     head: Head<'a>,
@@ -70,7 +70,7 @@ pub struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The bytes that its values take beyond those of the message.
+    /// Returns the number of bytes that the values take beyond the size of the message.
     pub fn drawn_out(&self) -> usize {
         let size = match (self.head.content, self.dtype) {
             _ if self.count <= 1 => 0,
@@ -79,7 +79,7 @@ impl Opened<'_> {
             (None, DType::String) => values::strings_size(self.proto, self.count),
             (None, dtype) => self.count.saturating_mul(dtype.size()),
         };
-        // What is beyond the limit is malformed, and takes nothing.
+        // A tensor beyond the limit is malformed and takes nothing.
         if size > self.proto.len().saturating_add(MAX_DRAWN_OUT) {
             0
         } else {
@@ -87,7 +87,7 @@ impl Opened<'_> {
         }
     }
 
-    /// The tensor.
+    /// Reads the values.
     pub fn read(self) -> Result<Tensor, Malformed> {
         let Opened { proto, head, dtype, count } = self;
         match head.content {
@@ -109,24 +109,24 @@ impl Opened<'_> {
     }
 }
 
-/// TensorFlow cannot hold a shape whose dimensions overflow even where another of them is 0.
+/// TensorFlow cannot hold a shape whose dimensions overflow, even if another dimension is 0.
 fn representable(shape: &[i64]) -> bool {
     shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim)).is_some()
 }
 
-/// Everything of a `TensorProto` but its typed values.
+/// The fields of a `TensorProto` other than the typed values.
 #[derive(Default)]
 struct Head<'a> {
     dtype: i32,
     shape: Vec<i64>,
-    /// Only if it is not empty.
+    /// `None` if it is empty.
     content: Option<&'a [u8]>,
 }
 
 impl<'a> Head<'a> {
     fn take(&mut self, (number, value): (u32, Value<'a>)) -> Result<(), Malformed> {
         match (number, value) {
-            // Enums are int32 on the wire: the low bits count.
+            // Enums are int32 on the wire: only the low bits count.
             (field::DTYPE, Value::Varint(dtype)) => self.dtype = dtype as i32,
             (field::SHAPE, Value::Bytes(shape)) => self.take_shape(shape)?,
             (field::CONTENT, Value::Bytes(content)) => {
@@ -137,7 +137,7 @@ impl<'a> Head<'a> {
         Ok(())
     }
 
-    /// `unknown_rank` says nothing here: without dimensions it is a scalar either way.
+    /// `unknown_rank` does not matter: without dimensions the tensor is a scalar either way.
     fn take_shape(&mut self, shape: &[u8]) -> Result<(), Malformed> {
         for item in Fields::new(shape) {
             if let (2, Value::Bytes(dim)) = item? {
@@ -157,12 +157,12 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Where the first large block of numbers begins in a `PredictRequest` of which `prefix` has arrived, counted from
-/// the message's start. A buffer that puts it on an aligned address saves the engine a copy.
+/// Locates the first large block of numbers in a `PredictRequest` of which `prefix` has arrived, and returns its offset
+/// in the message. A buffer that places the block at an aligned address saves the engine a copy.
 pub fn locate_numbers(prefix: &[u8]) -> Option<usize> {
     let [inputs, value] = [2, 2];
     let mut position = 0;
-    // Levels: PredictRequest → entry of `inputs` → TensorProto; and where each ends.
+    // Nesting levels (PredictRequest → entry of `inputs` → TensorProto), and the end of each.
     let mut level = 0;
     let mut ends = [usize::MAX; 3];
     loop {

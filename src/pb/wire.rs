@@ -8,27 +8,27 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// What a field holds, by its wire type.
+/// The value of a field, by wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// An integer, bool or enum.
     Varint(u64),
-    /// A 64-bit number as it lies.
+    /// The raw bytes of a 64-bit number.
     Fixed64(&'a [u8]),
-    /// A string, a message, or numbers packed.
+    /// A string, a message, or packed numbers.
     Bytes(&'a [u8]),
-    /// A 32-bit number as it lies.
+    /// The raw bytes of a 32-bit number.
     Fixed32(&'a [u8]),
 }
 
-/// The fields of a message, in the order they lie; the first malformed one ends them. Groups count as malformed.
+/// Iterates over the fields of a message in order and stops after the first malformed one. Groups count as malformed.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `message`.
+    /// Returns the fields of `message`.
     pub fn new(message: &'a [u8]) -> Fields<'a> {
         Fields { rest: message }
     }
@@ -79,7 +79,7 @@ pub fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     }
     let mut value = 0;
     for (index, byte) in bytes.iter().take(10).enumerate() {
-        // The tenth byte holds the one bit that is left.
+        // The tenth byte holds the one remaining bit.
         if index == 9 && *byte > 1 {
             return Err(Malformed);
         }
@@ -92,22 +92,22 @@ pub fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Malformed)
 }
 
-/// Bytes of `value` as a varint, 1 to 10.
+/// Returns the number of bytes of `value` as a varint, 1 to 10.
 #[inline]
 pub fn varint_len(value: u64) -> usize {
-    // 9/64 is a shade more than 1/7: right for every number of bits from 1 to 64.
+    // 9/64 is slightly more than 1/7: right for every number of bits from 1 to 64.
     ((64 - (value | 1).leading_zeros() as usize) * 9 + 64) / 64
 }
 
-/// Bytes of a field with `length` bytes of content: key, length, content.
+/// Returns the size in bytes of a field with `length` bytes of content: key, length, content.
 pub fn bytes_field_len(number: u32, length: usize) -> usize {
     varint_len(u64::from(number) << 3) + varint_len(length as u64) + length
 }
 
-/// Content of at least this many bytes is passed on where it lies; less is copied, which costs less than a piece.
+/// Smallest content, in bytes, that is passed on by reference; copying less costs less than another piece.
 const PASSED_ON: usize = 16 * 1024;
 
-/// Output that grows by copying what is small and by holding on to what is large.
+/// Output that copies small content and keeps references to large content.
 #[derive(Debug, Default)]
 pub struct Pieces {
     full: VecDeque<Bytes>,
@@ -115,12 +115,12 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Nothing yet, with room for `capacity` bytes to be copied.
+    /// Makes an empty output with room for `capacity` bytes of copied content.
     pub fn with_capacity(capacity: usize) -> Pieces {
         Pieces { full: VecDeque::new(), open: BytesMut::with_capacity(capacity) }
     }
 
-    /// How much room copied content needs in a message of `length` bytes.
+    /// Returns the room that copied content needs in a message of `length` bytes.
     pub fn room_for(length: usize) -> usize {
         length.min(2 * PASSED_ON)
     }
@@ -129,7 +129,7 @@ impl Pieces {
     #[inline]
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            // The low seven bits and the mark that more follow.
+            // The low seven bits, and the flag that more follow.
             self.open.put_u8(value as u8 | 0x80);
             value >>= 7;
         }
@@ -164,7 +164,7 @@ impl Pieces {
         self.full.push_back(content.clone());
     }
 
-    /// Everything written, in order, without empty pieces.
+    /// Returns everything written, in order, without empty pieces.
     pub fn finish(mut self) -> VecDeque<Bytes> {
         if !self.open.is_empty() {
             self.full.push_back(self.open.freeze());

@@ -1,4 +1,4 @@
-//! Accepts connections on every port and gives each to the thread that has the fewest.
+//! Accepts connections on every port and gives each to the thread with the fewest connections.
 
 use super::{Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
@@ -16,12 +16,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-/// Pauses after connections that could not be accepted: the first, and the longest.
+/// First and longest pause after connections that could not be accepted.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// The pause after each gRPC connection while clients flood: those that are cut off come back at once, and opening
+/// Pause after each gRPC connection while clients flood: clients that are cut off reconnect at once, and opening
 /// connections costs the server more than it costs them.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
-/// The same warning is given once in this many seconds.
+/// Interval, in seconds, at which the same warning is repeated.
 const QUIET_SECONDS: u64 = 30;
 
 /// A connection that is not yet tied to a runtime, with its weight on its worker.
@@ -31,7 +31,7 @@ pub(super) struct Accepted {
     pub(super) load: Load,
 }
 
-/// Accepts until the server closes, and then what was waiting to be accepted.
+/// Accepts until the server closes, and then accepts the connections that are still waiting.
 pub(super) fn accept_all(
     listeners: Vec<Listener>,
     workers: Vec<Worker>,
@@ -57,7 +57,7 @@ pub(super) fn accept_all(
         }
         tokio::spawn(keep_memory_small());
         while ports.join_next().await.is_some() {}
-        // The housekeeping ends with the runtime.
+        // The housekeeping task ends with the runtime.
         reached(&mut connections.stages(), Stage::Closing).await;
     });
 }
@@ -68,7 +68,7 @@ async fn keep_memory_small() {
     loop {
         every.tick().await;
         if memory::is_left_behind() {
-            // Its failures are its own to tell; the next tick waits for it.
+            // `tidy` reports its own failures; the next tick waits for it.
             let _ended = tokio::task::spawn_blocking(engine::memory::tidy).await;
         }
     }
@@ -110,10 +110,10 @@ impl Acceptor {
                         tokio::time::sleep(FLOOD_PAUSE).await;
                     }
                 }
-                // It has left again.
+                // The client has already left.
                 Err(why) if why.kind() == ErrorKind::ConnectionAborted => {}
                 Err(why) => {
-                    // Out of descriptors, mostly: connections that end free some.
+                    // Usually out of descriptors: connections that end free some.
                     warn(&NOT_ACCEPTED, &format!("connections could not be accepted: {why}"));
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(PAUSE[1]);
@@ -138,7 +138,7 @@ impl Acceptor {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
         worker.load.fetch_add(1, Relaxed);
         let (slot, load) = (self.connections.accepted(), Load(worker.load.clone()));
-        // A worker that is gone means that the server stops: the stream closes.
+        // A worker that is gone means that the server is stopping: the stream closes.
         let _gone = worker.connections.send(Accepted { stream, slot, load });
     }
 }
@@ -183,13 +183,13 @@ impl Open {
         }
     }
 
-    /// Closes the port. Clients whose connections were complete by then are still served: their requests may be on their
-    /// way. Those that come later are refused.
+    /// Closes the port. Clients whose connections were established by then are still served, because their requests may
+    /// be on their way. Later ones are refused.
     fn close(self) -> Vec<Stream> {
         match self {
             Open::Tcp(protocol, listener) => {
-                // A socket that is closed resets what waits to be accepted; so nothing may come between the last look
-                // and the close. Where the system has no such filter, that is a matter of microseconds.
+                // Closing a socket resets the connections that wait to be accepted; so none may arrive between the last
+                // look and the close. Where the system has no such filter, that is a window of microseconds.
                 const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
                 let _filtered = SockRef::from(&listener).attach_filter(&[DROP_ALL]);
                 let Ok(listener) = listener.into_std() else { return Vec::new() };
@@ -205,7 +205,7 @@ impl Open {
     }
 }
 
-/// What `next` sees to for other streams.
+/// Sets the options that `next` sets on other streams.
 fn prepared(stream: Stream) -> Stream {
     match &stream {
         Stream::Tcp(_, tcp) => {

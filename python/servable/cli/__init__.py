@@ -1,4 +1,4 @@
-"""The commands that people type: one module each, ``dispatch`` first."""
+"""The commands: one module each, ``dispatch`` first."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The two commands: ``servable`` with its subcommands, and ``tensorflow_model_server``, the drop-in.
 
-Nothing heavy is imported until it is known to be needed: this module costs a few milliseconds.
+Nothing heavy is imported until it is needed: this module costs a few milliseconds.
 
-Exit statuses. ``servable``: 0 done, 1 the server could not start or did not answer, 2 a wrong command line.
-``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as there.
+Exit statuses. ``servable``: 0 success, 1 the server could not start or did not answer, 2 invalid command
+line. ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as in
+TensorFlow Serving.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ usage: servable COMMAND ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command ``servable``; returns the exit status."""
+    """Runs the command ``servable``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
     if not all(map(str.isascii, arguments)):
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
-    """The command ``tensorflow_model_server``: TensorFlow Serving's syntax, defaults, texts and statuses."""
+    """Runs ``tensorflow_model_server``, with TensorFlow Serving's syntax, defaults, texts and statuses."""
     with _hangups_held():
         return _model_server(list(sys.argv[1:] if argv is None else argv))
 
@@ -99,7 +100,7 @@ def _model_server(argv: list[str]) -> int:
 
 @contextmanager
 def _hangups_held() -> Iterator[None]:
-    """A SIGHUP waits until there is a server to take it (``Server.run``): by itself it ends a process."""
+    """Blocks SIGHUP until there is a server to handle it (``Server.run``): by default it ends a process."""
     import signal
 
     if not hasattr(signal, "SIGHUP"):
@@ -171,7 +172,7 @@ def _wrong(error: UsageError) -> int:
 
 
 def _elsewhere(module: str, function: str) -> Callable[[list[str]], int]:
-    """A command of a module that is imported when the command is used."""
+    """Returns a command from a module that is imported when the command is used."""
 
     def run(argv: list[str]) -> int:
         from importlib import import_module
@@ -195,11 +196,11 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "version": _version,
     "--version": _version,
 }
-"""What may follow ``servable``."""
+"""The commands of ``servable``."""
 
 
 def _start(arguments: Arguments) -> int:
-    """Configures and runs a server; the exit status."""
+    """Configures and runs a server; returns the exit status."""
     from servable.serving.log_format import log_to_stderr
 
     log_to_stderr(arguments.text("log_level"))
@@ -240,13 +241,13 @@ def _run_server(config: ServerConfig, opening: Opening) -> int:
     allow_many_connections()
     check_ports(config)
     status = Server(config, before_loading=opening.wait).run()
-    # Everything is unloaded: the destructors of TensorFlow's library have nothing left to do but fail.
+    # Everything is unloaded: the destructors of TensorFlow's library could only fail.
     leave(status)
     return status
 
 
 def _log_oddities(arguments: Arguments) -> None:
-    """One line for each argument that means nothing here, and for each flag that does nothing here."""
+    """Logs a line for each argument without a meaning here, and for each flag without an effect."""
     import logging
 
     from servable.config import channel_arguments
@@ -267,7 +268,7 @@ def _log_oddities(arguments: Arguments) -> None:
 
 
 def _failed(arguments: Arguments, error: StatusError) -> int:
-    """Says why the server did not start, in TensorFlow Serving's words on stdout, with a hint on stderr."""
+    """Reports why the server did not start: TensorFlow Serving's text on stdout, a hint on stderr."""
     import threading
 
     from servable.serving.server import leave

@@ -1,7 +1,7 @@
-"""``servable inspect PATH``: what a SavedModel offers, and what is wrong with one that will not load.
+"""``servable inspect PATH``: shows the content of a SavedModel, or what is wrong with it.
 
-PATH is a version's folder, or a base path, of which the newest version is taken. Works on the files alone.
-Exit statuses: 0 fine, 1 it would not serve, 2 the command line was wrong.
+PATH is a version's folder, or a base path, whose newest version is used. Reads only the files. Exit statuses:
+0 fine, 1 it would not serve, 2 invalid command line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_OPS = 12
 
 
 def inspect(argv: Sequence[str]) -> int:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="servable inspect", description="Show what a SavedModel offers, and what is wrong with it."
     )
@@ -50,7 +50,7 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def version_folder(path: str) -> str:
-    """``path`` itself when it holds a SavedModel or no version, else its newest version."""
+    """Returns ``path`` itself if it holds a SavedModel or no version, otherwise its newest version."""
     if holds_saved_model(path) or not os.path.isdir(path):
         return path
     try:
@@ -68,13 +68,13 @@ def version_folder(path: str) -> str:
 
 
 def model_name(path: str) -> str:
-    """The name that ``servable serve`` would give it."""
+    """Returns the name that ``servable serve`` would give the model."""
     folder = os.path.basename(path)
     return os.path.basename(os.path.dirname(path)) or folder if is_version_name(folder) else folder
 
 
 def as_fields(model: SavedModel) -> dict[str, Any]:
-    """Everything, for programs."""
+    """Returns everything in machine-readable form."""
     return {
         "path": model.path,
         "graph_bytes": model.graph_bytes,
@@ -107,7 +107,7 @@ def _as_fields(arguments: list[tuple[str, str, str]]) -> dict[str, dict[str, str
 
 
 def described(model: SavedModel, name: str) -> str:
-    """Everything, for people."""
+    """Returns everything in human-readable form."""
     sizes = f"graph {size_text(model.graph_bytes)}, variables {size_text(model.variables_bytes)}"
     warmup = "none" if model.warmup_records is None else f"{model.warmup_records} requests"
     lines = [model.path, f"  size      {sizes}"]

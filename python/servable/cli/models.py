@@ -1,7 +1,7 @@
 """``servable models``, ``load``, ``unload``, ``label``, ``reload``: a running server's administration.
 
-They talk to the address that ``servable serve --admin_address=HOST:PORT`` listens on, in what
-``admin.py`` says. Exit statuses: 0 done, 1 refused or failed, 2 the command line was wrong.
+They connect to the address of ``servable serve --admin_address=HOST:PORT`` and speak the protocol of
+``admin/http.py``. Exit statuses: 0 success, 1 refused or failed, 2 invalid command line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ADDRESS_VARIABLE = "SERVABLE_ADMIN_ADDRESS"
 TOKEN_VARIABLE = "SERVABLE_ADMIN_TOKEN"
 DEFAULT_ADDRESS = "127.0.0.1:8502"
 MARGIN_SECONDS = 30.0
-"""How much longer than the server the command waits."""
+"""Seconds that the command waits longer than the server."""
 LONGEST_WAIT = 3600.0
-"""What the server allows; see ``admin.py``, which is not imported for it."""
+"""Longest wait, in seconds, that the server allows; see ``admin/http.py``, which is not imported for it."""
 
 Fields = dict[str, Any]
 
@@ -39,11 +39,14 @@ class Administration:
         self._wait = wait
 
     def ask(self, method: str, path: str, body: object = None) -> Fields:
-        """One request. Raises ``StatusError`` with the server's error, or UNAVAILABLE when there is none."""
+        """Sends one request.
+
+        Raises ``StatusError`` with the server's error, or UNAVAILABLE without a server.
+        """
         return dict(json.loads(self.fetch(method, path, body)))
 
     def fetch(self, method: str, path: str, body: object = None) -> bytes:
-        """Like ``ask``, for an answer that is no JSON."""
+        """Does the same as ``ask`` for an answer that is not JSON."""
         host, _, port = self.address.rpartition(":")
         headers = {"Content-Type": "application/json"}
         if self._token:
@@ -68,17 +71,17 @@ class Administration:
         return data
 
     def _patience(self) -> float:
-        """What no server waits for, it will refuse; until then any time will do that a socket takes."""
+        """Returns the socket timeout. The server refuses an invalid wait, so any timeout will do for that."""
         wait = self._wait if 0 <= self._wait <= LONGEST_WAIT else LONGEST_WAIT
         return wait + MARGIN_SECONDS
 
     def waiting(self, path: str) -> str:
-        """``path`` with how long the server may take."""
+        """Returns ``path`` with the time that the server may take."""
         return f"{path}?{urlencode({'wait': self._wait})}"
 
 
 def models(argv: Sequence[str]) -> int:
-    """``servable models [NAME]``."""
+    """Runs ``servable models [NAME]``."""
     parser = _parser("models", "List the models of a running server, their versions and states.")
     parser.add_argument("name", nargs="?", help="only this model")
     parser.add_argument("--json", action="store_true", help="print what the server said")
@@ -95,7 +98,7 @@ def models(argv: Sequence[str]) -> int:
 
 
 def load(argv: Sequence[str]) -> int:
-    """``servable load NAME PATH``."""
+    """Runs ``servable load NAME PATH``."""
     parser = _parser(
         "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
     )
@@ -123,7 +126,7 @@ def load(argv: Sequence[str]) -> int:
 
 
 def unload(argv: Sequence[str]) -> int:
-    """``servable unload NAME``."""
+    """Runs ``servable unload NAME``."""
     parser = _parser("unload", "Stop serving a model; requests in flight are answered.")
     parser.add_argument("name")
     given = parser.parse_args(argv)
@@ -137,7 +140,7 @@ def unload(argv: Sequence[str]) -> int:
 
 
 def label(argv: Sequence[str]) -> int:
-    """``servable label NAME LABEL=VERSION…``."""
+    """Runs ``servable label NAME LABEL=VERSION…``."""
     parser = _parser("label", "Put labels on versions of a model; LABEL= takes one away.")
     parser.add_argument("name")
     parser.add_argument("labels", nargs="+", metavar="LABEL=VERSION")
@@ -158,7 +161,7 @@ def label(argv: Sequence[str]) -> int:
 
 
 def reload(argv: Sequence[str]) -> int:
-    """``servable reload NAME``, ``servable reload --config``."""
+    """Runs ``servable reload NAME`` and ``servable reload --config``."""
     parser = _parser(
         "reload", "Load a model's versions again from their files, or apply the config file again."
     )
@@ -181,7 +184,10 @@ def reload(argv: Sequence[str]) -> int:
 
 
 def version_policy(text: str) -> Fields:
-    """``latest``, ``latest:2``, ``all`` or ``3,4`` as a ServableVersionPolicy. Raises ``ValueError``."""
+    """Parses ``latest``, ``latest:2``, ``all`` or ``3,4`` into a ServableVersionPolicy.
+
+    Raises ``ValueError``.
+    """
     kind, _, count = text.partition(":")
     if kind == "latest" and (not count or count.isdecimal()):
         return {"latest": {"num_versions": int(count or 1)}}
@@ -194,7 +200,7 @@ def version_policy(text: str) -> Fields:
 
 
 def models_table(listed: Sequence[Fields]) -> str:
-    """One row per version, errors below; models without a version have a row of their own."""
+    """Formats one row per version, errors below; a model without versions has a row of its own."""
     rows, notes = [], []
     for model in listed:
         by_version: dict[int, list[str]] = {}
@@ -232,7 +238,7 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def address_argument(parser: argparse.ArgumentParser) -> None:
-    """``--admin_address``: where the server is administered."""
+    """Adds ``--admin_address``, the address of the server's administration."""
     parser.add_argument(
         "--admin_address",
         "--admin-address",
@@ -246,7 +252,10 @@ def _run(given: argparse.Namespace, work: Callable[[Administration], int]) -> in
 
 
 def asked(address: str, wait: float, work: Callable[[Administration], int]) -> int:
-    """Has ``work`` done with the server at ``address``, which may take ``wait`` seconds; the exit status."""
+    """Runs ``work`` with the server at ``address``, which may take ``wait`` seconds.
+
+    Returns the exit status.
+    """
     server = Administration(address, os.environ.get(TOKEN_VARIABLE, ""), wait)
     try:
         return work(server)
@@ -260,5 +269,5 @@ def asked(address: str, wait: float, work: Callable[[Administration], int]) -> i
 
 
 def part(name: str) -> str:
-    """``name`` as a part of a path."""
+    """Returns ``name`` quoted as a part of a path."""
     return quote(name, safe="")

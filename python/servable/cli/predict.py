@@ -1,7 +1,7 @@
 """``servable predict MODEL …``: one prediction from the command line.
 
-Exit statuses: 0 answered, 1 an error, whose text is on stderr, 2 the command line was wrong; and, without a
-text, 130 interrupted by Ctrl-C, 141 whoever read the answer has gone, as shells report both for any command.
+Exit statuses: 0 answered, 1 an error, whose text is on stderr, 2 invalid command line; and, without a text,
+130 interrupted by Ctrl-C, 141 the reader of the answer is gone, as shells report both for any command.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ examples:
 
 
 def predict(argv: list[str]) -> int:
-    """The subcommand; returns the exit status."""
+    """Runs the subcommand; returns the exit status."""
     try:
         options = _parser().parse_args([_shielded(argument) for argument in argv])
     except SystemExit as end:
-        # argparse has printed the help (0) or what is wrong (2).
+        # argparse has printed the help (0) or the error (2).
         return int(end.code or 0)
     try:
         return _print(_answer(options))
@@ -64,7 +64,10 @@ def predict(argv: list[str]) -> int:
 
 
 def _print(answer: str) -> int:
-    """Prints, with escapes for what the encoding lacks; the exit status. Raises ``ServableError``."""
+    """Prints the answer, escaping characters that the encoding lacks.
+
+    Returns the exit status. Raises ``ServableError``.
+    """
     stdout: TextIO | None = sys.stdout
     if stdout is None:
         raise ServableError("the answer cannot be written: standard output is closed")
@@ -77,7 +80,7 @@ def _print(answer: str) -> int:
             print(escaped(answer))
         stdout.flush()
     except OSError as error:
-        # What is left in the buffer would be tried again, and complained about, when Python ends.
+        # Python would try again to write the rest of the buffer at exit, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return EXIT_NO_READER
@@ -116,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _shielded(argument: str) -> str:
-    """Keeps argparse from taking a negative number such as -1e3 for an option: one with a space is none."""
+    """Keeps argparse from taking a negative number such as -1e3 for an option, by prefixing a space."""
     try:
         float(argument)
     except ValueError:

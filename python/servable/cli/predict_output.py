@@ -1,4 +1,4 @@
-"""What ``servable predict`` prints: outputs as JSON, or as a table for people."""
+"""Formats the output of ``servable predict``: as JSON, or as a table."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from servable.client.arrays import Array
 
 WIDEST_CELL = 60
-"""Characters of one table cell; what is longer ends in ``…``."""
+"""Widest table cell, in characters; longer texts end in ``…``."""
 
 
 def as_json(outputs: Mapping[str, Array]) -> str:
-    """One object, one line for each output. Bytes are text where they are UTF-8, else ``{"b64": …}``."""
+    """Formats an object, one line per output. Bytes are text if they are UTF-8, otherwise ``{"b64": …}``."""
     lines = [f"  {json.dumps(name)}: {_text(array)}" for name, array in outputs.items()]
     return "{\n" + ",\n".join(lines) + "\n}" if lines else "{}"
 
 
 def escaped(text: str) -> str:
-    """What either of the two printed, in ASCII: other characters as JSON's escapes, which JSON reads back."""
+    """Returns either output in ASCII: other characters become JSON escapes, which JSON reads back."""
     return re.sub("[^\\x00-\\x7f]+", lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def as_table(outputs: Mapping[str, Array]) -> str:
-    """One row for each element of the batch; or, without a common first dimension, one for each output."""
+    """Formats one row per element of the batch; or, without a common first dimension, one per output."""
     lengths = {array.shape[:1] for array in outputs.values()}
     if len(lengths) == 1 and lengths != {()}:
         columns = [[name, *(_cell(row) for row in array)] for name, array in outputs.items()]
@@ -63,7 +63,7 @@ def _dumped(value: Any) -> str:
 
 
 def _plain(array: Array) -> Any:
-    """Nested lists of what JSON has, with floats in the fewest digits that their dtype needs."""
+    """Returns nested lists of JSON values, with floats in the fewest digits that their dtype needs."""
     import numpy as np
 
     plain = np.empty(array.shape, dtype=object)

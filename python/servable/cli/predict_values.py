@@ -1,4 +1,4 @@
-"""What ``servable predict`` is given: words, JSON and files, as inputs for the client.
+"""Reads the arguments of ``servable predict``: words, JSON and files, as inputs for the client.
 
 Nothing is sent here, and numpy is imported only for its own files.
 """
@@ -22,14 +22,14 @@ _REQUEST_KEYS = {"signature_name", "instances", "inputs"}
 
 @dataclass(frozen=True)
 class Inputs:
-    """value: a mapping from names to values, or a bare value. signature: as in a whole request, or ""."""
+    """value: a mapping from names to values, or a bare value. signature: from a whole request, or ""."""
 
     value: Any
     signature: str = ""
 
 
 def read_inputs(values: Sequence[str], named: Sequence[str]) -> Inputs:
-    """Reads VALUE… or NAME=VALUE…, one of which must be there. Raises ``UsageError``, ``ServableError``."""
+    """Reads VALUE… or NAME=VALUE…, one of which is required. Raises ``UsageError``, ``ServableError``."""
     if values and named:
         raise UsageError("expected values or --inputs NAME=VALUE, got both")
     if named:
@@ -60,7 +60,7 @@ def _named(named: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A file after ``@``, else JSON, else a number as Python writes it (``.5``, ``inf``), else text."""
+    """Reads a file after ``@``, else JSON, else a number as in Python (``.5``, ``inf``), else text."""
     text = text.strip()
     if text.startswith("@"):
         return _file(text[1:])
@@ -76,7 +76,7 @@ def _value(text: str) -> Any:
 
 
 def _float(text: str) -> float:
-    """The number; one that would become an infinity without being called so raises ``ServableError``."""
+    """Parses a number. Raises ``ServableError`` for one that overflows to infinity."""
     number = float(text)
     if isinf(number) and "inf" not in text.lower():
         raise ServableError(f"{_shortened(text)} is larger than any float")
@@ -123,7 +123,7 @@ def _arrays(path: Path) -> Any:
 
 
 def _json_document(name: str, content: bytes) -> Any:
-    """Bytes that are not UTF-8 survive in strings as surrogates, of which the client makes bytes again."""
+    """Parses JSON. Invalid UTF-8 in strings becomes surrogates, which the client turns back into bytes."""
     try:
         return _json(content.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
@@ -135,7 +135,7 @@ def _json(text: str) -> Any:
 
 
 def _bytes_or_object(members: dict[str, Any]) -> Any:
-    """``{"b64": …}`` is bytes, as in the REST API."""
+    """Turns ``{"b64": …}`` into bytes, as in the REST API."""
     if set(members) != {"b64"} or not isinstance(members["b64"], str):
         return members
     try:
@@ -145,7 +145,7 @@ def _bytes_or_object(members: dict[str, Any]) -> Any:
 
 
 def _request(members: Mapping[str, Any]) -> Inputs:
-    """An object is inputs by name, or a whole request as the REST API takes it."""
+    """Reads an object as inputs by name, or as a whole REST request."""
     if not set(members) <= _REQUEST_KEYS or len(set(members) & {"instances", "inputs"}) != 1:
         return Inputs(members)
     signature = members.get("signature_name", "")
@@ -156,7 +156,7 @@ def _request(members: Mapping[str, Any]) -> Inputs:
 
 
 def _columns(rows: Any) -> Any:
-    """Rows turned into one list per input."""
+    """Turns rows into one list per input."""
     if not isinstance(rows, list):
         raise ServableError("'instances' is no list")
     names = next((sorted(row) for row in rows if isinstance(row, Mapping)), None)

@@ -1,8 +1,8 @@
-"""``servable warmup record MODEL``: a warm-up file out of the requests that a running server answers.
+"""``servable warmup record MODEL``: a warm-up file from the requests that a running server answers.
 
-The server keeps copies of what its clients ask, over REST and gRPC, until there are enough or time is over;
-equal requests count once, and those that fail are left out. The records are written here, into the folder of
-the newest version that serves, so that the next server that loads it is warm before it serves.
+The server keeps copies of requests, over REST and gRPC, until there are enough or time is up; equal requests
+count once, and failing ones are left out. The records are written here, into the folder of the newest version
+being served, so that the next server that loads it is warm before it serves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from servable.savedmodel.tfrecord import MOST_RECORDS, parse_records, write_warm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What may follow ``servable warmup record``."""
+    """Adds the arguments of ``servable warmup record``."""
     parser.add_argument("model", help="name of a model that the server serves")
     parser.add_argument(
         "--output",
@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def record(given: argparse.Namespace) -> int:
-    """The command, as parsed; exit status 0, or 1 where nothing could be recorded."""
+    """Runs the parsed command; returns exit status 0, or 1 if nothing could be recorded."""
 
     def work(server: Administration) -> int:
-        # First, so that nobody waits a minute for an error.
+        # Done first, so that an error does not take a minute to appear.
         path = _file(given.output) if given.output else _served_file(server, given.model)
         limits = {"requests": given.requests, "seconds": given.seconds, "every": given.every}
         data = server.fetch("POST", f"/admin/models/{part(given.model)}/record", limits)
@@ -68,9 +68,9 @@ def _file(output: str) -> str:
 
 
 def _served_file(server: Administration, model: str) -> str:
-    """The warm-up file of the newest version that serves.
+    """Returns the warm-up file of the newest version being served.
 
-    Raises ``StatusError`` where it cannot be written.
+    Raises ``StatusError`` if it cannot be written.
     """
     versions: list[dict[str, Any]] = server.ask("GET", f"/admin/models/{part(model)}")["versions"]
     serving = [one["path"] for one in versions if one["state"] == "AVAILABLE" and "path" in one]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Heads and rows as lines; a column that is empty in every row is left out."""
+    """Formats heads and rows as lines; a column that is empty in every row is left out."""
     used = [index for index in range(len(heads)) if any(row[index] for row in rows)] or [0]
     lines = [[row[index] for index in used] for row in [heads, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(used))]

@@ -1,4 +1,4 @@
-"""The texts made from the list of flags: ``--help`` of both commands, and the table for the documentation."""
+"""Texts generated from the list of flags: ``--help`` of both commands, and the documentation's table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Flags are TensorFlow Serving's, with _ or -, as --flag=value or --flag value.
 
 
 def server_usage(program: str = "tensorflow_model_server") -> str:
-    """The usage that ``tensorflow_model_server --help`` prints, in TensorFlow's layout."""
+    """Returns the text of ``tensorflow_model_server --help``, in TensorFlow's layout."""
     lines = [f"usage: {program}", "Flags:"]
     for flag in FLAGS.values():
         kind = {"port": "int32", "strings": "string", "choice": "string"}.get(flag.kind, flag.kind)
@@ -29,7 +29,7 @@ def server_usage(program: str = "tensorflow_model_server") -> str:
 
 
 def serve_usage() -> str:
-    """The help of ``servable serve``: flags under headings, with the defaults that apply to it."""
+    """Returns the help of ``servable serve``: flags under headings, with the defaults that apply to it."""
     parts = [SERVE_INTRO]
     for group, title in GROUPS.items():
         parts.append(f"{title}:")
@@ -54,7 +54,7 @@ def _entry(flag: Flag) -> str:
 
 
 def markdown_table() -> str:
-    """The table of flags for the documentation: one row per flag, marked where it is Servable's own."""
+    """Returns the table of flags for the documentation: one row per flag, Servable's own ones marked."""
     lines = [
         "| Flag | Type | Default | `servable serve` | Effect |",
         "| --- | --- | --- | --- | --- |",

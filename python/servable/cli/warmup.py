@@ -1,12 +1,11 @@
-"""``servable warmup make PATH``: a warm-up file from REST requests, so that nobody writes TFRecords by hand.
+"""``servable warmup make PATH``: a warm-up file from REST requests, without writing TFRecords by hand.
 
-``warmup record MODEL`` makes one from the requests of live clients: ``record_command.py``.
+``warmup record MODEL`` makes one from the requests of live clients: see ``record.py``.
 
 The file, ``assets.extra/tf_serving_warmup_requests`` in the version's folder, is replayed before the version
-serves, by TensorFlow Serving too. Requests are predict bodies as one would POST them: ``--request`` takes
-JSON, or ``@file`` with one body, or with one per line (``.jsonl``). Without any, one is made up from each
-signature.
-``warmup show PATH`` prints what a file holds.
+serves, also by TensorFlow Serving. Requests are predict bodies as sent by POST: ``--request`` takes JSON, or
+``@file`` with one body, or with one per line (``.jsonl``). Without any, one is made up for each signature.
+``warmup show PATH`` prints the content of a file.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ FIELDS = {
     "string": "string_val",
     "half": "half_val",
 }
-"""The field of a TensorProto that holds the values of a dtype (tensorflow/core/framework/tensor.proto)."""
+"""The field of a TensorProto with the values of each dtype (tensorflow/core/framework/tensor.proto)."""
 
 
 def warmup(argv: Sequence[str]) -> int:
-    """The command; exit status 0 or 1."""
+    """Runs the command; returns exit status 0 or 1."""
     parser = argparse.ArgumentParser(prog="servable warmup", description="Warm-up files of SavedModels.")
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="write a warm-up file from predict requests")
@@ -83,7 +82,7 @@ def warmup(argv: Sequence[str]) -> int:
 
 
 def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
-    """Writes the warm-up file of the version in ``folder``; the number of its records.
+    """Writes the warm-up file of the version in ``folder``; returns its number of records.
 
     Raises ``StatusError`` for a request that does not fit its signature; nothing is written then.
     """
@@ -126,7 +125,7 @@ def _body(text: str, source: str) -> dict[str, Any]:
 
 
 def prediction_log(model: str, signatures: dict[str, Signature], body: dict[str, Any]) -> bytes:
-    """A serialized PredictionLog of one predict body. Raises ``StatusError``."""
+    """Returns a serialized PredictionLog for one predict body. Raises ``StatusError``."""
     name = body.get("signature_name") or "serving_default"
     signature = signatures.get(name)
     if signature is None:
@@ -140,7 +139,7 @@ def prediction_log(model: str, signatures: dict[str, Signature], body: dict[str,
 
 
 def _values(signature: Signature, body: dict[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
-    """Each input with its value, out of the row or the columnar format."""
+    """Yields each input with its value, from the row or the column format."""
     if ("instances" in body) == ("inputs" in body):
         raise invalid_argument("a predict body has either instances or inputs")
     by_row = "instances" in body
@@ -175,7 +174,10 @@ def _fill(tensor: Any, alias: str, dtype: str, value: Any) -> None:
 
 
 def flattened(value: Any, alias: str) -> tuple[list[int], list[Any]]:
-    """Shape and elements of nested lists, level by level. Raises ``StatusError`` where they are ragged."""
+    """Returns shape and elements of nested lists, level by level.
+
+    Raises ``StatusError`` if they are ragged.
+    """
     shape: list[int] = []
     level = [value]
     while level and isinstance(level[0], list):

@@ -1,1 +1,1 @@
-"""From flags, environment and files to the frozen values that a server is built from."""
+"""Flags, environment and files → the frozen values that a server is built from."""

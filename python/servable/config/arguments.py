@@ -1,13 +1,13 @@
-"""From ``argv`` to values, as given: which flags, with which values, and what else was on the line.
+"""Parses ``argv`` into values as given: flags with their values, and everything else on the line.
 
 Two dialects of one syntax (``--name=value``, ``--name value``, ``--name`` for a bool, ``--`` ends the flags):
 
-- ``tensorflow_model_server``: names as written; what is unknown is kept in ``unknown`` and is no error;
-- ``servable serve``: ``-`` and ``_`` are the same in names; an unknown flag is an error that names the
+- ``tensorflow_model_server``: names as written; unknown arguments are kept in ``unknown`` and are no error;
+- ``servable serve``: ``-`` and ``_`` are equivalent in names; an unknown flag is an error that suggests the
   nearest one.
 
-A value that does not parse is a ``UsageError`` in both, and so is what is not UTF-8. A flag given twice: the
-later one wins.
+In both, a value that does not parse or is not UTF-8 is a ``UsageError``. If a flag is given twice, the later
+one wins.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _INT_BITS = {"int32": 32, "port": 32, "int64": 64}
 class Arguments:
     """A parsed command line.
 
-    values: every flag, given or not. given: the names that were on the line. positionals: what is not a flag.
-    unknown: arguments that fit no flag, as written (always empty for ``servable serve``).
+    values: every flag, given or not. given: the names on the line. positionals: arguments that are not flags.
+    unknown: arguments that match no flag, as written (always empty for ``servable serve``).
     """
 
     serve: bool
@@ -38,33 +38,33 @@ class Arguments:
     help: bool = field(default=False)
 
     def text(self, name: str) -> str:
-        """The value of a string or choice flag."""
+        """Returns the value of a string or choice flag."""
         return str(self.values[name])
 
     def integer(self, name: str) -> int:
-        """The value of an int32 or int64 flag."""
+        """Returns the value of an int32 or int64 flag."""
         value = self.values[name]
         assert isinstance(value, int)
         return value
 
     def number(self, name: str) -> float:
-        """The value of a float flag."""
+        """Returns the value of a float flag."""
         value = self.values[name]
         assert isinstance(value, (int, float))
         return float(value)
 
     def boolean(self, name: str) -> bool:
-        """The value of a bool flag."""
+        """Returns the value of a bool flag."""
         return self.values[name] is True
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The values of a flag that may be repeated, in the order given."""
+        """Returns the values of a repeatable flag, in the order given."""
         value = self.values[name]
         assert isinstance(value, tuple)
         return value
 
     def port(self, name: str) -> int | None:
-        """A port flag as meant: None is off, 0 is any free port."""
+        """Returns the meaning of a port flag: None is off, 0 is any free port."""
         value = self.values[name]
         if not self.serve and value == 0:
             return None
@@ -73,16 +73,16 @@ class Arguments:
 
 
 def parse(argv: Sequence[str], serve: bool) -> Arguments:
-    """Reads a command line (without the program's name). Raises ``UsageError``."""
+    """Parses a command line (without the program's name). Raises ``UsageError``."""
     check_text(argv)
     return _Parser(argv, serve).run()
 
 
 def check_text(texts: Iterable[str]) -> None:
-    """Raises ``UsageError`` unless all of them are text.
+    """Raises ``UsageError`` unless all ``texts`` are valid Unicode.
 
-    Bytes that are not UTF-8 in the command line, the environment and names of files come to Python as lone
-    surrogates. Models are named in JSON, protobuf and logs, none of which has a place for them.
+    Bytes that are not UTF-8 in the command line, the environment and file names reach Python as lone
+    surrogates. Models are named in JSON, protobuf and logs, none of which can represent them.
     """
     for text in texts:
         try:
@@ -139,7 +139,7 @@ class _Parser:
         self._given.add(flag.name)
 
     def _next_value(self, flag: Flag) -> str:
-        """The value of a flag written without ``=``: the next argument, or ``true`` for a bool."""
+        """Returns the value of a flag written without ``=``: the next argument, or ``true`` for a bool."""
         following = self._rest[-1] if self._rest else None
         if flag.kind == "bool":
             if following is not None and following.lower() in ("true", "false"):
@@ -156,13 +156,16 @@ class _Parser:
 
 
 def suggestion(written: str) -> str:
-    """``; did you mean --rest_api_port?`` for a name that is close to a flag, else ``""``."""
+    """Returns ``; did you mean --rest_api_port?`` for a name that is close to a flag, otherwise ``""``."""
     close = nearest(written.replace("-", "_"))
     return f"; did you mean --{close}?" if close else ""
 
 
 def parse_value(flag: Flag, text: str, serve: bool) -> Value:
-    """``text`` as a value of ``flag``. Raises ``UsageError`` that says what was expected and what came."""
+    """Converts ``text`` to a value of ``flag``.
+
+    Raises ``UsageError`` with the expected and the actual value.
+    """
     if flag.kind == "string":
         return text
     if flag.kind == "strings":
@@ -185,7 +188,7 @@ def parse_value(flag: Flag, text: str, serve: bool) -> Value:
 def _integer(flag: Flag, text: str, serve: bool) -> int:
     bits = _INT_BITS[flag.kind]
     digits = text[1:] if text[:1] in ("-", "+") else text
-    # No flag needs more than the 19 digits of an int64; the bound also keeps int() cheap on any input.
+    # No flag needs more than the 19 digits of an int64; the bound also keeps int() cheap for any input.
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
         raise _bad(flag, text, "a whole number")
     value = int(text)

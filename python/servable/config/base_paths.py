@@ -1,9 +1,9 @@
-"""Which base paths a configuration may name: where it came from, and what the operator has allowed.
+"""Restricts the base paths of a configuration, by its origin and by what the operator has allowed.
 
-A SavedModel is code, so whoever chooses a base path chooses what the server runs. Prefixes are compared by
-whole components: ``/models`` allows ``/models/a`` and not ``/models2``. A local path counts as where its
-links lead when it is configured; links that change afterwards, and those inside the folder, are the
-operator's to watch.
+A SavedModel is code, so the choice of a base path decides what the server runs. Prefixes are compared by
+whole components: ``/models`` allows ``/models/a`` but not ``/models2``. Links in a local path are resolved
+when it is configured; links that change afterwards, and those inside the folder, are the operator's
+responsibility.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from servable.errors import StatusError, UsageError
 
 FLAG = "--allowed_base_paths"
 ANSWER_SECONDS = 10.0
-"""How long a change of the configuration waits for the file systems that its paths are on."""
+"""Longest time that a change of the configuration waits for the file systems of its paths."""
 
 
 class Way(Enum):
-    """How a configuration came in."""
+    """The origins of a configuration."""
 
     START = "the command line and config files"
     ADMINISTRATION = "the administration"
@@ -34,16 +34,16 @@ class Way(Enum):
 
 @dataclass(frozen=True)
 class AllowedPaths:
-    """The prefixes that base paths must lie in; without any, what is local, and by RPC nothing else.
+    """The prefixes that base paths must lie in; without any, all local paths, and remote ones except by RPC.
 
-    Remote sources are fetched by RPC only from a prefix that names them.
+    By RPC, remote paths are accepted only under a prefix that names them.
     """
 
     prefixes: tuple[str, ...] = ()
 
     @staticmethod
     def read(texts: Iterable[str]) -> AllowedPaths:
-        """Comma lists of absolute paths and URIs. Raises ``UsageError``."""
+        """Parses comma-separated absolute paths and URIs. Raises ``UsageError``."""
         prefixes = tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
         for prefix in prefixes:
             if _parts(prefix) is None or not (prefix.startswith("/") or "://" in prefix):
@@ -55,7 +55,7 @@ class AllowedPaths:
     def check(self, models: Sequence[ModelConfig], known: Sequence[ModelConfig], way: Way) -> None:
         """Raises ``StatusError`` PERMISSION_DENIED for the first model that may not be served.
 
-        known: the models that are served now; what they are served from was allowed before.
+        known: the models served now; their paths were allowed before.
         """
         before = {(model.name, model.base_path) for model in known}
         new = [model for model in models if (model.name, model.base_path) not in before]
@@ -64,7 +64,10 @@ class AllowedPaths:
             raise self._refusal(refused, way)
 
     def _refused(self, models: Sequence[ModelConfig], way: Way) -> ModelConfig | None:
-        """The first that may not be served. Links are followed, by a thread that a dead mount may keep."""
+        """Returns the first model that may not be served.
+
+        Links are followed on a separate thread, which a dead mount may block.
+        """
         if not self.prefixes or not models:
             return next((model for model in models if not self._allows(model.base_path, way)), None)
         found: list[ModelConfig | None] = []
@@ -100,7 +103,7 @@ class AllowedPaths:
 
 
 def _parts(path: str) -> tuple[str, ...] | None:
-    """What prefixes are compared by; None for what does not say plainly where it leads."""
+    """Returns the components to compare prefixes by; None for a path whose target is not plain."""
     if not is_remote(path):
         try:
             return tuple(os.path.realpath(local_path(path)).rstrip("/").split("/"))

@@ -1,4 +1,4 @@
-"""How requests are batched: text BatchingParameters (TensorFlow Serving's message) → checked options."""
+"""Batching configuration: text BatchingParameters (TensorFlow Serving's message) → checked options."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from servable.errors import StatusError, invalid_argument
 MESSAGE = "tensorflow.serving.BatchingParameters"
 
 VERSION_FILE = "batching_params.pbtxt"
-"""In a version's folder: its own parameters, with --enable_per_model_batching_parameters."""
+"""File in a version's folder with its own parameters, for --enable_per_model_batching_parameters."""
 
 _LARGEST = 2**31 - 1
-"""Of rows, batches and threads; microseconds may be more."""
+"""Limit on rows, batches and threads; microseconds may exceed it."""
 
 
 def read(path: str) -> BatchingOptions:
-    """The parameters in the text file ``path``. Raises ``StatusError``."""
+    """Returns the parameters in the text file ``path``. Raises ``StatusError``."""
     return of_message(read_text_message(path, MESSAGE))
 
 
 def of_version(folder: str) -> BatchingOptions | None:
-    """The parameters in the folder of a version, None where it has none: it is not batched then."""
+    """Returns the parameters in a version's folder; None if it has none and so is not batched."""
     path = os.path.join(folder, VERSION_FILE)
     return read(path) if os.path.lexists(path) else None
 
 
 def of_message(parameters: Any) -> BatchingOptions:
-    """The parameters in a BatchingParameters message; TensorFlow Serving's defaults for what is not set."""
+    """Returns the parameters in a BatchingParameters message, with TensorFlow Serving's defaults."""
     plain = BatchingOptions()
 
     def number(name: str, default: int) -> int:

@@ -1,8 +1,8 @@
-"""What ``--grpc_channel_arguments`` asks of the gRPC server.
+"""Interprets ``--grpc_channel_arguments``.
 
-They are arguments of gRPC's C core, which TensorFlow Serving is built on: ``name=value``, separated by
-commas. Those that mean something here become ``GrpcLimits``; whatever else is said gets a line for the log,
-and nothing is an error, as with TensorFlow Serving.
+These are arguments of gRPC's C core, which TensorFlow Serving is built on: ``name=value``, separated by
+commas. Those with a meaning here become ``GrpcLimits``; everything else gets a line in the log, and nothing
+is an error, as with TensorFlow Serving.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from servable.config.values import GrpcLimits
 _INT32_MAX = 2**31 - 1
 _SOFT, _HARD = "grpc.max_metadata_size", "grpc.absolute_max_metadata_size"
 _HARD_DEFAULT = 16 * 1024
-"""What the C core takes unless it is told; its soft limit may only raise it."""
+"""The C core's default; its soft limit can only raise it."""
 
 
 @dataclass(frozen=True)
 class _Argument:
-    """One argument that has an effect.
+    """An argument that has an effect.
 
-    field: of ``GrpcLimits``. accepted: a lower value is left out, as by the C core. least, most: a value
-    outside counts as the nearer of them. unlimited: a negative value lifts the limit.
+    field: of ``GrpcLimits``. accepted: lower values are ignored, as by the C core. least, most: values
+    outside are replaced by the nearer of them. unlimited: a negative value lifts the limit.
     """
 
     field: str
@@ -50,11 +50,11 @@ _ARGUMENTS = {
     "grpc.max_connection_age_grace_ms": _Argument("max_age_grace_ms"),
 }
 EFFECTIVE = tuple(_ARGUMENTS)
-"""The names of those that have an effect."""
+"""The names of the arguments that have an effect."""
 
 
 def read(text: str) -> tuple[GrpcLimits, list[str]]:
-    """The limits that the flag's value asks for, and a line for each thing in it that is not done as said."""
+    """Returns the limits in the flag's value, and a line for each part not applied as written."""
     given, lines = _split(text)
     unknown = [name for name in given if name not in _ARGUMENTS]
     if unknown:
@@ -70,7 +70,7 @@ def read(text: str) -> tuple[GrpcLimits, list[str]]:
 
 
 def _split(text: str) -> tuple[dict[str, str], list[str]]:
-    """Name → value as written, the last one where there are several; a line for each item without either."""
+    """Splits the flag's value into name → value, the last one winning, and a line for each malformed item."""
     given: dict[str, str] = {}
     lines: list[str] = []
     for item in text.split(",") if text else ():
@@ -83,7 +83,7 @@ def _split(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _understood(name: str, text: str) -> tuple[int | None, str]:
-    """The value, None where it is left out, and what there is to say about it."""
+    """Returns the value, None if it is ignored, and a line about it or ""."""
     argument = _ARGUMENTS[name]
     value = _int32(text)
     if value is None:
@@ -100,7 +100,7 @@ def _understood(name: str, text: str) -> tuple[int | None, str]:
 
 
 def _int32(text: str) -> int | None:
-    """A number where TensorFlow Serving sees one; else it hands gRPC a string, which gRPC then ignores."""
+    """Returns a number if TensorFlow Serving sees one; it passes others as strings, which gRPC ignores."""
     if not re.fullmatch(r"[+-]?[0-9]{1,20}", text):
         return None
     value = int(text)
@@ -112,7 +112,7 @@ def _limits(values: dict[str, int]) -> GrpcLimits:
     if _HARD in values:
         fields["max_header_bytes"] = values[_HARD]
     elif _SOFT in values:
-        # The C core refuses some calls between the soft limit and the hard one, by chance. Here none is: this
-        # is the hard limit that follows from the soft one.
+        # The C core randomly refuses calls between the soft and the hard limit. Here none is refused: this is
+        # the hard limit that follows from the soft one.
         fields["max_header_bytes"] = min(max(_HARD_DEFAULT, values[_SOFT] * 5 // 4), _INT32_MAX)
     return GrpcLimits(**fields)

@@ -1,4 +1,4 @@
-"""What the config files say: models, platforms, monitoring, TLS, session config."""
+"""Reads the config files: models, platforms, monitoring, TLS, session config."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 def read_model_config_file(path: str, replacing: bool = False) -> tuple[ModelConfig, ...]:
-    """The models of a text ModelServerConfig.
+    """Reads the models of a text ModelServerConfig.
 
-    Checks what concerns one entry; ``check_models`` does the rest. replacing: while serving a file that lists
-    nothing at all (white space, comments) is refused, as by TensorFlow Serving; an empty list is not.
+    Checks each entry on its own; ``check_models`` does the rest. replacing: while serving, a file with no
+    content (whitespace, comments) is refused, as by TensorFlow Serving; an empty list is not.
     """
     config = read_text_message(path, "tensorflow.serving.ModelServerConfig")
     if replacing and config.WhichOneof("config") is None:
@@ -43,14 +43,14 @@ def read_model_config_file(path: str, replacing: bool = False) -> tuple[ModelCon
 
 
 def models_of(config: Any) -> tuple[ModelConfig, ...]:
-    """The models of a ``tensorflow.serving.ModelServerConfig`` message; raises ``StatusError``."""
+    """Returns the models of a ``tensorflow.serving.ModelServerConfig`` message; raises ``StatusError``."""
     if config.WhichOneof("config") == "custom_model_config":
         raise invalid_argument("custom_model_config is not supported", "list the models in model_config_list")
     return tuple(_model(entry) for entry in config.model_config_list.config)
 
 
 def model_from_fields(fields: Mapping[str, Any]) -> ModelConfig:
-    """A ModelConfig in protobuf's JSON form, both spellings of its names. Raises ``StatusError``."""
+    """Parses a ModelConfig in protobuf's JSON form, with either spelling of names. Raises ``StatusError``."""
     from google.protobuf import json_format
 
     message = message_class("tensorflow.serving.ModelConfig")()
@@ -62,7 +62,7 @@ def model_from_fields(fields: Mapping[str, Any]) -> ModelConfig:
 
 
 def config_fields(models: Sequence[ModelConfig]) -> dict[str, Any]:
-    """The models as a ModelServerConfig in protobuf's JSON form, names as in the text format."""
+    """Returns the models as a ModelServerConfig in protobuf's JSON form, names as in the text format."""
     from google.protobuf import json_format
 
     fields: dict[str, Any] = json_format.MessageToDict(
@@ -72,14 +72,14 @@ def config_fields(models: Sequence[ModelConfig]) -> dict[str, Any]:
 
 
 def config_text(models: Sequence[ModelConfig]) -> str:
-    """The models as a text ModelServerConfig: what ``read_model_config_file`` reads."""
+    """Returns the models as a text ModelServerConfig, for ``read_model_config_file``."""
     from google.protobuf import text_format
 
     return str(text_format.MessageToString(_config_message(models), descriptor_pool=pool()))
 
 
 def policy_fields(policy: VersionPolicy) -> dict[str, Any]:
-    """A version policy as in ``config_fields``."""
+    """Returns a version policy in the form of ``config_fields``."""
     if isinstance(policy, All):
         return {"all": {}}
     if isinstance(policy, Latest):
@@ -108,7 +108,7 @@ def _config_message(models: Sequence[ModelConfig]) -> Any:
 
 
 def _base_path(model: ModelConfig) -> str:
-    """A version's own folder is written as its parent and the version, where it is named by its number."""
+    """Returns the base path to write: the parent for a version folder that is named by its number."""
     parent, _, folder = model.base_path.rstrip("/").rpartition("/")
     named = isinstance(model.policy, Folder) and folder.isdigit() and int(folder) == model.policy.version
     return parent or "/" if named else model.base_path
@@ -126,7 +126,7 @@ def _model(entry: Any) -> ModelConfig:
 
 
 def _platform(entry: Any) -> str:
-    """``model_platform``, or the deprecated ``model_type`` in its place."""
+    """Returns ``model_platform``, or the deprecated ``model_type`` in its place."""
     fields = "ModelServerConfig::model_type (deprecated)", "ModelServerConfig::model_platform"
     if entry.model_type and entry.model_platform:
         raise invalid_argument(
@@ -153,7 +153,7 @@ def _policy(entry: Any) -> VersionPolicy:
 
 
 def read_monitoring_config(path: str) -> str | None:
-    """The path at which metrics are served, None when the file does not enable them."""
+    """Returns the path at which metrics are served, None if the file does not enable them."""
     config = read_text_message(path, "tensorflow.serving.MonitoringConfig").prometheus_config
     if not config.enable:
         return None
@@ -161,7 +161,7 @@ def read_monitoring_config(path: str) -> str | None:
 
 
 def read_ssl_config(path: str) -> TlsOptions:
-    """The PEM texts of a text SSLConfig."""
+    """Reads the PEM texts of a text SSLConfig."""
     config = read_text_message(path, "tensorflow.serving.SSLConfig")
     authorities = config.custom_ca
     if config.client_verify and not authorities:
@@ -170,7 +170,7 @@ def read_ssl_config(path: str) -> TlsOptions:
 
 
 def _system_authorities() -> str:
-    """The PEM texts of the authorities that this machine trusts."""
+    """Returns the PEM texts of the authorities that this machine trusts."""
     import ssl
 
     path = ssl.get_default_verify_paths().cafile
@@ -185,7 +185,7 @@ def _system_authorities() -> str:
 
 
 def read_platform_config(path: str) -> LoadOptions:
-    """The load options of platform ``tensorflow`` in a text PlatformConfigMap."""
+    """Returns the load options for platform ``tensorflow`` in a text PlatformConfigMap."""
     platforms = read_text_message(path, "tensorflow.serving.PlatformConfigMap").platform_configs
     if PLATFORM not in platforms:
         raise invalid_argument(f"{path} has no platform config for {PLATFORM}")
@@ -210,9 +210,10 @@ def read_platform_config(path: str) -> LoadOptions:
 def session_config(
     path: str, intra_op: int, inter_op: int, gpu_fraction: float, bfloat16: bool = False
 ) -> bytes:
-    """A serialized tensorflow.ConfigProto: the text file ``path`` ("" for none), overwritten by the flags.
+    """Returns a serialized tensorflow.ConfigProto: text file ``path`` ("" for none), overridden by the flags.
 
-    As in TensorFlow Serving, thread counts and the GPU memory fraction always replace the file's, by 0 too.
+    As in TensorFlow Serving, thread counts and the GPU memory fraction always replace those of the file, even
+    if 0.
     """
     config = (
         read_text_message(path, "tensorflow.ConfigProto")

@@ -48,7 +48,7 @@ class Flag:
     choices: tuple[str, ...] = ()
 
     def default_for(self, serve: bool) -> Value:
-        """The value when not given, for ``servable serve`` or for ``tensorflow_model_server``."""
+        """Returns the default for ``servable serve`` or for ``tensorflow_model_server``."""
         if serve and self.serve_default is not None:
             return self.serve_default
         return self.default
@@ -587,7 +587,7 @@ FLAGS: dict[str, Flag] = {flag.name: flag for group in _GROUPED for flag in grou
 
 
 def nearest(name: str, names: Iterable[str] | None = None) -> str:
-    """The flag whose name is closest to ``name`` (underscored), or "" when none is close."""
+    """Returns the flag whose name is closest to ``name`` (underscored), or "" if none is close."""
     import difflib
 
     found = difflib.get_close_matches(name, list(names or FLAGS), n=1, cutoff=0.6)
@@ -595,7 +595,7 @@ def nearest(name: str, names: Iterable[str] | None = None) -> str:
 
 
 def shown(value: Value) -> str:
-    """A default or value as one would type it: ``true``, ``off``, ``""``."""
+    """Formats a default or value as a user would type it: ``true``, ``off``, ``""``."""
     if value is None:
         return "off"
     if isinstance(value, bool):
@@ -606,7 +606,7 @@ def shown(value: Value) -> str:
 
 
 def no_effect_lines(values: dict[str, Value], serve: bool) -> list[str]:
-    """One sentence for each flag that was set to another value than its default and does nothing here."""
+    """Returns a sentence for each flag that is set to other than its default and has no effect here."""
     return [
         f"--{flag.name}={shown(values[flag.name])} has no effect: {flag.no_effect}"
         for flag in FLAGS.values()

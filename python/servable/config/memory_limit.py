@@ -1,7 +1,7 @@
-"""How much memory requests may hold by default: a share of the machine's, or of the container's.
+"""The default limit on the memory of requests: a share of the machine's or the container's.
 
-A container's limit is its control group's (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``); each
-group above it may have a smaller one.
+A container's limit is that of its control group (cgroup v2 ``memory.max``, v1 ``memory.limit_in_bytes``);
+each parent group may have a smaller one.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARE = 4
-"""The default is one part in so many: models need the rest."""
+"""Divisor for the default: models need the rest."""
 LEAST = 64 << 20
-"""Bytes."""
+"""Smallest default, in bytes."""
 UNKNOWN = 4 << 30
-"""Bytes, where the system does not tell."""
+"""Assumed memory, in bytes, if the system does not report it."""
 
 
 def share(root: Path = Path("/")) -> int:
-    """Bytes for all requests together. root: where ``proc`` and ``sys`` are."""
+    """Returns the bytes for all requests together. root: the folder of ``proc`` and ``sys``."""
     return max(LEAST, limit(root) // SHARE)
 
 
 def limit(root: Path = Path("/")) -> int:
-    """Bytes that this process may use: the smallest of the machine's memory and its groups' limits."""
+    """Returns the bytes this process may use: the smallest of the machine's memory and its groups' limits."""
     limits = [_machine(root), *_groups(root)]
     return min((one for one in limits if one), default=UNKNOWN)
 
@@ -46,7 +46,7 @@ def _pages() -> int:
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """The limits of the process's group and of those above it, where they have one."""
+    """Yields the limits of the process's group and its parents; 0 for those without one."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -59,7 +59,7 @@ def _groups(root: Path) -> Iterator[int]:
             mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
         else:
             continue
-        # In a container the path may be that of the host, of which only the mount itself is seen.
+        # In a container the path may be that of the host, of which only the mount itself is visible.
         group = mount / path.lstrip("/")
         for folder in {mount, group, *group.parents}:
             if folder == mount or mount in folder.parents:
@@ -67,7 +67,7 @@ def _groups(root: Path) -> Iterator[int]:
 
 
 def _number(file: Path) -> int:
-    """0 for no limit (``max``, or v1's huge one) and for what cannot be read."""
+    """Reads a limit; 0 for no limit (``max``, or v1's huge one) and for an unreadable file."""
     try:
         text = file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""``servable serve PATH``: from a path that a person typed to a model.
+"""``servable serve PATH``: turns a path typed by a user into a model.
 
 A path may be a base folder (numbered versions inside) or one version's own folder (``saved_model.pb``
 inside), and ``NAME=PATH`` sets the model's name.
@@ -16,17 +16,17 @@ from servable.savedmodel.layout import SAVED_MODEL_FILES, holds_saved_model, is_
 
 
 def is_remote(base_path: str) -> bool:
-    """True for a URI that is not a local file's."""
+    """True for a URI other than ``file://``."""
     return "://" in base_path and not base_path.startswith("file://")
 
 
 def local_path(base_path: str) -> str:
-    """The path of a ``file://`` URI; any other as it is."""
+    """Returns the path of a ``file://`` URI; any other path unchanged."""
     return unquote(urlsplit(base_path).path) if base_path.startswith("file://") else base_path
 
 
 def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
-    """Where remote versions are kept: ``stated``, else ``servable`` in $XDG_CACHE_HOME or in ~/.cache."""
+    """Returns the cache for remote versions: ``stated``, else ``servable`` in $XDG_CACHE_HOME or ~/.cache."""
     if stated:
         return os.path.abspath(os.path.expanduser(stated))
     home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -34,7 +34,7 @@ def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
 
 
 def model_from_path(argument: str) -> ModelConfig:
-    """The model that ``PATH`` or ``NAME=PATH`` means. Raises ``UsageError`` when there is no such folder."""
+    """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if there is no such folder."""
     name, path = _split_name(argument)
     if "://" in path:
         last = path.rstrip("/").rpartition("/")[2]
@@ -69,7 +69,7 @@ def _not_a_folder(path: str) -> str:
 
 
 def _neighbours(path: str) -> str:
-    """What is there instead: the nearest existing folder and a few names in it."""
+    """Describes what exists instead: the nearest existing folder and a few names in it."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)

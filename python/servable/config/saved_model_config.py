@@ -1,6 +1,6 @@
 """A model's own session settings: ``assets.extra/saved_model_config.pb``, a binary SavedModelConfig.
 
-As in TensorFlow Serving the file is always read, and one that cannot be is a warning. Of its overrides
+As in TensorFlow Serving, the file is always read, and an unreadable one causes a warning. Of its overrides,
 ``disable_meta_optimizer`` takes effect; the graph rewriters that the other two configure are built into
 TensorFlow Serving's binary and are in no TensorFlow package.
 """
@@ -18,13 +18,16 @@ from servable.regular_files import open_file
 FILE = os.path.join("assets.extra", "saved_model_config.pb")
 
 _LARGEST = 16 * 1024 * 1024
-"""Bytes; what is larger is no such message."""
+"""Largest file, in bytes; anything larger is not such a message."""
 
 _log = logging.getLogger("servable")
 
 
 def options_for(folder: str, options: LoadOptions) -> LoadOptions:
-    """``options`` with what the version in ``folder`` overrides. Never raises for what is on the disk."""
+    """Returns ``options`` with the overrides of the version in ``folder``.
+
+    Never raises because of what is on the disk.
+    """
     path = os.path.join(folder, FILE)
     try:
         with open_file(path) as file:

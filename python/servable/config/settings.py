@@ -1,4 +1,4 @@
-"""From arguments as given to a configuration as meant: defaults that depend on each other, checks, files.
+"""Turns arguments as given into a configuration: interdependent defaults, checks, files.
 
 The checks and their order are TensorFlow Serving's (spec: argument errors); ``servable serve`` adds paths on
 the command line and the container's two environment variables.
@@ -32,11 +32,11 @@ from servable.engines.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 from servable.errors import UsageError, invalid_argument
 
 LONGEST_SECONDS = 1e9
-"""Thirty years: for ever, and yet a time that threads can wait for (``threading.TIMEOUT_MAX``)."""
+"""Thirty years: practically forever, and still a time threads can wait for (``threading.TIMEOUT_MAX``)."""
 
 
 def server_config(arguments: Arguments, environment: Mapping[str, str]) -> ServerConfig:
-    """The configuration that a command line means.
+    """Returns the configuration for a command line.
 
     Raises ``UsageError`` for what only ``servable serve`` refuses, ``StatusError`` with TensorFlow Serving's
     texts for the rest. Reads the text files that flags name; finds no library and opens no port.
@@ -52,7 +52,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
     allowed = AllowedPaths.read(arguments.texts("allowed_base_paths"))
     allowed.check(models, (), Way.START)
     core = _core_options(arguments, environment)
-    # Of the environment and the current folder, too, which paths may begin with.
+    # Includes the environment and the current folder, which paths may begin with.
     check_text([text for model in models for text in (model.name, model.base_path)])
     check_text([core.tensorflow_library, *core.op_libraries])
     load = _load_options(arguments)
@@ -89,11 +89,11 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     try:
         check_text([token])
     except UsageError:
-        # In words of its own, for those would show it.
+        # A text of its own, because the original would reveal the token.
         raise UsageError("--admin_token and $SERVABLE_ADMIN_TOKEN must be UTF-8") from None
     host = host.strip("[]")
     reached = address(host, int(port))
-    # A name stays one: it is what clients may ask for.
+    # A name is kept, because clients may address the server by it.
     return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
 
 
@@ -141,9 +141,9 @@ def _check_combinations(arguments: Arguments) -> None:
 
 
 def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[ModelConfig, ...]:
-    """The models that flags, paths and environment name.
+    """Returns the models named by flags, paths and environment.
 
-    Those of a config file come later and replace them.
+    Those of a config file are read later and replace them.
     """
     if not arguments.serve:
         return (ModelConfig(name=arguments.text("model_name"), base_path=arguments.text("model_base_path")),)
@@ -171,7 +171,7 @@ def _models_from_paths(arguments: Arguments) -> tuple[ModelConfig, ...]:
 
 
 def _model_from_environment(arguments: Arguments, environment: Mapping[str, str]) -> ModelConfig:
-    """The container's contract: ``$MODEL_BASE_PATH/$MODEL_NAME``, by default ``/models/model``."""
+    """Returns the container's model: ``$MODEL_BASE_PATH/$MODEL_NAME``, by default ``/models/model``."""
     folder = environment.get("MODEL_BASE_PATH") or "/models"
     name = (
         arguments.text("model_name")
@@ -224,7 +224,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
 
 
 def _load_options(arguments: Arguments) -> LoadOptions:
-    """From the platform config where there is one, which then stands in place of the flags."""
+    """Returns the load options of the platform config, if there is one, otherwise of the flags."""
     platform_config = arguments.text("platform_config_file")
     if platform_config:
         from servable.config.config_files import read_platform_config
@@ -265,7 +265,7 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
 
 
 def _session_config(arguments: Arguments) -> bytes:
-    """The serialized ConfigProto; b"", without importing protobuf, when no flag asks for anything."""
+    """Returns the serialized ConfigProto; b"", without importing protobuf, if no flag sets anything."""
     intra = arguments.integer("tensorflow_intra_op_parallelism")
     inter = arguments.integer("tensorflow_inter_op_parallelism")
     if intra <= 0 and inter <= 0:
@@ -280,7 +280,7 @@ def _session_config(arguments: Arguments) -> bytes:
 
 
 def rest_port(arguments: Arguments) -> int | None:
-    """The REST port as meant. TensorFlow Serving leaves REST out when it is given the gRPC port's number."""
+    """Returns the REST port. TensorFlow Serving turns REST off if it is given the gRPC port's number."""
     port = arguments.port("rest_api_port")
     return None if port and port == arguments.port("port") else port
 
@@ -295,14 +295,14 @@ def _tls(arguments: Arguments) -> TlsOptions | None:
 
 
 def _grpc_limits(arguments: Arguments) -> GrpcLimits:
-    """What --grpc_channel_arguments asks for, within --max_request_bytes."""
+    """Returns the limits of --grpc_channel_arguments, within --max_request_bytes."""
     limits, _ = channel_arguments.read(arguments.text("grpc_channel_arguments"))
     most = _at_least(arguments, "max_request_bytes", 1)
     return replace(limits, max_receive_bytes=min(limits.max_receive_bytes, most))
 
 
 def _prometheus_path(arguments: Arguments) -> str | None:
-    """The path of the metrics; TensorFlow Serving reads the monitoring config only when REST is on."""
+    """Returns the path of the metrics; TensorFlow Serving reads the monitoring config only if REST is on."""
     path = arguments.text("monitoring_config_file")
     if not path or rest_port(arguments) is None:
         return None
@@ -321,12 +321,12 @@ def _positive(seconds: int) -> float | None:
 
 
 def _waited(seconds: float) -> float:
-    """``seconds``, infinity too, as something that can be waited for."""
+    """Bounds ``seconds``, which may be infinite, to a time that can be waited for."""
     return min(max(0.0, float(seconds)), LONGEST_SECONDS)
 
 
 def _span(arguments: Arguments, name: str) -> float:
-    """Seconds, 0 for no limit."""
+    """Returns a flag's seconds, 0 for no limit."""
     seconds = arguments.number(name)
     if seconds < 0:
         raise UsageError(f"--{name} expects at least 0, got {seconds:g}")
@@ -341,7 +341,7 @@ def _at_least(arguments: Arguments, name: str, least: int) -> int:
 
 
 def address(host: str, port: int) -> str:
-    """``host:port`` for the core; an empty host is every interface, IPv6 too where the machine has it."""
+    """Returns ``host:port`` for the core; an empty host is every interface, including IPv6 if available."""
     if not host:
         host = "::" if _has_ipv6() else "0.0.0.0"
     elif _is_name(host):
@@ -350,7 +350,7 @@ def address(host: str, port: int) -> str:
 
 
 def _is_name(host: str) -> bool:
-    """False for the characters of an IP address, and for nothing."""
+    """False for an IP address (judged by its characters) and for an empty text."""
     return not all(character in "0123456789abcdefABCDEF.:" for character in host)
 
 
@@ -366,7 +366,7 @@ def _resolved(host: str) -> str:
 
 
 def _has_ipv6() -> bool:
-    """Containers often run with IPv6 switched off, where binding ``[::]`` fails."""
+    """True if IPv6 works: containers often run without it, and binding ``[::]`` then fails."""
     import socket
 
     try:

@@ -1,7 +1,7 @@
-"""Text-format protobuf files.
+"""Reads protobuf files in text format.
 
 Every file has the same three errors, with TensorFlow Serving's texts: missing, empty, unparsable (the
-parser's complaint goes to the log, with line and column).
+parser's message goes to the log, with line and column).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from servable.regular_files import open_file
 _log = logging.getLogger("config")
 
 LARGEST_FILE = 64 * 1024 * 1024
-"""Bytes; a config file larger than this is a mistake."""
+"""Largest config file, in bytes; a larger one is a mistake."""
 
 _complaints: dict[str, str] = {}
-"""What the parser said last about each file: of one that is polled it would be said at every look."""
+"""The last parser message logged per file, so that a polled file does not repeat it at every poll."""
 
 
 def read_text_message(path: str, name: str) -> Any:
-    """The message of type ``name`` (full name) in the text file ``path``. Raises ``StatusError``."""
+    """Reads the message of type ``name`` (full name) from the text file ``path``. Raises ``StatusError``."""
     from google.protobuf import text_format
 
     text = _read(path)
@@ -48,7 +48,7 @@ def _complaint(path: str, error: Exception) -> str:
 
 def _read(path: str) -> str:
     try:
-        # A shell's <(…) is a pipe in /dev, and meant to be waited for.
+        # A shell's <(…) is a pipe in /dev, for which waiting is intended.
         with open(path, "rb") if path.startswith("/dev/") else open_file(path) as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:

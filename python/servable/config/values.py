@@ -1,4 +1,4 @@
-"""What is served and how, as meant: frozen values that the rest of the control plane is built from.
+"""The configuration as frozen values, from which the rest of the control plane is built.
 
 ``Arguments`` (as given) become a ``ServerConfig`` in ``settings.py``; text files become the same types in
 ``config_files.py``. Nothing here reads a file or the environment.
@@ -13,7 +13,7 @@ from servable.config.flags import CPUS
 from servable.errors import StatusError, invalid_argument
 
 PLATFORM = "tensorflow"
-"""The one platform there is (TensorFlow Serving's stock build knows no other either)."""
+"""The only platform (TensorFlow Serving's stock build knows no other either)."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class All:
 
 @dataclass(frozen=True)
 class Specific:
-    """The listed versions, where they exist. An empty list serves nothing."""
+    """The listed versions that exist. An empty list serves nothing."""
 
     versions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Folder:
-    """``base_path`` is itself the folder of one version, which is served under this number."""
+    """``base_path`` itself is the folder of one version, which is served under this number."""
 
     version: int
 
@@ -47,7 +47,7 @@ VersionPolicy = Latest | All | Specific | Folder
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model: its name, where its versions are found, and which of them are wanted.
+    """One model: its name, the location of its versions, and the policy that selects among them.
 
     labels: label → version; applied whenever the version is available. logged: the config asks for request
     logging.
@@ -65,7 +65,7 @@ class ModelConfig:
 class TlsOptions:
     """PEM texts (not paths) for the gRPC port.
 
-    Client_verify: a client certificate is required and verified.
+    client_verify: a client certificate is required and verified.
     """
 
     key: str
@@ -76,10 +76,10 @@ class TlsOptions:
 
 @dataclass(frozen=True)
 class GrpcLimits:
-    """What gRPC takes and sends, and how long its connections last; the core reads these by name.
+    """Limits on gRPC messages, calls and connections; the core reads these by name.
 
-    Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: for ever. What each of
-    them means, and which values it takes, ``src/grpc/limits.rs`` says.
+    Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: forever. For the meaning
+    and range of each see ``src/grpc/limits.rs``.
     """
 
     max_receive_bytes: int = 2**31 - 1
@@ -99,18 +99,18 @@ class GrpcLimits:
 
 @dataclass(frozen=True)
 class CoreOptions:
-    """What the core's ``Server`` is built from; it reads these attributes by name.
+    """Options of the core's ``Server``, which reads these attributes by name.
 
     Addresses are ``host:port`` (``[::]:8501``; port 0: any free one) or None for a port that stays closed.
     Sizes in bytes, ``rest_timeout_ms`` in milliseconds (0 or less: none), thread counts 0 for the core's own
-    choice; batch_threads 0 where requests are not batched.
+    choice; batch_threads 0 if requests are not batched.
 
-    header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: a body or a
-    reply may stand still for so long, and has to move min_transfer_rate bytes a second on average after that.
-    0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
-    max_connections: on all ports; 0 for as many as there are descriptors for.
-    max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may have
-    profiles stored, None for nowhere.
+    header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: longest
+    pause of a body or a reply; one that takes longer than this in all must average min_transfer_rate bytes a
+    second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
+    max_connections: on all ports; 0 for as many as there are descriptors for. max_memory_in_flight: bytes
+    that all requests together may hold. profile_folder: where clients may have profiles stored, None for
+    nowhere.
     """
 
     rest_address: str | None = None
@@ -148,11 +148,12 @@ class CoreOptions:
 
 @dataclass(frozen=True)
 class BatchingOptions:
-    """How requests of several clients become one run; the core reads these attributes by name.
+    """Options for running requests of several clients together; the core reads these attributes by name.
 
-    The fields and defaults of TensorFlow Serving's BatchingParameters. Sizes in rows: max_batch_size is the
-    largest request, and the largest batch unless enable_large_batch_splitting spreads requests over batches
-    of max_execution_batch_size. num_batch_threads: batches that run at once, of the whole server.
+    The fields and defaults are those of TensorFlow Serving's BatchingParameters. Sizes in rows:
+    max_batch_size is the largest request, and the largest batch unless enable_large_batch_splitting spreads
+    requests over batches of max_execution_batch_size. num_batch_threads: batches that run at once in the
+    whole server.
     """
 
     max_batch_size: int = 1000
@@ -167,12 +168,12 @@ class BatchingOptions:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How one version is loaded; the core reads these attributes by name.
+    """Options for loading one version; the core reads these attributes by name.
 
     tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
     empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
-    record. retrying: a failure is not the last word, the version stays LOADING. batching: None where requests
-    are not batched; batching_per_version: a version has its own in its folder, or none.
+    record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
+    batched; batching_per_version: a version has its own parameters in its folder, or none.
     """
 
     tags: tuple[str, ...] = ("serve",)
@@ -188,11 +189,11 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class LifecycleOptions:
-    """How the manager loads and unloads.
+    """Options of the manager for loading and unloading.
 
-    start_threads: loads at once while starting; load_threads, unload_threads: afterwards. retries: further
-    tries after the first; retry_seconds: the pause between. policy: see ``lifecycle/policy.py``.
-    allowed_base_paths: the prefixes that base paths must lie in, if there are any; see ``base_paths.py``.
+    start_threads: concurrent loads during startup; load_threads, unload_threads: afterwards. retries: further
+    attempts after the first; retry_seconds: the pause between. policy: see ``lifecycle/policy.py``.
+    allowed_base_paths: the prefixes that base paths must lie in, if any; see ``base_paths.py``.
     """
 
     start_threads: int = 4
@@ -206,7 +207,7 @@ class LifecycleOptions:
 
 @dataclass(frozen=True)
 class AdminOptions:
-    """Where the administration listens (``host:port``) and the bearer token it asks for, "" for none."""
+    """The administration's address (``host:port``) and the bearer token it requires, "" for none."""
 
     address: str
     token: str = field(default="", repr=False)
@@ -216,13 +217,13 @@ class AdminOptions:
 class ServerConfig:
     """Everything a server is started from.
 
-    poll_seconds: pause between looks at the base paths (0: look once; None: never), remote_poll_seconds at
-    those in remote stores, whose versions are fetched into cache_dir, archives
-    of max_archive_bytes at most. model_config_file with
-    config_poll_seconds (None: never) is read again while serving. wait_for_retries: the ports stay shut until
-    a failing model has used up its tries (TensorFlow Serving's way), else until its first try has failed.
-    allow_reload_rpc: clients may change the models by HandleReloadConfigRequest. At its end the server
-    answers new connections for drain_delay_seconds, and gives what is in flight then grace_seconds.
+    poll_seconds: pause between polls of local base paths (0: poll once; None: never); remote_poll_seconds: of
+    remote stores, whose versions are fetched into cache_dir, archives up to max_archive_bytes.
+    model_config_file is read again every config_poll_seconds (None: never) while serving. wait_for_retries:
+    the ports stay closed until a failing model has used up its retries (as in TensorFlow Serving), otherwise
+    until its first attempt has failed. allow_reload_rpc: clients may change the models by
+    HandleReloadConfigRequest. On shutdown the server answers new connections for drain_delay_seconds, then
+    allows requests in flight grace_seconds.
     """
 
     models: tuple[ModelConfig, ...]
@@ -245,7 +246,7 @@ class ServerConfig:
 
 
 def check_models(models: tuple[ModelConfig, ...], current: tuple[ModelConfig, ...] = ()) -> None:
-    """Raises ``StatusError`` where TensorFlow Serving refuses a list of models, before anything has changed.
+    """Raises ``StatusError`` if TensorFlow Serving refuses the list of models, before anything has changed.
 
     current: the models served now; a kept name must keep its platform.
     """

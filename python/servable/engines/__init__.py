@@ -1,1 +1,1 @@
-"""Where the library of an engine is, and what it needs."""
+"""Finds the library of an engine and its dependencies."""

@@ -1,8 +1,8 @@
-"""Finds TensorFlow's shared library, and opens it, without importing TensorFlow.
+"""Finds and opens TensorFlow's shared library without importing TensorFlow.
 
 (Importing it takes seconds and hundreds of megabytes.)
 
-In the wheels (``tensorflow``, ``tensorflow-cpu``, ``tensorflow-intel``, ``tf-nightly``, …) it lies in the
+In the wheels (``tensorflow``, ``tensorflow-cpu``, ``tensorflow-intel``, ``tf-nightly``, …) it is in the
 package's folder beside ``libtensorflow_framework``; a stand-alone libtensorflow has
 ``lib/libtensorflow.so.2``.
 """
@@ -24,15 +24,15 @@ NAMES = (
     if sys.platform == "darwin"
     else ("libtensorflow_cc.so.2", "libtensorflow.so.2", "libtensorflow_cc.so", "libtensorflow.so")
 )
-"""Names of the library that holds TensorFlow's C API, in order of preference."""
+"""Names of the library with TensorFlow's C API, in order of preference."""
 
 
 def find(stated: str = "", packages: list[str] | None = None) -> str:
-    """The path of the library to open.
+    """Returns the path of the library to open.
 
-    stated: a library or a folder that holds one (itself, or in lib/), from the flag or the environment; "":
-    look in the installed packages. packages: folders that may hold a ``tensorflow`` package, by default
-    ``sys.path``. Raises ``TensorFlowNotFoundError`` with everything that was looked at.
+    stated: a library or a folder that holds one (directly, or in lib/ or tensorflow/), from the flag or the
+    environment; "": search the installed packages. packages: folders that may hold a ``tensorflow`` package,
+    by default ``sys.path``. Raises ``TensorFlowNotFoundError`` with everything that was searched.
     """
     if stated:
         return _stated(os.path.abspath(os.path.expanduser(stated)))
@@ -78,7 +78,7 @@ def _not_installed(looked: list[str]) -> str:
 
 
 def version(stated: str = "") -> str:
-    """The version of the library that ``find(stated)`` finds; opens it, which takes about half a second."""
+    """Returns the version of the library for ``find(stated)``; opens it, which takes about half a second."""
     path = find(stated or os.environ.get(ENVIRONMENT, ""))
     from servable import _core
 
@@ -86,14 +86,14 @@ def version(stated: str = "") -> str:
 
 
 class Opening:
-    """The library being opened on a thread: the longest part of a start, so it begins first."""
+    """Opens the library on a thread: the longest part of a start, so it begins first."""
 
     def __init__(self, path: str, op_libraries: tuple[str, ...], log_level: str = "info") -> None:
-        # On the constructing thread, which lives on: the core's allocator is tied to the loading thread.
+        # In the constructing thread, which lives on: the core's allocator is tied to the loading thread.
         from servable import _core
 
         if log_level != "debug":
-            # TensorFlow logs a dozen lines per load at INFO; its warnings and errors stay.
+            # TensorFlow logs a dozen lines per load at INFO; its warnings and errors are kept.
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         self._core = _core
         self._path = path
@@ -104,7 +104,7 @@ class Opening:
         self._thread.start()
 
     def wait(self) -> None:
-        """Blocks until TensorFlow and every op library are open; raises ``StatusError`` when one is not."""
+        """Blocks until TensorFlow and every op library are open; raises ``StatusError`` if one fails."""
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -1,1 +1,1 @@
-"""Reading and judging a model's files, without TensorFlow."""
+"""Reads and checks a model's files, without TensorFlow."""

@@ -1,9 +1,9 @@
-"""What is wrong and what to do about it, in words for a person: hints.
+"""Hints: explanations of a failure, and advice, for users.
 
-They stand beside the error texts, never instead of them.
+They accompany the error texts and never replace them.
 
-Each function looks at the disk at the moment of the failure and says what was looked for, what was seen, and
-what to do. A text is one line, or two where the second, indented, is the advice.
+Each function looks at the disk at the moment of the failure and reports what was expected, what was found,
+and what to do. A text is one line, or two if the second, indented, is advice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _INDENT = "\n    "
 
 
 def base_path_unreadable(name: str, path: str, error: OSError) -> str:
-    """A base path that cannot be listed; begins with TensorFlow Serving's words for it."""
+    """Describes a base path that cannot be listed; begins with TensorFlow Serving's text for it."""
     reason = error.strerror or str(error)
     text = f"Could not find base path {path} for servable {name} with error {reason}"
     if isinstance(error, FileNotFoundError):
@@ -30,7 +30,7 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
 
 
 def no_versions(name: str, path: str, names: list[str]) -> str:
-    """A base path without a single version folder."""
+    """Describes a base path without a single version folder."""
     text = f"No versions of servable {name} found under base path {path}"
     if any(file in names for file in SAVED_MODEL_FILES):
         return (
@@ -69,13 +69,13 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
 
 
 def version_absent(name: str, version: int, found: dict[int, str]) -> str:
-    """A version that the policy asks for by number and that is not there."""
+    """Describes a version that the policy lists but that does not exist."""
     seen = _listed([str(one) for one in sorted(found)])
     return f"Version {version} of servable {name} is not among those found: {seen}"
 
 
 def version_folder_gone(name: str, path: str) -> str:
-    """A version's own folder, given on the command line, that is there no longer."""
+    """Describes a version folder, given on the command line, that no longer exists."""
     return (
         f"The folder of servable {name} is gone: {path}"
         + _INDENT
@@ -87,13 +87,13 @@ _LOOKS_INCOMPLETE = (
     "half-copied|may not be read|does not appear to contain|Unsuccessful TensorSliceReader|not found|"
     "no such file"
 )
-"""Words for files that are not there, which those that may not be seen get too."""
+"""Texts for missing files, which also appear if files exist but may not be read."""
 _SAID_BY_THE_CORE = ("copy the folder again", "--saved_model_tags")
-"""Advice that stands in some of the core's own messages."""
+"""Advice that some of the core's own messages already contain."""
 
 
 def load_hint(path: str, message: str) -> str:
-    """What to do about a failed load of the SavedModel in ``path``, or "" when its error says it all."""
+    """Returns advice on a failed load of the SavedModel in ``path``, or "" if its error says it all."""
     unreadable = denied(path) if re.search(_LOOKS_INCOMPLETE, message, re.IGNORECASE) else ""
     if unreadable:
         return permission(path, unreadable)
@@ -165,12 +165,12 @@ def _permission(path: str, _found: re.Match[str]) -> str:
 
 
 def permission(path: str, what: str) -> str:
-    """What to do about something in the version ``path`` that may not be read."""
+    """Returns advice on something in the version ``path`` that may not be read."""
     return f"user {_user()} may not read {what}: chmod -R a+rX {path}"
 
 
 def denied(path: str) -> str:
-    """The first folder or file of the version in ``path`` that this process may not read, or ""."""
+    """Returns the first folder or file of the version in ``path`` that this process may not read, or ""."""
     for folder in (path, *(os.path.join(path, one) for one in LOADED_FOLDERS)):
         if not os.path.isdir(folder):
             continue

@@ -1,4 +1,4 @@
-"""What lies where a SavedModel was expected: named by its content or its ending, with what to do about it."""
+"""Describes what was found in place of a SavedModel, by content or file ending, with advice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_NAMED = 6
 
 
 def found_instead(path: str) -> str:
-    """What is at ``path``, which holds no SavedModel, and what a SavedModel has."""
+    """Describes what is at ``path``, which holds no SavedModel, and what a SavedModel consists of."""
     return f"{_found(path)}; {A_SAVED_MODEL}"
 
 
@@ -68,7 +68,7 @@ def _found_in(folder: str) -> str:
 
 
 def kind_of_file(path: str) -> str:
-    """What a file looks like, and what to do with it; "" for what is not known, and for folders."""
+    """Returns the kind of a file, with advice; "" for unknown files and for folders."""
     if not os.path.isfile(path):
         return ""
     try:

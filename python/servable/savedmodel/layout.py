@@ -1,4 +1,4 @@
-"""The folder of a version: its name, and the files in it that are a SavedModel."""
+"""The folder of a version: its name, and the files in it that make up a SavedModel."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import os
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 LOADED_FILES = (*SAVED_MODEL_FILES, "batching_params.pbtxt")
 LOADED_FOLDERS = ("variables", "assets", "assets.extra")
-"""What a load reads, below the folder of a version: these files, and the files in these folders."""
+"""Everything a load reads below a version's folder: these files, and the files in these folders."""
 
 
 def is_version_name(name: str) -> bool:
-    """True for a folder name that is a version: decimal ASCII digits, leading zeros allowed, within int64."""
+    """True for the name of a version folder: decimal ASCII digits, leading zeros allowed, within int64."""
     return name.isascii() and name.isdigit() and len(name.lstrip("0")) <= 19 and int(name) < 2**63
 
 
 def holds_saved_model(path: str) -> bool:
-    """True when ``path`` is the folder of a SavedModel, that is, of one version."""
+    """True if ``path`` is the folder of a SavedModel, that is, of one version."""
     return any(os.path.isfile(os.path.join(path, name)) for name in SAVED_MODEL_FILES)
 
 
 def fingerprint(path: str) -> str:
-    """What tells one state of a version's files from another: sizes and times of all that a load reads.
+    """Returns a text that changes with a version's files: sizes and times of everything a load reads.
 
-    "" where nothing of a model is there. One ``stat`` per file: cheap enough for every poll of a thousand
-    models.
+    "" if there are no model files. One ``stat`` per file: cheap enough for every poll of a thousand models.
     """
     seen = [_stamp(os.path.join(path, name)) for name in LOADED_FILES]
     for folder in LOADED_FOLDERS:
@@ -37,7 +36,7 @@ def fingerprint(path: str) -> str:
 
 
 def _stamp(path: str) -> str:
-    """Its content as far as that can be told without reading it, and who may read it."""
+    """Describes a file's content, without reading it, and its permissions."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""A SavedModel read from its files alone: signatures, ops, sizes. No server and no TensorFlow is needed.
+"""Reads a SavedModel from its files alone: signatures, ops, sizes; without a server or TensorFlow.
 
 Layout and messages: tensorflow/core/protobuf/{saved_model,meta_graph}.proto; variables are a tensor bundle
 (``variables.index`` and ``variables.data-NNNNN-of-NNNNN``).
@@ -20,17 +20,17 @@ from servable.savedmodel import doctor, tensor_bundle
 from servable.savedmodel.signature import Signature
 
 LARGEST = 2**31 - 1
-"""Bytes; protobuf reads no larger message."""
+"""Largest file, in bytes; protobuf reads no larger message."""
 HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
 @dataclass(frozen=True)
 class MetaGraph:
-    """One graph of the SavedModel, as its tag set picks it.
+    """One graph of the SavedModel, identified by its tag set.
 
-    ops: how often each op occurs, functions included. methods: method name by signature. assets: the files
-    that it reads, below ``assets``.
+    ops: number of occurrences of each op, including functions. methods: method name by signature. assets: the
+    files it reads, below ``assets``.
     """
 
     tags: tuple[str, ...]
@@ -44,7 +44,7 @@ class MetaGraph:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What is in the folder of one version. Sizes in bytes."""
+    """The content of one version's folder. Sizes in bytes."""
 
     path: str
     graphs: tuple[MetaGraph, ...]
@@ -56,7 +56,7 @@ class SavedModel:
 
 
 def read(path: str) -> SavedModel:
-    """Reads the SavedModel in ``path``. Raises ``StatusError`` when there is none or it cannot be parsed."""
+    """Reads the SavedModel in ``path``. Raises ``StatusError`` if there is none or it cannot be parsed."""
     file, message = _parse(path)
     graphs = tuple(_graph(one) for one in message.meta_graphs)
     folder = os.path.join(path, "variables")
@@ -126,7 +126,7 @@ def _graph(message: Any) -> MetaGraph:
 
 
 def _asset_names(message: Any) -> set[str]:
-    """As a loader finds them; TensorFlow 1 kept them in a collection."""
+    """Returns the asset names as a loader finds them; TensorFlow 1 kept them in a collection."""
     named = list(message.asset_file_def)
     if not named and "saved_model_assets" in message.collection_def:
         asset = message_class("tensorflow.AssetFileDef")
@@ -143,7 +143,7 @@ def _arguments(infos: Any) -> list[tuple[str, str, str]]:
 
 
 def dtype_name(number: int) -> str:
-    """``float`` for DT_FLOAT, as reports and the core name it; ``dtype 99`` for one that is not known."""
+    """Returns ``float`` for DT_FLOAT, as used in reports and by the core; ``dtype 99`` for an unknown one."""
     dtypes = message_class("tensorflow.TensorInfo").DESCRIPTOR.fields_by_name["dtype"].enum_type
     found = dtypes.values_by_number.get(number)
     return f"dtype {number}" if found is None else str(found.name).removeprefix("DT_").lower()
@@ -156,7 +156,7 @@ def _shape(shape: Any) -> str:
 
 
 def _files(folder: str) -> list[tuple[str, int]]:
-    """(path below ``folder``, size) of every file; [] where the folder is not there."""
+    """Returns (path below ``folder``, size) of every file; [] if there is no such folder."""
     found = []
     for root, _, names in os.walk(folder):
         for name in names:
@@ -168,7 +168,7 @@ def _files(folder: str) -> list[tuple[str, int]]:
 
 
 def _warmup(path: str) -> tuple[int | None, list[str]]:
-    """How many requests a warm-up file has, None without one, and what is wrong with it."""
+    """Returns the number of requests in a warm-up file, None without one, and its problems."""
     from servable.savedmodel.tfrecord import MOST_RECORDS, read_records
 
     if not os.path.exists(path):
@@ -186,7 +186,7 @@ def _warmup(path: str) -> tuple[int | None, list[str]]:
 
 
 def _problems(path: str, graphs: tuple[MetaGraph, ...]) -> list[str]:
-    """What would keep the model from being loaded or used, as far as its files tell."""
+    """Returns the problems that would prevent loading or use, as far as the files show."""
     problems = []
     if all("serve" not in graph.tags for graph in graphs):
         tags = "; ".join(",".join(graph.tags) or "(none)" for graph in graphs)
@@ -208,7 +208,7 @@ def _problems(path: str, graphs: tuple[MetaGraph, ...]) -> list[str]:
 
 
 def _variable_problems(folder: str, needed: bool) -> list[str]:
-    """A tensor bundle with missing, damaged or cut files: what a broken copy leaves."""
+    """Finds missing, damaged or truncated files of a tensor bundle, as left by an incomplete copy."""
     sizes = dict(_files(folder))
     if not sizes:
         return (
@@ -237,6 +237,6 @@ def _variable_problems(folder: str, needed: bool) -> list[str]:
 
 
 def _count_in_names(names: Iterable[str]) -> int:
-    """How many shards there are, as the names of those that are there tell."""
+    """Returns the number of shards according to the names of those that exist."""
     found = [re.fullmatch(r"variables\.data-\d{5}-of-(\d{5})", name) for name in names]
     return max((int(one[1]) for one in found if one), default=1)

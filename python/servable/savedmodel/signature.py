@@ -1,4 +1,4 @@
-"""A signature as the control plane tells it to people."""
+"""Signatures as the control plane reports them to users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Signature(NamedTuple):
-    """A signature as ``LoadReport`` tells it: each input and output is (alias, dtype, shape text)."""
+    """A signature of a ``LoadReport``: each input and output is (alias, dtype, shape text)."""
 
     name: str
     inputs: list[tuple[str, str, str]]

@@ -1,8 +1,8 @@
-"""What the index of a model's variables says of its data files: how many there are, and how long each is.
+"""Reads the number and sizes of a model's data files from the index of its variables.
 
 ``variables.index`` is a table in LevelDB's format (tensorflow/core/lib/io/format.cc): blocks of entries, a
-block that lists the blocks, and a footer that says where that one is. The first entry is a BundleHeaderProto,
-the others are BundleEntryProto (tensorflow/core/protobuf/tensor_bundle.proto).
+block that lists the blocks, and a footer that locates that block. The first entry is a BundleHeaderProto, the
+others are BundleEntryProto (tensorflow/core/protobuf/tensor_bundle.proto).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from servable.savedmodel.tfrecord import masked
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _TRAILER = 5
-"""After each block: one byte for its compression, and a checksum."""
+"""Bytes after each block: one for its compression, and a checksum."""
 _NUM_SHARDS = 1
 _SHARD, _OFFSET, _SIZE = 3, 4, 5
 """Field numbers of the header and of an entry."""
@@ -24,18 +24,18 @@ _SHARD, _OFFSET, _SIZE = 3, 4, 5
 
 @dataclass(frozen=True)
 class Shards:
-    """count: data files. bytes: the least that each of them can have, by its number."""
+    """count: data files. bytes: the smallest possible size of each, by its number."""
 
     count: int
     bytes: dict[int, int]
 
 
 class CompressedError(Exception):
-    """The index is compressed, as TensorFlow 1 did at times: it may be whole, and is not read here."""
+    """The index is compressed, as TensorFlow 1 sometimes did: it may be intact, but is not read here."""
 
 
 def shards(index: bytes) -> Shards:
-    """Reads an index. Raises ``ValueError`` for one that is damaged, and ``CompressedError``."""
+    """Reads an index. Raises ``ValueError`` if it is damaged, and ``CompressedError``."""
     if len(index) < _FOOTER or struct.unpack("<Q", index[-8:])[0] != _MAGIC:
         raise ValueError("it does not end as an index does")
     _, at = _handle(index, len(index) - _FOOTER)
@@ -57,7 +57,7 @@ def shards(index: bytes) -> Shards:
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
-    """Offset and size of a block, and where the handle ends."""
+    """Returns offset and size of a block, and the position after the handle."""
     offset, at = _varint(data, at)
     size, at = _varint(data, at)
     return (offset, size), at
@@ -73,10 +73,10 @@ def _block(index: bytes, offset: int, size: int) -> bytes:
 
 
 def _values(block: bytes) -> Iterator[bytes]:
-    """The values of a block's entries; the keys do not matter here.
+    """Yields the values of a block's entries; the keys do not matter here.
 
-    An entry: how much of the last key counts for this one, the lengths of the rest and of the value, both. At
-    the end stand the offsets of the entries with whole keys, and how many there are.
+    An entry: the number of bytes shared with the previous key, the lengths of the rest and of the value, then
+    both. The block ends with the offsets of the entries with complete keys, and their number.
     """
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0] if len(block) >= 4 else -1
     if end < 0:
@@ -91,7 +91,7 @@ def _values(block: bytes) -> Iterator[bytes]:
 
 
 def _numbers(message: bytes) -> dict[int, int]:
-    """The integers of a message, by field number."""
+    """Returns the integers of a message, by field number."""
     found: dict[int, int] = {}
     at = 0
     while at < len(message):
@@ -110,7 +110,7 @@ def _numbers(message: bytes) -> dict[int, int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits per byte, the lowest first, and where it ends."""
+    """Returns a number of seven bits per byte, lowest first, and the position after it."""
     number = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -1,4 +1,4 @@
-"""TFRecord files: a length, its checksum, the bytes, their checksum, and so on.
+"""TFRecord files: for each record, its length, a checksum of that, the bytes, and their checksum.
 
 The format is that of tensorflow/core/lib/io/record_writer.h.
 
@@ -19,33 +19,33 @@ from servable.regular_files import open_file
 MOST_RECORDS = 1000
 """TensorFlow Serving's limit for one warm-up file."""
 LARGEST_RECORD = 1 << 30
-"""Bytes; a longer record is damage."""
+"""Largest record, in bytes; a longer one indicates damage."""
 _MASK = 0xA282EAD8
 
 
 def masked(data: bytes) -> int:
-    """The checksum as it stands in the file."""
+    """Returns the checksum as stored in the file."""
     crc = _core.crc32c(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
 
 def record(data: bytes) -> bytes:
-    """``data`` framed as one record."""
+    """Returns ``data`` framed as one record."""
     length = struct.pack("<Q", len(data))
     return length + struct.pack("<I", masked(length)) + data + struct.pack("<I", masked(data))
 
 
 def write_records(path: str, records: Iterable[bytes]) -> None:
-    """Writes a file of records anew."""
+    """Writes a new file of records."""
     with open(path, "wb") as file:
         for data in records:
             file.write(record(data))
 
 
 def write_warmup(path: str, records: Sequence[bytes], append: bool) -> int:
-    """Replaces a warm-up file whole, or with ``append`` adds to it; the number of its records.
+    """Replaces a warm-up file atomically, or with ``append`` adds to it; returns its number of records.
 
-    Raises ``StatusError`` for more than ``MOST_RECORDS``; the file is then as it was.
+    Raises ``StatusError`` for more than ``MOST_RECORDS``; the file is then unchanged.
     """
     if append and os.path.exists(path):
         records = [*read_records(path), *records]
@@ -61,13 +61,16 @@ def write_warmup(path: str, records: Sequence[bytes], append: bool) -> int:
 
 
 def read_records(path: str) -> Iterator[bytes]:
-    """The records of a file. Raises ``StatusError`` DATA_LOSS where it is damaged."""
+    """Yields the records of a file. Raises ``StatusError`` DATA_LOSS if it is damaged."""
     with open_file(path) as file:
         yield from parse_records(file, path)
 
 
 def parse_records(file: BinaryIO, source: str) -> Iterator[bytes]:
-    """The records in ``file``. Raises ``StatusError`` DATA_LOSS, naming ``source``, where it is damaged."""
+    """Yields the records in ``file``.
+
+    Raises ``StatusError`` DATA_LOSS, naming ``source``, if it is damaged.
+    """
     while head := file.read(12):
         if len(head) < 12 or struct.unpack("<I", head[8:])[0] != masked(head[:8]):
             raise _damaged(source)

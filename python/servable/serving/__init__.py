@@ -1,1 +1,1 @@
-"""A running server: composition, ports, and what it says in the log."""
+"""A running server: composition, ports, and log messages."""

@@ -1,4 +1,4 @@
-"""How log lines look: ``2026-01-02 03:04:05.678 I manager: text``, on standard error, in local time."""
+"""The format of log lines: ``2026-01-02 03:04:05.678 I manager: text``, on stderr, in local time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LETTERS = {"DEBUG": "D", "INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL":
 
 
 class CompactFormatter(logging.Formatter):
-    """One letter for the level, milliseconds, the logger's name, the text."""
+    """Formats time with milliseconds, a letter for the level, the logger's name, and the text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, with a traceback below it where the record has one."""
+        """Formats a line, followed by a traceback if the record has one."""
         seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         letter = _LETTERS.get(record.levelname, "?")
         line = f"{seconds}.{int(record.msecs):03d} {letter} {record.name}: {record.getMessage()}"

@@ -1,4 +1,4 @@
-"""Ports before they are opened: is one free, and if not, who has it; how many connections there may be."""
+"""Ports before they are opened: is one free, and if not, who holds it; and the limit on connections."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _LISTEN = "0A"
 
 
 def allow_many_connections() -> None:
-    """Raises the limit of open descriptors to the hard one: each connection needs a descriptor.
+    """Raises the limit on open descriptors to the hard limit: each connection needs one.
 
-    The usual soft limit, 1024, is there for programs that use select(2); this one does not.
+    The usual soft limit, 1024, exists for programs that use select(2); this one does not.
     """
     import resource
 
@@ -24,9 +24,9 @@ def allow_many_connections() -> None:
 
 
 def is_free(address: str) -> bool:
-    """True when ``host:port`` can be bound now; always True for port 0.
+    """True if ``host:port`` can be bound now; always True for port 0.
 
-    Binds without SO_REUSEPORT, so that a port which another server shares with that option counts as taken.
+    Binds without SO_REUSEPORT, so that a port shared by another server with that option counts as taken.
     Raises ``OSError`` for an address that is not this machine's, or that may not be bound (ports below 1024).
     """
     host, _, port = address.rpartition(":")
@@ -47,7 +47,7 @@ def is_free(address: str) -> bool:
 
 
 def owner(port: int) -> str:
-    """``name (pid N)`` of the process that listens on TCP ``port``, or "" where /proc does not tell."""
+    """Returns ``name (pid N)`` of the process that listens on TCP ``port``, "" if unknown."""
     inodes = _listening_inodes(port)
     if not inodes:
         return ""
@@ -63,7 +63,7 @@ def owner(port: int) -> str:
 
 
 def _listening_inodes(port: int) -> set[str]:
-    """Socket inodes in state LISTEN on ``port``, from /proc/net/tcp and tcp6 (proc(5))."""
+    """Returns socket inodes in state LISTEN on ``port``, from /proc/net/tcp and tcp6 (proc(5))."""
     inodes: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -86,7 +86,7 @@ def _command(pid: str) -> str:
 
 
 def port_hint(address: str, flag: str) -> str:
-    """Who holds a port that could not be bound, where ``/proc`` tells, and which flag picks another."""
+    """Returns the holder of a port that could not be bound, if known, and the flag that selects another."""
     port = int(address.rpartition(":")[2])
     holder = owner(port)
     who = f"port {port} is taken by {holder}" if holder else f"port {port} is taken by another process"

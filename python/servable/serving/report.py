@@ -1,6 +1,6 @@
-"""A start that talks: what was loaded, what was not and why, where to ask, and a line to ask with.
+"""Reports a start in the log: what was loaded, what failed and why, the addresses, and example requests.
 
-Listens to the manager; everything goes through the log, so that one level and one format hold for all of it.
+Listens to the manager; everything goes through the log, so that one level and one format apply to all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("servable")
 class StartReport:
     """The manager's ``Listener``: one line per version loaded, failed, unloaded.
 
-    Then the addresses and curl lines.
+    Then the addresses and curl commands.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StartReport:
         self._rest_at: str | None = None
 
     def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
-        """One line: name, version, path, seconds, signatures."""
+        """Logs one line: name, version, path, seconds, signatures."""
         signatures = [Signature(*one) for one in report.signatures]
         _log.info(
             "loaded %s version %d from %s in %.2f s; %s",
@@ -51,7 +51,7 @@ class StartReport:
             self._log_curl(model)
 
     def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
-        """The error, a hint below it, and whether it is tried again."""
+        """Logs the error, a hint below it, and whether the load will be retried."""
         text = f"{error.code}: {error.message}".rstrip().replace("\n", "\n    ")
         outlook = "not tried again" if next_try is None else f"next try in {next_try:g} s"
         hint = doctor.load_hint(version.path, error.message)
@@ -66,11 +66,11 @@ class StartReport:
         )
 
     def unloaded(self, model: str, version: AspiredVersion) -> None:
-        """One line."""
+        """Logs one line."""
         _log.info("unloaded %s version %d", model, version.version)
 
     def open_at(self, addresses: dict[str, str]) -> None:
-        """The lines that scripts wait for, with the ports really opened; then a curl line for each model."""
+        """Logs the lines that scripts wait for, with the actual ports; then a curl command for each model."""
         if "grpc" in addresses:
             _log.info("Running gRPC ModelServer at %s ...", _shown(addresses["grpc"], "0.0.0.0"))
         if "grpc_socket" in addresses:
@@ -88,7 +88,7 @@ class StartReport:
     def _log_curl(self, model: str) -> None:
         with self._lock:
             rest_at, signatures = self._rest_at, self._signatures[model][1]
-        # Not needed before the ports are open: left out of the time to the first answer.
+        # Not needed before the ports are open, so it is kept out of the time to the first answer.
         from servable.savedmodel.example_request import curl_line
 
         line = curl_line(model, signatures, rest_at) if rest_at is not None else ""
@@ -97,7 +97,7 @@ class StartReport:
 
 
 def _shown(address: str, everywhere: str) -> str:
-    """``address``; with TensorFlow Serving's word for it where that is every interface."""
+    """Returns ``address``; if it is every interface, in TensorFlow Serving's notation."""
     host, _, port = address.rpartition(":")
     return f"{everywhere}:{port}" if host in ("[::]", "0.0.0.0") else address
 

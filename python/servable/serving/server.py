@@ -1,8 +1,8 @@
-"""The composition root: configuration → core → source → manager → ports, and the way back on a signal.
+"""The composition root: configuration → core → source → manager → ports, and shutdown on a signal.
 
 Start: TensorFlow's library begins to open on a thread at once; the ports open when every configured model has
-settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and no more is loaded; after the drain
-delay there are no more connections, requests in flight finish within the grace period, versions unload,
+settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and nothing more is loaded; after the
+drain delay no connections are accepted, requests in flight finish within the grace period, versions unload,
 exit 0. A second signal exits at once. SIGHUP reads the model config file again.
 """
 
@@ -45,7 +45,7 @@ _Handler = Callable[[int, FrameType | None], None]
 
 
 class Server:
-    """One server, from a configuration.
+    """A server built from a configuration.
 
     ``run`` serves until a signal; ``start`` and ``stop`` are its two halves.
 
@@ -81,10 +81,9 @@ class Server:
         self._begun = threading.Event()
 
     def start(self) -> bool:
-        """Loads, waits for the models to settle, opens the ports. False when stopped before that.
+        """Loads, waits for the models to settle, opens the ports. False if stopped before that.
 
-        Raises ``StatusError`` when a port cannot be opened, or, if so configured, when a model cannot be
-        served.
+        Raises ``StatusError`` if a port cannot be opened, or, if so configured, if a model cannot be served.
         """
         self._open_admin()
         self._before_loading()
@@ -105,7 +104,7 @@ class Server:
         return True
 
     def _tell_who_may_reload(self) -> None:
-        """Whoever reaches the gRPC port may then change what is served: said where it listens."""
+        """Logs where clients may change what is served: any client of the gRPC port can."""
         open_to = [self.addresses[port] for port in ("grpc", "grpc_socket") if port in self.addresses]
         if not open_to or not self.config.allow_reload_rpc:
             return
@@ -134,11 +133,14 @@ class Server:
         return drained and unloaded
 
     def run(self) -> int:
-        """Serves until SIGTERM or SIGINT; the exit status. Call on the main thread (signal handlers)."""
+        """Serves until SIGTERM or SIGINT; returns the exit status.
+
+        Call it on the main thread, because it sets signal handlers.
+        """
         bell = _Bell()
         previous = self._handle_signals()
         # The work runs beside the main thread, which only waits: a Python signal handler runs between two
-        # bytecodes of the main thread, so nothing that blocks inside the core may run on it.
+        # bytecodes of the main thread, so nothing that blocks inside the core may run there.
         outcome = _Outcome(self.start, bell)
         if outcome.error is None:
             bell.wait(self._ended.is_set)
@@ -149,17 +151,17 @@ class Server:
         if outcome.error is not None:
             raise outcome.error
         if not outcome.value:
-            # Threads are inside TensorFlow still.
+            # Threads are still inside TensorFlow.
             leave(EXIT_OK)
         return EXIT_OK
 
     @property
     def admin_address(self) -> str | None:
-        """``host:port`` of the administration, None when it is off."""
+        """``host:port`` of the administration, None if it is off."""
         return None if self._admin is None else self._admin.address
 
     def is_ready(self) -> bool:
-        """Requests are answered: the ports are open and the end has not begun."""
+        """True while requests are answered: the ports are open and shutdown has not begun."""
         return bool(self.addresses) and not self._ended.is_set()
 
     def reload(self) -> None:
@@ -170,17 +172,17 @@ class Server:
             self._log_not_applied(error)
 
     def reread(self) -> None:
-        """Like ``reload``, but raises the ``StatusError``."""
+        """Does the same as ``reload``, but raises the ``StatusError``."""
         from servable.config.config_files import read_model_config_file
 
-        # One after the other, so that what was read last is applied last.
+        # One at a time, so that what was read last is applied last.
         with self._rereading:
             models = read_model_config_file(self.config.model_config_file, replacing=True)
             self.manager.apply(models, self.config.allow_unavailable_labels)
             self._followed = models
 
     def _apply_first(self) -> None:
-        """The models of the start: as the file says now, where a hang-up has come since it was read."""
+        """Applies the initial models; reads the file again if a SIGHUP has arrived since it was read."""
         if not (self._takes_hangup() and self._reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
@@ -194,7 +196,7 @@ class Server:
         return True
 
     def _reload_if_changed(self) -> None:
-        """A file that says what it said is not applied again: it would undo what an administrator did."""
+        """Applies the file only if it has changed: otherwise it would undo an administrator's changes."""
         from servable.config.config_files import read_model_config_file
 
         try:
@@ -207,7 +209,7 @@ class Server:
                 self._not_applied = None
                 _log.info("%s can be applied again", self.config.model_config_file)
         except Exception as error:
-            # The next look will most likely say the same; or it may find a file that can be read.
+            # The next poll will most likely report the same, or find a readable file.
             said = f"{type(error).__name__}: {error}", getattr(error, "hint", "")
             if said != self._not_applied:
                 self._not_applied = said
@@ -221,11 +223,11 @@ class Server:
         _log.error("%s is not applied: %s%s", self.config.model_config_file, error, hint)
 
     def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
-        """HandleReloadConfigRequest: applies a serialized ModelServerConfig, waits for models new in it.
+        """Handles HandleReloadConfigRequest: applies a ModelServerConfig, waits for the models new in it.
 
         timeout: seconds until the caller gives up (DEADLINE_EXCEEDED; the configuration stays applied), None
-        for a caller who does not: a model with nothing to load is then an error at once, not a wait for ever.
-        Raises ``StatusError``; what is refused changes nothing.
+        if the caller never does: a model with nothing to load is then an immediate error instead of an
+        endless wait. Raises ``StatusError``; a refused request changes nothing.
         """
         from servable.config.config_files import models_of
         from servable.messages import message_class
@@ -265,7 +267,7 @@ class Server:
             raise StatusError("UNKNOWN", self._not_available(bad, "model(s)"))
 
     def _not_available(self, names: set[str], noun: str) -> str:
-        """TensorFlow Serving's list of models that did not come up, with the error of each."""
+        """Returns TensorFlow Serving's list of models that did not become available, with their errors."""
         errors = self.manager.errors()
         nothing = (0, StatusError("NOT_FOUND", "no version was found in its base path"))
         listed = ""
@@ -275,10 +277,10 @@ class Server:
         return f"{len(names)} {noun} did not become available: {{{listed}}}"
 
     def _settled(self, availability: dict[str, Availability]) -> bool:
-        """True when the ports may open; see ``ServerConfig.wait_for_retries``.
+        """True if the ports may open; see ``ServerConfig.wait_for_retries``.
 
-        A model with nothing to load holds up no other; a server of such models alone opens its ports only in
-        ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
+        A model with nothing to load does not delay the others; a server with only such models opens its ports
+        only in ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
         """
         settled = {Availability.AVAILABLE, Availability.FAILED, Availability.MISSING}
         if not self.config.wait_for_retries:
@@ -289,7 +291,7 @@ class Server:
         return not (only_missing and self.config.wait_for_retries)
 
     def _check_models(self) -> None:
-        """With --exit_on_failed_start: TensorFlow Serving's error when a model has failed."""
+        """Raises TensorFlow Serving's error if a model has failed and --exit_on_failed_start is set."""
         bad = {
             name
             for name, one in self.manager.availability().items()
@@ -332,13 +334,13 @@ class Server:
             (signal.SIGINT, self._on_stop),
         ]
         if hasattr(signal, "SIGHUP"):
-            # Without a file to read again, a hang-up is what it says: the terminal is gone.
+            # Without a file to read again, a hang-up means what it says: the terminal is gone.
             handled.append(
                 (signal.SIGHUP, self._on_hangup if self.config.model_config_file else self._on_stop)
             )
         previous = [(number, signal.signal(number, handler)) for number, handler in handled]
         if hasattr(signal, "SIGHUP"):
-            # The command has held it back until now; see ``cli.py``.
+            # The command has blocked it until now; see ``cli/dispatch.py``.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         return previous
 
@@ -350,7 +352,7 @@ class Server:
         threading.Thread(target=self._begin_to_stop, args=(number,), name="signal", daemon=True).start()
 
     def _begin_to_stop(self, number: int) -> None:
-        """Beside the handler, which must not log or take locks: the main thread may be holding them."""
+        """Runs beside the handler, which must not log or take locks: the main thread may hold them."""
         _log.info("%s: finishing requests in flight; once more to exit at once", signal.Signals(number).name)
         self.manager.cancel_wait()
 
@@ -359,22 +361,25 @@ class Server:
         threading.Thread(target=self._reload_in_turn, name="reload", daemon=True).start()
 
     def _reload_in_turn(self) -> None:
-        """Not before the configuration of the start, which would replace it."""
+        """Reloads, but not before the initial configuration is applied, which would replace it."""
         self._begun.wait()
         if self._takes_hangup():
             self.reload()
 
     def _takes_hangup(self) -> bool:
-        """Whether the file is to be read again. Asked before it is: what comes later counts again."""
+        """Returns whether to read the file again.
+
+        Clears the flag first, so that a later signal counts again.
+        """
         hung_up, self._hung_up = self._hung_up, False
         return hung_up
 
 
 class _Bell:
-    """What the main thread waits on: rung by every signal, and by threads that have finished.
+    """Wakes the main thread: rung by every signal, and by threads that have finished.
 
-    The system may deliver a signal to any thread. Python then notes it and wakes nobody: a main thread that
-    waits on a lock would sleep on. ``signal.set_wakeup_fd`` is there for this.
+    The system may deliver a signal to any thread. Python then records it but wakes nobody: a main thread
+    waiting on a lock would sleep on. ``signal.set_wakeup_fd`` solves this.
     """
 
     def __init__(self) -> None:
@@ -383,24 +388,24 @@ class _Bell:
         self._before = signal.set_wakeup_fd(self._hand.fileno(), warn_on_full_buffer=False)
 
     def ring(self) -> None:
-        """Wakes the main thread; one that is awake looks once more before it sleeps."""
+        """Wakes the main thread; if it is awake, it checks once more before it sleeps."""
         with suppress(BlockingIOError):
             self._hand.send(b"\0")
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        """Returns when ``condition`` holds, which is looked at after each ring. Main thread only."""
+        """Returns when ``condition`` holds; it is checked after each ring. Main thread only."""
         while not condition():
             self._ear.recv(4096)
 
     def close(self) -> None:
-        """Call when no thread rings any more."""
+        """Restores the previous state. Call it when no thread rings any more."""
         signal.set_wakeup_fd(self._before)
         self._ear.close()
         self._hand.close()
 
 
 class _Outcome:
-    """What ``call`` came to, made on a thread of its own while the main thread waits at the bell."""
+    """The result of ``call``, run on a thread of its own while the main thread waits at the bell."""
 
     def __init__(self, call: Callable[[], bool], bell: _Bell) -> None:
         self.value: bool = False
@@ -409,7 +414,7 @@ class _Outcome:
         thread = threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True)
         thread.start()
         bell.wait(self._done.is_set)
-        # All that is left to it is to ring.
+        # All it has left to do is ring.
         thread.join()
 
     def _run(self, call: Callable[[], bool], bell: _Bell) -> None:
@@ -430,7 +435,7 @@ def leave(status: int) -> None:
 
 
 def check_ports(config: ServerConfig) -> None:
-    """Raises ``StatusError`` for a port that is taken, before anything is loaded."""
+    """Raises ``StatusError`` if a port is taken, before anything is loaded."""
     from servable.serving import ports
 
     wanted = (

@@ -1,8 +1,8 @@
-"""Where versions come from: the contract of a source, in TensorFlow Serving's terms.
+"""The contract of a model source, in TensorFlow Serving's terms.
 
-A source says what *ought* to be served. For each model it announces the **complete** list of versions it
-wants loaded (the aspired versions); absence from the list is the only way to ask for an unload, and an
-announcement may be repeated or lost without harm. What happens to the list is the manager's business.
+A source determines what *ought* to be served. For each model it announces the **complete** list of versions
+it wants loaded (the aspired versions). Absence from the list is the only way to request an unload, and an
+announcement may be repeated or lost without harm. Acting on the list is the manager's job.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from servable.config.values import ModelConfig
 
 @dataclass(frozen=True)
 class AspiredVersion:
-    """One version that a source wants served: its number, and the local folder of its SavedModel.
+    """A version that a source wants served: its number, and the local folder of its SavedModel.
 
-    fingerprint: changes when the files of the version do ("" where the source does not look); a version that
-    failed to load is tried again when it changes. One that serves stays as it is.
+    fingerprint: changes with the version's files ("" if the source does not check); a version that failed to
+    load is retried when it changes. A version that is being served is not reloaded.
     """
 
     version: int
@@ -28,13 +28,16 @@ class AspiredVersion:
 
 
 class Receiver(Protocol):
-    """Who a source announces to (the manager). Called from the source's threads; never blocks for long."""
+    """The receiver of announcements (the manager).
+
+    Called from the source's threads; must not block for long.
+    """
 
     def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
-        """``versions`` is everything wanted of ``model`` from now on; empty: nothing, unload it all."""
+        """Replaces the wanted versions of ``model`` by ``versions``; an empty tuple unloads all of them."""
 
     def missing(self, model: str) -> None:
-        """Nothing can be said about ``model``: its place could not be read. What is loaded stays loaded."""
+        """Reports that the location of ``model`` could not be read. Loaded versions stay loaded."""
 
 
 class Source(Protocol):
@@ -43,15 +46,15 @@ class Source(Protocol):
     ``start`` is called once, before or after ``watch``; ``stop`` once, and nothing is announced after it.
 
     ``watch`` may be called from any thread at any time and replaces the whole list of models. A model that is
-    no longer in it is announced with an empty list once. One model's trouble never delays or changes what is
-    announced for another.
+    no longer in it is announced once with an empty list. A problem with one model never delays or changes the
+    announcements for another.
     """
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
         """Find versions of these models, and of no others, from now on."""
 
     def start(self, receiver: Receiver) -> None:
-        """Begin to announce."""
+        """Begins to announce versions."""
 
     def stop(self) -> None:
-        """Announce nothing more. Returns when no announcement is under way."""
+        """Stops announcing. Returns when no announcement is under way."""

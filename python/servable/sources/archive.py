@@ -1,7 +1,7 @@
 """A model in a zip or tar file behind a URL: fetched when its ETag changes, and unpacked within limits.
 
-What an archive says of its sizes is not believed: bytes are counted as they are written, and unpacking stops
-at the limit. Names that lead out of the folder, links and devices are refused.
+Sizes stated in an archive are not trusted: bytes are counted as they are written, and unpacking stops at the
+limit. Names that lead out of the folder, links and devices are refused.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from servable.sources.cache import CHUNK, RemoteFile, inside
 
 ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar")
 MOST_FILES = 100_000
-"""Files and folders in an archive."""
+"""Most files and folders in an archive."""
 TIMEOUT_SECONDS = 60.0
 LONE_VERSION = 1
-"""The number of a SavedModel that is not in the folder of a version."""
+"""The version number of a SavedModel that is not inside a version folder."""
 
 
 def is_archive(base_path: str) -> bool:
-    """Whether it is fetched by HTTP, and so must be an archive."""
+    """True if the path is fetched by HTTP, and therefore must be an archive."""
     return urlsplit(base_path).scheme in ("http", "https")
 
 
 class ArchiveStore:
-    """See ``Store``. scratch: where it is unpacked to. most_bytes: of the archive, packed or unpacked."""
+    """A ``Store`` for an archive. scratch: folder to unpack into. most_bytes: limit, packed and unpacked."""
 
     def __init__(self, url: str, scratch: str, most_bytes: int) -> None:
         self._url = url
@@ -48,7 +48,7 @@ class ArchiveStore:
         self._refused: tuple[str, OSError] | None = None
 
     def versions(self) -> dict[int, str]:
-        """See ``Store``. Asks with If-None-Match; what has not changed, or was refused, is not sent again."""
+        """See ``Store``. Sends If-None-Match; an unchanged or refused archive is not sent again."""
         request = urllib.request.Request(self._url)
         known = self._refused[0] if self._refused else self._tag if os.path.isdir(self._folder) else ""
         if known:
@@ -93,7 +93,7 @@ class ArchiveStore:
         self._folder, self._tag = fresh, tag
 
     def _root(self) -> str:
-        """The folder with the versions or the SavedModel: archives often wrap it in folders of one entry."""
+        """Returns the folder with the versions or the SavedModel: archives often wrap it."""
         root = self._folder
         while True:
             names = os.listdir(root)
@@ -118,7 +118,7 @@ class ArchiveStore:
                 yield piece
 
     def link(self, place: str, file: RemoteFile, path: str) -> bool:
-        """See ``Store``: what is unpacked already is not written again."""
+        """See ``Store``: unpacked files are not written again."""
         with suppress(OSError):
             os.link(os.path.join(place, file.path), path)
             return True
@@ -126,7 +126,7 @@ class ArchiveStore:
 
 
 class _Unpacked:
-    """Counts what is written. Raises ``OSError`` EFBIG beyond the limits."""
+    """Counts the bytes and entries written. Raises ``OSError`` EFBIG beyond the limits."""
 
     def __init__(self, url: str, most_bytes: int) -> None:
         self._url = url
@@ -135,13 +135,13 @@ class _Unpacked:
         self._files = 0
 
     def entry(self) -> None:
-        """One more file or folder."""
+        """Counts one more file or folder."""
         self._files += 1
         if self._files > MOST_FILES:
             raise OSError(errno.EFBIG, f"the archive has more than {MOST_FILES} files and folders", self._url)
 
     def copy(self, source: IO[bytes], target: IO[bytes]) -> None:
-        """All of ``source``."""
+        """Copies all of ``source``."""
         while piece := source.read(CHUNK):
             self._bytes += len(piece)
             if self._bytes > self._most_bytes:
@@ -155,7 +155,7 @@ class _Unpacked:
 
 
 def _extract(packed: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
-    """Unpacks into ``folder``, and nowhere else. A name that comes twice: the later one counts."""
+    """Unpacks into ``folder``, and nowhere else. If a name occurs twice, the later entry wins."""
     for name, is_folder, content in _entries(packed):
         unpacked.entry()
         target = inside(folder, name.rstrip("/") or ".") if name.strip("./") else folder
@@ -168,7 +168,7 @@ def _extract(packed: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
 
 
 def _entries(packed: IO[bytes]) -> Iterator[tuple[str, bool, Any]]:
-    """Name, whether it is a folder, and else the opened content of each entry."""
+    """Yields the name of each entry, True for a folder, and the opened content of a file."""
     if zipfile.is_zipfile(packed):
         with zipfile.ZipFile(packed) as archive:
             for info in archive.infolist():

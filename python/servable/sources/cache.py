@@ -1,15 +1,15 @@
-"""The local cache of remote versions: fetched whole and verified, or not there at all.
+"""The local cache of remote versions: each is either complete and verified, or absent.
 
     CACHE/<key of the base path>/<version>-<digest of its listing>/       the version's files
-    CACHE/<key of the base path>/<version>-<digest of its listing>.json   the proof that they are complete
-    CACHE/<key of the base path>/<version>-<digest of its listing>.lock   shared by all who use it
-    CACHE/<key of the base path>/.fetching-<name>.lock                    whose turn it is to write
-    CACHE/<key of the base path>/.fetching-<name>.<random>/               what is being written
+    CACHE/<key of the base path>/<version>-<digest of its listing>.json   proof that they are complete
+    CACHE/<key of the base path>/<version>-<digest of its listing>.lock   shared lock of its users
+    CACHE/<key of the base path>/.fetching-<name>.lock                    exclusive lock for writing
+    CACHE/<key of the base path>/.fetching-<name>.<random>/               a version being written
 
 A version is written under a temporary name, checked against the sizes and checksums that the store states,
-and renamed. Any number of models and servers may share a cache: a version is fetched by one of them while the
-others wait for it, and removed only when none uses it. What a killed server left behind is removed by the
-next one.
+and renamed. Any number of models and servers may share a cache: one of them fetches a version while the
+others wait for it, and it is removed only when none uses it. The next server removes leftovers of a killed
+one.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _log = logging.getLogger("remote")
 
 CHUNK = 1 << 20
 PROGRESS_SECONDS = 5.0
-"""How often a fetch that takes long says where it is."""
+"""Interval between progress messages of a long fetch."""
 WAITING_SECONDS = 0.1
-"""How often a fetch that waits for another's looks whether it is over."""
+"""Interval at which a fetch that waits for another checks whether that is over."""
 _FETCHING = ".fetching-"
 _PLACE = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a version: its path below the version, bytes, and what the store says of its content.
+    """One file of a version: path below the version, size in bytes, and the store's data on the content.
 
-    tag: ETag or time, changes with the content. md5: hexadecimal, "" where the store does not state it.
+    tag: ETag or time, changes with the content. md5: hexadecimal, "" if the store does not state it.
     """
 
     path: str
@@ -60,17 +60,17 @@ class RemoteFile:
 Opener = Callable[[RemoteFile], Iterator[bytes]]
 """Reads a file of a version in pieces; may raise ``OSError``."""
 Linker = Callable[[RemoteFile, str], bool]
-"""Puts a file of a version at a path without writing it; whether that could be done."""
+"""Links a file of a version to a path without writing it; returns whether that was possible."""
 
 
 def digest(files: tuple[RemoteFile, ...]) -> str:
-    """16 hexadecimal digits that change when the listing does."""
+    """Returns 16 hexadecimal digits that change with the listing."""
     text = json.dumps([asdict(one) for one in sorted(files, key=lambda one: one.path)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def md5_of(tag: str) -> str:
-    """The MD5 that an ETag or a base64 md5Hash states; "" for one that is something else (multipart)."""
+    """Returns the MD5 in an ETag or a base64 md5Hash; "" if it is something else (multipart)."""
     bare = tag.strip('"')
     if re.fullmatch(r"[0-9a-f]{32}", bare):
         return bare
@@ -82,10 +82,10 @@ def md5_of(tag: str) -> str:
 
 
 class Cache:
-    """The cached versions of one base path, as one of its users sees them. One thread at a time.
+    """The cached versions of one base path, as seen by one of its users. Not thread-safe.
 
-    What is claimed or fetched stays until ``evict`` or ``close``, whatever other users do. most_bytes: of an
-    archive, unpacked.
+    Claimed or fetched versions stay until ``evict`` or ``close``, whatever other users do. most_bytes:
+    largest archive, unpacked.
     """
 
     def __init__(self, folder: str, base_path: str, most_bytes: int = 1 << 32) -> None:
@@ -97,7 +97,7 @@ class Cache:
         self._workplace: tuple[str, Lock | None] | None = None
 
     def prepare(self) -> None:
-        """Makes the folder and removes what dead processes left in it. Raises ``OSError``."""
+        """Creates the folder and removes what dead processes left in it. Raises ``OSError``."""
         os.makedirs(self.folder, exist_ok=True)
         left = {"." + name.split(".")[1] for name in self._names() if name.startswith(_FETCHING)}
         for name in left:
@@ -113,7 +113,7 @@ class Cache:
             return []
 
     def _remove_scratch(self, name: str) -> None:
-        """What lies under this temporary name, its lock aside."""
+        """Removes everything under this temporary name except its lock."""
         for one in self._names():
             if one == name or (one.startswith(f"{name}.") and one != f"{name}.lock"):
                 path = os.path.join(self.folder, one)
@@ -122,24 +122,24 @@ class Cache:
                     os.unlink(path)
 
     def versions(self) -> dict[int, str]:
-        """Complete versions and their folders; of two states of one version, the later fetched."""
+        """Returns the complete versions and their folders; of two states of a version, the later fetched."""
         found: dict[int, tuple[float, str]] = {}
         for place in self._places():
             proof = f"{place}.json"
             if self._is_complete(proof):
                 number = version_at(place)[0]
-                with suppress(FileNotFoundError):  # removed by another since
+                with suppress(FileNotFoundError):  # removed by another process since
                     fetched = (os.stat(proof).st_mtime, place)
                     found[number] = max(found.get(number, fetched), fetched)
         return {number: path for number, (_, path) in found.items()}
 
     def _places(self) -> set[str]:
-        """Where versions are, whole or not."""
+        """Returns the paths of versions, complete or not."""
         stems = {name.removesuffix(".json").removesuffix(".lock") for name in self._names()}
         return {os.path.join(self.folder, stem) for stem in stems if _PLACE.fullmatch(stem)}
 
     def _is_complete(self, proof: str) -> bool:
-        """Every file is there in the size that was fetched; a damaged cache is fetched again."""
+        """True if every file is there in the size that was fetched; a damaged version is fetched again."""
         try:
             with open(proof, encoding="utf-8") as file:
                 listed = json.load(file)
@@ -149,15 +149,15 @@ class Cache:
             return False
 
     def place(self, version: int, files: tuple[RemoteFile, ...]) -> str:
-        """Where this state of a version is, or will be."""
+        """Returns the folder of this state of a version, whether it exists or not."""
         return os.path.join(self.folder, f"{version}-{digest(files)}")
 
     def holds(self, version: int, files: tuple[RemoteFile, ...]) -> bool:
-        """Whether this state of a version is here and whole."""
+        """True if this state of a version is here and complete."""
         return self._is_complete(self.place(version, files) + ".json")
 
     def claim(self, place: str) -> bool:
-        """Whether the version at ``place`` is here and whole; if so, nobody removes it from now on."""
+        """Claims the version at ``place``, so that nobody removes it. Returns False if it is not complete."""
         proof = f"{place}.json"
         if place not in self._claimed and self._is_complete(proof):
             lock = take(f"{place}.lock", shared=True)
@@ -176,9 +176,9 @@ class Cache:
 
     @contextmanager
     def turn(self, place: str, stopped: threading.Event) -> Iterator[None]:
-        """One at a time, of all models and servers: the turn to fetch the version at ``place``.
+        """Holds the exclusive right, among all models and servers, to fetch the version at ``place``.
 
-        Waits for it; raises ``StatusError`` when ``stopped`` comes first.
+        Waits for it; raises ``StatusError`` if ``stopped`` is set first.
         """
         path = os.path.join(self.folder, f"{_FETCHING}{os.path.basename(place)}.lock")
         while (lock := take(path, shared=False)) is None:
@@ -197,9 +197,11 @@ class Cache:
         stopped: threading.Event,
         link: Linker | None = None,
     ) -> str:
-        """Brings a version here and claims it, whole or not at all; its folder. The caller has the turn.
+        """Fetches and claims a version, completely or not at all; returns its folder.
 
-        Raises ``StatusError``, and what ``read`` raises beside ``OSError``.
+        The caller holds the ``turn``.
+
+        Raises ``StatusError``, and whatever ``read`` raises other than ``OSError``.
         """
         place = self.place(version, files)
         scratch = os.path.join(self.folder, f"{_FETCHING}{os.path.basename(place)}.{secrets.token_hex(4)}")
@@ -228,7 +230,7 @@ class Cache:
 
     @staticmethod
     def _link_into(scratch: str, files: tuple[RemoteFile, ...], link: Linker | None) -> None:
-        """Puts there what need not be written."""
+        """Links the files that need not be written."""
         os.mkdir(scratch)  # in the folder that the locks are in, or not at all
         for one in files if link is not None else ():
             path = inside(scratch, one.path)
@@ -281,21 +283,24 @@ class Cache:
         return StatusError("UNAVAILABLE", text)
 
     def evict(self, keep: set[str]) -> None:
-        """Removes every version but those in the folders ``keep`` and those that others use."""
+        """Removes every version except those in the folders ``keep`` and those that others use."""
         for place in set(self._claimed) - keep:
             self._let_go(place)
         for place in self._places() - keep:
             self._remove(place)
 
     def _remove(self, place: str) -> None:
-        """Removes a version, unless somebody uses it."""
+        """Removes a version, unless it is in use."""
         lock = take(f"{place}.lock", shared=False)
         if lock is not None and lock.real:
             _discard(place)
             lock.release(remove=True)
 
     def workplace(self) -> str:
-        """A folder, not made yet, that is this user's alone and goes with ``close``. Raises ``OSError``."""
+        """Returns the path, not created yet, of a private folder that ``close`` removes.
+
+        Raises ``OSError``.
+        """
         if self._workplace is None:
             os.makedirs(self.folder, exist_ok=True)
             name = f"{_FETCHING}archive-{secrets.token_hex(4)}"
@@ -303,7 +308,7 @@ class Cache:
         return os.path.join(self.folder, f"{self._workplace[0]}.unpacked")
 
     def close(self, clear: bool) -> None:
-        """Uses nothing any more; ``clear``: and removes what nobody else uses."""
+        """Releases everything; with ``clear``, also removes what nobody else uses."""
         if self._workplace is not None:
             name, lock = self._workplace
             self._remove_scratch(name)
@@ -318,20 +323,20 @@ class Cache:
 
 
 def version_at(place: str) -> tuple[int, str]:
-    """The number and the digest of a version, as its folder tells."""
+    """Returns the number and the digest of a version, taken from its folder's name."""
     number, _, state = os.path.basename(place).partition("-")
     return int(number), state
 
 
 def _discard(place: str) -> None:
-    """The proof goes first: a version without one does not count."""
+    """Removes a version. The proof goes first: a version without one does not count."""
     with suppress(FileNotFoundError):
         os.unlink(f"{place}.json")
     shutil.rmtree(place, ignore_errors=True)
 
 
 def inside(folder: str, path: str) -> str:
-    """``path`` below ``folder``; raises ``OSError`` for one that leads out of it."""
+    """Returns ``path`` below ``folder``; raises ``OSError`` if it leads out of it."""
     joined = os.path.normpath(os.path.join(folder, path))
     if not joined.startswith(folder + os.sep):
         raise OSError(errno.EINVAL, "leads out of its folder", path)
@@ -339,7 +344,7 @@ def inside(folder: str, path: str) -> str:
 
 
 class _Progress:
-    """Says how far a fetch has come, at most every few seconds."""
+    """Logs the progress of a fetch, at most every few seconds."""
 
     def __init__(self, total: int, name: str) -> None:
         self._total = total

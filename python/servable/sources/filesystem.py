@@ -1,8 +1,8 @@
-"""Versions in folders: polls base paths and announces the numbered folders that the policy picks.
+"""Versions in folders: polls base paths and announces the numbered folders that the policy selects.
 
-A version is a *folder* with a decimal name within int64, leading zeros allowed. TensorFlow Serving also takes
-plain files and names such as ``+7`` for versions, which then fail to load; here they are passed over with one
-log line. Each model is looked at on its own, and what is wrong with its path is logged when it changes, not
+A version is a *folder* with a decimal name within int64; leading zeros are allowed. TensorFlow Serving also
+takes plain files and names such as ``+7`` for versions, which then fail to load; here they are skipped with
+one log line. Each model is polled independently, and problems with its path are logged when they change, not
 at every poll.
 """
 
@@ -25,10 +25,10 @@ _log = logging.getLogger("filesystem")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look at one base path gave.
+    """The result of polling one base path.
 
-    versions: the aspired ones, ascending; None when the path could not be read. problems: what a person
-    should know, each one line (with its hint after a newline).
+    versions: the aspired ones, ascending; None if the path could not be read. problems: one line each for the
+    user (with its hint after a newline).
     """
 
     versions: tuple[AspiredVersion, ...] | None
@@ -36,9 +36,9 @@ class Finding:
 
 
 def look(model: ModelConfig) -> Finding:
-    """Lists ``model``'s base path once and applies its version policy.
+    """Lists the base path of ``model`` once and applies its version policy.
 
-    Never raises for what is on the disk.
+    Never raises because of what is on the disk.
     """
     if isinstance(model.policy, Folder):
         return _look_at_folder(model, model.policy)
@@ -48,7 +48,7 @@ def look(model: ModelConfig) -> Finding:
     except OSError as error:
         return Finding(None, (doctor.base_path_unreadable(model.name, model.base_path, error),))
     except ValueError as error:
-        # Of paths that no file can have.
+        # A path that no file can have.
         return Finding(None, (f"model {model.name}: the base path {model.base_path!r}: {error}",))
     found, problems = versions_among(names)
     aspired = tuple(
@@ -84,10 +84,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def versions_among(names: list[tuple[str, bool]]) -> tuple[dict[int, str], list[str]]:
-    """Version → folder name among ``(name, is a folder)`` entries, and a line for each near miss.
+    """Returns version → folder name among ``(name, is a folder)`` entries, and a line for each near miss.
 
-    Of two names for one number (``1`` and ``001``) the later in byte order is taken, as in TensorFlow
-    Serving.
+    Of two names for one number (``1`` and ``001``) the later in byte order wins, as in TensorFlow Serving.
     """
     found: dict[int, str] = {}
     problems: list[str] = []
@@ -108,13 +107,13 @@ def versions_among(names: list[tuple[str, bool]]) -> tuple[dict[int, str], list[
 
 
 def _almost_version(name: str) -> bool:
-    """True for what TensorFlow Serving, or a person, would read as a number: ``+7``, `` 7 ``, ``-5``."""
+    """True for names that TensorFlow Serving or a person would read as a number: ``+7``, `` 7 ``, ``-5``."""
     bare = name.strip().lstrip("+-")
     return bare.isascii() and bare.isdigit()
 
 
 def choose(policy: VersionPolicy, versions: Sequence[int] | dict[int, str]) -> list[int]:
-    """The versions that ``policy`` wants out of ``versions``, ascending. Pure."""
+    """Returns the versions that ``policy`` selects from ``versions``, ascending. Pure."""
     ordered = sorted(versions)
     if isinstance(policy, All):
         return ordered
@@ -126,7 +125,7 @@ def choose(policy: VersionPolicy, versions: Sequence[int] | dict[int, str]) -> l
 
 
 _Late = dict[str, tuple[ModelConfig, Finding]]
-"""What threads that had been replaced have found, by the model's name, and what was asked of them."""
+"""Findings of replaced threads and the configuration each applies to, by model name."""
 
 
 def _found_late(model: ModelConfig, late: _Late) -> Finding | None:
@@ -139,22 +138,22 @@ def _same_place(one: ModelConfig, other: ModelConfig) -> bool:
 
 
 LOOK_SECONDS = 10.0
-"""A look at one model that takes longer is left to itself: its file system does not answer."""
+"""Time after which polling one model counts as hanging, as on a file system that does not answer."""
 FURTHER_LOOKS = 0.1
-"""The part of that which further looks get while one hangs: a dead mount has mostly more than one model."""
+"""Fraction of that time for the other models while one hangs: a dead mount often holds several models."""
 LAST_LOOK_SECONDS = 1.0
-"""How long the end waits for a look that is under way."""
+"""Longest time that ``stop`` waits for a poll under way."""
 
 _Place = tuple[str, str]
-"""A model's name and base path: who moves a model away from a dead mount has it looked at again."""
+"""A model's name and base path. A model moved away from a dead mount has a new key, so it is polled again."""
 
 
 class FilesystemSource:
     """Polls local base paths on one thread of its own. See ``Source`` for the contract.
 
-    poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look. A look that hangs
-    (a dead mount) is left to its thread, its model counts as missing meanwhile, and another thread goes on
-    with the other models. What it finds in the end is not lost.
+    poll_seconds: pause between polls; 0: poll once after each ``watch``; None: never poll. A poll that hangs
+    (a dead mount) keeps its thread, its model counts as missing meanwhile, and another thread continues with
+    the other models. The result of the hanging poll is used when it arrives.
     """
 
     def __init__(self, poll_seconds: float | None = 1.0, look_seconds: float | None = None) -> None:
@@ -165,19 +164,20 @@ class FilesystemSource:
         self._generation = 0
         self._stopped = False
         self._receiver: Receiver | None = None
-        # The polling thread; what it looks at, and since when.
+        # The polling thread; the place it is polling, and since when.
         self._poller: threading.Thread | None = None
         self._looking: tuple[_Place, float] | None = None
-        # What earlier threads still look at, and what those that came back have found; what the log has been
-        # told of, until a look at it ends in time.
+        # Places that earlier threads are still polling, findings that arrived late, and places already
+        # reported in the log until a poll of them ends in time.
         self._hanging: set[_Place] = set()
         self._late: _Late = {}
         self._told: set[_Place] = set()
-        # Owned by the polling thread: what was announced and logged last, per model, and of whom it is true.
+        # Owned by the polling thread: the last finding announced and logged per model, with its
+        # configuration.
         self._announced: dict[str, tuple[ModelConfig, Finding]] = {}
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
-        """Replaces the list of models; they are looked at at once."""
+        """Replaces the list of models; they are polled at once."""
         with self._changed:
             self._models = {model.name: model for model in models}
             self._generation += 1
@@ -193,7 +193,7 @@ class FilesystemSource:
         threading.Thread(target=self._watch_looks, name="filesystem-watch", daemon=True).start()
 
     def stop(self) -> None:
-        """Nothing is announced after it. The polling thread ends with its look, which may hang."""
+        """Stops announcing. The polling thread ends with its current poll, which may hang."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -207,7 +207,7 @@ class FilesystemSource:
         self._poller.start()
 
     def _watch_looks(self) -> None:
-        """Puts another thread in the place of one whose look hangs."""
+        """Replaces the polling thread when its poll hangs."""
         with self._changed:
             while not self._stopped:
                 patience = self._look_seconds * (FURTHER_LOOKS if self._hanging else 1)
@@ -231,7 +231,7 @@ class FilesystemSource:
             )
         known = self._models.get(place[0])
         if known is not None and known.base_path == place[1] and self._receiver is not None:
-            # So that nobody waits for it, least of all the start.
+            # So that nobody waits for it, least of all at startup.
             self._receiver.missing(place[0])
 
     def _poll(self) -> None:
@@ -245,11 +245,11 @@ class FilesystemSource:
                 return
             with self._changed:
                 if self._generation == generation and not self._stopped and not self._late:
-                    # Woken by ``watch``, ``stop`` and late findings; a wake-up for nothing costs a look.
+                    # Woken by ``watch``, ``stop`` and late findings; a spurious wake-up costs one poll.
                     self._changed.wait(self._poll_seconds or None)
 
     def _look_at_all(self, models: dict[str, ModelConfig], generation: int, late: _Late) -> bool:
-        """False for a thread that has been replaced; who replaced it begins anew."""
+        """Polls all models. Returns False if this thread has been replaced; its replacement starts over."""
         for name in [name for name in self._announced if name not in models]:
             if not self._announce(name, Finding(()), generation):
                 return True
@@ -265,7 +265,7 @@ class FilesystemSource:
             for problem in finding.problems:
                 if problem not in before.problems:
                     _log.warning("%s", problem)
-            # What was called missing meanwhile is announced again, and so is what is looked for elsewhere.
+            # Announced again if it was reported missing meanwhile, or if its configuration has changed.
             same = asked is not None and came_late is None and _same_place(asked, model)
             if not (same and before.versions == finding.versions) and not self._announce(
                 name, finding, generation
@@ -275,7 +275,7 @@ class FilesystemSource:
         return True
 
     def _begin_to_look(self, model: ModelConfig) -> bool:
-        """False for a model that an earlier thread still looks at."""
+        """Records the start of a poll. Returns False if an earlier thread is still polling the model."""
         place = model.name, model.base_path
         with self._changed:
             if place in self._hanging:
@@ -284,7 +284,10 @@ class FilesystemSource:
             return True
 
     def _has_looked(self, model: ModelConfig, finding: Finding, in_time: bool) -> bool:
-        """False for a thread that has been replaced meanwhile; who replaced it gets the finding."""
+        """Records the end of a poll.
+
+        Returns False if this thread has been replaced; the finding is then passed on.
+        """
         place = model.name, model.base_path
         with self._changed:
             if threading.current_thread() is self._poller:
@@ -298,7 +301,10 @@ class FilesystemSource:
             return False
 
     def _announce(self, name: str, finding: Finding, generation: int) -> bool:
-        """False, and nobody is told, when another list is watched by now or the source has been stopped."""
+        """Announces ``finding``.
+
+        Returns False, without announcing, if the list has been replaced or ``stop`` called.
+        """
         assert self._receiver is not None
         with self._changed:
             if self._stopped or self._generation != generation:

@@ -1,8 +1,8 @@
-"""Locks between the threads and the servers that share a folder: files under flock(2).
+"""Locks between the threads and servers that share a folder: files under flock(2).
 
-The kernel gives a lock back when its holder ends, however that happens, so nothing has to guess whether a
-process is alive. Each descriptor counts for itself: two threads of one process keep each other out just as
-two processes do.
+The kernel releases a lock when its holder ends, however that happens, so nothing has to guess whether a
+process is alive. Each descriptor counts separately: two threads of one process exclude each other just as two
+processes do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import suppress
 class Lock:
     """A lock that is held.
 
-    real: False where none could be had (a folder that may not be written, a file system that knows none).
-    Nobody is kept out then, and nothing may be removed on the strength of it.
+    real: False if no lock could be had (a read-only folder, a file system without locks). It then excludes
+    nobody, and nothing may be removed on the strength of it.
     """
 
     def __init__(self, path: str, descriptor: int | None) -> None:
@@ -25,11 +25,11 @@ class Lock:
 
     @property
     def real(self) -> bool:
-        """Whether anybody is kept out."""
+        """True if the lock excludes others."""
         return self._descriptor is not None
 
     def release(self, remove: bool = False) -> None:
-        """Gives it back; ``remove``: its file goes too, for the holder of an exclusive lock."""
+        """Releases the lock; ``remove`` also deletes its file (for the holder of an exclusive lock only)."""
         if self._descriptor is None:
             return
         if remove:
@@ -40,13 +40,13 @@ class Lock:
 
 
 def take(path: str, shared: bool, wait: bool = False) -> Lock | None:
-    """The lock whose file is ``path``, which is made where it is not.
+    """Takes the lock with the file ``path``, which is created if necessary.
 
-    None while another holds it; with ``wait`` it is waited for.
+    Returns None while another holds it; with ``wait``, waits instead.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        try:  # NFS wants a descriptor that may write for an exclusive lock
+        try:  # NFS requires a writable descriptor for an exclusive lock
             descriptor = os.open(path, (os.O_RDONLY if shared else os.O_RDWR) | os.O_CREAT, 0o666)
         except OSError:
             return Lock(path, None)
@@ -57,7 +57,7 @@ def take(path: str, shared: bool, wait: bool = False) -> Lock | None:
             return None if isinstance(error, BlockingIOError) else Lock(path, None)
         if _is_file_of(descriptor, path):
             return Lock(path, descriptor)
-        os.close(descriptor)  # its file was removed meanwhile: the next to come would lock another one
+        os.close(descriptor)  # its file was removed meanwhile: the next comer would lock another one
 
 
 def _is_file_of(descriptor: int, path: str) -> bool:

@@ -1,10 +1,10 @@
 """Versions in remote stores: polled gently, fetched into the local cache, announced from there.
 
 One thread per model, so that a slow store or a large download delays no other model. A version is announced
-when all of its files are here; until then what was announced before stays: a version that cannot be fetched
-(again) takes nothing away. When the store is away, so does what is announced; at start the versions in the
-cache are served. Failures double the pause, up to ten minutes; every pause is varied by a tenth, so that many
-servers do not ask at once. What a model that is gone had in the cache goes a look later.
+once all of its files are here. Until then the previous announcement stands: a version that cannot be fetched
+(again) takes nothing away, and neither does a store that does not answer. At startup, the versions in the
+cache are served in that case. Failures double the pause, up to ten minutes; every pause is varied by a tenth,
+so that many servers do not ask at once. The cache of a removed model is cleared one poll later.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _log = logging.getLogger("remote")
 LONGEST_PAUSE = 600.0
 JITTER = 0.1
 LINGERING_SECONDS = 30.0
-"""How long a model that is gone keeps its cache, where no time between looks is stated."""
+"""Time for which a removed model keeps its cache if there is no polling interval."""
 
 
 def pause_after(failures: int, poll_seconds: float, variation: float) -> float:
-    """Seconds until the next look after so many failures in a row; ``variation``: -1 to 1. Pure."""
+    """Returns the seconds until the next poll after ``failures`` in a row; ``variation``: -1 to 1. Pure."""
     base = min(max(poll_seconds, LONGEST_PAUSE), poll_seconds * 2.0 ** min(failures, 30))
     return base * (1.0 + JITTER * variation)
 
@@ -40,8 +40,8 @@ def pause_after(failures: int, poll_seconds: float, variation: float) -> float:
 class RemoteSource:
     """Polls remote base paths. See ``Source`` for the contract.
 
-    poll_seconds: pause between looks; 0: one look after each ``watch``; None: never look. cache: the folder
-    that the versions are fetched into. most_bytes: of an archive, unpacked.
+    poll_seconds: pause between polls; 0: poll once after each ``watch``; None: never poll. cache: the folder
+    that versions are fetched into. most_bytes: largest archive, unpacked.
     """
 
     def __init__(self, poll_seconds: float | None, cache: str, most_bytes: int = 1 << 32) -> None:
@@ -55,7 +55,7 @@ class RemoteSource:
         self._ended: list[_Follower] = []
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
-        """Replaces the list of models; changed and new ones are looked at at once."""
+        """Replaces the list of models; changed and new ones are polled at once."""
         with self._lock:
             self._models = tuple(models)
             if self._receiver is None or self._poll_seconds is None:
@@ -76,29 +76,29 @@ class RemoteSource:
                     follower.start()
 
     def start(self, receiver: Receiver) -> None:
-        """Begins to look."""
+        """Begins polling."""
         with self._lock:
             self._receiver = receiver
             models = self._models
         self.watch(models)
 
     def stop(self) -> None:
-        """Ends every look; a download under way stops at its next piece. The cache stays as it is."""
+        """Stops all polling; a download under way stops at its next piece. The cache stays as it is."""
         with self._lock:
             for follower in (*self._followers.values(), *self._ended):
                 follower.stop(leave=True)
             self._followers = {}
 
     def _is_followed(self, folder: str) -> bool:
-        """Whether a model has this folder of the cache."""
+        """True if a model uses this folder of the cache."""
         with self._lock:
             return any(one.folder == folder for one in self._followers.values())
 
 
 class _Follower:
-    """Looks after one model on a thread of its own.
+    """Follows one model on a thread of its own.
 
-    is_followed: whether a model, this one or another, still has a folder of the cache.
+    is_followed: returns whether a model, this one or another, still uses a folder of the cache.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class _Follower:
 
     @property
     def folder(self) -> str:
-        """Where its versions are."""
+        """The cache folder of the model's versions."""
         return self._cache.folder
 
     def follows(self, model: ModelConfig) -> bool:
-        """Whether ``model`` asks for what is being followed."""
+        """True if ``model`` has the base path and policy being followed."""
         return (model.base_path, model.policy) == (self._model.base_path, self._model.policy)
 
     def start(self) -> None:
@@ -139,9 +139,10 @@ class _Follower:
         return self._thread.is_alive()
 
     def stop(self, leave: bool) -> None:
-        """Nothing is announced after it; the thread ends by itself.
+        """Stops announcing; the thread ends on its own.
 
-        leave: the server stops, and the cache is for the next one; else it goes, unless somebody uses it.
+        leave: the server is stopping and the cache is kept for the next one; otherwise it is removed unless
+        in use.
         """
         if leave:
             self._left.set()
@@ -153,7 +154,7 @@ class _Follower:
         try:
             self._follow()
         finally:
-            # What was announced may be loading at this moment, and who follows it now may not have looked.
+            # What was announced may be loading at this moment, and a successor may not have polled yet.
             self._left.wait(self._poll_seconds or LINGERING_SECONDS)
             unused = not self._is_followed(self.folder)
             with suppress(OSError):
@@ -164,7 +165,7 @@ class _Follower:
         while not self._stopped.is_set():
             try:
                 self._look()
-            except Exception as error:  # stores raise what they like; this model alone is concerned
+            except Exception as error:  # stores raise what they like; only this model is affected
                 failures += 1
                 self._failed(error)
             else:
@@ -173,7 +174,10 @@ class _Follower:
             self._stopped.wait(pause if self._poll_seconds else None)
 
     def _look(self) -> None:
-        """One look: list, fetch what is missing, announce. Raises what went wrong, with all else done."""
+        """Polls once: list, fetch what is missing, announce.
+
+        Raises any failure after everything else is done.
+        """
         self._cache.prepare()
         store = self._opened()
         listed = store.versions()
@@ -202,14 +206,14 @@ class _Follower:
     def _brought(
         self, store: Store, wanted: dict[int, str]
     ) -> tuple[dict[int, AspiredVersion], Exception | None]:
-        """Those of the wanted versions that are here now, and why one of the others is not; newest first."""
+        """Returns the wanted versions that are here now, and the first failure of another; newest first."""
         ready, failure = {}, None
         for version in sorted(wanted, reverse=True):
             if self._stopped.is_set():
                 break
             try:
                 ready[version] = self._bring(store, version, wanted[version])
-            except Exception as error:  # one file that cannot be read costs its version, and no other
+            except Exception as error:  # a file that cannot be read affects only its version
                 failure = failure or error
         return ready, failure
 
@@ -218,7 +222,7 @@ class _Follower:
         place = self._cache.place(version, files)
         if not self._cache.claim(place):
             with self._cache.turn(place, self._stopped):
-                if not self._cache.claim(place):  # fetched by another meanwhile
+                if not self._cache.claim(place):  # fetched by another process meanwhile
                     _log.info(
                         "fetching %s version %d from %s", self._model.name, version, self._model.base_path
                     )
@@ -233,16 +237,16 @@ class _Follower:
         return _aspired(place)
 
     def _earlier(self, listed: Container[int] | None = None) -> dict[int, AspiredVersion]:
-        """Versions that are here in the state of an earlier look, or of an earlier server.
+        """Returns the versions that are here from an earlier poll, or from an earlier server.
 
-        listed: those that the store still has; None: it does not say.
+        listed: the versions the store still has; None if unknown.
         """
         announced = {one.version: one for one in self._announced or ()}
         cached = {version: _aspired(place) for version, place in self._cache.versions().items()}
         return {
             version: one
             for version, one in {**cached, **announced}.items()
-            # What is loaded stays, even if somebody took it out of the cache.
+            # A loaded version stays, even if somebody removed it from the cache.
             if (listed is None or version in listed) and (self._cache.claim(one.path) or version in announced)
         }
 
@@ -253,7 +257,7 @@ class _Follower:
                 self._receiver.aspire(self._model.name, versions)
 
     def _failed(self, error: Exception) -> None:
-        """Says so once per kind of failure; the first time, what the cache has is served."""
+        """Logs each kind of failure once; the first time, serves what the cache has."""
         if self._stopped.is_set():
             return
         hint = f"\n    {error.hint}" if isinstance(error, StatusError) and error.hint else ""

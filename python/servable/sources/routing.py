@@ -1,4 +1,4 @@
-"""Local and remote base paths in one source: each model is followed by the source its path is for."""
+"""Local and remote base paths in one source: each model goes to the source for its path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from servable.sources import AspiredVersion, Receiver, Source
 
 
 class RoutedSource:
-    """``local`` and a remote source behind one face; see ``Source`` for the contract.
+    """Combines ``local`` and a remote source; see ``Source`` for the contract.
 
     A model that moves from one to the other is announced by its new source only. make_remote is called when
-    the first remote path comes up: most servers never need what it imports.
+    the first remote path appears: most servers never need its imports.
     """
 
     def __init__(self, local: Source, make_remote: Callable[[], Source]) -> None:
@@ -37,7 +37,7 @@ class RoutedSource:
             source.watch(remote)
 
     def start(self, receiver: Receiver) -> None:
-        """Starts what there is."""
+        """Starts the sources that exist."""
         with self._lock:
             self._receiver = receiver
             remote = self._remote
@@ -46,14 +46,14 @@ class RoutedSource:
             remote.start(_Listening(self, receiver, remote=True))
 
     def stop(self) -> None:
-        """Stops both."""
+        """Stops both sources."""
         self._local.stop()
         remote = self._remote_source(False)
         if remote is not None:
             remote.stop()
 
     def _remote_source(self, needed: bool) -> Source | None:
-        """The remote source, made and started if it is ``needed`` and not there."""
+        """Returns the remote source, creating and starting it if it is ``needed`` and missing."""
         with self._lock:
             if self._remote is not None or not needed:
                 return self._remote
@@ -64,13 +64,13 @@ class RoutedSource:
         return self._remote
 
     def is_for(self, model: str, remote: bool) -> bool:
-        """Whether this source speaks for ``model``; both may for one that is gone."""
+        """True if this source is responsible for ``model``; both may be for one that is gone."""
         with self._lock:
             return self._is_remote.get(model, remote) == remote
 
 
 class _Listening:
-    """Passes on what the right source says."""
+    """Passes on the announcements of the responsible source."""
 
     def __init__(self, routed: RoutedSource, receiver: Receiver, remote: bool) -> None:
         self._routed = routed

@@ -1,7 +1,7 @@
-"""Where remote versions lie: anything that fsspec knows, and archives behind a URL.
+"""Stores of remote versions: everything that fsspec supports, and archives behind a URL.
 
 A store lists the versions below a base path and reads their files; it keeps nothing. All of its methods may
-raise ``OSError`` (a ``FileNotFoundError`` for a base path that is not there).
+raise ``OSError`` (``FileNotFoundError`` for a missing base path).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PACKAGES = {
     "abfss": "adlfs",
     "hf": "huggingface_hub",
 }
-"""The package that gives fsspec a scheme."""
+"""The package that adds a scheme to fsspec."""
 Files = tuple[RemoteFile, ...]
 
 
@@ -33,22 +33,22 @@ class Store(Protocol):
     """One remote base path."""
 
     def versions(self) -> dict[int, str]:
-        """Version → where it lies."""
+        """Returns version → its location."""
 
     def files(self, place: str) -> Files:
-        """Every file of the version at ``place``."""
+        """Returns every file of the version at ``place``."""
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
-        """The content of one of them, in pieces."""
+        """Yields the content of one of its files, in pieces."""
 
     def link(self, place: str, file: RemoteFile, path: str) -> bool:
-        """Whether it could be put at ``path`` without being written again: it is on this disk already."""
+        """Links the file to ``path`` if it is on this disk already; returns whether that was possible."""
 
 
 def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
-    """The store of a base path. Raises ``StatusError`` when a package is missing.
+    """Returns the store of a base path. Raises ``StatusError`` if a package is missing.
 
-    scratch: a folder for what must be unpacked; most_bytes: how large that may be.
+    scratch: a folder for unpacking; most_bytes: the size limit there.
     """
     if is_archive(base_path):
         if not urlsplit(base_path).path.endswith(ENDINGS):
@@ -60,7 +60,7 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
 
 
 class FsspecStore:
-    """Folders of an object store; versions are numbered folders, or the base path is a SavedModel itself."""
+    """Folders of an object store; versions are numbered folders, or the base path itself is a SavedModel."""
 
     def __init__(self, base_path: str) -> None:
         try:

@@ -1,18 +1,18 @@
-//! [`Tensor`] → `TensorProto`: one entry per element in the typed field, or all of them as `tensor_content`.
+//! [`Tensor`] → `TensorProto`: one entry per element in the typed field, or all elements as `tensor_content`.
 
 use super::{Bytes, DType, Data, Pieces, Strings, Tensor, bytes_field_len, field, varint_len};
 
-/// How the values of `tensor` are written.
+/// The encoding of a tensor's values.
 enum Form<'a> {
-    /// Nothing: there are none.
+    /// No values, no field.
     Empty,
-    /// One field of these bytes.
+    /// One field with these bytes.
     Bytes(u32, &'a Bytes),
-    /// One packed field of varints, so many bytes of them.
+    /// One packed field of varints, with its length in bytes.
     Varints(u32, usize),
     /// One field per string.
     Strings(&'a Strings),
-    /// `tensor_content` of strings: the lengths take so many bytes, lengths and strings together so many.
+    /// `tensor_content` of strings, with its length in bytes: the strings' lengths, then the strings.
     CountedStrings(&'a Strings, usize),
 }
 
@@ -33,7 +33,7 @@ fn form(tensor: &Tensor, as_content: bool) -> Form<'_> {
         DType::Double => return Form::Bytes(field::DOUBLE, bytes),
         DType::Complex64 => return Form::Bytes(field::COMPLEX64, bytes),
         DType::Complex128 => return Form::Bytes(field::COMPLEX128, bytes),
-        // A packed list of bools is a byte each, as in memory.
+        // A packed list of bools has one byte per value, as in memory.
         DType::Bool => return Form::Bytes(field::BOOL, bytes),
         DType::Float8E5M2
         | DType::Float8E4M3Fn
@@ -67,7 +67,7 @@ fn form(tensor: &Tensor, as_content: bool) -> Form<'_> {
     Form::Varints(number, length)
 }
 
-/// Calls `visit` with every element as protobuf writes it: signed ones extended to 64 bits.
+/// Calls `visit` with every element as protobuf writes it: signed ones are extended to 64 bits.
 #[inline]
 fn each_varint(dtype: DType, bytes: &[u8], mut visit: impl FnMut(u64)) {
     let signed = matches!(
@@ -108,7 +108,7 @@ fn values_len(form: &Form<'_>) -> usize {
     }
 }
 
-/// Bytes of a dimension's message; its size is left out where it is 0.
+/// Returns the length of a dimension's message; a size of 0 is omitted.
 fn dim_len(size: i64) -> usize {
     if size == 0 { 0 } else { 1 + varint_len(size as u64) }
 }
@@ -117,7 +117,7 @@ fn shape_len(shape: &[i64]) -> usize {
     shape.iter().map(|size| bytes_field_len(2, dim_len(*size))).sum()
 }
 
-/// A tensor as it will stand in a message.
+/// A tensor prepared for a message.
 pub struct Encoded<'a> {
     tensor: &'a Tensor,
     form: Form<'a>,
@@ -125,8 +125,8 @@ pub struct Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
-    /// `tensor` as a `TensorProto`: dtype, shape (present for a scalar too) and one entry per element in the typed
-    /// field, never shortened; or, `as_content`, the elements as `tensor_content`.
+    /// Prepares `tensor` as a `TensorProto`: dtype, shape (present for a scalar too) and one entry per element in the
+    /// typed field, never shortened; with `as_content`, the elements as `tensor_content`.
     pub fn new(tensor: &'a Tensor, as_content: bool) -> Encoded<'a> {
         let form = form(tensor, as_content);
         let len = 1
@@ -136,7 +136,7 @@ impl<'a> Encoded<'a> {
         Encoded { tensor, form, len }
     }
 
-    /// Bytes of the whole message.
+    /// Returns the length of the whole message in bytes.
     #[allow(clippy::len_without_is_empty)] // It never is.
     pub fn len(&self) -> usize {
         self.len

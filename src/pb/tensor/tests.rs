@@ -1,4 +1,4 @@
-//! Tensors against the generated `TensorProto`, which says what is on the wire.
+//! Tensors compared with the generated `TensorProto`.
 
 use super::*;
 use crate::pb::tensorflow::tensor_shape_proto::Dim;

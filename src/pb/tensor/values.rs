@@ -1,10 +1,10 @@
-//! The typed value fields of a `TensorProto`: read in bulk, and drawn out to the shape where they are fewer.
+//! The typed value fields of a `TensorProto`: read in bulk, and expanded to the shape if there are fewer values.
 
 use super::{
     Aligned, Bytes, DType, Fields, MAX_DRAWN_OUT, Malformed, NoUninit, Strings, Tensor, Value, field, varint,
 };
 
-/// `count` numbers of `dtype` from its own field of `proto`; all zeros where that holds none.
+/// Reads `count` numbers of `dtype` from its own field of `proto`; all zeros if that is empty.
 pub(super) fn numbers(
     proto: &Bytes,
     dtype: DType,
@@ -49,7 +49,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Numbers that lie in the message as they lie in memory.
+    /// Reads numbers that have the same layout in the message as in memory.
     fn fixed(self, number: u32) -> Result<Tensor, Malformed> {
         let size = self.dtype.size();
         let wanted = self.count.checked_mul(size).ok_or(Malformed)?;
@@ -63,7 +63,7 @@ impl Reader<'_> {
                 }
                 _ => continue,
             };
-            // All at once, as every library writes them: borrowed.
+            // All in one field, as every library writes them: borrowed.
             if gathered.is_empty() && chunk.len() >= wanted {
                 let bytes = self.proto.slice_ref(&chunk[..wanted]);
                 return Ok(Tensor::numbers(self.dtype, self.shape, bytes));
@@ -71,7 +71,7 @@ impl Reader<'_> {
             let room = wanted - gathered.len();
             gathered.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
-        // Half a number counts for nothing.
+        // An incomplete number does not count.
         gathered.truncate(gathered.len() / size * size);
         let have = gathered.len();
         if have < wanted {
@@ -85,7 +85,7 @@ impl Reader<'_> {
         Ok(Tensor::from_values(self.dtype, self.shape, gathered))
     }
 
-    /// Numbers that lie in the message as varints, packed or one by one.
+    /// Reads numbers that are varints in the message, packed or one by one.
     fn varints<T: NoUninit + Default + Send + 'static>(
         self,
         number: u32,
@@ -98,7 +98,7 @@ impl Reader<'_> {
                     values.push(convert(value));
                 }
                 (found, Value::Bytes(mut packed)) if found == number => {
-                    // A varint takes a byte at least, so this is bounded by what was sent.
+                    // A varint takes at least one byte, so this is bounded by what was sent.
                     values.reserve(packed.len().min(self.count - values.len()));
                     while !packed.is_empty() && values.len() < self.count {
                         values.push(convert(varint(&mut packed)?));
@@ -116,7 +116,7 @@ impl Reader<'_> {
     }
 }
 
-/// Makes room for `length` values, if that is allowed.
+/// Makes room for `length` values, unless they exceed the limit.
 fn grow<T>(values: &mut Aligned<T>, length: usize) -> Result<(), Malformed> {
     let allowed = length.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes <= MAX_DRAWN_OUT);
     if !allowed {
@@ -126,7 +126,7 @@ fn grow<T>(values: &mut Aligned<T>, length: usize) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// `count` strings from `string_val`; empty ones where there is none.
+/// Reads `count` strings from `string_val`; empty ones if there are none.
 pub(super) fn strings(proto: &Bytes, count: usize) -> Result<Strings, Malformed> {
     let mut found: Vec<&[u8]> = Vec::new();
     for item in Fields::new(proto) {
@@ -150,7 +150,7 @@ pub(super) fn strings(proto: &Bytes, count: usize) -> Result<Strings, Malformed>
     Ok(found.into_iter().chain(std::iter::repeat_n(last, missing)).collect())
 }
 
-/// The bytes that `count` strings from `string_val` take.
+/// Returns the bytes that `count` strings from `string_val` take in memory.
 pub(super) fn strings_size(proto: &Bytes, count: usize) -> usize {
     let (mut found, mut bytes, mut last) = (0, 0usize, 0usize);
     for item in Fields::new(proto) {
@@ -164,9 +164,10 @@ pub(super) fn strings_size(proto: &Bytes, count: usize) -> usize {
         .saturating_add(count.saturating_mul(size_of::<usize>()))
 }
 
-/// `count` strings from `tensor_content`: their lengths as varint32, then their bytes; it must fit exactly.
+/// Reads `count` strings from `tensor_content`: their lengths as varint32, then their bytes; the size must match
+/// exactly.
 pub(super) fn counted_strings(content: &Bytes, count: usize) -> Result<Strings, Malformed> {
-    // A length takes a byte at least.
+    // A length takes at least one byte.
     if count > content.len() {
         return Err(Malformed);
     }
