@@ -1,0 +1,55 @@
+"""``Client`` and ``AsyncClient``: one is made from the other, and both show their users the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from types import ModuleType
+
+import pytest
+from conftest import ROOT
+
+from servable import AsyncClient, Client
+
+METHODS = ("predict", "classify", "regress", "multi_inference", "status", "metadata", "reload")
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    """The script that makes ``sync_client.py``."""
+    pytest.importorskip("ruff")
+    spec = importlib.util.spec_from_file_location("make_sync_client", ROOT / "scripts/make_sync_client.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_client_is_made_from_the_one_with_await(maker: ModuleType) -> None:
+    assert maker.sync_client(maker.ASYNC.read_text()) == maker.SYNC.read_text(), "make client"
+
+
+@pytest.mark.parametrize("left", ["AsyncLock()", "asyncio.Lock()"])
+def test_what_has_no_counterpart_is_refused(maker: ModuleType, left: str) -> None:
+    with pytest.raises(ValueError, match="is left"):
+        maker.sync_client(f"{maker.ASYNC.read_text()}\n\n{left}\n")
+
+
+def test_a_text_that_has_changed_is_refused(maker: ModuleType) -> None:
+    with pytest.raises(ValueError, match="does not say"):
+        maker.sync_client(maker.ASYNC.read_text().replace("import asyncio\n", "import asyncio as loop\n"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_show_the_same(method: str) -> None:
+    """The arguments, what comes back and the docstring; only one of the two is awaited."""
+    plain, awaited = getattr(Client, method), getattr(AsyncClient, method)
+    assert inspect.signature(plain) == inspect.signature(awaited)
+    assert plain.__doc__ and plain.__doc__ == awaited.__doc__
+    assert (inspect.iscoroutinefunction(plain), inspect.iscoroutinefunction(awaited)) == (False, True)
+
+
+def test_no_method_is_missing_above() -> None:
+    own = {"close", "with_limits"}
+    for client in (Client, AsyncClient):
+        assert {name for name in vars(client) if not name.startswith("_")} == {*METHODS, *own}
