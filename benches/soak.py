@@ -1,4 +1,4 @@
-"""A soak: constant load on both doors while versions come and go, labels move and configurations reload.
+"""A soak: constant load over both protocols while versions come and go, labels move, configurations reload.
 
     python benches/soak.py --seconds 60
 
@@ -39,21 +39,21 @@ STEP_SECONDS = 60.0
 
 @dataclass
 class Tally:
-    """What the clients saw: answers by door, and every failure in words (the first thousand)."""
+    """What the clients saw: answers by protocol, and every failure in words (the first thousand)."""
 
     answers: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     failed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, door: str, got: object) -> None:
+    def note(self, protocol: str, got: object) -> None:
         """One answer; anything but ``Y`` is a failure."""
         with self.lock:
-            self.answers[door] = self.answers.get(door, 0) + 1
+            self.answers[protocol] = self.answers.get(protocol, 0) + 1
             if got != Y:
                 self.failed += 1
                 if len(self.failures) < 1000:
-                    self.failures.append(f"{door}: {got}")
+                    self.failures.append(f"{protocol}: {got}")
 
 
 class Server:
@@ -88,7 +88,7 @@ class Server:
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
-class RestDoor:
+class RestClient:
     """A kept connection that asks for the newest version and for the label in turn."""
 
     def __init__(self, server: Server) -> None:
@@ -110,7 +110,7 @@ class RestDoor:
         self._connection.close()
 
 
-class GrpcDoor:
+class GrpcClient:
     """The same through PredictionService."""
 
     def __init__(self, server: Server) -> None:
@@ -143,24 +143,24 @@ def _request(label: str) -> Any:
     return request
 
 
-def ask_until(done: threading.Event, door: RestDoor | GrpcDoor, name: str, tally: Tally) -> None:
+def ask_until(done: threading.Event, client: RestClient | GrpcClient, protocol: str, tally: Tally) -> None:
     """One client: asks without a pause until ``done``."""
     while not done.is_set():
         try:
-            got = door()
+            got = client()
         except (OSError, http.client.HTTPException, grpc.RpcError, ValueError) as error:
             got = f"{type(error).__name__}: {error}"
-            door.again()
-        tally.note(name, got)
+            client.again()
+        tally.note(protocol, got)
 
 
 @contextmanager
 def clients(server: Server, count: int, tally: Tally) -> Iterator[None]:
-    """``count`` clients on each door, until the block ends."""
+    """``count`` clients over each protocol, until the block ends."""
     done = threading.Event()
     threads = [
-        threading.Thread(target=ask_until, args=(done, door(server), name, tally), daemon=True)
-        for door, name in ((RestDoor, "REST"), (GrpcDoor, "gRPC"))
+        threading.Thread(target=ask_until, args=(done, client(server), protocol, tally), daemon=True)
+        for client, protocol in ((RestClient, "REST"), (GrpcClient, "gRPC"))
         for _ in range(count)
     ]
     for thread in threads:
@@ -278,7 +278,7 @@ def main() -> int:
     """The soak; the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--clients", type=int, default=2, help="on each door")
+    parser.add_argument("--clients", type=int, default=2, help="over each protocol")
     parser.add_argument(
         "--model", type=Path, default=MODEL, help="folder of versions; x float[-1] → y = x/2 + 2"
     )
@@ -316,7 +316,7 @@ def soak(server: Server, operator: Operator, seconds: float, count: int) -> int:
 
 def report(tally: Tally, operator: Operator, resident: list[float]) -> None:
     """The summary."""
-    answers = ", ".join(f"{count} by {door}" for door, count in sorted(tally.answers.items()))
+    answers = ", ".join(f"{count} by {protocol}" for protocol, count in sorted(tally.answers.items()))
     print(f"answered: {answers}; failed: {tally.failed}")
     print(f"versions that came and went: {operator.version - 1}; reloads: {operator.reloads}")
     print(f"resident: {resident[0]:.0f} MB after the first turn, {resident[-1]:.0f} MB after the last")
