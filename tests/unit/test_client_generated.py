@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-from types import ModuleType
+import runpy
+from typing import Any
 
 import pytest
 from conftest import ROOT
@@ -15,29 +15,27 @@ METHODS = ("predict", "classify", "regress", "multi_inference", "status", "metad
 
 
 @pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    """The script that makes ``sync_client.py``."""
+def maker() -> dict[str, Any]:
+    """What the script that makes ``sync_client.py`` defines."""
     pytest.importorskip("ruff")
-    spec = importlib.util.spec_from_file_location("make_sync_client", ROOT / "scripts/make_sync_client.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return runpy.run_path(str(ROOT / "scripts" / "make_sync_client.py"))
 
 
-def test_the_client_is_made_from_the_one_with_await(maker: ModuleType) -> None:
-    assert maker.sync_client(maker.ASYNC.read_text()) == maker.SYNC.read_text(), "make client"
+def test_the_client_is_made_from_the_one_with_await(maker: dict[str, Any]) -> None:
+    assert maker["sync_client"](maker["ASYNC"].read_text()) == maker["SYNC"].read_text(), "make client"
 
 
 @pytest.mark.parametrize("left", ["AsyncLock()", "asyncio.Lock()"])
-def test_what_has_no_counterpart_is_refused(maker: ModuleType, left: str) -> None:
+def test_what_has_no_counterpart_is_refused(maker: dict[str, Any], left: str) -> None:
     with pytest.raises(ValueError, match="is left"):
-        maker.sync_client(f"{maker.ASYNC.read_text()}\n\n{left}\n")
+        maker["sync_client"](f"{maker['ASYNC'].read_text()}\n\n{left}\n")
 
 
-def test_a_text_that_has_changed_is_refused(maker: ModuleType) -> None:
+def test_a_text_that_has_changed_is_refused(maker: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="does not say"):
-        maker.sync_client(maker.ASYNC.read_text().replace("import asyncio\n", "import asyncio as loop\n"))
+        maker["sync_client"](
+            maker["ASYNC"].read_text().replace("import asyncio\n", "import asyncio as loop\n")
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
