@@ -1,4 +1,4 @@
-# Every command of the project has its door here. `make help` lists them.
+# Every command of the project is here. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python lint fmt bench docs proto lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python lint fmt bench docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,13 +44,14 @@ test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and ru
 test-python: dev ## The Python tests, end-to-end and conformance ones included.
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether src/pb is what proto/ makes.
+lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --features python -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 fmt: $(VENV)/.tools ## Format everything.
@@ -63,6 +64,9 @@ bench: dev ## The benchmarks: table and JSON.
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
+
+client: $(VENV)/.tools ## Generate the client from the one with await.
+	$(BIN)/python scripts/make_sync_client.py
 
 docs: dev ## Put the list of flags into the migration guide.
 	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"

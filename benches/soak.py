@@ -1,4 +1,4 @@
-"""A soak: constant load on both doors while versions come and go, labels move and configurations reload.
+"""A soak: constant load over both protocols while versions come and go, labels move, configurations reload.
 
     python benches/soak.py --seconds 60
 
@@ -46,14 +46,14 @@ class Tally:
     failed: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, door: str, got: object) -> None:
+    def note(self, protocol: str, got: object) -> None:
         """Records one answer; anything but ``Y`` is a failure."""
         with self.lock:
-            self.answers[door] = self.answers.get(door, 0) + 1
+            self.answers[protocol] = self.answers.get(protocol, 0) + 1
             if got != Y:
                 self.failed += 1
                 if len(self.failures) < 1000:
-                    self.failures.append(f"{door}: {got}")
+                    self.failures.append(f"{protocol}: {got}")
 
 
 class Server:
@@ -88,7 +88,7 @@ class Server:
         return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024
 
 
-class RestDoor:
+class RestClient:
     """A persistent connection that asks for the newest version and for the label in turn."""
 
     def __init__(self, server: Server) -> None:
@@ -110,8 +110,8 @@ class RestDoor:
         self._connection.close()
 
 
-class GrpcDoor:
-    """The same as ``RestDoor``, through PredictionService."""
+class GrpcClient:
+    """The same as ``RestClient``, through PredictionService."""
 
     def __init__(self, server: Server) -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
@@ -147,11 +147,11 @@ def ask_until(done: threading.Event, door: RestDoor | GrpcDoor, name: str, tally
     """Runs one client, which asks without a pause until ``done``."""
     while not done.is_set():
         try:
-            got = door()
+            got = client()
         except (OSError, http.client.HTTPException, grpc.RpcError, ValueError) as error:
             got = f"{type(error).__name__}: {error}"
-            door.again()
-        tally.note(name, got)
+            client.again()
+        tally.note(protocol, got)
 
 
 @contextmanager
@@ -159,8 +159,8 @@ def clients(server: Server, count: int, tally: Tally) -> Iterator[None]:
     """Runs ``count`` clients on each protocol until the block ends."""
     done = threading.Event()
     threads = [
-        threading.Thread(target=ask_until, args=(done, door(server), name, tally), daemon=True)
-        for door, name in ((RestDoor, "REST"), (GrpcDoor, "gRPC"))
+        threading.Thread(target=ask_until, args=(done, client(server), protocol, tally), daemon=True)
+        for client, protocol in ((RestClient, "REST"), (GrpcClient, "gRPC"))
         for _ in range(count)
     ]
     for thread in threads:
@@ -278,7 +278,7 @@ def main() -> int:
     """Runs the soak; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--clients", type=int, default=2, help="on each door")
+    parser.add_argument("--clients", type=int, default=2, help="over each protocol")
     parser.add_argument(
         "--model", type=Path, default=MODEL, help="folder of versions; x float[-1] → y = x/2 + 2"
     )

@@ -57,7 +57,7 @@ def shared() -> Path:
 
 
 class Served:
-    """A running server: its ports (None for a door that is shut) and everything it has logged so far."""
+    """A running server: its ports (None for a protocol that is off) and everything it has logged so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

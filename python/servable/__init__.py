@@ -7,6 +7,50 @@ needs no part of the server.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # What a name is, for type checkers: those of _HOMES.
+    from servable.client import (
+        AsyncClient as AsyncClient,
+        Client as Client,
+    )
+    from servable.config.values import (
+        All as All,
+        CoreOptions as CoreOptions,
+        Latest as Latest,
+        LifecycleOptions as LifecycleOptions,
+        LoadOptions as LoadOptions,
+        ModelConfig as ModelConfig,
+        ServerConfig as ServerConfig,
+        Specific as Specific,
+    )
+    from servable.errors import (
+        AbortedError as AbortedError,
+        AlreadyExistsError as AlreadyExistsError,
+        CancelledError as CancelledError,
+        DataLossError as DataLossError,
+        DeadlineExceededError as DeadlineExceededError,
+        FailedPreconditionError as FailedPreconditionError,
+        InternalError as InternalError,
+        InvalidArgumentError as InvalidArgumentError,
+        MissingPackageError as MissingPackageError,
+        NotFoundError as NotFoundError,
+        OutOfRangeError as OutOfRangeError,
+        PermissionDeniedError as PermissionDeniedError,
+        ResourceExhaustedError as ResourceExhaustedError,
+        ServableError as ServableError,
+        StatusError as StatusError,
+        TensorFlowNotFoundError as TensorFlowNotFoundError,
+        UnauthenticatedError as UnauthenticatedError,
+        UnavailableError as UnavailableError,
+        UnimplementedError as UnimplementedError,
+        UnknownError as UnknownError,
+        UsageError as UsageError,
+    )
+    from servable.serving.server import (
+        Server as Server,
+    )
 
 _HOMES = {
     "AbortedError": "servable.errors",

@@ -16,6 +16,11 @@ from conftest import ROOT, START_SECONDS, STOP_SECONDS, Served
 
 MODELS = ROOT / "tests" / "models"
 FRIENDLY = (sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0")
+WITH_GRPC = "--port=0"
+RELOADS = "--allow_reload_rpc"
+ADMIN = "--admin_address=127.0.0.1:0"
+ONE_TRY = "--max_num_load_retries=0"
+POLLED = "--model_config_file_poll_wait_seconds=1"
 DROP_IN = (
     sys.executable,
     "-c",
@@ -28,11 +33,14 @@ def serving(
     *arguments: str | Path,
     command: tuple[str, ...] = FRIENDLY,
     environment: Mapping[str, str] | None = None,
+    before_exec: Callable[[], None] | None = None,
+    ready: str = r"ready: \d+ of \d+ models",
     may_end: bool = False,
 ) -> Iterator[Served]:
-    """A ready server, by default ``servable serve`` with REST on a free port and no gRPC.
+    """A server that has logged ``ready``, by default ``servable serve`` with REST on a free port and no gRPC.
 
     Stopped in the end; then it must exit 0 and must not have panicked. may_end: it may have ended before.
+    before_exec: called in the new process.
     """
     process = subprocess.Popen(
         [*command, *map(str, arguments)],
@@ -40,10 +48,11 @@ def serving(
         stdout=subprocess.DEVNULL,
         text=True,
         env={**os.environ, **(environment or {})},
+        preexec_fn=before_exec,
     )
     served = Served(process)
     try:
-        served.wait_for_line(r"ready: \d+ of \d+ models")
+        served.wait_for_line(ready)
         yield served
         status = process.poll()
         assert status is None or may_end, f"the server ended by itself ({status}):\n{served.log}"
@@ -88,8 +97,17 @@ def resident_megabytes(served: Served) -> float:
     return int(line.split()[1]) / 1024
 
 
+def admin_url(served: Served) -> str:
+    """Where the administration is (``ADMIN``): ``http://127.0.0.1:PORT``."""
+    (line,) = [line for line in served.lines if "administration at http://" in line]
+    return line.rpartition("administration at ")[2].removesuffix("/admin/models")
+
+
 def put_version(model: str, base: Path, version: int) -> Path:
-    """Copies ``tests/models/MODEL/1`` to ``base/VERSION`` so that it appears at once and whole."""
+    """Copies ``tests/models/MODEL/1`` to ``base/VERSION`` so that it appears at once and whole.
+
+    ``base`` is made where it is missing.
+    """
     half_done = base / "copying"
     shutil.copytree(MODELS / model / "1", half_done, ignore=shutil.ignore_patterns("assets"))
     return half_done.rename(base / str(version))

@@ -56,8 +56,27 @@ def official_message(name: str) -> Any:
         pytest.skip(f"the official stubs are not installed: {error}")
 
 
+def set_floats(tensor: Any, *values: float, size: int | None = None) -> None:
+    """Makes a TensorProto a vector of float32. size: of the shape, if it is more than there are values."""
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add(size=len(values) if size is None else size)
+    tensor.float_val.extend(values)
+
+
+def floats_request(model: str, *values: float, size: int | None = None) -> Any:
+    """A PredictRequest with ``x`` as ``set_floats`` makes it."""
+    request = own_message("PredictRequest")()
+    request.model_spec.name = model
+    set_floats(request.inputs["x"], *values, size=size)
+    return request
+
+
 def call(
-    channel: grpc.Channel, method: str, request: Any, message: Callable[[str], Any], timeout: float = PATIENCE
+    channel: grpc.Channel,
+    method: str,
+    request: Any,
+    message: Callable[[str], Any],
+    timeout: float | None = PATIENCE,
 ) -> Any:
     """One unary call by the method's bare name; raises ``grpc.RpcError``."""
     service, _, response = METHODS[method]

@@ -7,23 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from clients import await_versions
 from conftest import Served
-from doors import await_versions
 from servers import put_version, serving, until
 
 pytestmark = [
     pytest.mark.needs_tensorflow,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc of Linux"),
 ]
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A base path with version 1."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    put_version("half_plus_two", folder, 1)
-    return folder
 
 
 def niceness(served: Served) -> dict[str, int]:

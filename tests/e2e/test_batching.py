@@ -1,4 +1,4 @@
-"""Requests of several clients run as one, at both doors."""
+"""Requests of several clients run as one, over both protocols."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from clients import Stub, answer, await_versions, version_states
 from conftest import Served
-from doors import BOTH, Stub, answer, await_versions, version_states
-from servers import put_version, serving, until
+from prometheus import PAGE, monitoring
+from servers import ONE_TRY, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
 
 import grpc
@@ -28,17 +29,11 @@ T = TypeVar("T")
 @contextmanager
 def batching(folder: Path, parameters: str, *flags: str) -> Iterator[Served]:
     """Version 1 of model ``m``, batched as ``parameters`` say, with its metrics."""
-    base, file, monitoring = folder / "m", folder / "batching.config", folder / "monitoring.config"
-    base.mkdir()
+    base, file = folder / "m", folder / "batching.config"
     put_version(MODEL, base, 1)
     file.write_text(parameters)
-    monitoring.write_text("prometheus_config { enable: true }")
-    given = [
-        "--enable_batching",
-        f"--batching_parameters_file={file}",
-        f"--monitoring_config_file={monitoring}",
-    ]
-    with serving(f"m={base}", BOTH, *given, *flags) as served:
+    given = ("--enable_batching", f"--batching_parameters_file={file}", monitoring(folder))
+    with serving(f"m={base}", WITH_GRPC, *given, *flags) as served:
         yield served
 
 
@@ -50,18 +45,18 @@ def at_once(*asks: Callable[[], T]) -> list[T]:
 
 def counted(served: Served, metric: str) -> int:
     """The count of a histogram or counter of batching; 0 before it has any."""
-    text = ask(served, "GET", "/monitoring/prometheus/metrics").text
+    text = ask(served, "GET", PAGE).text
     found = re.search(rf"^:tensorflow:serving:batching_session:{metric}\{{.*?\}} (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
 def graph_runs(served: Served) -> int:
     """How often a graph was run."""
-    text = ask(served, "GET", "/monitoring/prometheus/metrics").text
+    text = ask(served, "GET", PAGE).text
     return int(text.split(":tensorflow:core:graph_runs{} ")[1].split()[0])
 
 
-def test_requests_at_both_doors_share_a_run(tmp_path: Path) -> None:
+def test_requests_over_both_protocols_share_a_run(tmp_path: Path) -> None:
     """The batch stays open for an hour, or until it is full: only together are the four answered."""
     parameters = f"max_batch_size {{ value: 4 }} batch_timeout_micros {{ value: {HOUR} }}"
     with batching(tmp_path, parameters) as served:
@@ -122,12 +117,11 @@ def test_an_unload_lets_what_waits_be_answered(tmp_path: Path) -> None:
 
 def test_parameters_of_a_version(tmp_path: Path) -> None:
     """By its own file a version is batched, without one it is not, and with a bad one it does not load."""
-    flags = ["--enable_per_model_batching_parameters", "--max_num_load_retries=0"]
+    flags = ["--enable_per_model_batching_parameters", ONE_TRY]
     with batching(tmp_path, "max_batch_size { value: 1 }", *flags) as served:
         assert predict(served, "m", {"instances": [1.0] * 5}).status == 200
         for version, text in ((2, "max_batch_size { value: 2 }"), (3, "max_batch_size: 2")):
             aside = tmp_path / "aside"
-            aside.mkdir()
             put_version(MODEL, aside, version)
             (aside / str(version) / "batching_params.pbtxt").write_text(text)
             (aside / str(version)).rename(tmp_path / "m" / str(version))

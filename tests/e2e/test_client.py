@@ -1,4 +1,4 @@
-"""The client and the command line against running servers, over both doors; the documentation's lines too."""
+"""The client and the command line against running servers, over both protocols; the lines of the document."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from servable import AsyncClient, Client
 
 pytestmark = pytest.mark.needs_tensorflow
 
-BOTH_DOORS = (sys.executable, "-m", "servable", "serve", "--port=0", "--rest_api_port=0")
-DOORS = ["rest", "grpc", "socket"]
+REST_AND_GRPC = (sys.executable, "-m", "servable", "serve", "--port=0", "--rest_api_port=0")
+PROTOCOLS = ["rest", "grpc", "socket"]
 
 
 class Running(NamedTuple):
@@ -45,13 +45,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     models = [MODELS / "half_plus_two", MODELS / "pair", MODELS / "echo"]
     models += [SHARED / "testdata" / name for name in ("ident", "multi") if SHARED.is_dir()]
     path = tmp_path_factory.mktemp("socket") / "s"
-    with serving(*models, f"--grpc_socket_path={path}", command=BOTH_DOORS) as served:
+    with serving(*models, f"--grpc_socket_path={path}", command=REST_AND_GRPC) as served:
         yield Running(
             served, {"rest": served.rest, "grpc": f"grpc://{served.grpc}", "socket": f"unix://{path}"}
         )
 
 
-@pytest.fixture(scope="module", params=DOORS)
+@pytest.fixture(scope="module", params=PROTOCOLS)
 def client(request: pytest.FixtureRequest, running: Running) -> Iterator[Client]:
     with Client(running.addresses[request.param]) as client:
         yield client
@@ -128,10 +128,10 @@ def test_threads(client: Client) -> None:
     assert [answer.tolist() for answer in answers] == [[number / 2 + 2] for number in range(100)]
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_asyncio(running: Running, door: str) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_asyncio(running: Running, protocol: str) -> None:
     async def ask() -> list[Any]:
-        async with AsyncClient(running.addresses[door]) as client:
+        async with AsyncClient(running.addresses[protocol]) as client:
             with pytest.raises(NotFoundError):
                 await client.predict("nope", 1)
             status = await client.status("pair")
@@ -148,18 +148,18 @@ NOT_IN_JSON = {"half", "bfloat16", "complex64", "complex128", "uint16"}
 
 
 @pytest.mark.needs_shared
-@pytest.mark.parametrize("door", DOORS)
-def test_every_dtype(running: Running, door: str) -> None:
-    """Values come back as they went, or the REST door refuses the dtype."""
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_dtype(running: Running, protocol: str) -> None:
+    """Values come back as they went, or REST refuses the dtype."""
     tried = set()
-    with Client(running.addresses[door]) as client:
+    with Client(running.addresses[protocol]) as client:
         for name, signature in client.metadata("ident").signatures.items():
             if name.startswith("__"):
                 continue
             dtype = signature.inputs["x"].dtype
             row = {"string": [b"a", b"\xff"], "bool": [True, False]}.get(dtype, [1, 2])
             tried.add(dtype)
-            if door == "rest" and dtype in NOT_IN_JSON:
+            if protocol == "rest" and dtype in NOT_IN_JSON:
                 with pytest.raises(UnimplementedError, match=dtype):
                     client.predict("ident", [row, row], signature=name)
             else:
@@ -218,10 +218,10 @@ def test_reload(serve: Serve) -> None:
                 assert one.metadata("pair", label="stable").version == 1
 
 
-@pytest.mark.parametrize("door", ["rest", "grpc"])
-def test_a_server_that_has_gone(serve: Serve, door: str) -> None:
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_a_server_that_has_gone(serve: Serve, protocol: str) -> None:
     served = serve(MODELS / "half_plus_two")
-    address = served.rest if door == "rest" else f"grpc://{served.grpc}"
+    address = served.rest if protocol == "rest" else f"grpc://{served.grpc}"
     with Client(address, retries=1) as client:
         assert client.predict("half_plus_two", 1).tolist() == [2.5]
         assert served.stop() == 0

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from clients import Stub
 from conftest import Served
-from doors import Stub
-from servers import MODELS, serving, until
+from servers import ADMIN, MODELS, serving, until
 from wire import Wire, message, predict
 
 import grpc
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.needs_tensorflow
 
 PREDICT = "/v1/models/half_plus_two:predict"
 BODY = json.dumps({"instances": [1.0]}).encode()
-ADMIN = "--admin_address=127.0.0.1:0"
 
 
 @dataclass

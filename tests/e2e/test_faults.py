@@ -10,37 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from clients import Stub, answer, available, await_versions, steady_load, version_states
 from conftest import ROOT, Serve
-from doors import (
-    BOTH,
-    RELOADS,
-    Stub,
-    answer,
-    available,
-    await_versions,
-    config_text,
-    entry,
-    replace_file,
-    steady_load,
-    version_states,
-)
-from servers import FRIENDLY, MODELS, put_version, serving, until
+from model_configs import config_file, config_text, entry, replace_file
+from servers import FRIENDLY, MODELS, ONE_TRY, POLLED, RELOADS, WITH_GRPC, put_version, serving, until
+from tfrecord import WARM_UP
 
 pytestmark = pytest.mark.needs_tensorflow
 
 MODEL = "half_plus_two"
 LONG_PAUSE = ("--load_retry_interval_micros=3600000000", "--max_num_load_retries=1")
-ONCE = "--max_num_load_retries=0"
 MANY = 1000
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A base path with version 1."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    put_version(MODEL, folder, 1)
-    return folder
 
 
 def half_copy(base: Path, version: int) -> Path:
@@ -61,7 +41,7 @@ def complete(folder: Path) -> None:
 
 def test_the_version_that_serves_vanishes(base: Path) -> None:
     put_version(MODEL, base, 2)
-    with serving(f"m={base}", BOTH) as served, steady_load(served, "m") as load:
+    with serving(f"m={base}", WITH_GRPC) as served, steady_load(served, "m") as load:
         await_versions(served, "m", 2)
         shutil.rmtree(base / "2")
         await_versions(served, "m", 1)
@@ -69,7 +49,7 @@ def test_the_version_that_serves_vanishes(base: Path) -> None:
 
 
 def test_the_base_path_vanishes_and_what_is_loaded_stays(base: Path) -> None:
-    with serving(f"m={base}", BOTH) as served, steady_load(served, "m") as load:
+    with serving(f"m={base}", WITH_GRPC) as served, steady_load(served, "m") as load:
         base.rename(base.with_name("elsewhere"))
         served.wait_for_line("Could not find base path")
         assert available(served, "m") == [1]
@@ -89,9 +69,9 @@ def test_a_version_vanishes_between_two_tries(base: Path) -> None:
         assert available(served, "m") == [1]
 
 
-@pytest.mark.parametrize("flags", [(ONCE,), LONG_PAUSE], ids=["given up", "between tries"])
+@pytest.mark.parametrize("flags", [(ONE_TRY,), LONG_PAUSE], ids=["given up", "between tries"])
 def test_a_half_copied_version_serves_once_it_is_whole(base: Path, flags: tuple[str, ...]) -> None:
-    with serving(f"m={base}", BOTH, *flags) as served, steady_load(served, "m") as load:
+    with serving(f"m={base}", WITH_GRPC, *flags) as served, steady_load(served, "m") as load:
         folder = half_copy(base, 2)
         served.wait_for_line("could not load m version 2")
         assert available(served, "m") == [1]
@@ -100,25 +80,20 @@ def test_a_half_copied_version_serves_once_it_is_whole(base: Path, flags: tuple[
     assert load.failures == []
 
 
-def test_a_broken_model_is_repaired(tmp_path: Path) -> None:
-    base = tmp_path / "m"
-    base.mkdir()
-    put_version("unknown_op", base, 1)
-    with serving(f"m={base}", ONCE) as served:
+def test_a_broken_model_is_repaired(empty_base: Path) -> None:
+    put_version("unknown_op", empty_base, 1)
+    with serving(f"m={empty_base}", ONE_TRY) as served:
         assert version_states(served, "m") == {1: "END"}
-        replace_bytes(
-            base / "1" / "saved_model.pb", (MODELS / "add_two" / "1" / "saved_model.pb").read_bytes()
-        )
+        good = (MODELS / "add_two" / "1" / "saved_model.pb").read_bytes()
+        replace_bytes(empty_base / "1" / "saved_model.pb", good)
         await_versions(served, "m", 1)
 
 
-def test_a_warm_up_file_is_repaired(tmp_path: Path) -> None:
-    base = tmp_path / "m"
-    base.mkdir()
-    damaged = put_version(MODEL, base, 1) / "assets.extra" / "tf_serving_warmup_requests"
+def test_a_warm_up_file_is_repaired(base: Path) -> None:
+    damaged = base / "1" / WARM_UP
     damaged.parent.mkdir()
     damaged.write_bytes(b"no records at all")
-    with serving(f"m={base}", ONCE) as served:
+    with serving(f"m={base}", ONE_TRY) as served:
         assert version_states(served, "m") == {1: "END"}
         damaged.unlink()
         await_versions(served, "m", 1)
@@ -132,11 +107,10 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 def test_a_link_is_switched(base: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
-    fresh.mkdir()
     put_version(MODEL, fresh, 7)
     link, spare = tmp_path / "current", tmp_path / "next"
     link.symlink_to(base)
-    with serving(f"m={link}", BOTH) as served, steady_load(served, "m") as load:
+    with serving(f"m={link}", WITH_GRPC) as served, steady_load(served, "m") as load:
         spare.symlink_to(fresh)
         spare.replace(link)
         await_versions(served, "m", 7)
@@ -146,11 +120,9 @@ def test_a_link_is_switched(base: Path, tmp_path: Path) -> None:
 
 def test_a_base_path_appears_later(tmp_path: Path) -> None:
     base = tmp_path / "late"
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("late", base)))
+    config = config_file(tmp_path, entry("late", base))
     with serving(f"--model_config_file={config}") as served:
         assert f"Could not find base path {base} for servable late" in served.log
-        base.mkdir()
         put_version(MODEL, base, 3)
         await_versions(served, "late", 3)
 
@@ -170,7 +142,7 @@ def obedient() -> tuple[str, ...]:
 def test_permission_is_denied_and_then_given(base: Path) -> None:
     put_version(MODEL, base, 2)
     (base / "2" / "saved_model.pb").chmod(0)
-    with serving(f"m={base}", ONCE, command=obedient()) as served:
+    with serving(f"m={base}", ONE_TRY, command=obedient()) as served:
         await_versions(served, "m")
         assert version_states(served, "m")[2] == "END"
         base.chmod(0)
@@ -184,7 +156,7 @@ def test_variables_that_may_not_be_read(base: Path) -> None:
     """They are not taken for variables that are not there, and giving the permission is enough."""
     variables = put_version(MODEL, base, 2) / "variables"
     variables.chmod(0)
-    with serving(f"m={base}", ONCE, command=obedient()) as served:
+    with serving(f"m={base}", ONE_TRY, command=obedient()) as served:
         assert version_states(served, "m")[2] == "END"
         assert f"{variables}/variables.index may not be read by this user" in served.log
         assert f"may not read {variables}: chmod -R a+rX {base}/2" in served.log
@@ -196,9 +168,8 @@ def test_variables_that_may_not_be_read(base: Path) -> None:
 
 
 def test_a_config_file_is_removed_replaced_and_emptied(base: Path, tmp_path: Path) -> None:
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base)))
-    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+    config = config_file(tmp_path, entry("m", base))
+    with serving(f"--model_config_file={config}", POLLED) as served:
         config.unlink()
         served.wait_for_line("is not applied: NOT_FOUND: .*No such file or directory")
         replace_file(config, "")
@@ -211,7 +182,7 @@ def test_a_config_file_is_removed_replaced_and_emptied(base: Path, tmp_path: Pat
 
 
 def test_of_two_configs_in_quick_succession_the_later_counts(base: Path) -> None:
-    with serving(f"m={base}", BOTH, RELOADS) as served, Stub(served) as stub:
+    with serving(f"m={base}", WITH_GRPC, RELOADS) as served, Stub(served) as stub:
         for turn in range(5):
             first = threading.Thread(target=stub.reload, args=(entry("a", base), entry("m", base)))
             first.start()
@@ -228,10 +199,8 @@ def test_of_two_configs_in_quick_succession_the_later_counts(base: Path) -> None
 def test_a_thousand_models_at_once(base: Path, tmp_path: Path) -> None:
     """One folder under a thousand names: each is loaded, polled and answered for on its own."""
     models = [entry(f"m{number}", base) for number in range(MANY)]
-    config = tmp_path / "models.config"
-    config.write_text(config_text(*models))
-    polled = "--model_config_file_poll_wait_seconds=1"
-    with serving(f"--model_config_file={config}", polled, "--shutdown_grace_seconds=1") as served:
+    config = config_file(tmp_path, *models)
+    with serving(f"--model_config_file={config}", POLLED, "--shutdown_grace_seconds=1") as served:
         assert f"ready: {MANY} of {MANY} models available" in served.log
         for number in (0, MANY // 2, MANY - 1):
             assert answer(served, f"m{number}") == 3.0
@@ -264,14 +233,11 @@ def test_a_clock_that_jumps_moves_nothing() -> None:
     assert users <= shown
 
 
-def test_a_pipe_in_a_models_place_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_a_models_place_is_not_waited_for(base: Path, tmp_path: Path) -> None:
     version = tmp_path / "pipe" / "1"
     version.mkdir(parents=True)
     os.mkfifo(version / "saved_model.pb")
-    base = tmp_path / "m"
-    base.mkdir()
-    put_version("half_plus_two", base, 1)
-    with serving(f"pipe={version.parent}", f"m={base}", "--max_num_load_retries=0") as served:
+    with serving(f"pipe={version.parent}", f"m={base}", ONE_TRY) as served:
         assert answer(served, "m") == 3.0
         assert version_states(served, "pipe") == {1: "END"}
         assert "saved_model.pb cannot be read: it is a pipe, and a file was expected" in served.log

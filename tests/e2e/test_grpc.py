@@ -288,8 +288,8 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
     file = tmp_path / "ssl.config"
     file.write_text(str(config))
     path = tmp_path / "grpc.sock"
-    doors = ("--port=0", f"--grpc_socket_path={path}")
-    with serving(MODELS / "half_plus_two", *doors, f"--ssl_config_file={file}") as served:
+    listening = ("--port=0", f"--grpc_socket_path={path}")
+    with serving(MODELS / "half_plus_two", *listening, f"--ssl_config_file={file}") as served:
         known = grpc.ssl_channel_credentials(ca, client_key, client_certificate)
         assert _answers(served.grpc, known) == 2.5
         assert _answers(f"unix:{path}", known) == 2.5
@@ -316,8 +316,8 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
 def test_a_wrong_tls_config_is_a_failed_start(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "ssl.config"
     file.write_text(text)
-    door = f"--grpc_socket_path={tmp_path / 's'}"
-    flags = (f"--model_base_path={MODELS / 'half_plus_two'}", "--port=0", door, f"--ssl_config_file={file}")
+    model, at_socket = f"--model_base_path={MODELS / 'half_plus_two'}", f"--grpc_socket_path={tmp_path / 's'}"
+    flags = (model, "--port=0", at_socket, f"--ssl_config_file={file}")
     ended = run_to_its_end(*flags, command=DROP_IN)
     assert ended.returncode == 255, ended.stderr
     assert "Failed to start server. Error: INVALID_ARGUMENT" in ended.stdout
@@ -346,9 +346,8 @@ def test_tasks_are_checked_one_after_the_other(shared: Path, tasks: list[str], c
         assert failure(lambda: call(channel, "MultiInference", request, own_message)) == (code, text)
 
 
-def test_the_method_name_is_checked_at_both_doors(tmp_path: Path) -> None:
+def test_the_method_name_is_checked_over_both_protocols(tmp_path: Path) -> None:
     base = tmp_path / "odd"
-    base.mkdir()
     folder = put_version("half_plus_two", base, 1)
     graph = message_class("tensorflow.SavedModel").FromString((folder / "saved_model.pb").read_bytes())
     graph.meta_graphs[0].signature_def["serving_default"].method_name = "my/method"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,16 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Served
+from http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    SETTINGS,
+    Raw,
+    frame,
+    headers,
+    literal,
+)
 from servers import MODELS, resident_megabytes, serving
-from stubs import METHODS, call, failure, own_message
+from stubs import METHODS, call, failure, floats_request, own_message
 
 import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
-END_STREAM, END_HEADERS = 1, 4
+
+def good_request() -> Any:
+    return floats_request("half_plus_two", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -34,85 +45,9 @@ def served() -> Iterator[Served]:
 def answers_afterwards(served: Served) -> Iterator[None]:
     """Whatever a test sends: a good request of another client is answered after it."""
     yield
-    request = good_request()
     with grpc.insecure_channel(served.grpc) as channel:
-        reply = call(channel, "Predict", request, own_message, timeout=20)
+        reply = call(channel, "Predict", good_request(), own_message, timeout=20)
         assert list(reply.outputs["y"].float_val) == [2.5]
-
-
-def good_request() -> Any:
-    request = own_message("PredictRequest")()
-    request.model_spec.name = "half_plus_two"
-    tensor = request.inputs["x"]
-    tensor.dtype = 1
-    tensor.tensor_shape.dim.add(size=1)
-    tensor.float_val.append(1.0)
-    return request
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One HTTP/2 frame."""
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def headers(path: str, *more: tuple[str, str]) -> bytes:
-    """A header block, every field as a literal that is not indexed."""
-    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
-    fields += [("content-type", "application/grpc"), ("te", "trailers"), *more]
-    return b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in fields)
-
-
-def _literal(text: str) -> bytes:
-    raw = text.encode()
-    assert len(raw) < 127
-    return bytes([len(raw)]) + raw
-
-
-class Raw:
-    """A connection that sends what it likes."""
-
-    def __init__(self, served: Served) -> None:
-        assert served.grpc_port is not None
-        self.socket = socket.create_connection(("127.0.0.1", served.grpc_port), timeout=30)
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def open(self) -> Raw:
-        """The beginning of HTTP/2."""
-        return self.send(PREFACE + frame(SETTINGS, 0, 0))
-
-    def send(self, data: bytes) -> Raw:
-        # Where it was cut off already, the test has what it wants.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.socket.sendall(data)
-        return self
-
-    def end(self) -> Raw:
-        """Sends nothing more."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
-        return self
-
-    def rest(self) -> bytes:
-        """Everything until the server closes; fails when it does not."""
-        received = b""
-        try:
-            while more := self.socket.recv(65536):
-                received += more
-        except ConnectionResetError:
-            pass
-        return received
-
-    def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Kind, flags, stream and payload of each frame that comes."""
-        stream = self.socket.makefile("rb")
-        while head := stream.read(9):
-            length, (kind, flags) = int.from_bytes(head[:3], "big"), head[3:5]
-            yield kind, flags, int.from_bytes(head[5:9], "big"), stream.read(length)
 
 
 # ---- HTTP/2
@@ -140,7 +75,7 @@ def test_a_flood_of_metadata_is_cut_off(served: Served) -> None:
     with Raw(served) as raw:
         raw.open().send(frame(HEADERS, END_STREAM, 1, headers("/a/b")))
         more = headers("/a/b")[:0] + b"".join(
-            b"\x00" + _literal(f"x{n}") + _literal("y" * 100) for n in range(100)
+            b"\x00" + literal(f"x{n}") + literal("y" * 100) for n in range(100)
         )
         for _ in range(2000):
             raw.send(frame(CONTINUATION, 0, 1, more))

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import answer, await_versions, version_states
 from conftest import Served
-from doors import answer, await_versions, version_states
 from servable.messages import message_class
-from servers import MODELS, put_version, serving
-from test_warmup import FILE
-from tfrecord import write
+from servers import ADMIN, MODELS, ONE_TRY, admin_url, put_version, serving
+from tfrecord import WARM_UP, write
 
 pytestmark = pytest.mark.needs_tensorflow
 
-ADMIN = "--admin_address=127.0.0.1:0"
 IMPATIENT = """
 import sys
 from servable.cli import dispatch as cli
@@ -49,7 +47,7 @@ sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
 
 
 def copied(model: str, base: Path) -> Path:
-    """Version 1 of a test model, whole."""
+    """Version 1 of a test model, with its assets."""
     version = base / "1"
     shutil.copytree(MODELS / model / "1", version)
     return version
@@ -57,16 +55,13 @@ def copied(model: str, base: Path) -> Path:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    base = tmp_path / "good"
-    base.mkdir()
-    put_version("half_plus_two", base, 1)
-    return base
+    return put_version("half_plus_two", tmp_path / "good", 1).parent
 
 
 @pytest.mark.parametrize(
     ("model", "file"),
     [
-        ("half_plus_two", FILE.as_posix()),
+        ("half_plus_two", WARM_UP.as_posix()),
         ("half_plus_two", "saved_model.pb"),
         ("half_plus_two", "saved_model_config.pb"),
         ("half_plus_two", "batching_params.pbtxt"),
@@ -84,7 +79,7 @@ def test_what_is_no_file_is_not_waited_for(
     path.unlink(missing_ok=True)
     path.parent.mkdir(exist_ok=True)
     os.mknod(path, {"pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}[kind] | 0o600)
-    flags = ("--max_num_load_retries=0", "--enable_batching", "--enable_per_model_batching_parameters")
+    flags = (ONE_TRY, "--enable_batching", "--enable_per_model_batching_parameters")
     with serving(f"bad={version.parent}", f"good={good}", *flags) as served:
         assert answer(served, "good") == 3.0
         assert version_states(served, "bad") == {1: "END"}
@@ -105,17 +100,22 @@ def warm_up_without_end() -> bytes:
 
 
 def admin(served: Served, path: str, method: str = "GET", body: Any = None) -> Any:
-    line = next(line for line in served.lines if "administration at" in line)
-    address = line.split("administration at ")[1].removesuffix("/admin/models")
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{address}{path}", content, method=method)
+    request = urllib.request.Request(f"{admin_url(served)}{path}", content, method=method)
     with urllib.request.urlopen(request, timeout=30) as reply:
         return json.load(reply)
 
 
+def assert_it_ends_soon(served: Served) -> None:
+    began = time.monotonic()
+    served.process.terminate()
+    assert served.process.wait(60) == 0
+    assert time.monotonic() - began < 15
+
+
 def test_a_load_that_hangs_holds_up_nobody(tmp_path: Path, good: Path) -> None:
     version = copied("loop", tmp_path / "loop")
-    write(version / FILE, [warm_up_without_end()])
+    write(version / WARM_UP, [warm_up_without_end()])
     command = (sys.executable, "-c", IMPATIENT)
     models = (f"loop={version.parent}", f"good={good}")
     with serving(*models, ADMIN, command=command, may_end=True) as served:
@@ -130,10 +130,7 @@ def test_a_load_that_hangs_holds_up_nobody(tmp_path: Path, good: Path) -> None:
         # With one load at a time, as after the start.
         put_version("half_plus_two", good, 2)
         await_versions(served, "good", 2)
-        began = time.monotonic()
-        served.process.terminate()
-        assert served.process.wait(60) == 0
-        assert time.monotonic() - began < 15
+        assert_it_ends_soon(served)
         # What serves is unloaded all the same.
         assert "unloaded good version 2" in served.log
         assert "the load of loop version 1 is left where it is" in served.log
@@ -146,7 +143,7 @@ def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good:
     models = (f"loop={loop}", f"good={good}")
     with serving(*models, ADMIN, command=command, may_end=True) as served:
         hidden = copied("loop", tmp_path / "hidden")
-        write(hidden / FILE, [warm_up_without_end()])
+        write(hidden / WARM_UP, [warm_up_without_end()])
         hidden.rename(loop / "1")
         served.wait_for_line("loop version 1 has been loading for 1 s")
         put_version("half_plus_two", good, 2)
@@ -159,7 +156,6 @@ def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good:
 
 def test_a_file_system_that_does_not_answer_holds_up_nobody(tmp_path: Path, good: Path) -> None:
     dead = tmp_path / "dead"
-    dead.mkdir()
     put_version("half_plus_two", dead, 1)
     models = (f"dead={dead}", f"good={good}")
     with serving(
@@ -175,7 +171,4 @@ def test_a_file_system_that_does_not_answer_holds_up_nobody(tmp_path: Path, good
         moved = admin(served, "/admin/models/dead", "PUT", {"base_path": str(elsewhere)})
         assert moved["standing"] == "available"
         assert answer(served, "dead") == 3.0
-        began = time.monotonic()
-        served.process.terminate()
-        assert served.process.wait(60) == 0
-        assert time.monotonic() - began < 15
+        assert_it_ends_soon(served)

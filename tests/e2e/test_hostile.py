@@ -115,22 +115,24 @@ def test_length_and_chunks_at_once_do_not_smuggle(server: Served) -> None:
         assert wire.closed()
 
 
+def refusal(server: Served, sent: str) -> Reply:
+    """The error that answers what was sent, and ends the connection."""
+    with Wire(server) as wire:
+        reply = wire.send(sent).reply()
+        assert reply.error and wire.closed()
+        return reply
+
+
 @pytest.mark.parametrize(
     "chunks", ["zz\r\n{\r\n", "-1\r\n{\r\n", "FFFFFFFFFFFFFFFFF\r\n{\r\n", "1\r\n{}0\r\n\r\n"]
 )
 def test_broken_chunks(server: Served, chunks: str) -> None:
-    with Wire(server) as wire:
-        reply = wire.send(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunks}").reply()
-        assert reply.status == 400 and reply.error
-        assert wire.closed()
+    assert refusal(server, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunks}").status == 400
 
 
 @pytest.mark.parametrize("coding", ["gzip", "chunked, gzip", "identity, foo"])
 def test_a_transfer_coding_without_an_end(server: Served, coding: str) -> None:
-    with Wire(server) as wire:
-        reply = wire.send(f"{HEAD}Transfer-Encoding: {coding}\r\n\r\n{ONE}").reply()
-        assert 400 <= reply.status <= 501 and reply.error
-        assert wire.closed()
+    assert 400 <= refusal(server, f"{HEAD}Transfer-Encoding: {coding}\r\n\r\n{ONE}").status <= 501
 
 
 # ---- heads
@@ -155,10 +157,7 @@ def test_a_transfer_coding_without_an_end(server: Served, coding: str) -> None:
     ],
 )
 def test_a_broken_head(server: Served, head: str) -> None:
-    with Wire(server) as wire:
-        reply = wire.send(head).reply()
-        assert 400 <= reply.status <= 505 and reply.error
-        assert wire.closed()
+    assert 400 <= refusal(server, head).status <= 505
 
 
 def test_a_good_request_before_a_broken_head_is_answered(server: Served) -> None:
@@ -173,10 +172,7 @@ def test_a_good_request_before_a_broken_head_is_answered(server: Served) -> None
     "request_line", ["TRACE /v1/models/m", "CONNECT host:80", "BREW /v1/models/m", "get /v1/models/m"]
 )
 def test_an_unknown_method(server: Served, request_line: str) -> None:
-    with Wire(server) as wire:
-        reply = wire.send(f"{request_line} HTTP/1.1\r\nHost: test\r\n\r\n").reply()
-        assert reply.status == 501 and reply.error
-        assert wire.closed()
+    assert refusal(server, f"{request_line} HTTP/1.1\r\nHost: test\r\n\r\n").status == 501
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])

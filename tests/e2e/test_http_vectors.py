@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import SHARED, Served
+from prometheus import monitoring
 from servers import serving
 from wire import Reply, Wire, message
 
@@ -84,9 +85,7 @@ def batching_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
 @pytest.fixture(scope="module")
 def prometheus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("prometheus")
-    monitoring = folder / "monitoring.config"
-    monitoring.write_text("prometheus_config { enable: true }")
-    yield from _started([f"--monitoring_config_file={monitoring}"], folder)
+    yield from _started([monitoring(folder)], folder)
 
 
 @pytest.mark.parametrize("case", CASES)

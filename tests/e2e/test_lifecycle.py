@@ -1,4 +1,4 @@
-"""Versions, labels and configurations that come and go while requests are answered at both doors."""
+"""Versions, labels and configurations that come and go while requests are answered over both protocols."""
 
 from __future__ import annotations
 
@@ -12,22 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients import PATIENCE, Stub, answer, available, await_versions, steady_load, version_states
 from conftest import Served
-from doors import (
-    BOTH,
-    PATIENCE,
-    RELOADS,
-    Stub,
-    answer,
-    available,
-    await_versions,
-    config_text,
-    entry,
-    replace_file,
-    steady_load,
-    version_states,
-)
-from servers import put_version, serving, until
+from model_configs import config_file, config_text, entry, replace_file
+from servers import ONE_TRY, POLLED, RELOADS, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
 
 import grpc
@@ -49,18 +37,9 @@ def specific(*versions: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """An empty base path."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def one_version(base: Path) -> Iterator[Served]:
-    """Version 1 of model ``m``, on both doors."""
-    put_version(MODEL, base, 1)
-    with serving(f"m={base}", BOTH, RELOADS, "--max_num_load_retries=0") as served:
+    """Version 1 of model ``m``, over both protocols."""
+    with serving(f"m={base}", WITH_GRPC, RELOADS, ONE_TRY) as served:
         yield served
 
 
@@ -115,7 +94,6 @@ def test_policies_are_switched_by_reloads(one_version: Served, base: Path) -> No
     ],
 )
 def test_the_order_of_a_change_is_the_policys(base: Path, policy: str, order: list[str]) -> None:
-    put_version(MODEL, base, 1)
     with serving(f"m={base}", f"--aspired_version_policy={policy}") as served:
         put_version(MODEL, base, 2)
         for line in order:
@@ -150,9 +128,8 @@ def test_the_rules_of_labels(one_version: Served, base: Path) -> None:
 
 
 def test_new_labels_may_wait_for_their_version_by_flag(base: Path) -> None:
-    put_version(MODEL, base, 1)
     with (
-        serving(f"m={base}", BOTH, RELOADS, "--allow_version_labels_for_unavailable_models") as served,
+        serving(f"m={base}", WITH_GRPC, RELOADS, "--allow_version_labels_for_unavailable_models") as served,
         Stub(served) as stub,
     ):
         assert stub.reload(entry("m", base, versionLabels={"next": "2"})) == (0, "")
@@ -165,9 +142,7 @@ def test_new_labels_may_wait_for_their_version_by_flag(base: Path) -> None:
 
 
 def test_labels_of_the_start_apply_when_their_version_does(base: Path, tmp_path: Path) -> None:
-    put_version(MODEL, base, 1)
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base, versionLabels={"stable": "1", "later": "2"})))
+    config = config_file(tmp_path, entry("m", base, versionLabels={"stable": "1", "later": "2"}))
     with serving(f"--model_config_file={config}") as served:
         assert predict(served, "m/labels/stable", {"instances": [2.0]}).status == 200
         assert predict(served, "m/labels/later", {"instances": [2.0]}).status == 404
@@ -178,10 +153,8 @@ def test_labels_of_the_start_apply_when_their_version_does(base: Path, tmp_path:
 
 def test_labels_of_a_config_file_wait_for_their_version(base: Path, tmp_path: Path) -> None:
     """And are asked for once, however often the file is looked at."""
-    put_version(MODEL, base, 1)
-    config = tmp_path / "config"
-    config.write_text(config_text(entry("m", base, versionLabels={"stable": "1"}, **ALL)))
-    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+    config = config_file(tmp_path, entry("m", base, versionLabels={"stable": "1"}, **ALL))
+    with serving(f"--model_config_file={config}", POLLED) as served:
         assert labelled_version(served, "stable") == 1
         replace_file(config, config_text(entry("m", base, versionLabels={"stable": "2", "x": "2"}, **ALL)))
         assert until(lambda: "Unrecognized" not in str(answer(served, "m/labels/x")))
@@ -195,10 +168,8 @@ def test_labels_of_a_config_file_wait_for_their_version(base: Path, tmp_path: Pa
 
 
 def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Path, tmp_path: Path) -> None:
-    put_version(MODEL, base, 1)
-    config = tmp_path / "config"
-    config.write_text(config_text(entry("m", base)))
-    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+    config = config_file(tmp_path, entry("m", base))
+    with serving(f"--model_config_file={config}", POLLED) as served:
         replace_file(config, config_text(entry("m", Path("relative"))))
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model m to have an absolute path")
         replace_file(config, config_text(entry("n", Path("relative"))))
@@ -212,10 +183,8 @@ def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Pat
 
 def test_a_config_file_that_cannot_be_read_is_complained_about_once(base: Path, tmp_path: Path) -> None:
     """What the parser says of it, too."""
-    put_version(MODEL, base, 1)
-    config = tmp_path / "config"
-    config.write_text(config_text(entry("m", base)))
-    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1") as served:
+    config = config_file(tmp_path, entry("m", base))
+    with serving(f"--model_config_file={config}", POLLED) as served:
         replace_file(config, "model_config_list { config {")
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Invalid protobuf file")
         # Two looks at the same file: what is said next is about the next one.
@@ -235,7 +204,6 @@ def labelled_version(served: Served, label: str) -> int | str:
 def test_the_statuses_of_reload_requests(one_version: Served, base: Path, tmp_path: Path) -> None:
     good, empty, broken = entry("m", base), tmp_path / "empty", tmp_path / "broken"
     empty.mkdir()
-    broken.mkdir()
     put_version("unknown_op", broken, 4)
     with Stub(one_version) as stub:
         refused = {
@@ -260,13 +228,10 @@ def test_the_statuses_of_reload_requests(one_version: Served, base: Path, tmp_pa
 
 
 def test_the_config_file_is_polled_and_a_bad_one_changes_nothing(base: Path, tmp_path: Path) -> None:
-    put_version(MODEL, base, 1)
     other = tmp_path / "other"
-    other.mkdir()
     put_version(MODEL, other, 9)
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base)))
-    with serving(f"--model_config_file={config}", BOTH, "--model_config_file_poll_wait_seconds=1") as served:
+    config = config_file(tmp_path, entry("m", base))
+    with serving(f"--model_config_file={config}", WITH_GRPC, POLLED) as served:
         with steady_load(served, "m") as load:
             for bad in ("model_config_list { config {", "", config_text(entry("m", Path("relative")))):
                 replace_file(config, bad)
@@ -280,17 +245,16 @@ def test_the_config_file_is_polled_and_a_bad_one_changes_nothing(base: Path, tmp
         assert answer(served, "other") == 3.0
 
 
-def test_a_slow_request_holds_its_own_version_and_nothing_else(base: Path, tmp_path: Path) -> None:
-    put_version("loop", base, 1)
+def test_a_slow_request_holds_its_own_version_and_nothing_else(empty_base: Path, tmp_path: Path) -> None:
+    put_version("loop", empty_base, 1)
     other = tmp_path / "other"
-    other.mkdir()
     put_version(MODEL, other, 1)
-    with serving(f"m={base}", f"other={other}") as served:
+    with serving(f"m={empty_base}", f"other={other}") as served:
         replies: list[int] = []
         body = '{"inputs": {"steps": 200000}}'
         slow = threading.Thread(target=lambda: replies.append(predict(served, "m", body).status))
         slow.start()
-        put_version("loop", base, 2)
+        put_version("loop", empty_base, 2)
         served.wait_for_line("loaded m version 2")
         put_version(MODEL, other, 2)
         await_versions(served, "other", 2)
@@ -303,9 +267,9 @@ def test_a_slow_request_holds_its_own_version_and_nothing_else(base: Path, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_requests_in_flight_finish(base: Path, number: signal.Signals) -> None:
-    put_version("loop", base, 1)
-    with serving(f"m={base}", may_end=True) as served:
+def test_a_signal_lets_requests_in_flight_finish(empty_base: Path, number: signal.Signals) -> None:
+    put_version("loop", empty_base, 1)
+    with serving(f"m={empty_base}", may_end=True) as served:
         replies: list[object] = []
         body = '{"inputs": {"steps": 100000}}'
         slow = threading.Thread(target=lambda: replies.append(predict(served, "m", body).status))
@@ -319,9 +283,9 @@ def test_a_signal_lets_requests_in_flight_finish(base: Path, number: signal.Sign
     assert "unloaded m version 1" in served.log
 
 
-def test_the_grace_period_ends_and_so_does_the_server(base: Path) -> None:
-    put_version("loop", base, 1)
-    with serving(f"m={base}", "--shutdown_grace_seconds=0.2", may_end=True) as served:
+def test_the_grace_period_ends_and_so_does_the_server(empty_base: Path) -> None:
+    put_version("loop", empty_base, 1)
+    with serving(f"m={empty_base}", "--shutdown_grace_seconds=0.2", may_end=True) as served:
         slow = threading.Thread(target=lambda: ignore_a_reset(served), daemon=True)
         slow.start()
         in_flight(served)
@@ -351,7 +315,6 @@ def ignore_a_reset(served: Served) -> None:
 
 
 def test_stopping_under_load_cuts_no_request(base: Path) -> None:
-    put_version(MODEL, base, 1)
     with serving(f"m={base}", may_end=True) as served:
         statuses: list[int] = []
         refused = threading.Event()
@@ -374,9 +337,7 @@ def test_stopping_under_load_cuts_no_request(base: Path) -> None:
 
 
 def test_a_hang_up_applies_the_file(base: Path, tmp_path: Path) -> None:
-    put_version(MODEL, base, 1)
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base)))
+    config = config_file(tmp_path, entry("m", base))
     with serving(f"--model_config_file={config}") as served:
         replace_file(config, config_text(entry("renamed", base)))
         os.kill(served.process.pid, signal.SIGHUP)
@@ -405,9 +366,7 @@ sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", f"--model_config_
 def test_a_hang_up_before_there_is_a_server_counts_as_soon_as_there_is_one(
     base: Path, tmp_path: Path
 ) -> None:
-    put_version(MODEL, base, 1)
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base)))
+    config = config_file(tmp_path, entry("m", base))
     later = config_text(entry("renamed", base, versionLabels={"stable": 1}))
     config.with_name(config.name + ".later").write_text(later)
     with serving(config, command=(sys.executable, "-c", EARLY)) as served:

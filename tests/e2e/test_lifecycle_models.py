@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from clients import version_states
 from conftest import Served
-from doors import version_states
 from servable.engines.tensorflow_library import find
 from servers import FRIENDLY, MODELS, run_to_its_end, serving
 from wire import predict

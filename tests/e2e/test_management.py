@@ -18,17 +18,18 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from clients import Stub, answer, available, await_versions, steady_load
 from conftest import Served
-from doors import BOTH, Stub, answer, available, await_versions, config_text, entry, replace_file, steady_load
+from model_configs import config_file, config_text, entry, replace_file
 from servable.messages import message_class
 from servable.savedmodel.tfrecord import read_records
-from servers import MODELS, put_version, serving
+from servers import ADMIN, DROP_IN, MODELS, ONE_TRY, POLLED, WITH_GRPC, admin_url, put_version, serving
+from tfrecord import WARM_UP
 from wire import ask, predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
 MODEL = "half_plus_two"
-ADMIN = "--admin_address=127.0.0.1:0"
 
 
 @dataclass
@@ -56,15 +57,10 @@ class Admin:
         )
 
 
-def admin_url(served: Served) -> str:
-    (line,) = [line for line in served.lines if "administration at http://" in line]
-    return line.rpartition("administration at ")[2].removesuffix("/admin/models")
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base path with versions 1 and 2, which the tests share."""
     folder = tmp_path_factory.mktemp("models") / "m"
-    folder.mkdir()
     for version in (1, 2):
         put_version(MODEL, folder, version)
     return folder
@@ -72,7 +68,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def admin(base: Path) -> Iterator[Admin]:
-    with serving(f"m={base}", BOTH, ADMIN, "--max_num_load_retries=0") as served:
+    with serving(f"m={base}", WITH_GRPC, ADMIN, ONE_TRY) as served:
         yield Admin(served, base)
 
 
@@ -89,11 +85,10 @@ def recorded(path: Path) -> list[Any]:
     return [log.FromString(data) for data in read_records(str(path))]
 
 
-def test_requests_are_recorded_over_both_doors_and_replayed(tmp_path: Path) -> None:
+def test_requests_are_recorded_over_both_protocols_and_replayed(tmp_path: Path) -> None:
     base = tmp_path / "m"
-    base.mkdir()
     put_version(MODEL, base, 1)
-    with serving(f"m={base}", BOTH, ADMIN) as served, Stub(served) as stub:
+    with serving(f"m={base}", WITH_GRPC, ADMIN) as served, Stub(served) as stub:
         with ThreadPoolExecutor() as pool:
             admin = Admin(served, base)
             command = pool.submit(admin.run, "warmup", "record", "m", "--requests", "6", "--seconds", "60")
@@ -102,14 +97,14 @@ def test_requests_are_recorded_over_both_doors_and_replayed(tmp_path: Path) -> N
                 assert answer(served, "m", 0.0) == 2.0
                 assert "error" in predict(served, "m", {"instances": ["no number"]}).body.decode()
                 asked += 1.0
-                # 3 over each door, at least: no two requests are equal but the first.
+                # 3 over each protocol, at least: no two requests are equal but the first.
                 assert answer(served, "m", asked) == stub.predict("m", asked)
         outcome = command.result()
         assert outcome.returncode == 0, outcome.stderr
         put_version(MODEL, base, 2)
         shutil.copytree(base / "1" / "assets.extra", base / "2" / "assets.extra", dirs_exist_ok=True)
         (base / "2" / "saved_model.pb").touch()
-    file = base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    file = base / "1" / WARM_UP
     assert outcome.stdout == f"{file}: 6 requests recorded, 6 in all\n"
     logs = recorded(file)
     inputs = [log.predict_log.request.inputs["x"] for log in logs]
@@ -125,7 +120,7 @@ def test_requests_are_recorded_over_both_doors_and_replayed(tmp_path: Path) -> N
 
 def test_examples_are_recorded(shared: Path, tmp_path: Path) -> None:
     multi = shared / "testdata" / "multi"
-    with serving(f"multi={multi}", BOTH, ADMIN) as served, ThreadPoolExecutor() as pool:
+    with serving(f"multi={multi}", WITH_GRPC, ADMIN) as served, ThreadPoolExecutor() as pool:
         admin, file = Admin(served, tmp_path), tmp_path / "warm.tfrecord"
         command = pool.submit(
             admin.run, "warmup", "record", "multi", "--output", str(file), "--requests", "2"
@@ -194,30 +189,13 @@ def test_it_is_off_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_not_ready_before_the_models_are(tmp_path: Path) -> None:
-    base = tmp_path / "m"
-    base.mkdir()
-    broken = tmp_path / "b"
-    broken.mkdir()
-    put_version("unknown_op", broken, 1)
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("b", broken)))
-    command = (
-        sys.executable, "-c",
-        "import sys; from servable.cli import tensorflow_model_server; sys.exit(tensorflow_model_server())",
-        "--port=0", f"--grpc_socket_path={tmp_path}/sock", f"--model_config_file={config}", ADMIN,
-    )  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    served = Served(process)
-    try:
-        served.wait_for_line("administration at")
+    put_version("unknown_op", tmp_path / "b", 1)
+    config = config_file(tmp_path, entry("b", tmp_path / "b"))
+    flags = ("--port=0", f"--grpc_socket_path={tmp_path}/sock", f"--model_config_file={config}", ADMIN)
+    with serving(*flags, command=DROP_IN, ready="administration at") as served:
         served.wait_for_line("could not load b version 1")
         assert requests.get(f"{admin_url(served)}/readyz", timeout=30).status_code == 503
         assert requests.get(f"{admin_url(served)}/livez", timeout=30).status_code == 200
-        assert served.stop() == 0
-    finally:
-        process.kill()
-        process.wait()
-        served.wait_closed()
 
 
 # ---- changing
@@ -271,7 +249,7 @@ def test_a_reload_loads_again_without_a_failed_request(admin: Admin) -> None:
 
 def test_a_reload_that_fails_leaves_the_version_serving(tmp_path: Path) -> None:
     put_version(MODEL, tmp_path, 1)
-    with serving(f"m={tmp_path}", BOTH, ADMIN) as served:
+    with serving(f"m={tmp_path}", WITH_GRPC, ADMIN) as served:
         admin = Admin(served, tmp_path)
         (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
         assert admin.ask("POST", "models/m/reload").status_code == 200
@@ -281,9 +259,8 @@ def test_a_reload_that_fails_leaves_the_version_serving(tmp_path: Path) -> None:
 
 
 def test_a_config_file_counts_again_when_it_changes(base: Path, tmp_path: Path) -> None:
-    config = tmp_path / "models.config"
-    config.write_text(config_text(entry("m", base)))
-    with serving(f"--model_config_file={config}", "--model_config_file_poll_wait_seconds=1", ADMIN) as served:
+    config = config_file(tmp_path, entry("m", base))
+    with serving(f"--model_config_file={config}", POLLED, ADMIN) as served:
         admin = Admin(served, base)
         admin.ask("PUT", "models/added", {"base_path": str(base)})
         replace_file(config, "not a config")

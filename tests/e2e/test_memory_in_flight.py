@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from conftest import Served
+from http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
 from servers import MODELS, resident_megabytes, run_to_its_end, serving, until
-from stubs import call, failure, own_message
-from test_grpc_hostile import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
+from stubs import call, failure, floats_request, own_message
 from wire import Wire, message, predict
 
 import grpc
@@ -65,13 +65,7 @@ class Highest:
 
 def drawn_out(elements: int) -> Any:
     """A Predict of some dozen bytes whose tensor has so many elements."""
-    request = own_message("PredictRequest")()
-    request.model_spec.name = "half_plus_two"
-    tensor = request.inputs["x"]
-    tensor.dtype = 1
-    tensor.tensor_shape.dim.add(size=elements)
-    tensor.float_val.append(1.0)
-    return request
+    return floats_request("half_plus_two", 1.0, size=elements)
 
 
 # ---- inputs drawn out, replies not taken

@@ -1,63 +1,29 @@
-"""The Prometheus endpoint: what is counted through both doors, in TensorFlow Serving's names and format."""
+"""The Prometheus endpoint: what is counted over both protocols, in TensorFlow Serving's names and format."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients import Stub, await_versions
 from conftest import Served
-from doors import BOTH, RELOADS, Stub, await_versions
-from servable.messages import message_class
-from servers import MODELS, put_version, serving, until
+from prometheus import PAGE, SERVING, monitoring, samples
+from servers import MODELS, ONE_TRY, RELOADS, WITH_GRPC, put_version, serving, until
+from stubs import own_message
 from wire import ask, predict
 
 import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
-PAGE = "/monitoring/prometheus/metrics"
-SERVING = ":tensorflow:serving:"
-SAMPLE = re.compile(r'(?P<name>[:a-zA-Z0-9_]+)\{(?P<labels>(?:\w+="(?:[^"\\]|\\.)*",?)*)\} (?P<value>\S+)')
-
-
-def monitoring(folder: Path, text: str = "prometheus_config { enable: true }") -> str:
-    """The flag for a text MonitoringConfig."""
-    file = folder / "monitoring.config"
-    file.write_text(text)
-    return f"--monitoring_config_file={file}"
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """A base path with version 1."""
-    folder = tmp_path / "m"
-    folder.mkdir()
-    put_version("half_plus_two", folder, 1)
-    return folder
-
 
 @pytest.fixture
 def served(base: Path, tmp_path: Path) -> Iterator[Served]:
-    """Model ``m`` on both doors, with its metrics."""
-    with serving(f"m={base}", BOTH, RELOADS, monitoring(tmp_path), "--max_num_load_retries=0") as running:
+    """Model ``m`` over both protocols, with its metrics."""
+    with serving(f"m={base}", WITH_GRPC, RELOADS, monitoring(tmp_path), ONE_TRY) as running:
         yield running
-
-
-def samples(served: Served, path: str = PAGE) -> dict[str, str]:
-    """Every sample: name and labels as written → value. Fails where a line is neither sample nor type."""
-    reply = ask(served, "GET", path)
-    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain"), reply
-    found = {}
-    for line in reply.text.removesuffix("\n").split("\n"):
-        if re.fullmatch(r"# TYPE [:a-zA-Z0-9_]+ (counter|gauge|histogram|untyped)", line):
-            continue
-        sample = SAMPLE.fullmatch(line)
-        assert sample, line
-        found[f"{sample['name']}{{{sample['labels']}}}"] = sample["value"]
-    return found
 
 
 def requests(model: str, status: str) -> str:
@@ -69,7 +35,7 @@ def latencies(model: str, api: str, entrypoint: str) -> str:
     return f"{SERVING}request_latency_count{{{labels}}}"
 
 
-def test_requests_are_counted_at_both_doors_by_how_they_ended(served: Served) -> None:
+def test_requests_are_counted_over_both_protocols_by_how_they_ended(served: Served) -> None:
     for _ in range(3):
         assert predict(served, "m", {"instances": [1.0]}).status == 200
     assert predict(served, "m", {"instances": "no"}).status == 400
@@ -147,16 +113,16 @@ def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> 
     names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
     with Stub(served) as stub:
         assert stub.reload() == (0, "")
-        request = message_class("tensorflow.serving.ReloadConfigRequest")(metric_names=names)
+        request = own_message("ReloadConfigRequest")(metric_names=names)
         listed = request.config.model_config_list.config.add(name="m", base_path=str(base))
         listed.model_platform = "tensorflow"
-        reply = stub.call("ModelService/HandleReloadConfigRequest", request, "ReloadConfigResponse")
+        reply = stub.call("HandleReloadConfigRequest", request)
     assert [(one.name, one.int64_value_increase) for one in reply.metric] == [(names[0], 1), (names[1], 0)]
 
 
 def test_calls_that_were_cancelled_are_counted(tmp_path: Path) -> None:
     """Those that wait for the one thread, and the one that has it."""
-    request = message_class("tensorflow.serving.PredictRequest")()
+    request = own_message("PredictRequest")()
     request.model_spec.name = "loop"
     request.inputs["steps"].dtype = 9
     request.inputs["steps"].int64_val.append(10**12)
@@ -208,15 +174,15 @@ def test_nothing_is_there_unless_it_is_enabled(base: Path, tmp_path: Path) -> No
 @pytest.mark.needs_shared
 def test_examples_of_multi_inference_are_counted(shared: Path, tmp_path: Path) -> None:
     model = shared.resolve() / "testdata" / "tensorflow_serving" / "saved_model_half_plus_two_cpu"
-    request = message_class("tensorflow.serving.MultiInferenceRequest")()
+    request = own_message("MultiInferenceRequest")()
     for signature in ("regress_x_to_y", "regress_x_to_y2"):
         task = request.tasks.add(method_name="tensorflow/serving/regress")
         task.model_spec.name, task.model_spec.signature_name = "m", signature
     for x in (1.0, 2.0, 3.0):
         example = request.input.example_list.examples.add()
         example.features.feature["x"].float_list.value.append(x)
-    with serving(f"m={model}", BOTH, monitoring(tmp_path)) as served, Stub(served) as stub:
-        reply = stub.call("PredictionService/MultiInference", request, "MultiInferenceResponse")
+    with serving(f"m={model}", WITH_GRPC, monitoring(tmp_path)) as served, Stub(served) as stub:
+        reply = stub.call("MultiInference", request)
         assert len(reply.results) == 2
         body = {"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}]}
         assert ask(served, "POST", "/v1/models/m:classify", json.dumps(body)).status == 200

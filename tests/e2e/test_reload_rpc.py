@@ -11,9 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients import Stub, available
 from conftest import Served
-from doors import BOTH, RELOADS, Stub, available, config_text, entry, replace_file
-from servers import DROP_IN, put_version, run_to_its_end, serving
+from model_configs import config_file, config_text, entry, replace_file
+from servers import (
+    ADMIN,
+    DROP_IN,
+    POLLED,
+    RELOADS,
+    WITH_GRPC,
+    admin_url,
+    put_version,
+    run_to_its_end,
+    serving,
+)
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -22,9 +33,8 @@ PERMISSION_DENIED = 7
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    (tmp_path / "models" / "m").mkdir(parents=True)
-    put_version("half_plus_two", tmp_path / "models" / "m", 1)
-    return tmp_path / "models" / "m"
+    """Version 1 of ``half_plus_two`` in a folder that may be allowed."""
+    return put_version("half_plus_two", tmp_path / "models" / "m", 1).parent
 
 
 class Fetched(http.server.BaseHTTPRequestHandler):
@@ -54,7 +64,7 @@ def stranger() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_a_friendly_server_refuses_the_call(base: Path) -> None:
-    with serving(f"m={base}", BOTH) as served, Stub(served) as stub:
+    with serving(f"m={base}", WITH_GRPC) as served, Stub(served) as stub:
         code, text = stub.reload()
         assert code == PERMISSION_DENIED
         assert "HandleReloadConfigRequest is off" in text
@@ -64,7 +74,7 @@ def test_a_friendly_server_refuses_the_call(base: Path) -> None:
 
 def test_nothing_remote_is_fetched_by_the_call(base: Path, stranger: tuple[str, list[str]]) -> None:
     url, fetched = stranger
-    with serving(f"m={base}", BOTH, RELOADS) as served, Stub(served) as stub:
+    with serving(f"m={base}", WITH_GRPC, RELOADS) as served, Stub(served) as stub:
         assert "clients may change the models by HandleReloadConfigRequest on" in served.log
         assert "to any local path" in served.log
         for path in (f"{url}/evil.tar.gz", "s3://bucket/m", "github://a:b@/m", f"FILE://{base}"):
@@ -86,7 +96,7 @@ def test_the_drop_in_says_that_it_takes_the_call(base: Path) -> None:
 
 def test_a_store_that_is_allowed_is_asked(base: Path, stranger: tuple[str, list[str]]) -> None:
     url, fetched = stranger
-    flags = (BOTH, RELOADS, f"--allowed_base_paths={base.parent},{url}/good")
+    flags = (WITH_GRPC, RELOADS, f"--allowed_base_paths={base.parent},{url}/good")
     with serving(f"m={base}", *flags) as served, Stub(served) as stub:
         code, _ = stub.reload(entry("m", base), entry("n", base, basePath=f"{url}/good/m.tar.gz"), timeout=5)
         assert code != PERMISSION_DENIED
@@ -99,19 +109,12 @@ def test_a_store_that_is_allowed_is_asked(base: Path, stranger: tuple[str, list[
 
 def test_every_way_in_is_held_to_the_prefixes(base: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
-    outside.mkdir()
     put_version("half_plus_two", outside, 1)
     link = base.parent / "link"
     link.symlink_to(outside)
-    config = tmp_path / "config"
-    config.write_text(config_text(entry("m", base)))
-    flags = (
-        f"--model_config_file={config}",
-        "--model_config_file_poll_wait_seconds=1",
-        f"--allowed_base_paths={base.parent}",
-        "--admin_address=127.0.0.1:0",
-    )
-    with serving(*flags, BOTH, RELOADS) as served, Stub(served) as stub:
+    config = config_file(tmp_path, entry("m", base))
+    flags = (f"--model_config_file={config}", POLLED, f"--allowed_base_paths={base.parent}", ADMIN)
+    with serving(*flags, WITH_GRPC, RELOADS) as served, Stub(served) as stub:
         for path in (outside, base.parent / ".." / "outside", link, Path(f"{base.parent}2")):
             assert stub.reload(entry("m", base), entry("x", path))[0] == PERMISSION_DENIED
             assert put(served, "x", str(path)) == 403
@@ -123,10 +126,8 @@ def test_every_way_in_is_held_to_the_prefixes(base: Path, tmp_path: Path) -> Non
 
 
 def put(served: Served, name: str, path: str) -> int:
-    line = next(line for line in served.lines if "administration at" in line)
-    address = line.split("administration at ")[1].removesuffix("/admin/models")
     body = json.dumps({"base_path": path}).encode()
-    request = urllib.request.Request(f"{address}/admin/models/{name}", body, method="PUT")
+    request = urllib.request.Request(f"{admin_url(served)}/admin/models/{name}", body, method="PUT")
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return int(reply.status)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from clients import answer, available, await_versions, version_states
 from conftest import Served
-from doors import answer, available, await_versions, version_states
 from servers import FRIENDLY, MODELS, serving, until
 
 pytestmark = pytest.mark.needs_tensorflow

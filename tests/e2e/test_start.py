@@ -13,27 +13,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from clients import Stub, available, await_versions, version_states
 from conftest import Served
-from doors import Stub
-from servers import DROP_IN, FRIENDLY, MODELS, put_version, run_to_its_end, serving, until
-from wire import Wire, ask, message, predict
+from model_configs import config_file, entry
+from servers import DROP_IN, FRIENDLY, MODELS, ONE_TRY, put_version, run_to_its_end, serving
+from wire import Wire, message, predict
 
 import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
 ONE = '{"instances": [1.0]}'
-ONCE = "--max_num_load_retries=0"
-
-
-def versions(served: Served, model: str) -> dict[str, str]:
-    """Version → state, as the API tells them."""
-    reply = json.loads(ask(served, "GET", f"/v1/models/{model}").body)
-    return {one["version"]: one["state"] for one in reply.get("model_version_status", [])}
-
-
-def available(served: Served, model: str) -> list[str]:
-    return [version for version, state in versions(served, model).items() if state == "AVAILABLE"]
 
 
 def log_from(served: Served, mark: str) -> str:
@@ -77,7 +67,7 @@ def test_a_saved_model_that_is_nobodys_version(tmp_path: Path) -> None:
     """``servable serve`` takes the folder itself; it is version 1 of a model of the folder's name."""
     shutil.copytree(MODELS / "half_plus_two" / "1", tmp_path / "exported")
     with serving(tmp_path / "exported") as served:
-        assert available(served, "exported") == ["1"]
+        assert available(served, "exported") == [1]
         assert predict(served, "exported", ONE).status == 200
 
 
@@ -100,13 +90,8 @@ GOOD = MODELS / "half_plus_two"
 
 def config_of(folder: Path, **base_paths: Path) -> str:
     """A flag with a config file that lists these models."""
-    configs = [
-        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
-        for name, path in base_paths.items()
-    ]
-    file = folder / "models.config"
-    file.write_text(f"model_config_list {{ {' '.join(configs)} }}")
-    return f"--model_config_file={file}"
+    config = config_file(folder, *(entry(name, path) for name, path in base_paths.items()))
+    return f"--model_config_file={config}"
 
 
 def test_a_base_path_that_is_not_there(tmp_path: Path) -> None:
@@ -119,7 +104,7 @@ def test_a_base_path_that_is_not_there(tmp_path: Path) -> None:
         assert predict(served, "bad", ONE).status == 404
         put_version("add_two", nowhere, 1)
         served.wait_for_line("loaded bad version 1")
-        assert until(lambda: available(served, "bad") == ["1"])
+        await_versions(served, "bad", 1)
 
 
 def test_a_path_on_the_command_line_that_is_not_there(tmp_path: Path) -> None:
@@ -199,18 +184,18 @@ def broken(base: Path, how: str) -> Path:
 )
 def test_a_version_that_cannot_be_loaded(tmp_path: Path, how: str, said: str, advice: str) -> None:
     bad = broken(tmp_path, how)
-    with serving(GOOD, f"bad={bad}", ONCE) as served:
+    with serving(GOOD, f"bad={bad}", ONE_TRY) as served:
         assert "ready: 1 of 2 models available" in served.log
         log = log_from(served, "could not load bad version 1 from")
         assert str(bad / "1") in log
         assert said in log and advice in log
         assert predict(served, "half_plus_two", ONE).status == 200
-        assert versions(served, "bad") == {"1": "END"}
+        assert version_states(served, "bad") == {1: "END"}
         assert predict(served, "bad", ONE).status == 404
 
 
 def test_unknown_tags() -> None:
-    with serving(f"bad={GOOD}", ONCE, "--saved_model_tags=serve,gpu") as served:
+    with serving(f"bad={GOOD}", ONE_TRY, "--saved_model_tags=serve,gpu") as served:
         log = log_from(served, "could not load bad version 1")
         assert "Could not find meta graph def matching supplied tags: { serve gpu }" in log
         assert "--saved_model_tags" in log and "serve" in log
@@ -220,13 +205,13 @@ def test_unknown_tags() -> None:
 def test_a_model_that_may_not_be_read(tmp_path: Path) -> None:
     version = put_version("half_plus_two", tmp_path, 1)
     (version / "saved_model.pb").chmod(0)
-    with serving(f"bad={tmp_path}", ONCE) as served:
+    with serving(f"bad={tmp_path}", ONE_TRY) as served:
         assert "chmod -R a+rX" in log_from(served, "could not load bad version 1")
 
 
 def test_a_failed_start_by_flag(tmp_path: Path) -> None:
     bad = broken(tmp_path, "garbage")
-    run = run_to_its_end(GOOD, f"bad={bad}", ONCE, "--exit_on_failed_start")
+    run = run_to_its_end(GOOD, f"bad={bad}", ONE_TRY, "--exit_on_failed_start")
     assert run.returncode == 1
     said = "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: bad"
     assert said in run.stdout
@@ -398,15 +383,15 @@ def test_tensorflow_model_server_tells_its_versions() -> None:
 def test_versions_come_and_go(tmp_path: Path) -> None:
     put_version("half_plus_two", tmp_path, 1)
     with serving(f"m={tmp_path}", "--file_system_poll_wait_seconds=1") as served:
-        assert available(served, "m") == ["1"]
+        assert available(served, "m") == [1]
         put_version("add_two", tmp_path, 2)
         served.wait_for_line("unloaded m version 1")
-        assert available(served, "m") == ["2"]
+        assert available(served, "m") == [2]
         assert json.loads(predict(served, "m", {"instances": [[1.0]]}).body) == {"predictions": [[3.0]]}
         assert predict(served, "m/versions/1", ONE).status == 404
         shutil.rmtree(tmp_path / "2")
         served.wait_for_line("loaded m version 1")
-        assert until(lambda: available(served, "m") == ["1"])
+        await_versions(served, "m", 1)
         assert json.loads(predict(served, "m", ONE).body) == {"predictions": [2.5]}
 
 
@@ -422,7 +407,7 @@ def test_a_version_that_is_still_being_copied_is_served_when_it_is_whole(tmp_pat
         for part in (tmp_path / "2" / "late").iterdir():
             part.rename(tmp_path / "2" / part.name)
         served.wait_for_line("loaded m version 2")
-        assert until(lambda: available(served, "m") == ["2"])
+        await_versions(served, "m", 2)
 
 
 def test_a_terminated_server_finishes_what_it_has_begun() -> None:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 from conftest import Served
+from prometheus import monitoring, samples
 from servable.messages import message_class
-from servers import MODELS, put_version, serving
-from test_metrics import monitoring, samples
-from tfrecord import write
+from servers import MODELS, ONE_TRY, serving
+from stubs import set_floats
+from tfrecord import WARM_UP, write
 from wire import ask, predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
-FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-QUIET = ("--max_num_load_retries=0", "--synthetic_warmup=false")
+QUIET = (ONE_TRY, "--synthetic_warmup=false")
 
 
 def log() -> Any:
@@ -28,21 +28,15 @@ def log() -> Any:
 def predict_log(alias: str = "x") -> bytes:
     """A predict of one float; the model's name in it does not matter."""
     record = log()
-    request = record.predict_log.request
-    request.model_spec.name = "another"
-    tensor = request.inputs[alias]
-    tensor.dtype = 1
-    tensor.tensor_shape.dim.add(size=1)
-    tensor.float_val.append(1.0)
+    record.predict_log.request.model_spec.name = "another"
+    set_floats(record.predict_log.request.inputs[alias], 1.0)
     return bytes(record.SerializeToString())
 
 
 @pytest.fixture
-def version(tmp_path: Path) -> Path:
-    """Version 1 of ``half_plus_two`` below an empty base path."""
-    base = tmp_path / "m"
-    base.mkdir()
-    return put_version("half_plus_two", base, 1)
+def version(base: Path) -> Path:
+    """The folder of version 1 of ``half_plus_two``."""
+    return base / "1"
 
 
 def state(served: Served) -> dict[str, Any]:
@@ -60,7 +54,7 @@ def test_a_call_with_zeros_that_never_ends_is_given_up(tmp_path: Path) -> None:
 
 
 def test_requests_are_run_before_the_version_serves(version: Path, tmp_path: Path) -> None:
-    write(version / FILE, [predict_log(), predict_log(), b""])
+    write(version / WARM_UP, [predict_log(), predict_log(), b""])
     iterations = "--num_request_iterations_for_warmup=3"
     with serving(f"m={version.parent}", *QUIET, iterations, monitoring(tmp_path)) as served:
         found = samples(served)
@@ -73,7 +67,7 @@ def test_requests_are_run_before_the_version_serves(version: Path, tmp_path: Pat
 
 
 def test_a_request_that_fails_fails_the_load(version: Path) -> None:
-    write(version / FILE, [predict_log(), predict_log("no_such_input")])
+    write(version / WARM_UP, [predict_log(), predict_log("no_such_input")])
     with serving(f"m={version.parent}", *QUIET) as served:
         assert state(served)["state"] == "END"
         assert state(served)["error_code"] == "INVALID_ARGUMENT"
@@ -82,8 +76,8 @@ def test_a_request_that_fails_fails_the_load(version: Path) -> None:
 
 
 def test_a_damaged_file_fails_the_load(version: Path) -> None:
-    (version / FILE).parent.mkdir()
-    (version / FILE).write_bytes(b"this is no file of records")
+    (version / WARM_UP).parent.mkdir()
+    (version / WARM_UP).write_bytes(b"this is no file of records")
     with serving(f"m={version.parent}", *QUIET) as served:
         assert state(served) == {
             "state": "END",
@@ -94,7 +88,7 @@ def test_a_damaged_file_fails_the_load(version: Path) -> None:
 
 
 def test_by_flag_the_file_is_not_looked_at(version: Path) -> None:
-    write(version / FILE, [b"no log"])
+    write(version / WARM_UP, [b"no log"])
     with serving(f"m={version.parent}", *QUIET, "--enable_model_warmup=false") as served:
         assert predict(served, "m", {"instances": [2.0]}).status == 200
 
@@ -120,13 +114,10 @@ def test_requests_of_every_kind(shared: Path, tmp_path: Path) -> None:
         task = multi.multi_inference_log.request.tasks.add(method_name="tensorflow/serving/regress")
         task.model_spec.name, task.model_spec.signature_name = "m", signature
     examples(multi.multi_inference_log.request)
-    feed = run.session_run_log.request.feed.add(name="x:0")
-    feed.tensor.dtype = 1
-    feed.tensor.tensor_shape.dim.add(size=1)
-    feed.tensor.float_val.append(1.0)
+    set_floats(run.session_run_log.request.feed.add(name="x:0").tensor, 1.0)
     run.session_run_log.request.fetch.append("y:0")
     records = [one.SerializeToString() for one in (classify, regress, multi, run)]
-    write(version / FILE, [*records, predict_log()])
+    write(version / WARM_UP, [*records, predict_log()])
     with serving(f"m={version.parent}", *QUIET, monitoring(tmp_path)) as served:
         assert predict(served, "m", {"instances": [2.0]}).status == 200
         found = samples(served)

@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
+"""A warm-up file, within its version's folder."""
 POLYNOMIAL = 0x82F63B78  # CRC-32C, bits reversed
 
 

@@ -35,6 +35,11 @@ class GrpcStub(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
+def no_versions(method: str, request: bytes, context: Any) -> bytes:
+    """The reply to ``GetModelStatus`` that tells of no versions."""
+    return b""
+
+
 @contextmanager
 def answering(reply: Reply, socket: Path | None = None, pem: Path | None = None) -> Iterator[GrpcStub]:
     """A running stub. pem: a certificate and its key, for TLS."""

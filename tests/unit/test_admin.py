@@ -1,4 +1,4 @@
-"""The administration's HTTP door without a server behind it: who is let in, what nobody can hold up."""
+"""The administration's HTTP server without models behind it: who is let in, what nobody can hold up."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def metadata(version: int, dtype: str = "float") -> Metadata:
     return Metadata("m", version, {"serving_default": Signature(spec, outputs)})
 
 
-class FakeDoor:
+class FakeCodec:
     """Writes calls that say what they are; replies are handed through."""
 
     def __init__(self) -> None:
@@ -54,17 +54,17 @@ class FakeDoor:
     classify = regress = multi_inference = None
 
 
-class Room:
+class Setup:
     """A dialogue with a clock that moves only by pauses, and a transcript."""
 
     def __init__(self, timeout: float | None = 10.0, retries: int = 3) -> None:
         self.now = 100.0
-        self.door = FakeDoor()
+        self.codec = FakeCodec()
         self.said: list[str | float] = []
         self.seconds: list[float | None] = []
-        door: Any = self.door
+        codec: Any = self.codec
         self.dialogue = Dialogue(
-            door, Limits(timeout, retries), MetadataCache(lambda: self.now), lambda: self.now, lambda: 1.0
+            codec, Limits(timeout, retries), MetadataCache(lambda: self.now), lambda: self.now, lambda: 1.0
         )
 
     def drive(self, steps: Steps[Any], *replies: Any) -> Any:
@@ -97,85 +97,85 @@ def answer(version: int | None = None) -> Prediction:
 
 
 def test_metadata_is_asked_for_once() -> None:
-    room = Room()
-    assert list(room.predict(metadata(1), answer())) == ["y", "z"]
-    room.predict(answer())
-    assert room.said == ["metadata", "predict", "predict"]
-    assert room.door.questions[0].inputs["x"].dtype == np.float32
+    setup = Setup()
+    assert list(setup.predict(metadata(1), answer())) == ["y", "z"]
+    setup.predict(answer())
+    assert setup.said == ["metadata", "predict", "predict"]
+    assert setup.codec.questions[0].inputs["x"].dtype == np.float32
 
 
 def test_metadata_of_what_may_move_goes_stale() -> None:
-    room = Room()
-    room.predict(metadata(1), answer())
-    room.predict(metadata(1), answer(), choice=Choice("m", version=1))
-    room.now += FRESH_SECONDS
-    room.said.clear()
-    room.predict(answer(), choice=Choice("m", version=1))
-    room.predict(metadata(2), answer())
-    assert room.said == ["predict", "metadata", "predict"]
+    setup = Setup()
+    setup.predict(metadata(1), answer())
+    setup.predict(metadata(1), answer(), choice=Choice("m", version=1))
+    setup.now += FRESH_SECONDS
+    setup.said.clear()
+    setup.predict(answer(), choice=Choice("m", version=1))
+    setup.predict(metadata(2), answer())
+    assert setup.said == ["predict", "metadata", "predict"]
 
 
 def test_a_reply_from_another_version_drops_the_metadata() -> None:
-    room = Room()
-    room.predict(metadata(1), answer(version=1))
-    room.predict(answer(version=2))
-    room.predict(metadata(2), answer(version=2))
-    assert room.said == ["metadata", "predict", "predict", "metadata", "predict"]
+    setup = Setup()
+    setup.predict(metadata(1), answer(version=1))
+    setup.predict(answer(version=2))
+    setup.predict(metadata(2), answer(version=2))
+    assert setup.said == ["metadata", "predict", "predict", "metadata", "predict"]
 
 
 def test_an_error_under_old_metadata_is_looked_into() -> None:
-    room = Room()
-    room.predict(metadata(1), answer())
-    room.predict(WRONG, metadata(2, "int64"), answer())
-    assert room.said == ["metadata", "predict", "predict", "metadata", "predict"]
-    assert room.door.questions[-1].inputs["x"].dtype == np.int64
+    setup = Setup()
+    setup.predict(metadata(1), answer())
+    setup.predict(WRONG, metadata(2, "int64"), answer())
+    assert setup.said == ["metadata", "predict", "predict", "metadata", "predict"]
+    assert setup.codec.questions[-1].inputs["x"].dtype == np.int64
 
 
 def test_values_that_only_the_new_version_takes() -> None:
-    room = Room()
-    room.predict(metadata(1), answer())
-    room.predict(metadata(2, "string"), answer(), inputs={"x": ["text"]})
-    assert room.said == ["metadata", "predict", "metadata", "predict"]
+    setup = Setup()
+    setup.predict(metadata(1), answer())
+    setup.predict(metadata(2, "string"), answer(), inputs={"x": ["text"]})
+    assert setup.said == ["metadata", "predict", "metadata", "predict"]
 
 
 def test_files_replaced_under_the_same_number() -> None:
-    room = Room()
-    room.predict(metadata(1), answer(), choice=Choice("m", version=1))
-    room.predict(WRONG, metadata(1, "int64"), answer(), choice=Choice("m", version=1))
-    assert room.door.questions[-1].inputs["x"].dtype == np.int64
+    setup = Setup()
+    setup.predict(metadata(1), answer(), choice=Choice("m", version=1))
+    setup.predict(WRONG, metadata(1, "int64"), answer(), choice=Choice("m", version=1))
+    assert setup.codec.questions[-1].inputs["x"].dtype == np.int64
 
 
 def test_a_reply_that_only_other_metadata_explains() -> None:
-    room = Room()
-    room.predict(metadata(1), answer())
+    setup = Setup()
+    setup.predict(metadata(1), answer())
     unread = InternalError("INTERNAL", "the reply is not what a model server answers")
-    room.predict(unread, metadata(1, "int64"), answer())
+    setup.predict(unread, metadata(1, "int64"), answer())
     with pytest.raises(InternalError):
-        room.predict(unread, metadata(1, "int64"))
+        setup.predict(unread, metadata(1, "int64"))
 
 
 def test_an_error_of_the_same_metadata_stays() -> None:
-    room = Room()
-    room.predict(metadata(1), answer())
+    setup = Setup()
+    setup.predict(metadata(1), answer())
     with pytest.raises(InvalidArgumentError, match="wrong"):
-        room.predict(WRONG, metadata(1))
+        setup.predict(WRONG, metadata(1))
     with pytest.raises(NotFoundError):
-        Room().predict(NotFoundError("NOT_FOUND", "no such model"))
+        Setup().predict(NotFoundError("NOT_FOUND", "no such model"))
 
 
 def test_outputs_in_the_order_asked_for_and_each_once() -> None:
-    room = Room()
-    room.predict(metadata(1), answer(), outputs=["z", "y", "z"])
-    assert room.door.questions[0].outputs == ("z", "y")
-    assert room.predict(answer(), inputs=[1], outputs=["z", "z"]).tolist() == [2.0]
+    setup = Setup()
+    setup.predict(metadata(1), answer(), outputs=["z", "y", "z"])
+    assert setup.codec.questions[0].outputs == ("z", "y")
+    assert setup.predict(answer(), inputs=[1], outputs=["z", "z"]).tolist() == [2.0]
 
 
 def test_bare_values() -> None:
-    room = Room()
-    assert room.predict(metadata(1), answer(), inputs=[1], outputs="z").tolist() == [2.0]
-    assert room.door.questions[0].outputs == ("z",)
+    setup = Setup()
+    assert setup.predict(metadata(1), answer(), inputs=[1], outputs="z").tolist() == [2.0]
+    assert setup.codec.questions[0].outputs == ("z",)
     with pytest.raises(InvalidArgumentError, match="answered with one array"):
-        room.predict(metadata(1), inputs=[1])
+        setup.predict(metadata(1), inputs=[1])
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_bare_values() -> None:
 )
 def test_names_that_do_not_exist(given: dict[str, Any], hint: str) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
-        Room().predict(metadata(1), **given)
+        Setup().predict(metadata(1), **given)
     assert hint in raised.value.hint
 
 
 def test_signatures_that_no_door_can_send() -> None:
-    dialogue = Room().dialogue
+    dialogue = Setup().dialogue
     for steps in (
         dialogue.classify(Choice("m"), "\ud800", [], None),
         dialogue.regress(Choice("m"), "\ud800", [], None),
@@ -204,19 +204,19 @@ def test_signatures_that_no_door_can_send() -> None:
 
 
 def test_unavailable_is_tried_again() -> None:
-    room = Room()
-    assert room.drive(room.dialogue.status(Choice("m")), DOWN, DOWN, DOWN, "statuses") == "statuses"
-    assert room.said == ["status", 0.1, "status", 0.2, "status", 0.4, "status"]
-    assert room.seconds == pytest.approx([10, 9.9, 9.7, 9.3])
+    setup = Setup()
+    assert setup.drive(setup.dialogue.status(Choice("m")), DOWN, DOWN, DOWN, "statuses") == "statuses"
+    assert setup.said == ["status", 0.1, "status", 0.2, "status", 0.4, "status"]
+    assert setup.seconds == pytest.approx([10, 9.9, 9.7, 9.3])
 
 
 def test_pauses_stop_growing_and_vary() -> None:
-    room = Room(timeout=None, retries=8)
-    room.drive(room.dialogue.status(Choice("m")), *[DOWN] * 8, "statuses")
-    assert room.said[1::2] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
-    assert set(room.seconds) == {None}
-    door: Any = FakeDoor()
-    shortest = Dialogue(door, Limits(None, 1), chance=lambda: 0.0).status(Choice("m"))
+    setup = Setup(timeout=None, retries=8)
+    setup.drive(setup.dialogue.status(Choice("m")), *[DOWN] * 8, "statuses")
+    assert setup.said[1::2] == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert set(setup.seconds) == {None}
+    codec: Any = FakeCodec()
+    shortest = Dialogue(codec, Limits(None, 1), chance=lambda: 0.0).status(Choice("m"))
     next(shortest)
     assert shortest.throw(DOWN) == Pause(0.05)
 
@@ -232,30 +232,30 @@ def test_pauses_stop_growing_and_vary() -> None:
     ids=["none allowed", "used up", "no time left", "another error"],
 )
 def test_no_further_try(limits: dict[str, Any], replies: list[Exception], steps: list[Any]) -> None:
-    room = Room(**limits)
+    setup = Setup(**limits)
     with pytest.raises(type(replies[-1])):
-        room.drive(room.dialogue.status(Choice("m")), *replies)
-    assert room.said == steps
+        setup.drive(setup.dialogue.status(Choice("m")), *replies)
+    assert setup.said == steps
 
 
 def test_tries_without_end() -> None:
-    room = Room(timeout=None, retries=2000)
+    setup = Setup(timeout=None, retries=2000)
     with pytest.raises(UnavailableError):
-        room.drive(room.dialogue.status(Choice("m")), *[DOWN] * 2001)
-    assert room.said[-2] == 2.0
+        setup.drive(setup.dialogue.status(Choice("m")), *[DOWN] * 2001)
+    assert setup.said[-2] == 2.0
 
 
 def test_reload_is_never_sent_twice() -> None:
-    room = Room()
+    setup = Setup()
     with pytest.raises(UnavailableError):
-        room.drive(room.dialogue.reload(b""), DOWN)
+        setup.drive(setup.dialogue.reload(b""), DOWN)
 
 
 def test_the_time_limit_spans_the_whole_operation() -> None:
-    room = Room(timeout=1.0)
-    steps = room.dialogue.predict(Given(Choice("m"), {"x": [1]}))
+    setup = Setup(timeout=1.0)
+    steps = setup.dialogue.predict(Given(Choice("m"), {"x": [1]}))
     assert isinstance(next(steps), Send)
-    room.now += 1.0
+    setup.now += 1.0
     with pytest.raises(DeadlineExceededError, match="1 s"):
         steps.send(metadata(1))
 

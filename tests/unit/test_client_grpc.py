@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpc_stub import answering
+from grpc_stub import answering, no_versions
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.codec import BoundRequest, Choice
-from servable.client.connection import LONGEST_SECONDS
 from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
 from servable.client.tensors import read_tensor, write_tensor
@@ -30,35 +28,13 @@ from servable.errors import (
 from servable.messages import message_class
 
 import grpc
-from servable import AsyncClient, Client
+from servable import Client
+
+Ask = Callable[..., Any]
 
 
 def message(name: str) -> Any:
     return message_class(f"tensorflow.serving.{name}")()
-
-
-def no_versions(method: str, request: bytes, context: Any) -> bytes:
-    return b""
-
-
-def ask_sync(address: str, method: str, *arguments: Any, **options: Any) -> Any:
-    with Client(address, **options) as client:
-        return getattr(client, method)(*arguments)
-
-
-def ask_async(address: str, method: str, *arguments: Any, **options: Any) -> Any:
-    async def run() -> Any:
-        async with AsyncClient(address, **options) as client:
-            return await getattr(client, method)(*arguments)
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[ask_sync, ask_async], ids=["Client", "AsyncClient"])
-def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """One call of a method with a client of its own."""
-    asked: Callable[..., Any] = request.param
-    return asked
 
 
 @pytest.mark.parametrize("code", CODES[1:])
@@ -67,13 +43,17 @@ def test_statuses(code: str) -> None:
         context.abort(grpc.StatusCode[code], "the text")
         return b""
 
-    with answering(refuse) as stub, pytest.raises(StatusError) as raised:
-        ask_sync(stub.address, "status", "m", retries=0)
+    with (
+        answering(refuse) as stub,
+        Client(stub.address, retries=0) as client,
+        pytest.raises(StatusError) as raised,
+    ):
+        client.status("m")
     assert (raised.value.code, raised.value.message) == (code, "the text")
     assert type(raised.value) is type(status_error(code, ""))
 
 
-def test_another_try(ask: Callable[..., Any]) -> None:
+def test_another_try(ask: Ask) -> None:
     def refuse_once(method: str, request: bytes, context: Any) -> bytes:
         if len(stub.methods) == 1:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
@@ -84,7 +64,7 @@ def test_another_try(ask: Callable[..., Any]) -> None:
     assert stub.methods == ["GetModelStatus"] * 2
 
 
-def test_nobody_there(ask: Callable[..., Any], tmp_path: Path) -> None:
+def test_nobody_there(ask: Ask, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
         ask(f"unix://{tmp_path}/nobody", "status", "m", retries=1)
 
@@ -98,7 +78,7 @@ def test_a_server_that_comes_late(tmp_path: Path) -> None:
             assert client.with_limits(retries=20).status("m") == []
 
 
-def test_a_server_that_says_nothing(ask: Callable[..., Any]) -> None:
+def test_a_server_that_says_nothing(ask: Ask) -> None:
     def silent(method: str, request: bytes, context: Any) -> bytes:
         stub.stopping.wait(60)
         return b""
@@ -107,7 +87,7 @@ def test_a_server_that_says_nothing(ask: Callable[..., Any]) -> None:
         ask(stub.address, "status", "m", timeout=0.3)
 
 
-def test_a_reply_that_is_none(ask: Callable[..., Any]) -> None:
+def test_a_reply_that_is_none(ask: Ask) -> None:
     with (
         answering(lambda method, request, context: b"\xff") as stub,
         pytest.raises(InternalError, match="no GetModel"),
@@ -115,12 +95,7 @@ def test_a_reply_that_is_none(ask: Callable[..., Any]) -> None:
         ask(stub.address, "status", "m")
 
 
-def test_a_unix_socket(ask: Callable[..., Any], tmp_path: Path) -> None:
-    with answering(no_versions, tmp_path / "s") as stub:
-        assert ask(stub.address, "status", "m") == []
-
-
-def test_headers_are_metadata(ask: Callable[..., Any]) -> None:
+def test_headers_are_metadata(ask: Ask) -> None:
     seen: dict[str, str | bytes] = {}
 
     def note(method: str, request: bytes, context: Any) -> bytes:
@@ -131,30 +106,6 @@ def test_headers_are_metadata(ask: Callable[..., Any]) -> None:
         ask(stub.address, "status", "m", headers={"Authorization": "Bearer x", "id-bin": "text"})
     assert seen["authorization"] == "Bearer x"
     assert seen["id-bin"] == b"text"
-
-
-@pytest.mark.parametrize("seconds", [float("inf"), LONGEST_SECONDS])
-def test_the_longest_limits(ask: Callable[..., Any], seconds: float) -> None:
-    with answering(no_versions) as stub:
-        assert ask(stub.address, "status", "m", timeout=seconds, connect_timeout=seconds) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("x", "geh\u00e4im"),
-        ("x", "\ud800"),
-        ("x", "a\nb"),
-        ("x", 1),
-        ("\u00e4", "a"),
-        ("a b", "a"),
-        ("", "a"),
-    ],
-)
-def test_headers_that_cannot_be_sent(ask: Callable[..., Any], name: str, value: Any) -> None:
-    with answering(no_versions) as stub, pytest.raises(InvalidArgumentError, match="header") as raised:
-        ask(stub.address, "status", "m", headers={name: value})
-    assert "geh" not in str(raised.value)
 
 
 def predicting(method: str, request: bytes, context: Any) -> bytes:
@@ -177,7 +128,7 @@ def predicting(method: str, request: bytes, context: Any) -> bytes:
     return bytes(answer.SerializeToString())
 
 
-def test_messages_of_any_size(ask: Callable[..., Any]) -> None:
+def test_messages_of_any_size(ask: Ask) -> None:
     """gRPC's own limit is 4 MiB."""
     array = np.arange(2_000_000, dtype=np.float32)
     with answering(predicting) as stub:

@@ -7,12 +7,10 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from http_stub import HANG_UP, METADATA, OK, SILENCE, answering
-from servable.client.connection import LONGEST_SECONDS
 from servable.errors import (
     CODES,
     DeadlineExceededError,
@@ -27,26 +25,6 @@ from servable.errors import (
 from servable import AsyncClient, Client
 
 Ask = Callable[..., Any]
-
-
-def ask_sync(address: str, method: str, *arguments: Any, **options: Any) -> Any:
-    with Client(address, **options) as client:
-        return getattr(client, method)(*arguments)
-
-
-def ask_async(address: str, method: str, *arguments: Any, **options: Any) -> Any:
-    async def run() -> Any:
-        async with AsyncClient(address, **options) as client:
-            return await getattr(client, method)(*arguments)
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[ask_sync, ask_async], ids=["Client", "AsyncClient"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """One call of a method with a client of its own."""
-    asked: Ask = request.param
-    return asked
 
 
 def unused_address() -> str:
@@ -120,11 +98,6 @@ def test_a_server_that_says_nothing(ask: Ask) -> None:
     assert len(stub.requests) == 1
 
 
-def test_a_unix_socket(ask: Ask, tmp_path: Path) -> None:
-    with answering(OK, socket=tmp_path / "s") as stub:
-        assert ask(stub.address, "status", "m") == []
-
-
 def test_headers(ask: Ask) -> None:
     with answering(OK) as stub:
         ask(stub.address, "status", "m", headers={"Authorization": "Bearer x"})
@@ -132,30 +105,6 @@ def test_headers(ask: Ask) -> None:
     assert path == "/v1/models/m"
     assert headers["Authorization"] == "Bearer x"
     assert headers["Accept-Encoding"] == "identity"
-
-
-@pytest.mark.parametrize("seconds", [float("inf"), LONGEST_SECONDS])
-def test_the_longest_limits(ask: Ask, seconds: float) -> None:
-    with answering(OK) as stub:
-        assert ask(stub.address, "status", "m", timeout=seconds, connect_timeout=seconds) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("x", "geh\u00e4im"),
-        ("x", "\ud800"),
-        ("x", "a\nb"),
-        ("x", 1),
-        ("\u00e4", "a"),
-        ("a b", "a"),
-        ("", "a"),
-    ],
-)
-def test_headers_that_cannot_be_sent(ask: Ask, name: str, value: Any) -> None:
-    with answering(OK) as stub, pytest.raises(InvalidArgumentError, match="header") as raised:
-        ask(stub.address, "status", "m", headers={name: value})
-    assert "geh" not in str(raised.value)
 
 
 def test_a_path_before_the_api(ask: Ask) -> None:

@@ -166,9 +166,9 @@ def test_dtypes_that_json_cannot_carry() -> None:
 
 
 def test_examples() -> None:
-    door = RestCodec()
+    codec = RestCodec()
     examples = read_examples([{"i": [1, True], "f": [1, 2.5], "s": "a", "n": []}], {"c": np.float32(0.5)})
-    made = door.classify(Choice("m"), "sig", examples)
+    made = codec.classify(Choice("m"), "sig", examples)
     assert made.path == "/v1/models/m:classify"
     assert body(made) == {
         "signature_name": "sig",
@@ -177,7 +177,7 @@ def test_examples() -> None:
     }
     assert b"[1.0,2.5]" in (made.body or b"")
     assert made.read(b'{"results": [[["car", 0.5]], []]}') == [[Classification("car", 0.5)], []]
-    regress = door.regress(Choice("m"), "", examples)
+    regress = codec.regress(Choice("m"), "", examples)
     assert "signature_name" not in body(regress)
     assert regress.read(b'{"results": [0.5, NaN]}').dtype == np.float32
 
@@ -202,8 +202,8 @@ def test_examples_that_are_none(examples: Any, words: str) -> None:
 
 
 def test_status_and_metadata() -> None:
-    door = RestCodec()
-    status = door.status(Choice("m", version=2))
+    codec = RestCodec()
+    status = codec.status(Choice("m", version=2))
     assert (status.path, status.body) == ("/v1/models/m/versions/2", None)
     one = {"version": "2", "state": "END", "status": {"error_code": "NOT_FOUND", "error_message": "gone"}}
     assert status.read(json.dumps({"model_version_status": [one]}).encode()) == [
@@ -220,7 +220,7 @@ def test_status_and_metadata() -> None:
         "model_spec": {"name": "m", "version": "7", "signature_name": ""},
         "metadata": {"signature_def": {"signature_def": {"s": definition}}},
     }
-    metadata = door.metadata(Choice("m", label="l"))
+    metadata = codec.metadata(Choice("m", label="l"))
     assert metadata.path == "/v1/models/m/labels/l/metadata"
     assert metadata.read(json.dumps(reply).encode()) == Metadata(
         "m", 7, {"s": Signature({"x": FLOATS}, {"y": TensorSpec("string", None)}, "p")}

@@ -36,7 +36,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 STARTS: dict[str, Start] = {
     "REST": lambda pem: http_stub.answering(http_stub.OK, pem=pem),
-    "gRPC": lambda pem: grpc_stub.answering(lambda method, request, context: b"", pem=pem),
+    "gRPC": lambda pem: grpc_stub.answering(grpc_stub.no_versions, pem=pem),
 }
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from servable.config.values import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
 from servable.savedmodel.layout import is_version_name
 from servable.sources import AspiredVersion, filesystem
@@ -46,6 +47,20 @@ class Announcements:
                 10,
             )
             assert reached, self.last
+
+
+@contextmanager
+def watched(
+    *models: ModelConfig, poll_seconds: float | None = 3600, look_seconds: float | None = None
+) -> Iterator[tuple[FilesystemSource, Announcements]]:
+    """A running source and what it announces of these models."""
+    source, receiver = FilesystemSource(poll_seconds, look_seconds), Announcements()
+    source.watch(models)
+    source.start(receiver)
+    try:
+        yield source, receiver
+    finally:
+        source.stop()
 
 
 def folders(base: Path, *names: str) -> Path:
@@ -204,16 +219,9 @@ def test_one_versions_own_folder(tmp_path: Path) -> None:
 
 
 def test_it_announces_each_model_on_its_own(tmp_path: Path) -> None:
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=0.01)
-    source.watch(
-        [
-            ModelConfig("bad", str(tmp_path / "bad")),
-            ModelConfig("good", str(folders(tmp_path, "good/1") / "good")),
-        ]
-    )
-    source.start(receiver)
-    try:
+    bad = ModelConfig("bad", str(tmp_path / "bad"))
+    good = ModelConfig("good", str(folders(tmp_path, "good/1") / "good"))
+    with watched(bad, good, poll_seconds=0.01) as (_, receiver):
         receiver.wait_for(bad=None, good=[1])
         folders(tmp_path, "good/2")
         receiver.wait_for(bad=None, good=[2])
@@ -223,43 +231,28 @@ def test_it_announces_each_model_on_its_own(tmp_path: Path) -> None:
         receiver.wait_for(bad=[], good=[2])
         (tmp_path / "bad").rmdir()
         receiver.wait_for(bad=None, good=[2])
-    finally:
-        source.stop()
 
 
 def test_a_model_no_longer_watched_is_announced_empty(tmp_path: Path) -> None:
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=3600)
     model = ModelConfig("m", str(folders(tmp_path, "1")))
-    source.watch([model])
-    source.start(receiver)
-    try:
+    with watched(model) as (source, receiver):
         receiver.wait_for(m=[1])
         source.watch([])
         receiver.wait_for(m=[])
         source.watch([model])
         receiver.wait_for(m=[1])
-    finally:
-        source.stop()
 
 
 def test_a_path_that_no_file_can_have_concerns_its_own_model_only(tmp_path: Path) -> None:
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=3600)
-    source.watch([ModelConfig("odd", "/a\0b"), ModelConfig("m", str(folders(tmp_path, "1")))])
-    source.start(receiver)
-    try:
+    odd, model = ModelConfig("odd", "/a\0b"), ModelConfig("m", str(folders(tmp_path, "1")))
+    with watched(odd, model) as (_, receiver):
         receiver.wait_for(odd=None, m=[1])
-    finally:
-        source.stop()
 
 
 def test_what_was_found_for_an_earlier_list_is_not_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look takes its time, and the list that it was for is replaced meanwhile."""
-    from servable.sources import filesystem
-
     receiver = Announcements()
     source = FilesystemSource(poll_seconds=3600)
     base = str(folders(tmp_path, "1", "2"))
@@ -282,50 +275,33 @@ def test_what_was_found_for_an_earlier_list_is_not_announced(
 
 @pytest.mark.parametrize("poll_seconds", [0.0, 3600.0])
 def test_between_polls_only_watch_makes_it_look(tmp_path: Path, poll_seconds: float) -> None:
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds)
-    source.watch([ModelConfig("m", str(folders(tmp_path, "a/1") / "a"))])
-    source.start(receiver)
-    try:
+    model = ModelConfig("m", str(folders(tmp_path, "a/1") / "a"))
+    with watched(model, poll_seconds=poll_seconds) as (source, receiver):
         receiver.wait_for(m=[1])
         folders(tmp_path, "a/2")
         source.watch([ModelConfig("n", str(folders(tmp_path, "b/1") / "b"))])
         receiver.wait_for(m=[], n=[1])
-    finally:
-        source.stop()
 
 
 def test_polling_never_announces_nothing_and_stops(tmp_path: Path) -> None:
-    receiver = Announcements()
-    source = FilesystemSource(None)
-    source.watch([ModelConfig("m", str(folders(tmp_path, "1")))])
-    source.start(receiver)
-    source.stop()
+    with watched(ModelConfig("m", str(folders(tmp_path, "1"))), poll_seconds=None) as (_, receiver):
+        pass
     assert receiver.count == 0
 
 
 def test_a_lasting_problem_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = FilesystemSource(poll_seconds=0.001)
-    receiver = Announcements()
-    with caplog.at_level(logging.WARNING):
-        source.watch(
-            [ModelConfig("m", str(tmp_path / "none")), ModelConfig("n", str(folders(tmp_path, "n/1") / "n"))]
-        )
-        source.start(receiver)
+    missing = ModelConfig("m", str(tmp_path / "none"))
+    model = ModelConfig("n", str(folders(tmp_path, "n/1") / "n"))
+    with caplog.at_level(logging.WARNING), watched(missing, model, poll_seconds=0.001) as (_, receiver):
         for version in range(2, 12):
             folders(tmp_path, f"n/{version}")
             receiver.wait_for(n=[version])
-        source.stop()
     assert sum("Could not find base path" in line for line in caplog.messages) == 1
 
 
 def test_what_is_looked_for_elsewhere_is_announced_though_nothing_is_there_either(tmp_path: Path) -> None:
     """Who has changed the path waits for the answer."""
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=3600)
-    source.watch([ModelConfig("m", str(tmp_path / "none"))])
-    source.start(receiver)
-    try:
+    with watched(ModelConfig("m", str(tmp_path / "none"))) as (source, receiver):
         receiver.wait_for(m=None)
         receiver.last.clear()
         source.watch([ModelConfig("m", str(tmp_path / "none")), ModelConfig("other", str(tmp_path / "none"))])
@@ -333,12 +309,10 @@ def test_what_is_looked_for_elsewhere_is_announced_though_nothing_is_there_eithe
         assert "m" not in receiver.last
         source.watch([ModelConfig("m", str(tmp_path / "neither"))])
         receiver.wait_for(m=None)
-    finally:
-        source.stop()
 
 
 class DeadMount:
-    """Looks at the base paths ``dead`` wait until ``answers`` is set."""
+    """Looks at the base paths ``dead`` wait until ``answers`` is set, which it is when a block ends."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *dead: Path) -> None:
         self.answers = threading.Event()
@@ -346,6 +320,12 @@ class DeadMount:
         self._dead = {str(path) for path in dead}
         self._look = filesystem.look
         monkeypatch.setattr(filesystem, "look", self._slow)
+
+    def __enter__(self) -> DeadMount:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answers.set()
 
     def _slow(self, model: ModelConfig) -> filesystem.Finding:
         if model.base_path in self._dead:
@@ -360,11 +340,8 @@ def test_a_look_that_hangs_holds_up_no_other_model(
 ) -> None:
     dead, alive = folders(tmp_path, "dead/1") / "dead", folders(tmp_path, "alive/1") / "alive"
     mount = DeadMount(monkeypatch, dead)
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds, look_seconds=0.05)
-    source.watch([ModelConfig("dead", str(dead)), ModelConfig("alive", str(alive))])
-    source.start(receiver)
-    try:
+    models = (ModelConfig("dead", str(dead)), ModelConfig("alive", str(alive)))
+    with watched(*models, poll_seconds=poll_seconds, look_seconds=0.05) as (_, receiver), mount:
         # Nobody waits for what cannot be looked at.
         receiver.wait_for(dead=None, alive=[1])
         folders(tmp_path, "alive/2")
@@ -373,9 +350,6 @@ def test_a_look_that_hangs_holds_up_no_other_model(
         mount.answers.set()
         receiver.wait_for(dead=[1], alive=[2])
         assert mount.looks == 1 or poll_seconds
-    finally:
-        mount.answers.set()
-        source.stop()
     assert sum("does the file system of" in line for line in caplog.messages) == 1
 
 
@@ -384,11 +358,8 @@ def test_a_model_that_is_moved_away_from_a_dead_mount_is_found(
 ) -> None:
     dead, alive = folders(tmp_path, "dead/1") / "dead", folders(tmp_path, "alive/2") / "alive"
     mount = DeadMount(monkeypatch, dead)
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=0.01, look_seconds=0.05)
-    source.watch([ModelConfig("m", str(dead))])
-    source.start(receiver)
-    try:
+    model = ModelConfig("m", str(dead))
+    with watched(model, poll_seconds=0.01, look_seconds=0.05) as (source, receiver), mount:
         receiver.wait_for(m=None)
         source.watch([ModelConfig("m", str(alive))])
         receiver.wait_for(m=[2])
@@ -396,9 +367,6 @@ def test_a_model_that_is_moved_away_from_a_dead_mount_is_found(
         mount.answers.set()
         folders(tmp_path, "alive/3")
         receiver.wait_for(m=[3])
-    finally:
-        mount.answers.set()
-        source.stop()
 
 
 def test_a_mount_with_many_models_is_given_up_sooner_for_each_further_one(
@@ -408,15 +376,9 @@ def test_a_mount_with_many_models_is_given_up_sooner_for_each_further_one(
     dead = [folders(tmp_path, f"{number}/1") / str(number) for number in range(20)]
     alive = folders(tmp_path, "alive/1") / "alive"
     mount = DeadMount(monkeypatch, *dead)
-    receiver = Announcements()
-    source = FilesystemSource(poll_seconds=3600, look_seconds=1.0)
-    source.watch([ModelConfig(path.name, str(path)) for path in (*dead, alive)])
-    source.start(receiver)
-    try:
+    models = [ModelConfig(path.name, str(path)) for path in (*dead, alive)]
+    with watched(*models, look_seconds=1.0) as (_, receiver), mount:
         receiver.wait_for(alive=[1], **{path.name: None for path in dead})
-    finally:
-        mount.answers.set()
-        source.stop()
 
 
 def test_a_look_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +26,17 @@ def test_importing_the_package_imports_none_of_it() -> None:
     script = "import sys, servable; print(*[name for name in sys.modules if name.startswith('servable.')])"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    """From the same modules, and as public ones (``import A as A``)."""
+    tree = ast.parse(Path(servable.__file__).read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {
+        name.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+        if name.asname == name.name
+    }
+    assert told == servable._HOMES

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from servable._core import crc32c
 from servable.cli import main
 from servable.cli.table import table
@@ -23,6 +22,8 @@ from servable.sizes import size_text
 
 from servable import messages
 
+pytestmark = pytest.mark.usefixtures("descriptors")
+
 MODELS = ROOT / "tests" / "models"
 PAIR = {
     "serving_default": Signature(
@@ -32,15 +33,6 @@ PAIR = {
     "halves": Signature("halves", [("x", "half", "[-1]")], [("y", "half", "[-1]")]),
     "complex": Signature("complex", [("x", "complex64", "[-1]")], [("y", "float", "[-1]")]),
 }
-
-
-@pytest.fixture(autouse=True)
-def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The messages as the sources have them: no built core is needed."""
-    content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
-    monkeypatch.setattr(messages, "descriptors", lambda: content)
-    messages.pool.cache_clear()
-    messages.message_class.cache_clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from servable.admin.operations import Management
 from servable.config.values import (
     All,
@@ -23,7 +22,7 @@ from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Availability
 from servable.serving.report import StartReport
 
-from servable import messages
+pytestmark = pytest.mark.usefixtures("descriptors")
 
 Models = tuple[ModelConfig, ...]
 
@@ -57,12 +56,6 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     (model,) = manager.models
     assert isinstance(model, ModelConfig)
     return model
-
-
-@pytest.fixture(autouse=True)
-def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
-    monkeypatch.setattr(messages, "descriptors", lambda: content)
 
 
 M = ModelConfig("m", "/m", policy=Specific((1, 2)), labels={"stable": 1}, logged=True)

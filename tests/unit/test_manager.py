@@ -142,22 +142,22 @@ def test_an_announced_version_is_loaded_from_its_path(make: Make) -> None:
     assert setup.core.calls == [("announce", "m", 3), ("load", "m", 3), ("loaded", "m", 3)]
 
 
-def test_a_new_version_is_available_before_the_old_one_goes(make: Make) -> None:
-    setup = make(ONCE, "m")
+@pytest.mark.parametrize(
+    ("policy", "first", "then"),
+    [
+        ("availability_preserving", ("loaded", "m", 2), ("unload", "m", 1)),
+        ("resource_preserving", ("unload", "m", 1), ("load", "m", 2)),
+    ],
+)
+def test_the_order_of_a_change_is_the_policys(
+    make: Make, policy: str, first: tuple[str, str, int], then: tuple[str, str, int]
+) -> None:
+    setup = make(LifecycleOptions(retries=0, policy=policy), "m")
     setup.aspire("m", 1)
     setup.core.wait_for(("m", 1, "AVAILABLE"))
     setup.aspire("m", 2)
     setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
-    assert setup.core.calls.index(("loaded", "m", 2)) < setup.core.calls.index(("unload", "m", 1))
-
-
-def test_resource_preserving_unloads_first(make: Make) -> None:
-    setup = make(LifecycleOptions(retries=0, policy="resource_preserving"), "m")
-    setup.aspire("m", 1)
-    setup.core.wait_for(("m", 1, "AVAILABLE"))
-    setup.aspire("m", 2)
-    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
-    assert setup.core.calls.index(("unload", "m", 1)) < setup.core.calls.index(("load", "m", 2))
+    assert setup.core.calls.index(first) < setup.core.calls.index(then)
 
 
 def test_a_new_version_that_fails_leaves_the_old_one(make: Make) -> None:
@@ -670,44 +670,41 @@ def aspired(setup: Setup, fingerprint: str) -> None:
     setup.source.receiver.aspire("m", (AspiredVersion(1, "/models/m/1", fingerprint),))
 
 
-@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
-def test_a_failed_version_is_tried_again_when_its_files_change(options: LifecycleOptions) -> None:
-    setup = Setup(options)
-    setup.core.on_load = fail_always
-    setup.manager.start()
-    try:
-        setup.configure("m")
-        aspired(setup, "half")
-        setup.events.wait_for("failed", "m", 1, "INTERNAL", None if options is ONCE else 3600.0)
-        setup.core.on_load = lambda *_: None
-        aspired(setup, "half")
-        aspired(setup, "whole")
-        setup.core.wait_for(("m", 1, "AVAILABLE"))
-        aspired(setup, "overwritten while it serves")
-        setup.configure("m", "other")
-        assert [call[0] for call in setup.core.calls].count("loaded") == 1
-    finally:
-        setup.manager.stop()
-
-
 def fail_always(name: str, version: int, path: str, options: object) -> None:
     raise FakeError("INTERNAL", "half copied")
+
+
+@pytest.fixture(params=[ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
+def one_failed(make: Make, request: pytest.FixtureRequest) -> Setup:
+    """Version 1 of ``m`` could not be loaded; it can be from now on."""
+    setup = make(request.param, "m")
+    setup.core.on_load = fail_always
+    aspired(setup, "half")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None if request.param is ONCE else 3600.0)
+    setup.core.on_load = lambda *_: None
+    return setup
+
+
+def test_a_failed_version_is_tried_again_when_its_files_change(one_failed: Setup) -> None:
+    aspired(one_failed, "half")
+    aspired(one_failed, "whole")
+    one_failed.core.wait_for(("m", 1, "AVAILABLE"))
+    aspired(one_failed, "overwritten while it serves")
+    one_failed.configure("m", "other")
+    assert [call[0] for call in one_failed.core.calls].count("loaded") == 1
 
 
 # ---- reloads
 
 
 @pytest.fixture
-def serving_one() -> Iterator[Setup]:
+def serving_one(make: Make) -> Setup:
     """Version 1 of ``m`` serves."""
-    setup = Setup(ONCE)
-    setup.manager.start()
-    setup.configure("m")
+    setup = make(ONCE, "m")
     aspired(setup, "first")
     setup.core.wait_for(("m", 1, "AVAILABLE"))
     setup.events.wait_for("loaded", "m", 1)
-    yield setup
-    setup.manager.stop()
+    return setup
 
 
 def loads(setup: Setup) -> int:
@@ -741,17 +738,6 @@ def test_a_reload_that_fails_is_told_and_changes_nothing(serving_one: Setup) -> 
     assert serving_one.manager.availability() == {"m": Availability.AVAILABLE}
 
 
-@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
-def test_a_reload_tries_a_failed_version_once_more(options: LifecycleOptions) -> None:
-    setup = Setup(options)
-    setup.core.on_load = fail_always
-    setup.manager.start()
-    try:
-        setup.configure("m")
-        aspired(setup, "")
-        setup.events.wait_for("failed", "m", 1, "INTERNAL", None if options is ONCE else 3600.0)
-        setup.core.on_load = lambda *_: None
-        assert setup.manager.reload("m", 10)
-        assert setup.manager.availability() == {"m": Availability.AVAILABLE}
-    finally:
-        setup.manager.stop()
+def test_a_reload_tries_a_failed_version_once_more(one_failed: Setup) -> None:
+    assert one_failed.manager.reload("m", 10)
+    assert one_failed.manager.availability() == {"m": Availability.AVAILABLE}

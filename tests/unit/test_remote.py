@@ -75,10 +75,11 @@ def bucket() -> Iterator[str]:
         memory.rm(base, recursive=True)
 
 
-def put(base: str, version: int | str, content: bytes = GRAPH) -> None:
+def put(base: str, *versions: int | str, content: bytes = GRAPH) -> None:
     memory = fsspec.filesystem("memory")
-    memory.pipe(f"{base}/{version}/saved_model.pb", content)
-    memory.pipe(f"{base}/{version}/variables/variables.index", b"index")
+    for version in versions:
+        memory.pipe(f"{base}/{version}/saved_model.pb", content)
+        memory.pipe(f"{base}/{version}/variables/variables.index", b"index")
 
 
 class Watched:
@@ -103,9 +104,7 @@ class Watched:
 
 
 def test_versions_are_fetched_and_announced(bucket: str, tmp_path: Path) -> None:
-    put(bucket, 1)
-    put(bucket, 3)
-    put(bucket, "not-a-version")
+    put(bucket, 1, 3, "not-a-version")
     with Watched(bucket, tmp_path) as heard:
         folder = Path(heard.wait_for("m", 3)[3])
         assert (folder / "saved_model.pb").read_bytes() == GRAPH
@@ -115,8 +114,7 @@ def test_versions_are_fetched_and_announced(bucket: str, tmp_path: Path) -> None
 
 
 def test_the_policy_counts(bucket: str, tmp_path: Path) -> None:
-    for version in (1, 2, 10):
-        put(bucket, version)
+    put(bucket, 1, 2, 10)
     with Watched(bucket, tmp_path, All()) as heard:
         heard.wait_for("m", 1, 2, 10)
 
@@ -128,10 +126,10 @@ def test_a_saved_model_in_the_base_path_is_version_1(bucket: str, tmp_path: Path
 
 
 def test_what_has_changed_is_fetched_anew(bucket: str, tmp_path: Path) -> None:
-    put(bucket, 1, b"half")
+    put(bucket, 1, content=b"half")
     with Watched(bucket, tmp_path) as heard:
         before = heard.wait_for("m", 1)[1]
-        put(bucket, 1, b"the whole of it")
+        put(bucket, 1, content=b"the whole of it")
         with heard.changed:
             assert heard.changed.wait_for(lambda: (heard.last["m"] or ())[0].path != before, 10)
         after = heard.wait_for("m", 1)[1]
@@ -165,13 +163,7 @@ def test_old_versions_leave_the_cache(bucket: str, tmp_path: Path) -> None:
             put(bucket, version)
             heard.wait_for("m", version)
         (folder,) = tmp_path.iterdir()
-        deadline = threading.Event()
-        for _ in range(1000):
-            names = {one.name.partition("-")[0] for one in folder.iterdir()}
-            if names == {"4"}:
-                break
-            deadline.wait(0.01)
-        assert names == {"4"}
+        assert until(lambda: {one.name.partition("-")[0] for one in folder.iterdir()} == {"4"})
 
 
 def until(reached: Callable[[], bool]) -> bool:
@@ -234,9 +226,7 @@ def test_models_on_one_base_path_fetch_once(
 def test_models_and_servers_leave_each_other_their_versions(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(bucket, 1)
-    put(bucket, 2)
-    put(bucket, 3)
+    put(bucket, 1, 2, 3)
     reads = Reads(monkeypatch)
     with (
         Watched(bucket, tmp_path, Latest(), Specific((1,))) as heard,
@@ -253,8 +243,7 @@ def test_models_and_servers_leave_each_other_their_versions(
 def test_a_version_that_cannot_be_fetched_again_takes_nothing_away(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: Exception
 ) -> None:
-    put(bucket, 1)
-    put(bucket, 2)
+    put(bucket, 1, 2)
     reads = Reads(monkeypatch, failing)
     memory = fsspec.filesystem("memory")
     with Watched(bucket, tmp_path, All(), Latest(2)) as heard:
@@ -275,13 +264,12 @@ def test_a_version_that_cannot_be_fetched_again_takes_nothing_away(
 def test_a_full_cache_takes_nothing_away(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(bucket, 1)
-    put(bucket, 2)
+    put(bucket, 1, 2)
     reads = Reads(monkeypatch)
     with Watched(bucket, tmp_path, All()) as heard:
         before = heard.wait_for("m", 1, 2)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-        put(bucket, 2, b"more of it")
+        put(bucket, 2, content=b"more of it")
         assert until(lambda: "choose another folder: --model_cache_dir" in caplog.text)
         reads.wait_for_looks(2)
         assert heard.wait_for("m", 1, 2) == before
@@ -290,8 +278,7 @@ def test_a_full_cache_takes_nothing_away(
 def test_a_server_that_cannot_fetch_serves_what_an_earlier_one_fetched(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(bucket, 1)
-    put(bucket, 2)
+    put(bucket, 1, 2)
     with Watched(bucket, tmp_path, All()) as heard:
         before = heard.wait_for("m", 1, 2)
     fsspec.filesystem("memory").pipe(f"{bucket}/2/broken", b"x")
@@ -303,8 +290,7 @@ def test_a_server_that_cannot_fetch_serves_what_an_earlier_one_fetched(
 def test_the_cache_of_a_model_that_is_gone_goes(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(bucket, 1)
-    put(bucket, 2)
+    put(bucket, 1, 2)
     reads = Reads(monkeypatch)
     both = Watched(bucket, tmp_path, Latest(), Specific((1,)))
     with both as heard:

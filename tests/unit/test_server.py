@@ -8,12 +8,13 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from fake_core import FakeCore, FakeError
+from servable.config import config_files
 from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.manager import Availability
@@ -32,6 +33,31 @@ def model(base: Path, name: str, *versions: int) -> ModelConfig:
 
 def config(*models: ModelConfig, lifecycle: LifecycleOptions = LONG_PAUSE) -> ServerConfig:
     return ServerConfig(models, CoreOptions(), LoadOptions(), lifecycle, poll_seconds=0.01, grace_seconds=10)
+
+
+class ConfigFile:
+    """``/models.config``: what each look at it finds, the last one from then on; errors are raised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *contents: object) -> None:
+        self.contents = list(contents)
+        self.all_read = threading.Event()
+        self.on_read: Callable[[], None] = lambda: None
+        monkeypatch.setattr(config_files, "read_model_config_file", self._read)
+
+    def _read(self, path: str, replacing: bool) -> object:
+        assert (path, replacing) == ("/models.config", True)
+        if len(self.contents) == 1:
+            self.all_read.set()
+        content = self.contents[0] if len(self.contents) == 1 else self.contents.pop(0)
+        self.on_read()
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+
+def with_config_file(*models: ModelConfig, poll_seconds: float | None = None) -> ServerConfig:
+    """The configuration of a server that ``/models.config`` told of these models."""
+    return replace(config(*models), model_config_file="/models.config", config_poll_seconds=poll_seconds)
 
 
 def fail(name: str, version: int, path: str, options: object) -> None:
@@ -207,22 +233,9 @@ def test_taken_ports_are_named_before_anything_is_loaded() -> None:
 def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import servable.config.config_files
-
-    contents: list[object] = [StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),)]
-
-    def read(path: str, replacing: bool) -> object:
-        assert replacing
-        content = contents.pop(0)
-        if isinstance(content, StatusError):
-            raise content
-        return content
-
-    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
+    ConfigFile(monkeypatch, StatusError("INVALID_ARGUMENT", "bad file"), (model(tmp_path, "b", 1),))
     core = FakeCore()
-    server = Server(
-        replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
-    )
+    server = Server(with_config_file(model(tmp_path, "a", 1)), lambda _: core)
     assert server.start()
     server.reload()
     assert "/models.config is not applied: INVALID_ARGUMENT: bad file" in caplog.text
@@ -238,26 +251,14 @@ def test_reload_applies_a_changed_file_and_keeps_the_old_on_errors(
 def test_a_file_that_stays_bad_is_complained_about_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    import servable.config.config_files
-
-    models, all_read = (model(tmp_path, "a", 1),), threading.Event()
-    contents: list[object] = [error, error, error, StatusError("INVALID_ARGUMENT", "other"), models, models]
-
-    def read(path: str, replacing: bool) -> object:
-        if len(contents) == 1:
-            all_read.set()
-            return contents[0]
-        content = contents.pop(0)
-        if isinstance(content, Exception):
-            raise content
-        return content
-
-    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
-    given = replace(config(*models), model_config_file="/models.config", config_poll_seconds=0.001)
-    server = Server(given, lambda _: FakeCore())
+    models = (model(tmp_path, "a", 1),)
+    file = ConfigFile(
+        monkeypatch, error, error, error, StatusError("INVALID_ARGUMENT", "other"), models, models
+    )
+    server = Server(with_config_file(*models, poll_seconds=0.001), lambda _: FakeCore())
     with caplog.at_level(logging.INFO):
         assert server.start()
-        assert all_read.wait(10)
+        assert file.all_read.wait(10)
         assert server.stop()
     said = [line for line in caplog.messages if line.startswith("/models.config")]
     assert len(said) == 3
@@ -270,24 +271,17 @@ def test_a_file_that_stays_bad_is_complained_about_once(
 
 def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is still at its file, which is then replaced, when the second comes."""
-    import servable.config.config_files
+    begun, may_end = threading.Event(), threading.Event()
+    file = ConfigFile(monkeypatch, (model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),))
 
-    first, begun, may_end = threading.Event(), threading.Event(), threading.Event()
-    contents = [(model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),)]
-
-    def read(path: str, replacing: bool) -> object:
-        content = contents.pop(0)
-        if not first.is_set():
-            first.set()
+    def hold_up_the_first() -> None:
+        if not begun.is_set():
             begun.set()
             assert may_end.wait(10)
-        return content
 
-    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", read)
+    file.on_read = hold_up_the_first
     core = FakeCore()
-    server = Server(
-        replace(config(model(tmp_path, "a", 1)), model_config_file="/models.config"), lambda _: core
-    )
+    server = Server(with_config_file(model(tmp_path, "a", 1)), lambda _: core)
     assert server.start()
     threads = [threading.Thread(target=server.reload) for _ in range(2)]
     threads[0].start()
@@ -306,12 +300,9 @@ def test_a_hang_up_during_the_start_counts(
     tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The file has changed since it was read: what it says now is served, and labels wait for versions."""
-    import servable.config.config_files
-
     old = model(tmp_path, "a", 1)
     new = replace(model(tmp_path, "b", 1), labels={"stable": 1})
-    says = {"new": (new,), "bad": (new, new), "the same": (old,)}[content]
-    monkeypatch.setattr(servable.config.config_files, "read_model_config_file", lambda _, replacing: says)
+    ConfigFile(monkeypatch, {"new": (new,), "bad": (new, new), "the same": (old,)}[content])
     served: list[dict[str, Availability]] = []
 
     class Stopping(FakeCore):
@@ -327,8 +318,7 @@ def test_a_hang_up_during_the_start_counts(
         while not server._hung_up and time.monotonic() < given_up:
             threading.Event().wait(0.001)
 
-    given = replace(config(old), model_config_file="/models.config")
-    server = Server(given, Stopping, hang_up)
+    server = Server(with_config_file(old), Stopping, hang_up)
     assert server.run() == 0
     assert served == [{"b" if content == "new" else "a": Availability.AVAILABLE}]
     assert ("is not applied" in caplog.text) == (content == "bad")
@@ -337,13 +327,11 @@ def test_a_hang_up_during_the_start_counts(
 class Reloads:
     """A started server and a way to send it a list of models as a client would."""
 
-    def __init__(self, base: Path, core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
-        content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
-        monkeypatch.setattr(messages, "descriptors", lambda: content)
+    def __init__(self, base: Path) -> None:
         self.base = base
-        self.server = Server(
-            config(model(base, "a", 1), lifecycle=LifecycleOptions(retries=0)), lambda _: core
-        )
+        self.core = FakeCore()
+        once = LifecycleOptions(retries=0)
+        self.server = Server(config(model(base, "a", 1), lifecycle=once), lambda _: self.core)
         assert self.server.start()
 
     def send(self, *names: str, timeout: float | None = None, **labels: int) -> None:
@@ -355,26 +343,26 @@ class Reloads:
         self.server.reload_request(request.SerializeToString(), timeout)
 
 
-def test_a_reload_request_waits_for_new_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    core = FakeCore()
-    reloads = Reloads(tmp_path, core, monkeypatch)
-    model(tmp_path, "b", 5)
-    reloads.send("a", "b")
-    assert core.state == {("a", 1): "AVAILABLE", ("b", 5): "AVAILABLE"}
-    reloads.send()
-    assert reloads.server.manager.availability() == {"a": Availability.AVAILABLE, "b": Availability.AVAILABLE}
-    reloads.send("b", stable=5)
-    core.wait_for(("a", 1, "END"))
-    assert core.labels["b"] == {"stable": 5}
+@pytest.fixture
+def reloads(tmp_path: Path, descriptors: None) -> Iterator[Reloads]:
+    reloads = Reloads(tmp_path)
+    yield reloads
     assert reloads.server.stop()
 
 
-def test_a_reload_request_reports_the_new_models_that_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    core = FakeCore()
-    reloads = Reloads(tmp_path, core, monkeypatch)
-    core.on_load = fail
+def test_a_reload_request_waits_for_new_models(reloads: Reloads, tmp_path: Path) -> None:
+    model(tmp_path, "b", 5)
+    reloads.send("a", "b")
+    assert reloads.core.state == {("a", 1): "AVAILABLE", ("b", 5): "AVAILABLE"}
+    reloads.send()
+    assert reloads.server.manager.availability() == {"a": Availability.AVAILABLE, "b": Availability.AVAILABLE}
+    reloads.send("b", stable=5)
+    reloads.core.wait_for(("a", 1, "END"))
+    assert reloads.core.labels["b"] == {"stable": 5}
+
+
+def test_a_reload_request_reports_the_new_models_that_fail(reloads: Reloads, tmp_path: Path) -> None:
+    reloads.core.on_load = fail
     model(tmp_path, "b", 5)
     with pytest.raises(StatusError) as error:
         reloads.send("a", "b", "c")
@@ -384,21 +372,16 @@ def test_a_reload_request_reports_the_new_models_that_fail(
         "{{name: c version: 0} due to error: NOT_FOUND: no version was found in its base path}, }"
     )
     reloads.send("a", "b", "c")
-    assert reloads.server.stop()
 
 
-def test_a_reload_request_is_bounded_by_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reloads = Reloads(tmp_path, FakeCore(), monkeypatch)
+def test_a_reload_request_is_bounded_by_its_deadline(reloads: Reloads, tmp_path: Path) -> None:
     with pytest.raises(
         StatusError, match="DEADLINE_EXCEEDED: models still without an available version: late"
     ):
         reloads.send("a", "late", timeout=0.0)
-    assert reloads.server.stop()
 
 
-def test_a_refused_reload_request_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reloads = Reloads(tmp_path, FakeCore(), monkeypatch)
+def test_a_refused_reload_request_changes_nothing(reloads: Reloads, tmp_path: Path) -> None:
     with pytest.raises(StatusError, match="Illegal to list model a multiple times"):
         reloads.send("a", "a")
     assert reloads.server.manager.availability() == {"a": Availability.AVAILABLE}
-    assert reloads.server.stop()

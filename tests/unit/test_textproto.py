@@ -24,12 +24,7 @@ from servable.errors import StatusError
 
 from servable import messages
 
-
-@pytest.fixture(autouse=True)
-def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same descriptors that the core embeds, from the source tree: these tests need no built core."""
-    content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
-    monkeypatch.setattr(messages, "descriptors", lambda: content)
+pytestmark = pytest.mark.usefixtures("descriptors")
 
 
 def write(folder: Path, text: str) -> str:

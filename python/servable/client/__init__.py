@@ -5,10 +5,10 @@
     with Client("grpc://localhost:8500") as client:
         client.predict("half_plus_two", {"x": [1.0, 2.0, 5.0]})     # {"y": array([2.5, 3. , 4.5])}
 
-Layout, in the order a call meets it: ``sync_client``, ``async_client`` → ``dialogue`` (what is asked in which
-order; ``metadata_cache``, ``binding``, ``arrays``) → a codec that writes and reads (``rest``, ``grpc`` with
-``tensors``; both with ``examples``) → a transport (``http_transport``, ``grpc_transport``). Only the
-transports and the clients do input and output.
+Layout, in the order a call meets it: ``async_client``, and ``sync_client``, which is made from it →
+``dialogue`` (what is asked in which order; ``metadata_cache``, ``binding``, ``arrays``) → a codec that writes
+and reads (``rest``, ``grpc`` with ``tensors``; both with ``examples``) → a ``transport`` (``http_transport``,
+``grpc_transport``). Only the transports and the clients do input and output.
 
 Needs the extra ``client`` (numpy, httpx, grpcio); httpx and grpcio are imported by the address that needs
 them.

@@ -1,4 +1,7 @@
-"""``AsyncClient``: what ``Client`` is, with ``await``."""
+"""``AsyncClient``: a model server as an object, for asyncio.
+
+``sync_client.py`` is made from this file: after a change here, ``make client``.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,40 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from servable.client.address import Address, parse_address
+from servable.client.address import parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
-from servable.client.binding import Given
-from servable.client.codec import Call, Choice
-from servable.client.connection import Connection, closed
+from servable.client.binding import Given, Value
+from servable.client.codec import Choice
+from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.examples import Features
 from servable.client.model_config import serialized_config
-from servable.client.sync_client import Value, codec_of
+from servable.client.transport import codec_of, open_async_transport
 from servable.errors import StatusError
 
 T = TypeVar("T")
 
 
-class AsyncTransport(Protocol):
-    """Carries calls of one event loop."""
-
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
-
-    async def close(self) -> None:
-        """Gives connections back."""
-
-
 class AsyncClient:
-    """A client of one model server for asyncio: the arguments, methods and errors of ``Client``.
+    """A client of one model server, Servable or TensorFlow Serving, over REST or gRPC, for asyncio.
 
-    May be made anywhere and belongs to the event loop of its first call; any number of tasks may share it. A
-    task that is cancelled takes its call with it. As an asynchronous context manager it closes its
-    connections in the end.
+    address: ``http://host:8501``, ``https://…``, ``grpc://host:8500``, ``grpcs://…`` (TLS),
+    ``unix:///path`` (gRPC on a Unix socket) or ``http+unix:///path`` (REST on one).
+    timeout: seconds for a whole call, retries included; None for no limit.
+    connect_timeout: seconds for making one connection. retries: how often a call is sent again when no server
+    answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers or gRPC
+    metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+
+    Messages of any size are sent and taken. A client may be made anywhere and belongs to the event loop of
+    its first call; any number of tasks may share it, and should: it keeps its connections. A task that is
+    cancelled takes its call with it. As an asynchronous context manager it closes them in the end.
+
+    Every method raises a ``StatusError`` of the class for its code: ``NotFoundError``,
+    ``InvalidArgumentError``, ``UnavailableError``, ``DeadlineExceededError`` and so on, with ``code`` and
+    ``message``. Over REST the code is read from the HTTP status, which some codes share.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class AsyncClient:
     ) -> None:
         where = parse_address(address)
         self._dialogue = Dialogue(codec_of(where), Limits(timeout, retries))
-        self._transport = _Transports(where, Connection(connect_timeout, headers or {}, ca_file))
+        self._transport = open_async_transport(where, Connection(connect_timeout, headers or {}, ca_file))
 
     @overload
     async def predict(
@@ -89,7 +93,17 @@ class AsyncClient:
         label: str | None = None,
         outputs: str | Sequence[str] | None = None,
     ) -> Any:
-        """Runs a signature; see ``Client.predict``."""
+        """Runs a signature.
+
+        inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name;
+        or, for a signature with one input, its bare value, answered with one array. Values become arrays of
+        the dtype that the server's metadata tells. signature: "" for ``serving_default``. version or label:
+        neither means the newest version. outputs: the names of those wanted, in the order of the answer, a
+        name twice being the same as once; None for all, in the order of their names.
+
+        Strings come back as object arrays of bytes, bfloat16 as that of ml_dtypes where it is installed and
+        as float32 elsewhere.
+        """
         given = Given(Choice(model, version, label), inputs, signature, outputs)
         return await self._run(self._dialogue.predict(given))
 
@@ -103,7 +117,11 @@ class AsyncClient:
         label: str | None = None,
         context: Features | None = None,
     ) -> list[list[Classification]]:
-        """Classes with labels and scores; see ``Client.classify``."""
+        """Classes with labels and scores, a list for each example.
+
+        examples: mappings from feature names to numbers, text, bytes or flat lists of them. context: features
+        that all examples share.
+        """
         choice = Choice(model, version, label)
         return await self._run(self._dialogue.classify(choice, signature, examples, context))
 
@@ -131,7 +149,10 @@ class AsyncClient:
         label: str | None = None,
         context: Features | None = None,
     ) -> dict[str, Any]:
-        """Several signatures in one run, over gRPC only; see ``Client.multi_inference``."""
+        """Several signatures over the same examples in one run, over gRPC only.
+
+        tasks: signature → ``classify`` or ``regress``. Answers with what those answer, by signature.
+        """
         choice = Choice(model, version, label)
         return await self._run(self._dialogue.multi_inference(choice, tasks, examples, context))
 
@@ -144,7 +165,12 @@ class AsyncClient:
         return await self._run(self._dialogue.metadata(Choice(model, version, label)))
 
     async def reload(self, config: Mapping[str, str | PathLike[str]] | str | PathLike[str] | Any) -> None:
-        """Replaces the server's models, over gRPC only; see ``Client.reload``."""
+        """Replaces the server's models, over gRPC only; returns when that is done.
+
+        config: model names to absolute folders, the text of a model config file, its ``pathlib.Path``, or a
+        ``ModelServerConfig`` message. Models that it does not name are unloaded. When the timeout is over
+        before all are loaded, the server goes on loading: give it time with ``with_limits``.
+        """
         await self._run(self._dialogue.reload(serialized_config(config)))
 
     def with_limits(
@@ -191,37 +217,3 @@ class AsyncClient:
             return await self._transport.send(step.call, step.seconds)
         await asyncio.sleep(step.seconds)
         return None
-
-
-class _Transports:
-    """Makes the transport with the first call, inside the event loop that it belongs to."""
-
-    def __init__(self, address: Address, connection: Connection) -> None:
-        self._address = address
-        self._connection = connection
-        self._made: AsyncTransport | None = None
-        self._closed = False
-
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """As ``AsyncTransport.send``."""
-        if self._closed:
-            raise closed()
-        if self._made is None:
-            self._made = _transport(self._address, self._connection)
-        return await self._made.send(call, seconds)
-
-    async def close(self) -> None:
-        """As ``AsyncTransport.close``."""
-        self._closed = True
-        if self._made is not None:
-            await self._made.close()
-
-
-def _transport(address: Address, connection: Connection) -> AsyncTransport:
-    if address.protocol == "rest":
-        from servable.client.http_transport import AsyncHttpTransport
-
-        return AsyncHttpTransport(address, connection)
-    from servable.client.grpc_transport import AsyncGrpcTransport
-
-    return AsyncGrpcTransport(address, connection)

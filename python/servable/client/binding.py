@@ -14,13 +14,16 @@ from servable.errors import invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
 
+Value = Any
+"""A number, text, bytes, a ``pathlib.Path`` (the file's bytes), nested lists of them, or an array."""
+
 
 @dataclass(frozen=True)
 class Given:
     """The arguments of predict. inputs: a mapping by alias, or a bare value for the only input."""
 
     choice: Choice
-    inputs: Any
+    inputs: Mapping[str, Value] | Value
     signature: str = ""
     outputs: str | Sequence[str] | None = None
 

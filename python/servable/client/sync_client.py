@@ -1,4 +1,7 @@
-"""``Client``: a model server as an object."""
+"""``Client``: a model server as an object.
+
+Made from ``async_client.py`` by ``make client``: change that one.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,21 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import EllipsisType
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from servable.client.address import Address, parse_address
+from servable.client.address import parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.arrays import Array
-from servable.client.binding import Given
-from servable.client.codec import Call, Choice, Codec
+from servable.client.binding import Given, Value
+from servable.client.codec import Choice
 from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.examples import Features
-from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
-from servable.client.rest import RestCodec
+from servable.client.transport import codec_of, open_transport
 from servable.errors import StatusError
 
 T = TypeVar("T")
-
-Value = Any
-"""A number, text, bytes, a ``pathlib.Path`` (the file's bytes), nested lists of them, or an array."""
-
-
-class Transport(Protocol):
-    """Carries calls; may be used from any thread."""
-
-    def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
-
-    def close(self) -> None:
-        """Gives connections back."""
 
 
 class Client:
@@ -67,7 +56,7 @@ class Client:
     ) -> None:
         where = parse_address(address)
         self._dialogue = Dialogue(codec_of(where), Limits(timeout, retries))
-        self._transport = _transport(where, Connection(connect_timeout, headers or {}, ca_file))
+        self._transport = open_transport(where, Connection(connect_timeout, headers or {}, ca_file))
 
     @overload
     def predict(
@@ -227,18 +216,3 @@ class Client:
             return self._transport.send(step.call, step.seconds)
         time.sleep(step.seconds)
         return None
-
-
-def codec_of(address: Address) -> Codec:
-    """The codec of an address's protocol."""
-    return RestCodec() if address.protocol == "rest" else GrpcCodec()
-
-
-def _transport(address: Address, connection: Connection) -> Transport:
-    if address.protocol == "rest":
-        from servable.client.http_transport import HttpTransport
-
-        return HttpTransport(address, connection)
-    from servable.client.grpc_transport import GrpcTransport
-
-    return GrpcTransport(address, connection)

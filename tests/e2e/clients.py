@@ -1,4 +1,4 @@
-"""Both doors as a client's code sees them: REST by requests, gRPC by stubs of its own."""
+"""Both protocols as a client's code uses them: REST by requests, gRPC by stubs of its own."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from conftest import Served
-from servable.messages import message_class
+from model_configs import model_config
 from servers import until
+from stubs import PATIENCE, call, floats_request, own_message
 from wire import ask, predict
 
 import grpc
-
-PATIENCE = 60.0
-BOTH = "--port=0"
-RELOADS = "--allow_reload_rpc"
 
 
 def version_states(served: Served, model: str) -> dict[int, str]:
@@ -63,13 +59,9 @@ class Stub:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
-    def call(self, method: str, request: Any, response: str, timeout: float | None = PATIENCE) -> Any:
-        """One unary call; ``method``: ``Service/Method``, ``response``: the message's name."""
-        name = f"tensorflow.serving.{response}"
-        call = self.channel.unary_unary(
-            f"/tensorflow.serving.{method}", type(request).SerializeToString, message_class(name).FromString
-        )
-        return call(request, timeout=timeout, wait_for_ready=True)
+    def call(self, method: str, request: Any, timeout: float | None = PATIENCE) -> Any:
+        """One unary call by the method's bare name; raises ``grpc.RpcError``."""
+        return call(self.channel, method, request, own_message, timeout)
 
     def predict(
         self,
@@ -80,69 +72,33 @@ class Stub:
         timeout: float | None = PATIENCE,
     ) -> float:
         """``y`` of one ``x``."""
-        request = message_class("tensorflow.serving.PredictRequest")()
-        request.model_spec.name = model
+        request = floats_request(model, x)
         if version is not None:
             request.model_spec.version.value = version
         if label:
             request.model_spec.version_label = label
-        tensor = request.inputs["x"]
-        tensor.dtype = 1
-        tensor.tensor_shape.dim.add(size=1)
-        tensor.float_val.append(x)
-        reply = self.call("PredictionService/Predict", request, "PredictResponse", timeout)
-        return float(reply.outputs["y"].float_val[0])
+        return float(self.call("Predict", request, timeout).outputs["y"].float_val[0])
 
     def states(self, model: str) -> dict[int, int]:
         """Version → number of its state."""
-        request = message_class("tensorflow.serving.GetModelStatusRequest")()
+        request = own_message("GetModelStatusRequest")()
         request.model_spec.name = model
-        reply = self.call("ModelService/GetModelStatus", request, "GetModelStatusResponse")
+        reply = self.call("GetModelStatus", request)
         return {one.version: one.state for one in reply.model_version_status}
 
     def reload(self, *models: dict[str, Any], timeout: float | None = PATIENCE) -> tuple[int, str]:
         """HandleReloadConfigRequest with ``config`` entries as keyword values; (code, message)."""
-        from google.protobuf.json_format import ParseDict
-        from servable.messages import pool
-
-        request = message_class("tensorflow.serving.ReloadConfigRequest")()
-        listed = {"modelConfigList": {"config": list(models)}}
-        ParseDict(listed, request.config, descriptor_pool=pool())
+        request = own_message("ReloadConfigRequest")(config=model_config(*models))
         try:
-            reply = self.call(
-                "ModelService/HandleReloadConfigRequest", request, "ReloadConfigResponse", timeout
-            )
+            reply = self.call("HandleReloadConfigRequest", request, timeout)
         except grpc.RpcError as error:
             return error.code().value[0], error.details() or ""
         return reply.status.error_code, reply.status.error_message
 
 
-def entry(name: str, base: Path, **more: Any) -> dict[str, Any]:
-    """A ModelConfig in protobuf's JSON names."""
-    return {"name": name, "basePath": str(base), "modelPlatform": "tensorflow", **more}
-
-
-def config_text(*entries: dict[str, Any]) -> str:
-    """A text ModelServerConfig."""
-    from google.protobuf import text_format
-    from google.protobuf.json_format import ParseDict
-    from servable.messages import pool
-
-    config = message_class("tensorflow.serving.ModelServerConfig")()
-    ParseDict({"modelConfigList": {"config": list(entries)}}, config, descriptor_pool=pool())
-    return text_format.MessageToString(config)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """New content, at once and whole."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text)
-    fresh.replace(path)
-
-
 @dataclass
 class Load:
-    """Constant requests through both doors: how many were answered, and every one that failed."""
+    """Constant requests over both protocols: how many were answered, and every one that failed."""
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
@@ -161,7 +117,7 @@ class Load:
 
 @contextmanager
 def steady_load(served: Served, model: str) -> Iterator[Load]:
-    """A client per door that never pauses; on leaving, both have answered since the last change."""
+    """A client per protocol that never pauses; on leaving, both have answered since the last change."""
     load = Load()
     with Stub(served) as stub:
 
@@ -171,8 +127,8 @@ def steady_load(served: Served, model: str) -> Iterator[Load]:
             except grpc.RpcError as error:
                 return f"gRPC: {error}"
 
-        doors: tuple[Callable[[], float | str], ...] = (lambda: answer(served, model), ask_by_grpc)
-        clients = [threading.Thread(target=load.run, args=(door,), daemon=True) for door in doors]
+        asks: tuple[Callable[[], float | str], ...] = (lambda: answer(served, model), ask_by_grpc)
+        clients = [threading.Thread(target=load.run, args=(ask_once,), daemon=True) for ask_once in asks]
         for client in clients:
             client.start()
         try:

@@ -1,0 +1,86 @@
+"""What an address leads to: the codec of its protocol, and a transport that carries calls there."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from servable.client.address import Address
+from servable.client.codec import Call, Codec
+from servable.client.connection import Connection, closed
+from servable.client.grpc import GrpcCodec
+from servable.client.rest import RestCodec
+
+
+class Transport(Protocol):
+    """Carries calls; may be used from any thread."""
+
+    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's bytes. Raises ``StatusError``s only."""
+
+    def close(self) -> None:
+        """Gives connections back."""
+
+
+class AsyncTransport(Protocol):
+    """Carries calls of one event loop."""
+
+    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """The reply's bytes. Raises ``StatusError``s only."""
+
+    async def close(self) -> None:
+        """Gives connections back."""
+
+
+def codec_of(address: Address) -> Codec:
+    """The codec of an address's protocol."""
+    return RestCodec() if address.protocol == "rest" else GrpcCodec()
+
+
+def open_transport(address: Address, connection: Connection) -> Transport:
+    """The transport for an address. Raises ``MissingPackageError``."""
+    if address.protocol == "rest":
+        from servable.client.http_transport import HttpTransport
+
+        return HttpTransport(address, connection)
+    from servable.client.grpc_transport import GrpcTransport
+
+    return GrpcTransport(address, connection)
+
+
+def open_async_transport(address: Address, connection: Connection) -> AsyncTransport:
+    """The same for asyncio; may be called outside an event loop."""
+    return _TransportOfFirstCall(address, connection)
+
+
+class _TransportOfFirstCall:
+    """Makes the transport with the first call, inside the event loop that it belongs to."""
+
+    def __init__(self, address: Address, connection: Connection) -> None:
+        self._address = address
+        self._connection = connection
+        self._made: AsyncTransport | None = None
+        self._closed = False
+
+    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+        """As ``AsyncTransport.send``."""
+        if self._closed:
+            raise closed()
+        if self._made is None:
+            self._made = _async_transport(self._address, self._connection)
+        return await self._made.send(call, seconds)
+
+    async def close(self) -> None:
+        """As ``AsyncTransport.close``."""
+        self._closed = True
+        if self._made is not None:
+            await self._made.close()
+
+
+def _async_transport(address: Address, connection: Connection) -> AsyncTransport:
+    if address.protocol == "rest":
+        from servable.client.http_transport import AsyncHttpTransport
+
+        return AsyncHttpTransport(address, connection)
+    from servable.client.grpc_transport import AsyncGrpcTransport
+
+    return AsyncGrpcTransport(address, connection)

@@ -1,0 +1,81 @@
+"""Makes ``Client`` from ``AsyncClient``: the same methods, arguments and docstrings, without ``await``.
+
+Writes ``python/servable/client/sync_client.py``; with ``--check``, says whether it would write anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "python" / "servable" / "client"
+ASYNC = FOLDER / "async_client.py"
+SYNC = FOLDER / "sync_client.py"
+
+TEXTS = {
+    '''"""``AsyncClient``: a model server as an object, for asyncio.
+
+``sync_client.py`` is made from this file: after a change here, ``make client``.
+"""''': '''"""``Client``: a model server as an object.
+
+Made from ``async_client.py`` by ``make client``: change that one.
+"""''',
+    "over REST or gRPC, for asyncio.": "over REST or gRPC.",
+    """
+    Messages of any size are sent and taken. A client may be made anywhere and belongs to the event loop of
+    its first call; any number of tasks may share it, and should: it keeps its connections. A task that is
+    cancelled takes its call with it. As an asynchronous context manager it closes them in the end.
+""": """
+    Messages of any size are sent and taken. Threads may share a client, and should: it keeps its connections.
+    As a context manager it closes them in the end.
+""",
+    "import asyncio\n": "import time\n",
+}
+"""What is said otherwise where there is no event loop; every one has to be there."""
+NAMES = {
+    "AsyncClient": "Client",
+    "asyncio.sleep": "time.sleep",
+    "open_async_transport": "open_transport",
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+}
+
+
+def sync_client(source: str) -> str:
+    """``sync_client.py`` as it follows from ``async_client.py``. Raises ``ValueError``."""
+    for text, other in TEXTS.items():
+        if text not in source:
+            raise ValueError(f"{ASYNC.name} does not say {text!r} any more: change TEXTS of {__file__}")
+        source = source.replace(text, other)
+    source = re.sub(r"\b(async|await) ", "", source)
+    for name, other in NAMES.items():
+        source = source.replace(name, other)
+    if found := re.search(r"\w*(async|await)\w*", source.replace(ASYNC.name, ""), re.IGNORECASE):
+        raise ValueError(f"{found[0]} of {ASYNC.name} is left: say in {__file__} what becomes of it")
+    return _formatted(source)
+
+
+def _formatted(source: str) -> str:
+    """As ``make fmt`` leaves it: without ``async`` a line may fit that did not before."""
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(SYNC), "-"]
+    return subprocess.run(command, input=source, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def main(arguments: list[str] | None = None) -> str | None:
+    """Writes the file, or says what is wrong."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is another")
+    check = parser.parse_args(arguments).check
+    made = sync_client(ASYNC.read_text())
+    if not check:
+        SYNC.write_text(made)
+    elif SYNC.read_text() != made:
+        return f"{SYNC.name} is not what {ASYNC.name} makes: make client"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""HTTP/2 as it is on the wire: frames that no client library would send, and those that come back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+
+from conftest import Served
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
+END_STREAM, END_HEADERS = 1, 4
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One HTTP/2 frame."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def headers(path: str, *more: tuple[str, str]) -> bytes:
+    """A header block, every field as a literal that is not indexed."""
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
+    fields += [("content-type", "application/grpc"), ("te", "trailers"), *more]
+    return b"".join(b"\x00" + literal(name) + literal(value) for name, value in fields)
+
+
+def literal(text: str) -> bytes:
+    """A field's name or value, as it is, with its length before it."""
+    raw = text.encode()
+    assert len(raw) < 127
+    return bytes([len(raw)]) + raw
+
+
+class Raw:
+    """A connection that sends what it likes."""
+
+    def __init__(self, served: Served) -> None:
+        assert served.grpc_port is not None
+        self.socket = socket.create_connection(("127.0.0.1", served.grpc_port), timeout=30)
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def open(self) -> Raw:
+        """The beginning of HTTP/2."""
+        return self.send(PREFACE + frame(SETTINGS, 0, 0))
+
+    def send(self, data: bytes) -> Raw:
+        # Where it was cut off already, the test has what it wants.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(data)
+        return self
+
+    def end(self) -> Raw:
+        """Sends nothing more."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def rest(self) -> bytes:
+        """Everything until the server closes; fails when it does not."""
+        received = b""
+        try:
+            while more := self.socket.recv(65536):
+                received += more
+        except ConnectionResetError:
+            pass
+        return received
+
+    def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Kind, flags, stream and payload of each frame that comes."""
+        stream = self.socket.makefile("rb")
+        while head := stream.read(9):
+            length, (kind, flags) = int.from_bytes(head[:3], "big"), head[3:5]
+            yield kind, flags, int.from_bytes(head[5:9], "big"), stream.read(length)
