@@ -143,7 +143,7 @@ def _request(label: str) -> Any:
     return request
 
 
-def ask_until(done: threading.Event, door: RestDoor | GrpcDoor, name: str, tally: Tally) -> None:
+def ask_until(done: threading.Event, client: RestClient | GrpcClient, protocol: str, tally: Tally) -> None:
     """Runs one client, which asks without a pause until ``done``."""
     while not done.is_set():
         try:
@@ -316,7 +316,7 @@ def soak(server: Server, operator: Operator, seconds: float, count: int) -> int:
 
 def report(tally: Tally, operator: Operator, resident: list[float]) -> None:
     """Prints the summary."""
-    answers = ", ".join(f"{count} by {door}" for door, count in sorted(tally.answers.items()))
+    answers = ", ".join(f"{count} by {protocol}" for protocol, count in sorted(tally.answers.items()))
     print(f"answered: {answers}; failed: {tally.failed}")
     print(f"versions that came and went: {operator.version - 1}; reloads: {operator.reloads}")
     print(f"resident: {resident[0]:.0f} MB after the first turn, {resident[-1]:.0f} MB after the last")

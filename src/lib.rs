@@ -24,6 +24,7 @@ pub mod error;
 mod files;
 pub mod grpc;
 mod http;
+pub mod http2;
 pub mod json;
 pub mod lifecycle;
 #[cfg(any(feature = "python", test))]

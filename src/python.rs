@@ -6,7 +6,8 @@ use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
-use crate::grpc::{self, tls::Tls};
+use crate::grpc;
+use crate::http2::{limits::ConnectionLimits, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
 use crate::methods::record::RecordLimits;
@@ -243,7 +244,7 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
         profile_folder: options.getattr("profile_folder")?.extract()?,
         max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
         max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
-        limits: grpc::limits::ConnectionLimits {
+        limits: ConnectionLimits {
             headers_within: seconds(options, "header_timeout_seconds")?,
             pace: read_pace(options)?,
             ..read_limits(&limits)?
@@ -255,7 +256,7 @@ fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) 
 }
 
 /// The limits of connections; None leaves a default, and the largest time of gRPC stands for ever.
-fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::ConnectionLimits> {
+fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<ConnectionLimits> {
     const FOR_EVER: u32 = i32::MAX as u32;
     let value = |name: &str| given.getattr(name)?.extract::<Option<u32>>();
     let count = |name: &str, default: u32| PyResult::Ok(value(name)?.unwrap_or(default));
@@ -265,8 +266,8 @@ fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<grpc::limits::ConnectionLim
         let given = value(name)?;
         PyResult::Ok(given.map_or(default, |ms| (ms != FOR_EVER).then(|| millis(ms))))
     };
-    let own = grpc::limits::ConnectionLimits::default();
-    Ok(grpc::limits::ConnectionLimits {
+    let own = ConnectionLimits::default();
+    Ok(ConnectionLimits {
         max_calls: count("max_calls", own.max_calls)?,
         max_header_bytes: count("max_header_bytes", own.max_header_bytes)?,
         header_table_bytes: count("header_table_bytes", own.header_table_bytes)?,

@@ -13,6 +13,7 @@ use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::http::connection;
+use crate::http2;
 use crate::memory::{self, Budget};
 use crate::methods::ServerState;
 use crate::methods::record::Recorder;
@@ -240,11 +241,11 @@ impl Services {
         match stream {
             Stream::Tcp(protocol, stream) => match (protocol, TcpStream::from_std(stream)) {
                 (Protocol::Rest, Ok(stream)) => connection::serve(stream, self.rest, client).await,
-                (Protocol::Grpc, Ok(stream)) => grpc::connection::serve(stream, self.grpc, client).await,
+                (Protocol::Grpc, Ok(stream)) => http2::connection::serve(stream, self.grpc, client).await,
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => grpc::connection::serve_local(stream, self.grpc, client).await,
+                Ok(stream) => http2::connection::serve_local(stream, self.grpc, client).await,
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
         }

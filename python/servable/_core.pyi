@@ -31,7 +31,7 @@ class LoadReport:
 
 @final
 class Server:
-    """The data plane: registry, engine, doors.
+    """The data plane: registry, engine, ports.
 
     ``options``: see ``config.CoreOptions``. ``on_reload(config, seconds)`` applies a serialized
     ModelServerConfig for HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the
@@ -42,7 +42,7 @@ class Server:
         cls, options: object, on_reload: Callable[[bytes, float | None], None] | None = None
     ) -> Server: ...
     def start(self) -> dict[str, str]:
-        """Opens the doors; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
+        """Opens the ports; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
     def announce(self, name: str, version: int) -> None:
         """The version is known: START."""
     def load(self, name: str, version: int, path: str, options: object) -> LoadReport:

@@ -1,20 +1,14 @@
-//! gRPC, over hyper's HTTP/2: the only place that knows it.
+//! TensorFlow Serving's gRPC API, on [`crate::http2`].
 //!
-//! [`connection`] speaks HTTP/2 with one client; [`GrpcService::answer`] finds what a call asks for and has it done. The
-//! models' own calls are framed here ([`message`], [`reply`]) and not by tonic, so that a tensor is read from and
-//! written to the wire where it lies; health and reflection stand on tonic ([`standard`]).
+//! A call's way: [`GrpcService::answer`] finds the method by its path, [`rpc`] reads the message and asks the model
+//! ([`crate::methods::ask`]): the message is checked against the model's signature ([`predict`], [`inference`]), run, and
+//! the answer is written ([`reply`]). Messages are framed here and not by tonic, so that a tensor is read from and written
+//! to the wire where it lies; health and reflection stand on tonic ([`standard`]).
 
-mod authority;
-pub mod connection;
 mod deadline;
-pub(crate) mod flood;
-mod followed;
-mod frames;
 mod health;
-mod in_flight;
 mod inference;
 mod info;
-pub mod limits;
 mod message;
 mod model_call;
 mod predict;
@@ -22,17 +16,16 @@ mod profiler;
 mod reply;
 mod rpc;
 mod standard;
-mod streams;
-pub mod tls;
 
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
+use crate::http2::{self, flood::Floods, limits::ConnectionLimits, tls::Tls};
 use crate::methods::ServerState;
 use crate::pb::tensorflow::serving::{
     ClassificationRequest, MultiInferenceRequest, PredictRequest, RegressionRequest,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use reply::{Body, Reply};
 use rpc::Rpc;
@@ -46,7 +39,7 @@ use tokio::sync::watch;
 /// how long the client waits, if it said so. Called from a thread that may block; several calls may come at once.
 pub type Reload = Arc<dyn Fn(Bytes, Option<Duration>) -> Result<()> + Send + Sync>;
 
-/// How gRPC is served.
+/// How the API is served.
 #[derive(Clone)]
 pub struct Settings {
     /// The largest message that is accepted, in bytes, compressed or not. Protobuf's own limit is the default.
@@ -54,7 +47,7 @@ pub struct Settings {
     /// The largest reply that is sent, in bytes.
     pub max_reply_bytes: usize,
     /// What each connection may take, and how long it may last.
-    pub limits: limits::ConnectionLimits,
+    pub limits: ConnectionLimits,
     /// Whether `grpc.health.v1.Health` answers.
     pub health: bool,
     /// Whether `tensorflow.ProfilerService` answers.
@@ -64,7 +57,7 @@ pub struct Settings {
     /// Whether clients may ask for the services and their messages.
     pub reflection: bool,
     /// Whether, and how, connections are encrypted.
-    pub tls: Option<tls::Tls>,
+    pub tls: Option<Tls>,
     /// What `HandleReloadConfigRequest` does; without it, it is refused.
     pub reload: Option<Reload>,
 }
@@ -74,7 +67,7 @@ impl Default for Settings {
         Settings {
             max_message_bytes: i32::MAX as usize,
             max_reply_bytes: i32::MAX as usize,
-            limits: limits::ConnectionLimits::default(),
+            limits: ConnectionLimits::default(),
             health: true,
             profiler: true,
             profile_folder: None,
@@ -91,7 +84,7 @@ pub struct GrpcService {
     settings: Settings,
     standard: Vec<Standard>,
     sessions: profiler::Sessions,
-    floods: Arc<flood::Floods>,
+    floods: Arc<Floods>,
     stages: watch::Receiver<Stage>,
 }
 
@@ -108,16 +101,37 @@ impl GrpcService {
     }
 
     /// The floods of its clients.
-    pub(crate) fn floods(&self) -> Arc<flood::Floods> {
+    pub(crate) fn floods(&self) -> Arc<Floods> {
         self.floods.clone()
     }
 
-    /// Answers one call of `client`.
+    /// Has one of the services that stand on tonic answer.
+    async fn standard(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
+            Some(service) => Body::streamed(service.call(request).await, self.stages.clone()),
+            None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
+        }
+    }
+}
+
+impl http2::Service for GrpcService {
+    type Body = Body;
+
+    fn settings(&self) -> http2::Settings<'_> {
+        http2::Settings {
+            limits: &self.settings.limits,
+            tls: self.settings.tls.as_ref(),
+            floods: &self.floods,
+            stages: &self.stages,
+        }
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
         }
-        if let Err(refusal) = self.settings.limits.check(request.headers()) {
+        if let Err(refusal) = check_metadata(request.headers(), self.settings.limits.max_header_bytes) {
             return reply::failed(refusal);
         }
         let (head, body) = request.into_parts();
@@ -144,15 +158,23 @@ impl GrpcService {
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
         reply.map_or_else(reply::failed, Reply::into_response)
     }
+}
 
-    /// Has one of the services that stand on tonic answer.
-    async fn standard(&self, request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path();
-        match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
-            Some(service) => Body::streamed(service.call(request).await, self.stages.clone()),
-            None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
-        }
+/// Refuses a call whose headers are more than `max` bytes.
+fn check_metadata(headers: &HeaderMap, max: u32) -> Result<()> {
+    /// What HTTP/2 counts for each header beside its name and value.
+    const EACH: usize = 32;
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
+    if bytes > max as usize {
+        return Err(Error::new(
+            Kind::ResourceExhausted,
+            format!(
+                "Received metadata larger than max ({bytes} vs. {max}). Send less, or set grpc.max_metadata_size in \
+                 --grpc_channel_arguments"
+            ),
+        ));
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! What goes back: one message and an OK, or a status alone.
 
-use super::in_flight::InFlight;
-use super::streams::handed_over;
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
+use crate::http2::streams::handed_over;
 use crate::memory::Reservation;
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -86,7 +85,7 @@ impl Reply {
     }
 
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::new(Source::Pieces(self.pieces, self.memory)));
+        let mut response = Response::new(Body(Source::Pieces(self.pieces, self.memory)));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -106,7 +105,7 @@ fn announced(length: usize) -> Result<u32> {
 
 /// A status without a message.
 pub(super) fn failed(error: Error) -> Response<Body> {
-    let mut response = Response::new(Body::new(Source::Ended));
+    let mut response = Response::new(Body(Source::Ended));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
     put_status(headers, &error);
@@ -142,17 +141,13 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
         Method::POST => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         _ => StatusCode::METHOD_NOT_ALLOWED,
     };
-    let mut response = Response::new(Body::new(Source::Ended));
+    let mut response = Response::new(Body(Source::Ended));
     *response.status_mut() = status;
     Some(response)
 }
 
 /// What is sent after the head.
-pub(super) struct Body {
-    source: Source,
-    /// Held until the last of it is handed over.
-    _call: Option<InFlight>,
-}
+pub struct Body(Source);
 
 enum Source {
     /// These, and then an OK.
@@ -164,31 +159,19 @@ enum Source {
 }
 
 impl Body {
-    fn new(source: Source) -> Body {
-        Body { source, _call: None }
-    }
-
-    /// The same, as the answer to `call`.
-    pub(super) fn of(self, call: InFlight) -> Body {
-        Body { source: self.source, _call: Some(call) }
-    }
-
     /// The answer of a standard service.
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
         mut stages: watch::Receiver<Stage>,
     ) -> Response<Body> {
         response.map(|body| {
-            Body::new(Source::Streamed(
-                body,
-                Box::pin(async move { reached(&mut stages, Stage::Closing).await }),
-            ))
+            Body(Source::Streamed(body, Box::pin(async move { reached(&mut stages, Stage::Closing).await })))
         })
     }
 
     /// The last frame.
     fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        self.source = Source::Ended;
+        self.0 = Source::Ended;
         Poll::Ready(Some(Ok(Frame::trailers(headers))))
     }
 }
@@ -209,7 +192,7 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        match &mut self.source {
+        match &mut self.0 {
             Source::Ended => Poll::Ready(None),
             Source::Pieces(pieces, memory) => match next_piece(pieces) {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece, memory))))),
@@ -228,7 +211,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
+        match &self.0 {
             Source::Ended => true,
             Source::Pieces(..) => false,
             Source::Streamed(body, _) => body.is_end_stream(),

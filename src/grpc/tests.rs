@@ -1,13 +1,12 @@
 //! The service as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
 
-use super::connection::serve;
-use super::limits::ConnectionLimits;
 use super::rpc::decoded;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
 use crate::engine::{Endpoint, Model, RunOptions};
+use crate::http2::connection::serve;
 use crate::memory::Budget;
 use crate::methods::record::Recorder;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
@@ -26,7 +25,7 @@ use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2;
+use hyper::client::conn::http2 as client_http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -87,7 +86,7 @@ fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
 
 /// A client of a service.
 struct Client {
-    send: http2::SendRequest<Full<Bytes>>,
+    send: client_http2::SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
     gate: Arc<Mutex<()>>,
     connections: Arc<Connections>,
@@ -127,7 +126,7 @@ async fn client(policy: Policy, settings: Settings) -> Client {
     let (service, gate, connections) = service(policy, settings);
     let (near, far) = tokio::io::duplex(1 << 16);
     tokio::spawn(serve(far, service, accepted(&connections)));
-    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    let (send, connection) = client_http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
     Client { send, connection: tokio::spawn(connection), gate, connections }
 }
 
@@ -165,7 +164,7 @@ fn framed(message: &[u8]) -> Bytes {
 impl Client {
     async fn send(&self, path: &str, stream: Bytes, timeout: Option<&str>) -> Answer {
         let mut request =
-            Request::post(format!("http://door{path}")).header("content-type", "application/grpc");
+            Request::post(format!("http://server{path}")).header("content-type", "application/grpc");
         if let Some(timeout) = timeout {
             request = request.header("grpc-timeout", timeout);
         }
@@ -303,7 +302,7 @@ async fn calls_in_flight_are_cut_off_when_the_grace_is_over() {
     .await;
     let _held = Held::new(Arc::clone(&client.gate));
     let began = time::Instant::now();
-    let request = Request::post("http://door/tensorflow.serving.PredictionService/Predict")
+    let request = Request::post("http://server/tensorflow.serving.PredictionService/Predict")
         .header("content-type", "application/grpc")
         .body(Full::new(framed(&request(&floats(1)).encode_to_vec())));
     assert!(client.send.clone().send_request(request.unwrap()).await.is_err());
@@ -524,7 +523,7 @@ async fn who_comes_while_the_server_drains_is_served_until_it_closes() {
     connections.enter(Stage::Draining);
     let (near, far) = tokio::io::duplex(1 << 16);
     let served = tokio::spawn(serve(far, service, accepted(&connections)));
-    let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    let (send, connection) = client_http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
     let client = Client { send, connection: tokio::spawn(connection), gate: Arc::default(), connections };
     time::sleep(60 * SECOND).await;
     assert_eq!(client.predict(&request, None).await.status, "0");

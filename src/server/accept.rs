@@ -3,7 +3,7 @@
 use super::{Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
 use crate::engine;
-use crate::grpc::flood::Floods;
+use crate::http2::flood::Floods;
 use crate::memory;
 use crate::metrics::Protocol;
 use crate::throttled::Throttled;

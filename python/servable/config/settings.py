@@ -41,7 +41,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
     Raises ``UsageError`` for what only ``servable serve`` refuses, ``StatusError`` with TensorFlow Serving's
     texts for the rest. Reads the text files that flags name; finds no library and opens no port.
     """
-    _check_doors(arguments)
+    _check_ports(arguments)
     models = _models(arguments, environment)
     _check_combinations(arguments)
     if arguments.text("model_config_file"):
@@ -97,7 +97,7 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
 
 
-def _check_doors(arguments: Arguments) -> None:
+def _check_ports(arguments: Arguments) -> None:
     rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
     socket = arguments.text("grpc_socket_path")
     if arguments.serve:

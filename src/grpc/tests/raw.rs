@@ -1,7 +1,7 @@
 //! The service as a client meets it that writes its frames itself.
 
 use super::*;
-use crate::grpc::connection::serve_local;
+use crate::http2::connection::serve_local;
 use crate::pace::Pace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -122,12 +122,12 @@ async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     let served = tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     let held = Held::new(gate);
-    client.send(&call(1, &head("door"))).await;
+    client.send(&call(1, &head("server"))).await;
     let good_bye = client.until(GO_AWAY).await;
     assert_eq!(good_bye.payload[4..8], [0; 4]);
     let ping = client.until(PING).await;
     let acknowledged = frame(PING, END_STREAM, 0, &ping.payload);
-    client.send(&[vec![acknowledged], call(3, &head("door"))].concat()).await;
+    client.send(&[vec![acknowledged], call(3, &head("server"))].concat()).await;
     // The library has seen all that when it acknowledges a ping that comes after it.
     client.send(&[frame(PING, 0, 0, b"anything")]).await;
     client.until(PING).await;
@@ -210,7 +210,7 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many(
         let (near, far) = tokio::io::duplex(1 << 16);
         let served = tokio::spawn(serve(far, service, accepted(&connections)));
         let mut client = Raw::open(near).await;
-        client.send(&call(1, &head("door"))).await;
+        client.send(&call(1, &head("server"))).await;
         assert_eq!(client.answered().await, 1);
         // The server may have closed before it has read them all.
         for _ in 0..=100 {
@@ -243,7 +243,7 @@ async fn who_floods_is_cut_off_sooner_the_next_time_and_waits_for_it() {
     tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
     for stream in (1..2000).step_by(2) {
-        client.send(&[call(stream, &head("door")), vec![ping.clone(); 2]].concat()).await;
+        client.send(&[call(stream, &head("server")), vec![ping.clone(); 2]].concat()).await;
         assert_eq!(client.answered().await, stream);
     }
 }
@@ -253,11 +253,11 @@ async fn what_a_client_begins_and_does_not_finish_ends_the_connection() {
     let begun = [
         b"PRI * HTTP/2.0\r\n"[..].to_vec(),
         [PREFACE, &frame(SETTINGS, 0, 0, &[]), &[0, 0]].concat(),
-        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 0, 1, &head("door"))].concat(),
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 0, 1, &head("server"))].concat(),
         [
             PREFACE,
             &frame(SETTINGS, 0, 0, &[]),
-            &frame(HEADERS, 0, 1, &head("door")),
+            &frame(HEADERS, 0, 1, &head("server")),
             &frame(CONTINUATION, 0, 1, &[]),
         ]
         .concat(),
@@ -291,7 +291,7 @@ async fn who_has_begun_nothing_may_wait() {
     let mut client = Raw::open(near).await;
     for stream in [1, 3] {
         time::sleep(3600 * SECOND).await;
-        client.send(&call(stream, &head("door"))).await;
+        client.send(&call(stream, &head("server"))).await;
         assert_eq!(client.answered().await, stream);
     }
 }
@@ -316,7 +316,7 @@ async fn slow_client(window: u32) -> (Raw, JoinHandle<()>) {
 fn echo_call(stream: u32, numbers: usize) -> Vec<u8> {
     let message = framed(&request(&floats(numbers)).encode_to_vec());
     let pieces = message.chunks(1 << 14).map(|piece| frame(DATA, 0, stream, piece));
-    let begun = frame(HEADERS, END_HEADERS, stream, &head("door"));
+    let begun = frame(HEADERS, END_HEADERS, stream, &head("server"));
     [begun].into_iter().chain(pieces).chain([frame(DATA, END_STREAM, stream, &[])]).flatten().collect()
 }
 

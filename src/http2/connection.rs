@@ -1,11 +1,11 @@
 //! One client's connection.
 
-use super::GrpcService;
 use super::followed::Followed;
 use super::frames::Frames;
-use super::in_flight::InFlight;
+use super::in_flight::{Answer, InFlight};
 use super::limits::{ConnectionLimits, jittered};
 use super::tls::Tls;
+use super::{Service, Settings};
 use crate::connections::{Connection, Stage, reached};
 use http::Request;
 use hyper::body::Incoming;
@@ -26,33 +26,34 @@ const MAKE_ROOM: Duration = Duration::from_secs(1);
 
 /// Serves `io`, encrypted if the service is set so. Must be called on a runtime with time and I/O enabled; calls run on
 /// that runtime.
-pub async fn serve<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>)
+pub async fn serve<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let frames = Frames::new(service.floods.clone()).late_farewell();
+    let frames = Frames::new(service.settings().floods.clone()).late_farewell();
     serve_followed(io, service, connection, frames).await;
 }
 
 /// The same for a Unix socket, where clients have no host to name.
-pub async fn serve_local<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>)
+pub async fn serve_local<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let frames = Frames::new(service.floods.clone()).any_authority().late_farewell();
+    let frames = Frames::new(service.settings().floods.clone()).any_authority().late_farewell();
     serve_followed(io, service, connection, frames).await;
 }
 
 /// The same with the client's frames followed.
-async fn serve_followed<I>(io: I, service: Arc<GrpcService>, connection: Arc<Connection>, frames: Frames)
+async fn serve_followed<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>, frames: Frames)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let within = service.settings.limits.within();
-    match service.settings.tls.clone() {
+    let settings = service.settings();
+    let within = settings.limits.within();
+    match settings.tls {
         None => serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await,
         Some(tls) => {
-            if let Some(io) = encrypted(io, &tls, &service, &connection).await {
+            if let Some(io) = encrypted(io, tls, &settings, &connection).await {
                 serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await;
             }
         }
@@ -63,15 +64,15 @@ where
 async fn encrypted<I>(
     io: I,
     tls: &Tls,
-    service: &GrpcService,
+    settings: &Settings<'_>,
     connection: &Connection,
 ) -> Option<TlsStream<I>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stages = service.stages.clone();
+    let mut stages = settings.stages.clone();
     let accepted = tokio::select! {
-        accepted = tls.accept(io, service.settings.limits.keys_within) => accepted,
+        accepted = tls.accept(io, settings.limits.keys_within) => accepted,
         () = reached(&mut stages, Stage::Closing) => return None,
         () = connection.must_close() => return None,
     };
@@ -79,11 +80,11 @@ where
 }
 
 /// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.
-async fn serve_http2<I>(io: I, service: Arc<GrpcService>, client: Arc<Connection>)
+async fn serve_http2<I, S: Service>(io: I, service: Arc<S>, client: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = service.settings.limits.clone();
+    let limits = service.settings().limits.clone();
     let in_flight = InFlight::default();
     let (calls, of) = (in_flight.clone(), client.clone());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -91,7 +92,7 @@ where
         // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
             let response = service.answer(request, &client).await;
-            Ok::<_, Infallible>(response.map(|body| body.of(call)))
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, call)))
         })
     });
     let mut connection = pin!(limits.http2(client.clone()).serve_connection(TokioIo::new(io), service));

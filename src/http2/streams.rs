@@ -88,7 +88,7 @@ impl Drop for Piece {
 }
 
 /// The next `piece` of the reply of the stream whose task this is, about to be handed to the HTTP/2 library.
-pub(super) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> Bytes {
+pub(crate) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> Bytes {
     // What is not polled by a stream's task is not watched.
     let taken = REPLY.try_with(|reply| reply.borrow_mut().hand_over(piece.len())).ok().flatten();
     match taken {

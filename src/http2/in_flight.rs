@@ -1,7 +1,10 @@
 //! The calls of one connection.
 
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Counts the calls of a connection that are in flight, by its clones (each call, and then its answer, holds one), and
@@ -27,5 +30,38 @@ impl InFlight {
                 return;
             }
         }
+    }
+}
+
+/// The body of an answer, whose call is in flight until the last of it is handed over.
+pub(super) struct Answer<B> {
+    body: B,
+    _call: InFlight,
+}
+
+impl<B> Answer<B> {
+    /// The `body` of the answer to `call`.
+    pub(super) fn new(body: B, call: InFlight) -> Answer<B> {
+        Answer { body, _call: call }
+    }
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -3,9 +3,7 @@
 use super::followed::Within;
 use super::streams::Streams;
 use crate::connections::Connection;
-use crate::error::{Error, Kind, Result};
 use crate::pace::Pace;
-use http::HeaderMap;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -79,24 +77,6 @@ impl ConnectionLimits {
     /// What a client has begun has to come within these.
     pub(super) fn within(&self) -> Within {
         Within { headers: self.headers_within, message: self.pace }
-    }
-
-    /// Refuses a call with more headers than it may have.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<()> {
-        /// What HTTP/2 counts for each header beside its name and value.
-        const EACH: usize = 32;
-        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
-        if bytes > self.max_header_bytes as usize {
-            return Err(Error::new(
-                Kind::ResourceExhausted,
-                format!(
-                    "Received metadata larger than max ({bytes} vs. {}). Send less, or set grpc.max_metadata_size in \
-                     --grpc_channel_arguments",
-                    self.max_header_bytes
-                ),
-            ));
-        }
-        Ok(())
     }
 
     /// HTTP/2 with these limits, on `connection`.

@@ -1,0 +1,62 @@
+//! HTTP/2: connections with or without TLS, their limits, frames and streams. Independent of gRPC and of any API.
+//!
+//! [`connection::serve`] talks to one client and has a [`Service`] answer its calls, each in a task of its own
+//! ([`streams`]). hyper speaks HTTP/2; what the client sends it passes through [`followed`], which counts frames against
+//! a budget ([`flood`]).
+//!
+//! Three files exist because of what the HTTP/2 library refuses or does not tell, and go when it does: [`authority`]
+//! when it takes any `:authority` (or gRPC's C core sends a valid one over Unix sockets); [`frames`]' late farewell when
+//! it answers calls that arrive after its GOAWAY was acknowledged; [`followed`] when it limits the frames that cost a
+//! client nothing and the time for a header block.
+
+mod authority;
+pub mod connection;
+pub(crate) mod flood;
+mod followed;
+mod frames;
+mod in_flight;
+pub mod limits;
+pub(crate) mod streams;
+pub mod tls;
+
+use crate::connections::{Connection, Stage};
+use bytes::Bytes;
+use flood::Floods;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use limits::ConnectionLimits;
+use std::error::Error;
+use std::sync::Arc;
+use tls::Tls;
+use tokio::sync::watch;
+
+/// Answers the calls of a port.
+pub trait Service: Send + Sync + 'static {
+    /// What is sent after a response's head.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
+
+    /// Returns how connections are served.
+    fn settings(&self) -> Settings<'_>;
+
+    /// Answers one call of `client`.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: &Arc<Connection>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// How connections are served.
+pub struct Settings<'a> {
+    /// What each may take, and how long it may last.
+    pub limits: &'a ConnectionLimits,
+    /// Whether, and how, they are encrypted.
+    pub tls: Option<&'a Tls>,
+    /// The floods of all clients.
+    pub(crate) floods: &'a Arc<Floods>,
+    /// The stages of the server's end.
+    pub stages: &'a watch::Receiver<Stage>,
+}
