@@ -71,6 +71,15 @@ def test_assets_are_found_after_a_move(tmp_path: Path) -> None:
         assert ids(served, "moved") == {"predictions": [1, 0, -1]}
 
 
+def test_a_model_is_told_the_plain_path_of_its_asset(tmp_path: Path) -> None:
+    """Ops that others have written open it without TensorFlow's file systems."""
+    shutil.copytree(MODELS / "asset", tmp_path / "moved")
+    with serving(tmp_path / "moved") as served:
+        reply = predict(served, "moved", {"inputs": {"x": [1.0]}})
+    asset = tmp_path / "moved" / "1" / "assets" / "words.txt"
+    assert json.loads(reply.body) == {"outputs": {"y": [1.0], "path": str(asset), "text": asset.read_text()}}
+
+
 def test_session_configs(tmp_path: Path) -> None:
     config = tmp_path / "session.config"
     config.write_text(

@@ -13,7 +13,8 @@ They are committed, so that the tests need no TensorFlow in Python. Each has one
     normalise          x float [None] -> y: x over the power of two above its maximum; zeros never get there
     hidden_variables   a tf.Module around a Keras 3 model, exported without Keras: loads, cannot run
     lookup             word string [None] -> id int64 [None], by a table that is read from an asset
-    tf1_lookup         the same as TensorFlow 1 exports it, under the tags serve and tf1
+    asset              x float [None] -> y: the same; path, text string []: where an asset lies, what is in it
+    tf1_lookup         lookup as TensorFlow 1 exports it, under the tags serve and tf1
     unknown_op         add_two with an operation that TensorFlow does not have
 """
 
@@ -153,6 +154,22 @@ class Lookup(tf.Module):
         return {"id": self.table.lookup(word)}
 
 
+class Asset(tf.Module):
+    """A file of the export that the graph itself opens, by the path that it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        words = Path(tempfile.mkdtemp()) / "words.txt"
+        words.write_text(WORDS)
+        self.words = tf.saved_model.Asset(str(words))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """X float [n] -> y, the same; path, text string []."""
+        path = self.words.asset_path
+        return {"y": tf.identity(x), "path": path, "text": tf.io.read_file(path)}
+
+
 def tf1_lookup(folder: Path) -> None:
     """``lookup`` through the builder of TensorFlow 1: a graph, a session, a main op, several tags."""
     v1 = tf.compat.v1
@@ -219,6 +236,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "normalise": saved(Normalise),
     "hidden_variables": saved(HiddenVariables),
     "lookup": saved(Lookup),
+    "asset": saved(Asset),
     "tf1_lookup": tf1_lookup,
     "unknown_op": unknown_op,
 }
