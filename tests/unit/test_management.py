@@ -19,8 +19,8 @@ from servable.config.values import (
     ServerConfig,
     Specific,
 )
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory
-from servable.lifecycle.manager import Availability
 from servable.serving.report import StartReport
 
 from servable import messages
