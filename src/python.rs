@@ -12,12 +12,14 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
 use crate::methods::record::RecordLimits;
 use crate::pace::Pace;
+use crate::registry::State;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
 use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::server::Server;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -103,12 +105,12 @@ impl PyServer {
     }
 
     fn announce(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
-        self.set_state(py, name, version, crate::registry::State::Start, None)
+        self.set_state(py, name, version, State::Start, None)
     }
 
     fn fail(&self, py: Python<'_>, name: &str, version: i64, code: &str, message: String) -> PyResult<()> {
         let error = Error::new(Kind::from_name(code).unwrap_or(Kind::Unknown), message);
-        self.set_state(py, name, version, crate::registry::State::End, Some(error))
+        self.set_state(py, name, version, State::End, Some(error))
     }
 
     fn load(
@@ -205,7 +207,7 @@ impl PyServer {
         py: Python<'_>,
         name: &str,
         version: i64,
-        state: crate::registry::State,
+        state: State,
         error: Option<Error>,
     ) -> PyResult<()> {
         released(py, || {
@@ -457,6 +459,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyServer>()?;
     module.add_class::<LoadReport>()?;
     module.add("CoreError", module.py().get_type::<CoreError>())?;
+    module.add("STATES", PyTuple::new(module.py(), State::ALL.map(State::name))?)?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;

@@ -26,6 +26,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, in the order of a version's life.
+    pub const ALL: [State; 5] =
+        [State::Start, State::Loading, State::Available, State::Unloading, State::End];
+
     /// The name in replies, such as `AVAILABLE`.
     pub fn name(self) -> &'static str {
         match self {

@@ -406,16 +406,35 @@ def test_sources_cite_sections_that_are_there() -> None:
         assert re.search(rf"^#+ {re.escape(section)}\b", headings, re.MULTILINE), f"{document}.md {section}"
 
 
-def test_the_policy_is_a_pure_function() -> None:
+@pytest.mark.parametrize("module", ["policy", "labels", "condition", "availability"])
+def test_what_decides_about_versions_is_pure(module: str) -> None:
+    path = CONTROL_PLANE / "lifecycle" / f"{module}.py"
     allowed = ("__future__", "collections", "dataclasses", "enum", "typing", "servable")
-    found = {name.split(".")[0] for name in imports(CONTROL_PLANE / "lifecycle" / "policy.py")}
+    found = {name.split(".")[0] for name in imports(path)}
     assert found <= set(allowed)
-    calls = [
-        node.func
-        for node in ast.walk(tree_of(CONTROL_PLANE / "lifecycle" / "policy.py"))
-        if isinstance(node, ast.Call)
-    ]
+    calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
     assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
+
+
+def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
+    """Outside ``condition.py`` a condition begins with an announcement, and nobody sets a field of it."""
+    owner = CONTROL_PLANE / "lifecycle" / "condition.py"
+    condition = next(node for node in tree_of(owner).body if getattr(node, "name", "") == "Condition")
+    fields = {node.target.id for node in ast.walk(condition) if isinstance(node, ast.AnnAssign)}
+    assert {"state", "error", "retry_at"} <= fields
+    announced = 0
+    for path in set(python_files()) - {owner}:
+        if not path.is_relative_to(CONTROL_PLANE / "lifecycle"):
+            continue
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id == "Condition":
+                announced += 1
+                assert (len(node.args), node.keywords) == (1, []), shown(path)
+            elif node.func.id == "replace":
+                assert not {one.arg for one in node.keywords} & fields, shown(path)
+    assert announced > 0
 
 
 def test_the_queue_of_batches_is_pure() -> None:

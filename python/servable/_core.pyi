@@ -4,9 +4,12 @@ Import it first on a thread that lives as long as the process (the main one).
 """
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
-__all__ = ["CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
+__all__ = ["STATES", "CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
+
+STATES: Final[tuple[str, ...]]
+"""The states of a version, in the order of its life."""
 
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""

@@ -40,6 +40,8 @@ pub struct Options {
 /// Loads and unloads the versions of one server.
 pub struct Lifecycle {
     server: Arc<ServerState>,
+    /// What frees each version that is loaded, once its last request is answered: handles alone. The state of a
+    /// version is the registry's.
     drains: Mutex<HashMap<(String, i64), Drain>>,
     /// What the loads that are under way are at.
     phases: Mutex<HashMap<(String, i64), Phase>>,

@@ -18,8 +18,8 @@ from servable.config.values import (
     ServerConfig,
     Specific,
 )
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory
-from servable.lifecycle.manager import Availability
 from servable.serving.report import StartReport
 
 pytestmark = pytest.mark.usefixtures("descriptors")

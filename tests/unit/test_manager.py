@@ -13,8 +13,9 @@ from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle import manager
-from servable.lifecycle.manager import Availability, Manager, Report, _Model, _stays, _Version
-from servable.lifecycle.policy import State
+from servable.lifecycle.availability import Availability
+from servable.lifecycle.interfaces import Report
+from servable.lifecycle.manager import Manager
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)
@@ -431,27 +432,6 @@ def test_a_labelled_model_may_be_added_again_by_the_administration(make: Make) -
         setup.manager.change(lambda _: [ModelConfig("m", "/m", labels={"stable": 9})])
 
 
-@pytest.mark.parametrize(
-    ("wanted", "states", "staying"),
-    [
-        ((1, 2), {1: State.AVAILABLE, 2: State.AVAILABLE}, {1, 2}),
-        ((2,), {1: State.AVAILABLE, 2: State.AVAILABLE}, {2}),
-        # Nothing has come in its place yet, and perhaps never will.
-        ((2,), {1: State.AVAILABLE, 2: State.LOADING}, {1}),
-        ((2,), {1: State.AVAILABLE, 2: State.END}, {1}),
-        ((2,), {1: State.UNLOADING, 2: State.AVAILABLE}, {2}),
-        ((), {1: State.AVAILABLE}, {1}),
-    ],
-)
-def test_which_versions_a_label_may_be_put_on(
-    wanted: tuple[int, ...], states: dict[int, State], staying: set[int]
-) -> None:
-    places = {number: AspiredVersion(number, f"/m/{number}") for number in states}
-    model = _Model("m", tuple(AspiredVersion(number, f"/m/{number}") for number in wanted))
-    model.versions = {number: _Version(places[number], state) for number, state in states.items()}
-    assert {number for number in states if _stays(model, number)} == staying
-
-
 def test_a_model_that_is_removed_while_its_load_fails_ends_nothing_else(make: Make) -> None:
     """Its failure touches the model twice, and in between the loop drops it."""
     setup = make(MANY_TRIES, "good", "bad")
@@ -466,16 +446,16 @@ def test_a_model_that_is_removed_while_its_load_fails_ends_nothing_else(make: Ma
         def failed(self, *_: Any) -> None:
             assert dropped.wait(10)
 
-    setup.core.on_load, setup.manager._listener = fails, Slow()
+    setup.core.on_load, setup.manager._loader._listener = fails, Slow()
     setup.aspire("bad", 1)
     assert entered.wait(10)
     setup.configure("good")
     setup.aspire("bad")
     removed.set()
     with setup.manager._changed:
-        assert setup.manager._changed.wait_for(lambda: "bad" not in setup.manager._models, 10)
+        assert setup.manager._changed.wait_for(lambda: "bad" not in setup.manager._models.by_name, 10)
     dropped.set()
-    assert setup.manager._loaders.wait_idle(10)
+    assert setup.manager._loader._loaders.wait_idle(10)
     setup.core.on_load = lambda *_: None
     for version in (1, 2):
         setup.aspire("good", version)
@@ -580,14 +560,6 @@ def test_a_load_that_hangs_is_told_of_and_gives_its_place_to_the_next(
     assert "hangs version 1 has been loading for 0 s: its files are being read" in caplog.text
 
 
-def test_the_log_tells_of_a_long_load_ever_more_rarely() -> None:
-    version = _Version(AspiredVersion(1, "/models/m/1"), loading_since=100.0)
-    times = []
-    for version.told in range(4):
-        times.append(version.tell_at)
-    assert times == [130.0, 160.0, 220.0, 340.0]
-
-
 def test_a_load_that_hangs_in_the_models_settings_says_so(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,13 +592,13 @@ def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
             told.set()
             assert opened.wait(10)
 
-    setup.manager._listener = Slow()
+    setup.manager._loader._listener = Slow()
     setup.aspire("m", 1)
     assert told.wait(10)
     # The loop goes round meanwhile.
     setup.aspire("m", 1)
     with setup.manager._changed:
-        assert setup.manager._changed.wait_for(lambda: not setup.manager._touched, 10)
+        assert setup.manager._changed.wait_for(lambda: not setup.manager._models.touched, 10)
     try:
         assert setup.manager.availability() == {"m": Availability.WAITING}
     finally:
@@ -741,3 +713,28 @@ def test_a_reload_that_fails_is_told_and_changes_nothing(serving_one: Setup) -> 
 def test_a_reload_tries_a_failed_version_once_more(one_failed: Setup) -> None:
     assert one_failed.manager.reload("m", 10)
     assert one_failed.manager.availability() == {"m": Availability.AVAILABLE}
+
+
+def test_a_reload_is_waited_for_though_the_failure_before_it_is_told_late(make: Make) -> None:
+    setup = make(LifecycleOptions(retries=0, start_threads=2), "m")
+    told, opened = threading.Event(), threading.Event()
+
+    class Slow(Events):
+        def failed(self, *_: Any) -> None:
+            told.set()
+            assert opened.wait(10)
+
+    setup.manager._loader._listener = Slow()
+    setup.core.on_load = fail_always
+    setup.aspire("m", 1)
+    assert told.wait(10)
+    gate = Gate(setup.core, "m", 1)
+    try:
+        assert not setup.manager.reload("m", 0)
+        assert gate.entered.wait(10)
+        opened.set()
+        assert not setup.manager.reload("m", 0.05)
+    finally:
+        gate.opened.set()
+    assert setup.manager.reload("m", 10)
+    assert setup.manager.availability() == {"m": Availability.AVAILABLE}

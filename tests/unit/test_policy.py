@@ -15,6 +15,8 @@ from servable.lifecycle.policy import (
     resource_preserving,
 )
 
+from servable import _core
+
 STATES = {
     "new": State.START,
     "loading": State.LOADING,
@@ -22,6 +24,11 @@ STATES = {
     "leaving": State.UNLOADING,
     "end": State.END,
 }
+
+
+def test_the_states_are_those_of_the_core() -> None:
+    assert tuple(state.value for state in State) == _core.STATES
+    assert [state.name for state in State] == [state.value for state in State]
 
 
 def versions(text: str) -> list[Snapshot]:

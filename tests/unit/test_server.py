@@ -17,7 +17,7 @@ from fake_core import FakeCore, FakeError
 from servable.config import config_files
 from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
-from servable.lifecycle.manager import Availability
+from servable.lifecycle.availability import Availability
 from servable.serving.server import Server, check_ports
 
 from servable import messages

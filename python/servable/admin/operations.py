@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory, resident_bytes
-from servable.lifecycle.manager import Availability, Manager
+from servable.lifecycle.manager import Manager
 
 if TYPE_CHECKING:
     from servable.savedmodel.signature import Signature

@@ -1,4 +1,4 @@
-"""What is known of each version beyond its state: path, size, load time, signatures; kept for administration.
+"""What loads brought to light, beyond the versions' conditions: size, time, signatures; for administration.
 
 Fed by the manager as its ``Listener``, and passes everything on to the next one.
 """
@@ -16,7 +16,7 @@ from servable.savedmodel.signature import Signature
 from servable.sources import AspiredVersion
 
 if TYPE_CHECKING:
-    from servable.lifecycle.manager import Listener, Report
+    from servable.lifecycle.interfaces import Listener, Report
 
 MEMORY_PER_BYTE = 1.2
 """TensorFlow Serving's estimate of a model's memory: so much per byte of its files."""
@@ -24,7 +24,10 @@ MEMORY_PER_BYTE = 1.2
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that serves. seconds: its load, warm-up included. since: Unix time. bytes: all its files."""
+    """What was found of a version when it was loaded from ``path``.
+
+    seconds: its load, warm-up included. since: Unix time. bytes: all its files.
+    """
 
     path: str
     seconds: float
@@ -40,7 +43,10 @@ class Loaded:
 
 
 class Inventory:
-    """The versions that serve, by model and number. Thread-safe."""
+    """The last load of each version, by model and number, until it is unloaded. Thread-safe.
+
+    ``_lock`` guards the records. What condition a version is in is no business of theirs.
+    """
 
     def __init__(self, following: Listener) -> None:
         self._following = following
@@ -48,7 +54,7 @@ class Inventory:
         self._loaded: dict[tuple[str, int], Loaded] = {}
 
     def of(self, model: str, version: int) -> Loaded | None:
-        """What is known of a version, None when it does not serve."""
+        """What was found of a version, None where it was not loaded or is unloaded."""
         with self._lock:
             return self._loaded.get((model, version))
 

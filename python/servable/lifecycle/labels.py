@@ -1,8 +1,12 @@
-"""Where a model's labels are: a pure function of what is configured, where they were, and what serves."""
+"""Where a model's labels are and may be put: pure functions of what is configured, and what serves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from servable.config.base_paths import Way
+from servable.config.values import ModelConfig
+from servable.errors import StatusError
 
 
 def in_force(
@@ -20,3 +24,30 @@ def in_force(
         return old if stays and old is not None else new
 
     return {label: of(label) for label in wanted}
+
+
+def check(
+    models: Sequence[ModelConfig],
+    configured: Sequence[ModelConfig],
+    allow_new: bool,
+    way: Way,
+    is_available: Callable[[str, int], bool],
+) -> None:
+    """While serving, clients may put a label on an available version only, unless new and ``allow_new``.
+
+    A label that stays where it is is not looked at again. What config files say applies when the version
+    serves, and so does what the administration says of a model that it adds. Raises ``StatusError``.
+    """
+    before = {model.name: model.labels for model in configured}
+    for model in models:
+        old = before.get(model.name, {})
+        for label, version in model.labels.items():
+            settled = old.get(label) == version or (allow_new and label not in old)
+            settled = settled or (way is Way.ADMINISTRATION and model.name not in before)
+            if not settled and not is_available(model.name, version):
+                raise StatusError(
+                    "FAILED_PRECONDITION",
+                    f"Request to assign label to version {version} of model {model.name}, "
+                    "which is not currently available for inference",
+                    "new labels may be, with --allow_version_labels_for_unavailable_models",
+                )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class State(Enum):
-    """The states of a version, as the status API names them."""
+    """The states of a version, as the status API names them: the core's ``STATES``, name by name."""
 
     START = "START"
     LOADING = "LOADING"

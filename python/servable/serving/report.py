@@ -15,7 +15,7 @@ from servable.savedmodel.signature import Signature
 from servable.sources import AspiredVersion
 
 if TYPE_CHECKING:
-    from servable.lifecycle.manager import Report
+    from servable.lifecycle.interfaces import Report
 
 _log = logging.getLogger("servable")
 

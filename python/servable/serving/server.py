@@ -25,8 +25,9 @@ from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir
 from servable.config.values import ModelConfig, ServerConfig
 from servable.errors import StatusError
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory
-from servable.lifecycle.manager import Availability, Manager
+from servable.lifecycle.manager import Manager
 from servable.serving.report import StartReport
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource

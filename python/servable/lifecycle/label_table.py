@@ -1,0 +1,50 @@
+"""The labels that the core was given, which follow the configuration and the versions that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from servable.config.values import ModelConfig
+from servable.lifecycle import labels
+from servable.lifecycle.availability import stays
+from servable.lifecycle.interfaces import Core
+from servable.lifecycle.models import Models
+
+
+class LabelTable:
+    """Labels by model. Guarded by ``Models.changed``: the methods are called with it held."""
+
+    def __init__(self, core: Core, models: Models) -> None:
+        self._core = core
+        self._models = models
+        # The configured models that have labels, and where these are.
+        self._labelled: dict[str, ModelConfig] = {}
+        self._in_force: dict[str, dict[str, int]] = {}
+
+    def configure(self, models: Sequence[ModelConfig], gone: Iterable[str]) -> None:
+        """``models`` is all that is configured now; ``gone`` no longer is."""
+        self._labelled = {model.name: model for model in models if model.labels}
+        for name in gone:
+            self._core.set_labels(name, {})
+            self._in_force.pop(name, None)
+        for model in models:
+            self._in_force.setdefault(model.name, {})
+            self._place(model)
+
+    def follow(self, name: str) -> None:
+        """The versions of a model have changed: its labels go where they may be by now."""
+        config = self._labelled.get(name)
+        if config is not None and config.labels != self._in_force.get(name):
+            self._place(config)
+
+    def _place(self, model: ModelConfig) -> None:
+        """Puts the labels of a configured model where they are by now; see ``labels.py``."""
+        known = self._models.by_name.get(model.name)
+        now = labels.in_force(
+            model.labels,
+            self._in_force.get(model.name, {}),
+            lambda version: known is not None and stays(known, version),
+        )
+        if now != self._in_force.get(model.name) or not now:
+            self._in_force[model.name] = now
+            self._core.set_labels(model.name, now)

@@ -1,0 +1,279 @@
+"""The work on versions, on threads of its own: load, reload, retire, unload.
+
+A failed load gives its thread back while it waits for its next try, so that one bad model never holds up
+another.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from servable.config import batching, saved_model_config
+from servable.config.values import BatchingOptions, LifecycleOptions, LoadOptions
+from servable.errors import StatusError
+from servable.lifecycle.condition import Condition, Stage
+from servable.lifecycle.interfaces import Core, Listener, Report
+from servable.lifecycle.models import Model, Models, Version
+from servable.lifecycle.workers import Workers
+
+_log = logging.getLogger("manager")
+
+_MOST_RETIRING = 32
+"""Versions that wait for the last of their requests at once, each on a thread. Hundreds of threads that
+unload a thousand models on a busy machine would mostly wait for each other."""
+
+
+class Loader:
+    """Loads and unloads versions of ``models``, tells ``listener``, and touches the model afterwards.
+
+    ``models.changed`` guards the conditions. The listener is told, and the core loads, retires and unloads,
+    without it; methods that are called with it held say so. patience: seconds after which a load hangs.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        listener: Listener,
+        models: Models,
+        load_options: LoadOptions,
+        options: LifecycleOptions,
+        patience: float,
+    ) -> None:
+        self._core = core
+        self._listener = listener
+        self._models = models
+        self._changed = models.changed
+        self._load_options = load_options
+        self._options = options
+        self._patience = patience
+        self._loaders = Workers("load", options.start_threads, patience)
+        # Waiting for requests takes no memory and no core: one that goes on for ever holds up nobody else's.
+        self._retirers = Workers("retire", _MOST_RETIRING)
+        self._unloaders = Workers("unload", options.unload_threads)
+        # Of its own: a reload waits for the last request to the version it replaces.
+        self._reloaders = Workers("reload", 1, patience)
+
+    # ---- what is to be done
+
+    def submit_load(self, model: Model, version: Version) -> None:
+        """Of a version whose load is queued."""
+        self._loaders.submit(lambda: self._load(model, version))
+
+    def submit_reload(self, model: Model, version: Version) -> None:
+        """Of a version that serves and whose reload is queued."""
+        self._reloaders.submit(lambda: self._reload(model, version))
+
+    def submit_unload(self, model: Model, version: Version) -> None:
+        """One that is being loaded again goes when that is done. Called with the lock held."""
+        if not version.condition.unload_waits:
+            self._retirers.submit(lambda: self._retire(model, version))
+
+    def end_of_start(self) -> None:
+        """From now on only so many loads at once as protects the serving of requests."""
+        self._loaders.resize(self._options.load_threads)
+
+    def clear(self) -> None:
+        """No load begins that has not begun."""
+        self._loaders.clear()
+        self._reloaders.clear()
+
+    def wait_for_loads(self, deadline: float) -> bool:
+        """Whether all have ended by then."""
+        return self._wait_idle(deadline, self._loaders, self._reloaders)
+
+    def unload_at_once(self) -> None:
+        """Nothing is left that unloading could disturb."""
+        self._unloaders.resize(self._options.start_threads)
+
+    def wait_for_unloads(self, deadline: float) -> bool:
+        """Whether all have ended by then."""
+        return self._wait_idle(deadline, self._retirers, self._unloaders)
+
+    def _wait_idle(self, deadline: float, *all_workers: Workers) -> bool:
+        """In turn: what the earlier ones do may be work for the later ones."""
+        return all(workers.wait_idle(max(0.0, deadline - self._models.clock())) for workers in all_workers)
+
+    # ---- loads that take long; all called with the lock held
+
+    def report_at(self, condition: Condition) -> float | None:
+        """When it is time to say that a load takes long; None when none is under way."""
+        return condition.report_at(self._patience)
+
+    def report_long_loads(self) -> None:
+        """Says so of those whose time has come."""
+        now = self._models.clock()
+        for model, version in self._models.versions():
+            condition = version.condition
+            due = self.report_at(condition)
+            if due is None or due > now or condition.loading_since is None:
+                continue
+            version.condition = condition.reported()
+            self._models.touched.add(model.name)
+            _log.warning(
+                "%s version %d has been loading for %d s: %s (%s); other models go on",
+                model.name,
+                condition.place.version,
+                now - condition.loading_since,
+                self._waits_for(model.name, condition),
+                condition.place.path,
+            )
+
+    def report_last_loads(self) -> None:
+        """Says which loads nobody waits for any more."""
+        for model, version in self._models.versions():
+            condition = version.condition
+            if condition.loading_since is not None:
+                _log.warning(
+                    "the load of %s version %d is left where it is: %s",
+                    model.name,
+                    condition.place.version,
+                    self._waits_for(model.name, condition),
+                )
+
+    def loading(self, name: str, condition: Condition) -> tuple[float, str] | None:
+        """For how many seconds a version has been loading, and what the load is at; None when it is not."""
+        if condition.loading_since is None:
+            return None
+        return self._models.clock() - condition.loading_since, self._waits_for(name, condition)
+
+    def _waits_for(self, name: str, condition: Condition) -> str:
+        if condition.stage is Stage.SETTINGS:
+            return "its settings are being read"
+        return self._core.phase(name, condition.place.version) or "it is about to begin or to end"
+
+    # ---- loads
+
+    def _load(self, model: Model, version: Version) -> None:
+        """One try to load one version."""
+        with self._changed:
+            condition = version.condition
+            if not model.wants(condition.place.version) or self._models.stopping:
+                self._give_up(model, version, condition.withdrawal)
+                return
+            begun = self._begin(model, version)
+        retrying = begun.tries <= self._options.retries
+        try:
+            report = self._load_in_core(model, version, begun, retrying)
+        except StatusError as error:
+            self._load_failed(model, version, error, retrying)
+            return
+        # Told first: who waits for the model to stand otherwise finds everything else in its place.
+        self._listener.loaded(model.name, begun.place, report)
+        with self._changed:
+            version.condition = version.condition.loaded()
+            self._models.touch(model.name)
+
+    def _reload(self, model: Model, version: Version) -> None:
+        """A new load of a version that serves; the core puts it in the old one's place."""
+        with self._changed:
+            condition = version.condition
+            begins = condition.may_begin_reload and not self._models.stopping
+            if begins:
+                condition = self._begin(model, version)
+        try:
+            if begins:
+                report = self._load_in_core(model, version, condition, False)
+                self._listener.loaded(model.name, condition.place, report)
+        except StatusError as error:
+            self._listener.failed(model.name, condition.place, error, None)
+        self._reload_ended(model, version)
+
+    def _reload_ended(self, model: Model, version: Version) -> None:
+        """After everybody has been told. What was to be unloaded meanwhile goes now."""
+        with self._changed:
+            waited = version.condition.unload_waits
+            version.condition = version.condition.reload_ended()
+            if waited:
+                self.submit_unload(model, version)
+            self._models.touch(model.name)
+
+    def _begin(self, model: Model, version: Version) -> Condition:
+        """Called with the lock held."""
+        version.condition = version.condition.load_begun(self._models.clock())
+        # So that the loop knows when it is time to tell.
+        self._models.touch(model.name)
+        return version.condition
+
+    def _load_in_core(self, model: Model, version: Version, begun: Condition, retrying: bool) -> Report:
+        try:
+            options = self._read_settings(model, begun, retrying)
+            with self._changed:
+                version.condition = version.condition.settings_read()
+            try:
+                return self._core.load(model.name, begun.place.version, begun.place.path, options)
+            except Exception as error:
+                # The core's own error, or a defect: either way this version alone has failed.
+                raise _status(error) from error
+        finally:
+            with self._changed:
+                version.condition = version.condition.load_returned()
+
+    def _read_settings(self, model: Model, begun: Condition, retrying: bool) -> LoadOptions:
+        """How to load a version, its own files considered."""
+        options = replace(self._load_options, retrying=retrying)
+        options = saved_model_config.options_for(begun.place.path, options)
+        if options.batching and options.batching_per_version:
+            options = replace(options, batching=self._batching_of(model, begun, retrying))
+        return options
+
+    def _batching_of(self, model: Model, begun: Condition, retrying: bool) -> BatchingOptions | None:
+        """What the version's own file says; one that cannot be read is a load that fails."""
+        try:
+            return batching.of_version(begun.place.path)
+        except StatusError as error:
+            if not retrying and not begun.reloading:
+                self._core.fail(model.name, begun.place.version, error.code, error.message)
+            raise
+
+    def _load_failed(self, model: Model, version: Version, error: StatusError, retrying: bool) -> None:
+        pause = self._options.retry_seconds
+        with self._changed:
+            place = version.condition.place
+            again = retrying and model.wants(place.version) and not self._models.stopping
+            if retrying and not again:
+                self._give_up(model, version, error)
+            else:
+                retry_at = self._models.clock() + pause if again else None
+                version.condition = version.condition.load_failed(error, retry_at)
+        self._listener.failed(model.name, place, error, pause if again else None)
+        with self._changed:
+            version.condition = version.condition.failure_told()
+            self._models.touch(model.name)
+
+    def _give_up(self, model: Model, version: Version, error: StatusError) -> None:
+        """Ends a withdrawn version that is still loading for the core. Called with the lock held."""
+        version.condition = version.condition.given_up()
+        self._core.fail(model.name, version.condition.place.version, error.code, error.message)
+        self._models.touch(model.name)
+
+    # ---- unloads
+
+    def _retire(self, model: Model, version: Version) -> None:
+        number = version.condition.place.version
+        try:
+            self._core.retire(model.name, number)
+        except Exception:
+            _log.exception("retiring %s version %d failed", model.name, number)
+        self._unloaders.submit(lambda: self._unload(model, version))
+
+    def _unload(self, model: Model, version: Version) -> None:
+        place = version.condition.place
+        try:
+            self._core.unload(model.name, place.version)
+        except Exception:
+            _log.exception("unloading %s version %d failed", model.name, place.version)
+        with self._changed:
+            version.condition = version.condition.unloaded()
+        self._listener.unloaded(model.name, place)
+        with self._changed:
+            self._models.touch(model.name)
+
+
+def _status(error: Exception) -> StatusError:
+    """The core's error as ours; anything else is a defect and says so."""
+    code, message = getattr(error, "code", None), getattr(error, "message", None)
+    if isinstance(code, str) and isinstance(message, str):
+        return StatusError(code, message)
+    _log.error("unexpected error while loading", exc_info=error)
+    return StatusError("INTERNAL", f"{type(error).__name__}: {error}")

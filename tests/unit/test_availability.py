@@ -1,0 +1,78 @@
+"""How a model stands, by its versions' conditions, and which of them a label may be put on."""
+
+from __future__ import annotations
+
+import pytest
+from servable.errors import StatusError
+from servable.lifecycle.availability import Availability, availability_of, stays
+from servable.lifecycle.condition import Condition
+from servable.lifecycle.models import Model, Version
+from servable.lifecycle.policy import State
+from servable.sources import AspiredVersion
+
+ERROR = StatusError("NOT_FOUND", "nothing there")
+
+
+def place(number: int) -> AspiredVersion:
+    return AspiredVersion(number, f"/m/{number}")
+
+
+NEW = Condition(place(1))
+LOADING = NEW.load_queued().load_begun(0.0)
+HANGING = LOADING.reported()
+SERVING = LOADING.load_returned().loaded()
+RELOADING = SERVING.reload_queued().load_begun(0.0).reported()
+FAILING = LOADING.load_returned().load_failed(ERROR, 60.0)
+NEXT_TRY = FAILING.retry_queued().load_begun(60.0).reported()
+FAILED = LOADING.load_returned().load_failed(ERROR, None)
+TRIED_ANEW = FAILED.reload_queued()
+LEAVING = SERVING.unload_begun()
+GIVEN_UP = NEW.load_queued().given_up()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "availability"),
+    [
+        ([], Availability.WAITING),
+        ([NEW], Availability.WAITING),
+        ([LOADING, LOADING], Availability.WAITING),
+        ([LEAVING], Availability.WAITING),
+        ([GIVEN_UP], Availability.WAITING),
+        ([LOADING, HANGING], Availability.HANGING),
+        ([FAILING], Availability.FAILING),
+        ([TRIED_ANEW], Availability.FAILING),
+        # That it failed says more than that its next load hangs, too.
+        ([NEXT_TRY], Availability.FAILING),
+        ([HANGING, FAILING], Availability.FAILING),
+        ([FAILING, FAILED, LOADING], Availability.FAILED),
+        ([FAILED, HANGING, SERVING], Availability.AVAILABLE),
+        ([RELOADING], Availability.AVAILABLE),
+    ],
+)
+@pytest.mark.parametrize("missing", [False, True])
+def test_availability(conditions: list[Condition], availability: Availability, missing: bool) -> None:
+    model = Model("m", missing=missing)
+    model.versions = {number: Version(condition) for number, condition in enumerate(conditions)}
+    # A source that has nothing to load matters only where nothing is known of a version.
+    expected = Availability.MISSING if missing and not conditions else availability
+    assert availability_of(model) is expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "states", "staying"),
+    [
+        ((1, 2), {1: State.AVAILABLE, 2: State.AVAILABLE}, {1, 2}),
+        ((2,), {1: State.AVAILABLE, 2: State.AVAILABLE}, {2}),
+        # Nothing has come in its place yet, and perhaps never will.
+        ((2,), {1: State.AVAILABLE, 2: State.LOADING}, {1}),
+        ((2,), {1: State.AVAILABLE, 2: State.END}, {1}),
+        ((2,), {1: State.UNLOADING, 2: State.AVAILABLE}, {2}),
+        ((), {1: State.AVAILABLE}, {1}),
+    ],
+)
+def test_which_versions_a_label_may_be_put_on(
+    wanted: tuple[int, ...], states: dict[int, State], staying: set[int]
+) -> None:
+    model = Model("m", tuple(map(place, wanted)))
+    model.versions = {number: Version(Condition(place(number), state)) for number, state in states.items()}
+    assert {number for number in states if stays(model, number)} == staying
