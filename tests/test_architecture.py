@@ -18,20 +18,22 @@ TESTS = ROOT / "tests"
 
 ARROWS = {
     "python": {"server", "lifecycle"},
-    "server": {"rest", "grpc", "http", "throttled"},
+    "server": {"rest", "grpc", "throttled"},
     "rest": {"registry", "methods", "http", "json"},
-    "http": {"connections", "config"},
+    "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config"},
-    "grpc": {"registry", "methods", "connections", "pace"},
+    "grpc": {"registry", "methods", "http2"},
+    "http2": {"connections"},
     "lifecycle": {"registry", "methods", "files"},
-    "methods": {"registry", "servable", "compute", "config", "memory"},
+    "methods": {"registry", "servable", "config"},
     "registry": {"servable"},
-    "servable": {"batch", "engine", "profile", "metrics"},
-    "batch": {"engine", "compute", "profile", "metrics"},
+    "servable": {"batch", "metrics"},
+    "batch": {"engine", "context", "metrics"},
+    "context": {"compute"},
     # What a signature is lies in `servable`, and an engine reads signatures out of a model's files.
     "engine": {"tensor", "error", "pb", "servable::signature", "memory", "files"},
     "compute": {"error", "profile", "memory"},
-    "connections": {"memory"},
+    "connections": {"memory", "pace"},
     "pb": {"tensor", "error"},
     "servable::signature": {"tensor"},
     "metrics": {"error", "memory"},
@@ -248,7 +250,7 @@ def test_pyo3_is_in_one_place() -> None:
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert outside(crates, "http/", "rest/", "server.rs", "grpc/") == set()
+    assert outside(crates, "http/", "http2/", "rest/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 

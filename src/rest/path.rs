@@ -1,24 +1,14 @@
 //! The URL grammar (docs/spec/rest.md section 2): which method, of which model.
 
+use super::verb::Verb;
 use crate::registry::VersionChoice;
 use std::borrow::Cow;
-
-/// The three ways to call a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    /// Tensors in, tensors out.
-    Predict,
-    /// Examples in, classes out.
-    Classify,
-    /// Examples in, numbers out.
-    Regress,
-}
 
 /// What a path asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// `POST /v1/models/NAME[…]:VERB`
-    Call(Verb, String, VersionChoice),
+    Call(&'static Verb, String, VersionChoice),
     /// `GET /v1/models/NAME[…]`
     Status(String, VersionChoice),
     /// `GET /v1/models/NAME[…]/metadata`
@@ -57,12 +47,7 @@ fn call(path: &str) -> Option<Target> {
         return None;
     }
     // The grammar takes any case, the dispatch only lower case: both ways it is malformed.
-    let verb = match verb {
-        "predict" => Verb::Predict,
-        "classify" => Verb::Classify,
-        "regress" => Verb::Regress,
-        _ => return None,
-    };
+    let verb = Verb::named(verb)?;
     Some(with_choice(name, choice, |name, choice| Target::Call(verb, name, choice)))
 }
 

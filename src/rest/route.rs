@@ -1,6 +1,7 @@
 //! What a request asks for, by its head: a call to a model, whose body is needed, or an answer at once.
 
-use super::path::{self, Target, Verb};
+use super::path::{self, Target};
+use super::verb::Verb;
 use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
 use crate::http::head;
@@ -15,7 +16,7 @@ use http::{HeaderMap, Method};
 
 /// A POST to a model: what its head says.
 pub(super) struct Post {
-    pub(super) verb: Verb,
+    pub(super) verb: &'static Verb,
     pub(super) name: String,
     pub(super) choice: VersionChoice,
     pub(super) gzip: bool,
