@@ -23,6 +23,7 @@ pub mod engine;
 pub mod error;
 mod files;
 pub mod grpc;
+mod host;
 mod http;
 pub mod http2;
 pub mod json;

@@ -4,7 +4,9 @@
 use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
-use crate::engine::tensorflow::TensorFlow;
+use crate::engine::choice::{EngineKind, Engines};
+use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
+use crate::engine::tensorflow::{self, TensorFlow};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::http2::{limits::ConnectionLimits, tls::Tls};
@@ -15,7 +17,6 @@ use crate::pace::Pace;
 use crate::registry::State;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
-use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::server::Server;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -77,7 +78,7 @@ struct LoadReport {
 struct PyServer {
     server: Server,
     lifecycle: Lifecycle,
-    library: PathBuf,
+    engines: Engines,
     settings: grpc::Settings,
 }
 
@@ -86,12 +87,12 @@ impl PyServer {
     #[new]
     #[pyo3(signature = (options, on_reload = None))]
     fn new(py: Python<'_>, options: &Bound<'_, PyAny>, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
-        let library: PathBuf = options.getattr("tensorflow_library")?.extract()?;
+        let engines = Engines { tensorflow_library: options.getattr("tensorflow_library")?.extract()? };
         let settings = read_settings(options, on_reload.map(Arc::new))?;
         let options = read_options(options)?;
         let server = Server::new(options).map_err(|error| raised(py, &error))?;
         let lifecycle = Lifecycle::new(server.state().clone());
-        Ok(PyServer { server, lifecycle, library, settings })
+        Ok(PyServer { server, lifecycle, engines, settings })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, String>> {
@@ -124,8 +125,8 @@ impl PyServer {
         let options = read_load_options(options)?;
         released(py, || {
             let started = Instant::now();
-            let engine = TensorFlow::open(&self.library)?;
-            let servable = self.lifecycle.load(&engine, name, version, &path, &options)?;
+            let engine = self.engines.of(&path, &options.engine)?;
+            let servable = self.lifecycle.load(&*engine, name, version, &path, &options)?;
             Ok(report(&servable, started.elapsed()))
         })
     }
@@ -380,8 +381,11 @@ fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options>
     let placement: String = options.getattr("placement")?.extract()?;
     Ok(lifecycle::Options {
         engine: LoadOptions {
-            tags: options.getattr("tags")?.extract()?,
-            session_config: options.getattr("session_config")?.extract()?,
+            engine: EngineKind::from_name(&options.getattr("engine")?.extract::<String>()?),
+            tensorflow: tensorflow::Options {
+                tags: options.getattr("tags")?.extract()?,
+                session_config: options.getattr("session_config")?.extract()?,
+            },
         },
         placement: match placement.as_str() {
             "caller" => Policy::Caller,

@@ -9,9 +9,9 @@ use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
-use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::host::{self, priority};
 use crate::http::connection;
 use crate::http2;
 use crate::memory::{self, Budget};
@@ -230,7 +230,7 @@ async fn keep_heap_small() {
         every.tick().await;
         let now = memory::turn();
         if now != before {
-            engine::memory::collect();
+            host::memory::collect();
             before = now;
         }
     }

@@ -4,9 +4,9 @@
 //! order of the checks and their texts are those of docs/spec/grpc.md, section 5.
 
 use super::ServerState;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 

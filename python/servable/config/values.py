@@ -170,12 +170,14 @@ class BatchingOptions:
 class LoadOptions:
     """Options for loading one version; the core reads these attributes by name.
 
-    tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
-    empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
-    record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
-    batched; batching_per_version: a version has its own parameters in its folder, or none.
+    engine: ``tensorflow``, or ``auto``: the engine that the version's files are for. tags: must equal the tag
+    set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or empty. placement: ``auto``
+    (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up record. retrying: a failure is
+    not final, the version stays LOADING. batching: None if requests are not batched; batching_per_version: a
+    version has its own parameters in its folder, or none.
     """
 
+    engine: str = "auto"
     tags: tuple[str, ...] = ("serve",)
     session_config: bytes = b""
     placement: str = "auto"
