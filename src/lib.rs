@@ -24,6 +24,7 @@ pub mod grpc;
 mod http;
 pub mod json;
 pub mod lifecycle;
+mod listen;
 #[cfg(any(feature = "python", test))]
 mod log_line;
 pub mod memory;
