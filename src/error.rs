@@ -1,7 +1,8 @@
 //! One error type and the one table of kinds: canonical name, RPC code, HTTP status.
 //!
 //! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every protocol, the log and the Python
-//! boundary read this table; no other file maps a kind to a status.
+//! boundary read this table; no other file maps a kind to a status, but for the administration's (`admin/answer.rs`), which
+//! are not TensorFlow Serving's.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -10,9 +10,12 @@
 //! it is warmed; [`registry`] publishes it; later it retires it, the last request's handle drops, and [`lifecycle`]
 //! frees it on its own thread.
 //!
+//! An **administrator** meets [`admin`], on an address of its own, and behind it Python's operations.
+//!
 //! [`tensor`] and [`error`] are what all of them speak; [`pb`] is what they say on the wire and find in a model's
 //! files; [`profile`] is told what requests spend their time on, [`metrics`] how they end and how long they take; `python` is the only place that knows Python.
 
+pub mod admin;
 pub mod batch;
 pub mod compute;
 pub mod config;
