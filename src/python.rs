@@ -1,6 +1,8 @@
 //! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
 //! only place that releases the GIL ([`released`]).
 
+mod admin;
+
 use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions;
@@ -184,6 +186,15 @@ impl PyServer {
         let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let records = released(py, || Ok(self.server.state().recorder.record(name, limits, time)))?;
         Ok(records.iter().map(|record| record.to_vec()).collect())
+    }
+
+    fn serve_admin(
+        &self,
+        address: &str,
+        options: &Bound<'_, PyAny>,
+        answer: Py<PyAny>,
+    ) -> PyResult<admin::Administration> {
+        admin::serve(address, options, answer, self.server.readiness())
     }
 
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
@@ -462,6 +473,7 @@ fn version() -> &'static str {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyServer>()?;
     module.add_class::<LoadReport>()?;
+    module.add_class::<admin::Administration>()?;
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add("STATES", PyTuple::new(module.py(), State::ALL.map(State::name))?)?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;

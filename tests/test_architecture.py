@@ -17,8 +17,9 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle"},
-    "server": {"rest", "grpc", "throttled"},
+    "python": {"server", "lifecycle", "admin"},
+    "server": {"rest", "grpc", "throttled", "listen"},
+    "admin": {"http", "json", "listen"},
     "rest": {"registry", "methods", "http", "json"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config"},
@@ -42,6 +43,7 @@ ARROWS = {
     "pace": set(),
     "files": set(),
     "throttled": set(),
+    "listen": set(),
     "tensor": set(),
     "error": set(),
 }
@@ -224,7 +226,7 @@ def test_the_arrows_have_no_circle() -> None:
             assert module not in below(module, arrows)
 
 
-@pytest.mark.parametrize("folder", ["http", "json", "rest"])
+@pytest.mark.parametrize("folder", ["admin", "http", "json", "rest"])
 def test_no_file_uses_itself_by_way_of_others(folder: str) -> None:
     """The file of the folder itself, which names what is in it, aside."""
     files = {f"{folder}::{path.stem}": path for path in (SRC / folder).glob("*.rs") if path in rust_files()}
@@ -249,7 +251,7 @@ def test_pyo3_is_in_one_place() -> None:
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert outside(crates, "http/", "http2/", "rest/", "server.rs", "grpc/") == set()
+    assert outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 

@@ -6,7 +6,17 @@ Import it first on a thread that lives as long as the process (the main one).
 from collections.abc import Callable
 from typing import Final, final
 
-__all__ = ["STATES", "CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
+__all__ = [
+    "STATES",
+    "Administration",
+    "CoreError",
+    "LoadReport",
+    "Server",
+    "descriptors",
+    "init_logging",
+    "preload",
+    "version",
+]
 
 STATES: Final[tuple[str, ...]]
 """The states of a version, in the order of its life."""
@@ -31,6 +41,16 @@ class LoadReport:
     def signatures(self) -> list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]: ...
     @property
     def placement(self) -> str: ...
+
+@final
+class Administration:
+    """An administration that listens, until it is closed."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+    def close(self) -> bool:
+        """Stops listening, within a second; requests being answered go on. Whether there are none."""
 
 @final
 class Server:
@@ -75,6 +95,15 @@ class Server:
         """
     def phase(self, name: str, version: int) -> str:
         """What the load of a version is at, in words; "" when none is under way."""
+    def serve_admin(
+        self, address: str, options: object, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
+    ) -> Administration:
+        """Opens the administration at ``address`` (``IP:PORT``), which also tells health.
+
+        ``options``: see ``config.AdminOptions``. ``answer(method, path, query, body)`` answers with a content
+        type and bytes whatever request may administer, on a thread that may block. An exception's ``code``,
+        ``message`` and ``hint`` become an error. Raises ``OSError`` where it cannot listen.
+        """
     def drain(self) -> None:
         """From now on clients are told to send their next requests elsewhere; all are answered as before."""
     def stop(self, grace_seconds: float) -> bool:

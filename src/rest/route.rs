@@ -43,21 +43,16 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
 /// The answer that the head alone is enough for, observed from outside.
 fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply {
     let (method, headers) = (&request.method, &request.headers);
-    let target = path::parse(method == Method::POST, path);
     let is_get = matches!(*method, Method::GET | Method::HEAD);
+    let known = is_get || method == Method::POST;
+    let target = if known { path::parse(!is_get, path) } else { Target::Malformed };
     let model = if is_get { target.model() } else { "" };
     let counted = Counted::Request(Api::Other);
     let observer = Observer::begin(server, Subject { protocol: Protocol::Rest, model, counted });
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
     } else {
-        let answer = match target {
-            Target::VersionTooLarge(digits) if is_get || method == Method::POST => {
-                Err(version_too_large(&digits))
-            }
-            target if is_get => tell(server, target).unwrap_or_else(|| Err(malformed(method, path))),
-            _ => Err(malformed(method, path)),
-        };
+        let answer = tell(server, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
         let json = |body| reply::json(Body::packed(body, head::accepts_gzip(headers), &server.options));
         (answer.map_or_else(Reply::from, json), outcome)
@@ -66,7 +61,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply 
     reply
 }
 
-/// Status or metadata, if that is what `target` is.
+/// Status or metadata, if that is what `target` asks for.
 fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {
@@ -77,7 +72,8 @@ fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
             let (version, signatures) = info::metadata(server, &name, &choice)?;
             Ok(encode::metadata(&name, version, &signatures))
         })),
-        Target::Malformed | Target::VersionTooLarge(_) | Target::Call(..) => None,
+        Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
+        Target::Malformed | Target::Call(..) => None,
     }
 }
 

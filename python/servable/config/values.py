@@ -209,10 +209,18 @@ class LifecycleOptions:
 
 @dataclass(frozen=True)
 class AdminOptions:
-    """The administration's address (``host:port``) and the bearer token it requires, "" for none."""
+    """Where the administration listens (``host:port``) and the bearer token it asks for, "" for none.
+
+    The core reads these attributes by name. request_seconds: from the opening of a connection, or its last
+    answer, until the next request has come whole; and until an answer is taken. max_connections: open at
+    once. max_answered: requests that operations answer at once, some for an hour; health is not counted.
+    """
 
     address: str
     token: str = field(default="", repr=False)
+    request_seconds: float = 30.0
+    max_connections: int = 64
+    max_answered: int = 32
 
 
 @dataclass(frozen=True)
