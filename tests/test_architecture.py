@@ -248,6 +248,23 @@ def test_pyo3_is_in_one_place() -> None:
     assert outside(users_of(r"\bpyo3\b|\bPython<|\.(detach|attach)\("), "python.rs", "python/") == set()
 
 
+def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
+    """The structs that the core reads are, field by field, the protocols that mypy checks options by."""
+    struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
+    source = (SRC / "python" / "options.rs").read_text()
+    structs = {
+        name: re.findall(r"^    (\w+): ", body, re.MULTILINE)
+        for name, body in re.findall(struct, source, re.DOTALL)
+    }
+    protocols = {
+        node.name: [member.name for member in node.body if isinstance(member, ast.FunctionDef)]
+        for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
+        if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
+    }
+    assert len(structs) == 6
+    assert structs == protocols
+
+
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates

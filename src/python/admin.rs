@@ -1,14 +1,14 @@
 //! The administration at the boundary: the core speaks HTTP, Python answers.
 
+use super::options::AdminOptions;
 use super::released;
-use crate::admin::{self, Answer, Asked, Handler, Options, Refusal};
+use crate::admin::{self, Answer, Asked, Handler, Refusal};
 use crate::error::Kind;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 /// An administration that listens.
 #[pyclass(frozen, module = "servable._core")]
@@ -29,22 +29,13 @@ impl Administration {
 /// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body; its
 /// content type and bytes are the answer, and an exception's `code`, `message` and `hint` an error.
 pub(super) fn serve(
+    py: Python<'_>,
     address: &str,
-    options: &Bound<'_, PyAny>,
+    options: AdminOptions,
     answer: Py<PyAny>,
     ready: Arc<AtomicBool>,
 ) -> PyResult<Administration> {
-    let py = options.py();
-    let configured: String = options.getattr("address")?.extract()?;
-    let seconds: f64 = options.getattr("request_seconds")?.extract()?;
-    let options = Options {
-        address: address.parse().map_err(|_| PyValueError::new_err(format!("{address} is no IP:PORT")))?,
-        name: configured.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
-        token: options.getattr("token")?.extract()?,
-        request_within: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
-        max_connections: options.getattr("max_connections")?.extract()?,
-        max_answered: options.getattr("max_answered")?.extract()?,
-    };
+    let options = options.options(address).map_err(|why| PyValueError::new_err(why.message))?;
     let served = py.detach(|| admin::serve(&options, ready, handler(answer)));
     served.map(Administration).map_err(|why| os_error(py, &why))
 }

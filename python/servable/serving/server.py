@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir
-from servable.config.values import ModelConfig, ServerConfig
+from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory
@@ -456,7 +456,7 @@ def check_ports(config: ServerConfig) -> None:
             raise StatusError("INVALID_ARGUMENT", text, ports.port_hint(address, flag))
 
 
-def _compiled_core(options: object, on_reload: Callable[[bytes, float | None], None]) -> Any:
+def _compiled_core(options: CoreOptions, on_reload: Callable[[bytes, float | None], None]) -> Any:
     from servable import _core
 
     try:
