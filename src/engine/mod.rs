@@ -10,7 +10,7 @@ pub mod choice;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 pub mod signature;
 pub mod tensorflow;
 

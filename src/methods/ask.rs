@@ -108,3 +108,6 @@ fn run<C: Call>(
 fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
     server.recorder.sample(servable.name(), request.into(), || call.record(servable, request))
 }
+
+#[cfg(test)]
+mod tests;
