@@ -78,7 +78,7 @@ impl Default for Settings {
     }
 }
 
-/// Everything that is answered on the gRPC port.
+/// The services on the gRPC port.
 pub struct GrpcService {
     server: Arc<ServerState>,
     settings: Settings,

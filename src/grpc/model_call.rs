@@ -101,7 +101,7 @@ impl<M: Method> Call for ModelCall<M> {
     }
 }
 
-/// The error of a request that names no model.
+/// Returns the error for a request that names no model.
 pub(super) fn missing_spec() -> Error {
     Error::invalid("Missing ModelSpec")
 }

@@ -73,9 +73,9 @@ enum Task<'s> {
 /// The answer to one [`Task`].
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// To classify.
+    /// The answer of classify.
     Classes(Classifications),
-    /// To regress.
+    /// The answer of regress.
     Values(Vec<f32>),
 }
 

@@ -19,11 +19,11 @@ pub enum Request {
         /// The outputs wanted, as positions in the signature.
         outputs: Vec<usize>,
     },
-    /// Classes for examples.
+    /// Get classes for examples.
     Classify(Input),
-    /// A number for each example.
+    /// Get a number for each example.
     Regress(Input),
-    /// Several signatures at once.
+    /// Run several signatures at once.
     MultiInference {
         /// The signatures, each with its method.
         tasks: Vec<(ModelSpec, examples::Method)>,
@@ -37,11 +37,11 @@ pub enum Request {
 pub enum Answer<'s> {
     /// The wanted outputs with their aliases, in the order of the request.
     Outputs(Vec<(&'s str, Tensor)>),
-    /// To classify.
+    /// The answer of classify.
     Classes(Classifications),
-    /// To regress.
+    /// The answer of regress.
     Values(Vec<f32>),
-    /// To each task of a multi-inference.
+    /// The answer to each task of a multi-inference.
     Tasks(Vec<(ModelSpec, examples::Answer)>),
 }
 
