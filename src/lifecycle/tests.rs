@@ -1,4 +1,4 @@
-//! Loading with a model that is a few lines of Rust: what is warmed how often, and what a failure leaves behind.
+//! Loading with a model written in Rust: warm-up counts, and the state after a failure.
 
 use super::tfrecord::framed;
 use super::*;
@@ -154,7 +154,7 @@ fn options(iterations: u32) -> Options {
     }
 }
 
-/// Loads `model` with `file` as its warm-up file, each record `iterations` times.
+/// Loads `model` with `file` as its warm-up file, running each record `iterations` times.
 fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
     if let Some(file) = file {
@@ -174,7 +174,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     Loaded { lifecycle, server, outcome, folder }
 }
 
-/// Whether `runs` is what repeating `signatures` signatures comes to; a slow machine ends it early.
+/// Returns whether `runs` is a valid result of repeating `signatures` signatures; a slow machine ends that early.
 fn repeated(signatures: usize, runs: usize) -> bool {
     (2 * signatures..=(1 + warmup::MAX_CALLS) * signatures).contains(&runs)
 }

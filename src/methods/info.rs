@@ -11,8 +11,8 @@ use crate::registry::{VersionChoice, VersionStatus};
 use crate::servable::Servable;
 use prost::Message;
 
-/// The status of every known version of `name`, newest first; of one version if `choice` names its number. A label is
-/// ignored, as TensorFlow Serving does.
+/// Returns the status of every known version of `name`, newest first; of one version if `choice` is a number. A label
+/// is ignored, as in TensorFlow Serving.
 pub fn status(server: &ServerState, name: &str, choice: &VersionChoice) -> Result<Vec<VersionStatus>> {
     let version = match choice {
         VersionChoice::Version(version) => Some(*version),
@@ -21,7 +21,7 @@ pub fn status(server: &ServerState, name: &str, choice: &VersionChoice) -> Resul
     server.registry.status(name, version)
 }
 
-/// The chosen version and every signature of its meta graph.
+/// Returns the chosen version and every signature of its meta graph.
 pub fn metadata(server: &ServerState, name: &str, choice: &VersionChoice) -> Result<(i64, SignatureDefMap)> {
     let servable = server.registry.resolve(name, choice)?;
     Ok((servable.version(), signature_defs(&servable)?))

@@ -1,4 +1,4 @@
-//! A call to a model as REST brings it: a JSON body, decoded against the signature; and the answer as JSON.
+//! A call to a model over REST: decodes a JSON body against the signature, and writes the answer as JSON.
 
 use super::route::Post;
 use super::verb::Verb;
@@ -14,28 +14,28 @@ use crate::servable::Servable;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 
-/// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
+/// Largest body decoded in the thread that read it, in bytes (some 30 µs of work).
 const SMALL_BODY: usize = 16 << 10;
 
-/// A POST to a model whose body was read.
+/// A POST to a model whose body has been read.
 pub(super) struct RestCall {
     verb: &'static Verb,
     spec: ModelSpec,
     body: Bytes,
-    /// The size that a compressed body unpacks to.
+    /// The unpacked size of a compressed body.
     packed: Option<Unpacked>,
     accepts_gzip: bool,
-    /// How the body was laid out; the reply is laid out alike.
+    /// The format of the body, which the reply shares.
     format: Format,
 }
 
 impl RestCall {
-    /// The call that `post` makes with `body`. What a compressed body unpacks to is reserved at once.
+    /// Makes the call of `post` with `body`. The unpacked size of a compressed body is reserved at once.
     pub(super) fn new(post: Post, body: Bytes, server: &ServerState, context: &Context) -> Result<RestCall> {
         let Post { verb, name, choice, gzip, accepts_gzip } = post;
         let limit = server.options.max_body_bytes;
         let packed = gzip.then(|| Unpacked::expect(&body, limit, &context.memory)).transpose()?;
-        // The body says which signature.
+        // The signature's name is in the body.
         let spec = ModelSpec { name, choice, signature_name: String::new() };
         Ok(RestCall { verb, spec, body, packed, accepts_gzip, format: Format::Row })
     }
@@ -109,11 +109,11 @@ impl Call for RestCall {
     }
 }
 
-/// About what `tensor` takes as text.
+/// Estimates the length of `tensor` as text.
 fn text_size(tensor: &Tensor) -> usize {
     match tensor.dtype().size() {
         0 => tensor.memory(),
-        // A bool and a comma; a small number, its sign and a comma.
+        // A bool and a comma; or a small number, its sign and a comma.
         1 => 8 * tensor.len(),
         2 => 10 * tensor.len(),
         4 => 14 * tensor.len(),

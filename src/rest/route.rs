@@ -1,4 +1,4 @@
-//! What a request asks for, by its head: a call to a model, whose body is needed, or an answer at once.
+//! Routes a request by its head: to a model, which needs the body, or to an immediate answer.
 
 use super::path::{self, Target};
 use super::verb::Verb;
@@ -14,7 +14,7 @@ use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-/// A POST to a model: what its head says.
+/// The head of a POST to a model.
 pub(super) struct Post {
     pub(super) verb: &'static Verb,
     pub(super) name: String,
@@ -23,7 +23,7 @@ pub(super) struct Post {
     pub(super) accepts_gzip: bool,
 }
 
-/// Finds what is asked for: a call, whose body is needed, or an answer that the head alone is enough for.
+/// Returns the call that the head asks for, whose body is needed, or an immediate answer.
 pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
     if let Some(refusal) = head::refusal(request, path, api) {
         return Err(refusal.into());
@@ -40,7 +40,7 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
     Err(answered_at_once(server, request, path))
 }
 
-/// The answer that the head alone is enough for, observed from outside.
+/// Answers a request that needs no body, observed from outside.
 fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply {
     let (method, headers) = (&request.method, &request.headers);
     let is_get = matches!(*method, Method::GET | Method::HEAD);
@@ -61,7 +61,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply 
     reply
 }
 
-/// Status or metadata, if that is what `target` asks for.
+/// Returns status or metadata, if `target` is one of these.
 fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {
@@ -89,7 +89,7 @@ fn not_found(path: &str) -> String {
     format!("Not Found: {path}. The API is below /v1/models/, such as POST /v1/models/NAME:predict")
 }
 
-/// The answer to a browser that asks whether it may send a request from another origin, and how that is counted.
+/// Answers a browser's preflight request for another origin; also returns how to count it.
 fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));

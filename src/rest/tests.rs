@@ -1,4 +1,4 @@
-//! The URL grammar and the head of a request, against the cases of the specification.
+//! The URL grammar and request heads, checked against the cases of the specification.
 
 use super::path::{Target, parse};
 use super::verb::Verb;
@@ -33,7 +33,7 @@ fn every_path_of_the_vectors_is_read_as_recorded() {
             Target::VersionTooLarge(digits) => {
                 expect["error"]["message"].as_str().unwrap().contains(digits.as_str())
             }
-            // A verb in another case matches the grammar but is dispatched nowhere.
+            // A verb in another case matches the grammar but not the dispatch.
             Target::Malformed => {
                 expect["matched"] == false
                     || expect["verb"].as_str().is_some_and(|verb| verb != verb.to_lowercase())

@@ -1,4 +1,4 @@
-//! The verbs of the API: what a POST may ask of a model, and how its body is decoded.
+//! The verbs of the API: each with the decoder of its bodies.
 
 use super::decode::{self, DecodeLimits};
 use super::{Format, features};
@@ -14,16 +14,16 @@ use std::fmt;
 pub(super) struct Verb {
     /// The word in the path, after the colon.
     pub(super) word: &'static str,
-    /// As what its calls are counted.
+    /// The API under which its calls are counted.
     pub(super) api: Api,
     pub(super) decode: Decode,
 }
 
-/// Decodes a body against the version that is asked, or finds the error of the body that comes before that of a version
-/// which is not there. Also gives the form of the reply.
+/// Decodes a body against the version it is for, and returns the format of the reply too. An error of the body takes
+/// precedence over that of a missing version.
 type Decode = fn(&ServerState, &[u8], Result<&Servable, &Error>, &Context) -> Result<(Request, Format)>;
 
-/// All of them.
+/// All verbs.
 static VERBS: [Verb; 3] = [
     Verb { word: "predict", api: Api::Predict, decode: predict },
     Verb { word: "classify", api: Api::Classify, decode: classify },
@@ -31,7 +31,7 @@ static VERBS: [Verb; 3] = [
 ];
 
 impl Verb {
-    /// The verb that `word` names.
+    /// Returns the verb with this word.
     pub(super) fn named(word: &str) -> Option<&'static Verb> {
         VERBS.iter().find(|verb| verb.word == word)
     }
@@ -59,7 +59,7 @@ fn predict(
 ) -> Result<(Request, Format)> {
     let limits = DecodeLimits { max_depth: server.options.max_depth };
     let asked = decode::predict(body, servable.map(Servable::signatures), limits)?;
-    // A number takes two characters at least, and eight bytes at most.
+    // Bounded by the body: a number takes at least two characters and at most eight bytes.
     context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
     let servable = servable.map_err(Error::clone)?;
     let signature = bind::signature(server, servable, &asked.signature.name)?;

@@ -1,4 +1,4 @@
-"""The Prometheus endpoint: what is counted over both protocols, in TensorFlow Serving's names and format."""
+"""The Prometheus endpoint: counts over both protocols, with TensorFlow Serving's names and format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_tensorflow
 
 @pytest.fixture
 def served(base: Path, tmp_path: Path) -> Iterator[Served]:
-    """Model ``m`` over both protocols, with its metrics."""
+    """Serves model ``m`` over both protocols, with its metrics."""
     with serving(f"m={base}", WITH_GRPC, RELOADS, monitoring(tmp_path), ONE_TRY) as running:
         yield running
 
@@ -95,7 +95,7 @@ def test_runs_and_loads_are_counted(served: Served, base: Path) -> None:
 
 
 def test_a_run_that_fails_is_not_counted(tmp_path: Path) -> None:
-    """Nor is what is refused before there is a run."""
+    """The same goes for requests refused before a run."""
     with serving(MODELS / "pair", monitoring(tmp_path)) as served:
         before = samples(served)
         together = predict(served, "pair", {"inputs": {"a": [1.0, 2.0], "b": [1, 2, 3]}})
@@ -109,7 +109,7 @@ def test_a_run_that_fails_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> None:
-    """Of each metric the first series, which is here the one of version 1."""
+    """For each metric the first series counts, which is that of version 1 here."""
     names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
     with Stub(served) as stub:
         assert stub.reload() == (0, "")
@@ -123,7 +123,7 @@ def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> 
 
 
 def test_calls_that_were_cancelled_are_counted(tmp_path: Path) -> None:
-    """Those that wait for the one thread, and the one that has it."""
+    """Both those that wait for the only thread, and the one that holds it."""
     request = own_message("PredictRequest")()
     request.model_spec.name = "loop"
     request.inputs["steps"].dtype = 9

@@ -1,4 +1,4 @@
-"""The administration's HTTP server without models behind it: who is let in, what nobody can hold up."""
+"""The administration's HTTP server without models: access, and resistance to clients that block."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HALF = b"GET /readyz HTTP/1.1\r\nX: "
 
 
 class Models:
-    """Stands in for ``Management``: lists no models, and unloads when it is let."""
+    """Stands in for ``Management``: lists no models, and unloads when allowed."""
 
     def __init__(self) -> None:
         self.may_unload = threading.Event()
@@ -80,14 +80,14 @@ class Running:
             connection.close()
 
     def connect(self, content: bytes = b"") -> socket.socket:
-        """A connection that has sent this and no more."""
+        """Opens a connection that has sent ``content`` and no more."""
         one = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         self._open.append(one)
         one.sendall(content)
         return one
 
     def close(self) -> bool:
-        """Whether it closed at all."""
+        """Returns whether it closed at all."""
         closing = threading.Thread(target=self.server.close, daemon=True)
         closing.start()
         closing.join(PATIENCE)
@@ -120,7 +120,7 @@ Start = Callable[..., Running]
 
 
 def ended(connection: socket.socket) -> bool:
-    """Reads to the end, which must come."""
+    """Reads to the end of the connection, which must come."""
     try:
         while connection.recv(1000):
             pass
@@ -346,7 +346,7 @@ def test_names_of_this_machine(start: Start, host: str) -> None:
 
 @pytest.mark.parametrize("host", OTHERS)
 def test_other_names_are_refused_without_a_token(start: Start, host: str) -> None:
-    """A page whose name its owner points to 127.0.0.1 is of one origin with what answers there."""
+    """A page under a name pointing to 127.0.0.1 has the same origin as a server there."""
     admin = start()
     for method in ("GET", "DELETE"):
         status, fields = admin.ask("/admin/models", method, Host=host)

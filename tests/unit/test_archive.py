@@ -1,4 +1,4 @@
-"""Archives behind a URL: what is in them, what they may not hold, and that it is on disk once."""
+"""Archives behind a URL: content, limits, and storing it on disk once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tar_of(**files: bytes) -> bytes:
 
 
 class Reply(io.BytesIO):
-    """What urlopen gives."""
+    """The result of urlopen."""
 
     headers: dict[str, str]
 
@@ -108,7 +108,7 @@ def bytes_below(folder: Path) -> int:
 
 
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, suffix: str) -> str:
-    """Why the archive is not unpacked; nothing of it stays."""
+    """Returns the error for an archive that is not unpacked; nothing of it remains."""
     serve_bytes(monkeypatch, content)
     with pytest.raises(OSError) as error:
         open_store(f"https://example.com/m.{suffix}", str(tmp_path / "scratch"), MIB).versions()

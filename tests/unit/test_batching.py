@@ -1,4 +1,4 @@
-"""BatchingParameters: defaults, what is refused and with which text, a version's own."""
+"""BatchingParameters: defaults, refusals and their texts, a version's own."""
 
 from __future__ import annotations
 

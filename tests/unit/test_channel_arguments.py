@@ -1,4 +1,4 @@
-"""gRPC's arguments as ``--grpc_channel_arguments`` has them: what is meant, what is said about the rest."""
+"""``--grpc_channel_arguments``: the effective ones, and the messages about others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INT32_MAX = 2**31 - 1
 
 
 def limits(text: str) -> GrpcLimits:
-    """Of a value that leaves nothing to be said."""
+    """Returns the limits for a value that causes no message."""
     limits, lines = read(text)
     assert lines == []
     return limits

@@ -1,4 +1,4 @@
-"""Values at hand become arrays of the input's dtype, and none changes its meaning on the way."""
+"""Values become arrays of the input's dtype, without changing their meaning."""
 
 from __future__ import annotations
 

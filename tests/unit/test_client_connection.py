@@ -1,4 +1,4 @@
-"""How the client reaches a server over either protocol: sockets, time limits, headers that cannot be sent."""
+"""Connections over both protocols: sockets, time limits, headers that cannot be sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STARTS: dict[str, Start] = {
 
 @pytest.fixture(params=STARTS)
 def start(request: pytest.FixtureRequest) -> Start:
-    """``start(socket=None)``: a stub that knows of no versions."""
+    """``start(socket=None)``: runs a stub without any versions."""
     return STARTS[request.param]
 
 

@@ -1,4 +1,4 @@
-"""What is asked in which order, how often, how long: dialogues driven by hand, without clock or server."""
+"""Order, number and duration of requests: dialogues driven by hand, without clock or server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def metadata(version: int, dtype: str = "float") -> Metadata:
 
 
 class FakeCodec:
-    """Writes calls that say what they are; replies are handed through."""
+    """Writes calls that name themselves; replies are passed through."""
 
     def __init__(self) -> None:
         self.questions: list[BoundRequest] = []
@@ -55,7 +55,7 @@ class FakeCodec:
 
 
 class Setup:
-    """A dialogue with a clock that moves only by pauses, and a transcript."""
+    """A dialogue with a clock moved only by pauses, and a transcript."""
 
     def __init__(self, timeout: float | None = 10.0, retries: int = 3) -> None:
         self.now = 100.0
@@ -68,7 +68,7 @@ class Setup:
         )
 
     def drive(self, steps: Steps[Any], *replies: Any) -> Any:
-        """Answers each ``Send`` with the next reply, throwing those that are errors."""
+        """Answers each ``Send`` with the next reply; errors are thrown."""
         left = list(replies)
         try:
             step = next(steps)

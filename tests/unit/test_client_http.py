@@ -1,4 +1,4 @@
-"""The client over HTTP, against a stub: statuses as errors, tries, time limits, connections; both clients."""
+"""The client over HTTP, against a stub: errors by status, retries, time limits, connections; both clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ask = Callable[..., Any]
 
 
 def unused_address() -> str:
-    """Where nobody listens: a port that was free a moment ago."""
+    """Returns an address without a listener: a port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

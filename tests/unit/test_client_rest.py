@@ -1,4 +1,4 @@
-"""REST calls as JSON, and what is made of replies, without a server."""
+"""REST calls as JSON, and the reading of replies, without a server."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def listed(number: int, shape: list[int], **fields: Any) -> Any:
 
 
 def has_numpy_type(name: str) -> bool:
-    """False for the types of ml_dtypes where it is not installed."""
+    """False for the types of ml_dtypes if it is not installed."""
     with contextlib.suppress(UnimplementedError):
         return BY_NAME[name].type is not None
     return False
@@ -93,7 +93,7 @@ def test_an_array_that_is_not_contiguous() -> None:
     ],
 )
 def test_typed_fields(number: int, fields: dict[str, Any], expected: Any) -> None:
-    """The form that servers answer in."""
+    """The form that servers use in answers."""
     read = read_tensor(listed(number, [2], **fields))
     assert read.dtype == expected.dtype
     np.testing.assert_array_equal(read, expected)

@@ -1,4 +1,4 @@
-"""The documentation's tables of flags and of gRPC's arguments are the lists that the server goes by."""
+"""The documentation's tables of flags and of gRPC's arguments match the server's lists."""
 
 from __future__ import annotations
 

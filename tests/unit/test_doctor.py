@@ -1,4 +1,4 @@
-"""Hints for failed loads, from the words of the error and a look at the disk."""
+"""Hints for failed loads, from the error text and the files on disk."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HALF_COPIED = (
 
 
 def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read everything, so the system's answer is made up."""
+    """Root may read everything, so the system's answer is faked."""
     variables = tmp_path / "variables"
     variables.mkdir()
     (variables / "variables.index").touch()

@@ -1,4 +1,4 @@
-"""What lies where a SavedModel was expected."""
+"""Other files in place of a SavedModel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where labels are while versions come and go."""
+"""The positions of labels while versions come and go."""
 
 from __future__ import annotations
 

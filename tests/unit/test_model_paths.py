@@ -1,4 +1,4 @@
-"""From a path that a person typed to a model."""
+"""From a typed path to a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Free and taken ports, and who has them."""
+"""Free and taken ports, and their owners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of models: regular ones are read, anything else is refused at once, by name."""
+"""Files of models: regular ones are read, all others refused at once, by name."""
 
 from __future__ import annotations
 

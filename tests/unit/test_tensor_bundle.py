@@ -1,4 +1,4 @@
-"""The index of a model's variables: whole ones, damaged ones, and any bytes at all."""
+"""The index of a model's variables: intact, damaged, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def block(*values: bytes, compression: int = 0) -> bytes:
 
 
 def table(*blocks: bytes) -> bytes:
-    """A table of these blocks, whose trailers have five bytes."""
+    """Makes a table of these blocks, whose trailers have five bytes."""
     handles, at = [], 0
     for one in blocks:
         handles.append(varint(at) + varint(len(one) - 5))

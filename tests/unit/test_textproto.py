@@ -1,4 +1,4 @@
-"""Text-format config files, with messages from the core's descriptors in a pool of their own."""
+"""Text-format config files, with messages from the core's descriptors in a separate pool."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_batching_parameters_parse(shared: Path) -> None:
 
 
 def test_the_pool_is_our_own() -> None:
-    """In a process of its own, where no other test has registered the same names."""
+    """Run in a separate process, where no other test has registered the same names."""
     script = (
         "from google.protobuf import descriptor_pool\n"
         "from servable import messages\n"
@@ -280,7 +280,7 @@ def test_the_pool_is_our_own() -> None:
 def test_what_the_parser_says_of_a_file_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that is polled is read at every look."""
+    """A polled file is read at every look."""
     file = tmp_path / "models.config"
 
     def read(text: str) -> None:

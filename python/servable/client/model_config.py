@@ -1,4 +1,4 @@
-"""What reload takes, as a serialized tensorflow.serving.ModelServerConfig."""
+"""Converts the argument of reload to a serialized tensorflow.serving.ModelServerConfig."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLATFORM = "tensorflow"
 
 
 def serialized_config(config: object) -> bytes:
-    """Reads a mapping from names to folders, a config file's text or its ``Path``, or a message of any pool.
+    """Accepts a mapping from names to folders, a config file's text or ``Path``, or a message of any pool.
 
     Raises ``InvalidArgumentError``.
     """

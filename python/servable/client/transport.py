@@ -1,4 +1,4 @@
-"""What an address leads to: the codec of its protocol, and a transport that carries calls there."""
+"""Chooses the codec and the transport for an address."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from servable.client.rest import RestCodec
 
 
 class Transport(Protocol):
-    """Carries calls; may be used from any thread."""
+    """Carries calls; usable from any thread."""
 
     def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
+        """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Releases the connections."""
 
 
 class AsyncTransport(Protocol):
-    """Carries calls of one event loop."""
+    """Carries the calls of one event loop."""
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
+        """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     async def close(self) -> None:
-        """Gives connections back."""
+        """Releases the connections."""
 
 
 def codec_of(address: Address) -> Codec:
-    """The codec of an address's protocol."""
+    """Returns the codec for an address's protocol."""
     return RestCodec() if address.protocol == "rest" else GrpcCodec()
 
 
 def open_transport(address: Address, connection: Connection) -> Transport:
-    """The transport for an address. Raises ``MissingPackageError``."""
+    """Opens the transport for an address. Raises ``MissingPackageError``."""
     if address.protocol == "rest":
         from servable.client.http_transport import HttpTransport
 
@@ -48,12 +48,12 @@ def open_transport(address: Address, connection: Connection) -> Transport:
 
 
 def open_async_transport(address: Address, connection: Connection) -> AsyncTransport:
-    """The same for asyncio; may be called outside an event loop."""
+    """Like ``open_transport``, for asyncio; may be called outside an event loop."""
     return _TransportOfFirstCall(address, connection)
 
 
 class _TransportOfFirstCall:
-    """Makes the transport with the first call, inside the event loop that it belongs to."""
+    """Makes the transport on the first call, inside the event loop that it belongs to."""
 
     def __init__(self, address: Address, connection: Connection) -> None:
         self._address = address
@@ -62,7 +62,7 @@ class _TransportOfFirstCall:
         self._closed = False
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """As ``AsyncTransport.send``."""
+        """See ``AsyncTransport.send``."""
         if self._closed:
             raise closed()
         if self._made is None:
@@ -70,7 +70,7 @@ class _TransportOfFirstCall:
         return await self._made.send(call, seconds)
 
     async def close(self) -> None:
-        """As ``AsyncTransport.close``."""
+        """See ``AsyncTransport.close``."""
         self._closed = True
         if self._made is not None:
             await self._made.close()
