@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from conftest import SHARED, Served
 from google.protobuf import text_format
 from servers import serving
 from stubs import METHODS, call, official_message, own_message
-
-import grpc
 
 pytestmark = [pytest.mark.needs_tensorflow, pytest.mark.needs_shared]
 

@@ -9,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from conftest import Served
 from model_configs import model_config
 from servers import until
 from stubs import PATIENCE, call, floats_request, own_message
 from wire import ask, predict
-
-import grpc
 
 
 def version_states(served: Served, model: str) -> dict[int, str]:

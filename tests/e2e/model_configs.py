@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
+
 from servable.messages import message_class, pool
 
 

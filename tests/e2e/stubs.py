@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from servable.messages import message_class
-
 import grpc
+import pytest
+
+from servable.messages import message_class
 
 PATIENCE = 60.0
 MODULES = {

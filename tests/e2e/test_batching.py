@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import pytest
 from clients import Stub, answer, await_versions, version_states
 from conftest import Served
 from prometheus import PAGE, monitoring
 from servers import ONE_TRY, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

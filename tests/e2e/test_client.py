@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, Serve, Served
+from servers import MODELS, serving
+
+from servable import AsyncClient, Client
 from servable.client import Classification, TensorSpec, VersionStatus
 from servable.errors import (
     InvalidArgumentError,
@@ -24,9 +27,6 @@ from servable.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from servers import MODELS, serving
-
-from servable import AsyncClient, Client
 
 pytestmark = pytest.mark.needs_tensorflow
 

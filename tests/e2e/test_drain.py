@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import grpc
 import pytest
 from clients import Stub
 from conftest import Served
 from servers import ADMIN, MODELS, serving, until
 from wire import Wire, message, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

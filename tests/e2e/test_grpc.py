@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from conftest import SHARED, Served
-from servable.messages import message_class
 from servers import DROP_IN, MODELS, put_version, run_to_its_end, serving
 from stubs import call, failure, own_message
 from wire import predict as ask_predict
 
-import grpc
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from conftest import Served
@@ -25,8 +26,6 @@ from http2 import (
 )
 from servers import MODELS, resident_megabytes, serving
 from stubs import METHODS, call, failure, floats_request, own_message
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from clients import answer, await_versions, version_states
 from conftest import Served
-from servable.messages import message_class
 from servers import ADMIN, MODELS, ONE_TRY, admin_url, put_version, serving
 from tfrecord import WARM_UP, write
+
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 

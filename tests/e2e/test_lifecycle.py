@@ -11,14 +11,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import PATIENCE, Stub, answer, available, await_versions, steady_load, version_states
 from conftest import Served
 from model_configs import config_file, config_text, entry, replace_file
 from servers import ONE_TRY, POLLED, RELOADS, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

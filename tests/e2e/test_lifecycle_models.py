@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from clients import version_states
 from conftest import Served
-from servable.engines.tensorflow_library import find
 from servers import FRIENDLY, MODELS, run_to_its_end, serving
 from wire import predict
+
+from servable.engines.tensorflow_library import find
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -21,11 +21,12 @@ import requests
 from clients import Stub, answer, available, await_versions, steady_load
 from conftest import Served
 from model_configs import config_file, config_text, entry, replace_file
-from servable.messages import message_class
-from servable.savedmodel.tfrecord import read_records
 from servers import ADMIN, DROP_IN, MODELS, ONE_TRY, POLLED, WITH_GRPC, admin_url, put_version, serving
 from tfrecord import WARM_UP
 from wire import ask, predict
+
+from servable.messages import message_class
+from servable.savedmodel.tfrecord import read_records
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import grpc
 import pytest
 from conftest import Served
 from http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
 from servers import MODELS, resident_megabytes, run_to_its_end, serving, until
 from stubs import call, failure, floats_request, own_message
 from wire import Wire, message, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import Stub, await_versions
 from conftest import Served
@@ -13,8 +14,6 @@ from prometheus import PAGE, SERVING, monitoring, samples
 from servers import MODELS, ONE_TRY, RELOADS, WITH_GRPC, put_version, serving, until
 from stubs import own_message
 from wire import ask, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -12,14 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import Stub, available, await_versions, version_states
 from conftest import Served
 from model_configs import config_file, entry
 from servers import DROP_IN, FRIENDLY, MODELS, ONE_TRY, put_version, run_to_its_end, serving
 from wire import Wire, message, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 

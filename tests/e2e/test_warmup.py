@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from conftest import Served
 from prometheus import monitoring, samples
-from servable.messages import message_class
 from servers import MODELS, ONE_TRY, serving
 from stubs import set_floats
 from tfrecord import WARM_UP, write
 from wire import ask, predict
+
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 

@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+
 from servable.admin.http import AdminServer, _resolved
 from servable.config.values import AdminOptions, CoreOptions
 from servable.errors import StatusError

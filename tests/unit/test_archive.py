@@ -14,6 +14,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+
 from servable.errors import StatusError
 from servable.sources import archive
 from servable.sources.archive import ArchiveStore

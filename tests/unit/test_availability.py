@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability, availability_of, stays
 from servable.lifecycle.condition import Condition

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from servable.config import base_paths
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import ModelConfig

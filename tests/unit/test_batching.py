@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from servable.config import batching
 from servable.config.values import BatchingOptions
 from servable.errors import StatusError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from servable.config.channel_arguments import EFFECTIVE, read
 from servable.config.values import GrpcLimits
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from servable.cli import dispatch as cli
 from servable.config.flags import FLAGS
 from servable.config.values import ServerConfig

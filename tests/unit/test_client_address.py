@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from servable.client.address import Address, parse_address
 from servable.errors import InvalidArgumentError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from servable.client import dtypes
 from servable.client.answers import TensorSpec
 from servable.client.arrays import as_array

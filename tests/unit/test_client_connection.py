@@ -10,6 +10,7 @@ from typing import Any
 import grpc_stub
 import http_stub
 import pytest
+
 from servable.client.connection import LONGEST_SECONDS
 from servable.errors import InvalidArgumentError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
 from servable.client.codec import BoundRequest, Call, Choice, Prediction

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from grpc_stub import answering, no_versions
+
+from servable import Client
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.codec import BoundRequest, Choice
 from servable.client.grpc import GrpcCodec
@@ -26,9 +29,6 @@ from servable.errors import (
     status_error,
 )
 from servable.messages import message_class
-
-import grpc
-from servable import Client
 
 Ask = Callable[..., Any]
 

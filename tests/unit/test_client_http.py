@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from http_stub import HANG_UP, METADATA, OK, SILENCE, answering
+
+from servable import AsyncClient, Client
 from servable.errors import (
     CODES,
     DeadlineExceededError,
@@ -21,8 +23,6 @@ from servable.errors import (
     UnavailableError,
     status_error,
 )
-
-from servable import AsyncClient, Client
 
 Ask = Callable[..., Any]
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.binding import Given, bind
 from servable.client.codec import Call, Choice

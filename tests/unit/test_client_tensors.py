@@ -9,6 +9,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+
 from servable.client import dtypes
 from servable.client.dtypes import BY_NAME, BY_NUMBER
 from servable.client.tensors import read_tensor, write_tensor

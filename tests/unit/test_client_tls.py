@@ -12,9 +12,9 @@ from typing import Any
 import grpc_stub
 import http_stub
 import pytest
-from servable.errors import UnavailableError
 
 from servable import Client
+from servable.errors import UnavailableError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage, TransitionError
 from servable.lifecycle.policy import State

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from conftest import ROOT
+
 from servable.cli.usage import markdown_table
 from servable.config.channel_arguments import EFFECTIVE
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from servable.savedmodel import doctor
 
 NO_SAVED_MODEL = "Specified file path does not appear to contain a SavedModel bundle"

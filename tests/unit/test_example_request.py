@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from servable.savedmodel.example_request import LONGEST_BODY, PNG, curl_line
 from servable.savedmodel.signature import Signature
 

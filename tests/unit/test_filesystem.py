@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.config.values import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
 from servable.savedmodel.layout import is_version_name
 from servable.sources import AspiredVersion, filesystem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from servable.config.flags import CPUS, FLAGS, GROUPS, nearest, no_effect_lines
 
 # Name, kind, default, from TensorFlow Serving's table of flags.

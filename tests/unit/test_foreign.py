@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from servable.cli.inspect import inspect
 from servable.savedmodel.foreign import A_SAVED_MODEL, found_instead, kind_of_file
 

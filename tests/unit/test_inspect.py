@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hypothesis import given, strategies as st
+
+from servable import messages
 from servable._core import crc32c
 from servable.cli import main
 from servable.cli.table import table
@@ -19,8 +21,6 @@ from servable.savedmodel.saved_model import read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import masked, read_records, write_records
 from servable.sizes import size_text
-
-from servable import messages
 
 pytestmark = pytest.mark.usefixtures("descriptors")
 

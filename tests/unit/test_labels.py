@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.lifecycle.labels import in_force
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 4))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+
 from servable.admin.operations import Management
 from servable.config.values import (
     All,

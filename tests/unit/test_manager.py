@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
+
 from servable.config import saved_model_config
 from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig

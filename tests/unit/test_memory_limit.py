@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from servable.config.memory_limit import LEAST, limit, share
 
 GIB = 1 << 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from servable.config.model_paths import model_from_path
 from servable.config.values import Folder, Latest, ModelConfig
 from servable.engines.formats import fingerprint

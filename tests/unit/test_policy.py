@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
+from servable import _core
 from servable.lifecycle.policy import (
     Action,
     Load,
@@ -14,8 +16,6 @@ from servable.lifecycle.policy import (
     availability_preserving,
     resource_preserving,
 )
-
-from servable import _core
 
 STATES = {
     "new": State.START,

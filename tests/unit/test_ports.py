@@ -7,6 +7,7 @@ import socket
 import sys
 
 import pytest
+
 from servable.serving.ports import is_free, owner, port_hint
 
 

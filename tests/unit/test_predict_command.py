@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from http_stub import METADATA, answering
+
 from servable.cli import dispatch as cli
 
 Capture = pytest.CaptureFixture[str]

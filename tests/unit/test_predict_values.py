@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from servable.cli.predict_output import WIDEST_CELL, as_json, as_table, escaped
 from servable.cli.predict_values import Inputs, read_inputs
 from servable.errors import ServableError, UsageError

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from servable.config.config_files import read_model_config_file
 from servable.errors import StatusError
 from servable.regular_files import open_file

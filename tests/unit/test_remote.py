@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from servable.config.model_paths import cache_dir, is_remote, model_from_path
 from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError

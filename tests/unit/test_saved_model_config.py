@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from servable.config.saved_model_config import FILE, options_for
 from servable.config.values import LoadOptions
 from servable.messages import message_class

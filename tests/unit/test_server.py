@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from fake_core import FakeCore, FakeError
+
+from servable import messages
 from servable.config import config_files
 from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server, check_ports
-
-from servable import messages
 
 LONG_PAUSE = LifecycleOptions(retries=1, retry_seconds=3600.0)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config

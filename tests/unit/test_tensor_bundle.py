@@ -7,6 +7,7 @@ import struct
 import pytest
 from conftest import ROOT
 from hypothesis import given, strategies as st
+
 from servable.savedmodel.tensor_bundle import CompressedError, Shards, shards
 from servable.savedmodel.tfrecord import masked
 

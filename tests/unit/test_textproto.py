@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+
+from servable import messages
 from servable.config.config_files import (
     read_model_config_file,
     read_monitoring_config,
@@ -21,8 +23,6 @@ from servable.config.config_files import (
 from servable.config.textproto import read_text_message
 from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
-
-from servable import messages
 
 pytestmark = pytest.mark.usefixtures("descriptors")
 
