@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from servable.client import dtypes
 from servable.client.answers import TensorSpec
-from servable.client.arrays import as_array
+from servable.client.values import dtypes
+from servable.client.values.arrays import as_array
 from servable.errors import InvalidArgumentError, UnimplementedError
 
 ANY = None

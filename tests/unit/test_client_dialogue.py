@@ -11,9 +11,9 @@ import pytest
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
 from servable.client.codec import BoundRequest, Call, Choice, Prediction
-from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
+from servable.client.transport.connection import Connection
 from servable.errors import (
     DeadlineExceededError,
     InternalError,
@@ -193,7 +193,7 @@ def test_names_that_do_not_exist(given: dict[str, Any], hint: str) -> None:
     assert hint in raised.value.hint
 
 
-def test_signatures_that_no_door_can_send() -> None:
+def test_signatures_that_no_protocol_can_send() -> None:
     dialogue = Setup().dialogue
     for steps in (
         dialogue.classify(Choice("m"), "\ud800", [], None),

@@ -18,7 +18,7 @@ from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.codec import BoundRequest, Choice
 from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
-from servable.client.tensors import read_tensor, write_tensor
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import (
     CODES,
     DeadlineExceededError,

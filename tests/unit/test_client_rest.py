@@ -11,8 +11,8 @@ import pytest
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.binding import Given, bind
 from servable.client.codec import Call, Choice
-from servable.client.examples import read_examples
 from servable.client.rest import RestCodec
+from servable.client.values.examples import read_examples
 from servable.errors import InternalError, InvalidArgumentError, UnimplementedError
 
 FLOATS = TensorSpec("float", (-1,))
@@ -73,7 +73,7 @@ def test_a_version_and_a_label() -> None:
         ({"model": "\udcff"}, "the model's name holds"),
     ],
 )
-def test_choices_that_no_door_can_send(given: dict[str, Any], words: str) -> None:
+def test_choices_that_no_protocol_can_send(given: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         Choice(**{"model": "m", **given})
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from servable.client import dtypes
-from servable.client.dtypes import BY_NAME, BY_NUMBER
-from servable.client.tensors import read_tensor, write_tensor
+from servable.client.values import dtypes
+from servable.client.values.dtypes import BY_NAME, BY_NUMBER
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import DataLossError, UnimplementedError
 from servable.messages import message_class
 

@@ -16,7 +16,7 @@ them.
 
 from __future__ import annotations
 
-from servable.client.connection import load
+from servable.client.transport.connection import load
 
 load("numpy")
 

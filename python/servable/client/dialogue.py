@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
-from servable.client.arrays import Array
 from servable.client.binding import Given, bind
 from servable.client.codec import Call, Choice, Codec, Prediction
-from servable.client.connection import limit
-from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
-from servable.client.text import check_text
+from servable.client.transport.connection import limit
+from servable.client.values.arrays import Array
+from servable.client.values.examples import Features, read_examples
+from servable.client.values.text import check_text
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,

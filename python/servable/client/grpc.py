@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.arrays import Array
 from servable.client.codec import CLASSIFY, REGRESS, BoundRequest, Call, Choice, Prediction
-from servable.client.dtypes import name_of_number
-from servable.client.examples import Examples, write_input
-from servable.client.tensors import read_tensor, write_tensor
+from servable.client.values.arrays import Array
+from servable.client.values.dtypes import name_of_number
+from servable.client.values.examples import Examples, write_input
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import CODES, InternalError, invalid_argument
 from servable.messages import message_class
 

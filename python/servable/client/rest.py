@@ -16,10 +16,10 @@ from urllib.parse import quote
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.arrays import Array, read_numbers
 from servable.client.codec import BoundRequest, Call, Choice, Prediction
-from servable.client.dtypes import dtype_named
-from servable.client.examples import Examples, json_body
+from servable.client.values.arrays import Array, read_numbers
+from servable.client.values.dtypes import dtype_named
+from servable.client.values.examples import Examples, json_body
 from servable.errors import InternalError, UnimplementedError, invalid_argument
 
 T = TypeVar("T")

@@ -11,16 +11,16 @@ from os import PathLike
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
-from servable.client.address import parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
-from servable.client.arrays import Array
 from servable.client.binding import Given, Value
 from servable.client.codec import Choice
-from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
-from servable.client.examples import Features
 from servable.client.model_config import serialized_config
-from servable.client.transport import codec_of, open_transport
+from servable.client.transport.address import parse_address
+from servable.client.transport.connection import Connection
+from servable.client.transport.open import codec_of, open_transport
+from servable.client.values.arrays import Array
+from servable.client.values.examples import Features
 from servable.errors import StatusError
 
 T = TypeVar("T")

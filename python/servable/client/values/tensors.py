@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from servable.client.arrays import Array
-from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named, dtype_of_number
+from servable.client.values.arrays import Array
+from servable.client.values.dtypes import DType, bfloat16_as_float32, dtype_named, dtype_of_number
 from servable.errors import DataLossError
 
 _LARGEST = 2**31 - 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from servable.client.address import Address
 from servable.client.codec import Call
-from servable.client.connection import Connection, closed, load
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed, load
 from servable.errors import StatusError, invalid_argument, status_error
 
 

@@ -7,9 +7,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from servable.client.address import Address
 from servable.client.codec import Call
-from servable.client.connection import Connection, closed, load
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed, load
 from servable.errors import (
     DeadlineExceededError,
     InvalidArgumentError,

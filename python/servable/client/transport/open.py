@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from servable.client.address import Address
 from servable.client.codec import Call, Codec
-from servable.client.connection import Connection, closed
 from servable.client.grpc import GrpcCodec
 from servable.client.rest import RestCodec
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed
 
 
 class Transport(Protocol):
@@ -39,10 +39,10 @@ def codec_of(address: Address) -> Codec:
 def open_transport(address: Address, connection: Connection) -> Transport:
     """Opens the transport for an address. Raises ``MissingPackageError``."""
     if address.protocol == "rest":
-        from servable.client.http_transport import HttpTransport
+        from servable.client.transport.http import HttpTransport
 
         return HttpTransport(address, connection)
-    from servable.client.grpc_transport import GrpcTransport
+    from servable.client.transport.grpc import GrpcTransport
 
     return GrpcTransport(address, connection)
 
@@ -78,9 +78,9 @@ class _TransportOfFirstCall:
 
 def _async_transport(address: Address, connection: Connection) -> AsyncTransport:
     if address.protocol == "rest":
-        from servable.client.http_transport import AsyncHttpTransport
+        from servable.client.transport.http import AsyncHttpTransport
 
         return AsyncHttpTransport(address, connection)
-    from servable.client.grpc_transport import AsyncGrpcTransport
+    from servable.client.transport.grpc import AsyncGrpcTransport
 
     return AsyncGrpcTransport(address, connection)

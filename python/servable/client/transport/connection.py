@@ -8,7 +8,7 @@ from importlib import import_module
 from math import inf
 from typing import Any
 
-from servable.client.text import check_headers
+from servable.client.values.text import check_headers
 from servable.errors import FailedPreconditionError, MissingPackageError, invalid_argument
 
 LONGEST_SECONDS = 2_000_000.0
