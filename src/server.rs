@@ -9,11 +9,12 @@ use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
-use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::host::{self, priority};
 use crate::http::connection;
 use crate::http2;
+use crate::listen::listen;
 use crate::memory::{self, Budget};
 use crate::methods::ServerState;
 use crate::methods::record::Recorder;
@@ -21,10 +22,9 @@ use crate::metrics::{Metrics, Protocol};
 use crate::registry::Registry;
 use crate::rest;
 use accept::{Accepted, accept_all};
-use socket2::{Domain, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ pub struct Server {
     state: Arc<ServerState>,
     memory: Arc<Budget>,
     running: Mutex<Option<Running>>,
+    ready: Arc<AtomicBool>,
 }
 
 struct Running {
@@ -77,12 +78,18 @@ impl Server {
             metrics,
             recorder: Recorder::default(),
         });
-        Ok(Server { state, memory, running: Mutex::default() })
+        Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })
     }
 
     /// Returns the state shared by all requests.
     pub fn state(&self) -> &Arc<ServerState> {
         &self.state
+    }
+
+    /// Returns a flag that is true while requests to models are answered: the ports are open, and shutdown has not
+    /// begun.
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        self.ready.clone()
     }
 
     /// Opens the ports and starts serving. `settings` are those of gRPC.
@@ -105,12 +112,14 @@ impl Server {
         let acceptor =
             spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting, floods))?;
         *running = Some(Running { connections, acceptor, threads });
+        self.ready.store(true, Relaxed);
         Ok(addresses)
     }
 
     /// From now on, tells every client to send its next request elsewhere; requests are still answered, on new
     /// connections too.
     pub fn drain(&self) {
+        self.ready.store(false, Relaxed);
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
             running.connections.enter(Stage::Draining);
         }
@@ -142,6 +151,7 @@ impl Server {
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
     /// whether all finished.
     pub fn stop(&self, grace: Duration) -> bool {
+        self.ready.store(false, Relaxed);
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
@@ -230,7 +240,7 @@ async fn keep_heap_small() {
         every.tick().await;
         let now = memory::turn();
         if now != before {
-            engine::memory::collect();
+            host::memory::collect();
             before = now;
         }
     }
@@ -326,19 +336,6 @@ fn bind(address: SocketAddr, backlog: u32) -> Result<std::net::TcpListener> {
 
 fn is_no_ipv6(why: &std::io::Error) -> bool {
     matches!(why.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
-}
-
-fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_keepalive(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -17,23 +17,25 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle"},
-    "server": {"rest", "grpc", "http", "throttled"},
+    "python": {"server", "lifecycle", "admin"},
+    "server": {"rest", "grpc", "throttled", "listen"},
+    "admin": {"http", "json", "listen"},
     "rest": {"registry", "methods", "http", "json"},
-    "http": {"connections", "config"},
+    "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config"},
-    "grpc": {"registry", "methods", "connections", "pace"},
+    "grpc": {"registry", "methods", "http2"},
+    "http2": {"connections"},
     "lifecycle": {"registry", "methods", "files"},
-    "methods": {"registry", "servable", "compute", "config", "memory"},
+    "methods": {"registry", "servable", "config"},
     "registry": {"servable"},
-    "servable": {"batch", "engine", "profile", "metrics"},
-    "batch": {"engine", "compute", "profile", "metrics"},
-    # Signatures are in `servable`, and an engine reads them from a model's files.
-    "engine": {"tensor", "error", "pb", "servable::signature", "memory", "files"},
+    "servable": {"batch"},
+    "batch": {"engine", "context", "metrics"},
+    "context": {"compute"},
+    "engine": {"tensor", "error", "pb", "host", "files"},
+    "host": {"error", "memory"},
     "compute": {"error", "profile", "memory"},
-    "connections": {"memory"},
+    "connections": {"memory", "pace"},
     "pb": {"tensor", "error"},
-    "servable::signature": {"tensor"},
     "metrics": {"error", "memory"},
     "memory": {"error"},
     "profile": set(),
@@ -41,6 +43,7 @@ ARROWS = {
     "pace": set(),
     "files": set(),
     "throttled": set(),
+    "listen": set(),
     "tensor": set(),
     "error": set(),
 }
@@ -53,9 +56,9 @@ PYTHON_ARROWS = {
     "admin": {"lifecycle"},
     "lifecycle": {"sources"},
     "sources": {"config", "sizes"},
-    "config": {"savedmodel", "engines"},
+    "config": {"engines"},
     "savedmodel": {"messages", "regular_files"},
-    "engines": {"errors", "_core"},
+    "engines": {"savedmodel"},
     "client": {"messages"},
     "messages": {"errors", "_core"},
     "errors": set(),
@@ -223,7 +226,7 @@ def test_the_arrows_have_no_circle() -> None:
             assert module not in below(module, arrows)
 
 
-@pytest.mark.parametrize("folder", ["http", "json", "rest"])
+@pytest.mark.parametrize("folder", ["admin", "http", "json", "rest"])
 def test_no_file_uses_itself_by_way_of_others(folder: str) -> None:
     """Leaves out the folder's own file, which names its contents."""
     files = {f"{folder}::{path.stem}": path for path in (SRC / folder).glob("*.rs") if path in rust_files()}
@@ -245,10 +248,27 @@ def test_pyo3_is_in_one_place() -> None:
     assert outside(users_of(r"\bpyo3\b|\bPython<|\.(detach|attach)\("), "python.rs", "python/") == set()
 
 
+def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
+    """The core's structs equal, field by field, the protocols by which mypy checks options."""
+    struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
+    source = (SRC / "python" / "options.rs").read_text()
+    structs = {
+        name: re.findall(r"^    (\w+): ", body, re.MULTILINE)
+        for name, body in re.findall(struct, source, re.DOTALL)
+    }
+    protocols = {
+        node.name: [member.name for member in node.body if isinstance(member, ast.FunctionDef)]
+        for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
+        if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
+    }
+    assert len(structs) == 6
+    assert structs == protocols
+
+
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert outside(crates, "http/", "rest/", "server.rs", "grpc/") == set()
+    assert outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 
@@ -256,10 +276,10 @@ def test_tonic_is_in_grpc() -> None:
     assert outside(users_of(r"\btonic(_\w+)?::"), "grpc/", "server.rs", "pb/") == set()
 
 
-def test_unsafe_is_in_the_engine() -> None:
+def test_unsafe_is_in_the_engine_and_its_host() -> None:
     found = users_of(r"\bunsafe\b|allow\(unsafe_code\)")
     assert found
-    assert outside(found, "engine/") == set()
+    assert outside(found, "engine/", "host/") == set()
 
 
 def test_resolving_takes_no_lock() -> None:

@@ -36,7 +36,10 @@ pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadat
     let servable = service.server.registry.resolve(&spec.name, &spec.choice)?;
     let signatures = prost_types::Any {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
-        value: servable.signature_def_map().into(),
+        value: match servable.signature_def_map() {
+            Some(map) => map.into(),
+            None => info::signature_defs(&servable)?.encode_to_vec(),
+        },
     };
     let model_spec = ModelSpec {
         name: spec.name,

@@ -5,6 +5,7 @@ use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::http2::connection::serve;
 use crate::memory::Budget;
@@ -21,7 +22,6 @@ use crate::pb::tensorflow::{
 use crate::registry::Registry;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
@@ -45,10 +45,6 @@ struct Echo {
 impl Model for Echo {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
         &self.signatures
-    }
-
-    fn signature_def_map(&self) -> Bytes {
-        Bytes::new()
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {

@@ -7,8 +7,9 @@ pub mod tfrecord;
 mod warmup;
 
 use crate::batch;
-use crate::engine::{Engine, LoadOptions, memory, priority};
+use crate::engine::{Engine, LoadOptions};
 use crate::error::{Error, Result};
+use crate::host::{memory, priority};
 use crate::methods::ServerState;
 use crate::registry::State;
 use crate::servable::placement::Policy;

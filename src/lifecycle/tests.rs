@@ -4,6 +4,7 @@ use super::tfrecord::framed;
 use super::*;
 use crate::compute::Compute;
 use crate::config;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::Kind;
 use crate::methods::record::Recorder;
@@ -17,7 +18,6 @@ use crate::pb::tensorflow::{
     DataType, NamedTensorProto, TensorProto, TensorShapeProto, tensor_shape_proto::Dim,
 };
 use crate::registry::{Registry, VersionChoice};
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};
 use bytes::Bytes;
 use prost::Message;
@@ -78,10 +78,6 @@ impl Engine for Echo {
 impl Model for Echo {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
         &self.signatures
-    }
-
-    fn signature_def_map(&self) -> Bytes {
-        Bytes::new()
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
@@ -148,7 +144,7 @@ struct Loaded {
 
 fn options(iterations: u32) -> Options {
     Options {
-        engine: LoadOptions { tags: Vec::new(), session_config: Vec::new() },
+        engine: LoadOptions::default(),
         placement: Policy::Auto,
         batching: None,
         warmup: true,

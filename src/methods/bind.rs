@@ -4,9 +4,9 @@
 //! checks and their texts follow docs/spec/grpc.md, section 5.
 
 use super::ServerState;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,10 +1,9 @@
 //! Prints a signature in protobuf's text format, for the few messages of TensorFlow Serving that contain one.
 
-use crate::pb::tensorflow::serving::SignatureDefMap;
+use super::info;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{DataType, SignatureDef, TensorInfo, TensorShapeProto};
 use crate::servable::Servable;
-use prost::Message;
 use std::fmt::Write;
 
 /// The beginning of protobuf's dumps, which keeps programs from parsing them.
@@ -13,7 +12,7 @@ const MARKER: &str = "goo.gle/debugproto  \n";
 /// Prints signature `name` of `servable`. For an unreadable one, prints only the marker.
 pub(super) fn signature(servable: &Servable, name: &str) -> String {
     let mut text = MARKER.to_owned();
-    let map = SignatureDefMap::decode(servable.signature_def_map()).unwrap_or_default();
+    let map = info::signature_defs(servable).unwrap_or_default();
     if let Some(def) = map.signature_def.get(name) {
         print(&mut text, def);
     }

@@ -6,10 +6,10 @@
 use super::messages::named;
 use super::{Context, ModelSpec, ServerState, debug_text};
 use crate::engine::Endpoint;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::Servable;
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::tensor::{DType, Strings, Tensor};
 
 /// The input of classify and regress.

@@ -3,6 +3,7 @@
 
 use super::examples::{self, Method};
 use super::{Context, ModelSpec, Request, ServerState, bind, parsed_example};
+use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::error::{Error, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -11,7 +12,6 @@ use crate::pb::tensorflow::serving::{self as wire, InferenceTask, Input, Predict
 use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
-use crate::servable::signature::DEFAULT_SIGNATURE;
 use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::Message;

@@ -4,10 +4,10 @@
 //! kept if the call succeeds: a request that fails would fail every load that replays it.
 
 use super::Request;
+use crate::engine::signature::Signature;
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::{self as wire, PredictRequest, input};
 use crate::pb::wire::{Pieces, bytes_field_len};
-use crate::servable::signature::Signature;
 use crate::tensor::{Strings, Tensor};
 use bytes::{Bytes, BytesMut};
 use prost::Message;

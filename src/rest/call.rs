@@ -1,15 +1,14 @@
 //! A call to a model over REST: decodes a JSON body against the signature, and writes the answer as JSON.
 
-use super::decode::{self, DecodeLimits};
-use super::path::Verb;
 use super::route::Post;
-use super::{Format, encode, features};
+use super::verb::Verb;
+use super::{Format, encode};
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
 use crate::http::reply::Body;
 use crate::methods::observer::Counted;
-use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind, examples, record};
-use crate::metrics::{Api, Protocol};
+use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, record};
+use crate::metrics::Protocol;
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
@@ -20,7 +19,7 @@ const SMALL_BODY: usize = 16 << 10;
 
 /// A POST to a model whose body has been read.
 pub(super) struct RestCall {
-    verb: Verb,
+    verb: &'static Verb,
     spec: ModelSpec,
     body: Bytes,
     /// The unpacked size of a compressed body.
@@ -40,39 +39,6 @@ impl RestCall {
         let spec = ModelSpec { name, choice, signature_name: String::new() };
         Ok(RestCall { verb, spec, body, packed, accepts_gzip, format: Format::Row })
     }
-
-    fn predict(
-        &mut self,
-        server: &ServerState,
-        body: &[u8],
-        servable: Result<&Servable, &Error>,
-        context: &Context,
-    ) -> Result<Request> {
-        let limits = DecodeLimits { max_depth: server.options.max_depth };
-        let asked = decode::predict(body, servable.map(Servable::signatures), limits)?;
-        // Bounded by the body: a number takes at least two characters and at most eight bytes.
-        context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
-        self.format = asked.format;
-        let servable = servable.map_err(Error::clone)?;
-        let signature = bind::signature(server, servable, &asked.signature.name)?;
-        Ok(Request::Predict {
-            signature: signature.name.clone(),
-            inputs: asked.inputs,
-            outputs: (0..signature.outputs.len()).collect(),
-        })
-    }
-
-    fn examples(
-        &self,
-        body: &[u8],
-        servable: Result<&Servable, &Error>,
-        context: &Context,
-    ) -> Result<Request> {
-        let features::Examples { signature_name, examples, .. } = features::examples(body, &context.memory)?;
-        servable.map_err(Error::clone)?;
-        let input = examples::Input { signature_name, examples };
-        Ok(if self.verb == Verb::Regress { Request::Regress(input) } else { Request::Classify(input) })
-    }
 }
 
 impl Call for RestCall {
@@ -84,11 +50,7 @@ impl Call for RestCall {
     }
 
     fn counted(&self) -> Counted {
-        Counted::Request(match self.verb {
-            Verb::Predict => Api::Predict,
-            Verb::Classify => Api::Classify,
-            Verb::Regress => Api::Regress,
-        })
+        Counted::Request(self.verb.api)
     }
 
     fn is_small(&self) -> bool {
@@ -106,10 +68,9 @@ impl Call for RestCall {
         if let Some(expected) = &self.packed {
             body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
         }
-        match self.verb {
-            Verb::Predict => self.predict(server, &body, servable, context),
-            Verb::Classify | Verb::Regress => self.examples(&body, servable, context),
-        }
+        let (request, format) = (self.verb.decode)(server, &body, servable, context)?;
+        self.format = format;
+        Ok(request)
     }
 
     fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {

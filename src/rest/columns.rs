@@ -1,12 +1,12 @@
 //! The columnar format: `inputs` holds a value for each input, or the value of the only input (docs/spec/rest.md
 //! section 6.3).
 
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Result};
 use crate::json::column::column;
 use crate::json::cursor::Cursor;
 use crate::json::dense::DenseReader;
 use crate::rest::rows::input;
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 /// Consumes the value here and makes a tensor for each input of `signature`, which has at least one. Refuses values of

@@ -4,6 +4,7 @@
 //! A body that is not as expected is read again in TensorFlow Serving's order (docs/spec/rest.md sections 4 to 6), so
 //! that the first error is always the same. Both are linear in the body, and neither recurses along it.
 
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
 use crate::json::excerpt::excerpt;
@@ -11,7 +12,6 @@ use crate::json::text::Text;
 use crate::rest::Format;
 use crate::rest::columns::{columns_at_once, columns_in_order};
 use crate::rest::rows::{rows_at_once, rows_in_order};
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 

@@ -15,6 +15,7 @@ pub mod proto_json;
 mod reply;
 mod route;
 mod rows;
+mod verb;
 
 use crate::error::{Error, Kind};
 use crate::http::body;

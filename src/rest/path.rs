@@ -1,24 +1,14 @@
 //! The URL grammar (docs/spec/rest.md section 2): methods and models.
 
+use super::verb::Verb;
 use crate::registry::VersionChoice;
 use std::borrow::Cow;
-
-/// The three methods of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    /// From tensors to tensors.
-    Predict,
-    /// From examples to classes.
-    Classify,
-    /// From examples to numbers.
-    Regress,
-}
 
 /// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// `POST /v1/models/NAME[…]:VERB`
-    Call(Verb, String, VersionChoice),
+    Call(&'static Verb, String, VersionChoice),
     /// `GET /v1/models/NAME[…]`
     Status(String, VersionChoice),
     /// `GET /v1/models/NAME[…]/metadata`
@@ -57,12 +47,7 @@ fn call(path: &str) -> Option<Target> {
         return None;
     }
     // The grammar accepts any case, the dispatch only lower case: other cases are malformed.
-    let verb = match verb {
-        "predict" => Verb::Predict,
-        "classify" => Verb::Classify,
-        "regress" => Verb::Regress,
-        _ => return None,
-    };
+    let verb = Verb::named(verb)?;
     Some(with_choice(name, choice, |name, choice| Target::Call(verb, name, choice)))
 }
 

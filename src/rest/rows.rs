@@ -1,6 +1,7 @@
 //! The row format: `instances` is a list of values for the only input, or of objects with a value for each input
 //! (docs/spec/rest.md section 6.2).
 
+use crate::engine::signature::Signature;
 use crate::error::{Error, Result};
 use crate::json::column::{Column, column};
 use crate::json::cursor::{Cursor, Type};
@@ -8,7 +9,6 @@ use crate::json::dense::DenseReader;
 use crate::json::excerpt::excerpt;
 use crate::json::text::Text;
 use crate::methods::bind;
-use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,10 +1,10 @@
 //! One loaded version: its signatures, its model, and the placement of its runs.
 
 pub mod placement;
-pub mod signature;
 
 use crate::batch::{self, Batcher};
 use crate::context::Context;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Api};
@@ -12,7 +12,6 @@ use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
-use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -109,8 +108,8 @@ impl Servable {
         self.signatures().get(if name.is_empty() { DEFAULT_SIGNATURE } else { name })
     }
 
-    /// Returns the signatures as a serialized `tensorflow.serving.SignatureDefMap`.
-    pub fn signature_def_map(&self) -> Bytes {
+    /// Returns the signatures in the form of the model's files; see [`Model::signature_def_map`].
+    pub fn signature_def_map(&self) -> Option<Bytes> {
         self.model.signature_def_map()
     }
 

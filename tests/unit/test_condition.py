@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage, TransitionError
 from servable.lifecycle.policy import State

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from servable.config.values import LoadOptions
 from servable.errors import StatusError
 from servable.sources import AspiredVersion
 
@@ -36,7 +37,7 @@ class Core(Protocol):
     def phase(self, name: str, version: int) -> str:
         """Returns the phase of a version's load, in words; "" if none is in progress."""
 
-    def load(self, name: str, version: int, path: str, options: object) -> Report:
+    def load(self, name: str, version: int, path: str, options: LoadOptions) -> Report:
         """Loads to AVAILABLE; on failure raises, and the state is END, or LOADING if ``options.retrying``."""
 
     def retire(self, name: str, version: int) -> None:

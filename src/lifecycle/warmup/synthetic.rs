@@ -3,9 +3,9 @@
 use super::repeat;
 use crate::context::Context;
 use crate::engine::Endpoint;
+use crate::engine::signature::Signature;
 use crate::metrics::Api;
 use crate::servable::Servable;
-use crate::servable::signature::Signature;
 use crate::tensor::{DType, Tensor, element_count};
 use std::time::{Duration, Instant};
 

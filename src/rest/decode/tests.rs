@@ -3,8 +3,8 @@
 #![allow(clippy::wildcard_enum_match_arm)] // Most dtypes have no values in JSON.
 
 use super::*;
+use crate::engine::signature::TensorSpec;
 use crate::error::Kind;
-use crate::servable::signature::TensorSpec;
 use crate::tensor::{DType, Data};
 use serde_json::{Value, json};
 
