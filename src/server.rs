@@ -86,7 +86,8 @@ impl Server {
         &self.state
     }
 
-    /// Returns the flag that is set while requests to models are answered: the ports are open, and the end has not begun.
+    /// Returns a flag that is true while requests to models are answered: the ports are open, and shutdown has not
+    /// begun.
     pub fn readiness(&self) -> Arc<AtomicBool> {
         self.ready.clone()
     }

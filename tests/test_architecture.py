@@ -249,7 +249,7 @@ def test_pyo3_is_in_one_place() -> None:
 
 
 def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
-    """The structs that the core reads are, field by field, the protocols that mypy checks options by."""
+    """The core's structs equal, field by field, the protocols by which mypy checks options."""
     struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
     source = (SRC / "python" / "options.rs").read_text()
     structs = {

@@ -27,7 +27,7 @@ pub fn metadata(server: &ServerState, name: &str, choice: &VersionChoice) -> Res
     Ok((servable.version(), signature_defs(&servable)?))
 }
 
-/// The signatures of `servable` as TensorFlow Serving tells them.
+/// Returns the signatures of `servable` in TensorFlow Serving's form.
 pub fn signature_defs(servable: &Servable) -> Result<SignatureDefMap> {
     let Some(map) = servable.signature_def_map() else {
         let defs = servable.signatures().iter().map(|(name, signature)| (name.clone(), def(signature)));

@@ -61,7 +61,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply 
     reply
 }
 
-/// Returns status or metadata, if `target` is one of these.
+/// Returns status or metadata, if `target` asks for one of these.
 fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {

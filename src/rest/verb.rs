@@ -1,4 +1,4 @@
-//! The verbs of the API: each with the decoder of its bodies.
+//! The verbs of the API: methods of a model, and the decoding of their bodies.
 
 use super::decode::{self, DecodeLimits};
 use super::{Format, features};
@@ -14,13 +14,13 @@ use std::fmt;
 pub(super) struct Verb {
     /// The word in the path, after the colon.
     pub(super) word: &'static str,
-    /// The API under which its calls are counted.
+    /// How its calls are counted.
     pub(super) api: Api,
     pub(super) decode: Decode,
 }
 
-/// Decodes a body against the version it is for, and returns the format of the reply too. An error of the body takes
-/// precedence over that of a missing version.
+/// Decodes a body against the version called; an error of the body may take precedence over that of a missing version.
+/// Also returns the format of the reply.
 type Decode = fn(&ServerState, &[u8], Result<&Servable, &Error>, &Context) -> Result<(Request, Format)>;
 
 /// All verbs.
@@ -31,7 +31,7 @@ static VERBS: [Verb; 3] = [
 ];
 
 impl Verb {
-    /// Returns the verb with this word.
+    /// Returns the verb that `word` names.
     pub(super) fn named(word: &str) -> Option<&'static Verb> {
         VERBS.iter().find(|verb| verb.word == word)
     }

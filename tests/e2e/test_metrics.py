@@ -112,7 +112,7 @@ def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> 
     names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
     with Stub(served) as stub:
         assert stub.reload() == (0, "")
-        # A version that is not gone yet would serve on, without a load.
+        # A version still there would continue to serve, without a load.
         assert until(lambda: predict(served, "m", {"instances": [1.0]}).status == 404)
         request = own_message("ReloadConfigRequest")(metric_names=names)
         listed = request.config.model_config_list.config.add(name="m", base_path=str(base))

@@ -58,7 +58,7 @@ class Models:
 
 
 class Running:
-    """An administration on a free port beside a server of no models, and ways to talk to it."""
+    """An administration on a free port next to a server without models, and ways to talk to it."""
 
     def __init__(self, address: str = "127.0.0.1:0", token: str = "", seconds: float = PATIENCE) -> None:
         self.models = Models()
@@ -309,7 +309,7 @@ for path in ("/livez", "/readyz"):
 
 
 def test_health_is_answered_while_python_is_busy(start: Start) -> None:
-    """Whoever calls C with ``PyDLL`` keeps the GIL meanwhile."""
+    """Calls to C through ``PyDLL`` hold the GIL."""
     libc = ctypes.PyDLL(None)
     command = [sys.executable, "-c", ASKS_WHEN_TOLD, str(start().port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
