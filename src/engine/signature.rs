@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 /// The signature for requests that name none.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
 
+/// Returns the name of the signature that a request means; an empty one is the default.
+pub fn named(signature: &str) -> &str {
+    if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
+}
+
 /// One input or output of a signature.
 #[derive(Clone, Debug)]
 pub struct TensorSpec {

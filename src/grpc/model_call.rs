@@ -2,8 +2,9 @@
 
 use super::message::Locate;
 use super::reply::Reply;
+use crate::engine::signature::named;
 use crate::error::{Error, Result};
-use crate::methods::messages::{model_spec, named};
+use crate::methods::messages::model_spec;
 use crate::methods::observer::Counted;
 use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState};
 use crate::metrics::Protocol;

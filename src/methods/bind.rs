@@ -4,7 +4,7 @@
 //! checks and their texts follow docs/spec/grpc.md, section 5.
 
 use super::ServerState;
-use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
+use crate::engine::signature::{Signature, named};
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
@@ -28,8 +28,8 @@ pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -
 
 /// Returns the error for a missing signature `name`.
 pub fn unknown_signature(name: &str) -> Error {
-    let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
-    Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
+    let message = format!("Serving signature key \"{}\" not found.", named(name));
+    Error::new(Kind::FailedPrecondition, message)
 }
 
 /// Returns one tensor per input of `signature`, in its order: made by `decode` from the value `sent` under the input's

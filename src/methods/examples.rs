@@ -3,10 +3,9 @@
 //!
 //! Order of checks, as in TensorFlow Serving: signature → its structure → input → run → output.
 
-use super::messages::named;
 use super::{Context, ModelSpec, ServerState, debug_text};
 use crate::engine::Endpoint;
-use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::Servable;
@@ -238,10 +237,9 @@ impl<'s> Task<'s> {
 
 /// Returns the signature for classify and regress.
 fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
-    servable.signature(name).ok_or_else(|| {
-        let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
-        Error::invalid(format!("No signature was found with the name: {name}"))
-    })
+    servable
+        .signature(name)
+        .ok_or_else(|| Error::invalid(format!("No signature was found with the name: {}", named(name))))
 }
 
 /// Checks that `signature` can classify.

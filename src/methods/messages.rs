@@ -3,7 +3,7 @@
 
 use super::examples::{self, Method};
 use super::{Context, ModelSpec, Request, ServerState, bind, parsed_example};
-use crate::engine::signature::DEFAULT_SIGNATURE;
+use crate::engine::signature::named;
 use crate::error::{Error, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -73,11 +73,6 @@ pub fn model_spec(spec: wire::ModelSpec) -> ModelSpec {
         Some(Choice::VersionLabel(label)) => VersionChoice::Label(label),
     };
     ModelSpec { name: spec.name, choice, signature_name: spec.signature_name }
-}
-
-/// Returns the name of the signature that a request means.
-pub fn named(signature: &str) -> &str {
-    if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
 }
 
 /// Returns one serialized Example per element, preceded by the context if there is one: protobuf merges concatenated

@@ -9,7 +9,6 @@ pub mod info;
 pub mod messages;
 pub mod observer;
 mod parsed_example;
-mod predict;
 pub mod record;
 mod request;
 

@@ -1,8 +1,9 @@
 //! A decoded request to a version, and its answer: the same for all protocols.
 
+use super::bind::unknown_signature;
 use super::examples::{self, Classifications, Input};
-use super::messages::named;
-use super::{Context, ModelSpec, ServerState, predict};
+use super::{Context, ModelSpec, ServerState};
+use crate::engine::signature::named;
 use crate::error::Result;
 use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
@@ -66,7 +67,9 @@ impl Request {
     ) -> Result<Answer<'s>> {
         match self {
             Request::Predict { signature, inputs, outputs } => {
-                predict::predict(servable, &signature, inputs, &outputs, context).map(Answer::Outputs)
+                let signature =
+                    servable.signature(&signature).ok_or_else(|| unknown_signature(&signature))?;
+                servable.predict(signature, inputs, &outputs, context).map(Answer::Outputs)
             }
             Request::Classify(input) => {
                 examples::classify(server, servable, input, context).map(Answer::Classes)

@@ -4,7 +4,7 @@
 //! A body that is not as expected is read again in TensorFlow Serving's order (docs/spec/rest.md sections 4 to 6), so
 //! that the first error is always the same. Both are linear in the body, and neither recurses along it.
 
-use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, named};
 use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
 use crate::json::excerpt::excerpt;
@@ -197,7 +197,7 @@ pub(crate) fn signature_name(value: Option<Cursor<'_>>, root: Cursor<'_>) -> Res
 }
 
 fn find_signature<'s>(signatures: &'s BTreeMap<String, Signature>, name: &str) -> Result<&'s Signature> {
-    let key = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
+    let key = named(name);
     let Some(signature) = signatures.get(key) else {
         let message = format!("Serving signature name: \"{key}\" not found in signature def");
         return Err(Error::invalid(message));

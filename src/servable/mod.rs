@@ -4,9 +4,9 @@ pub mod placement;
 
 use crate::batch::{self, Batcher};
 use crate::context::Context;
-use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
@@ -105,7 +105,7 @@ impl Servable {
 
     /// Returns signature `name`; the default one for an empty name.
     pub fn signature(&self, name: &str) -> Option<&Signature> {
-        self.signatures().get(if name.is_empty() { DEFAULT_SIGNATURE } else { name })
+        self.signatures().get(named(name))
     }
 
     /// Returns the signatures in the form of the model's files; see [`Model::signature_def_map`].
@@ -150,6 +150,32 @@ impl Servable {
     /// Returns the endpoint of graph tensor `name` (`x` or `x:0`), if a signature uses it.
     pub fn tensor(&self, name: &str) -> Option<Endpoint> {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
+    }
+
+    /// Runs `signature` on `inputs`, one tensor per input in the signature's order (sorted by alias), and returns one
+    /// tensor per output of `outputs` (positions in the signature's outputs) with its alias, in that order.
+    pub fn predict<'s>(
+        &'s self,
+        signature: &'s Signature,
+        inputs: Vec<Tensor>,
+        outputs: &[usize],
+        context: &Context,
+    ) -> Result<Vec<(&'s str, Tensor)>> {
+        let feeds = signature
+            .inputs
+            .iter()
+            .zip(inputs)
+            .map(|(spec, tensor)| Ok((self.endpoint(spec)?, tensor)))
+            .collect::<Result<Vec<_>>>()?;
+        let wanted = || outputs.iter().map(|output| &signature.outputs[*output]);
+        let fetches = wanted().map(|spec| self.endpoint(spec)).collect::<Result<Vec<_>>>()?;
+        let results = self.run(Api::Predict, &signature.name, &feeds, &fetches, context)?;
+        context.memory.grow(results.iter().map(Tensor::memory).sum())?;
+        if results.len() == fetches.len() {
+            Ok(wanted().map(|spec| spec.alias.as_str()).zip(results).collect())
+        } else {
+            Err(Error::new(Kind::Unknown, "Predict internal error"))
+        }
     }
 
     /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of

@@ -2,10 +2,11 @@
 //! answers are ignored (docs/spec/server.md, section 7).
 
 use crate::engine::Endpoint;
+use crate::engine::signature::named;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lifecycle::tfrecord::Records;
-use crate::methods::messages::{self, model_spec, named};
+use crate::methods::messages::{self, model_spec};
 use crate::methods::{self, Context, ModelSpec, ServerState};
 use crate::metrics::Api;
 use crate::pb::tensor;
