@@ -230,7 +230,7 @@ impl Batcher {
         parts: &mpsc::Receiver<Part>,
         rows: usize,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Answer>> {
+    ) -> Result<Vec<RunOutput>> {
         let (mut answers, mut done) = (BTreeMap::new(), 0);
         while done < rows {
             let part = match deadline {
@@ -267,7 +267,7 @@ impl Batcher {
 
     /// Returns the answers to `tasks`, in order: from one run, or from separate runs if that one fails and may be
     /// repeated.
-    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> Vec<Result<Answer>> {
+    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> Vec<Result<RunOutput>> {
         if tasks.is_empty() {
             return Vec::new();
         }
@@ -282,7 +282,7 @@ impl Batcher {
     }
 
     /// Runs all `tasks` at once, and returns one answer for each.
-    fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Answer>> {
+    fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<RunOutput>> {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
         let rows = counts.iter().sum();
         let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
@@ -301,7 +301,7 @@ impl Batcher {
         if let Some(counted) = &self.pool.counts {
             count(counted, tasks, size, started, took);
         }
-        let mut answers: Vec<Answer> =
+        let mut answers: Vec<RunOutput> =
             counts.iter().map(|_| (Vec::with_capacity(outputs.len()), took)).collect();
         for output in &outputs {
             let parts = assemble::cut(output, &counts, size)?;
@@ -361,7 +361,7 @@ impl Batcher {
 }
 
 /// The outputs, and how long the run took.
-type Answer = (Vec<Tensor>, Duration);
+type RunOutput = (Vec<Tensor>, Duration);
 
 /// A warm-up run that takes longer ends the warm-up of larger sizes.
 const LONG: Duration = Duration::from_millis(200);
@@ -389,7 +389,7 @@ impl Batch {
 }
 
 impl Task {
-    fn answer(self, outcome: Result<Answer>) {
+    fn answer(self, outcome: Result<RunOutput>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
         // Nobody receives the answer if the request is over.
         let _gone = self.reply.send(part);
@@ -397,7 +397,7 @@ impl Task {
 }
 
 /// Joins the answers to all parts of a request.
-fn joined(mut parts: Vec<Answer>) -> Result<Answer> {
+fn joined(mut parts: Vec<RunOutput>) -> Result<RunOutput> {
     if parts.len() == 1 {
         return Ok(parts.swap_remove(0));
     }

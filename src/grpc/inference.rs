@@ -85,10 +85,12 @@ impl Method for MultiInferenceRequest {
     }
 }
 
-fn result(model_spec: wire::ModelSpec, answer: examples::Answer) -> InferenceResult {
+fn result(model_spec: wire::ModelSpec, answer: examples::TaskAnswer) -> InferenceResult {
     let result = match answer {
-        examples::Answer::Classes(answer) => inference_result::Result::ClassificationResult(classes(answer)),
-        examples::Answer::Values(answer) => inference_result::Result::RegressionResult(values(answer)),
+        examples::TaskAnswer::Classes(answer) => {
+            inference_result::Result::ClassificationResult(classes(answer))
+        }
+        examples::TaskAnswer::Values(answer) => inference_result::Result::RegressionResult(values(answer)),
     };
     InferenceResult { model_spec: Some(model_spec), result: Some(result) }
 }

@@ -2,7 +2,7 @@
 
 use super::followed::Followed;
 use super::frames::Frames;
-use super::in_flight::{Answer, InFlight};
+use super::in_flight::{InFlight, TrackedBody};
 use super::limits::{ConnectionLimits, jittered};
 use super::tls::Tls;
 use super::{Service, Settings};
@@ -93,7 +93,7 @@ where
         // Boxed: a call's future takes some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
             let response = service.answer(request, &client).await;
-            Ok::<_, Infallible>(response.map(|body| Answer::new(body, call)))
+            Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, call)))
         })
     });
     let mut connection = pin!(limits.http2(client.clone()).serve_connection(TokioIo::new(io), service));

@@ -34,19 +34,19 @@ impl InFlight {
 }
 
 /// The body of an answer; keeps its call in flight until the last of it is handed over.
-pub(super) struct Answer<B> {
+pub(super) struct TrackedBody<B> {
     body: B,
     _call: InFlight,
 }
 
-impl<B> Answer<B> {
+impl<B> TrackedBody<B> {
     /// Wraps the `body` of the answer to `call`.
-    pub(super) fn new(body: B, call: InFlight) -> Answer<B> {
-        Answer { body, _call: call }
+    pub(super) fn new(body: B, call: InFlight) -> TrackedBody<B> {
+        TrackedBody { body, _call: call }
     }
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 

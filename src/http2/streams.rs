@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 tokio::task_local! {
     /// The reply of the stream that this task serves.
-    static REPLY: RefCell<Reply>;
+    static REPLY: RefCell<ReplyProgress>;
 }
 
 /// Size from which pieces of replies are followed until the client has taken them, in bytes.
@@ -22,7 +22,7 @@ const FOLLOWED: usize = 8 << 10;
 
 /// The progress of a stream's reply.
 #[derive(Debug, Default)]
-struct Reply {
+struct ReplyProgress {
     has_begun: bool,
     /// Bytes handed to the HTTP/2 library that are followed.
     handed_over: u64,
@@ -39,7 +39,7 @@ struct Taken {
     waits: Mutex<Option<Waker>>,
 }
 
-impl Reply {
+impl ReplyProgress {
     /// Counts a piece of `bytes` bytes; returns the counter of taken bytes if the piece is followed.
     fn hand_over(&mut self, bytes: usize) -> Option<Arc<Taken>> {
         self.has_begun = true;
@@ -146,7 +146,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
             self.stream = None;
         }
         let has_ended = self.stream.is_none();
-        let of = |reply: &RefCell<Reply>| {
+        let of = |reply: &RefCell<ReplyProgress>| {
             let reply = reply.borrow();
             (reply.has_begun, has_ended && reply.is_taken(cx))
         };

@@ -36,7 +36,7 @@ pub struct Classifications {
 
 /// The method of a task in a multi-inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum TaskMethod {
     /// Classes.
     Classify,
     /// Numbers.
@@ -71,7 +71,7 @@ enum Task<'s> {
 
 /// The answer to one [`Task`].
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum TaskAnswer {
     /// The answer of classify.
     Classes(Classifications),
     /// The answer of regress.
@@ -89,8 +89,8 @@ pub fn classify(
     let task = classify_task(server, servable, signature)?;
     let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
-        Some(Answer::Classes(classes)) => Ok(classes),
-        Some(Answer::Values(_)) | None => {
+        Some(TaskAnswer::Classes(classes)) => Ok(classes),
+        Some(TaskAnswer::Values(_)) | None => {
             Err(Error::internal("A classify task was answered with no classes"))
         }
     }
@@ -107,8 +107,8 @@ pub fn regress(
     let task = regress_task(server, servable, signature)?;
     let answers = run(servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
-        Some(Answer::Values(values)) => Ok(values),
-        Some(Answer::Classes(_)) | None => {
+        Some(TaskAnswer::Values(values)) => Ok(values),
+        Some(TaskAnswer::Classes(_)) | None => {
             Err(Error::internal("A regress task was answered with no numbers"))
         }
     }
@@ -118,10 +118,10 @@ pub fn regress(
 pub fn multi_inference(
     server: &ServerState,
     servable: &Servable,
-    tasks: Vec<(ModelSpec, Method)>,
+    tasks: Vec<(ModelSpec, TaskMethod)>,
     examples: Strings,
     context: &Context,
-) -> Result<Vec<(ModelSpec, Answer)>> {
+) -> Result<Vec<(ModelSpec, TaskAnswer)>> {
     let bound = tasks
         .iter()
         .map(|(spec, method)| task(server, servable, find(servable, &spec.signature_name)?, *method))
@@ -132,11 +132,16 @@ pub fn multi_inference(
 }
 
 /// Returns the method of a task that names `method_name`, if signature `name` supports it.
-pub fn method(server: &ServerState, servable: &Servable, name: &str, method_name: &str) -> Result<Method> {
+pub fn method(
+    server: &ServerState,
+    servable: &Servable,
+    name: &str,
+    method_name: &str,
+) -> Result<TaskMethod> {
     let signature = find(servable, name)?;
     let method = match method_name {
-        CLASSIFY => Method::Classify,
-        REGRESS => Method::Regress,
+        CLASSIFY => TaskMethod::Classify,
+        REGRESS => TaskMethod::Regress,
         other => {
             let message = format!("Unsupported signature method_name: {other}");
             return Err(Error::new(Kind::Unimplemented, message));
@@ -150,11 +155,11 @@ fn task<'s>(
     server: &ServerState,
     servable: &Servable,
     signature: &'s Signature,
-    method: Method,
+    method: TaskMethod,
 ) -> Result<Task<'s>> {
     match method {
-        Method::Classify => classify_task(server, servable, signature),
-        Method::Regress => regress_task(server, servable, signature),
+        TaskMethod::Classify => classify_task(server, servable, signature),
+        TaskMethod::Regress => regress_task(server, servable, signature),
     }
 }
 
@@ -166,7 +171,7 @@ fn run(
     tasks: &[Task<'_>],
     examples: Strings,
     context: &Context,
-) -> Result<Vec<Answer>> {
+) -> Result<Vec<TaskAnswer>> {
     if examples.is_empty() {
         return Err(Error::invalid("Input is empty."));
     }
@@ -223,14 +228,18 @@ impl<'s> Task<'s> {
         }
     }
 
-    fn read<'t>(&self, rows: usize, result: impl Fn(&TensorSpec) -> Result<&'t Tensor>) -> Result<Answer> {
+    fn read<'t>(
+        &self,
+        rows: usize,
+        result: impl Fn(&TensorSpec) -> Result<&'t Tensor>,
+    ) -> Result<TaskAnswer> {
         match self {
             Task::Classify { classes, scores, .. } => {
                 let classes = classes.map(&result).transpose()?;
                 let scores = scores.map(&result).transpose()?;
-                read_classes(rows, classes, scores).map(Answer::Classes)
+                read_classes(rows, classes, scores).map(TaskAnswer::Classes)
             }
-            Task::Regress { output, .. } => read_values(rows, result(output)?).map(Answer::Values),
+            Task::Regress { output, .. } => read_values(rows, result(output)?).map(TaskAnswer::Values),
         }
     }
 }

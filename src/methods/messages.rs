@@ -1,7 +1,7 @@
 //! Converts the protobuf requests of TensorFlow Serving's API, checked against one version: received by gRPC or read
 //! from warm-up files.
 
-use super::examples::{self, Method};
+use super::examples::{self, TaskMethod};
 use super::{Context, ModelSpec, Request, ServerState, bind, parsed_example};
 use crate::engine::signature::named;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub fn multi_inference(
     context: &Context,
 ) -> Result<Request> {
     let mut seen = BTreeSet::new();
-    let mut checked: Vec<(ModelSpec, Method)> = Vec::with_capacity(tasks.len());
+    let mut checked: Vec<(ModelSpec, TaskMethod)> = Vec::with_capacity(tasks.len());
     for task in tasks {
         let spec = model_spec(task.model_spec.unwrap_or_default());
         let first = checked.first().map_or(&spec, |(first, _)| first);

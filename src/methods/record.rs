@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Kinds of requests, with the numbers of their fields in `PredictionLog` (docs/spec/grpc.md section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordKind {
     /// A `ClassificationRequest`.
     Classify = 2,
     /// A `RegressionRequest`.
@@ -30,13 +30,13 @@ pub enum Kind {
     Predict = 6,
 }
 
-impl From<&Request> for Kind {
-    fn from(request: &Request) -> Kind {
+impl From<&Request> for RecordKind {
+    fn from(request: &Request) -> RecordKind {
         match request {
-            Request::Predict { .. } => Kind::Predict,
-            Request::Classify(_) => Kind::Classify,
-            Request::Regress(_) => Kind::Regress,
-            Request::MultiInference { .. } => Kind::MultiInference,
+            Request::Predict { .. } => RecordKind::Predict,
+            Request::Classify(_) => RecordKind::Classify,
+            Request::Regress(_) => RecordKind::Regress,
+            Request::MultiInference { .. } => RecordKind::MultiInference,
         }
     }
 }
@@ -104,7 +104,12 @@ impl Recorder {
 
     /// Samples a starting call if calls to `model` are recorded and this one is due; `request` makes its message, and
     /// without one there is no sample.
-    pub fn sample(&self, model: &str, kind: Kind, request: impl FnOnce() -> Option<Bytes>) -> Option<Sample> {
+    pub fn sample(
+        &self,
+        model: &str,
+        kind: RecordKind,
+        request: impl FnOnce() -> Option<Bytes>,
+    ) -> Option<Sample> {
         if !self.is_active() {
             return None;
         }
@@ -188,7 +193,7 @@ impl Recording {
 
 /// Serializes a `PredictionLog` of a serialized request: the log's field, containing the request's, which is 1 for all
 /// kinds.
-fn prediction_log(kind: Kind, request: &[u8]) -> Bytes {
+fn prediction_log(kind: RecordKind, request: &[u8]) -> Bytes {
     let inner = bytes_field_len(1, request.len());
     let mut out = Pieces::with_capacity(bytes_field_len(kind as u32, inner));
     out.bytes_key(kind as u32, inner);

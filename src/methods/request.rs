@@ -27,7 +27,7 @@ pub enum Request {
     /// Run several signatures at once.
     MultiInference {
         /// The signatures, each with its method.
-        tasks: Vec<(ModelSpec, examples::Method)>,
+        tasks: Vec<(ModelSpec, examples::TaskMethod)>,
         /// Serialized Examples.
         examples: Strings,
     },
@@ -43,7 +43,7 @@ pub enum Answer<'s> {
     /// The answer of regress.
     Values(Vec<f32>),
     /// The answer to each task of a multi-inference.
-    Tasks(Vec<(ModelSpec, examples::Answer)>),
+    Tasks(Vec<(ModelSpec, examples::TaskAnswer)>),
 }
 
 impl Request {

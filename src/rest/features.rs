@@ -72,18 +72,18 @@ fn elements<'a>(list: Option<Cursor<'a>>, root: Cursor<'a>) -> Result<Cursor<'a>
 
 /// The kinds of a feature's list; the numbers are the fields of `tensorflow.Feature`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FeatureKind {
     Bytes = 1,
     Float = 2,
     Int64 = 3,
 }
 
-impl Kind {
+impl FeatureKind {
     fn name(self) -> &'static str {
         match self {
-            Kind::Bytes => "bytes",
-            Kind::Float => "float",
-            Kind::Int64 => "int64",
+            FeatureKind::Bytes => "bytes",
+            FeatureKind::Float => "float",
+            FeatureKind::Int64 => "int64",
         }
     }
 }
@@ -153,10 +153,10 @@ impl Writer {
     }
 
     /// Appends the collected values to the entries, under `name`.
-    fn entry(&mut self, name: &[u8], kind: Option<Kind>) {
+    fn entry(&mut self, name: &[u8], kind: Option<FeatureKind>) {
         let list = match kind {
-            Some(Kind::Bytes) => self.values.len(),
-            Some(Kind::Float | Kind::Int64) => field_len(self.values.len()),
+            Some(FeatureKind::Bytes) => self.values.len(),
+            Some(FeatureKind::Float | FeatureKind::Int64) => field_len(self.values.len()),
             None => 0,
         };
         let feature = if kind.is_some() { field_len(list) } else { 0 };
@@ -167,7 +167,7 @@ impl Writer {
         put_tag(2, feature, entries);
         if let Some(kind) = kind {
             put_tag(kind as u8, list, entries);
-            if kind != Kind::Bytes {
+            if kind != FeatureKind::Bytes {
                 put_tag(1, self.values.len(), entries);
             }
             entries.extend_from_slice(&self.values);
@@ -175,7 +175,7 @@ impl Writer {
     }
 
     /// Consumes the value here, a list or a single element, and collects its elements. `[]` has no kind.
-    fn feature(&mut self, cursor: &mut Cursor<'_>, name: Text<'_>) -> Result<Option<Kind>> {
+    fn feature(&mut self, cursor: &mut Cursor<'_>, name: Text<'_>) -> Result<Option<FeatureKind>> {
         self.values.clear();
         let mut kind = None;
         if !cursor.take(b'[') {
@@ -191,7 +191,12 @@ impl Writer {
     }
 
     /// Collects the element here. The first sets `kind`, which the others must share.
-    fn element(&mut self, cursor: &mut Cursor<'_>, name: Text<'_>, kind: &mut Option<Kind>) -> Result<()> {
+    fn element(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        name: Text<'_>,
+        kind: &mut Option<FeatureKind>,
+    ) -> Result<()> {
         let mut expect = |this| match *kind.get_or_insert(this) {
             before if before == this => Ok(()),
             before => Err(Error::invalid(format!(
@@ -203,21 +208,21 @@ impl Writer {
         let element = cursor.value_type();
         match element {
             Type::String => {
-                expect(Kind::Bytes)?;
+                expect(FeatureKind::Bytes)?;
                 self.text(cursor.string()?);
             }
             Type::True | Type::False => {
-                expect(Kind::Int64)?;
+                expect(FeatureKind::Int64)?;
                 cursor.skip_value()?;
                 self.values.push(u8::from(element == Type::True));
             }
             Type::Number => match cursor.number()? {
                 Number::Int(value) => {
-                    expect(Kind::Int64)?;
+                    expect(FeatureKind::Int64)?;
                     encode_varint(value as u64, &mut self.values);
                 }
                 Number::Double(value) => {
-                    expect(Kind::Float)?;
+                    expect(FeatureKind::Float)?;
                     self.values.extend_from_slice(&flushed_f32(value).to_le_bytes());
                 }
                 Number::Big(_) => {
@@ -233,7 +238,7 @@ impl Writer {
                         format!("Feature: {name} has element with unexpected JSON type: {element:?}");
                     return Err(Error::invalid(message));
                 };
-                expect(Kind::Bytes)?;
+                expect(FeatureKind::Bytes)?;
                 self.base64(text)?;
             }
         }

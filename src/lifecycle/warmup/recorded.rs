@@ -31,7 +31,7 @@ pub(super) fn replay(
     servable: &Servable,
     folder: &Path,
     iterations: u32,
-) -> Result<BTreeMap<String, Request>> {
+) -> Result<BTreeMap<String, RecordedRequest>> {
     let path = folder.join(FILE);
     let file = match files::open(&path) {
         Ok(file) => file,
@@ -68,7 +68,7 @@ struct Replay<'a> {
     iterations: u32,
     /// Records read so far.
     records: u64,
-    firsts: BTreeMap<String, Request>,
+    firsts: BTreeMap<String, RecordedRequest>,
 }
 
 impl Replay<'_> {
@@ -82,7 +82,7 @@ impl Replay<'_> {
                 )));
             }
             self.records += 1;
-            let Some(request) = Request::read(&record.into(), path)? else { continue };
+            let Some(request) = RecordedRequest::read(&record.into(), path)? else { continue };
             for _ in 0..self.iterations {
                 request.run(self.server, self.servable)?;
             }
@@ -96,7 +96,7 @@ impl Replay<'_> {
 
 /// One recorded request. Its model and version are ignored.
 #[derive(Clone, Debug)]
-pub(super) enum Request {
+pub(super) enum RecordedRequest {
     Predict(wire::PredictRequest),
     Classify(wire::ClassificationRequest),
     Regress(wire::RegressionRequest),
@@ -104,22 +104,26 @@ pub(super) enum Request {
     SessionRun(SessionRunRequest),
 }
 
-impl Request {
+impl RecordedRequest {
     /// Parses the request of a record; `None` for an empty one.
-    fn read(record: &Bytes, path: &Path) -> Result<Option<Request>> {
+    fn read(record: &Bytes, path: &Path) -> Result<Option<RecordedRequest>> {
         let log = PredictionLog::decode(record.clone()).map_err(|_| {
             let text = String::from_utf8_lossy(&record[..record.len().min(200)]);
             Error::invalid(format!("Failed to parse warmup record: {text} from {}", path.display()))
         })?;
         Ok(match log.log_type {
             None => None,
-            Some(LogType::PredictLog(log)) => Some(Request::Predict(log.request.unwrap_or_default())),
-            Some(LogType::ClassifyLog(log)) => Some(Request::Classify(log.request.unwrap_or_default())),
-            Some(LogType::RegressLog(log)) => Some(Request::Regress(log.request.unwrap_or_default())),
-            Some(LogType::MultiInferenceLog(log)) => {
-                Some(Request::MultiInference(log.request.unwrap_or_default()))
+            Some(LogType::PredictLog(log)) => Some(RecordedRequest::Predict(log.request.unwrap_or_default())),
+            Some(LogType::ClassifyLog(log)) => {
+                Some(RecordedRequest::Classify(log.request.unwrap_or_default()))
             }
-            Some(LogType::SessionRunLog(log)) => Some(Request::SessionRun(log.request.unwrap_or_default())),
+            Some(LogType::RegressLog(log)) => Some(RecordedRequest::Regress(log.request.unwrap_or_default())),
+            Some(LogType::MultiInferenceLog(log)) => {
+                Some(RecordedRequest::MultiInference(log.request.unwrap_or_default()))
+            }
+            Some(LogType::SessionRunLog(log)) => {
+                Some(RecordedRequest::SessionRun(log.request.unwrap_or_default()))
+            }
             Some(LogType::PredictStreamedLog(_)) => {
                 return Err(Error::new(Kind::Unimplemented, "Unsupported log_type for warmup: 7"));
             }
@@ -131,22 +135,22 @@ impl Request {
         // The file itself bounds these requests, so they need no limits.
         let context = &Context::default();
         let request = match self.clone() {
-            Request::Predict(mut request) => {
+            RecordedRequest::Predict(mut request) => {
                 let name = spec(request.model_spec.take()).signature_name;
                 messages::predict(server, servable, &name, request, context)?
             }
-            Request::Classify(request) => {
+            RecordedRequest::Classify(request) => {
                 let name = spec(request.model_spec).signature_name;
                 methods::Request::Classify(messages::examples(name, request.input, context)?)
             }
-            Request::Regress(request) => {
+            RecordedRequest::Regress(request) => {
                 let name = spec(request.model_spec).signature_name;
                 methods::Request::Regress(messages::examples(name, request.input, context)?)
             }
-            Request::MultiInference(request) => {
+            RecordedRequest::MultiInference(request) => {
                 messages::multi_inference(server, servable, request.tasks, request.input, context)?
             }
-            Request::SessionRun(request) => return session_run(servable, &request, context),
+            RecordedRequest::SessionRun(request) => return session_run(servable, &request, context),
         };
         request.run(server, servable, context).map(drop)
     }
@@ -157,13 +161,13 @@ impl Request {
             named(spec.as_ref().map_or("", |spec| &spec.signature_name)).to_owned()
         };
         match self {
-            Request::Predict(request) => vec![name(&request.model_spec)],
-            Request::Classify(request) => vec![name(&request.model_spec)],
-            Request::Regress(request) => vec![name(&request.model_spec)],
-            Request::MultiInference(request) => {
+            RecordedRequest::Predict(request) => vec![name(&request.model_spec)],
+            RecordedRequest::Classify(request) => vec![name(&request.model_spec)],
+            RecordedRequest::Regress(request) => vec![name(&request.model_spec)],
+            RecordedRequest::MultiInference(request) => {
                 request.tasks.iter().map(|task| name(&task.model_spec)).collect()
             }
-            Request::SessionRun(_) => Vec::new(),
+            RecordedRequest::SessionRun(_) => Vec::new(),
         }
     }
 }

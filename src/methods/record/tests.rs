@@ -12,7 +12,7 @@ fn request(text: &str) -> Bytes {
 }
 
 fn call(recorder: &Recorder, model: &str, text: &str) {
-    if let Some(sample) = recorder.sample(model, Kind::Predict, || Some(request(text))) {
+    if let Some(sample) = recorder.sample(model, RecordKind::Predict, || Some(request(text))) {
         sample.keep();
     }
 }
@@ -41,7 +41,7 @@ fn name_of(record: &Bytes) -> String {
 #[test]
 fn nothing_is_sampled_while_nobody_records() {
     let recorder = Recorder::default();
-    assert!(recorder.sample("m", Kind::Predict, || unreachable!()).is_none());
+    assert!(recorder.sample("m", RecordKind::Predict, || unreachable!()).is_none());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn enough_requests_end_a_recording_and_equal_ones_count_once() {
 fn other_models_and_calls_that_failed_are_not_kept() {
     let names = recorded(LIMITS, LONG, |recorder| {
         call(recorder, "other", "a");
-        drop(recorder.sample("m", Kind::Predict, || Some(request("failed"))));
+        drop(recorder.sample("m", RecordKind::Predict, || Some(request("failed"))));
         call(recorder, "m", "b");
         recorder.end();
     });
@@ -73,7 +73,7 @@ fn one_of_several_is_sampled() {
 
 #[test]
 fn what_would_be_too_much_is_left_out() {
-    let small = prediction_log(Kind::Predict, &request("a")).len();
+    let small = prediction_log(RecordKind::Predict, &request("a")).len();
     let names = recorded(RecordLimits { bytes: 2 * small, ..LIMITS }, LONG, |recorder| {
         ["a", &"x".repeat(2 * small), "b", "c"].iter().for_each(|text| call(recorder, "m", text));
         recorder.end();
@@ -96,10 +96,10 @@ fn a_kind_is_the_log_of_its_name() {
     let strings: Strings = [&b"example"[..]].into_iter().collect();
     let request = examples_request("m", "s", &strings);
     let log = |kind| PredictionLog::decode(prediction_log(kind, &request)).unwrap().log_type;
-    assert!(matches!(log(Kind::Classify), Some(LogType::ClassifyLog(_))));
-    let multi = PredictionLog::decode(prediction_log(Kind::MultiInference, &[])).unwrap().log_type;
+    assert!(matches!(log(RecordKind::Classify), Some(LogType::ClassifyLog(_))));
+    let multi = PredictionLog::decode(prediction_log(RecordKind::MultiInference, &[])).unwrap().log_type;
     assert!(matches!(multi, Some(LogType::MultiInferenceLog(_))));
-    let Some(LogType::RegressLog(log)) = log(Kind::Regress) else { panic!("no regress log") };
+    let Some(LogType::RegressLog(log)) = log(RecordKind::Regress) else { panic!("no regress log") };
     let input = log.request.unwrap().input.unwrap().kind.unwrap();
     assert!(matches!(input, input::Kind::ExampleList(list) if list.examples == ["example"]));
 }
