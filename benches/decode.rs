@@ -6,9 +6,9 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use servable::engine::signature::{Signature, TensorSpec};
 use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
-use servable::servable::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
 use std::collections::BTreeMap;
 use std::fmt::Display;

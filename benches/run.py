@@ -35,6 +35,7 @@ from points import Request, requests
 from process import BenchError
 from quiet import Others, Patience, children_seconds
 from results import ECHO, FLOOR, LARGE_MB, OTHER, SERVABLE, Point, Results
+
 from servable.engines import tensorflow_library
 
 ROOT = Path(__file__).resolve().parent.parent

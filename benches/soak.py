@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servable.messages import message_class
-
 import grpc
+
+from servable.messages import message_class
 
 MODEL = Path(__file__).resolve().parent.parent / "tests" / "models" / "half_plus_two"
 NAME = "m"
@@ -228,6 +228,7 @@ class Operator:
     def reload_by_request(self, server: Server) -> None:
         """Sends HandleReloadConfigRequest with the next content of the file."""
         from google.protobuf import text_format
+
         from servable.messages import pool
 
         request = message_class("tensorflow.serving.ReloadConfigRequest")()

@@ -18,19 +18,19 @@ SYNC = FOLDER / "sync_client.py"
 TEXTS = {
     '''"""``AsyncClient``: a model server as an object, for asyncio.
 
-``sync_client.py`` is made from this file: after a change here, ``make client``.
+``sync_client.py`` is generated from this file: run ``make client`` after a change here.
 """''': '''"""``Client``: a model server as an object.
 
-Made from ``async_client.py`` by ``make client``: change that one.
+Generated from ``async_client.py`` by ``make client``: edit that file instead.
 """''',
     "over REST or gRPC, for asyncio.": "over REST or gRPC.",
     """
-    Messages of any size are sent and taken. A client may be made anywhere and belongs to the event loop of
-    its first call; any number of tasks may share it, and should: it keeps its connections. A task that is
-    cancelled takes its call with it. As an asynchronous context manager it closes them in the end.
+    Messages may have any size. A client may be made anywhere and belongs to the event loop of its first call;
+    any number of tasks may, and should, share it: it keeps its connections. Cancelling a task cancels its
+    call. As an asynchronous context manager it closes them at the end.
 """: """
-    Messages of any size are sent and taken. Threads may share a client, and should: it keeps its connections.
-    As a context manager it closes them in the end.
+    Messages may have any size. Threads may, and should, share a client: it keeps its connections. As a
+    context manager it closes them at the end.
 """,
     "import asyncio\n": "import time\n",
 }

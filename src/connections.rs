@@ -43,6 +43,22 @@ struct Open {
     closing: usize,
 }
 
+impl Open {
+    fn close_waiting(&mut self, most: usize) -> usize {
+        let mut asked = 0;
+        while asked < most {
+            let waiting = self.connections.iter().filter(|(_, connection)| connection.waits_for_client());
+            let idlest = waiting.min_by_key(|(number, connection)| (connection.last.load(Relaxed), **number));
+            let Some((_, idlest)) = idlest else { break };
+            idlest.is_closing.store(true, Relaxed);
+            idlest.close();
+            self.closing += 1;
+            asked += 1;
+        }
+        asked
+    }
+}
+
 impl Connections {
     /// Starts without connections. At most `most` are kept open; their requests share `budget`.
     pub fn new(most: usize, budget: Arc<Budget>) -> Arc<Connections> {
@@ -95,21 +111,24 @@ impl Connections {
         }
     }
 
+    /// Asks the connection that waits for its client for longest to close; returns when one has closed, or after a moment.
+    pub async fn free_one(&self) {
+        let one_closed = self.closed.notified();
+        self.close_waiting(1);
+        let _in_time = tokio::time::timeout(LOOK_AGAIN, one_closed).await;
+    }
+
     /// Asks surplus connections to close; returns how many.
     fn close_idlest(&self) -> usize {
         let mut open = self.open();
         let surplus = open.connections.len().saturating_sub(open.closing + self.most);
-        let mut asked = 0;
-        while asked < surplus {
-            let waiting = open.connections.iter().filter(|(_, connection)| connection.waits_for_client());
-            let idlest = waiting.min_by_key(|(number, connection)| (connection.last.load(Relaxed), **number));
-            let Some((_, idlest)) = idlest else { break };
-            idlest.is_closing.store(true, Relaxed);
-            idlest.close();
-            open.closing += 1;
-            asked += 1;
-        }
-        asked
+        open.close_waiting(surplus)
+    }
+
+    /// Asks `most` of the connections that wait for their clients to close, those that have for longest first. How many
+    /// it asked.
+    pub fn close_waiting(&self, most: usize) -> usize {
+        self.open().close_waiting(most)
     }
 
     /// Returns the microseconds since the server was created.
@@ -207,6 +226,11 @@ impl Connection {
 
     fn waits_for_client(&self) -> bool {
         self.answering.load(Relaxed) == 0 && !self.is_closing.load(Relaxed)
+    }
+
+    /// Returns whether it was asked to close to make room.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Relaxed)
     }
 
     /// Returns whether the client should send its next request elsewhere.
@@ -338,6 +362,36 @@ mod tests {
         let slots = [all.accepted(), all.accepted()];
         assert_eq!(now(all.make_room()), Some(0));
         assert_eq!(slots.map(|slot| now(slot.connection.must_close())), [None, None]);
+    }
+
+    #[test]
+    fn only_those_that_wait_for_their_clients_are_closed_on_demand() {
+        let all = connections(9);
+        let slots = [all.accepted(), all.accepted(), all.accepted()];
+        for (slot, last) in slots.iter().zip([7, 5, 6]) {
+            slot.connection.last.store(last, Relaxed);
+        }
+        let _answering = slots[2].connection.answering();
+        assert_eq!(all.close_waiting(1), 1);
+        assert_eq!(slots.each_ref().map(|slot| slot.connection.is_closing()), [false, true, false]);
+        assert_eq!(all.close_waiting(usize::MAX), 1);
+        assert_eq!(slots.each_ref().map(|slot| slot.connection.is_closing()), [true, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_freed_without_a_pause_and_with_none_to_free_after_one() {
+        let all = connections(9);
+        let slot = all.accepted();
+        let connection = slot.connection.clone();
+        let began = tokio::time::Instant::now();
+        let closes = async {
+            connection.must_close().await;
+            drop(slot);
+        };
+        tokio::join!(all.free_one(), closes);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        all.free_one().await;
+        assert_eq!(began.elapsed(), LOOK_AGAIN);
     }
 
     #[tokio::test(start_paused = true)]

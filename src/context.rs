@@ -1,6 +1,7 @@
-//! What holds for one request, whatever it asks for and whichever protocol brought it.
+//! The circumstances of one request, independent of its content and protocol.
 //!
-//! What more is to go with every request (who asks, its trace) belongs here, and reaches every layer with it.
+//! Anything else that should accompany every request (its sender, its trace) belongs here and thereby reaches every
+//! layer.
 
 use crate::compute::Cancelled;
 use crate::error::{Error, Kind, Result};
@@ -11,21 +12,21 @@ use std::time::{Duration, Instant};
 /// The circumstances of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
-    /// When its client stops waiting; none where it waits for ever.
+    /// The time when the client stops waiting; `None` if it waits indefinitely.
     pub deadline: Option<Instant>,
-    /// Whether anybody still waits for its answer.
+    /// Set once nobody waits for the answer any more.
     pub cancelled: Cancelled,
-    /// The memory that it holds.
+    /// The memory held by the request.
     pub memory: Arc<Reservation>,
 }
 
 impl Context {
-    /// Whether nobody wants the answer at `now` any more.
+    /// Returns whether nobody wants the answer at `now` any more.
     pub fn is_over(&self, now: Instant) -> bool {
         self.cancelled.is_set() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The time that a run which begins at `now` may take, if it is limited; `DEADLINE_EXCEEDED` where none is left.
+    /// Returns the time limit of a run that begins at `now`, if there is one; `DEADLINE_EXCEEDED` if no time is left.
     pub fn time_left(&self, now: Instant) -> Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.checked_duration_since(now).filter(|left| !left.is_zero());

@@ -1,7 +1,8 @@
 //! The one error type, and the one table of kinds: canonical name, RPC code, HTTP status.
 //!
 //! The kinds are the canonical RPC codes that TensorFlow Serving uses. Every protocol, the log and the Python boundary
-//! read this table; no other file maps a kind to a status.
+//! read this table; no other file maps a kind to a status, except for the administration, whose statuses
+//! (`admin/answer.rs`) are not TensorFlow Serving's.
 
 use std::borrow::Cow;
 use std::fmt;

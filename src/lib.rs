@@ -10,10 +10,13 @@
 //! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
 //! [`lifecycle`] frees it on its own thread.
 //!
+//! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
+//!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
 //! [`profile`] records what requests spend their time on, [`metrics`] how they end and how long they take; `python` is
 //! the only module that knows Python.
 
+pub mod admin;
 pub mod batch;
 pub mod compute;
 pub mod config;
@@ -23,10 +26,12 @@ pub mod engine;
 pub mod error;
 mod files;
 pub mod grpc;
+mod host;
 mod http;
 pub mod http2;
 pub mod json;
 pub mod lifecycle;
+mod listen;
 #[cfg(any(feature = "python", test))]
 mod log_line;
 pub mod memory;

@@ -1,27 +1,25 @@
 //! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
 //! only place that releases the GIL ([`released`]).
 
-use crate::batch;
-use crate::config::{NonUtf8, Options};
-use crate::engine::LoadOptions;
+mod admin;
+mod options;
+
+use crate::engine::choice::Engines;
+use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
-use crate::http2::{limits::ConnectionLimits, tls::Tls};
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
 use crate::methods::record::RecordLimits;
-use crate::pace::Pace;
 use crate::registry::State;
 use crate::servable::Servable;
-use crate::servable::placement::Policy;
-use crate::servable::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::server::Server;
+use options::{AdminOptions, CoreOptions, LoadOptions};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,9 +38,6 @@ const MOST_RECORDED: usize = 256 << 20;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// So many requests may wait in batches: each has a thread, of which little more than its stack's first page is used.
-const WAITING_THREADS: usize = 512;
 
 /// Runs `work` without the GIL and gives its error Python's form.
 fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
@@ -77,7 +72,7 @@ struct LoadReport {
 struct PyServer {
     server: Server,
     lifecycle: Lifecycle,
-    library: PathBuf,
+    engines: Engines,
     settings: grpc::Settings,
 }
 
@@ -85,13 +80,15 @@ struct PyServer {
 impl PyServer {
     #[new]
     #[pyo3(signature = (options, on_reload = None))]
-    fn new(py: Python<'_>, options: &Bound<'_, PyAny>, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
-        let library: PathBuf = options.getattr("tensorflow_library")?.extract()?;
-        let settings = read_settings(options, on_reload.map(Arc::new))?;
-        let options = read_options(options)?;
-        let server = Server::new(options).map_err(|error| raised(py, &error))?;
-        let lifecycle = Lifecycle::new(server.state().clone());
-        Ok(PyServer { server, lifecycle, library, settings })
+    fn new(py: Python<'_>, options: CoreOptions, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
+        let made = || {
+            let engines = options.engines();
+            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))))?;
+            let server = Server::new(options.options()?)?;
+            let lifecycle = Lifecycle::new(server.state().clone());
+            Ok(PyServer { server, lifecycle, engines, settings })
+        };
+        made().map_err(|error| raised(py, &error))
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, String>> {
@@ -119,13 +116,13 @@ impl PyServer {
         name: &str,
         version: i64,
         path: PathBuf,
-        options: &Bound<'_, PyAny>,
+        options: LoadOptions,
     ) -> PyResult<LoadReport> {
-        let options = read_load_options(options)?;
+        let options = lifecycle::Options::from(options);
         released(py, || {
             let started = Instant::now();
-            let engine = TensorFlow::open(&self.library)?;
-            let servable = self.lifecycle.load(&engine, name, version, &path, &options)?;
+            let engine = self.engines.of(&path, &options.engine)?;
+            let servable = self.lifecycle.load(&*engine, name, version, &path, &options)?;
             Ok(report(&servable, started.elapsed()))
         })
     }
@@ -185,6 +182,16 @@ impl PyServer {
         Ok(records.iter().map(|record| record.to_vec()).collect())
     }
 
+    fn serve_admin(
+        &self,
+        py: Python<'_>,
+        address: &str,
+        options: AdminOptions,
+        answer: Py<PyAny>,
+    ) -> PyResult<admin::Administration> {
+        admin::serve(py, address, options, answer, self.server.readiness())
+    }
+
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         released(py, || {
             self.server.drain();
@@ -238,64 +245,6 @@ fn describe(spec: &TensorSpec) -> (String, String, String) {
     (spec.alias.clone(), spec.dtype.name().to_owned(), shape)
 }
 
-fn read_settings(options: &Bound<'_, PyAny>, on_reload: Option<Arc<Py<PyAny>>>) -> PyResult<grpc::Settings> {
-    let limits = options.getattr("grpc_limits")?;
-    Ok(grpc::Settings {
-        health: options.getattr("grpc_health")?.extract()?,
-        profiler: options.getattr("profiler")?.extract()?,
-        profile_folder: options.getattr("profile_folder")?.extract()?,
-        max_message_bytes: limits.getattr("max_receive_bytes")?.extract()?,
-        max_reply_bytes: limits.getattr("max_send_bytes")?.extract()?,
-        limits: ConnectionLimits {
-            headers_within: seconds(options, "header_timeout_seconds")?,
-            pace: read_pace(options)?,
-            ..read_limits(&limits)?
-        },
-        tls: read_tls(&options.getattr("grpc_tls")?)?,
-        reload: on_reload.map(reload),
-        ..grpc::Settings::default()
-    })
-}
-
-/// The limits of connections; None leaves a default, and the largest time of gRPC stands for ever.
-fn read_limits(given: &Bound<'_, PyAny>) -> PyResult<ConnectionLimits> {
-    const FOR_EVER: u32 = i32::MAX as u32;
-    let value = |name: &str| given.getattr(name)?.extract::<Option<u32>>();
-    let count = |name: &str, default: u32| PyResult::Ok(value(name)?.unwrap_or(default));
-    let millis = |millis: u32| Duration::from_millis(millis.into());
-    let span = |name: &str, default: Duration| PyResult::Ok(value(name)?.map_or(default, millis));
-    let end = |name: &str, default: Option<Duration>| {
-        let given = value(name)?;
-        PyResult::Ok(given.map_or(default, |ms| (ms != FOR_EVER).then(|| millis(ms))))
-    };
-    let own = ConnectionLimits::default();
-    Ok(ConnectionLimits {
-        max_calls: count("max_calls", own.max_calls)?,
-        max_header_bytes: count("max_header_bytes", own.max_header_bytes)?,
-        header_table_bytes: count("header_table_bytes", own.header_table_bytes)?,
-        max_frame_bytes: count("max_frame_bytes", own.max_frame_bytes)?,
-        call_window: count("call_window", own.call_window)?,
-        asked_every: end("asked_every_ms", own.asked_every)?,
-        answered_within: span("answered_within_ms", own.answered_within)?,
-        keys_within: span("keys_within_ms", own.keys_within)?,
-        max_idle: end("max_idle_ms", own.max_idle)?,
-        max_age: end("max_age_ms", own.max_age)?,
-        max_age_grace: end("max_age_grace_ms", own.max_age_grace)?,
-        ..own
-    })
-}
-
-fn read_tls(options: &Bound<'_, PyAny>) -> PyResult<Option<Tls>> {
-    if options.is_none() {
-        return Ok(None);
-    }
-    let text = |name| options.getattr(name)?.extract::<String>();
-    let client_verify: bool = options.getattr("client_verify")?.extract()?;
-    Tls::new(&text("key")?, &text("certificate")?, &text("client_ca")?, client_verify)
-        .map(Some)
-        .map_err(|error| raised(options.py(), &error))
-}
-
 /// Python's reload as gRPC calls it: with the serialized config, and the seconds that the client waits.
 fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
     Arc::new(move |config, timeout| {
@@ -314,102 +263,6 @@ fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
         (Ok(code), Ok(message)) => Error::new(Kind::from_name(&code).unwrap_or(Kind::Unknown), message),
         _ => Error::internal(raised.to_string()),
     }
-}
-
-/// None where the client may take any time.
-fn read_pace(options: &Bound<'_, PyAny>) -> PyResult<Option<Pace>> {
-    let grace = seconds(options, "transfer_grace_seconds")?;
-    let bytes_per_second = options.getattr("min_transfer_rate")?.extract()?;
-    Ok(grace.map(|grace| Pace { grace, bytes_per_second }))
-}
-
-/// A time of which 0 stands for none.
-fn seconds(options: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
-    let seconds: f64 = options.getattr(name)?.extract()?;
-    Ok(Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero()))
-}
-
-fn read_options(options: &Bound<'_, PyAny>) -> PyResult<Options> {
-    let address = |name: &str| -> PyResult<Option<SocketAddr>> {
-        let text: Option<String> = options.getattr(name)?.extract()?;
-        text.map(|text| {
-            text.parse().map_err(|_| {
-                CoreError::new_err(("INVALID_ARGUMENT", format!("{name}: {text} is no IP:PORT")))
-            })
-        })
-        .transpose()
-    };
-    let count = |name: &str| -> PyResult<usize> { options.getattr(name)?.extract() };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let batch_threads = count("batch_threads")?;
-    let timeout: i64 = options.getattr("rest_timeout_ms")?.extract()?;
-    Ok(Options {
-        rest_address: address("rest_address")?,
-        grpc_address: address("grpc_address")?,
-        grpc_socket_path: options.getattr("grpc_socket_path")?.extract()?,
-        grpc_socket_takeover: options.getattr("grpc_socket_takeover")?.extract()?,
-        rest_timeout: u64::try_from(timeout).ok().filter(|timeout| *timeout > 0).map(Duration::from_millis),
-        cors: options.getattr("cors")?.extract()?,
-        max_body_bytes: count("max_body_bytes")?,
-        max_header_bytes: count("max_header_bytes")?,
-        headers_within: seconds(options, "header_timeout_seconds")?,
-        pace: read_pace(options)?,
-        max_memory_in_flight: count("max_memory_in_flight")?,
-        max_connections: count("max_connections")?,
-        max_depth: count("max_depth")?,
-        gzip_min_bytes: count("gzip_min_bytes")?,
-        io_threads: Some(count("io_threads")?).filter(|threads| *threads > 0).unwrap_or(cores),
-        compute_threads: match (count("compute_threads")?, batch_threads) {
-            (0, 0) => 4 * cores,
-            (0, _) => WAITING_THREADS,
-            (threads, _) => threads,
-        },
-        batch_threads,
-        backlog: options.getattr("backlog")?.extract()?,
-        non_utf8: match options.getattr("base64_non_utf8")?.extract()? {
-            true => NonUtf8::Base64,
-            false => NonUtf8::Raw,
-        },
-        tensor_content: options.getattr("tensor_content")?.extract()?,
-        method_name_check: options.getattr("method_name_check")?.extract()?,
-        prometheus_path: options.getattr("prometheus_path")?.extract()?,
-    })
-}
-
-fn read_load_options(options: &Bound<'_, PyAny>) -> PyResult<lifecycle::Options> {
-    let placement: String = options.getattr("placement")?.extract()?;
-    Ok(lifecycle::Options {
-        engine: LoadOptions {
-            tags: options.getattr("tags")?.extract()?,
-            session_config: options.getattr("session_config")?.extract()?,
-        },
-        placement: match placement.as_str() {
-            "caller" => Policy::Caller,
-            "pool" => Policy::Pool,
-            _ => Policy::Auto,
-        },
-        batching: read_batching(&options.getattr("batching")?)?,
-        warmup: options.getattr("warmup")?.extract()?,
-        warmup_iterations: options.getattr("warmup_iterations")?.extract()?,
-        synthetic_warmup: options.getattr("synthetic_warmup")?.extract()?,
-        retrying: options.getattr("retrying")?.extract()?,
-    })
-}
-
-fn read_batching(given: &Bound<'_, PyAny>) -> PyResult<Option<batch::Parameters>> {
-    if given.is_none() {
-        return Ok(None);
-    }
-    let count = |name: &str| -> PyResult<usize> { given.getattr(name)?.extract() };
-    let is_split: bool = given.getattr("enable_large_batch_splitting")?.extract()?;
-    Ok(Some(batch::Parameters {
-        max_batch_size: count("max_batch_size")?,
-        batch_timeout: Duration::from_micros(given.getattr("batch_timeout_micros")?.extract()?),
-        max_enqueued_batches: count("max_enqueued_batches")?,
-        allowed_batch_sizes: given.getattr("allowed_batch_sizes")?.extract()?,
-        pad_variable_length_inputs: given.getattr("pad_variable_length_inputs")?.extract()?,
-        split_at: is_split.then(|| count("max_execution_batch_size")).transpose()?,
-    }))
 }
 
 /// Opens TensorFlow's library and the op libraries; gives its version.
@@ -458,6 +311,7 @@ fn version() -> &'static str {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyServer>()?;
     module.add_class::<LoadReport>()?;
+    module.add_class::<admin::Administration>()?;
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add("STATES", PyTuple::new(module.py(), State::ALL.map(State::name))?)?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;

@@ -1,7 +1,7 @@
-//! Name and version or label → a servable; and the state of every version, in the one state enum there is.
+//! Maps name and version or label to a servable, and holds the state of every version.
 //!
-//! Readers ([`Registry::resolve`]) take no lock: they load the current table and clone one handle, which pins that
-//! version alone. Writers (loading and unloading threads) build a new table and swap it in.
+//! Readers ([`Registry::resolve`]) take no lock: they load the current table and clone one handle, which pins only that
+//! version. Writers (loading and unloading threads) build a new table and swap it in.
 
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
@@ -19,18 +19,18 @@ pub enum State {
     Loading = 20,
     /// Serving.
     Available = 30,
-    /// Takes no new requests; those that hold it finish.
+    /// Takes no new requests; those in flight finish.
     Unloading = 40,
     /// Unloaded, or failed with an error.
     End = 50,
 }
 
 impl State {
-    /// All of them, in the order of a version's life.
+    /// All states, in the order of a version's life.
     pub const ALL: [State; 5] =
         [State::Start, State::Loading, State::Available, State::Unloading, State::End];
 
-    /// The name in replies, such as `AVAILABLE`.
+    /// Returns the name in replies, such as `AVAILABLE`.
     pub fn name(self) -> &'static str {
         match self {
             State::Start => "START",
@@ -42,25 +42,25 @@ impl State {
     }
 }
 
-/// What is known of one version.
+/// The status of one version.
 #[derive(Clone, Debug)]
 pub struct VersionStatus {
-    /// Its number.
+    /// The version number.
     pub version: i64,
-    /// Where it is in its life.
+    /// The current state.
     pub state: State,
-    /// Why it ended, if it failed.
+    /// The error, if the version failed.
     pub error: Option<Error>,
 }
 
-/// Which version of a model a request wants.
+/// A request's choice among the versions of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VersionChoice {
-    /// The highest one that is available.
+    /// The highest available version.
     Latest,
-    /// This one.
+    /// This version.
     Version(i64),
-    /// The one that this label is bound to.
+    /// The version bound to this label.
     Label(String),
 }
 
@@ -81,7 +81,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The servable a request is for. Lock-free; the handle keeps its version loaded until it is dropped.
+    /// Returns the servable for a request. Lock-free; the handle keeps its version loaded until dropped.
     pub fn resolve(&self, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
         let table = self.table.load();
         let model = table.get(name);
@@ -103,7 +103,7 @@ impl Registry {
         }
     }
 
-    /// The status of every known version of `name`, newest first, or of `version` alone.
+    /// Returns the status of every known version of `name`, newest first, or of `version` alone.
     pub fn status(&self, name: &str, version: Option<i64>) -> Result<Vec<VersionStatus>> {
         let table = self.table.load();
         let all = table.get(name).map(|model| &model.versions);
@@ -117,12 +117,12 @@ impl Registry {
         }
     }
 
-    /// Whether any version is available.
+    /// Returns whether any version is available.
     pub fn serves(&self) -> bool {
         self.table.load().values().any(|model| !model.available.is_empty())
     }
 
-    /// Every known version of every model, sorted by name, oldest version first.
+    /// Returns every known version of every model, sorted by name, oldest version first.
     pub fn states(&self) -> Vec<(String, VersionStatus)> {
         let table = self.table.load();
         let mut all: Vec<_> = table
@@ -133,14 +133,14 @@ impl Registry {
         all
     }
 
-    /// Records where `version` of `name` is, without making it available or taking it away.
+    /// Records the state of `version` of `name`, without making it available or unavailable.
     pub fn set_state(&self, name: &str, version: i64, state: State, error: Option<Error>) {
         self.change(name, |model| {
             model.versions.insert(version, VersionStatus { version, state, error });
         });
     }
 
-    /// Makes a loaded version available; from now on requests find it.
+    /// Makes a loaded version available to requests.
     pub fn publish(&self, servable: Arc<Servable>) {
         let (name, version) = (servable.name().to_owned(), servable.version());
         self.change(&name, |model| {
@@ -149,7 +149,7 @@ impl Registry {
         });
     }
 
-    /// Takes an available version away from new requests (state UNLOADING) and hands it out to be drained.
+    /// Hides an available version from new requests (state UNLOADING) and returns it to be drained.
     pub fn retire(&self, name: &str, version: i64) -> Result<Arc<Servable>> {
         let mut taken = None;
         self.change(name, |model| {
@@ -169,7 +169,7 @@ impl Registry {
         self.change(name, |model| model.labels.clone_from(&labels));
     }
 
-    /// The labels of `name`.
+    /// Returns the labels of `name`.
     pub fn labels(&self, name: &str) -> HashMap<String, i64> {
         self.table.load().get(name).map(|model| model.labels.clone()).unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! Opens the ports, spreads connections over threads, and stops.
 //!
 //! One thread accepts; each of the others serves its share of the connections on a runtime of its own, so that a
-//! request is answered where it was read, without a hand-over.
+//! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
 
@@ -9,11 +9,12 @@ use crate::batch::Pool;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
-use crate::engine::{self, priority};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::host::{self, priority};
 use crate::http::connection;
 use crate::http2;
+use crate::listen::listen;
 use crate::memory::{self, Budget};
 use crate::methods::ServerState;
 use crate::methods::record::Recorder;
@@ -21,10 +22,9 @@ use crate::metrics::{Metrics, Protocol};
 use crate::registry::Registry;
 use crate::rest;
 use accept::{Accepted, accept_all};
-use socket2::{Domain, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ pub struct Server {
     state: Arc<ServerState>,
     memory: Arc<Budget>,
     running: Mutex<Option<Running>>,
+    ready: Arc<AtomicBool>,
 }
 
 struct Running {
@@ -45,19 +46,19 @@ struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The ports that opened.
+/// The open ports.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// Where REST listens.
+    /// Address of REST.
     pub rest: Option<SocketAddr>,
-    /// Where gRPC listens.
+    /// Address of gRPC.
     pub grpc: Option<SocketAddr>,
-    /// The Unix socket on which gRPC listens.
+    /// Unix socket of gRPC.
     pub grpc_socket: Option<PathBuf>,
 }
 
 impl Server {
-    /// A server with no models and no open ports.
+    /// Makes a server without models or open ports.
     pub fn new(options: Options) -> Result<Server> {
         let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
         let memory = Budget::new(options.max_memory_in_flight);
@@ -77,15 +78,21 @@ impl Server {
             metrics,
             recorder: Recorder::default(),
         });
-        Ok(Server { state, memory, running: Mutex::default() })
+        Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })
     }
 
-    /// What its requests share.
+    /// Returns the state shared by all requests.
     pub fn state(&self) -> &Arc<ServerState> {
         &self.state
     }
 
-    /// Opens the ports and begins to serve. `settings`: how gRPC is served.
+    /// Returns a flag that is true while requests to models are answered: the ports are open, and shutdown has not
+    /// begun.
+    pub fn readiness(&self) -> Arc<AtomicBool> {
+        self.ready.clone()
+    }
+
+    /// Opens the ports and starts serving. `settings` are those of gRPC.
     pub fn start(&self, settings: grpc::Settings) -> Result<Addresses> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
@@ -105,18 +112,20 @@ impl Server {
         let acceptor =
             spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting, floods))?;
         *running = Some(Running { connections, acceptor, threads });
+        self.ready.store(true, Relaxed);
         Ok(addresses)
     }
 
-    /// From now on every client is told to send its next request elsewhere; requests are answered as before, on new
+    /// From now on, tells every client to send its next request elsewhere; requests are still answered, on new
     /// connections too.
     pub fn drain(&self) {
+        self.ready.store(false, Relaxed);
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
             running.connections.enter(Stage::Draining);
         }
     }
 
-    /// Every port and socket that is asked for.
+    /// Opens every configured port and socket.
     fn listen(&self) -> Result<(Vec<Listener>, Addresses)> {
         let options = &self.state.options;
         let mut listeners = Vec::new();
@@ -139,18 +148,19 @@ impl Server {
         Ok((listeners, addresses))
     }
 
-    /// Stops accepting, lets requests in flight and on their way finish for up to `grace`, and closes. Whether all
-    /// finished.
+    /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
+    /// whether all finished.
     pub fn stop(&self, grace: Duration) -> bool {
+        self.ready.store(false, Relaxed);
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
         let deadline = Instant::now() + grace;
         running.connections.enter(Stage::Closing);
-        // What waited to be accepted is among the connections then. A thread that panicked has nothing left to finish.
+        // Connections that waited to be accepted are now counted. A thread that panicked has nothing left to finish.
         let _panicked = running.acceptor.join();
         let finished = running.connections.wait(deadline);
-        // The threads that serve end when nobody tells them of stages any more.
+        // The serving threads end once the sender of stages is dropped.
         drop(running.connections);
         if finished {
             for thread in running.threads {
@@ -162,7 +172,7 @@ impl Server {
     }
 }
 
-/// A thread that serves connections, and how to give it one.
+/// The input of a thread that serves connections, and its load.
 struct Worker {
     connections: mpsc::UnboundedSender<Accepted>,
     load: Arc<AtomicUsize>,
@@ -173,13 +183,13 @@ enum Stream {
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// A port or socket that is open. A Unix socket speaks gRPC.
+/// An open port or socket. A Unix socket speaks gRPC.
 enum Listener {
     Tcp(Protocol, std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// What is behind the ports, for each thread that serves connections.
+/// The services behind the ports, for each thread that serves connections.
 #[derive(Clone)]
 struct Services {
     rest: Arc<rest::RestService>,
@@ -215,14 +225,14 @@ fn worker(
                     drop((load, slot));
                 });
             }
-            // The acceptor is gone: the server stops. Connections end by themselves, or with the process.
+            // The acceptor is gone: the server is stopping. Connections end on their own, or with the process.
             while stages.changed().await.is_ok() {}
         });
     })?);
     Ok(Worker { connections: sender, load: Arc::default() })
 }
 
-/// Hands back what the heap of this thread has free, whenever that is done for the others.
+/// Returns free heap memory of this thread to the system, whenever that is done for the others.
 async fn keep_heap_small() {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     let mut before = memory::turn();
@@ -230,7 +240,7 @@ async fn keep_heap_small() {
         every.tick().await;
         let now = memory::turn();
         if now != before {
-            engine::memory::collect();
+            host::memory::collect();
             before = now;
         }
     }
@@ -252,14 +262,14 @@ impl Services {
     }
 }
 
-/// `wanted` connections, or as many as there are descriptors for; a share of these is kept for everything else: the
-/// administration, models' files, listeners.
+/// Returns `wanted`, limited by the available descriptors; a share of these is reserved for everything else: the
+/// administration, model files, listeners.
 fn most_connections(wanted: usize) -> usize {
-    /// Where the system does not say how many descriptors there are.
+    /// Assumed number of free descriptors if the system does not report it.
     const UNKNOWN: usize = 1 << 10;
-    /// Where it has no limit to speak of: some hundred megabytes of connections.
+    /// Limit if the system has practically none: some hundred megabytes of connections.
     const MOST: usize = 1 << 16;
-    /// The least and the most that is kept.
+    /// Minimum and maximum of the reserve.
     const KEPT: [usize; 2] = [8, 256];
     let free = match (descriptor_limit(), descriptors_in_use()) {
         (Some(limit), Some(used)) => limit.saturating_sub(used),
@@ -272,7 +282,7 @@ fn most_connections(wanted: usize) -> usize {
     }
 }
 
-/// The limit on this process's open descriptors (Linux).
+/// Returns the limit on this process's open descriptors (Linux).
 fn descriptor_limit() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let soft =
@@ -284,8 +294,8 @@ fn descriptors_in_use() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
 
-/// Listens on the Unix socket `path`. A socket file that nobody listens on any more is taken over; one that somebody does,
-/// only with `takeover`, as TensorFlow Serving does. Who listened there goes on with the connections that he has.
+/// Listens on the Unix socket `path`. A socket file without a listener is taken over; one with a listener only with
+/// `takeover`, as in TensorFlow Serving. The previous listener keeps its connections.
 fn bind_socket(path: &Path, takeover: bool) -> Result<std::os::unix::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;
     use std::os::unix::net::{UnixListener, UnixStream};
@@ -308,7 +318,7 @@ fn bind_socket(path: &Path, takeover: bool) -> Result<std::os::unix::net::UnixLi
     Ok(listener)
 }
 
-/// Listens on `address`; where the machine has no IPv6, the IPv6 wildcard falls back to the IPv4 one.
+/// Listens on `address`; on a machine without IPv6, the IPv6 wildcard falls back to the IPv4 one.
 fn bind(address: SocketAddr, backlog: u32) -> Result<std::net::TcpListener> {
     let bound = listen(address, backlog);
     let bound = match bound {
@@ -326,19 +336,6 @@ fn bind(address: SocketAddr, backlog: u32) -> Result<std::net::TcpListener> {
 
 fn is_no_ipv6(why: &std::io::Error) -> bool {
     matches!(why.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
-}
-
-fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_keepalive(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -1,4 +1,4 @@
-"""Shared by all tests: a real server on free ports, and what must be there for some tests to run."""
+"""Shared by all tests: a real server on free ports, and the conditions for running some tests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STOP_SECONDS = 30.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers; ``needs_*`` tests are skipped with the reason when what they need is absent."""
+    """Registers the markers; ``needs_*`` tests are skipped with a reason if their needs are not met."""
     config.addinivalue_line("markers", "needs_shared: reads test models and recordings from ../shared")
     config.addinivalue_line("markers", "needs_tensorflow: runs models, with the built core and TensorFlow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what cannot run here, saying why."""
+    """Skips tests that cannot run here, with the reason."""
     shared = None if SHARED.is_dir() else f"{SHARED} is not there"
     tensorflow = _why_no_tensorflow()
     for item in items:
@@ -52,12 +52,12 @@ def _why_no_tensorflow() -> str | None:
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of test models and recordings (mark the test ``needs_shared``)."""
+    """The folder of test models and recordings; mark the test ``needs_shared``."""
     return SHARED
 
 
 class Served:
-    """A running server: its ports (None for a protocol that is off) and everything it has logged so far."""
+    """A running server: its ports (None for a protocol that is off) and its log so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -70,13 +70,13 @@ class Served:
 
     @property
     def rest(self) -> str:
-        """``http://127.0.0.1:PORT``."""
+        """The address of REST, ``http://127.0.0.1:PORT``."""
         assert self.rest_port is not None, self.log
         return f"http://127.0.0.1:{self.rest_port}"
 
     @property
     def grpc(self) -> str:
-        """``127.0.0.1:PORT``."""
+        """The address of gRPC, ``127.0.0.1:PORT``."""
         assert self.grpc_port is not None, self.log
         return f"127.0.0.1:{self.grpc_port}"
 
@@ -86,7 +86,7 @@ class Served:
         return "\n".join(self.lines)
 
     def wait_for_line(self, pattern: str, seconds: float = START_SECONDS) -> re.Match[str]:
-        """Reads on until a line matches; fails when the server ends or falls silent before that."""
+        """Reads the log until a line matches; fails if the server ends or falls silent first."""
         while True:
             try:
                 line = self._incoming.get(timeout=seconds)
@@ -100,7 +100,7 @@ class Served:
                 return found
 
     def stop(self) -> int:
-        """SIGTERM, then the exit status; fails when the server does not end in time."""
+        """Sends SIGTERM and returns the exit status; fails if the server does not end in time."""
         self.process.terminate()
         try:
             status = self.process.wait(STOP_SECONDS)
@@ -111,7 +111,7 @@ class Served:
         return status
 
     def wait_closed(self) -> None:
-        """Returns when everything the ended server logged has been read."""
+        """Returns once the whole log of the ended server has been read."""
         self._reader.join()
 
     def _read(self) -> None:
@@ -138,8 +138,8 @@ Serve = Callable[..., Served]
 def serve() -> Iterator[Serve]:
     """``serve("path/to/model", "--flag=value", …)``: a real ``servable serve`` on free ports, ready.
 
-    Flags given replace the defaults (both ports 0). After the test every server is stopped and must exit 0.
-    ``ready=False`` returns at once, for servers that are not expected to become ready.
+    Given flags override the defaults (both ports 0). After the test every server is stopped and must exit 0.
+    ``ready=False`` returns at once, for servers not expected to become ready.
     """
     running: list[Served] = []
 

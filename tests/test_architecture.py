@@ -17,23 +17,25 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle"},
-    "server": {"rest", "grpc", "http", "throttled"},
+    "python": {"server", "lifecycle", "admin"},
+    "server": {"rest", "grpc", "throttled", "listen"},
+    "admin": {"http", "json", "listen"},
     "rest": {"registry", "methods", "http", "json"},
-    "http": {"connections", "config"},
+    "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config"},
-    "grpc": {"registry", "methods", "connections", "pace"},
+    "grpc": {"registry", "methods", "http2"},
+    "http2": {"connections"},
     "lifecycle": {"registry", "methods", "files"},
-    "methods": {"registry", "servable", "compute", "config", "memory"},
+    "methods": {"registry", "servable", "config"},
     "registry": {"servable"},
-    "servable": {"batch", "engine", "profile", "metrics"},
-    "batch": {"engine", "compute", "profile", "metrics"},
-    # What a signature is lies in `servable`, and an engine reads signatures out of a model's files.
-    "engine": {"tensor", "error", "pb", "servable::signature", "memory", "files"},
+    "servable": {"batch"},
+    "batch": {"engine", "context", "metrics"},
+    "context": {"compute"},
+    "engine": {"tensor", "error", "pb", "host", "files"},
+    "host": {"error", "memory"},
     "compute": {"error", "profile", "memory"},
-    "connections": {"memory"},
+    "connections": {"memory", "pace"},
     "pb": {"tensor", "error"},
-    "servable::signature": {"tensor"},
     "metrics": {"error", "memory"},
     "memory": {"error"},
     "profile": set(),
@@ -41,10 +43,11 @@ ARROWS = {
     "pace": set(),
     "files": set(),
     "throttled": set(),
+    "listen": set(),
     "tensor": set(),
     "error": set(),
 }
-"""Who may use whom: what an arrow leads to, and all that is below it."""
+"""The allowed uses: the modules at an arrow's head, and everything below them."""
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
@@ -53,9 +56,9 @@ PYTHON_ARROWS = {
     "admin": {"lifecycle"},
     "lifecycle": {"sources"},
     "sources": {"config", "sizes"},
-    "config": {"savedmodel", "engines"},
+    "config": {"engines"},
     "savedmodel": {"messages", "regular_files"},
-    "engines": {"errors", "_core"},
+    "engines": {"savedmodel"},
     "client": {"messages"},
     "messages": {"errors", "_core"},
     "errors": set(),
@@ -63,7 +66,7 @@ PYTHON_ARROWS = {
     "sizes": set(),
     "_core": set(),
 }
-"""The same for the packages and lone modules of ``servable``; imports for type checkers count."""
+"""The same for the packages and single modules of ``servable``; imports for type checkers count."""
 
 HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
 FUNCTION_LINES = {"rs": 70, "py": 60}
@@ -77,7 +80,7 @@ ARGUMENTS = 6
 
 @cache
 def rust_files() -> list[Path]:
-    """Every file of the data plane that people wrote, its tests aside."""
+    """Returns every hand-written file of the data plane, except its tests."""
     return [path for path in sorted(SRC.rglob("*.rs")) if not is_generated(path) and not is_test(path)]
 
 
@@ -100,7 +103,7 @@ def python_files() -> list[Path]:
 
 @cache
 def code_of(path: Path) -> str:
-    """Rust without its comments, its strings' contents, and its inline tests; lines stay where they are."""
+    """Returns Rust without comments, contents of strings and inline tests; lines keep their numbers."""
     text = _without_comments_and_strings(path.read_text())
     tests = re.search(r"^#\[cfg\(test\)\]\nmod \w+ \{", text, re.MULTILINE)
     return text[: tests.start()] if tests else text
@@ -126,7 +129,7 @@ def _without_comments_and_strings(text: str) -> str:
 
 
 def names_used(path: Path) -> set[str]:
-    """Every ``crate::a::b`` of a file as ``a`` and ``a::b``; ``super::`` is followed to the root."""
+    """Returns every ``crate::a::b`` of a file as ``a`` and ``a::b``; ``super::`` is resolved."""
     module = list(path.relative_to(SRC).with_suffix("").parts)
     if module[-1] in ("mod", "lib"):
         module.pop()
@@ -150,7 +153,7 @@ def module_of(path: Path) -> str:
 
 
 def rust_functions(code: str) -> Iterator[tuple[str, int]]:
-    """Name and length of each function with a body: its lines that are not blank, as clippy counts."""
+    """Yields name and length of each function with a body: its non-blank lines, as clippy counts."""
     for found in re.finditer(r"\bfn\s+(\w+)", code):
         after_arguments = _closing(code, code.index("(", found.end()), "()")
         start = re.compile(r"[{;]").search(code, after_arguments)
@@ -161,7 +164,7 @@ def rust_functions(code: str) -> Iterator[tuple[str, int]]:
 
 
 def _closing(code: str, opening: int, pair: str) -> int:
-    """Where the bracket at ``opening`` is closed."""
+    """Returns the position at which the bracket at ``opening`` is closed."""
     depth = 0
     for found in re.compile("|".join(map(re.escape, pair))).finditer(code, opening):
         depth += 1 if found[0] == pair[0] else -1
@@ -182,7 +185,7 @@ def shown(path: Path) -> str:
 
 
 def test_the_sources_are_found() -> None:
-    """The other tests are about something."""
+    """Checks that the other tests have something to examine."""
     assert {module_of(path) for path in rust_files()} >= {*ARROWS, "lib"}
     assert {"serve", "resolve"} <= {
         name for path in rust_files() for name, _ in rust_functions(code_of(path))
@@ -192,7 +195,7 @@ def test_the_sources_are_found() -> None:
 
 
 def below(module: str, arrows: Mapping[str, set[str]] = ARROWS) -> set[str]:
-    """The modules that ``module`` may use: those its arrows lead to, directly or not."""
+    """Returns the modules that ``module`` may use, directly or indirectly."""
     reached: set[str] = set()
     ahead = [module]
     while ahead:
@@ -223,9 +226,9 @@ def test_the_arrows_have_no_circle() -> None:
             assert module not in below(module, arrows)
 
 
-@pytest.mark.parametrize("folder", ["http", "json", "rest"])
+@pytest.mark.parametrize("folder", ["admin", "http", "json", "rest"])
 def test_no_file_uses_itself_by_way_of_others(folder: str) -> None:
-    """The file of the folder itself, which names what is in it, aside."""
+    """Leaves out the folder's own file, which names its contents."""
     files = {f"{folder}::{path.stem}": path for path in (SRC / folder).glob("*.rs") if path in rust_files()}
     used = {name: names_used(path) & files.keys() - {name} for name, path in files.items()}
     assert any(used.values())
@@ -245,10 +248,27 @@ def test_pyo3_is_in_one_place() -> None:
     assert outside(users_of(r"\bpyo3\b|\bPython<|\.(detach|attach)\("), "python.rs", "python/") == set()
 
 
+def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
+    """The core's structs equal, field by field, the protocols by which mypy checks options."""
+    struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
+    source = (SRC / "python" / "options.rs").read_text()
+    structs = {
+        name: re.findall(r"^    (\w+): ", body, re.MULTILINE)
+        for name, body in re.findall(struct, source, re.DOTALL)
+    }
+    protocols = {
+        node.name: [member.name for member in node.body if isinstance(member, ast.FunctionDef)]
+        for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
+        if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
+    }
+    assert len(structs) == 6
+    assert structs == protocols
+
+
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert outside(crates, "http/", "rest/", "server.rs", "grpc/") == set()
+    assert outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 
@@ -256,10 +276,10 @@ def test_tonic_is_in_grpc() -> None:
     assert outside(users_of(r"\btonic(_\w+)?::"), "grpc/", "server.rs", "pb/") == set()
 
 
-def test_unsafe_is_in_the_engine() -> None:
+def test_unsafe_is_in_the_engine_and_its_host() -> None:
     found = users_of(r"\bunsafe\b|allow\(unsafe_code\)")
     assert found
-    assert outside(found, "engine/") == set()
+    assert outside(found, "engine/", "host/") == set()
 
 
 def test_resolving_takes_no_lock() -> None:
@@ -337,14 +357,14 @@ def imports(path: Path) -> set[str]:
 
 
 def modules_used(path: Path) -> set[str]:
-    """The modules of ``servable`` that a file of it imports, by their path within it: ``config.flags``."""
+    """Returns the imported modules of ``servable`` by their path within it: ``config.flags``."""
     names = {name.removeprefix("servable.") for name in imports(path) if name.startswith("servable.")}
     return {name for name in names if name in package_modules()}
 
 
 @cache
 def package_modules() -> dict[str, Path]:
-    """Every module of ``servable``, by its path within it; a package is its ``__init__``."""
+    """Returns every module of ``servable``, by its path within it; a package is its ``__init__``."""
     inside = {path: path.relative_to(CONTROL_PLANE).with_suffix("") for path in CONTROL_PLANE.rglob("*.py")}
     named = {
         ".".join(one.parts[:-1] if one.name == "__init__" else one.parts): path
@@ -371,7 +391,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     used = {
         name: modules_used(path)
         - {name}
-        # A package's first file imports what it offers; who is inside does not import that.
+        # A package's first file imports what it offers; modules inside do not import that.
         - ({one for one in package_modules() if name.startswith(f"{one}.")})
         for name, path in package_modules().items()
     }
@@ -381,7 +401,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_documents_name_files_that_are_there() -> None:
-    """Paths with a folder in back quotes, from the root, ``src`` or ``python/servable``."""
+    """Checks paths with a folder in back quotes, from the root, ``src`` or ``python/servable``."""
     places = (ROOT, SRC, CONTROL_PLANE)
     found, missing = 0, []
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
@@ -417,7 +437,7 @@ def test_what_decides_about_versions_is_pure(module: str) -> None:
 
 
 def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
-    """Outside ``condition.py`` a condition begins with an announcement, and nobody sets a field of it."""
+    """Outside ``condition.py``, conditions start with an announcement, and no field of one is set."""
     owner = CONTROL_PLANE / "lifecycle" / "condition.py"
     condition = next(node for node in tree_of(owner).body if getattr(node, "name", "") == "Condition")
     fields = {node.target.id for node in ast.walk(condition) if isinstance(node, ast.AnnAssign)}
@@ -445,7 +465,7 @@ def test_the_queue_of_batches_is_pure() -> None:
 
 
 def test_the_package_never_imports_tensorflow() -> None:
-    """Its library is opened by the core, and a client needs none of it."""
+    """The core opens its library, and a client needs none of it."""
     users = [shown(path) for path in CONTROL_PLANE.rglob("*.py") if "tensorflow" in _roots(imports(path))]
     assert users == []
 
@@ -476,7 +496,7 @@ def test_tests_do_not_sleep() -> None:
 
 
 def test_tests_fix_no_port() -> None:
-    """Sockets are opened on port 0 or on one that the system gave; servers are started on port 0."""
+    """Sockets use port 0 or one assigned by the system; servers are started on port 0."""
     fixed = []
     opening = {"bind", "create_server", "connect", "create_connection", "HTTPConnection"}
     for path in TESTS.rglob("*.py"):

@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use servable::error::Error;
 use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
-use servable::servable::signature::{Signature, TensorSpec};
+use servable::engine::signature::{Signature, TensorSpec};
 use servable::tensor::DType;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -3,13 +3,175 @@
 Import it first on a thread that lives as long as the process (the main one).
 """
 
-from collections.abc import Callable
-from typing import Final, final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, final
 
-__all__ = ["STATES", "CoreError", "LoadReport", "Server", "descriptors", "init_logging", "preload", "version"]
+__all__ = [
+    "STATES",
+    "Administration",
+    "CoreError",
+    "LoadReport",
+    "Server",
+    "descriptors",
+    "init_logging",
+    "preload",
+    "version",
+]
 
 STATES: Final[tuple[str, ...]]
 """The states of a version, in the order of its life."""
+
+class TlsOptions(Protocol):
+    """``config.values.TlsOptions``, as far as the core reads it."""
+    @property
+    def key(self) -> str: ...
+    @property
+    def certificate(self) -> str: ...
+    @property
+    def client_ca(self) -> str: ...
+    @property
+    def client_verify(self) -> bool: ...
+
+class GrpcLimits(Protocol):
+    """``config.values.GrpcLimits``, as far as the core reads it."""
+    @property
+    def max_receive_bytes(self) -> int: ...
+    @property
+    def max_send_bytes(self) -> int: ...
+    @property
+    def max_calls(self) -> int | None: ...
+    @property
+    def max_header_bytes(self) -> int | None: ...
+    @property
+    def header_table_bytes(self) -> int | None: ...
+    @property
+    def max_frame_bytes(self) -> int | None: ...
+    @property
+    def call_window(self) -> int | None: ...
+    @property
+    def asked_every_ms(self) -> int | None: ...
+    @property
+    def answered_within_ms(self) -> int | None: ...
+    @property
+    def keys_within_ms(self) -> int | None: ...
+    @property
+    def max_idle_ms(self) -> int | None: ...
+    @property
+    def max_age_ms(self) -> int | None: ...
+    @property
+    def max_age_grace_ms(self) -> int | None: ...
+
+class CoreOptions(Protocol):
+    """``config.values.CoreOptions``, as far as the core reads it."""
+    @property
+    def rest_address(self) -> str | None: ...
+    @property
+    def grpc_address(self) -> str | None: ...
+    @property
+    def grpc_socket_path(self) -> str | None: ...
+    @property
+    def grpc_socket_takeover(self) -> bool: ...
+    @property
+    def grpc_tls(self) -> TlsOptions | None: ...
+    @property
+    def grpc_limits(self) -> GrpcLimits: ...
+    @property
+    def rest_timeout_ms(self) -> int: ...
+    @property
+    def cors(self) -> bool: ...
+    @property
+    def max_body_bytes(self) -> int: ...
+    @property
+    def max_header_bytes(self) -> int: ...
+    @property
+    def header_timeout_seconds(self) -> float: ...
+    @property
+    def transfer_grace_seconds(self) -> float: ...
+    @property
+    def min_transfer_rate(self) -> int: ...
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def max_memory_in_flight(self) -> int: ...
+    @property
+    def max_depth(self) -> int: ...
+    @property
+    def gzip_min_bytes(self) -> int: ...
+    @property
+    def io_threads(self) -> int: ...
+    @property
+    def compute_threads(self) -> int: ...
+    @property
+    def batch_threads(self) -> int: ...
+    @property
+    def tensorflow_library(self) -> str: ...
+    @property
+    def prometheus_path(self) -> str | None: ...
+    @property
+    def tensor_content(self) -> bool: ...
+    @property
+    def base64_non_utf8(self) -> bool: ...
+    @property
+    def method_name_check(self) -> bool: ...
+    @property
+    def grpc_health(self) -> bool: ...
+    @property
+    def profiler(self) -> bool: ...
+    @property
+    def profile_folder(self) -> str | None: ...
+    @property
+    def backlog(self) -> int: ...
+
+class BatchingOptions(Protocol):
+    """``config.values.BatchingOptions``, as far as the core reads it."""
+    @property
+    def max_batch_size(self) -> int: ...
+    @property
+    def batch_timeout_micros(self) -> int: ...
+    @property
+    def max_enqueued_batches(self) -> int: ...
+    @property
+    def allowed_batch_sizes(self) -> Sequence[int]: ...
+    @property
+    def pad_variable_length_inputs(self) -> bool: ...
+    @property
+    def enable_large_batch_splitting(self) -> bool: ...
+    @property
+    def max_execution_batch_size(self) -> int: ...
+
+class LoadOptions(Protocol):
+    """``config.values.LoadOptions``, as far as the core reads it."""
+    @property
+    def engine(self) -> str: ...
+    @property
+    def tags(self) -> Sequence[str]: ...
+    @property
+    def session_config(self) -> bytes: ...
+    @property
+    def placement(self) -> str: ...
+    @property
+    def batching(self) -> BatchingOptions | None: ...
+    @property
+    def warmup(self) -> bool: ...
+    @property
+    def warmup_iterations(self) -> int: ...
+    @property
+    def synthetic_warmup(self) -> bool: ...
+    @property
+    def retrying(self) -> bool: ...
+
+class AdminOptions(Protocol):
+    """``config.values.AdminOptions``, as far as the core reads it."""
+    @property
+    def address(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+    @property
+    def request_seconds(self) -> float: ...
+    @property
+    def max_connections(self) -> int: ...
+    @property
+    def max_answered(self) -> int: ...
 
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""
@@ -33,25 +195,33 @@ class LoadReport:
     def placement(self) -> str: ...
 
 @final
+class Administration:
+    """An administration that listens, until it is closed."""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+    def close(self) -> bool:
+        """Stops listening, within a second; requests being answered go on. Whether there are none."""
+
+@final
 class Server:
     """The data plane: registry, engine, ports.
 
-    ``options``: see ``config.CoreOptions``. ``on_reload(config, seconds)`` applies a serialized
+    ``on_reload(config, seconds)`` applies a serialized
     ModelServerConfig for HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the
     client waits, if it says. An exception's ``code`` and ``message`` become the call's status.
     """
 
     def __new__(
-        cls, options: object, on_reload: Callable[[bytes, float | None], None] | None = None
+        cls, options: CoreOptions, on_reload: Callable[[bytes, float | None], None] | None = None
     ) -> Server: ...
     def start(self) -> dict[str, str]:
         """Opens the ports; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
     def announce(self, name: str, version: int) -> None:
         """The version is known: START."""
-    def load(self, name: str, version: int, path: str, options: object) -> LoadReport:
-        """LOADING → AVAILABLE. ``options``: see ``config.LoadOptions``.
-
-        Blocks through load, warm-up and publishing.
+    def load(self, name: str, version: int, path: str, options: LoadOptions) -> LoadReport:
+        """LOADING → AVAILABLE. Blocks through load, warm-up and publishing.
         On failure raises ``CoreError``, and the version goes to END with it, or stays LOADING if
         ``options.retrying``.
         """
@@ -75,6 +245,15 @@ class Server:
         """
     def phase(self, name: str, version: int) -> str:
         """What the load of a version is at, in words; "" when none is under way."""
+    def serve_admin(
+        self, address: str, options: AdminOptions, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
+    ) -> Administration:
+        """Opens the administration at ``address`` (``IP:PORT``), which also tells health.
+
+        ``options``: see ``config.AdminOptions``. ``answer(method, path, query, body)`` answers with a content
+        type and bytes whatever request may administer, on a thread that may block. An exception's ``code``,
+        ``message`` and ``hint`` become an error. Raises ``OSError`` where it cannot listen.
+        """
     def drain(self) -> None:
         """From now on clients are told to send their next requests elsewhere; all are answered as before."""
     def stop(self, grace_seconds: float) -> bool:

@@ -8,7 +8,7 @@
         ├── CancelledError  UnknownError  InvalidArgumentError  DeadlineExceededError  NotFoundError
         ├── AlreadyExistsError  PermissionDeniedError  ResourceExhaustedError  FailedPreconditionError
         └── AbortedError  OutOfRangeError  UnimplementedError  InternalError  UnavailableError
-            DataLossError  UnauthenticatedError          one for each code; these are what the client raises
+            DataLossError  UnauthenticatedError          one for each code; raised by the client
 
 A ``StatusError`` carries the code and the text that TensorFlow Serving gives for the same condition; ``hint``
 is advice, printed on a line of its own so that the text itself stays as scripts expect it.

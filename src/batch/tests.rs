@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::compute::Compute;
-use crate::servable::signature::Signature;
+use crate::engine::signature::Signature;
 use crate::tensor::DType;
-use bytes::Bytes;
 use std::thread;
 
 /// `z = x + y` by rows of int32. Records the rows of each run; a run with a negative number fails, one with 666 panics,
@@ -22,10 +21,6 @@ struct Adder {
 impl Model for Adder {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
         &self.signatures
-    }
-
-    fn signature_def_map(&self) -> Bytes {
-        Bytes::new()
     }
 
     fn endpoint(&self, _: &str) -> Option<Endpoint> {

@@ -1,31 +1,35 @@
-//! The seam between Servable and what computes: one [`Engine`] loads, one [`Model`] runs.
+//! The seam between Servable and what computes: an [`Engine`] loads, a [`Model`] runs.
 //!
-//! TensorFlow's C API is the engine there is; another one is another folder here and nothing else.
+//! An engine is a folder here; [`choice`] says which one loads a version. TensorFlow is the one there is.
 //!
-//! Contract: `load` may take long and is called from loading threads only; `run` is called from any number of
-//! threads at once; dropping a `Model` frees everything it holds, may take long, and happens on an unloading thread.
+//! Contract, which `contract.rs` tests for every engine: `load` may take long and is called from loading threads only;
+//! `run` is called from any number of threads at once; dropping a `Model` frees everything it holds, may take long, and
+//! happens on an unloading thread.
 
-mod libraries;
-pub(crate) mod memory;
-pub(crate) mod priority;
-mod reads;
+pub mod choice;
+#[cfg(test)]
+pub(crate) mod contract;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod signature;
 pub mod tensorflow;
 
 use crate::error::Result;
-use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
 use bytes::Bytes;
+use choice::EngineKind;
+use signature::Signature;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 /// How to load a version.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The meta graph's tag set, matched exactly.
-    pub tags: Vec<String>,
-    /// A serialized `tensorflow.ConfigProto`; may be empty.
-    pub session_config: Vec<u8>,
+    /// The engine; by default the one that the version's files are for.
+    pub engine: Option<EngineKind>,
+    /// What TensorFlow needs to know.
+    pub tensorflow: tensorflow::Options,
 }
 
 /// Turns a version's folder into a [`Model`].
@@ -66,8 +70,11 @@ pub trait Model: Send + Sync {
     /// Every signature, by name.
     fn signatures(&self) -> &BTreeMap<String, Signature>;
 
-    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`, exactly as the model holds them.
-    fn signature_def_map(&self) -> Bytes;
+    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`, exactly as the model's files hold them. None
+    /// where these are of another kind: then the map is made of [`Self::signatures`].
+    fn signature_def_map(&self) -> Option<Bytes> {
+        None
+    }
 
     /// The endpoint of graph tensor `tensor` (such as `x:0`), if any signature names it.
     fn endpoint(&self, tensor: &str) -> Option<Endpoint>;

@@ -1,16 +1,17 @@
-//! A call's deadline: read from its head, and kept wherever the call waits.
+//! A call's deadline: read from its headers, and applied wherever the call waits.
 
 use crate::error::{Error, Kind, Result};
 use http::HeaderMap;
 use std::time::{Duration, Instant};
 
-/// When the client stops waiting, by its `grpc-timeout`; a malformed one counts as none, as in gRPC's own libraries.
+/// Returns the time when the client stops waiting, by its `grpc-timeout`; a malformed one is ignored, as in gRPC's own
+/// libraries.
 pub(super) fn of(headers: &HeaderMap) -> Option<Instant> {
     let timeout = parse(headers.get("grpc-timeout")?.to_str().ok()?)?;
     Instant::now().checked_add(timeout)
 }
 
-/// One to eight digits and a unit.
+/// Parses one to eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -28,7 +29,7 @@ fn parse(text: &str) -> Option<Duration> {
     })
 }
 
-/// The error of a call, once its `deadline` has passed.
+/// Returns a call's error once its `deadline` has passed; never, without one.
 pub(super) async fn passed(deadline: Option<Instant>) -> Error {
     match deadline {
         None => std::future::pending().await,
@@ -37,7 +38,7 @@ pub(super) async fn passed(deadline: Option<Instant>) -> Error {
     Error::new(Kind::DeadlineExceeded, "Deadline Exceeded")
 }
 
-/// Waits for `answer` until `deadline`; what was still waiting then is dropped.
+/// Waits for `answer` until `deadline`, then drops it.
 pub(super) async fn bounded<T>(
     deadline: Option<Instant>,
     answer: impl Future<Output = Result<T>>,

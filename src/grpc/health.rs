@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: SERVING until the server drains, for the whole server and, spelled as TensorFlow Serving does,
+//! `grpc.health.v1.Health`: SERVING until the server drains, for the whole server and, named as in TensorFlow Serving,
 //! for its two services.
 
 use crate::connections::Stage;
@@ -19,7 +19,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Of a server that tells its `stages`.
+    /// Makes the health service of a server with these `stages`.
     pub(super) fn new(stages: watch::Receiver<Stage>) -> Health {
         Health { stages }
     }
@@ -56,7 +56,7 @@ impl Service for Health {
 
 type Next = Pin<Box<dyn Future<Output = Option<watch::Receiver<Stage>>> + Send>>;
 
-/// The stage `now`, or the next one; never, where there will be none.
+/// Returns the stage `now`, or the next one; `None` if there will be none.
 fn next(mut stages: watch::Receiver<Stage>, now: bool) -> Next {
     Box::pin(async move {
         if !now && stages.changed().await.is_err() {
@@ -66,7 +66,7 @@ fn next(mut stages: watch::Receiver<Stage>, now: bool) -> Next {
     })
 }
 
-/// The status of one service, whenever it changes. One that is not known may become so: its stream stays open.
+/// The status of one service, sent whenever it changes. An unknown service may become known: its stream stays open.
 pub(super) struct Watch {
     service: String,
     told: Option<ServingStatus>,

@@ -55,7 +55,7 @@ impl Method for RegressionRequest {
 }
 
 impl Method for MultiInferenceRequest {
-    /// The first task decides which servable is asked.
+    /// Takes the model spec of the first task, which decides the servable.
     fn take_spec(&mut self) -> Option<wire::ModelSpec> {
         Some(self.tasks.first().and_then(|task| task.model_spec.clone()).unwrap_or_default())
     }
@@ -95,7 +95,7 @@ fn result(model_spec: wire::ModelSpec, answer: examples::Answer) -> InferenceRes
 
 fn classes(answer: Classifications) -> ClassificationResult {
     let class = |index: usize| wire::Class {
-        // A label that is not UTF-8 has no place in a protobuf string.
+        // A protobuf string cannot hold a label that is not UTF-8.
         label: answer
             .labels
             .as_ref()

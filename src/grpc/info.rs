@@ -1,4 +1,4 @@
-//! What is known about models: GetModelMetadata, GetModelStatus; and HandleReloadConfigRequest.
+//! Information about models: GetModelMetadata, GetModelStatus; and HandleReloadConfigRequest.
 
 use super::GrpcService;
 use super::model_call::missing_spec;
@@ -17,7 +17,7 @@ use crate::registry::VersionStatus;
 use prost::Message;
 use std::time::Instant;
 
-/// The one metadata field there is.
+/// The only metadata field.
 const SIGNATURES: &str = "signature_def";
 
 /// Answers with the signatures of a version.
@@ -36,7 +36,10 @@ pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadat
     let servable = service.server.registry.resolve(&spec.name, &spec.choice)?;
     let signatures = prost_types::Any {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
-        value: servable.signature_def_map().into(),
+        value: match servable.signature_def_map() {
+            Some(map) => map.into(),
+            None => info::signature_defs(&servable)?.encode_to_vec(),
+        },
     };
     let model_spec = ModelSpec {
         name: spec.name,
@@ -50,7 +53,7 @@ pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadat
     Reply::of(&response)?.counted(context.memory)
 }
 
-/// Answers with the state of each version of a model, or of one.
+/// Answers with the state of every version of a model, or of the one requested.
 pub(super) fn status(service: &GrpcService, received: Received<GetModelStatusRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
@@ -60,7 +63,7 @@ pub(super) fn status(service: &GrpcService, received: Received<GetModelStatusReq
     Reply::of(&response)?.counted(context.memory)
 }
 
-/// Applies a configuration and answers when it is in force. Blocks no thread that serves: it is applied on one of its own.
+/// Applies a configuration on a thread of its own, and answers when it is in force.
 pub(super) async fn reload(service: &GrpcService, received: Received<ReloadConfigRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let config = request.config.unwrap_or_default();
@@ -85,7 +88,7 @@ pub(super) async fn reload(service: &GrpcService, received: Received<ReloadConfi
     Reply::of(&ReloadConfigResponse { status: Some(StatusProto::default()), metric })?.counted(context.memory)
 }
 
-/// The first series of each of these metrics; 0 for those that are not counted.
+/// Returns the first series of each of these metrics; 0 for unknown ones.
 fn values(server: &ServerState, names: &[String]) -> Vec<i64> {
     match &server.metrics {
         Some(metrics) if !names.is_empty() => metrics.values(names),

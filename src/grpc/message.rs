@@ -1,7 +1,7 @@
-//! Reads a call's one message off its stream: five bytes (compressed or not, length), then the message.
+//! Reads the single message of a call from its stream: a compression flag, four bytes of length, then the message.
 //!
-//! A small message that came in one piece is used where it lies. A larger one is gathered into a buffer of its own,
-//! laid so that its first large block of numbers is aligned as the engine wants it: then this is its only copy.
+//! A small message that arrived in one piece is used in place. A larger one is gathered into a buffer of its own,
+//! placed so that its first large block of numbers is aligned for the engine: then this is its only copy.
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
@@ -15,22 +15,23 @@ use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-/// Where the block worth aligning begins in a message of which the beginning is given.
+/// Finds the offset of the block worth aligning, given the beginning of a message.
 pub(super) type Locate = fn(&[u8]) -> Option<usize>;
 
-/// Bytes before a message.
+/// Length of the prefix of a message, in bytes.
 const PREFIX: usize = 5;
-/// What the engine takes without a copy.
+/// The alignment that the engine takes without a copy, in bytes.
 const ALIGNMENT: usize = 64;
-/// So much is reserved for a message on the strength of its announced length alone, and so much once that has come.
+/// Bytes reserved for a message on its announced length alone, and per step once that many have arrived.
 const RESERVED: [usize; 2] = [64 << 10, 16 << 20];
-/// The most that a compressed message may unpack to: what costs the client little must not cost the server all.
+/// Largest size that a compressed message may unpack to, in bytes: little cost to the client must not exhaust the
+/// server.
 const UNPACKED: usize = 256 << 20;
 
 /// A whole message.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// As the method takes it.
+    /// Ready for the method.
     Plain(Bytes),
     /// Still compressed: unpacking takes time.
     Packed(Packed),
@@ -45,18 +46,18 @@ pub(super) struct Packed {
     memory: Arc<Reservation>,
 }
 
-/// What a message may be, and how fast it has to come.
+/// Limits on the size and pace of a message.
 #[derive(Clone, Debug)]
 pub(super) struct MessageLimits {
-    /// The largest one.
+    /// Largest message, in bytes.
     pub(super) bytes: usize,
-    /// None for any pace.
+    /// Required pace; `None` for any.
     pub(super) pace: Option<Pace>,
-    /// Where it is counted.
+    /// Counts the message's memory.
     pub(super) memory: Arc<Reservation>,
 }
 
-/// Reads the message of a call from its `body`; one that is too long is refused by its announcement.
+/// Reads the message of a call from its `body`; refuses one that is too long by its announced length.
 pub(super) async fn read<B>(
     headers: &HeaderMap,
     body: B,
@@ -98,7 +99,7 @@ where
     })
 }
 
-/// A stream that has to come at a pace.
+/// A stream that has to arrive at a pace.
 struct Paced<B> {
     body: B,
     meter: Meter,
@@ -109,7 +110,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
 {
-    /// The next piece of the stream; none at its end.
+    /// Returns the next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let frame = tokio::select! {
@@ -133,7 +134,7 @@ where
     }
 }
 
-/// Copies the message into one buffer as it comes.
+/// Gathers the message in one buffer as it arrives.
 async fn gather<B>(
     first: Bytes,
     body: &mut Paced<B>,
@@ -157,7 +158,7 @@ where
         let Some(more) = body.next().await? else { return Err(cut_off(buffer.len() - skew, length)) };
         let missing = skew + length - buffer.len();
         if buffer.capacity() - buffer.len() < more.len().min(missing) {
-            // Beyond that it doubles.
+            // Beyond that, the buffer doubles.
             let room = missing.min(RESERVED[1].max(buffer.len()));
             memory.grow(room)?;
             buffer.reserve(room);
@@ -179,7 +180,7 @@ fn cut_off(came: usize, expected: usize) -> Error {
     Error::invalid(format!("Expected one message: the stream ended after {came} of {expected} bytes"))
 }
 
-/// Whether the message is compressed, and if so whether by zlib (`deflate`) rather than gzip.
+/// Returns `None` for an uncompressed message; otherwise whether it is compressed by zlib (`deflate`) rather than gzip.
 fn compression(flag: u8, headers: &HeaderMap) -> Result<Option<bool>> {
     let encoding = headers.get("grpc-encoding").map_or(&b"identity"[..], |value| value.as_bytes());
     match (flag, encoding) {
@@ -205,7 +206,7 @@ fn compression(flag: u8, headers: &HeaderMap) -> Result<Option<bool>> {
 }
 
 impl Packed {
-    /// The message itself.
+    /// Unpacks the message.
     pub(super) fn unpack(self) -> Result<Bytes> {
         let mut unpacked = Vec::new();
         let failed =
@@ -216,7 +217,7 @@ impl Packed {
             Box::new(flate2::bufread::MultiGzDecoder::new(&self.bytes[..]))
         };
         while unpacked.len() <= self.limit {
-            // One more than there may be, to see that it ends.
+            // One byte beyond the limit, to detect the end.
             let room = unpacked.len().clamp(RESERVED[0], RESERVED[1]).min(self.limit + 1 - unpacked.len());
             self.memory.grow(room)?;
             unpacked.reserve_exact(room);

@@ -1,9 +1,9 @@
 //! TensorFlow Serving's gRPC API, on [`crate::http2`].
 //!
-//! A call's way: [`GrpcService::answer`] finds the method by its path, [`rpc`] reads the message and asks the model
-//! ([`crate::methods::ask`]): the message is checked against the model's signature ([`predict`], [`inference`]), run, and
-//! the answer is written ([`reply`]). Messages are framed here and not by tonic, so that a tensor is read from and written
-//! to the wire where it lies; health and reflection stand on tonic ([`standard`]).
+//! [`GrpcService::answer`] finds the method of a call by its path. [`rpc`] reads the message and asks the model
+//! ([`crate::methods::ask`]): the message is checked against the model's signature ([`predict`], [`inference`]) and
+//! run, and the answer is written ([`reply`]). Messages are framed here and not by tonic, so that tensors are read and
+//! written in place on the wire; health and reflection are built on tonic ([`standard`]).
 
 mod deadline;
 mod health;
@@ -36,29 +36,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Applies a serialized `tensorflow.serving.ModelServerConfig` and returns when it is in force; the second argument is
-/// how long the client waits, if it said so. Called from a thread that may block; several calls may come at once.
+/// the client's timeout, if it set one. Called from threads that may block, possibly several at once.
 pub type Reload = Arc<dyn Fn(Bytes, Option<Duration>) -> Result<()> + Send + Sync>;
 
-/// How the API is served.
+/// Settings of the API.
 #[derive(Clone)]
 pub struct Settings {
-    /// The largest message that is accepted, in bytes, compressed or not. Protobuf's own limit is the default.
+    /// Largest accepted message, in bytes, compressed or not. Defaults to protobuf's own limit.
     pub max_message_bytes: usize,
-    /// The largest reply that is sent, in bytes.
+    /// Largest reply sent, in bytes.
     pub max_reply_bytes: usize,
-    /// What each connection may take, and how long it may last.
+    /// Limits of each connection.
     pub limits: ConnectionLimits,
-    /// Whether `grpc.health.v1.Health` answers.
+    /// True to serve `grpc.health.v1.Health`.
     pub health: bool,
-    /// Whether `tensorflow.ProfilerService` answers.
+    /// True to serve `tensorflow.ProfilerService`.
     pub profiler: bool,
-    /// The folder below which profiles may be stored; none, and they go to the caller only.
+    /// The folder below which profiles may be stored; with `None`, they are only returned to the caller.
     pub profile_folder: Option<PathBuf>,
-    /// Whether clients may ask for the services and their messages.
+    /// True to let clients list the services and their messages.
     pub reflection: bool,
-    /// Whether, and how, connections are encrypted.
+    /// Encryption of connections, if any.
     pub tls: Option<Tls>,
-    /// What `HandleReloadConfigRequest` does; without it, it is refused.
+    /// Handles `HandleReloadConfigRequest`; without it, that call is refused.
     pub reload: Option<Reload>,
 }
 
@@ -78,7 +78,7 @@ impl Default for Settings {
     }
 }
 
-/// Everything that is answered on the gRPC port.
+/// The services on the gRPC port.
 pub struct GrpcService {
     server: Arc<ServerState>,
     settings: Settings,
@@ -89,7 +89,7 @@ pub struct GrpcService {
 }
 
 impl GrpcService {
-    /// The calls to `server`'s models. Streams that a client holds open end when the server closes.
+    /// Answers calls to `server`'s models. Streams that clients hold open end when the server closes.
     pub fn new(
         server: Arc<ServerState>,
         settings: Settings,
@@ -100,12 +100,12 @@ impl GrpcService {
         Ok(GrpcService { server, settings, standard, sessions, floods: Arc::default(), stages })
     }
 
-    /// The floods of its clients.
+    /// Returns the floods of the service's clients.
     pub(crate) fn floods(&self) -> Arc<Floods> {
         self.floods.clone()
     }
 
-    /// Has one of the services that stand on tonic answer.
+    /// Passes the request to one of the services built on tonic.
     async fn standard(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
@@ -160,9 +160,9 @@ impl http2::Service for GrpcService {
     }
 }
 
-/// Refuses a call whose headers are more than `max` bytes.
+/// Refuses a call with more than `max` bytes of headers.
 fn check_metadata(headers: &HeaderMap, max: u32) -> Result<()> {
-    /// What HTTP/2 counts for each header beside its name and value.
+    /// Bytes that HTTP/2 counts per header besides name and value.
     const EACH: usize = 32;
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
     if bytes > max as usize {

@@ -1,4 +1,4 @@
-//! A call to a model as gRPC brings it.
+//! A call to a model over gRPC.
 
 use super::message::Locate;
 use super::reply::Reply;
@@ -12,21 +12,21 @@ use crate::pb::tensorflow::serving::model_spec::VersionChoice;
 use crate::servable::Servable;
 use bytes::Bytes;
 
-/// Messages up to this size are decoded in the thread that read them (some 10 µs of work).
+/// Largest message decoded in the thread that read it, in bytes (some 10 µs of work).
 const SMALL_MESSAGE: usize = 64 << 10;
 
-/// The request of a method that a model answers: what is its own.
+/// The request message of a model's method: the parts specific to that method.
 pub(super) trait Method: prost::Message + Default + 'static {
-    /// How the part of the message that is worth aligning is found before it has arrived.
+    /// Finds the part of the message worth aligning before it has arrived.
     const LOCATE: Option<Locate> = None;
 
-    /// Takes out what names the model; none where the request has none.
+    /// Takes the model spec out; `None` if the request has none.
     fn take_spec(&mut self) -> Option<wire::ModelSpec>;
 
-    /// As what a call is counted.
+    /// Returns how the call is counted.
     fn counted(&self) -> Counted;
 
-    /// Checks the request against the version that answers. `signature`: as the request names it.
+    /// Checks the request against the version that answers. `signature` is the name in the request.
     fn request(
         self,
         server: &ServerState,
@@ -35,14 +35,14 @@ pub(super) trait Method: prost::Message + Default + 'static {
         context: &Context,
     ) -> Result<Request>;
 
-    /// Writes the answer of `servable` to a request that named it by `spec`.
+    /// Writes the answer of `servable` to a request with this `spec`.
     fn reply(server: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>)
     -> Result<Reply>;
 }
 
-/// A call whose message was read.
+/// A call whose message has been read.
 pub(super) struct ModelCall<M> {
-    /// None where the message has none.
+    /// `None` if the message has none.
     spec: Option<ModelSpec>,
     request: M,
     message: Bytes,
@@ -101,12 +101,12 @@ impl<M: Method> Call for ModelCall<M> {
     }
 }
 
-/// The error of a request that names no model.
+/// Returns the error for a request that names no model.
 pub(super) fn missing_spec() -> Error {
     Error::invalid("Missing ModelSpec")
 }
 
-/// What a reply says was used: the name as requested, the version, the signature's name.
+/// Returns the spec reported in a reply: the name as requested, the version and the signature used.
 pub(super) fn used(spec: ModelSpec, servable: &Servable) -> wire::ModelSpec {
     wire::ModelSpec {
         signature_name: named(&spec.signature_name).to_owned(),
@@ -115,7 +115,7 @@ pub(super) fn used(spec: ModelSpec, servable: &Servable) -> wire::ModelSpec {
     }
 }
 
-/// The error of an answer to something else than what was asked.
+/// Returns the error for an answer of another kind than the request.
 pub(super) fn unexpected(answer: &Answer<'_>) -> Error {
     Error::internal(format!("The model's answer is of another kind than the request: {answer:?}"))
 }

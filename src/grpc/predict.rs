@@ -48,7 +48,7 @@ impl Method for PredictRequest {
     }
 }
 
-/// A `PredictResponse`: each output from where it lies, then `model_spec`, which is serialized already.
+/// Writes a `PredictResponse`: each output straight from its tensor, then `model_spec`, which is already serialized.
 fn encode(outputs: &[(&str, Tensor)], model_spec: &[u8], as_content: bool) -> Result<Reply> {
     let _encode = profile::phase(Phase::Encode);
     // Map entries: key 1 is the alias, key 2 the tensor.

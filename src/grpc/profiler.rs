@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
-/// The profiles under way, by session: how to end each early.
+/// The running profiles by session, each with the means to end it early.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<String, Arc<Notify>>>);
 
@@ -26,7 +26,7 @@ impl Sessions {
     }
 }
 
-/// A session that is forgotten when its profile ends, however that happens.
+/// A session, removed when its profile ends, however that happens.
 struct Session<'a> {
     sessions: &'a Sessions,
     id: String,
@@ -55,14 +55,14 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Records for as long as asked, or until `Terminate`; answers with the profile, or stores it where asked.
+/// Records for the requested time, or until `Terminate`; answers with the profile, or stores it if requested.
 pub(super) async fn profile(service: &GrpcService, received: Received<ProfileRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let within = service.settings.profile_folder.as_deref();
     let path = if request.emit_xspace { None } else { stored_at(&request, within)? };
     let session = Session::begin(&service.sessions, request.session_id.clone())?;
     let recording = Recording::start();
-    // Ends early or in time: either way it is a profile.
+    // Whether it ends early or on time, the profile is valid.
     let _in_time =
         tokio::time::timeout(Duration::from_millis(request.duration_ms), session.ended.notified()).await;
     let profile = recording.finish();
@@ -90,7 +90,7 @@ pub(super) fn terminate(service: &GrpcService, received: Received<TerminateReque
     Reply::of(&TerminateResponse {})?.counted(context.memory)
 }
 
-/// Watches for as long as asked and says in words what was seen.
+/// Records for the requested time and answers with a summary in text.
 pub(super) async fn monitor(_: &GrpcService, received: Received<MonitorRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let recording = Recording::start();
@@ -99,11 +99,11 @@ pub(super) async fn monitor(_: &GrpcService, received: Received<MonitorRequest>)
     Reply::of(&MonitorResponse { data })?.counted(context.memory)
 }
 
-/// Where TensorBoard looks in a log folder.
+/// TensorBoard's folder for profiles within a log folder.
 const PLUGIN: &str = "plugins/profile";
 
-/// Where TensorBoard looks for the profile, if the request names a place: TensorFlow's client names the plugin's own
-/// folder, others may name the log folder above it. That log folder must be there, and in the folder `within`.
+/// Returns the path where TensorBoard finds the profile, if the request names a place: TensorFlow's client names the
+/// plugin's own folder, others may name the log folder above it. The log folder must exist, inside the folder `within`.
 fn stored_at(request: &ProfileRequest, within: Option<&Path>) -> Result<Option<PathBuf>> {
     if request.repository_root.is_empty() {
         return Ok(None);
@@ -132,7 +132,7 @@ fn stored_at(request: &ProfileRequest, within: Option<&Path>) -> Result<Option<P
     let file = format!("{}.xplane.pb", host.replace(':', "_"));
     let session = Path::new(&request.session_id);
     for (what, name) in [("session_id", session), ("host_name", Path::new(&file))] {
-        // One plain name each: a client must not choose another folder by way of `..` or `/`.
+        // Each must be one plain name: a client must not reach another folder by `..` or `/`.
         let mut components = name.components();
         let plain = matches!(components.next(), Some(Component::Normal(only)) if only == name.as_os_str());
         if !plain {
@@ -152,7 +152,7 @@ fn store(path: &Path, profile: &[u8]) -> Result<()> {
     })
 }
 
-/// One line per thread, one event per phase.
+/// Makes one line per thread, with one event per phase.
 fn space(profile: &Profile, max_events: usize, host_name: &str) -> XSpace {
     let mut lines: HashMap<u64, Vec<XEvent>> = HashMap::new();
     for span in profile.spans.iter().take(max_events) {
@@ -175,7 +175,7 @@ fn space(profile: &Profile, max_events: usize, host_name: &str) -> XSpace {
         (id, XEventMetadata { id, name: format!("servable::{}", phase.name()), ..Default::default() })
     };
     let plane = XPlane {
-        // The name by which viewers know the host's threads.
+        // The name by which viewers recognize the host's threads.
         name: "/host:CPU".to_owned(),
         lines: profile.threads.iter().filter_map(line).collect(),
         event_metadata: [Phase::Decode, Phase::Queue, Phase::Run, Phase::Encode].map(metadata).into(),
@@ -188,7 +188,7 @@ fn space(profile: &Profile, max_events: usize, host_name: &str) -> XSpace {
 fn event(profile: &Profile, span: &Span) -> XEvent {
     XEvent {
         metadata_id: metadata_id(span.phase),
-        // A phase that had begun before the recording counts from there.
+        // A phase that began before the recording is shown from the recording's start.
         data: Some(x_event::Data::OffsetPs(picoseconds(
             span.started.saturating_duration_since(profile.started.0),
         ))),
@@ -209,7 +209,7 @@ fn picoseconds(duration: Duration) -> i64 {
     nanoseconds(duration).saturating_mul(1000)
 }
 
-/// Runs, and at level 2 every phase, with their mean times.
+/// Summarizes runs and, at level 2, every phase, with their mean times.
 fn summary(profile: &Profile, request: &MonitorRequest) -> String {
     let mut text = String::new();
     if request.timestamp {

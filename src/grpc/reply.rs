@@ -1,4 +1,4 @@
-//! What goes back: one message and an OK, or a status alone.
+//! Replies: one message and an OK, or a status alone.
 
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
@@ -20,24 +20,25 @@ const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
-/// Bytes before a message.
+/// Length of the prefix of a message, in bytes.
 const PREFIX: usize = 5;
 
-/// A reply is handed to the HTTP/2 library in pieces of this many bytes, each when the client has taken what was before it.
+/// Size of the pieces in which a reply is handed to the HTTP/2 library, in bytes; each once the client has taken the
+/// one before.
 const PIECE: usize = 32 << 10;
 
-/// A status text longer than this many bytes is cut.
+/// Longest status text, in bytes; longer ones are cut.
 const MAX_TEXT: usize = 1024;
 
-/// A message, framed and ready to be sent.
+/// A framed message, ready to be sent.
 pub(super) struct Reply {
     pieces: VecDeque<Bytes>,
-    /// Where it is counted until the client has taken it.
+    /// Counts the reply until the client has taken it.
     memory: Option<Arc<Reservation>>,
 }
 
 impl Reply {
-    /// `message` as prost writes it.
+    /// Serializes `message` with prost.
     pub(super) fn of(message: &impl prost::Message) -> Result<Reply> {
         let length = message.encoded_len();
         let mut bytes = BytesMut::with_capacity(PREFIX + length);
@@ -49,7 +50,7 @@ impl Reply {
         Ok(Reply::uncounted(VecDeque::from([bytes.freeze()])))
     }
 
-    /// A message of `length` bytes, which `write` appends.
+    /// Makes a reply of a message of `length` bytes, which `write` appends.
     pub(super) fn written(length: usize, write: impl FnOnce(&mut Pieces)) -> Result<Reply> {
         let mut pieces = Pieces::with_capacity(PREFIX + Pieces::room_for(length));
         pieces.copy(&[0]);
@@ -62,7 +63,7 @@ impl Reply {
         Reply { pieces, memory: None }
     }
 
-    /// The same, counted in `memory` until the client has taken it.
+    /// Counts the reply in `memory` until the client has taken it.
     pub(super) fn counted(self, memory: Arc<Reservation>) -> Result<Reply> {
         memory.resize(self.len())?;
         Ok(Reply { memory: Some(memory), ..self })
@@ -72,7 +73,7 @@ impl Reply {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
-    /// The same, if its message has at most `limit` bytes.
+    /// Returns the reply if its message has at most `limit` bytes.
     pub(super) fn within(self, limit: usize) -> Result<Reply> {
         let length = self.len().saturating_sub(PREFIX);
         if length > limit {
@@ -91,7 +92,7 @@ impl Reply {
     }
 }
 
-/// The length as it is announced. Beyond 2 GB no protobuf library reads a message.
+/// Returns the announced length. No protobuf library reads a message beyond 2 GB.
 fn announced(length: usize) -> Result<u32> {
     i32::try_from(length).ok().and_then(|length| u32::try_from(length).ok()).ok_or_else(|| {
         Error::new(
@@ -103,7 +104,7 @@ fn announced(length: usize) -> Result<u32> {
     })
 }
 
-/// A status without a message.
+/// Makes a reply of a status without a message.
 pub(super) fn failed(error: Error) -> Response<Body> {
     let mut response = Response::new(Body(Source::Ended));
     let headers = response.headers_mut();
@@ -123,7 +124,7 @@ fn put_status(headers: &mut HeaderMap, error: &Error) {
     }
 }
 
-/// Cut to its limit, and percent-encoded where it is not printable ASCII.
+/// Cuts `message` to its limit and percent-encodes everything but printable ASCII.
 fn status_text(message: &str) -> String {
     const ESCAPED: percent_encoding::AsciiSet = percent_encoding::CONTROLS.add(b'%');
     let whole = message.len() <= MAX_TEXT;
@@ -133,7 +134,7 @@ fn status_text(message: &str) -> String {
     format!("{}{mark}", percent_encoding::utf8_percent_encode(&message[..cut], &ESCAPED))
 }
 
-/// The answer to what is not a gRPC call at all.
+/// Returns the answer to a request that is not a gRPC call.
 pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let status = match *request.method() {
@@ -146,20 +147,20 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// What is sent after the head.
+/// The body of a response.
 pub struct Body(Source);
 
 enum Source {
-    /// These, and then an OK.
+    /// These pieces, then an OK.
     Pieces(VecDeque<Bytes>, Option<Arc<Reservation>>),
-    /// What a standard service sends, until the server stops.
+    /// The stream of a standard service, until the server stops.
     Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>),
     /// Nothing.
     Ended,
 }
 
 impl Body {
-    /// The answer of a standard service.
+    /// Wraps the answer of a standard service.
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
         mut stages: watch::Receiver<Stage>,
@@ -169,14 +170,14 @@ impl Body {
         })
     }
 
-    /// The last frame.
+    /// Returns the last frame.
     fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         self.0 = Source::Ended;
         Poll::Ready(Some(Ok(Frame::trailers(headers))))
     }
 }
 
-/// The next of `pieces`, or as much of it as is handed over at once.
+/// Takes the next of `pieces`, or as much of it as is handed over at once.
 fn next_piece(pieces: &mut VecDeque<Bytes>) -> Option<Bytes> {
     match pieces.front_mut() {
         Some(piece) if piece.len() > PIECE => Some(piece.split_to(PIECE)),
@@ -228,7 +229,7 @@ mod tests {
         let text = status_text(&"x".repeat(1025));
         assert_eq!(text, "x".repeat(1024) + "...TRUNCATED");
         assert_eq!(status_text(&"x".repeat(1024)), "x".repeat(1024));
-        // Not within a character.
+        // Never within a character.
         let text = status_text(&("x".repeat(1023) + "é"));
         assert_eq!(text, "x".repeat(1023) + "...TRUNCATED");
     }

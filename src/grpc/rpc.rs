@@ -1,4 +1,4 @@
-//! One RPC under way: its message is read, and it is answered by a model or by the server itself.
+//! One RPC: reads its message and has it answered by a model or by the server itself.
 
 use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
@@ -14,7 +14,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use std::sync::Arc;
 
-/// An RPC whose head was read.
+/// An RPC whose headers have been read.
 pub(super) struct Rpc<'a> {
     pub(super) service: &'a GrpcService,
     pub(super) head: &'a Parts,
@@ -22,18 +22,18 @@ pub(super) struct Rpc<'a> {
     pub(super) client: &'a Arc<Connection>,
 }
 
-/// An RPC whose message was read, of type `M`.
+/// An RPC whose message, of type `M`, has been read.
 pub(super) struct Received<M> {
     pub(super) message: M,
-    /// The message as it came.
+    /// The message as received.
     bytes: Bytes,
     pub(super) context: Context,
-    /// The client waits for the server now, not the server for the client.
+    /// Held while the client waits for the server and not the other way round.
     _answering: Answering,
 }
 
 impl Rpc<'_> {
-    /// Has a model answer.
+    /// Asks a model.
     pub(super) async fn ask<M: Method>(self) -> Result<Reply> {
         let server = &self.service.server;
         let Received { message, bytes, context, _answering } = self.receive::<M>(M::LOCATE).await?;
@@ -41,7 +41,7 @@ impl Rpc<'_> {
         methods::ask(server, ModelCall::new(message, bytes), context, ended).await
     }
 
-    /// Has `answer` answer at once.
+    /// Lets `answer` answer at once.
     pub(super) async fn tell<M: prost::Message + Default>(
         self,
         answer: impl FnOnce(&GrpcService, Received<M>) -> Result<Reply>,
@@ -50,7 +50,7 @@ impl Rpc<'_> {
         answer(service, self.receive(None).await?)
     }
 
-    /// Has `answer` answer, which may take until the deadline.
+    /// Lets `answer` answer, within the deadline.
     pub(super) async fn wait<M: prost::Message + Default>(
         self,
         answer: impl AsyncFnOnce(&GrpcService, Received<M>) -> Result<Reply>,
@@ -60,7 +60,7 @@ impl Rpc<'_> {
         deadline::bounded(received.context.deadline, answer(service, received)).await
     }
 
-    /// Reads the message. `locate` finds the part of it that is worth aligning, before it has arrived.
+    /// Reads the message. `locate` finds the part worth aligning before it has arrived.
     async fn receive<M: prost::Message + Default>(self, locate: Option<Locate>) -> Result<Received<M>> {
         let memory = Arc::new(self.client.reserve());
         let limits = MessageLimits {
@@ -89,19 +89,19 @@ impl Rpc<'_> {
     }
 }
 
-/// The bytes that the fields of `message` take once they are decoded, where they are many: a name of one byte becomes a
-/// string, an entry of a map a node, an example a slice of its own.
+/// Estimates the memory of the decoded fields of `message`, in bytes, if there are many: a name of one byte becomes a
+/// string, a map entry a node, an example a slice.
 pub(super) fn decoded(message: &Bytes) -> usize {
-    /// What each takes at most.
+    /// Most memory of a field, in bytes.
     const EACH: usize = 128;
-    /// In less there are few.
+    /// Messages below this size, in bytes, have few fields.
     const FEW: usize = 4096;
-    /// Requests hold lists of messages that hold lists; what is in these is read without decoding.
+    /// Requests hold lists of messages that hold lists; anything deeper is read without decoding.
     const LEVELS: usize = 3;
     if message.len() < FEW { 0 } else { EACH * fields(message, LEVELS) }
 }
 
-/// How many fields `message` has, with those of its fields, so many `levels` down.
+/// Counts the fields of `message` and of its fields, `levels` deep.
 fn fields(message: &[u8], levels: usize) -> usize {
     let below = |field: Value<'_>| match field {
         Value::Bytes(bytes) if levels > 1 => fields(bytes, levels - 1),

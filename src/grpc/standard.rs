@@ -15,7 +15,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 type Answered = BoxFuture<Response<tonic::body::Body>, Infallible>;
 
-/// One service, found by the beginning of its methods' paths.
+/// One service, found by the prefix of its methods' paths.
 pub(super) struct Standard {
     pub(super) prefix: &'static str,
     service: Arc<dyn Fn(Request<Incoming>) -> Answered + Send + Sync>,
@@ -45,7 +45,7 @@ impl Standard {
     }
 }
 
-/// The services that `settings` ask for.
+/// Makes the services that `settings` enable.
 pub(super) fn services(settings: &Settings, stages: &watch::Receiver<Stage>) -> Result<Vec<Standard>> {
     let mut services = Vec::new();
     if settings.health {
@@ -72,7 +72,7 @@ pub(super) fn services(settings: &Settings, stages: &watch::Receiver<Stage>) -> 
     Ok(services)
 }
 
-/// The services that reflection lists.
+/// Returns the services that reflection lists.
 fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
     let all = [
         ("tensorflow.serving.PredictionService", true),

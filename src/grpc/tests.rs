@@ -1,10 +1,11 @@
-//! The service as a client meets it: calls over HTTP/2 in memory, to models that are a few lines of Rust.
+//! The service as seen by a client: calls over HTTP/2 in memory, to models written in Rust.
 
 use super::rpc::decoded;
 use super::*;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::http2::connection::serve;
 use crate::memory::Budget;
@@ -21,7 +22,6 @@ use crate::pb::tensorflow::{
 use crate::registry::Registry;
 use crate::servable::Servable;
 use crate::servable::placement::Policy;
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
@@ -36,7 +36,7 @@ use tokio::time;
 
 mod raw;
 
-/// Gives `x` back as `y`; while `gate` is held, it waits.
+/// Returns `x` as `y`; waits while `gate` is held.
 struct Echo {
     signatures: BTreeMap<String, Signature>,
     gate: Arc<Mutex<()>>,
@@ -45,10 +45,6 @@ struct Echo {
 impl Model for Echo {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
         &self.signatures
-    }
-
-    fn signature_def_map(&self) -> Bytes {
-        Bytes::new()
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
@@ -92,7 +88,7 @@ struct Client {
     connections: Arc<Connections>,
 }
 
-/// What a call ended with.
+/// The outcome of a call.
 #[derive(Debug)]
 struct Answer {
     status: String,
@@ -100,7 +96,7 @@ struct Answer {
     message: Bytes,
 }
 
-/// A service behind which `echo` is version 3 of model `m`, with its gate, and its server's connections.
+/// Makes a service with `echo` as version 3 of model `m`; returns it with its gate and its server's connections.
 fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<()>>, Arc<Connections>) {
     let gate = Arc::default();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None, None);
@@ -130,7 +126,7 @@ async fn client(policy: Policy, settings: Settings) -> Client {
     Client { send, connection: tokio::spawn(connection), gate, connections }
 }
 
-/// Keeps every run waiting until it is dropped.
+/// Blocks every run until dropped.
 struct Held {
     release: Option<mpsc::Sender<()>>,
     holder: Option<std::thread::JoinHandle<()>>,
@@ -211,7 +207,7 @@ fn request(x: &TensorProto) -> PredictRequest {
 async fn tensors_of_any_size_are_echoed_with_the_spec_that_was_used() {
     for policy in [Policy::Caller, Policy::Pool] {
         let client = client(policy, Settings::default()).await;
-        // Beyond a frame, beyond what is passed on, beyond the stream's window.
+        // More than a frame, than a piece that is handed over, than the stream's window.
         for count in [0, 3, 5000, 20_000, 2_000_000] {
             let x = floats(count);
             let answer = client.predict(&request(&x), Some("60S")).await;
@@ -368,7 +364,7 @@ async fn a_deadline_bounds_a_call_that_runs_and_one_that_waits() {
     let client = client(Policy::Pool, Settings::default()).await;
     let held = Held::new(Arc::clone(&client.gate));
     let request = request(&floats(1));
-    // There is one compute thread: the first call runs and is stuck, the second waits.
+    // With a single compute thread, the first call runs and is stuck, the second waits.
     let (running, waiting) =
         tokio::join!(client.predict(&request, Some("50m")), client.predict(&request, Some("60m")));
     assert_eq!((running.status.as_str(), running.text.as_str()), ("4", "Deadline Exceeded"));
@@ -453,7 +449,7 @@ async fn a_profile_shows_the_phases_of_the_calls_that_it_saw() {
     let (profiled, predicted) = tokio::join!(biased;
         client.send(path, profile.clone(), None),
         async {
-            // Both calls are on one connection and are taken up in order.
+            // Both calls share a connection and are started in order.
             client.predict(&request, None).await
         }
     );
@@ -503,7 +499,7 @@ async fn a_client_that_says_nothing_does_not_hold_up_the_stop() {
 
     let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     let (mut near, far) = tokio::io::duplex(1 << 16);
-    // The beginning of HTTP/2 with empty settings, and nothing after it.
+    // The start of HTTP/2 with empty settings, then nothing.
     near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let served = tokio::spawn(serve(far, service, accepted(&connections)));
     tokio::task::yield_now().await;
@@ -517,7 +513,7 @@ async fn who_comes_while_the_server_drains_is_served_until_it_closes() {
     let request = request(&floats(1));
     assert_eq!(client.predict(&request, None).await.status, "0");
     client.connections.enter(Stage::Draining);
-    // Who was there is told to go.
+    // Existing clients are told to go.
     client.connection.await.unwrap().unwrap();
     let (service, _gate, connections) = service(Policy::Caller, Settings::default());
     connections.enter(Stage::Draining);
@@ -542,6 +538,6 @@ fn many_small_fields_are_counted_as_what_they_become() {
     let input = Some(wire::Input { kind: Some(wire::input::Kind::ExampleList(examples)) });
     let classify = wire::ClassificationRequest { model_spec: None, input };
     assert!(decoded(&classify.encode_to_vec().into()) >= 5000 * size_of::<Bytes>());
-    // What is no message ends where it is none.
+    // Invalid bytes end the count where they begin.
     assert!(decoded(&vec![0xff; 5000].into()) < 1000);
 }

@@ -1,23 +1,23 @@
-//! Makes each `:authority` in a client's header blocks one that the HTTP/2 library takes.
+//! Replaces each `:authority` in a client's header blocks by one that the HTTP/2 library accepts.
 //!
-//! Over a Unix socket gRPC's C core sends the socket's path in its place, percent-encoded; the library refuses such a
-//! host together with the call. No one here asks whom a call is for, so it is overwritten where it lies, byte for byte.
+//! Over a Unix socket, gRPC's C core sends the percent-encoded path of the socket instead of a host, and the library
+//! refuses the call because of it. Nothing here depends on the host, so it is overwritten in place, byte for byte.
 //!
-//! What client and server remember of earlier headers (RFC 7541, section 2.3.2) must stay the same at both ends, though
-//! they then hold different hosts. It does as long as none becomes longer: both tables drop their oldest entries when
-//! the sum of the sizes is too large, so the table with the smaller entries holds all that the other one holds, and
-//! entries are counted from the newest. A plain text keeps its length. A Huffman-coded one becomes the shortest text of
-//! as many coded bytes that a host may be: see [`coded_host`].
+//! The dynamic tables of client and server (RFC 7541, section 2.3.2) must stay in step although they then hold
+//! different hosts. They do as long as no entry becomes longer: both tables drop their oldest entries when the sum of
+//! the sizes is too large, so the table with the smaller entries holds everything that the other one holds, and entries
+//! are numbered from the newest. A plain host keeps its length. A Huffman-coded one becomes the shortest valid host of
+//! the same coded length: see [`coded_host`].
 //!
-//! A client that names `:authority` by an entry of the table that it added itself is not helped. None is known to: the
+//! A client that refers to `:authority` by a table entry that it added itself is not helped. No client is known to: the
 //! name is in the static table.
 
-/// The name's number in the static table, and the name itself, plain and Huffman-coded.
+/// The name's index in the static table, and the name itself, plain and Huffman-coded.
 const INDEX: u32 = 1;
 const NAME: &[u8] = b":authority";
 const CODED_NAME: &[u8] = &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f];
 
-/// Where in the fields of a header block its bytes are (RFC 7541, section 6).
+/// The position within the fields of a header block (RFC 7541, section 6).
 #[derive(Clone, Copy)]
 pub(super) struct Fields(At);
 
@@ -25,24 +25,24 @@ pub(super) struct Fields(At);
 enum At {
     /// Before a field.
     Field,
-    /// Within the number that a field begins with; whether that is a literal's.
+    /// Within the number at the start of a field; `literal` if that starts a literal.
     Number { number: Number, literal: bool },
     /// Before the length of a text.
     Length(Part),
-    /// Within it.
+    /// Within that length.
     LongLength { number: Number, coded: bool, part: Part },
     /// Within a text.
     Text { text: Text, part: Part },
-    /// No field begins or goes on so.
+    /// Not a valid field: the position is lost.
     Lost,
 }
 
-/// Of a literal field.
+/// A part of a literal field.
 #[derive(Clone, Copy)]
 enum Part {
-    /// The name; whether it is ours so far.
+    /// The name; true if it matches ours so far.
     Name(bool),
-    /// The value; whether the name was ours.
+    /// The value; true if the name was ours.
     Value(bool),
 }
 
@@ -54,12 +54,12 @@ struct Text {
 }
 
 impl Fields {
-    /// At the beginning of a block.
+    /// Starts at the beginning of a block.
     pub(super) fn new() -> Fields {
         Fields(At::Field)
     }
 
-    /// The next `bytes` of the block.
+    /// Processes the next `bytes` of the block.
     pub(super) fn pass(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             self.0 = step(self.0, byte);
@@ -73,7 +73,7 @@ fn step(at: At, byte: &mut u8) -> At {
             let (bits, literal) = match *byte {
                 0x80.. => (7, false),
                 0x40.. => (6, true),
-                // The size of the table.
+                // An update of the table's size.
                 0x20.. => (5, false),
                 _ => (4, true),
             };
@@ -109,7 +109,7 @@ fn measured(read: Read, coded: bool, part: Part) -> At {
     }
 }
 
-/// What follows a text.
+/// Returns the position after a text.
 fn after(part: Part) -> At {
     match part {
         Part::Name(ours) => At::Length(Part::Value(ours)),
@@ -136,22 +136,22 @@ impl Text {
     }
 }
 
-/// `byte`, if it may stand anywhere in a host. (A `:` may not, if another one follows; then this one has gone already.)
+/// Returns `byte` if a host may contain it anywhere. (A `:` may not precede another one, so it is replaced too.)
 fn plain_host(byte: u8) -> u8 {
     if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { byte } else { b'u' }
 }
 
-/// The byte after `passed` others of a host that is coded in `length` bytes, and no longer than the client's.
+/// Returns the byte at index `passed` of a host that is coded in `length` bytes and is no longer than the client's.
 ///
-/// It has t characters of 13 bits, the longest codes that a URI's host may have, and one more where r, the rest of the
-/// bits, is 8 or more. Of d characters the client's host had at most 13 d bits, and up to seven to a whole byte: 13 t + r
-/// is at most 13 d + 7. So t is below d; or it is d, and r at most 7. (A client whose host has longer codes, those of
-/// `^` or `\` say, may find its later calls refused.)
+/// The host has t characters of 13 bits, the longest codes allowed in a URI's host, and one more if r, the remaining
+/// bits, is 8 or more. If the client's host had d characters, it had at most 13 d bits and up to seven bits of padding:
+/// 13 t + r is at most 13 d + 7. So t is below d; or it is d, and r at most 7. (A client whose host has longer codes,
+/// such as those of `^` or `\`, may find its later calls refused.)
 fn coded_host(length: u32, passed: u32) -> u8 {
     const TILDE: u64 = 0b1_1111_1111_1101;
     const TILDE_BITS: u64 = 13;
-    // As many tildes as there is room for, and ones. Of these there may be seven; if need be a `0`, five zeros, comes
-    // before them.
+    // As many tildes as fit, then ones. At most seven ones are allowed; if more are left, a `0`, which is five zeros,
+    // comes first.
     let bits = u64::from(length) * 8;
     let rest = bits % TILDE_BITS;
     let tildes = bits - rest;
@@ -163,7 +163,7 @@ fn coded_host(length: u32, passed: u32) -> u8 {
     (first..first + 8).fold(0, |byte, at| byte << 1 | u8::from(bit(at)))
 }
 
-/// A number of which the beginning has come (RFC 7541, section 5.1).
+/// A partly received number (RFC 7541, section 5.1).
 #[derive(Clone, Copy)]
 struct Number {
     value: u32,
@@ -173,12 +173,12 @@ struct Number {
 enum Read {
     Done(u32),
     More(Number),
-    /// It has more than five bytes: the library refuses it.
+    /// Longer than five bytes: the library refuses it.
     TooLarge,
 }
 
 impl Number {
-    /// In the last `bits` of its first byte.
+    /// Starts a number in the last `bits` of its first byte.
     fn begin(byte: u8, bits: u32) -> Read {
         let most = (1 << bits) - 1;
         let value = u32::from(byte) & most;

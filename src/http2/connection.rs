@@ -1,4 +1,4 @@
-//! One client's connection.
+//! The connection of one client.
 
 use super::followed::Followed;
 use super::frames::Frames;
@@ -19,13 +19,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
 
-/// A client that says nothing to the server's good-bye, and waits for no answer, is let go after this long.
+/// Time after which a connection ends although the client has not reacted to the server's GOAWAY, if it waits for no
+/// answer.
 const GOOD_BYE: Duration = Duration::from_secs(5);
-/// How long a client has to take its leave when a new connection needs its place.
+/// Time for a client to finish when a new connection needs its place.
 const MAKE_ROOM: Duration = Duration::from_secs(1);
 
-/// Serves `io`, encrypted if the service is set so. Must be called on a runtime with time and I/O enabled; calls run on
-/// that runtime.
+/// Serves `io`, encrypted if the service is set up so. Must be called on a runtime with time and I/O enabled, which
+/// also runs the calls.
 pub async fn serve<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -34,7 +35,7 @@ where
     serve_followed(io, service, connection, frames).await;
 }
 
-/// The same for a Unix socket, where clients have no host to name.
+/// Serves a Unix socket like [`serve`]; clients there have no valid host to name.
 pub async fn serve_local<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -43,7 +44,7 @@ where
     serve_followed(io, service, connection, frames).await;
 }
 
-/// The same with the client's frames followed.
+/// Serves `io`, following the client's frames.
 async fn serve_followed<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>, frames: Frames)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -60,7 +61,7 @@ where
     }
 }
 
-/// `io` when keys are agreed on; none if they are not, or if the server stops before that.
+/// Performs the TLS handshake; `None` if it fails or the server stops first.
 async fn encrypted<I>(
     io: I,
     tls: &Tls,
@@ -79,7 +80,7 @@ where
     accepted.inspect_err(|why| tracing::debug!("no TLS with a client: {why}")).ok()
 }
 
-/// Serves `io` until the client is done with it, or until its time is over and the calls in flight are answered.
+/// Serves `io` until the client ends the connection, or until its time is over and the calls in flight are answered.
 async fn serve_http2<I, S: Service>(io: I, service: Arc<S>, client: Arc<Connection>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -89,7 +90,7 @@ where
     let (calls, of) = (in_flight.clone(), client.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (service, client, call) = (service.clone(), of.clone(), calls.begin());
-        // Boxed, because a call's future is some kilobytes and is moved several times on its way to its task.
+        // Boxed: a call's future takes some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
             let response = service.answer(request, &client).await;
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, call)))
@@ -100,8 +101,8 @@ where
         biased;
         result = connection.as_mut() => result,
         grace = over(&limits, &client, &in_flight) => {
-            // The client is told to send no further calls here; when it has understood, and those that came are
-            // answered, the connection is done.
+            // The client is told to send no further calls here; once it has acknowledged that and the calls that
+            // arrived are answered, the connection is done.
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 result = connection => result,
@@ -116,8 +117,8 @@ where
     }
 }
 
-/// Returns when a connection's time is over: how long its calls in flight have then, if that is limited. (When the
-/// server stops, it limits that itself.)
+/// Waits until the connection's time is over; returns the limit for its calls still in flight, if any. (When the server
+/// stops, it limits them itself.)
 async fn over(limits: &ConnectionLimits, client: &Connection, in_flight: &InFlight) -> Option<Duration> {
     let idle = async {
         match limits.max_idle {
@@ -134,7 +135,7 @@ async fn over(limits: &ConnectionLimits, client: &Connection, in_flight: &InFlig
     }
 }
 
-/// Returns after `span`; never, if there is none.
+/// Returns after `span`; never, without one.
 async fn after(span: Option<Duration>) {
     match span {
         Some(span) => tokio::time::sleep(span).await,

@@ -1,34 +1,34 @@
-//! A budget of the HTTP/2 frames that cost a client next to nothing and keep a core busy: PRIORITY, WINDOW_UPDATE, PING,
-//! SETTINGS, resets, tiny pieces of messages. Pure: it reads no clock.
+//! Budgets for HTTP/2 frames that cost a client next to nothing but keep a core busy: PRIORITY, WINDOW_UPDATE, PING,
+//! SETTINGS, resets, tiny pieces of messages. Pure: reads no clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many such frames a connection may send beyond what it has earned.
+/// Frames that a connection may send beyond those it has earned.
 const MOST: u32 = 1000;
-/// And so many when it is opened while others flood: a client that was cut off has no fresh budget when it comes back.
-/// Clients that ask for something begin with fewer than twenty.
+/// The same for a connection opened during a flood: a client that was cut off gets no fresh budget by reconnecting.
+/// Clients with real calls start with fewer than twenty.
 const FEW: u32 = 100;
-/// So many frames, and so many in a second, connections may have sent in all when they end, beyond what they earned:
-/// clients that open a connection for each call leave a few each time.
+/// Unearned frames that ended connections may have sent in all, and the number forgiven per second: clients that open a
+/// connection for each call leave a few each time.
 const MOST_IN_ALL: u32 = 10_000;
-/// A flood is over when no connection was cut off for so long, and none has overdrawn what is for all.
+/// Time after which a flood is over, counted from the last connection cut off or overdraft of the common budget.
 const FLOOD_GOES_ON: Duration = Duration::from_secs(10);
-/// It earns so many in a second, which take a core some tenth of a millisecond.
+/// Frames earned per second; they take about a tenth of a millisecond of a core.
 const IN_A_SECOND: u32 = 500;
-/// And so many with each call, which may be prioritised, reset, and have its window updated.
+/// Frames earned per call, which may be prioritised, reset, and have its window updated.
 const BY_A_CALL: u32 = 4;
-/// And one with so many bytes of replies: clients update two windows and send a ping at most for each piece that they
-/// take, and pieces are larger.
+/// Bytes of replies that earn one frame: clients send at most two window updates and a ping for each piece they take,
+/// and pieces are larger.
 const BYTES_FOR_ONE: usize = 1 << 10;
-/// A piece of a message that is smaller, and not the last one, counts as such a frame.
+/// Size below which a piece of a message, unless it is the last, counts as such a frame.
 const TINY: usize = 256;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 0x1;
 
-/// Whether the clients of a server flood it: one connection by overdrawing its budget, or many that end before that.
+/// Detects whether clients flood a server: one connection by overdrawing its budget, or many that end before that.
 #[derive(Debug, Default)]
 pub(crate) struct Floods {
     state: Mutex<State>,
@@ -36,9 +36,9 @@ pub(crate) struct Floods {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When a connection was last cut off, or what is for all was overdrawn.
+    /// Time of the last connection cut off, or of the last overdraft of the common budget.
     last: Option<Instant>,
-    /// Frames that ended connections had sent beyond what they earned, less what time has paid for up to `paid`.
+    /// Unearned frames of ended connections, less those forgiven up to `paid`.
     unearned: u32,
     paid: Option<Instant>,
 }
@@ -52,48 +52,48 @@ impl Floods {
         self.state().last = Some(now);
     }
 
-    /// A connection has ended that sent so many `frames` beyond what it earned.
+    /// Records the end of a connection that sent `frames` unearned frames.
     fn ended(&self, frames: u32, now: Instant) {
         let mut state = self.state();
         let before = state.paid.unwrap_or(now);
         let passed = now.saturating_duration_since(before).as_micros();
         let paid = u32::try_from(passed * u128::from(MOST_IN_ALL) / 1_000_000).unwrap_or(u32::MAX);
         state.unearned = state.unearned.saturating_sub(paid).saturating_add(frames);
-        // The rest of a frame's time is not lost, however often connections end.
+        // The rest of a frame's time carries over, however often connections end.
         state.paid = Some(before + Duration::from_secs(1) * paid / MOST_IN_ALL);
         if state.unearned > MOST_IN_ALL {
             (state.unearned, state.last) = (MOST_IN_ALL, Some(now));
         }
     }
 
-    /// Whether clients flood at `now`.
+    /// Returns whether clients flood at `now`.
     pub(crate) fn go_on(&self, now: Instant) -> bool {
         self.state().last.is_some_and(|last| now.saturating_duration_since(last) < FLOOD_GOES_ON)
     }
 }
 
-/// What one connection may still send.
+/// The frames that one connection may still send.
 #[derive(Debug)]
 pub(super) struct FrameBudget {
     floods: Arc<Floods>,
-    /// What it began with, and what is left.
+    /// Frames at the start, and frames left.
     given: u32,
     left: u32,
-    /// Time up to here is paid for.
+    /// Time up to which frames have been earned.
     refilled: Instant,
-    /// Bytes of replies that have not earned a frame yet.
+    /// Bytes of replies that have not yet earned a frame.
     bytes: usize,
     is_overdrawn: bool,
 }
 
 impl FrameBudget {
-    /// That of a connection that was opened at `now` to a server with these `floods`.
+    /// Makes the budget of a connection opened at `now` to a server with these `floods`.
     pub(super) fn new(floods: Arc<Floods>, now: Instant) -> FrameBudget {
         let left = if floods.go_on(now) { FEW } else { MOST };
         FrameBudget { floods, given: left, left, refilled: now, bytes: 0, is_overdrawn: false }
     }
 
-    /// A frame has come, with so many `bytes` of payload. `now` is asked only where the budget is spent.
+    /// Counts a frame with `bytes` of payload. `now` is called only when the budget is spent.
     pub(super) fn frame(&mut self, kind: u8, flags: u8, bytes: usize, now: impl FnOnce() -> Instant) {
         match kind {
             HEADERS => self.earn(BY_A_CALL),
@@ -107,19 +107,19 @@ impl FrameBudget {
         }
     }
 
-    /// So many `bytes` of replies were taken.
+    /// Earns frames for `bytes` of replies taken.
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.earn(u32::try_from(self.bytes / BYTES_FOR_ONE).unwrap_or(MOST));
         self.bytes %= BYTES_FOR_ONE;
     }
 
-    /// Whether the connection has sent more than it may.
+    /// Returns whether the connection has sent more than it may.
     pub(super) fn is_overdrawn(&self) -> bool {
         self.is_overdrawn
     }
 
-    /// The connection has ended.
+    /// Settles the budget at the end of the connection.
     pub(super) fn end(&self, now: Instant) {
         self.floods.ended(self.given.saturating_sub(self.left), now);
     }
@@ -140,7 +140,7 @@ impl FrameBudget {
         let earned =
             now.saturating_duration_since(self.refilled).as_millis() * u128::from(IN_A_SECOND) / 1000;
         let earned = u32::try_from(earned).unwrap_or(MOST);
-        // The rest of a frame's time is not lost.
+        // The rest of a frame's time carries over.
         self.refilled += Duration::from_secs(1) * earned / IN_A_SECOND;
         self.earn(earned);
     }
@@ -222,7 +222,7 @@ mod tests {
             assert_eq!(floods.go_on(start), is_flood, "{times} with {each} frames");
             assert!(!floods.go_on(start + FLOOD_GOES_ON));
         }
-        // As many over a longer time are none, however close together they are.
+        // The same number over a longer time is no flood, however close together they are.
         for (apart, each) in [(100_000, 900), (310, 3), (90, 0), (150, 1)] {
             let floods = Arc::new(Floods::default());
             for index in 0..40_000 {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever stays below the rate may go on for ever; who is far above it may not.
+        /// A client below the rate may continue indefinitely; one far above it is cut off.
         #[test]
         fn the_rate_decides(each_second in 1u32..3000, seconds in 100u32..200) {
             let start = Instant::now();

@@ -1,5 +1,5 @@
-//! A connection on which the client's frames are followed: what it has begun has to come to an end in time, and frames
-//! that cost it nothing come out of a budget.
+//! A connection that follows the client's frames: anything begun must be finished in time, and frames that cost the
+//! client nothing are charged to a budget.
 
 use super::frames::{FAREWELL, Frames};
 use crate::connections::Connection;
@@ -13,45 +13,45 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A connection that was cut off ends after this long: a client that floods waits for it, or has to open another.
+/// Time until a connection that was cut off ends: a flooding client waits for it, or has to open another one.
 const CUT_OFF: Duration = Duration::from_millis(250);
-/// How long a farewell is kept from the library.
+/// Delay of a hidden farewell.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A stream on which the client's frames are followed.
+/// A stream that follows the client's frames.
 pub(super) struct Followed<I> {
     io: I,
     frames: Frames,
     connection: Arc<Connection>,
-    /// When the farewell that was hidden is due.
+    /// Due time of the hidden farewell.
     due: Option<Pin<Box<Sleep>>>,
-    /// What the library is to read next, before what the client sends.
+    /// Bytes for the library to read before any more from the client.
     late: &'static [u8],
     within: Within,
-    /// When the client has owed the rest of what it has begun for too long; and what came before that.
+    /// The timer for the rest of what the client has begun, with the number of frames before it.
     begun: Option<(u64, Pin<Box<Sleep>>)>,
     written: Written,
-    /// When the connection ends, if its client has sent too many frames. Until then nothing more of it is read.
+    /// The end of a connection whose client has sent too many frames. Nothing more is read from it.
     cut_off: Option<Pin<Box<Sleep>>>,
 }
 
-/// How long a client may take over what it has begun.
+/// Limits on the time in which a client finishes what it has begun.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Within {
-    /// The preface, a header block, or a frame that is no piece of a message.
+    /// The preface, a header block, or a frame that is not a piece of a message.
     pub(super) headers: Option<Duration>,
     /// A piece of a message.
     pub(super) message: Option<Pace>,
 }
 
 impl<I> Followed<I> {
-    /// At the beginning of `connection`.
+    /// Starts at the beginning of `connection`.
     pub(super) fn new(io: I, frames: Frames, connection: Arc<Connection>, within: Within) -> Self {
         let written = Written::default();
         Followed { io, frames, connection, due: None, late: &[], within, begun: None, written, cut_off: None }
     }
 
-    /// How long the rest of what the client has begun may take.
+    /// Returns the time allowed for the rest of what the client has begun.
     fn time_for_rest(&self) -> Option<Duration> {
         match self.frames.data_left() {
             Some(left) => self.within.message.map(|pace| pace.time_for(left as u64)),
@@ -59,7 +59,7 @@ impl<I> Followed<I> {
         }
     }
 
-    /// Fails when the client has owed the rest of what it has begun for too long.
+    /// Fails once the client has owed the rest of what it has begun for too long.
     fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let before = self.frames.whole;
         if self.begun.as_ref().is_none_or(|(of, _)| *of != before) {
@@ -80,17 +80,17 @@ impl<I> Drop for Followed<I> {
 }
 
 impl<I: AsyncWrite + Unpin> Followed<I> {
-    /// Tells a client that it has sent too many frames, where what it is sent is between two frames. What it has asked
-    /// for before is still answered.
+    /// Tells a client that it has sent too many frames, if the server's own output is between two frames. Earlier calls
+    /// are still answered.
     fn refuse(&mut self, cx: &mut Context<'_>, goaway: &[u8]) {
         if self.written.is_whole() {
-            // Sent or not: the connection ends soon.
+            // Best effort: the connection ends soon.
             let _told = Pin::new(&mut self.io).poll_write(cx, goaway);
         }
         self.cut_off = Some(Box::pin(sleep(CUT_OFF)));
     }
 
-    /// Fails when the time of a client that has sent too many frames is over; pending before, and for all others.
+    /// Fails once the time of a client that has sent too many frames is over; pending before, and for all others.
     fn poll_cut_off(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(timer) = &mut self.cut_off else { return Poll::Pending };
         ready!(timer.as_mut().poll(cx));
@@ -176,13 +176,13 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Followed<I> {
     }
 }
 
-/// Where in its own frames what the server sends is.
+/// The position of the server's output within its own frames.
 #[derive(Debug, Default)]
 struct Written {
-    /// What has been sent of a frame's head.
+    /// The part of a frame's head that has been sent.
     head: [u8; 9],
     got: usize,
-    /// Bytes of the frame's payload that are to be sent.
+    /// Bytes of the frame's payload still to be sent.
     left: usize,
 }
 
@@ -200,7 +200,7 @@ impl Written {
         }
     }
 
-    /// Goes through what `bytes` have of a frame's head; how many that are.
+    /// Processes the part of a frame's head in `bytes`; returns its length.
     fn head(&mut self, bytes: &[u8]) -> usize {
         if self.left > 0 {
             return 0;
@@ -240,7 +240,7 @@ mod tests {
         assert!(tokio::time::timeout(LINGER * 2, followed.read_buf(&mut rest)).await.is_err());
         near.write_all(&[&data[10..], &data].concat()).await.unwrap();
         drop(near);
-        // By four bytes at a time.
+        // Read four bytes at a time.
         let mut four = [0; 4];
         while let read @ 1.. = followed.read(&mut four).await.unwrap() {
             rest.extend_from_slice(&four[..read]);

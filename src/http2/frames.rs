@@ -1,7 +1,7 @@
-//! Follows the frames in what a client sends over HTTP/2, and alters what the HTTP/2 library would take amiss.
+//! Follows the frames that a client sends over HTTP/2, and alters those that the HTTP/2 library would reject.
 //!
-//! Bytes are altered where they lie; all but the few that are altered go through as they came. What is not HTTP/2 goes
-//! through untouched, for the library to refuse.
+//! The few altered bytes are altered in place; all others pass unchanged. Anything but HTTP/2 passes untouched, for the
+//! library to refuse.
 
 use super::authority::Fields;
 use super::flood::{Floods, FrameBudget};
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The bytes of a frame before its payload: length (3), kind, flags, stream (4).
+/// Length of a frame's head: length (3), kind, flags, stream (4).
 const HEAD: usize = 9;
 const KIND: usize = 3;
-/// The kinds and the flags that matter here.
+/// The kinds and flags that matter here.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const GOAWAY: u8 = 7;
@@ -21,56 +21,56 @@ const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
-/// The bytes of a priority.
+/// Length of a priority, in bytes.
 const PRIORITY_BYTES: usize = 5;
-/// Why a connection ends whose client sends too many frames.
+/// Error code for a connection whose client sends too many frames.
 const ENHANCE_YOUR_CALM: u8 = 0xb;
-/// A kind of frame that there is not: it is ignored.
+/// An unassigned kind of frame, which is ignored.
 const NO_KIND: u8 = 0xff;
-/// The frame with which a client acknowledges the ping that the library sends along with its good-bye.
+/// The frame with which a client acknowledges the ping sent by the library along with its GOAWAY.
 pub(super) const FAREWELL: &[u8] =
     &[0, 0, 8, 6, 1, 0, 0, 0, 0, 0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
-/// Where in its frames a client's stream is.
+/// The position of a client's stream within its frames.
 pub(super) struct Frames {
     at: At,
     head: [u8; HEAD],
-    /// Bytes of the frame's payload that are to come, and how many of these are padding.
+    /// Remaining bytes of the frame's payload, and how many of these are padding.
     left: usize,
     padding: usize,
-    /// Whether the header block goes on in the next frame.
+    /// True if the header block continues in the next frame.
     open: bool,
-    /// Frames that have come whole; a header block counts as one.
+    /// Number of complete frames; a header block counts as one.
     pub(super) whole: u64,
-    /// The last stream that the client has opened.
+    /// The last stream opened by the client.
     last_stream: [u8; 4],
     budget: FrameBudget,
-    /// Where in its header block the stream is, if these are looked into: see [`Frames::any_authority`].
+    /// The position in the header block, if these are inspected: see [`Frames::any_authority`].
     fields: Option<Fields>,
-    /// Whether farewells are hidden: see [`Frames::late_farewell`].
+    /// True to hide farewells: see [`Frames::late_farewell`].
     hide: bool,
-    /// Whether one was: to be taken note of, and set back.
+    /// Set when a farewell was hidden; the reader resets it.
     pub(super) hidden: bool,
 }
 
 #[derive(Clone, Copy)]
 enum At {
-    /// So many bytes of the preface have come.
+    /// Bytes of the preface received.
     Preface(usize),
-    /// So many bytes of a frame's head have come.
+    /// Bytes of a frame's head received.
     Head(usize),
-    /// So many bytes are to come before a header block: first the length of the padding, if there is any.
+    /// Bytes left before a header block, starting with the length of the padding, if any.
     Prologue { left: usize, padded: bool },
-    /// In a header block.
+    /// Within a header block.
     Block,
-    /// In other payload.
+    /// Within other payload.
     Payload,
-    /// This is not HTTP/2.
+    /// Not HTTP/2.
     Lost,
 }
 
 impl Frames {
-    /// At the beginning of a connection to a server with these `floods`.
+    /// Starts a connection to a server with these `floods`.
     pub(super) fn new(floods: Arc<Floods>) -> Frames {
         Frames {
             at: At::Preface(0),
@@ -87,57 +87,57 @@ impl Frames {
         }
     }
 
-    /// Overwrites the host that calls are for with one that the library takes, see [`super::authority`].
+    /// Overwrites the host in calls with one that the library accepts, see [`super::authority`].
     pub(super) fn any_authority(self) -> Frames {
         Frames { fields: Some(Fields::new()), ..self }
     }
 
-    /// Lets the library see a while later that the client has taken note of its good-bye.
+    /// Delays the client's acknowledgement of the server's GOAWAY.
     ///
-    /// From then on the library ignores further calls, and takes a window update for a call that it ignored for a breach
-    /// of protocol, which ends the connection together with the calls in flight. gRPC's C core sends both: it
-    /// acknowledges a ping first, and then sends the calls that were waiting to be sent. With the delay, these are
-    /// answered like all others.
+    /// From that acknowledgement on, the library ignores further calls, and treats a window update for an ignored call
+    /// as a breach of protocol, which ends the connection together with the calls in flight. gRPC's C core sends both:
+    /// it acknowledges a ping first, and then sends the calls waiting to be sent. With the delay, these are answered
+    /// like all others.
     ///
-    /// A farewell that comes in two reads (17 bytes that clients write at once) is not delayed.
+    /// A farewell split over two reads (clients write its 17 bytes at once) is not delayed.
     pub(super) fn late_farewell(self) -> Frames {
         Frames { hide: true, ..self }
     }
 
-    /// Whether the stream is between two frames.
+    /// Returns whether the stream is between two frames.
     pub(super) fn are_whole(&self) -> bool {
         matches!(self.at, At::Head(0))
     }
 
-    /// Whether the client owes the rest of what it has begun: the preface, a frame, or a header block.
+    /// Returns whether the client owes the rest of something begun: the preface, a frame, or a header block.
     pub(super) fn are_begun(&self) -> bool {
         self.open || !matches!(self.at, At::Head(0) | At::Lost)
     }
 
-    /// How many bytes of a piece of a message are to come, if that is what has begun.
+    /// Returns the remaining bytes of a piece of a message, if the stream is within one.
     pub(super) fn data_left(&self) -> Option<usize> {
         let is_data = matches!(self.at, At::Payload) && self.head[KIND] == DATA && !self.open;
         is_data.then_some(self.left)
     }
 
-    /// So many `bytes` of replies were taken.
+    /// Earns frames for `bytes` of replies taken.
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.budget.wrote(bytes);
     }
 
-    /// The connection has ended.
+    /// Settles the budget at the end of the connection.
     pub(super) fn end(&self) {
         self.budget.end(Instant::now());
     }
 
-    /// The last frame that a client is sent which has sent too many: GOAWAY, ENHANCE_YOUR_CALM.
+    /// Returns the last frame for a client that has sent too many: GOAWAY, ENHANCE_YOUR_CALM.
     pub(super) fn too_many(&self) -> Option<[u8; HEAD + 8]> {
         let [a, b, c, d] = self.last_stream;
         let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, ENHANCE_YOUR_CALM];
         self.budget.is_overdrawn().then_some(goaway)
     }
 
-    /// The next `bytes` of the stream.
+    /// Processes the next `bytes` of the stream.
     pub(super) fn pass(&mut self, mut bytes: &mut [u8]) {
         while !bytes.is_empty() {
             let passed = self.step(bytes);
@@ -145,7 +145,7 @@ impl Frames {
         }
     }
 
-    /// Goes through some of `bytes`, of which there are some; how many.
+    /// Processes some of `bytes`, which are not empty; returns how many.
     fn step(&mut self, bytes: &mut [u8]) -> usize {
         let (passed, next) = match self.at {
             At::Preface(got) => preface(bytes, got),
@@ -179,7 +179,7 @@ impl Frames {
         passed
     }
 
-    /// Goes through what `bytes` have of a frame's head, after the `got` bytes of it that have come.
+    /// Processes the part of a frame's head in `bytes`, after the `got` bytes of it already received.
     fn head(&mut self, bytes: &mut [u8], got: usize) -> (usize, At) {
         if self.hide && got == 0 && bytes.starts_with(FAREWELL) {
             bytes[KIND] = NO_KIND;
@@ -191,7 +191,7 @@ impl Frames {
         (passed, if got == HEAD { self.payload() } else { At::Head(got) })
     }
 
-    /// What follows the head that has come.
+    /// Returns the position after the head just received.
     fn payload(&mut self) -> At {
         let [a, b, c, kind, flags, stream @ ..] = self.head;
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -220,7 +220,7 @@ impl Frames {
         }
     }
 
-    /// `at`, or what comes after it when nothing of it is left; lost, where it has more than the frame.
+    /// Returns `at`, or the following position if nothing of `at` is left; lost, if it extends beyond the frame.
     fn settled(&self, at: At) -> At {
         match at {
             At::Prologue { left: 0, .. } => self.settled(At::Block),
@@ -233,7 +233,7 @@ impl Frames {
     }
 }
 
-/// Goes through what `bytes` have of the preface, after the `got` bytes of it that have come.
+/// Processes the part of the preface in `bytes`, after the `got` bytes of it already received.
 fn preface(bytes: &[u8], got: usize) -> (usize, At) {
     let expected = PREFACE.get(got..).unwrap_or_default();
     let passed = bytes.len().min(expected.len());

@@ -7,25 +7,25 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// Counts the calls of a connection that are in flight, by its clones (each call, and then its answer, holds one), and
-/// those that ever began.
+/// Counts the calls of a connection: those in flight by its clones (each call, then its answer, holds one), and all
+/// that ever began.
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
-    /// One more call, in flight until what is returned is dropped.
+    /// Begins a call, which is in flight until the returned value is dropped.
     pub(super) fn begin(&self) -> InFlight {
         self.0.fetch_add(1, Relaxed);
         self.clone()
     }
 
-    /// Returns at the end of the first `pause` in which no call began and after which none is in flight: between one
-    /// and two pauses after the last call, as with gRPC's C core, whose timer is not touched by every call either.
+    /// Returns at the end of the first `pause` in which no call began and after which none is in flight. That is one to
+    /// two pauses after the last call, as in gRPC's C core, whose timer is not reset by every call either.
     pub(super) async fn none_for(&self, pause: Duration) {
         loop {
             let begun = self.0.load(Relaxed);
             tokio::time::sleep(pause).await;
-            // This one, and the one that the connection makes new ones of.
+            // This clone, and the one from which the connection makes new ones.
             if Arc::strong_count(&self.0) <= 2 && self.0.load(Relaxed) == begun {
                 return;
             }
@@ -33,14 +33,14 @@ impl InFlight {
     }
 }
 
-/// The body of an answer, whose call is in flight until the last of it is handed over.
+/// The body of an answer; keeps its call in flight until the last of it is handed over.
 pub(super) struct Answer<B> {
     body: B,
     _call: InFlight,
 }
 
 impl<B> Answer<B> {
-    /// The `body` of the answer to `call`.
+    /// Wraps the `body` of the answer to `call`.
     pub(super) fn new(body: B, call: InFlight) -> Answer<B> {
         Answer { body, _call: call }
     }

@@ -1,4 +1,4 @@
-//! What a connection may take, and how long it may last.
+//! The limits of a connection: sizes, times and pace.
 
 use super::followed::Within;
 use super::streams::Streams;
@@ -10,41 +10,41 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Unread bytes that a client may have on its way for all calls of a connection; at least what one call may have.
+/// Unread bytes that a client may send over all calls of a connection; at least the limit of one call.
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// HTTP/2 takes header blocks so many times as large as a call may have: such a call alone is refused, with a status. Of
-/// what is larger HTTP/2 knows no better than to end the connection, and other calls with it.
+/// Factor by which HTTP/2 accepts larger header blocks than a call may have: such a call alone is refused, with a
+/// status. Beyond that, HTTP/2 can only end the connection, and other calls with it.
 const HEADER_ROOM: u32 = 8;
-/// An age that is set is missed by up to this share in either direction, as by gRPC's C core, so that clients that came
-/// together do not come back together.
+/// Largest relative deviation from a set age, as in gRPC's C core, so that clients that connected together do not
+/// reconnect together.
 const JITTER: f64 = 0.1;
 
-/// The limits of a connection. Those that HTTP/2 announces to the client must be values that HTTP/2 has room for.
+/// The limits of a connection. Those announced to the client must be valid HTTP/2 settings.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Calls at once; further ones wait at the client.
+    /// Concurrent calls; further ones wait at the client.
     pub max_calls: u32,
-    /// The largest block of headers that a call may have, in bytes as HTTP/2 counts them.
+    /// Largest header block of a call, in bytes as HTTP/2 counts them.
     pub max_header_bytes: u32,
-    /// What is remembered of earlier headers so that the client need not send them again, in bytes.
+    /// Size of the table of earlier headers, which the client need not repeat, in bytes.
     pub header_table_bytes: u32,
-    /// The largest piece that a message may come in: 16384 to 16777215 bytes.
+    /// Largest piece of a message: 16384 to 16777215 bytes.
     pub max_frame_bytes: u32,
-    /// Unread bytes that a client may have on its way for one call; below 2³¹.
+    /// Unread bytes that a client may send for one call; below 2³¹.
     pub call_window: u32,
-    /// A silent client is asked this often whether it is still there…
+    /// Interval at which a silent client is pinged…
     pub asked_every: Option<Duration>,
-    /// … and has so long to say so.
+    /// … and the time in which it must answer.
     pub answered_within: Duration,
-    /// A client that has not agreed on keys (TLS) after this long is let go.
+    /// Time for the TLS handshake.
     pub keys_within: Duration,
-    /// A call's headers, once begun, have to come within this time.
+    /// Time for a call's headers to arrive, once begun.
     pub headers_within: Option<Duration>,
-    /// How fast messages have to come, and replies to be taken.
+    /// Required pace of messages and replies.
     pub pace: Option<Pace>,
-    /// A connection without calls is ended after this long.
+    /// Time after which a connection without calls is ended.
     pub max_idle: Option<Duration>,
-    /// A connection is ended after this long: the client opens another one, calls in flight finish…
+    /// Age at which a connection is ended: the client opens another one, calls in flight finish…
     pub max_age: Option<Duration>,
     /// … unless they take longer than this.
     pub max_age_grace: Option<Duration>,
@@ -54,10 +54,10 @@ impl Default for ConnectionLimits {
     fn default() -> ConnectionLimits {
         ConnectionLimits {
             max_calls: 1024,
-            // gRPC's own libraries take 8 KB by default.
+            // gRPC's own libraries default to 8 KB.
             max_header_bytes: 16 << 10,
             header_table_bytes: 4 << 10,
-            // Of HTTP/2's default (16 KB) a message of 10 MB takes half again as much CPU time on its way in: every
+            // With HTTP/2's default (16 KB), receiving a message of 10 MB takes half again as much CPU time: every
             // piece is two reads.
             max_frame_bytes: 128 << 10,
             call_window: 4 << 20,
@@ -74,12 +74,12 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// What a client has begun has to come within these.
+    /// Returns the time limits for what a client has begun.
     pub(super) fn within(&self) -> Within {
         Within { headers: self.headers_within, message: self.pace }
     }
 
-    /// HTTP/2 with these limits, on `connection`.
+    /// Configures HTTP/2 with these limits, on `connection`.
     pub(super) fn http2(&self, connection: Arc<Connection>) -> http2::Builder<Streams> {
         let mut builder = http2::Builder::new(Streams { pace: self.pace, connection });
         builder
@@ -97,9 +97,9 @@ impl ConnectionLimits {
     }
 }
 
-/// `span`, give or take some.
+/// Returns `span` with random jitter.
 pub(super) fn jittered(span: Duration) -> Duration {
-    // The standard library's one source of chance.
+    // The standard library's only source of randomness.
     let random = RandomState::new().build_hasher().finish();
     let share = random as f64 / u64::MAX as f64;
     span.mul_f64(1.0 - JITTER + 2.0 * JITTER * share)

@@ -1,13 +1,13 @@
 //! HTTP/2: connections with or without TLS, their limits, frames and streams. Independent of gRPC and of any API.
 //!
 //! [`connection::serve`] talks to one client and has a [`Service`] answer its calls, each in a task of its own
-//! ([`streams`]). hyper speaks HTTP/2; what the client sends it passes through [`followed`], which counts frames against
-//! a budget ([`flood`]).
+//! ([`streams`]). hyper speaks HTTP/2; the client's bytes pass through [`followed`], which counts frames against a
+//! budget ([`flood`]).
 //!
-//! Three files exist because of what the HTTP/2 library refuses or does not tell, and go when it does: [`authority`]
-//! when it takes any `:authority` (or gRPC's C core sends a valid one over Unix sockets); [`frames`]' late farewell when
-//! it answers calls that arrive after its GOAWAY was acknowledged; [`followed`] when it limits the frames that cost a
-//! client nothing and the time for a header block.
+//! Three files exist only because of what the HTTP/2 library refuses or does not report, and can go once it changes:
+//! [`authority`] when it accepts any `:authority` (or gRPC's C core sends a valid one over Unix sockets); [`frames`]'
+//! late farewell when it answers calls that arrive after its GOAWAY was acknowledged; [`followed`] when it limits the
+//! frames that cost a client nothing and the time for a header block.
 
 mod authority;
 pub mod connection;
@@ -32,13 +32,13 @@ use tokio::sync::watch;
 
 /// Answers the calls of a port.
 pub trait Service: Send + Sync + 'static {
-    /// What is sent after a response's head.
+    /// The body of a response.
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
         + Send
         + Unpin
         + 'static;
 
-    /// Returns how connections are served.
+    /// Returns the settings of connections.
     fn settings(&self) -> Settings<'_>;
 
     /// Answers one call of `client`.
@@ -49,14 +49,14 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-/// How connections are served.
+/// The settings of connections.
 pub struct Settings<'a> {
-    /// What each may take, and how long it may last.
+    /// Limits of each connection.
     pub limits: &'a ConnectionLimits,
-    /// Whether, and how, they are encrypted.
+    /// Encryption, if any.
     pub tls: Option<&'a Tls>,
     /// The floods of all clients.
     pub(crate) floods: &'a Arc<Floods>,
-    /// The stages of the server's end.
+    /// The stages of the server's shutdown.
     pub stages: &'a watch::Receiver<Stage>,
 }

@@ -1,4 +1,5 @@
-//! The task of one stream: a call from its head to the last of its reply. It ends when the client does not take the reply.
+//! The task of one stream: a call from its headers to the end of its reply. It ends if the client does not take the
+//! reply.
 
 use crate::connections::Connection;
 use crate::memory::Reservation;
@@ -12,34 +13,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 tokio::task_local! {
-    /// How far the reply is of the stream whose task this is.
+    /// The reply of the stream that this task serves.
     static REPLY: RefCell<Reply>;
 }
 
-/// Larger pieces of replies are followed until the client has taken them.
+/// Size from which pieces of replies are followed until the client has taken them, in bytes.
 const FOLLOWED: usize = 8 << 10;
 
-/// How far a stream's reply is.
+/// The progress of a stream's reply.
 #[derive(Debug, Default)]
 struct Reply {
     has_begun: bool,
-    /// Bytes that were handed to the HTTP/2 library, and are followed.
+    /// Bytes handed to the HTTP/2 library that are followed.
     handed_over: u64,
-    /// Those that were and are not.
+    /// Bytes handed over that are not.
     small: u64,
-    /// What the client has taken of those that are followed.
+    /// The followed bytes that the client has taken.
     taken: Option<Arc<Taken>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     bytes: AtomicU64,
-    /// The task that waits for more to be taken.
+    /// The task waiting for more to be taken.
     waits: Mutex<Option<Waker>>,
 }
 
 impl Reply {
-    /// Counts a piece of so many `bytes`; where the client's taking of it is counted, if it is followed.
+    /// Counts a piece of `bytes` bytes; returns the counter of taken bytes if the piece is followed.
     fn hand_over(&mut self, bytes: usize) -> Option<Arc<Taken>> {
         self.has_begun = true;
         if bytes < FOLLOWED {
@@ -54,7 +55,7 @@ impl Reply {
         self.small + self.taken.as_ref().map_or(0, |taken| taken.bytes.load(Relaxed))
     }
 
-    /// Whether the client has taken all that is followed; else `cx` is woken when it takes more.
+    /// Returns whether the client has taken everything that is followed; otherwise `cx` is woken when it takes more.
     fn is_taken(&self, cx: &Context<'_>) -> bool {
         self.taken.as_ref().is_none_or(|taken| {
             *taken.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
@@ -63,11 +64,11 @@ impl Reply {
     }
 }
 
-/// A piece of a reply that is followed.
+/// A followed piece of a reply.
 struct Piece {
     bytes: Bytes,
     taken: Arc<Taken>,
-    /// What is counted for the whole reply: a piece may keep all of it in memory.
+    /// The reservation of the whole reply: a piece may keep all of it in memory.
     _memory: Option<Arc<Reservation>>,
 }
 
@@ -87,9 +88,9 @@ impl Drop for Piece {
     }
 }
 
-/// The next `piece` of the reply of the stream whose task this is, about to be handed to the HTTP/2 library.
+/// Prepares the next `piece` of the reply of the current task's stream to be handed to the HTTP/2 library.
 pub(crate) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> Bytes {
-    // What is not polled by a stream's task is not watched.
+    // Bodies polled outside a stream's task are not watched.
     let taken = REPLY.try_with(|reply| reply.borrow_mut().hand_over(piece.len())).ok().flatten();
     match taken {
         Some(taken) => Bytes::from_owner(Piece { bytes: piece, taken, _memory: memory.clone() }),
@@ -100,7 +101,7 @@ pub(crate) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> By
 /// Runs each stream of a connection in a task of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
-    /// How fast replies have to be taken.
+    /// Required pace of replies.
     pub(super) pace: Option<Pace>,
     pub(super) connection: Arc<Connection>,
 }
@@ -114,19 +115,19 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// A stream whose reply has to be taken at a pace. Dropped before its end, it is reset; what the library holds of it after
-/// its end goes with the connection alone.
+/// A stream whose reply must be taken at a pace. Dropping it before its end resets it; what the library still holds
+/// after its end goes only with the connection.
 struct Watched<F> {
-    /// None after its end.
+    /// `None` after its end.
     stream: Option<Pin<Box<F>>>,
     connection: Arc<Connection>,
     meter: Meter,
-    /// How far the reply was when that was looked at last.
+    /// The progress of the reply at the last check.
     before: u64,
 }
 
 impl<F: Future<Output = ()>> Watched<F> {
-    /// Ready when the client has not taken the reply in time.
+    /// Ready once the client has failed to take the reply in time.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let progress = REPLY.try_with(|reply| reply.borrow().progress()).unwrap_or(0);
         self.meter.moved(usize::try_from(progress - self.before).unwrap_or(usize::MAX));
@@ -175,7 +176,7 @@ mod tests {
 
     const PACE: Pace = Pace { grace: Duration::from_secs(30), bytes_per_second: 100 };
 
-    /// Runs `stream`; whether it was still there after so many `seconds`.
+    /// Runs `stream`; returns whether it still exists after `seconds`.
     async fn lasts(seconds: u64, stream: impl Future<Output = ()> + Send + 'static) -> bool {
         let (alive, mut gone) = oneshot::channel::<()>();
         let stream = async move {
@@ -209,7 +210,7 @@ mod tests {
             loop {
                 handed_over(vec![0; each].into(), &None);
                 sleep(Duration::from_secs(20)).await;
-                // The library is woken by what the client takes.
+                // The library is woken when the client takes something.
                 poll_fn(|_| Poll::Ready(())).await;
             }
         };

@@ -1,4 +1,4 @@
-//! TLS on the gRPC port and socket: what `--ssl_config_file` holds, as rustls wants it.
+//! TLS on the gRPC port and socket: converts the contents of `--ssl_config_file` for rustls.
 
 use crate::error::{Error, Result};
 use std::io;
@@ -14,13 +14,13 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// The server's certificate, and which clients it talks to.
+/// The server's certificate, and the clients it accepts.
 #[derive(Clone)]
 pub struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// From the PEM texts of the server's key and certificate chain. With `client_verify`, clients must show a
-    /// certificate that `custom_ca`, a PEM text too, has signed.
+    /// Takes the PEM texts of the server's key and certificate chain. With `client_verify`, clients must present a
+    /// certificate signed by `custom_ca`, also a PEM text.
     pub fn new(server_key: &str, server_cert: &str, custom_ca: &str, client_verify: bool) -> Result<Tls> {
         let key = PrivateKeyDer::from_pem_slice(server_key.as_bytes())
             .map_err(|why| refused("server_key", "one private key", &why))?;
@@ -41,7 +41,7 @@ impl Tls {
         Ok(Tls(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Agrees on keys with the client at the other end of `io`, which has `within` for it.
+    /// Performs the handshake with the client at the other end of `io`, limited to `within`.
     pub(super) async fn accept<I>(&self, io: I, within: Duration) -> io::Result<TlsStream<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
@@ -55,7 +55,7 @@ fn verifier(
     provider: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>> {
     let mut roots = RootCertStore::empty();
-    // Of a system's own list there may be some that are of no use.
+    // A system's own list may contain some that are of no use.
     if roots.add_parsable_certificates(certificates("custom_ca", custom_ca)?).0 == 0 {
         return Err(refused("custom_ca", "certificates of authorities", &"none that can be used"));
     }
@@ -98,14 +98,14 @@ mod tests {
         CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// Key and certificate of `localhost`, in PEM.
+    /// Makes key and certificate of `localhost`, in PEM.
     fn signed_by(authority: &Authority) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         (key.serialize_pem(), params.signed_by(&key, authority).unwrap().pem())
     }
 
-    /// Whether a client that trusts `ca`, and shows `own` if given, gets one byte from a server with `tls`.
+    /// Returns whether a client that trusts `ca`, and presents `own` if given, gets one byte from a server with `tls`.
     async fn talks(tls: Tls, ca: &str, own: Option<&(String, String)>) -> bool {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();

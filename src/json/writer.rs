@@ -98,6 +98,23 @@ impl Writer {
         self.raw(b"\"");
     }
 
+    /// Writes `text` as a JSON string of ASCII characters alone.
+    pub fn ascii_string(&mut self, text: &str) {
+        self.raw(b"\"");
+        for char in text.chars() {
+            match char {
+                '"' | '\\' | '\x08' | '\x0C' | '\n' | '\r' | '\t' => self.escape(char as u8),
+                ' '..='\x7F' => self.raw(&[char as u8]),
+                _ => {
+                    for unit in char.encode_utf16(&mut [0; 2]) {
+                        self.raw(format!("\\u{unit:04x}").as_bytes());
+                    }
+                }
+            }
+        }
+        self.raw(b"\"");
+    }
+
     fn escape(&mut self, byte: u8) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
         match byte {
@@ -364,6 +381,19 @@ mod tests {
         let all: String = (0..=0x2FFu32).filter_map(char::from_u32).collect();
         let text = written(|out| out.string(all.as_bytes()));
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), all);
+    }
+
+    #[test]
+    fn every_character_reads_back_from_ascii() {
+        let all: String =
+            (0..=0x2FFu32).chain([0xFFFD, 0x1F600, 0x10FFFF]).filter_map(char::from_u32).collect();
+        let text = written(|out| out.ascii_string(&all));
+        assert!(text.is_ascii());
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), all);
+        assert_eq!(
+            written(|out| out.ascii_string("a\"\\\n\u{1f}/\u{7f}é")),
+            "\"a\\\"\\\\\\n\\u001f/\u{7f}\\u00e9\""
+        );
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! The other path: load → warm → publish, and retire → drain → unload.
+//! Loading and unloading: load → warm → publish, and retire → drain → unload.
 //!
-//! Both are called from Python's loading and unloading threads, and block for as long as they take; no thread that
-//! serves requests waits for them.
+//! Both run on Python's loading and unloading threads and block until done; no thread that serves requests waits for
+//! them.
 
 pub mod tfrecord;
 mod warmup;
 
 use crate::batch;
-use crate::engine::{Engine, LoadOptions, memory, priority};
+use crate::engine::{Engine, LoadOptions};
 use crate::error::{Error, Result};
+use crate::host::{memory, priority};
 use crate::methods::ServerState;
 use crate::registry::State;
 use crate::servable::placement::Policy;
@@ -18,48 +19,47 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// How a version is loaded.
+/// Options for loading a version.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the engine needs to know.
+    /// Options for the engine.
     pub engine: LoadOptions,
-    /// Where its requests run.
+    /// The threads that run its requests.
     pub placement: Policy,
-    /// How its requests are batched, if they are.
+    /// Batching of its requests, if any.
     pub batching: Option<batch::Parameters>,
-    /// Whether the version's warm-up file is replayed before it is published.
+    /// True to replay the version's warm-up file before publishing it.
     pub warmup: bool,
-    /// How often each of its requests is run.
+    /// Number of times that each of its requests runs.
     pub warmup_iterations: u32,
-    /// Whether signatures without such requests are called with zeros before the version is published, where that is safe.
+    /// True to call signatures without such requests with zeros before publishing, if that is safe.
     pub synthetic_warmup: bool,
-    /// Whether a failure is not the end: the caller will try again, and the state stays LOADING.
+    /// True if a failure is not final: the caller will retry, and the state stays LOADING.
     pub retrying: bool,
 }
 
 /// Loads and unloads the versions of one server.
 pub struct Lifecycle {
     server: Arc<ServerState>,
-    /// What frees each version that is loaded, once its last request is answered: handles alone. The state of a
-    /// version is the registry's.
+    /// Frees each loaded version after its last request: handles only. The state of a version belongs to the registry.
     drains: Mutex<HashMap<(String, i64), Drain>>,
-    /// What the loads that are under way are at.
+    /// The phases of the loads in progress.
     phases: Mutex<HashMap<(String, i64), Phase>>,
 }
 
-/// What a load is at.
+/// The phase of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The engine reads the model's files.
     Reading,
     /// Warm-up requests run.
     Warming,
-    /// The version serves, and what served before it waits for the last of its requests.
+    /// The version serves, and its predecessor waits for its last requests.
     Replacing,
 }
 
 impl Phase {
-    /// What is waited for, in words.
+    /// Describes, in words, what the load is waiting for.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Reading => "its files are being read",
@@ -70,13 +70,13 @@ impl Phase {
 }
 
 impl Lifecycle {
-    /// A lifecycle for the servables of `server`.
+    /// Makes a lifecycle for the servables of `server`.
     pub fn new(server: Arc<ServerState>) -> Lifecycle {
         Lifecycle { server, drains: Mutex::default(), phases: Mutex::default() }
     }
 
-    /// Loads version `version` of `name` from `path` and makes it available. One that is available already serves
-    /// until the new load takes its place, and goes on serving if that fails.
+    /// Loads version `version` of `name` from `path` and makes it available. If it is already available, it serves
+    /// until the new load replaces it, and keeps serving if the load fails.
     pub fn load(
         &self,
         engine: &dyn Engine,
@@ -90,7 +90,7 @@ impl Lifecycle {
         if !serves {
             registry.set_state(name, version, State::Loading, None);
         }
-        // Where nothing serves yet there is nobody to give way to.
+        // With nothing serving yet, low priority would help nobody.
         let gives_way = engine.shares_threads(&options.engine) && registry.serves();
         let prepared =
             priority::at_low_priority(gives_way, || self.prepare(engine, name, version, path, options));
@@ -118,7 +118,7 @@ impl Lifecycle {
         }
     }
 
-    /// What the load of a version is at, if one is under way.
+    /// Returns the phase of a version's load, if one is in progress.
     pub fn phase(&self, name: &str, version: i64) -> Option<Phase> {
         self.phases().get(&(name.to_owned(), version)).copied()
     }
@@ -127,7 +127,7 @@ impl Lifecycle {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a version away from new requests and waits for those that hold it.
+    /// Hides a version from new requests and waits for those that hold it.
     pub fn retire(&self, name: &str, version: i64) -> Result<()> {
         drop(self.server.registry.retire(name, version)?);
         let in_use = self.drains().get(&(name.to_owned(), version)).map(Drain::in_use);
@@ -135,7 +135,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Frees a version; retires it first, where that was not done.
+    /// Frees a version, retiring it first if necessary.
     pub fn unload(&self, name: &str, version: i64) -> Result<()> {
         let handle = self.server.registry.retire(name, version);
         let drain = self.drains().remove(&(name.to_owned(), version));
@@ -171,7 +171,7 @@ impl Lifecycle {
         Ok((servable, drain))
     }
 
-    /// Waits for the last request, and frees.
+    /// Waits for the last request, then frees.
     fn free(&self, drain: Drain) -> Result<()> {
         self.in_background(|| {
             drain.wait_and_free();
@@ -179,7 +179,7 @@ impl Lifecycle {
         })
     }
 
-    /// Does what takes long and is nobody's request.
+    /// Does lengthy work that no request waits for.
     fn in_background(&self, work: impl FnOnce() + Send) -> Result<()> {
         priority::at_low_priority(self.server.registry.serves(), || {
             work();

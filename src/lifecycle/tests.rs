@@ -1,9 +1,10 @@
-//! Loading with a model that is a few lines of Rust: what is warmed how often, and what a failure leaves behind.
+//! Loading with a model written in Rust: warm-up counts, and the state after a failure.
 
 use super::tfrecord::framed;
 use super::*;
 use crate::compute::Compute;
 use crate::config;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::Kind;
 use crate::methods::record::Recorder;
@@ -17,7 +18,6 @@ use crate::pb::tensorflow::{
     DataType, NamedTensorProto, TensorProto, TensorShapeProto, tensor_shape_proto::Dim,
 };
 use crate::registry::{Registry, VersionChoice};
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::{DType, Tensor};
 use bytes::Bytes;
 use prost::Message;
@@ -78,10 +78,6 @@ impl Engine for Echo {
 impl Model for Echo {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
         &self.signatures
-    }
-
-    fn signature_def_map(&self) -> Bytes {
-        Bytes::new()
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
@@ -148,7 +144,7 @@ struct Loaded {
 
 fn options(iterations: u32) -> Options {
     Options {
-        engine: LoadOptions { tags: Vec::new(), session_config: Vec::new() },
+        engine: LoadOptions::default(),
         placement: Policy::Auto,
         batching: None,
         warmup: true,
@@ -158,7 +154,7 @@ fn options(iterations: u32) -> Options {
     }
 }
 
-/// Loads `model` with `file` as its warm-up file, each record `iterations` times.
+/// Loads `model` with `file` as its warm-up file, running each record `iterations` times.
 fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
     if let Some(file) = file {
@@ -178,7 +174,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     Loaded { lifecycle, server, outcome, folder }
 }
 
-/// Whether `runs` is what repeating `signatures` signatures comes to; a slow machine ends it early.
+/// Returns whether `runs` is a valid result of repeating `signatures` signatures; a slow machine ends that early.
 fn repeated(signatures: usize, runs: usize) -> bool {
     (2 * signatures..=(1 + warmup::MAX_CALLS) * signatures).contains(&runs)
 }

@@ -1,5 +1,5 @@
-//! TFRecord: per record its length (u64, little endian), a checksum of that, the record, a checksum of the record.
-//! Checksums are CRC-32C, masked: rotated right by 15 bits, plus a constant (docs/spec/server.md, section 7).
+//! TFRecord: per record, its length (u64, little endian), a checksum of the length, the record, a checksum of the
+//! record. Checksums are masked CRC-32C: rotated right by 15 bits, plus a constant (docs/spec/server.md, section 7).
 
 use crate::error::{Error, Kind};
 use std::io::Read;
@@ -7,9 +7,9 @@ use std::io::Read;
 const CHECKSUM: u64 = 4;
 const HEADER: u64 = 8 + CHECKSUM;
 
-/// The records of an uncompressed file, in order; the first error ends them. Texts are TensorFlow's.
+/// The records of an uncompressed file, in order, up to the first error. Error texts are TensorFlow's.
 ///
-/// Memory is taken for what the file holds, not for what it says.
+/// Memory is allocated by the file's actual content, not by the lengths it claims.
 pub struct Records<R> {
     input: R,
     offset: u64,
@@ -17,7 +17,7 @@ pub struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    /// The records of `input`.
+    /// Reads the records of `input`.
     pub fn new(input: R) -> Records<R> {
         Records { input, offset: 0, ended: false }
     }
@@ -27,7 +27,7 @@ impl<R: Read> Records<R> {
         let Some((length, checksum)) = header.split_first_chunk::<8>().filter(|_| is_whole(&header, HEADER))
         else {
             if !header.is_empty() {
-                // TensorFlow takes this for the end.
+                // TensorFlow treats this as the end.
                 tracing::warn!("a TFRecord file ends with {} bytes of a further record", header.len());
             }
             return Ok(None);
@@ -51,7 +51,7 @@ impl<R: Read> Records<R> {
         Ok(Some(record))
     }
 
-    /// The next `count` bytes, or fewer at the end.
+    /// Reads the next `count` bytes, or fewer at the end.
     fn bytes(&mut self, count: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         self.input.by_ref().take(count).read_to_end(&mut bytes).map_err(|why| {
@@ -91,7 +91,7 @@ fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// `record` as a file holds it.
+/// Returns `record` as stored in a file.
 #[cfg(test)]
 pub(super) fn framed(record: &[u8]) -> Vec<u8> {
     let length = (record.len() as u64).to_le_bytes();
@@ -114,7 +114,7 @@ mod tests {
         (records, None)
     }
 
-    /// What TensorFlow 2.21 says of the same files.
+    /// Expected results are those of TensorFlow 2.21 on the same files.
     #[test]
     fn damage_is_named_as_tensorflow_names_it() {
         let file = [framed(b"hello"), framed(b"world!")].concat();

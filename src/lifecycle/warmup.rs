@@ -1,10 +1,10 @@
-//! Warm-up: what a version runs before it is published, so that its first request is as fast as its hundredth.
+//! Warm-up: runs before a version is published, so that its first request is as fast as its hundredth.
 //!
 //! The first run of a signature builds its executor and optimises its graph (milliseconds to seconds). The requests of
-//! a warm-up file do that ahead, or else a synthetic call with zeros of the declared shape (1 for every unknown
-//! dimension), where it is safe: the signature must be known to change nothing, and its inputs must be numbers. Short
-//! runs are repeated until it is known where the servable's requests run best (`servable/placement.rs`). Where requests
-//! are batched, every size of batch is run, too (`batch/`).
+//! a warm-up file do that in advance; without them, a synthetic call with zeros of the declared shape (1 for every
+//! unknown dimension), if that is safe: the signature must be known to have no side effects, and its inputs must be
+//! numbers. Short runs are repeated until the best place for the servable's requests is known
+//! (`servable/placement.rs`). If requests are batched, every batch size runs as well (`batch/`).
 
 mod recorded;
 mod synthetic;
@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// After this long no call is repeated.
+/// Time after which no call is repeated.
 const ENOUGH: Duration = Duration::from_millis(20);
-/// So many calls are enough to know that runs are short.
+/// Most repetitions; enough to know that runs are short.
 pub(super) const MAX_CALLS: usize = 16;
 
-/// Warms `servable`, whose files are in `folder`. A request of the warm-up file that fails is an error.
+/// Warms `servable`, whose files are in `folder`. Fails if a request of the warm-up file fails.
 pub(super) fn warm(
     server: &ServerState,
     servable: &Servable,
@@ -46,8 +46,8 @@ pub(super) fn warm(
     Ok(())
 }
 
-/// Calls `run` until enough is known of how long it takes, or until it fails. The first call does not count: it builds
-/// what all further ones use.
+/// Calls `run` until its duration is known well enough, or until it fails. The first call does not count: it builds
+/// what later ones use.
 fn repeat(mut run: impl FnMut() -> Result<()>) -> Result<()> {
     run()?;
     let started = Instant::now();

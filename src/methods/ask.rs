@@ -1,6 +1,6 @@
 //! THE PATH OF A CALL, the same for every protocol: resolve → decode → run → encode, observed from outside.
 //!
-//! A protocol brings a [`Call`], which knows how its own form is read and written; [`ask`] does the rest.
+//! A protocol provides a [`Call`], which knows how to read and write its own form; [`ask`] does the rest.
 
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
@@ -12,24 +12,24 @@ use crate::servable::Servable;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A call to a model in the form that its protocol gave it.
+/// A call to a model in the form of its protocol.
 pub trait Call: Send + 'static {
     /// The protocol.
     const PROTOCOL: Protocol;
-    /// What the protocol sends back.
+    /// The protocol's form of a reply.
     type Reply: Send + 'static;
 
-    /// The model and version that are called, or why the call names none.
+    /// Returns the model and version called, or the error if the call names none.
     fn spec(&self) -> Result<&ModelSpec>;
 
-    /// As what it is counted.
+    /// Returns how the call is counted.
     fn counted(&self) -> Counted;
 
-    /// Whether decoding takes less time than a hand-over to another thread (tens of µs).
+    /// Returns whether decoding takes less time than a hand-over to another thread (tens of µs).
     fn is_small(&self) -> bool;
 
-    /// Decodes the call against the version that it names. An error of the call's own form may come before that of a
-    /// version which is not there.
+    /// Decodes the call against the version that it names. An error in the call's own form may take precedence over
+    /// that of a missing version.
     fn decode(
         &mut self,
         server: &ServerState,
@@ -37,7 +37,7 @@ pub trait Call: Send + 'static {
         context: &Context,
     ) -> Result<Request>;
 
-    /// The decoded `request` as the message by which a recording repeats it.
+    /// Returns the decoded `request` as the message that a recording replays.
     fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes>;
 
     /// Writes the answer of `servable`.
@@ -50,7 +50,8 @@ pub trait Call: Send + 'static {
     ) -> Result<Self::Reply>;
 }
 
-/// Answers `call`, unless `ended` comes first: it says why nobody waits any more. Dropping the future cancels the call.
+/// Answers `call`, unless `ended` completes first with the reason why nobody waits any more. Dropping the future
+/// cancels the call.
 pub async fn ask<C: Call>(
     server: &Arc<ServerState>,
     call: C,
@@ -68,7 +69,7 @@ pub async fn ask<C: Call>(
     reply
 }
 
-/// Finds the version, then decodes, runs and encodes: in this thread what is short, else on a compute thread.
+/// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on a compute thread.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
     let own = server.clone();
@@ -90,7 +91,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     server.compute.run(false, work).await
 }
 
-/// Runs a decoded request and encodes the answer. It is recorded if somebody asked for that and it ended well.
+/// Runs a decoded request and encodes the answer. A sample is kept if recording is on and the call succeeds.
 fn run<C: Call>(
     server: &ServerState,
     call: C,
@@ -108,3 +109,6 @@ fn run<C: Call>(
 fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
     server.recorder.sample(servable.name(), request.into(), || call.record(servable, request))
 }
+
+#[cfg(test)]
+mod tests;

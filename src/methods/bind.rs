@@ -1,19 +1,19 @@
-//! A predict request's names against a signature: which tensor feeds which input, which outputs are wanted.
+//! Binds the names in a predict request to a signature: the tensor for each input, and the outputs wanted.
 //!
-//! For clients that name tensors themselves and bring dtypes and shapes, as over gRPC and in warm-up records. The
-//! order of the checks and their texts are those of docs/spec/grpc.md, section 5.
+//! For clients that name tensors and send dtypes and shapes, as over gRPC and in warm-up records. The order of the
+//! checks and their texts follow docs/spec/grpc.md, section 5.
 
 use super::ServerState;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
 const METHODS: [&str; 3] =
     ["tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress"];
 
-/// The signature that predict is asked for; the default one for an empty name.
+/// Returns the signature for predict; the default one for an empty name.
 pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
     let signature = servable.signature(name).ok_or_else(|| unknown_signature(name))?;
     if server.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
@@ -26,14 +26,14 @@ pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -
     Ok(signature)
 }
 
-/// The error for signature `name`, which a version does not have.
+/// Returns the error for a missing signature `name`.
 pub fn unknown_signature(name: &str) -> Error {
     let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
     Error::new(Kind::FailedPrecondition, format!("Serving signature key \"{name}\" not found."))
 }
 
-/// One tensor per input of `signature`, in its order, made by `decode` from what was `sent` under the input's alias,
-/// or the signature's default.
+/// Returns one tensor per input of `signature`, in its order: made by `decode` from the value `sent` under the input's
+/// alias, or the signature's default.
 pub fn inputs<T>(
     signature: &Signature,
     sent: BTreeMap<String, T>,
@@ -64,7 +64,7 @@ pub fn inputs<T>(
     if used == count { Ok(bound) } else { Err(unused(signature, &sent)) }
 }
 
-/// The positions of the outputs that `filter` names, in its order; all of them if it is empty.
+/// Returns the positions of the outputs in `filter`, in its order; all outputs if it is empty.
 pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
     if filter.is_empty() {
         return Ok((0..signature.outputs.len()).collect());
@@ -91,7 +91,7 @@ pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// The error of a request that has too many inputs, or too few.
+/// Returns the error for too many or too few inputs.
 pub fn wrong_count<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
     let expected = || signature.inputs.iter().map(|spec| &spec.alias);
     Error::invalid(format!(
@@ -114,7 +114,7 @@ fn unused<T>(signature: &Signature, sent: &BTreeMap<String, T>) -> Error {
     ))
 }
 
-/// Aliases are sorted wherever they are kept, so lists of them are.
+/// Joins aliases, which are sorted in all their collections.
 fn joined<'a>(aliases: impl Iterator<Item = &'a String>) -> String {
     aliases.map(String::as_str).collect::<Vec<_>>().join(",")
 }

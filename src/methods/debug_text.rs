@@ -1,19 +1,18 @@
-//! A signature as protobuf's text format prints it, for the few messages of TensorFlow Serving that hold one.
+//! Prints a signature in protobuf's text format, for the few messages of TensorFlow Serving that contain one.
 
-use crate::pb::tensorflow::serving::SignatureDefMap;
+use super::info;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{DataType, SignatureDef, TensorInfo, TensorShapeProto};
 use crate::servable::Servable;
-use prost::Message;
 use std::fmt::Write;
 
-/// Protobuf begins its dumps with this, to keep programs from reading them.
+/// The beginning of protobuf's dumps, which keeps programs from parsing them.
 const MARKER: &str = "goo.gle/debugproto  \n";
 
-/// Signature `name` of `servable`. An unreadable one leaves the marker alone: the message stands without it.
+/// Prints signature `name` of `servable`. For an unreadable one, prints only the marker.
 pub(super) fn signature(servable: &Servable, name: &str) -> String {
     let mut text = MARKER.to_owned();
-    let map = SignatureDefMap::decode(servable.signature_def_map()).unwrap_or_default();
+    let map = info::signature_defs(servable).unwrap_or_default();
     if let Some(def) = map.signature_def.get(name) {
         print(&mut text, def);
     }

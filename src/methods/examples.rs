@@ -1,40 +1,41 @@
-//! Classify, regress and multi-inference: `tf.Example`s in, classes and numbers out (docs/spec/grpc.md sections 6 and 7).
+//! Classify, regress and multi-inference: from `tf.Example`s to classes and numbers (docs/spec/grpc.md sections 6 and
+//! 7).
 //!
-//! Order of checks, as TensorFlow Serving has it: signature → its structure → input → run → output.
+//! Order of checks, as in TensorFlow Serving: signature → its structure → input → run → output.
 
 use super::messages::named;
 use super::{Context, ModelSpec, ServerState, debug_text};
 use crate::engine::Endpoint;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::Servable;
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::tensor::{DType, Strings, Tensor};
 
-/// What classify and regress are asked.
+/// The input of classify and regress.
 #[derive(Clone, Debug)]
 pub struct Input {
     /// The signature; empty for the default one.
     pub signature_name: String,
-    /// Serialized Examples, each with the context's bytes in front where there is a context: protobuf merges them,
-    /// and the Example's own features win.
+    /// Serialized Examples, each preceded by the context's bytes if there is a context: protobuf merges them, and the
+    /// Example's own features win.
     pub examples: Strings,
 }
 
-/// What classify answers: `rows × columns` classes.
+/// The answer of classify: `rows × columns` classes.
 #[derive(Clone, Debug)]
 pub struct Classifications {
-    /// How many examples.
+    /// Number of examples.
     pub rows: usize,
-    /// How many classes each.
+    /// Number of classes per example.
     pub columns: usize,
-    /// Row-major labels; `None` where the model gives none (they are empty then).
+    /// Row-major labels; `None` if the model has none (they are empty then).
     pub labels: Option<Strings>,
-    /// Row-major scores; `None` where the model gives none (they are 0 then).
+    /// Row-major scores; `None` if the model has none (they are 0 then).
     pub scores: Option<Vec<f32>>,
 }
 
-/// What a task of a multi-inference asks of its signature.
+/// The method of a task in a multi-inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Classes.
@@ -48,12 +49,12 @@ const CLASSIFY: &str = "tensorflow/serving/classify";
 /// The method name of regress signatures.
 const REGRESS: &str = "tensorflow/serving/regress";
 
-/// One classify or regress, bound to a signature: what to fetch, and how to read the answer.
+/// One classify or regress, bound to a signature: the tensors to fetch, and how to read the answer.
 #[derive(Clone, Copy, Debug)]
 enum Task<'s> {
     /// `classes` and `scores`, at least one of them.
     Classify {
-        /// The serialized Examples go here.
+        /// The input for serialized Examples.
         input: &'s TensorSpec,
         /// Labels.
         classes: Option<&'s TensorSpec>,
@@ -62,7 +63,7 @@ enum Task<'s> {
     },
     /// `outputs`.
     Regress {
-        /// The serialized Examples go here.
+        /// The input for serialized Examples.
         input: &'s TensorSpec,
         /// Numbers.
         output: &'s TensorSpec,
@@ -72,13 +73,13 @@ enum Task<'s> {
 /// The answer to one [`Task`].
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// To classify.
+    /// The answer of classify.
     Classes(Classifications),
-    /// To regress.
+    /// The answer of regress.
     Values(Vec<f32>),
 }
 
-/// Classes for each example.
+/// Returns classes for each example.
 pub fn classify(
     server: &ServerState,
     servable: &Servable,
@@ -96,7 +97,7 @@ pub fn classify(
     }
 }
 
-/// A number for each example.
+/// Returns a number for each example.
 pub fn regress(
     server: &ServerState,
     servable: &Servable,
@@ -114,7 +115,7 @@ pub fn regress(
     }
 }
 
-/// Answers each of `tasks`, by one run for all.
+/// Answers all `tasks` with a single run.
 pub fn multi_inference(
     server: &ServerState,
     servable: &Servable,
@@ -131,7 +132,7 @@ pub fn multi_inference(
     Ok(tasks.into_iter().map(|(spec, _)| spec).zip(answers).collect())
 }
 
-/// The method of a task that names `method_name`, if signature `name` can do that.
+/// Returns the method of a task that names `method_name`, if signature `name` supports it.
 pub fn method(server: &ServerState, servable: &Servable, name: &str, method_name: &str) -> Result<Method> {
     let signature = find(servable, name)?;
     let method = match method_name {
@@ -145,7 +146,7 @@ pub fn method(server: &ServerState, servable: &Servable, name: &str, method_name
     task(server, servable, signature, method).map(|_| method)
 }
 
-/// `method` bound to `signature`, if the signature can do that.
+/// Binds `method` to `signature`, if the signature supports it.
 fn task<'s>(
     server: &ServerState,
     servable: &Servable,
@@ -158,8 +159,8 @@ fn task<'s>(
     }
 }
 
-/// Answers all `tasks` by one run, placed like those of `signature`: every distinct input is fed the same examples, every
-/// distinct output is fetched. The run is counted under `api`.
+/// Answers all `tasks` with a single run, placed like those of `signature` and counted under `api`: every distinct input
+/// is fed the same examples, every distinct output is fetched.
 fn run(
     api: Api,
     servable: &Servable,
@@ -228,7 +229,7 @@ impl<'s> Task<'s> {
     }
 }
 
-/// The signature of classify and regress.
+/// Returns the signature for classify and regress.
 fn find<'s>(servable: &'s Servable, name: &str) -> Result<&'s Signature> {
     servable.signature(name).ok_or_else(|| {
         let name = if name.is_empty() { DEFAULT_SIGNATURE } else { name };
@@ -324,7 +325,7 @@ fn read_classes(rows: usize, classes: Option<&Tensor>, scores: Option<&Tensor>) 
     }
 }
 
-/// The columns of one output of classify, which must be a `[rows, columns]` of `dtype`.
+/// Returns the number of columns of an output of classify, which must be a `[rows, columns]` of `dtype`.
 fn columns(tensor: &Tensor, what: &str, dtype: DType, rows: usize) -> Result<usize> {
     let [first, second] = *tensor.shape() else {
         let shape = shape_text(tensor.shape());

@@ -1,8 +1,9 @@
-//! The requests of TensorFlow Serving's API as protobuf messages, checked against one version: what gRPC receives, and
-//! what warm-up files hold.
+//! Converts the protobuf requests of TensorFlow Serving's API, checked against one version: received by gRPC or read
+//! from warm-up files.
 
 use super::examples::{self, Method};
 use super::{Context, ModelSpec, Request, ServerState, bind, parsed_example};
+use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::error::{Error, Result};
 use crate::pb::tensor;
 use crate::pb::tensorflow::Example;
@@ -11,13 +12,12 @@ use crate::pb::tensorflow::serving::{self as wire, InferenceTask, Input, Predict
 use crate::profile::{self, Phase};
 use crate::registry::VersionChoice;
 use crate::servable::Servable;
-use crate::servable::signature::DEFAULT_SIGNATURE;
 use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeSet;
 
-/// The request for signature `name` that `request` makes; its `model_spec` is not looked at.
+/// Converts `request` to a request for signature `name`; its `model_spec` is ignored.
 pub fn predict(
     server: &ServerState,
     servable: &Servable,
@@ -37,12 +37,12 @@ pub fn predict(
     Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
 }
 
-/// The examples of `input` for signature `name`, to be classified or regressed.
+/// Converts the examples of `input` for signature `name`, to be classified or regressed.
 pub fn examples(name: String, input: Option<Input>, context: &Context) -> Result<examples::Input> {
     Ok(examples::Input { signature_name: name, examples: serialized(input, context)? })
 }
 
-/// The examples of `input`, and what each of `tasks` asks of `servable` for them.
+/// Converts the examples of `input` and the tasks of `servable` for them.
 pub fn multi_inference(
     server: &ServerState,
     servable: &Servable,
@@ -65,7 +65,7 @@ pub fn multi_inference(
     Ok(Request::MultiInference { tasks: checked, examples: serialized(input, context)? })
 }
 
-/// What a `ModelSpec` asks for.
+/// Converts a `ModelSpec`.
 pub fn model_spec(spec: wire::ModelSpec) -> ModelSpec {
     let choice = match spec.version_choice {
         None => VersionChoice::Latest,
@@ -75,13 +75,13 @@ pub fn model_spec(spec: wire::ModelSpec) -> ModelSpec {
     ModelSpec { name: spec.name, choice, signature_name: spec.signature_name }
 }
 
-/// The name of the signature that a request means.
+/// Returns the name of the signature that a request means.
 pub fn named(signature: &str) -> &str {
     if signature.is_empty() { DEFAULT_SIGNATURE } else { signature }
 }
 
-/// One serialized Example per element, the context in front where there is one: protobuf merges what is concatenated,
-/// and the later entry wins.
+/// Returns one serialized Example per element, preceded by the context if there is one: protobuf merges concatenated
+/// messages, and the later entry wins.
 fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
     let _decode = profile::phase(Phase::Decode);
     match input.and_then(|input| input.kind) {
@@ -100,14 +100,15 @@ fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
                 .enumerate()
                 .try_for_each(|(index, example)| check(&format!("{index}"), example, context))?;
             let repeated = list.context.len().saturating_mul(list.examples.len());
-            // Once as it is, once as part of all.
+            // Once per copy, and once in the joined strings.
             context.memory.grow(repeated.saturating_mul(2))?;
             Ok(list.examples.iter().map(|example| [&list.context[..], example].concat()).collect())
         }
     }
 }
 
-/// Parsed, an example may take much more than on the wire; it is parsed and dropped.
+/// Checks that `example` parses, and drops the result. Its memory, which may be much more than on the wire, is counted
+/// meanwhile.
 fn check(which: &str, example: &Bytes, context: &Context) -> Result<()> {
     let before = context.memory.bytes();
     context.memory.grow(parsed_example::size(example))?;
@@ -119,7 +120,7 @@ fn check(which: &str, example: &Bytes, context: &Context) -> Result<()> {
     }
 }
 
-/// Checks what a task asks for against the first one, those `seen` before it, and the servable.
+/// Checks a task's spec against the first one, the signatures `seen` before, and the servable.
 fn check_spec(
     servable: &Servable,
     spec: &ModelSpec,

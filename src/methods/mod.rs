@@ -1,5 +1,5 @@
-//! What every protocol calls: [`ask`] takes a call from the version that it names to its reply; one file per kind of
-//! request says how that is answered. None of it knows HTTP, JSON or gRPC.
+//! The part of a call shared by all protocols: [`ask`] takes it from the version that it names to its reply; one file
+//! per kind of request implements the answer. None of it knows HTTP, JSON or gRPC.
 
 mod ask;
 pub mod bind;
@@ -25,28 +25,28 @@ use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
 use std::sync::Arc;
 
-/// What every request may use.
+/// The state shared by all requests.
 pub struct ServerState {
     /// The models.
     pub registry: Registry,
-    /// The threads for work that is too long for a connection's own.
+    /// The threads for work too long for a connection's own thread.
     pub compute: Compute,
-    /// The threads for runs of several requests, where requests are batched.
+    /// The threads for batches, if batching is enabled.
     pub batches: Option<Arc<batch::Pool>>,
-    /// How the server was started.
+    /// The options of the server.
     pub options: Options,
-    /// What is counted, where it is asked for.
+    /// The metrics, if enabled.
     pub metrics: Option<Metrics>,
-    /// Whoever asks for live requests gets them here.
+    /// Records live requests on demand.
     pub recorder: Recorder,
 }
 
-/// Which servable, and which signature of it, a request names.
+/// The servable, and its signature, that a request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSpec {
     /// The model's name.
     pub name: String,
-    /// Which version.
+    /// The choice of version.
     pub choice: VersionChoice,
     /// The signature; empty for the default one.
     pub signature_name: String,

@@ -1,4 +1,4 @@
-//! The one observer around a call: it counts how the call ends.
+//! The observer around every call: counts how the call ends.
 
 use super::ServerState;
 use crate::error::Kind;
@@ -6,30 +6,30 @@ use crate::metrics::{Api, ModelCounts, Protocol};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What is observed.
+/// The call to observe.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// By which protocol the call came.
+    /// The protocol of the call.
     pub protocol: Protocol,
-    /// The model that it names.
+    /// The model named by the call.
     pub model: &'a str,
-    /// As what it is counted.
+    /// How the call is counted.
     pub counted: Counted,
 }
 
-/// As what a call is counted.
+/// How a call is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
     /// A request of an API.
     Request(Api),
-    /// The examples of a multi-inference, once it ended well; TensorFlow Serving does not count the request itself.
+    /// The examples of a successful multi-inference; TensorFlow Serving does not count the request itself.
     Examples(usize),
 }
 
-/// A call under way. One that is dropped before its end was cancelled.
+/// A call in progress. Dropping it before its end counts as cancellation.
 pub struct Observer(Option<Counts>);
 
-/// Where a call will be counted.
+/// The counters for a call.
 struct Counts {
     model: Arc<ModelCounts>,
     protocol: Protocol,
@@ -39,7 +39,7 @@ struct Counts {
 }
 
 impl Observer {
-    /// Begins to observe a call, if anything is counted.
+    /// Begins to observe a call, if metrics are enabled.
     pub fn begin(server: &ServerState, subject: Subject<'_>) -> Observer {
         Observer(server.metrics.as_ref().map(|metrics| Counts {
             model: metrics.asked(subject.model),
@@ -50,7 +50,7 @@ impl Observer {
         }))
     }
 
-    /// The call ended with `outcome`.
+    /// Ends the call with `outcome`.
     pub fn end(mut self, outcome: Result<(), Kind>) {
         if let Some(counts) = &mut self.0 {
             counts.outcome = outcome;

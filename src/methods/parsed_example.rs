@@ -1,17 +1,17 @@
-//! What a `tf.Example` takes in memory while it is checked: much more than on the wire where it holds many small things.
+//! The memory of a parsed `tf.Example`: much more than on the wire if it holds many small values.
 
 use crate::pb::wire::{Fields, Value};
 
-/// Parsed, a feature with its name and its place in the map.
+/// Bytes of a parsed feature with its name and its place in the map.
 const FEATURE: usize = 256;
-/// Parsed, a byte string; its bytes stay where they are.
+/// Bytes of a parsed byte string; its contents stay in place.
 const STRING: usize = 32;
 /// Lists double as they grow, and are copied then.
 const GROWTH: usize = 3;
-/// Of less it is not looked at.
+/// Examples up to this size, in bytes, count as nothing.
 const SMALL: usize = 256;
 
-/// At most so many bytes, in an `Example` that is well-formed. One that is not ends the parsing where it fails.
+/// Returns an upper bound, in bytes, for a well-formed `Example`. Parsing a malformed one stops at the error.
 pub(super) fn size(example: &[u8]) -> usize {
     if example.len() <= SMALL {
         return 0;
@@ -24,7 +24,7 @@ pub(super) fn size(example: &[u8]) -> usize {
     sizes.sum()
 }
 
-/// The contents of field `wanted` of a message.
+/// Returns the contents of field `wanted` of a message.
 fn inside_all(message: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     Fields::new(message).flatten().filter_map(move |(number, value)| match value {
         Value::Bytes(bytes) if number == wanted => Some(bytes),
@@ -32,18 +32,18 @@ fn inside_all(message: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The same of several messages.
+/// Returns the same for several messages.
 fn inside<'a>(messages: impl Iterator<Item = &'a [u8]>, wanted: u32) -> impl Iterator<Item = &'a [u8]> {
     messages.flat_map(move |message| inside_all(message, wanted))
 }
 
-/// What a list of values takes: strings (1), floats (2) or integers (3).
+/// Returns the memory of a list of values: strings (1), floats (2) or integers (3).
 fn list((number, value): (u32, Value<'_>)) -> usize {
     let Value::Bytes(list) = value else { return 0 };
     match number {
         1 => GROWTH * STRING * Fields::new(list).count(),
         2 => GROWTH * list.len(),
-        // A varint of one byte becomes eight.
+        // A varint of one byte becomes eight bytes.
         3 => GROWTH * 8 * list.len(),
         _ => 0,
     }

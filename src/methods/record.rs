@@ -1,13 +1,13 @@
-//! Live requests, kept as records for a warm-up file.
+//! Recording of live requests for a warm-up file.
 //!
-//! While nobody records, a call costs one look at a flag. While somebody does, a [`Sample`] is taken of a call before it
-//! runs, and kept once the call was answered well: a request that fails would fail every load that replays it.
+//! Without a recording, a call costs one check of a flag. With one, a [`Sample`] of a call is taken before it runs, and
+//! kept if the call succeeds: a request that fails would fail every load that replays it.
 
 use super::Request;
+use crate::engine::signature::Signature;
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::serving::{self as wire, PredictRequest, input};
 use crate::pb::wire::{Pieces, bytes_field_len};
-use crate::servable::signature::Signature;
 use crate::tensor::{Strings, Tensor};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -41,18 +41,18 @@ impl From<&Request> for Kind {
     }
 }
 
-/// How much is recorded.
+/// The limits of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordLimits {
-    /// So many requests end the recording.
+    /// Number of requests that ends the recording.
     pub requests: usize,
-    /// One of so many is sampled; 0 counts as 1.
+    /// One in this many calls is sampled; 0 counts as 1.
     pub every: u64,
-    /// Samples that would make more bytes than this in all are not kept.
+    /// Largest total size of the samples, in bytes; others are dropped.
     pub bytes: usize,
 }
 
-/// The recordings that go on now, one for a model at most.
+/// The current recordings, at most one per model.
 #[derive(Default)]
 pub struct Recorder {
     active: AtomicBool,
@@ -76,8 +76,8 @@ struct Progress {
 }
 
 impl Recorder {
-    /// Records calls to `model` until there are enough or `time` is over, and gives their `PredictionLog`s, equal ones
-    /// once. Blocks for so long. A later call for the same model ends an earlier one.
+    /// Records calls to `model` until there are enough or `time` is over; blocks until then. Returns their distinct
+    /// `PredictionLog`s. A later call for the same model ends an earlier one.
     pub fn record(&self, model: &str, limits: RecordLimits, time: Duration) -> Vec<Bytes> {
         let recording = Arc::new(Recording::new(limits));
         if let Some(earlier) = self.change(|all| all.insert(model.to_owned(), recording.clone())) {
@@ -92,18 +92,18 @@ impl Recorder {
         kept
     }
 
-    /// Ends every recording with what it has.
+    /// Ends every recording; each returns what it has.
     pub fn end(&self) {
         self.change(|all| all.values().for_each(|recording| recording.end()));
     }
 
-    /// Whether anything is recorded: else nothing need be prepared.
+    /// Returns whether anything is being recorded: if not, nothing need be prepared.
     pub fn is_active(&self) -> bool {
         self.active.load(Relaxed)
     }
 
-    /// The request of a call that begins, if calls to `model` are recorded and this one is to be; `request` makes its
-    /// message; nothing is taken of one that cannot be made.
+    /// Samples a starting call if calls to `model` are recorded and this one is due; `request` makes its message, and
+    /// without one there is no sample.
     pub fn sample(&self, model: &str, kind: Kind, request: impl FnOnce() -> Option<Bytes>) -> Option<Sample> {
         if !self.is_active() {
             return None;
@@ -125,14 +125,14 @@ impl Recorder {
     }
 }
 
-/// A request that is worth keeping if it is answered well.
+/// A request to keep if it succeeds.
 pub struct Sample {
     recording: Arc<Recording>,
     record: Bytes,
 }
 
 impl Sample {
-    /// The call was answered well.
+    /// Keeps the sample: the call succeeded.
     pub fn keep(self) {
         self.recording.keep(self.record);
     }
@@ -143,7 +143,7 @@ impl Recording {
         Recording { limits, hasher: RandomState::new(), progress: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Counts a call; whether it is to be sampled.
+    /// Counts a call; returns whether to sample it.
     fn wants_next(&self) -> bool {
         let mut progress = self.progress();
         progress.asked += 1;
@@ -186,7 +186,8 @@ impl Recording {
     }
 }
 
-/// A serialized `PredictionLog` of a serialized request: the log's field, in it the request's, which is 1 in all kinds.
+/// Serializes a `PredictionLog` of a serialized request: the log's field, containing the request's, which is 1 for all
+/// kinds.
 fn prediction_log(kind: Kind, request: &[u8]) -> Bytes {
     let inner = bytes_field_len(1, request.len());
     let mut out = Pieces::with_capacity(bytes_field_len(kind as u32, inner));
@@ -196,7 +197,7 @@ fn prediction_log(kind: Kind, request: &[u8]) -> Bytes {
     joined(out)
 }
 
-/// A `PredictRequest` for `signature`, with its `inputs` in the signature's order.
+/// Serializes a `PredictRequest` for `signature`, with its `inputs` in the signature's order.
 pub fn predict_request(model: &str, signature: &Signature, inputs: &[Tensor]) -> Bytes {
     let proto = |tensor| {
         let encoded = Encoded::new(tensor, true);
@@ -213,7 +214,7 @@ pub fn predict_request(model: &str, signature: &Signature, inputs: &[Tensor]) ->
     request.encode_to_vec().into()
 }
 
-/// A `ClassificationRequest` or a `RegressionRequest`, which look alike, of serialized Examples.
+/// Serializes a `ClassificationRequest` or a `RegressionRequest`, which have the same form, of serialized Examples.
 pub fn examples_request(model: &str, signature: &str, examples: &Strings) -> Bytes {
     let examples = examples.iter().map(Bytes::copy_from_slice).collect();
     let kind = input::Kind::ExampleList(wire::ExampleList { examples });

@@ -1,4 +1,4 @@
-//! What is asked of a version, decoded: the same whichever protocol brought it.
+//! A decoded request to a version, and its answer: the same for all protocols.
 
 use super::examples::{self, Classifications, Input};
 use super::messages::named;
@@ -12,41 +12,41 @@ use crate::tensor::{Strings, Tensor};
 pub enum Request {
     /// Run a signature.
     Predict {
-        /// The signature, which the version has.
+        /// The signature, which the version is known to have.
         signature: String,
         /// One tensor per input, in the signature's order (sorted by alias).
         inputs: Vec<Tensor>,
         /// The outputs wanted, as positions in the signature.
         outputs: Vec<usize>,
     },
-    /// Classes for examples.
+    /// Get classes for examples.
     Classify(Input),
-    /// A number for each example.
+    /// Get a number for each example.
     Regress(Input),
-    /// Several signatures at once.
+    /// Run several signatures at once.
     MultiInference {
-        /// The signatures, each with what it is asked.
+        /// The signatures, each with its method.
         tasks: Vec<(ModelSpec, examples::Method)>,
         /// Serialized Examples.
         examples: Strings,
     },
 }
 
-/// What a version answers.
+/// The answer of a version.
 #[derive(Debug)]
 pub enum Answer<'s> {
-    /// The outputs wanted, each with its alias, in the order of the request.
+    /// The wanted outputs with their aliases, in the order of the request.
     Outputs(Vec<(&'s str, Tensor)>),
-    /// To classify.
+    /// The answer of classify.
     Classes(Classifications),
-    /// To regress.
+    /// The answer of regress.
     Values(Vec<f32>),
-    /// To each task of a multi-inference.
+    /// The answer to each task of a multi-inference.
     Tasks(Vec<(ModelSpec, examples::Answer)>),
 }
 
 impl Request {
-    /// The signature by which it is decided where the request runs.
+    /// Returns the signature that decides where the request runs.
     pub fn signature(&self) -> &str {
         match self {
             Request::Predict { signature, .. } => signature,
@@ -57,7 +57,7 @@ impl Request {
         }
     }
 
-    /// Has `servable` answer it, in this thread.
+    /// Answers the request with `servable`, in this thread.
     pub fn run<'s>(
         self,
         server: &ServerState,

@@ -1,77 +1,43 @@
-//! A call to a model as REST brings it: a JSON body, decoded against the signature; and the answer as JSON.
+//! A call to a model over REST: decodes a JSON body against the signature, and writes the answer as JSON.
 
-use super::decode::{self, DecodeLimits};
-use super::path::Verb;
 use super::route::Post;
-use super::{Format, encode, features};
+use super::verb::Verb;
+use super::{Format, encode};
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
 use crate::http::reply::Body;
 use crate::methods::observer::Counted;
-use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind, examples, record};
-use crate::metrics::{Api, Protocol};
+use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, record};
+use crate::metrics::Protocol;
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 
-/// Up to this many bytes a body is decoded in the thread that read it (some 30 µs).
+/// Largest body decoded in the thread that read it, in bytes (some 30 µs of work).
 const SMALL_BODY: usize = 16 << 10;
 
-/// A POST to a model whose body was read.
+/// A POST to a model whose body has been read.
 pub(super) struct RestCall {
-    verb: Verb,
+    verb: &'static Verb,
     spec: ModelSpec,
     body: Bytes,
-    /// The size that a compressed body unpacks to.
+    /// The unpacked size of a compressed body.
     packed: Option<Unpacked>,
     accepts_gzip: bool,
-    /// How the body was laid out; the reply is laid out alike.
+    /// The format of the body, which the reply shares.
     format: Format,
 }
 
 impl RestCall {
-    /// The call that `post` makes with `body`. What a compressed body unpacks to is reserved at once.
+    /// Makes the call of `post` with `body`. The unpacked size of a compressed body is reserved at once.
     pub(super) fn new(post: Post, body: Bytes, server: &ServerState, context: &Context) -> Result<RestCall> {
         let Post { verb, name, choice, gzip, accepts_gzip } = post;
         let limit = server.options.max_body_bytes;
         let packed = gzip.then(|| Unpacked::expect(&body, limit, &context.memory)).transpose()?;
-        // The body says which signature.
+        // The signature's name is in the body.
         let spec = ModelSpec { name, choice, signature_name: String::new() };
         Ok(RestCall { verb, spec, body, packed, accepts_gzip, format: Format::Row })
-    }
-
-    fn predict(
-        &mut self,
-        server: &ServerState,
-        body: &[u8],
-        servable: Result<&Servable, &Error>,
-        context: &Context,
-    ) -> Result<Request> {
-        let limits = DecodeLimits { max_depth: server.options.max_depth };
-        let asked = decode::predict(body, servable.map(Servable::signatures), limits)?;
-        // A number takes two characters at least, and eight bytes at most.
-        context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
-        self.format = asked.format;
-        let servable = servable.map_err(Error::clone)?;
-        let signature = bind::signature(server, servable, &asked.signature.name)?;
-        Ok(Request::Predict {
-            signature: signature.name.clone(),
-            inputs: asked.inputs,
-            outputs: (0..signature.outputs.len()).collect(),
-        })
-    }
-
-    fn examples(
-        &self,
-        body: &[u8],
-        servable: Result<&Servable, &Error>,
-        context: &Context,
-    ) -> Result<Request> {
-        let features::Examples { signature_name, examples, .. } = features::examples(body, &context.memory)?;
-        servable.map_err(Error::clone)?;
-        let input = examples::Input { signature_name, examples };
-        Ok(if self.verb == Verb::Regress { Request::Regress(input) } else { Request::Classify(input) })
     }
 }
 
@@ -84,11 +50,7 @@ impl Call for RestCall {
     }
 
     fn counted(&self) -> Counted {
-        Counted::Request(match self.verb {
-            Verb::Predict => Api::Predict,
-            Verb::Classify => Api::Classify,
-            Verb::Regress => Api::Regress,
-        })
+        Counted::Request(self.verb.api)
     }
 
     fn is_small(&self) -> bool {
@@ -106,10 +68,9 @@ impl Call for RestCall {
         if let Some(expected) = &self.packed {
             body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
         }
-        match self.verb {
-            Verb::Predict => self.predict(server, &body, servable, context),
-            Verb::Classify | Verb::Regress => self.examples(&body, servable, context),
-        }
+        let (request, format) = (self.verb.decode)(server, &body, servable, context)?;
+        self.format = format;
+        Ok(request)
     }
 
     fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {
@@ -148,11 +109,11 @@ impl Call for RestCall {
     }
 }
 
-/// About what `tensor` takes as text.
+/// Estimates the length of `tensor` as text.
 fn text_size(tensor: &Tensor) -> usize {
     match tensor.dtype().size() {
         0 => tensor.memory(),
-        // A bool and a comma; a small number, its sign and a comma.
+        // A bool and a comma; or a small number, its sign and a comma.
         1 => 8 * tensor.len(),
         2 => 10 * tensor.len(),
         4 => 14 * tensor.len(),

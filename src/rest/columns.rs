@@ -1,15 +1,16 @@
-//! The columnar format: `inputs`, a value for each input, or just the value of the one input (docs/spec/rest.md section 6.3).
+//! The columnar format: `inputs` holds a value for each input, or the value of the only input (docs/spec/rest.md
+//! section 6.3).
 
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Result};
 use crate::json::column::column;
 use crate::json::cursor::Cursor;
 use crate::json::dense::DenseReader;
 use crate::rest::rows::input;
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::Tensor;
 
-/// Steps over the value here and makes a tensor for each input of `signature`, which has at least one. Refuses values
-/// of more than `depth` levels.
+/// Consumes the value here and makes a tensor for each input of `signature`, which has at least one. Refuses values of
+/// more than `depth` levels.
 ///
 /// The first error is the one to report if the text is known to be well-formed.
 pub(crate) fn columns_in_order(
@@ -30,7 +31,7 @@ pub(crate) fn columns_in_order(
     Ok(vec![tensor(cursor, spec, true, &mut reader)?])
 }
 
-/// The same for values without a fault, faster: each is decoded where it stands.
+/// Returns the same for valid values, faster: each is decoded in place.
 pub(crate) fn columns_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,
@@ -42,7 +43,7 @@ pub(crate) fn columns_at_once(
     columns_in_order(cursor, signature, depth).ok()
 }
 
-/// Steps over the value here and makes `spec`'s tensor of it.
+/// Consumes the value here and makes `spec`'s tensor of it.
 fn tensor(
     cursor: &mut Cursor<'_>,
     spec: &TensorSpec,
@@ -54,7 +55,7 @@ fn tensor(
     Ok(column.finish(reader.shape()))
 }
 
-/// Decodes the members as they come. Of a repeated name the first counts; other names are ignored.
+/// Decodes the members in the order of the text. The first of a repeated name counts; other names are ignored.
 fn members_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,

@@ -1,9 +1,10 @@
-//! Bodies: JSON → tensors, guided by the signature.
+//! Decodes JSON bodies to tensors, guided by the signature.
 //!
-//! First in one pass along the text, which checks it and fills the tensors' storage, with no tree in between. A body that
-//! is not as expected is read once more in TensorFlow Serving's order (docs/spec/rest.md sections 4 to 6), so that the
-//! first error is always the same one. Both are linear in the body, and neither recurses along it.
+//! The first attempt is one pass over the text, which checks it and fills the tensors' storage without building a tree.
+//! A body that is not as expected is read again in TensorFlow Serving's order (docs/spec/rest.md sections 4 to 6), so
+//! that the first error is always the same. Both are linear in the body, and neither recurses along it.
 
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
 use crate::json::excerpt::excerpt;
@@ -11,23 +12,22 @@ use crate::json::text::Text;
 use crate::rest::Format;
 use crate::rest::columns::{columns_at_once, columns_in_order};
 use crate::rest::rows::{rows_at_once, rows_in_order};
-use crate::servable::signature::{DEFAULT_SIGNATURE, Signature};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
-/// What a body may ask for.
+/// Limits on bodies.
 #[derive(Clone, Copy, Debug)]
 pub struct DecodeLimits {
-    /// How many levels of lists a tensor's value may have. Values that nobody reads may be nested at will.
+    /// Most levels of lists in a tensor's value. Ignored values may be nested to any depth.
     pub max_depth: usize,
 }
 
-/// A predict request, decoded.
+/// A decoded predict request.
 #[derive(Debug)]
 pub struct Predict<'s> {
-    /// How the body was laid out; the reply is laid out alike.
+    /// The format of the body, which the reply shares.
     pub format: Format,
-    /// The signature it asked for.
+    /// The requested signature.
     pub signature: &'s Signature,
     /// One tensor for each input of the signature, in its order.
     pub inputs: Vec<Tensor>,
@@ -35,8 +35,8 @@ pub struct Predict<'s> {
 
 /// Decodes the body of a predict request.
 ///
-/// `signatures` are those of the resolved servable, by name; or why it could not be resolved, which is reported
-/// only for bodies that are well-formed (docs/spec/rest.md section 4).
+/// `signatures` are those of the resolved servable, by name; or the error of resolving it, which is reported only for
+/// well-formed bodies (docs/spec/rest.md section 4).
 pub fn predict<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
@@ -50,7 +50,7 @@ pub fn predict<'s>(
     predict_in_order(body, signatures, limits)
 }
 
-/// Decodes in one pass what is as expected. `None` says nothing about the body.
+/// Decodes a body in one pass if it is as expected. `None` says nothing about the body.
 fn predict_at_once<'s>(
     body: &[u8],
     signatures: &'s BTreeMap<String, Signature>,
@@ -75,7 +75,7 @@ fn predict_at_once<'s>(
                 let signature = signature(signatures, name);
                 let guess = signature.and_then(|signature| at_once(&mut cursor, format, signature, limits));
                 if guess.is_none() {
-                    // A name that is still to come may make it right.
+                    // A name that follows may make the value valid.
                     if name.is_some() {
                         return None;
                     }
@@ -97,7 +97,7 @@ fn predict_at_once<'s>(
     }
 }
 
-/// The signature called `name`, or the default one where there is no name; only if it has inputs.
+/// Returns the signature called `name`, or the default one without a name; only if it has inputs.
 fn signature<'s>(
     signatures: &'s BTreeMap<String, Signature>,
     name: Option<Text<'_>>,
@@ -107,7 +107,7 @@ fn signature<'s>(
     signatures.get(name).filter(|signature| !signature.inputs.is_empty())
 }
 
-/// Steps over the value here and decodes it, if there is no fault in it.
+/// Consumes the value here and decodes it, if it is valid.
 fn at_once<'s>(
     cursor: &mut Cursor<'_>,
     format: Format,
@@ -122,12 +122,12 @@ fn at_once<'s>(
     Some(Predict { format, signature, inputs })
 }
 
-/// Whether a list that is not empty starts here.
+/// Returns whether a non-empty list starts here.
 fn has_elements(mut cursor: Cursor<'_>) -> bool {
     cursor.take(b'[') && cursor.skip_space() != b']'
 }
 
-/// The names of the body's object that mean something.
+/// The relevant names in the body's object.
 enum Key {
     SignatureName,
     Value(Format),
@@ -184,7 +184,7 @@ fn predict_in_order<'s>(
     Ok(Predict { format, signature, inputs })
 }
 
-/// The `signature_name` whose value is at `value`, empty where there is none. `root` is the whole document.
+/// Returns the `signature_name` at `value`, empty if there is none. `root` is the whole document.
 pub(crate) fn signature_name(value: Option<Cursor<'_>>, root: Cursor<'_>) -> Result<String> {
     let Some(mut value) = value else { return Ok(String::new()) };
     if value.value_type() != Type::String {

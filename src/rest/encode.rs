@@ -1,4 +1,4 @@
-//! Tensors and results → JSON, in TensorFlow Serving's exact form (docs/spec/rest.md section 7).
+//! Writes tensors and results as JSON, exactly as TensorFlow Serving does (docs/spec/rest.md section 7).
 
 use super::Format;
 use crate::config::NonUtf8;
@@ -10,19 +10,19 @@ use bytemuck::AnyBitPattern;
 
 pub use super::proto_json::{metadata, status};
 
-/// The longest reply. Indentation can make a deep tensor's text hundreds of times longer than the request was.
+/// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.
 const LONGEST_REPLY: usize = 2 << 30;
 
-/// The body of a predict reply.
+/// Writes the body of a predict reply.
 ///
-/// `outputs` are aliases with their tensors, in the order to print them in (ascending by alias). Strings are JSON
-/// strings; those of an alias that ends in `_bytes` are base64 objects, and so are, with [`NonUtf8::Base64`], those that
-/// are not UTF-8.
+/// `outputs` are aliases with their tensors, in printing order (ascending by alias). Strings become JSON strings,
+/// except base64 objects for an alias that ends in `_bytes` and, with [`NonUtf8::Base64`], for strings that are not
+/// UTF-8.
 ///
 /// # Errors
-/// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension,
-/// or with another one than the first output's; a dtype that JSON has no form for (with at least one value).
-/// RESOURCE_EXHAUSTED if the text would be longer than 2 GiB.
+/// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension, or
+/// with a different one than the first output; a dtype without a JSON form (if it has any values). RESOURCE_EXHAUSTED
+/// if the text would be longer than 2 GiB.
 pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -> Result<Vec<u8>> {
     if outputs.is_empty() {
         return Err(Error::invalid("Cannot convert empty tensor map to JSON"));
@@ -51,8 +51,8 @@ pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -
     Ok(out.finish())
 }
 
-/// The body of a classify reply: for every example its `[label, score]` pairs. Absent labels are `""`, absent
-/// scores `0.0`; with [`NonUtf8::Base64`] labels that are not UTF-8 are base64 objects.
+/// Writes the body of a classify reply: `[label, score]` pairs for every example. Absent labels are `""`, absent scores
+/// `0.0`; with [`NonUtf8::Base64`], labels that are not UTF-8 are base64 objects.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if there are no examples.
@@ -80,7 +80,7 @@ pub fn classifications(results: &Classifications, non_utf8: NonUtf8) -> Result<V
     Ok(out.finish())
 }
 
-/// The body of a regress reply: a score for every example.
+/// Writes the body of a regress reply: a score for every example.
 ///
 /// # Errors
 /// INVALID_ARGUMENT if there are no examples.
@@ -98,7 +98,7 @@ pub fn regressions(values: &[f32]) -> Result<Vec<u8>> {
     Ok(out.finish())
 }
 
-/// The body of any error reply.
+/// Writes the body of an error reply.
 pub fn error(message: &str) -> Vec<u8> {
     let mut out = Writer::with_room(message.len() + 64);
     out.raw(b"{\n    \"error\": ");
@@ -107,7 +107,7 @@ pub fn error(message: &str) -> Vec<u8> {
     out.finish()
 }
 
-/// The first dimension that all outputs share.
+/// Returns the first dimension, which all outputs must share.
 fn batch_size(outputs: &[(&str, &Tensor)]) -> Result<usize> {
     let mut expected = None;
     for (alias, tensor) in outputs {
@@ -137,7 +137,7 @@ fn check_printable(tensor: &Tensor) -> Result<()> {
     Err(Error::invalid(format!("Failed to write JSON value for tensor type: {}", dtype.name())))
 }
 
-/// Refuses what is too long; returns about how long the text will be.
+/// Refuses outputs that are too long; otherwise estimates the length of the text.
 fn expected_length(format: Format, outputs: &[(&str, &Tensor)], rows: usize) -> Result<usize> {
     let members = if outputs.len() == 1 { 0 } else { rows.max(1) };
     let length = outputs.iter().fold(64, |length: usize, (alias, tensor)| {
@@ -155,7 +155,7 @@ fn expected_length(format: Format, outputs: &[(&str, &Tensor)], rows: usize) -> 
     Ok(length)
 }
 
-/// About how long a tensor's text will be: as good as exact for brackets and indentation, usual for the values.
+/// Estimates the length of a tensor's text: nearly exact for brackets and indentation, typical for values.
 fn tensor_length(format: Format, tensor: &Tensor) -> usize {
     let dims = until_empty(tensor.shape());
     let indentation = match format {
@@ -175,7 +175,7 @@ fn tensor_length(format: Format, tensor: &Tensor) -> usize {
     lines.saturating_add(text)
 }
 
-/// All of `tensor` inside `depth` open containers.
+/// Returns the block of all of `tensor` inside `depth` open containers.
 fn whole(tensor: &Tensor, depth: usize, layout: Layout) -> Block<'_> {
     Block { first: 0, dims: tensor.shape(), depth, layout }
 }
@@ -199,7 +199,7 @@ fn write_rows(out: &mut Writer, outputs: &[(&str, &Tensor)], rows: usize) {
     out.raw(b"]");
 }
 
-/// Writes an object inside `depth` open containers, with the block of every output under its alias.
+/// Writes an object inside `depth` open containers, with each output's block under its alias.
 fn write_members<'a>(
     out: &mut Writer,
     outputs: &[(&str, &'a Tensor)],
@@ -220,7 +220,7 @@ fn write_members<'a>(
     out.raw(b"}");
 }
 
-/// Writes a part of a tensor whose dtype was checked.
+/// Writes a part of a tensor whose dtype has been checked.
 fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>) {
     if let Some(strings) = tensor.as_strings() {
         return write_strings(out, strings, block, alias.ends_with("_bytes"));
@@ -269,7 +269,7 @@ fn write_strings(out: &mut Writer, strings: &Strings, block: Block<'_>, as_base6
     });
 }
 
-/// Writes a string; as a base64 object where it is not UTF-8, which JSON cannot hold, and that was asked for.
+/// Writes a string; as a base64 object if it is not UTF-8, which JSON cannot hold, and that option is set.
 fn write_string(out: &mut Writer, string: &[u8], depth: usize) {
     if out.non_utf8 == NonUtf8::Raw || std::str::from_utf8(string).is_ok() {
         out.string(string);
@@ -278,7 +278,7 @@ fn write_string(out: &mut Writer, string: &[u8], depth: usize) {
     }
 }
 
-/// Writes the items of one array with its separator between them.
+/// Writes the items of one array, separated by its separator.
 #[inline]
 fn separated<I: IntoIterator>(
     out: &mut Writer,
@@ -323,7 +323,7 @@ mod tests {
         (0..34).filter_map(DType::from_number).find(|dtype| dtype.proto_name() == name).unwrap()
     }
 
-    /// The tensor of a case of the vectors.
+    /// Makes the tensor of a case in the vectors.
     fn tensor(case: &Value) -> Tensor {
         let dtype = dtype(case["dtype"].as_str().unwrap());
         let shape: Vec<i64> = case["shape"].as_array().unwrap().iter().map(number).collect();
@@ -345,7 +345,7 @@ mod tests {
         Tensor::numbers(dtype, shape, bytes.into())
     }
 
-    /// The cases of a file of the specification, if it is there.
+    /// Returns the cases of a file of the specification, if available.
     fn vectors(file: &str) -> Vec<Value> {
         let path = format!("{}/../shared/spec/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
         match std::fs::read_to_string(&path) {
@@ -401,7 +401,7 @@ mod tests {
                 let values: Vec<f32> = result.unwrap().iter().map(|value| float(value) as f32).collect();
                 check(&case, regressions(&values));
             } else if case["kind"] == "classify_result" && case["name"] != "mixed rows" {
-                // (A signature's outputs are rectangular: rows of different lengths cannot come about.)
+                // (A signature's outputs are rectangular: rows of different lengths cannot occur.)
                 let rows: Vec<_> = result.unwrap().iter().map(|row| row.as_array().unwrap()).collect();
                 let classes: Vec<&Value> = rows.iter().flat_map(|row| row.iter()).collect();
                 let results = Classifications {
@@ -493,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_reply_has_a_limit() {
-        // Zero bytes of values, but brackets for a hundred thousand million empty rows.
+        // No bytes of values, but brackets for a hundred thousand million empty rows.
         let rows = floats(&[100_000_000_000, 0], &[]);
         for format in [Format::Row, Format::Columnar] {
             let error = predict(format, &[("y", &rows)], NonUtf8::Raw).unwrap_err();
@@ -521,7 +521,7 @@ mod tests {
     }
 }
 
-/// What is printed says what the tensors held.
+/// Property tests: the printed text holds the values of the tensors.
 #[cfg(test)]
 mod properties {
     #![allow(clippy::wildcard_enum_match_arm)]
@@ -557,7 +557,7 @@ mod properties {
         bytes.prop_map(move |bytes| Tensor::numbers(dtype, shape.clone(), bytes.into())).boxed()
     }
 
-    /// One to three tensors with one first dimension (if any).
+    /// Generates one to three tensors with a common first dimension (if any).
     fn outputs(least_rank: usize) -> impl Strategy<Value = Vec<(String, Tensor)>> {
         let dtype = prop_oneof![4 => prop::sample::select(NUMBERS.to_vec()), 1 => Just(DType::String)];
         let inner = prop::collection::vec(0..4i64, 0..4);
@@ -573,7 +573,7 @@ mod properties {
         })
     }
 
-    /// Reads JSON in which `NaN`, `Infinity` and `-Infinity` may stand; they become strings.
+    /// Reads JSON that may contain `NaN`, `Infinity` and `-Infinity`; they become strings.
     fn read(body: Vec<u8>) -> Value {
         let text = String::from_utf8(body).unwrap();
         let (mut strict, mut rest) = (String::new(), text.as_str());
@@ -601,7 +601,7 @@ mod properties {
         leaf.as_f64().unwrap_or_else(|| leaf.as_str().unwrap().parse().unwrap())
     }
 
-    /// Checks that `value` is the part of `tensor` from element `next` on that has the shape `dims`.
+    /// Checks that `value` is the part of `tensor` with shape `dims` that starts at element `next`.
     fn check(value: &Value, dims: &[i64], tensor: &Tensor, next: &mut usize) {
         if let [outer, inner @ ..] = dims {
             let items = value.as_array().unwrap();
@@ -662,7 +662,7 @@ mod properties {
             }
         }
 
-        /// In columnar format white space is what any pretty printer writes, with four spaces.
+        /// In columnar format, whitespace is that of any pretty printer with four spaces.
         #[test]
         fn columns_are_laid_out_as_usual(outputs in outputs(0)) {
             let exact = |(_, tensor): &&(String, Tensor)| !matches!(tensor.dtype(), DType::Float | DType::Double);
@@ -673,7 +673,7 @@ mod properties {
             let two_spaces = serde_json::to_string_pretty(&value).unwrap();
             let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
             let four = two_spaces.lines().map(|line| " ".repeat(indentation(line)) + line);
-            // (Only the hexadecimal digits of escapes are a matter of taste.)
+            // (Only the case of the hexadecimal digits in escapes may differ.)
             let usual = four.collect::<Vec<_>>().join("\n").to_lowercase();
             prop_assert_eq!(String::from_utf8(ours).unwrap().to_lowercase(), usual);
         }

@@ -1,4 +1,5 @@
-//! Classify and regress bodies: JSON feature maps → serialized `tensorflow.Example`s (docs/spec/rest.md section 11).
+//! Converts the JSON feature maps of classify and regress bodies to serialized `tensorflow.Example`s (docs/spec/rest.md
+//! section 11).
 //!
 //! The wire layout is that of TensorFlow's `example.proto` and `feature.proto`: an Example is
 //! `{1: {1: {1: name, 2: {kind: list}}, …}}` with kinds 1 `bytes_list`, 2 `float_list`, 3 `int64_list`, numbers packed.
@@ -16,25 +17,25 @@ use crate::tensor::Strings;
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-/// How many bytes a context, repeated for each example, may add up to.
+/// Largest total size of a context repeated for each example, in bytes.
 const MAX_CONTEXTS: usize = 256 << 20;
 
-/// A classify or regress request, decoded.
+/// A decoded classify or regress request.
 #[derive(Debug)]
 pub struct Examples {
     /// The signature's name as sent; empty for the default one.
     pub signature_name: String,
     /// The serialized context, if the request had one.
     pub context: Option<Bytes>,
-    /// The serialized examples, at least one. Each begins with the context, so that what it says itself wins.
+    /// The serialized examples, at least one. Each begins with the context, so that its own features win.
     pub examples: Strings,
 }
 
 /// Decodes the body of a classify or regress request.
 ///
-/// `memory` counts the contexts that are repeated.
+/// `memory` counts the repeated contexts.
 ///
-/// A name repeated in an example stands there twice: readers of `tensorflow.Example` take the last.
+/// A name repeated in an example is written twice: readers of `tensorflow.Example` use the last.
 pub fn examples(body: &[u8], memory: &Reservation) -> Result<Examples> {
     let root = cursor::root(body)?;
     let Some([name, context, list]) = cursor::members(root, ["signature_name", "context", "examples"])?
@@ -53,7 +54,7 @@ pub fn examples(body: &[u8], memory: &Reservation) -> Result<Examples> {
     Ok(Examples { signature_name, context: prefix.map(Bytes::from), examples })
 }
 
-/// The list at `list`, which must be there and have elements; the cursor stands on the first.
+/// Returns the list at `list`, which must exist and have elements, with the cursor on the first.
 fn elements<'a>(list: Option<Cursor<'a>>, root: Cursor<'a>) -> Result<Cursor<'a>> {
     let problem = match list {
         None => "When method is classify, key 'examples' is expected and was not found",
@@ -69,7 +70,7 @@ fn elements<'a>(list: Option<Cursor<'a>>, root: Cursor<'a>) -> Result<Cursor<'a>
     Err(Error::invalid(format!("JSON Value: {} {problem}", excerpt(root.text, root.at))))
 }
 
-/// Which list a feature has; the numbers are the fields of `tensorflow.Feature`.
+/// The kinds of a feature's list; the numbers are the fields of `tensorflow.Feature`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bytes = 1,
@@ -87,30 +88,30 @@ impl Kind {
     }
 }
 
-/// The tag of a length-delimited field.
+/// Appends the tag of a length-delimited field.
 fn put_tag(field: u8, len: usize, out: &mut Vec<u8>) {
     out.push(field << 3 | 2);
     encode_varint(len as u64, out);
 }
 
-/// How many bytes a length-delimited field with a tag of one byte takes.
+/// Returns the length of a length-delimited field with a tag of one byte.
 fn field_len(len: usize) -> usize {
     1 + encoded_len_varint(len as u64) + len
 }
 
-/// Writes examples; its buffers are used again and again, because lengths stand before what they count.
+/// Writes examples; its buffers are reused, because lengths precede what they measure.
 #[derive(Default)]
 struct Writer {
     /// The entries of the example being written.
     entries: Vec<u8>,
     /// The elements of the feature being written: fields of a `BytesList`, or packed numbers.
     values: Vec<u8>,
-    /// A byte string that is not in the text as it is.
+    /// A byte string whose text is encoded.
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    /// Serializes the elements of a list from the first on, each after `context`.
+    /// Serializes the elements of a list, starting at the first, each after `context`.
     fn list(&mut self, mut cursor: Cursor<'_>, context: &[u8], memory: &Reservation) -> Result<Strings> {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         loop {
@@ -132,7 +133,7 @@ impl Writer {
         }
     }
 
-    /// Steps over the feature map here and appends it to `out` as an Example.
+    /// Consumes the feature map here and appends it to `out` as an Example.
     fn example(&mut self, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<()> {
         let kind = cursor.value_type();
         if kind != Type::Object {
@@ -173,7 +174,7 @@ impl Writer {
         }
     }
 
-    /// Steps over the value here, a list or a single element, and collects its elements. `[]` has no kind.
+    /// Consumes the value here, a list or a single element, and collects its elements. `[]` has no kind.
     fn feature(&mut self, cursor: &mut Cursor<'_>, name: Text<'_>) -> Result<Option<Kind>> {
         self.values.clear();
         let mut kind = None;
@@ -189,7 +190,7 @@ impl Writer {
         Ok(kind)
     }
 
-    /// Collects the element here. The first sets `kind`, the others must be of it.
+    /// Collects the element here. The first sets `kind`, which the others must share.
     fn element(&mut self, cursor: &mut Cursor<'_>, name: Text<'_>, kind: &mut Option<Kind>) -> Result<()> {
         let mut expect = |this| match *kind.get_or_insert(this) {
             before if before == this => Ok(()),

@@ -1,17 +1,17 @@
-//! The page where Prometheus reads what was counted.
+//! The page of metrics for Prometheus.
 
 use crate::http::reply::{Body, Reply};
 use crate::methods::ServerState;
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
-/// Whether `path` is the page, with a query or without.
+/// Returns whether `path` is that of the page, with or without a query.
 pub(super) fn is_at(server: &ServerState, path: &str) -> bool {
     let page = server.options.prometheus_path.as_deref();
     page.is_some_and(|page| path.split('?').next() == Some(page))
 }
 
-/// The page, whatever the method; a query is refused.
+/// Answers with the page, whatever the method; a query is refused.
 pub(super) async fn answer(server: &Arc<ServerState>, path: &str) -> Reply {
     let page = server.options.prometheus_path.as_deref().unwrap_or_default();
     if path != page {

@@ -1,8 +1,8 @@
 //! TensorFlow Serving's REST API.
 //!
-//! A request's way: [`RestService::answer`] reads its head, [`route`] finds what it asks for, [`call`] reads the body and
-//! asks the model ([`crate::methods::ask`]): the body is decoded against the model's signature ([`decode`]), run, and the
-//! answer is printed ([`encode`]).
+//! [`RestService::answer`] takes a request, [`route`] evaluates its head, [`call`] reads the body and asks the model
+//! ([`crate::methods::ask`]): the body is decoded against the model's signature ([`decode`]) and run, and the answer is
+//! printed ([`encode`]).
 
 mod call;
 mod columns;
@@ -15,6 +15,7 @@ pub mod proto_json;
 mod reply;
 mod route;
 mod rows;
+mod verb;
 
 use crate::error::{Error, Kind};
 use crate::http::body;
@@ -34,7 +35,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The two shapes of a predict request and of its reply.
+/// The two formats of a predict request and its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `instances` → `predictions`: a list of rows.
@@ -43,7 +44,7 @@ pub enum Format {
     Columnar,
 }
 
-/// The API, with the models behind it.
+/// The API and the models behind it.
 pub(crate) struct RestService {
     server: Arc<ServerState>,
 }
@@ -75,7 +76,7 @@ impl Service for RestService {
         let path = target::of(&head.uri);
         let mut response = answered(&self.server, stream, &head, &path, body).await;
         if client.is_draining() {
-            // The next request is to go elsewhere.
+            // The client should send its next request elsewhere.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -86,7 +87,7 @@ impl Service for RestService {
     }
 }
 
-/// Answers a request whose `head` and `path` were read.
+/// Answers a request whose `head` and `path` have been read.
 async fn answered(
     server: &Arc<ServerState>,
     stream: Arc<ClientStream>,
@@ -112,14 +113,14 @@ async fn answered(
     reply.into_response(&server.options, api)
 }
 
-/// Reads a body that nobody wants. Who asked whether to send one at all has not sent it.
+/// Reads and discards a body. A client that asked first whether to send it has not sent it.
 async fn drain(head: &Parts, body: Incoming) {
     if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
         body::drain(body).await;
     }
 }
 
-/// Reads the body and has the model answer.
+/// Reads the body and asks the model.
 async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
     let memory = Arc::new(client.stream.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
@@ -140,7 +141,7 @@ async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Inco
     }
 }
 
-/// Returns when nobody waits for an answer any more, with the reason.
+/// Waits until nobody waits for the answer any more; returns the reason.
 async fn ended(timeout: Option<Duration>, client: &Client) -> Error {
     let late = async {
         match timeout {

@@ -1,36 +1,26 @@
-//! The URL grammar (docs/spec/rest.md section 2): which method, of which model.
+//! The URL grammar (docs/spec/rest.md section 2): methods and models.
 
+use super::verb::Verb;
 use crate::registry::VersionChoice;
 use std::borrow::Cow;
 
-/// The three ways to call a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
-    /// Tensors in, tensors out.
-    Predict,
-    /// Examples in, classes out.
-    Classify,
-    /// Examples in, numbers out.
-    Regress,
-}
-
-/// What a path asks for.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// `POST /v1/models/NAME[…]:VERB`
-    Call(Verb, String, VersionChoice),
+    Call(&'static Verb, String, VersionChoice),
     /// `GET /v1/models/NAME[…]`
     Status(String, VersionChoice),
     /// `GET /v1/models/NAME[…]/metadata`
     Metadata(String, VersionChoice),
-    /// The grammar does not know it.
+    /// Not in the grammar.
     Malformed,
-    /// The version's digits are beyond 64 bits.
+    /// The version's digits exceed 64 bits.
     VersionTooLarge(String),
 }
 
 impl Target {
-    /// The model that is named, if any.
+    /// Returns the model's name, if there is one.
     pub(super) fn model(&self) -> &str {
         match self {
             Target::Call(_, name, _) | Target::Status(name, _) | Target::Metadata(name, _) => name,
@@ -39,12 +29,12 @@ impl Target {
     }
 }
 
-/// Whether the API answers for `path` at all; everything else is a 404.
+/// Returns whether `path` belongs to the API; everything else is a 404.
 pub(super) fn is_api(path: &str) -> bool {
     strip(path, "/v1/").is_some()
 }
 
-/// Reads a path of the API. `post` tells the two methods apart. The query is part of the text, as it is there.
+/// Parses a path of the API. `post` distinguishes POST from GET. A query is part of the text, as in TensorFlow Serving.
 pub(super) fn parse(post: bool, path: &str) -> Target {
     let parsed = if post { call(path) } else { get(path) };
     parsed.unwrap_or(Target::Malformed)
@@ -56,13 +46,8 @@ fn call(path: &str) -> Option<Target> {
     if name.is_empty() || !is_name(name) {
         return None;
     }
-    // The grammar takes any case, the dispatch only lower case: both ways it is malformed.
-    let verb = match verb {
-        "predict" => Verb::Predict,
-        "classify" => Verb::Classify,
-        "regress" => Verb::Regress,
-        _ => return None,
-    };
+    // The grammar accepts any case, the dispatch only lower case: other cases are malformed.
+    let verb = Verb::named(verb)?;
     Some(with_choice(name, choice, |name, choice| Target::Call(verb, name, choice)))
 }
 
@@ -85,7 +70,7 @@ fn get_model(rest: &str, target: fn(String, VersionChoice) -> Target) -> Option<
     if rest.is_empty() {
         return Some(target(String::new(), VersionChoice::Latest));
     }
-    // `/versions/7` without a name is a version of no model; as a name alone it would hold a slash.
+    // `/versions/7` without a name is a version of no model; it cannot be a name, which has no slash.
     let (name, choice) = match model_and_choice(rest.strip_prefix('/')?) {
         Some((name, choice)) if is_name(name) => (name, choice),
         _ => ("", Some(model_and_choice(rest)?.1?)),
@@ -136,13 +121,13 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['/', ':'])
 }
 
-/// `text` without `prefix`, which is compared in any case.
+/// Returns `text` without `prefix`, which matches in any case.
 fn strip<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (head, tail) = text.split_at_checked(prefix.len())?;
     head.eq_ignore_ascii_case(prefix).then_some(tail)
 }
 
-/// Percent-decoding; a `%` without two hex digits stays, `+` is literal, bytes that are not UTF-8 are replaced.
+/// Decodes percent-encoding; a `%` without two hex digits stays, `+` is literal, bytes that are not UTF-8 are replaced.
 fn decoded(text: &str) -> String {
     match percent_encoding::percent_decode_str(text).decode_utf8_lossy() {
         Cow::Borrowed(same) => same.to_owned(),

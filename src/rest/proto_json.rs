@@ -1,7 +1,7 @@
-//! Status and metadata as protobuf prints JSON (docs/spec/rest.md sections 7.6 and 7.7).
+//! Writes status and metadata in protobuf's JSON form (docs/spec/rest.md sections 7.6 and 7.7).
 //!
-//! One space of indentation, original field names, every field printed in the order of its number, 64-bit integers as
-//! strings, enums by name, bytes as base64. Absent messages and unset members of a oneof are left out.
+//! Indentation of one space, original field names, every field printed in the order of its number, 64-bit integers as
+//! strings, enums by name, bytes as base64. Absent messages and unset members of a oneof are omitted.
 
 use crate::json::float::{self, Float};
 use crate::pb::tensorflow as pb;
@@ -14,7 +14,7 @@ use prost::Message as _;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-/// The body of a status reply: the versions in the order given, which is newest first.
+/// Writes the body of a status reply, with the versions in the given order (newest first).
 pub fn status(versions: &[VersionStatus]) -> Vec<u8> {
     let mut json = Json::default();
     json.object(|json| {
@@ -36,7 +36,7 @@ pub fn status(versions: &[VersionStatus]) -> Vec<u8> {
     json.finish().into_bytes()
 }
 
-/// The body of a metadata reply: which version of which model was asked, and all its signatures, sorted by name.
+/// Writes the body of a metadata reply: the model and version asked for, and all signatures, sorted by name.
 pub fn metadata(name: &str, version: i64, signature_def_map: &SignatureDefMap) -> Vec<u8> {
     let mut spec = Json::default();
     spec.object(|json| {
@@ -47,7 +47,7 @@ pub fn metadata(name: &str, version: i64, signature_def_map: &SignatureDefMap) -
     let mut signatures = Json::default();
     signatures.object(|json| json.map("signature_def", &signature_def_map.signature_def, signature));
     let (spec, signatures) = (spec.finish(), signatures.finish());
-    // TensorFlow Serving joins two texts, each with its own line's end.
+    // TensorFlow Serving joins two texts, each with its own line end.
     format!("{{\n\"model_spec\":{spec},\n\"metadata\": {{\"signature_def\": {signatures}}}\n}}\n")
         .into_bytes()
 }
@@ -61,7 +61,7 @@ fn signature(json: &mut Json, signature: &pb::SignatureDef) {
     });
 }
 
-/// Components may hold components, as deep as a protobuf message may be nested (100).
+/// Components may hold components, up to protobuf's nesting limit (100).
 fn tensor_info(json: &mut Json, info: &pb::TensorInfo) {
     use pb::tensor_info::Encoding;
     json.object(|json| {
@@ -85,12 +85,12 @@ fn tensor_info(json: &mut Json, info: &pb::TensorInfo) {
     });
 }
 
-/// A default stays serialized in our messages; one that cannot be read has kept the model from loading.
+/// Defaults stay serialized in our messages; a model with an unreadable one does not load.
 fn serialized_tensor(json: &mut Json, value: &Bytes) {
     tensor(json, &pb::TensorProto::decode(value.clone()).unwrap_or_default());
 }
 
-/// Variants may hold tensors, as deep as a protobuf message may be nested (100).
+/// Variants may hold tensors, up to protobuf's nesting limit (100).
 fn tensor(json: &mut Json, tensor: &pb::TensorProto) {
     json.object(|json| {
         json.dtype("dtype", tensor.dtype);
@@ -141,7 +141,7 @@ fn resource_handle(json: &mut Json, handle: &pb::ResourceHandleProto) {
 struct Json {
     text: String,
     depth: usize,
-    /// Whether something stands in the innermost open container already.
+    /// True if the innermost open container has content already.
     filled: bool,
 }
 
@@ -232,7 +232,7 @@ impl Json {
         self.base64(value);
     }
 
-    /// A `DataType`; numbers that have no name stay numbers.
+    /// Writes a `DataType`; numbers without a name stay numbers.
     fn dtype(&mut self, name: &str, number: i32) {
         match pb::DataType::try_from(number) {
             Ok(dtype) => self.string(name, dtype.as_str_name()),
@@ -269,7 +269,7 @@ impl Json {
         self.number(*value, 15);
     }
 
-    /// With `short` digits where that reads back as the same value; what is not a number is a string.
+    /// Writes `value` with `short` digits if that reads back the same; anything but a number becomes a string.
     fn number<F: Float>(&mut self, value: F, short: u32) {
         let text = float::short_or_exact(value, short);
         if text.ends_with(|last: char| last.is_ascii_digit()) {
@@ -308,8 +308,8 @@ impl Json {
     }
 }
 
-/// The control and format characters that protobuf's JSON escapes beyond JSON's own rule
-/// (`src/google/protobuf/json/internal/writer.cc`), so that a text shows what it holds.
+/// Returns whether protobuf's JSON escapes `character` beyond JSON's own rule
+/// (`src/google/protobuf/json/internal/writer.cc`): control and format characters, which would be invisible.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,

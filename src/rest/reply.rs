@@ -7,7 +7,7 @@ use crate::http::reply::{Body, Refusal, Reply};
 
 pub(super) const JSON: &str = "application/json";
 
-/// A call's answer.
+/// Makes the reply of a successful call.
 pub(super) fn json(body: Body) -> Reply {
     Reply { status: 200, content_type: JSON, body, close: false, retry: false }
 }

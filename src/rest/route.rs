@@ -1,6 +1,7 @@
-//! What a request asks for, by its head: a call to a model, whose body is needed, or an answer at once.
+//! Routes a request by its head: to a model, which needs the body, or to an immediate answer.
 
-use super::path::{self, Target, Verb};
+use super::path::{self, Target};
+use super::verb::Verb;
 use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
 use crate::http::head;
@@ -13,16 +14,16 @@ use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-/// A POST to a model: what its head says.
+/// The head of a POST to a model.
 pub(super) struct Post {
-    pub(super) verb: Verb,
+    pub(super) verb: &'static Verb,
     pub(super) name: String,
     pub(super) choice: VersionChoice,
     pub(super) gzip: bool,
     pub(super) accepts_gzip: bool,
 }
 
-/// Finds what is asked for: a call, whose body is needed, or an answer that the head alone is enough for.
+/// Returns the call that the head asks for, whose body is needed, or an immediate answer.
 pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
     if let Some(refusal) = head::refusal(request, path, api) {
         return Err(refusal.into());
@@ -39,24 +40,19 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
     Err(answered_at_once(server, request, path))
 }
 
-/// The answer that the head alone is enough for, observed from outside.
+/// Answers a request that needs no body, observed from outside.
 fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply {
     let (method, headers) = (&request.method, &request.headers);
-    let target = path::parse(method == Method::POST, path);
     let is_get = matches!(*method, Method::GET | Method::HEAD);
+    let known = is_get || method == Method::POST;
+    let target = if known { path::parse(!is_get, path) } else { Target::Malformed };
     let model = if is_get { target.model() } else { "" };
     let counted = Counted::Request(Api::Other);
     let observer = Observer::begin(server, Subject { protocol: Protocol::Rest, model, counted });
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
     } else {
-        let answer = match target {
-            Target::VersionTooLarge(digits) if is_get || method == Method::POST => {
-                Err(version_too_large(&digits))
-            }
-            target if is_get => tell(server, target).unwrap_or_else(|| Err(malformed(method, path))),
-            _ => Err(malformed(method, path)),
-        };
+        let answer = tell(server, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
         let json = |body| reply::json(Body::packed(body, head::accepts_gzip(headers), &server.options));
         (answer.map_or_else(Reply::from, json), outcome)
@@ -65,7 +61,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply 
     reply
 }
 
-/// Status or metadata, if that is what `target` is.
+/// Returns status or metadata, if `target` asks for one of these.
 fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
     let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
     match target {
@@ -76,7 +72,8 @@ fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
             let (version, signatures) = info::metadata(server, &name, &choice)?;
             Ok(encode::metadata(&name, version, &signatures))
         })),
-        Target::Malformed | Target::VersionTooLarge(_) | Target::Call(..) => None,
+        Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
+        Target::Malformed | Target::Call(..) => None,
     }
 }
 
@@ -92,7 +89,7 @@ fn not_found(path: &str) -> String {
     format!("Not Found: {path}. The API is below /v1/models/, such as POST /v1/models/NAME:predict")
 }
 
-/// The answer to a browser that asks whether it may send a request from another origin, and how that is counted.
+/// Answers a browser's preflight request for another origin; also returns how to count it.
 fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));

@@ -1,6 +1,7 @@
-//! The row format: `instances`, a list of values for the one input, or of objects with a value for each input
+//! The row format: `instances` is a list of values for the only input, or of objects with a value for each input
 //! (docs/spec/rest.md section 6.2).
 
+use crate::engine::signature::Signature;
 use crate::error::{Error, Result};
 use crate::json::column::{Column, column};
 use crate::json::cursor::{Cursor, Type};
@@ -8,13 +9,12 @@ use crate::json::dense::DenseReader;
 use crate::json::excerpt::excerpt;
 use crate::json::text::Text;
 use crate::methods::bind;
-use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Steps over the list here, which has at least one element, and makes a tensor for each input of `signature`,
-/// which has at least one. Refuses values of more than `depth` levels.
+/// Consumes the list here, which has at least one element, and makes a tensor for each input of `signature`, which has
+/// at least one. Refuses values of more than `depth` levels.
 ///
 /// The first error is the one to report if the text is known to be well-formed.
 pub(crate) fn rows_in_order(
@@ -41,21 +41,21 @@ pub(crate) fn rows_in_order(
         rows.count += 1;
     }
     if several && !objects {
-        // A base64 object is a value: all rows were for one of the inputs, and the others have none.
+        // A base64 object is a value: all rows were for one input, and the others have none.
         let sent = BTreeMap::from_iter(signature.inputs.first().map(|spec| (spec.alias.clone(), ())));
         return Err(bind::wrong_count(signature, &sent));
     }
     Ok(rows.finish())
 }
 
-/// The type of the first element of the list here.
+/// Returns the type of the first element of the list here.
 fn first_type(mut list: Cursor<'_>) -> Type {
     list.at += 1;
     list.skip_space();
     list.value_type()
 }
 
-/// The same for lists without a fault, faster: rows of values that agree are one tensor of one more dimension.
+/// Returns the same for valid lists, faster: rows of consistent values form one tensor with one more dimension.
 pub(crate) fn rows_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,
@@ -70,7 +70,7 @@ pub(crate) fn rows_at_once(
     Some(vec![column.finish(reader.shape())])
 }
 
-/// Whether the first element of the list here is an object with a value for each input.
+/// Returns whether the first element of the list here is an object with a value for each input.
 fn has_objects(mut list: Cursor<'_>) -> bool {
     list.at += 1;
     list.skip_space();
@@ -85,12 +85,12 @@ struct Rows<'s> {
     count: usize,
 }
 
-/// What the rows so far had for one input.
+/// The values of one input in the rows so far.
 struct Input {
     column: Box<dyn Column>,
-    /// The number of elements and the shape of the first value: what all others must have.
+    /// Number of elements and shape of the first value, which all others must match.
     first: Option<(usize, Vec<usize>)>,
-    /// The last row, counted from 1, that had this input.
+    /// The last row that had this input, counted from 1.
     row: usize,
 }
 
@@ -102,7 +102,7 @@ impl<'s> Rows<'s> {
         Rows { signature, inputs, reader: DenseReader::new(depth), count: 0 }
     }
 
-    /// Takes the row here as a value for the one input, or for the first of several.
+    /// Consumes the row here as a value for the only input, or for the first of several.
     fn value(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
         if cursor.plain_object() {
             let message = format!("Expecting value/list but got object at item {} of input list", self.count);
@@ -116,7 +116,7 @@ impl<'s> Rows<'s> {
         })
     }
 
-    /// Takes the row here as an object with a value for each input.
+    /// Consumes the row here as an object with a value for each input.
     fn object(&mut self, cursor: &mut Cursor<'_>) -> Result<()> {
         if !cursor.plain_object() {
             let message = format!("Expecting object but got list at item {} of input list", self.count);
@@ -141,7 +141,7 @@ impl<'s> Rows<'s> {
         )))
     }
 
-    /// Takes the value here for the input `name`; true if the row had none for it yet.
+    /// Consumes the value here for the input `name`; true if it is the row's first for that input.
     fn member(&mut self, name: Text<'_>, cursor: &mut Cursor<'_>) -> Result<bool> {
         let index = input(self.signature, name);
         let taken = match index {
@@ -155,12 +155,12 @@ impl<'s> Rows<'s> {
                 name.lossy()
             ))
         })?;
-        // The index is there, or there was an error.
+        // The index is set, or there was an error.
         let row = &mut self.inputs[index.unwrap_or(0)].row;
         Ok(std::mem::replace(row, self.count + 1) != self.count + 1)
     }
 
-    /// Takes the value here for the input at `index`, which must be as the first one was.
+    /// Consumes the value here for the input at `index`, which must match the first one.
     fn input(&mut self, index: usize, cursor: &mut Cursor<'_>) -> Result<()> {
         let Input { column, first, .. } = &mut self.inputs[index];
         let before = column.len();
@@ -172,7 +172,7 @@ impl<'s> Rows<'s> {
             Some((first, _)) if *first != size => {
                 return Err(Error::invalid(format!("Expecting tensor size: {first} but got: {size}")));
             }
-            // By element: comparing no bytes at all at the dangling addresses of scalars' shapes costs 150 ns a row.
+            // By element: comparing zero bytes at the dangling addresses of scalars' shapes costs 150 ns a row.
             Some((_, first)) if first.iter().ne(shape) => {
                 let message = format!("Expecting shape {} but got: {}", printed(first), printed(shape));
                 return Err(Error::invalid(message));
@@ -182,7 +182,7 @@ impl<'s> Rows<'s> {
         Ok(())
     }
 
-    /// One tensor for each input. A name repeated in a row leaves surplus elements, which are dropped at the end.
+    /// Returns one tensor for each input. A name repeated in a row leaves surplus elements, which are dropped.
     fn finish(self) -> Vec<Tensor> {
         let count = self.count;
         let tensor = |input: Input| {
@@ -193,16 +193,16 @@ impl<'s> Rows<'s> {
     }
 }
 
-/// The position of the input that a client calls `name`.
+/// Returns the position of the input called `name` by clients.
 pub(crate) fn input(signature: &Signature, name: Text<'_>) -> Option<usize> {
     signature.input(std::str::from_utf8(&name.bytes()).ok()?)
 }
 
-/// A shape in messages: `[2,3]`, a scalar's `[]`.
+/// Prints a shape for messages: `[2,3]`, or `[]` for a scalar.
 fn printed(shape: &[usize]) -> String {
     let mut text = String::from("[");
     for (index, dim) in shape.iter().enumerate() {
-        // Writing into a string does not fail.
+        // Writing to a string does not fail.
         let _ = write!(text, "{}{dim}", if index == 0 { "" } else { "," });
     }
     text.push(']');

@@ -1,10 +1,10 @@
-//! One loaded version: its signatures, its model, and where its runs happen.
+//! One loaded version: its signatures, its model, and the placement of its runs.
 
 pub mod placement;
-pub mod signature;
 
 use crate::batch::{self, Batcher};
 use crate::context::Context;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Result};
 use crate::metrics::{self, Api};
@@ -12,14 +12,13 @@ use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
-use signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-/// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed by
-/// whoever waits on [`Servable::drained`], not there.
+/// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed only by
+/// [`Drain::wait_and_free`].
 pub struct Servable {
     name: String,
     version: i64,
@@ -27,11 +26,11 @@ pub struct Servable {
     // By signature: one may be short and another long.
     placements: BTreeMap<String, Placement>,
     unknown: Placement,
-    // What makes one run of several requests, if that is wanted.
+    // Batches its requests, if enabled.
     batcher: Option<Arc<Batcher>>,
-    // Where its runs are counted, if they are.
+    // Counts its runs, if enabled.
     counts: Option<Arc<metrics::ModelCounts>>,
-    // Dropped last, when nothing of this servable is used any more; see `new`.
+    // Dropped last, when nothing of this servable is in use; see `new`.
     _in_use: mpsc::Sender<Infallible>,
 }
 
@@ -41,7 +40,7 @@ pub struct Drain {
     in_use: InUse,
 }
 
-/// Whether a servable is held by requests.
+/// Tells whether requests hold a servable.
 #[derive(Clone)]
 pub struct InUse(Arc<Mutex<mpsc::Receiver<Infallible>>>);
 
@@ -54,7 +53,7 @@ impl InUse {
 }
 
 impl Drain {
-    /// Whether anybody holds the servable, for whoever waits for that.
+    /// Returns a handle for waiting until no request holds the servable.
     pub fn in_use(&self) -> InUse {
         self.in_use.clone()
     }
@@ -67,8 +66,8 @@ impl Drain {
 }
 
 impl Servable {
-    /// Wraps a loaded model; its runs are batched by `batching` and counted in `counts`. The second value frees it once the
-    /// first is no longer used.
+    /// Wraps a loaded model; its runs are batched by `batching` and counted in `counts`. The second value frees it once
+    /// the first is unused.
     pub fn new(
         name: String,
         version: i64,
@@ -89,48 +88,48 @@ impl Servable {
         (Arc::new(servable), drain)
     }
 
-    /// The model's name.
+    /// Returns the model's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The version's number.
+    /// Returns the version number.
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// Every signature, by name.
+    /// Returns every signature, by name.
     pub fn signatures(&self) -> &BTreeMap<String, Signature> {
         self.model.signatures()
     }
 
-    /// Signature `name`; the default one for an empty name.
+    /// Returns signature `name`; the default one for an empty name.
     pub fn signature(&self, name: &str) -> Option<&Signature> {
         self.signatures().get(if name.is_empty() { DEFAULT_SIGNATURE } else { name })
     }
 
-    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`.
-    pub fn signature_def_map(&self) -> Bytes {
+    /// Returns the signatures in the form of the model's files; see [`Model::signature_def_map`].
+    pub fn signature_def_map(&self) -> Option<Bytes> {
         self.model.signature_def_map()
     }
 
-    /// Whether running `signature` is known to change nothing.
+    /// Returns whether running `signature` is known to have no side effects.
     pub fn changes_nothing(&self, signature: &str) -> bool {
         self.model.changes_nothing(signature)
     }
 
-    /// Whether the next request for `signature` should run in the thread that read it, as measured so far. One that may
-    /// wait for others never does.
+    /// Returns whether, by measurements so far, the next request for `signature` should run in the thread that read it.
+    /// Never true with batching, where a request may wait for others.
     pub fn in_caller(&self, signature: &str) -> bool {
         self.batcher.is_none() && self.placement(signature).in_caller()
     }
 
-    /// Whether each run of `signature` comes to an end, by itself or by its deadline.
+    /// Returns whether each run of `signature` ends, on its own or by its deadline.
     pub fn ends(&self, signature: &str) -> bool {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
-    /// Runs the sizes of batch that serving will, once the version is warm.
+    /// Runs the batch sizes used in serving, once the version is warm.
     pub fn warm_batches(&self) {
         if let Some(batcher) = &self.batcher {
             batcher.warm();
@@ -141,20 +140,20 @@ impl Servable {
         self.placements.get(signature).unwrap_or(&self.unknown)
     }
 
-    /// The endpoint behind an input or output.
+    /// Returns the endpoint of an input or output.
     pub fn endpoint(&self, spec: &TensorSpec) -> Result<Endpoint> {
         self.model.endpoint(&spec.tensor).ok_or_else(|| {
             Error::invalid(format!("Tensor {}, specified in signature, is not in the graph", spec.tensor))
         })
     }
 
-    /// The endpoint of graph tensor `name` (`x` or `x:0`), if a signature uses it.
+    /// Returns the endpoint of graph tensor `name` (`x` or `x:0`), if a signature uses it.
     pub fn tensor(&self, name: &str) -> Option<Endpoint> {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
     }
 
     /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of
-    /// `fetches`. The context's deadline bounds the run where the engine can be interrupted.
+    /// `fetches`. The context's deadline bounds the run if the engine can be interrupted.
     pub fn run(
         &self,
         api: Api,
@@ -180,7 +179,7 @@ impl Servable {
         };
         let took = started.elapsed();
         placement.observe(ran.as_ref().map_or(took, |(_, took)| *took));
-        // TensorFlow counts runs that succeed; those of batches are counted where they happen.
+        // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let (Some(counts), Ok(_)) = (&self.counts, &ran) {
             counts.ran(api, took, self.batcher.is_none());
         }

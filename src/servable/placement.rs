@@ -1,14 +1,14 @@
-//! Where a servable's requests run, decided by measurement.
+//! The placement of a servable's runs, decided by measurement.
 //!
-//! A run that is shorter than a hand-over to another thread (tens of µs) is done at once, in the thread that read
-//! the request; a longer one goes to the compute threads, so that it holds up no other connection. Measured on a
-//! 2-core machine: a hand-over and back costs 15–40 µs, a trivial graph 6–10 µs.
+//! A run shorter than a hand-over to another thread (tens of µs) happens at once, in the thread that read the request;
+//! a longer one goes to the compute threads, so that it blocks no other connection. Measured on a 2-core machine: a
+//! hand-over and back costs 15–40 µs, a trivial graph 6–10 µs.
 
 use crate::engine::Threads;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-/// What the operator asked for.
+/// The operator's choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Decide by measurement.
@@ -19,18 +19,18 @@ pub enum Policy {
     Pool,
 }
 
-/// A run up to here confirms that the signature is short. Above the hand-over's own cost, because a run that was handed
-/// over is slower than it would be in place (a cold thread, cold caches), more so on a busy machine.
+/// Longest run that confirms a signature as short. Above the cost of a hand-over, because a run that was handed over is
+/// slower than it would be in place (a cold thread, cold caches), more so on a busy machine.
 const SHORT: Duration = Duration::from_micros(100);
-/// Between this and [`SHORT`] a run says nothing; from here on it costs a confirmation.
+/// Runs from here on cost a confirmation; those between this and [`SHORT`] do not count.
 const NOT_SHORT: Duration = Duration::from_micros(300);
-/// So many confirmations make a signature short.
+/// Number of confirmations that make a signature short.
 const CONFIRMATIONS: u32 = 8;
-/// A run of this length quickly loses a signature its place. It also gains more by the engine's pool (operations side by
-/// side, a timeout) than it loses by the hand-over.
+/// Runs from here on quickly remove a signature from the caller's thread. They also gain more from the engine's pool
+/// (parallel operations, a timeout) than they lose by the hand-over.
 const LONG: Duration = Duration::from_micros(1000);
 
-/// The measured state: a count of confirmations that its runs are short.
+/// The measured state of a signature: the confirmations that its runs are short.
 #[derive(Debug)]
 pub struct Placement {
     policy: Policy,
@@ -40,13 +40,13 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Nothing measured yet: requests go to the compute threads, unless the policy says otherwise. `bounded`: runs are
-    /// known to end by themselves, as soon for one input as for another of its shape.
+    /// Starts without measurements: requests go to the compute threads, unless the policy says otherwise. `bounded`:
+    /// runs are known to end on their own, equally soon for any input of the same shape.
     pub fn new(policy: Policy, bounded: bool) -> Placement {
         Placement { policy, bounded, short_runs: AtomicU32::new(0), long: AtomicBool::new(false) }
     }
 
-    /// Whether the next request should run in the thread that read it.
+    /// Returns whether the next request should run in the thread that read it.
     pub fn in_caller(&self) -> bool {
         match self.policy {
             Policy::Auto => self.bounded && self.short_runs.load(Relaxed) >= CONFIRMATIONS,
@@ -55,9 +55,9 @@ impl Placement {
         }
     }
 
-    /// How the engine should schedule the next run. A bounded signature whose runs are not known to be long is run in
-    /// its caller's thread: that is how short ones are found. All others go to the engine's pool, where they can be
-    /// interrupted and their operations may run side by side.
+    /// Returns the engine's threads for the next run. A bounded signature not known to be long runs in its caller's
+    /// thread: that is how short ones are found. All others go to the engine's pool, where they can be interrupted and
+    /// their operations may run in parallel.
     pub fn threads(&self) -> Threads {
         match self.policy {
             Policy::Auto if self.bounded && !self.long.load(Relaxed) => Threads::Caller,
@@ -66,13 +66,13 @@ impl Placement {
         }
     }
 
-    /// Takes one measured run into account.
+    /// Accounts for one measured run.
     pub fn observe(&self, took: Duration) {
         if self.policy != Policy::Auto || !self.bounded {
             return;
         }
         if self.long.load(Relaxed) != (took >= LONG) {
-            // One long run (the first, mostly) sends the next to the pool; a shorter one there brings it back.
+            // One long run (usually the first) sends the next to the pool; a shorter one there brings it back.
             self.long.store(took >= LONG, Relaxed);
         }
         let now = self.short_runs.load(Relaxed);
@@ -84,7 +84,7 @@ impl Placement {
             now.saturating_sub(u32::from(took >= NOT_SHORT))
         };
         if next != now {
-            // A lost update between threads only delays the decision.
+            // An update lost between threads only delays the decision.
             self.short_runs.store(next, Relaxed);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Listener, Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
-use crate::engine;
+use crate::host;
 use crate::http2::flood::Floods;
 use crate::memory;
 use crate::metrics::Protocol;
@@ -69,7 +69,7 @@ async fn keep_memory_small() {
         every.tick().await;
         if memory::is_left_behind() {
             // `tidy` reports its own failures; the next tick waits for it.
-            let _ended = tokio::task::spawn_blocking(engine::memory::tidy).await;
+            let _ended = tokio::task::spawn_blocking(host::memory::tidy).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-"""Every case of the specification's ``grpc.json``, by the official stubs and by Servable's own messages."""
+"""Every case of the specification's ``grpc.json``, with the official stubs and Servable's own messages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from conftest import SHARED, Served
 from google.protobuf import text_format
 from servers import serving
 from stubs import METHODS, call, official_message, own_message
-
-import grpc
 
 pytestmark = [pytest.mark.needs_tensorflow, pytest.mark.needs_shared]
 
@@ -22,7 +21,7 @@ PLAIN = {
     "half_plus_two_tf2": "half_plus_two_tf2_cpu",
     "counter": "counter",
 }
-"""Models of one version, and their folders without ``saved_model_``."""
+"""Models with one version, and their folders without ``saved_model_``."""
 MODEL = 'config {{ name: "{0}" base_path: "{1}/saved_model_{2}" model_platform: "tensorflow" {3} }}'
 TWO_VERSIONS = """
   model_version_policy { all {} }
@@ -30,7 +29,7 @@ TWO_VERSIONS = """
   version_labels { key: "canary" value: 124 }
 """
 STATEFUL = "Predict/PredictionWithCustomizedSignatures/"
-"""These count on one another, in their order, and on a counter at 0."""
+"""These depend on each other, in order, and on a counter that starts at 0."""
 
 
 def _cases() -> list[dict[str, Any]]:
@@ -101,12 +100,12 @@ def _check(channel: grpc.Channel, message: Callable[[str], Any], case: dict[str,
 
 
 def _pool(message: Callable[[str], Any]) -> Any:
-    """Where the types inside of an Any are looked up."""
+    """Returns the pool for types inside of an Any."""
     return message("SignatureDefMap").DESCRIPTOR.file.pool
 
 
 def _comparable(response: Any, message: Callable[[str], Any]) -> Any:
-    """The response; metadata unpacked, because the bytes of a map have no fixed order."""
+    """Returns the response with metadata unpacked, because the bytes of a map have no fixed order."""
     if response.DESCRIPTOR.name != "GetModelMetadataResponse":
         return response
     unpacked = {}

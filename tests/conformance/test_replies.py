@@ -1,4 +1,4 @@
-"""Replays what TensorFlow Serving answered to 1,003 requests; every reply must be equal, or a better one.
+"""Replays 1,003 recorded requests; every reply must equal TensorFlow Serving's, or be a better one.
 
 The recording and the rules of the comparison are ``../shared/conformance/replies.{jsonl,py}``.
 """
@@ -34,7 +34,7 @@ SHOWN = 10
 
 
 def test_shared_is_there_where_it_is_required() -> None:
-    """With SERVABLE_REQUIRE_SHARED set, nothing that needs ../shared may be skipped silently."""
+    """With SERVABLE_REQUIRE_SHARED set, no test that needs ../shared may be skipped silently."""
     required = os.environ.get("SERVABLE_REQUIRE_SHARED", "") not in ("", "0")
     assert SHARED.is_dir() or not required, f"SERVABLE_REQUIRE_SHARED is set, and {SHARED} is not there"
 
@@ -63,7 +63,7 @@ def _replies(path: Path) -> ModuleType:
 
 
 def _difference(replies: ModuleType, port: int, line: str) -> str:
-    """What is wrong with the reply to one recorded request, or "" if it is equal or better."""
+    """Returns the fault in the reply to a recorded request, or "" if it is equal or better."""
     recorded = json.loads(line)
     asked, want = recorded["request"], recorded["reply"]
     body = want["body"].encode() if "body" in want else base64.b64decode(want["body_b64"])

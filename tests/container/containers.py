@@ -1,7 +1,7 @@
 """Runs the image's root file system as ``docker run`` would: its ENTRYPOINT, ENV, USER and HEALTHCHECK.
 
-Each container has a network of its own, so the contract's fixed ports clash with nothing; requests are made
-from inside that network.
+Each container has its own network, so the contract's fixed ports cause no conflicts; requests are made from
+inside that network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rootfs import ENTER, Image
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
-"""What ``docker stop`` waits for before it kills."""
+"""Seconds that ``docker stop`` waits before it kills."""
 
 ASK = """\
 import sys, urllib.error, urllib.request
@@ -41,10 +41,10 @@ with grpc.insecure_channel(address) as channel:
 
 
 class Container:
-    """One running container; call ``kill`` in the end.
+    """One running container; call ``kill`` at the end.
 
-    arguments: what follows the image's name. environment: ``-e``. volumes: host path → guest path, mounted
-    read-only. user: ``--user``, else the image's. Always ``--read-only``, with nothing writable beside it.
+    arguments: those after the image's name. environment: ``-e``. volumes: host path → guest path, mounted
+    read-only. user: ``--user``, else the image's. Always ``--read-only``, with nothing writable.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Container:
         self._reader.start()
 
     def kill(self) -> None:
-        """Ends what is left of it: with process 1 goes every process of its namespace."""
+        """Kills the rest of the container: process 1 takes every process of its namespace with it."""
         if self.running():
             for first in self._children():
                 os.kill(first, signal.SIGKILL)
@@ -87,12 +87,12 @@ class Container:
 
     @property
     def log(self) -> str:
-        """What it has printed so far."""
+        """The output so far."""
         with self._changed:
             return "".join(self._lines)
 
     def wait_for(self, text: str) -> None:
-        """Returns when a line with ``text`` has been printed; fails when it ends, or after a minute."""
+        """Waits for a line with ``text`` in the output; fails when the container ends, or after a minute."""
         with self._changed:
             seen = self._changed.wait_for(
                 lambda: self._ended or any(text in line for line in self._lines), START_SECONDS
@@ -102,15 +102,15 @@ class Container:
             )
 
     def ask(self, url: str, body: str = "") -> str:
-        """The answer's body; that of an error with its status before it. POST when there is a body."""
+        """Returns the answer's body, preceded by the status of an error. POST if there is a body."""
         return self._beside(ASK, url, body)
 
     def call(self, address: str, method: str, request: bytes) -> bytes:
-        """The reply to a gRPC call, as it is on the wire. Needs grpcio, which TensorFlow brings."""
+        """Returns the raw reply to a gRPC call. Needs grpcio, which TensorFlow brings."""
         return bytes.fromhex(self._beside(CALL, address, method, request.hex()))
 
     def health(self) -> tuple[int, str]:
-        """Exit status and output of the HEALTHCHECK, run beside the server as its user."""
+        """Returns exit status and output of the HEALTHCHECK, run next to the server as its user."""
         words = image_healthcheck(self._image)
         uid, gid = self._user.split(":")
         inside = ["nsenter", "--target", str(self._first()), "--all", "--root", "--wd=/"]
@@ -124,29 +124,29 @@ class Container:
         return done.returncode, done.stdout + done.stderr
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """``docker stop``: the signal to process 1, and the exit status, which must come in ten seconds."""
+        """Like ``docker stop``: signals process 1 and returns the exit status, due within ten seconds."""
         os.kill(self._first(), number)
         return self.wait(STOP_SECONDS)
 
     def wait(self, seconds: float = START_SECONDS) -> int:
-        """The exit status, when it ends by itself."""
+        """Returns the exit status once the container has ended on its own."""
         status = self._process.wait(seconds)
         self._reader.join()
         return status
 
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Returns whether the container has not ended."""
         return self._process.poll() is None
 
     def _beside(self, program: str, *arguments: str) -> str:
-        """What a Python program prints that runs in the container's network, with this machine's files."""
+        """Returns the output of a Python program in the container's network, with this machine's files."""
         command = ["nsenter", "--target", str(self._first()), "--net", sys.executable, "-c", program]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def _first(self) -> int:
-        """Process 1 of the container, by its number outside."""
+        """Returns process 1 of the container, by its number outside."""
         (first,) = self._children()
         return first
 
@@ -170,6 +170,6 @@ class Container:
 
 
 def image_healthcheck(image: Image) -> list[str]:
-    """The command of the HEALTHCHECK."""
+    """Returns the command of the HEALTHCHECK."""
     words: list[str] = json.loads(image.stage.last("HEALTHCHECK").partition("CMD ")[2])
     return words

@@ -1,6 +1,6 @@
-"""Reads the Dockerfile: stages, each a list of instructions in order, variables still unexpanded.
+"""Reads the Dockerfile: stages, each a list of instructions in order, variables not yet expanded.
 
-Only the part of the language that this project's Dockerfile uses.
+Supports only the part of the language that this project's Dockerfile uses.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Instruction:
-    """``keyword`` in capitals, ``value`` the rest of the line, continuation lines joined."""
+    """``keyword`` in capitals, ``value`` the rest of the line, with continuation lines joined."""
 
     keyword: str
     value: str
 
     def words(self) -> list[str]:
-        """The value split as a shell would."""
+        """Splits the value as a shell would."""
         return shlex.split(self.value)
 
 
@@ -39,24 +39,24 @@ class Copy:
 
 @dataclass
 class Stage:
-    """One FROM and what follows it; ``name`` is "" for a stage that has none."""
+    """One FROM and its instructions; ``name`` is "" for an unnamed stage."""
 
     name: str
     base: str
     instructions: list[Instruction] = field(default_factory=list)
 
     def copies(self) -> list[Copy]:
-        """Its COPY instructions in order."""
+        """Returns its COPY instructions in order."""
         return [copy(one) for one in self.instructions if one.keyword == "COPY"]
 
     def last(self, keyword: str) -> str:
-        """The value of the instruction that is in force; "" when there is none."""
+        """Returns the value of the instruction in force; "" if there is none."""
         values = [one.value for one in self.instructions if one.keyword == keyword]
         return values[-1] if values else ""
 
 
 def stages(path: Path = PROJECT / "Dockerfile", arguments: Mapping[str, str] | None = None) -> list[Stage]:
-    """The stages in order. ``arguments`` are build arguments; they expand FROM lines only."""
+    """Returns the stages in order. ``arguments`` are build arguments; they expand FROM lines only."""
     variables: dict[str, str] = {}
     found: list[Stage] = []
     for one in _instructions(path.read_text()):
@@ -72,7 +72,7 @@ def stages(path: Path = PROJECT / "Dockerfile", arguments: Mapping[str, str] | N
 
 
 def copy(instruction: Instruction) -> Copy:
-    """A COPY taken apart; its only option here is ``--from``."""
+    """Parses a COPY; its only option here is ``--from``."""
     words = instruction.words()
     stage = words.pop(0).removeprefix("--from=") if words[0].startswith("--from=") else ""
     return Copy(stage, words[:-1], words[-1])

@@ -1,9 +1,8 @@
 """Builds the image's root file system from the Dockerfile, without a container engine.
 
-A stage based on ``debian:NAME-slim`` starts from what debootstrap makes (variant minbase, which that image is
-a slimmed form of); RUN runs in that root, in mount and process namespaces of its own; COPY copies. A stage
-based on anything else is not built: its files must be given. Needs root, debootstrap, and the package
-registries.
+A stage based on ``debian:NAME-slim`` starts with debootstrap's result (variant minbase, of which that image
+is a slimmed form); RUN runs in that root, in its own mount and process namespaces; COPY copies. Stages with
+other bases are not built: their files must be given. Needs root, debootstrap, and the package registries.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ from dockerfile import PROJECT, Copy, Instruction, Stage, copy
 
 ENTER = Path(__file__).with_name("enter.sh")
 SECONDS = 900
-"""The longest that one step may take: it may download TensorFlow."""
+"""Longest duration of a step in seconds: it may download TensorFlow."""
 
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
-"""This machine's way to the network, in capitals; an engine, too, hands the first three to a build."""
+"""This machine's network settings, in capitals; an engine, too, passes the first three to a build."""
 
 CERTIFICATES = "/run/certificates.pem"
-"""Where a build step finds the certificates that pip trusts on this machine ($PIP_CERT)."""
+"""Path of the certificates that pip trusts on this machine ($PIP_CERT), within a build step."""
 
 
 @dataclass
 class Image:
-    """A stage that has been built: its root file system, and what the instructions without a file said."""
+    """A built stage: its root file system, and the state set by instructions without files."""
 
     root: Path
     stage: Stage
@@ -43,8 +42,8 @@ class Image:
 class Builder:
     """Builds stages in order; each keeps its root below ``folder``.
 
-    given: stages whose files are there already, by name. arguments: build arguments. bases: where Debian's
-    own roots are made, and found again.
+    given: stages whose files already exist, by name. arguments: build arguments. bases: the folder of
+    Debian's own roots, which are reused.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Builder:
         self._arguments = arguments
 
     def build(self, stages: list[Stage]) -> Image:
-        """Builds every stage that is not given; returns the last."""
+        """Builds every stage not given; returns the last."""
         for number, stage in enumerate(stages):
             if stage.name not in self._roots:
                 image = self._build(stage, self._folder / (stage.name or f"stage{number}"))
@@ -103,12 +102,12 @@ class Builder:
 
 
 def inside(image: Image, path: str) -> Path:
-    """Where a path of the image is on this machine."""
+    """Returns the location of a path of the image on this machine."""
     return image.root / (Path(image.folder) / path).as_posix().lstrip("/")
 
 
 def debian_root(root: Path, name: str) -> Path:
-    """A root file system of Debian ``name`` at ``root``, made unless it is there."""
+    """Returns a root file system of Debian ``name`` at ``root``, made unless it exists."""
     if not root.exists():
         half = root.with_name(root.name + ".part")
         shutil.rmtree(half, ignore_errors=True)
@@ -123,7 +122,7 @@ def debian_root(root: Path, name: str) -> Path:
 
 
 def run(image: Image, command: str) -> None:
-    """One RUN in its shell form, as root, with this machine's way to the network."""
+    """Executes a RUN in shell form, as root, with this machine's network settings."""
     settings = {name: value for name, value in os.environ.items() if name.upper() in NETWORK}
     options = ["--network", "--directory", image.folder]
     if os.environ.get("PIP_CERT"):

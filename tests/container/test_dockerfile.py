@@ -1,4 +1,4 @@
-"""The Dockerfile as text: the contract it states, and that what it copies is there and is enough."""
+"""The Dockerfile as text: its contract, and that the copied files exist and suffice."""
 
 from __future__ import annotations
 

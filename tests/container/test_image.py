@@ -1,10 +1,10 @@
 """The container image, run for real without a container engine: ``tests/container/run.sh``.
 
 The Dockerfile's steps make root file systems from Debian's packages, and its entrypoint runs in the last of
-them as process 1 of its own namespaces, as a user without capabilities, on a root that cannot be written.
+them as process 1 of its own namespaces, as a user without capabilities, on a read-only root.
 
 Skipped unless SERVABLE_TEST_CONTAINER=1. Variables: SERVABLE_WHEEL, the wheel to install (else the newest in
-build/wheels); SERVABLE_CONTAINER_FOLDER, a folder that keeps what debootstrap made for the next run;
+build/wheels); SERVABLE_CONTAINER_FOLDER, a folder that keeps debootstrap's results for the next run;
 SERVABLE_BUILD_ARGUMENTS, the Dockerfile's, as ``NAME=VALUE NAME=VALUE``.
 """
 
@@ -77,7 +77,7 @@ def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(image: Image, tmp_path: Path) -> Iterator[Run]:
-    """``docker run IMAGE arguments...``; at most one container in a test."""
+    """``docker run IMAGE arguments...``; at most one container per test."""
     started: list[Container] = []
 
     def start(*arguments: str, **options: object) -> Container:
@@ -106,7 +106,7 @@ def test_small(image: Image) -> None:
     assert size < BYTES_AT_MOST
 
 
-# The image's own user, and one such as OpenShift makes up, that no file of the image knows.
+# The image's own user, and one unknown to the image, such as OpenShift assigns.
 @pytest.mark.parametrize("user", ["", "1000680000:0"])
 def test_the_model_that_the_environment_names(run: Run, half_plus_two: Path, user: str) -> None:
     volumes = {half_plus_two: "/models/half_plus_two"}
@@ -200,7 +200,7 @@ def test_versions(run: Run) -> None:
 
 @pytest.mark.needs_shared
 def test_a_photo(run: Run, shared: Path) -> None:
-    """The line of the tutorial that this project began with."""
+    """The command of the tutorial that this project started from."""
     photo = base64.b64encode((PROJECT / "examples/mobilenet_v2/panda.jpg").read_bytes()).decode()
     volumes = {shared / "mobilenet/mobilenet_v2": "/models/mobilenet_v2_test"}
     container = run(environment={"MODEL_NAME": "mobilenet_v2_test"}, volumes=volumes)

@@ -1,4 +1,4 @@
-"""Both protocols as a client's code uses them: REST by requests, gRPC by stubs of its own."""
+"""Both protocols as used by client code: REST by requests, gRPC by stubs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from conftest import Served
 from model_configs import model_config
 from servers import until
 from stubs import PATIENCE, call, floats_request, own_message
 from wire import ask, predict
 
-import grpc
-
 
 def version_states(served: Served, model: str) -> dict[int, str]:
-    """Version → state, as the status API of REST tells them; empty for a model it does not know."""
+    """Returns version → state, from REST's status API; empty for an unknown model."""
     reply = json.loads(ask(served, "GET", f"/v1/models/{model}").body)
     return {int(one["version"]): one["state"] for one in reply.get("model_version_status", [])}
 
 
 def available(served: Served, model: str) -> list[int]:
-    """The versions that serve, newest first."""
+    """Returns the serving versions, newest first."""
     states = version_states(served, model)
     return [version for version, state in states.items() if state == "AVAILABLE"]
 
@@ -38,7 +37,7 @@ def await_versions(served: Served, model: str, *expected: int) -> None:
 
 
 def answer(served: Served, model: str, x: float = 2.0) -> float | str:
-    """What REST predicts for one ``x``, or the error's text."""
+    """Returns REST's prediction for one ``x``, or the error's text."""
     reply = predict(served, model, {"instances": [x]})
     return float(json.loads(reply.body)["predictions"][0]) if reply.status == 200 else reply.error
 
@@ -60,7 +59,7 @@ class Stub:
         self.channel.close()
 
     def call(self, method: str, request: Any, timeout: float | None = PATIENCE) -> Any:
-        """One unary call by the method's bare name; raises ``grpc.RpcError``."""
+        """Makes a unary call by the bare name of its method; raises ``grpc.RpcError``."""
         return call(self.channel, method, request, own_message, timeout)
 
     def predict(
@@ -71,7 +70,7 @@ class Stub:
         label: str = "",
         timeout: float | None = PATIENCE,
     ) -> float:
-        """``y`` of one ``x``."""
+        """Returns ``y`` for one ``x``."""
         request = floats_request(model, x)
         if version is not None:
             request.model_spec.version.value = version
@@ -80,14 +79,14 @@ class Stub:
         return float(self.call("Predict", request, timeout).outputs["y"].float_val[0])
 
     def states(self, model: str) -> dict[int, int]:
-        """Version → number of its state."""
+        """Returns version → number of its state."""
         request = own_message("GetModelStatusRequest")()
         request.model_spec.name = model
         reply = self.call("GetModelStatus", request)
         return {one.version: one.state for one in reply.model_version_status}
 
     def reload(self, *models: dict[str, Any], timeout: float | None = PATIENCE) -> tuple[int, str]:
-        """HandleReloadConfigRequest with ``config`` entries as keyword values; (code, message)."""
+        """Calls HandleReloadConfigRequest with these ``config`` entries; returns (code, message)."""
         request = own_message("ReloadConfigRequest")(config=model_config(*models))
         try:
             reply = self.call("HandleReloadConfigRequest", request, timeout)
@@ -98,7 +97,7 @@ class Stub:
 
 @dataclass
 class Load:
-    """Constant requests over both protocols: how many were answered, and every one that failed."""
+    """Constant requests over both protocols: the number answered, and every failure."""
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
@@ -106,7 +105,7 @@ class Load:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, ask_once: Callable[[], float | str]) -> None:
-        """Asks until ``done``."""
+        """Sends requests until ``done``."""
         while not self.done.is_set():
             got = ask_once()
             with self.lock:
@@ -117,7 +116,7 @@ class Load:
 
 @contextmanager
 def steady_load(served: Served, model: str) -> Iterator[Load]:
-    """A client per protocol that never pauses; on leaving, both have answered since the last change."""
+    """Runs a client per protocol that never pauses; at the end, both were answered since the last change."""
     load = Load()
     with Stub(served) as stub:
 

@@ -1,4 +1,4 @@
-"""Base paths that end-to-end tests start from."""
+"""Base paths for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def empty_base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def base(empty_base: Path) -> Path:
-    """The same with version 1 of ``half_plus_two``."""
+    """A base path, also named ``m``, with version 1 of ``half_plus_two``."""
     put_version("half_plus_two", empty_base, 1)
     return empty_base

@@ -1,4 +1,4 @@
-"""HTTP/2 as it is on the wire: frames that no client library would send, and those that come back."""
+"""HTTP/2 on the wire: frames that no client library would send, and those received."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ END_STREAM, END_HEADERS = 1, 4
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One HTTP/2 frame."""
+    """Makes one HTTP/2 frame."""
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def headers(path: str, *more: tuple[str, str]) -> bytes:
-    """A header block, every field as a literal that is not indexed."""
+    """Makes a header block, with every field as a literal that is not indexed."""
     fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
     fields += [("content-type", "application/grpc"), ("te", "trailers"), *more]
     return b"".join(b"\x00" + literal(name) + literal(value) for name, value in fields)
 
 
 def literal(text: str) -> bytes:
-    """A field's name or value, as it is, with its length before it."""
+    """Encodes a field's name or value without compression, preceded by its length."""
     raw = text.encode()
     assert len(raw) < 127
     return bytes([len(raw)]) + raw
 
 
 class Raw:
-    """A connection that sends what it likes."""
+    """A connection that can send anything."""
 
     def __init__(self, served: Served) -> None:
         assert served.grpc_port is not None
@@ -47,23 +47,23 @@ class Raw:
         self.socket.close()
 
     def open(self) -> Raw:
-        """The beginning of HTTP/2."""
+        """Sends the beginning of HTTP/2."""
         return self.send(PREFACE + frame(SETTINGS, 0, 0))
 
     def send(self, data: bytes) -> Raw:
-        # Where it was cut off already, the test has what it wants.
+        # If the server has already cut the connection, the test has its result.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
         return self
 
     def end(self) -> Raw:
-        """Sends nothing more."""
+        """Closes the sending side."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
         return self
 
     def rest(self) -> bytes:
-        """Everything until the server closes; fails when it does not."""
+        """Returns everything until the server closes; fails if it does not."""
         received = b""
         try:
             while more := self.socket.recv(65536):
@@ -73,7 +73,7 @@ class Raw:
         return received
 
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Kind, flags, stream and payload of each frame that comes."""
+        """Yields kind, flags, stream and payload of each received frame."""
         stream = self.socket.makefile("rb")
         while head := stream.read(9):
             length, (kind, flags) = int.from_bytes(head[:3], "big"), head[3:5]

@@ -1,4 +1,4 @@
-"""Model configurations: as messages, as text, as files that a server polls."""
+"""Model configurations: messages, texts, and files polled by a server."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
+
 from servable.messages import message_class, pool
 
 
 def entry(name: str, base: Path, **more: Any) -> dict[str, Any]:
-    """A ModelConfig in protobuf's JSON names."""
+    """Returns a ModelConfig in protobuf's JSON names."""
     return {"name": name, "basePath": str(base), "modelPlatform": "tensorflow", **more}
 
 
 def model_config(*entries: dict[str, Any]) -> Any:
-    """A ModelServerConfig."""
+    """Returns a ModelServerConfig."""
     config = message_class("tensorflow.serving.ModelServerConfig")()
     return ParseDict({"modelConfigList": {"config": list(entries)}}, config, descriptor_pool=pool())
 
 
 def config_text(*entries: dict[str, Any]) -> str:
-    """A text ModelServerConfig."""
+    """Returns a ModelServerConfig as text."""
     return text_format.MessageToString(model_config(*entries))
 
 
 def config_file(folder: Path, *entries: dict[str, Any]) -> Path:
-    """A config file in ``folder``."""
+    """Writes a config file in ``folder``."""
     file = folder / "models.config"
     file.write_text(config_text(*entries))
     return file
 
 
 def replace_file(path: Path, text: str) -> None:
-    """New content, at once and whole."""
+    """Replaces the content atomically."""
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(text)
     fresh.replace(path)

@@ -1,4 +1,4 @@
-"""The page of metrics: the flag that turns it on, and what stands there."""
+"""The page of metrics: its flag and its content."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SAMPLE = re.compile(r'(?P<name>[:a-zA-Z0-9_]+)\{(?P<labels>(?:\w+="(?:[^"\\]|\\.
 
 
 def monitoring(folder: Path, text: str = "prometheus_config { enable: true }") -> str:
-    """The flag for a text MonitoringConfig."""
+    """Returns the flag for a text MonitoringConfig."""
     file = folder / "monitoring.config"
     file.write_text(text)
     return f"--monitoring_config_file={file}"
 
 
 def samples(served: Served, path: str = PAGE) -> dict[str, str]:
-    """Every sample: name and labels as written → value. Fails where a line is neither sample nor type."""
+    """Returns every sample: name and labels as written → value. Fails on any line but samples and types."""
     reply = ask(served, "GET", path)
     assert (reply.status, reply.headers["content-type"]) == (200, "text/plain"), reply
     found = {}

@@ -1,4 +1,4 @@
-"""Starts the servers that a module's tests share, and what can be seen of them from outside."""
+"""Starts the servers shared by a module's tests, and observes them from outside."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def serving(
     ready: str = r"ready: \d+ of \d+ models",
     may_end: bool = False,
 ) -> Iterator[Served]:
-    """A server that has logged ``ready``, by default ``servable serve`` with REST on a free port and no gRPC.
+    """Runs a server that has logged ``ready``: by default ``servable serve``, REST on a free port, no gRPC.
 
-    Stopped in the end; then it must exit 0 and must not have panicked. may_end: it may have ended before.
-    before_exec: called in the new process.
+    At the end it is stopped, and must exit 0 without a panic. may_end: it may have ended before. before_exec:
+    called in the new process.
     """
     process = subprocess.Popen(
         [*command, *map(str, arguments)],
@@ -68,7 +68,7 @@ def serving(
 def run_to_its_end(
     *arguments: str | Path, command: tuple[str, ...] = FRIENDLY, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A start that is expected to fail: everything it said."""
+    """Runs a start that is expected to fail, and returns its output."""
     return subprocess.run(
         [*command, *map(str, arguments)],
         capture_output=True,
@@ -80,7 +80,7 @@ def run_to_its_end(
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
-    """Whether ``condition`` came true in time; looks every 20 ms."""
+    """Returns whether ``condition`` came true in time; checks every 20 ms."""
     give_up = time.monotonic() + seconds
     pause = threading.Event()
     while not condition():
@@ -91,22 +91,22 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> bool:
 
 
 def resident_megabytes(served: Served) -> float:
-    """What the server holds in memory now (Linux)."""
+    """Returns the server's resident memory in MiB (Linux)."""
     status = Path(f"/proc/{served.process.pid}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1024
 
 
 def admin_url(served: Served) -> str:
-    """Where the administration is (``ADMIN``): ``http://127.0.0.1:PORT``."""
+    """Returns the address of the administration (``ADMIN``): ``http://127.0.0.1:PORT``."""
     (line,) = [line for line in served.lines if "administration at http://" in line]
     return line.rpartition("administration at ")[2].removesuffix("/admin/models")
 
 
 def put_version(model: str, base: Path, version: int) -> Path:
-    """Copies ``tests/models/MODEL/1`` to ``base/VERSION`` so that it appears at once and whole.
+    """Copies ``tests/models/MODEL/1`` to ``base/VERSION``, which appears atomically.
 
-    ``base`` is made where it is missing.
+    ``base`` is created if missing.
     """
     half_done = base / "copying"
     shutil.copytree(MODELS / model / "1", half_done, ignore=shutil.ignore_patterns("assets"))

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's messages, as its own package has them where that is installed, else Servable's."""
+"""TensorFlow Serving's messages: from its own package if installed, otherwise Servable's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from servable.messages import message_class
-
 import grpc
+import pytest
+
+from servable.messages import message_class
 
 PATIENCE = 60.0
 MODULES = {
@@ -43,12 +43,12 @@ METHODS = {
 
 
 def own_message(name: str) -> Any:
-    """A message of ``tensorflow.serving`` from Servable's private pool."""
+    """Returns a message of ``tensorflow.serving`` from Servable's private pool."""
     return message_class(f"tensorflow.serving.{name}")
 
 
 def official_message(name: str) -> Any:
-    """The same from ``tensorflow-serving-api``; skips the test where that is not installed."""
+    """Returns the one from ``tensorflow-serving-api``; skips the test if that is not installed."""
     module = f"tensorflow_serving.apis.{MODULES[name]}_pb2"
     try:
         return getattr(importlib.import_module(module), name)
@@ -57,14 +57,14 @@ def official_message(name: str) -> Any:
 
 
 def set_floats(tensor: Any, *values: float, size: int | None = None) -> None:
-    """Makes a TensorProto a vector of float32. size: of the shape, if it is more than there are values."""
+    """Makes a TensorProto a vector of float32. size: that of the shape, if not the number of values."""
     tensor.dtype = 1
     tensor.tensor_shape.dim.add(size=len(values) if size is None else size)
     tensor.float_val.extend(values)
 
 
 def floats_request(model: str, *values: float, size: int | None = None) -> Any:
-    """A PredictRequest with ``x`` as ``set_floats`` makes it."""
+    """Returns a PredictRequest with ``x`` as set by ``set_floats``."""
     request = own_message("PredictRequest")()
     request.model_spec.name = model
     set_floats(request.inputs["x"], *values, size=size)
@@ -78,7 +78,7 @@ def call(
     message: Callable[[str], Any],
     timeout: float | None = PATIENCE,
 ) -> Any:
-    """One unary call by the method's bare name; raises ``grpc.RpcError``."""
+    """Makes a unary call by the bare name of its method; raises ``grpc.RpcError``."""
     service, _, response = METHODS[method]
     path = f"/tensorflow.serving.{service}/{method}"
     stub = channel.unary_unary(path, type(request).SerializeToString, message(response).FromString)
@@ -86,7 +86,7 @@ def call(
 
 
 def failure(call: Callable[[], Any]) -> tuple[str, str]:
-    """Code and text of a call that is expected to fail; ("OK", "") of one that does not."""
+    """Returns code and text of a failing call; ("OK", "") if it succeeds."""
     try:
         call()
     except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""What loading and unloading leave behind in the server's process (Linux)."""
+"""The effects of loading and unloading on the server's process (Linux)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def niceness(served: Served) -> dict[str, int]:
-    """Thread, by name and number → how nice it is (proc(5), field 19 of its stat)."""
+    """Returns thread, by name and number → niceness (proc(5), field 19 of its stat)."""
     found = {}
     for task in Path(f"/proc/{served.process.pid}/task").iterdir():
         try:
@@ -30,7 +30,7 @@ def niceness(served: Served) -> dict[str, int]:
 
 
 def in_use(served: Served, folder: Path) -> set[str]:
-    """Files below ``folder`` that the process has open or mapped."""
+    """Returns the files below ``folder`` that the process has open or mapped."""
     process = Path("/proc") / str(served.process.pid)
     opened = {str(fd.readlink()) for fd in (process / "fd").iterdir() if fd.is_symlink()}
     mapped = {line.split(maxsplit=5)[-1] for line in (process / "maps").read_text().splitlines()}
@@ -38,7 +38,7 @@ def in_use(served: Served, folder: Path) -> set[str]:
 
 
 def test_no_thread_keeps_the_low_priority_of_a_load(base: Path) -> None:
-    """Threads inherit it: those that TensorFlow makes with its first session must not."""
+    """Threads inherit it, but those that TensorFlow makes with its first session must not."""
     with serving(f"m={base}") as served:
         put_version("half_plus_two", base, 2)
         await_versions(served, "m", 2)

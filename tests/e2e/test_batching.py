@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import pytest
 from clients import Stub, answer, await_versions, version_states
 from conftest import Served
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 @contextmanager
 def batching(folder: Path, parameters: str, *flags: str) -> Iterator[Served]:
-    """Version 1 of model ``m``, batched as ``parameters`` say, with its metrics."""
+    """Serves version 1 of model ``m``, batched according to ``parameters``, with its metrics."""
     base, file = folder / "m", folder / "batching.config"
     put_version(MODEL, base, 1)
     file.write_text(parameters)
@@ -38,26 +39,26 @@ def batching(folder: Path, parameters: str, *flags: str) -> Iterator[Served]:
 
 
 def at_once(*asks: Callable[[], T]) -> list[T]:
-    """The answers to ``asks``, each from a thread of its own."""
+    """Returns the answers to ``asks``, each called on a thread of its own."""
     with ThreadPoolExecutor(len(asks)) as pool:
         return [one.result() for one in [pool.submit(each) for each in asks]]
 
 
 def counted(served: Served, metric: str) -> int:
-    """The count of a histogram or counter of batching; 0 before it has any."""
+    """Returns the count of a histogram or counter of batching; 0 before its first value."""
     text = ask(served, "GET", PAGE).text
     found = re.search(rf"^:tensorflow:serving:batching_session:{metric}\{{.*?\}} (\d+)$", text, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
 def graph_runs(served: Served) -> int:
-    """How often a graph was run."""
+    """Returns the number of graph runs."""
     text = ask(served, "GET", PAGE).text
     return int(text.split(":tensorflow:core:graph_runs{} ")[1].split()[0])
 
 
 def test_requests_over_both_protocols_share_a_run(tmp_path: Path) -> None:
-    """The batch stays open for an hour, or until it is full: only together are the four answered."""
+    """The batch stays open for an hour, or until it is full: the four are answered only together."""
     parameters = f"max_batch_size {{ value: 4 }} batch_timeout_micros {{ value: {HOUR} }}"
     with batching(tmp_path, parameters) as served:
         runs, rows = counted(served, "wrapped_run_count"), counted(served, "processed_batch_size_sum")
@@ -76,7 +77,7 @@ def test_requests_over_both_protocols_share_a_run(tmp_path: Path) -> None:
 
 
 def test_steady_clients_get_their_own_rows(tmp_path: Path) -> None:
-    """Many clients with rows of their own: nobody is ever given another's."""
+    """Many clients with different rows: none ever gets those of another."""
     with batching(
         tmp_path, "max_batch_size { value: 16 } allowed_batch_sizes: 4 allowed_batch_sizes: 16"
     ) as served:
@@ -119,7 +120,7 @@ def test_an_unload_lets_what_waits_be_answered(tmp_path: Path) -> None:
 
 
 def test_parameters_of_a_version(tmp_path: Path) -> None:
-    """By its own file a version is batched, without one it is not, and with a bad one it does not load."""
+    """With its own file a version is batched, without one it is not, with a bad one it does not load."""
     flags = ["--enable_per_model_batching_parameters", ONE_TRY]
     with batching(tmp_path, "max_batch_size { value: 1 }", *flags) as served:
         assert predict(served, "m", {"instances": [1.0] * 5}).status == 200

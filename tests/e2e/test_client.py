@@ -1,4 +1,4 @@
-"""The client and the command line against running servers, over both protocols; the lines of the document."""
+"""The client and the command line against running servers, over both protocols; the document's examples."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from conftest import ROOT, SHARED, Serve, Served
+from servers import MODELS, serving
+
+from servable import AsyncClient, Client
 from servable.client import Classification, TensorSpec, VersionStatus
 from servable.errors import (
     InvalidArgumentError,
@@ -24,9 +27,6 @@ from servable.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from servers import MODELS, serving
-
-from servable import AsyncClient, Client
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -41,7 +41,7 @@ class Running(NamedTuple):
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Small models, and those of ../shared where it is there."""
+    """Small models, and those of ../shared if available."""
     models = [MODELS / "half_plus_two", MODELS / "pair", MODELS / "echo"]
     models += [SHARED / "testdata" / name for name in ("ident", "multi") if SHARED.is_dir()]
     path = tmp_path_factory.mktemp("socket") / "s"
@@ -150,7 +150,7 @@ NOT_IN_JSON = {"half", "bfloat16", "complex64", "complex128", "uint16"}
 @pytest.mark.needs_shared
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_dtype(running: Running, protocol: str) -> None:
-    """Values come back as they went, or REST refuses the dtype."""
+    """Values come back unchanged, or REST refuses the dtype."""
     tried = set()
     with Client(running.addresses[protocol]) as client:
         for name, signature in client.metadata("ident").signatures.items():
@@ -248,7 +248,7 @@ def test_the_document_has_examples_of_both_kinds() -> None:
 
 
 def at(running: Running, code: str) -> str:
-    """The documented lines, with the addresses of the running server."""
+    """Returns the documented lines, with the addresses of the running server."""
     rest, grpc = running.addresses["rest"], running.addresses["grpc"]
     return re.sub(r"grpc://localhost:\d+", grpc, re.sub(r"http://localhost:\d+", rest, code))
 
@@ -272,7 +272,7 @@ def test_the_documents_python(running: Running) -> None:
     ids=lambda text: text.splitlines()[0][:40],
 )
 def test_the_documents_commands(running: Running, code: str, expected: str) -> None:
-    """Standard output and error together, as a person sees them."""
+    """Standard output and error together, as on a terminal."""
     command = at(running, code).replace("servable predict", f"{sys.executable} -m servable predict").strip()
     if "--server" not in command:
         command += f" --server {running.addresses['rest']}"

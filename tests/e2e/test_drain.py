@@ -1,4 +1,4 @@
-"""The end of a server under load: no request that was on its way goes without its answer."""
+"""The shutdown of a server under load: every request on its way gets its answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import grpc
 import pytest
 from clients import Stub
 from conftest import Served
 from servers import ADMIN, MODELS, serving, until
 from wire import Wire, message, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -25,7 +24,7 @@ BODY = json.dumps({"instances": [1.0]}).encode()
 
 @dataclass
 class Saturating:
-    """Clients that ask without a pause on connections that they keep; lost is what has no answer."""
+    """Clients that send requests without pause on persistent connections; lost: requests without answers."""
 
     served: Served
     clients: int = 16
@@ -55,7 +54,7 @@ class Saturating:
                 return
 
     def _keep_asking(self, connection: http.client.HTTPConnection) -> bool:
-        """Until the server says that it closes; False when a request was lost."""
+        """Sends requests until the server announces closing; False if one was lost."""
         while True:
             try:
                 connection.request("POST", PREDICT, BODY)
@@ -84,7 +83,7 @@ def test_no_request_is_lost(flags: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def draining() -> Iterator[Served]:
-    """A server that has been told to stop, and still answers for some seconds."""
+    """A server that has a drain delay, and so answers for some seconds after it is told to stop."""
     with serving(
         MODELS / "half_plus_two", "--port=0", "--drain_delay_seconds=4", ADMIN, may_end=True
     ) as served:
@@ -99,7 +98,7 @@ def test_while_it_drains_new_connections_are_answered_and_told_to_go(draining: S
         assert until(
             lambda: predict(draining, "half_plus_two", {"instances": [1.0]}).headers.get("connection")
         )
-        # What was idle when the end began is told with its next answer.
+        # A connection idle at the start of the shutdown is told with its next answer.
         reply = before.send(message("POST", PREDICT, BODY)).reply()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert before.closed()
@@ -120,7 +119,7 @@ def test_while_it_drains_health_says_so(draining: Served) -> None:
 
 
 def test_a_client_of_grpc_goes_on_through_the_end(draining: Served) -> None:
-    """Until its connection is refused; a call that was sent is answered."""
+    """Calls succeed until the connection is refused; a call that was sent is answered."""
     ends: list[grpc.StatusCode] = []
     answered = 0
     with Stub(draining) as stub:
@@ -135,7 +134,7 @@ def test_a_client_of_grpc_goes_on_through_the_end(draining: Served) -> None:
                 ends.append(error.code())
                 details = error.details()
     assert answered > 100
-    # wait_for_ready: nobody is there any more.
+    # wait_for_ready: no server is there any more.
     assert ends == [grpc.StatusCode.DEADLINE_EXCEEDED] or "refused" in details, details
     assert draining.process.wait(60) == 0
 
@@ -148,5 +147,5 @@ def test_idle_connections_do_not_hold_up_the_end() -> None:
         began = time.monotonic()
         assert served.stop() == 0
         assert idle.closed()
-        # Half the grace period: they were not waited for to its end.
+        # Half the grace period: the end of it was not awaited.
         assert time.monotonic() - began < 15

@@ -1,4 +1,4 @@
-"""What a disk, an operator or the power does to a server, and how it goes on."""
+"""Faults caused by disks, operators and power, and the server's recovery."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 1000
 
 
 def half_copy(base: Path, version: int) -> Path:
-    """A version whose variables are still missing and whose graph is cut short."""
+    """Makes a version without variables and with half a graph."""
     folder = base / str(version)
     folder.mkdir()
     whole = (MODELS / MODEL / "1" / "saved_model.pb").read_bytes()
@@ -131,7 +131,7 @@ WITHOUT_OVERRIDE = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search
 
 
 def obedient() -> tuple[str, ...]:
-    """The command of a server that is denied what its user is: root without the capability to override."""
+    """Returns the command of a server bound by file permissions, which root usually overrides."""
     if os.geteuid() != 0:
         return FRIENDLY
     if shutil.which("setpriv") is None:
@@ -153,7 +153,7 @@ def test_permission_is_denied_and_then_given(base: Path) -> None:
 
 
 def test_variables_that_may_not_be_read(base: Path) -> None:
-    """They are not taken for variables that are not there, and giving the permission is enough."""
+    """They are not reported as missing, and granting permission is enough."""
     variables = put_version(MODEL, base, 2) / "variables"
     variables.chmod(0)
     with serving(f"m={base}", ONE_TRY, command=obedient()) as served:
@@ -197,7 +197,7 @@ def test_of_two_configs_in_quick_succession_the_later_counts(base: Path) -> None
 
 @pytest.mark.timeout(600)
 def test_a_thousand_models_at_once(base: Path, tmp_path: Path) -> None:
-    """One folder under a thousand names: each is loaded, polled and answered for on its own."""
+    """One folder under a thousand names: each is loaded, polled and answered separately."""
     models = [entry(f"m{number}", base) for number in range(MANY)]
     config = config_file(tmp_path, *models)
     with serving(f"--model_config_file={config}", POLLED, "--shutdown_grace_seconds=1") as served:
@@ -224,7 +224,7 @@ def test_a_cold_restart_after_a_kill(base: Path, tmp_path: Path, serve: Serve) -
 
 
 def test_a_clock_that_jumps_moves_nothing() -> None:
-    """The wall clock is read where a time is shown, and nowhere else in the control plane."""
+    """In the control plane, the wall clock is only read to display a time."""
     shown = {"inventory.py", "log_format.py"}
     wall = re.compile(r"\btime\.time\(|datetime\.(now|utcnow)|\btime\.time\b|from time import")
     users = {

@@ -1,4 +1,4 @@
-"""The gRPC port as its clients meet it: tensors, deadlines, sockets, TLS, the standard services."""
+"""The gRPC port as seen by clients: tensors, deadlines, sockets, TLS, the standard services."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from conftest import SHARED, Served
-from servable.messages import message_class
 from servers import DROP_IN, MODELS, put_version, run_to_its_end, serving
 from stubs import call, failure, own_message
 from wire import predict as ask_predict
 
-import grpc
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -44,7 +44,7 @@ DTYPES = {
 
 
 def predict_request(model: str, signature: str = "", **inputs: Any) -> Any:
-    """A PredictRequest with numpy arrays as ``tensor_content``, or ready TensorProtos."""
+    """Returns a PredictRequest with numpy arrays as ``tensor_content``, or ready TensorProtos."""
     request = own_message("PredictRequest")()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -67,7 +67,7 @@ def predict(channel: grpc.Channel, request: Any, timeout: float = 60.0) -> Any:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    """``half_plus_two``, ``loop``, ``echo`` and, where there is one, ``ident``."""
+    """Serves ``half_plus_two``, ``loop``, ``echo`` and, if available, ``ident``."""
     models = [MODELS / name for name in ("half_plus_two", "loop", "echo")]
     ident = SHARED.resolve() / "testdata" / "ident"
     with serving(*models, *([ident] if ident.is_dir() else []), "--port=0") as server:
@@ -84,7 +84,7 @@ def channel(served: Served) -> Iterator[grpc.Channel]:
 
 
 def _sample(dtype: Any) -> np.ndarray[Any, Any]:
-    """Twelve values that need all their bits."""
+    """Returns twelve values that use all their bits."""
     pattern = np.random.default_rng(1).integers(0, 256, 12 * np.dtype(dtype).itemsize, dtype=np.uint8)
     if dtype is np.bool_:
         return (pattern % 2).astype(np.bool_).reshape(3, 4)
@@ -200,7 +200,7 @@ def test_connections_are_renewed_at_their_age_and_no_call_fails() -> None:
         with grpc.insecure_channel(served.grpc) as there:
             there.subscribe(changed)
             assert list(predict(there, request).outputs["y"].float_val) == [2.5]
-            # Unlike that one, these do not wait for a connection: they would fail without one.
+            # Unlike that call, these do not wait for a connection: they would fail without one.
             stub = there.unary_unary("/tensorflow.serving.PredictionService/Predict")
             renewed = 0
             while renewed < 3:
@@ -244,7 +244,7 @@ def test_a_unix_socket_that_a_dead_server_left_is_taken_over(tmp_path: Path) -> 
 
 
 def test_a_unix_socket_is_reached_however_it_is_written(tmp_path: Path, monkeypatch: Any) -> None:
-    """Clients name the path as the host that they call, with what it may hold of ``:``, ``@`` and ``[``."""
+    """Clients send the path as the host, with any ``:``, ``@`` and ``[`` in it."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "a:b:c[d@ü %2F~$"
     folder.mkdir()
@@ -255,7 +255,7 @@ def test_a_unix_socket_is_reached_however_it_is_written(tmp_path: Path, monkeypa
 
 
 def _certificate(folder: Path, name: str, *issuer: str) -> tuple[bytes, bytes]:
-    """Key and certificate, signed by ``ca`` or by itself."""
+    """Makes key and certificate, signed by ``ca`` or self-signed."""
     key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
     command = [
         "openssl",
@@ -365,7 +365,7 @@ def test_the_method_name_is_checked_over_both_protocols(tmp_path: Path) -> None:
             assert (reply.status, reply.error) == (500, text)
 
 
-# ---- the services beside the models' own
+# ---- the standard services
 
 
 def test_health_is_served_for_tensorflow_servings_names(channel: grpc.Channel) -> None:
@@ -377,7 +377,7 @@ def test_health_is_served_for_tensorflow_servings_names(channel: grpc.Channel) -
     assert failure(lambda: channel.unary_unary(path)(b"\x0a\x01x", timeout=60))[0] == "NOT_FOUND"
     watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
     assert next(watched) == serving_status
-    # The stream is left open: it must not hold up the server when it stops.
+    # The stream is left open: it must not delay the server's shutdown.
 
 
 def test_a_watch_of_an_unknown_service_stays_open(channel: grpc.Channel) -> None:

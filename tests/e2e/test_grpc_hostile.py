@@ -1,4 +1,4 @@
-"""What broken and hostile clients send to a gRPC port: each is told or cut off, and nobody else notices."""
+"""Broken and hostile clients of a gRPC port: each gets an error or is cut off, and no other is affected."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from conftest import Served
@@ -26,8 +27,6 @@ from http2 import (
 from servers import MODELS, resident_megabytes, serving
 from stubs import METHODS, call, failure, floats_request, own_message
 
-import grpc
-
 pytestmark = pytest.mark.needs_tensorflow
 
 
@@ -43,7 +42,7 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def answers_afterwards(served: Served) -> Iterator[None]:
-    """Whatever a test sends: a good request of another client is answered after it."""
+    """After every test, a good request of another client must be answered."""
     yield
     with grpc.insecure_channel(served.grpc) as channel:
         reply = call(channel, "Predict", good_request(), own_message, timeout=20)
@@ -86,7 +85,7 @@ def test_large_metadata_is_refused(served: Served) -> None:
     with grpc.insecure_channel(served.grpc) as channel:
         stub = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         health = channel.unary_stream("/grpc.health.v1.Health/Watch")
-        # A call beside it, on the same connection.
+        # A concurrent call on the same connection.
         watching = health(b"")
         assert next(watching)
         for metadata in (
@@ -139,10 +138,10 @@ def test_an_announced_message_that_does_not_come_costs_nothing(served: Served) -
         for stream in range(1, 101, 2):
             raw.send(frame(HEADERS, END_HEADERS, stream, block))
             raw.send(frame(DATA, 0, stream, b"\x00" + struct.pack(">I", 2**31 - 1)))
-        # Each is answered, by a status alone, when its time is over.
+        # Each is answered when its time is over, by a status alone.
         ended = (stream for kind, flags, stream, _ in raw.frames() if kind == HEADERS and flags & END_STREAM)
         assert {next(ended) for _ in range(50)} == set(range(1, 101, 2))
-    # 100 GB were announced; what the server had given back while idle comes to some 100 MB again.
+    # 100 GB were announced; memory given back while idle accounts for some 100 MB again.
     assert resident_megabytes(served) < before + 400
 
 

@@ -1,4 +1,4 @@
-"""Loads that hang, and files that would make them: they hold up no other model, and not the end."""
+"""Hanging loads, and files that could cause them: they delay neither other models nor the shutdown."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from clients import answer, await_versions, version_states
 from conftest import Served
-from servable.messages import message_class
 from servers import ADMIN, MODELS, ONE_TRY, admin_url, put_version, serving
 from tfrecord import WARM_UP, write
+
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -28,7 +29,7 @@ from servable.lifecycle import manager
 manager.PATIENCE = 1.0
 sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
 """
-"""A server to which a load of a second hangs."""
+"""A server that considers a load hanging after a second."""
 DEAD_MOUNT = """
 import sys, threading
 from servable.cli import dispatch as cli
@@ -43,11 +44,11 @@ def hang(model):
 filesystem.look, filesystem.LOOK_SECONDS = hang, 1.0
 sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", *sys.argv[1:]]))
 """
-"""A server to which the file system of its first argument does not answer."""
+"""A server for which the file system of its first argument does not answer."""
 
 
 def copied(model: str, base: Path) -> Path:
-    """Version 1 of a test model, with its assets."""
+    """Copies version 1 of a test model, with its assets."""
     version = base / "1"
     shutil.copytree(MODELS / model / "1", version)
     return version
@@ -84,7 +85,7 @@ def test_what_is_no_file_is_not_waited_for(
         assert answer(served, "good") == 3.0
         assert version_states(served, "bad") == {1: "END"}
         assert path.name in served.log
-        # Some readers are told by the system that a socket cannot be opened.
+        # For some readers, the system reports that a socket cannot be opened.
         assert f"it is a {kind}" in served.log or (kind == "socket" and "No such device" in served.log)
 
 
@@ -131,7 +132,7 @@ def test_a_load_that_hangs_holds_up_nobody(tmp_path: Path, good: Path) -> None:
         put_version("half_plus_two", good, 2)
         await_versions(served, "good", 2)
         assert_it_ends_soon(served)
-        # What serves is unloaded all the same.
+        # The serving version is unloaded nevertheless.
         assert "unloaded good version 2" in served.log
         assert "the load of loop version 1 is left where it is" in served.log
 
@@ -166,7 +167,7 @@ def test_a_file_system_that_does_not_answer_holds_up_nobody(tmp_path: Path, good
         assert admin(served, "/admin/models/dead")["standing"] == "missing"
         put_version("half_plus_two", good, 2)
         await_versions(served, "good", 2)
-        # The way out: the same model from elsewhere.
+        # The remedy: the same model from another path.
         elsewhere = copied("half_plus_two", tmp_path / "elsewhere").parent
         moved = admin(served, "/admin/models/dead", "PUT", {"base_path": str(elsewhere)})
         assert moved["standing"] == "available"

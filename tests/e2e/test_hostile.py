@@ -1,7 +1,7 @@
 """Bad input and bad clients: a clear JSON error or a closed connection; the next good request is answered.
 
-Every test ends with a good request to the same server (the fixture ``server`` sees to that), on all its I/O
-threads; a server that died or hangs fails there.
+Every test ends with a good request to the same server (by the fixture ``server``) on all its I/O threads; a
+server that died or hangs fails there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def server(shared_server: Served) -> Iterator[Served]:
 
 
 def check_well(served: Served) -> None:
-    """The server answers on several connections, so on every I/O thread, and on one that is kept."""
+    """Checks the answers on several persistent connections, and so on every I/O thread."""
     for _ in range(CONNECTIONS):
         with Wire(served) as wire:
             for _ in range(2):
@@ -92,7 +92,7 @@ def test_two_lengths_that_differ(server: Served) -> None:
 
 
 def test_a_length_that_is_too_short_ends_the_request_there(server: Served) -> None:
-    """What follows is taken for the next request, and is none."""
+    """The rest is read as the next request, which is invalid."""
     with Wire(server) as wire:
         wire.send(f"{HEAD}Content-Length: 5\r\n\r\n{ONE}")
         first = wire.reply()
@@ -116,7 +116,7 @@ def test_length_and_chunks_at_once_do_not_smuggle(server: Served) -> None:
 
 
 def refusal(server: Served, sent: str) -> Reply:
-    """The error that answers what was sent, and ends the connection."""
+    """Returns the error that answers ``sent`` and ends the connection."""
     with Wire(server) as wire:
         reply = wire.send(sent).reply()
         assert reply.error and wire.closed()
@@ -217,7 +217,7 @@ def test_an_unknown_path(server: Served, path: str, status: int) -> None:
     ids=["header", "headers", "path", "no_line_at_all"],
 )
 def test_a_head_without_end(server: Served, head: str) -> None:
-    """A status in JSON; or the connection is gone before the client has sent it all."""
+    """A status in JSON; or the connection is closed before the client has sent everything."""
     with Wire(server) as wire:
         if wire.send_what_it_takes(head.encode()):
             reply = wire.reply()
@@ -237,10 +237,10 @@ def test_a_chunk_extension_without_end(server: Served) -> None:
 
 
 def test_invalid_utf_8(server: Served) -> None:
-    """Bytes are passed through, as TensorFlow Serving does; where they must be JSON, they are not."""
+    """Bytes are passed through, as in TensorFlow Serving; where JSON is required, they are refused."""
     passed = predict(server, "echo", b'{"instances": ["\xff\xfe"]}')
     assert passed.status == 200
-    assert b"//4=" in passed.body  # in the output that is base64 by its name
+    assert b"//4=" in passed.body  # in the output that is base64 because of its name
     broken = predict(server, "half_plus_two", b'{"instances": [\xff]}')
     assert (broken.status, broken.error) == (400, "JSON Parse error: Invalid value. at offset: 15")
     key = predict(server, "half_plus_two", b'{"inst\xffances": [1]}')
@@ -276,7 +276,7 @@ def test_deep_nesting_where_nobody_looks(server: Served) -> None:
 @pytest.mark.parametrize("model", ["half_plus_two", "echo"])
 @pytest.mark.parametrize("rank", [1, 8, 254, 255, 256, 999])
 def test_tensors_of_many_dimensions(server: Served, model: str, rank: int) -> None:
-    """TensorFlow ends the process on a rank above 254; 254 it can."""
+    """A rank above 254 makes TensorFlow end the process; 254 works."""
     leaf = "1" if model == "half_plus_two" else '"a"'
     reply = predict(server, model, '{"inputs": ' + "[" * rank + leaf + "]" * rank + "}")
     if rank <= 254:
@@ -370,7 +370,7 @@ def test_an_early_refusal_reaches_a_client_that_is_still_sending(
 @pytest.mark.parametrize("size", [3, 8 * MEGABYTE])
 def test_a_get_with_a_body(server: Served, size: int) -> None:
     with Wire(server) as wire:
-        for _ in range(2):  # the connection outlives it
+        for _ in range(2):  # the connection survives it
             reply = wire.send(message("GET", "/v1/models/half_plus_two", b"z" * size)).reply()
             assert reply.status == 200
 
@@ -417,7 +417,7 @@ def test_one_gzip_inside_another_is_unpacked_once(server: Served) -> None:
 
 
 def test_half_open_clients(server: Served) -> None:
-    """Hundreds of connections that stop in the middle cost nothing but themselves."""
+    """Hundreds of connections that stop halfway affect no others."""
     before = resident_megabytes(server)
     stages = [
         b"",
@@ -433,7 +433,7 @@ def test_half_open_clients(server: Served) -> None:
 
 
 def test_more_waiting_clients_than_a_shell_allows_files() -> None:
-    """The limit a shell sets is a soft one, which a server of many connections raises to the hard one."""
+    """A shell's limit is a soft one, which a server of many connections raises to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 1000:
         pytest.skip(f"only {hard} files may be open here")
@@ -451,7 +451,7 @@ def test_a_half_open_client_is_served_when_it_goes_on(server: Served) -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_client_that_half_closes_is_answered(server: Served, version: str) -> None:
-    """It said that no more will come, not that it has left (``nc -N`` and scripts do so)."""
+    """It announced the end of its data, not that it left (``nc -N`` and scripts do so)."""
     for _ in range(20):
         with Wire(server) as wire:
             wire.send(message("POST", PATH, ONE).replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
@@ -460,7 +460,7 @@ def test_a_client_that_half_closes_is_answered(server: Served, version: str) -> 
 
 
 def test_a_client_that_does_not_read(server: Served) -> None:
-    """Its answer of some 100 MB waits for it, and nobody else does."""
+    """Its answer of some 100 MB waits for it, without delaying others."""
     body = '{"signature_name": "fill", "inputs": 3000000}'
     with Wire(server) as wire:
         wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -471,7 +471,7 @@ def test_a_client_that_does_not_read(server: Served) -> None:
 
 
 def test_clients_that_leave_while_their_model_runs(server: Served) -> None:
-    """Many more than there are threads; their runs may not keep a good request waiting for its turn."""
+    """Many more than there are threads; their runs must not delay a good request."""
     for _ in range(100):
         with Wire(server) as wire:
             wire.send(message("POST", "/v1/models/loop:predict", '{"inputs": 20000}'))
@@ -483,14 +483,14 @@ LEAVERS = 20
 
 
 def reset(wire: Wire) -> None:
-    """Closes so that the server is told at once."""
+    """Closes with a reset, which the server notices at once."""
     linger = (1).to_bytes(4, "little") + (0).to_bytes(4, "little")
     wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     wire.sock.close()
 
 
 def test_clients_that_leave_take_their_queued_calls_with_them(tmp_path: Path) -> None:
-    """One thread is busy, calls wait behind it: only those run whose clients wait for them."""
+    """One thread is busy with calls waiting behind it: only those run whose clients still wait."""
     config = tmp_path / "monitoring.config"
     config.write_text("prometheus_config { enable: true }")
     path, slow = "/v1/models/loop:predict", '{"inputs": 100000}'
@@ -528,7 +528,7 @@ ENDLESS = '{"inputs": 1000000000000000}'
 def test_runs_without_end_are_ended(short_runs_first: int) -> None:
     """More of them than there are threads, on a model that was quick before: each gets its 504 and ends.
 
-    If one went on for ever it would hold a thread, and the last requests would not be answered.
+    An endless one would hold a thread, and the last requests would not be answered.
     """
     flags = ["--rest_api_timeout_in_ms=2000", "--io_threads=2", "--compute_threads=2"]
     with serving(MODELS / "loop", MODELS / "half_plus_two", *flags) as served:
@@ -547,7 +547,10 @@ def test_runs_without_end_are_ended(short_runs_first: int) -> None:
 
 
 def _settled(served: Served) -> bool:
-    """Whether little is held beyond what the models need. Asks for something: that may give memory back."""
+    """Returns whether little memory is held beyond that of the models.
+
+    Sends a request, which may free some.
+    """
     predict(served, "half_plus_two", ONE)
     return resident_megabytes(served) < 360
 
@@ -565,7 +568,7 @@ def test_memory_of_refused_requests_comes_back(server: Served) -> None:
     assert until(lambda: _settled(server)), f"{resident_megabytes(server):.0f} MB are still resident"
 
 
-# ---- up to the limit that is there by default
+# ---- up to the default limit
 
 
 @pytest.mark.timeout(900)
@@ -579,7 +582,7 @@ def test_memory_of_refused_requests_comes_back(server: Served) -> None:
     ids=["number", "array", "string"],
 )
 def test_a_gigabyte(start: str, filling: str, end: str) -> None:
-    # On a busy machine such a body takes longer than a request may by default.
+    # On a busy machine, such a body takes longer than the default time limit.
     with serving(MODELS / "half_plus_two", "--rest_api_timeout_in_ms=0") as served:
         body = start + filling * ((1 << 30) // len(filling)) + end
         with Wire(served, patience=600.0) as wire:

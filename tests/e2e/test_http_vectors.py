@@ -1,7 +1,7 @@
 """Every end-to-end case of the specification's ``http.json``, over real sockets.
 
-Where TensorFlow Serving answers an error with its HTTP library's page or with nothing, the specification
-wants better: the JSON error object with the same status (README.md of the specification, table "Better").
+For errors that TensorFlow Serving answers with its HTTP library's page or with nothing, the specification
+requires better: the JSON error object with the same status (README.md of the specification, table "Better").
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ def _check(got: Reply, want: dict[str, Any]) -> None:
 
 
 def _check_headers(got: Reply, expected: dict[str, str]) -> None:
-    """Those expected are there; those of CORS are not there unless expected."""
+    """Checks that the expected headers are present, and those of CORS absent unless expected."""
     wanted = {name.lower(): value for name, value in expected.items()}
     for name in {*wanted, *CORS_HEADERS}:
         assert got.headers.get(name) == wanted.get(name), (name, got)
 
 
 def _is_unusable(want: dict[str, Any]) -> bool:
-    """An error without a message: a page of HTML, or nothing."""
+    """Returns whether ``want`` is an error without a message: a page of HTML, or nothing."""
     return want["status"] >= 400 and (not want.get("body", "x") or want.get("body", "").startswith("<HTML>"))
 
 
@@ -141,11 +141,11 @@ def _check_raw(served: Served, case: dict[str, Any]) -> None:
         got = wire.send(case["request_raw"]).reply(head_only=head)
         assert got.version == version, got
         if head and status == "400":
-            # Better than the recording: a HEAD is answered as its GET would be, without the body.
+            # Better than the recording: a HEAD is answered like its GET, without the body.
             assert got.status == 200 and int(got.headers["content-length"]) > 0, got
             return
         if case["name"] == "raw/no Host header is fine":
-            # Better than TensorFlow Serving: nobody on the way has to guess (RFC 9112, 3.2).
+            # Better than TensorFlow Serving: no intermediary has to guess (RFC 9112, 3.2).
             assert got.status == 400 and "Host" in got.error, got
             return
         assert got.status == int(status), got
@@ -165,7 +165,7 @@ def _check_raw(served: Served, case: dict[str, Any]) -> None:
 
 
 def _check_end(wire: Wire, got: Reply, closes: bool, head: bool) -> None:
-    if closes and not head:  # what a HEAD leaves behind on the connection is well defined: it may stay open
+    if closes and not head:  # after a HEAD the connection is in a defined state: it may stay open
         assert got.closed or wire.closed(), got
     elif not closes:
         wire.send(message("GET", "/v1/models/half_plus_two"))

@@ -1,4 +1,4 @@
-"""Versions, labels and configurations that come and go while requests are answered over both protocols."""
+"""Versions, labels and configurations that change while requests are answered over both protocols."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import PATIENCE, Stub, answer, available, await_versions, steady_load, version_states
 from conftest import Served
 from model_configs import config_file, config_text, entry, replace_file
 from servers import ONE_TRY, POLLED, RELOADS, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -38,7 +37,7 @@ def specific(*versions: int) -> dict[str, object]:
 
 @pytest.fixture
 def one_version(base: Path) -> Iterator[Served]:
-    """Version 1 of model ``m``, over both protocols."""
+    """Serves version 1 of model ``m``, over both protocols."""
     with serving(f"m={base}", WITH_GRPC, RELOADS, ONE_TRY) as served:
         yield served
 
@@ -152,7 +151,7 @@ def test_labels_of_the_start_apply_when_their_version_does(base: Path, tmp_path:
 
 
 def test_labels_of_a_config_file_wait_for_their_version(base: Path, tmp_path: Path) -> None:
-    """And are asked for once, however often the file is looked at."""
+    """And they are placed once, however often the file is polled."""
     config = config_file(tmp_path, entry("m", base, versionLabels={"stable": "1"}, **ALL))
     with serving(f"--model_config_file={config}", POLLED) as served:
         assert labelled_version(served, "stable") == 1
@@ -174,7 +173,7 @@ def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Pat
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model m to have an absolute path")
         replace_file(config, config_text(entry("n", Path("relative"))))
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model n to have an absolute path")
-        # Two looks at the same file: what is said next is about the next one.
+        # Two polls of the same file: the next message concerns the next one.
         threading.Event().wait(2.5)
         replace_file(config, config_text(entry("o", Path("relative"))))
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model o to have an absolute path")
@@ -182,12 +181,12 @@ def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Pat
 
 
 def test_a_config_file_that_cannot_be_read_is_complained_about_once(base: Path, tmp_path: Path) -> None:
-    """What the parser says of it, too."""
+    """The same holds for the parser's messages."""
     config = config_file(tmp_path, entry("m", base))
     with serving(f"--model_config_file={config}", POLLED) as served:
         replace_file(config, "model_config_list { config {")
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Invalid protobuf file")
-        # Two looks at the same file: what is said next is about the next one.
+        # Two polls of the same file: the next message concerns the next one.
         threading.Event().wait(2.5)
         replace_file(config, config_text(entry("m", base)))
         served.wait_for_line("can be applied again")
@@ -196,7 +195,7 @@ def test_a_config_file_that_cannot_be_read_is_complained_about_once(base: Path, 
 
 
 def labelled_version(served: Served, label: str) -> int | str:
-    """The version that a label of ``m`` is on, or the error's text."""
+    """Returns the version that a label of ``m`` is on, or the error's text."""
     reply = ask(served, "GET", f"/v1/models/m/labels/{label}/metadata")
     return int(json.loads(reply.body)["model_spec"]["version"]) if reply.status == 200 else reply.error
 
@@ -296,7 +295,7 @@ def test_the_grace_period_ends_and_so_does_the_server(empty_base: Path) -> None:
 
 
 def in_flight(served: Served) -> None:
-    """Returns when a run takes the processor: the server works although nobody else asks it anything."""
+    """Returns once a run uses the processor: the server works although nobody else sends requests."""
     stat = Path(f"/proc/{served.process.pid}/stat")
 
     def ticks() -> int:
@@ -324,7 +323,7 @@ def test_stopping_under_load_cuts_no_request(base: Path) -> None:
                 try:
                     statuses.append(predict(served, "m", {"instances": [2.0]}).status)
                 except ConnectionError:
-                    # Refused, or closed before a byte of the request was taken up: nothing was cut.
+                    # Refused, or closed before the server read a byte of the request: nothing was cut.
                     refused.set()
 
         thread = threading.Thread(target=client)
@@ -360,7 +359,7 @@ def read_and_hang_up(*arguments, read=settings.server_config):
 settings.server_config = read_and_hang_up
 sys.exit(cli.main(["serve", "--port=off", "--rest_api_port=0", f"--model_config_file={sys.argv[1]}"]))
 """
-"""A server that gets SIGHUP, and another config file, before it can take either."""
+"""A server that gets SIGHUP, and another config file, before it can handle either."""
 
 
 def test_a_hang_up_before_there_is_a_server_counts_as_soon_as_there_is_one(

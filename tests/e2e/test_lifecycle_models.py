@@ -1,4 +1,4 @@
-"""What a SavedModel may bring along: tags, tables and assets, TensorFlow 1, its own ops, session configs."""
+"""Features of SavedModels: tags, tables and assets, TensorFlow 1, custom ops, session configs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from clients import version_states
 from conftest import Served
-from servable.engines.tensorflow_library import find
 from servers import FRIENDLY, MODELS, run_to_its_end, serving
 from wire import predict
+
+from servable.engines.tensorflow_library import find
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -65,14 +66,14 @@ def test_other_tags_than_the_models_are_named() -> None:
 
 
 def test_assets_are_found_after_a_move(tmp_path: Path) -> None:
-    """Paths inside of the graph are of the machine that made it."""
+    """Paths within the graph are those of the machine that made it."""
     shutil.copytree(MODELS / "tf1_lookup" / "1", tmp_path / "moved" / "5")
     with serving(tmp_path / "moved", "--saved_model_tags=tf1,serve") as served:
         assert ids(served, "moved") == {"predictions": [1, 0, -1]}
 
 
 def test_a_model_is_told_the_plain_path_of_its_asset(tmp_path: Path) -> None:
-    """Ops that others have written open it without TensorFlow's file systems."""
+    """Custom ops open it without TensorFlow's file systems."""
     shutil.copytree(MODELS / "asset", tmp_path / "moved")
     with serving(tmp_path / "moved") as served:
         reply = predict(served, "moved", {"inputs": {"x": [1.0]}})
@@ -94,7 +95,7 @@ def test_session_configs(tmp_path: Path) -> None:
 
 
 def test_ops_of_a_library(tmp_path: Path) -> None:
-    """The model names an op that TensorFlow lacks; the library is built here against its headers."""
+    """The model names an op that TensorFlow lacks; the library is built here with TensorFlow's headers."""
     tensorflow = Path(find()).parent
     if shutil.which("g++") is None or not (tensorflow / "include").is_dir():
         pytest.skip("no g++, or no headers of TensorFlow")

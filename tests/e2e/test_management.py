@@ -1,4 +1,4 @@
-"""The administration of a running server: over HTTP as a script sees it, and by the commands."""
+"""The administration of a running server: over HTTP, as in a script, and by the commands."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ import requests
 from clients import Stub, answer, available, await_versions, steady_load
 from conftest import Served
 from model_configs import config_file, config_text, entry, replace_file
-from servable.messages import message_class
-from servable.savedmodel.tfrecord import read_records
 from servers import ADMIN, DROP_IN, MODELS, ONE_TRY, POLLED, WITH_GRPC, admin_url, put_version, serving
 from tfrecord import WARM_UP
 from wire import ask, predict
+
+from servable.messages import message_class
+from servable.savedmodel.tfrecord import read_records
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -34,22 +35,22 @@ MODEL = "half_plus_two"
 
 @dataclass
 class Admin:
-    """A server with one model ``m`` in versions 1 and 2, and the way to its administration."""
+    """A server with one model ``m`` in versions 1 and 2, and access to its administration."""
 
     served: Served
     base: Path
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:PORT``."""
+        """The address of the administration, ``http://127.0.0.1:PORT``."""
         return admin_url(self.served)
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> requests.Response:
-        """One request below ``/admin``."""
+        """Sends one request below ``/admin``."""
         return requests.request(method, f"{self.url}/admin/{path}", json=body, headers=headers, timeout=60)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One command of ``servable`` against this server."""
+        """Runs one command of ``servable`` against this server."""
         environment = {**os.environ, "SERVABLE_ADMIN_ADDRESS": self.url.removeprefix("http://")}
         command = [sys.executable, "-m", "servable", *arguments]
         return subprocess.run(
@@ -59,7 +60,7 @@ class Admin:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base path with versions 1 and 2, which the tests share."""
+    """A base path with versions 1 and 2, shared by the tests."""
     folder = tmp_path_factory.mktemp("models") / "m"
     for version in (1, 2):
         put_version(MODEL, folder, version)
@@ -80,7 +81,7 @@ def numbers(model: dict[str, Any], state: str = "AVAILABLE") -> list[int]:
 
 
 def recorded(path: Path) -> list[Any]:
-    """The PredictionLogs of a warm-up file."""
+    """Returns the PredictionLogs of a warm-up file."""
     log = message_class("tensorflow.serving.PredictionLog")
     return [log.FromString(data) for data in read_records(str(path))]
 
@@ -97,7 +98,7 @@ def test_requests_are_recorded_over_both_protocols_and_replayed(tmp_path: Path) 
                 assert answer(served, "m", 0.0) == 2.0
                 assert "error" in predict(served, "m", {"instances": ["no number"]}).body.decode()
                 asked += 1.0
-                # 3 over each protocol, at least: no two requests are equal but the first.
+                # At least 3 over each protocol: no two requests are equal except the first.
                 assert answer(served, "m", asked) == stub.predict("m", asked)
         outcome = command.result()
         assert outcome.returncode == 0, outcome.stderr
@@ -112,7 +113,7 @@ def test_requests_are_recorded_over_both_protocols_and_replayed(tmp_path: Path) 
     assert {bool(one.tensor_content) for one in inputs} == {
         True,
         False,
-    }  # as REST's are written, as gRPC's came
+    }  # REST's as written, gRPC's as received
     with serving(f"m={base}") as served:
         assert "Number of warmup records read: 6" in served.log
         assert answer(served, "m") == 3.0
@@ -152,7 +153,7 @@ def test_limits_of_a_recording_that_make_no_sense(admin: Admin, limits: object) 
     assert reply.status_code == 400 and reply.json()["code"] == "INVALID_ARGUMENT"
 
 
-# ---- looking
+# ---- queries
 
 
 def test_models_are_listed_with_all_that_is_known(admin: Admin) -> None:
@@ -198,7 +199,7 @@ def test_not_ready_before_the_models_are(tmp_path: Path) -> None:
         assert requests.get(f"{admin_url(served)}/livez", timeout=30).status_code == 200
 
 
-# ---- changing
+# ---- changes
 
 
 def test_load_and_unload(admin: Admin) -> None:
@@ -271,7 +272,7 @@ def test_a_config_file_counts_again_when_it_changes(base: Path, tmp_path: Path) 
         await_versions(served, "added")
 
 
-# ---- what is refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -357,7 +358,7 @@ def test_the_commands(admin: Admin) -> None:
 
 
 def test_a_command_that_changes_a_model_keeps_its_labels(admin: Admin) -> None:
-    """And without ``--versions`` its policy."""
+    """Without ``--versions``, also its policy."""
     base = str(admin.base)
     try:
         assert admin.run("load", "labelled", base, "--versions=1,2").returncode == 0

@@ -1,4 +1,4 @@
-"""What clients can make the server hold: inputs drawn out, bodies unpacked, replies that nobody takes."""
+"""Memory that clients can make the server hold: expanded inputs, unpacked bodies, replies not taken."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import grpc
 import pytest
 from conftest import Served
 from http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
 from servers import MODELS, resident_megabytes, run_to_its_end, serving, until
 from stubs import call, failure, floats_request, own_message
 from wire import Wire, message, predict
-
-import grpc
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -34,7 +33,7 @@ def served() -> Iterator[Served]:
 
 
 class Highest:
-    """Watches how much the server holds meanwhile."""
+    """Records the peak of the server's memory meanwhile."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
@@ -64,15 +63,15 @@ class Highest:
 
 
 def drawn_out(elements: int) -> Any:
-    """A Predict of some dozen bytes whose tensor has so many elements."""
+    """Makes a Predict of some dozen bytes whose tensor has ``elements`` elements."""
     return floats_request("half_plus_two", 1.0, size=elements)
 
 
-# ---- inputs drawn out, replies not taken
+# ---- expanded inputs, replies not taken
 
 
 def test_replies_that_nobody_takes_are_bounded(served: Served) -> None:
-    """Twelve calls of 40 bytes for 24 MB each, in windows of nothing."""
+    """Twelve calls of 40 bytes for 24 MB each, with empty windows."""
     wire = drawn_out(6_000_000).SerializeToString()
     sent = b"\0" + len(wire).to_bytes(4, "big") + wire
     head = headers("/tensorflow.serving.PredictionService/Predict")
@@ -88,7 +87,7 @@ def test_replies_that_nobody_takes_are_bounded(served: Served) -> None:
                 break
         for _ in range(20):
             assert predict(served, "half_plus_two", {"instances": [1.0]}).status == 200
-        # Those that are held are given up while the client is still there.
+        # The held replies are given up while the client is still there.
         assert highest.comes_back()
     assert highest.grown < 2 * BUDGET
 
@@ -99,7 +98,7 @@ def test_what_is_drawn_out_beyond_the_budget_is_refused(served: Served) -> None:
         assert status == "RESOURCE_EXHAUSTED"
         assert "bytes of memory" in text
         assert f"raise --max_memory_in_flight (now {BUDGET * MIB})" in text
-        # And one that fits is answered.
+        # One that fits is answered.
         options = [("grpc.max_receive_message_length", -1)]
         with grpc.insecure_channel(served.grpc, options=options) as large:
             reply = call(large, "Predict", drawn_out(4_000_000), own_message)
@@ -117,11 +116,11 @@ def test_strings_that_are_drawn_out_are_counted(served: Served) -> None:
         assert failure(lambda: call(channel, "Predict", request, own_message))[0] == "RESOURCE_EXHAUSTED"
 
 
-# ---- bodies unpacked
+# ---- unpacked bodies
 
 
 def bomb(megabytes: int) -> bytes:
-    """A valid body, mostly blank."""
+    """Makes a valid body, mostly blank."""
     return gzip.compress(b'{"instances": [1.0]' + b" " * (megabytes * MIB) + b"}")
 
 
@@ -164,11 +163,11 @@ def test_messages_that_unpack_to_much_are_refused(served: Served, compression: g
     assert highest.grown < BUDGET
 
 
-# ---- everything comes back
+# ---- everything is freed
 
 
 def test_clients_that_leave_leave_nothing(served: Served) -> None:
-    """The whole budget is there after all of that."""
+    """The whole budget is available after all of that."""
     body = json.dumps({"instances": [0.5] * 400_000}).encode()
     for _ in range(10):
         with Wire(served) as wire:

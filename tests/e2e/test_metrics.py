@@ -1,4 +1,4 @@
-"""The Prometheus endpoint: what is counted over both protocols, in TensorFlow Serving's names and format."""
+"""The Prometheus endpoint: counts over both protocols, with TensorFlow Serving's names and format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import Stub, await_versions
 from conftest import Served
@@ -14,14 +15,12 @@ from servers import MODELS, ONE_TRY, RELOADS, WITH_GRPC, put_version, serving, u
 from stubs import own_message
 from wire import ask, predict
 
-import grpc
-
 pytestmark = pytest.mark.needs_tensorflow
 
 
 @pytest.fixture
 def served(base: Path, tmp_path: Path) -> Iterator[Served]:
-    """Model ``m`` over both protocols, with its metrics."""
+    """Serves model ``m`` over both protocols, with its metrics."""
     with serving(f"m={base}", WITH_GRPC, RELOADS, monitoring(tmp_path), ONE_TRY) as running:
         yield running
 
@@ -95,7 +94,7 @@ def test_runs_and_loads_are_counted(served: Served, base: Path) -> None:
 
 
 def test_a_run_that_fails_is_not_counted(tmp_path: Path) -> None:
-    """Nor is what is refused before there is a run."""
+    """The same goes for requests refused before a run."""
     with serving(MODELS / "pair", monitoring(tmp_path)) as served:
         before = samples(served)
         together = predict(served, "pair", {"inputs": {"a": [1.0, 2.0], "b": [1, 2, 3]}})
@@ -109,10 +108,12 @@ def test_a_run_that_fails_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> None:
-    """Of each metric the first series, which is here the one of version 1."""
+    """For each metric the first series counts, which is that of version 1 here."""
     names = ["/tensorflow/cc/saved_model/load_attempt_count", "/tensorflow/no/such"]
     with Stub(served) as stub:
         assert stub.reload() == (0, "")
+        # A version still there would continue to serve, without a load.
+        assert until(lambda: predict(served, "m", {"instances": [1.0]}).status == 404)
         request = own_message("ReloadConfigRequest")(metric_names=names)
         listed = request.config.model_config_list.config.add(name="m", base_path=str(base))
         listed.model_platform = "tensorflow"
@@ -121,7 +122,7 @@ def test_a_reload_tells_by_how_much_metrics_grew(served: Served, base: Path) -> 
 
 
 def test_calls_that_were_cancelled_are_counted(tmp_path: Path) -> None:
-    """Those that wait for the one thread, and the one that has it."""
+    """Both those that wait for the only thread, and the one that holds it."""
     request = own_message("PredictRequest")()
     request.model_spec.name = "loop"
     request.inputs["steps"].dtype = 9

@@ -1,4 +1,4 @@
-"""Who may change the models, and to which paths: a SavedModel is code, so its path decides what runs."""
+"""Permissions to change models, and allowed paths: a SavedModel is code, so its path decides what runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> Path:
 
 
 class Fetched(http.server.BaseHTTPRequestHandler):
-    """Takes note of what is asked for."""
+    """Records the requested paths."""
 
     paths: list[str]
 
@@ -52,7 +52,7 @@ class Fetched(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def stranger() -> Iterator[tuple[str, list[str]]]:
-    """The address of a web server, and what it was asked for."""
+    """The address of a web server, and the paths requested from it."""
     handler = type("Handler", (Fetched,), {"paths": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -82,7 +82,7 @@ def test_nothing_remote_is_fetched_by_the_call(base: Path, stranger: tuple[str, 
             assert code == PERMISSION_DENIED, path
             assert path in text and "--allowed_base_paths" in text
         assert available(served, "m") == [1]
-        # Local paths are taken, as TensorFlow Serving takes them.
+        # Local paths are accepted, as in TensorFlow Serving.
         assert stub.reload(entry("m", base), entry("n", base)) == (0, "")
         assert available(served, "n") == [1]
     assert fetched == []

@@ -1,4 +1,4 @@
-"""A model in a bucket: moto's S3 server on the loopback, spoken to by s3fs as to any other."""
+"""A model in a bucket: moto's S3 server on the loopback, accessed by s3fs like any other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.stdin.read()
 
 @dataclass
 class Bucket:
-    """A bucket of a running S3 server, and what a client needs to find it."""
+    """A bucket of a running S3 server, and the settings for clients to find it."""
 
     process: subprocess.Popen[str]
     url: str
@@ -51,7 +51,7 @@ class Bucket:
         }
 
     def put(self, version: int, parts: tuple[str, ...] = ("",)) -> None:
-        """Uploads the files of the model whose paths begin with one of ``parts``."""
+        """Uploads the model's files whose paths begin with one of ``parts``."""
         for file in sorted(MODEL.rglob("*")):
             name = file.relative_to(MODEL).as_posix()
             if file.is_file() and name.startswith(parts):
@@ -99,7 +99,7 @@ def test_versions_are_served_out_of_a_bucket(bucket: Bucket, tmp_path: Path) -> 
         bucket.stop()
         served.wait_for_line("Could not find base path s3://bucket/models/m")
         assert available(served, "m") == [2]
-    # Started anew while the store is away.
+    # Restarted while the store is away.
     with serving(*arguments, environment=bucket.environment) as served:
         assert "is served from the cache: versions [2]" in served.log
         assert answer(served, "m") == 3.0
@@ -117,7 +117,7 @@ def test_a_half_uploaded_version_serves_once_it_is_whole(bucket: Bucket, tmp_pat
 
 
 def test_a_remote_model_holds_up_no_other(tmp_path: Path) -> None:
-    """The store's address answers to nobody: the local model serves meanwhile, and the log says why."""
+    """The store's address does not answer: the local model serves meanwhile, and the log says why."""
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     arguments = (f"local={MODEL.parent}", "m=s3://bucket/models/m", f"--model_cache_dir={tmp_path}")
     with socket.socket() as bound_but_silent:
@@ -137,7 +137,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(bucket: Bucket, tmp_path: Path) -> None:
-    """No file may grow beyond 4 kB: the graph does not fit."""
+    """No file may exceed 4 kB: the graph does not fit."""
     bucket.put(1)
     arguments = (f"local={MODEL.parent}", "m=s3://bucket/models/m", f"--model_cache_dir={tmp_path}")
     command = (sys.executable, "-c", LIMITED, *FRIENDLY)
@@ -150,7 +150,7 @@ def test_a_disk_that_takes_no_more_is_said_and_nothing_is_left(bucket: Bucket, t
 
 
 def test_an_archive_behind_a_url(tmp_path: Path) -> None:
-    """``python -m http.server`` gives no ETag but Last-Modified, as many servers do."""
+    """``python -m http.server`` sends no ETag but Last-Modified, like many servers."""
     site = tmp_path / "site"
     site.mkdir()
     shutil.make_archive(str(site / "m"), "gztar", MODEL.parent)

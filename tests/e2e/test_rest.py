@@ -1,4 +1,4 @@
-"""The REST API as its users meet it: the tutorial's three models, both formats, and what HTTP offers."""
+"""The REST API as seen by users: the tutorial's three models, both formats, and HTTP features."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_several_inputs_and_outputs(server: Served) -> None:
 
 
 def test_bytes_go_in_and_come_out_as_base64(server: Served) -> None:
-    # With line breaks, as Python's base64.encodebytes puts them in; and longer than one such line.
+    # With line breaks, as inserted by Python's base64.encodebytes; and longer than one such line.
     raw = bytes(range(128))
     body = {"instances": [{"b64": base64.encodebytes(raw).decode()}, "é"]}
     rows = json.loads(predict(server, "echo", body).body)["predictions"]
@@ -310,7 +310,7 @@ def test_head_is_get_without_the_body(server: Served, path: str) -> None:
     get = ask(server, "GET", path)
     with Wire(server) as wire:
         head = wire.send(message("HEAD", path)).reply(head_only=True)
-        assert wire.send(message("GET", STATUS)).reply().status == 200  # no body stood in the way
+        assert wire.send(message("GET", STATUS)).reply().status == 200  # no body was in the way
     assert head.status == get.status
     free = {"date"}
     assert {n: v for n, v in head.headers.items() if n not in free} == {

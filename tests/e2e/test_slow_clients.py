@@ -1,4 +1,4 @@
-"""Clients that take their time: heads and bodies that trickle, replies left lying, idle connections."""
+"""Slow clients: heads and bodies that trickle, replies not taken, idle connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wire import Wire, message, predict
 pytestmark = pytest.mark.needs_tensorflow
 
 PATIENT = 1.5
-"""Seconds that these servers grant."""
+"""Seconds that these servers allow."""
 LIMITS = (
     f"--header_timeout_seconds={PATIENT}",
     f"--transfer_grace_seconds={PATIENT}",
@@ -112,7 +112,7 @@ def test_who_waits_between_two_requests_is_left_alone(served: Served) -> None:
 
 
 def test_a_body_that_keeps_the_pace_is_answered(served: Served) -> None:
-    """For longer than the grace."""
+    """It takes longer than the grace."""
     body = BODY + b" " * 20_000
     pieces = [body[start : start + 1000] for start in range(0, len(body), 1000)]
     pause = threading.Event()
@@ -125,7 +125,7 @@ def test_a_body_that_keeps_the_pace_is_answered(served: Served) -> None:
 
 
 def test_a_reply_that_is_not_taken_ends_its_connection(served: Served) -> None:
-    """Its memory comes back while the client is still there."""
+    """Its memory is freed while the client is still there."""
     rows = 600_000
     body = json.dumps({"instances": [0.123456] * rows}).encode()
     with ExitStack() as stack:
@@ -177,7 +177,7 @@ def test_a_message_that_trickles_ends_its_call_alone(served: Served) -> None:
     with Raw(served) as raw, Trickle(pieces, raw.open().send(call_head()).socket):
         for kind, _, stream, payload in raw.frames():
             if kind == HEADERS and stream == 1:
-                # DEADLINE_EXCEEDED: 4, by Huffman's code.
+                # DEADLINE_EXCEEDED: 4, in Huffman code.
                 assert b"\x81k" in payload
                 break
 
@@ -256,12 +256,12 @@ def test_more_idle_connections_than_descriptors() -> None:
 def test_the_most_connections_are_a_flags_to_say() -> None:
     with serving(MODELS / "half_plus_two", "--max_connections=5") as served, ExitStack() as stack:
         silent, *speaking = [stack.enter_context(Wire(served)) for _ in range(5)]
-        # Twice: the threads of the server take connections up in any order, and by then all five are known.
+        # Twice: the server's threads accept connections in any order, and by then all five are known.
         for wire in speaking * 2:
             assert wire.send(message("POST", PREDICT, BODY)).reply().status == 200
         newer = stack.enter_context(Wire(served))
         assert newer.send(message("POST", PREDICT, BODY)).reply().status == 200
-        # The one that has said nothing for longest.
+        # The connection that has been silent for longest.
         assert silent.closed()
         for wire in [*speaking, newer]:
             assert wire.send(message("POST", PREDICT, BODY)).reply().status == 200

@@ -1,4 +1,4 @@
-"""A start that talks: what is served, how to ask for it; or what was looked for, seen, and must be done."""
+"""Messages at the start: the models served and how to call them; or what was sought, found, and advised."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from clients import Stub, available, await_versions, version_states
 from conftest import Served
@@ -19,21 +20,19 @@ from model_configs import config_file, entry
 from servers import DROP_IN, FRIENDLY, MODELS, ONE_TRY, put_version, run_to_its_end, serving
 from wire import Wire, message, predict
 
-import grpc
-
 pytestmark = pytest.mark.needs_tensorflow
 
 ONE = '{"instances": [1.0]}'
 
 
 def log_from(served: Served, mark: str) -> str:
-    """The log from the first line with ``mark`` on."""
+    """Returns the log from the first line with ``mark``."""
     lines = served.lines
     first = next(number for number, line in enumerate(lines) if mark in line)
     return "\n".join(lines[first:])
 
 
-# ---- what is said when all is well
+# ---- messages of a successful start
 
 
 def test_one_line_per_version_the_address_and_a_line_to_try() -> None:
@@ -64,7 +63,7 @@ def test_a_versions_own_folder_is_served_under_its_models_name() -> None:
 
 
 def test_a_saved_model_that_is_nobodys_version(tmp_path: Path) -> None:
-    """``servable serve`` takes the folder itself; it is version 1 of a model of the folder's name."""
+    """``servable serve`` accepts the folder itself as version 1 of a model named after it."""
     shutil.copytree(MODELS / "half_plus_two" / "1", tmp_path / "exported")
     with serving(tmp_path / "exported") as served:
         assert available(served, "exported") == [1]
@@ -83,13 +82,13 @@ def test_ways_to_name_a_model(way: str) -> None:
         assert predict(served, "half_plus_two" if way == "environment" else "m", ONE).status == 200
 
 
-# ---- models that cannot be served: said in the log, beside others that can
+# ---- models that cannot be served: reported in the log, while others serve
 
 GOOD = MODELS / "half_plus_two"
 
 
 def config_of(folder: Path, **base_paths: Path) -> str:
-    """A flag with a config file that lists these models."""
+    """Returns a flag with a config file that lists these models."""
     config = config_file(folder, *(entry(name, path) for name, path in base_paths.items()))
     return f"--model_config_file={config}"
 
@@ -134,7 +133,7 @@ def test_a_base_path_without_a_version(tmp_path: Path, inside: list[str], words:
 
 
 def test_a_saved_model_as_base_path(tmp_path: Path) -> None:
-    """Where a base path is asked for, a SavedModel without its version folder is explained."""
+    """A SavedModel without its version folder, given as a base path, is explained."""
     with serving(config_of(tmp_path, good=GOOD, bad=GOOD / "1")) as served:
         log = log_from(served, "No versions of servable bad found")
         assert "it holds a SavedModel itself" in log
@@ -142,7 +141,7 @@ def test_a_saved_model_as_base_path(tmp_path: Path) -> None:
 
 
 def broken(base: Path, how: str) -> Path:
-    """A model whose version 1 cannot be loaded."""
+    """Makes a model whose version 1 cannot be loaded."""
     if how == "unknown_op":
         return MODELS / "unknown_op"
     if how == "hidden_variables":
@@ -285,7 +284,7 @@ def test_a_config_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_tensorflow_that_is_not_installed(tmp_path: Path) -> None:
-    """An interpreter that sees Servable and no TensorFlow: what was looked for, and what installs it."""
+    """With an interpreter that has Servable but no TensorFlow: the places searched, and how to install it."""
     import google.protobuf
 
     import servable
@@ -377,7 +376,7 @@ def test_tensorflow_model_server_tells_its_versions() -> None:
     assert first.startswith("TensorFlow ModelServer: ") and second.startswith("TensorFlow Library: 2.")
 
 
-# ---- versions that come and go
+# ---- changing versions
 
 
 def test_versions_come_and_go(tmp_path: Path) -> None:
@@ -433,7 +432,7 @@ def test_the_log_says_where_it_listens() -> None:
 
 
 def test_all_lines_have_one_format() -> None:
-    """Those of the core, too: here, that an id of the warm-up was read."""
+    """Lines from the core included: here, one of the lifecycle's debug lines."""
     with serving(MODELS / "half_plus_two", "--log_level=debug") as served:
         lines = [line for line in served.lines if line.startswith("20")]
         assert any(" D lifecycle: " in line for line in lines), served.log
@@ -443,7 +442,7 @@ def test_all_lines_have_one_format() -> None:
 
 @pytest.mark.parametrize("takes_over", [True, False])
 def test_a_unix_socket_that_is_in_use(tmp_path: Path, takes_over: bool) -> None:
-    """The drop-in takes it, as TensorFlow Serving does; the friendly server says who has it."""
+    """The drop-in takes it, as TensorFlow Serving does; the friendly server refuses and says why."""
     socket_path = tmp_path / "s"
     model = MODELS / "half_plus_two"
     drop_in = (f"--model_base_path={model}", "--model_name=half_plus_two", "--port=0")
@@ -460,7 +459,7 @@ def test_a_unix_socket_that_is_in_use(tmp_path: Path, takes_over: bool) -> None:
                 assert f" W server: another process listens on the socket {socket_path}" in second.log
                 with socket_client(socket_path) as new:
                     assert new.predict("half_plus_two", 1.0) == 2.5
-                # Who was connected to the first goes on, and its end takes nothing from the second.
+                # Clients of the first server continue, and its end takes nothing from the second.
                 assert before.predict("half_plus_two", 1.0) == 2.5
                 assert first.stop() == 0
                 with socket_client(socket_path) as newer:

@@ -1,4 +1,4 @@
-"""Warm-up files: recorded requests are run before a version serves, and one that fails fails the load."""
+"""Warm-up files: recorded requests run before a version serves, and a failing one fails the load."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from conftest import Served
 from prometheus import monitoring, samples
-from servable.messages import message_class
 from servers import MODELS, ONE_TRY, serving
 from stubs import set_floats
 from tfrecord import WARM_UP, write
 from wire import ask, predict
+
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -26,7 +27,7 @@ def log() -> Any:
 
 
 def predict_log(alias: str = "x") -> bytes:
-    """A predict of one float; the model's name in it does not matter."""
+    """Makes a predict of one float; its model's name does not matter."""
     record = log()
     record.predict_log.request.model_spec.name = "another"
     set_floats(record.predict_log.request.inputs[alias], 1.0)
@@ -40,13 +41,13 @@ def version(base: Path) -> Path:
 
 
 def state(served: Served) -> dict[str, Any]:
-    """What the status API says of the only version."""
+    """Returns the status API's report on the only version."""
     (status,) = json.loads(ask(served, "GET", "/v1/models/m").body)["model_version_status"]
     return {"state": status["state"], **status["status"]}
 
 
 def test_a_call_with_zeros_that_never_ends_is_given_up(tmp_path: Path) -> None:
-    """It holds up neither the start nor its own model."""
+    """It delays neither the start nor its own model."""
     with serving(MODELS / "normalise", MODELS / "half_plus_two") as served:
         assert "ready: 2 of 2 models available" in served.log
         reply = predict(served, "normalise", {"instances": [0.125, 0.25]})
@@ -94,7 +95,7 @@ def test_by_flag_the_file_is_not_looked_at(version: Path) -> None:
 
 
 def examples(request: Any) -> Any:
-    """``request`` with two Examples."""
+    """Returns ``request`` with two Examples."""
     for x in (1.0, 2.0):
         example = request.input.example_list.examples.add()
         example.features.feature["x"].float_list.value.append(x)

@@ -1,4 +1,4 @@
-"""TFRecord files as TensorFlow writes them, without TensorFlow."""
+"""TFRecord files in TensorFlow's format, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _checksum(data: bytes) -> bytes:
 
 
 def write(file: Path, records: Iterable[bytes]) -> None:
-    """Writes ``records`` to ``file``, whose folder is made where it is missing."""
+    """Writes ``records`` to ``file``, creating its folder if missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("wb") as out:
         for record in records:

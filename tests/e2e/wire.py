@@ -1,4 +1,4 @@
-"""HTTP/1.1 as it is on the wire: what no client library would send, and every byte that comes back."""
+"""HTTP/1.1 on the wire: requests that no client library would send, and every byte received."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reply:
 
     @property
     def error(self) -> str:
-        """The message of a JSON error; fails if this is none."""
+        """The message of a JSON error; fails if it is not one."""
         assert self.headers.get("content-type") == "application/json", self
         error = json.loads(self.body)
         assert list(error) == ["error"], self
@@ -63,12 +63,12 @@ class Wire:
         self.sock.close()
 
     def send(self, data: bytes | str) -> Wire:
-        """Everything, at once."""
+        """Sends everything, at once."""
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
         return self
 
     def send_what_it_takes(self, data: bytes) -> bool:
-        """Sends until the server has closed; whether it took everything."""
+        """Sends until the server has closed; returns whether it took everything."""
         try:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -76,18 +76,18 @@ class Wire:
         return True
 
     def half_close(self) -> Wire:
-        """Says that no more will be sent."""
+        """Closes the sending side."""
         self.sock.shutdown(socket.SHUT_WR)
         return self
 
     def final_reply(self) -> Reply:
-        """The next response but for ``100 Continue``, which may come before it."""
+        """Returns the next response, skipping ``100 Continue``."""
         while (reply := self.reply()).status == 100:
             pass
         return reply
 
     def reply(self, head_only: bool = False) -> Reply:
-        """The next response. head_only: it answers a HEAD."""
+        """Returns the next response. head_only: it answers a HEAD."""
         head = self._until(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").split("\r\n")
         version, status, _ = (*status_line.split(" ", 2), "")[:3]
@@ -108,7 +108,7 @@ class Wire:
         return reply
 
     def closed(self) -> bool:
-        """Whether the server has ended the connection, and said nothing more; waits for it."""
+        """Waits for the server to end the connection; returns whether it did so without further data."""
         if self.buffer:
             return False
         try:
@@ -157,13 +157,16 @@ class Wire:
 
 @contextmanager
 def wires(served: Served, sent: Iterable[bytes]) -> Iterator[list[Wire]]:
-    """A connection for each, which sends it."""
+    """Opens a connection for each of ``sent``, and sends it."""
     with ExitStack() as stack:
         yield [stack.enter_context(Wire(served)).send(one) for one in sent]
 
 
 def message(method: str, path: str, body: bytes | str | None = None, **headers: str) -> bytes:
-    """A request with ``Host`` and, if there is a body, its length. ``_`` in header names stands for ``-``."""
+    """Makes a request with ``Host`` and, if there is a body, its length.
+
+    ``_`` in header names becomes ``-``.
+    """
     data = body.encode() if isinstance(body, str) else body
     lines = [f"{method} {path} HTTP/1.1", "Host: test"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -173,12 +176,12 @@ def message(method: str, path: str, body: bytes | str | None = None, **headers: 
 
 
 def ask(served: Served, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Reply:
-    """One request on a connection of its own."""
+    """Sends one request on a connection of its own."""
     with Wire(served) as wire:
         return wire.send(message(method, path, body, **headers)).reply(head_only=method == "HEAD")
 
 
 def predict(served: Served, model: str, body: Any, **headers: str) -> Reply:
-    """POST ``body`` (JSON, or the text itself) to the model's predict."""
+    """POSTs ``body`` (JSON, or the text itself) to the model's predict."""
     text = body if isinstance(body, (str, bytes)) else json.dumps(body)
     return ask(served, "POST", f"/v1/models/{model}:predict", text, **headers)

@@ -1,4 +1,4 @@
-"""Writes the small SavedModels beside it, which the end-to-end tests serve where ``../shared`` is absent.
+"""Writes the small SavedModels next to it, which the end-to-end tests serve without ``../shared``.
 
     python tests/models/make.py
 
@@ -8,12 +8,12 @@ They are committed, so that the tests need no TensorFlow in Python. Each has one
     add_two            x float [None, None] -> y = x + 2
     pair               a float [None], b int32 [None] -> sum float [None], twice int32 [None]
     echo               x string [None] -> text, raw_bytes: the same strings
-    loop               steps int64 [] -> done int64 []: as many turns of a loop, about 10 us each;
+    loop               steps int64 [] -> done int64 []: that many iterations of a loop, about 10 us each;
                        signature fill: count int32 [] -> y float [count], ones
-    normalise          x float [None] -> y: x over the power of two above its maximum; zeros never get there
+    normalise          x float [None] -> y: x over the power of two above its maximum; endless for zeros
     hidden_variables   a tf.Module around a Keras 3 model, exported without Keras: loads, cannot run
-    lookup             word string [None] -> id int64 [None], by a table that is read from an asset
-    asset              x float [None] -> y: the same; path, text string []: where an asset lies, what is in it
+    lookup             word string [None] -> id int64 [None], by a table read from an asset
+    asset              x float [None] -> y: the same; path, text string []: an asset's path and content
     tf1_lookup         lookup as TensorFlow 1 exports it, under the tags serve and tf1
     unknown_op         add_two with an operation that TensorFlow does not have
 """
@@ -73,7 +73,7 @@ class Pair(tf.Module):
 
 
 class Echo(tf.Module):
-    """Strings as they come, under a plain name and under one that ends with ``_bytes``."""
+    """Strings unchanged, under a plain name and under one that ends with ``_bytes``."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
     def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -82,7 +82,7 @@ class Echo(tf.Module):
 
 
 class Loop(tf.Module):
-    """Time and memory as a client orders them."""
+    """Time and memory on request."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int64, name="steps")])
     def serve(self, steps: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -98,11 +98,11 @@ class Loop(tf.Module):
 
 
 class Normalise(tf.Module):
-    """A loop that ends for what it was made for, and not for zeros."""
+    """A loop that ends for its intended inputs, but not for zeros."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        """X float [n], of which one is above 0 -> y float [n]."""
+        """X float [n], with one value above 0 -> y float [n]."""
         scale = tf.constant(1.0)
         top = tf.reduce_max(x)
         scale, _ = tf.while_loop(
@@ -112,7 +112,7 @@ class Normalise(tf.Module):
 
 
 class HiddenVariables(tf.Module):
-    """The export that users of Keras 3 get wrong: restoring fills other variables than the function reads."""
+    """A common mistake with Keras 3: restoring fills other variables than the function reads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,12 +150,12 @@ class Lookup(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="word")])
     def serve(self, word: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Word string [None] -> id int64 [None], -1 for words that are not in the file."""
+        """Word string [None] -> id int64 [None], -1 for words missing from the file."""
         return {"id": self.table.lookup(word)}
 
 
 class Asset(tf.Module):
-    """A file of the export that the graph itself opens, by the path that it was told."""
+    """A file of the export that the graph itself opens, by the path passed to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Asset(tf.Module):
 
 
 def tf1_lookup(folder: Path) -> None:
-    """``lookup`` through the builder of TensorFlow 1: a graph, a session, a main op, several tags."""
+    """Writes ``lookup`` with the builder of TensorFlow 1: a graph, a session, a main op, several tags."""
     v1 = tf.compat.v1
     words = folder.parent / "words.txt"
     words.write_text(WORDS)
@@ -217,13 +217,13 @@ def break_operation(folder: Path) -> None:
 
 
 def unknown_op(folder: Path) -> None:
-    """``add_two`` with a broken operation."""
+    """Writes ``add_two`` with a broken operation."""
     save(AddTwo(), folder)
     break_operation(folder)
 
 
 def saved(module: Callable[[], tf.Module]) -> Callable[[Path], None]:
-    """A writer of ``module``."""
+    """Returns a writer of ``module``."""
     return lambda folder: save(module(), folder)
 
 

@@ -36,7 +36,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
 
 @pytest.fixture
 def descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The messages that the core embeds, from the source tree: no built core is needed."""
+    """Messages embedded in the core, read from the source tree: no built core is needed."""
     content = (ROOT / "src" / "pb" / "descriptors.bin").read_bytes()
     monkeypatch.setattr(messages, "descriptors", lambda: content)
     messages.pool.cache_clear()

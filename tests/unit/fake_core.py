@@ -1,4 +1,4 @@
-"""A core without TensorFlow: answers the calls of the boundary as a test tells it to, and records them."""
+"""A core without TensorFlow: answers calls as told by a test, and records them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FakeError(Exception):
-    """What the core raises."""
+    """The error that the core raises."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -31,7 +31,7 @@ class FakeReport:
 class FakeCore:
     """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises.
 
-    ``on_retire`` and ``on_unload``, called with (name, version), may hold up an unload.
+    ``on_retire`` and ``on_unload``, called with (name, version), may delay an unload.
     """
 
     def __init__(self, options: object = None) -> None:
@@ -102,7 +102,7 @@ class FakeCore:
         return True
 
     def wait_for(self, *expected: tuple[str, int, str], seconds: float = 10.0) -> None:
-        """Waits until each (name, version) is in the state given; fails when that does not come about."""
+        """Waits until each (name, version) is in the given state; fails if that does not happen."""
         with self.changed:
             reached = self.changed.wait_for(
                 lambda: all(self.state.get((name, version)) == state for name, version, state in expected),

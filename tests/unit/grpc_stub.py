@@ -1,4 +1,4 @@
-"""A small gRPC server that answers what a test tells it to, on a free port or a Unix socket."""
+"""A small gRPC server that answers as told by a test, on a free port or a Unix socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reply = Callable[[str, bytes, Any], bytes]
 
 
 class GrpcStub(grpc.GenericRpcHandler):
-    """Answers each method with what ``reply`` makes of the request and the context."""
+    """Answers each method with the result of ``reply`` for the request and the context."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
@@ -24,7 +24,7 @@ class GrpcStub(grpc.GenericRpcHandler):
         self.stopping = threading.Event()
 
     def service(self, details: Any) -> Any:
-        """Every method there is."""
+        """Handles every method."""
 
         method = details.method.rpartition("/")[2]
 
@@ -36,13 +36,13 @@ class GrpcStub(grpc.GenericRpcHandler):
 
 
 def no_versions(method: str, request: bytes, context: Any) -> bytes:
-    """The reply to ``GetModelStatus`` that tells of no versions."""
+    """Replies to ``GetModelStatus`` with no versions."""
     return b""
 
 
 @contextmanager
 def answering(reply: Reply, socket: Path | None = None, pem: Path | None = None) -> Iterator[GrpcStub]:
-    """A running stub. pem: a certificate and its key, for TLS."""
+    """Runs a stub. pem: a certificate and its key, for TLS."""
     stub = GrpcStub(reply)
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(4), handlers=[stub], options=options)

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers what a test tells it to, on a free port or a Unix socket."""
+"""A small HTTP server that answers as told by a test, on a free port or a Unix socket."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 HANG_UP = (0, b"")
-"""Take the request and close the connection."""
+"""Accept the request and close the connection."""
 SILENCE = (-1, b"")
-"""Take the request and say nothing until the server is stopped."""
+"""Accept the request and send nothing until the server is stopped."""
 
 METADATA = {
     "model_spec": {"name": "m", "version": "1", "signature_name": ""},
@@ -42,7 +42,7 @@ OK = (200, b'{"model_version_status": []}')
 
 
 class HttpStub:
-    """replies: (status, body) for each request in turn, the last one for all that follow."""
+    """replies: (status, body) for each request in turn, the last one for all later ones."""
 
     def __init__(self, replies: list[tuple[int, bytes]]) -> None:
         self.replies = replies
@@ -52,7 +52,7 @@ class HttpStub:
         self.address = ""
 
     def next_reply(self) -> tuple[int, bytes]:
-        """The reply to the request that has just come."""
+        """Returns the reply to the request just received."""
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
 
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = _answer  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
-        """Quiet."""
+        """Logs nothing."""
 
 
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -103,7 +103,7 @@ def _server(socket: Path | None, handler: type[_Handler]) -> Any:
 def answering(
     *replies: tuple[int, bytes | dict[str, Any]], socket: Path | None = None, pem: Path | None = None
 ) -> Iterator[HttpStub]:
-    """A running stub; dicts become JSON. pem: a certificate and its key, for TLS."""
+    """Runs a stub; dicts become JSON. pem: a certificate and its key, for TLS."""
     ready = [
         (status, body if isinstance(body, bytes) else json.dumps(body).encode()) for status, body in replies
     ]

@@ -1,27 +1,38 @@
-"""The administration's HTTP server without models behind it: who is let in, what nobody can hold up."""
+"""The administration's HTTP server without models: access, and resistance to clients that block."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import json
+import os
+import select
 import socket
+import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from servable.admin import listener as admin_listener
-from servable.admin.http import AdminServer
-from servable.admin.listener import MOST_ANSWERED, MOST_CONNECTIONS
-from servable.config.values import AdminOptions
+
+from servable.admin.http import AdminServer, _resolved
+from servable.config.values import AdminOptions, CoreOptions
+from servable.errors import StatusError
+
+core = pytest.importorskip("servable._core")
 
 PATIENCE = 30.0
+MOST_CONNECTIONS = AdminOptions.max_connections
+MOST_ANSWERED = AdminOptions.max_answered
 HALF = b"GET /readyz HTTP/1.1\r\nX: "
 
 
 class Models:
-    """Stands in for ``Management``: lists no models, and unloads when it is let."""
+    """Stands in for ``Management``: lists no models, and unloads when allowed."""
 
     def __init__(self) -> None:
         self.may_unload = threading.Event()
@@ -31,6 +42,14 @@ class Models:
     def models(self) -> dict[str, Any]:
         return {"models": []}
 
+    def model(self, name: str) -> dict[str, Any]:
+        if name == "defect":
+            raise RuntimeError("broken")
+        raise StatusError("NOT_FOUND", f"There is no model {name} \ud800", "look again")
+
+    def config_text(self) -> str:
+        return "# ü"
+
     def unload(self, name: str) -> dict[str, Any]:
         self.unloading.release()
         assert self.may_unload.wait(PATIENCE)
@@ -39,12 +58,15 @@ class Models:
 
 
 class Running:
-    """An administration on a free port, and ways to talk to it."""
+    """An administration on a free port next to a server without models, and ways to talk to it."""
 
-    def __init__(self, address: str = "127.0.0.1:0", token: str = "") -> None:
+    def __init__(self, address: str = "127.0.0.1:0", token: str = "", seconds: float = PATIENCE) -> None:
         self.models = Models()
         management: Any = self.models
-        self.server = AdminServer(AdminOptions(address, token), management, lambda: True)
+        self.core = core.Server(CoreOptions(rest_address="127.0.0.1:0", io_threads=1))
+        self.core.start()
+        options = AdminOptions(address, token, request_seconds=seconds)
+        self.server = AdminServer(self.core, options, management)
         self.port = int(self.server.address.rpartition(":")[2])
         self._open: list[socket.socket] = []
         self._closed = False
@@ -59,14 +81,14 @@ class Running:
             connection.close()
 
     def connect(self, content: bytes = b"") -> socket.socket:
-        """A connection that has sent this and no more."""
+        """Opens a connection that has sent ``content`` and no more."""
         one = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         self._open.append(one)
         one.sendall(content)
         return one
 
     def close(self) -> bool:
-        """Whether it closed at all."""
+        """Returns whether it closed at all."""
         closing = threading.Thread(target=self.server.close, daemon=True)
         closing.start()
         closing.join(PATIENCE)
@@ -79,14 +101,15 @@ class Running:
             one.close()
         if not self._closed:
             self.server.close()
+        self.core.stop(PATIENCE)
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def starting(*arguments: str) -> Running:
-        started.append(Running(*arguments))
+    def starting(*arguments: str, **more: float) -> Running:
+        started.append(Running(*arguments, **more))
         return started[-1]
 
     yield starting
@@ -98,7 +121,7 @@ Start = Callable[..., Running]
 
 
 def ended(connection: socket.socket) -> bool:
-    """Reads to the end, which must come."""
+    """Reads to the end of the connection, which must come."""
     try:
         while connection.recv(1000):
             pass
@@ -146,11 +169,8 @@ def test_requests_that_are_answered_are_not_cut_and_leave_room_for_health(start:
 @pytest.mark.parametrize(
     "content", [b"", HALF, b"PUT /admin/models/m HTTP/1.1\r\nContent-Length: 9999\r\n\r\n"]
 )
-def test_a_request_must_be_whole_in_time_however_it_trickles(
-    start: Start, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admin_listener, "REQUEST_SECONDS", 0.3)
-    connection = start().connect(content)
+def test_a_request_must_be_whole_in_time_however_it_trickles(start: Start, content: bytes) -> None:
+    connection = start(seconds=0.3).connect(content)
     connection.settimeout(0.02)
     give_up, pauses = 500, 0
     while pauses < give_up:
@@ -209,6 +229,103 @@ def test_a_path_that_is_none(start: Start) -> None:
     assert connection.recv(12) == b"HTTP/1.1 400"
 
 
+# ---- answers
+
+
+def test_an_answer_has_the_type_of_its_content(start: Start) -> None:
+    admin = start()
+    for path, content_type, body in [
+        ("/admin/models", "application/json", b'{\n  "models": []\n}\n'),
+        ("/admin/config?format=text", "text/plain; charset=utf-8", "# ü".encode()),
+    ]:
+        for method in ("GET", "HEAD"):
+            connection = HTTPConnection("127.0.0.1", admin.port, timeout=PATIENCE)
+            connection.request(method, path)
+            reply = connection.getresponse()
+            assert (reply.status, reply.headers["Content-Type"]) == (200, content_type)
+            assert reply.headers["Content-Length"] == str(len(body))
+            assert reply.headers["Cache-Control"] == "no-store"
+            assert reply.read() == (body if method == "GET" else b"")
+            connection.close()
+
+
+def test_an_error_says_what_it_is(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    admin = start()
+    status, fields = admin.ask("/admin/models/%C3%BC%ff")
+    assert (status, fields.pop("code"), fields.pop("hint")) == (404, "NOT_FOUND", "look again")
+    assert fields.pop("error").startswith("There is no model ü\ufffd ")
+    assert not fields
+    assert admin.ask("/admin/models/defect") == (500, {"error": "RuntimeError: broken", "code": "INTERNAL"})
+    assert "GET /admin/models/defect failed" in caplog.text
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"nul"])
+def test_a_body_that_is_no_json(start: Start, body: bytes) -> None:
+    connection = HTTPConnection("127.0.0.1", start().port, timeout=PATIENCE)
+    connection.request("PUT", "/admin/models/m", body)
+    reply = connection.getresponse()
+    assert reply.status == 400
+    assert json.loads(reply.read())["error"].startswith("The body is not JSON: ")
+    connection.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8502", "[::1]:8502"])
+def test_an_ip_address_is_listened_on_as_it_is(address: str) -> None:
+    assert _resolved(address) == address
+
+
+def test_an_address_that_is_taken(start: Start) -> None:
+    admin = start()
+    with pytest.raises(StatusError) as error:
+        AdminServer(admin.core, AdminOptions(admin.server.address), Models())  # type: ignore[arg-type]
+    taken = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    text = f"Failed to start the administration at {admin.server.address}: {taken}"
+    assert (error.value.code, error.value.message) == ("UNAVAILABLE", text)
+
+
+def test_it_is_not_ready_before_the_ports_are_open_nor_when_the_end_has_begun(start: Start) -> None:
+    admin = start()
+    assert admin.ask("/readyz") == (200, {"ready": True})
+    admin.core.drain()
+    assert admin.ask("/readyz") == (503, {"ready": False})
+    assert admin.ask("/livez") == (200, {"live": True})
+    unopened = core.Server(CoreOptions())
+    management: Any = Models()
+    server = AdminServer(unopened, AdminOptions("127.0.0.1:0"), management)
+    with contextlib.closing(HTTPConnection(*_parts(server.address), timeout=PATIENCE)) as connection:
+        connection.request("GET", "/readyz")
+        assert connection.getresponse().status == 503
+    assert server.close()
+
+
+ASKS_WHEN_TOLD = """
+import sys, http.client
+sys.stdin.read(1)
+for path in ("/livez", "/readyz"):
+    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=30)
+    connection.request("GET", path)
+    print(connection.getresponse().status)
+"""
+
+
+def test_health_is_answered_while_python_is_busy(start: Start) -> None:
+    """Calls to C through ``PyDLL`` hold the GIL."""
+    libc = ctypes.PyDLL(None)
+    command = [sys.executable, "-c", ASKS_WHEN_TOLD, str(start().port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin and client.stdout
+        pollfd = struct.pack("ihh", client.stdout.fileno(), select.POLLIN, 0)
+        readable = ctypes.create_string_buffer(pollfd, len(pollfd))
+        libc.write(client.stdin.fileno(), b"!", 1)
+        assert libc.poll(readable, 1, int(1000 * PATIENCE)) == 1
+        assert client.communicate(timeout=PATIENCE)[0].split() == [b"200", b"200"]
+
+
+def _parts(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
 # ---- names
 
 
@@ -230,7 +347,7 @@ def test_names_of_this_machine(start: Start, host: str) -> None:
 
 @pytest.mark.parametrize("host", OTHERS)
 def test_other_names_are_refused_without_a_token(start: Start, host: str) -> None:
-    """A page whose name its owner points to 127.0.0.1 is of one origin with what answers there."""
+    """A page under a name pointing to 127.0.0.1 has the same origin as a server there."""
     admin = start()
     for method in ("GET", "DELETE"):
         status, fields = admin.ask("/admin/models", method, Host=host)
@@ -271,7 +388,7 @@ def test_the_configured_name_is_accepted(start: Start, monkeypatch: pytest.Monke
         ("OPTIONS /admin/models HTTP/1.1", 405),
         ("TRACE / HTTP/1.1", 405),
         ("BREW /pot HTTP/1.1", 501),
-        ("GET /admin/models HTTP/3.7", 505),
+        ("GET /admin/models HTTP/3.7", 400),
         ("GET /admin/models and more HTTP/1.1", 400),
         (f"GET /{'x' * 70_000} HTTP/1.1", 414),
     ],

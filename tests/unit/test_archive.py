@@ -1,4 +1,4 @@
-"""Archives behind a URL: what is in them, what they may not hold, and that it is on disk once."""
+"""Archives behind a URL: content, limits, and storing it on disk once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+
 from servable.errors import StatusError
 from servable.sources import archive
 from servable.sources.archive import ArchiveStore
@@ -35,7 +36,7 @@ def tar_of(**files: bytes) -> bytes:
 
 
 class Reply(io.BytesIO):
-    """What urlopen gives."""
+    """The result of urlopen."""
 
     headers: dict[str, str]
 
@@ -108,7 +109,7 @@ def bytes_below(folder: Path) -> int:
 
 
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, suffix: str) -> str:
-    """Why the archive is not unpacked; nothing of it stays."""
+    """Returns the error for an archive that is not unpacked; nothing of it remains."""
     serve_bytes(monkeypatch, content)
     with pytest.raises(OSError) as error:
         open_store(f"https://example.com/m.{suffix}", str(tmp_path / "scratch"), MIB).versions()

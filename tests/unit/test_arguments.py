@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.config.arguments import parse
 from servable.config.flags import FLAGS
 from servable.errors import UsageError

@@ -1,8 +1,9 @@
-"""How a model stands, by its versions' conditions, and which of them a label may be put on."""
+"""The availability of a model by its versions' conditions, and the versions that labels may be put on."""
 
 from __future__ import annotations
 
 import pytest
+
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability, availability_of, stays
 from servable.lifecycle.condition import Condition
@@ -41,7 +42,7 @@ GIVEN_UP = NEW.load_queued().given_up()
         ([LOADING, HANGING], Availability.HANGING),
         ([FAILING], Availability.FAILING),
         ([TRIED_ANEW], Availability.FAILING),
-        # That it failed says more than that its next load hangs, too.
+        # An earlier failure matters more than a hanging next load.
         ([NEXT_TRY], Availability.FAILING),
         ([HANGING, FAILING], Availability.FAILING),
         ([FAILING, FAILED, LOADING], Availability.FAILED),
@@ -53,7 +54,7 @@ GIVEN_UP = NEW.load_queued().given_up()
 def test_availability(conditions: list[Condition], availability: Availability, missing: bool) -> None:
     model = Model("m", missing=missing)
     model.versions = {number: Version(condition) for number, condition in enumerate(conditions)}
-    # A source that has nothing to load matters only where nothing is known of a version.
+    # A source with nothing to load matters only if no version is known.
     expected = Availability.MISSING if missing and not conditions else availability
     assert availability_of(model) is expected
 
@@ -63,7 +64,7 @@ def test_availability(conditions: list[Condition], availability: Availability, m
     [
         ((1, 2), {1: State.AVAILABLE, 2: State.AVAILABLE}, {1, 2}),
         ((2,), {1: State.AVAILABLE, 2: State.AVAILABLE}, {2}),
-        # Nothing has come in its place yet, and perhaps never will.
+        # No replacement serves yet, and perhaps none ever will.
         ((2,), {1: State.AVAILABLE, 2: State.LOADING}, {1}),
         ((2,), {1: State.AVAILABLE, 2: State.END}, {1}),
         ((2,), {1: State.UNLOADING, 2: State.AVAILABLE}, {2}),

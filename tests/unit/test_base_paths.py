@@ -1,4 +1,4 @@
-"""Which base paths may be served, by whom: prefixes, links, and what URIs try."""
+"""Base paths that may be served, by origin of the request: prefixes, links, and tricky URIs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from servable.config import base_paths
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import ModelConfig
@@ -103,7 +104,7 @@ def test_prefixes_are_absolute(text: str) -> None:
 
 
 def test_a_file_system_that_does_not_answer_holds_up_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes come one after the other: one that waits for a dead mount would keep all others away."""
+    """Changes are made one at a time: one that waits for a dead mount would block all others."""
     answers = threading.Event()
 
     def never(_: str) -> str:

@@ -1,10 +1,11 @@
-"""BatchingParameters: defaults, what is refused and with which text, a version's own."""
+"""BatchingParameters: defaults, refusals and their texts, a version's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from servable.config import batching
 from servable.config.values import BatchingOptions
 from servable.errors import StatusError

@@ -1,8 +1,9 @@
-"""gRPC's arguments as ``--grpc_channel_arguments`` has them: what is meant, what is said about the rest."""
+"""``--grpc_channel_arguments``: the effective ones, and the messages about others."""
 
 from __future__ import annotations
 
 import pytest
+
 from servable.config.channel_arguments import EFFECTIVE, read
 from servable.config.values import GrpcLimits
 
@@ -10,7 +11,7 @@ INT32_MAX = 2**31 - 1
 
 
 def limits(text: str) -> GrpcLimits:
-    """Of a value that leaves nothing to be said."""
+    """Returns the limits for a value that causes no message."""
     limits, lines = read(text)
     assert lines == []
     return limits

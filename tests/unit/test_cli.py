@@ -1,4 +1,4 @@
-"""The commands: what they print, where, and with which exit status; nothing here starts a server."""
+"""The commands: output, its stream, and exit status; nothing here starts a server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from servable.cli import dispatch as cli
 from servable.config.flags import FLAGS
 from servable.config.values import ServerConfig
 
 
 class Runs:
-    """Takes the place of running a server, and keeps the configuration."""
+    """Replaces running a server, and records the configuration."""
 
     def __init__(self) -> None:
         self.configs: list[ServerConfig] = []
@@ -26,7 +27,7 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
-    """No library is opened and no server run."""
+    """Opens no library and runs no server."""
     import logging
 
     from servable.engines import tensorflow_library
@@ -72,7 +73,7 @@ def test_serve_refuses_with_status_2(argv: list[str], words: str, runs: Runs, ca
 
 
 NOT_UTF_8 = "/models/\udcff"
-"""What Python makes of a byte 255 in the command line."""
+"""Python's text for a byte 255 in the command line."""
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_the_drop_in_warns_of_unknown_arguments_and_starts(runs: Runs, capsys: C
 
 @pytest.mark.parametrize("flag", [name for name, flag in FLAGS.items() if not flag.own and name != "version"])
 def test_no_flag_of_tensorflow_serving_is_an_error(flag: str, runs: Runs, tmp_path: Path) -> None:
-    """Every flag, at its default: files and combinations are for the tests of settings."""
+    """Every flag, at its default: files and combinations belong to the tests of settings."""
     default = FLAGS[flag].default
     text = str(default).lower() if isinstance(default, bool) else str(default)
     argv = ["--model_base_path=/m", "--port=8500"]

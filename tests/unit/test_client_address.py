@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from servable.client.address import Address, parse_address
+
+from servable.client.transport.address import Address, parse_address
 from servable.errors import InvalidArgumentError
 
 

@@ -1,4 +1,4 @@
-"""Values at hand become arrays of the input's dtype, and none changes its meaning on the way."""
+"""Values become arrays of the input's dtype, without changing their meaning."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from servable.client import dtypes
+
 from servable.client.answers import TensorSpec
-from servable.client.arrays import as_array
+from servable.client.values import dtypes
+from servable.client.values.arrays import as_array
 from servable.errors import InvalidArgumentError, UnimplementedError
 
 ANY = None

@@ -1,4 +1,4 @@
-"""How the client reaches a server over either protocol: sockets, time limits, headers that cannot be sent."""
+"""Connections over both protocols: sockets, time limits, headers that cannot be sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import grpc_stub
 import http_stub
 import pytest
-from servable.client.connection import LONGEST_SECONDS
+
+from servable.client.transport.connection import LONGEST_SECONDS
 from servable.errors import InvalidArgumentError
 
 Ask = Callable[..., Any]
@@ -24,7 +25,7 @@ STARTS: dict[str, Start] = {
 
 @pytest.fixture(params=STARTS)
 def start(request: pytest.FixtureRequest) -> Start:
-    """``start(socket=None)``: a stub that knows of no versions."""
+    """``start(socket=None)``: runs a stub without any versions."""
     return STARTS[request.param]
 
 

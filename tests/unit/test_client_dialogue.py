@@ -1,4 +1,4 @@
-"""What is asked in which order, how often, how long: dialogues driven by hand, without clock or server."""
+"""Order, number and duration of requests: dialogues driven by hand, without clock or server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
 from servable.client.codec import BoundRequest, Call, Choice, Prediction
-from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
+from servable.client.transport.connection import Connection
 from servable.errors import (
     DeadlineExceededError,
     InternalError,
@@ -33,7 +34,7 @@ def metadata(version: int, dtype: str = "float") -> Metadata:
 
 
 class FakeCodec:
-    """Writes calls that say what they are; replies are handed through."""
+    """Writes calls that name themselves; replies are passed through."""
 
     def __init__(self) -> None:
         self.questions: list[BoundRequest] = []
@@ -55,7 +56,7 @@ class FakeCodec:
 
 
 class Setup:
-    """A dialogue with a clock that moves only by pauses, and a transcript."""
+    """A dialogue with a clock moved only by pauses, and a transcript."""
 
     def __init__(self, timeout: float | None = 10.0, retries: int = 3) -> None:
         self.now = 100.0
@@ -68,7 +69,7 @@ class Setup:
         )
 
     def drive(self, steps: Steps[Any], *replies: Any) -> Any:
-        """Answers each ``Send`` with the next reply, throwing those that are errors."""
+        """Answers each ``Send`` with the next reply; errors are thrown."""
         left = list(replies)
         try:
             step = next(steps)
@@ -192,7 +193,7 @@ def test_names_that_do_not_exist(given: dict[str, Any], hint: str) -> None:
     assert hint in raised.value.hint
 
 
-def test_signatures_that_no_door_can_send() -> None:
+def test_signatures_that_no_protocol_can_send() -> None:
     dialogue = Setup().dialogue
     for steps in (
         dialogue.classify(Choice("m"), "\ud800", [], None),

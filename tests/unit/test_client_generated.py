@@ -1,4 +1,4 @@
-"""``Client`` and ``AsyncClient``: one is made from the other, and both show their users the same."""
+"""``Client`` and ``AsyncClient``: one is generated from the other, and both have the same interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = ("predict", "classify", "regress", "multi_inference", "status", "metad
 
 @pytest.fixture(scope="module")
 def maker() -> dict[str, Any]:
-    """What the script that makes ``sync_client.py`` defines."""
+    """The names defined by the script that makes ``sync_client.py``."""
     pytest.importorskip("ruff")
     return runpy.run_path(str(ROOT / "scripts" / "make_sync_client.py"))
 
@@ -40,7 +40,7 @@ def test_a_text_that_has_changed_is_refused(maker: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_both_show_the_same(method: str) -> None:
-    """The arguments, what comes back and the docstring; only one of the two is awaited."""
+    """Arguments, result and docstring are the same; only one of the two is awaited."""
     plain, awaited = getattr(Client, method), getattr(AsyncClient, method)
     assert inspect.signature(plain) == inspect.signature(awaited)
     assert plain.__doc__ and plain.__doc__ == awaited.__doc__

@@ -1,4 +1,4 @@
-"""The client over gRPC, against a small server of grpcio: statuses, tries, limits, sizes, sockets."""
+"""The client over gRPC, against a small server of grpcio: statuses, retries, limits, sizes, sockets."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from grpc_stub import answering, no_versions
+
+from servable import Client
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.codec import BoundRequest, Choice
 from servable.client.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
-from servable.client.tensors import read_tensor, write_tensor
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import (
     CODES,
     DeadlineExceededError,
@@ -26,9 +29,6 @@ from servable.errors import (
     status_error,
 )
 from servable.messages import message_class
-
-import grpc
-from servable import Client
 
 Ask = Callable[..., Any]
 
@@ -70,7 +70,7 @@ def test_nobody_there(ask: Ask, tmp_path: Path) -> None:
 
 
 def test_a_server_that_comes_late(tmp_path: Path) -> None:
-    """The refused connection is tried again soon enough for the client's own tries."""
+    """A refused connection is retried soon enough for the client's own retries."""
     with Client(f"unix://{tmp_path}/s", retries=20) as client:
         with pytest.raises(UnavailableError):
             client.with_limits(retries=0).status("m")
@@ -109,7 +109,7 @@ def test_headers_are_metadata(ask: Ask) -> None:
 
 
 def predicting(method: str, request: bytes, context: Any) -> bytes:
-    """A model ``x: float[-1] -> y: float[-1]`` that answers with its input."""
+    """Implements a model ``x: float[-1] -> y: float[-1]`` that returns its input."""
     if method == "GetModelMetadata":
         reply = message("GetModelMetadataResponse")
         definitions = message("SignatureDefMap")
@@ -170,7 +170,7 @@ def test_choices_on_the_wire() -> None:
     assert [one.WhichOneof("version_choice") for one in seen] == [None, "version", "version_label"]
 
 
-# ---- what reload takes
+# ---- the argument of reload
 
 
 def parsed(content: bytes) -> list[tuple[str, str, str]]:

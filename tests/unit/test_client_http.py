@@ -1,4 +1,4 @@
-"""The client over HTTP, against a stub: statuses as errors, tries, time limits, connections; both clients."""
+"""The client over HTTP, against a stub: errors by status, retries, time limits, connections; both clients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from http_stub import HANG_UP, METADATA, OK, SILENCE, answering
+
+from servable import AsyncClient, Client
 from servable.errors import (
     CODES,
     DeadlineExceededError,
@@ -22,13 +24,11 @@ from servable.errors import (
     status_error,
 )
 
-from servable import AsyncClient, Client
-
 Ask = Callable[..., Any]
 
 
 def unused_address() -> str:
-    """Where nobody listens: a port that was free a moment ago."""
+    """Returns an address without a listener: a port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

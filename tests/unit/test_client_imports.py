@@ -1,4 +1,4 @@
-"""The client is light: it imports what its address needs, never TensorFlow, and says what is missing."""
+"""The client is light: it imports what its address needs, never TensorFlow, and names missing packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REST calls as JSON, and what is made of replies, without a server."""
+"""REST calls as JSON, and the reading of replies, without a server."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.binding import Given, bind
 from servable.client.codec import Call, Choice
-from servable.client.examples import read_examples
 from servable.client.rest import RestCodec
+from servable.client.values.examples import read_examples
 from servable.errors import InternalError, InvalidArgumentError, UnimplementedError
 
 FLOATS = TensorSpec("float", (-1,))
@@ -72,7 +73,7 @@ def test_a_version_and_a_label() -> None:
         ({"model": "\udcff"}, "the model's name holds"),
     ],
 )
-def test_choices_that_no_door_can_send(given: dict[str, Any], words: str) -> None:
+def test_choices_that_no_protocol_can_send(given: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         Choice(**{"model": "m", **given})
 

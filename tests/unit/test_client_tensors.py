@@ -9,9 +9,10 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from servable.client import dtypes
-from servable.client.dtypes import BY_NAME, BY_NUMBER
-from servable.client.tensors import read_tensor, write_tensor
+
+from servable.client.values import dtypes
+from servable.client.values.dtypes import BY_NAME, BY_NUMBER
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import DataLossError, UnimplementedError
 from servable.messages import message_class
 
@@ -31,7 +32,7 @@ def listed(number: int, shape: list[int], **fields: Any) -> Any:
 
 
 def has_numpy_type(name: str) -> bool:
-    """False for the types of ml_dtypes where it is not installed."""
+    """False for the types of ml_dtypes if it is not installed."""
     with contextlib.suppress(UnimplementedError):
         return BY_NAME[name].type is not None
     return False
@@ -93,7 +94,7 @@ def test_an_array_that_is_not_contiguous() -> None:
     ],
 )
 def test_typed_fields(number: int, fields: dict[str, Any], expected: Any) -> None:
-    """The form that servers answer in."""
+    """The form that servers use in answers."""
     read = read_tensor(listed(number, [2], **fields))
     assert read.dtype == expected.dtype
     np.testing.assert_array_equal(read, expected)

@@ -1,4 +1,4 @@
-"""TLS: a server is believed when the given authority, or the system's, vouches for it."""
+"""TLS: a server is trusted if the given authority, or one of the system's, vouches for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import grpc_stub
 import http_stub
 import pytest
-from servable.errors import UnavailableError
 
 from servable import Client
+from servable.errors import UnavailableError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 
@@ -23,7 +23,7 @@ Start = Callable[[Path], AbstractContextManager[Any]]
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    """A self-signed certificate for 127.0.0.1 and its key, in one file."""
     folder = tmp_path_factory.mktemp("tls")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]

@@ -1,12 +1,12 @@
-"""Every event in every condition that a version can come into: what comes of it, or that it cannot happen."""
+"""Every event in every reachable condition of a version: the result, or that it cannot happen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage, TransitionError
 from servable.lifecycle.policy import State
@@ -120,11 +120,11 @@ END settings                         settings_read: END core; reported: =; load_
 END core                             reported: =; load_returned: END returned
 END returned                         reload_ended: END
 """
-"""Condition, then event: what comes of it (``=``: the same). An event that is not listed cannot happen."""
+"""Condition, then event: result (``=``: the same). Events not listed cannot happen."""
 
 
 def described(condition: Condition) -> str:
-    """As in the table: state, what its load is at, and what else is set."""
+    """Describes a condition as in the table: state, stage of its load, and anything else set."""
     words = [condition.state.name, "" if condition.stage is Stage.NONE else condition.stage.value]
     words += ["error" * (condition.error is not None), "retry" * (condition.retry_at is not None)]
     return " ".join(filter(None, [*words, "reloading" * condition.reloading]))
@@ -146,7 +146,7 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def reached() -> dict[str, Condition]:
-    """Every condition that events lead to from an announcement, one of each description."""
+    """Returns every condition reachable by events from an announcement, one per description."""
     found: dict[str, Condition] = {}
     ahead = [Condition(PLACE)]
     while ahead:
@@ -158,7 +158,7 @@ def reached() -> dict[str, Condition]:
 
 
 def after(condition: Condition, event: str) -> Condition | None:
-    """None where the event cannot happen."""
+    """Returns the next condition, or None if the event cannot happen."""
     try:
         return EVENTS[event](condition)
     except TransitionError:
@@ -172,7 +172,7 @@ def test_the_table_is_of_every_condition_that_can_be() -> None:
 @pytest.mark.parametrize("condition", read_table())
 def test_what_comes_of_every_event(condition: str) -> None:
     before = reached()[condition]
-    # Told late: it changes nothing where there is nothing to tell.
+    # Told late, it changes nothing if there is nothing left to tell.
     expected = {"failure_told": condition, **read_table()[condition]}
     results = {event: after(before, event) for event in EVENTS}
     assert {event: described(one) for event, one in results.items() if one is not None} == expected
@@ -216,9 +216,9 @@ def test_a_version_is_where_it_was_announced_last_if_that_was_taken_over() -> No
     [
         ((), True),
         ((*FIRST_LOAD, "loaded"), True),
-        # The next try may come.
+        # The next try may follow.
         ((*FIRST_LOAD, "failed_for_good"), True),
-        # On its way out; it counts, and becomes new once it is gone.
+        # Being unloaded; it counts, and becomes new once it is gone.
         ((*FIRST_LOAD, "loaded", "unload_begun"), True),
         ((*FIRST_LOAD, "loaded", "unload_begun", "unloaded"), False),
         (("load_queued", "given_up"), False),
@@ -252,7 +252,7 @@ def test_long_loads_are_reported_ever_more_rarely_and_each_load_from_the_start()
     assert follow(failed, "retry_queued", "load_begun").report_at(30.0) == 130.0
 
 
-# ---- whatever happens
+# ---- in any sequence
 
 QUEUING = {"load_queued", "retry_queued", "reload_queued", "repaired"}
 ENDING = {"loaded", "failed_for_now", "failed_for_good", "given_up", "reload_ended"}
@@ -277,7 +277,7 @@ def check_invariants(one: Condition) -> None:
     if one.state is State.START:
         assert one == Condition(one.place, aspired=one.aspired)
     if one.state is State.LOADING:
-        # Somebody goes on with it.
+        # Something continues with it.
         assert one.stage is not Stage.NONE or one.retry_at is not None
     if one.state is State.AVAILABLE:
         assert one.reloading == (one.stage is not Stage.NONE)
@@ -297,7 +297,7 @@ def test_no_sequence_of_events_leads_anywhere_else(choices: list[int]) -> None:
             assert revived or (before.state, condition.state) in ROUTES
         if described(before) in FINAL:
             assert described(condition) in FINAL
-        # Never two at once, the ones that wait for a thread included.
+        # Never two at once, including those that wait for a thread.
         loads += event in QUEUING and condition.stage is Stage.QUEUED
         loads -= event in ENDING
         assert loads == (condition.stage in (Stage.QUEUED, Stage.SETTINGS, Stage.CORE, Stage.RETURNED))

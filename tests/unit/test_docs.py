@@ -1,10 +1,11 @@
-"""The documentation's tables of flags and of gRPC's arguments are the lists that the server goes by."""
+"""The documentation's tables of flags and of gRPC's arguments match the server's lists."""
 
 from __future__ import annotations
 
 import re
 
 from conftest import ROOT
+
 from servable.cli.usage import markdown_table
 from servable.config.channel_arguments import EFFECTIVE
 

@@ -1,4 +1,4 @@
-"""Hints for failed loads, from the words of the error and a look at the disk."""
+"""Hints for failed loads, from the error text and the files on disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from servable.savedmodel import doctor
 
 NO_SAVED_MODEL = "Specified file path does not appear to contain a SavedModel bundle"
@@ -47,7 +48,7 @@ HALF_COPIED = (
 
 
 def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read everything, so the system's answer is made up."""
+    """Root may read everything, so the system's answer is faked."""
     variables = tmp_path / "variables"
     variables.mkdir()
     (variables / "variables.index").touch()

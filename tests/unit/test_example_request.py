@@ -1,4 +1,4 @@
-"""The curl line that is made from a signature: the right form, the right shape, and short enough to print."""
+"""The curl line made from a signature: the right form, the right shape, and short enough to print."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from servable.savedmodel.example_request import LONGEST_BODY, PNG, curl_line
 from servable.savedmodel.signature import Signature
 
@@ -19,7 +20,7 @@ def signature(*inputs: Argument, name: str = "serving_default") -> Signature:
 
 
 def body_of(line: str) -> Any:
-    """The JSON that the command line sends, by running its first half as a shell would."""
+    """Returns the JSON that the command line sends, by running its first half as a shell would."""
     words = shlex.split(line)
     if words[0] == "curl":
         assert words[1] == "-d"

@@ -1,4 +1,4 @@
-"""The file-system source: what counts as a version, which are wanted, and what is announced."""
+"""The file-system source: names of versions, the wanted ones, and announcements."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.config.values import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
 from servable.savedmodel.layout import is_version_name
 from servable.sources import AspiredVersion, filesystem
@@ -18,7 +19,7 @@ from servable.sources.filesystem import FilesystemSource, choose, look, versions
 
 
 class Announcements:
-    """A receiver that remembers the last word on each model and can be waited on."""
+    """A receiver that stores the last announcement of each model and can be waited on."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -53,7 +54,7 @@ class Announcements:
 def watched(
     *models: ModelConfig, poll_seconds: float | None = 3600, look_seconds: float | None = None
 ) -> Iterator[tuple[FilesystemSource, Announcements]]:
-    """A running source and what it announces of these models."""
+    """Runs a source for these models; yields it with its announcements."""
     source, receiver = FilesystemSource(poll_seconds, look_seconds), Announcements()
     source.watch(models)
     source.start(receiver)
@@ -252,7 +253,7 @@ def test_a_path_that_no_file_can_have_concerns_its_own_model_only(tmp_path: Path
 def test_what_was_found_for_an_earlier_list_is_not_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look takes its time, and the list that it was for is replaced meanwhile."""
+    """A look takes time, and its list of models is replaced meanwhile."""
     receiver = Announcements()
     source = FilesystemSource(poll_seconds=3600)
     base = str(folders(tmp_path, "1", "2"))
@@ -300,7 +301,7 @@ def test_a_lasting_problem_is_logged_once(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_what_is_looked_for_elsewhere_is_announced_though_nothing_is_there_either(tmp_path: Path) -> None:
-    """Who has changed the path waits for the answer."""
+    """A caller who changed the path waits for the answer."""
     with watched(ModelConfig("m", str(tmp_path / "none"))) as (source, receiver):
         receiver.wait_for(m=None)
         receiver.last.clear()
@@ -312,7 +313,7 @@ def test_what_is_looked_for_elsewhere_is_announced_though_nothing_is_there_eithe
 
 
 class DeadMount:
-    """Looks at the base paths ``dead`` wait until ``answers`` is set, which it is when a block ends."""
+    """Looks at the base paths ``dead`` wait until ``answers`` is set, which the end of a block does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *dead: Path) -> None:
         self.answers = threading.Event()
@@ -342,7 +343,7 @@ def test_a_look_that_hangs_holds_up_no_other_model(
     mount = DeadMount(monkeypatch, dead)
     models = (ModelConfig("dead", str(dead)), ModelConfig("alive", str(alive)))
     with watched(*models, poll_seconds=poll_seconds, look_seconds=0.05) as (_, receiver), mount:
-        # Nobody waits for what cannot be looked at.
+        # Nobody waits for a folder that cannot be examined.
         receiver.wait_for(dead=None, alive=[1])
         folders(tmp_path, "alive/2")
         if poll_seconds:
@@ -363,7 +364,7 @@ def test_a_model_that_is_moved_away_from_a_dead_mount_is_found(
         receiver.wait_for(m=None)
         source.watch([ModelConfig("m", str(alive))])
         receiver.wait_for(m=[2])
-        # What the old look finds in the end is about what nobody asks for any more.
+        # The old look's finding concerns a path that is no longer wanted.
         mount.answers.set()
         folders(tmp_path, "alive/3")
         receiver.wait_for(m=[3])
@@ -372,7 +373,7 @@ def test_a_model_that_is_moved_away_from_a_dead_mount_is_found(
 def test_a_mount_with_many_models_is_given_up_sooner_for_each_further_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hundred looks of ten seconds each would be a quarter of an hour for the model behind them."""
+    """A hundred looks of ten seconds each would delay the model behind them by a quarter of an hour."""
     dead = [folders(tmp_path, f"{number}/1") / str(number) for number in range(20)]
     alive = folders(tmp_path, "alive/1") / "alive"
     mount = DeadMount(monkeypatch, *dead)

@@ -1,11 +1,12 @@
-"""The list of flags against TensorFlow Serving's, and the sentences made from it."""
+"""The list of flags, compared with TensorFlow Serving's, and the sentences made from it."""
 
 from __future__ import annotations
 
 import pytest
+
 from servable.config.flags import CPUS, FLAGS, GROUPS, nearest, no_effect_lines
 
-# Name, kind, default: the table of TensorFlow Serving's flags.
+# Name, kind, default, from TensorFlow Serving's table of flags.
 THEIRS = [
     ("port", "port", 8500),
     ("grpc_socket_path", "string", ""),

@@ -1,4 +1,4 @@
-"""What lies where a SavedModel was expected."""
+"""Other files in place of a SavedModel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from servable.cli.inspect import inspect
 from servable.savedmodel.foreign import A_SAVED_MODEL, found_instead, kind_of_file
 

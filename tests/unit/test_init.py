@@ -1,4 +1,4 @@
-"""The package's public names: all there, loaded when used, and light until then."""
+"""The package's public names: complete, loaded on use, and light until then."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_importing_the_package_imports_none_of_it() -> None:
 
 
 def test_type_checkers_are_told_the_same_names() -> None:
-    """From the same modules, and as public ones (``import A as A``)."""
+    """They come from the same modules, and as public names (``import A as A``)."""
     tree = ast.parse(Path(servable.__file__).read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     told = {

@@ -1,4 +1,4 @@
-"""``servable inspect`` and ``servable warmup``: what they say of whole and of damaged models."""
+"""``servable inspect`` and ``servable warmup``: their output for intact and damaged models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from hypothesis import given, strategies as st
+
+from servable import messages
 from servable._core import crc32c
 from servable.cli import main
 from servable.cli.table import table
@@ -19,8 +21,6 @@ from servable.savedmodel.saved_model import read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import masked, read_records, write_records
 from servable.sizes import size_text
-
-from servable import messages
 
 pytestmark = pytest.mark.usefixtures("descriptors")
 
@@ -124,7 +124,7 @@ def test_a_damaged_warm_up_file_is_no_damaged_model(model: Path, capsys: pytest.
 
 
 def test_what_may_not_be_read_is_not_called_missing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read everything, so the system's answer is made up."""
+    """Root may read everything, so the system's answer is faked."""
     monkeypatch.setattr(os, "access", lambda path, _: path != str(model / "variables"))
     shutil.rmtree(model / "variables")
     (model / "variables").mkdir()

@@ -1,9 +1,10 @@
-"""Where labels are while versions come and go."""
+"""The positions of labels while versions come and go."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
+
 from servable.lifecycle.labels import in_force
 
 LABELS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 4))

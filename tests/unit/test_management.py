@@ -1,4 +1,4 @@
-"""What an administrator changes in the list of models, and what stays as it was."""
+"""Changes to the list of models by an administrator, and what they leave unchanged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+
 from servable.admin.operations import Management
 from servable.config.values import (
     All,
@@ -28,7 +29,7 @@ Models = tuple[ModelConfig, ...]
 
 
 class Configured:
-    """Stands in for the manager: a list of models, each of which serves at once."""
+    """Stands in for the manager: a list of models, all serving at once."""
 
     def __init__(self, *models: ModelConfig) -> None:
         self.models: Models = models
@@ -47,7 +48,7 @@ class Configured:
 
 
 def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
-    """What becomes of a model by ``PUT /admin/models/NAME`` with this entry."""
+    """Returns the model after ``PUT /admin/models/NAME`` with this entry."""
     manager: Any = Configured(before)
     config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
     inventory = Inventory(StartReport())

@@ -1,4 +1,4 @@
-"""The manager against a fake core: following announcements, failures and retries, waiting, stopping."""
+"""The manager with a fake core: following announcements, failures and retries, waiting, stopping."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
+
 from servable.config import saved_model_config
 from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig
@@ -25,7 +26,7 @@ LONG_PAUSE = LifecycleOptions(retries=3, retry_seconds=3600.0)
 
 
 class HandSource:
-    """A source that announces what the test says."""
+    """A source that announces what the test tells it to."""
 
     def __init__(self) -> None:
         self.models: list[str] = []
@@ -43,7 +44,7 @@ class HandSource:
 
 
 class Events:
-    """A listener that keeps what it was told."""
+    """A listener that records events."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -69,7 +70,7 @@ class Events:
 
 
 class Setup:
-    """A manager with everything around it that a test looks at."""
+    """A manager with the surroundings that tests examine."""
 
     def __init__(self, options: LifecycleOptions) -> None:
         self.core = FakeCore()
@@ -119,7 +120,7 @@ def fail_on(*versions: tuple[str, int]) -> Callable[[str, int, str, Any], None]:
 
 
 class Gate:
-    """Holds the loads of one version until it is opened."""
+    """Holds the loads of one version until opened."""
 
     def __init__(self, core: FakeCore, name: str, version: int) -> None:
         self.entered = threading.Event()
@@ -396,7 +397,7 @@ def test_a_label_moves_to_available_versions_and_by_flag_a_new_one_may_wait(make
         StatusError, match="FAILED_PRECONDITION: Request to assign label to version 2 of model m"
     ):
         reload({"stable": 2}, allow_new=True)
-    # What stays where it is stays allowed, available or not.
+    # An unchanged label stays allowed, whether its version is available or not.
     reload({"next": 2})
     assert setup.core.labels["m"] == {"next": 2}
 
@@ -413,7 +414,7 @@ def test_a_label_of_a_config_file_moves_when_its_version_serves(make: Make) -> N
     setup.aspire("m", 2)
     setup.core.wait_for(("m", 1, "END"), ("m", 2, "AVAILABLE"))
     assert setup.core.labels["m"] == {"stable": 2, "new": 2}
-    # No request found the label on a version that was on its way out.
+    # No request found the label on a version that was being unloaded.
     assert moved_before == [{"stable": 2, "new": 2}]
 
 
@@ -433,7 +434,7 @@ def test_a_labelled_model_may_be_added_again_by_the_administration(make: Make) -
 
 
 def test_a_model_that_is_removed_while_its_load_fails_ends_nothing_else(make: Make) -> None:
-    """Its failure touches the model twice, and in between the loop drops it."""
+    """Its failure touches the model twice, and the loop drops it in between."""
     setup = make(MANY_TRIES, "good", "bad")
     entered, removed, dropped = threading.Event(), threading.Event(), threading.Event()
 
@@ -583,7 +584,7 @@ def test_a_load_that_hangs_in_the_models_settings_says_so(
 
 
 def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
-    """The start reports what it knows as soon as all models stand."""
+    """The start reports as soon as all models have settled, so everything must be known by then."""
     setup = make(ONCE, "m")
     told, opened = threading.Event(), threading.Event()
 
@@ -595,7 +596,7 @@ def test_everything_is_told_before_a_model_stands_otherwise(make: Make) -> None:
     setup.manager._loader._listener = Slow()
     setup.aspire("m", 1)
     assert told.wait(10)
-    # The loop goes round meanwhile.
+    # The loop runs once meanwhile.
     setup.aspire("m", 1)
     with setup.manager._changed:
         assert setup.manager._changed.wait_for(lambda: not setup.manager._models.touched, 10)
@@ -648,7 +649,7 @@ def fail_always(name: str, version: int, path: str, options: object) -> None:
 
 @pytest.fixture(params=[ONCE, LONG_PAUSE], ids=["at END", "waiting for its next try"])
 def one_failed(make: Make, request: pytest.FixtureRequest) -> Setup:
-    """Version 1 of ``m`` could not be loaded; it can be from now on."""
+    """Version 1 of ``m`` could not be loaded, but can be from now on."""
     setup = make(request.param, "m")
     setup.core.on_load = fail_always
     aspired(setup, "half")

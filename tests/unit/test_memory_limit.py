@@ -1,17 +1,18 @@
-"""The memory of machines and containers, from files as Linux has them."""
+"""The memory limits of machines and containers, from files like those of Linux."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from servable.config.memory_limit import LEAST, limit, share
 
 GIB = 1 << 30
 
 
 def system(root: Path, memory_kb: int, cgroup: str, **limits: str) -> Path:
-    """A root folder. limits: folder below ``sys/fs/cgroup`` and file, with ``__`` for ``/`` → content."""
+    """Makes a root folder. limits: path below ``sys/fs/cgroup``, with ``__`` for ``/`` → content."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/meminfo").write_text(f"MemTotal: {memory_kb} kB\nMemFree: 1 kB\n")
     (root / "proc/self/cgroup").write_text(cgroup)

@@ -1,14 +1,15 @@
-"""From a path that a person typed to a model."""
+"""From a typed path to a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
 from servable.config.model_paths import model_from_path
 from servable.config.values import Folder, Latest, ModelConfig
+from servable.engines.formats import fingerprint
 from servable.errors import UsageError
-from servable.savedmodel.layout import fingerprint
 
 
 def saved_model(folder: Path) -> Path:

@@ -1,10 +1,12 @@
-"""The two policies, as tables: a model's versions on the left, the one next action on the right."""
+"""The two policies, as tables: a model's versions on the left, the next action on the right."""
 
 from __future__ import annotations
 
 import itertools
 
 import pytest
+
+from servable import _core
 from servable.lifecycle.policy import (
     Action,
     Load,
@@ -14,8 +16,6 @@ from servable.lifecycle.policy import (
     availability_preserving,
     resource_preserving,
 )
-
-from servable import _core
 
 STATES = {
     "new": State.START,
@@ -32,7 +32,7 @@ def test_the_states_are_those_of_the_core() -> None:
 
 
 def versions(text: str) -> list[Snapshot]:
-    """``"1 ready, 2+ new"``: version 1 ready and unwanted, version 2 new and wanted."""
+    """Parses ``"1 ready, 2+ new"``: version 1 ready and unwanted, version 2 new and wanted."""
     snapshots = []
     for part in filter(None, text.split(", ")):
         number, state = part.split()
@@ -50,24 +50,24 @@ def versions(text: str) -> list[Snapshot]:
         ("1+ loading, 2+ new", Load(2)),
         ("1+ ready", None),
         ("1+ end", None),
-        # A replacement is loaded first, and the old one goes when it is ready.
+        # A replacement is loaded first; the old version goes once it is ready.
         ("1 ready, 2+ new", Load(2)),
         ("1 ready, 2+ loading", None),
         ("1 ready, 2+ ready", Unload(1)),
-        # A replacement that failed leaves the old one in place.
+        # A failed replacement leaves the old version in place.
         ("1 ready, 2+ end", None),
         # Nothing is wanted any more.
         ("1 ready", Unload(1)),
         ("2 ready, 1 ready", Unload(1)),
         ("1 loading", None),
-        # Of several unwanted ones all but one may go at once.
+        # Of several unwanted ones, all but one may go at once.
         ("1 ready, 2 ready, 3+ new", Unload(1)),
         ("2 ready, 3+ new", Load(3)),
         # Unloads come before loads.
         ("1 ready, 2+ ready, 3+ new", Unload(1)),
         ("1 leaving, 2+ ready", None),
         ("1 leaving, 2+ new", Load(2)),
-        # One that is wanted again before it has left is a replacement still to come.
+        # A version wanted again while being unloaded is a replacement still to come.
         ("1 ready, 2+ leaving", None),
         ("1 ready, 2+ leaving, 3+ new", Load(3)),
     ],
@@ -82,7 +82,7 @@ def test_availability_preserving(snapshot: str, action: Action | None) -> None:
         ("", None),
         ("1+ new", Load(1)),
         ("1+ new, 2+ new", Load(2)),
-        # The old one goes first, wholly.
+        # The old one goes first, completely.
         ("1 ready, 2+ new", Unload(1)),
         ("1 leaving, 2+ new", None),
         ("1 loading, 2+ new", None),
@@ -99,7 +99,7 @@ def test_resource_preserving(snapshot: str, action: Action | None) -> None:
 
 @pytest.mark.parametrize("policy", [availability_preserving, resource_preserving])
 def test_from_any_snapshot_the_actions_come_to_an_end_with_what_is_wanted(policy: object) -> None:
-    """From every pair of versions in every state the actions reach rest, and serve what can be served."""
+    """For every pair of versions in every state, the actions end, with the best possible versions serving."""
     for states in itertools.product(STATES.values(), repeat=2):
         for aspired in itertools.product((True, False), repeat=2):
             snapshots = [
@@ -124,6 +124,6 @@ def test_from_any_snapshot_the_actions_come_to_an_end_with_what_is_wanted(policy
 
 
 def _settled(one: Snapshot) -> Snapshot:
-    """The version once what is under way has ended well."""
+    """Returns the version after its load or unload in progress has succeeded."""
     ends = {State.LOADING: State.AVAILABLE, State.UNLOADING: State.END}
     return one._replace(state=ends.get(one.state, one.state))

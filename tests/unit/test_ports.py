@@ -1,4 +1,4 @@
-"""Free and taken ports, and who has them."""
+"""Free and taken ports, and their owners."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import sys
 
 import pytest
+
 from servable.serving.ports import is_free, owner, port_hint
 
 

@@ -1,4 +1,4 @@
-"""The command ``servable predict``: statuses, texts, and what it asks of a server."""
+"""The command ``servable predict``: statuses, texts, and its requests to a server."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from http_stub import METADATA, answering
+
 from servable.cli import dispatch as cli
 
 Capture = pytest.CaptureFixture[str]
@@ -142,7 +143,7 @@ def test_what_the_terminal_cannot_show(encoding: str, form: str, monkeypatch: py
 
 
 def run(address: str, stdout: int) -> tuple[int, bytes]:
-    """Status and error text of the command as a process of its own, with this standard output."""
+    """Runs the command as a process with this standard output; returns status and error text."""
     command = [sys.executable, "-m", "servable", "predict", "m", "1", "--server", address]
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60)
     return done.returncode, done.stderr

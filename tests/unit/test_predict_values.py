@@ -1,4 +1,4 @@
-"""Words, JSON and files of ``servable predict``, and how outputs are printed."""
+"""Words, JSON and files for ``servable predict``, and the printing of outputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from servable.cli.predict_output import WIDEST_CELL, as_json, as_table, escaped
 from servable.cli.predict_values import Inputs, read_inputs
 from servable.errors import ServableError, UsageError
@@ -147,13 +148,13 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_an_array_of_objects_is_not_loaded(tmp_path: Path) -> None:
-    """It would run code out of the file."""
+    """Loading it would run code from the file."""
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ServableError, match="no numpy file"):
         read(f"@{tmp_path}/a.npy")
 
 
-# ---- what is printed
+# ---- output
 
 
 def objects(*values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files of models: regular ones are read, anything else is refused at once, by name."""
+"""Files of models: regular ones are read, all others refused at once, by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from servable.config.config_files import read_model_config_file
 from servable.errors import StatusError
 from servable.regular_files import open_file

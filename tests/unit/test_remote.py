@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from servable.config.model_paths import cache_dir, is_remote, model_from_path
 from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
@@ -33,7 +34,7 @@ GRAPH = b"a graph"
 
 
 class Announcements:
-    """A receiver that keeps the last word on each model."""
+    """A receiver that stores the last announcement of each model."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -50,7 +51,7 @@ class Announcements:
             self.changed.notify_all()
 
     def wait_for(self, model: str, *versions: int) -> dict[int, str]:
-        """Waits until exactly these are announced; version → folder."""
+        """Waits until exactly these are announced; returns version → folder."""
 
         def numbers() -> list[int]:
             return [one.version for one in self.last.get(model) or ()]
@@ -83,7 +84,7 @@ def put(base: str, *versions: int | str, content: bytes = GRAPH) -> None:
 
 
 class Watched:
-    """A source on one base path, with what it announces; a model for each of the policies: m, m1, m2, …"""
+    """A source on one base path, with its announcements; one model per policy: m, m1, m2, …"""
 
     def __init__(self, base: str, cache: Path, *policies: VersionPolicy) -> None:
         self.source = RemoteSource(0.01, str(cache))
@@ -167,13 +168,13 @@ def test_old_versions_leave_the_cache(bucket: str, tmp_path: Path) -> None:
 
 
 def until(reached: Callable[[], bool]) -> bool:
-    """Whether it comes true within ten seconds."""
+    """Returns whether ``reached`` becomes true within ten seconds."""
     pause = threading.Event()
     return any(reached() or pause.wait(0.01) for _ in range(1000))
 
 
 class Reads:
-    """Counts what is asked of stores; ``failing`` is raised for files of the name ``broken``."""
+    """Counts requests to stores; ``failing`` is raised for files named ``broken``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: Exception | None = None) -> None:
         self.files: Counter[str] = Counter()
@@ -253,7 +254,7 @@ def test_a_version_that_cannot_be_fetched_again_takes_nothing_away(
         reads.wait_for_looks(6)
         assert reads.files["2/broken"] > 1
         assert (heard.wait_for("m", 1, 2), heard.wait_for("m1", 1, 2)) == (before, before)
-        put(bucket, 3)  # others come and go meanwhile
+        put(bucket, 3)  # other versions come and go meanwhile
         memory.rm(f"{bucket}/1", recursive=True)
         assert heard.wait_for("m", 2, 3)[2] == heard.wait_for("m1", 2, 3)[2] == before[2]
         memory.rm(f"{bucket}/2/broken")
@@ -419,7 +420,7 @@ def test_what_the_dead_left_is_removed(cache: Cache, tmp_path: Path) -> None:
         process.stdout.readline()
         cache.prepare()
         cache.evict(set())
-        assert len(os.listdir(cache.folder)) == 3  # what it writes, its turn, its claim
+        assert len(os.listdir(cache.folder)) == 3  # its partial file, its turn, its claim
         process.kill()
     cache.prepare()
     cache.evict(set())
@@ -446,7 +447,7 @@ def test_digests_tell_listings_apart() -> None:
     assert md5_of("XrY7u+Ae7tCTyyK7j1rNww==") == "5eb63bbbe01eeed093cb22bb8f5acdc3"
 
 
-# ---- which store, how often, and whose model
+# ---- choosing the store and the pause, and routing models
 
 
 def test_a_missing_package_is_named() -> None:
@@ -471,7 +472,7 @@ def test_paths_are_told_apart() -> None:
 
 
 class HandSource:
-    """A source that announces what the test says."""
+    """A source that announces what the test tells it to."""
 
     def __init__(self) -> None:
         self.models: list[str] = []

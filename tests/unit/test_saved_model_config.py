@@ -1,4 +1,4 @@
-"""assets.extra/saved_model_config.pb: what it overrides, and what is said of the rest."""
+"""assets.extra/saved_model_config.pb: its overrides, and messages about the rest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from servable.config.saved_model_config import FILE, options_for
 from servable.config.values import LoadOptions
 from servable.messages import message_class
@@ -18,7 +19,7 @@ def write(folder: Path, content: bytes) -> str:
 
 
 def config(**fields: Any) -> bytes:
-    """A serialized SavedModelConfig with these session overrides."""
+    """Makes a serialized SavedModelConfig with these session overrides."""
     made = message_class("tensorflow.serving.SavedModelConfig")()
     made.session_overrides.SetInParent()
     for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""The composition root with a fake core: when the ports open, what is said, how it ends."""
+"""The composition root with a fake core: opening of the ports, messages, shutdown."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from fake_core import FakeCore, FakeError
+
+from servable import messages
 from servable.config import config_files
 from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server, check_ports
-
-from servable import messages
 
 LONG_PAUSE = LifecycleOptions(retries=1, retry_seconds=3600.0)
 
@@ -36,7 +36,7 @@ def config(*models: ModelConfig, lifecycle: LifecycleOptions = LONG_PAUSE) -> Se
 
 
 class ConfigFile:
-    """``/models.config``: what each look at it finds, the last one from then on; errors are raised."""
+    """``/models.config``: the contents of successive reads, the last one repeated; errors are raised."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *contents: object) -> None:
         self.contents = list(contents)
@@ -56,7 +56,7 @@ class ConfigFile:
 
 
 def with_config_file(*models: ModelConfig, poll_seconds: float | None = None) -> ServerConfig:
-    """The configuration of a server that ``/models.config`` told of these models."""
+    """Returns the configuration of a server that read these models from ``/models.config``."""
     return replace(config(*models), model_config_file="/models.config", config_poll_seconds=poll_seconds)
 
 
@@ -270,7 +270,7 @@ def test_a_file_that_stays_bad_is_complained_about_once(
 
 
 def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first is still at its file, which is then replaced, when the second comes."""
+    """The first one is still reading its file, which is then replaced, when the second one comes."""
     begun, may_end = threading.Event(), threading.Event()
     file = ConfigFile(monkeypatch, (model(tmp_path, "old", 1),), (model(tmp_path, "new", 1),))
 
@@ -299,7 +299,7 @@ def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_hang_up_during_the_start_counts(
     tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file has changed since it was read: what it says now is served, and labels wait for versions."""
+    """The file changed since it was read: its present content is served, and labels wait for versions."""
     old = model(tmp_path, "a", 1)
     new = replace(model(tmp_path, "b", 1), labels={"stable": 1})
     ConfigFile(monkeypatch, {"new": (new,), "bad": (new, new), "the same": (old,)}[content])
@@ -312,7 +312,7 @@ def test_a_hang_up_during_the_start_counts(
             return super().start()
 
     def hang_up() -> None:
-        """Until the main thread, which runs the handlers, has noticed: a later one would be a reload."""
+        """Waits until the main thread, which runs the handlers, noticed: a later signal would be a reload."""
         os.kill(os.getpid(), signal.SIGHUP)
         given_up = time.monotonic() + 10
         while not server._hung_up and time.monotonic() < given_up:
@@ -325,7 +325,7 @@ def test_a_hang_up_during_the_start_counts(
 
 
 class Reloads:
-    """A started server and a way to send it a list of models as a client would."""
+    """A started server, and a way to send it a list of models like a client."""
 
     def __init__(self, base: Path) -> None:
         self.base = base

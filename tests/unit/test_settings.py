@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
@@ -210,6 +211,7 @@ def test_flags_reach_loading() -> None:
     config = drop_in(
         "--model_base_path=/m",
         "--saved_model_tags=serve,gpu",
+        "--engine=tensorflow",
         "--run_in=pool",
         "--enable_model_warmup=false",
         "--num_request_iterations_for_warmup=3",
@@ -225,6 +227,7 @@ def test_flags_reach_loading() -> None:
     )
     load, lifecycle = config.load, config.lifecycle
     assert (load.tags, load.placement, load.warmup) == (("serve", "gpu"), "pool", False)
+    assert load.engine == "tensorflow"
     assert (load.warmup_iterations, load.synthetic_warmup) == (3, True)
     assert (lifecycle.load_threads, lifecycle.unload_threads) == (2, 3)
     assert (lifecycle.retries, lifecycle.retry_seconds, lifecycle.policy) == (1, 0.0, "resource_preserving")

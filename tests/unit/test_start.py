@@ -1,4 +1,4 @@
-"""The real process: a start that talks, an orderly end, and what is said when it cannot start."""
+"""The real process: messages at the start, an orderly shutdown, and reports of a failed start."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_drop_in_with_its_own_syntax(shared: Path) -> None:
 
 
 def test_a_second_signal_exits_at_once(serve: Serve, shared: Path) -> None:
-    """The first one waits for a request whose body never comes; the second does not."""
+    """The first one waits for a request whose body never comes; the second one does not."""
     served = serve(f"m={shared / TWO_VERSIONS}", "--shutdown_grace_seconds=1000")
     assert served.rest_port is not None
     with socket.create_connection(("127.0.0.1", served.rest_port)) as stuck:
@@ -124,7 +124,7 @@ def test_a_second_signal_exits_at_once(serve: Serve, shared: Path) -> None:
 
 
 def test_a_hang_up_reads_the_config_file_again(serve: Serve, shared: Path, tmp_path: Path) -> None:
-    """Policy and labels from a file; a broken file changes nothing; a good one is followed."""
+    """Policy and labels come from a file; a broken file changes nothing; a valid one is followed."""
     entry = (
         f'config {{ name: "m" base_path: "{shared / TWO_VERSIONS}" model_platform: "tensorflow" '
         'model_version_policy { POLICY } version_labels { key: "stable" value: 123 } }'

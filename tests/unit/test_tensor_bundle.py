@@ -1,4 +1,4 @@
-"""The index of a model's variables: whole ones, damaged ones, and any bytes at all."""
+"""The index of a model's variables: intact, damaged, and arbitrary bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 import pytest
 from conftest import ROOT
 from hypothesis import given, strategies as st
+
 from servable.savedmodel.tensor_bundle import CompressedError, Shards, shards
 from servable.savedmodel.tfrecord import masked
 
@@ -27,7 +28,7 @@ def block(*values: bytes, compression: int = 0) -> bytes:
 
 
 def table(*blocks: bytes) -> bytes:
-    """A table of these blocks, whose trailers have five bytes."""
+    """Makes a table of these blocks, whose trailers have five bytes."""
     handles, at = [], 0
     for one in blocks:
         handles.append(varint(at) + varint(len(one) - 5))

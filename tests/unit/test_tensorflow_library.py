@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from servable.engines.tensorflow_library import NAMES, PIP_LINE, find
 from servable.errors import TensorFlowNotFoundError
 

@@ -1,4 +1,4 @@
-"""Text-format config files, with messages from the core's descriptors in a pool of their own."""
+"""Text-format config files, with messages from the core's descriptors in a separate pool."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+
+from servable import messages
 from servable.config.config_files import (
     read_model_config_file,
     read_monitoring_config,
@@ -21,8 +23,6 @@ from servable.config.config_files import (
 from servable.config.textproto import read_text_message
 from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
-
-from servable import messages
 
 pytestmark = pytest.mark.usefixtures("descriptors")
 
@@ -262,7 +262,7 @@ def test_batching_parameters_parse(shared: Path) -> None:
 
 
 def test_the_pool_is_our_own() -> None:
-    """In a process of its own, where no other test has registered the same names."""
+    """Run in a separate process, where no other test has registered the same names."""
     script = (
         "from google.protobuf import descriptor_pool\n"
         "from servable import messages\n"
@@ -280,7 +280,7 @@ def test_the_pool_is_our_own() -> None:
 def test_what_the_parser_says_of_a_file_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A file that is polled is read at every look."""
+    """A polled file is read at every look."""
     file = tmp_path / "models.config"
 
     def read(text: str) -> None:

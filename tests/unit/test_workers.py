@@ -1,4 +1,4 @@
-"""Threads for loading: how many at once, and that nothing is lost when that changes."""
+"""Threads for loading: their number, and that changing it loses nothing."""
 
 from __future__ import annotations
 

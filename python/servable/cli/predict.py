@@ -152,7 +152,7 @@ def _answer(options: argparse.Namespace) -> str:
 
 
 def _check_address(text: str) -> None:
-    from servable.client.address import parse_address
+    from servable.client.transport.address import parse_address
 
     try:
         parse_address(text)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from servable.client.arrays import Array
+from servable.client.values.arrays import Array
 
 WIDEST_CELL = 60
 """Widest table cell, in characters; longer texts end in ``…``."""

@@ -1,4 +1,4 @@
-"""What the client answers with, apart from arrays."""
+"""The client's answers, apart from arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Classification(NamedTuple):
-    """One class of one example. label is "" and score 0 where the signature does not give them."""
+    """One class of one example. label is "" and score 0 if the signature does not return them."""
 
     label: str
     score: float
@@ -16,9 +16,9 @@ class Classification(NamedTuple):
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """One version of a model, as the server sees it.
+    """The server's view of one version of a model.
 
-    state: START, LOADING, AVAILABLE, UNLOADING or END. code and message: OK and "", or why it failed.
+    state: START, LOADING, AVAILABLE, UNLOADING or END. code and message: the error, or OK and "".
     """
 
     version: int
@@ -31,28 +31,28 @@ class VersionStatus:
 class TensorSpec:
     """An input or output of a signature.
 
-    dtype: TensorFlow's lower-case name, such as ``float`` or ``string``. shape: a tuple in which -1 is any
-    length, or None where not even the rank is known.
+    dtype: TensorFlow's lower-case name, such as ``float`` or ``string``. shape: a tuple with -1 for any
+    length, or None if even the rank is unknown.
     """
 
     dtype: str
     shape: tuple[int, ...] | None
 
     def __str__(self) -> str:
-        """As in ``float[-1,3]``."""
+        """Formatted as in ``float[-1,3]``."""
         return self.dtype + ("" if self.shape is None else f"[{','.join(map(str, self.shape))}]")
 
 
 @dataclass(frozen=True)
 class Signature:
-    """One signature of a version: what goes in and what comes out, by alias."""
+    """One signature of a version: its inputs and outputs by alias."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     method_name: str = ""
 
     def __str__(self) -> str:
-        """As in ``(x: float[-1]) -> (y: float[-1])``."""
+        """Formatted as in ``(x: float[-1]) -> (y: float[-1])``."""
         sides = (self.inputs, self.outputs)
         shown = [", ".join(f"{alias}: {spec}" for alias, spec in sorted(side.items())) for side in sides]
         return f"({shown[0]}) -> ({shown[1]})"

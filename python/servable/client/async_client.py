@@ -1,6 +1,6 @@
 """``AsyncClient``: a model server as an object, for asyncio.
 
-``sync_client.py`` is made from this file: after a change here, ``make client``.
+``sync_client.py`` is generated from this file: run ``make client`` after a change here.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from os import PathLike
 from types import EllipsisType
 from typing import Any, TypeVar, overload
 
-from servable.client.address import parse_address
 from servable.client.answers import Classification, Metadata, VersionStatus
-from servable.client.arrays import Array
 from servable.client.binding import Given, Value
 from servable.client.codec import Choice
-from servable.client.connection import Connection
 from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
-from servable.client.examples import Features
 from servable.client.model_config import serialized_config
-from servable.client.transport import codec_of, open_async_transport
+from servable.client.transport.address import parse_address
+from servable.client.transport.connection import Connection
+from servable.client.transport.open import codec_of, open_async_transport
+from servable.client.values.arrays import Array
+from servable.client.values.examples import Features
 from servable.errors import StatusError
 
 T = TypeVar("T")
@@ -32,17 +32,17 @@ class AsyncClient:
     address: ``http://host:8501``, ``https://…``, ``grpc://host:8500``, ``grpcs://…`` (TLS),
     ``unix:///path`` (gRPC on a Unix socket) or ``http+unix:///path`` (REST on one).
     timeout: seconds for a whole call, retries included; None for no limit.
-    connect_timeout: seconds for making one connection. retries: how often a call is sent again when no server
-    answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers or gRPC
-    metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+    connect_timeout: seconds for making one connection. retries: number of times that a call is sent again
+    when no server answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers
+    or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
 
-    Messages of any size are sent and taken. A client may be made anywhere and belongs to the event loop of
-    its first call; any number of tasks may share it, and should: it keeps its connections. A task that is
-    cancelled takes its call with it. As an asynchronous context manager it closes them in the end.
+    Messages may have any size. A client may be made anywhere and belongs to the event loop of its first call;
+    any number of tasks may, and should, share it: it keeps its connections. Cancelling a task cancels its
+    call. As an asynchronous context manager it closes them at the end.
 
     Every method raises a ``StatusError`` of the class for its code: ``NotFoundError``,
     ``InvalidArgumentError``, ``UnavailableError``, ``DeadlineExceededError`` and so on, with ``code`` and
-    ``message``. Over REST the code is read from the HTTP status, which some codes share.
+    ``message``. Over REST the code is derived from the HTTP status, which some codes share.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class AsyncClient:
 
         inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name;
         or, for a signature with one input, its bare value, answered with one array. Values become arrays of
-        the dtype that the server's metadata tells. signature: "" for ``serving_default``. version or label:
-        neither means the newest version. outputs: the names of those wanted, in the order of the answer, a
-        name twice being the same as once; None for all, in the order of their names.
+        the dtype in the server's metadata. signature: "" for ``serving_default``. version or label: neither
+        means the newest version. outputs: names of the outputs wanted, in the order of the answer, duplicates
+        ignored; None for all, in the order of their names.
 
-        Strings come back as object arrays of bytes, bfloat16 as that of ml_dtypes where it is installed and
-        as float32 elsewhere.
+        Strings come back as object arrays of bytes; bfloat16 as that of ml_dtypes if it is installed,
+        otherwise as float32.
         """
         given = Given(Choice(model, version, label), inputs, signature, outputs)
         return await self._run(self._dialogue.predict(given))
@@ -117,10 +117,10 @@ class AsyncClient:
         label: str | None = None,
         context: Features | None = None,
     ) -> list[list[Classification]]:
-        """Classes with labels and scores, a list for each example.
+        """Returns classes with labels and scores, a list for each example.
 
         examples: mappings from feature names to numbers, text, bytes or flat lists of them. context: features
-        that all examples share.
+        shared by all examples.
         """
         choice = Choice(model, version, label)
         return await self._run(self._dialogue.classify(choice, signature, examples, context))
@@ -135,7 +135,7 @@ class AsyncClient:
         label: str | None = None,
         context: Features | None = None,
     ) -> Array:
-        """A float32 for each example; arguments as for ``classify``."""
+        """Returns a float32 for each example; arguments as for ``classify``."""
         choice = Choice(model, version, label)
         return await self._run(self._dialogue.regress(choice, signature, examples, context))
 
@@ -149,34 +149,34 @@ class AsyncClient:
         label: str | None = None,
         context: Features | None = None,
     ) -> dict[str, Any]:
-        """Several signatures over the same examples in one run, over gRPC only.
+        """Runs several signatures on the same examples at once, over gRPC only.
 
-        tasks: signature → ``classify`` or ``regress``. Answers with what those answer, by signature.
+        tasks: signature → ``classify`` or ``regress``. Returns their answers, by signature.
         """
         choice = Choice(model, version, label)
         return await self._run(self._dialogue.multi_inference(choice, tasks, examples, context))
 
     async def status(self, model: str, *, version: int | None = None) -> list[VersionStatus]:
-        """The versions of a model that the server knows, newest first, those that failed included."""
+        """Returns the versions of a model known to the server, newest first, including failed ones."""
         return await self._run(self._dialogue.status(Choice(model, version)))
 
     async def metadata(self, model: str, *, version: int | None = None, label: str | None = None) -> Metadata:
-        """The signatures of a version: names, dtypes, shapes."""
+        """Returns the signatures of a version: names, dtypes, shapes."""
         return await self._run(self._dialogue.metadata(Choice(model, version, label)))
 
     async def reload(self, config: Mapping[str, str | PathLike[str]] | str | PathLike[str] | Any) -> None:
         """Replaces the server's models, over gRPC only; returns when that is done.
 
         config: model names to absolute folders, the text of a model config file, its ``pathlib.Path``, or a
-        ``ModelServerConfig`` message. Models that it does not name are unloaded. When the timeout is over
-        before all are loaded, the server goes on loading: give it time with ``with_limits``.
+        ``ModelServerConfig`` message. Models missing from it are unloaded. If the timeout ends before all are
+        loaded, the server continues loading: allow more time using ``with_limits``.
         """
         await self._run(self._dialogue.reload(serialized_config(config)))
 
     def with_limits(
         self, *, timeout: float | EllipsisType | None = ..., retries: int | EllipsisType = ...
     ) -> AsyncClient:
-        """The same client and connections with other limits; those not given stay. Close one of the two."""
+        """Returns a client with other limits on the same connections; close one of the two."""
         now = self._dialogue.limits
         limits = Limits(
             now.timeout if isinstance(timeout, EllipsisType) else timeout,
@@ -188,7 +188,7 @@ class AsyncClient:
         return other
 
     async def close(self) -> None:
-        """Gives the connections back; the client cannot be used any more."""
+        """Releases the connections; the client cannot be used any more."""
         await self._transport.close()
 
     async def __aenter__(self) -> AsyncClient:
@@ -198,7 +198,7 @@ class AsyncClient:
         await self.close()
 
     async def _run(self, steps: Steps[T]) -> T:
-        """Does the steps of a dialogue until it has its answer."""
+        """Performs the steps of a dialogue until it has its answer."""
         try:
             step = next(steps)
             while True:

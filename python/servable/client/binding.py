@@ -1,4 +1,4 @@
-"""What a caller gave to predict, bound to a signature: names checked, values made arrays of its dtypes."""
+"""Binds the arguments of predict to a signature: checks names, converts values to its dtypes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from servable.client.answers import Metadata, Signature, TensorSpec
-from servable.client.arrays import as_array
 from servable.client.codec import BoundRequest, Choice
+from servable.client.values.arrays import as_array
 from servable.errors import invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -20,7 +20,7 @@ Value = Any
 
 @dataclass(frozen=True)
 class Given:
-    """The arguments of predict. inputs: a mapping by alias, or a bare value for the only input."""
+    """The arguments of predict. inputs: a mapping by alias, or a value for the only input."""
 
     choice: Choice
     inputs: Mapping[str, Value] | Value
@@ -29,12 +29,12 @@ class Given:
 
     @property
     def bare(self) -> bool:
-        """A value without a name goes in, so an array without a name comes out."""
+        """True for a value without a name, which is answered with an array without a name."""
         return not isinstance(self.inputs, Mapping)
 
 
 def bind(given: Given, metadata: Metadata) -> BoundRequest:
-    """The request with its values bound to the signature's inputs. Raises ``InvalidArgumentError``."""
+    """Binds the values to the signature's inputs. Raises ``InvalidArgumentError``."""
     signature = signature_of(metadata, given.signature)
     inputs = {only_input(signature): given.inputs} if given.bare else given.inputs
     arrays = {
@@ -46,7 +46,7 @@ def bind(given: Given, metadata: Metadata) -> BoundRequest:
 
 
 def signature_of(metadata: Metadata, name: str) -> Signature:
-    """The signature called ``name``; "" is the default one. Raises ``InvalidArgumentError``."""
+    """Returns the signature called ``name``; "" is the default one. Raises ``InvalidArgumentError``."""
     name = name or DEFAULT_SIGNATURE
     if name not in metadata.signatures:
         raise invalid_argument(
@@ -57,7 +57,7 @@ def signature_of(metadata: Metadata, name: str) -> Signature:
 
 
 def only_input(signature: Signature) -> str:
-    """The name of the one input. Raises ``InvalidArgumentError`` where there are others, or none."""
+    """Returns the name of the only input. Raises ``InvalidArgumentError`` if there are several, or none."""
     if len(signature.inputs) != 1:
         raise invalid_argument(
             f"a value without a name is for signatures with one input; this one is {signature}",
@@ -67,7 +67,7 @@ def only_input(signature: Signature) -> str:
 
 
 def _wanted(given: Given, signature: Signature) -> tuple[str, ...]:
-    """The outputs by name, in the order asked for, each once; empty for all of them."""
+    """Returns the distinct outputs wanted, in the order of the request; empty for all of them."""
     asked = (given.outputs,) if isinstance(given.outputs, str) else given.outputs or ()
     outputs = tuple(dict.fromkeys(asked))
     for alias in outputs:

@@ -1,7 +1,7 @@
-"""A ``Codec`` writes calls in the words of a protocol, and reads their replies.
+"""A ``Codec`` writes calls in the form of a protocol, and reads their replies.
 
-Nothing here, and nothing in ``rest.py`` and ``grpc.py``, does any input or output: a call is a path with
-bytes, a reply is bytes. So the client and the asynchronous client share all of it.
+Nothing here, in ``rest.py`` or in ``grpc.py`` does any input or output: a call is a path with bytes, a reply
+is bytes. So both clients share all of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from numbers import Integral
 from typing import Any, Generic, Protocol, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
-from servable.client.arrays import Array
-from servable.client.examples import Examples
-from servable.client.text import check_text, shown
+from servable.client.values.arrays import Array
+from servable.client.values.examples import Examples
+from servable.client.values.text import check_text, shown
 from servable.errors import invalid_argument
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ REGRESS = "regress"
 class Choice:
     """A model and, at most one of the two, a version or a label; neither means the newest version.
 
-    Raises ``InvalidArgumentError`` for what no protocol can send.
+    Raises ``InvalidArgumentError`` for values that no protocol can send.
     """
 
     model: str
@@ -49,8 +49,8 @@ class Choice:
 class Call(Generic[T]):
     """One exchange with the server.
 
-    path: for REST after the address, for gRPC the method. body: the request; None is a GET. read: makes the
-    answer of the reply's bytes. repeatable: sending it twice does no harm.
+    path: for REST after the address, for gRPC the method. body: the request; None is a GET. read: converts
+    the reply's bytes to the answer. repeatable: sending it twice does no harm.
     """
 
     path: str
@@ -61,7 +61,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What predict was answered with. version: the one that answered, where the reply tells."""
+    """The answer of predict. version: the one that answered, if the reply names it."""
 
     outputs: dict[str, Array]
     version: int | None = None
@@ -69,10 +69,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class BoundRequest:
-    """What predict is asked, every value already of its input's dtype.
+    """A request to predict, with every value already of its input's dtype.
 
-    signature: a name, never empty. dtypes: TensorFlow's name by input. metadata: of the version meant.
-    outputs: the aliases wanted, each once, in the order of the answer; empty for all, by name.
+    signature: a name, never empty. metadata: of the version meant. outputs: the distinct aliases wanted, in
+    the order of the answer; empty for all, by name.
     """
 
     choice: Choice
@@ -83,9 +83,9 @@ class BoundRequest:
 
 
 class Codec(Protocol):
-    """Writes calls and reads their replies; has no state, may be used from any thread.
+    """Writes calls and reads their replies; stateless, usable from any thread.
 
-    A method raises ``UnimplementedError`` for what the protocol cannot say.
+    Methods raise ``UnimplementedError`` for calls that the protocol lacks.
     """
 
     def predict(self, bound: BoundRequest) -> Call[Prediction]:
@@ -94,21 +94,21 @@ class Codec(Protocol):
     def classify(
         self, choice: Choice, signature: str, examples: Examples
     ) -> Call[list[list[Classification]]]:
-        """Classes with scores for each example."""
+        """Returns classes with scores for each example."""
 
     def regress(self, choice: Choice, signature: str, examples: Examples) -> Call[Array]:
-        """A float for each example."""
+        """Returns a float for each example."""
 
     def multi_inference(
         self, choice: Choice, tasks: Mapping[str, str], examples: Examples
     ) -> Call[dict[str, Any]]:
-        """Several signatures in one run; tasks: signature → classify or regress."""
+        """Runs several signatures at once; tasks: signature → classify or regress."""
 
     def status(self, choice: Choice) -> Call[list[VersionStatus]]:
-        """The versions that the server knows."""
+        """Returns the versions known to the server."""
 
     def metadata(self, choice: Choice) -> Call[Metadata]:
-        """The signatures of a version."""
+        """Returns the signatures of a version."""
 
     def reload(self, config: bytes) -> Call[None]:
         """Replaces the configuration by a serialized tensorflow.serving.ModelServerConfig."""

@@ -1,12 +1,12 @@
-"""What is said in which order: metadata first where dtypes are needed, another try where no server answers.
+"""The sequence of requests: metadata first if dtypes are needed, retries if no server answers.
 
-A dialogue is a generator. It yields steps, ``Send`` and ``Pause``; whoever drives it does them, with or
-without ``await``, and hands back the reply or throws in the error. Nothing here does input or output, and
-clock and chance come from outside.
+A dialogue is a generator. It yields steps, ``Send`` and ``Pause``; the driver performs them, with or without
+``await``, and sends back the reply or throws the error. Nothing here does input or output; clock and
+randomness are passed in.
 
-Tries: a repeatable call that ends with UNAVAILABLE is sent again, up to ``retries`` times, after pauses that
-double from 0.1 s to 2 s, each shortened by chance to between half and all of it, so that many clients do not
-come back at once. The time limit spans all tries.
+Retries: a repeatable call that ends with UNAVAILABLE is sent again, up to ``retries`` times, after pauses
+that double from 0.1 s to 2 s, each shortened at random to between half and all of it, so that many clients do
+not return at once. The time limit covers all tries.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
-from servable.client.arrays import Array
 from servable.client.binding import Given, bind
 from servable.client.codec import Call, Choice, Codec, Prediction
-from servable.client.connection import limit
-from servable.client.examples import Features, read_examples
 from servable.client.metadata_cache import MetadataCache
-from servable.client.text import check_text
+from servable.client.transport.connection import limit
+from servable.client.values.arrays import Array
+from servable.client.values.examples import Features, read_examples
+from servable.client.values.text import check_text
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -43,7 +43,7 @@ LONGEST_PAUSE = 2.0
 
 @dataclass(frozen=True)
 class Send:
-    """Send this and hand back the reply's bytes. seconds: at most, or None for no limit."""
+    """Send the call and return the reply's bytes. seconds: time limit, or None."""
 
     call: Call[Any]
     seconds: float | None
@@ -61,9 +61,9 @@ Steps = Generator[Send | Pause, Any, T]
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout: seconds for a whole operation, retries included, or None; infinity becomes None.
+    """Limits of an operation.
 
-    retries: further tries.
+    timeout: seconds for all of it, retries included, or None; infinity becomes None. retries: further tries.
     """
 
     timeout: float | None
@@ -77,7 +77,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Everything that can be asked of a server. Immutable but for the cache; may be used from any thread."""
+    """All operations on a server. Immutable except for the cache; usable from any thread."""
 
     codec: Codec
     limits: Limits
@@ -86,10 +86,10 @@ class Dialogue:
     chance: Callable[[], float] = random.random
 
     def predict(self, given: Given) -> Steps[Any]:
-        """A dict of arrays for a mapping of inputs, one array for a bare value.
+        """Returns a dict of arrays for a mapping of inputs, one array for a bare value.
 
-        When known metadata leads to an error that other metadata would explain, it is asked for again; if it
-        has changed, so is the request. The version may be the same: its files may have been replaced.
+        If cached metadata leads to an error that other metadata would explain, it is requested again; if it
+        changed, the call is repeated. The version may be the same: its files may have been replaced.
         """
         until = self._until()
         known = self.cache.get(given.choice)
@@ -118,7 +118,7 @@ class Dialogue:
         examples: Features | Iterable[Features],
         context: Features | None,
     ) -> Steps[list[list[Classification]]]:
-        """Classes with scores, a list for each example."""
+        """Returns classes with scores, a list for each example."""
         check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.codec.classify(choice, signature, read), self._until()))
@@ -130,7 +130,7 @@ class Dialogue:
         examples: Features | Iterable[Features],
         context: Features | None,
     ) -> Steps[Array]:
-        """float32 [examples]."""
+        """Returns a float32 for each example."""
         check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.codec.regress(choice, signature, read), self._until()))
@@ -142,18 +142,18 @@ class Dialogue:
         examples: Features | Iterable[Features],
         context: Features | None,
     ) -> Steps[dict[str, Any]]:
-        """By signature, what classify or regress answer."""
+        """Returns the answers of classify or regress by signature."""
         for signature in tasks:
             check_text("the signature's name", signature)
         read = read_examples(examples, context)
         return (yield from self._ask(self.codec.multi_inference(choice, tasks, read), self._until()))
 
     def status(self, choice: Choice) -> Steps[list[VersionStatus]]:
-        """The versions that the server knows, newest first."""
+        """Returns the versions known to the server, newest first."""
         return (yield from self._ask(self.codec.status(choice), self._until()))
 
     def metadata(self, choice: Choice) -> Steps[Metadata]:
-        """The signatures, as the server tells them now."""
+        """Returns the current signatures."""
         return (yield from self._metadata(choice, self._until()))
 
     def reload(self, config: bytes) -> Steps[None]:
@@ -166,7 +166,7 @@ class Dialogue:
         return metadata
 
     def _ask(self, call: Call[T], until: float | None) -> Steps[T]:
-        """Sends the call, again where that is allowed and of use; its answer."""
+        """Sends the call, again if that is allowed and useful; returns its answer."""
         for attempt in range(self.limits.retries + 1):
             try:
                 reply = yield Send(call, self._left(until))
@@ -181,7 +181,7 @@ class Dialogue:
         raise AssertionError("the last try returns or raises")
 
     def _pause(self, attempt: int) -> float:
-        # Five doublings reach the longest pause; many more would leave the range of floats.
+        # Five doublings reach the longest pause; many more would exceed the range of floats.
         longest: float = min(FIRST_PAUSE * 2 ** min(attempt, 5), LONGEST_PAUSE)
         return longest * (0.5 + 0.5 * self.chance())
 

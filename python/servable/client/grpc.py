@@ -1,4 +1,4 @@
-"""Calls as messages of TensorFlow Serving's services."""
+"""The ``Codec`` for gRPC: calls as messages of TensorFlow Serving's services."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.arrays import Array
 from servable.client.codec import CLASSIFY, REGRESS, BoundRequest, Call, Choice, Prediction
-from servable.client.dtypes import name_of_number
-from servable.client.examples import Examples, write_input
-from servable.client.tensors import read_tensor, write_tensor
+from servable.client.values.arrays import Array
+from servable.client.values.dtypes import name_of_number
+from servable.client.values.examples import Examples, write_input
+from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import CODES, InternalError, invalid_argument
 from servable.messages import message_class
 
@@ -64,7 +64,7 @@ class GrpcCodec:
     def multi_inference(
         self, choice: Choice, tasks: Mapping[str, str], examples: Examples
     ) -> Call[dict[str, Any]]:
-        """MultiInference; the replies come in the order of the tasks."""
+        """MultiInference; replies are in the order of the tasks."""
         request = message_class("tensorflow.serving.MultiInferenceRequest")()
         for signature, method in tasks.items():
             if method not in _METHODS:
@@ -89,13 +89,13 @@ class GrpcCodec:
         return _call(_MODEL + "GetModelStatus", request, "GetModelStatusResponse", _statuses)
 
     def metadata(self, choice: Choice) -> Call[Metadata]:
-        """GetModelMetadata, of its one field."""
+        """GetModelMetadata, with its only field."""
         request = _request("GetModelMetadataRequest", choice)
         request.metadata_field.append("signature_def")
         return _call(_PREDICTION + "GetModelMetadata", request, "GetModelMetadataResponse", _metadata)
 
     def reload(self, config: bytes) -> Call[None]:
-        """HandleReloadConfigRequest; not to be sent twice."""
+        """HandleReloadConfigRequest; must not be sent twice."""
         request = message_class("tensorflow.serving.ReloadConfigRequest")()
         request.config.ParseFromString(config)
         path = _MODEL + "HandleReloadConfigRequest"

@@ -1,4 +1,4 @@
-"""The metadata of model versions, kept so that it is not asked for with every request."""
+"""A cache of the metadata of model versions, which would otherwise be requested with every call."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from servable.client.answers import Metadata
 from servable.client.codec import Choice
 
 FRESH_SECONDS = 60.0
-"""How long the metadata of what may move, the newest version or a label, is used without asking again."""
+"""Seconds for which the metadata of the newest version or a label, which may move, is reused."""
 
 
 class MetadataCache:
-    """Metadata by choice; may be used from any thread. That of a numbered version is kept for good."""
+    """Metadata by choice; usable from any thread. That of a numbered version never expires."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -22,7 +22,7 @@ class MetadataCache:
         self._kept: dict[Choice, tuple[float, Metadata]] = {}
 
     def get(self, choice: Choice) -> Metadata | None:
-        """What is known and still good, or None."""
+        """Returns metadata that is known and still valid, or None."""
         with self._lock:
             kept = self._kept.get(choice)
         if kept is None:
@@ -32,11 +32,11 @@ class MetadataCache:
         return metadata if good else None
 
     def put(self, choice: Choice, metadata: Metadata) -> None:
-        """Remembers what the server says now."""
+        """Stores the server's current metadata."""
         with self._lock:
             self._kept[choice] = (self._clock(), metadata)
 
     def drop(self, choice: Choice) -> None:
-        """Forgets; the next ``get`` answers None."""
+        """Drops the entry; the next ``get`` returns None."""
         with self._lock:
             self._kept.pop(choice, None)

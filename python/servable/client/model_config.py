@@ -1,4 +1,4 @@
-"""What reload takes, as a serialized tensorflow.serving.ModelServerConfig."""
+"""Converts the argument of reload to a serialized tensorflow.serving.ModelServerConfig."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from servable.client.text import check_text
+from servable.client.values.text import check_text
 from servable.errors import InvalidArgumentError, invalid_argument
 from servable.messages import message_class, pool
 
@@ -15,7 +15,7 @@ PLATFORM = "tensorflow"
 
 
 def serialized_config(config: object) -> bytes:
-    """Reads a mapping from names to folders, a config file's text or its ``Path``, or a message of any pool.
+    """Accepts a mapping from names to folders, a config file's text or ``Path``, or a message of any pool.
 
     Raises ``InvalidArgumentError``.
     """

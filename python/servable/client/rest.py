@@ -1,7 +1,7 @@
-"""Calls as JSON of the REST API.
+"""The ``Codec`` for REST: calls as JSON.
 
-Predict is asked in the columnar format, which keeps shapes as they are. Bytes travel as ``{"b64": …}``; what
-comes back as text or base64 becomes bytes, and numbers become arrays of the dtype that the metadata names.
+Predict uses the columnar format, which preserves shapes. Bytes are sent as ``{"b64": …}``; text and base64 in
+replies become bytes, and numbers become arrays of the dtype in the metadata.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import quote
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.arrays import Array, read_numbers
 from servable.client.codec import BoundRequest, Call, Choice, Prediction
-from servable.client.dtypes import dtype_named
-from servable.client.examples import Examples, json_body
+from servable.client.values.arrays import Array, read_numbers
+from servable.client.values.dtypes import dtype_named
+from servable.client.values.examples import Examples, json_body
 from servable.errors import InternalError, UnimplementedError, invalid_argument
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class RestCodec:
     """See ``Codec``."""
 
     def predict(self, bound: BoundRequest) -> Call[Prediction]:
-        """``POST …:predict``. The REST API has no choice of outputs: all come, the others are dropped."""
+        """``POST …:predict``. The REST API returns all outputs; those not wanted are dropped."""
         signature = bound.metadata.signatures[bound.signature]
         for alias in bound.inputs:
             _check_carried(signature.inputs[alias].dtype, f"input {alias!r}")
@@ -37,7 +37,7 @@ class RestCodec:
         lone = len(signature.inputs) == 1 and len(columns) == 1
         body = {
             "signature_name": bound.signature,
-            # An input that is called b64 would be taken for base64.
+            # An input called b64 would be taken for base64.
             "inputs": next(iter(columns.values())) if lone else columns,
         }
 
@@ -68,7 +68,7 @@ class RestCodec:
     def multi_inference(
         self, choice: Choice, tasks: Mapping[str, str], examples: Examples
     ) -> Call[dict[str, Any]]:
-        """The REST API has none."""
+        """Not in the REST API."""
         raise UnimplementedError(
             "UNIMPLEMENTED", "the REST API has no multi-inference", "give the client a grpc:// address"
         )
@@ -82,7 +82,7 @@ class RestCodec:
         return Call(_path(choice) + "/metadata", None, lambda content: _parsed(content, _metadata))
 
     def reload(self, config: bytes) -> Call[None]:
-        """The REST API has none."""
+        """Not in the REST API."""
         raise UnimplementedError(
             "UNIMPLEMENTED",
             "the REST API cannot reload the configuration",
@@ -112,7 +112,7 @@ def _with_signature(signature: str, examples: Examples) -> dict[str, Any]:
 
 
 def _parsed(content: bytes, read: Callable[[Any], T]) -> T:
-    """What ``read`` makes of the JSON. Bytes that are not UTF-8 survive in strings as surrogates."""
+    """Applies ``read`` to the JSON. Bytes that are not UTF-8 survive in strings as surrogates."""
     try:
         return read(json.loads(content.decode("utf-8", "surrogateescape")))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
@@ -144,7 +144,7 @@ def _json_value(array: Array) -> Any:
 
 
 def _outputs(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-    """The outputs by alias; a lone output stands in the reply without its alias."""
+    """Returns the outputs by alias; a single output comes without its alias."""
     named = {next(iter(specs)): value} if len(specs) == 1 else value
     return {alias: _array(content, specs[alias]) for alias, content in sorted(named.items())}
 
@@ -159,7 +159,7 @@ def _array(value: Any, spec: TensorSpec) -> Array:
 
 
 def _numbers(value: Any, wanted: np.dtype[Any]) -> Array:
-    """Raises ``ValueError`` for numbers that are not of the dtype, as after a change of version."""
+    """Raises ``ValueError`` for numbers of another dtype, as after a change of version."""
     array = read_numbers(value, wanted)
     accepted = {"b": "b", "i": "iuO", "u": "iuO"}.get(wanted.kind, "iuf")
     if array.size and array.dtype.kind not in accepted:
@@ -172,7 +172,7 @@ def _numbers(value: Any, wanted: np.dtype[Any]) -> Array:
 
 
 def _with_declared_rank(array: Array, declared: tuple[int, ...] | None) -> Array:
-    """JSON cannot tell the shape [0, 3] from [0]: the lengths below an empty list are the declared ones."""
+    """Adds the declared lengths below an empty list: JSON cannot distinguish shape [0, 3] from [0]."""
     if array.size or declared is None or array.ndim >= len(declared):
         return array
     return array.reshape((*array.shape, *(max(0, length) for length in declared[array.ndim :])))

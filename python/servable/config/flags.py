@@ -415,6 +415,15 @@ _SESSION = (
     ),
     Flag("mixed_precision", "string", "", "session", "bfloat16: let oneDNN compute in bfloat16"),
     Flag(
+        "engine",
+        "choice",
+        "auto",
+        "session",
+        "what runs models; auto: what the files of a version are for",
+        own=True,
+        choices=("auto", "tensorflow"),
+    ),
+    Flag(
         "run_in",
         "choice",
         "auto",

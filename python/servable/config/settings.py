@@ -225,15 +225,17 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
 
 def _load_options(arguments: Arguments) -> LoadOptions:
     """Returns the load options of the platform config, if there is one, otherwise of the flags."""
+    engine, placement = arguments.text("engine"), arguments.text("run_in")
     platform_config = arguments.text("platform_config_file")
     if platform_config:
         from servable.config.config_files import read_platform_config
 
-        return replace(read_platform_config(platform_config), placement=arguments.text("run_in"))
+        return replace(read_platform_config(platform_config), engine=engine, placement=placement)
     return LoadOptions(
+        engine=engine,
+        placement=placement,
         tags=tuple(arguments.text("saved_model_tags").split(",")),
         session_config=_session_config(arguments),
-        placement=arguments.text("run_in"),
         warmup=arguments.boolean("enable_model_warmup"),
         warmup_iterations=max(1, arguments.integer("num_request_iterations_for_warmup")),
         synthetic_warmup=arguments.boolean("synthetic_warmup"),

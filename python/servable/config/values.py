@@ -170,12 +170,14 @@ class BatchingOptions:
 class LoadOptions:
     """Options for loading one version; the core reads these attributes by name.
 
-    tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
-    empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
-    record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
-    batched; batching_per_version: a version has its own parameters in its folder, or none.
+    engine: ``tensorflow``, or ``auto``: the engine that the version's files are for. tags: must equal the tag
+    set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or empty. placement: ``auto``
+    (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up record. retrying: a failure is
+    not final, the version stays LOADING. batching: None if requests are not batched; batching_per_version: a
+    version has its own parameters in its folder, or none.
     """
 
+    engine: str = "auto"
     tags: tuple[str, ...] = ("serve",)
     session_config: bytes = b""
     placement: str = "auto"
@@ -207,10 +209,18 @@ class LifecycleOptions:
 
 @dataclass(frozen=True)
 class AdminOptions:
-    """The administration's address (``host:port``) and the bearer token it requires, "" for none."""
+    """Where the administration listens (``host:port``) and the bearer token it asks for, "" for none.
+
+    The core reads these attributes by name. request_seconds: from the opening of a connection, or its last
+    answer, until the next request has come whole; and until an answer is taken. max_connections: open at
+    once. max_answered: requests that operations answer at once, some for an hour; health is not counted.
+    """
 
     address: str
     token: str = field(default="", repr=False)
+    request_seconds: float = 30.0
+    max_connections: int = 64
+    max_answered: int = 32
 
 
 @dataclass(frozen=True)

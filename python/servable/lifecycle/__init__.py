@@ -1,1 +1,1 @@
-"""Which versions are served: what is aspired to, what is loaded, and when."""
+"""The versions served: their conditions, and the manager that loads and unloads them."""

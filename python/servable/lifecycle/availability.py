@@ -1,4 +1,4 @@
-"""How a model stands, and which of its versions stay: pure functions of its versions' conditions."""
+"""The availability of a model, and its lasting versions: pure functions of its versions' conditions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from servable.lifecycle.policy import State
 
 
 class Availability(Enum):
-    """How a configured model stands, for whoever waits for it."""
+    """The availability of a configured model."""
 
-    WAITING = "waiting"  # nothing has been announced, or nothing has come of it yet
-    MISSING = "missing"  # its source has nothing to load
-    FAILING = "failing"  # a load failed, and will be tried again
-    HANGING = "hanging"  # a load has been under way for so long that nobody should wait for it
+    WAITING = "waiting"  # nothing announced yet, or no result yet
+    MISSING = "missing"  # the source has nothing to load
+    FAILING = "failing"  # a load failed and will be retried
+    HANGING = "hanging"  # a load has taken so long that nobody should wait for it
     FAILED = "failed"  # a version is at END
     AVAILABLE = "available"
 
 
 def availability_of(model: Model) -> Availability:
-    """One that serves goes before one that failed, and that before one that may still come."""
+    """Derives the availability: a serving version outranks a failed one, a failed one those still to come."""
     versions = list(model.conditions())
     if any(one.state is State.AVAILABLE for one in versions):
         return Availability.AVAILABLE
@@ -36,6 +36,6 @@ def availability_of(model: Model) -> Availability:
 
 
 def stays(model: Model, version: int) -> bool:
-    """Serves, and is not about to go because one that is wanted in its place serves, too."""
+    """True if the version serves and is not about to be replaced by a wanted one that serves too."""
     serving = [number for number, one in model.versions.items() if one.condition.state is State.AVAILABLE]
     return version in serving and (model.wants(version) or not any(map(model.wants, serving)))

@@ -1,6 +1,6 @@
-"""What loads brought to light, beyond the versions' conditions: size, time, signatures; for administration.
+"""Details of loaded versions beyond their conditions: size, time, signatures; for administration.
 
-Fed by the manager as its ``Listener``, and passes everything on to the next one.
+Fed by the manager as its ``Listener``, and passes everything on to the next listener.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from servable.lifecycle.interfaces import Listener, Report
 
 MEMORY_PER_BYTE = 1.2
-"""TensorFlow Serving's estimate of a model's memory: so much per byte of its files."""
+"""TensorFlow Serving's estimate of a model's memory, per byte of its files."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was found of a version when it was loaded from ``path``.
+    """Details of a version loaded from ``path``.
 
     seconds: its load, warm-up included. since: Unix time. bytes: all its files.
     """
@@ -38,14 +38,14 @@ class Loaded:
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated; TensorFlow does not tell what a session holds."""
+        """Estimated; TensorFlow does not report what a session holds."""
         return int(self.bytes * MEMORY_PER_BYTE)
 
 
 class Inventory:
     """The last load of each version, by model and number, until it is unloaded. Thread-safe.
 
-    ``_lock`` guards the records. What condition a version is in is no business of theirs.
+    ``_lock`` guards the records, which say nothing about the versions' conditions.
     """
 
     def __init__(self, following: Listener) -> None:
@@ -54,7 +54,7 @@ class Inventory:
         self._loaded: dict[tuple[str, int], Loaded] = {}
 
     def of(self, model: str, version: int) -> Loaded | None:
-        """What was found of a version, None where it was not loaded or is unloaded."""
+        """Returns the details of a version, None if it was not loaded or is unloaded."""
         with self._lock:
             return self._loaded.get((model, version))
 
@@ -79,7 +79,7 @@ class Inventory:
 
 
 def folder_bytes(path: str) -> int:
-    """The sizes of all files below ``path``, in bytes; what cannot be read counts as nothing."""
+    """Returns the total size of all files below ``path``, in bytes; unreadable ones count as nothing."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -91,7 +91,7 @@ def folder_bytes(path: str) -> int:
 
 
 def resident_bytes() -> int | None:
-    """Memory of this process that is in RAM, None where /proc does not tell (statm, proc(5))."""
+    """Returns this process's memory in RAM, None if /proc does not tell (statm, proc(5))."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

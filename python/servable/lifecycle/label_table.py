@@ -1,4 +1,4 @@
-"""The labels that the core was given, which follow the configuration and the versions that serve."""
+"""The labels in the core, which follow the configuration and the serving versions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from servable.lifecycle.models import Models
 
 
 class LabelTable:
-    """Labels by model. Guarded by ``Models.changed``: the methods are called with it held."""
+    """Labels by model. Guarded by ``Models.changed``, which callers hold."""
 
     def __init__(self, core: Core, models: Models) -> None:
         self._core = core
         self._models = models
-        # The configured models that have labels, and where these are.
+        # The configured models that have labels, and the labels in force.
         self._labelled: dict[str, ModelConfig] = {}
         self._in_force: dict[str, dict[str, int]] = {}
 
     def configure(self, models: Sequence[ModelConfig], gone: Iterable[str]) -> None:
-        """``models`` is all that is configured now; ``gone`` no longer is."""
+        """Takes over the configuration: ``models`` is all of it, ``gone`` is no longer in it."""
         self._labelled = {model.name: model for model in models if model.labels}
         for name in gone:
             self._core.set_labels(name, {})
@@ -32,13 +32,13 @@ class LabelTable:
             self._place(model)
 
     def follow(self, name: str) -> None:
-        """The versions of a model have changed: its labels go where they may be by now."""
+        """Moves a model's labels to where its changed versions now allow them."""
         config = self._labelled.get(name)
         if config is not None and config.labels != self._in_force.get(name):
             self._place(config)
 
     def _place(self, model: ModelConfig) -> None:
-        """Puts the labels of a configured model where they are by now; see ``labels.py``."""
+        """Sets the labels of a configured model to those in force now; see ``labels.py``."""
         known = self._models.by_name.get(model.name)
         now = labels.in_force(
             model.labels,

@@ -1,4 +1,4 @@
-"""Where a model's labels are and may be put: pure functions of what is configured, and what serves."""
+"""The placing of a model's labels: pure functions of the configuration and the serving versions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from servable.errors import StatusError
 def in_force(
     wanted: Mapping[str, int], before: Mapping[str, int], is_available: Callable[[int], bool]
 ) -> dict[str, int]:
-    """Label → version, for every label of ``wanted``.
+    """Returns label → version, for every label of ``wanted``.
 
-    A label moves when the version that it is wanted on serves; until then it stays where it was, if that
-    still serves. A new label is where it is wanted, served or not.
+    A label moves when its wanted version serves; until then it stays where it was, if that version still
+    serves. A new label is put on its wanted version, serving or not.
     """
 
     def of(label: str) -> int:
@@ -35,8 +35,8 @@ def check(
 ) -> None:
     """While serving, clients may put a label on an available version only, unless new and ``allow_new``.
 
-    A label that stays where it is is not looked at again. What config files say applies when the version
-    serves, and so does what the administration says of a model that it adds. Raises ``StatusError``.
+    A label that stays is not checked again. Labels in config files apply once the version serves, as do those
+    that the administration gives to a model it adds. Raises ``StatusError``.
     """
     before = {model.name: model.labels for model in configured}
     for model in models:

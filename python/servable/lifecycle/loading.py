@@ -1,7 +1,6 @@
 """The work on versions, on threads of its own: load, reload, retire, unload.
 
-A failed load gives its thread back while it waits for its next try, so that one bad model never holds up
-another.
+A failed load releases its thread while it waits for its next try, so that a bad model never delays others.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ from servable.lifecycle.workers import Workers
 _log = logging.getLogger("manager")
 
 _MOST_RETIRING = 32
-"""Versions that wait for the last of their requests at once, each on a thread. Hundreds of threads that
-unload a thousand models on a busy machine would mostly wait for each other."""
+"""Most versions that wait for their last requests at once, each on a thread.
+
+Hundreds of threads unloading a thousand models on a busy machine would mostly wait for each other.
+"""
 
 
 class Loader:
-    """Loads and unloads versions of ``models``, tells ``listener``, and touches the model afterwards.
+    """Loads and unloads versions of ``models``, notifies ``listener``, then touches the model.
 
-    ``models.changed`` guards the conditions. The listener is told, and the core loads, retires and unloads,
-    without it; methods that are called with it held say so. patience: seconds after which a load hangs.
+    ``models.changed`` guards the conditions. It is not held while the listener is notified or the core loads,
+    retires and unloads; methods called with it held say so. patience: seconds after which a load hangs.
     """
 
     def __init__(
@@ -48,60 +49,60 @@ class Loader:
         self._options = options
         self._patience = patience
         self._loaders = Workers("load", options.start_threads, patience)
-        # Waiting for requests takes no memory and no core: one that goes on for ever holds up nobody else's.
+        # Waiting for requests takes neither memory nor a core, and an endless wait delays no other version.
         self._retirers = Workers("retire", _MOST_RETIRING)
         self._unloaders = Workers("unload", options.unload_threads)
-        # Of its own: a reload waits for the last request to the version it replaces.
+        # Separate: a reload waits for the last request to the version it replaces.
         self._reloaders = Workers("reload", 1, patience)
 
-    # ---- what is to be done
+    # ---- orders
 
     def submit_load(self, model: Model, version: Version) -> None:
-        """Of a version whose load is queued."""
+        """Queues the load of a version whose condition says so."""
         self._loaders.submit(lambda: self._load(model, version))
 
     def submit_reload(self, model: Model, version: Version) -> None:
-        """Of a version that serves and whose reload is queued."""
+        """Queues the reload of a serving version whose condition says so."""
         self._reloaders.submit(lambda: self._reload(model, version))
 
     def submit_unload(self, model: Model, version: Version) -> None:
-        """One that is being loaded again goes when that is done. Called with the lock held."""
+        """Queues an unload; that of a reloading version follows later. Called with the lock held."""
         if not version.condition.unload_waits:
             self._retirers.submit(lambda: self._retire(model, version))
 
     def end_of_start(self) -> None:
-        """From now on only so many loads at once as protects the serving of requests."""
+        """From now on, limits concurrent loads to protect the serving of requests."""
         self._loaders.resize(self._options.load_threads)
 
     def clear(self) -> None:
-        """No load begins that has not begun."""
+        """Drops all loads that have not begun."""
         self._loaders.clear()
         self._reloaders.clear()
 
     def wait_for_loads(self, deadline: float) -> bool:
-        """Whether all have ended by then."""
+        """Returns whether all loads have ended by then."""
         return self._wait_idle(deadline, self._loaders, self._reloaders)
 
     def unload_at_once(self) -> None:
-        """Nothing is left that unloading could disturb."""
+        """Unloads on many threads: nothing is left that this could disturb."""
         self._unloaders.resize(self._options.start_threads)
 
     def wait_for_unloads(self, deadline: float) -> bool:
-        """Whether all have ended by then."""
+        """Returns whether all unloads have ended by then."""
         return self._wait_idle(deadline, self._retirers, self._unloaders)
 
     def _wait_idle(self, deadline: float, *all_workers: Workers) -> bool:
-        """In turn: what the earlier ones do may be work for the later ones."""
+        """Waits in order: the earlier workers may submit work to the later ones."""
         return all(workers.wait_idle(max(0.0, deadline - self._models.clock())) for workers in all_workers)
 
-    # ---- loads that take long; all called with the lock held
+    # ---- long loads; all called with the lock held
 
     def report_at(self, condition: Condition) -> float | None:
-        """When it is time to say that a load takes long; None when none is under way."""
+        """Returns when to warn that a load takes long; None if none is in progress."""
         return condition.report_at(self._patience)
 
     def report_long_loads(self) -> None:
-        """Says so of those whose time has come."""
+        """Warns of the long loads that are due for a warning."""
         now = self._models.clock()
         for model, version in self._models.versions():
             condition = version.condition
@@ -120,7 +121,7 @@ class Loader:
             )
 
     def report_last_loads(self) -> None:
-        """Says which loads nobody waits for any more."""
+        """Warns of the loads that nobody waits for any more."""
         for model, version in self._models.versions():
             condition = version.condition
             if condition.loading_since is not None:
@@ -132,7 +133,7 @@ class Loader:
                 )
 
     def loading(self, name: str, condition: Condition) -> tuple[float, str] | None:
-        """For how many seconds a version has been loading, and what the load is at; None when it is not."""
+        """Returns for how many seconds a version has been loading, and the phase; None if it is not."""
         if condition.loading_since is None:
             return None
         return self._models.clock() - condition.loading_since, self._waits_for(name, condition)
@@ -145,7 +146,7 @@ class Loader:
     # ---- loads
 
     def _load(self, model: Model, version: Version) -> None:
-        """One try to load one version."""
+        """Tries once to load one version."""
         with self._changed:
             condition = version.condition
             if not model.wants(condition.place.version) or self._models.stopping:
@@ -158,14 +159,14 @@ class Loader:
         except StatusError as error:
             self._load_failed(model, version, error, retrying)
             return
-        # Told first: who waits for the model to stand otherwise finds everything else in its place.
+        # Notified first, so that everything is in place once the model's availability changes.
         self._listener.loaded(model.name, begun.place, report)
         with self._changed:
             version.condition = version.condition.loaded()
             self._models.touch(model.name)
 
     def _reload(self, model: Model, version: Version) -> None:
-        """A new load of a version that serves; the core puts it in the old one's place."""
+        """Loads a serving version anew; the core replaces the old load by it."""
         with self._changed:
             condition = version.condition
             begins = condition.may_begin_reload and not self._models.stopping
@@ -180,7 +181,7 @@ class Loader:
         self._reload_ended(model, version)
 
     def _reload_ended(self, model: Model, version: Version) -> None:
-        """After everybody has been told. What was to be unloaded meanwhile goes now."""
+        """Ends a reload, after everybody has been told. A pending unload goes ahead now."""
         with self._changed:
             waited = version.condition.unload_waits
             version.condition = version.condition.reload_ended()
@@ -189,9 +190,9 @@ class Loader:
             self._models.touch(model.name)
 
     def _begin(self, model: Model, version: Version) -> Condition:
-        """Called with the lock held."""
+        """Marks the load as begun. Called with the lock held."""
         version.condition = version.condition.load_begun(self._models.clock())
-        # So that the loop knows when it is time to tell.
+        # So that the loop knows when to warn.
         self._models.touch(model.name)
         return version.condition
 
@@ -203,14 +204,14 @@ class Loader:
             try:
                 return self._core.load(model.name, begun.place.version, begun.place.path, options)
             except Exception as error:
-                # The core's own error, or a defect: either way this version alone has failed.
+                # The core's own error, or a defect: either way only this version has failed.
                 raise _status(error) from error
         finally:
             with self._changed:
                 version.condition = version.condition.load_returned()
 
     def _read_settings(self, model: Model, begun: Condition, retrying: bool) -> LoadOptions:
-        """How to load a version, its own files considered."""
+        """Returns a version's load options, with its own files considered."""
         options = replace(self._load_options, retrying=retrying)
         options = saved_model_config.options_for(begun.place.path, options)
         if options.batching and options.batching_per_version:
@@ -218,7 +219,7 @@ class Loader:
         return options
 
     def _batching_of(self, model: Model, begun: Condition, retrying: bool) -> BatchingOptions | None:
-        """What the version's own file says; one that cannot be read is a load that fails."""
+        """Returns the batching options in the version's own file; an unreadable one fails the load."""
         try:
             return batching.of_version(begun.place.path)
         except StatusError as error:
@@ -242,7 +243,7 @@ class Loader:
             self._models.touch(model.name)
 
     def _give_up(self, model: Model, version: Version, error: StatusError) -> None:
-        """Ends a withdrawn version that is still loading for the core. Called with the lock held."""
+        """Ends a withdrawn version that the core still considers loading. Called with the lock held."""
         version.condition = version.condition.given_up()
         self._core.fail(model.name, version.condition.place.version, error.code, error.message)
         self._models.touch(model.name)
@@ -271,7 +272,7 @@ class Loader:
 
 
 def _status(error: Exception) -> StatusError:
-    """The core's error as ours; anything else is a defect and says so."""
+    """Converts the core's error; anything else is a defect and logged as such."""
     code, message = getattr(error, "code", None), getattr(error, "message", None)
     if isinstance(code, str) and isinstance(message, str):
         return StatusError(code, message)

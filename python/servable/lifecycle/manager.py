@@ -1,8 +1,8 @@
 """The loop that makes the served versions follow the aspired ones.
 
-Sources announce (``aspire``, ``missing``), configuration enters (``apply``), loads and unloads finish: each
-marks a model as touched and wakes the loop, which looks at every touched model: its labels are placed, its
-versions are made to follow (``reconciling.py``), and how it stands is published.
+Sources announce (``aspire``, ``missing``), configurations are applied (``apply``), loads and unloads finish:
+each marks a model as touched and wakes the loop. For every touched model, the loop places its labels, makes
+its versions follow (``reconciling.py``), and publishes its availability.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _log = logging.getLogger("manager")
 
 
 PATIENCE = 30.0
-"""Seconds after which a load counts as hanging: its place goes to the next one, and the log says so."""
+"""Seconds after which a load counts as hanging: the next one takes its place, and the log says so."""
 
 LAST_LOADS_SECONDS = 2.0
-"""How long the end waits for loads that are under way."""
+"""Seconds that shutdown waits for loads in progress."""
 
 
 class Manager:
-    """Drives ``core`` so that what is served follows what ``source`` announces. All methods are thread-safe.
+    """Drives ``core`` so that the served versions follow the announcements of ``source``. Thread-safe.
 
     Owns the source (starts and stops it) and the threads that load and unload; does not own the core.
 
-    One lock, ``_changed``, guards the models and everything else that changes. Who changes the configuration
-    holds ``_applying`` all the while, and takes it first.
+    One lock, ``_changed``, guards the models and all other changing state. A change of configuration holds
+    ``_applying`` throughout, and takes it first.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Manager:
         self._applying = threading.Lock()
         self._configured: tuple[ModelConfig, ...] = ()
         self._applied = False
-        # Of the configured models only, as the loop last derived it: who waits for a model to stand otherwise
-        # finds its labels placed, and waiting costs nothing per model.
+        # Of configured models only, as last derived by the loop: once a model's availability changes, its
+        # labels are placed; and waiting costs nothing per model.
         self._availability: dict[str, Availability] = {}
         self._wait_cancelled = False
         self._labels = LabelTable(core, self._models)
@@ -79,7 +79,7 @@ class Manager:
     def apply(
         self, models: Sequence[ModelConfig], allow_unavailable_labels: bool = False, way: Way = Way.START
     ) -> None:
-        """Serve these models, and no others, from now on: the single way in which configuration enters.
+        """Serves exactly these models from now on: the only way in which a configuration takes effect.
 
         Validates first and raises ``StatusError`` with nothing changed; one configuration at a time. Does not
         wait for loads.
@@ -92,7 +92,7 @@ class Manager:
         allow_unavailable_labels: bool = False,
         way: Way = Way.ADMINISTRATION,
     ) -> None:
-        """Like ``apply``, with what ``edit`` makes of the present models; no other change comes between."""
+        """Applies what ``edit`` makes of the present models, like ``apply``; no change comes between."""
         with self._applying:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
@@ -107,7 +107,7 @@ class Manager:
                 self._configured = tuple(models)
                 for model in models:
                     known = self._models.known(model.name)
-                    # That nothing was found is true of where it was looked for.
+                    # A finding that nothing is there holds only for the place searched.
                     known.missing &= before.get(model.name) == (model.base_path, model.policy)
                     self._availability[model.name] = availability_of(known)
                 for name in gone:
@@ -122,15 +122,15 @@ class Manager:
             return known is not None and stays(known, version)
 
     def configured(self) -> tuple[ModelConfig, ...]:
-        """The models that are followed now."""
+        """Returns the models followed now."""
         with self._changed:
             return self._configured
 
     def reload(self, name: str, timeout: float) -> bool:
-        """Loads what ``name`` serves again from its files, and tries failed versions once more.
+        """Reloads the serving versions of ``name`` from their files, and retries failed versions.
 
-        A version serves as it was until its new load is done, and goes on if that fails.
-        True when all loads have ended within ``timeout`` seconds.
+        A version keeps serving until its new load is done, and beyond if that fails. Returns True if all
+        loads ended within ``timeout`` seconds.
         """
         with self._changed:
             model = self._models.by_name.get(name)
@@ -142,7 +142,7 @@ class Manager:
             )
 
     def _is_reloaded(self, name: str, versions: Sequence[Version]) -> bool:
-        """All loads have ended, and the loop has taken notice."""
+        """True if all loads have ended, and the loop has processed that."""
         return name not in self._models.touched and not any(one.condition.reloading for one in versions)
 
     # ---- announcements (Receiver)
@@ -161,15 +161,15 @@ class Manager:
             known.missing = not known.wanted
             self._models.touch(model)
 
-    # ---- looking, and waiting
+    # ---- queries and waiting
 
     def availability(self) -> dict[str, Availability]:
-        """How each configured model stands."""
+        """Returns the availability of each configured model."""
         with self._changed:
             return dict(self._availability)
 
     def errors(self) -> dict[str, tuple[int, StatusError]]:
-        """Model → (version, error) of the highest version whose load has failed."""
+        """Returns model → (version, error) of the highest version whose load has failed."""
         with self._changed:
             failed = {}
             for model in self._models.by_name.values():
@@ -180,16 +180,16 @@ class Manager:
             return failed
 
     def loading(self, name: str, version: int) -> tuple[float, str] | None:
-        """For how many seconds a version has been loading, and what the load is at; None when it is not."""
+        """Returns for how many seconds a version has been loading, and the phase; None if it is not."""
         with self._changed:
             model = self._models.by_name.get(name)
             known = model.versions.get(version) if model is not None else None
             return None if known is None else self._loader.loading(name, known.condition)
 
     def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float | None = None) -> bool:
-        """Blocks until ``enough`` says so of the configured models' availability (True).
+        """Blocks until ``enough`` returns True for the configured models' availability.
 
-        False after ``timeout`` seconds, or when ``cancel_wait`` or ``stop`` is called.
+        Returns False after ``timeout`` seconds, or if ``cancel_wait`` or ``stop`` is called.
         """
         with self._changed:
             done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._availability), timeout)
@@ -202,15 +202,15 @@ class Manager:
             self._changed.notify_all()
 
     def end_of_start(self) -> None:
-        """Start-up is over: from now on only so many loads at once as protects the serving of requests."""
+        """Ends the start-up: from now on, limits concurrent loads to protect the serving of requests."""
         self._loader.end_of_start()
 
-    # ---- the end
+    # ---- shutdown
 
     def stop(self) -> None:
-        """No more announcements, loads and retries.
+        """Ends announcements, loads and retries.
 
-        Loads that are inside TensorFlow go on; see ``unload_all``.
+        Loads inside TensorFlow continue; see ``unload_all``.
         """
         with self._changed:
             self._models.stopping = self._wait_cancelled = True
@@ -221,10 +221,10 @@ class Manager:
             self._thread.join()
 
     def unload_all(self, timeout: float) -> bool:
-        """After ``stop``: unloads everything.
+        """Unloads everything, after ``stop``.
 
-        True if that, and every load under way, ended in ``timeout`` seconds. Loads get a part of it: nobody
-        waits for what they bring any more.
+        Returns True if that, and every load in progress, ended within ``timeout`` seconds. Loads get only a
+        part of it: nobody needs their results any more.
         """
         deadline = self._clock() + timeout
         last_loads = self._clock() + min(timeout, LAST_LOADS_SECONDS)
@@ -272,16 +272,16 @@ class Manager:
                 self._reconciler.retry(model, version)
 
     def _follow(self, name: str) -> None:
-        """Everything that follows from one model having been touched, which may be gone already."""
+        """Does everything that follows from touching a model, which may be gone already."""
         model = self._models.by_name.get(name)
         if model is None:
             return
         try:
-            # Before anything is unloaded: a label leaves a version before it goes.
+            # Before anything is unloaded: a label leaves a version before the version goes.
             self._labels.follow(name)
             self._reconciler.reconcile(model)
         except Exception:
-            # A defect that one model brings to light must not end the serving of all others.
+            # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)
         if name in self._availability:
             self._availability[name] = availability_of(model)

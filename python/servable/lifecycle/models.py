@@ -1,4 +1,4 @@
-"""The models that are managed, with their versions, and the one lock that guards them."""
+"""The managed models with their versions, and the one lock that guards them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from servable.sources import AspiredVersion
 
 @dataclass(eq=False)
 class Version:
-    """A managed version, as long as it is the same one: a number that comes back is another version.
+    """A managed version; a number that disappears and returns is another version.
 
-    Guarded by ``Models.changed``, as is whatever a model has.
+    Guarded by ``Models.changed``, like everything in a model.
     """
 
     condition: Condition
@@ -22,7 +22,7 @@ class Version:
 
 @dataclass(eq=False)
 class Model:
-    """What is known of one model. wanted: the last announcement; None before the first."""
+    """One model. wanted: the last announcement; None before the first."""
 
     name: str
     wanted: tuple[AspiredVersion, ...] | None = None
@@ -30,21 +30,21 @@ class Model:
     versions: dict[int, Version] = field(default_factory=dict)
 
     def wants(self, version: int) -> bool:
-        """As last announced, whether or not the loop has taken it over yet."""
+        """True if the last announcement wants it, whether or not the loop has processed that."""
         return any(one.version == version for one in self.wanted or ())
 
     def conditions(self) -> Iterator[Condition]:
-        """Of its versions."""
+        """Returns the conditions of its versions."""
         return (one.condition for one in self.versions.values())
 
 
 class Models:
-    """What the manager's loop and the threads that load share.
+    """The state shared by the manager's loop and the loading threads.
 
-    Everything in here, every model's contents included, is read and written with ``changed`` held, which is
-    notified of what somebody may wait for; the methods are called with it held, too.
+    All of it, including the contents of every model, is read and written with ``changed`` held, and callers
+    of the methods hold it too. It is notified of everything that anybody may wait for.
 
-    touched: the models that the loop is to look at. stopping: no load begins any more. clock: of all times.
+    touched: models for the loop to process. stopping: no more loads begin. clock: source of all times.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -55,20 +55,20 @@ class Models:
         self.stopping = False
 
     def known(self, name: str) -> Model:
-        """The model of this name, new where there was none."""
+        """Returns the model of this name, creating it if necessary."""
         return self.by_name.setdefault(name, Model(name))
 
     def touch(self, name: str) -> None:
-        """Wakes the loop, and has it look at this model."""
+        """Wakes the loop to process this model."""
         self.touched.add(name)
         self.changed.notify_all()
 
     def take_touched(self) -> list[str]:
-        """The models to look at now; from here on, others."""
+        """Returns the touched models and resets them."""
         names = list(self.touched)
         self.touched.clear()
         return names
 
     def versions(self) -> Iterator[tuple[Model, Version]]:
-        """Every version of every model."""
+        """Returns every version of every model."""
         return ((model, version) for model in self.by_name.values() for version in model.versions.values())

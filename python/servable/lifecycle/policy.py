@@ -1,4 +1,4 @@
-"""Which version to load or unload next: pure functions of what is aspired and what state it is in.
+"""The next version to load or unload: pure functions of the versions' states and announcements.
 
 No clock, no threads, no input or output: the manager takes a snapshot of one model, asks for the next action,
 carries it out and asks again, until there is none. The two policies are TensorFlow Serving's.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class State(Enum):
-    """The states of a version, as the status API names them: the core's ``STATES``, name by name."""
+    """The states of a version, named as in the status API and the core's ``STATES``."""
 
     START = "START"
     LOADING = "LOADING"
@@ -22,7 +22,7 @@ class State(Enum):
 
 
 class Snapshot(NamedTuple):
-    """One version of the model that is asked about. START: known and nothing begun yet."""
+    """One version of the model in question. START: known, and nothing begun yet."""
 
     version: int
     state: State
@@ -46,10 +46,10 @@ Policy = Callable[[Sequence[Snapshot]], Action | None]
 
 
 def availability_preserving(snapshots: Sequence[Snapshot]) -> Action | None:
-    """A replacement is loaded before the old version goes; if it fails the old one stays.
+    """Loads a replacement before the old version goes; if the load fails, the old version stays.
 
-    Unloads the lowest unwanted AVAILABLE version when nothing is wanted, a wanted one is AVAILABLE, or more
-    than one unwanted is AVAILABLE. Otherwise loads the highest wanted version that is new.
+    Unloads the lowest unwanted AVAILABLE version if nothing is wanted, a wanted one is AVAILABLE, or several
+    unwanted ones are AVAILABLE. Otherwise loads the highest wanted version that is new.
     """
     unwanted = [one.version for one in snapshots if not one.aspired and one.state is State.AVAILABLE]
     wanted = [one for one in snapshots if one.aspired]
@@ -60,9 +60,9 @@ def availability_preserving(snapshots: Sequence[Snapshot]) -> Action | None:
 
 
 def resource_preserving(snapshots: Sequence[Snapshot]) -> Action | None:
-    """An old version goes, wholly, before its replacement is loaded: never the memory of both.
+    """Unloads an old version completely before its replacement is loaded: never the memory of both.
 
-    Unloads the lowest unwanted AVAILABLE version. Loads the highest wanted version that is new only when no
+    Unloads the lowest unwanted AVAILABLE version. Loads the highest wanted version that is new only if no
     unwanted one is left that holds, or will hold, memory.
     """
     unwanted = [one for one in snapshots if not one.aspired and one.state is not State.END]

@@ -1,4 +1,4 @@
-"""Makes the versions of a model follow its last announcement, one action of the policy after another."""
+"""Makes the versions of a model follow its last announcement, one policy action after another."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from servable.sources import AspiredVersion
 
 
 class Reconciler:
-    """Decides by ``policy``, announces versions to ``core``, and hands loads and unloads to ``loader``.
+    """Decides by ``policy``, announces versions to ``core``, and passes loads and unloads to ``loader``.
 
-    Keeps nothing. What it reads and changes is guarded by ``Models.changed``: called with it held.
+    Has no state. Reads and changes what ``Models.changed`` guards, so callers hold it.
     """
 
     def __init__(self, core: Core, policy: Policy, loader: Loader) -> None:
@@ -22,7 +22,7 @@ class Reconciler:
         self._loader = loader
 
     def reconcile(self, model: Model) -> None:
-        """Takes over the last announcement and starts every action that the policy asks for."""
+        """Takes over the last announcement and starts every action that the policy requests."""
         self._merge(model)
         while True:
             versions = [(number, one.condition) for number, one in model.versions.items()]
@@ -38,7 +38,7 @@ class Reconciler:
                 self._loader.submit_unload(model, version)
 
     def reload(self, model: Model) -> None:
-        """Loads what serves again from its files, and tries failed versions once more."""
+        """Reloads serving versions from their files, and retries failed ones."""
         for version in model.versions.values():
             condition = version.condition
             if condition.may_reload:
@@ -51,15 +51,15 @@ class Reconciler:
                 version.condition = condition.retries_renewed()
 
     def retry(self, model: Model, version: Version) -> None:
-        """The time of its next try has come."""
+        """Starts the next try, which is due."""
         version.condition = version.condition.retry_queued()
         self._loader.submit_load(model, version)
 
     def _merge(self, model: Model) -> None:
-        """Marks what is wanted.
+        """Marks the wanted versions.
 
-        A version on its way out that is wanted again counts as wanted, so that the policy keeps what serves
-        meanwhile, and becomes new once it is gone.
+        A version being unloaded that is wanted again counts as wanted, so that the policy keeps the serving
+        ones meanwhile, and becomes new once it is gone.
         """
         wanted = {one.version: one for one in model.wanted or ()}
         for number, version in list(model.versions.items()):
@@ -76,13 +76,13 @@ class Reconciler:
                 self._follow_files(model, known, place)
 
     def _announce(self, model: Model, condition: Condition) -> None:
-        """A new version, or one that is new again and has nothing to do with the one that failed."""
+        """Announces a new version, or one that is new again and unrelated to the one that failed."""
         number = condition.place.version
         model.versions[number] = Version(condition)
         self._core.announce(model.name, number)
 
     def _follow_files(self, model: Model, version: Version, place: AspiredVersion) -> None:
-        """A version's files are elsewhere, or others, than they were."""
+        """Follows a version's files, which moved or changed."""
         condition = version.condition
         if condition.has_failed:
             self._announce(model, condition.repaired(place))
@@ -93,7 +93,7 @@ class Reconciler:
             version.condition = condition.moved(place)
 
     def _withdraw(self, model: Model, version: Version) -> None:
-        """Ends a version that is no longer wanted and is not loaded yet, or waits for its next try."""
+        """Ends a version that is no longer wanted and not loaded yet, or waits for its next try."""
         condition = version.condition
         if condition.may_be_withdrawn:
             version.condition = condition.withdrawn()

@@ -1,8 +1,7 @@
-"""Threads for loading and unloading: at most so many at once, none while there is nothing to do.
+"""Threads for loading and unloading: limited in number, none while there is nothing to do.
 
-Not ``concurrent.futures``: the number of threads changes while running (many at start, few afterwards), a
-load that is still inside TensorFlow must not keep the process from ending, and one that hangs must not keep
-others from beginning.
+Not ``concurrent.futures``: the number of threads changes at run time (many at start, few afterwards), a load
+still inside TensorFlow must not keep the process from ending, and a hanging one must not block others.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from collections.abc import Callable
 Job = Callable[[], None]
 
 MOST_OVERDUE = 32
-"""Jobs that have given up their places, at once; each has a thread."""
+"""Most concurrent jobs that have given up their places; each has a thread."""
 
 
 class Workers:
     """Runs jobs in order of submission on at most ``limit`` daemon threads. Jobs must not raise.
 
-    patience: seconds after which a job that still runs gives its place to the next one; None: never.
+    patience: seconds after which a running job gives its place to the next one; None: never.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Workers:
         self._changed = threading.Condition()
         self._jobs: deque[Job] = deque()
         self._threads = 0
-        # When the job of each thread began.
+        # Start times of the jobs, by thread.
         self._begun: dict[int, float] = {}
         self._watching = False
 
@@ -49,18 +48,18 @@ class Workers:
             self._grow()
 
     def resize(self, limit: int) -> None:
-        """Changes the number of threads; surplus ones end when their present job does."""
+        """Changes the number of threads; surplus ones end after their present job."""
         with self._changed:
             self._limit = max(1, limit)
             self._grow()
 
     def clear(self) -> None:
-        """Forgets the jobs that have not begun."""
+        """Drops the jobs that have not begun."""
         with self._changed:
             self._jobs.clear()
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Waits until nothing runs and nothing is queued; False when ``timeout`` seconds passed first."""
+        """Waits until nothing is running or queued; False if ``timeout`` seconds passed first."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs and not self._threads, timeout)
 
@@ -80,7 +79,7 @@ class Workers:
             threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
 
     def _watch(self) -> None:
-        """While jobs wait: looks whether one that runs has become overdue."""
+        """While jobs wait, checks for running ones that have become overdue."""
         assert self._patience is not None
         with self._changed:
             while self._jobs:

@@ -11,7 +11,12 @@ from __future__ import annotations
 import os
 import re
 
-from servable.savedmodel.layout import LOADED_FOLDERS, SAVED_MODEL_FILES, holds_saved_model, is_version_name
+from servable.savedmodel.layout import (
+    SAVED_MODEL_FILES,
+    SAVED_MODEL_FOLDERS,
+    holds_saved_model,
+    is_version_name,
+)
 
 _INDENT = "\n    "
 
@@ -171,7 +176,7 @@ def permission(path: str, what: str) -> str:
 
 def denied(path: str) -> str:
     """Returns the first folder or file of the version in ``path`` that this process may not read, or ""."""
-    for folder in (path, *(os.path.join(path, one) for one in LOADED_FOLDERS)):
+    for folder in (path, *(os.path.join(path, one) for one in SAVED_MODEL_FOLDERS)):
         if not os.path.isdir(folder):
             continue
         if not os.access(folder, os.X_OK):

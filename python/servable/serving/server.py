@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir
-from servable.config.values import ModelConfig, ServerConfig
+from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory
@@ -127,11 +127,10 @@ class Server:
         deadline = time.monotonic() + self.config.grace_seconds
         drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
-        if self._admin is not None:
-            self._admin.close()
+        administered = self._close_admin()
         if not (drained and unloaded) and time.monotonic() >= deadline:
             _log.warning("not everything ended within %g s", self.config.grace_seconds)
-        return drained and unloaded
+        return drained and unloaded and administered
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT; returns the exit status.
@@ -150,9 +149,10 @@ class Server:
             signal.signal(number, handler)
         bell.close()
         if outcome.error is not None:
+            self._close_admin()
             raise outcome.error
         if not outcome.value:
-            # Threads are still inside TensorFlow.
+            # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
 
@@ -160,10 +160,6 @@ class Server:
     def admin_address(self) -> str | None:
         """``host:port`` of the administration, None if it is off."""
         return None if self._admin is None else self._admin.address
-
-    def is_ready(self) -> bool:
-        """True while requests are answered: the ports are open and shutdown has not begun."""
-        return bool(self.addresses) and not self._ended.is_set()
 
     def reload(self) -> None:
         """Reads the model config file again and applies it; errors are logged and change nothing."""
@@ -315,7 +311,11 @@ class Server:
         if self.config.admin is not None:
             from servable.admin.http import AdminServer
 
-            self._admin = AdminServer(self.config.admin, self._management, self.is_ready)
+            self._admin = AdminServer(self._core, self.config.admin, self._management)
+
+    def _close_admin(self) -> bool:
+        """Whether nothing is being administered any more."""
+        return self._admin is None or self._admin.close()
 
     def _poll_config(self) -> None:
         while not self._ended.wait(self.config.config_poll_seconds):
@@ -456,7 +456,7 @@ def check_ports(config: ServerConfig) -> None:
             raise StatusError("INVALID_ARGUMENT", text, ports.port_hint(address, flag))
 
 
-def _compiled_core(options: object, on_reload: Callable[[bytes, float | None], None]) -> Any:
+def _compiled_core(options: CoreOptions, on_reload: Callable[[bytes, float | None], None]) -> Any:
     from servable import _core
 
     try:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from servable.config.values import All, Folder, ModelConfig, Specific, VersionPolicy
+from servable.engines.formats import fingerprint
 from servable.savedmodel import doctor
-from servable.savedmodel.layout import fingerprint, is_version_name
+from servable.savedmodel.layout import is_version_name
 from servable.sources import AspiredVersion, Receiver
 
 _log = logging.getLogger("filesystem")

@@ -5,8 +5,9 @@
 
 #![allow(unsafe_code)]
 
-use crate::engine::{memory, reads};
+use super::reads;
 use crate::error::{Error, Kind, Result};
+use crate::host::memory;
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL, Symbol};
 use std::ffi::{c_char, c_int, c_uchar, c_void};
 use std::path::Path;

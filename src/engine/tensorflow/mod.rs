@@ -6,6 +6,7 @@
 mod denormals;
 mod effects;
 mod ffi;
+mod reads;
 mod saved_model;
 mod session;
 mod tensors;
@@ -20,6 +21,15 @@ use prost::Message;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+/// How a SavedModel is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The meta graph's tag set, matched exactly.
+    pub tags: Vec<String>,
+    /// A serialized `tensorflow.ConfigProto`; may be empty.
+    pub session_config: Vec<u8>,
+}
 
 /// The open library.
 #[derive(Clone, Copy)]
@@ -71,19 +81,19 @@ impl TensorFlow {
 
 impl Engine for TensorFlow {
     fn shares_threads(&self, options: &LoadOptions) -> bool {
-        session::start_shared_threads(self.api, options);
+        session::start_shared_threads(self.api, &options.tensorflow);
         // What TensorFlow cannot read either fails the load.
-        let config = ConfigProto::decode(&options.session_config[..]).unwrap_or_default();
+        let config = ConfigProto::decode(&options.tensorflow.session_config[..]).unwrap_or_default();
         !config.use_per_session_threads && config.session_inter_op_thread_pool.is_empty()
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
-        let meta = saved_model::read(path, &options.tags)?;
+        let meta = saved_model::read(path, &options.tensorflow.tags)?;
         // TensorFlow reads variables and assets itself.
         if let Some((file, why)) = files::first_unreadable(path) {
             return Err(Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())));
         }
-        Ok(Box::new(session::Session::load(self.api, path, options, meta)?))
+        Ok(Box::new(session::Session::load(self.api, path, &options.tensorflow, meta)?))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::effects::{self, Effects};
 use super::variables;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::pb::tensorflow::serving::SignatureDefMap;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{MetaGraphDef, SavedModel, SignatureDef, TensorInfo, TensorShapeProto};
-use crate::servable::signature::{Signature, TensorSpec};
 use crate::tensor::DType;
 use bytes::Bytes;
 use prost::Message;

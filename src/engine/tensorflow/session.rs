@@ -6,10 +6,10 @@ use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
-use super::{Status, c_string};
-use crate::engine::{Endpoint, LoadOptions, Model, RunOptions, Threads};
+use super::{Options, Status, c_string};
+use crate::engine::signature::Signature;
+use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
-use crate::servable::signature::Signature;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use prost::Message;
@@ -43,7 +43,7 @@ impl Session {
     pub(super) fn load(
         api: &'static Api,
         path: &Path,
-        options: &LoadOptions,
+        options: &Options,
         meta: Option<Meta>,
     ) -> Result<Session> {
         // SAFETY: has no precondition.
@@ -159,8 +159,8 @@ impl Model for Session {
         &self.meta.signatures
     }
 
-    fn signature_def_map(&self) -> Bytes {
-        self.meta.signature_def_map.clone()
+    fn signature_def_map(&self) -> Option<Bytes> {
+        Some(self.meta.signature_def_map.clone())
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
@@ -292,7 +292,7 @@ impl Buffer {
 fn open(
     api: &'static Api,
     path: &Path,
-    options: &LoadOptions,
+    options: &Options,
     graph: *mut TfGraph,
     meta_graph: Option<&Buffer>,
 ) -> Result<*mut TfSession> {
@@ -347,7 +347,7 @@ impl Drop for Configured {
 
 /// Starts the pools that all sessions share, once: TensorFlow makes them with the first session, and their threads
 /// inherit the priority of the thread that asks for it.
-pub(super) fn start_shared_threads(api: &'static Api, options: &LoadOptions) {
+pub(super) fn start_shared_threads(api: &'static Api, options: &Options) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         // What is wrong with the options fails the load that follows.

@@ -2,7 +2,8 @@
 //! the models in `../shared/testdata`; prints why it skips where one is absent.
 
 use super::TensorFlow;
-use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads, reads};
+use super::{Options, reads};
+use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads, contract};
 use crate::error::Kind;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use bytes::Bytes;
@@ -27,14 +28,35 @@ fn load(model: &str) -> Option<Box<dyn Model>> {
         crate::skipped::because(format_args!("{} is not here", path.display()));
         return None;
     }
-    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
-    Some(tensorflow.load(&path, &options).unwrap())
+    Some(tensorflow.load(&path, &serve()).unwrap())
+}
+
+fn serve() -> LoadOptions {
+    let tensorflow = Options { tags: vec!["serve".to_owned()], ..Options::default() };
+    LoadOptions { tensorflow, ..LoadOptions::default() }
 }
 
 fn floats(shape: Vec<i64>, values: &[f32]) -> Tensor {
     let mut aligned: Aligned<f32> = Aligned::new(64);
     aligned.extend_from_slice(values);
     Tensor::from_values(DType::Float, shape, aligned)
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    let Some(tensorflow) = tensorflow() else { return };
+    let floats = |values: &[f32]| floats(vec![2], values);
+    let ints = |values: [i32; 2]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensor::numbers(DType::Int32, vec![2], bytes.into())
+    };
+    let example = contract::Example {
+        folder: &PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/models/pair/1"),
+        signature: "serving_default",
+        inputs: &[("a", floats(&[1.5, 2.0])), ("b", ints([3, 5]))],
+        outputs: &[("sum", floats(&[4.5, 7.0])), ("twice", ints([6, 10]))],
+    };
+    contract::check(&tensorflow, &serve(), &example);
 }
 
 #[test]
@@ -147,8 +169,7 @@ fn a_saved_model_in_text_has_the_same_signatures() {
         }"#;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("saved_model.pbtxt"), TEXT).unwrap();
-    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
-    let model = tensorflow.load(folder.path(), &options).unwrap();
+    let model = tensorflow.load(folder.path(), &serve()).unwrap();
     let signature = &model.signatures()["serving_default"];
     let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
     let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
@@ -160,13 +181,12 @@ fn a_saved_model_in_text_has_the_same_signatures() {
 #[test]
 fn what_is_no_saved_model_says_so() {
     let Some(tensorflow) = tensorflow() else { return };
-    let options = LoadOptions { tags: vec!["serve".to_owned()], session_config: Vec::new() };
-    let missing = tensorflow.load(&PathBuf::from("/nowhere"), &options).err().unwrap();
+    let missing = tensorflow.load(&PathBuf::from("/nowhere"), &serve()).err().unwrap();
     assert_eq!(missing.kind, Kind::NotFound);
     let folder = std::env::temp_dir().join(format!("servable-damaged-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("saved_model.pb"), b"\x12\xff\xff").unwrap();
-    let damaged = tensorflow.load(&folder, &options).err().unwrap();
+    let damaged = tensorflow.load(&folder, &serve()).err().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(damaged.kind, Kind::DataLoss);
     assert!(damaged.message.contains("copy the folder again"), "{damaged}");

@@ -1,4 +1,4 @@
-//! Messages in pieces, too long, cut off and compressed.
+//! Messages that are split, too long, cut off or compressed.
 
 use super::*;
 use http_body::Frame;
@@ -55,7 +55,7 @@ async fn pieces_of_any_size_make_the_message() {
         assert_eq!(plain(&framed(0, &message), piece).await.unwrap(), message, "{piece}");
     }
     assert_eq!(plain(&framed(0, &[]), 2).await.unwrap(), Bytes::new());
-    // What comes after the message is not looked at.
+    // Anything after the message is ignored.
     assert_eq!(plain(&[framed(0, &message), framed(0, b"x")].concat(), 7).await.unwrap(), message);
 }
 

@@ -1,4 +1,4 @@
-//! The service as a client meets it that writes its frames itself.
+//! The service as seen by a client that writes its own frames.
 
 use super::*;
 use crate::http2::connection::serve_local;
@@ -12,7 +12,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-/// Of data and headers, and the acknowledgement of settings and pings.
+/// On data and headers; on settings and pings it means acknowledgement.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -21,13 +21,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A header block: each field a literal that is not remembered.
+/// Makes a header block of literals that are not indexed.
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     fields.iter().flat_map(|(name, value)| [vec![0], literal(name), literal(value)].concat()).collect()
 }
 
-/// The head of a Predict call, with any `authority`.
+/// Makes the header block of a Predict call with this `authority`.
 fn head(authority: &str) -> Vec<u8> {
     block(&[
         (":method", "POST"),
@@ -39,12 +39,12 @@ fn head(authority: &str) -> Vec<u8> {
     ])
 }
 
-/// The frames of a call, of which `head` is the header block.
+/// Makes the frames of a call with the header block `head`.
 fn call(stream: u32, head: &[u8]) -> Vec<Vec<u8>> {
     let message = framed(&request(&floats(1)).encode_to_vec());
     vec![
         frame(HEADERS, END_HEADERS, stream, head),
-        // As gRPC's C core does, for a reply that it has not got yet.
+        // As gRPC's C core does before it has received any reply.
         frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 5]),
         frame(DATA, END_STREAM, stream, &message),
     ]
@@ -74,7 +74,7 @@ impl Raw {
         self.io.write_all(&frames.concat()).await.unwrap();
     }
 
-    /// The next frame; none when the server has closed.
+    /// Reads the next frame; `None` once the server has closed.
     async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.io.read_exact(&mut head).await.ok()?;
@@ -84,7 +84,7 @@ impl Raw {
         Some(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// Reads on to a frame of this kind.
+    /// Skips to the next frame of this kind.
     async fn until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await.unwrap();
@@ -94,7 +94,7 @@ impl Raw {
         }
     }
 
-    /// Reads on to the end of an answer: its call, if it brought a message.
+    /// Reads to the end of an answer with a message, and returns its stream.
     async fn answered(&mut self) -> u32 {
         let mut messages = Vec::new();
         loop {
@@ -114,7 +114,7 @@ impl Raw {
 
 #[tokio::test(start_paused = true)]
 async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
-    // This client acknowledges no ping but one.
+    // This client acknowledges only one ping.
     let limits =
         ConnectionLimits { max_age: Some(10 * SECOND), asked_every: None, ..ConnectionLimits::default() };
     let (service, gate, connections) = service(Policy::Pool, limited(limits));
@@ -128,7 +128,7 @@ async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     let ping = client.until(PING).await;
     let acknowledged = frame(PING, END_STREAM, 0, &ping.payload);
     client.send(&[vec![acknowledged], call(3, &head("server"))].concat()).await;
-    // The library has seen all that when it acknowledges a ping that comes after it.
+    // Once the library acknowledges a later ping, it has seen all of that.
     client.send(&[frame(PING, 0, 0, b"anything")]).await;
     client.until(PING).await;
     drop(held);
@@ -139,7 +139,7 @@ async fn calls_on_their_way_when_an_old_connection_ends_are_answered() {
     served.await.unwrap();
 }
 
-/// What gRPC's C core sends over a Unix socket.
+/// The authority that gRPC's C core sends over a Unix socket.
 const PATH: &str = "tmp%2Fgrpc.sock";
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_path_for_a_host_is_taken_from_a_unix_socket_only() {
     assert_eq!(remote.until(RST_STREAM).await.stream, 1);
 }
 
-/// `bits` and ones to the end of the byte, as a text of a header field.
+/// Makes a text of a header field from `bits`, padded with ones.
 fn coded(bits: &str) -> Vec<u8> {
     let length = bits.len().div_ceil(8);
     let padded = format!("{bits:1<width$}", width = 8 * length);
@@ -175,9 +175,9 @@ async fn both_ends_remember_the_same_headers() {
     let mut client = Raw::open(near).await;
     let literal = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let path = [vec![0x04], literal("/tensorflow.serving.PredictionService/Predict")].concat();
-    // `%` and eight times `~`: longer coded than plain.
+    // `%` and eight `~`: longer coded than plain.
     let host = coded(&["010101", &"1111111111101".repeat(8)].concat());
-    // The host and two more fields are what the table has room for, to the byte, as the client counts it.
+    // By the client's count, the host and two more fields fill the table to the byte.
     let size: u8 = (10 + 9 + 32) + (12 + 16 + 32) + (2 + 8 + 32);
     let table = [0x3f, size - 31];
     let remembered = [
@@ -189,7 +189,7 @@ async fn both_ends_remember_the_same_headers() {
     let begun = [&table[..], &[0x83, 0x86], &path].concat();
     client.send(&call(1, &[&begun[..], &remembered.concat()].concat())).await;
     assert_eq!(client.answered().await, 1);
-    // The oldest, the host, is number 64.
+    // The oldest entry, the host, has index 64.
     client.send(&call(3, &[&[0x83, 0x86][..], &path, &[0xc0, 0xbf, 0xbe]].concat())).await;
     assert_eq!(client.answered().await, 3);
 }
@@ -212,7 +212,7 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_there_are_too_many(
         let mut client = Raw::open(near).await;
         client.send(&call(1, &head("server"))).await;
         assert_eq!(client.answered().await, 1);
-        // The server may have closed before it has read them all.
+        // The server may close before it has read them all.
         for _ in 0..=100 {
             let _closed = client.io.write_all(&flood.repeat(100)).await;
         }
@@ -238,7 +238,7 @@ async fn who_floods_is_cut_off_sooner_the_next_time_and_waits_for_it() {
         served.await.unwrap();
         assert!((200..1000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
     }
-    // Others are served meanwhile, who send a frame or two with each call.
+    // Other clients, which send a frame or two with each call, are served meanwhile.
     let (near, far) = tokio::io::duplex(1 << 16);
     tokio::spawn(serve(far, service, accepted(&connections)));
     let mut client = Raw::open(near).await;
@@ -296,7 +296,7 @@ async fn who_has_begun_nothing_may_wait() {
     }
 }
 
-/// A client whose streams have windows of so many bytes, and its server with 10 s for what stands still.
+/// Connects a client with stream windows of `window` bytes to a server that ends stalled transfers after 10 s.
 async fn slow_client(window: u32) -> (Raw, JoinHandle<()>) {
     let pace = Some(Pace { grace: 10 * SECOND, bytes_per_second: 1000 });
     let limits = ConnectionLimits { pace, asked_every: None, ..ConnectionLimits::default() };
@@ -312,7 +312,7 @@ async fn slow_client(window: u32) -> (Raw, JoinHandle<()>) {
     (Raw { io: near }, served)
 }
 
-/// The frames of a call that has so many numbers echoed.
+/// Makes the frames of a call that echoes `numbers` numbers.
 fn echo_call(stream: u32, numbers: usize) -> Vec<u8> {
     let message = framed(&request(&floats(numbers)).encode_to_vec());
     let pieces = message.chunks(1 << 14).map(|piece| frame(DATA, 0, stream, piece));

@@ -1,4 +1,4 @@
-//! Header blocks made by hand, cut at any byte, and what is left of the hosts in them.
+//! Header blocks made by hand, cut at any byte, and the hosts that remain in them.
 
 use super::*;
 use http::uri::Authority;
@@ -32,7 +32,7 @@ fn text(text: &[u8], coded: bool) -> Vec<u8> {
     [number(if coded { 0x80 } else { 0 }, 7, text.len() as u32), text.to_vec()].concat()
 }
 
-/// `%2Ftmp%2Fservable%2Fgrpc.sock` without its beginning, as gRPC's C core sends it.
+/// `%2Ftmp%2Fservable%2Fgrpc.sock` without its beginning, as sent by gRPC's C core.
 const HOST: &[u8] = b"tmp%2Fservable%2Fgrpc.sock";
 const PLAIN: &[u8] = b"tmpu2Fservableu2Fgrpc.sock";
 /// The same, Huffman-coded.
@@ -41,7 +41,7 @@ const CODED: [u8; 19] = [
     0x93, 0xaf,
 ];
 
-/// Each way in which a literal field begins that has its name as a text.
+/// The first bytes of a literal field with its name as a text.
 const LITERALS: [u8; 3] = [0x40, 0x00, 0x10];
 
 #[test]
@@ -53,7 +53,7 @@ fn hosts_are_corrected_however_they_are_written() {
             [vec![first], text(CODED_NAME, true)].concat(),
         ];
         for name in names {
-            // A field of the table, one that is in neither table, a size, then ours and another one with the same value.
+            // An entry of the table, one in neither table, a size; then ours, then another field with the same value.
             let before = [number(0x80, 7, 8), number(0x80, 7, 1000), number(0x20, 5, 4096)].concat();
             let after = [number(first, if first == 0x40 { 6 } else { 4 }, 200), text(HOST, false)].concat();
             let block = |host: Vec<u8>| [&before[..], &name, &host, &after].concat();
@@ -99,7 +99,7 @@ fn numbers_that_the_library_refuses_end_it() {
         let block = [&[first, 0x80, 0x80, 0x80, 0x80, 0][..], &good].concat();
         assert_eq!(passed(&block, 0), block);
     }
-    // The largest that it takes: an entry of the table, then a host that never ends.
+    // The largest numbers that the library accepts: a table entry, then a host that never ends.
     let block = [&[0xff, 0xff, 0xff, 0xff, 0x7f][..], &[0x41, 0x7f, 0xff, 0xff, 0xff, 0x7f], b"a%b"].concat();
     let corrected = [&block[..block.len() - 3], b"aub"].concat();
     for split in 0..block.len() {
@@ -107,7 +107,7 @@ fn numbers_that_the_library_refuses_end_it() {
     }
 }
 
-/// The bits of a Huffman-coded host as text: tildes and zeros, then ones to the end of the byte.
+/// Decodes a Huffman-coded host: tildes and zeros, then ones to the end of the byte.
 fn decoded(bytes: &[u8]) -> String {
     let bits: String = bytes.iter().map(|byte| format!("{byte:08b}")).collect();
     let mut left = bits.as_str();
@@ -132,7 +132,7 @@ fn coded_hosts_are_hosts_and_no_longer_than_any_other() {
         let bytes: Vec<u8> = (0..length).map(|at| coded_host(length, at)).collect();
         let host = decoded(&bytes);
         host.parse::<Authority>().unwrap();
-        // The fewest characters of at most 13 bits that fill so many bytes.
+        // The fewest characters of at most 13 bits that fill that many bytes.
         let fewest = (8 * (length as usize - 1) + 1).div_ceil(13);
         assert!(host.len() <= fewest, "{host} in {length}");
     }
@@ -162,7 +162,7 @@ proptest! {
                 2 => (number(0x00, 4, 31), &value[..]),
                 _ => ([vec![0x40], text(value, *coded)].concat(), &value[..]),
             };
-            // By chance, a name may be ours.
+            // A name may be ours by chance.
             prop_assume!(!name.ends_with(NAME));
             block.extend([name.clone(), text(value, *coded)].concat());
             corrected.extend([name, text(value_after, *coded)].concat());

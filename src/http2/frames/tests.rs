@@ -34,14 +34,14 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
 }
 
-/// A header block with an authority that is not one, and as it should leave.
+/// A header block with an invalid authority, and its correction.
 const BLOCK: &[u8] = b"\x86\x41\x05a%2Fb\x83";
 const CORRECTED: &[u8] = b"\x86\x41\x05au2Fb\x83";
 
 #[test]
 fn header_blocks_are_found_in_their_frames_and_nowhere_else() {
     const BOTH: u8 = PADDED | PRIORITY;
-    /// What a block is put into.
+    /// Wraps a block in frames.
     type Put = fn(&[u8]) -> Vec<u8>;
     let whole: Put = |block| frame(HEADERS, END_HEADERS, block);
     let in_two: Put =
@@ -89,7 +89,7 @@ fn what_cannot_be_followed_is_left_alone() {
     }
 }
 
-/// A frame that is a header block, or something else.
+/// Makes a header block frame or any other frame.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![Just(HEADERS), Just(CONTINUATION), any::<u8>()];
     let literals = prop::collection::vec(prop_oneof![Just(0x41), Just(b'%'), 0..6_u8, any::<u8>()], 0..40);

@@ -1,5 +1,5 @@
-//! Warm-up with the requests of `assets.extra/tf_serving_warmup_requests`: a TFRecord file of `PredictionLog`s, of
-//! which the answers are ignored (docs/spec/server.md, section 7).
+//! Warm-up with the requests of `assets.extra/tf_serving_warmup_requests`: a TFRecord file of `PredictionLog`s, whose
+//! answers are ignored (docs/spec/server.md, section 7).
 
 use crate::engine::Endpoint;
 use crate::error::{Error, Kind, Result};
@@ -23,8 +23,8 @@ use std::time::Instant;
 const FILE: &str = "assets.extra/tf_serving_warmup_requests";
 const MAX_RECORDS: u64 = 1000;
 
-/// Runs each request of the file in `folder` as often as `iterations` says, in order. Gives the first request of each
-/// signature; none where there is no file.
+/// Runs each request of the file in `folder` `iterations` times, in order. Returns the first request of each signature;
+/// none if there is no file.
 pub(super) fn replay(
     server: &ServerState,
     servable: &Servable,
@@ -65,7 +65,7 @@ struct Replay<'a> {
     server: &'a ServerState,
     servable: &'a Servable,
     iterations: u32,
-    /// Read so far.
+    /// Records read so far.
     records: u64,
     firsts: BTreeMap<String, Request>,
 }
@@ -93,7 +93,7 @@ impl Replay<'_> {
     }
 }
 
-/// One recorded request. The model and version that it names do not matter.
+/// One recorded request. Its model and version are ignored.
 #[derive(Clone, Debug)]
 pub(super) enum Request {
     Predict(wire::PredictRequest),
@@ -104,7 +104,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    /// The request of a record; nothing for an empty one.
+    /// Parses the request of a record; `None` for an empty one.
     fn read(record: &Bytes, path: &Path) -> Result<Option<Request>> {
         let log = PredictionLog::decode(record.clone()).map_err(|_| {
             let text = String::from_utf8_lossy(&record[..record.len().min(200)]);
@@ -125,9 +125,9 @@ impl Request {
         })
     }
 
-    /// Answers it, as if it had come from a client.
+    /// Answers the request as if it had come from a client.
     pub(super) fn run(&self, server: &ServerState, servable: &Servable) -> Result<()> {
-        // The server's own requests are bounded by the file that they come from.
+        // The file itself bounds these requests, so they need no limits.
         let context = &Context::default();
         let request = match self.clone() {
             Request::Predict(mut request) => {
@@ -150,7 +150,7 @@ impl Request {
         request.run(server, servable, context).map(drop)
     }
 
-    /// The signatures that it warms.
+    /// Returns the signatures that the request warms.
     fn signatures(&self) -> Vec<String> {
         let name = |spec: &Option<wire::ModelSpec>| {
             named(spec.as_ref().map_or("", |spec| &spec.signature_name)).to_owned()
@@ -171,8 +171,8 @@ fn spec(spec: Option<wire::ModelSpec>) -> ModelSpec {
     model_spec(spec.unwrap_or_default())
 }
 
-/// Runs the graph by the names of its tensors. TensorFlow Serving refuses these records; here one is skipped only where
-/// it asks for what no signature uses.
+/// Runs the graph by tensor names. TensorFlow Serving refuses these records; here one is skipped only if it names
+/// tensors that no signature uses.
 fn session_run(servable: &Servable, request: &SessionRunRequest, context: &Context) -> Result<()> {
     let fetches: Option<Vec<Endpoint>> = request.fetch.iter().map(|name| servable.tensor(name)).collect();
     let feeds: Option<Vec<Endpoint>> = request.feed.iter().map(|feed| servable.tensor(&feed.name)).collect();

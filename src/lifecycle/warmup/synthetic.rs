@@ -1,22 +1,22 @@
-//! Warm-up where no requests are known: a call with zeros.
+//! Warm-up without known requests: a call with zeros.
 
 use super::repeat;
 use crate::context::Context;
 use crate::engine::Endpoint;
+use crate::engine::signature::Signature;
 use crate::metrics::Api;
 use crate::servable::Servable;
-use crate::servable::signature::Signature;
 use crate::tensor::{DType, Tensor, element_count};
 use std::time::{Duration, Instant};
 
-/// The largest synthetic input; larger ones are left to the first request.
+/// Most elements of a synthetic input; larger inputs are left to the first request.
 const MAX_ELEMENTS: usize = 16 << 20;
 
-/// A call that takes longer is given up.
+/// Time after which a call is given up.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Calls every signature that can be called safely, but those that are `warm` already. Failures are no failures of the
-/// load: the model may want other values than zeros.
+/// Calls every signature that is safe to call, except those already `warm`. A failure does not fail the load: the model
+/// may need values other than zeros.
 pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
     for signature in servable.signatures().values() {
         if warm(&signature.name)
@@ -27,7 +27,7 @@ pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
         }
         let Some((feeds, fetches)) = zeros(servable, signature) else { continue };
         let run = || {
-            // Zeros may be what a loop never ends with.
+            // With zeros, a loop may never end.
             let context = Context { deadline: Instant::now().checked_add(LONGEST), ..Context::default() };
             servable.run(Api::Other, &signature.name, &feeds, &fetches, &context)
         };
@@ -37,10 +37,10 @@ pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
     }
 }
 
-/// What is fed, and what is fetched.
+/// The tensors to feed, and the endpoints to fetch.
 type Call = (Vec<(Endpoint, Tensor)>, Vec<Endpoint>);
 
-/// Zeros for every input and all outputs, or nothing where that cannot be made.
+/// Makes zeros for every input, and fetches all outputs; `None` if that is impossible.
 fn zeros(servable: &Servable, signature: &Signature) -> Option<Call> {
     if signature.inputs.is_empty() || signature.outputs.is_empty() {
         return None;

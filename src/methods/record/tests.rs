@@ -1,4 +1,4 @@
-//! Who is recorded, for how long, and what a record holds.
+//! Recording: the calls kept, its duration, and the content of records.
 
 use super::*;
 use crate::pb::tensorflow::serving::PredictionLog;
@@ -17,7 +17,7 @@ fn call(recorder: &Recorder, model: &str, text: &str) {
     }
 }
 
-/// What is recorded of the calls that `work` makes; `work` begins when the recording has.
+/// Returns the records of the calls that `work` makes once the recording has begun.
 fn recorded(limits: RecordLimits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
     let recorder = Recorder::default();
     let records = std::thread::scope(|scope| {

@@ -1,10 +1,10 @@
-//! Cases of the specification, cases of our own, and properties: against serde_json, against hostile texts.
+//! Cases of the specification and our own; and properties, checked against serde_json and hostile texts.
 
 #![allow(clippy::wildcard_enum_match_arm)] // Most dtypes have no values in JSON.
 
 use super::*;
+use crate::engine::signature::TensorSpec;
 use crate::error::Kind;
-use crate::servable::signature::TensorSpec;
 use crate::tensor::{DType, Data};
 use serde_json::{Value, json};
 
@@ -37,12 +37,12 @@ fn signature_of(name: &str, inputs: &[(&str, DType)]) -> Signature {
     }
 }
 
-/// The same inputs under each name.
+/// Makes signatures of these names, all with the same inputs.
 fn signatures(names: &[&str], inputs: &[(&str, DType)]) -> Signatures {
     names.iter().map(|name| (name.to_string(), signature_of(name, inputs))).collect()
 }
 
-/// A tensor's values as the vectors write them.
+/// Formats a tensor's values as in the vectors.
 fn values(tensor: &Tensor) -> Value {
     fn all<T: bytemuck::Pod + Into<Value>>(bytes: &[u8]) -> Value {
         let size = size_of::<T>();
@@ -79,7 +79,7 @@ fn values(tensor: &Tensor) -> Value {
     }
 }
 
-/// A string as the vectors write it.
+/// Formats a string as in the vectors.
 fn text(bytes: &[u8]) -> Value {
     use ::base64::Engine;
     match std::str::from_utf8(bytes) {
@@ -88,7 +88,7 @@ fn text(bytes: &[u8]) -> Value {
     }
 }
 
-/// What came out, as the vectors write it.
+/// Formats a result as in the vectors.
 fn outcome(result: Result<Predict<'_>>) -> Value {
     match result {
         Err(error) => json!({"error": {"code": error.kind.name(), "message": error.message}}),
@@ -173,7 +173,7 @@ fn rows_of_objects() {
     let out = run(TWO, br#"{"instances":[{"a":1,"b":"x"},{"b":"y","a":2}]}"#);
     assert_eq!(out["tensors"]["a"], json!({"dtype": "DT_INT32", "shape": [2], "values": [1, 2]}));
     assert_eq!(out["tensors"]["b"], json!({"dtype": "DT_STRING", "shape": [2], "values": ["x", "y"]}));
-    // A repeated name adds its values again, and the surplus at the end is dropped.
+    // A repeated name adds its values again; the surplus is dropped at the end.
     assert_eq!(tensor_of(FLOAT, r#"{"instances":[{"x":1,"x":2},{"x":3}]}"#), json!([[2], [1.0, 2.0]]));
     let strings = tensor_of(STRING, r#"{"instances":[{"x":"aa","x":"b"},{"x":"c"}]}"#);
     assert_eq!(strings, json!([[2], ["aa", "b"]]));
@@ -234,7 +234,7 @@ fn errors_of_bodies() {
 
 #[test]
 fn errors_of_values() {
-    // The outermost and first fault is the one that counts.
+    // The outermost, then first, fault is reported.
     for (body, text) in [
         ("[[1,2],[3]]", "Encountered list at unexpected size: 1 at level: 1 expected size: 2"),
         ("[[1],2]", "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. Expected at level: 2"),
@@ -356,7 +356,7 @@ fn numbers_lie_aligned() {
     assert_eq!(bytes.len(), 4000);
 }
 
-/// Of several inputs, a base64 object that leads is a value for the first, and no object with a value for each.
+/// With several inputs, a leading base64 object is a value for the first, not an object with a value for each.
 #[test]
 fn a_leading_base64_object_is_a_value() {
     let b64 = "{\"b64\": \"2uVH06I=\"}";

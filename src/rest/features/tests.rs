@@ -1,4 +1,4 @@
-//! Cases of the specification and of our own, read back by a small reader of the wire.
+//! Cases of the specification and our own, read back by a small wire-format reader.
 
 use super::*;
 use crate::error::Kind as ErrorKind;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The length-delimited fields of a message.
+/// Returns the length-delimited fields of a message.
 fn fields(mut bytes: &[u8]) -> Vec<(u64, &[u8])> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
@@ -27,7 +27,7 @@ fn only<'a>(fields: &[(u64, &'a [u8])], number: u64) -> &'a [u8] {
     bytes
 }
 
-/// A feature as the vectors write it.
+/// Formats a feature as in the vectors.
 fn feature(bytes: &[u8]) -> Value {
     let fields = fields(bytes);
     let Some((kind, list)) = fields.first() else { return json!({"kind": "unset"}) };
@@ -66,7 +66,7 @@ fn text(bytes: &[u8]) -> Value {
     }
 }
 
-/// An Example as the vectors write it.
+/// Formats an Example as in the vectors.
 fn example(bytes: &[u8]) -> Value {
     let mut features = BTreeMap::new();
     for (_, map) in fields(bytes) {
@@ -79,7 +79,7 @@ fn example(bytes: &[u8]) -> Value {
     json!(features)
 }
 
-/// What came out, as the vectors write it.
+/// Formats a result as in the vectors.
 fn outcome(result: Result<Examples>) -> Value {
     match result {
         Err(error) => json!({"error": {"code": error.kind.name(), "message": error.message}}),

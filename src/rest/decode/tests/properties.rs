@@ -1,11 +1,11 @@
 //! Properties: the two passes agree with each other, with a plain reference on serde_json's tree, and with serde_json
-//! on what is JSON; nothing that a client sends makes them panic or take more than linear time.
+//! on which texts are JSON; no input makes them panic or take more than linear time.
 
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// The specification's sections 6.1 to 6.3 for one float input `x`, on a tree: slow, recursive and short.
+/// Sections 6.1 to 6.3 of the specification for one float input `x`, on a tree: slow, recursive and short.
 mod reference {
     use serde_json::Value;
 
@@ -135,7 +135,7 @@ fn leaf() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Lists, mostly of one shape.
+/// Generates lists, mostly of uniform shape.
 fn nested() -> impl Strategy<Value = Value> {
     let regular = vec(0usize..4, 0..4).prop_flat_map(|shape| {
         let mut value = leaf().boxed();
@@ -156,13 +156,13 @@ fn instances() -> impl Strategy<Value = Vec<Value>> {
     let values = || prop_oneof![8 => nested(), 1 => row()];
     let objects = || prop_oneof![8 => row(), 1 => nested(), 1 => Just(json!({"y": 1}))];
     let same = nested().prop_flat_map(|value| {
-        // One shape for all, as in good requests.
+        // One shape for all, as in valid requests.
         (1usize..6).prop_map(move |count| vec![value.clone(); count])
     });
     prop_oneof![same, vec(values(), 1..5), vec(objects(), 1..5)]
 }
 
-/// The text of `value` with white space where the grammar allows it.
+/// Prints `value` with whitespace wherever the grammar allows it.
 fn spaced(value: &Value, space: &str) -> String {
     let mut out = String::new();
     for part in value.to_string().split_inclusive(['[', ']', '{', '}', ',', ':']) {
@@ -192,7 +192,7 @@ fn dtypes() -> impl Strategy<Value = DType> {
     (1..34i32).prop_map(|number| DType::from_number(number).unwrap())
 }
 
-/// Pieces from which mutations make texts that are almost requests; the last few serde_json reads otherwise.
+/// Pieces that mutations insert to make near-requests; serde_json reads the last few differently.
 const PIECES: [&str; 34] = [
     "{",
     "}",
@@ -231,7 +231,7 @@ const PIECES: [&str; 34] = [
 ];
 const STRICT: usize = PIECES.len() - 3;
 
-/// Texts that are often JSON, often requests and always a bit wrong.
+/// Generates texts that are often JSON, often requests, and always slightly wrong.
 fn almost(pieces: usize) -> impl Strategy<Value = Vec<u8>> {
     let good = prop_oneof![
         instances().prop_map(|rows| json!({ "instances": rows })),
@@ -250,7 +250,7 @@ fn almost(pieces: usize) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Decodes with both passes. They must agree wherever the first has an answer.
+/// Decodes with both passes, which must agree whenever the first has an answer.
 fn both(body: &[u8], dtype: DType) -> Result<Value, TestCaseError> {
     let mut all = signatures(&["serving_default"], &[("x", dtype)]);
     all.insert("s".into(), signature_of("s", &[("x", DType::String)]));
@@ -258,7 +258,7 @@ fn both(body: &[u8], dtype: DType) -> Result<Value, TestCaseError> {
     let slow = outcome(predict_in_order(body, Ok(&all), limits));
     match predict_at_once(body, &all, limits) {
         Some(fast) => prop_assert_eq!(outcome(Ok(fast)), slow.clone(), "{}", String::from_utf8_lossy(body)),
-        // What is right is read at once.
+        // Valid bodies take one pass.
         None => prop_assert!(slow.get("error").is_some(), "{}", String::from_utf8_lossy(body)),
     }
     Ok(slow)
@@ -290,7 +290,7 @@ proptest! {
         let ours = both(&body, DType::Float)?;
         let refused = ours["error"]["message"].as_str().is_some_and(|message| message.starts_with("JSON Parse error"));
         let text = String::from_utf8_lossy(&body);
-        // serde_json wants space between a scalar at the top and what follows it.
+        // serde_json requires space between a top-level scalar and anything after it.
         let scalar = !text.trim_start().starts_with(['{', '[']);
         prop_assert!(scalar || refused != matches!(first, Some(Ok(_))), "{}: {:?} {}", text, first, ours);
     }
@@ -309,7 +309,7 @@ proptest! {
     }
 }
 
-/// Bodies that hurt where a step looks back or ahead too often. Anything quadratic would not end.
+/// Bodies that are costly if a step looks back or ahead too often. Anything quadratic would not finish.
 #[test]
 fn hostile_bodies_take_linear_time() {
     let many = 100_000;
@@ -346,7 +346,7 @@ fn hostile_bodies_take_linear_time() {
     }
 }
 
-/// Room is never guessed beyond the body's own size in elements.
+/// The reserved room never exceeds the body's own size in elements.
 #[test]
 fn a_good_start_does_not_reserve_for_ever() {
     let body = format!("{{\"instances\":[{}\"{}\"]}}", "1,".repeat(100), "x".repeat(1 << 20));

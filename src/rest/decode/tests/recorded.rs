@@ -1,9 +1,9 @@
-//! The specification's vectors and recorded replies, where they are there.
+//! The specification's vectors and recorded replies, if available.
 
 use super::*;
 use std::path::Path;
 
-/// The text of `../shared/<path>`; says why and returns nothing where it is absent.
+/// Returns the text of `../shared/<path>`; if it is missing, logs that and returns `None`.
 pub(crate) fn shared(path: &str) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
     let text = std::fs::read_to_string(&path);
@@ -44,7 +44,7 @@ fn vectors() {
         let result = predict(&body, Ok(&all), LIMITS);
         if let Ok(predict) = &result {
             assert_eq!(predict.signature.name, if name.is_empty() { "serving_default" } else { name });
-            // What is right takes one pass.
+            // Valid bodies take one pass.
             assert!(predict_at_once(&body, &all, LIMITS).is_some(), "{}", case["name"]);
         }
         let out = outcome(result);
@@ -57,7 +57,7 @@ fn vectors() {
         let expected = expected["tensors"].as_object().unwrap();
         for (alias, tensor) in expected {
             for field in ["dtype", "shape", "values"] {
-                // As text, because -0.0 and 0.0 are equal as numbers.
+                // Compared as text, because -0.0 and 0.0 are equal as numbers.
                 let (got, wanted) = (out["tensors"][alias][field].to_string(), tensor[field].to_string());
                 assert_eq!(got, wanted, "{} {field}", case["name"]);
             }
@@ -67,7 +67,7 @@ fn vectors() {
     assert!(cases.len() >= 247);
 }
 
-/// The signatures of the recorded model `ident`: `id_<dtype>`, x → y.
+/// Returns the signatures of the recorded model `ident`: `id_<dtype>`, x → y.
 fn ident() -> Signatures {
     let mut all = Signatures::new();
     for number in 1..34 {

@@ -6,25 +6,25 @@ use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
 
 /// One open library: where it lies in memory, and its segments.
-pub(super) struct Loaded<'a> {
+pub(crate) struct Loaded<'a> {
     base: u64,
     segments: &'a [libc::Elf64_Phdr],
 }
 
 impl Loaded<'_> {
     /// Address and size of each segment of `kind` (`PT_LOAD`, …), with its flags (`PF_W`, …).
-    pub(super) fn segments(&self, kind: u32) -> impl Iterator<Item = (usize, usize, u32)> {
+    pub(crate) fn segments(&self, kind: u32) -> impl Iterator<Item = (usize, usize, u32)> {
         let of_kind = self.segments.iter().filter(move |segment| segment.p_type == kind);
         of_kind.map(|segment| (self.address(segment.p_vaddr), size(segment.p_memsz), segment.p_flags))
     }
 
     /// Where `offset`, as the library's own tables count, lies in memory.
-    pub(super) fn address(&self, offset: u64) -> usize {
+    pub(crate) fn address(&self, offset: u64) -> usize {
         size(self.base + offset)
     }
 
     /// As [`Self::address`], of what the loader may have made an address already.
-    pub(super) fn relocated(&self, place: u64) -> usize {
+    pub(crate) fn relocated(&self, place: u64) -> usize {
         if place < self.base { self.address(place) } else { size(place) }
     }
 }
@@ -42,7 +42,7 @@ struct Search<'a> {
 
 /// Calls `each` with every open library out of the folder in which `library` lies. `each` must not panic, nor open or
 /// close a library: the loader's lock is held.
-pub(super) fn beside(library: &Path, each: &mut dyn FnMut(&Loaded<'_>)) {
+pub(crate) fn beside(library: &Path, each: &mut dyn FnMut(&Loaded<'_>)) {
     let Some(folder) = library.parent() else { return };
     let mut search = Search { folder: folder.as_os_str().as_encoded_bytes(), each };
     // SAFETY: the callback gets the pointer it was registered with, during the call only.

@@ -1,4 +1,4 @@
-"""Text that has to travel: what UTF-8 and headers cannot carry is refused before it is sent."""
+"""Checks text before it is sent: refuses anything that UTF-8 and headers cannot carry."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def check_text(what: str, text: str) -> None:
 
 
 def half_character(what: str, error: UnicodeEncodeError) -> InvalidArgumentError:
-    """What a lone surrogate in text is answered with."""
+    """Makes the error for a lone surrogate in text."""
     half = error.object[error.start]
     return invalid_argument(f"{what} holds {half!r}, half a character, which UTF-8 cannot carry")
 
 
 def check_headers(headers: Mapping[str, object]) -> None:
-    """Refuses what either HTTP or gRPC cannot send; bytes, which gRPC has for names in ``-bin``, may be any.
+    """Refuses headers that HTTP or gRPC cannot send; bytes, which gRPC has for names in ``-bin``, may be any.
 
     Raises ``InvalidArgumentError``, which never shows a value: it may be a secret.
     """
@@ -45,6 +45,6 @@ def check_headers(headers: Mapping[str, object]) -> None:
 
 
 def shown(number: int) -> str:
-    """The digits of an integer; or, as Python writes no more than 4300 of them, how long it is."""
+    """Returns an integer's digits; or its length, as Python writes no more than 4300 of them."""
     bits = int(number).bit_length()
     return str(number) if bits <= 256 else f"an integer of {bits} bits"

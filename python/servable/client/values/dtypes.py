@@ -1,7 +1,7 @@
-"""The dtypes that the client carries: TensorFlow's name and number, numpy's type, TensorProto's field.
+"""The dtypes of the client: TensorFlow's name and number, numpy's type, TensorProto's field.
 
-bfloat16, the 8-bit floats and the 4-bit integers exist in numpy only through the package ``ml_dtypes``.
-Without it, bfloat16 is carried as float32, which holds each of its values; the others are refused.
+numpy has bfloat16, the 8-bit floats and the 4-bit integers only with the package ``ml_dtypes``. Without it,
+bfloat16 is carried as float32, which holds each of its values; the others are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from servable.errors import UnimplementedError
 class DType:
     """One dtype.
 
-    name: as in messages. number: tensorflow.DataType. field: TensorProto's. rest: the REST API carries it.
+    name: as in messages. number: tensorflow.DataType. field: TensorProto's. rest: supported by the REST API.
     """
 
     name: str
@@ -80,21 +80,21 @@ BY_NUMBER = {one.number: one for one in _ALL}
 
 
 def dtype_of_number(number: int) -> DType:
-    """The dtype with TensorFlow's number. Raises ``UnimplementedError`` for what no array can hold."""
+    """Returns the dtype of TensorFlow's number. Raises ``UnimplementedError`` if no array can hold it."""
     if number not in BY_NUMBER:
         raise UnimplementedError("UNIMPLEMENTED", f"no array can hold TensorFlow's dtype number {number}")
     return BY_NUMBER[number]
 
 
 def dtype_named(name: str) -> DType:
-    """The dtype with TensorFlow's name. Raises ``UnimplementedError`` for what no array can hold."""
+    """Returns the dtype of TensorFlow's name. Raises ``UnimplementedError`` if no array can hold it."""
     if name not in BY_NAME:
         raise UnimplementedError("UNIMPLEMENTED", f"no array can hold TensorFlow's dtype {name}")
     return BY_NAME[name]
 
 
 def name_of_number(number: int) -> str:
-    """TensorFlow's name of any number, reference types (``number + 100``) as their value type."""
+    """Returns TensorFlow's name of any number; a reference type (``number + 100``) gives its value type."""
     plain = number - 100 if number > 100 else number
     if plain in BY_NUMBER:
         return BY_NUMBER[plain].name
@@ -108,7 +108,7 @@ def bfloat16_as_float32() -> bool:
 
 @cache
 def _extended(name: str) -> np.dtype[Any] | None:
-    """A dtype of ml_dtypes, or None where it, or that package, is not there."""
+    """Returns a dtype of ml_dtypes, or None if it or the package is missing."""
     try:
         import ml_dtypes
     except ImportError:

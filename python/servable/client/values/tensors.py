@@ -1,4 +1,4 @@
-"""Arrays to TensorProto and back, without TensorFlow.
+"""Converts arrays to TensorProto and back, without TensorFlow.
 
 Numbers are sent as ``tensor_content`` (little-endian, row-major), strings as ``string_val``. Both forms are
 read, with TensorFlow's rule for short lists: the last value is repeated, and an empty list means zeros.
@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from servable.client.arrays import Array
-from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named, dtype_of_number
+from servable.client.values.arrays import Array
+from servable.client.values.dtypes import DType, bfloat16_as_float32, dtype_named, dtype_of_number
 from servable.errors import DataLossError
 
 _LARGEST = 2**31 - 1
-"""Bytes of one tensor (of pointers, for strings): more does not fit into a protobuf message."""
+"""Most bytes of a tensor (of pointers, for strings): more does not fit into a protobuf message."""
 
 _FLOAT_BYTES = {"float_val": 4, "double_val": 8, "scomplex_val": 4, "dcomplex_val": 8}
 
 
 def write_tensor(proto: Any, array: Array, dtype_name: str) -> None:
-    """Puts ``array``, already of the dtype's numpy type, into an empty TensorProto."""
+    """Writes ``array``, already of the dtype's numpy type, to an empty TensorProto."""
     dtype = dtype_named(dtype_name)
     proto.dtype = dtype.number
     proto.tensor_shape.SetInParent()
@@ -36,7 +36,7 @@ def write_tensor(proto: Any, array: Array, dtype_name: str) -> None:
 
 
 def read_tensor(proto: Any) -> Array:
-    """The array in a TensorProto. Raises ``UnimplementedError`` and ``DataLossError``."""
+    """Returns the array in a TensorProto. Raises ``UnimplementedError`` and ``DataLossError``."""
     dtype = dtype_of_number(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     count = math.prod(shape)
@@ -65,7 +65,7 @@ def _from_content(content: bytes, dtype: DType, count: int) -> Array:
             f"the server sent {len(content)} bytes for {count} values of {dtype.name}, "
             f"which take {count * stored.itemsize}",
         )
-    # A copy: what frombuffer gives cannot be written to.
+    # Copied: the result of frombuffer is read-only.
     return _from_bits(_little_endian(np.frombuffer(content, stored)).copy(), dtype)
 
 
@@ -88,7 +88,7 @@ def _from_field(proto: Any, dtype: DType, count: int) -> Array:
 
 
 def _packed(proto: Any, field: str) -> Array:
-    """The values of a field of floats out of its encoding, where they lie packed: faster than one by one."""
+    """Reads a field of floats from its packed encoding: faster than one by one."""
     alone = type(proto)()
     alone.CopyFrom(proto)
     alone.DiscardUnknownFields()
@@ -97,13 +97,13 @@ def _packed(proto: Any, field: str) -> Array:
             alone.ClearField(other.name)
     size = _FLOAT_BYTES[field]
     encoded = alone.SerializeToString()
-    # Tag and length come first, then the values to the end.
+    # Tag and length, then the values to the end.
     start = len(encoded) - size * len(getattr(proto, field))
     return _little_endian(np.frombuffer(encoded, f"f{size}", offset=start))
 
 
 def _stored(dtype: DType) -> np.dtype[Any]:
-    """The numpy type of the bits on the wire: those that numpy lacks are unsigned or signed integers."""
+    """Returns the numpy type of the bits on the wire: an integer type for dtypes that numpy lacks."""
     if dtype.field == "half_val":
         return np.dtype(np.uint16)
     if dtype.field == "float8_val":
@@ -114,7 +114,7 @@ def _stored(dtype: DType) -> np.dtype[Any]:
 
 
 def _bits(array: Array, dtype: DType) -> Array:
-    """The array as it is stored on the wire."""
+    """Returns the array as stored on the wire."""
     if dtype.name in ("int4", "uint4"):
         return array.astype(_stored(dtype))
     if dtype.name == "bfloat16" and bfloat16_as_float32():
@@ -131,7 +131,7 @@ def _from_bits(stored: Array, dtype: DType) -> Array:
 
 
 def _rounded_to_bfloat16(array: Array) -> Array:
-    """float32 to the upper half of its bits, rounded to the nearest, ties to even; NaN stays NaN."""
+    """Rounds float32 to the upper half of its bits, to nearest, ties to even; NaN stays NaN."""
     bits = np.ascontiguousarray(array, np.float32).reshape(-1).view(np.uint32).astype(np.uint64)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     quiet = (bits >> 16) | 0x40

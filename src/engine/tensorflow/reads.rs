@@ -10,7 +10,7 @@
 
 #![allow(unsafe_code)]
 
-use super::libraries::{self, Loaded};
+use crate::host::libraries::{self, Loaded};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};

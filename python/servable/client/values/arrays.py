@@ -1,8 +1,9 @@
-"""From what a caller has at hand to the array that an input wants.
+"""Converts a caller's values to the arrays that inputs need.
 
-Numbers, nested lists, numpy arrays and whatever numpy can read as one (a PIL picture) become arrays of the
-input's dtype, as long as no value changes its meaning: a float is never cut to an integer, and a number out
-of range is an error. Text, bytes and ``pathlib.Path`` (the file's content) become bytes, in object arrays.
+Numbers, nested lists, numpy arrays and anything that numpy can read as one (a PIL picture) become arrays of
+the input's dtype, as long as no value changes its meaning: a float is never truncated to an integer, and a
+number out of range is an error. Text, bytes and ``pathlib.Path`` (the file's content) become bytes, in object
+arrays.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.client.answers import TensorSpec
-from servable.client.dtypes import DType, bfloat16_as_float32, dtype_named
-from servable.client.text import half_character, shown
+from servable.client.values.dtypes import DType, bfloat16_as_float32, dtype_named
+from servable.client.values.text import half_character, shown
 from servable.errors import InvalidArgumentError, invalid_argument
 
 Array = NDArray[Any]
 
 _FOUR_BITS = {"int4": (-8, 7), "uint4": (0, 15)}
 _BFLOAT16_END = np.float32(2.0**128 - 2.0**119)
-"""From here on bfloat16 rounds to infinity."""
+"""The smallest number that bfloat16 rounds to infinity."""
 
 
 def as_array(alias: str, value: object, spec: TensorSpec) -> Array:
-    """``value`` as an array of the input's dtype.
+    """Converts ``value`` to an array of the input's dtype.
 
-    A lone scalar for a vector of any length, or of one element, becomes a vector of one. Shapes are otherwise
-    left to the server. Raises ``InvalidArgumentError`` where the value does not fit the dtype.
+    A scalar for a vector of any length, or of one element, becomes a vector of one. Shapes are otherwise left
+    to the server. Raises ``InvalidArgumentError`` if the value does not fit the dtype.
     """
     dtype = dtype_named(spec.dtype)
     array = _strings(alias, value) if dtype.name == "string" else _numbers(alias, value, dtype)
@@ -61,10 +62,10 @@ def _numbers(alias: str, value: object, dtype: DType) -> Array:
 
 
 def read_numbers(value: object, wanted: np.dtype[Any]) -> Array:
-    """numpy's reading of the value. Raises ``ValueError`` for lists that are not of one shape.
+    """Reads the value with numpy. Raises ``ValueError`` for ragged lists.
 
-    Where integers are wanted, those above 2**63 next to smaller ones, of which numpy makes floats, come as
-    objects.
+    If integers are wanted, those above 2**63 mixed with smaller ones, which numpy would turn into floats, are
+    returned as objects.
     """
     array = np.asarray(value)
     if array.dtype == np.float64 and _is_integer(wanted) and not isinstance(value, np.ndarray):
@@ -74,7 +75,7 @@ def read_numbers(value: object, wanted: np.dtype[Any]) -> Array:
 
 
 def _of_objects(alias: str, value: object, array: Array, dtype: DType) -> Array:
-    """Objects that are numbers as an array of a numeric type; or, where integers are wanted, of integers."""
+    """Converts objects that are numbers to a numeric array, or, if integers are wanted, to integers."""
     plain = [one.item() if isinstance(one, np.generic) else one for one in array.reshape(-1).tolist()]
     if not all(isinstance(one, Complex) for one in plain):
         raise _misfit(alias, dtype, _described(value, array))
@@ -95,9 +96,9 @@ def _is_integer(dtype: np.dtype[Any]) -> bool:
 
 
 def _keeps_meaning(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """True but for floats to integers or bools, complex to real, and numbers to bools."""
+    """True except for floats to integers or bools, complex to real, and numbers to bools."""
     order = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
-    # The types of ml_dtypes (kind V) are floats, its 4-bit integers aside.
+    # The types of ml_dtypes (kind V) are floats, except its 4-bit integers.
     ranks = [order.get(one.kind, 1 if _is_integer(one) else 2) for one in (given, wanted)]
     return ranks[0] <= ranks[1]
 
@@ -106,7 +107,7 @@ def _in_range(alias: str, array: Array, dtype: DType) -> Array:
     limits = np.iinfo(dtype.type) if dtype.type.kind in "iu" else None
     lowest, highest = (limits.min, limits.max) if limits else _FOUR_BITS[dtype.name]
     if array.dtype.kind == "V":
-        # ml_dtypes does not turn one of its integers into the other.
+        # ml_dtypes does not convert one of its integer types to the other.
         array = array.astype(np.int8)
     low, high = int(array.min()), int(array.max())
     if low < lowest or high > highest:
@@ -116,7 +117,7 @@ def _in_range(alias: str, array: Array, dtype: DType) -> Array:
 
 
 def _in_reach(alias: str, array: Array, dtype: DType) -> Array:
-    """The array converted. Rounding is fine; a finite number that becomes an infinity or NaN is not."""
+    """Converts the array. Rounding is allowed; a finite number that becomes an infinity or NaN is not."""
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(dtype.type, copy=False)
     carried = converted
@@ -129,7 +130,7 @@ def _in_reach(alias: str, array: Array, dtype: DType) -> Array:
 
 
 def _lost(given: Array, carried: Array) -> NDArray[np.bool_]:
-    """Where a number has become an infinity or NaN, or an infinity NaN."""
+    """Marks numbers that became an infinity or NaN, and infinities that became NaN."""
     lost = np.zeros(given.shape, np.bool_)
     if np.isfinite(carried).all():
         return lost
@@ -140,14 +141,14 @@ def _lost(given: Array, carried: Array) -> NDArray[np.bool_]:
 
 
 def _stands_for_bfloat16(dtype: DType) -> bool:
-    """float32 that is rounded when it is sent."""
+    """True for a bfloat16 carried as float32, which is rounded when sent."""
     return dtype.name == "bfloat16" and bfloat16_as_float32()
 
 
 def _strings(alias: str, value: object) -> Array:
     if isinstance(value, (str, bytes, bytearray, memoryview, PathLike)):
         return _object_array([as_bytes(alias, value)], ())
-    # numpy's own type for bytes drops trailing zeros: lists become arrays of objects at once.
+    # numpy's own bytes type drops trailing zeros: lists become arrays of objects at once.
     try:
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
     except ValueError as error:
@@ -162,12 +163,12 @@ def _object_array(values: Sequence[object], shape: tuple[int, ...]) -> Array:
 
 
 def as_bytes(alias: str, value: object) -> bytes:
-    """Text as UTF-8, a path as the file's content, bytes as they are. Raises ``InvalidArgumentError``."""
+    """Converts text to UTF-8, a path to the file's content; bytes stay. Raises ``InvalidArgumentError``."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         try:
-            # Bytes of a command line or a file that are not UTF-8 stand in text as surrogates.
+            # Bytes of a command line or file that are not UTF-8 appear in text as surrogates.
             return value.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             raise half_character(f"input {alias!r}", error) from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from servable.client.address import Address
 from servable.client.codec import Call
-from servable.client.connection import Connection, closed, load
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed, load
 from servable.errors import StatusError, invalid_argument, status_error
 
 
@@ -26,7 +26,7 @@ class GrpcTransport:
         self._closed = False
 
     def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's message. Raises ``StatusError``s."""
+        """Returns the reply's message. Raises ``StatusError``s."""
         method = self._methods.get(call.path)
         if method is None:
             method = self._methods[call.path] = self._channel.unary_unary(call.path)
@@ -45,7 +45,7 @@ class GrpcTransport:
 
 
 class AsyncGrpcTransport:
-    """Sends calls from one event loop: the one that runs when it is made."""
+    """Sends calls from one event loop: the one running at creation."""
 
     def __init__(self, address: Address, connection: Connection) -> None:
         grpc = load("grpc")
@@ -60,7 +60,7 @@ class AsyncGrpcTransport:
         self._methods: dict[str, Any] = {}
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's message. Raises ``StatusError``s."""
+        """Returns the reply's message. Raises ``StatusError``s."""
         method = self._methods.get(call.path)
         if method is None:
             method = self._methods[call.path] = self._channel.unary_unary(call.path)
@@ -76,10 +76,10 @@ class AsyncGrpcTransport:
 
 
 def _options(address: Address, connection: Connection) -> list[tuple[str, int | str]]:
-    """gRPC's defaults, but for what would surprise.
+    """Returns gRPC's defaults, except for surprising ones.
 
-    That is a limit of 4 MiB, seconds of silence after a refused connection, and the environment's proxies in
-    front of a server that is near.
+    These are a limit of 4 MiB, seconds of silence after a refused connection, and the environment's proxies
+    in front of a nearby server.
     """
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", -1),
@@ -89,7 +89,7 @@ def _options(address: Address, connection: Connection) -> list[tuple[str, int | 
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
     if connection.connect_timeout is not None:
-        # The time that one connection may take, in spite of its name (gRPC's connection-backoff.md).
+        # Despite its name, the time allowed for one connection (gRPC's connection-backoff.md).
         options.append(("grpc.min_reconnect_backoff_ms", max(1, int(connection.connect_timeout * 1000))))
     return options
 

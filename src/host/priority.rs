@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 /// How much nicer threads are that load and unload: beside a thread that never rests they get a seventieth of a core,
 /// so that a load ends on a server that is busy all the time, too. Measured beside loads on the same core, p99 of a small
 /// request: 1.4 ms at 10, 0.85 ms at 19 and as idle threads, which might never end. What no niceness helps against is in
-/// [`super::reads`].
+/// `engine/tensorflow/reads.rs`.
 #[cfg(target_os = "linux")]
 const NICENESS: libc::c_int = 19;
 

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Drops the clean pages of the library at `library` and of its neighbours in the same folder.
-pub(super) fn drop_relocation_pages(library: &Path) {
+pub(crate) fn drop_relocation_pages(library: &Path) {
     libraries::beside(library, &mut |loaded| {
         for (start, bytes, flags) in loaded.segments(libc::PT_LOAD) {
             if flags & libc::PF_W == 0 {
@@ -42,7 +42,7 @@ fn drop_pages(start: usize, length: usize) {
 /// By itself it raises both with the first large block that is freed, and then leaves up to 64 MB free at the end of each
 /// thread's arena, which [`trim`] does not reach. Measured with MobileNetV2 after batches of 16 photos: 285 MB resident
 /// when it was unloaded, 180 MB with these, at the same CPU time.
-pub(super) fn keep_thresholds() {
+pub(crate) fn keep_thresholds() {
     #[cfg(target_env = "gnu")]
     {
         /// The largest block out of an arena: what a run needs again and again should not be mapped each time.

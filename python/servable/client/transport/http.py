@@ -7,9 +7,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from servable.client.address import Address
 from servable.client.codec import Call
-from servable.client.connection import Connection, closed, load
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed, load
 from servable.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -23,8 +23,8 @@ from servable.errors import (
 if TYPE_CHECKING:
     import httpx
 
-# From the table of TensorFlow Serving's REST API, read backwards: the more likely code where two share a
-# status. 413, 502 and the like come from proxies.
+# The status table of TensorFlow Serving's REST API in reverse: of codes that share a status, the more likely
+# one. 413, 502 and the like come from proxies.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -43,7 +43,7 @@ _CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 _SHOWN = 1000
-"""Characters of an error's text that is not the server's own JSON."""
+"""Most characters shown of an error text that is not the server's own JSON."""
 
 
 class HttpTransport:
@@ -57,9 +57,9 @@ class HttpTransport:
         self._client = httpx.Client(**_client_options(address, connection, transport))
 
     def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's body. Raises ``StatusError``s.
+        """Returns the reply's body. Raises ``StatusError``s.
 
-        httpx limits each read, not their sum: the sum is looked at between reads, so that a server that sends
+        httpx limits each read, not their sum: the sum is checked between reads, so that a server that sends
         drop by drop can stretch the limit, at most to twice its length.
         """
         import httpx
@@ -97,7 +97,7 @@ class AsyncHttpTransport:
         self._client = httpx.AsyncClient(**_client_options(address, connection, transport))
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's body. Raises ``StatusError``s."""
+        """Returns the reply's body. Raises ``StatusError``s."""
         import httpx
 
         request = _request(self._address, call, _timeout(seconds, self._connect_seconds))
@@ -116,7 +116,7 @@ class AsyncHttpTransport:
 
 def _transport_options(httpx: Any, address: Address, connection: Connection) -> dict[str, Any]:
     options: dict[str, Any] = {
-        # As many connections as there are callers: a limit would be a queue that nobody sees.
+        # One connection per caller: a limit would be an invisible queue.
         "limits": httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=60.0),
         "trust_env": False,
     }
@@ -138,7 +138,7 @@ def _trusted(ca_file: str | None) -> Any:
 
 
 def _client_options(address: Address, connection: Connection, transport: Any) -> dict[str, Any]:
-    # The server compresses replies for those who ask; on a local network that costs more than it saves.
+    # The server compresses replies on request; on a local network that costs more than it saves.
     headers = {"Accept-Encoding": "identity", "User-Agent": "servable", **connection.headers}
     return {"transport": transport, "headers": headers, "trust_env": False}
 
@@ -174,7 +174,7 @@ def _body(response: httpx.Response, content: bytes) -> bytes:
 
 
 def _error_text(content: bytes) -> str | None:
-    """The text of TensorFlow Serving's ``{"error": …}``, or None where the body is something else."""
+    """Returns the text of TensorFlow Serving's ``{"error": …}``, or None if the body is anything else."""
     try:
         document = json.loads(content.decode("utf-8", "replace"))
     except (ValueError, RecursionError):

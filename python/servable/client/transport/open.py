@@ -1,59 +1,59 @@
-"""What an address leads to: the codec of its protocol, and a transport that carries calls there."""
+"""Chooses the codec and the transport for an address."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from servable.client.address import Address
 from servable.client.codec import Call, Codec
-from servable.client.connection import Connection, closed
 from servable.client.grpc import GrpcCodec
 from servable.client.rest import RestCodec
+from servable.client.transport.address import Address
+from servable.client.transport.connection import Connection, closed
 
 
 class Transport(Protocol):
-    """Carries calls; may be used from any thread."""
+    """Carries calls; usable from any thread."""
 
     def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
+        """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     def close(self) -> None:
-        """Gives connections back."""
+        """Releases the connections."""
 
 
 class AsyncTransport(Protocol):
-    """Carries calls of one event loop."""
+    """Carries the calls of one event loop."""
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """The reply's bytes. Raises ``StatusError``s only."""
+        """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     async def close(self) -> None:
-        """Gives connections back."""
+        """Releases the connections."""
 
 
 def codec_of(address: Address) -> Codec:
-    """The codec of an address's protocol."""
+    """Returns the codec for an address's protocol."""
     return RestCodec() if address.protocol == "rest" else GrpcCodec()
 
 
 def open_transport(address: Address, connection: Connection) -> Transport:
-    """The transport for an address. Raises ``MissingPackageError``."""
+    """Opens the transport for an address. Raises ``MissingPackageError``."""
     if address.protocol == "rest":
-        from servable.client.http_transport import HttpTransport
+        from servable.client.transport.http import HttpTransport
 
         return HttpTransport(address, connection)
-    from servable.client.grpc_transport import GrpcTransport
+    from servable.client.transport.grpc import GrpcTransport
 
     return GrpcTransport(address, connection)
 
 
 def open_async_transport(address: Address, connection: Connection) -> AsyncTransport:
-    """The same for asyncio; may be called outside an event loop."""
+    """Like ``open_transport``, for asyncio; may be called outside an event loop."""
     return _TransportOfFirstCall(address, connection)
 
 
 class _TransportOfFirstCall:
-    """Makes the transport with the first call, inside the event loop that it belongs to."""
+    """Makes the transport on the first call, inside the event loop that it belongs to."""
 
     def __init__(self, address: Address, connection: Connection) -> None:
         self._address = address
@@ -62,7 +62,7 @@ class _TransportOfFirstCall:
         self._closed = False
 
     async def send(self, call: Call[Any], seconds: float | None) -> bytes:
-        """As ``AsyncTransport.send``."""
+        """See ``AsyncTransport.send``."""
         if self._closed:
             raise closed()
         if self._made is None:
@@ -70,7 +70,7 @@ class _TransportOfFirstCall:
         return await self._made.send(call, seconds)
 
     async def close(self) -> None:
-        """As ``AsyncTransport.close``."""
+        """See ``AsyncTransport.close``."""
         self._closed = True
         if self._made is not None:
             await self._made.close()
@@ -78,9 +78,9 @@ class _TransportOfFirstCall:
 
 def _async_transport(address: Address, connection: Connection) -> AsyncTransport:
     if address.protocol == "rest":
-        from servable.client.http_transport import AsyncHttpTransport
+        from servable.client.transport.http import AsyncHttpTransport
 
         return AsyncHttpTransport(address, connection)
-    from servable.client.grpc_transport import AsyncGrpcTransport
+    from servable.client.transport.grpc import AsyncGrpcTransport
 
     return AsyncGrpcTransport(address, connection)

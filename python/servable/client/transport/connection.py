@@ -1,4 +1,4 @@
-"""How a server is reached, apart from where it is; and the packages for that, loaded when they are needed."""
+"""Connection options, apart from the address; and the lazy import of packages."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from importlib import import_module
 from math import inf
 from typing import Any
 
-from servable.client.text import check_headers
+from servable.client.values.text import check_headers
 from servable.errors import FailedPreconditionError, MissingPackageError, invalid_argument
 
 LONGEST_SECONDS = 2_000_000.0
-"""23 days: what every transport can count, in milliseconds of 31 bits."""
+"""23 days: representable by every transport, in milliseconds of 31 bits."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """connect_timeout: seconds for one connection, or None; infinity becomes None.
+    """Options for connecting.
 
-    headers: sent with every request, as HTTP headers or gRPC metadata. ca_file: PEM file of authorities to
-    trust.
+    connect_timeout: seconds for one connection, or None; infinity becomes None. headers: sent with every
+    request, as HTTP headers or gRPC metadata. ca_file: PEM file of trusted authorities.
     """
 
     connect_timeout: float | None = 5.0
@@ -33,7 +33,7 @@ class Connection:
 
 
 def limit(name: str, seconds: float | None) -> float | None:
-    """A time limit as it is used: None where there is none. Raises ``InvalidArgumentError``."""
+    """Normalises a time limit: None for no limit. Raises ``InvalidArgumentError``."""
     if seconds is None or seconds == inf:
         return None
     if not 0 < seconds <= LONGEST_SECONDS:
@@ -45,7 +45,7 @@ def limit(name: str, seconds: float | None) -> float | None:
 
 
 def closed() -> FailedPreconditionError:
-    """What a call of a closed client ends with."""
+    """Makes the error for calls of a closed client."""
     return FailedPreconditionError("FAILED_PRECONDITION", "the client is closed", "make another one")
 
 

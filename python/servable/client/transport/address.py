@@ -1,4 +1,4 @@
-"""Where a server is: the address that a person gives, understood.
+"""Parses server addresses.
 
 | address                               | protocol                                   |
 | ------------------------------------- | -------------------------------------- |
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from servable.client.text import check_text
+from servable.client.values.text import check_text
 from servable.errors import invalid_argument
 
 GRPC_PORT = 8500
@@ -31,10 +31,10 @@ _HOSTS = {"http": "rest", "https": "rest", "grpc": "grpc", "grpcs": "grpc"}
 
 @dataclass(frozen=True)
 class Address:
-    """An address, understood.
+    """A parsed address.
 
-    protocol: ``rest`` or ``grpc``. target: for REST the URL that ``/v1/…`` is appended to, for gRPC a name
-    that gRPC resolves. socket: the path of the Unix socket that REST is spoken on, or "".
+    protocol: ``rest`` or ``grpc``. target: for REST the URL before ``/v1/…``, for gRPC a name that gRPC
+    resolves. socket: the path of the Unix socket for REST, or "".
     """
 
     protocol: str
@@ -44,7 +44,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Reads an address. Raises ``InvalidArgumentError``."""
+    """Parses an address. Raises ``InvalidArgumentError``."""
     check_text("the server's address", text)
     scheme, colon, rest = text.partition(":")
     if colon and scheme in _SOCKETS:

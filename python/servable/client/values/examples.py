@@ -1,8 +1,8 @@
 """Examples for classify, regress and multi-inference: mappings from feature names to values.
 
-A feature is a number, a string or bytes, or a flat list or array of one kind. Integers and bools become
-int64 lists, numbers with a fraction float lists (one float makes all of them floats), text and bytes lists of
-bytes: the three kinds of tensorflow.Example.
+A feature is a number, a string or bytes, or a flat list or array of one kind. Integers and bools become int64
+lists, numbers with a fraction float lists (one float makes them all floats), text and bytes lists of bytes:
+the three kinds of tensorflow.Example.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from servable.client.answers import TensorSpec
-from servable.client.arrays import as_array, as_bytes
-from servable.client.text import check_text, shown
+from servable.client.values.arrays import as_array, as_bytes
+from servable.client.values.text import check_text, shown
 from servable.errors import invalid_argument
 from servable.messages import message_class
 
@@ -35,14 +35,14 @@ class Feature:
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples as both protocols take them; context: features that all of them share, or None."""
+    """Examples in the form that both protocols use; context: features shared by all, or None."""
 
     rows: list[dict[str, Feature]]
     context: dict[str, Feature] | None = None
 
 
 def read_examples(examples: Features | Iterable[Features], context: Features | None) -> Examples:
-    """Understands what a caller gave; one mapping alone is one example. Raises ``InvalidArgumentError``."""
+    """Reads a caller's examples; a single mapping is one example. Raises ``InvalidArgumentError``."""
     rows = [examples] if isinstance(examples, Mapping) else list(examples)
     return Examples(
         [_features(f"example {number}", row) for number, row in enumerate(rows)],
@@ -89,7 +89,7 @@ def _floats(where: str, values: list[Any]) -> Feature:
 
 
 def write_input(proto: Any, examples: Examples) -> None:
-    """Puts the examples into an empty tensorflow.serving.Input."""
+    """Writes the examples to an empty tensorflow.serving.Input."""
     kind = proto.example_list if examples.context is None else proto.example_list_with_context
     kind.SetInParent()
     kind.examples.extend(_example(row) for row in examples.rows)
@@ -101,7 +101,7 @@ def _example(row: dict[str, Feature]) -> Any:
     example = message_class("tensorflow.Example")()
     for name, feature in row.items():
         target = example.features.feature[name]
-        # An empty list of no kind: the feature is there and chooses nothing, as `[]` in JSON does.
+        # An empty list of no kind: the feature is present without a choice, like `[]` in JSON.
         target.SetInParent()
         if feature.values:
             getattr(target, feature.kind).value.extend(feature.values)
@@ -109,7 +109,7 @@ def _example(row: dict[str, Feature]) -> Any:
 
 
 def json_body(examples: Examples) -> dict[str, Any]:
-    """The members ``examples`` and, if there is one, ``context`` of a REST request."""
+    """Returns the members ``examples`` and, if there is one, ``context`` of a REST request."""
     body: dict[str, Any] = {} if examples.context is None else {"context": _json_row(examples.context)}
     return {**body, "examples": [_json_row(row) for row in examples.rows]}
 

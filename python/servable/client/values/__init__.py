@@ -1,0 +1,1 @@
+"""Values of requests and answers: arrays, dtypes, tensors, text and examples."""

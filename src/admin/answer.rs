@@ -1,0 +1,208 @@
+//! What is answered: statuses, headers, and errors as JSON.
+
+use super::deadline::Deadline;
+use super::{METHODS, Turn};
+use crate::error::Kind;
+use crate::json::writer::Writer;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub(super) const JSON: &str = "application/json";
+
+/// HTTP statuses of the administration; 500 for the rest.
+const STATUSES: [(Kind, u16); 8] = [
+    (Kind::InvalidArgument, 400),
+    (Kind::Unauthenticated, 401),
+    (Kind::PermissionDenied, 403),
+    (Kind::NotFound, 404),
+    (Kind::Unimplemented, 405),
+    (Kind::FailedPrecondition, 409),
+    (Kind::Unavailable, 503),
+    (Kind::DeadlineExceeded, 504),
+];
+
+/// What the handler answers a request with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The media type.
+    pub content_type: String,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a request is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    kind: Kind,
+    message: String,
+    hint: String,
+    /// Where it is not the kind's.
+    status: Option<u16>,
+    /// Whether the connection ends with it, because what follows on it cannot be trusted.
+    close: bool,
+}
+
+impl Refusal {
+    /// The connection goes on.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
+        Refusal { kind, message: message.into(), hint: String::new(), status: None, close: false }
+    }
+
+    /// The same, with what to do about it.
+    pub fn hint(self, hint: impl Into<String>) -> Refusal {
+        Refusal { hint: hint.into(), ..self }
+    }
+
+    /// The same, and the connection ends.
+    pub(super) fn closing(self) -> Refusal {
+        Refusal { close: true, ..self }
+    }
+
+    /// The same, answered with `status`.
+    pub(super) fn with_status(self, status: u16) -> Refusal {
+        Refusal { status: Some(status), ..self }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        let of_kind = STATUSES.iter().find(|(kind, _)| *kind == self.kind).map_or(500, |(_, status)| *status);
+        self.status.unwrap_or(of_kind)
+    }
+}
+
+/// The body that tells of `refusal`.
+pub(super) fn error(refusal: &Refusal) -> Vec<u8> {
+    let Refusal { kind, message, hint, .. } = refusal;
+    let mut out = Writer::with_room(message.len() + hint.len() + 64);
+    out.raw(b"{\n  \"error\": ");
+    out.ascii_string(message);
+    out.raw(b",\n  \"code\": ");
+    out.ascii_string(kind.name());
+    if !hint.is_empty() {
+        out.raw(b",\n  \"hint\": ");
+        out.ascii_string(hint);
+    }
+    out.raw(b"\n}\n");
+    out.finish()
+}
+
+/// A whole answer.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    content_type: Cow<'static, str>,
+    bytes: Vec<u8>,
+    pub(super) close: bool,
+    turn: Option<Turn>,
+}
+
+impl Reply {
+    /// What the handler answered in its `turn`.
+    pub(super) fn of(answer: Answer, turn: Turn) -> Reply {
+        let Answer { content_type, bytes } = answer;
+        Reply { status: 200, content_type: content_type.into(), bytes, close: false, turn: Some(turn) }
+    }
+
+    pub(super) fn json(status: u16, text: &[u8]) -> Reply {
+        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, turn: None }
+    }
+
+    /// The whole response; the client's time runs again.
+    pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
+        let Reply { status, content_type, bytes, close, turn } = self;
+        deadline.restart();
+        let untaken = Untaken { bytes, deadline: deadline.clone(), _turn: turn };
+        let mut response = Response::new(Full::new(Bytes::from_owner(untaken)));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        let any = HeaderValue::from_static("application/octet-stream");
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&content_type).unwrap_or(any));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == 401 {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(methods) = (status == 405).then(allowed).flatten() {
+            headers.insert(ALLOW, methods);
+        }
+        if close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn allowed() -> Option<HeaderValue> {
+    HeaderValue::from_str(&METHODS.each_ref().map(|method| method.as_str()).join(", ")).ok()
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Reply {
+        Reply { close: refusal.close, ..Reply::json(refusal.status(), &error(&refusal)) }
+    }
+}
+
+/// An answer that the client has not taken yet: it has as long for that as for its next request.
+struct Untaken {
+    bytes: Vec<u8>,
+    deadline: Arc<Deadline>,
+    _turn: Option<Turn>,
+}
+
+impl AsRef<[u8]> for Untaken {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.deadline.restart();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_look_as_python_prints_them() {
+        let refusal = Refusal::new(Kind::NotFound, "There is no \"ü\u{1f600}\"\n\u{1f}\u{7f}");
+        let text = "{\n  \"error\": \"There is no \\\"\\u00fc\\ud83d\\ude00\\\"\\n\\u001f\u{7f}\",\n  \"code\": \"NOT_FOUND\"";
+        assert_eq!(String::from_utf8(error(&refusal)).unwrap(), format!("{text}\n}}\n"));
+        let hinted = error(&refusal.hint("look"));
+        assert_eq!(String::from_utf8(hinted).unwrap(), format!("{text},\n  \"hint\": \"look\"\n}}\n"));
+    }
+
+    #[test]
+    fn what_has_no_status_of_its_own_is_a_failure_of_the_server() {
+        for (kind, status) in [(Kind::FailedPrecondition, 409), (Kind::Aborted, 500), (Kind::Unknown, 500)] {
+            assert_eq!(Refusal::new(kind, "").status(), status);
+        }
+        assert_eq!(Refusal::new(Kind::Unimplemented, "").with_status(501).status(), 501);
+    }
+
+    #[test]
+    fn time_runs_again_when_the_answer_is_made_and_when_it_is_taken() {
+        let deadline = Arc::new(Deadline::new(std::time::Duration::from_secs(30)));
+        deadline.lift();
+        let response = Reply::json(200, b"{}").into_response(&deadline);
+        assert!(deadline.is_running());
+        deadline.lift();
+        drop(response);
+        assert!(deadline.is_running());
+    }
+
+    #[test]
+    fn headers_belong_to_statuses() {
+        let deadline = Arc::new(Deadline::new(std::time::Duration::from_secs(30)));
+        let headers = |kind| Reply::from(Refusal::new(kind, "")).into_response(&deadline).headers().clone();
+        let not_allowed = headers(Kind::Unimplemented);
+        assert_eq!(not_allowed[ALLOW], "GET, HEAD, PUT, POST, PATCH, DELETE");
+        assert_eq!(not_allowed[CACHE_CONTROL], "no-store");
+        let unknown = headers(Kind::Unauthenticated);
+        assert_eq!(unknown[WWW_AUTHENTICATE], "Bearer");
+        assert!(!unknown.contains_key(ALLOW) && !unknown.contains_key(CONNECTION));
+    }
+}

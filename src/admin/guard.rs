@@ -1,0 +1,248 @@
+//! Who may administer.
+
+use super::Refusal;
+use crate::error::Kind;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
+use std::hint::black_box;
+use std::net::IpAddr;
+
+/// Refuses what web pages ask for, and what does not show the token. Without a token it lets in only where the listener
+/// is on a loopback address, and by a name that no foreign name server can have pointed here.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// What `Authorization` has to say; none for anything.
+    authorization: Option<String>,
+    is_on_loopback: bool,
+    names: [String; 2],
+}
+
+impl Guard {
+    /// `token`: empty for none. `name`: the one that was configured. `address`: where the listener is.
+    pub(super) fn new(token: &str, name: &str, address: IpAddr) -> Guard {
+        Guard {
+            authorization: (!token.is_empty()).then(|| format!("Bearer {token}")),
+            is_on_loopback: address.to_canonical().is_loopback(),
+            names: ["localhost".to_owned(), name.to_lowercase()],
+        }
+    }
+
+    /// Refuses unless a request with these headers may administer.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if headers.contains_key(ORIGIN) {
+            return Err(denied("Requests of web pages (with an Origin) are refused"));
+        }
+        if let Some(expected) = &self.authorization {
+            let shown = headers.get(AUTHORIZATION).map(text).unwrap_or_default();
+            return if is_same(shown.as_bytes(), expected.as_bytes()) {
+                Ok(())
+            } else {
+                let message = "A bearer token is needed: Authorization: Bearer TOKEN";
+                Err(Refusal::new(Kind::Unauthenticated, message))
+            };
+        }
+        if !self.is_on_loopback {
+            let message =
+                "The administration listens beyond this machine and has no token: only health is answered";
+            let hint = "set --admin_token or $SERVABLE_ADMIN_TOKEN, or listen on 127.0.0.1";
+            return Err(denied(message).hint(hint));
+        }
+        match headers.get_all(HOST).iter().map(text).find(|host| !self.is_ours(host)) {
+            Some(other) => Err(foreign(&other)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a `Host` header says what no web page's own name can be.
+    fn is_ours(&self, host: &str) -> bool {
+        let host = host.trim().to_lowercase();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host.as_str(),
+        };
+        let name = name.trim_end_matches('.');
+        self.names.iter().any(|ours| ours == name) || is_ip(name)
+    }
+}
+
+/// Whether `name` is an IP address, with an IPv6 zone or not, in brackets or not.
+fn is_ip(name: &str) -> bool {
+    let name = name.strip_prefix('[').unwrap_or(name);
+    let name = name.strip_suffix(']').unwrap_or(name);
+    match name.split_once('%') {
+        Some((address, zone)) => {
+            !zone.is_empty() && !zone.contains('%') && address.parse::<std::net::Ipv6Addr>().is_ok()
+        }
+        None => name.parse::<IpAddr>().is_ok(),
+    }
+}
+
+/// A header's value: bytes beyond ASCII are Latin-1, as Python's clients send them.
+fn text(value: &HeaderValue) -> String {
+    value.as_bytes().iter().copied().map(char::from).collect()
+}
+
+/// In a time that does not tell where they differ.
+fn is_same(left: &[u8], right: &[u8]) -> bool {
+    let differing = left.iter().zip(right).fold(0, |all, (left, right)| black_box(all | (left ^ right)));
+    left.len() == right.len() && differing == 0
+}
+
+fn denied(message: impl Into<String>) -> Refusal {
+    Refusal::new(Kind::PermissionDenied, message)
+}
+
+fn foreign(host: &str) -> Refusal {
+    let shown: String = host.chars().take(100).collect();
+    denied(format!(
+        "Host {shown} is refused: without a token the administration answers to its IP address, to localhost, and to \
+         the name in --admin_address"
+    ))
+    .hint("a web page may have had its name point here; use an IP address, or set --admin_token")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn guard() -> Guard {
+        Guard::new("", "Models.Example", HERE)
+    }
+
+    fn headers(given: &[(http::HeaderName, &[u8])]) -> HeaderMap {
+        given.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect()
+    }
+
+    fn status(guard: &Guard, given: &[(http::HeaderName, &[u8])]) -> u16 {
+        guard.check(&headers(given)).map_or_else(|refusal| refusal.status(), |()| 200)
+    }
+
+    #[test]
+    fn names_of_this_machine() {
+        for ours in [
+            "127.0.0.1",
+            "127.0.0.1:8502",
+            "[::1]:8502",
+            "[::1]",
+            "localhost",
+            "LOCALHOST:1",
+            "localhost.",
+            "localhost:",
+            " localhost ",
+            "models.example:1",
+            "192.0.2.7",
+            "[fe80::1%eth0]:8502",
+        ] {
+            assert!(guard().is_ours(ours), "{ours}");
+        }
+    }
+
+    #[test]
+    fn other_names() {
+        for other in [
+            "evil.example",
+            "evil.example:8502",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "",
+            ":80",
+            "::1",
+            "127.0.0.1:80:80",
+            "127.1",
+            "0177.0.0.1",
+            "localhost:http",
+            "localhost:-1",
+            "[::1]evil.example",
+            "[[::1]]",
+            "fe80::1%",
+            "[fe80::1%a%b]",
+            "127.0.0.1%lo",
+            "local\u{fc}host",
+        ] {
+            assert!(!guard().is_ours(other), "{other}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is around one of our names makes it another.
+        #[test]
+        fn a_name_with_more_around_it_is_not_ours(
+            before in "[a-z0-9.-]{0,8}[a-z]\\.",
+            ours in prop::sample::select(vec!["localhost", "127.0.0.1", "models.example"]),
+            after in "\\.[a-z][a-z0-9.-]{0,8}[a-z]",
+        ) {
+            let (longer, other) = (format!("{ours}{after}"), format!("{before}{ours}"));
+            prop_assert!(!guard().is_ours(&longer) && !guard().is_ours(&other));
+        }
+
+        #[test]
+        fn every_address_is_ours(address: IpAddr, port: Option<u16>) {
+            let name = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            let host = format!("{name}{port}");
+            prop_assert!(guard().is_ours(&host));
+        }
+
+        #[test]
+        fn no_header_breaks_it(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let given: HeaderMap = [(HOST, value.clone()), (AUTHORIZATION, value)].into_iter().collect();
+                for token in ["", "secret"] {
+                    let _either = Guard::new(token, "", HERE).check(&given);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_names_all_count() {
+        assert_eq!(status(&guard(), &[]), 200);
+        assert_eq!(status(&guard(), &[(HOST, b"localhost"), (HOST, b"evil.example")]), 403);
+        assert_eq!(status(&guard(), &[(HOST, b"localhost"), (HOST, b"[::1]")]), 200);
+    }
+
+    #[test]
+    fn web_pages_are_refused_whatever_they_show() {
+        let origin: (_, &[u8]) = (ORIGIN, b"http://example.com");
+        assert_eq!(status(&guard(), std::slice::from_ref(&origin)), 403);
+        let with_token = Guard::new("secret", "", HERE);
+        assert_eq!(status(&with_token, &[origin, (AUTHORIZATION, b"Bearer secret")]), 403);
+    }
+
+    #[test]
+    fn a_token_is_asked_for_and_names_count_no_more() {
+        let guard = Guard::new("s\u{e9}cret", "", IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        for (shown, expected) in [
+            (&b"Bearer s\xe9cret"[..], 200),
+            (b"Bearer s\xc3\xa9cret", 401),
+            (b"Bearer secret", 401),
+            (b"bearer s\xe9cret", 401),
+            (b"s\xe9cret", 401),
+            (b"Bearer s\xe9cret ", 401),
+            (b"Bearer s\xe9cre", 401),
+            (b"", 401),
+        ] {
+            let given = [(AUTHORIZATION, shown), (HOST, &b"evil.example"[..])];
+            assert_eq!(status(&guard, &given), expected, "{shown:?}");
+        }
+        assert_eq!(status(&guard, &[]), 401);
+    }
+
+    #[test]
+    fn beyond_the_machine_a_token_is_needed() {
+        for (address, expected) in [
+            (HERE, 200),
+            (IpAddr::V6(Ipv6Addr::LOCALHOST), 200),
+            (IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()), 200),
+            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 403),
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 403),
+            (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 403),
+        ] {
+            assert_eq!(status(&Guard::new("", "", address), &[(HOST, b"localhost")]), expected, "{address}");
+        }
+    }
+}

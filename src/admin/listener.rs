@@ -1,0 +1,158 @@
+//! The administration's listener, on a thread and a runtime of its own.
+//!
+//! Nothing that a client does or leaves undone keeps the next one from being accepted, nor the listener from closing: a
+//! request must have come whole in time, however slowly it trickles; and where there are too many connections, the one
+//! that has been silent for longest makes room. Requests that are being answered are never cut; there are fewer of them
+//! than connections, so that there is always one to give way, and a health probe gets through.
+
+use super::deadline::Deadline;
+use super::guard::Guard;
+use super::{Handler, Options, Shared, Visit};
+use crate::connections::{Connections, Slot, Stage};
+use crate::http::connection;
+use crate::listen::listen;
+use crate::memory::Budget;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Waiting connections that the system keeps.
+const BACKLOG: u32 = 128;
+/// Twice what the body of a request takes at most, so that none is ever refused for those of other connections.
+const MEMORY_EACH: usize = 2 << 20;
+/// How long closing the listener may take.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// An administration that listens, until it is closed or dropped.
+#[derive(Debug)]
+pub struct Administration {
+    address: SocketAddr,
+    close: Mutex<Option<oneshot::Sender<Closed>>>,
+}
+
+/// Told when the listener is closed: whether no request is being answered.
+type Closed = std::sync::mpsc::Sender<bool>;
+
+impl Administration {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops listening and hangs up on everyone whose request is not being answered. Those go on. Whether there are none.
+    pub fn close(&self) -> bool {
+        let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return true;
+        };
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        // A thread that is gone has nothing left to close.
+        close.send(closed).is_err() || is_closed.recv_timeout(CLOSED_WITHIN).unwrap_or(false)
+    }
+}
+
+/// Listens from now on. `ready`: whether requests to models are answered.
+pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io::Result<Administration> {
+    let listener = listen(options.address, BACKLOG)?;
+    let address = listener.local_addr()?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .thread_name("servable-manage")
+        .max_blocking_threads(options.max_answered.max(1))
+        .build()?;
+    let shared = Arc::new(Shared {
+        guard: Guard::new(&options.token, &options.name, address.ip()),
+        ready,
+        handler,
+        permits: Arc::new(Semaphore::new(options.max_answered)),
+        max_answered: options.max_answered,
+    });
+    let budget = Budget::new(options.max_connections * MEMORY_EACH);
+    let connections = Connections::new(options.max_connections, budget);
+    let listener = {
+        let _within = runtime.enter();
+        TcpListener::from_std(listener)?
+    };
+    let (ended, all_ended) = mpsc::channel(1);
+    let acceptor = Acceptor { shared, connections, request_within: options.request_within, _open: ended };
+    let (close, closing) = oneshot::channel();
+    std::thread::Builder::new().name("servable-admin".to_owned()).spawn(move || {
+        runtime.block_on(run(acceptor, listener, closing, all_ended));
+        runtime.shutdown_background();
+    })?;
+    Ok(Administration { address, close: Mutex::new(Some(close)) })
+}
+
+/// What it takes to serve a connection.
+#[derive(Clone)]
+struct Acceptor {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    request_within: Duration,
+    /// Dropped with the last connection.
+    _open: mpsc::Sender<()>,
+}
+
+/// Accepts until it is told to close, and then waits for the requests that are being answered.
+async fn run(
+    acceptor: Acceptor,
+    listener: TcpListener,
+    closing: oneshot::Receiver<Closed>,
+    mut all_ended: mpsc::Receiver<()>,
+) {
+    let closed = tokio::select! {
+        biased;
+        closed = closing => closed.ok(),
+        never = acceptor.accept(&listener) => match never {},
+    };
+    drop(listener);
+    let Shared { permits, max_answered, .. } = &*acceptor.shared;
+    // No request begins to be answered any more.
+    permits.close();
+    let none_is_answered = permits.available_permits() == *max_answered;
+    acceptor.connections.enter(Stage::Closing);
+    acceptor.connections.close_waiting(usize::MAX);
+    if let Some(closed) = closed {
+        // Who closes may have stopped waiting.
+        let _told = closed.send(none_is_answered);
+    }
+    drop(acceptor);
+    while all_ended.recv().await.is_some() {}
+}
+
+impl Acceptor {
+    async fn accept(&self, listener: &TcpListener) -> Infallible {
+        loop {
+            self.connections.make_room().await;
+            match listener.accept().await {
+                Ok((stream, client)) => {
+                    let _only_slower = stream.set_nodelay(true);
+                    let slot = self.connections.accepted();
+                    tokio::spawn(self.clone().serve(stream, client.ip(), slot));
+                }
+                // It has left again.
+                Err(why) if why.kind() == ErrorKind::ConnectionAborted => {}
+                Err(why) => {
+                    // Out of descriptors, mostly. The listener stays readable meanwhile.
+                    tracing::debug!("a connection could not be accepted: {why}");
+                    self.connections.free_one().await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, client: IpAddr, slot: Slot) {
+        let deadline = Arc::new(Deadline::new(self.request_within));
+        let visit = Arc::new(Visit { shared: self.shared.clone(), client, deadline: deadline.clone() });
+        tokio::select! {
+            biased;
+            () = connection::serve(stream, visit, slot.connection.clone()) => {}
+            () = deadline.passed() => tracing::debug!("connection of {client} ended: no whole request in time"),
+        }
+    }
+}

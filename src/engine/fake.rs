@@ -1,0 +1,102 @@
+//! An engine of a few lines of Rust, for tests of what stands on engines.
+
+use super::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use super::{Endpoint, Engine, LoadOptions, Model, RunOptions};
+use crate::error::{Error, Result};
+use crate::tensor::{Aligned, DType, Tensor};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Loads any folder that there is: inputs `a` and `b`, outputs `difference` and `sum`, all vectors of floats.
+pub(crate) struct Fake;
+
+const TENSORS: [&str; 4] = ["a", "b", "difference", "sum"];
+
+struct Adder(BTreeMap<String, Signature>);
+
+impl Engine for Fake {
+    fn shares_threads(&self, _: &LoadOptions) -> bool {
+        true
+    }
+
+    fn load(&self, path: &Path, _: &LoadOptions) -> Result<Box<dyn Model>> {
+        if !path.is_dir() {
+            return Err(Error::not_found(format!("{} is no folder", path.display())));
+        }
+        let spec = |tensor: &&str| TensorSpec {
+            alias: (*tensor).to_owned(),
+            tensor: (*tensor).to_owned(),
+            dtype: DType::Float,
+            shape: Some(vec![-1]),
+        };
+        let signature = Signature {
+            name: DEFAULT_SIGNATURE.to_owned(),
+            method_name: "tensorflow/serving/predict".to_owned(),
+            inputs: TENSORS[..2].iter().map(spec).collect(),
+            outputs: TENSORS[2..].iter().map(spec).collect(),
+            defaults: BTreeMap::new(),
+        };
+        Ok(Box::new(Adder([(signature.name.clone(), signature)].into())))
+    }
+}
+
+impl Model for Adder {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        &self.0
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // There are four.
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        TENSORS.iter().position(|name| *name == tensor).map(|place| Endpoint(place as u32))
+    }
+
+    fn changes_nothing(&self, signature: &str) -> bool {
+        self.0.contains_key(signature)
+    }
+
+    fn is_bounded(&self, signature: &str) -> bool {
+        self.0.contains_key(signature)
+    }
+
+    fn run(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
+        let fed = |place: u32| -> Result<Vec<f32>> {
+            let mut found = feeds.iter().filter(|(endpoint, _)| *endpoint == Endpoint(place));
+            match (found.next(), found.next()) {
+                (Some((_, tensor)), None) if tensor.dtype() == DType::Float => {
+                    Ok(bytemuck::pod_collect_to_vec(tensor.bytes()))
+                }
+                _ => {
+                    Err(Error::invalid(format!("{} must be fed once, with floats", TENSORS[place as usize])))
+                }
+            }
+        };
+        let (a, b) = (fed(0)?, fed(1)?);
+        if a.len() != b.len() {
+            return Err(Error::invalid(format!("Incompatible shapes: [{}] vs. [{}]", a.len(), b.len())));
+        }
+        let sign = |fetch: &Endpoint| if fetch.0 == 2 { -1.0 } else { 1.0 };
+        Ok(fetches.iter().map(|fetch| combined(&a, &b, sign(fetch))).collect())
+    }
+}
+
+#[allow(clippy::cast_possible_wrap)] // A length in memory.
+fn combined(a: &[f32], b: &[f32], sign: f32) -> Tensor {
+    let mut values: Aligned<f32> = Aligned::new(64);
+    a.iter().zip(b).for_each(|(a, b)| values.push(a + sign * b));
+    Tensor::from_values(DType::Float, vec![a.len() as i64], values)
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    let floats = |values: &[f32]| combined(values, &vec![0.0; values.len()], 1.0);
+    super::contract::check(
+        &Fake,
+        &LoadOptions::default(),
+        &super::contract::Example {
+            folder: Path::new(env!("CARGO_MANIFEST_DIR")),
+            signature: DEFAULT_SIGNATURE,
+            inputs: &[("a", floats(&[1.0, 2.0])), ("b", floats(&[3.0, 5.0]))],
+            outputs: &[("difference", floats(&[-2.0, -3.0])), ("sum", floats(&[4.0, 7.0]))],
+        },
+    );
+}

@@ -1,0 +1,202 @@
+//! A call of a protocol that is a few lines of Rust: what is counted and recorded of it, and how it ends early.
+
+use super::*;
+use crate::compute::Compute;
+use crate::config::Options;
+use crate::engine::signature::DEFAULT_SIGNATURE;
+use crate::engine::{Engine, LoadOptions, fake::Fake};
+use crate::error::Kind;
+use crate::methods::record::{RecordLimits, Recorder};
+use crate::metrics::{Api, Metrics};
+use crate::registry::{Registry, VersionChoice};
+use crate::servable::placement::Policy;
+use crate::tensor::{DType, Tensor};
+use std::future::{pending, ready};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// A call of `sum` and `difference` of two equal numbers.
+struct Doubling {
+    spec: ModelSpec,
+    small: bool,
+    /// Told when decoding begins, and, once the call is cancelled, when it ends; nothing is decoded meanwhile.
+    stuck: Option<Sender<&'static str>>,
+    fails: bool,
+}
+
+impl Call for Doubling {
+    const PROTOCOL: Protocol = Protocol::Grpc;
+    type Reply = (Vec<String>, Option<String>);
+
+    fn spec(&self) -> Result<&ModelSpec> {
+        Ok(&self.spec)
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Request(Api::Predict)
+    }
+
+    fn is_small(&self) -> bool {
+        self.small
+    }
+
+    fn decode(
+        &mut self,
+        _: &ServerState,
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        if let Some(stuck) = &self.stuck {
+            stuck.send("decoding").unwrap();
+            while !context.cancelled.is_set() {
+                std::thread::yield_now();
+            }
+            stuck.send("cancelled").unwrap();
+        }
+        servable.map_err(Error::clone)?;
+        let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
+        let inputs = if self.fails { vec![one] } else { vec![one.clone(), one] };
+        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.to_owned(), inputs, outputs: vec![1, 0] })
+    }
+
+    fn record(&self, _: &Servable, _: &Request) -> Option<Bytes> {
+        Some(Bytes::from_static(b"\x0a\x00"))
+    }
+
+    fn encode(
+        self,
+        _: &ServerState,
+        servable: &Servable,
+        answer: Answer<'_>,
+        _: &Context,
+    ) -> Result<Self::Reply> {
+        assert_eq!((servable.name(), servable.version()), ("m", 3));
+        let Answer::Outputs(outputs) = answer else { panic!("{answer:?}") };
+        let aliases = outputs.iter().map(|(alias, _)| (*alias).to_owned()).collect();
+        Ok((aliases, std::thread::current().name().map(str::to_owned)))
+    }
+}
+
+fn call(model: &str) -> Doubling {
+    let spec =
+        ModelSpec { name: model.to_owned(), choice: VersionChoice::Latest, signature_name: String::new() };
+    Doubling { spec, small: true, stuck: None, fails: false }
+}
+
+fn stuck() -> (Doubling, Receiver<&'static str>) {
+    let (stuck, told) = channel();
+    (Doubling { small: false, stuck: Some(stuck), ..call("m") }, told)
+}
+
+/// A server of the fake model as version 3 of `m`.
+fn server(policy: Policy) -> Arc<ServerState> {
+    let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, model, policy, None, None);
+    let registry = Registry::default();
+    registry.publish(servable);
+    Arc::new(ServerState {
+        registry,
+        compute: Compute::new(1).unwrap(),
+        batches: None,
+        options: Options::closed(),
+        metrics: Some(Metrics::default()),
+        recorder: Recorder::default(),
+    })
+}
+
+/// How often calls ended how, as Prometheus reads it.
+fn counted(server: &ServerState) -> Vec<String> {
+    let text = server.metrics.as_ref().unwrap().text();
+    let counts = text.lines().filter_map(|line| line.strip_prefix(":tensorflow:serving:request_count{"));
+    counts.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_call_is_decoded_run_and_encoded_and_counted() {
+    for (policy, small, pooled) in
+        [(Policy::Caller, true, false), (Policy::Pool, true, true), (Policy::Caller, false, true)]
+    {
+        let server = server(policy);
+        let call = Doubling { small, ..call("m") };
+        let (aliases, thread) = ask(&server, call, Context::default(), pending()).await.unwrap();
+        assert_eq!(aliases, ["sum", "difference"]);
+        assert_eq!(thread.as_deref() == Some("servable-run"), pooled, "{policy:?} {small}");
+        assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_counted_for_the_model_that_was_named() {
+    let server = server(Policy::Caller);
+    let missing = ask(&server, call("other"), Context::default(), pending()).await.unwrap_err();
+    assert_eq!(missing.kind, Kind::NotFound);
+    let refused = Doubling { fails: true, ..call("m") };
+    let refused = ask(&server, refused, Context::default(), pending()).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::InvalidArgument);
+    assert_eq!(
+        counted(&server),
+        [r#"model_name="m",status="INVALID_ARGUMENT"} 1"#, r#"model_name="other",status="NOT_FOUND"} 1"#]
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_ends_early_is_cancelled_and_its_reason_counted() {
+    let server = server(Policy::Pool);
+    let (call, told) = stuck();
+    let (decoding, ended) = tokio::sync::oneshot::channel();
+    let asked = tokio::spawn({
+        let server = server.clone();
+        async move {
+            let ended = async {
+                ended.await.unwrap();
+                Error::new(Kind::DeadlineExceeded, "too late")
+            };
+            ask(&server, call, Context::default(), ended).await
+        }
+    });
+    let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
+    assert_eq!(told.0, "decoding");
+    decoding.send(()).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap_err().message, "too late");
+    assert_eq!(tokio::task::spawn_blocking(move || told.1.recv()).await.unwrap(), Ok("cancelled"));
+    assert_eq!(counted(&server), [r#"model_name="m",status="DEADLINE_EXCEEDED"} 1"#]);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_is_cancelled_and_counted_so() {
+    let server = server(Policy::Pool);
+    let (call, told) = stuck();
+    let asked = tokio::spawn({
+        let server = server.clone();
+        async move { ask(&server, call, Context::default(), pending()).await }
+    });
+    let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
+    asked.abort();
+    assert!(asked.await.unwrap_err().is_cancelled());
+    assert_eq!(tokio::task::spawn_blocking(move || told.1.recv()).await.unwrap(), Ok("cancelled"));
+    assert_eq!(counted(&server), [r#"model_name="m",status="CANCELLED"} 1"#]);
+}
+
+#[tokio::test]
+async fn what_could_be_answered_at_once_is_though_its_time_is_over() {
+    let late = ready(Error::new(Kind::DeadlineExceeded, "too late"));
+    assert!(ask(&server(Policy::Caller), call("m"), Context::default(), late).await.is_ok());
+}
+
+#[tokio::test]
+async fn only_calls_that_end_well_are_recorded() {
+    let server = server(Policy::Caller);
+    let recording = {
+        let server = server.clone();
+        let limits = RecordLimits { requests: 1, every: 1, bytes: 1 << 10 };
+        std::thread::spawn(move || server.recorder.record("m", limits, Duration::from_secs(60)))
+    };
+    while !server.recorder.is_active() {
+        tokio::task::yield_now().await;
+    }
+    let refused = Doubling { fails: true, ..call("m") };
+    ask(&server, refused, Context::default(), pending()).await.unwrap_err();
+    ask(&server, call("m"), Context::default(), pending()).await.unwrap();
+    assert_eq!(recording.join().unwrap().len(), 1);
+}

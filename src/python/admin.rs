@@ -1,0 +1,79 @@
+//! The administration at the boundary: the core speaks HTTP, Python answers.
+
+use super::options::AdminOptions;
+use super::released;
+use crate::admin::{self, Answer, Asked, Handler, Refusal};
+use crate::error::Kind;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// An administration that listens.
+#[pyclass(frozen, module = "servable._core")]
+pub(super) struct Administration(admin::Administration);
+
+#[pymethods]
+impl Administration {
+    #[getter]
+    fn address(&self) -> String {
+        self.0.address().to_string()
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<bool> {
+        released(py, || Ok(self.0.close()))
+    }
+}
+
+/// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body; its
+/// content type and bytes are the answer, and an exception's `code`, `message` and `hint` an error.
+pub(super) fn serve(
+    py: Python<'_>,
+    address: &str,
+    options: AdminOptions,
+    answer: Py<PyAny>,
+    ready: Arc<AtomicBool>,
+) -> PyResult<Administration> {
+    let options = options.options(address).map_err(|why| PyValueError::new_err(why.message))?;
+    let served = py.detach(|| admin::serve(&options, ready, handler(answer)));
+    served.map(Administration).map_err(|why| os_error(py, &why))
+}
+
+/// As Python would have raised it.
+fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
+    let Some(number) = why.raw_os_error() else { return PyOSError::new_err(why.to_string()) };
+    let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
+    text.map_or_else(|failed| failed, |text| PyOSError::new_err((number, text)))
+}
+
+fn handler(answer: Py<PyAny>) -> Handler {
+    Arc::new(move |asked: &Asked| {
+        let answered = Python::try_attach(|py| {
+            let called = call(py, &answer, asked);
+            called.map_err(|raised| refusal(py, &raised))
+        });
+        // The interpreter ends.
+        answered.unwrap_or_else(|| Err(Refusal::new(Kind::Unavailable, "The server is stopping")))
+    })
+}
+
+fn call(py: Python<'_>, answer: &Py<PyAny>, asked: &Asked) -> PyResult<Answer> {
+    let Asked { method, path, query, body } = asked;
+    let answered = answer.bind(py).call1((method.as_str(), path, query, PyBytes::new(py, body)))?;
+    let (content_type, content): (String, Bound<'_, PyBytes>) = answered.extract()?;
+    Ok(Answer { content_type, bytes: content.as_bytes().to_vec() })
+}
+
+/// An exception with `code`, `message` and `hint` says what it is; any other is a fault of ours.
+fn refusal(py: Python<'_>, raised: &PyErr) -> Refusal {
+    let attribute = |name| -> PyResult<String> {
+        // What comes from a client may hold half a surrogate pair, which UTF-8 cannot.
+        Ok(raised.value(py).getattr(name)?.cast::<PyString>()?.to_string_lossy().into_owned())
+    };
+    match (attribute("code"), attribute("message")) {
+        (Ok(code), Ok(message)) => Refusal::new(Kind::from_name(&code).unwrap_or(Kind::Unknown), message)
+            .hint(attribute("hint").unwrap_or_default()),
+        _ => Refusal::new(Kind::Internal, raised.to_string()),
+    }
+}

@@ -1,0 +1,279 @@
+//! Options as Python gives them: structs with the attributes of `_core.pyi`'s protocols, and what the core makes of them.
+
+use crate::admin;
+use crate::batch;
+use crate::config::{NonUtf8, Options};
+use crate::engine::LoadOptions as EngineOptions;
+use crate::engine::choice::{EngineKind, Engines};
+use crate::engine::tensorflow;
+use crate::error::{Error, Result};
+use crate::grpc;
+use crate::http2::limits::ConnectionLimits;
+use crate::http2::tls::Tls;
+use crate::lifecycle;
+use crate::pace::Pace;
+use crate::servable::placement::Policy;
+use pyo3::prelude::*;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Requests that may wait in batches: each has a thread, of which little more than its stack's first page is used.
+const WAITING_THREADS: usize = 512;
+
+/// `_core.CoreOptions`.
+#[derive(FromPyObject)]
+pub(super) struct CoreOptions {
+    rest_address: Option<String>,
+    grpc_address: Option<String>,
+    grpc_socket_path: Option<PathBuf>,
+    grpc_socket_takeover: bool,
+    grpc_tls: Option<TlsOptions>,
+    grpc_limits: GrpcLimits,
+    rest_timeout_ms: i64,
+    cors: bool,
+    max_body_bytes: usize,
+    max_header_bytes: usize,
+    header_timeout_seconds: f64,
+    transfer_grace_seconds: f64,
+    min_transfer_rate: u64,
+    max_connections: usize,
+    max_memory_in_flight: usize,
+    max_depth: usize,
+    gzip_min_bytes: usize,
+    io_threads: usize,
+    compute_threads: usize,
+    batch_threads: usize,
+    tensorflow_library: PathBuf,
+    prometheus_path: Option<String>,
+    tensor_content: bool,
+    base64_non_utf8: bool,
+    method_name_check: bool,
+    grpc_health: bool,
+    profiler: bool,
+    profile_folder: Option<PathBuf>,
+    backlog: u32,
+}
+
+/// `_core.GrpcLimits`.
+#[derive(FromPyObject)]
+struct GrpcLimits {
+    max_receive_bytes: usize,
+    max_send_bytes: usize,
+    max_calls: Option<u32>,
+    max_header_bytes: Option<u32>,
+    header_table_bytes: Option<u32>,
+    max_frame_bytes: Option<u32>,
+    call_window: Option<u32>,
+    asked_every_ms: Option<u32>,
+    answered_within_ms: Option<u32>,
+    keys_within_ms: Option<u32>,
+    max_idle_ms: Option<u32>,
+    max_age_ms: Option<u32>,
+    max_age_grace_ms: Option<u32>,
+}
+
+/// `_core.TlsOptions`.
+#[derive(FromPyObject)]
+struct TlsOptions {
+    key: String,
+    certificate: String,
+    client_ca: String,
+    client_verify: bool,
+}
+
+/// `_core.LoadOptions`.
+#[derive(FromPyObject)]
+pub(super) struct LoadOptions {
+    engine: String,
+    tags: Vec<String>,
+    session_config: Vec<u8>,
+    placement: String,
+    batching: Option<BatchingOptions>,
+    warmup: bool,
+    warmup_iterations: u32,
+    synthetic_warmup: bool,
+    retrying: bool,
+}
+
+/// `_core.BatchingOptions`.
+#[derive(FromPyObject)]
+struct BatchingOptions {
+    max_batch_size: usize,
+    batch_timeout_micros: u64,
+    max_enqueued_batches: usize,
+    allowed_batch_sizes: Vec<usize>,
+    pad_variable_length_inputs: bool,
+    enable_large_batch_splitting: bool,
+    max_execution_batch_size: usize,
+}
+
+/// `_core.AdminOptions`.
+#[derive(FromPyObject)]
+pub(super) struct AdminOptions {
+    address: String,
+    token: String,
+    request_seconds: f64,
+    max_connections: usize,
+    max_answered: usize,
+}
+
+impl CoreOptions {
+    pub(super) fn engines(&self) -> Engines {
+        Engines { tensorflow_library: self.tensorflow_library.clone() }
+    }
+
+    /// How the gRPC API is served; `reload` replaces the configuration.
+    pub(super) fn grpc(&self, reload: Option<grpc::Reload>) -> Result<grpc::Settings> {
+        let limits = ConnectionLimits {
+            headers_within: seconds(self.header_timeout_seconds),
+            pace: self.pace(),
+            ..self.grpc_limits.connection()
+        };
+        Ok(grpc::Settings {
+            health: self.grpc_health,
+            profiler: self.profiler,
+            profile_folder: self.profile_folder.clone(),
+            max_message_bytes: self.grpc_limits.max_receive_bytes,
+            max_reply_bytes: self.grpc_limits.max_send_bytes,
+            limits,
+            tls: self.grpc_tls.as_ref().map(TlsOptions::tls).transpose()?,
+            reload,
+            ..grpc::Settings::default()
+        })
+    }
+
+    pub(super) fn options(self) -> Result<Options> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pace = self.pace();
+        Ok(Options {
+            rest_address: address("rest_address", self.rest_address)?,
+            grpc_address: address("grpc_address", self.grpc_address)?,
+            grpc_socket_path: self.grpc_socket_path,
+            grpc_socket_takeover: self.grpc_socket_takeover,
+            rest_timeout: u64::try_from(self.rest_timeout_ms)
+                .ok()
+                .filter(|timeout| *timeout > 0)
+                .map(Duration::from_millis),
+            cors: self.cors,
+            max_body_bytes: self.max_body_bytes,
+            max_header_bytes: self.max_header_bytes,
+            headers_within: seconds(self.header_timeout_seconds),
+            pace,
+            max_memory_in_flight: self.max_memory_in_flight,
+            max_connections: self.max_connections,
+            max_depth: self.max_depth,
+            gzip_min_bytes: self.gzip_min_bytes,
+            io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
+            compute_threads: match (self.compute_threads, self.batch_threads) {
+                (0, 0) => 4 * cores,
+                (0, _) => WAITING_THREADS,
+                (threads, _) => threads,
+            },
+            batch_threads: self.batch_threads,
+            backlog: self.backlog,
+            non_utf8: if self.base64_non_utf8 { NonUtf8::Base64 } else { NonUtf8::Raw },
+            tensor_content: self.tensor_content,
+            method_name_check: self.method_name_check,
+            prometheus_path: self.prometheus_path,
+        })
+    }
+
+    /// None where the client may take any time.
+    fn pace(&self) -> Option<Pace> {
+        let bytes_per_second = self.min_transfer_rate;
+        seconds(self.transfer_grace_seconds).map(|grace| Pace { grace, bytes_per_second })
+    }
+}
+
+impl GrpcLimits {
+    /// None leaves a default, and the largest time of gRPC stands for ever.
+    fn connection(&self) -> ConnectionLimits {
+        const FOR_EVER: u32 = i32::MAX as u32;
+        let millis = |millis: u32| Duration::from_millis(millis.into());
+        let span = |given: Option<u32>, default: Duration| given.map_or(default, millis);
+        let end = |given: Option<u32>, default: Option<Duration>| {
+            given.map_or(default, |given| (given != FOR_EVER).then(|| millis(given)))
+        };
+        let own = ConnectionLimits::default();
+        ConnectionLimits {
+            max_calls: self.max_calls.unwrap_or(own.max_calls),
+            max_header_bytes: self.max_header_bytes.unwrap_or(own.max_header_bytes),
+            header_table_bytes: self.header_table_bytes.unwrap_or(own.header_table_bytes),
+            max_frame_bytes: self.max_frame_bytes.unwrap_or(own.max_frame_bytes),
+            call_window: self.call_window.unwrap_or(own.call_window),
+            asked_every: end(self.asked_every_ms, own.asked_every),
+            answered_within: span(self.answered_within_ms, own.answered_within),
+            keys_within: span(self.keys_within_ms, own.keys_within),
+            max_idle: end(self.max_idle_ms, own.max_idle),
+            max_age: end(self.max_age_ms, own.max_age),
+            max_age_grace: end(self.max_age_grace_ms, own.max_age_grace),
+            ..own
+        }
+    }
+}
+
+impl TlsOptions {
+    fn tls(&self) -> Result<Tls> {
+        Tls::new(&self.key, &self.certificate, &self.client_ca, self.client_verify)
+    }
+}
+
+impl From<LoadOptions> for lifecycle::Options {
+    fn from(given: LoadOptions) -> lifecycle::Options {
+        lifecycle::Options {
+            engine: EngineOptions {
+                engine: EngineKind::from_name(&given.engine),
+                tensorflow: tensorflow::Options { tags: given.tags, session_config: given.session_config },
+            },
+            placement: match given.placement.as_str() {
+                "caller" => Policy::Caller,
+                "pool" => Policy::Pool,
+                _ => Policy::Auto,
+            },
+            batching: given.batching.map(batch::Parameters::from),
+            warmup: given.warmup,
+            warmup_iterations: given.warmup_iterations,
+            synthetic_warmup: given.synthetic_warmup,
+            retrying: given.retrying,
+        }
+    }
+}
+
+impl From<BatchingOptions> for batch::Parameters {
+    fn from(given: BatchingOptions) -> batch::Parameters {
+        batch::Parameters {
+            max_batch_size: given.max_batch_size,
+            batch_timeout: Duration::from_micros(given.batch_timeout_micros),
+            max_enqueued_batches: given.max_enqueued_batches,
+            allowed_batch_sizes: given.allowed_batch_sizes,
+            pad_variable_length_inputs: given.pad_variable_length_inputs,
+            split_at: given.enable_large_batch_splitting.then_some(given.max_execution_batch_size),
+        }
+    }
+}
+
+impl AdminOptions {
+    /// The options of an administration that listens at `at`, which is what `address` names.
+    pub(super) fn options(self, at: &str) -> Result<admin::Options> {
+        Ok(admin::Options {
+            address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
+            name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
+            token: self.token,
+            request_within: seconds(self.request_seconds).unwrap_or_default(),
+            max_connections: self.max_connections,
+            max_answered: self.max_answered,
+        })
+    }
+}
+
+fn address(name: &str, text: Option<String>) -> Result<Option<SocketAddr>> {
+    let parsed =
+        text.map(|text| text.parse().map_err(|_| Error::invalid(format!("{name}: {text} is no IP:PORT"))));
+    parsed.transpose()
+}
+
+/// A time of which 0 stands for none.
+fn seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
