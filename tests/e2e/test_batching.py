@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import grpc
 import pytest
 from clients import Stub, answer, await_versions, version_states
 from conftest import Served
