@@ -218,10 +218,13 @@ impl Batcher {
         let waiting = profile::phase(Phase::Queue);
         let answers = self.collect(parts, rows, deadline);
         drop(waiting);
-        if answers.is_err() {
-            self.pool.withdraw(self, number);
-        }
-        joined(answers?)
+        joined(answers.map_err(|unanswered| {
+            let was_waiting = self.pool.withdraw(self, number);
+            match unanswered {
+                Unanswered::Failed(why) => why,
+                Unanswered::Overdue => overdue(was_waiting),
+            }
+        })?)
     }
 
     /// Waits for the parts of a request of `rows` rows, and returns them in order.
@@ -230,21 +233,21 @@ impl Batcher {
         parts: &mpsc::Receiver<Part>,
         rows: usize,
         deadline: Option<Instant>,
-    ) -> Result<Vec<RunOutput>> {
+    ) -> Result<Vec<RunOutput>, Unanswered> {
         let (mut answers, mut done) = (BTreeMap::new(), 0);
         while done < rows {
             let part = match deadline {
-                None => parts.recv().map_err(|_| stopping())?,
+                None => parts.recv().map_err(|_| Unanswered::Failed(stopping()))?,
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     parts.recv_timeout(left).map_err(|why| match why {
-                        mpsc::RecvTimeoutError::Timeout => expired(),
-                        mpsc::RecvTimeoutError::Disconnected => stopping(),
+                        mpsc::RecvTimeoutError::Timeout => Unanswered::Overdue,
+                        mpsc::RecvTimeoutError::Disconnected => Unanswered::Failed(stopping()),
                     })?
                 }
             };
             done += part.rows;
-            answers.insert(part.first, part.outcome?);
+            answers.insert(part.first, part.outcome.map_err(Unanswered::Failed)?);
         }
         Ok(answers.into_values().collect())
     }
@@ -380,7 +383,7 @@ impl Batch {
         // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
         drop((of, slot));
         for task in late {
-            task.answer(Err(expired()));
+            task.answer(Err(overdue(true)));
         }
         for (task, answer) in tasks.into_iter().zip(answers) {
             task.answer(answer);
@@ -436,8 +439,23 @@ fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant, took:
     counts.ran(&rows, size, took, waits);
 }
 
-fn expired() -> Error {
-    Error::new(Kind::DeadlineExceeded, "Run() timeout exceeded while waiting in batching queue")
+/// The reasons why a request is left without all its answers.
+enum Unanswered {
+    Failed(Error),
+    /// Its deadline passed.
+    Overdue,
+}
+
+/// Returns the error of a request whose deadline passed, in the queue or during its run.
+fn overdue(in_queue: bool) -> Error {
+    if in_queue {
+        Error::new(Kind::ResourceExhausted, "Run() timeout exceeded while waiting in batching queue")
+    } else {
+        Error::new(
+            Kind::DeadlineExceeded,
+            "The request's deadline passed during its run: allow it more time, or send less at once",
+        )
+    }
 }
 
 fn stopping() -> Error {

@@ -120,13 +120,15 @@ impl Pool {
         self.shared.state().lanes.iter().map(|lane| lane.queue.len()).sum()
     }
 
-    /// Removes what is left of request `number` from the queues.
-    pub(super) fn withdraw(&self, of: &Arc<Batcher>, number: u64) {
+    /// Removes what is left of request `number` from the queues. Returns whether anything was.
+    pub(super) fn withdraw(&self, of: &Arc<Batcher>, number: u64) -> bool {
         let mut state = self.shared.state();
+        let mut any = false;
         for lane in state.lanes.iter_mut().filter(|lane| Arc::ptr_eq(&lane.of, of)) {
-            lane.queue.withdraw(|task| task.number == number);
+            any |= lane.queue.withdraw(|task| task.number == number);
         }
         state.lanes.retain(|lane| !lane.queue.is_empty());
+        any
     }
 }
 

@@ -136,13 +136,17 @@ impl<I: Item> Queue<I> {
         self.batches.pop_front().map(|batch| batch.items)
     }
 
-    /// Removes the items for which `gone` returns true.
-    pub(super) fn withdraw(&mut self, gone: impl Fn(&I) -> bool) {
+    /// Removes the items for which `gone` returns true. Returns whether there were any.
+    pub(super) fn withdraw(&mut self, gone: impl Fn(&I) -> bool) -> bool {
+        let mut any = false;
         for batch in &mut self.batches {
+            let before = batch.items.len();
             batch.items.retain(|item| !gone(item));
+            any |= batch.items.len() < before;
             batch.rows = batch.items.iter().map(Item::rows).sum();
         }
         self.batches.retain(|batch| !batch.items.is_empty());
+        any
     }
 }
 

@@ -272,9 +272,28 @@ fn a_request_waits_until_its_deadline() {
     let setup = setup(Parameters { batch_timeout: Duration::from_secs(3600), ..PARAMETERS });
     let deadline = Some(Instant::now() + Duration::from_millis(20));
     let error = setup.ask_for(&[1], true, &Context { deadline, ..Context::default() }).unwrap_err();
-    assert_eq!(error.kind, Kind::DeadlineExceeded);
+    assert_eq!(error.kind, Kind::ResourceExhausted);
+    assert_eq!(error.message, "Run() timeout exceeded while waiting in batching queue");
     assert_eq!(setup.batcher.pool.waiting(), 0, "it has left the queue");
     assert_eq!(setup.runs(), [0; 0]);
+}
+
+#[test]
+fn a_deadline_that_passes_during_the_run_is_another_error() {
+    let hour = Duration::from_secs(3600);
+    let setup = setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS });
+    let held = setup.model.gate.lock().unwrap();
+    thread::scope(|scope| {
+        let patient = scope.spawn(|| setup.ask(&[1]));
+        until(|| setup.batcher.pool.waiting() == 1);
+        // This fills the batch, which the pool's thread runs.
+        let deadline = Some(Instant::now() + Duration::from_secs(1));
+        let error = setup.ask_for(&[2], true, &Context { deadline, ..Context::default() }).unwrap_err();
+        assert_eq!(error.kind, Kind::DeadlineExceeded);
+        drop(held);
+        assert_eq!(patient.join().unwrap(), Ok(sums(&[1])));
+    });
+    assert_eq!(setup.runs(), [2]);
 }
 
 #[tokio::test]

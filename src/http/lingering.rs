@@ -16,7 +16,6 @@ use tokio::time::Sleep;
 /// - hyper answers a head that it cannot parse with a status and no body; this adds the service's error to that answer;
 /// - closing a stream with unread bytes makes the system discard the answer just written; this reads on, within limits,
 ///   until the client has closed its side as well.
-///   within limits, until the client has closed its side, too.
 pub(super) struct LingeringStream {
     io: TokioIo<Timed>,
     leaving: Option<Leaving>,
@@ -69,13 +68,14 @@ const OWN: &[(&[u8], &str)] = &[
     ),
     (b"HTTP/1.1 431 ", "Request Header Fields Too Large: send fewer or shorter headers"),
     (b"HTTP/1.1 414 ", "URI Too Long: send a shorter path"),
-    (b"HTTP/1.1 505 ", "HTTP Version Not Supported: HTTP/1.0 and HTTP/1.1 are"),
 ];
 
 /// Returns what to send in place of `head` if `head` is one of hyper's own answers.
 fn told(head: &[u8], write_error: WriteError) -> Option<Vec<u8>> {
-    let refused = head.starts_with(b"HTTP/1.1 4") || head.starts_with(b"HTTP/1.1 5");
-    if !refused || !head.ends_with(b"\r\n\r\n") || memchr::memmem::find(head, b"Content-Type: ").is_some() {
+    if !head.starts_with(b"HTTP/1.1 4")
+        || !head.ends_with(b"\r\n\r\n")
+        || memchr::memmem::find(head, b"Content-Type: ").is_some()
+    {
         return None;
     }
     let (_, message) = OWN.iter().find(|(start, _)| head.starts_with(start))?;

@@ -45,8 +45,7 @@ pub(super) fn magnitude(literal: &[u8]) -> Option<f64> {
     (value <= f64::MAX).then_some(value)
 }
 
-/// Returns `value` as a model receives it: subnormal numbers become zero, because TensorFlow Serving reads bodies on
-/// threads that flush them.
+/// Returns `value` as a model receives it: subnormal numbers become zero, as in TensorFlow Serving's recorded replies.
 #[inline(always)]
 pub(crate) fn flushed_f32(value: f64) -> f32 {
     let single = value as f32;

@@ -87,7 +87,7 @@ pub fn classify(
 ) -> Result<Classifications> {
     let signature = find(servable, &input.signature_name)?;
     let task = classify_task(server, servable, signature)?;
-    let answers = run(servable, &signature.name, &[task], input.examples, context)?;
+    let answers = run(Api::Classify, servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(TaskAnswer::Classes(classes)) => Ok(classes),
         Some(TaskAnswer::Values(_)) | None => {
@@ -105,7 +105,7 @@ pub fn regress(
 ) -> Result<Vec<f32>> {
     let signature = find(servable, &input.signature_name)?;
     let task = regress_task(server, servable, signature)?;
-    let answers = run(servable, &signature.name, &[task], input.examples, context)?;
+    let answers = run(Api::Regress, servable, &signature.name, &[task], input.examples, context)?;
     match answers.into_iter().next() {
         Some(TaskAnswer::Values(values)) => Ok(values),
         Some(TaskAnswer::Classes(_)) | None => {
@@ -127,7 +127,7 @@ pub fn multi_inference(
         .map(|(spec, method)| task(server, servable, find(servable, &spec.signature_name)?, *method))
         .collect::<Result<Vec<_>>>()?;
     let first = tasks.first().map_or("", |(spec, _)| &spec.signature_name);
-    let answers = run(servable, named(first), &bound, examples, context)?;
+    let answers = run(Api::Other, servable, named(first), &bound, examples, context)?;
     Ok(tasks.into_iter().map(|(spec, _)| spec).zip(answers).collect())
 }
 
@@ -163,9 +163,10 @@ fn task<'s>(
     }
 }
 
-/// Answers all `tasks` with a single run, placed like those of `signature`: every distinct input is fed the same
-/// examples, every distinct output is fetched.
+/// Answers all `tasks` with a single run, placed like those of `signature` and counted under `api`: every distinct input
+/// is fed the same examples, every distinct output is fetched.
 fn run(
+    api: Api,
     servable: &Servable,
     signature: &str,
     tasks: &[Task<'_>],
@@ -193,7 +194,7 @@ fn run(
             }
         }
     }
-    let results = servable.run(api(tasks), signature, &feeds, &fetches, context)?;
+    let results = servable.run(api, signature, &feeds, &fetches, context)?;
     context.memory.grow(results.iter().map(Tensor::memory).sum())?;
     if results.len() != fetches.len() {
         let (want, got) = (fetches.len(), results.len());
@@ -208,14 +209,6 @@ fn run(
             .ok_or_else(|| Error::invalid(format!("Could not find output tensor '{}'", spec.tensor)))
     };
     tasks.iter().map(|task| task.read(rows, result)).collect()
-}
-
-fn api(tasks: &[Task<'_>]) -> Api {
-    match tasks {
-        [Task::Classify { .. }] => Api::Classify,
-        [Task::Regress { .. }] => Api::Regress,
-        _ => Api::Other,
-    }
 }
 
 impl<'s> Task<'s> {

@@ -10,18 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-import grpc
 import pytest
 from clients import Stub, answer, await_versions, version_states
 from conftest import Served
 from prometheus import PAGE, monitoring
 from servers import ONE_TRY, WITH_GRPC, put_version, serving, until
+from stubs import failure, floats_request
 from wire import ask, predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
 MODEL = "half_plus_two"
 HOUR = 3_600_000_000
+WAITED = "Run() timeout exceeded while waiting in batching queue"
 T = TypeVar("T")
 
 
@@ -98,10 +99,13 @@ def test_one_request_alone_does_not_wait(tmp_path: Path) -> None:
 def test_what_waits_ends_by_its_deadline(tmp_path: Path) -> None:
     parameters = f"batch_timeout_micros {{ value: {HOUR} }}"
     with batching(tmp_path, parameters, "--rest_api_timeout_in_ms=100") as served, Stub(served) as stub:
-        assert predict(served, "m", {"instances": [1.0]}).status == 504
-        with pytest.raises(grpc.RpcError) as late:
-            stub.predict("m", timeout=0.1)
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        waited = predict(served, "m", {"instances": [1.0]})
+        assert (waited.status, waited.error) == (429, WAITED)
+        predict_rpc = stub.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        request = floats_request("m", 1.0).SerializeToString()
+        # The server knows the deadline and the client does not, which would answer itself.
+        late = failure(lambda: predict_rpc(request, metadata=[("grpc-timeout", "100m")]))
+        assert late == ("RESOURCE_EXHAUSTED", WAITED)
 
 
 def test_an_unload_lets_what_waits_be_answered(tmp_path: Path) -> None:

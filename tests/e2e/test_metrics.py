@@ -185,10 +185,13 @@ def test_examples_of_multi_inference_are_counted(shared: Path, tmp_path: Path) -
     with serving(f"m={model}", WITH_GRPC, monitoring(tmp_path)) as served, Stub(served) as stub:
         reply = stub.call("MultiInference", request)
         assert len(reply.results) == 2
+        del request.tasks[1]
+        assert len(stub.call("MultiInference", request).results) == 1
         body = {"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}]}
         assert ask(served, "POST", "/v1/models/m:classify", json.dumps(body)).status == 200
         found = samples(served)
-    assert found[f'{SERVING}request_example_count_total{{model="m"}}'] == "3"
-    assert found[f'{SERVING}request_example_counts_bucket{{model="m",le="4"}}'] == "1"
+    assert found[f'{SERVING}request_example_count_total{{model="m"}}'] == "6"
+    assert found[f'{SERVING}request_example_counts_bucket{{model="m",le="4"}}'] == "2"
     assert found[latencies("m", "classify", "REST")] == "1"
     assert f'{SERVING}runtime_latency_count{{model_name="m",API="Classify",runtime="TF1"}}' in found
+    assert f'{SERVING}runtime_latency_count{{model_name="m",API="Regress",runtime="TF1"}}' not in found

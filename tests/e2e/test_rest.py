@@ -202,6 +202,70 @@ def test_a_connection_is_kept_and_closed_as_asked(server: Served) -> None:
         assert wire.closed()
 
 
+@pytest.mark.parametrize(
+    ("version", "connection"),
+    [("1.0", None), ("1.0", "keep-alive"), ("1.1", None), ("1.1", "close")],
+)
+def test_the_headers_of_a_reply_and_their_order(server: Served, version: str, connection: str | None) -> None:
+    """docs/spec/rest.md, section 1."""
+    asked = message("GET", STATUS, **({"Connection": connection} if connection else {}))
+    with Wire(server) as wire:
+        reply = wire.send(asked.replace(b"HTTP/1.1", f"HTTP/{version}".encode())).reply()
+        assert reply.version == f"HTTP/{version}"
+        named = ["connection"] if connection else []
+        assert list(reply.headers) == ["content-type", *named, "content-length", "date"]
+        if (version, connection) in (("1.0", None), ("1.1", "close")):
+            assert wire.closed()
+        else:
+            assert wire.send(message("GET", STATUS)).reply().status == 200
+
+
+@pytest.mark.parametrize("path", [STATUS, "/v1/models/nope"])
+def test_a_target_with_scheme_and_host(server: Served, path: str) -> None:
+    """Answered as without them, and the connection stays open."""
+    plain = ask(server, "GET", path)
+    with Wire(server) as wire:
+        for _ in range(2):
+            reply = wire.send(message("GET", f"http://elsewhere{path}")).reply()
+            assert (reply.status, reply.body) == (plain.status, plain.body)
+
+
+UNREADABLE = "Bad Request: this is not HTTP/1.1 that can be read (request line, header or body length)"
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "error"),
+    [
+        (f"GET {STATUS} HTTP/1.2\r\nHost: x", 400, UNREADABLE),
+        (f"GET {STATUS} HTTP/2.0\r\nHost: x", 400, UNREADABLE),
+        (f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip", 400, UNREADABLE),
+        (f"POST {PREDICT} HTTP/1.0\r\nTransfer-Encoding: chunked", 400, UNREADABLE),
+        (
+            f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
+            501,
+            "Not Implemented: Transfer-Encoding gzip, chunked; only chunked is",
+        ),
+        (
+            f"GET {STATUS} HTTP/1.1\r\nHost: x" + "\r\nX: y" * 100,
+            431,
+            "Request Header Fields Too Large: send fewer or shorter headers",
+        ),
+        ("GET /" + "x" * 65534 + " HTTP/1.1\r\nHost: x", 414, "URI Too Long: send a shorter path"),
+    ],
+    ids=["1.2", "2.0", "no_end", "1.0_in_chunks", "gzip", "headers", "target"],
+)
+def test_what_a_refused_head_is_told(server: Served, head: str, status: int, error: str) -> None:
+    with Wire(server) as wire:
+        reply = wire.send(f"{head}\r\n\r\n").reply()
+        assert (reply.status, reply.error) == (status, error)
+        assert reply.headers["connection"] == "close" and wire.closed()
+
+
+def test_http_2_is_not_spoken_here(server: Served) -> None:
+    with Wire(server) as wire:
+        assert wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").closed()
+
+
 def test_requests_in_a_row_are_answered_in_order(server: Served) -> None:
     bodies = [f'{{"instances": [{number}]}}' for number in range(0, 200, 2)]
     with Wire(server) as wire:
