@@ -21,9 +21,7 @@ use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits, tls::Tls};
 use crate::methods::ServerState;
-use crate::pb::tensorflow::serving::{
-    ClassificationRequest, MultiInferenceRequest, PredictRequest, RegressionRequest,
-};
+use crate::pb::tensorflow::serving as wire;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -138,11 +136,11 @@ impl http2::Service for GrpcService {
         let rpc = Rpc { service: &self, head: &head, body, client };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
-            "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<PredictRequest>().await,
-            "/tensorflow.serving.PredictionService/Classify" => rpc.ask::<ClassificationRequest>().await,
-            "/tensorflow.serving.PredictionService/Regress" => rpc.ask::<RegressionRequest>().await,
+            "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
+            "/tensorflow.serving.PredictionService/Classify" => rpc.ask::<wire::ClassificationRequest>().await,
+            "/tensorflow.serving.PredictionService/Regress" => rpc.ask::<wire::RegressionRequest>().await,
             "/tensorflow.serving.PredictionService/MultiInference" => {
-                rpc.ask::<MultiInferenceRequest>().await
+                rpc.ask::<wire::MultiInferenceRequest>().await
             }
             "/tensorflow.serving.PredictionService/GetModelMetadata" => rpc.tell(info::metadata).await,
             "/tensorflow.serving.ModelService/GetModelStatus" => rpc.tell(info::status).await,
