@@ -118,11 +118,12 @@ impl PyServer {
         path: PathBuf,
         options: LoadOptions,
     ) -> PyResult<LoadReport> {
-        let options = lifecycle::Options::from(options);
+        let options = options.options().map_err(|error| raised(py, &error))?;
         released(py, || {
             let started = Instant::now();
-            let engine = self.engines.of(&path, &options.engine)?;
-            let servable = self.lifecycle.load(&*engine, name, version, &path, &options)?;
+            let engine = self.engines.of(&path, &options.engine);
+            let engine = engine.as_deref().map_err(Error::clone);
+            let servable = self.lifecycle.load(engine, name, version, &path, &options)?;
             Ok(report(&servable, started.elapsed()))
         })
     }

@@ -31,7 +31,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// How the administration is opened.
 #[derive(Clone, Debug)]
@@ -151,9 +151,16 @@ impl Visit {
             // Nobody would see the answer.
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
         }
-        let Ok(permit) = self.shared.permits.clone().try_acquire_owned() else {
-            let message = format!("{} administrative requests are being answered", self.shared.max_answered);
-            return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
+        let permit = match self.shared.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => {
+                return Err(Refusal::new(Kind::Unavailable, "The server is stopping"));
+            }
+            Err(TryAcquireError::NoPermits) => {
+                let most = self.shared.max_answered;
+                let message = format!("{most} administrative requests are being answered");
+                return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
+            }
         };
         let turn = Turn { _permit: permit, _answering: connection.answering() };
         self.deadline.lift();

@@ -21,13 +21,11 @@ impl EngineKind {
     pub fn from_name(name: &str) -> Option<EngineKind> {
         (name == "tensorflow").then_some(EngineKind::TensorFlow)
     }
+}
 
-    /// The engine for a version: the one that is `wanted`, else the one whose file `is_there`. TensorFlow, the
-    /// reference, says what is wrong with a folder that has none.
-    fn choose(wanted: Option<EngineKind>, is_there: impl Fn(&str) -> bool) -> EngineKind {
-        let found = || FORMATS.iter().find(|(file, _)| is_there(file)).map(|(_, kind)| *kind);
-        wanted.or_else(found).unwrap_or(EngineKind::TensorFlow)
-    }
+/// Returns the engine for a version: the one that is `wanted`, otherwise the first of `formats` whose file `exists`.
+fn choose<E: Copy>(wanted: Option<E>, formats: &[(&str, E)], exists: impl Fn(&str) -> bool) -> Option<E> {
+    wanted.or_else(|| formats.iter().find(|(file, _)| exists(file)).map(|(_, engine)| *engine))
 }
 
 /// The engines of this process. Each is opened when a version first needs it.
@@ -40,7 +38,9 @@ pub struct Engines {
 impl Engines {
     /// The engine that loads the version in `path`.
     pub fn of(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>> {
-        match EngineKind::choose(options.engine, |file| path.join(file).exists()) {
+        let chosen = choose(options.engine, &FORMATS, |file| path.join(file).exists());
+        // TensorFlow, the reference, says what is wrong with a folder of no format.
+        match chosen.unwrap_or(EngineKind::TensorFlow) {
             EngineKind::TensorFlow => Ok(Box::new(TensorFlow::open(&self.tensorflow_library)?)),
         }
     }
@@ -51,12 +51,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flag_comes_before_the_files_and_tensorflow_is_the_last_resort() {
-        let tensorflow = EngineKind::TensorFlow;
-        assert_eq!(EngineKind::choose(None, |file| file == "saved_model.pb"), tensorflow);
-        assert_eq!(EngineKind::choose(None, |_| false), tensorflow);
-        assert_eq!(EngineKind::choose(Some(tensorflow), |_| false), tensorflow);
-        assert_eq!(EngineKind::from_name("tensorflow"), Some(tensorflow));
+    fn the_flag_takes_precedence_over_the_files_and_the_first_file_counts() {
+        let formats = [("a", 'A'), ("b", 'B'), ("c", 'C')];
+        let chosen = |wanted, files: &[&str]| choose(wanted, &formats, |file| files.contains(&file));
+        assert_eq!(chosen(None, &["c", "b"]), Some('B'));
+        assert_eq!(chosen(Some('A'), &["b"]), Some('A'));
+        assert_eq!(chosen(None, &["d"]), None);
+    }
+
+    #[test]
+    fn engines_are_known_by_name() {
+        assert_eq!(EngineKind::from_name("tensorflow"), Some(EngineKind::TensorFlow));
         assert_eq!(EngineKind::from_name("auto"), None);
     }
 }

@@ -87,7 +87,7 @@ pub trait Model: Send + Sync {
     fn is_bounded(&self, signature: &str) -> bool;
 
     /// Feeds `feeds`, fetches `fetches`, and returns a tensor per fetch, in the order of `fetches`.
-    /// Callers may give both in any order, each endpoint at most once; the engine sorts them.
+    /// Callers may give both in any order, each fed endpoint once; an endpoint may be fetched several times.
     fn run(
         &self,
         feeds: &[(Endpoint, Tensor)],

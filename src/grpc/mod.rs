@@ -137,7 +137,9 @@ impl http2::Service for GrpcService {
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
-            "/tensorflow.serving.PredictionService/Classify" => rpc.ask::<wire::ClassificationRequest>().await,
+            "/tensorflow.serving.PredictionService/Classify" => {
+                rpc.ask::<wire::ClassificationRequest>().await
+            }
             "/tensorflow.serving.PredictionService/Regress" => rpc.ask::<wire::RegressionRequest>().await,
             "/tensorflow.serving.PredictionService/MultiInference" => {
                 rpc.ask::<wire::MultiInferenceRequest>().await

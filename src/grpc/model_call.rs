@@ -57,6 +57,7 @@ impl<M: Method> ModelCall<M> {
 
 impl<M: Method> Call for ModelCall<M> {
     const PROTOCOL: Protocol = Protocol::Grpc;
+    const BODY_FIRST: bool = false;
     type Reply = Reply;
 
     fn spec(&self) -> Result<&ModelSpec> {
@@ -69,6 +70,10 @@ impl<M: Method> Call for ModelCall<M> {
 
     fn counted(&self) -> Counted {
         self.request.counted()
+    }
+
+    fn signature(&self) -> Option<&str> {
+        Some(named(self.spec.as_ref().map_or("", |spec| &spec.signature_name)))
     }
 
     fn is_small(&self) -> bool {

@@ -76,10 +76,10 @@ impl Lifecycle {
     }
 
     /// Loads version `version` of `name` from `path` and makes it available. If it is already available, it serves
-    /// until the new load replaces it, and keeps serving if the load fails.
+    /// until the new load replaces it, and keeps serving if the load fails. A load without an engine is one that fails.
     pub fn load(
         &self,
-        engine: &dyn Engine,
+        engine: Result<&dyn Engine>,
         name: &str,
         version: i64,
         path: &Path,
@@ -90,10 +90,11 @@ impl Lifecycle {
         if !serves {
             registry.set_state(name, version, State::Loading, None);
         }
-        // With nothing serving yet, low priority would help nobody.
-        let gives_way = engine.shares_threads(&options.engine) && registry.serves();
-        let prepared =
-            priority::at_low_priority(gives_way, || self.prepare(engine, name, version, path, options));
+        let prepared = engine.and_then(|engine| {
+            // With nothing serving yet, low priority would help nobody.
+            let gives_way = engine.shares_threads(&options.engine) && registry.serves();
+            priority::at_low_priority(gives_way, || self.prepare(engine, name, version, path, options))
+        });
         let key = (name.to_owned(), version);
         self.phases().remove(&key);
         match prepared {

@@ -170,7 +170,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         recorder: Recorder::default(),
     });
     let lifecycle = Lifecycle::new(server.clone());
-    let outcome = lifecycle.load(model, "m", 1, folder.path(), &options(iterations)).map(drop);
+    let outcome = lifecycle.load(Ok(model), "m", 1, folder.path(), &options(iterations)).map(drop);
     Loaded { lifecycle, server, outcome, folder }
 }
 
@@ -271,7 +271,7 @@ fn a_load_gives_way_once_something_serves() {
     let model = Echo::new(true);
     let loaded = load(&model, None, 1);
     let options = Options { warmup: false, synthetic_warmup: false, ..options(1) };
-    loaded.lifecycle.load(&model, "m", 2, loaded.folder.path(), &options).unwrap();
+    loaded.lifecycle.load(Ok(&model), "m", 2, loaded.folder.path(), &options).unwrap();
     let loaded_at = model.loaded_at.lock().unwrap();
     assert_eq!(loaded_at[0], priority::niceness());
     assert!(loaded_at[1] > loaded_at[0] || loaded_at[0] == Some(19), "{loaded_at:?}");
@@ -295,7 +295,7 @@ fn a_load_that_waits_for_requests_to_what_it_replaces_says_so() {
     let in_use = loaded.server.registry.resolve("m", &VersionChoice::Latest).unwrap();
     std::thread::scope(|threads| {
         let again = threads
-            .spawn(|| loaded.lifecycle.load(&model, "m", 1, loaded.folder.path(), &options(1)).map(drop));
+            .spawn(|| loaded.lifecycle.load(Ok(&model), "m", 1, loaded.folder.path(), &options(1)).map(drop));
         while loaded.lifecycle.phase("m", 1) != Some(Phase::Replacing) {
             assert!(!again.is_finished());
             std::thread::yield_now();
@@ -304,4 +304,14 @@ fn a_load_that_waits_for_requests_to_what_it_replaces_says_so() {
         again.join().unwrap().unwrap();
     });
     assert_eq!(loaded.lifecycle.phase("m", 1), None);
+}
+
+#[test]
+fn a_version_whose_engine_cannot_be_opened_ends_with_that_error() {
+    let loaded = load(&Echo::new(true), None, 1);
+    let missing = Err(Error::new(Kind::FailedPrecondition, "no library"));
+    let failed = loaded.lifecycle.load(missing, "m", 2, loaded.folder.path(), &options(1)).err().unwrap();
+    assert_eq!(failed.message, "no library");
+    let status = &loaded.server.registry.status("m", Some(2)).unwrap()[0];
+    assert_eq!((status.state, status.error.as_ref()), (State::End, Some(&failed)));
 }

@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub trait Call: Send + 'static {
     /// The protocol.
     const PROTOCOL: Protocol;
+    /// True if an error in the body takes precedence over that of a missing version.
+    const BODY_FIRST: bool;
     /// The protocol's form of a reply.
     type Reply: Send + 'static;
 
@@ -25,11 +27,18 @@ pub trait Call: Send + 'static {
     /// Returns how the call is counted.
     fn counted(&self) -> Counted;
 
-    /// Returns whether decoding takes less time than a hand-over to another thread (tens of µs).
+    /// Returns the name of the signature called; `None` if only the body tells it.
+    fn signature(&self) -> Option<&str>;
+
+    /// Refuses a call before anything is done for it, in the thread that read it.
+    fn check(&mut self, _server: &ServerState, _context: &Context) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns whether decoding takes about as long as a hand-over to another thread (tens of µs).
     fn is_small(&self) -> bool;
 
-    /// Decodes the call against the version that it names. An error in the call's own form may take precedence over
-    /// that of a missing version.
+    /// Decodes the call against the version that it names. `servable` is an error only with [`Self::BODY_FIRST`].
     fn decode(
         &mut self,
         server: &ServerState,
@@ -71,9 +80,13 @@ pub async fn ask<C: Call>(
 
 /// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on a compute thread.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
+    call.check(server, &context)?;
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    if !C::BODY_FIRST {
+        servable.as_ref().map_err(Error::clone)?;
+    }
     let own = server.clone();
-    if call.is_small() {
+    if decodes_here(&call, &servable) {
         let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
         let servable = servable?;
         let in_caller = servable.in_caller(request.signature());
@@ -89,6 +102,16 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
         run(&own, call, servable?.as_ref(), request, &context)
     };
     server.compute.run(false, work).await
+}
+
+/// Returns whether a call should be decoded in the thread that read it. A small one is: always if only its body tells
+/// the signature, otherwise if it runs there too.
+fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
+    call.is_small()
+        && match (call.signature(), servable) {
+            (Some(signature), Ok(servable)) => servable.in_caller(signature),
+            (None, _) | (_, Err(_)) => true,
+        }
 }
 
 /// Runs a decoded request and encodes the answer. A sample is kept if recording is on and the call succeeds.

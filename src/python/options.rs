@@ -219,25 +219,35 @@ impl TlsOptions {
     }
 }
 
-impl From<LoadOptions> for lifecycle::Options {
-    fn from(given: LoadOptions) -> lifecycle::Options {
-        lifecycle::Options {
+impl LoadOptions {
+    pub(super) fn options(self) -> Result<lifecycle::Options> {
+        let engine = match self.engine.as_str() {
+            "auto" => None,
+            name => Some(EngineKind::from_name(name).ok_or_else(|| unknown("engine", name))?),
+        };
+        let placement = match self.placement.as_str() {
+            "auto" => Policy::Auto,
+            "caller" => Policy::Caller,
+            "pool" => Policy::Pool,
+            other => return Err(unknown("placement", other)),
+        };
+        Ok(lifecycle::Options {
             engine: EngineOptions {
-                engine: EngineKind::from_name(&given.engine),
-                tensorflow: tensorflow::Options { tags: given.tags, session_config: given.session_config },
+                engine,
+                tensorflow: tensorflow::Options { tags: self.tags, session_config: self.session_config },
             },
-            placement: match given.placement.as_str() {
-                "caller" => Policy::Caller,
-                "pool" => Policy::Pool,
-                _ => Policy::Auto,
-            },
-            batching: given.batching.map(batch::Parameters::from),
-            warmup: given.warmup,
-            warmup_iterations: given.warmup_iterations,
-            synthetic_warmup: given.synthetic_warmup,
-            retrying: given.retrying,
-        }
+            placement,
+            batching: self.batching.map(batch::Parameters::from),
+            warmup: self.warmup,
+            warmup_iterations: self.warmup_iterations,
+            synthetic_warmup: self.synthetic_warmup,
+            retrying: self.retrying,
+        })
     }
+}
+
+fn unknown(option: &str, name: &str) -> Error {
+    Error::invalid(format!("{option}: there is no {name}"))
 }
 
 impl From<BatchingOptions> for batch::Parameters {

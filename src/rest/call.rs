@@ -22,27 +22,27 @@ pub(super) struct RestCall {
     verb: &'static Verb,
     spec: ModelSpec,
     body: Bytes,
-    /// The unpacked size of a compressed body.
-    packed: Option<Unpacked>,
+    gzip: bool,
+    /// The unpacked size of a compressed body, once checked.
+    unpacked: Option<Unpacked>,
     accepts_gzip: bool,
     /// The format of the body, which the reply shares.
     format: Format,
 }
 
 impl RestCall {
-    /// Makes the call of `post` with `body`. The unpacked size of a compressed body is reserved at once.
-    pub(super) fn new(post: Post, body: Bytes, server: &ServerState, context: &Context) -> Result<RestCall> {
+    /// Creates the call that `post` makes with `body`.
+    pub(super) fn new(post: Post, body: Bytes) -> RestCall {
         let Post { verb, name, choice, gzip, accepts_gzip } = post;
-        let limit = server.options.max_body_bytes;
-        let packed = gzip.then(|| Unpacked::expect(&body, limit, &context.memory)).transpose()?;
-        // The signature's name is in the body.
+        // The body names the signature.
         let spec = ModelSpec { name, choice, signature_name: String::new() };
-        Ok(RestCall { verb, spec, body, packed, accepts_gzip, format: Format::Row })
+        RestCall { verb, spec, body, gzip, unpacked: None, accepts_gzip, format: Format::Row }
     }
 }
 
 impl Call for RestCall {
     const PROTOCOL: Protocol = Protocol::Rest;
+    const BODY_FIRST: bool = true;
     type Reply = Body;
 
     fn spec(&self) -> Result<&ModelSpec> {
@@ -53,8 +53,21 @@ impl Call for RestCall {
         Counted::Request(self.verb.api)
     }
 
+    fn signature(&self) -> Option<&str> {
+        None
+    }
+
+    /// Reserves the unpacked size of a compressed body at once.
+    fn check(&mut self, server: &ServerState, context: &Context) -> Result<()> {
+        if self.gzip {
+            let limit = server.options.max_body_bytes;
+            self.unpacked = Some(Unpacked::expect(&self.body, limit, &context.memory)?);
+        }
+        Ok(())
+    }
+
     fn is_small(&self) -> bool {
-        self.packed.is_none() && self.body.len() <= SMALL_BODY
+        !self.gzip && self.body.len() <= SMALL_BODY
     }
 
     fn decode(
@@ -65,7 +78,7 @@ impl Call for RestCall {
     ) -> Result<Request> {
         let _decode = profile::phase(Phase::Decode);
         let mut body = std::mem::take(&mut self.body);
-        if let Some(expected) = &self.packed {
+        if let Some(expected) = &self.unpacked {
             body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
         }
         let (request, format) = (self.verb.decode)(server, &body, servable, context)?;
@@ -92,7 +105,7 @@ impl Call for RestCall {
         answer: Answer<'_>,
         context: &Context,
     ) -> Result<Body> {
-        let _encode = profile::phase(Phase::Encode);
+        let encoding = profile::phase(Phase::Encode);
         let non_utf8 = server.options.non_utf8;
         let text = match &answer {
             Answer::Outputs(outputs) => {
@@ -104,7 +117,7 @@ impl Call for RestCall {
             Answer::Values(values) => encode::regressions(values),
             Answer::Tasks(_) => Err(Error::internal("REST has no multi-inference")),
         }?;
-        drop(answer);
+        drop((answer, encoding));
         Body::packed(text, self.accepts_gzip, &server.options).counted(&context.memory)
     }
 }

@@ -131,11 +131,7 @@ async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Inco
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let context = Context { deadline, memory, ..Context::default() };
-    let call = match RestCall::new(post, body, server, &context) {
-        Ok(call) => call,
-        Err(error) => return error.into(),
-    };
-    match ask(server, call, context, ended(timeout, client)).await {
+    match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
     }

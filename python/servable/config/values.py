@@ -79,7 +79,7 @@ class GrpcLimits:
     """Limits on gRPC messages, calls and connections; the core reads these by name.
 
     Sizes in bytes, times in milliseconds. None: the core's own choice; 2**31 - 1 ms: forever. For the meaning
-    and range of each see ``src/grpc/limits.rs``.
+    and range of each see ``src/http2/limits.rs``.
     """
 
     max_receive_bytes: int = 2**31 - 1

@@ -20,14 +20,25 @@ use std::time::Duration;
 struct Doubling {
     spec: ModelSpec,
     small: bool,
+    /// True if the signature is known before the call is decoded.
+    named: bool,
     /// Told when decoding begins, and, once the call is cancelled, when it ends; nothing is decoded meanwhile.
     stuck: Option<Sender<&'static str>>,
     fails: bool,
+    /// The thread in which it was decoded.
+    decoded_in: Option<String>,
+}
+
+/// Returns the name of the calling thread.
+fn thread() -> Option<String> {
+    std::thread::current().name().map(str::to_owned)
 }
 
 impl Call for Doubling {
     const PROTOCOL: Protocol = Protocol::Grpc;
-    type Reply = (Vec<String>, Option<String>);
+    const BODY_FIRST: bool = false;
+    /// The aliases, and whether the call was decoded and encoded on a compute thread.
+    type Reply = (Vec<String>, bool, bool);
 
     fn spec(&self) -> Result<&ModelSpec> {
         Ok(&self.spec)
@@ -35,6 +46,10 @@ impl Call for Doubling {
 
     fn counted(&self) -> Counted {
         Counted::Request(Api::Predict)
+    }
+
+    fn signature(&self) -> Option<&str> {
+        self.named.then_some(DEFAULT_SIGNATURE)
     }
 
     fn is_small(&self) -> bool {
@@ -55,6 +70,7 @@ impl Call for Doubling {
             stuck.send("cancelled").unwrap();
         }
         servable.map_err(Error::clone)?;
+        self.decoded_in = thread();
         let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
         let inputs = if self.fails { vec![one] } else { vec![one.clone(), one] };
         Ok(Request::Predict { signature: DEFAULT_SIGNATURE.to_owned(), inputs, outputs: vec![1, 0] })
@@ -74,14 +90,15 @@ impl Call for Doubling {
         assert_eq!((servable.name(), servable.version()), ("m", 3));
         let Answer::Outputs(outputs) = answer else { panic!("{answer:?}") };
         let aliases = outputs.iter().map(|(alias, _)| (*alias).to_owned()).collect();
-        Ok((aliases, std::thread::current().name().map(str::to_owned)))
+        let on_compute = |thread: Option<String>| thread.as_deref() == Some("servable-run");
+        Ok((aliases, on_compute(self.decoded_in), on_compute(thread())))
     }
 }
 
 fn call(model: &str) -> Doubling {
     let spec =
         ModelSpec { name: model.to_owned(), choice: VersionChoice::Latest, signature_name: String::new() };
-    Doubling { spec, small: true, stuck: None, fails: false }
+    Doubling { spec, small: true, named: true, stuck: None, fails: false, decoded_in: None }
 }
 
 fn stuck() -> (Doubling, Receiver<&'static str>) {
@@ -113,17 +130,41 @@ fn counted(server: &ServerState) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_call_is_decoded_run_and_encoded_and_counted() {
-    for (policy, small, pooled) in
-        [(Policy::Caller, true, false), (Policy::Pool, true, true), (Policy::Caller, false, true)]
-    {
+async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
+    // Small, signature known before: decoded on a compute thread, run there.
+    let cases = [
+        (Policy::Caller, true, true, (false, false)),
+        (Policy::Caller, true, false, (false, false)),
+        (Policy::Pool, true, true, (true, true)),
+        (Policy::Pool, true, false, (false, true)),
+        (Policy::Caller, false, true, (true, true)),
+        (Policy::Caller, false, false, (true, true)),
+    ];
+    for (policy, small, named, (decoded, run)) in cases {
         let server = server(policy);
-        let call = Doubling { small, ..call("m") };
-        let (aliases, thread) = ask(&server, call, Context::default(), pending()).await.unwrap();
-        assert_eq!(aliases, ["sum", "difference"]);
-        assert_eq!(thread.as_deref() == Some("servable-run"), pooled, "{policy:?} {small}");
+        let call = Doubling { small, named, ..call("m") };
+        let reply = ask(&server, call, Context::default(), pending()).await.unwrap();
+        let aliases = vec!["sum".to_owned(), "difference".to_owned()];
+        assert_eq!(reply, (aliases, decoded, run), "{policy:?} {small} {named}");
         assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
     }
+}
+
+#[tokio::test]
+async fn a_call_to_a_missing_model_does_not_wait_for_a_thread() {
+    let server = server(Policy::Pool);
+    let (stuck, told) = stuck();
+    let busy = tokio::spawn({
+        let server = server.clone();
+        async move { ask(&server, stuck, Context::default(), pending()).await }
+    });
+    let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
+    let large = Doubling { small: false, ..call("other") };
+    let refused = ask(&server, large, Context::default(), pending());
+    let missing = tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap().unwrap_err();
+    assert_eq!(missing.kind, Kind::NotFound);
+    busy.abort();
+    assert_eq!(tokio::task::spawn_blocking(move || told.1.recv()).await.unwrap(), Ok("cancelled"));
 }
 
 #[tokio::test]
