@@ -174,6 +174,10 @@ class Server:
             leave(EXIT_OK)
         return EXIT_OK
 
+    def is_ready(self) -> bool:
+        """True while requests are answered: the ports are open and the shutdown has not begun."""
+        return bool(self.addresses) and not self._ended.is_set()
+
     @property
     def admin_address(self) -> str | None:
         """``host:port`` of the administration, None if it is off."""
