@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from servable.config import flags
+from servable.engines import formats
+
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 CONTROL_PLANE = ROOT / "python" / "servable"
@@ -266,6 +269,21 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
     }
     assert len(structs) == 6
     assert structs == protocols
+
+
+def test_formats_and_engines_are_the_same_on_both_sides() -> None:
+    """The core chooses by the files that Python watches, and knows every engine that the flag names."""
+    source = (SRC / "engine" / "choice.rs").read_text()
+    listed = source[source.index("const FORMATS") : source.index("impl EngineKind")]
+    chosen = {file: kind.lower() for file, kind in re.findall(r'\("([^"]+)", EngineKind::(\w+)\)', listed)}
+    watched = {file: one.engine for one in formats.FORMATS for file in one.files}
+    assert chosen
+    assert list(chosen.items()) == list(watched.items())
+
+    start = source.index("fn from_name(")
+    named = re.findall(r'"(\w+)"', source[start : source.index("\n    }\n", start)])
+    assert set(chosen.values()) <= set(named)
+    assert flags.FLAGS["engine"].choices == ("auto", *named)
 
 
 def test_http_is_in_the_protocols() -> None:

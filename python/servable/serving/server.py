@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("server")
 
 EXIT_OK = 0
-EXIT_FAILED = 255
 
 
 _Handler = Callable[[int, FrameType | None], None]
