@@ -71,6 +71,17 @@ PYTHON_ARROWS = {
 }
 """The same for the packages and single modules of ``servable``; imports for type checkers count."""
 
+CLIENT_ARROWS = {
+    "codecs": {"values"},
+    "values": {"answers", "text"},
+    "transport": {"limits", "packages", "text"},
+    "answers": set(),
+    "limits": set(),
+    "packages": set(),
+    "text": set(),
+}
+"""The same for the parts of ``client`` below its dialogue: codecs and transports do not know each other."""
+
 HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
 FUNCTION_LINES = {"rs": 70, "py": 60}
 FILE_LINES = 600
@@ -224,7 +235,7 @@ def test_arrows_point_down(module: str) -> None:
 
 
 def test_the_arrows_have_no_circle() -> None:
-    for arrows in (ARROWS, PYTHON_ARROWS):
+    for arrows in (ARROWS, PYTHON_ARROWS, CLIENT_ARROWS):
         for module in arrows:
             assert module not in below(module, arrows)
 
@@ -401,6 +412,16 @@ def test_imports_point_down(package: str) -> None:
     assert files
     for path in files:
         used = {name.split(".")[0] for name in modules_used(path)}
+        assert used <= allowed, f"{shown(path)} uses {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("part", sorted(CLIENT_ARROWS))
+def test_imports_in_the_client_point_down(part: str) -> None:
+    allowed = below(part, CLIENT_ARROWS) | {part}
+    files = [path for name, path in package_modules().items() if f"{name}.".startswith(f"client.{part}.")]
+    assert files
+    for path in files:
+        used = {name.split(".")[1] for name in modules_used(path) if name.startswith("client.")}
         assert used <= allowed, f"{shown(path)} uses {sorted(used - allowed)}"
 
 
