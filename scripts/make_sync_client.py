@@ -1,14 +1,19 @@
 """Makes ``Client`` from ``AsyncClient``: the same methods, arguments and docstrings, without ``await``.
 
+Code is replaced by tokens. Strings and comments are replaced by ``TEXTS`` alone: if one still speaks of
+``async`` or ``await``, that is an error.
+
 Writes ``python/servable/client/sync_client.py``; with ``--check``, says whether it would write anything else.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "python" / "servable" / "client"
@@ -50,12 +55,36 @@ def sync_client(source: str) -> str:
         if text not in source:
             raise ValueError(f"{ASYNC.name} does not say {text!r} any more: change TEXTS of {__file__}")
         source = source.replace(text, other)
-    source = re.sub(r"\b(async|await) ", "", source)
-    for name, other in NAMES.items():
-        source = source.replace(name, other)
+    source = _with_code_replaced(source)
     if found := re.search(r"\w*(async|await)\w*", source.replace(ASYNC.name, ""), re.IGNORECASE):
         raise ValueError(f"{found[0]} of {ASYNC.name} is left: say in {__file__} what becomes of it")
     return _formatted(source)
+
+
+def _with_code_replaced(source: str) -> str:
+    """Without ``async`` and ``await``, and with other ``NAMES``; strings and comments stay as they are."""
+    code = [one for one in tokenize.generate_tokens(io.StringIO(source).readline) if one.string.strip()]
+    lines = source.splitlines(keepends=True)
+    # From the end, so that what is before keeps its place.
+    for index in reversed(range(len(code))):
+        end, other = _replaced(code[index:])
+        if other is not None:
+            row, start = code[index].start
+            lines[row - 1] = lines[row - 1][:start] + other + lines[row - 1][end:]
+    return "".join(lines)
+
+
+def _replaced(code: list[tokenize.TokenInfo]) -> tuple[int, str | None]:
+    """The column up to which the first tokens are replaced, and by what: None if they stay."""
+    if code[0].type != tokenize.NAME:
+        return 0, None
+    if code[0].string in ("async", "await"):
+        return code[1].start[1], ""
+    for name, other in NAMES.items():
+        parts = re.findall(r"\w+|\.", name)
+        if [one.string for one in code[: len(parts)]] == parts:
+            return code[len(parts) - 1].end[1], other
+    return 0, None
 
 
 def _formatted(source: str) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from servable.config import flags
+from servable.engines import formats
+
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 CONTROL_PLANE = ROOT / "python" / "servable"
@@ -67,6 +70,17 @@ PYTHON_ARROWS = {
     "_core": set(),
 }
 """The same for the packages and single modules of ``servable``; imports for type checkers count."""
+
+CLIENT_ARROWS = {
+    "codecs": {"values"},
+    "values": {"answers", "text"},
+    "transport": {"limits", "packages", "text"},
+    "answers": set(),
+    "limits": set(),
+    "packages": set(),
+    "text": set(),
+}
+"""The same for the parts of ``client`` below its dialogue: codecs and transports do not know each other."""
 
 HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
 FUNCTION_LINES = {"rs": 70, "py": 60}
@@ -221,7 +235,7 @@ def test_arrows_point_down(module: str) -> None:
 
 
 def test_the_arrows_have_no_circle() -> None:
-    for arrows in (ARROWS, PYTHON_ARROWS):
+    for arrows in (ARROWS, PYTHON_ARROWS, CLIENT_ARROWS):
         for module in arrows:
             assert module not in below(module, arrows)
 
@@ -266,6 +280,21 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
     }
     assert len(structs) == 6
     assert structs == protocols
+
+
+def test_formats_and_engines_are_the_same_on_both_sides() -> None:
+    """The core chooses by the files that Python watches, and knows every engine that the flag names."""
+    source = (SRC / "engine" / "choice.rs").read_text()
+    listed = source[source.index("const FORMATS") : source.index("impl EngineKind")]
+    chosen = {file: kind.lower() for file, kind in re.findall(r'\("([^"]+)", EngineKind::(\w+)\)', listed)}
+    watched = {file: one.engine for one in formats.FORMATS for file in one.files}
+    assert chosen
+    assert list(chosen.items()) == list(watched.items())
+
+    start = source.index("fn from_name(")
+    named = re.findall(r'"(\w+)"', source[start : source.index("\n    }\n", start)])
+    assert set(chosen.values()) <= set(named)
+    assert flags.FLAGS["engine"].choices == ("auto", *named)
 
 
 def test_http_is_in_the_protocols() -> None:
@@ -383,6 +412,16 @@ def test_imports_point_down(package: str) -> None:
     assert files
     for path in files:
         used = {name.split(".")[0] for name in modules_used(path)}
+        assert used <= allowed, f"{shown(path)} uses {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("part", sorted(CLIENT_ARROWS))
+def test_imports_in_the_client_point_down(part: str) -> None:
+    allowed = below(part, CLIENT_ARROWS) | {part}
+    files = [path for name, path in package_modules().items() if f"{name}.".startswith(f"client.{part}.")]
+    assert files
+    for path in files:
+        used = {name.split(".")[1] for name in modules_used(path) if name.startswith("client.")}
         assert used <= allowed, f"{shown(path)} uses {sorted(used - allowed)}"
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "CoreError",
     "LoadReport",
     "Server",
+    "crc32c",
     "descriptors",
     "init_logging",
     "preload",

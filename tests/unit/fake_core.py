@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 
 class FakeError(Exception):
@@ -87,6 +87,9 @@ class FakeCore:
 
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         return [f"{name} {requests} {every} {seconds}".encode()]
+
+    def serve_admin(self, address: str, options: object, answer: object) -> NoReturn:
+        raise OSError("a core without TensorFlow has no administration")
 
     def start(self) -> dict[str, str]:
         return {"rest": "[::]:18501", "grpc": "[::]:18500"}

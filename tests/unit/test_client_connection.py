@@ -11,7 +11,7 @@ import grpc_stub
 import http_stub
 import pytest
 
-from servable.client.transport.connection import LONGEST_SECONDS
+from servable.client.limits import LONGEST_SECONDS
 from servable.errors import InvalidArgumentError
 
 Ask = Callable[..., Any]

@@ -10,8 +10,9 @@ import pytest
 
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given
-from servable.client.codec import BoundRequest, Call, Choice, Prediction
-from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
+from servable.client.codecs.codec import BoundRequest, Call, Choice, Prediction
+from servable.client.dialogue import Dialogue, Pause, Send, Steps
+from servable.client.limits import Limits
 from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
 from servable.client.transport.connection import Connection
 from servable.errors import (

@@ -25,10 +25,43 @@ def test_the_client_is_made_from_the_one_with_await(maker: dict[str, Any]) -> No
     assert maker["sync_client"](maker["ASYNC"].read_text()) == maker["SYNC"].read_text(), "make client"
 
 
-@pytest.mark.parametrize("left", ["AsyncLock()", "asyncio.Lock()"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "AsyncLock()",
+        "asyncio.Lock()",
+        '"""An async call."""',
+        '"""See\n\nAsyncClient.\n"""',
+        "'await it'",
+        "f'{METHODS} await it'",
+        "# Pauses by asyncio.sleep.",
+        "pass  # to await",
+    ],
+)
 def test_what_has_no_counterpart_is_refused(maker: dict[str, Any], left: str) -> None:
     with pytest.raises(ValueError, match="is left"):
         maker["sync_client"](f"{maker['ASYNC'].read_text()}\n\n{left}\n")
+
+
+def test_only_code_is_replaced(maker: dict[str, Any]) -> None:
+    added = """
+
+async def ask(one: AsyncClient, é: str) -> AsyncClient:
+    async with one as other, one:
+        await (await other.ask("é", é))  # é
+    await asyncio.sleep(1), await other.close()
+    return [each async for each in other]
+"""
+    expected = """
+
+def ask(one: Client, é: str) -> Client:
+    with one as other, one:
+        (other.ask("é", é))  # é
+    time.sleep(1), other.close()
+    return [each for each in other]
+"""
+    made = maker["sync_client"](maker["ASYNC"].read_text() + added)
+    assert made.removeprefix(maker["SYNC"].read_text()) == expected
 
 
 def test_a_text_that_has_changed_is_refused(maker: dict[str, Any]) -> None:

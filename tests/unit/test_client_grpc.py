@@ -15,8 +15,8 @@ from grpc_stub import answering, no_versions
 
 from servable import Client
 from servable.client.answers import Metadata, Signature, TensorSpec
-from servable.client.codec import BoundRequest, Choice
-from servable.client.grpc import GrpcCodec
+from servable.client.codecs.codec import BoundRequest, Choice
+from servable.client.codecs.grpc import GrpcCodec
 from servable.client.model_config import serialized_config
 from servable.client.values.tensors import read_tensor, write_tensor
 from servable.errors import (

@@ -10,8 +10,8 @@ import pytest
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.binding import Given, bind
-from servable.client.codec import Call, Choice
-from servable.client.rest import RestCodec
+from servable.client.codecs.codec import Call, Choice
+from servable.client.codecs.rest import RestCodec
 from servable.client.values.examples import read_examples
 from servable.errors import InternalError, InvalidArgumentError, UnimplementedError
 

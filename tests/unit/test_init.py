@@ -17,6 +17,20 @@ def test_public_names(name: str) -> None:
     assert getattr(servable, name) is not None
 
 
+def test_load_options_keep_their_order() -> None:
+    """New options come last: these may be given by position."""
+    options = servable.LoadOptions(("serve", "gpu"), b"session", "pool", False, 2, True)
+    named = servable.LoadOptions(
+        tags=("serve", "gpu"),
+        session_config=b"session",
+        placement="pool",
+        warmup=False,
+        warmup_iterations=2,
+        synthetic_warmup=True,
+    )
+    assert options == named
+
+
 def test_an_unknown_name() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         servable.Nonsense  # noqa: B018

@@ -67,9 +67,12 @@ def fail(name: str, version: int, path: str, options: object) -> None:
 def test_start_and_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     core = FakeCore()
     server = Server(config(model(tmp_path, "m", 7)), lambda _: core)
+    ready = [server.is_ready()]
     with caplog.at_level(logging.INFO):
         assert server.start()
+        ready.append(server.is_ready())
         assert server.stop()
+    assert [*ready, server.is_ready()] == [False, True, False]
     assert core.stopped
     assert core.state == {("m", 7): "END"}
     path = tmp_path / "m" / "7"

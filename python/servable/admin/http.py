@@ -26,6 +26,7 @@ import socket
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+from servable.admin.interfaces import Core
 from servable.admin.operations import Fields, Management
 from servable.config.values import AdminOptions
 from servable.errors import StatusError, invalid_argument
@@ -38,21 +39,21 @@ DEFAULT_WAIT = 60.0
 
 
 class AdminServer:
-    """Listens from construction on; ``close`` ends it. core: see ``_core.Server``."""
+    """Listens from construction on; ``close`` ends it."""
 
-    def __init__(self, core: Any, options: AdminOptions, management: Management) -> None:
+    def __init__(self, core: Core, options: AdminOptions, management: Management) -> None:
         try:
             self._served = core.serve_admin(_resolved(options.address), options, Routes(management).answer)
         except (OSError, ValueError) as error:
             raise StatusError(
                 "UNAVAILABLE", f"Failed to start the administration at {options.address}: {error}"
             ) from None
-        self.address: str = self._served.address
+        self.address = self._served.address
         _log.info("administration at http://%s/admin/models", self.address)
 
     def close(self) -> bool:
         """Stops listening, within a second; requests being answered go on. Whether there are none."""
-        return bool(self._served.close())
+        return self._served.close()
 
 
 def _resolved(address: str) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from servable.admin.interfaces import State
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.lifecycle.availability import Availability
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 Fields = dict[str, Any]
 MOST_COUNTED = 1_000_000
 """Of requests, in a recording."""
-State = tuple[str, int, str, str, str]
-"""(name, version, state, code, message), as ``_core.Server.states`` tells it."""
 
 
 class Management:

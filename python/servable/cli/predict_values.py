@@ -109,7 +109,7 @@ def _standard_input() -> bytes:
 def _arrays(path: Path) -> Any:
     from zipfile import BadZipFile
 
-    from servable.client.transport.connection import load
+    from servable.client.packages import load
 
     numpy = load("numpy")
     try:

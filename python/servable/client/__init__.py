@@ -6,9 +6,11 @@
         client.predict("half_plus_two", {"x": [1.0, 2.0, 5.0]})     # {"y": array([2.5, 3. , 4.5])}
 
 Layers, in the order of a call: ``async_client``, and ``sync_client``, which is generated from it →
-``dialogue`` (the sequence of requests; ``metadata_cache``, ``binding``, ``arrays``) → a codec that writes and
-reads (``rest``, ``grpc`` with ``tensors``; both with ``examples``) → a ``transport`` (``http_transport``,
-``grpc_transport``). Only transports and clients do input and output.
+``dialogue`` (the sequence of requests; ``metadata_cache``, ``binding``) → ``codecs`` that write and read
+(``rest``, ``grpc``), with ``values`` (arrays, tensors, examples) → a ``transport`` (``http``, ``grpc``).
+``model_config`` reads the argument of ``reload``. Below them are ``answers``, ``limits``, ``text`` (checks)
+and ``packages`` (imports). Only transports and clients wait or speak to the server; files that are given as
+paths are read by ``values`` and ``model_config``.
 
 Needs the extra ``client`` (numpy, httpx, grpcio); httpx and grpcio are imported only for addresses that need
 them.
@@ -16,7 +18,7 @@ them.
 
 from __future__ import annotations
 
-from servable.client.transport.connection import load
+from servable.client.packages import load
 
 load("numpy")
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from servable.client.answers import Metadata, Signature, TensorSpec
-from servable.client.codec import BoundRequest, Choice
+from servable.client.codecs.codec import BoundRequest, Choice
 from servable.client.values.arrays import as_array
 from servable.errors import invalid_argument
 

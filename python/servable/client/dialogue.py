@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.binding import Given, bind
-from servable.client.codec import Call, Choice, Codec, Prediction
+from servable.client.codecs.codec import Call, Choice, Codec, Prediction
+from servable.client.limits import Limits
 from servable.client.metadata_cache import MetadataCache
-from servable.client.transport.connection import limit
+from servable.client.text import check_text
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Features, read_examples
-from servable.client.values.text import check_text
 from servable.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -32,7 +32,6 @@ from servable.errors import (
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
-    invalid_argument,
 )
 
 T = TypeVar("T")
@@ -57,22 +56,6 @@ class Pause:
 
 
 Steps = Generator[Send | Pause, Any, T]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of an operation.
-
-    timeout: seconds for all of it, retries included, or None; infinity becomes None. retries: further tries.
-    """
-
-    timeout: float | None
-    retries: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "timeout", limit("timeout", self.timeout))
-        if self.retries < 0:
-            raise invalid_argument(f"retries is {self.retries}; expected 0 or more")
 
 
 @dataclass(frozen=True)

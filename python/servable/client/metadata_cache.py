@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from servable.client.answers import Metadata
-from servable.client.codec import Choice
+from servable.client.codecs.codec import Choice
 
 FRESH_SECONDS = 60.0
 """Seconds for which the metadata of the newest version or a label, which may move, is reused."""

@@ -7,7 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from servable.client.values.text import check_text
+from servable.client.text import check_text
 from servable.errors import InvalidArgumentError, invalid_argument
 from servable.messages import message_class, pool
 

@@ -13,12 +13,14 @@ from typing import Any, TypeVar, overload
 
 from servable.client.answers import Classification, Metadata, VersionStatus
 from servable.client.binding import Given, Value
-from servable.client.codec import Choice
-from servable.client.dialogue import Dialogue, Limits, Pause, Send, Steps
+from servable.client.codecs import codec_of
+from servable.client.codecs.codec import Choice
+from servable.client.dialogue import Dialogue, Pause, Send, Steps
+from servable.client.limits import Limits
 from servable.client.model_config import serialized_config
 from servable.client.transport.address import parse_address
 from servable.client.transport.connection import Connection
-from servable.client.transport.open import codec_of, open_transport
+from servable.client.transport.open import open_transport
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Features
 from servable.errors import StatusError
@@ -55,7 +57,7 @@ class Client:
         ca_file: str | None = None,
     ) -> None:
         where = parse_address(address)
-        self._dialogue = Dialogue(codec_of(where), Limits(timeout, retries))
+        self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
         self._transport = open_transport(where, Connection(connect_timeout, headers or {}, ca_file))
 
     @overload

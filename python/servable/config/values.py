@@ -170,14 +170,13 @@ class BatchingOptions:
 class LoadOptions:
     """Options for loading one version; the core reads these attributes by name.
 
-    engine: ``tensorflow``, or ``auto``: the engine that the version's files are for. tags: must equal the tag
-    set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or empty. placement: ``auto``
-    (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up record. retrying: a failure is
-    not final, the version stays LOADING. batching: None if requests are not batched; batching_per_version: a
-    version has its own parameters in its folder, or none.
+    tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
+    empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
+    record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
+    batched; batching_per_version: a version has its own parameters in its folder, or none. engine:
+    ``tensorflow``, or ``auto``: the engine that the version's files are for.
     """
 
-    engine: str = "auto"
     tags: tuple[str, ...] = ("serve",)
     session_config: bytes = b""
     placement: str = "auto"
@@ -187,6 +186,7 @@ class LoadOptions:
     retrying: bool = False
     batching: BatchingOptions | None = None
     batching_per_version: bool = False
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)

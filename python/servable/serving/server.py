@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from servable.admin.interfaces import Core as AdminCore
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
+from servable.lifecycle.interfaces import Core as LifecycleCore
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.serving.report import StartReport
@@ -34,15 +36,28 @@ from servable.sources.filesystem import FilesystemSource
 from servable.sources.routing import RoutedSource
 
 if TYPE_CHECKING:
+    from servable import _core
     from servable.admin.http import AdminServer
 
 _log = logging.getLogger("server")
 
 EXIT_OK = 0
-EXIT_FAILED = 255
 
 
 _Handler = Callable[[int, FrameType | None], None]
+
+
+class Core(LifecycleCore, AdminCore, Protocol):
+    """The part of ``_core.Server`` that a server uses: for the packages below, the ports, and their end."""
+
+    def start(self) -> dict[str, str]:
+        """Opens the ports; returns the addresses of those opened."""
+
+    def drain(self) -> None:
+        """Tells clients to send their next requests elsewhere."""
+
+    def stop(self, grace_seconds: float) -> bool:
+        """Stops accepting and finishes what is in flight; True if all of it ended in time."""
 
 
 class Server:
@@ -57,15 +72,17 @@ class Server:
     def __init__(
         self,
         config: ServerConfig,
-        make_core: Callable[[object], Any] | None = None,
+        make_core: Callable[[CoreOptions], Core] | None = None,
         before_loading: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
         self.report = StartReport()
-        self._core: Any = (
-            make_core(config.core) if make_core else _compiled_core(config.core, self.reload_request)
-        )
+        self._core: Core
+        if make_core is None:
+            self._core = _compiled_core(config.core, self.reload_request)
+        else:
+            self._core = make_core(config.core)
         core = self._core
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
@@ -125,7 +142,7 @@ class Server:
         if self.addresses:
             time.sleep(self.config.drain_delay_seconds)
         deadline = time.monotonic() + self.config.grace_seconds
-        drained = bool(self._core.stop(self.config.grace_seconds)) if self.addresses else True
+        drained = self._core.stop(self.config.grace_seconds) if self.addresses else True
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
         administered = self._close_admin()
         if not (drained and unloaded) and time.monotonic() >= deadline:
@@ -155,6 +172,10 @@ class Server:
             # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
+
+    def is_ready(self) -> bool:
+        """True while requests are answered: the ports are open and the shutdown has not begun."""
+        return bool(self.addresses) and not self._ended.is_set()
 
     @property
     def admin_address(self) -> str | None:
@@ -299,8 +320,7 @@ class Server:
 
     def _open(self) -> dict[str, str]:
         try:
-            addresses: dict[str, str] = self._core.start()
-            return addresses
+            return self._core.start()
         except Exception as error:
             code, message = getattr(error, "code", None), getattr(error, "message", None)
             if not isinstance(code, str) or not isinstance(message, str):
@@ -456,7 +476,7 @@ def check_ports(config: ServerConfig) -> None:
             raise StatusError("INVALID_ARGUMENT", text, ports.port_hint(address, flag))
 
 
-def _compiled_core(options: CoreOptions, on_reload: Callable[[bytes, float | None], None]) -> Any:
+def _compiled_core(options: CoreOptions, on_reload: Callable[[bytes, float | None], None]) -> _core.Server:
     from servable import _core
 
     try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from servable.client.values.text import check_text
+from servable.client.text import check_text
 from servable.errors import invalid_argument
 
 GRPC_PORT = 8500

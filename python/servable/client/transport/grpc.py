@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from servable.client.codec import Call
+from servable.client.packages import load
 from servable.client.transport.address import Address
-from servable.client.transport.connection import Connection, closed, load
+from servable.client.transport.connection import Connection, closed
+from servable.client.transport.request import Request
 from servable.errors import StatusError, invalid_argument, status_error
 
 
@@ -25,15 +26,15 @@ class GrpcTransport:
         self._methods: dict[str, Any] = {}
         self._closed = False
 
-    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's message. Raises ``StatusError``s."""
-        method = self._methods.get(call.path)
+        method = self._methods.get(request.path)
         if method is None:
-            method = self._methods[call.path] = self._channel.unary_unary(call.path)
+            method = self._methods[request.path] = self._channel.unary_unary(request.path)
         if self._closed:
             raise closed()
         try:
-            reply: bytes = method(call.body, timeout=seconds, metadata=self._metadata)
+            reply: bytes = method(request.body, timeout=seconds, metadata=self._metadata)
         except self._grpc.RpcError as error:
             raise _as_status(error) from error
         return reply
@@ -59,13 +60,13 @@ class AsyncGrpcTransport:
             self._channel = aio.insecure_channel(address.target, options)
         self._methods: dict[str, Any] = {}
 
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    async def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's message. Raises ``StatusError``s."""
-        method = self._methods.get(call.path)
+        method = self._methods.get(request.path)
         if method is None:
-            method = self._methods[call.path] = self._channel.unary_unary(call.path)
+            method = self._methods[request.path] = self._channel.unary_unary(request.path)
         try:
-            reply: bytes = await method(call.body, timeout=seconds, metadata=self._metadata)
+            reply: bytes = await method(request.body, timeout=seconds, metadata=self._metadata)
         except self._error as error:
             raise _as_status(error) from error
         return reply

@@ -7,9 +7,10 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from servable.client.codec import Call
+from servable.client.packages import load
 from servable.client.transport.address import Address
-from servable.client.transport.connection import Connection, closed, load
+from servable.client.transport.connection import Connection, closed
+from servable.client.transport.request import Request
 from servable.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -56,7 +57,7 @@ class HttpTransport:
         transport = httpx.HTTPTransport(**_transport_options(httpx, address, connection))
         self._client = httpx.Client(**_client_options(address, connection, transport))
 
-    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's body. Raises ``StatusError``s.
 
         httpx limits each read, not their sum: the sum is checked between reads, so that a server that sends
@@ -67,8 +68,9 @@ class HttpTransport:
         if self._client.is_closed:
             raise closed()
         until = None if seconds is None else time.monotonic() + seconds
+        options = _request_options(self._address, request, self._timeout(seconds))
         try:
-            with self._client.stream(**_request(self._address, call, self._timeout(seconds))) as response:
+            with self._client.stream(**options) as response:
                 parts = []
                 for part in response.iter_bytes():
                     parts.append(part)
@@ -96,13 +98,13 @@ class AsyncHttpTransport:
         transport = httpx.AsyncHTTPTransport(**_transport_options(httpx, address, connection))
         self._client = httpx.AsyncClient(**_client_options(address, connection, transport))
 
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    async def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's body. Raises ``StatusError``s."""
         import httpx
 
-        request = _request(self._address, call, _timeout(seconds, self._connect_seconds))
+        options = _request_options(self._address, request, _timeout(seconds, self._connect_seconds))
         try:
-            response = await asyncio.wait_for(self._client.request(**request), seconds)
+            response = await asyncio.wait_for(self._client.request(**options), seconds)
         except (TimeoutError, asyncio.TimeoutError):
             raise _too_late() from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -143,12 +145,12 @@ def _client_options(address: Address, connection: Connection, transport: Any) ->
     return {"transport": transport, "headers": headers, "trust_env": False}
 
 
-def _request(address: Address, call: Call[Any], timeout: Any) -> dict[str, Any]:
-    content = {} if call.body is None else {"content": call.body}
-    headers = {} if call.body is None else {"Content-Type": "application/json"}
+def _request_options(address: Address, request: Request, timeout: Any) -> dict[str, Any]:
+    content = {} if request.body is None else {"content": request.body}
+    headers = {} if request.body is None else {"Content-Type": "application/json"}
     return {
-        "method": "GET" if call.body is None else "POST",
-        "url": address.target + call.path,
+        "method": "GET" if request.body is None else "POST",
+        "url": address.target + request.path,
         "headers": headers,
         "timeout": timeout,
         **content,

@@ -1,20 +1,18 @@
-"""Chooses the codec and the transport for an address."""
+"""Chooses the transport for an address."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from servable.client.codec import Call, Codec
-from servable.client.grpc import GrpcCodec
-from servable.client.rest import RestCodec
 from servable.client.transport.address import Address
 from servable.client.transport.connection import Connection, closed
+from servable.client.transport.request import Request
 
 
 class Transport(Protocol):
-    """Carries calls; usable from any thread."""
+    """Carries requests; usable from any thread."""
 
-    def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     def close(self) -> None:
@@ -22,18 +20,13 @@ class Transport(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """Carries the calls of one event loop."""
+    """Carries the requests of one event loop."""
 
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    async def send(self, request: Request, seconds: float | None) -> bytes:
         """Returns the reply's bytes. Raises ``StatusError``s only."""
 
     async def close(self) -> None:
         """Releases the connections."""
-
-
-def codec_of(address: Address) -> Codec:
-    """Returns the codec for an address's protocol."""
-    return RestCodec() if address.protocol == "rest" else GrpcCodec()
 
 
 def open_transport(address: Address, connection: Connection) -> Transport:
@@ -61,13 +54,13 @@ class _TransportOfFirstCall:
         self._made: AsyncTransport | None = None
         self._closed = False
 
-    async def send(self, call: Call[Any], seconds: float | None) -> bytes:
+    async def send(self, request: Request, seconds: float | None) -> bytes:
         """See ``AsyncTransport.send``."""
         if self._closed:
             raise closed()
         if self._made is None:
             self._made = _async_transport(self._address, self._connection)
-        return await self._made.send(call, seconds)
+        return await self._made.send(request, seconds)
 
     async def close(self) -> None:
         """See ``AsyncTransport.close``."""

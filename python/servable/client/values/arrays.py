@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from servable.client.answers import TensorSpec
+from servable.client.text import half_character, shown
 from servable.client.values.dtypes import DType, bfloat16_as_float32, dtype_named
-from servable.client.values.text import half_character, shown
 from servable.errors import InvalidArgumentError, invalid_argument
 
 Array = NDArray[Any]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from servable.client.answers import TensorSpec
+from servable.client.text import check_text, shown
 from servable.client.values.arrays import as_array, as_bytes
-from servable.client.values.text import check_text, shown
 from servable.errors import invalid_argument
 from servable.messages import message_class
 

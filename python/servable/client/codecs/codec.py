@@ -12,9 +12,9 @@ from numbers import Integral
 from typing import Any, Generic, Protocol, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
+from servable.client.text import check_text, shown
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Examples
-from servable.client.values.text import check_text, shown
 from servable.errors import invalid_argument
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.codec import CLASSIFY, REGRESS, BoundRequest, Call, Choice, Prediction
+from servable.client.codecs.codec import CLASSIFY, REGRESS, BoundRequest, Call, Choice, Prediction
 from servable.client.values.arrays import Array
 from servable.client.values.dtypes import name_of_number
 from servable.client.values.examples import Examples, write_input

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
-from servable.client.codec import BoundRequest, Call, Choice, Prediction
+from servable.client.codecs.codec import BoundRequest, Call, Choice, Prediction
 from servable.client.values.arrays import Array, read_numbers
 from servable.client.values.dtypes import dtype_named
 from servable.client.values.examples import Examples, json_body
