@@ -140,13 +140,6 @@ impl PyServer {
         released(py, || self.lifecycle.unload(name, version))
     }
 
-    fn forget(&self, py: Python<'_>, name: &str) -> PyResult<()> {
-        released(py, || {
-            self.server.state().registry.forget(name);
-            Ok(())
-        })
-    }
-
     fn set_labels(&self, py: Python<'_>, name: &str, labels: HashMap<String, i64>) -> PyResult<()> {
         released(py, || {
             self.server.state().registry.set_labels(name, labels);

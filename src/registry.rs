@@ -174,11 +174,6 @@ impl Registry {
         self.table.load().get(name).map(|model| model.labels.clone()).unwrap_or_default()
     }
 
-    /// Forgets the ended versions of `name`.
-    pub fn forget(&self, name: &str) {
-        self.change(name, |model| model.versions.retain(|_, status| status.state != State::End));
-    }
-
     fn change(&self, name: &str, edit: impl FnOnce(&mut Model)) {
         let _one_writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut table = Table::clone(&self.table.load());

@@ -232,8 +232,6 @@ class Server:
         """UNLOADING → END; blocks until no request holds the version and its memory is free."""
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """END with an error, without a load."""
-    def forget(self, name: str) -> None:
-        """Drops the END entries of a model."""
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
