@@ -328,6 +328,48 @@ def test_a_defect_in_the_core_fails_that_version_alone(make: Make) -> None:
     assert setup.manager.errors()["m"][1].message == "ZeroDivisionError: oops"
 
 
+@pytest.mark.parametrize("options", [ONCE, MANY_TRIES], ids=["one try", "many tries"])
+def test_a_defect_in_the_reading_of_settings_fails_that_version_alone(
+    make: Make, monkeypatch: pytest.MonkeyPatch, options: LifecycleOptions
+) -> None:
+    def options_for(path: str, given: Any) -> Any:
+        if path == "/models/m/1":
+            raise ZeroDivisionError("oops")
+        return given
+
+    monkeypatch.setattr(saved_model_config, "options_for", options_for)
+    setup = make(options, "m", "n")
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.FAILED, n=Availability.AVAILABLE)
+    assert setup.core.errors["m", 1] == ("INTERNAL", "ZeroDivisionError: oops")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    assert setup.manager.reload("m", 10)
+
+
+def test_a_defect_in_the_listener_keeps_no_version_from_anything(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Events):
+        def _note(self, *event: Any) -> None:
+            raise ZeroDivisionError("oops")
+
+    setup = make(LifecycleOptions(retries=0, unload_threads=1), "m", "n")
+    setup.manager._loader._listener = Broken()
+    setup.core.on_load = fail_on(("n", 1))
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.FAILED)
+    assert setup.manager.reload("m", 10)
+    setup.core.on_load = fail_always
+    assert setup.manager.reload("m", 10)
+    for version in (2, 3):
+        setup.core.on_load = lambda *_: None
+        setup.aspire("m", version)
+        setup.core.wait_for(("m", version, "AVAILABLE"), ("m", version - 1, "END"))
+    assert "notifying of m version 1 failed" in caplog.text
+
+
 def test_missing_is_no_reason_to_unload(make: Make) -> None:
     setup = make(ONCE, "m", "n")
     setup.aspire("m", 1)
