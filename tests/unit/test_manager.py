@@ -17,6 +17,7 @@ from servable.lifecycle import manager
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
 from servable.lifecycle.manager import Manager
+from servable.lifecycle.models import Model, Version
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)
@@ -260,6 +261,26 @@ def test_retries_run_out(make: Make) -> None:
     assert setup.core.calls.count(("load", "m", 1)) == 4
     assert setup.core.errors["m", 1] == ("NOT_FOUND", "nothing in /models/m/1")
     assert [event[-1] for event in setup.events.all] == [0.0, 0.0, 0.0, None]
+
+
+def test_a_try_that_cannot_be_begun_ends_nothing_else(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = make(MANY_TRIES, "bad", "good")
+    setup.core.on_load = fail_on(("bad", 1))
+    retried = threading.Event()
+
+    def retry(model: Model, version: Version) -> None:
+        version.condition = version.condition.retry_queued()
+        retried.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(setup.manager._reconciler, "retry", retry)
+    setup.aspire("bad", 1)
+    assert retried.wait(10)
+    setup.aspire("good", 1)
+    setup.wait_available_as(bad=Availability.FAILING, good=Availability.AVAILABLE)
+    assert caplog.text.count("following bad failed") == 1
 
 
 def test_a_version_withdrawn_between_tries_is_given_up(make: Make) -> None:
@@ -601,6 +622,32 @@ def test_a_load_that_hangs_is_told_of_and_gives_its_place_to_the_next(
     setup.wait_available_as(hangs=Availability.AVAILABLE, good=Availability.AVAILABLE)
     assert setup.manager.loading("hangs", 1) is None
     assert "hangs version 1 has been loading for 0 s: its files are being read" in caplog.text
+
+
+def test_a_phase_that_cannot_be_told_ends_nothing_else(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager, "PATIENCE", 0.05)
+    monkeypatch.setattr(manager, "LAST_LOADS_SECONDS", 0.01)
+    setup = make(ONE_AT_A_TIME, "hangs", "good")
+
+    def phase(name: str, version: int) -> str:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(setup.core, "phase", phase)
+    gate = Gate(setup.core, "hangs", 1)
+    try:
+        setup.aspire("hangs", 1)
+        assert gate.entered.wait(10)
+        setup.wait(lambda now: now["hangs"] is Availability.HANGING)
+        setup.aspire("good", 1)
+        setup.wait_available_as(hangs=Availability.HANGING, good=Availability.AVAILABLE)
+        assert "following hangs failed" in caplog.text
+        setup.manager.stop()
+        assert not setup.manager.unload_all(10)
+        assert setup.core.state["good", 1] == "END"
+    finally:
+        gate.opened.set()
 
 
 def test_a_load_that_hangs_in_the_models_settings_says_so(

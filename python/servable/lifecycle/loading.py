@@ -103,30 +103,31 @@ class Loader:
         """Returns when to warn that a load takes long; None if none is in progress."""
         return condition.report_at(self._patience)
 
-    def report_long_loads(self) -> None:
-        """Warns of the long loads that are due for a warning."""
-        now = self._models.clock()
-        for model, version in self._models.versions():
-            condition = version.condition
-            due = self.report_at(condition)
-            if due is None or due > now or condition.loading_since is None:
-                continue
-            version.condition = condition.reported()
-            self._models.touched.add(model.name)
-            _log.warning(
-                "%s version %d has been loading for %d s: %s (%s); other models go on",
-                model.name,
-                condition.place.version,
-                now - condition.loading_since,
-                self._waits_for(model.name, condition),
-                condition.place.path,
-            )
+    def report_long_load(self, model: Model, version: Version, now: float) -> None:
+        """Warns of a long load if it is due for a warning."""
+        condition = version.condition
+        due = self.report_at(condition)
+        if due is None or due > now or condition.loading_since is None:
+            return
+        # First, so that a warning that fails is not due again at once.
+        version.condition = condition.reported()
+        self._models.touched.add(model.name)
+        _log.warning(
+            "%s version %d has been loading for %d s: %s (%s); other models go on",
+            model.name,
+            condition.place.version,
+            now - condition.loading_since,
+            self._waits_for(model.name, condition),
+            condition.place.path,
+        )
 
     def report_last_loads(self) -> None:
         """Warns of the loads that nobody waits for any more."""
         for model, version in self._models.versions():
             condition = version.condition
-            if condition.loading_since is not None:
+            if condition.loading_since is None:
+                continue
+            with _logged("reporting on", model, version):
                 _log.warning(
                     "the load of %s version %d is left where it is: %s",
                     model.name,

@@ -249,8 +249,7 @@ class Manager:
                 self._changed.wait_for(lambda: models.stopping or models.touched, self._until_next_time())
                 if models.stopping:
                     return
-                self._wake_retries()
-                self._loader.report_long_loads()
+                self._follow_time()
                 for name in models.take_touched():
                     self._follow(name)
                 self._changed.notify_all()
@@ -264,12 +263,18 @@ class Manager:
         ]
         return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
 
-    def _wake_retries(self) -> None:
+    def _follow_time(self) -> None:
+        """Starts the tries that are due, and gives the warnings of long loads that are."""
         now = self._clock()
         for model, version in self._models.versions():
-            retry_at = version.condition.retry_at
-            if retry_at is not None and retry_at <= now:
-                self._reconciler.retry(model, version)
+            try:
+                retry_at = version.condition.retry_at
+                if retry_at is not None and retry_at <= now:
+                    self._reconciler.retry(model, version)
+                self._loader.report_long_load(model, version, now)
+            except Exception:
+                # As in ``_follow``.
+                _log.exception("following %s failed", model.name)
 
     def _follow(self, name: str) -> None:
         """Does everything that follows from touching a model, which may be gone already."""
