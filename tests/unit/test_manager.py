@@ -18,6 +18,7 @@ from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.models import Model, Version
+from servable.lifecycle.policy import State
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)
@@ -597,6 +598,55 @@ def test_the_end_unloads_what_serves_though_a_load_hangs(
     finally:
         gate.opened.set()
     assert "the load of hangs version 1 is left where it is: its files are being read" in caplog.text
+
+
+def test_the_end_unloads_what_waits_for_its_reload(make: Make) -> None:
+    """The reload is behind another one, and is dropped before it begins."""
+    setup = make(ONCE, "first", "m")
+    setup.aspire("first", 1)
+    setup.aspire("m", 1)
+    setup.wait_available_as(first=Availability.AVAILABLE, m=Availability.AVAILABLE)
+    gate = Gate(setup.core, "first", 1)
+    assert not setup.manager.reload("first", 0)
+    assert gate.entered.wait(10)
+    assert not setup.manager.reload("m", 0)
+    version = withdrawn_during_its_reload(setup)
+    setup.manager.stop()
+    gate.opened.set()
+    assert setup.manager.unload_all(10)
+    assert setup.core.state["m", 1] == "END"
+    assert version.condition.state is State.END
+
+
+def test_the_end_unloads_what_waits_for_a_reload_that_hangs(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "LAST_LOADS_SECONDS", 0.01)
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    gate = Gate(setup.core, "m", 1)
+    assert not setup.manager.reload("m", 0)
+    assert gate.entered.wait(10)
+    version = withdrawn_during_its_reload(setup)
+    setup.manager.stop()
+    try:
+        assert not setup.manager.unload_all(10)
+        assert version.condition.state is State.END
+    finally:
+        gate.opened.set()
+    # The end of the reload does not unload it once more.
+    assert setup.manager.unload_all(10)
+    assert setup.core.calls.count(("unload", "m", 1)) == 1
+
+
+def withdrawn_during_its_reload(setup: Setup) -> Version:
+    """Returns the version of ``m`` once it is to be unloaded after its reload."""
+    setup.aspire("m")
+    (version,) = setup.manager._models.by_name["m"].versions.values()
+    with setup.manager._changed:
+        assert setup.manager._changed.wait_for(lambda: version.condition.unload_waits, 10)
+    return version
 
 
 # ---- loads that hang

@@ -97,6 +97,11 @@ class Condition:
         return self.state is State.UNLOADING and self.reloading
 
     @property
+    def may_be_shut_down(self) -> bool:
+        """It is loaded, and its unload has not been submitted."""
+        return self.state is State.AVAILABLE or self.unload_waits
+
+    @property
     def withdrawal(self) -> StatusError:
         """The error of a version withdrawn before it was loaded."""
         return self.error or StatusError("CANCELLED", "The version was withdrawn before it was loaded")
@@ -216,7 +221,7 @@ class Condition:
 
     def shut_down(self) -> Condition:
         """The server stops: it is unloaded, whatever becomes of a reload."""
-        self._check("shut_down", self.state is State.AVAILABLE)
+        self._check("shut_down", self.may_be_shut_down)
         return replace(self, state=State.UNLOADING, aspired=False, reloading=False)
 
     def unloaded(self) -> Condition:

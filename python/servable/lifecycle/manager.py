@@ -21,7 +21,7 @@ from servable.lifecycle.interfaces import Core, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Models, Version
-from servable.lifecycle.policy import POLICIES, State
+from servable.lifecycle.policy import POLICIES
 from servable.lifecycle.reconciling import Reconciler
 from servable.sources import AspiredVersion, Source
 
@@ -235,7 +235,7 @@ class Manager:
         self._loader.unload_at_once()
         with self._changed:
             for model, version in self._models.versions():
-                if version.condition.state is State.AVAILABLE:
+                if version.condition.may_be_shut_down:
                     version.condition = version.condition.shut_down()
                     self._loader.submit_unload(model, version)
         return self._loader.wait_for_unloads(deadline) and loaded
