@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage, TransitionError
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 PLACE = AspiredVersion(1, "/models/m/1")

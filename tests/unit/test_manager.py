@@ -18,7 +18,7 @@ from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.models import Model, Version
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)

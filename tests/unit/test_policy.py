@@ -11,11 +11,11 @@ from servable.lifecycle.policy import (
     Action,
     Load,
     Snapshot,
-    State,
     Unload,
     availability_preserving,
     resource_preserving,
 )
+from servable.lifecycle.state import State
 
 STATES = {
     "new": State.START,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from servable.errors import StatusError
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 

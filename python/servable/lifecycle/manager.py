@@ -1,4 +1,4 @@
-"""The loop that makes the served versions follow the aspired ones.
+"""The manager of the served versions: takes configurations and announcements, follows them, and shuts down.
 
 Sources announce (``aspire``, ``missing``), configurations are applied (``apply``), loads and unloads finish:
 each marks a model as touched and wakes the loop. For every touched model, the loop places its labels, makes
@@ -16,7 +16,7 @@ from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.lifecycle import labels
-from servable.lifecycle.availability import Availability, availability_of, stays
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Core, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
@@ -109,7 +109,7 @@ class Manager:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
                     known.missing &= before.get(model.name) == (model.base_path, model.policy)
-                    self._availability[model.name] = availability_of(known)
+                    self._availability[model.name] = known.availability()
                 for name in gone:
                     del self._availability[name]
             with self._changed:
@@ -119,7 +119,7 @@ class Manager:
     def _is_available(self, name: str, version: int) -> bool:
         with self._changed:
             known = self._models.by_name.get(name)
-            return known is not None and stays(known, version)
+            return known is not None and known.stays(version)
 
     def configured(self) -> tuple[ModelConfig, ...]:
         """Returns the models followed now."""
@@ -289,7 +289,7 @@ class Manager:
             # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)
         if name in self._availability:
-            self._availability[name] = availability_of(model)
+            self._availability[name] = model.availability()
         elif not model.versions:
             del self._models.by_name[name]
 
