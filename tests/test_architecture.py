@@ -470,12 +470,16 @@ def test_sources_cite_sections_that_are_there() -> None:
 
 @pytest.mark.parametrize("module", ["policy", "labels", "condition", "availability"])
 def test_what_decides_about_versions_is_pure(module: str) -> None:
-    path = CONTROL_PLANE / "lifecycle" / f"{module}.py"
-    allowed = ("__future__", "collections", "dataclasses", "enum", "typing", "servable")
-    found = {name.split(".")[0] for name in imports(path)}
-    assert found <= set(allowed)
-    calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
-    assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
+    """So is everything in ``lifecycle`` that it imports, directly or indirectly."""
+    inside = {name: path for name, path in package_modules().items() if name.startswith("lifecycle.")}
+    used = {name: modules_used(path) & inside.keys() for name, path in inside.items()}
+    assert "lifecycle.models" in below("lifecycle.manager", used)
+    allowed = {"__future__", "collections", "dataclasses", "enum", "typing", "servable"}
+    for name in below(f"lifecycle.{module}", used) | {f"lifecycle.{module}"}:
+        path = inside[name]
+        assert _roots(imports(path)) <= allowed, shown(path)
+        calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+        assert not {one.id for one in calls if isinstance(one, ast.Name)} & {"open", "print", "input"}
 
 
 def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
@@ -527,14 +531,42 @@ def test_names_say_what_a_file_is_for() -> None:
 
 
 def test_tests_do_not_sleep() -> None:
+    """Neither by that name, nor on an event that nobody can set: ``Event().wait(2)``."""
     sleepers = []
     for path in TESTS.rglob("*.py"):
         for node in ast.walk(tree_of(path)):
-            called = node.func if isinstance(node, ast.Call) else None
-            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-            if name == "sleep":
+            if isinstance(node, ast.Call) and (_called(node) == "sleep" or _waits_for_nothing(node)):
                 sleepers.append(f"{shown(path)}:{node.lineno}")
     assert sleepers == []
+
+
+def _called(node: ast.AST) -> str:
+    """Returns the last name of what is called; "" if nothing is, or it has none."""
+    function = node.func if isinstance(node, ast.Call) else None
+    name: str = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name
+
+
+def _waits_for_nothing(node: ast.Call) -> bool:
+    """Waits on a fresh event for a limited time; without a limit, it hangs, which is another matter."""
+    limited = bool(node.args or node.keywords) and _called(node) == "wait"
+    return limited and isinstance(node.func, ast.Attribute) and _called(node.func.value) == "Event"
+
+
+@pytest.mark.parametrize(
+    ("code", "waits"),
+    [
+        ("threading.Event().wait(2.5)", True),
+        ("Event().wait(timeout=2)", True),
+        ("threading.Event().wait()", False),
+        ("opened.wait(10)", False),
+        ("process.wait(30)", False),
+    ],
+)
+def test_a_sleep_by_another_name_is_known(code: str, waits: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert _waits_for_nothing(call) is waits
 
 
 def test_tests_fix_no_port() -> None:
@@ -545,8 +577,9 @@ def test_tests_fix_no_port() -> None:
         for node in ast.walk(tree_of(path)):
             if not isinstance(node, ast.Call):
                 continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in opening and any(_is_port(value) for one in node.args for value in ast.walk(one)):
+            if _called(node) in opening and any(
+                _is_port(value) for one in node.args for value in ast.walk(one)
+            ):
                 fixed.append(f"{shown(path)}:{node.lineno}")
     for path in [*(TESTS / "e2e").rglob("*.py"), *(TESTS / "conformance").rglob("*.py")]:
         for given in re.findall(r"(?:--(?:rest_api_)?port=|localhost:|127\.0\.0\.1:)(\d+)", path.read_text()):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from conftest import START_SECONDS
 from google.protobuf import text_format
 from google.protobuf.json_format import ParseDict
 
 from servable.messages import message_class, pool
+
+IN_CLOSE_NOWRITE = 0x10
+EVENT_BYTES = 16
+"""Size of an event of a watched file: without a name."""
 
 
 def entry(name: str, base: Path, **more: Any) -> dict[str, Any]:
@@ -39,3 +49,26 @@ def replace_file(path: Path, text: str) -> None:
     fresh = path.with_name(path.name + ".new")
     fresh.write_text(text)
     fresh.replace(path)
+
+
+@contextmanager
+def reads_of(path: Path) -> Iterator[Callable[[int], None]]:
+    """Yields a function that waits until a file has been read so many more times, as inotify(7) tells.
+
+    Counts the reads that end from now on, of the file that is there now.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_CLOEXEC)
+    assert watch >= 0, os.strerror(ctypes.get_errno())
+
+    def wait(times: int) -> None:
+        for _ in range(times):
+            assert select.select([watch], [], [], START_SECONDS)[0], f"{path} is not read"
+            os.read(watch, EVENT_BYTES)
+
+    try:
+        added = libc.inotify_add_watch(watch, os.fsencode(path), IN_CLOSE_NOWRITE)
+        assert added >= 0, os.strerror(ctypes.get_errno())
+        yield wait
+    finally:
+        os.close(watch)

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from clients import PATIENCE, Stub, answer, available, await_versions, steady_load, version_states
 from conftest import Served
-from model_configs import config_file, config_text, entry, replace_file
+from model_configs import config_file, config_text, entry, reads_of, replace_file
 from servers import ONE_TRY, POLLED, RELOADS, WITH_GRPC, put_version, serving, until
 from wire import ask, predict
 
@@ -173,8 +173,9 @@ def test_a_config_file_that_cannot_be_applied_is_complained_about_once(base: Pat
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model m to have an absolute path")
         replace_file(config, config_text(entry("n", Path("relative"))))
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model n to have an absolute path")
-        # Two polls of the same file: the next message concerns the next one.
-        threading.Event().wait(2.5)
+        # By the third read of the same file, the polls that read it before have said what they had to say.
+        with reads_of(config) as await_reads:
+            await_reads(3)
         replace_file(config, config_text(entry("o", Path("relative"))))
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Expected model o to have an absolute path")
         assert served.log.count("is not applied") == 3
@@ -186,8 +187,9 @@ def test_a_config_file_that_cannot_be_read_is_complained_about_once(base: Path, 
     with serving(f"--model_config_file={config}", POLLED) as served:
         replace_file(config, "model_config_list { config {")
         served.wait_for_line("is not applied: INVALID_ARGUMENT: Invalid protobuf file")
-        # Two polls of the same file: the next message concerns the next one.
-        threading.Event().wait(2.5)
+        # By the third read of the same file, the polls that read it before have said what they had to say.
+        with reads_of(config) as await_reads:
+            await_reads(3)
         replace_file(config, config_text(entry("m", base)))
         served.wait_for_line("can be applied again")
         assert served.log.count("Error parsing text-format") == 1, served.log

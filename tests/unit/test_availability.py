@@ -7,8 +7,7 @@ import pytest
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability, availability_of, stays
 from servable.lifecycle.condition import Condition
-from servable.lifecycle.models import Model, Version
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 ERROR = StatusError("NOT_FOUND", "nothing there")
@@ -52,11 +51,9 @@ GIVEN_UP = NEW.load_queued().given_up()
 )
 @pytest.mark.parametrize("missing", [False, True])
 def test_availability(conditions: list[Condition], availability: Availability, missing: bool) -> None:
-    model = Model("m", missing=missing)
-    model.versions = {number: Version(condition) for number, condition in enumerate(conditions)}
     # A source with nothing to load matters only if no version is known.
     expected = Availability.MISSING if missing and not conditions else availability
-    assert availability_of(model) is expected
+    assert availability_of(conditions, missing) is expected
 
 
 @pytest.mark.parametrize(
@@ -74,6 +71,5 @@ def test_availability(conditions: list[Condition], availability: Availability, m
 def test_which_versions_a_label_may_be_put_on(
     wanted: tuple[int, ...], states: dict[int, State], staying: set[int]
 ) -> None:
-    model = Model("m", tuple(map(place, wanted)))
-    model.versions = {number: Version(Condition(place(number), state)) for number, state in states.items()}
-    assert {number for number in states if stays(model, number)} == staying
+    conditions = {number: Condition(place(number), state) for number, state in states.items()}
+    assert {number for number in states if stays(number, conditions, wanted.__contains__)} == staying

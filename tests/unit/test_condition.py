@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage, TransitionError
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 PLACE = AspiredVersion(1, "/models/m/1")
@@ -102,11 +102,13 @@ AVAILABLE returned reloading         moved: =; reload_ended: AVAILABLE
 
 # An unload, which waits for a reload.
 UNLOADING                            unloaded: END
-UNLOADING queued reloading           reload_ended: UNLOADING
+UNLOADING queued reloading           reload_ended: UNLOADING; shut_down: UNLOADING queued
 UNLOADING settings reloading         settings_read: UNLOADING core reloading; reported: =
                                      load_returned: UNLOADING returned reloading
+                                     shut_down: UNLOADING settings
 UNLOADING core reloading             reported: =; load_returned: UNLOADING returned reloading
-UNLOADING returned reloading         reload_ended: UNLOADING
+                                     shut_down: UNLOADING core
+UNLOADING returned reloading         reload_ended: UNLOADING; shut_down: UNLOADING returned
 END
 
 # The end of the server does not wait for a reload.

@@ -17,6 +17,8 @@ from servable.lifecycle import manager
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
 from servable.lifecycle.manager import Manager
+from servable.lifecycle.models import Model, Version
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion, Receiver
 
 ONCE = LifecycleOptions(retries=0)
@@ -262,6 +264,26 @@ def test_retries_run_out(make: Make) -> None:
     assert [event[-1] for event in setup.events.all] == [0.0, 0.0, 0.0, None]
 
 
+def test_a_try_that_cannot_be_begun_ends_nothing_else(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = make(MANY_TRIES, "bad", "good")
+    setup.core.on_load = fail_on(("bad", 1))
+    retried = threading.Event()
+
+    def retry(model: Model, version: Version) -> None:
+        version.condition = version.condition.retry_queued()
+        retried.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(setup.manager._reconciler, "retry", retry)
+    setup.aspire("bad", 1)
+    assert retried.wait(10)
+    setup.aspire("good", 1)
+    setup.wait_available_as(bad=Availability.FAILING, good=Availability.AVAILABLE)
+    assert caplog.text.count("following bad failed") == 1
+
+
 def test_a_version_withdrawn_between_tries_is_given_up(make: Make) -> None:
     setup = make(LONG_PAUSE, "m")
     setup.core.on_load = fail_on(("m", 1))
@@ -326,6 +348,48 @@ def test_a_defect_in_the_core_fails_that_version_alone(make: Make) -> None:
     setup.aspire("n", 1)
     setup.wait_available_as(m=Availability.FAILED, n=Availability.AVAILABLE)
     assert setup.manager.errors()["m"][1].message == "ZeroDivisionError: oops"
+
+
+@pytest.mark.parametrize("options", [ONCE, MANY_TRIES], ids=["one try", "many tries"])
+def test_a_defect_in_the_reading_of_settings_fails_that_version_alone(
+    make: Make, monkeypatch: pytest.MonkeyPatch, options: LifecycleOptions
+) -> None:
+    def options_for(path: str, given: Any) -> Any:
+        if path == "/models/m/1":
+            raise ZeroDivisionError("oops")
+        return given
+
+    monkeypatch.setattr(saved_model_config, "options_for", options_for)
+    setup = make(options, "m", "n")
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.FAILED, n=Availability.AVAILABLE)
+    assert setup.core.errors["m", 1] == ("INTERNAL", "ZeroDivisionError: oops")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    assert setup.manager.reload("m", 10)
+
+
+def test_a_defect_in_the_listener_keeps_no_version_from_anything(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Events):
+        def _note(self, *event: Any) -> None:
+            raise ZeroDivisionError("oops")
+
+    setup = make(LifecycleOptions(retries=0, unload_threads=1), "m", "n")
+    setup.manager._loader._listener = Broken()
+    setup.core.on_load = fail_on(("n", 1))
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.FAILED)
+    assert setup.manager.reload("m", 10)
+    setup.core.on_load = fail_always
+    assert setup.manager.reload("m", 10)
+    for version in (2, 3):
+        setup.core.on_load = lambda *_: None
+        setup.aspire("m", version)
+        setup.core.wait_for(("m", version, "AVAILABLE"), ("m", version - 1, "END"))
+    assert "notifying of m version 1 failed" in caplog.text
 
 
 def test_missing_is_no_reason_to_unload(make: Make) -> None:
@@ -536,6 +600,55 @@ def test_the_end_unloads_what_serves_though_a_load_hangs(
     assert "the load of hangs version 1 is left where it is: its files are being read" in caplog.text
 
 
+def test_the_end_unloads_what_waits_for_its_reload(make: Make) -> None:
+    """The reload is behind another one, and is dropped before it begins."""
+    setup = make(ONCE, "first", "m")
+    setup.aspire("first", 1)
+    setup.aspire("m", 1)
+    setup.wait_available_as(first=Availability.AVAILABLE, m=Availability.AVAILABLE)
+    gate = Gate(setup.core, "first", 1)
+    assert not setup.manager.reload("first", 0)
+    assert gate.entered.wait(10)
+    assert not setup.manager.reload("m", 0)
+    version = withdrawn_during_its_reload(setup)
+    setup.manager.stop()
+    gate.opened.set()
+    assert setup.manager.unload_all(10)
+    assert setup.core.state["m", 1] == "END"
+    assert version.condition.state is State.END
+
+
+def test_the_end_unloads_what_waits_for_a_reload_that_hangs(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "LAST_LOADS_SECONDS", 0.01)
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    gate = Gate(setup.core, "m", 1)
+    assert not setup.manager.reload("m", 0)
+    assert gate.entered.wait(10)
+    version = withdrawn_during_its_reload(setup)
+    setup.manager.stop()
+    try:
+        assert not setup.manager.unload_all(10)
+        assert version.condition.state is State.END
+    finally:
+        gate.opened.set()
+    # The end of the reload does not unload it once more.
+    assert setup.manager.unload_all(10)
+    assert setup.core.calls.count(("unload", "m", 1)) == 1
+
+
+def withdrawn_during_its_reload(setup: Setup) -> Version:
+    """Returns the version of ``m`` once it is to be unloaded after its reload."""
+    setup.aspire("m")
+    (version,) = setup.manager._models.by_name["m"].versions.values()
+    with setup.manager._changed:
+        assert setup.manager._changed.wait_for(lambda: version.condition.unload_waits, 10)
+    return version
+
+
 # ---- loads that hang
 
 
@@ -559,6 +672,32 @@ def test_a_load_that_hangs_is_told_of_and_gives_its_place_to_the_next(
     setup.wait_available_as(hangs=Availability.AVAILABLE, good=Availability.AVAILABLE)
     assert setup.manager.loading("hangs", 1) is None
     assert "hangs version 1 has been loading for 0 s: its files are being read" in caplog.text
+
+
+def test_a_phase_that_cannot_be_told_ends_nothing_else(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager, "PATIENCE", 0.05)
+    monkeypatch.setattr(manager, "LAST_LOADS_SECONDS", 0.01)
+    setup = make(ONE_AT_A_TIME, "hangs", "good")
+
+    def phase(name: str, version: int) -> str:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(setup.core, "phase", phase)
+    gate = Gate(setup.core, "hangs", 1)
+    try:
+        setup.aspire("hangs", 1)
+        assert gate.entered.wait(10)
+        setup.wait(lambda now: now["hangs"] is Availability.HANGING)
+        setup.aspire("good", 1)
+        setup.wait_available_as(hangs=Availability.HANGING, good=Availability.AVAILABLE)
+        assert "following hangs failed" in caplog.text
+        setup.manager.stop()
+        assert not setup.manager.unload_all(10)
+        assert setup.core.state["good", 1] == "END"
+    finally:
+        gate.opened.set()
 
 
 def test_a_load_that_hangs_in_the_models_settings_says_so(

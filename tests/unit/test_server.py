@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from fake_core import FakeCore, FakeError
@@ -317,11 +317,15 @@ def test_a_hang_up_during_the_start_counts(
     def hang_up() -> None:
         """Waits until the main thread, which runs the handlers, noticed: a later signal would be a reload."""
         os.kill(os.getpid(), signal.SIGHUP)
-        given_up = time.monotonic() + 10
-        while not server._hung_up and time.monotonic() < given_up:
-            threading.Event().wait(0.001)
+        assert noticed.wait(10)
 
-    server = Server(with_config_file(old), Stopping, hang_up)
+    def notice(number: int, frame: FrameType | None) -> None:
+        on_hangup(number, frame)
+        noticed.set()
+
+    server, noticed = Server(with_config_file(old), Stopping, hang_up), threading.Event()
+    on_hangup = server._on_hangup
+    monkeypatch.setattr(server, "_on_hangup", notice)
     assert server.run() == 0
     assert served == [{"b" if content == "new" else "a": Availability.AVAILABLE}]
     assert ("is not applied" in caplog.text) == (content == "bad")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from servable.lifecycle.workers import MOST_OVERDUE, Workers
 
 
@@ -106,3 +108,35 @@ def test_only_so_many_may_hang() -> None:
     assert not begun.acquire(timeout=0.1)
     gate.set()
     assert workers.wait_idle(20)
+
+
+def test_a_job_that_raises_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither their thread nor, for one that had begun to hang, their place."""
+    workers, done = Workers("w", 1, patience=0.0), []
+
+    def fails() -> None:
+        raise ZeroDivisionError("oops")
+
+    for number in range(3):
+        workers.submit(fails)
+        workers.submit(lambda number=number: done.append(number))
+    assert workers.wait_idle(10)
+    assert sorted(done) == [0, 1, 2]
+    assert (workers._threads, workers._begun) == (0, {})
+    assert caplog.text.count("a job of the thread w failed") == 3
+    assert "ZeroDivisionError: oops" in caplog.text
+
+
+def test_a_thread_that_cannot_start_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, done = Workers("w", 1), []
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            workers.submit(lambda: done.append(1))
+    workers.submit(lambda: done.append(2))
+    assert workers.wait_idle(10)
+    assert done == [1, 2]

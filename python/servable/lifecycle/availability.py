@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 
-from servable.lifecycle.models import Model
-from servable.lifecycle.policy import State
+from servable.lifecycle.condition import Condition
+from servable.lifecycle.state import State
 
 
 class Availability(Enum):
@@ -19,23 +20,25 @@ class Availability(Enum):
     AVAILABLE = "available"
 
 
-def availability_of(model: Model) -> Availability:
-    """Derives the availability: a serving version outranks a failed one, a failed one those still to come."""
-    versions = list(model.conditions())
-    if any(one.state is State.AVAILABLE for one in versions):
+def availability_of(conditions: Collection[Condition], missing: bool) -> Availability:
+    """Derives the availability: a serving version outranks a failed one, a failed one those still to come.
+
+    missing: the source has nothing to load, which matters only if no version is known.
+    """
+    if any(one.state is State.AVAILABLE for one in conditions):
         return Availability.AVAILABLE
-    if any(one.has_failed for one in versions):
+    if any(one.has_failed for one in conditions):
         return Availability.FAILED
-    if any(one.error is not None for one in versions):
+    if any(one.error is not None for one in conditions):
         return Availability.FAILING
-    if any(one.reports for one in versions):
+    if any(one.reports for one in conditions):
         return Availability.HANGING
-    if model.missing and not versions:
+    if missing and not conditions:
         return Availability.MISSING
     return Availability.WAITING
 
 
-def stays(model: Model, version: int) -> bool:
+def stays(version: int, conditions: Mapping[int, Condition], wants: Callable[[int], bool]) -> bool:
     """True if the version serves and is not about to be replaced by a wanted one that serves too."""
-    serving = [number for number, one in model.versions.items() if one.condition.state is State.AVAILABLE]
-    return version in serving and (model.wants(version) or not any(map(model.wants, serving)))
+    serving = [number for number, one in conditions.items() if one.state is State.AVAILABLE]
+    return version in serving and (wants(version) or not any(map(wants, serving)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from servable.errors import StatusError
-from servable.lifecycle.policy import State
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 
@@ -95,6 +95,11 @@ class Condition:
     def unload_waits(self) -> bool:
         """It is to be unloaded once its reload has ended."""
         return self.state is State.UNLOADING and self.reloading
+
+    @property
+    def may_be_shut_down(self) -> bool:
+        """It is loaded, and its unload has not been submitted."""
+        return self.state is State.AVAILABLE or self.unload_waits
 
     @property
     def withdrawal(self) -> StatusError:
@@ -216,7 +221,7 @@ class Condition:
 
     def shut_down(self) -> Condition:
         """The server stops: it is unloaded, whatever becomes of a reload."""
-        self._check("shut_down", self.state is State.AVAILABLE)
+        self._check("shut_down", self.may_be_shut_down)
         return replace(self, state=State.UNLOADING, aspired=False, reloading=False)
 
     def unloaded(self) -> Condition:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from servable.config.values import ModelConfig
 from servable.lifecycle import labels
-from servable.lifecycle.availability import stays
 from servable.lifecycle.interfaces import Core
 from servable.lifecycle.models import Models
 
@@ -43,7 +42,7 @@ class LabelTable:
         now = labels.in_force(
             model.labels,
             self._in_force.get(model.name, {}),
-            lambda version: known is not None and stays(known, version),
+            lambda version: known is not None and known.stays(version),
         )
         if now != self._in_force.get(model.name) or not now:
             self._in_force[model.name] = now

@@ -6,10 +6,12 @@ A failed load releases its thread while it waits for its next try, so that a bad
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from servable.config import batching, saved_model_config
-from servable.config.values import BatchingOptions, LifecycleOptions, LoadOptions
+from servable.config.values import LifecycleOptions, LoadOptions
 from servable.errors import StatusError
 from servable.lifecycle.condition import Condition, Stage
 from servable.lifecycle.interfaces import Core, Listener, Report
@@ -101,30 +103,31 @@ class Loader:
         """Returns when to warn that a load takes long; None if none is in progress."""
         return condition.report_at(self._patience)
 
-    def report_long_loads(self) -> None:
-        """Warns of the long loads that are due for a warning."""
-        now = self._models.clock()
-        for model, version in self._models.versions():
-            condition = version.condition
-            due = self.report_at(condition)
-            if due is None or due > now or condition.loading_since is None:
-                continue
-            version.condition = condition.reported()
-            self._models.touched.add(model.name)
-            _log.warning(
-                "%s version %d has been loading for %d s: %s (%s); other models go on",
-                model.name,
-                condition.place.version,
-                now - condition.loading_since,
-                self._waits_for(model.name, condition),
-                condition.place.path,
-            )
+    def report_long_load(self, model: Model, version: Version, now: float) -> None:
+        """Warns of a long load if it is due for a warning."""
+        condition = version.condition
+        due = self.report_at(condition)
+        if due is None or due > now or condition.loading_since is None:
+            return
+        # First, so that a warning that fails is not due again at once.
+        version.condition = condition.reported()
+        self._models.touched.add(model.name)
+        _log.warning(
+            "%s version %d has been loading for %d s: %s (%s); other models go on",
+            model.name,
+            condition.place.version,
+            now - condition.loading_since,
+            self._waits_for(model.name, condition),
+            condition.place.path,
+        )
 
     def report_last_loads(self) -> None:
         """Warns of the loads that nobody waits for any more."""
         for model, version in self._models.versions():
             condition = version.condition
-            if condition.loading_since is not None:
+            if condition.loading_since is None:
+                continue
+            with _logged("reporting on", model, version):
                 _log.warning(
                     "the load of %s version %d is left where it is: %s",
                     model.name,
@@ -160,7 +163,8 @@ class Loader:
             self._load_failed(model, version, error, retrying)
             return
         # Notified first, so that everything is in place once the model's availability changes.
-        self._listener.loaded(model.name, begun.place, report)
+        with _logged("notifying of", model, version):
+            self._listener.loaded(model.name, begun.place, report)
         with self._changed:
             version.condition = version.condition.loaded()
             self._models.touch(model.name)
@@ -175,9 +179,11 @@ class Loader:
         try:
             if begins:
                 report = self._load_in_core(model, version, condition, False)
-                self._listener.loaded(model.name, condition.place, report)
+                with _logged("notifying of", model, version):
+                    self._listener.loaded(model.name, condition.place, report)
         except StatusError as error:
-            self._listener.failed(model.name, condition.place, error, None)
+            with _logged("notifying of", model, version):
+                self._listener.failed(model.name, condition.place, error, None)
         self._reload_ended(model, version)
 
     def _reload_ended(self, model: Model, version: Version) -> None:
@@ -198,7 +204,7 @@ class Loader:
 
     def _load_in_core(self, model: Model, version: Version, begun: Condition, retrying: bool) -> Report:
         try:
-            options = self._read_settings(model, begun, retrying)
+            options = self._read_settings(model, version, begun, retrying)
             with self._changed:
                 version.condition = version.condition.settings_read()
             try:
@@ -210,22 +216,19 @@ class Loader:
             with self._changed:
                 version.condition = version.condition.load_returned()
 
-    def _read_settings(self, model: Model, begun: Condition, retrying: bool) -> LoadOptions:
-        """Returns a version's load options, with its own files considered."""
-        options = replace(self._load_options, retrying=retrying)
-        options = saved_model_config.options_for(begun.place.path, options)
-        if options.batching and options.batching_per_version:
-            options = replace(options, batching=self._batching_of(model, begun, retrying))
-        return options
-
-    def _batching_of(self, model: Model, begun: Condition, retrying: bool) -> BatchingOptions | None:
-        """Returns the batching options in the version's own file; an unreadable one fails the load."""
+    def _read_settings(self, model: Model, version: Version, begun: Condition, retrying: bool) -> LoadOptions:
+        """Returns a version's load options, with its own files considered. Raises ``StatusError``."""
         try:
-            return batching.of_version(begun.place.path)
-        except StatusError as error:
+            options = replace(self._load_options, retrying=retrying)
+            options = saved_model_config.options_for(begun.place.path, options)
+            if options.batching and options.batching_per_version:
+                options = replace(options, batching=batching.of_version(begun.place.path))
+            return options
+        except Exception as error:
+            failure = _status(error)
             if not retrying and not begun.reloading:
-                self._core.fail(model.name, begun.place.version, error.code, error.message)
-            raise
+                self._fail(model, version, failure)
+            raise failure from None
 
     def _load_failed(self, model: Model, version: Version, error: StatusError, retrying: bool) -> None:
         pause = self._options.retry_seconds
@@ -237,7 +240,8 @@ class Loader:
             else:
                 retry_at = self._models.clock() + pause if again else None
                 version.condition = version.condition.load_failed(error, retry_at)
-        self._listener.failed(model.name, place, error, pause if again else None)
+        with _logged("notifying of", model, version):
+            self._listener.failed(model.name, place, error, pause if again else None)
         with self._changed:
             version.condition = version.condition.failure_told()
             self._models.touch(model.name)
@@ -245,34 +249,46 @@ class Loader:
     def _give_up(self, model: Model, version: Version, error: StatusError) -> None:
         """Ends a withdrawn version that the core still considers loading. Called with the lock held."""
         version.condition = version.condition.given_up()
-        self._core.fail(model.name, version.condition.place.version, error.code, error.message)
+        self._fail(model, version, error)
         self._models.touch(model.name)
+
+    def _fail(self, model: Model, version: Version, error: StatusError) -> None:
+        """Tells the core of a failure outside it."""
+        with _logged("failing", model, version):
+            self._core.fail(model.name, version.condition.place.version, error.code, error.message)
 
     # ---- unloads
 
     def _retire(self, model: Model, version: Version) -> None:
-        number = version.condition.place.version
-        try:
-            self._core.retire(model.name, number)
-        except Exception:
-            _log.exception("retiring %s version %d failed", model.name, number)
+        with _logged("retiring", model, version):
+            self._core.retire(model.name, version.condition.place.version)
         self._unloaders.submit(lambda: self._unload(model, version))
 
     def _unload(self, model: Model, version: Version) -> None:
         place = version.condition.place
-        try:
+        with _logged("unloading", model, version):
             self._core.unload(model.name, place.version)
-        except Exception:
-            _log.exception("unloading %s version %d failed", model.name, place.version)
         with self._changed:
             version.condition = version.condition.unloaded()
-        self._listener.unloaded(model.name, place)
+        with _logged("notifying of", model, version):
+            self._listener.unloaded(model.name, place)
         with self._changed:
             self._models.touch(model.name)
 
 
+@contextmanager
+def _logged(doing: str, model: Model, version: Version) -> Iterator[None]:
+    """Logs an error inside, which is a defect and must not keep the version from its next condition."""
+    try:
+        yield
+    except Exception:
+        _log.exception("%s %s version %d failed", doing, model.name, version.condition.place.version)
+
+
 def _status(error: Exception) -> StatusError:
-    """Converts the core's error; anything else is a defect and logged as such."""
+    """Converts the core's error; anything else but a ``StatusError`` is a defect and logged as such."""
+    if isinstance(error, StatusError):
+        return error
     code, message = getattr(error, "code", None), getattr(error, "message", None)
     if isinstance(code, str) and isinstance(message, str):
         return StatusError(code, message)

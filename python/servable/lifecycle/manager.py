@@ -1,4 +1,4 @@
-"""The loop that makes the served versions follow the aspired ones.
+"""The manager of the served versions: takes configurations and announcements, follows them, and shuts down.
 
 Sources announce (``aspire``, ``missing``), configurations are applied (``apply``), loads and unloads finish:
 each marks a model as touched and wakes the loop. For every touched model, the loop places its labels, makes
@@ -16,12 +16,12 @@ from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.lifecycle import labels
-from servable.lifecycle.availability import Availability, availability_of, stays
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Core, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Models, Version
-from servable.lifecycle.policy import POLICIES, State
+from servable.lifecycle.policy import POLICIES
 from servable.lifecycle.reconciling import Reconciler
 from servable.sources import AspiredVersion, Source
 
@@ -109,7 +109,7 @@ class Manager:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
                     known.missing &= before.get(model.name) == (model.base_path, model.policy)
-                    self._availability[model.name] = availability_of(known)
+                    self._availability[model.name] = known.availability()
                 for name in gone:
                     del self._availability[name]
             with self._changed:
@@ -119,7 +119,7 @@ class Manager:
     def _is_available(self, name: str, version: int) -> bool:
         with self._changed:
             known = self._models.by_name.get(name)
-            return known is not None and stays(known, version)
+            return known is not None and known.stays(version)
 
     def configured(self) -> tuple[ModelConfig, ...]:
         """Returns the models followed now."""
@@ -235,7 +235,7 @@ class Manager:
         self._loader.unload_at_once()
         with self._changed:
             for model, version in self._models.versions():
-                if version.condition.state is State.AVAILABLE:
+                if version.condition.may_be_shut_down:
                     version.condition = version.condition.shut_down()
                     self._loader.submit_unload(model, version)
         return self._loader.wait_for_unloads(deadline) and loaded
@@ -249,8 +249,7 @@ class Manager:
                 self._changed.wait_for(lambda: models.stopping or models.touched, self._until_next_time())
                 if models.stopping:
                     return
-                self._wake_retries()
-                self._loader.report_long_loads()
+                self._follow_time()
                 for name in models.take_touched():
                     self._follow(name)
                 self._changed.notify_all()
@@ -264,12 +263,18 @@ class Manager:
         ]
         return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
 
-    def _wake_retries(self) -> None:
+    def _follow_time(self) -> None:
+        """Starts the tries that are due, and gives the warnings of long loads that are."""
         now = self._clock()
         for model, version in self._models.versions():
-            retry_at = version.condition.retry_at
-            if retry_at is not None and retry_at <= now:
-                self._reconciler.retry(model, version)
+            try:
+                retry_at = version.condition.retry_at
+                if retry_at is not None and retry_at <= now:
+                    self._reconciler.retry(model, version)
+                self._loader.report_long_load(model, version, now)
+            except Exception:
+                # As in ``_follow``.
+                _log.exception("following %s failed", model.name)
 
     def _follow(self, name: str) -> None:
         """Does everything that follows from touching a model, which may be gone already."""
@@ -284,7 +289,7 @@ class Manager:
             # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)
         if name in self._availability:
-            self._availability[name] = availability_of(model)
+            self._availability[name] = model.availability()
         elif not model.versions:
             del self._models.by_name[name]
 

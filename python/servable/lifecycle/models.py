@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from servable.lifecycle.availability import Availability, availability_of, stays
 from servable.lifecycle.condition import Condition
 from servable.sources import AspiredVersion
 
@@ -33,9 +34,17 @@ class Model:
         """True if the last announcement wants it, whether or not the loop has processed that."""
         return any(one.version == version for one in self.wanted or ())
 
-    def conditions(self) -> Iterator[Condition]:
-        """Returns the conditions of its versions."""
-        return (one.condition for one in self.versions.values())
+    def conditions(self) -> dict[int, Condition]:
+        """Returns the present conditions of its versions."""
+        return {number: one.condition for number, one in self.versions.items()}
+
+    def availability(self) -> Availability:
+        """Returns its present availability."""
+        return availability_of(self.conditions().values(), self.missing)
+
+    def stays(self, version: int) -> bool:
+        """True if this version serves and is not about to be replaced; see ``availability.py``."""
+        return stays(version, self.conditions(), self.wants)
 
 
 class Models:

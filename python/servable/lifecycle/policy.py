@@ -7,18 +7,9 @@ carries it out and asks again, until there is none. The two policies are TensorF
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import NamedTuple
 
-
-class State(Enum):
-    """The states of a version, named as in the status API and the core's ``STATES``."""
-
-    START = "START"
-    LOADING = "LOADING"
-    AVAILABLE = "AVAILABLE"
-    UNLOADING = "UNLOADING"
-    END = "END"
+from servable.lifecycle.state import State
 
 
 class Snapshot(NamedTuple):

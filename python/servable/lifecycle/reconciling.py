@@ -6,7 +6,8 @@ from servable.lifecycle.condition import Condition
 from servable.lifecycle.interfaces import Core
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Model, Version
-from servable.lifecycle.policy import Load, Policy, Snapshot, State
+from servable.lifecycle.policy import Load, Policy, Snapshot
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 

@@ -6,10 +6,13 @@ still inside TensorFlow must not keep the process from ending, and a hanging one
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+_log = logging.getLogger("manager")
 
 Job = Callable[[], None]
 
@@ -18,7 +21,7 @@ MOST_OVERDUE = 32
 
 
 class Workers:
-    """Runs jobs in order of submission on at most ``limit`` daemon threads. Jobs must not raise.
+    """Runs jobs in order of submission on at most ``limit`` daemon threads. What a job raises is logged.
 
     patience: seconds after which a running job gives its place to the next one; None: never.
     """
@@ -72,20 +75,23 @@ class Workers:
     def _grow(self) -> None:
         free = self._limit - (self._threads - self._overdue())
         for _ in range(min(len(self._jobs), free)):
-            self._threads += 1
+            # Counted once it has started, which can fail; it waits for the lock.
             threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            self._threads += 1
         if len(self._jobs) > max(0, free) and self._patience is not None and not self._watching:
-            self._watching = True
             threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
+            self._watching = True
 
     def _watch(self) -> None:
         """While jobs wait, checks for running ones that have become overdue."""
         assert self._patience is not None
         with self._changed:
-            while self._jobs:
-                self._grow()
-                self._changed.wait(self._patience / 4)
-            self._watching = False
+            try:
+                while self._jobs:
+                    self._grow()
+                    self._changed.wait(self._patience / 4)
+            finally:
+                self._watching = False
 
     def _work(self) -> None:
         me = threading.get_ident()
@@ -98,4 +104,8 @@ class Workers:
                     return
                 job = self._jobs.popleft()
                 self._begun[me] = self._clock()
-            job()
+            try:
+                job()
+            except Exception:
+                # A defect in one job must not cost the others a thread.
+                _log.exception("a job of the thread %s failed", self._name)
