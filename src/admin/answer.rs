@@ -1,4 +1,4 @@
-//! What is answered: statuses, headers, and errors as JSON.
+//! Replies: statuses, headers, and errors as JSON.
 
 use super::deadline::Deadline;
 use super::{METHODS, Turn};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub(super) const JSON: &str = "application/json";
 
-/// HTTP statuses of the administration; 500 for the rest.
+/// HTTP status per error kind; 500 for all others.
 const STATUSES: [(Kind, u16); 8] = [
     (Kind::InvalidArgument, 400),
     (Kind::Unauthenticated, 401),
@@ -25,7 +25,7 @@ const STATUSES: [(Kind, u16); 8] = [
     (Kind::DeadlineExceeded, 504),
 ];
 
-/// What the handler answers a request with.
+/// The handler's answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The media type.
@@ -34,35 +34,35 @@ pub struct Answer {
     pub bytes: Vec<u8>,
 }
 
-/// Why a request is not done.
+/// The error reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     kind: Kind,
     message: String,
     hint: String,
-    /// Where it is not the kind's.
+    /// Overrides the kind's status.
     status: Option<u16>,
-    /// Whether the connection ends with it, because what follows on it cannot be trusted.
+    /// True to close the connection, because the bytes that follow cannot be trusted.
     close: bool,
 }
 
 impl Refusal {
-    /// The connection goes on.
+    /// Creates a refusal that keeps the connection open.
     pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
         Refusal { kind, message: message.into(), hint: String::new(), status: None, close: false }
     }
 
-    /// The same, with what to do about it.
+    /// Adds advice on what to do about it.
     pub fn hint(self, hint: impl Into<String>) -> Refusal {
         Refusal { hint: hint.into(), ..self }
     }
 
-    /// The same, and the connection ends.
+    /// Also closes the connection.
     pub(super) fn closing(self) -> Refusal {
         Refusal { close: true, ..self }
     }
 
-    /// The same, answered with `status`.
+    /// Replaces the kind's status with `status`.
     pub(super) fn with_status(self, status: u16) -> Refusal {
         Refusal { status: Some(status), ..self }
     }
@@ -73,7 +73,7 @@ impl Refusal {
     }
 }
 
-/// The body that tells of `refusal`.
+/// Returns `refusal` as a JSON body.
 pub(super) fn error(refusal: &Refusal) -> Vec<u8> {
     let Refusal { kind, message, hint, .. } = refusal;
     let mut out = Writer::with_room(message.len() + hint.len() + 64);
@@ -89,7 +89,7 @@ pub(super) fn error(refusal: &Refusal) -> Vec<u8> {
     out.finish()
 }
 
-/// A whole answer.
+/// A complete reply.
 pub(super) struct Reply {
     pub(super) status: u16,
     content_type: Cow<'static, str>,
@@ -99,7 +99,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// What the handler answered in its `turn`.
+    /// Makes the reply of the handler's `answer`; `turn` is held until the client has it.
     pub(super) fn of(answer: Answer, turn: Turn) -> Reply {
         let Answer { content_type, bytes } = answer;
         Reply { status: 200, content_type: content_type.into(), bytes, close: false, turn: Some(turn) }
@@ -109,7 +109,7 @@ impl Reply {
         Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, turn: None }
     }
 
-    /// The whole response; the client's time runs again.
+    /// Converts to an HTTP response and restarts the client's `deadline`.
     pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
         let Reply { status, content_type, bytes, close, turn } = self;
         deadline.restart();
@@ -143,7 +143,7 @@ impl From<Refusal> for Reply {
     }
 }
 
-/// An answer that the client has not taken yet: it has as long for that as for its next request.
+/// A response body until it has been sent. The client has as long to read it as to send its next request.
 struct Untaken {
     bytes: Vec<u8>,
     deadline: Arc<Deadline>,
