@@ -1,7 +1,7 @@
 //! Replies: statuses, headers, and errors as JSON.
 
 use super::deadline::Deadline;
-use super::{METHODS, Turn};
+use super::{METHODS, RequestPermit};
 use crate::error::Kind;
 use crate::json::writer::Writer;
 use bytes::Bytes;
@@ -95,26 +95,26 @@ pub(super) struct Reply {
     content_type: Cow<'static, str>,
     bytes: Vec<u8>,
     pub(super) close: bool,
-    turn: Option<Turn>,
+    permit: Option<RequestPermit>,
 }
 
 impl Reply {
-    /// Makes the reply of the handler's `answer`; `turn` is held until the client has it.
-    pub(super) fn of(answer: Answer, turn: Turn) -> Reply {
+    /// Makes the reply of the handler's `answer`; `permit` is held until the client has it.
+    pub(super) fn of(answer: Answer, permit: RequestPermit) -> Reply {
         let Answer { content_type, bytes } = answer;
-        Reply { status: 200, content_type: content_type.into(), bytes, close: false, turn: Some(turn) }
+        Reply { status: 200, content_type: content_type.into(), bytes, close: false, permit: Some(permit) }
     }
 
     pub(super) fn json(status: u16, text: &[u8]) -> Reply {
-        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, turn: None }
+        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, permit: None }
     }
 
     /// Converts to an HTTP response and restarts the client's `deadline`.
     pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
-        let Reply { status, content_type, bytes, close, turn } = self;
+        let Reply { status, content_type, bytes, close, permit } = self;
         deadline.restart();
-        let untaken = Untaken { bytes, deadline: deadline.clone(), _turn: turn };
-        let mut response = Response::new(Full::new(Bytes::from_owner(untaken)));
+        let unsent = UnsentBody { bytes, deadline: deadline.clone(), _permit: permit };
+        let mut response = Response::new(Full::new(Bytes::from_owner(unsent)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         let any = HeaderValue::from_static("application/octet-stream");
@@ -144,19 +144,19 @@ impl From<Refusal> for Reply {
 }
 
 /// A response body until it has been sent. The client has as long to read it as to send its next request.
-struct Untaken {
+struct UnsentBody {
     bytes: Vec<u8>,
     deadline: Arc<Deadline>,
-    _turn: Option<Turn>,
+    _permit: Option<RequestPermit>,
 }
 
-impl AsRef<[u8]> for Untaken {
+impl AsRef<[u8]> for UnsentBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Untaken {
+impl Drop for UnsentBody {
     fn drop(&mut self) {
         self.deadline.restart();
     }

@@ -7,7 +7,7 @@
 
 use super::deadline::Deadline;
 use super::guard::Guard;
-use super::{Handler, Options, Shared, Visit};
+use super::{AdminConnection, Handler, Options, Shared};
 use crate::connections::{Connections, Slot, Stage};
 use crate::http::connection;
 use crate::listen::listen;
@@ -150,10 +150,11 @@ impl Acceptor {
 
     async fn serve(self, stream: TcpStream, client: IpAddr, slot: Slot) {
         let deadline = Arc::new(Deadline::new(self.request_within));
-        let visit = Arc::new(Visit { shared: self.shared.clone(), client, deadline: deadline.clone() });
+        let service =
+            Arc::new(AdminConnection { shared: self.shared.clone(), client, deadline: deadline.clone() });
         tokio::select! {
             biased;
-            () = connection::serve(stream, visit, slot.connection.clone()) => {}
+            () = connection::serve(stream, service, slot.connection.clone()) => {}
             () = deadline.passed() => tracing::debug!("connection of {client} ended: no whole request in time"),
         }
     }

@@ -53,7 +53,7 @@ pub struct Options {
 
 /// An authorized request.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct AdminRequest {
     /// The method; HEAD becomes GET.
     pub method: Method,
     /// The path, still percent-encoded.
@@ -65,7 +65,7 @@ pub struct Asked {
 }
 
 /// Answers an authorized request; may block.
-pub type Handler = Arc<dyn Fn(&Asked) -> Result<Answer, Refusal> + Send + Sync>;
+pub type Handler = Arc<dyn Fn(&AdminRequest) -> Result<Answer, Refusal> + Send + Sync>;
 
 /// Largest head of a request, in bytes: large enough for a path that is too long for HTTP, so that the reply can say
 /// so.
@@ -88,19 +88,19 @@ struct Shared {
 }
 
 /// One client's connection.
-struct Visit {
+struct AdminConnection {
     shared: Arc<Shared>,
     client: IpAddr,
     deadline: Arc<Deadline>,
 }
 
 /// Held by a request from its start in the handler until the client has its reply; keeps the connection open meanwhile.
-struct Turn {
+struct RequestPermit {
     _permit: OwnedSemaphorePermit,
     _answering: Answering,
 }
 
-impl Service for Visit {
+impl Service for AdminConnection {
     /// Sets no time limits: the [`Deadline`] does.
     fn settings(&self) -> Settings {
         Settings { headers_within: None, pace: None, max_header_bytes: MAX_HEAD }
@@ -124,7 +124,7 @@ impl Service for Visit {
     }
 }
 
-impl Visit {
+impl AdminConnection {
     async fn reply(
         &self,
         connection: &Arc<Connection>,
@@ -143,11 +143,11 @@ impl Visit {
         self.shared.guard.check(&head.headers)?;
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         let query = head.uri.query().unwrap_or_default().to_owned();
-        self.handled(connection, Asked { method, path: path.into_owned(), query, body }).await
+        self.handled(connection, AdminRequest { method, path: path.into_owned(), query, body }).await
     }
 
     /// Calls the handler on a thread of its own and returns its reply.
-    async fn handled(&self, connection: &Arc<Connection>, asked: Asked) -> Result<Reply, Refusal> {
+    async fn handled(&self, connection: &Arc<Connection>, request: AdminRequest) -> Result<Reply, Refusal> {
         if connection.is_closing() {
             // Nobody would see the reply.
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
@@ -163,15 +163,15 @@ impl Visit {
                 return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
             }
         };
-        let turn = Turn { _permit: permit, _answering: connection.answering() };
+        let permit = RequestPermit { _permit: permit, _answering: connection.answering() };
         self.deadline.lift();
         let handler = self.shared.handler.clone();
         // The permit moves along: the handler continues after the client has left.
-        let work = move || (handler(&asked), turn);
-        let (answer, turn) = tokio::task::spawn_blocking(work).await.map_err(|_panicked| {
+        let work = move || (handler(&request), permit);
+        let (answer, permit) = tokio::task::spawn_blocking(work).await.map_err(|_panicked| {
             Refusal::new(Kind::Internal, "The server failed on this request; its log has the reason")
         })?;
-        Ok(Reply::of(answer?, turn))
+        Ok(Reply::of(answer?, permit))
     }
 
     /// Logs a line, at level info for changes and debug for reads.

@@ -32,16 +32,16 @@ fn running(options: &Options) -> Running {
     let (begins, begun) = channel();
     let (let_go, may_go) = channel::<()>();
     let may_go = Mutex::new(may_go);
-    let handler: Handler = Arc::new(move |asked| {
-        if asked.method == Method::DELETE {
+    let handler: Handler = Arc::new(move |request| {
+        if request.method == Method::DELETE {
             begins.send(()).unwrap();
             may_go.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
         }
-        match asked.path.as_str() {
+        match request.path.as_str() {
             "/panic" => panic!("as it was told"),
             "/missing" => Err(Refusal::new(Kind::NotFound, "missing").hint("look")),
             path => {
-                let text = format!("{} {path} {} {}", asked.method, asked.query, asked.body.len());
+                let text = format!("{} {path} {} {}", request.method, request.query, request.body.len());
                 Ok(Answer { content_type: "text/plain".to_owned(), bytes: text.into_bytes() })
             }
         }

@@ -2,7 +2,7 @@
 
 use super::options::AdminOptions;
 use super::released;
-use crate::admin::{self, Answer, Asked, Handler, Refusal};
+use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -48,9 +48,9 @@ fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
 }
 
 fn handler(answer: Py<PyAny>) -> Handler {
-    Arc::new(move |asked: &Asked| {
+    Arc::new(move |request: &AdminRequest| {
         let answered = Python::try_attach(|py| {
-            let called = call(py, &answer, asked);
+            let called = call(py, &answer, request);
             called.map_err(|raised| refusal(py, &raised))
         });
         // The interpreter is shutting down.
@@ -58,8 +58,8 @@ fn handler(answer: Py<PyAny>) -> Handler {
     })
 }
 
-fn call(py: Python<'_>, answer: &Py<PyAny>, asked: &Asked) -> PyResult<Answer> {
-    let Asked { method, path, query, body } = asked;
+fn call(py: Python<'_>, answer: &Py<PyAny>, request: &AdminRequest) -> PyResult<Answer> {
+    let AdminRequest { method, path, query, body } = request;
     let answered = answer.bind(py).call1((method.as_str(), path, query, PyBytes::new(py, body)))?;
     let (content_type, content): (String, Bound<'_, PyBytes>) = answered.extract()?;
     Ok(Answer { content_type, bytes: content.as_bytes().to_vec() })
