@@ -1,10 +1,10 @@
-//! Listening on a TCP address, as every port of the server does.
+//! TCP listeners for every port of the server.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 
-/// A listener that does not block; `backlog`: the connections that the system keeps waiting. The IPv6 wildcard takes IPv4
-/// connections, too.
+/// Opens a non-blocking listener. `backlog`: most connections waiting to be accepted. The IPv6 wildcard also accepts
+/// IPv4 connections.
 pub(crate) fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

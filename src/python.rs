@@ -1,5 +1,5 @@
-//! The boundary: what Python's control plane may ask of the data plane. The only place that knows Python, and the
-//! only place that releases the GIL ([`released`]).
+//! The interface of the data plane for Python's control plane. Only this module uses Python, and only it releases the
+//! GIL ([`released`]).
 
 mod admin;
 mod options;
@@ -33,13 +33,13 @@ pyo3::create_exception!(
     "What the core refused: args are (canonical code, message)."
 );
 
-/// Bytes of one recording, in all.
+/// Largest size of a recording, in bytes.
 const MOST_RECORDED: usize = 256 << 20;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs `work` without the GIL and gives its error Python's form.
+/// Runs `work` without the GIL and converts its error to a Python exception.
 fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
     py.detach(work).map_err(|error| raised(py, &error))
 }
@@ -56,10 +56,10 @@ fn raised(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// A signature for people: name, inputs, outputs; each of these alias, dtype, shape.
+/// A signature as text: name, inputs, outputs; each input or output: alias, dtype, shape.
 type Described = (String, Vec<(String, String, String)>, Vec<(String, String, String)>);
 
-/// What a load found.
+/// Information about a version, once loaded.
 #[pyclass(frozen, get_all, module = "servable._core")]
 struct LoadReport {
     seconds: f64,
@@ -161,7 +161,7 @@ impl PyServer {
             .collect()
     }
 
-    /// Live requests to a model as serialized `PredictionLog`s; blocks until there are enough or time is over.
+    /// Records live requests to a model as serialized `PredictionLog`s; blocks until there are enough or time is up.
     fn record(
         &self,
         py: Python<'_>,
@@ -239,7 +239,7 @@ fn describe(spec: &TensorSpec) -> (String, String, String) {
     (spec.alias.clone(), spec.dtype.name().to_owned(), shape)
 }
 
-/// Python's reload as gRPC calls it: with the serialized config, and the seconds that the client waits.
+/// Wraps Python's reload for gRPC; it receives the serialized config and the client's timeout in seconds.
 fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
     Arc::new(move |config, timeout| {
         Python::attach(|py| {
@@ -250,7 +250,7 @@ fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
     })
 }
 
-/// An exception with `code` and `message` says what it is; any other is a fault of ours.
+/// Converts an exception by its `code` and `message`; one without them is an internal error.
 fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
     let attribute = |name| raised.value(py).getattr(name).and_then(|value| value.extract::<String>());
     match (attribute("code"), attribute("message")) {
@@ -259,7 +259,7 @@ fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
     }
 }
 
-/// Opens TensorFlow's library and the op libraries; gives its version.
+/// Opens TensorFlow's library and the op libraries; returns TensorFlow's version.
 #[pyfunction]
 fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResult<String> {
     released(py, || {
@@ -271,31 +271,32 @@ fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResul
     })
 }
 
-/// Sends the core's log to stderr from `level` (`error`, `warn`, `info`, `debug`, `trace`) on. The first call counts.
+/// Logs the core's messages of `level` (`error`, `warn`, `info`, `debug`, `trace`) and above to stderr. Only the first
+/// call has an effect.
 #[pyfunction]
 fn init_logging(level: &str) {
     let level = level.parse().unwrap_or(tracing::Level::INFO);
-    // What other libraries complain of, clients can make them: it is for those who look for a fault.
+    // Clients can provoke warnings of other libraries: these are only logged for debugging.
     let others = if level >= tracing::Level::DEBUG { level } else { tracing::Level::ERROR };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(LogLine);
     let wanted = Targets::new().with_target("servable", level).with_default(others);
     let _already_set = tracing_subscriber::registry().with(lines.with_filter(wanted)).try_init();
 }
 
-/// Every message of `proto/`, as a serialized `FileDescriptorSet`, imports before importers.
+/// Returns every message of `proto/` as a serialized `FileDescriptorSet`, imports before importers.
 #[pyfunction]
 fn descriptors() -> &'static [u8] {
     crate::pb::DESCRIPTORS
 }
 
-/// CRC-32C of `data`: 0xe3069283 for `123456789`.
+/// Returns the CRC-32C of `data`: 0xe3069283 for `123456789`.
 #[pyfunction]
 #[pyo3(name = "crc32c")]
 fn checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data)
 }
 
-/// The core's version.
+/// Returns the core's version.
 #[pyfunction]
 fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")

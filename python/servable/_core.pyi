@@ -1,6 +1,6 @@
 """The compiled core. Every method releases the GIL and may be called from any thread.
 
-Import it first on a thread that lives as long as the process (the main one).
+Import it first on a thread that lives until the process ends (the main thread).
 """
 
 from collections.abc import Callable, Sequence
@@ -182,10 +182,11 @@ class CoreError(Exception):
 
 @final
 class LoadReport:
-    """What is known of a version once it is loaded.
+    """Information about a version, once loaded.
 
-    signatures: (name, inputs, outputs), each input or output (alias, lower-case dtype, shape text such as
-    ``[-1,224,224,3]`` or ``unknown``). placement: ``caller`` or ``pool``, where runs happen.
+    seconds: duration of the load. signatures: (name, inputs, outputs), each input or output (alias,
+    lower-case dtype, shape text such as ``[-1,224,224,3]`` or ``unknown``). placement: where runs happen,
+    ``caller`` or ``pool``.
     """
 
     @property
@@ -197,81 +198,88 @@ class LoadReport:
 
 @final
 class Administration:
-    """An administration that listens, until it is closed."""
+    """A listening administration, until it is closed."""
 
     @property
     def address(self) -> str:
         """``host:port``."""
     def close(self) -> bool:
-        """Stops listening, within a second; requests being answered go on. Whether there are none."""
+        """Stops listening, within a second. Requests being answered continue; True if there are none."""
 
 @final
 class Server:
     """The data plane: registry, engine, ports.
 
-    ``on_reload(config, seconds)`` applies a serialized
-    ModelServerConfig for HandleReloadConfigRequest, on a thread that may block; ``seconds``: how long the
-    client waits, if it says. An exception's ``code`` and ``message`` become the call's status.
+    ``on_reload(config, seconds)`` applies a serialized ModelServerConfig for HandleReloadConfigRequest, on a
+    thread that may block; ``seconds``: the client's timeout, if it set one. An exception's ``code`` and
+    ``message`` become the call's status.
     """
 
     def __new__(
         cls, options: CoreOptions, on_reload: Callable[[bytes, float | None], None] | None = None
     ) -> Server: ...
     def start(self) -> dict[str, str]:
-        """Opens the ports; ``rest``, ``grpc`` → ``host:port`` and ``grpc_socket`` → path of those opened."""
+        """Opens the ports.
+
+        Returns those opened: ``rest``, ``grpc`` → ``host:port``, ``grpc_socket`` → path.
+        """
     def announce(self, name: str, version: int) -> None:
-        """The version is known: START."""
+        """Adds a known version, in state START."""
     def load(self, name: str, version: int, path: str, options: LoadOptions) -> LoadReport:
-        """LOADING → AVAILABLE. Blocks through load, warm-up and publishing.
-        On failure raises ``CoreError``, and the version goes to END with it, or stays LOADING if
+        """LOADING → AVAILABLE; blocks until the version is loaded, warmed up and published.
+
+        On failure raises ``CoreError``; the version goes to END with that error, or stays LOADING if
         ``options.retrying``.
         """
     def retire(self, name: str, version: int) -> None:
         """AVAILABLE → UNLOADING; blocks until no request holds the version."""
     def unload(self, name: str, version: int) -> None:
-        """UNLOADING → END; blocks until no request holds the version and its memory is free."""
+        """UNLOADING → END; blocks until no request holds the version and its memory is freed."""
     def fail(self, name: str, version: int, code: str, message: str) -> None:
-        """END with an error, without a load."""
+        """Sets a version to END with an error, without loading it."""
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
-        """(name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
+        """Per version: (name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
-        """Requests to a model that were answered well, as serialized PredictionLogs, equal ones once.
+        """Records successful requests to a model as serialized PredictionLogs, without duplicates.
 
-        Takes one of ``every``. Blocks until there are ``requests``, or ``seconds`` are over, or the server
-        stops, or the same model is recorded anew.
+        Takes one of ``every``. Blocks until there are ``requests`` of them, ``seconds`` have passed, the
+        server stops, or another recording of the model begins.
         """
     def phase(self, name: str, version: int) -> str:
-        """What the load of a version is at, in words; "" when none is under way."""
+        """Returns the current phase of a version's load, in words; "" if it is not being loaded."""
     def serve_admin(
         self, address: str, options: AdminOptions, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
     ) -> Administration:
-        """Opens the administration at ``address`` (``IP:PORT``), which also tells health.
+        """Opens the administration at ``address`` (``IP:PORT``), which also answers health probes.
 
-        ``options``: see ``config.AdminOptions``. ``answer(method, path, query, body)`` answers with a content
-        type and bytes whatever request may administer, on a thread that may block. An exception's ``code``,
-        ``message`` and ``hint`` become an error. Raises ``OSError`` where it cannot listen.
+        ``options``: see ``config.AdminOptions``. ``answer(method, path, query, body)`` answers an authorized
+        request with a content type and bytes, on a thread that may block. An exception's ``code``,
+        ``message`` and ``hint`` become the error reply. Raises ``OSError`` if it cannot listen.
         """
     def drain(self) -> None:
-        """From now on clients are told to send their next requests elsewhere; all are answered as before."""
+        """Starts telling clients to send their next requests elsewhere; still answers all of them."""
     def stop(self, grace_seconds: float) -> bool:
-        """Stops accepting, finishes what is in flight or on its way.
+        """Stops accepting connections and finishes requests in progress or on their way.
 
-        True if all of it ended within ``grace_seconds``.
+        Returns True if all ended within ``grace_seconds``.
         """
 
 def preload(path: str, op_libraries: list[str]) -> str:
     """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""
 
 def init_logging(level: str) -> None:
-    """Sends the core's log to stderr from ``level`` (error … trace) on; the first call counts."""
+    """Logs the core's messages of ``level`` (error … trace) and above to stderr.
+
+    Only the first call has an effect.
+    """
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C: 0xe3069283 for b"123456789"."""
+    """Returns the CRC-32C of ``data``: 0xe3069283 for b"123456789"."""
 
 def version() -> str:
-    """The version of the core."""
+    """Returns the version of the core."""
 
 def descriptors() -> bytes:
-    """The serialized FileDescriptorSet of every message, imports before importers."""
+    """Returns the serialized FileDescriptorSet of every message, imports before importers."""

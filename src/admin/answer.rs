@@ -1,7 +1,7 @@
-//! What is answered: statuses, headers, and errors as JSON.
+//! Replies: statuses, headers, and errors as JSON.
 
 use super::deadline::Deadline;
-use super::{METHODS, Turn};
+use super::{METHODS, RequestPermit};
 use crate::error::Kind;
 use crate::json::writer::Writer;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub(super) const JSON: &str = "application/json";
 
-/// HTTP statuses of the administration; 500 for the rest.
+/// HTTP status per error kind; 500 for all others.
 const STATUSES: [(Kind, u16); 8] = [
     (Kind::InvalidArgument, 400),
     (Kind::Unauthenticated, 401),
@@ -25,7 +25,7 @@ const STATUSES: [(Kind, u16); 8] = [
     (Kind::DeadlineExceeded, 504),
 ];
 
-/// What the handler answers a request with.
+/// The handler's answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The media type.
@@ -34,35 +34,35 @@ pub struct Answer {
     pub bytes: Vec<u8>,
 }
 
-/// Why a request is not done.
+/// The error reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     kind: Kind,
     message: String,
     hint: String,
-    /// Where it is not the kind's.
+    /// Overrides the kind's status.
     status: Option<u16>,
-    /// Whether the connection ends with it, because what follows on it cannot be trusted.
+    /// True to close the connection, because the bytes that follow cannot be trusted.
     close: bool,
 }
 
 impl Refusal {
-    /// The connection goes on.
+    /// Creates a refusal that keeps the connection open.
     pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
         Refusal { kind, message: message.into(), hint: String::new(), status: None, close: false }
     }
 
-    /// The same, with what to do about it.
+    /// Adds advice on what to do about it.
     pub fn hint(self, hint: impl Into<String>) -> Refusal {
         Refusal { hint: hint.into(), ..self }
     }
 
-    /// The same, and the connection ends.
+    /// Also closes the connection.
     pub(super) fn closing(self) -> Refusal {
         Refusal { close: true, ..self }
     }
 
-    /// The same, answered with `status`.
+    /// Replaces the kind's status with `status`.
     pub(super) fn with_status(self, status: u16) -> Refusal {
         Refusal { status: Some(status), ..self }
     }
@@ -73,7 +73,7 @@ impl Refusal {
     }
 }
 
-/// The body that tells of `refusal`.
+/// Returns `refusal` as a JSON body.
 pub(super) fn error(refusal: &Refusal) -> Vec<u8> {
     let Refusal { kind, message, hint, .. } = refusal;
     let mut out = Writer::with_room(message.len() + hint.len() + 64);
@@ -89,32 +89,32 @@ pub(super) fn error(refusal: &Refusal) -> Vec<u8> {
     out.finish()
 }
 
-/// A whole answer.
+/// A complete reply.
 pub(super) struct Reply {
     pub(super) status: u16,
     content_type: Cow<'static, str>,
     bytes: Vec<u8>,
     pub(super) close: bool,
-    turn: Option<Turn>,
+    permit: Option<RequestPermit>,
 }
 
 impl Reply {
-    /// What the handler answered in its `turn`.
-    pub(super) fn of(answer: Answer, turn: Turn) -> Reply {
+    /// Makes the reply of the handler's `answer`; `permit` is held until the client has it.
+    pub(super) fn of(answer: Answer, permit: RequestPermit) -> Reply {
         let Answer { content_type, bytes } = answer;
-        Reply { status: 200, content_type: content_type.into(), bytes, close: false, turn: Some(turn) }
+        Reply { status: 200, content_type: content_type.into(), bytes, close: false, permit: Some(permit) }
     }
 
     pub(super) fn json(status: u16, text: &[u8]) -> Reply {
-        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, turn: None }
+        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, permit: None }
     }
 
-    /// The whole response; the client's time runs again.
+    /// Converts to an HTTP response and restarts the client's `deadline`.
     pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
-        let Reply { status, content_type, bytes, close, turn } = self;
+        let Reply { status, content_type, bytes, close, permit } = self;
         deadline.restart();
-        let untaken = Untaken { bytes, deadline: deadline.clone(), _turn: turn };
-        let mut response = Response::new(Full::new(Bytes::from_owner(untaken)));
+        let unsent = UnsentBody { bytes, deadline: deadline.clone(), _permit: permit };
+        let mut response = Response::new(Full::new(Bytes::from_owner(unsent)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         let any = HeaderValue::from_static("application/octet-stream");
@@ -143,20 +143,20 @@ impl From<Refusal> for Reply {
     }
 }
 
-/// An answer that the client has not taken yet: it has as long for that as for its next request.
-struct Untaken {
+/// A response body until it has been sent. The client has as long to read it as to send its next request.
+struct UnsentBody {
     bytes: Vec<u8>,
     deadline: Arc<Deadline>,
-    _turn: Option<Turn>,
+    _permit: Option<RequestPermit>,
 }
 
-impl AsRef<[u8]> for Untaken {
+impl AsRef<[u8]> for UnsentBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Untaken {
+impl Drop for UnsentBody {
     fn drop(&mut self) {
         self.deadline.restart();
     }

@@ -1,4 +1,4 @@
-//! Bodies of requests: small, and announced.
+//! Request bodies: small, and with a declared length.
 
 use super::Refusal;
 use crate::error::Kind;
@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-/// Bytes.
+/// Largest body, in bytes.
 const MAX_BODY: u64 = 1 << 20;
 
-/// Reads the whole of `body`. The connection ends where that cannot be done.
+/// Reads all of `body`. A failure closes the connection.
 pub(super) async fn read(body: Incoming, memory: &Reservation) -> Result<Bytes, Refusal> {
     let length = length(body.size_hint().exact()).map_err(Refusal::closing)?;
     memory.grow(length).map_err(|error| Refusal::new(error.kind, error.message).closing())?;
@@ -20,7 +20,7 @@ pub(super) async fn read(body: Incoming, memory: &Reservation) -> Result<Bytes, 
     }
 }
 
-/// How long a body is that says so.
+/// Checks the declared length of a body and returns it.
 fn length(announced: Option<u64>) -> Result<usize, Refusal> {
     match announced {
         None => Err(invalid("A body needs a Content-Length".to_owned())),

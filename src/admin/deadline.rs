@@ -1,10 +1,10 @@
-//! How long a client may take: for its next request to come whole, and for an answer to be taken.
+//! The time limit of a client: to send its next request in full, and to read a reply.
 
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// A time that runs while the client is waited for, and stands still while it waits.
+/// A deadline that runs while the server waits for the client, and is lifted while the client waits for the server.
 #[derive(Debug)]
 pub(super) struct Deadline {
     within: Duration,
@@ -12,17 +12,17 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// The client is waited for from now on.
+    /// Starts a deadline that passes `within` from now.
     pub(super) fn new(within: Duration) -> Deadline {
         Deadline { within, until: watch::Sender::new(Some(Instant::now() + within)) }
     }
 
-    /// The client is waited for from now on, anew.
+    /// Starts the full time again, from now.
     pub(super) fn restart(&self) {
         self.until.send_replace(Some(Instant::now() + self.within));
     }
 
-    /// The client waits.
+    /// Suspends the deadline while the client waits.
     pub(super) fn lift(&self) {
         self.until.send_replace(None);
     }
@@ -32,7 +32,7 @@ impl Deadline {
         self.until.borrow().is_some()
     }
 
-    /// Returns when the client has been waited for for too long.
+    /// Completes once the deadline has passed.
     pub(super) async fn passed(&self) {
         let mut until = self.until.subscribe();
         loop {
@@ -41,7 +41,7 @@ impl Deadline {
                 Some(time) if time <= Instant::now() => return,
                 Some(time) => tokio::select! {
                     () = sleep_until(time) => {}
-                    // The sender is here as long as this is.
+                    // Cannot fail: `self` owns the sender.
                     _changed = until.changed() => {}
                 },
                 None => {

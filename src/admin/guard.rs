@@ -1,4 +1,4 @@
-//! Who may administer.
+//! Access control of the administration.
 
 use super::Refusal;
 use crate::error::Kind;
@@ -7,18 +7,18 @@ use http::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
 use std::hint::black_box;
 use std::net::IpAddr;
 
-/// Refuses what web pages ask for, and what does not show the token. Without a token it lets in only where the listener
-/// is on a loopback address, and by a name that no foreign name server can have pointed here.
+/// Refuses requests of web pages and requests without the token. If no token is configured, accepts requests only on a
+/// loopback address, and only under a host name that no foreign DNS server can point here.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// What `Authorization` has to say; none for anything.
+    /// The required `Authorization` header; `None` accepts any.
     authorization: Option<String>,
     is_on_loopback: bool,
     names: [String; 2],
 }
 
 impl Guard {
-    /// `token`: empty for none. `name`: the one that was configured. `address`: where the listener is.
+    /// Creates a guard. `token`: empty for none. `name`: the configured host name. `address`: that of the listener.
     pub(super) fn new(token: &str, name: &str, address: IpAddr) -> Guard {
         Guard {
             authorization: (!token.is_empty()).then(|| format!("Bearer {token}")),
@@ -27,7 +27,7 @@ impl Guard {
         }
     }
 
-    /// Refuses unless a request with these headers may administer.
+    /// Refuses a request whose headers do not authorize it.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if headers.contains_key(ORIGIN) {
             return Err(denied("Requests of web pages (with an Origin) are refused"));
@@ -53,7 +53,7 @@ impl Guard {
         }
     }
 
-    /// Whether a `Host` header says what no web page's own name can be.
+    /// Returns whether a `Host` header holds a name that cannot be a web page's own.
     fn is_ours(&self, host: &str) -> bool {
         let host = host.trim().to_lowercase();
         let name = match host.rsplit_once(':') {
@@ -65,7 +65,7 @@ impl Guard {
     }
 }
 
-/// Whether `name` is an IP address, with an IPv6 zone or not, in brackets or not.
+/// Returns whether `name` is an IP address, with or without IPv6 zone and brackets.
 fn is_ip(name: &str) -> bool {
     let name = name.strip_prefix('[').unwrap_or(name);
     let name = name.strip_suffix(']').unwrap_or(name);
@@ -77,12 +77,12 @@ fn is_ip(name: &str) -> bool {
     }
 }
 
-/// A header's value: bytes beyond ASCII are Latin-1, as Python's clients send them.
+/// Decodes a header's value; bytes beyond ASCII are Latin-1, as Python's clients send them.
 fn text(value: &HeaderValue) -> String {
     value.as_bytes().iter().copied().map(char::from).collect()
 }
 
-/// In a time that does not tell where they differ.
+/// Compares in a time that does not reveal where the values differ.
 fn is_same(left: &[u8], right: &[u8]) -> bool {
     let differing = left.iter().zip(right).fold(0, |all, (left, right)| black_box(all | (left ^ right)));
     left.len() == right.len() && differing == 0
@@ -168,7 +168,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is around one of our names makes it another.
+        /// Any text around one of our names makes it another name.
         #[test]
         fn a_name_with_more_around_it_is_not_ours(
             before in "[a-z0-9.-]{0,8}[a-z]\\.",

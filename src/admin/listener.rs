@@ -1,13 +1,13 @@
 //! The administration's listener, on a thread and a runtime of its own.
 //!
-//! Nothing that a client does or leaves undone keeps the next one from being accepted, nor the listener from closing: a
-//! request must have come whole in time, however slowly it trickles; and where there are too many connections, the one
-//! that has been silent for longest makes room. Requests that are being answered are never cut; there are fewer of them
-//! than connections, so that there is always one to give way, and a health probe gets through.
+//! No client can keep the next one from being accepted, or the listener from closing: a request must arrive in full in
+//! time, however slowly it is sent, and with too many connections the one idle for longest is closed. Requests being
+//! answered are never cut off; there are fewer of them than connections, so that one can always be closed and a health
+//! probe gets through.
 
 use super::deadline::Deadline;
 use super::guard::Guard;
-use super::{Handler, Options, Shared, Visit};
+use super::{AdminConnection, Handler, Options, Shared};
 use crate::connections::{Connections, Slot, Stage};
 use crate::http::connection;
 use crate::listen::listen;
@@ -22,41 +22,43 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-/// Waiting connections that the system keeps.
+/// Most connections waiting to be accepted.
 const BACKLOG: u32 = 128;
-/// Twice what the body of a request takes at most, so that none is ever refused for those of other connections.
+/// Memory budget per connection, in bytes: twice the largest body, so that a body is never refused because of those of
+/// other connections.
 const MEMORY_EACH: usize = 2 << 20;
-/// How long closing the listener may take.
+/// Longest time for closing the listener.
 const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 
-/// An administration that listens, until it is closed or dropped.
+/// A listening administration, until it is closed or dropped.
 #[derive(Debug)]
 pub struct Administration {
     address: SocketAddr,
     close: Mutex<Option<oneshot::Sender<Closed>>>,
 }
 
-/// Told when the listener is closed: whether no request is being answered.
+/// Receives, once the listener is closed, true if no request is being answered.
 type Closed = std::sync::mpsc::Sender<bool>;
 
 impl Administration {
-    /// Where it listens.
+    /// Returns the address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops listening and hangs up on everyone whose request is not being answered. Those go on. Whether there are none.
+    /// Stops listening and closes every connection without a request being answered. Those requests continue; returns
+    /// true if there are none.
     pub fn close(&self) -> bool {
         let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
         let (closed, is_closed) = std::sync::mpsc::channel();
-        // A thread that is gone has nothing left to close.
+        // If the thread has ended, nothing is left to close.
         close.send(closed).is_err() || is_closed.recv_timeout(CLOSED_WITHIN).unwrap_or(false)
     }
 }
 
-/// Listens from now on. `ready`: whether requests to models are answered.
+/// Starts listening. `ready`: true while requests to models are answered.
 pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io::Result<Administration> {
     let listener = listen(options.address, BACKLOG)?;
     let address = listener.local_addr()?;
@@ -88,7 +90,7 @@ pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io:
     Ok(Administration { address, close: Mutex::new(Some(close)) })
 }
 
-/// What it takes to serve a connection.
+/// Accepts connections and serves each.
 #[derive(Clone)]
 struct Acceptor {
     shared: Arc<Shared>,
@@ -98,7 +100,7 @@ struct Acceptor {
     _open: mpsc::Sender<()>,
 }
 
-/// Accepts until it is told to close, and then waits for the requests that are being answered.
+/// Accepts until told to close, then waits for the requests being answered.
 async fn run(
     acceptor: Acceptor,
     listener: TcpListener,
@@ -112,13 +114,13 @@ async fn run(
     };
     drop(listener);
     let Shared { permits, max_answered, .. } = &*acceptor.shared;
-    // No request begins to be answered any more.
+    // From here on no request reaches the handler.
     permits.close();
     let none_is_answered = permits.available_permits() == *max_answered;
     acceptor.connections.enter(Stage::Closing);
     acceptor.connections.close_waiting(usize::MAX);
     if let Some(closed) = closed {
-        // Who closes may have stopped waiting.
+        // The caller of `close` may have stopped waiting.
         let _told = closed.send(none_is_answered);
     }
     drop(acceptor);
@@ -135,10 +137,10 @@ impl Acceptor {
                     let slot = self.connections.accepted();
                     tokio::spawn(self.clone().serve(stream, client.ip(), slot));
                 }
-                // It has left again.
+                // The client has already left.
                 Err(why) if why.kind() == ErrorKind::ConnectionAborted => {}
                 Err(why) => {
-                    // Out of descriptors, mostly. The listener stays readable meanwhile.
+                    // Usually out of file descriptors. The listener stays readable meanwhile.
                     tracing::debug!("a connection could not be accepted: {why}");
                     self.connections.free_one().await;
                 }
@@ -148,10 +150,11 @@ impl Acceptor {
 
     async fn serve(self, stream: TcpStream, client: IpAddr, slot: Slot) {
         let deadline = Arc::new(Deadline::new(self.request_within));
-        let visit = Arc::new(Visit { shared: self.shared.clone(), client, deadline: deadline.clone() });
+        let service =
+            Arc::new(AdminConnection { shared: self.shared.clone(), client, deadline: deadline.clone() });
         tokio::select! {
             biased;
-            () = connection::serve(stream, visit, slot.connection.clone()) => {}
+            () = connection::serve(stream, service, slot.connection.clone()) => {}
             () = deadline.passed() => tracing::debug!("connection of {client} ended: no whole request in time"),
         }
     }

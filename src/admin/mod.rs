@@ -1,9 +1,9 @@
-//! The administration's HTTP: who may administer, health, and the form of answers. What can be done is Python's: a
-//! [`Handler`] does it.
+//! The HTTP side of the administration: access control, health, and the format of replies. The operations are in
+//! Python, behind a [`Handler`].
 //!
-//! It listens on an address and a thread of its own ([`listener`]), so that nothing that serves models holds it up. A
-//! request's way: [`body`] reads it whole, `/livez` and `/readyz` are answered to everyone, [`guard`] says who may ask for
-//! more, the handler answers on a thread that may block, and [`answer`] writes that down.
+//! It has its own address and thread ([`listener`]), so that serving models cannot delay it. [`body`] reads the whole
+//! request, `/livez` and `/readyz` are answered to everyone, [`guard`] checks all other requests, the handler answers
+//! them on a thread that may block, and [`answer`] writes the response.
 
 mod answer;
 mod body;
@@ -33,74 +33,75 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-/// How the administration is opened.
+/// Settings of the administration.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; port 0 takes any free one.
+    /// The address to listen on; port 0 takes any free port.
     pub address: SocketAddr,
-    /// The name of this machine that was configured.
+    /// The configured host name.
     pub name: String,
-    /// What clients have to show; empty for nothing.
+    /// The bearer token that clients must send; empty for none.
     pub token: String,
-    /// From the opening of a connection, or its last answer, until the next request has come whole; and until an answer
-    /// is taken.
+    /// Longest time from the opening of a connection, or its last reply, until the next request has arrived in full;
+    /// also the time for a client to read a reply.
     pub request_within: Duration,
-    /// Connections that may be open at once.
+    /// Most connections open at once.
     pub max_connections: usize,
-    /// Requests that the handler may answer at once; fewer than connections, so that there is always one to give way.
+    /// Most requests in the handler at once; fewer than connections, so that one can always be closed.
     pub max_answered: usize,
 }
 
-/// A request that may administer.
+/// An authorized request.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    /// HEAD is GET.
+pub struct AdminRequest {
+    /// The method; HEAD becomes GET.
     pub method: Method,
-    /// With its percent-encodings.
+    /// The path, still percent-encoded.
     pub path: String,
-    /// What follows the `?`, or nothing.
+    /// The query after the `?`; empty if there is none.
     pub query: String,
     /// The whole body.
     pub body: Bytes,
 }
 
-/// Answers what may administer; may block for as long as it takes.
-pub type Handler = Arc<dyn Fn(&Asked) -> Result<Answer, Refusal> + Send + Sync>;
+/// Answers an authorized request; may block.
+pub type Handler = Arc<dyn Fn(&AdminRequest) -> Result<Answer, Refusal> + Send + Sync>;
 
-/// The largest head of a request: a path that is too long for HTTP fits in, so that the answer can say so.
+/// Largest head of a request, in bytes: large enough for a path that is too long for HTTP, so that the reply can say
+/// so.
 const MAX_HEAD: usize = 128 << 10;
-/// What is answered at all.
+/// Allowed methods.
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
-/// What HTTP knows besides.
+/// The other methods of HTTP.
 const OTHER_METHODS: [Method; 3] = [Method::OPTIONS, Method::TRACE, Method::CONNECT];
 
-/// What all connections share.
+/// State shared by all connections.
 struct Shared {
     guard: Guard,
-    /// Whether requests to models are answered.
+    /// True while requests to models are answered.
     ready: Arc<AtomicBool>,
     handler: Handler,
-    /// One for each request that the handler may answer now.
+    /// One permit per request that the handler may take now.
     permits: Arc<Semaphore>,
     max_answered: usize,
 }
 
 /// One client's connection.
-struct Visit {
+struct AdminConnection {
     shared: Arc<Shared>,
     client: IpAddr,
     deadline: Arc<Deadline>,
 }
 
-/// A request that the handler answers, until its answer is taken: its connection does not give way meanwhile.
-struct Turn {
+/// Held by a request from its start in the handler until the client has its reply; keeps the connection open meanwhile.
+struct RequestPermit {
     _permit: OwnedSemaphorePermit,
     _answering: Answering,
 }
 
-impl Service for Visit {
-    /// Time is limited by the [`Deadline`].
+impl Service for AdminConnection {
+    /// Sets no time limits: the [`Deadline`] does.
     fn settings(&self) -> Settings {
         Settings { headers_within: None, pace: None, max_header_bytes: MAX_HEAD }
     }
@@ -123,7 +124,7 @@ impl Service for Visit {
     }
 }
 
-impl Visit {
+impl AdminConnection {
     async fn reply(
         &self,
         connection: &Arc<Connection>,
@@ -142,13 +143,13 @@ impl Visit {
         self.shared.guard.check(&head.headers)?;
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         let query = head.uri.query().unwrap_or_default().to_owned();
-        self.handled(connection, Asked { method, path: path.into_owned(), query, body }).await
+        self.handled(connection, AdminRequest { method, path: path.into_owned(), query, body }).await
     }
 
-    /// What the handler answers, on a thread of its own.
-    async fn handled(&self, connection: &Arc<Connection>, asked: Asked) -> Result<Reply, Refusal> {
+    /// Calls the handler on a thread of its own and returns its reply.
+    async fn handled(&self, connection: &Arc<Connection>, request: AdminRequest) -> Result<Reply, Refusal> {
         if connection.is_closing() {
-            // Nobody would see the answer.
+            // Nobody would see the reply.
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
         }
         let permit = match self.shared.permits.clone().try_acquire_owned() {
@@ -162,18 +163,18 @@ impl Visit {
                 return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
             }
         };
-        let turn = Turn { _permit: permit, _answering: connection.answering() };
+        let permit = RequestPermit { _permit: permit, _answering: connection.answering() };
         self.deadline.lift();
         let handler = self.shared.handler.clone();
-        // The turn goes along: the handler goes on where the client has left.
-        let work = move || (handler(&asked), turn);
-        let (answer, turn) = tokio::task::spawn_blocking(work).await.map_err(|_panicked| {
+        // The permit moves along: the handler continues after the client has left.
+        let work = move || (handler(&request), permit);
+        let (answer, permit) = tokio::task::spawn_blocking(work).await.map_err(|_panicked| {
             Refusal::new(Kind::Internal, "The server failed on this request; its log has the reason")
         })?;
-        Ok(Reply::of(answer?, turn))
+        Ok(Reply::of(answer?, permit))
     }
 
-    /// One line at level info for changes, debug for looks.
+    /// Logs a line, at level info for changes and debug for reads.
     fn log(&self, head: &Parts, status: u16) {
         let (client, method, target, version) = (self.client, &head.method, &head.uri, head.version);
         if is_look(method) {
@@ -196,7 +197,7 @@ fn check_method(method: &Method) -> Result<(), Refusal> {
     Err(if OTHER_METHODS.contains(method) { refusal } else { refusal.with_status(501) })
 }
 
-/// `path` with one slash at its beginning.
+/// Returns `path` with repeated leading slashes reduced to one.
 fn path_of(path: &str) -> Cow<'_, str> {
     if path.starts_with("//") {
         Cow::Owned(format!("/{}", path.trim_start_matches('/')))
@@ -205,7 +206,7 @@ fn path_of(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// The answer to `/livez` and `/readyz`, `None` for other paths.
+/// Returns the reply to `/livez` and `/readyz`; `None` for other paths.
 fn health(path: &str, ready: bool) -> Option<Reply> {
     match path {
         "/livez" => Some(Reply::json(200, b"{\n  \"live\": true\n}\n")),

@@ -1,4 +1,4 @@
-//! The administration over real sockets: who is answered by whom, and what nobody can hold up.
+//! The administration over real sockets: who answers which request, and what no client can block.
 
 use super::*;
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ fn options() -> Options {
     }
 }
 
-/// An administration whose handler repeats what it is asked; DELETE is answered when it is let.
+/// An administration whose handler echoes the request; it answers DELETE once released by `let_go`.
 struct Running {
     administration: Administration,
     ready: Arc<AtomicBool>,
@@ -32,16 +32,16 @@ fn running(options: &Options) -> Running {
     let (begins, begun) = channel();
     let (let_go, may_go) = channel::<()>();
     let may_go = Mutex::new(may_go);
-    let handler: Handler = Arc::new(move |asked| {
-        if asked.method == Method::DELETE {
+    let handler: Handler = Arc::new(move |request| {
+        if request.method == Method::DELETE {
             begins.send(()).unwrap();
             may_go.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
         }
-        match asked.path.as_str() {
+        match request.path.as_str() {
             "/panic" => panic!("as it was told"),
             "/missing" => Err(Refusal::new(Kind::NotFound, "missing").hint("look")),
             path => {
-                let text = format!("{} {path} {} {}", asked.method, asked.query, asked.body.len());
+                let text = format!("{} {path} {} {}", request.method, request.query, request.body.len());
                 Ok(Answer { content_type: "text/plain".to_owned(), bytes: text.into_bytes() })
             }
         }
@@ -57,7 +57,7 @@ impl Running {
         stream
     }
 
-    /// The whole answer to a request without a body, after which the connection ends.
+    /// Sends a request without a body and returns the whole reply; the connection ends with it.
     fn ask(&self, line: &str) -> String {
         read(self.connect(&format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")))
     }

@@ -1,45 +1,45 @@
-//! Which engine loads a version: the one place where that is decided.
+//! Chooses the engine that loads a version.
 
 use super::tensorflow::TensorFlow;
 use super::{Engine, LoadOptions};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
-/// The engines that there are.
+/// The supported engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
-    /// TensorFlow, by its C API.
+    /// TensorFlow, through its C API.
     TensorFlow,
 }
 
-/// The file by which a version's folder is known, and the engine that it is for; the first that is there counts.
+/// The file that identifies a format, and its engine. The first file found in a version's folder decides.
 const FORMATS: [(&str, EngineKind); 2] =
     [("saved_model.pb", EngineKind::TensorFlow), ("saved_model.pbtxt", EngineKind::TensorFlow)];
 
 impl EngineKind {
-    /// The engine that a flag names.
+    /// Returns the engine that a flag names.
     pub fn from_name(name: &str) -> Option<EngineKind> {
         (name == "tensorflow").then_some(EngineKind::TensorFlow)
     }
 }
 
-/// Returns the engine for a version: the one that is `wanted`, otherwise the first of `formats` whose file `exists`.
+/// Returns the engine for a version: the `wanted` one, otherwise that of the first of `formats` whose file `exists`.
 fn choose<E: Copy>(wanted: Option<E>, formats: &[(&str, E)], exists: impl Fn(&str) -> bool) -> Option<E> {
     wanted.or_else(|| formats.iter().find(|(file, _)| exists(file)).map(|(_, engine)| *engine))
 }
 
-/// The engines of this process. Each is opened when a version first needs it.
+/// The engines of this process, each opened when a version first needs it.
 #[derive(Clone, Debug)]
 pub struct Engines {
-    /// TensorFlow's shared library.
+    /// Path of TensorFlow's shared library.
     pub tensorflow_library: PathBuf,
 }
 
 impl Engines {
-    /// The engine that loads the version in `path`.
+    /// Returns the engine for the version in `path`.
     pub fn of(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>> {
         let chosen = choose(options.engine, &FORMATS, |file| path.join(file).exists());
-        // TensorFlow, the reference, says what is wrong with a folder of no format.
+        // For a folder of unknown format, TensorFlow, the reference, reports the error.
         match chosen.unwrap_or(EngineKind::TensorFlow) {
             EngineKind::TensorFlow => Ok(Box::new(TensorFlow::open(&self.tensorflow_library)?)),
         }

@@ -1,4 +1,4 @@
-//! What every engine owes, as a test that each engine runs on a model of its own.
+//! The contract of engines, as a test that each engine runs on a model of its own.
 
 use super::signature::{Signature, TensorSpec};
 use super::{Endpoint, Engine, LoadOptions, Model, RunOptions, Threads};
@@ -8,17 +8,17 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// A model of the engine, with a request to it and the right answer.
+/// A model for the engine, with a request and its correct answer.
 pub(crate) struct Example<'a> {
     pub(crate) folder: &'a Path,
-    /// A signature that changes nothing and is bounded.
+    /// A signature without side effects and with bounded runs.
     pub(crate) signature: &'a str,
-    /// Each input by its alias; none of strings.
+    /// Every input by its alias; none holds strings.
     pub(crate) inputs: &'a [(&'a str, Tensor)],
     pub(crate) outputs: &'a [(&'a str, Tensor)],
 }
 
-/// Panics where `engine` breaks the contract.
+/// Panics if `engine` breaks the contract.
 pub(crate) fn check(engine: &dyn Engine, options: &LoadOptions, example: &Example<'_>) {
     let nowhere = example.folder.join("nothing/here");
     let missing = engine.load(&nowhere, options).err().expect("a folder that is not there cannot be loaded");
@@ -34,7 +34,7 @@ pub(crate) fn check(engine: &dyn Engine, options: &LoadOptions, example: &Exampl
     order_does_not_matter(model, signature, example);
     bad_runs_are_errors(model, signature, example);
     runs_may_overlap(model, signature, example);
-    // Two versions of one folder live side by side, and each is freed by itself.
+    // Two versions from one folder can be loaded at once, and each is freed separately.
     let other = engine.load(example.folder, options).unwrap();
     drop(engine.load(example.folder, options).unwrap());
     assert_answer(&*other, signature, example, CALLER);
@@ -44,7 +44,7 @@ pub(crate) fn check(engine: &dyn Engine, options: &LoadOptions, example: &Exampl
 const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
 const POOL: RunOptions = RunOptions { threads: Threads::Pool, timeout: Some(Duration::from_secs(60)) };
 
-/// Names agree, and aliases ascend.
+/// Checks that names match their keys and that aliases ascend.
 fn signatures_are_whole(model: &dyn Model) {
     assert!(!model.signatures().is_empty());
     for (name, signature) in model.signatures() {
@@ -72,7 +72,7 @@ fn assert_answer(model: &dyn Model, signature: &Signature, example: &Example<'_>
     assert_equal(&answer, example.outputs.iter());
 }
 
-/// The tensors of `answer` are those `expected`, bit by bit.
+/// Checks that the tensors of `answer` equal those `expected`, bit by bit.
 fn assert_equal<'a>(answer: &[Tensor], expected: impl ExactSizeIterator<Item = &'a (&'a str, Tensor)>) {
     assert_eq!(answer.len(), expected.len());
     for (tensor, (alias, expected)) in answer.iter().zip(expected) {
@@ -86,7 +86,7 @@ fn order_does_not_matter(model: &dyn Model, signature: &Signature, example: &Exa
     for options in [CALLER, POOL] {
         assert_answer(model, signature, example, options);
         feeds.reverse();
-        // Backwards, the last one twice, and one alone.
+        // All outputs in reverse with the last one repeated, and one output alone.
         let backwards: Vec<_> = example.outputs.iter().rev().chain(example.outputs.first()).collect();
         for asked in [&backwards[..], &backwards[..1]] {
             let fetches: Vec<_> =
@@ -97,7 +97,7 @@ fn order_does_not_matter(model: &dyn Model, signature: &Signature, example: &Exa
     }
 }
 
-/// What cannot be run is an error, and the next run is as good as the one before.
+/// Checks that an invalid run is an error and leaves the next run unaffected.
 fn bad_runs_are_errors(model: &dyn Model, signature: &Signature, example: &Example<'_>) {
     let fetches = [endpoint(model, &signature.outputs, example.outputs[0].0)];
     let good = feeds(model, signature, example);

@@ -1,4 +1,4 @@
-//! An engine of a few lines of Rust, for tests of what stands on engines.
+//! A minimal engine, for tests of the code that uses engines.
 
 use super::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use super::{Endpoint, Engine, LoadOptions, Model, RunOptions};
@@ -7,7 +7,7 @@ use crate::tensor::{Aligned, DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Loads any folder that there is: inputs `a` and `b`, outputs `difference` and `sum`, all vectors of floats.
+/// Loads any existing folder: inputs `a` and `b`, outputs `difference` and `sum`, all vectors of floats.
 pub(crate) struct Fake;
 
 const TENSORS: [&str; 4] = ["a", "b", "difference", "sum"];

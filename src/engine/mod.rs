@@ -1,8 +1,8 @@
-//! The seam between Servable and what computes: an [`Engine`] loads, a [`Model`] runs.
+//! The interface between Servable and inference engines: an [`Engine`] loads a version, a [`Model`] runs it.
 //!
-//! An engine is a folder here; [`choice`] says which one loads a version. TensorFlow is the one there is.
+//! Each engine has a folder here; [`choice`] selects the one that loads a version. So far there is only TensorFlow.
 //!
-//! Contract, which `contract.rs` tests for every engine: `load` may take long and is called from loading threads only;
+//! Contract, tested for every engine by `contract.rs`: `load` may take long and is called only from loading threads;
 //! `run` is called from any number of threads at once; dropping a `Model` frees everything it holds, may take long, and
 //! happens on an unloading thread.
 
@@ -23,71 +23,73 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// How to load a version.
+/// Options for loading a version.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The engine; by default the one that the version's files are for.
+    /// The engine; with `None`, the version's files decide.
     pub engine: Option<EngineKind>,
-    /// What TensorFlow needs to know.
+    /// Options for TensorFlow.
     pub tensorflow: tensorflow::Options,
 }
 
 /// Turns a version's folder into a [`Model`].
 pub trait Engine: Send + Sync {
-    /// Whether models loaded with `options` have no threads of their own, so that a load may run at low priority:
-    /// threads inherit that. Starts the threads that all models share. Called before `load`, at normal priority.
+    /// Starts the threads that all models share, and returns whether models loaded with `options` use only these. If
+    /// so, a load may run at low priority, which any threads that it starts would inherit. Called before `load`, at
+    /// normal priority.
     fn shares_threads(&self, options: &LoadOptions) -> bool;
 
-    /// Loads the model in `path`. Blocks for as long as that takes.
+    /// Loads the model in `path`; blocks until it is loaded.
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>>;
 }
 
-/// One tensor of a model's graph, resolved by name once, at load. The order of endpoints is the order of their
-/// names: feeds and fetches sorted by endpoint are the one fixed order in which a session is run.
+/// A tensor of a model's graph, resolved by name when the model is loaded. Endpoints are ordered by name: a session is
+/// always run with feeds and fetches sorted by endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint(pub u32);
 
-/// Which threads a run may use.
+/// The threads that a run may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// Operations are scheduled in the calling thread (a large one still spreads over the intra-op pool).
+    /// Schedules operations in the calling thread (large ones still spread over the intra-op pool).
     Caller,
-    /// Operations are scheduled on the session's own pool, as TensorFlow Serving does.
+    /// Schedules operations on the session's own pool, as TensorFlow Serving does.
     Pool,
 }
 
-/// How to run.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Which threads.
+    /// The threads it may use.
     pub threads: Threads,
-    /// How long the engine may take; expiry is `DEADLINE_EXCEEDED`. Engines may ignore it for [`Threads::Caller`].
+    /// Longest time; a run that exceeds it fails with `DEADLINE_EXCEEDED`. Engines may ignore it for
+    /// [`Threads::Caller`].
     pub timeout: Option<Duration>,
 }
 
 /// A loaded model: runs its graph.
 pub trait Model: Send + Sync {
-    /// Every signature, by name.
+    /// Returns every signature, by name.
     fn signatures(&self) -> &BTreeMap<String, Signature>;
 
-    /// The signatures as a serialized `tensorflow.serving.SignatureDefMap`, exactly as the model's files hold them. None
-    /// where these are of another kind: then the map is made of [`Self::signatures`].
+    /// Returns the signatures as a serialized `tensorflow.serving.SignatureDefMap`, exactly as in the model's files.
+    /// `None` if these have another format: then the map is built from [`Self::signatures`].
     fn signature_def_map(&self) -> Option<Bytes> {
         None
     }
 
-    /// The endpoint of graph tensor `tensor` (such as `x:0`), if any signature names it.
+    /// Returns the endpoint of graph tensor `tensor` (such as `x:0`), if a signature uses it.
     fn endpoint(&self, tensor: &str) -> Option<Endpoint>;
 
-    /// Whether running `signature` is known to change nothing, in the model or outside it.
+    /// Returns whether running `signature` is known to have no side effects, inside the model or outside it.
     fn changes_nothing(&self, signature: &str) -> bool;
 
-    /// Whether the length of a run of `signature` depends on the shapes of its inputs alone. A run that is not
-    /// bounded must be able to end by its timeout.
+    /// Returns whether the duration of a run of `signature` depends only on the shapes of its inputs. An unbounded run
+    /// must be able to end by its timeout.
     fn is_bounded(&self, signature: &str) -> bool;
 
-    /// Feeds `feeds`, fetches `fetches`, and returns a tensor per fetch, in the order of `fetches`.
-    /// Callers may give both in any order, each fed endpoint once; an endpoint may be fetched several times.
+    /// Runs the graph with `feeds` and returns one tensor per fetch, in the order of `fetches`. Both may come in any
+    /// order; an endpoint may be fed once and fetched several times.
     fn run(
         &self,
         feeds: &[(Endpoint, Tensor)],

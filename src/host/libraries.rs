@@ -1,29 +1,29 @@
-//! Libraries as the loader has them in this process.
+//! The shared libraries loaded in this process.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
 use std::path::Path;
 
-/// One open library: where it lies in memory, and its segments.
+/// An open library: its base address and segments.
 pub(crate) struct Loaded<'a> {
     base: u64,
     segments: &'a [libc::Elf64_Phdr],
 }
 
 impl Loaded<'_> {
-    /// Address and size of each segment of `kind` (`PT_LOAD`, …), with its flags (`PF_W`, …).
+    /// Lists address, size and flags (`PF_W`, …) of each segment of `kind` (`PT_LOAD`, …).
     pub(crate) fn segments(&self, kind: u32) -> impl Iterator<Item = (usize, usize, u32)> {
         let of_kind = self.segments.iter().filter(move |segment| segment.p_type == kind);
         of_kind.map(|segment| (self.address(segment.p_vaddr), size(segment.p_memsz), segment.p_flags))
     }
 
-    /// Where `offset`, as the library's own tables count, lies in memory.
+    /// Returns the memory address of `offset` in the library's own tables.
     pub(crate) fn address(&self, offset: u64) -> usize {
         size(self.base + offset)
     }
 
-    /// As [`Self::address`], of what the loader may have made an address already.
+    /// Like [`Self::address`], for a value that the loader may already have turned into an address.
     pub(crate) fn relocated(&self, place: u64) -> usize {
         if place < self.base { self.address(place) } else { size(place) }
     }
@@ -34,14 +34,14 @@ fn size(value: u64) -> usize {
     value as usize
 }
 
-/// What [`visit`] gets: the folder, and whom to tell.
+/// The argument of [`visit`]: the folder and the callback.
 struct Search<'a> {
     folder: &'a [u8],
     each: &'a mut dyn FnMut(&Loaded<'_>),
 }
 
-/// Calls `each` with every open library out of the folder in which `library` lies. `each` must not panic, nor open or
-/// close a library: the loader's lock is held.
+/// Calls `each` with every open library from the folder of `library`. `each` must not panic, and must not open or close
+/// a library: the loader's lock is held.
 pub(crate) fn beside(library: &Path, each: &mut dyn FnMut(&Loaded<'_>)) {
     let Some(folder) = library.parent() else { return };
     let mut search = Search { folder: folder.as_os_str().as_encoded_bytes(), each };

@@ -1,8 +1,8 @@
-//! Memory that is given back to the system.
+//! Returns memory to the system.
 //!
-//! Relocating TensorFlow's libraries when they are opened reads their symbol and relocation tables once and faults in their neighbourhood:
-//! about 285 MB of clean, file-backed pages. They are dropped from this process (not from the page cache) and come
-//! back by a minor fault where code or data in them is really used.
+//! Relocating TensorFlow's libraries when they are opened reads their symbol and relocation tables once and faults in
+//! the pages around them: about 285 MB of clean, file-backed pages. They are dropped from this process (not from the
+//! page cache); a minor fault brings back those whose code or data is really used.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +24,7 @@ pub(crate) fn drop_relocation_pages(library: &Path) {
     });
 }
 
-/// Drops the whole pages inside `start..start + length`.
+/// Drops the pages that lie entirely inside `start..start + length`.
 fn drop_pages(start: usize, length: usize) {
     const PAGE: usize = 4096;
     let first = start.next_multiple_of(PAGE);
@@ -36,18 +36,18 @@ fn drop_pages(start: usize, length: usize) {
     }
 }
 
-/// Holds the C library to thresholds that give memory back, unless the environment sets them. Call before TensorFlow
-/// allocates.
+/// Fixes the C library's allocator thresholds so that memory is returned, unless the environment sets them. Call before
+/// TensorFlow allocates.
 ///
-/// By itself it raises both with the first large block that is freed, and then leaves up to 64 MB free at the end of each
-/// thread's arena, which [`trim`] does not reach. Measured with MobileNetV2 after batches of 16 photos: 285 MB resident
-/// when it was unloaded, 180 MB with these, at the same CPU time.
+/// By default the C library raises both when the first large block is freed, and then leaves up to 64 MB free at the
+/// end of each thread's arena, which [`trim`] does not reach. Measured with MobileNetV2 after batches of 16 photos:
+/// 285 MB resident after unloading, 180 MB with these thresholds, at the same CPU time.
 pub(crate) fn keep_thresholds() {
     #[cfg(target_env = "gnu")]
     {
-        /// The largest block out of an arena: what a run needs again and again should not be mapped each time.
+        /// Largest block taken from an arena, in bytes: memory that every run needs should not be mapped each time.
         const MAPPED_FROM: c_int = 32 << 20;
-        /// What may be left free at the end of an arena.
+        /// Most memory left free at the end of an arena, in bytes.
         const LEFT_FREE: c_int = 8 << 20;
         let settings = [
             ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, MAPPED_FROM),
@@ -56,29 +56,29 @@ pub(crate) fn keep_thresholds() {
         let set = |name: &str| std::env::var_os(name).is_some();
         for (variable, setting, bytes) in settings {
             if !set(variable) && !set("GLIBC_TUNABLES") {
-                // SAFETY: any value may be given; what is refused changes nothing.
+                // SAFETY: any value may be given; a refused one changes nothing.
                 unsafe { libc::mallopt(setting, bytes) };
             }
         }
     }
 }
 
-/// Handing memory back after unloads may take one part in so many of the time: while it lasts, threads that allocate wait
-/// (some milliseconds after a large model; at one part in ten that was the p99 of a model beside it).
+/// Returning memory after unloads may take at most 1/`SHARE` of the time: meanwhile, threads that allocate wait (some
+/// milliseconds after a large model; at 1/10, that was the p99 of another model served meanwhile).
 const SHARE: u32 = 100;
 
-/// Hands free memory back if any was left behind since the last time. It takes some milliseconds, and holds the
-/// allocator's locks: never at low priority, where it would hold them for as long as others keep the cores busy.
+/// Returns free memory if any was left behind since the last call. Takes some milliseconds and holds the allocator's
+/// locks: never call it at low priority, where it would hold them while other threads keep the cores busy.
 pub(crate) fn tidy() {
     if take_left_behind() {
         trim();
     }
 }
 
-/// Hands free memory back after a model was unloaded, or failed to load. Where many are at once, most of them leave it to
-/// the next [`tidy`]: walking the allocators takes longer than freeing a small model.
+/// Returns free memory after a model was unloaded or failed to load. With many at once, most of them leave this to the
+/// next [`tidy`]: walking the allocators takes longer than freeing a small model.
 pub(crate) fn after_unload() {
-    // When the last one was over, and how long it took.
+    // End and duration of the last trim.
     static LAST: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_some_and(|(end, took)| end.elapsed() < SHARE * took) {
@@ -90,8 +90,8 @@ pub(crate) fn after_unload() {
     }
 }
 
-/// Hands the allocators' free memory back to the system: the C library's, which TensorFlow uses (measured over 20 load
-/// and unload cycles of MobileNetV2: 371–399 MB resident without this, 311–325 MB with it), and our own.
+/// Returns the allocators' free memory to the system: that of the C library, which TensorFlow uses (measured over 20
+/// load and unload cycles of MobileNetV2: 371–399 MB resident without this, 311–325 MB with it), and of our own.
 pub(crate) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: has no precondition; takes the allocator's own locks.
@@ -101,7 +101,8 @@ pub(crate) fn trim() {
     collect();
 }
 
-/// Hands back what our own allocator has free, as far as the calling thread may: of other threads' heaps, what they left.
+/// Returns our own allocator's free memory, as far as the calling thread may; from other threads' heaps, only what
+/// they abandoned.
 pub(crate) fn collect() {
     #[cfg(feature = "python")]
     // SAFETY: has no precondition; may be called from any thread.

@@ -1,5 +1,5 @@
-//! The process on its machine: memory that goes back to the system, priorities of threads, libraries as the loader has
-//! them. Independent of models and engines; with `engine` the only `unsafe`.
+//! The process and its operating system: returning memory, thread priorities, loaded libraries. Independent of models
+//! and engines; only this folder and `engine` contain `unsafe`.
 
 pub(crate) mod libraries;
 pub(crate) mod memory;

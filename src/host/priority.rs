@@ -1,25 +1,26 @@
-//! Threads that give way to those that serve.
+//! Thread priorities: loading gives way to serving.
 
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Kind, Result};
 
-/// How much nicer threads are that load and unload: beside a thread that never rests they get a seventieth of a core,
-/// so that a load ends on a server that is busy all the time, too. Measured beside loads on the same core, p99 of a small
-/// request: 1.4 ms at 10, 0.85 ms at 19 and as idle threads, which might never end. What no niceness helps against is in
-/// `engine/tensorflow/reads.rs`.
+/// Niceness added to threads that load and unload: next to a thread that is always busy they get 1/70 of a core, so
+/// that a load also ends on a server that is never idle. Measured next to loads on the same core, p99 of a small
+/// request: 1.4 ms at 10, 0.85 ms at 19 and with idle-class threads, which might never end. For what niceness cannot
+/// solve, see `engine/tensorflow/reads.rs`.
 #[cfg(target_os = "linux")]
 const NICENESS: libc::c_int = 19;
 
-/// The shortest slice that Linux grants.
+/// Shortest time slice that Linux grants.
 #[cfg(target_os = "linux")]
 const SLICE_NANOSECONDS: u64 = 100_000;
 
-/// TensorFlow optimises graphs by recursion: as much as a process's first thread has by default.
+/// Stack size of a loading thread, in bytes: the default of a process's first thread, because TensorFlow optimises
+/// graphs by recursion.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Does `work` on a thread of its own and waits for it. If it `gives_way`, it runs at low priority, and so does every
-/// thread that it starts. The thread ends with the work: the system lets few processes raise a priority again.
+/// Does `work` on a thread of its own and waits for it. If `gives_way` is true, it runs at low priority, and so does
+/// every thread that it starts. The thread ends with the work: few processes may raise a priority again.
 pub(crate) fn at_low_priority<T: Send>(
     gives_way: bool,
     work: impl FnOnce() -> Result<T> + Send,
@@ -47,38 +48,38 @@ pub(crate) fn at_low_priority<T: Send>(
     })
 }
 
-/// Lowers the priority of the calling thread, where a thread has one of its own.
+/// Lowers the priority of the calling thread, on systems where threads have their own.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    // SAFETY: has no precondition. On Linux this is about the calling thread and not its process. Nobody is refused.
+    // SAFETY: has no precondition. On Linux this affects the calling thread, not its process, and is always permitted.
     unsafe {
         libc::nice(NICENESS);
     }
 }
 
-/// Asks for the calling thread, which does little at a time, to be let in soon whenever it wakes up.
+/// Asks the scheduler to run the calling thread soon after it wakes up; for threads that do little at a time.
 ///
-/// Since 6.6 Linux lets a thread go on for its slice, some milliseconds, before one of higher rank that has woken up
-/// takes its place; since 6.12 not where that one has asked for short slices. Measured beside a load on the same core:
-/// p99 of a small request 1.8 ms without this, 0.9 ms with it. Older kernels take no notice.
+/// Since 6.6 Linux lets a running thread finish its slice, some milliseconds, before a woken thread of higher priority
+/// replaces it; since 6.12 not if that thread has asked for short slices. Measured next to a load on the same core: p99
+/// of a small request 1.8 ms without this, 0.9 ms with it. Older kernels ignore it.
 pub(crate) fn prompt() {
     #[cfg(target_os = "linux")]
     {
-        // SAFETY: all of it is plain numbers, for which zero is a value.
+        // SAFETY: every field is a plain number, for which zero is valid.
         let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
-        // SAFETY: the attributes are ours and as large as is said; 0 is this thread.
+        // SAFETY: the attributes are ours and have the size given; 0 is this thread.
         unsafe {
             let (size, this) = (size_of::<libc::sched_attr>(), 0);
             if libc::syscall(libc::SYS_sched_getattr, this, &raw mut attributes, size, 0) == 0 {
                 attributes.sched_runtime = SLICE_NANOSECONDS;
-                // What is refused changes nothing.
+                // A refusal changes nothing.
                 libc::syscall(libc::SYS_sched_setattr, this, &raw const attributes, 0);
             }
         }
     }
 }
 
-/// The niceness of the calling thread, as Linux tells it.
+/// Returns the niceness of the calling thread, as reported by Linux.
 #[cfg(test)]
 pub(crate) fn niceness() -> Option<i32> {
     let stat = std::fs::read_to_string("/proc/thread-self/stat").ok()?;
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(at_low_priority(false, || Ok(niceness())), Ok(Some(before)));
     }
 
-    /// Operators, and an end-to-end test, look for the thread by this name, of which Linux shows 15 bytes.
+    /// Operators and an end-to-end test look for the thread by this name; Linux shows 15 bytes of it.
     #[test]
     fn its_thread_is_known_by_its_name() {
         let name = at_low_priority(true, || Ok(std::thread::current().name().map(str::to_owned))).unwrap();

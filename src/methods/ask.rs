@@ -1,6 +1,6 @@
-//! THE PATH OF A CALL, the same for every protocol: resolve → decode → run → encode, observed from outside.
+//! THE PATH OF A CALL, the same for every protocol: resolve → decode → run → encode, with an observer around it.
 //!
-//! A protocol provides a [`Call`], which knows how to read and write its own form; [`ask`] does the rest.
+//! A protocol provides a [`Call`], which reads and writes its own format; [`ask`] does the rest.
 
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
@@ -18,7 +18,7 @@ pub trait Call: Send + 'static {
     const PROTOCOL: Protocol;
     /// True if an error in the body takes precedence over that of a missing version.
     const BODY_FIRST: bool;
-    /// The protocol's form of a reply.
+    /// The protocol's reply type.
     type Reply: Send + 'static;
 
     /// Returns the model and version called, or the error if the call names none.
@@ -27,15 +27,15 @@ pub trait Call: Send + 'static {
     /// Returns how the call is counted.
     fn counted(&self) -> Counted;
 
-    /// Returns the name of the signature called; `None` if only the body tells it.
+    /// Returns the name of the signature called; `None` if only the body contains it.
     fn signature(&self) -> Option<&str>;
 
-    /// Refuses a call before anything is done for it, in the thread that read it.
+    /// Refuses a call before any work is done for it, in the thread that read it.
     fn check(&mut self, _server: &ServerState, _context: &Context) -> Result<()> {
         Ok(())
     }
 
-    /// Returns whether decoding takes about as long as a hand-over to another thread (tens of µs).
+    /// Returns whether decoding takes at most about as long as a hand-over to another thread (tens of µs).
     fn is_small(&self) -> bool;
 
     /// Decodes the call against the version that it names. `servable` is an error only with [`Self::BODY_FIRST`].
@@ -59,8 +59,8 @@ pub trait Call: Send + 'static {
     ) -> Result<Self::Reply>;
 }
 
-/// Answers `call`, unless `ended` completes first with the reason why nobody waits any more. Dropping the future
-/// cancels the call.
+/// Answers `call`, unless `ended` completes first with the reason why no client is waiting any more. Dropping the
+/// future cancels the call.
 pub async fn ask<C: Call>(
     server: &Arc<ServerState>,
     call: C,
@@ -104,8 +104,8 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     server.compute.run(false, work).await
 }
 
-/// Returns whether a call should be decoded in the thread that read it. A small one is: always if only its body tells
-/// the signature, otherwise if it runs there too.
+/// Returns whether to decode a call in the thread that read it: a small one always if only its body contains the
+/// signature or the version is missing, otherwise if it also runs there.
 fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
     call.is_small()
         && match (call.signature(), servable) {

@@ -1,8 +1,8 @@
-//! The administration at the boundary: the core speaks HTTP, Python answers.
+//! The administration's interface to Python: the core handles HTTP, Python answers.
 
 use super::options::AdminOptions;
 use super::released;
-use crate::admin::{self, Answer, Asked, Handler, Refusal};
+use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// An administration that listens.
+/// A listening administration.
 #[pyclass(frozen, module = "servable._core")]
 pub(super) struct Administration(admin::Administration);
 
@@ -26,8 +26,8 @@ impl Administration {
     }
 }
 
-/// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body; its
-/// content type and bytes are the answer, and an exception's `code`, `message` and `hint` an error.
+/// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body,
+/// returns content type and bytes; the `code`, `message` and `hint` of an exception become the error reply.
 pub(super) fn serve(
     py: Python<'_>,
     address: &str,
@@ -40,7 +40,7 @@ pub(super) fn serve(
     served.map(Administration).map_err(|why| os_error(py, &why))
 }
 
-/// As Python would have raised it.
+/// Makes the `OSError` that Python itself would have raised.
 fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
     let Some(number) = why.raw_os_error() else { return PyOSError::new_err(why.to_string()) };
     let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
@@ -48,27 +48,27 @@ fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
 }
 
 fn handler(answer: Py<PyAny>) -> Handler {
-    Arc::new(move |asked: &Asked| {
+    Arc::new(move |request: &AdminRequest| {
         let answered = Python::try_attach(|py| {
-            let called = call(py, &answer, asked);
+            let called = call(py, &answer, request);
             called.map_err(|raised| refusal(py, &raised))
         });
-        // The interpreter ends.
+        // The interpreter is shutting down.
         answered.unwrap_or_else(|| Err(Refusal::new(Kind::Unavailable, "The server is stopping")))
     })
 }
 
-fn call(py: Python<'_>, answer: &Py<PyAny>, asked: &Asked) -> PyResult<Answer> {
-    let Asked { method, path, query, body } = asked;
+fn call(py: Python<'_>, answer: &Py<PyAny>, request: &AdminRequest) -> PyResult<Answer> {
+    let AdminRequest { method, path, query, body } = request;
     let answered = answer.bind(py).call1((method.as_str(), path, query, PyBytes::new(py, body)))?;
     let (content_type, content): (String, Bound<'_, PyBytes>) = answered.extract()?;
     Ok(Answer { content_type, bytes: content.as_bytes().to_vec() })
 }
 
-/// An exception with `code`, `message` and `hint` says what it is; any other is a fault of ours.
+/// Converts an exception by its `code`, `message` and `hint`; one without the first two is an internal error.
 fn refusal(py: Python<'_>, raised: &PyErr) -> Refusal {
     let attribute = |name| -> PyResult<String> {
-        // What comes from a client may hold half a surrogate pair, which UTF-8 cannot.
+        // Text from a client may contain a lone surrogate, which UTF-8 cannot represent.
         Ok(raised.value(py).getattr(name)?.cast::<PyString>()?.to_string_lossy().into_owned())
     };
     match (attribute("code"), attribute("message")) {

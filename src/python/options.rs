@@ -1,4 +1,4 @@
-//! Options as Python gives them: structs with the attributes of `_core.pyi`'s protocols, and what the core makes of them.
+//! Options from Python: structs with the attributes of `_core.pyi`'s protocols, and their conversion for the core.
 
 use crate::admin;
 use crate::batch;
@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Requests that may wait in batches: each has a thread, of which little more than its stack's first page is used.
+/// Most requests waiting in batches. Each has a thread, which uses little more than the first page of its stack.
 const WAITING_THREADS: usize = 512;
 
 /// `_core.CoreOptions`.
@@ -123,7 +123,7 @@ impl CoreOptions {
         Engines { tensorflow_library: self.tensorflow_library.clone() }
     }
 
-    /// How the gRPC API is served; `reload` replaces the configuration.
+    /// Returns the settings of the gRPC API; `reload` replaces the configuration.
     pub(super) fn grpc(&self, reload: Option<grpc::Reload>) -> Result<grpc::Settings> {
         let limits = ConnectionLimits {
             headers_within: seconds(self.header_timeout_seconds),
@@ -179,7 +179,7 @@ impl CoreOptions {
         })
     }
 
-    /// None where the client may take any time.
+    /// Returns the required pace of clients; `None` for any.
     fn pace(&self) -> Option<Pace> {
         let bytes_per_second = self.min_transfer_rate;
         seconds(self.transfer_grace_seconds).map(|grace| Pace { grace, bytes_per_second })
@@ -187,7 +187,7 @@ impl CoreOptions {
 }
 
 impl GrpcLimits {
-    /// None leaves a default, and the largest time of gRPC stands for ever.
+    /// Returns the connection limits: `None` selects the default, and gRPC's largest time means no limit.
     fn connection(&self) -> ConnectionLimits {
         const FOR_EVER: u32 = i32::MAX as u32;
         let millis = |millis: u32| Duration::from_millis(millis.into());
@@ -264,7 +264,7 @@ impl From<BatchingOptions> for batch::Parameters {
 }
 
 impl AdminOptions {
-    /// The options of an administration that listens at `at`, which is what `address` names.
+    /// Returns the options of an administration that listens at `at`, the resolved `address`.
     pub(super) fn options(self, at: &str) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
@@ -283,7 +283,7 @@ fn address(name: &str, text: Option<String>) -> Result<Option<SocketAddr>> {
     parsed.transpose()
 }
 
-/// A time of which 0 stands for none.
+/// Converts seconds to a duration; 0 means none.
 fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }

@@ -1,1 +1,1 @@
-"""The administration: its HTTP, and its operations."""
+"""The administration: its HTTP API and its operations."""

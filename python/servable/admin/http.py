@@ -1,18 +1,18 @@
-"""The administration over HTTP: which operation a request asks for, and the form of its answer.
+"""The administration over HTTP: routes a request to its operation and formats the reply.
 
-The core listens, on an address of its own, decides who may administer, and answers ``/livez`` and ``/readyz``
+The core listens on a separate address, checks authorization, and answers ``/livez`` and ``/readyz``
 (``src/admin/``). Off unless ``--admin_address`` is given.
 
     GET    /admin/models                  every model: versions, states, labels, sizes, load times
-    GET    /admin/models/NAME             one
+    GET    /admin/models/NAME             one model
     PUT    /admin/models/NAME             load or change: {"base_path": …, "model_version_policy": …};
-                                          what is not given stays
+                                          fields not given stay
     DELETE /admin/models/NAME             unload
-    POST   /admin/models/NAME/reload      load its versions again from their files
+    POST   /admin/models/NAME/reload      load its versions from their files again
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
-    POST   /admin/models/NAME/record      {"requests": 100, "seconds": 60, "every": 1}: what clients ask
+    POST   /admin/models/NAME/record      {"requests": 100, "seconds": 60, "every": 1}: clients' requests
                                           meanwhile, as TFRecords of PredictionLog
-    GET    /admin/config                  what is followed now; ?format=text: as a config file
+    GET    /admin/config                  the configuration in force; ?format=text: as a config file
     POST   /admin/config/reload           apply the config file again
 
 ``?wait=SECONDS`` (60) bounds how long PUT and reload wait.
@@ -36,10 +36,11 @@ _log = logging.getLogger("admin")
 
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 60.0
+"""Limit and default of ``?wait``, in seconds."""
 
 
 class AdminServer:
-    """Listens from construction on; ``close`` ends it."""
+    """Listens from construction until ``close``."""
 
     def __init__(self, core: Core, options: AdminOptions, management: Management) -> None:
         try:
@@ -52,12 +53,12 @@ class AdminServer:
         _log.info("administration at http://%s/admin/models", self.address)
 
     def close(self) -> bool:
-        """Stops listening, within a second; requests being answered go on. Whether there are none."""
+        """Stops listening, within a second. Requests being answered continue; True if there are none."""
         return self._served.close()
 
 
 def _resolved(address: str) -> str:
-    """``address`` with the IP address of its name, which the core listens on."""
+    """Resolves the host name in ``address`` to an IP address, as the core needs it."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -70,13 +71,13 @@ def _resolved(address: str) -> str:
 
 
 class Routes:
-    """From a request that may administer to its answer."""
+    """Answers authorized requests."""
 
     def __init__(self, management: Management) -> None:
         self._management = management
 
     def answer(self, method: str, path: str, query: str, body: bytes) -> tuple[str, bytes]:
-        """The content type and the bytes of the answer. Raises ``StatusError`` and nothing else."""
+        """Returns content type and bytes of the reply. Raises only ``StatusError``."""
         try:
             fields = {key: values[-1] for key, values in parse_qs(query).items()}
             return _typed(self._find(method, path, fields, json.loads(body) if body else None))

@@ -1,8 +1,10 @@
-"""What an administrator may ask of a running server: look at models, load, unload, reload, label; the config.
+"""Administrative operations on a running server.
 
-Plain values in and out; ``http.py`` gives them the form of HTTP. Every change is a new configuration for the
-manager, so that what a config file or HandleReloadConfigRequest could not do cannot be done
-here either. A change lasts until the config file changes, a reload is asked for, or the server ends.
+Models: inspect, load, unload, reload, label, record. Configuration: show, reload.
+
+Takes and returns plain values; ``http.py`` converts them to and from HTTP. Every change is a new
+configuration for the manager, so nothing can be done here that a config file or HandleReloadConfigRequest
+could not do. A change lasts until the config file changes, a reload is requested, or the server ends.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
 
 Fields = dict[str, Any]
 MOST_COUNTED = 1_000_000
-"""Of requests, in a recording."""
+"""Largest ``requests`` and ``every`` of a recording."""
 
 
 class Management:
     """Operations on a running server. Every method may be called from any thread.
 
-    states, record: as ``_core.Server`` has them. reread: applies the model config file again, raises
+    states, record: those of ``_core.Server``. reread: applies the model config file again, raises
     ``StatusError``.
     """
 
@@ -52,7 +54,7 @@ class Management:
     # ---- looking
 
     def models(self) -> Fields:
-        """Every model that is configured or still has a version known, by name; and the process's memory."""
+        """Returns every configured model and every one with a known version, by name; and resident memory."""
         states = self._states_by_model()
         configured = {one.name: one for one in self._manager.configured()}
         availability = self._manager.availability()
@@ -65,7 +67,7 @@ class Management:
         }
 
     def model(self, name: str) -> Fields:
-        """One model. Raises ``StatusError`` NOT_FOUND."""
+        """Returns one model. Raises ``StatusError`` NOT_FOUND."""
         states, available = self._states_by_model(), self._manager.availability().get(name)
         if available is None and name not in states:
             raise self._unknown(name)
@@ -114,10 +116,10 @@ class Management:
         return fields
 
     def record(self, name: str, limits: Mapping[str, Any]) -> list[bytes]:
-        """Requests that clients make meanwhile, as PredictionLogs; see ``_core.Server.record``.
+        """Records clients' requests as PredictionLogs; see ``_core.Server.record``.
 
-        limits: ``requests`` (100), ``seconds`` (60), ``every`` (1). Waits until there are enough, or for so
-        long. Raises ``StatusError``.
+        limits: ``requests`` (100), ``seconds`` (60), ``every`` (1). Waits until there are enough, ``seconds``
+        at most. Raises ``StatusError``.
         """
         self._must_be_configured(name)
         requests, every = _count(limits, "requests", 100), _count(limits, "every", 1)
@@ -127,7 +129,7 @@ class Management:
         return self._record(name, requests, every, seconds)
 
     def config(self) -> Fields:
-        """What is followed now: the models as in a config file, and what the flags meant."""
+        """Returns the configuration in force: the models as in a config file, and the values of the flags."""
         from servable.config.config_files import config_fields
 
         flags = dataclasses.asdict(dataclasses.replace(self._config, models=(), admin=None))
@@ -137,7 +139,7 @@ class Management:
         return {**config_fields(self._manager.configured()), "server": flags}
 
     def config_text(self) -> str:
-        """The models as a text ModelServerConfig, ready to be a config file."""
+        """Returns the models as a text ModelServerConfig, usable as a config file."""
         from servable.config.config_files import config_text
 
         return config_text(self._manager.configured())
@@ -145,11 +147,11 @@ class Management:
     # ---- changing
 
     def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
-        """Adds a model or changes it: a ModelConfig in protobuf's JSON form, ``base_path`` at least.
+        """Adds or changes a model. entry: a ModelConfig in protobuf's JSON form, with at least ``base_path``.
 
-        What the entry does not state (policy, labels, logging) stays as it is; an empty value takes it away.
+        Fields missing from the entry (policy, labels, logging) stay as they are; an empty value removes them.
 
-        Waits until it serves or has failed, ``wait_seconds`` at most; its record tells which.
+        Waits until the model is available or has failed, ``wait_seconds`` at most; the result tells which.
         """
         from servable.config.config_files import model_from_fields
 
@@ -168,20 +170,20 @@ class Management:
         return self._settled(name, wait_seconds)
 
     def unload(self, name: str) -> Fields:
-        """Removes a model from what is served; it unloads when its last request is answered."""
+        """Removes a model from the configuration; it unloads once its last request is answered."""
         self._must_be_configured(name)
         self._manager.change(lambda models: tuple(one for one in models if one.name != name))
         return {"name": name, "standing": "removed"}
 
     def reload(self, name: str, wait_seconds: float) -> Fields:
-        """Loads every version of a model again from its files; the old ones serve until the new ones do."""
+        """Loads every version of a model from its files again; the old ones serve until the new ones do."""
         self._must_be_configured(name)
         if not self._manager.reload(name, wait_seconds):
             raise StatusError("DEADLINE_EXCEEDED", f"Model {name} is still being reloaded")
         return self.model(name)
 
     def label(self, name: str, changes: Mapping[str, int | None]) -> Fields:
-        """Sets labels, or removes those given as None; the others stay.
+        """Sets labels, and removes those given as None; the others stay.
 
         Raises ``StatusError`` for a version that is not available, as a reload would.
         """
@@ -234,7 +236,7 @@ def _count(limits: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) -> ModelConfig:
-    """``new``, read from ``entry``, with what the entry does not state taken from ``before``."""
+    """Completes ``new``, read from ``entry``: fields missing from the entry are taken from ``before``."""
 
     def states(field: str) -> bool:
         head, *rest = field.split("_")
@@ -245,7 +247,7 @@ def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) 
         kept["labels"] = before.labels
     if not states("logging_config"):
         kept["logged"] = before.logged
-    # That a path is itself the folder of a version holds for this path only.
+    # A policy for a path that is itself a version's folder is valid for that path only.
     moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
     if not states("model_version_policy") and not moved:
         kept["policy"] = before.policy

@@ -1,6 +1,6 @@
-"""The formats of models: what the folder of a version holds, by the engine that loads it.
+"""The formats of models: the contents of a version's folder, by the engine that loads it.
 
-Which engine loads a version, the core decides by the same files: ``src/engine/choice.rs``.
+The core chooses the engine by the same files: ``src/engine/choice.rs``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from servable.savedmodel.layout import SAVED_MODEL_FILES, SAVED_MODEL_FOLDERS
 
 READ_FOR_ANY = ("batching_params.pbtxt",)
-"""Files that a load reads whatever the format."""
+"""Files that a load reads for any format."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a load by ``engine`` reads in a version's folder: these files, and all files in these folders."""
+    """What ``engine`` reads in a version's folder: these files, and all files in these folders."""
 
     engine: str
     files: tuple[str, ...]
@@ -31,7 +31,7 @@ _FOLDERS = tuple(name for format in FORMATS for name in format.folders)
 
 
 def fingerprint(path: str) -> str:
-    """Returns a text that changes with a version's files: sizes and times of everything a load reads.
+    """Returns a text that changes with a version's files: sizes and times of all files that a load reads.
 
     "" if there are no model files. One ``stat`` per file: cheap enough for every poll of a thousand models.
     """

@@ -1,7 +1,7 @@
-//! Numbers too small for their full precision count as zero during a run.
+//! Treats denormal numbers as zero during a run.
 //!
-//! TensorFlow sets this on the threads of its own pools (they are slow to compute with, up to a hundred times); a run
-//! in the caller's thread must compute alike, so the mode is set around it.
+//! TensorFlow does so on the threads of its own pools, because computing with denormals is up to a hundred times
+//! slower; a run in the caller's thread must give the same results, so the mode is set around it.
 
 #![allow(unsafe_code)]
 
@@ -29,8 +29,8 @@ mod register {
         // The register has 32 bits; `value` came from it.
         #[allow(clippy::cast_possible_truncation)]
         let value = value as u32;
-        // SAFETY: loads a value that differs from one the processor gave by the two defined mode bits only; Rust code
-        // does not compute with floats while it is set: only the call into TensorFlow lies between set and reset.
+        // SAFETY: the value differs only in the two defined mode bits from one that the processor returned; no Rust
+        // code computes with floats while it is set: only the call into TensorFlow lies between set and reset.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, preserves_flags)) };
     }
 }

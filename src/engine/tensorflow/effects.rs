@@ -1,11 +1,11 @@
-//! What running a signature may do, judged by the operations it consists of.
+//! Determines the side effects and boundedness of a signature from its operations.
 //!
-//! Two questions: whether a run changes nothing (only then is a synthetic warm-up call made), and whether its length
-//! depends on the shapes of its inputs alone (only then may it run in the thread that reads requests: a loop may go on
-//! for ever, and TensorFlow cannot interrupt a run in its caller's thread).
+//! Two questions: whether a run has no side effects (only then is a synthetic warm-up call made), and whether its
+//! duration depends only on the shapes of its inputs (only then may it run in the thread that reads requests: a loop
+//! may run forever, and TensorFlow cannot interrupt a run in its caller's thread).
 //!
-//! A signature is followed from its outputs through the graph and into every function it calls. TensorFlow's
-//! operations that write, and those whose work depends on values, say so in their names; so, by custom, do others.
+//! A signature is followed from its outputs through the graph and into every function it calls. The names of
+//! TensorFlow's operations tell which write and whose work depends on values; by convention, so do those of others.
 
 use crate::pb::tensorflow::attr_value::Value;
 use crate::pb::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef};
@@ -49,7 +49,7 @@ const WRITES: &[&str] = &[
     "TPU",
 ];
 
-/// Operations whose names hold such a part and that only compute.
+/// Operations whose names contain such a part but that only compute.
 const HARMLESS: &[&str] = &[
     "BatchMatMul",
     "BatchMatMulV2",
@@ -81,7 +81,7 @@ const HARMLESS: &[&str] = &[
     "UnsortedSegmentSum",
 ];
 
-/// Operations that repeat, or whose output is as large as a value says.
+/// Operations that loop, or whose output size depends on a value.
 const DEPEND_ON_VALUES: &[&str] = &[
     "While",
     "Enter",
@@ -109,16 +109,16 @@ const DEPEND_ON_VALUES: &[&str] = &[
     "Lookup",
 ];
 
-/// What is known of a signature.
+/// The known effects of running a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Effects {
-    /// Running it changes nothing.
+    /// True if running it has no side effects.
     pub(super) none: bool,
-    /// How long it runs depends on the shapes of its inputs alone.
+    /// True if its duration depends only on the shapes of its inputs.
     pub(super) bounded: bool,
 }
 
-/// Follows `outputs` (`node:index`) through `graph` back to `inputs`: what lies behind those is not run, they are fed.
+/// Follows `outputs` (`node:index`) through `graph` back to `inputs`; these are fed, so nothing behind them runs.
 pub(super) fn of<'g>(
     graph: &'g GraphDef,
     inputs: &BTreeSet<&'g str>,
@@ -146,7 +146,7 @@ impl Effects {
         self.bounded &= !DEPEND_ON_VALUES.iter().any(|part| op.contains(part));
     }
 
-    /// Every node of a function counts, whether an output needs it or not: side effects are run for their own sake.
+    /// Takes every node of the functions `called`, whether or not an output needs it: side effects run in any case.
     fn take_functions<'g>(&mut self, graph: &'g GraphDef, mut called: Vec<&'g str>) {
         let functions: HashMap<&str, &FunctionDef> = graph
             .library
@@ -167,7 +167,7 @@ impl Effects {
     }
 }
 
-/// In a graph the first output of a node is written with or without its index.
+/// Returns whether `input` is one of `fed`; the first output of a node may be written with or without its index.
 pub(super) fn is_fed(input: &str, fed: &BTreeSet<&str>) -> bool {
     fed.contains(input)
         || (!input.contains(':') && fed.iter().any(|tensor| tensor.strip_suffix(":0") == Some(input)))
@@ -177,7 +177,7 @@ fn writes(op: &str) -> bool {
     WRITES.iter().any(|part| op.contains(part)) && !HARMLESS.contains(&op)
 }
 
-/// The node of `node`, `node:output` or `^node`.
+/// Returns the node of `node`, `node:output` or `^node`.
 pub(super) fn node_of(input: &str) -> &str {
     let name = input.strip_prefix('^').unwrap_or(input);
     name.split_once(':').map_or(name, |(node, _)| node)

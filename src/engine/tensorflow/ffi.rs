@@ -1,4 +1,4 @@
-//! The C functions that are used, looked up by name in the shared libraries.
+//! The C functions in use, looked up by name in the shared libraries.
 //!
 //! Names and types are those of TensorFlow's `c_api.h`, `tf_tensor.h`, `tf_tstring.h` and `tf_buffer.h` (2.4 and
 //! later). The libraries stay open for the life of the process: TensorFlow cannot be unloaded.
@@ -34,7 +34,7 @@ pub(super) struct TfOutput {
     pub(super) index: c_int,
 }
 
-/// `TF_TString`: 24 bytes that only TensorFlow's own functions look into.
+/// `TF_TString`: 24 bytes that only TensorFlow's own functions interpret.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub(super) struct TfString {
@@ -108,15 +108,15 @@ functions! {
     load_library = "TF_LoadLibrary": fn(*const c_char, *mut TfStatus) -> *mut c_void;
 }
 
-/// Opens TensorFlow's library at `path`, with the `libtensorflow_framework` that lies beside it, if one does.
+/// Opens TensorFlow's library at `path`, and `libtensorflow_framework` if it is in the same folder.
 pub(super) fn open(path: &Path) -> Result<Api> {
     let framework = path.parent().map(|folder| folder.join("libtensorflow_framework.so.2"));
     memory::keep_thresholds();
     let mut libraries = Vec::new();
     for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
-        // SAFETY: opening runs the library's initialisers; these are TensorFlow's, which Python's import of it runs
-        // in the same way. Local: TensorFlow exports a TLS library of its own, and global it would stand in for the
-        // one that Python's ssl and hashlib were built with. Op libraries name the framework as what they need.
+        // SAFETY: opening runs the library's initialisers; these are TensorFlow's, and importing it in Python runs them
+        // in the same way. Local: TensorFlow exports a TLS library of its own, which as a global one would replace the
+        // one that Python's ssl and hashlib were built with. Op libraries declare the framework as a dependency.
         let opened = unsafe { Library::open(Some(&library), RTLD_LAZY | RTLD_LOCAL) };
         libraries.push(opened.map_err(|why| {
             Error::new(
@@ -137,7 +137,7 @@ pub(super) fn open(path: &Path) -> Result<Api> {
 /// `T` must be the function pointer type that TensorFlow declares for `name`.
 unsafe fn symbol<T: Copy>(libraries: &[Library], name: &str) -> Result<Symbol<T>> {
     for library in libraries.iter().rev() {
-        // SAFETY: passed on to the caller.
+        // SAFETY: the caller's obligation.
         if let Ok(found) = unsafe { library.get::<T>(name.as_bytes()) } {
             return Ok(found);
         }

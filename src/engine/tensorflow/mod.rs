@@ -1,7 +1,7 @@
-//! TensorFlow through its C API; the only folder with `unsafe`.
+//! TensorFlow through its C API; besides `host`, the only folder with `unsafe`.
 //!
 //! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
-//! ([`session`]) with its graph; what it accepts is read from its `saved_model.pb` ([`saved_model`]).
+//! ([`session`]) with its graph; its signatures are read from its `saved_model.pb` ([`saved_model`]).
 
 mod denormals;
 mod effects;
@@ -22,7 +22,7 @@ use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// How a SavedModel is loaded.
+/// Options for loading a SavedModel.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The meta graph's tag set, matched exactly.
@@ -37,11 +37,11 @@ pub struct TensorFlow {
     api: &'static Api,
 }
 
-/// Which library is open, and the op libraries loaded into it.
+/// The path of the open library, and the library itself.
 static OPEN: Mutex<Option<(PathBuf, TensorFlow)>> = Mutex::new(None);
 
 impl TensorFlow {
-    /// Opens `library` (`libtensorflow_cc.so.2`, `libtensorflow.so.2`), or gives back the one that is open.
+    /// Opens `library` (`libtensorflow_cc.so.2`, `libtensorflow.so.2`), or returns it if it is already open.
     /// Takes a few tenths of a second the first time.
     #[allow(unsafe_code)]
     pub fn open(library: &Path) -> Result<TensorFlow> {
@@ -61,19 +61,19 @@ impl TensorFlow {
         Ok(tensorflow)
     }
 
-    /// The library's version, such as `2.21.0`.
+    /// Returns the library's version, such as `2.21.0`.
     #[allow(unsafe_code)]
     pub fn version(&self) -> String {
-        // SAFETY: TF_Version gives a C string that lives for ever.
+        // SAFETY: TF_Version returns a static C string.
         unsafe { CStr::from_ptr((self.api.version)()) }.to_string_lossy().into_owned()
     }
 
-    /// Loads a library of further ops and kernels into the process.
+    /// Loads a library of additional ops and kernels into the process.
     #[allow(unsafe_code)]
     pub fn load_ops(&self, library: &Path) -> Result<()> {
         let path = c_string(&library.to_string_lossy())?;
         let status = Status::new(self.api);
-        // SAFETY: both arguments live through the call; the handle that comes back may be forgotten.
+        // SAFETY: both arguments outlive the call; the returned handle may be discarded.
         unsafe { (self.api.load_library)(path.as_ptr(), status.raw) };
         status.check()
     }
@@ -82,7 +82,7 @@ impl TensorFlow {
 impl Engine for TensorFlow {
     fn shares_threads(&self, options: &LoadOptions) -> bool {
         session::start_shared_threads(self.api, &options.tensorflow);
-        // What TensorFlow cannot read either fails the load.
+        // A config that cannot be decoded fails the load in TensorFlow.
         let config = ConfigProto::decode(&options.tensorflow.session_config[..]).unwrap_or_default();
         !config.use_per_session_threads && config.session_inter_op_thread_pool.is_empty()
     }
@@ -114,7 +114,7 @@ impl Status {
         Status { api, raw: unsafe { (api.new_status)() } }
     }
 
-    /// The error that TensorFlow left, with its own text.
+    /// Returns TensorFlow's error, with its own text, if there is one.
     #[allow(unsafe_code)]
     fn check(&self) -> Result<()> {
         // SAFETY: the status is live, and so is its message until the status changes.

@@ -1,12 +1,12 @@
-//! Files that TensorFlow reads in pieces, so that others get their turn on the core in between.
+//! Makes TensorFlow read files in pieces, so that other threads can use the core in between.
 //!
-//! TensorFlow restores a variable by one `pread`, however large. A kernel that is not preemptible (`PREEMPT_NONE`, as on
-//! most servers) lets no other thread onto the core until it has copied a whole folio of the page cache, which may be many
-//! megabytes, and no priority helps. Measured on a slow machine beside a 500 MB model of 10 MB variables that comes and
-//! goes: p99 of a small request 9.5 ms with whole reads, 1 ms with pieces, as in quiet.
+//! TensorFlow restores a variable with a single `pread`, however large. A kernel without preemption (`PREEMPT_NONE`, as
+//! on most servers) runs no other thread on the core until it has copied a whole folio of the page cache, which may be
+//! many megabytes, and no priority helps. Measured on a slow machine while a 500 MB model of 10 MB variables was
+//! repeatedly loaded and unloaded: p99 of a small request 9.5 ms with whole reads, 1 ms with pieces, as without loads.
 //!
-//! So `pread` in TensorFlow's table of functions from elsewhere (ELF's procedure linkage table) is [`read_in_pieces`].
-//! In a library without such a table, or with one that cannot be written, nothing changes.
+//! Therefore `pread` in TensorFlow's table of imported functions (ELF's procedure linkage table) is replaced by
+//! [`read_in_pieces`]. A library without such a table, or with a read-only one, is left unchanged.
 
 #![allow(unsafe_code)]
 
@@ -15,20 +15,20 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-/// The most that is read at once: 60 us on the slow machine above, and the kernel's usual read-ahead.
+/// Largest single read, in bytes: 60 us on the slow machine above, and the kernel's usual read-ahead.
 const PIECE: usize = 64 << 10;
 
-/// The functions that read; one and the same where offsets have 64 bits.
+/// The functions to replace; on systems with 64-bit offsets, both are the same.
 const READS: [&CStr; 2] = [c"pread", c"pread64"];
 
-/// An entry of `PT_DYNAMIC`. This and the next as in the System V ABI, "Dynamic Linking".
+/// An entry of `PT_DYNAMIC`; like [`Relocation`], as in the System V ABI, "Dynamic Linking".
 #[repr(C)]
 struct Entry {
     tag: i64,
     value: u64,
 }
 
-/// A relocation with an addend, of which a jump slot has none.
+/// A relocation with an addend, which jump slots do not use.
 #[repr(C)]
 struct Relocation {
     offset: u64,
@@ -36,28 +36,28 @@ struct Relocation {
     addend: i64,
 }
 
-/// Lets the open libraries beside `library` read in pieces. How many of their functions were replaced.
+/// Makes `library` and the open libraries in its folder read in pieces. Returns the number of functions replaced.
 pub(super) fn in_pieces(library: &Path) -> usize {
     let mut replaced = 0;
     libraries::beside(library, &mut |loaded| replaced += replace(loaded));
     replaced
 }
 
-/// Replaces the reads of one library.
+/// Replaces the reads of one library; returns how many.
 fn replace(loaded: &Loaded<'_>) -> usize {
     let Some(table) = jump_slots(loaded) else { return 0 };
     let reads = table.filter(|(name, slot)| READS.contains(name) && is_writable(loaded, *slot));
     reads
         .map(|(_, slot)| {
-            // SAFETY: the slot is an aligned pointer in a writable segment of a library that stays open. Whoever calls
-            // through it meets either function, and both do the same.
+            // SAFETY: the slot is an aligned pointer in a writable segment of a library that stays open. A concurrent
+            // call through it reaches either function, and both do the same.
             let slot = unsafe { AtomicPtr::from_ptr(slot as *mut *mut c_void) };
             slot.store(read_in_pieces as *const () as *mut c_void, Relaxed);
         })
         .count()
 }
 
-/// Name and slot of every function that a library calls through its table.
+/// Lists name and slot of every function that a library calls through its table.
 fn jump_slots<'a>(loaded: &'a Loaded<'_>) -> Option<impl Iterator<Item = (&'a CStr, usize)> + 'a> {
     const DT_PLTRELSZ: i64 = 2;
     const DT_STRTAB: i64 = 5;
@@ -74,11 +74,11 @@ fn jump_slots<'a>(loaded: &'a Loaded<'_>) -> Option<impl Iterator<Item = (&'a CS
     let symbols = loaded.relocated(value(DT_SYMTAB)?) as *const libc::Elf64_Sym;
     let first = loaded.relocated(value(DT_JMPREL)?) as *const Relocation;
     let count = usize::try_from(value(DT_PLTRELSZ)?).ok()? / size_of::<Relocation>();
-    // SAFETY: the loader has used this very table; it stays as long as the library is open.
+    // SAFETY: the loader has used this very table; it stays valid while the library is open.
     let relocations = unsafe { std::slice::from_raw_parts(first, count) };
     Some(relocations.iter().map(move |relocation| {
-        // SAFETY: the upper half of a relocation's info is its symbol's place among the symbols, which are in memory,
-        // and the symbol's name is a C string among the names.
+        // SAFETY: the upper half of a relocation's info is the index of its symbol in the symbol table, which is in
+        // memory, and the symbol's name is a C string in the string table.
         let name = unsafe {
             let symbol = &*symbols.add((relocation.info >> 32) as usize);
             CStr::from_ptr(names.add(symbol.st_name as usize))
@@ -89,11 +89,11 @@ fn jump_slots<'a>(loaded: &'a Loaded<'_>) -> Option<impl Iterator<Item = (&'a CS
 
 fn dynamic<'a>(loaded: &'a Loaded<'_>) -> Option<&'a [Entry]> {
     let (start, bytes, _) = loaded.segments(libc::PT_DYNAMIC).next()?;
-    // SAFETY: the loader keeps this segment in memory and aligned, made of such entries.
+    // SAFETY: the loader keeps this segment in memory and aligned; it consists of such entries.
     Some(unsafe { std::slice::from_raw_parts(start as *const Entry, bytes / size_of::<Entry>()) })
 }
 
-/// Whether the pointer at `slot` lies in memory that is written to, and was not closed after relocation.
+/// Returns whether the pointer at `slot` lies in writable memory that was not made read-only after relocation.
 fn is_writable(loaded: &Loaded<'_>, slot: usize) -> bool {
     let inside = |(start, bytes, _): &(usize, usize, u32)| (*start..start + bytes).contains(&slot);
     slot.is_multiple_of(align_of::<usize>())
@@ -101,11 +101,11 @@ fn is_writable(loaded: &Loaded<'_>, slot: usize) -> bool {
         && !loaded.segments(libc::PT_GNU_RELRO).any(|it| inside(&it))
 }
 
-/// Does what `pread` does, a piece at a time: ends short at the end of the file, or where an error follows the first
-/// bytes.
+/// Does what `pread` does, one piece at a time; returns fewer bytes at the end of the file, or if an error follows the
+/// first bytes.
 ///
 /// # Safety
-/// As `pread`: `buffer` has room for `count` bytes.
+/// As for `pread`: `buffer` has room for `count` bytes.
 unsafe extern "C" fn read_in_pieces(
     file: c_int,
     buffer: *mut c_void,
@@ -116,7 +116,7 @@ unsafe extern "C" fn read_in_pieces(
     loop {
         let piece = PIECE.min(count - done);
         let from = offset.wrapping_add(done.cast_signed() as libc::off_t);
-        // SAFETY: as the caller promised; `done` never exceeds `count`.
+        // SAFETY: guaranteed by the caller; `done` never exceeds `count`.
         let read = unsafe { libc::pread(file, buffer.byte_add(done), piece, from) };
         match usize::try_from(read) {
             Err(_) if done == 0 => return read,
@@ -135,7 +135,7 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsRawFd;
 
-    /// What `read_in_pieces` gives, and the buffer.
+    /// Returns the result of `read_in_pieces`, and the buffer.
     fn read(file: c_int, count: usize, offset: i64) -> (isize, Vec<u8>) {
         let mut buffer = vec![0xAA; count + 8];
         // SAFETY: there is room for more than `count`.

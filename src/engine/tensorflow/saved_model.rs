@@ -15,16 +15,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
-/// What is read from a SavedModel before TensorFlow loads it.
+/// Information about a SavedModel, read before TensorFlow loads it.
 #[derive(Default)]
 pub(super) struct Meta {
     pub(super) signatures: BTreeMap<String, Signature>,
     pub(super) signature_def_map: Bytes,
-    /// What running each signature may do.
+    /// Effects of running each signature, by name.
     pub(super) effects: BTreeMap<String, Effects>,
 }
 
-/// Reads the meta graph whose tag set is exactly `tags`; nothing where it is a text that only TensorFlow reads.
+/// Reads the meta graph whose tag set is exactly `tags`; `None` for the text format, which only TensorFlow can read.
 pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Option<Meta>> {
     if !folder.join("saved_model.pb").exists() && folder.join("saved_model.pbtxt").is_file() {
         return Ok(None);
@@ -32,7 +32,7 @@ pub(super) fn read(folder: &Path, tags: &[String]) -> Result<Option<Meta>> {
     of(folder, choose(parse(folder)?, tags, folder)?).map(Some)
 }
 
-/// What there is to know of `meta_graph`, which lies in `folder`.
+/// Checks `meta_graph`, which is in `folder`, and extracts its information.
 pub(super) fn of(folder: &Path, meta_graph: MetaGraphDef) -> Result<Meta> {
     variables::check(folder, &meta_graph)?;
     let signatures =
@@ -78,7 +78,7 @@ fn parse(folder: &Path) -> Result<SavedModel> {
     Ok(model)
 }
 
-/// TensorFlow's own text where the file is missing.
+/// Makes the error for an unreadable file; for a missing one, with TensorFlow's own text.
 #[allow(clippy::wildcard_enum_match_arm)] // The standard library's list of kinds grows.
 fn unreadable(folder: &Path, file: &Path, why: &std::io::Error) -> Error {
     match why.kind() {
@@ -134,7 +134,7 @@ fn signature(name: &str, def: &SignatureDef) -> Signature {
         method_name: def.method_name.clone(),
         inputs: specs(&def.inputs),
         outputs: specs(&def.outputs),
-        // One that TensorFlow could not parse is none: requests must then bring the input.
+        // A default that TensorFlow could not parse is dropped: requests must then provide the input.
         defaults: def
             .defaults
             .iter()
@@ -146,8 +146,8 @@ fn signature(name: &str, def: &SignatureDef) -> Signature {
 fn spec(alias: &str, info: &TensorInfo) -> TensorSpec {
     let tensor = match &info.encoding {
         Some(Encoding::Name(name)) => name.clone(),
-        // Sparse and composite inputs have no tensor of their own and cannot be fed by one; they stay visible in
-        // the metadata and fail when used.
+        // Sparse and composite inputs have no tensor of their own and cannot be fed as one; they stay visible in the
+        // metadata and fail when used.
         Some(Encoding::CooSparse(_) | Encoding::CompositeTensor(_)) | None => String::new(),
     };
     TensorSpec {

@@ -1,4 +1,4 @@
-//! One loaded SavedModel: a session, its graph, and its endpoints in one fixed order.
+//! A loaded SavedModel: a session, its graph, and its endpoints in a fixed order.
 
 #![allow(unsafe_code)]
 
@@ -18,28 +18,28 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Once;
 
-/// A session with what it needs to be run.
+/// A session, with everything needed to run it.
 pub(super) struct Session {
     api: &'static Api,
     session: *mut TfSession,
     graph: *mut TfGraph,
-    /// Serialized `RunOptions` without a timeout: in the caller's thread, and on the pool.
+    /// Serialized `RunOptions` without a timeout: for the caller's thread, and for the pool.
     in_caller: *mut TfBuffer,
     on_pool: *mut TfBuffer,
-    /// By [`Endpoint`], in the order of the names.
+    /// Indexed by [`Endpoint`], sorted by name.
     endpoints: Vec<(String, TfOutput)>,
     by_name: HashMap<String, Endpoint>,
     meta: Meta,
 }
 
-// SAFETY: TF_Session may be run from many threads at once and closed from any; graph and endpoints are only read
+// SAFETY: a TF_Session may be run from many threads at once and closed from any; graph and endpoints are only read
 // after loading; the buffers are only read.
 unsafe impl Send for Session {}
 // SAFETY: as above.
 unsafe impl Sync for Session {}
 
 impl Session {
-    /// Loads the SavedModel in `path`, of which `meta` was read; without that, TensorFlow tells what it has read.
+    /// Loads the SavedModel in `path`. `meta`: its information; with `None`, TensorFlow provides the meta graph.
     pub(super) fn load(
         api: &'static Api,
         path: &Path,
@@ -48,7 +48,7 @@ impl Session {
     ) -> Result<Session> {
         // SAFETY: has no precondition.
         let graph = unsafe { (api.new_graph)() };
-        // Of a large graph it is much to write, so only where it is needed.
+        // Serializing the meta graph of a large model takes time, so only if needed.
         // SAFETY: has no precondition.
         let meta_graph = meta.is_none().then(|| Buffer(api, unsafe { (api.new_buffer)() }));
         let opened = open(api, path, options, graph, meta_graph.as_ref());
@@ -79,7 +79,7 @@ impl Session {
         Ok(loaded)
     }
 
-    /// Resolves every tensor that a signature names, in the order of the names.
+    /// Resolves every tensor that a signature names, sorted by name.
     fn find_endpoints(&mut self) {
         let names: BTreeSet<&str> = self
             .meta
@@ -114,7 +114,7 @@ impl Session {
         Ok(())
     }
 
-    /// Calls TensorFlow; both lists are in the fixed order.
+    /// Calls TensorFlow; both lists are sorted by endpoint.
     fn call(
         &self,
         feeds: &[(Endpoint, Owned)],
@@ -127,8 +127,8 @@ impl Session {
         let mut results: Vec<*mut TfTensor> = vec![std::ptr::null_mut(); outputs.len()];
         let status = Status::new(self.api);
         let flushed = Flushed::set();
-        // SAFETY: every array has the length given beside it and lives through the call; session, graph operations
-        // and tensors are live; on success each result is a tensor that is ours.
+        // SAFETY: every array has the length passed with it and outlives the call; session, graph operations and
+        // tensors are live; on success we own each result.
         unsafe {
             (self.api.session_run)(
                 self.session,
@@ -207,7 +207,7 @@ impl Model for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let status = Status::new(self.api);
-        // SAFETY: everything is live, nobody else holds it, and each is freed once: the session before its graph.
+        // SAFETY: everything is live and not shared, and each is freed once: the session before its graph.
         unsafe {
             (self.api.close_session)(self.session, status.raw);
             (self.api.delete_session)(self.session, status.raw);
@@ -218,7 +218,7 @@ impl Drop for Session {
     }
 }
 
-/// Gives the results of a sorted run in the order that was asked for.
+/// Returns the results of a sorted run in the order of `fetches`.
 fn in_order_of(fetches: &[Endpoint], sorted: &[Endpoint], results: Vec<Tensor>) -> Result<Vec<Tensor>> {
     if fetches == sorted {
         return Ok(results);
@@ -248,7 +248,8 @@ impl Drop for Buffer {
     }
 }
 
-/// Serialized `RunOptions`. `inter_op_thread_pool` -1 is the caller's thread, 0 the session's pool.
+/// Makes a buffer of serialized `RunOptions`. `inter_op_thread_pool`: -1 for the caller's thread, 0 for the session's
+/// pool.
 fn buffer(api: &'static Api, inter_op_thread_pool: i32, timeout_in_ms: Option<i64>) -> *mut TfBuffer {
     let options = crate::pb::tensorflow::RunOptions {
         inter_op_thread_pool,
@@ -275,20 +276,20 @@ fn find(api: &'static Api, graph: *mut TfGraph, tensor: &str) -> Option<TfOutput
 }
 
 impl Buffer {
-    /// The message that TensorFlow has put here.
+    /// Decodes the message that TensorFlow has written here.
     fn message<M: Message + Default>(&self) -> Result<M> {
-        // SAFETY: the buffer is live; TensorFlow has filled it with so many bytes, or left it null and empty.
+        // SAFETY: the buffer is live; TensorFlow has filled it with `length` bytes, or left it null and empty.
         let bytes = unsafe {
             let TfBuffer { data, length, .. } = *self.1;
             if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) }
         };
-        // A copy: parts of the message may be shared with the bytes.
+        // A copy: the decoded message may share parts of its bytes.
         M::decode(Bytes::copy_from_slice(bytes))
             .map_err(|why| Error::internal(format!("TensorFlow's own message cannot be read: {why}")))
     }
 }
 
-/// Opens a session on the SavedModel in `path`, filling `graph` and, where it is given, the meta graph.
+/// Opens a session on the SavedModel in `path`, and fills `graph` and, if given, `meta_graph`.
 fn open(
     api: &'static Api,
     path: &Path,
@@ -301,9 +302,9 @@ fn open(
     let tags: Vec<_> = tags.iter().map(|tag| tag.as_ptr()).collect();
     let status = Status::new(api);
     let configured = Configured::new(api, &options.session_config)?;
-    // Restoring in this thread: on the session's pool it would hold up the runs of other models.
+    // Restores variables in this thread: on the session's pool that would delay the runs of other models.
     let in_caller = Buffer(api, buffer(api, -1, None));
-    // SAFETY: every pointer is live through the call, every length its array's.
+    // SAFETY: every pointer outlives the call, and every length is that of its array.
     let session = unsafe {
         (api.load_session)(
             configured.1,
@@ -324,7 +325,7 @@ fn open(
 struct Configured(&'static Api, *mut TfSessionOptions);
 
 impl Configured {
-    /// Options with a serialized `ConfigProto`, which may be empty.
+    /// Creates options with a serialized `ConfigProto`, which may be empty.
     fn new(api: &'static Api, config: &[u8]) -> Result<Configured> {
         // SAFETY: has no precondition.
         let options = Configured(api, unsafe { (api.new_session_options)() });
@@ -345,15 +346,15 @@ impl Drop for Configured {
     }
 }
 
-/// Starts the pools that all sessions share, once: TensorFlow makes them with the first session, and their threads
-/// inherit the priority of the thread that asks for it.
+/// Starts the pools that all sessions share, once: TensorFlow creates them with the first session, and their threads
+/// inherit the priority of the thread that creates it.
 pub(super) fn start_shared_threads(api: &'static Api, options: &Options) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        // What is wrong with the options fails the load that follows.
+        // Invalid options fail the load that follows.
         let Ok(configured) = Configured::new(api, &options.session_config) else { return };
         let status = Status::new(api);
-        // SAFETY: graph and options are live; a session that was made is closed and freed once, before its graph.
+        // SAFETY: graph and options are live; a session, if created, is closed and freed once, before its graph.
         unsafe {
             let graph = (api.new_graph)();
             let session = (api.new_session)(graph, configured.1, status.raw);

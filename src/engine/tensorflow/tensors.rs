@@ -1,4 +1,4 @@
-//! [`Tensor`] ↔ `TF_Tensor`: without a copy where alignment allows.
+//! Converts [`Tensor`] to and from `TF_Tensor`, without a copy if alignment allows.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +15,7 @@ pub(super) struct Owned {
 }
 
 // SAFETY: a TF_Tensor is a counted reference to an immutable buffer; the C API allows its use and deletion from any
-// thread, one at a time, and `Owned` never hands out a mutable view.
+// thread, one at a time, and `Owned` never exposes a mutable view.
 unsafe impl Send for Owned {}
 // SAFETY: as above; shared use only reads.
 unsafe impl Sync for Owned {}
@@ -27,26 +27,26 @@ impl Drop for Owned {
     }
 }
 
-/// TensorFlow copies buffers that are aligned to less than this (Eigen's widest vectors).
+/// Alignment below which TensorFlow copies a buffer, in bytes (Eigen's widest vectors).
 const ALIGNMENT: usize = 64;
-/// Up to this size a copy is cheaper than sharing.
+/// Largest size at which a copy is cheaper than sharing, in bytes.
 const SMALL: usize = 256;
 
 impl Owned {
-    /// Takes ownership of a tensor that TensorFlow made.
+    /// Takes ownership of a tensor that TensorFlow created.
     ///
     /// # Safety
-    /// `tensor` must be a live `TF_Tensor` that nobody else deletes.
+    /// `tensor` must be a live `TF_Tensor` that nothing else deletes.
     pub(super) unsafe fn from_raw(api: &'static Api, tensor: *mut TfTensor) -> Owned {
         Owned { api, tensor }
     }
 
-    /// The pointer, for a call during which `self` lives.
+    /// Returns the pointer, for a call that `self` outlives.
     pub(super) fn as_ptr(&self) -> *mut TfTensor {
         self.tensor
     }
 
-    /// `tensor` as TensorFlow wants it.
+    /// Converts `tensor` for TensorFlow.
     pub(super) fn new(api: &'static Api, tensor: &Tensor) -> Result<Owned> {
         check_shape(tensor)?;
         let made = match tensor.data() {
@@ -71,7 +71,7 @@ impl Owned {
         Ok(Owned { api, tensor: made })
     }
 
-    /// The tensor in Servable's form. Numbers stay where they are, in TensorFlow's memory.
+    /// Converts to Servable's form. Numbers stay in TensorFlow's memory.
     pub(super) fn into_tensor(self) -> Result<Tensor> {
         let api = self.api;
         // SAFETY: `tensor` is live; the functions only read it.
@@ -126,11 +126,11 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-/// The most dimensions that TensorFlow's shapes have room for.
+/// Most dimensions of a shape in TensorFlow.
 const MAX_RANK: usize = 254;
 
-/// TensorFlow ends the process on a shape that it cannot hold: too many dimensions, or, also where one of them is
-/// zero, a product beyond 64 bits.
+/// Refuses a shape that TensorFlow cannot hold, which would abort the process: too many dimensions, or a product beyond
+/// 64 bits, even if one of the dimensions is zero.
 fn check_shape(tensor: &Tensor) -> Result<()> {
     let shape = tensor.shape();
     let product =
@@ -151,7 +151,7 @@ fn rank(tensor: &Tensor) -> c_int {
 }
 
 fn copied(api: &'static Api, tensor: &Tensor, bytes: &Bytes) -> *mut TfTensor {
-    // SAFETY: TensorFlow allocates `bytes.len()` bytes, or gives null; they are filled before anyone reads them.
+    // SAFETY: TensorFlow allocates `bytes.len()` bytes, or returns null; they are filled before they are read.
     unsafe {
         let made = (api.allocate_tensor)(
             tensor.dtype() as c_int,
@@ -166,7 +166,7 @@ fn copied(api: &'static Api, tensor: &Tensor, bytes: &Bytes) -> *mut TfTensor {
     }
 }
 
-/// The buffer goes to TensorFlow as it is; our reference to it is dropped when TensorFlow's last one is.
+/// Shares the buffer with TensorFlow; our reference is dropped when TensorFlow drops its last one.
 fn shared(api: &'static Api, tensor: &Tensor, bytes: Bytes) -> *mut TfTensor {
     unsafe extern "C" fn release(_data: *mut c_void, _length: usize, owner: *mut c_void) {
         // SAFETY: `owner` is the box that `shared` leaked; TensorFlow calls this once.
@@ -191,11 +191,11 @@ fn shared(api: &'static Api, tensor: &Tensor, bytes: Bytes) -> *mut TfTensor {
 /// An array of TF_TString that TensorFlow frees through `release`.
 struct StringArray {
     api: &'static Api,
-    // Aligned like every buffer that kernels look into.
+    // Aligned like every buffer that kernels access.
     strings: Aligned<TfString>,
 }
 
-/// Strings are copied: TensorFlow's kernels may keep a string longer than the tensor that brought it.
+/// Copies the strings: TensorFlow's kernels may keep a string longer than its tensor.
 fn string_tensor(api: &'static Api, tensor: &Tensor, strings: &Strings) -> *mut TfTensor {
     unsafe extern "C" fn release(_data: *mut c_void, _length: usize, owner: *mut c_void) {
         // SAFETY: `owner` is the box that `string_tensor` leaked; TensorFlow calls this once.
@@ -216,7 +216,7 @@ fn string_tensor(api: &'static Api, tensor: &Tensor, strings: &Strings) -> *mut 
         }
     }
     let (data, length) = (array.strings.as_mut_ptr(), std::mem::size_of_val(array.strings.as_slice()));
-    // SAFETY: the array stays where it is until `release`.
+    // SAFETY: the array does not move until `release`.
     unsafe {
         (api.new_tensor)(
             DType::String as c_int,

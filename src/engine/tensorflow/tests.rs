@@ -1,5 +1,5 @@
 //! The engine against the real library. Needs `SERVABLE_TENSORFLOW_LIBRARY` (the path of `libtensorflow_cc.so.2`) and
-//! the models in `../shared/testdata`; prints why it skips where one is absent.
+//! the models in `../shared/testdata`; if one is missing, prints why it skips.
 
 use super::TensorFlow;
 use super::{Options, reads};
@@ -63,7 +63,7 @@ fn it_keeps_the_contract() {
 fn the_library_reads_its_files_in_pieces() {
     let Some(library) = std::env::var_os("SERVABLE_TENSORFLOW_LIBRARY").map(PathBuf::from) else { return };
     tensorflow();
-    // Once more over what opening it has replaced: `pread` at the least, which its file systems use.
+    // Replaces again what opening it has replaced: at least `pread`, which its file systems use.
     assert!(reads::in_pieces(&library) >= 1);
 }
 
@@ -145,7 +145,7 @@ fn a_wrong_dtype_is_refused_with_tensorflows_text() {
 #[test]
 fn a_saved_model_in_text_has_the_same_signatures() {
     let Some(tensorflow) = tensorflow() else { return };
-    // The smallest there is: a constant, written down.
+    // A minimal one: an identity.
     const TEXT: &str = r#"
         saved_model_schema_version: 1
         meta_graphs {

@@ -1,8 +1,8 @@
-//! Finds the SavedModels that load and then fail at their first request, because a signature reads a variable that
-//! nothing fills: neither the checkpoint's restore nor the initialisation.
+//! Finds SavedModels that load but would fail at their first request, because a signature reads a variable that neither
+//! the checkpoint's restore nor the initialisation fills.
 //!
 //! The usual cause is a Keras 3 model inside a `tf.Module` that was exported with `tf.saved_model.save`: the graph then
-//! holds two sets of variable handles, and the restore fills the other one. A missing `variables` folder is another.
+//! holds two sets of variable handles, and the restore fills the other one. Another is a missing `variables` folder.
 
 use super::effects::{is_fed, node_of};
 use crate::error::{Error, Kind, Result};
@@ -11,7 +11,7 @@ use crate::pb::tensorflow::{GraphDef, MetaGraphDef, NodeDef, TensorInfo, collect
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
-/// The signature that initialises a model, and the collections that did so before TensorFlow 2.
+/// The signature that initialises a model, and the collections used for that before TensorFlow 2.
 const INIT: &str = "__saved_model_init_op";
 const INIT_COLLECTIONS: [&str; 2] = ["saved_model_main_op", "legacy_init_op"];
 
@@ -85,7 +85,7 @@ fn name_of(info: &TensorInfo) -> Option<&str> {
     }
 }
 
-/// The graph by name.
+/// The nodes of a graph, by name.
 struct Reader<'g> {
     nodes: HashMap<&'g str, &'g NodeDef>,
 }
@@ -95,8 +95,8 @@ impl<'g> Reader<'g> {
         Reader { nodes: graph.node.iter().map(|node| (node.name.as_str(), node)).collect() }
     }
 
-    /// The variables whose handles `roots` depend on, short of what is `fed`. Handles are made in the main graph and passed into functions, so
-    /// functions need not be followed.
+    /// Returns the variables whose handles `roots` depend on, stopping at tensors that are `fed`. Handles are made in
+    /// the main graph and passed into functions, so functions need not be followed.
     fn variables(&self, roots: impl Iterator<Item = &'g str>, fed: &BTreeSet<&str>) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut seen: HashSet<&str> = HashSet::new();
@@ -112,7 +112,7 @@ impl<'g> Reader<'g> {
     }
 }
 
-/// What a handle refers to: handles of one shared name are one variable.
+/// Returns the variable of a handle: handles with the same shared name are one variable.
 fn resource(node: &NodeDef) -> String {
     use crate::pb::tensorflow::attr_value::Value;
     let text = |attr: &str| match node.attr.get(attr).and_then(|attr| attr.value.as_ref()) {

@@ -1,4 +1,4 @@
-//! A call of a protocol that is a few lines of Rust: what is counted and recorded of it, and how it ends early.
+//! A call of a minimal protocol: how it is counted and recorded, and how it ends early.
 
 use super::*;
 use crate::compute::Compute;
@@ -16,16 +16,16 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// A call of `sum` and `difference` of two equal numbers.
+/// A call that fetches `sum` and `difference` of two equal numbers.
 struct Doubling {
     spec: ModelSpec,
     small: bool,
     /// True if the signature is known before the call is decoded.
     named: bool,
-    /// Told when decoding begins, and, once the call is cancelled, when it ends; nothing is decoded meanwhile.
+    /// If set, decoding sends "decoding" here, blocks until the call is cancelled, and sends "cancelled".
     stuck: Option<Sender<&'static str>>,
     fails: bool,
-    /// The thread in which it was decoded.
+    /// Name of the thread that decoded it.
     decoded_in: Option<String>,
 }
 
@@ -37,7 +37,7 @@ fn thread() -> Option<String> {
 impl Call for Doubling {
     const PROTOCOL: Protocol = Protocol::Grpc;
     const BODY_FIRST: bool = false;
-    /// The aliases, and whether the call was decoded and encoded on a compute thread.
+    /// The aliases; whether the call was decoded, and whether it was encoded, on a compute thread.
     type Reply = (Vec<String>, bool, bool);
 
     fn spec(&self) -> Result<&ModelSpec> {
@@ -106,7 +106,7 @@ fn stuck() -> (Doubling, Receiver<&'static str>) {
     (Doubling { small: false, stuck: Some(stuck), ..call("m") }, told)
 }
 
-/// A server of the fake model as version 3 of `m`.
+/// Starts a server with the fake model as version 3 of `m`.
 fn server(policy: Policy) -> Arc<ServerState> {
     let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, model, policy, None, None);
@@ -122,7 +122,7 @@ fn server(policy: Policy) -> Arc<ServerState> {
     })
 }
 
-/// How often calls ended how, as Prometheus reads it.
+/// Returns the number of calls per model and status, in Prometheus's format.
 fn counted(server: &ServerState) -> Vec<String> {
     let text = server.metrics.as_ref().unwrap().text();
     let counts = text.lines().filter_map(|line| line.strip_prefix(":tensorflow:serving:request_count{"));
@@ -131,7 +131,7 @@ fn counted(server: &ServerState) -> Vec<String> {
 
 #[tokio::test]
 async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
-    // Small, signature known before: decoded on a compute thread, run there.
+    // Policy, small, signature known in advance; then: decoded, and run, on a compute thread.
     let cases = [
         (Policy::Caller, true, true, (false, false)),
         (Policy::Caller, true, false, (false, false)),
