@@ -1,4 +1,4 @@
-"""The administration's view of the core: what it looks at and records by, and the port that it listens on."""
+"""The parts of the core that the administration uses: its listener, the versions' states, recordings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 from servable.config.values import AdminOptions
 
 State = tuple[str, int, str, str, str]
-"""(name, version, state, code, message), as ``_core.Server.states`` tells it."""
+"""(name, version, state, code, message), as in ``_core.Server.states``."""
 
 
 class Administration(Protocol):
-    """An administration that listens; see ``_core.Administration``."""
+    """A listening administration; see ``_core.Administration``."""
 
     @property
     def address(self) -> str:
         """``host:port``."""
 
     def close(self) -> bool:
-        """Stops listening, within a second; requests being answered go on. Whether there are none."""
+        """Stops listening, within a second. Requests being answered continue; True if there are none."""
 
 
 class Core(Protocol):
@@ -28,13 +28,13 @@ class Core(Protocol):
     def serve_admin(
         self, address: str, options: AdminOptions, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
     ) -> Administration:
-        """Opens it at ``address`` (``IP:PORT``); ``answer(method, path, query, body)`` answers requests.
+        """Listens at ``address`` (``IP:PORT``); ``answer(method, path, query, body)`` answers requests.
 
-        Raises ``OSError`` where it cannot listen, ``ValueError`` for an address that is none.
+        Raises ``OSError`` if it cannot listen, ``ValueError`` for an invalid address.
         """
 
     def states(self) -> list[State]:
-        """Returns every version that is known, with its state and error."""
+        """Returns every known version, with its state and error."""
 
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         """Returns requests to a model, as serialized PredictionLogs; see ``_core.Server.record``."""
