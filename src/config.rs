@@ -1,6 +1,7 @@
 //! The core's configuration: set once, validated by Python, only read here.
 
 use crate::pace::Pace;
+use crate::scheduler::Limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub struct Options {
     pub gzip_min_bytes: usize,
     /// Number of threads that serve connections.
     pub io_threads: usize,
-    /// Number of threads for runs and large bodies.
-    pub compute_threads: usize,
+    /// The limits of what waits and runs outside the threads that serve connections.
+    pub limits: Limits,
     /// Most batches that run at once; 0 if requests are not batched.
     pub batch_threads: usize,
     /// Most connections waiting in the kernel to be accepted.
@@ -83,7 +84,7 @@ impl Options {
             max_depth: 8,
             gzip_min_bytes: 0,
             io_threads: 1,
-            compute_threads: 1,
+            limits: Limits { slots: 1, ..Limits::default() },
             batch_threads: 0,
             backlog: 1,
             non_utf8: NonUtf8::Raw,

@@ -83,6 +83,8 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// The HTTP status, if it differs from the kind's.
     status: Option<u16>,
+    /// When the same request may succeed, in seconds, if it may.
+    retry_after: Option<u16>,
 }
 
 /// The result of everything that can fail in the data plane.
@@ -91,12 +93,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Makes an error of `kind`.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Error {
-        Error { kind, message: message.into(), status: None }
+        Error { kind, message: message.into(), status: None, retry_after: None }
     }
 
     /// Sets the HTTP status to answer with.
     pub fn with_status(self, status: u16) -> Error {
         Error { status: Some(status), ..self }
+    }
+
+    /// Says that the same request may succeed after `time`; at least a second, and at most a minute.
+    pub fn retry_after(self, time: std::time::Duration) -> Error {
+        let seconds = time.as_millis().div_ceil(1000).clamp(1, 60);
+        Error { retry_after: u16::try_from(seconds).ok(), ..self }
+    }
+
+    /// Returns the seconds after which the same request may succeed, if it may.
+    pub fn seconds_to_retry(&self) -> Option<u16> {
+        self.retry_after
     }
 
     /// Returns the HTTP status of the answer.

@@ -3,7 +3,7 @@
 //! A **request** passes the modules in this order: [`server`] accepts it; its protocol, [`rest`] (on [`http`] and
 //! [`json`]) or [`grpc`], determines the model and the method; [`registry`] resolves the model to a [`servable`]
 //! without a lock; the protocol decodes the body against the servable's signature; [`methods`] checks and runs it,
-//! through [`servable`] and [`engine`], in the same thread or on [`compute`]'s threads; the protocol encodes the
+//! through [`servable`] and [`engine`], in the same thread or on those of the [`scheduler`]; the protocol encodes the
 //! answer.
 //!
 //! A **model version** passes them in this order: Python's manager asks [`lifecycle`] to load it; an [`engine`] does;
@@ -44,6 +44,7 @@ pub mod profile;
 mod python;
 pub mod registry;
 pub mod rest;
+pub mod scheduler;
 pub mod servable;
 pub mod server;
 #[cfg(test)]

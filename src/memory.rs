@@ -2,8 +2,9 @@
 //! that were freed but may have been kept by the allocators.
 
 use crate::error::{Error, Kind, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 /// The memory that all requests together may hold: bodies, their decompressed and decoded forms, outputs, and replies
 /// until they are taken.
@@ -100,7 +101,8 @@ impl Account {
             (503, format!("{why}: send it again later"))
         };
         let hint = format!("send less at once, or raise --max_memory_in_flight (now {limit})");
-        Error::new(Kind::ResourceExhausted, format!("{what}; {hint}")).with_status(status)
+        let error = Error::new(Kind::ResourceExhausted, format!("{what}; {hint}")).with_status(status);
+        if status == 503 { error.retry_after(Duration::ZERO) } else { error }
     }
 }
 
@@ -187,8 +189,12 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Set after a request that held much memory, some of which the allocators may have kept.
+/// Set after work that held much memory, some of which the allocators may have kept.
 static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
+
+/// The end of the last such work, in milliseconds since [`BEGIN`].
+static LAST_WORK: AtomicU64 = AtomicU64::new(0);
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Size in bytes from which a request counts as large.
 const LARGE: usize = 1 << 20;
@@ -196,13 +202,21 @@ const LARGE: usize = 1 << 20;
 /// Records that `bytes` were freed.
 pub(crate) fn note(bytes: usize) {
     if bytes >= LARGE {
-        LEFT_BEHIND.store(true, Relaxed);
+        leave_behind();
     }
 }
 
-/// Returns whether the allocators may have kept something.
+/// Returns whether the allocators may have kept something that no work needs soon: the last ended at least [`REST`]
+/// ago. Until then, the next run would only fetch from the kernel what was returned before it.
 pub(crate) fn is_left_behind() -> bool {
-    LEFT_BEHIND.load(Relaxed)
+    /// In milliseconds.
+    const REST: u64 = 3000;
+    LEFT_BEHIND.load(Relaxed) && now().saturating_sub(LAST_WORK.load(Relaxed)) >= REST
+}
+
+/// Returns the milliseconds since [`BEGIN`].
+fn now() -> u64 {
+    u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Returns and clears [`is_left_behind`]: the caller cleans up, and so does every thread for itself; see [`turn`].
@@ -230,8 +244,9 @@ pub(crate) fn note_closed() {
     }
 }
 
-/// Records that the allocators may have kept something.
+/// Records the end of work whose memory the allocators may have kept.
 pub(crate) fn leave_behind() {
+    LAST_WORK.store(now(), Relaxed);
     LEFT_BEHIND.store(true, Relaxed);
 }
 

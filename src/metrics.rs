@@ -9,10 +9,12 @@ mod batches;
 mod histogram;
 mod loads;
 mod model;
+mod refusals;
 mod text;
 
 pub use batches::Batches;
 pub use model::ModelCounts;
+pub use refusals::{Reason, Refusals};
 
 use crate::error::Kind;
 use crate::memory::Budget;
@@ -92,6 +94,7 @@ pub struct Metrics {
     loads: Mutex<Loads>,
     batches: Arc<Batches>,
     memory: Arc<Budget>,
+    refusals: Arc<Refusals>,
 }
 
 impl Metrics {
@@ -126,6 +129,11 @@ impl Metrics {
         self.batches.clone()
     }
 
+    /// Returns the counts of refused requests.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
+    }
+
     /// Counts a load of the version in `path`.
     pub fn loaded(&self, path: &Path, took: Duration, succeeded: bool) {
         self.loads().loaded(&path.to_string_lossy(), model::micros(took), succeeded);
@@ -153,6 +161,7 @@ impl Metrics {
             loads: &self.loads(),
             batches: &self.batches.counts(),
             memory: &self.memory,
+            refusals: &self.refusals,
         })
     }
 

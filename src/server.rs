@@ -6,7 +6,6 @@
 mod accept;
 
 use crate::batch::Pool;
-use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
 use crate::error::{Error, Kind, Result};
@@ -21,6 +20,7 @@ use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::registry::Registry;
 use crate::rest;
+use crate::scheduler::Scheduler;
 use accept::{Accepted, accept_all};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -60,9 +60,10 @@ pub struct Addresses {
 impl Server {
     /// Makes a server without models or open ports.
     pub fn new(options: Options) -> Result<Server> {
-        let compute = Compute::new(options.compute_threads).map_err(|why| cannot_start(&why))?;
         let memory = Budget::new(options.max_memory_in_flight);
         let metrics = options.prometheus_path.is_some().then(|| Metrics::new(memory.clone()));
+        let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
+        let scheduler = Scheduler::new(options.limits.clone(), refusals);
         let batches = match options.batch_threads {
             0 => None,
             threads => {
@@ -72,7 +73,7 @@ impl Server {
         };
         let state = Arc::new(ServerState {
             registry: Registry::default(),
-            compute,
+            scheduler,
             batches,
             options,
             metrics,

@@ -3,6 +3,7 @@
 use super::GrpcService;
 use super::reply::Reply;
 use super::rpc::Received;
+use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::profiler::{XEvent, XEventMetadata, XLine, XPlane, XSpace, x_event};
 use crate::pb::tensorflow::{
@@ -73,7 +74,7 @@ pub(super) async fn profile(service: &GrpcService, received: Received<ProfileReq
         None => Some(space),
         Some(path) => {
             let work = move |_| store(&path, &space.encode_to_vec());
-            service.server.compute.run(false, work).await?;
+            service.server.scheduler.run(None, &Context::default(), work).await?;
             None
         }
     };

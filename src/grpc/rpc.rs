@@ -75,7 +75,9 @@ impl Rpc<'_> {
         let bytes = match bytes {
             Message::Plain(bytes) => bytes,
             Message::Packed(packed) => {
-                let unpacked = self.service.server.compute.run(false, move |_| packed.unpack());
+                let context = Context { deadline, memory: memory.clone(), ..Context::default() };
+                let scheduler = &self.service.server.scheduler;
+                let unpacked = scheduler.run(None, &context, move |_| packed.unpack());
                 deadline::bounded(deadline, unpacked).await?
             }
         };

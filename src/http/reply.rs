@@ -22,8 +22,8 @@ pub(crate) struct Reply {
     pub(crate) body: Body,
     /// True if the connection must end with this reply, because what follows on it cannot be trusted.
     pub(crate) close: bool,
-    /// True if the same request may succeed when it is sent again.
-    pub(crate) retry: bool,
+    /// The seconds after which the same request may succeed, if it may.
+    pub(crate) retry_after: Option<u16>,
 }
 
 /// The bytes of a reply, compressed or not.
@@ -101,8 +101,8 @@ impl Reply {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
-        if self.retry {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -89,19 +89,24 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     if decodes_here(&call, &servable) {
         let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
         let servable = servable?;
-        let in_caller = servable.in_caller(request.signature());
+        if servable.in_caller(request.signature()) {
+            return guarded(|| run(server, call, &servable, request, &context));
+        }
+        let (lane, queued) = (servable.lane(request.signature()).clone(), context.clone());
         let work = move |cancelled| {
             context.cancelled = cancelled;
             run(&own, call, &servable, request, &context)
         };
-        return server.compute.run(in_caller, work).await;
+        return server.scheduler.run(Some(&lane), &queued, work).await;
     }
+    let lane = servable.as_ref().ok().map(|servable| servable.lane(call.signature().unwrap_or("")).clone());
+    let queued = context.clone();
     let work = move |cancelled| {
         context.cancelled = cancelled;
         let request = call.decode(&own, servable.as_deref(), &context)?;
         run(&own, call, servable?.as_ref(), request, &context)
     };
-    server.compute.run(false, work).await
+    server.scheduler.run(lane.as_ref(), &queued, work).await
 }
 
 /// Returns whether to decode a call in the thread that read it: a small one always if only its body contains the

@@ -17,10 +17,10 @@ pub use ask::{Call, ask};
 pub use request::{Answer, Request};
 
 use crate::batch;
-use crate::compute::Compute;
 use crate::config::Options;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
+use crate::scheduler::Scheduler;
 use record::Recorder;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct ServerState {
     /// The models.
     pub registry: Registry,
     /// The threads for work too long for a connection's own thread.
-    pub compute: Compute,
+    pub scheduler: Scheduler,
     /// The threads for batches, if batching is enabled.
     pub batches: Option<Arc<batch::Pool>>,
     /// The options of the server.

@@ -4,6 +4,7 @@ use super::batches::BatchCounts;
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::loads::Loads;
 use super::model::{CODES, Counts, latency_index};
+use super::refusals::Refusals;
 use super::{Api, Protocol, code_name};
 use crate::error::Kind;
 use crate::memory::Budget;
@@ -11,10 +12,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Every metric with its type, sorted by name. That of request logs has no samples yet.
-const METRICS: [(&str, &str, Rows); 21] = [
+const METRICS: [(&str, &str, Rows); 22] = [
     ("/servable/memory_in_flight_bytes", "gauge", memory_in_flight),
     ("/servable/memory_in_flight_limit_bytes", "gauge", memory_limit),
     ("/servable/memory_in_flight_refusals", "counter", memory_refusals),
+    ("/servable/scheduler_refusals", "counter", scheduler_refusals),
     ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
     ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
     ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
@@ -43,6 +45,7 @@ pub(super) struct Counted<'a> {
     pub(super) loads: &'a Loads,
     pub(super) batches: &'a BatchCounts,
     pub(super) memory: &'a Budget,
+    pub(super) refusals: &'a Refusals,
 }
 
 /// Formats all metrics.
@@ -126,6 +129,12 @@ fn memory_limit(samples: &mut Samples<'_>, counted: &Counted<'_>) {
 
 fn memory_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
     samples.count(&[], counted.memory.refused());
+}
+
+fn scheduler_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (reason, count) in counted.refusals.counts() {
+        samples.count(&[("reason", reason)], count);
+    }
 }
 
 fn graph_run_time(samples: &mut Samples<'_>, counted: &Counted<'_>) {

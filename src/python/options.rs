@@ -12,8 +12,10 @@ use crate::http2::limits::ConnectionLimits;
 use crate::http2::tls::Tls;
 use crate::lifecycle;
 use crate::pace::Pace;
+use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
 use pyo3::prelude::*;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub(super) struct CoreOptions {
     gzip_min_bytes: usize,
     io_threads: usize,
     compute_threads: usize,
+    queue_limits: QueueLimits,
     batch_threads: usize,
     tensorflow_library: PathBuf,
     prometheus_path: Option<String>,
@@ -71,6 +74,31 @@ struct GrpcLimits {
     max_idle_ms: Option<u32>,
     max_age_ms: Option<u32>,
     max_age_grace_ms: Option<u32>,
+}
+
+/// `_core.QueueLimits`.
+#[derive(FromPyObject)]
+struct QueueLimits {
+    max_queue_milliseconds: Option<u64>,
+    max_requests_in_flight: Option<usize>,
+    max_requests_in_flight_per_model: Option<usize>,
+    max_memory_in_flight_per_model: Option<usize>,
+    model_weights: HashMap<String, f64>,
+}
+
+impl QueueLimits {
+    /// Returns the scheduler's limits, with `slots` for runs and `spare` ones for short runs.
+    fn limits(self, slots: usize, spare: usize) -> Limits {
+        Limits {
+            slots,
+            spare,
+            max_wait: self.max_queue_milliseconds.map(Duration::from_millis),
+            max_requests: self.max_requests_in_flight,
+            max_model_requests: self.max_requests_in_flight_per_model,
+            max_model_bytes: self.max_memory_in_flight_per_model,
+            weights: self.model_weights,
+        }
+    }
 }
 
 /// `_core.TlsOptions`.
@@ -146,6 +174,11 @@ impl CoreOptions {
     pub(super) fn options(self) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = self.pace();
+        let slots = match (self.compute_threads, self.batch_threads) {
+            (0, 0) => 2 * cores,
+            (0, _) => WAITING_THREADS,
+            (threads, _) => threads,
+        };
         Ok(Options {
             rest_address: address("rest_address", self.rest_address)?,
             grpc_address: address("grpc_address", self.grpc_address)?,
@@ -165,11 +198,7 @@ impl CoreOptions {
             max_depth: self.max_depth,
             gzip_min_bytes: self.gzip_min_bytes,
             io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
-            compute_threads: match (self.compute_threads, self.batch_threads) {
-                (0, 0) => 4 * cores,
-                (0, _) => WAITING_THREADS,
-                (threads, _) => threads,
-            },
+            limits: self.queue_limits.limits(slots, cores),
             batch_threads: self.batch_threads,
             backlog: self.backlog,
             non_utf8: if self.base64_non_utf8 { NonUtf8::Base64 } else { NonUtf8::Raw },

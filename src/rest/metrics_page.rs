@@ -1,7 +1,7 @@
 //! The page of metrics for Prometheus.
 
 use crate::http::reply::{Body, Reply};
-use crate::methods::ServerState;
+use crate::methods::{Context, ServerState};
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ pub(super) async fn answer(server: &Arc<ServerState>, path: &str) -> Reply {
     if path != page {
         return plain(400, format!("Unexpected path: {path}. Should be {page}"));
     }
-    let own = server.clone();
-    let text = server.compute.run(false, move |_| Ok(own.metrics.as_ref().map(Metrics::text)));
+    let (own, context) = (server.clone(), Context::default());
+    let text = server.scheduler.run(None, &context, move |_| Ok(own.metrics.as_ref().map(Metrics::text)));
     match text.await {
         Ok(text) => plain(200, text.unwrap_or_default()),
         Err(error) => error.into(),
@@ -27,5 +27,5 @@ pub(super) async fn answer(server: &Arc<ServerState>, path: &str) -> Reply {
 
 fn plain(status: u16, text: String) -> Reply {
     let body = Body::plain(text.into_bytes());
-    Reply { status, content_type: "text/plain", body, close: false, retry: false }
+    Reply { status, content_type: "text/plain", body, close: false, retry_after: None }
 }

@@ -1,7 +1,7 @@
 //! Replies in TensorFlow Serving's form: JSON, and errors as `{"error": …}`.
 
 use super::encode;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::http::body::Unread;
 use crate::http::reply::{Body, Refusal, Reply};
 
@@ -9,15 +9,15 @@ pub(super) const JSON: &str = "application/json";
 
 /// Makes the reply of a successful call.
 pub(super) fn json(body: Body) -> Reply {
-    Reply { status: 200, content_type: JSON, body, close: false, retry: false }
+    Reply { status: 200, content_type: JSON, body, close: false, retry_after: None }
 }
 
 impl From<Error> for Reply {
     fn from(error: Error) -> Reply {
         let body = Body::plain(encode::error(&error.message));
         let status = error.http_status();
-        let retry = error.kind == Kind::ResourceExhausted && status == 503;
-        Reply { status, content_type: JSON, body, close: false, retry }
+        let retry_after = error.seconds_to_retry();
+        Reply { status, content_type: JSON, body, close: false, retry_after }
     }
 }
 
@@ -25,7 +25,7 @@ impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let body = Body::plain(encode::error(&refusal.message));
         let Refusal { status, close, .. } = refusal;
-        Reply { status, content_type: JSON, body, close, retry: false }
+        Reply { status, content_type: JSON, body, close, retry_after: None }
     }
 }
 

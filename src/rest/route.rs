@@ -95,5 +95,5 @@ fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));
     let content_type = "text/html; charset=ISO-8859-1";
     let (status, outcome) = if known { (200, Ok(())) } else { (400, Err(Kind::FailedPrecondition)) };
-    (Reply { status, content_type, body: Body::default(), close: false, retry: false }, outcome)
+    (Reply { status, content_type, body: Body::default(), close: false, retry_after: None }, outcome)
 }

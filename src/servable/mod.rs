@@ -9,6 +9,7 @@ use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
+use crate::scheduler::{Lane, Scheduler};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
@@ -24,14 +25,32 @@ pub struct Servable {
     version: i64,
     model: Arc<dyn Model>,
     // By signature: one may be short and another long.
-    placements: BTreeMap<String, Placement>,
-    unknown: Placement,
+    places: BTreeMap<String, Place>,
+    unknown: Place,
     // Batches its requests, if enabled.
     batcher: Option<Arc<Batcher>>,
     // Counts its runs, if enabled.
     counts: Option<Arc<metrics::ModelCounts>>,
     // Dropped last, when nothing of this servable is in use; see `new`.
     _in_use: mpsc::Sender<Infallible>,
+}
+
+/// How the runs of a version are placed, queued, batched and counted.
+pub struct Runs<'a> {
+    /// The operator's choice of threads.
+    pub policy: Policy,
+    /// The queues for runs that are too long for the thread that read the request.
+    pub scheduler: &'a Scheduler,
+    /// The threads and parameters for batches, if requests are batched.
+    pub batching: Option<(Arc<batch::Pool>, batch::Parameters)>,
+    /// Counts the runs, if enabled.
+    pub counts: Option<Arc<metrics::ModelCounts>>,
+}
+
+/// Where the runs of a signature happen.
+struct Place {
+    placement: Placement,
+    lane: Lane,
 }
 
 /// Waits for a servable's last handle and frees its model.
@@ -66,25 +85,19 @@ impl Drain {
 }
 
 impl Servable {
-    /// Wraps a loaded model; its runs are batched by `batching` and counted in `counts`. The second value frees it once
-    /// the first is unused.
-    pub fn new(
-        name: String,
-        version: i64,
-        model: Box<dyn Model>,
-        policy: Policy,
-        batching: Option<(Arc<batch::Pool>, batch::Parameters)>,
-        counts: Option<Arc<metrics::ModelCounts>>,
-    ) -> (Arc<Servable>, Drain) {
+    /// Wraps a loaded model. The second value frees it once the first is unused.
+    pub fn new(name: String, version: i64, model: Box<dyn Model>, runs: Runs<'_>) -> (Arc<Servable>, Drain) {
+        let Runs { policy, scheduler, batching, counts } = runs;
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
-        let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
-        let placements = model.signatures().keys().map(place).collect();
-        let unknown = Placement::new(policy, false);
+        let place =
+            |bounded| Place { placement: Placement::new(policy, bounded), lane: scheduler.lane(&name) };
+        let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
+        let places = model.signatures().keys().map(of).collect();
+        let unknown = place(false);
         let batcher = batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters));
-        let servable =
-            Servable { name, version, model, placements, unknown, batcher, counts, _in_use: sender };
+        let servable = Servable { name, version, model, places, unknown, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
 
@@ -136,8 +149,17 @@ impl Servable {
         }
     }
 
+    /// Returns the queue for runs of `signature`; of the default one for an empty name.
+    pub fn lane(&self, signature: &str) -> &Lane {
+        &self.place(named(signature)).lane
+    }
+
     fn placement(&self, signature: &str) -> &Placement {
-        self.placements.get(signature).unwrap_or(&self.unknown)
+        &self.place(signature).placement
+    }
+
+    fn place(&self, signature: &str) -> &Place {
+        self.places.get(signature).unwrap_or(&self.unknown)
     }
 
     /// Returns the endpoint of an input or output.

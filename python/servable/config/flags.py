@@ -20,6 +20,7 @@ GROUPS = {
     "models": "What to serve",
     "ports": "Where to serve it",
     "requests": "Requests",
+    "overload": "Overload, and shares of the machine",
     "loading": "Loading and unloading",
     "session": "TensorFlow",
     "batching": "Batching",
@@ -507,7 +508,8 @@ _PROCESS = (
         "int32",
         0,
         "process",
-        "threads that run models too slow for the I/O threads; 0: four per core, with --enable_batching 512",
+        "requests that run at once, apart from those short enough for the I/O threads; 0: two per core, with "
+        "--enable_batching 512",
         own=True,
     ),
     Flag(
@@ -589,7 +591,51 @@ _OTHER = (
     ),
 )
 
-_GROUPED = (_MODELS, _PORTS, _REQUESTS, _LOADING, _SESSION, _BATCHING, _PROCESS, _OTHER)
+_OVERLOAD = (
+    Flag(
+        "max_queue_milliseconds",
+        "int64",
+        None,
+        "overload",
+        "a request is refused at once if it would wait longer than this for a model's threads; off: only if "
+        "it would be too late for its deadline, or if clients do not wait that long",
+        own=True,
+    ),
+    Flag(
+        "max_requests_in_flight",
+        "int64",
+        None,
+        "overload",
+        "requests that wait for a model's threads or run there, of all models",
+        own=True,
+    ),
+    Flag(
+        "max_requests_in_flight_per_model",
+        "int64",
+        None,
+        "overload",
+        "the same for each model",
+        own=True,
+    ),
+    Flag(
+        "max_memory_in_flight_per_model",
+        "int64",
+        None,
+        "overload",
+        "bytes that such requests of a model may hold; the first is accepted in any case",
+        own=True,
+    ),
+    Flag(
+        "model_weights",
+        "string",
+        "",
+        "overload",
+        "NAME=WEIGHT,…: shares of the threads when several models want them; 1 for the others",
+        own=True,
+    ),
+)
+
+_GROUPED = (_MODELS, _PORTS, _REQUESTS, _OVERLOAD, _LOADING, _SESSION, _BATCHING, _PROCESS, _OTHER)
 
 FLAGS: dict[str, Flag] = {flag.name: flag for group in _GROUPED for flag in group}
 """Every flag by its name, in the order of the help text."""

@@ -15,6 +15,7 @@ from servable.config.arguments import Arguments, check_text
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
+from servable.config.queue_limits import queue_limits
 from servable.config.values import (
     AdminOptions,
     BatchingOptions,
@@ -211,6 +212,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         base64_non_utf8=arguments.boolean("base64_non_utf8"),
         io_threads=_at_least(arguments, "io_threads", 0),
         compute_threads=_at_least(arguments, "compute_threads", 0),
+        queue_limits=queue_limits(arguments),
         tensorflow_library=arguments.text("tensorflow_library") or environment.get(LIBRARY_VARIABLE, ""),
         op_libraries=tuple(os.path.abspath(path) for path in arguments.texts("op_library")),
         prometheus_path=_prometheus_path(arguments),

@@ -98,6 +98,21 @@ class GrpcLimits:
 
 
 @dataclass(frozen=True)
+class QueueLimits:
+    """What may wait for and use the threads of models; the core reads these attributes by name.
+
+    None is no limit. max_queue_milliseconds: the longest predicted wait. The others count requests, and their
+    bytes, that wait or run. model_weights: shares of the threads by model; 1 for those without.
+    """
+
+    max_queue_milliseconds: int | None = None
+    max_requests_in_flight: int | None = None
+    max_requests_in_flight_per_model: int | None = None
+    max_memory_in_flight_per_model: int | None = None
+    model_weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class CoreOptions:
     """Options of the core's ``Server``, which reads these attributes by name.
 
@@ -132,6 +147,7 @@ class CoreOptions:
     gzip_min_bytes: int = 1024
     io_threads: int = 0
     compute_threads: int = 0
+    queue_limits: QueueLimits = field(default_factory=QueueLimits)
     batch_threads: int = 0
     tensorflow_library: str = ""
     op_libraries: tuple[str, ...] = ()

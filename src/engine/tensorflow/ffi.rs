@@ -111,7 +111,7 @@ functions! {
 /// Opens TensorFlow's library at `path`, and `libtensorflow_framework` if it is in the same folder.
 pub(super) fn open(path: &Path) -> Result<Api> {
     let framework = path.parent().map(|folder| folder.join("libtensorflow_framework.so.2"));
-    memory::keep_thresholds();
+    memory::keep_freed_memory();
     let mut libraries = Vec::new();
     for library in framework.into_iter().filter(|framework| framework.is_file()).chain([path.to_owned()]) {
         // SAFETY: opening runs the library's initialisers; these are TensorFlow's, and importing it in Python runs them

@@ -1,0 +1,261 @@
+//! One queue: the work that waits for one signature of a version, how long such work takes, and whether more of it
+//! comes than can be done. Pure: the caller says what time it is.
+
+use super::rate::Rate;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Work that waits.
+#[derive(Debug)]
+pub(super) struct Entry<J> {
+    pub(super) job: J,
+    pub(super) arrived: Instant,
+    /// The memory it holds, in bytes.
+    pub(super) bytes: usize,
+}
+
+/// The queue of one signature.
+///
+/// Work is done in order of arrival. When more comes than can be done, doing so would answer everybody late: work that
+/// has waited longer than the queue's bound is then passed over in favour of what came later, and done when nothing
+/// else waits. Whose client is still there after [`REMEMBERED`] has its turn in any case.
+#[derive(Debug)]
+pub(super) struct Lane<J> {
+    /// The model.
+    pub(super) model: Arc<str>,
+    /// By number, which is the order of arrival.
+    waiting: BTreeMap<u64, Entry<J>>,
+    /// Work with a lower number has been passed over.
+    passed: u64,
+    /// Number of entries that have not been.
+    fresh: usize,
+    /// Number of entries taken so far.
+    taken: u64,
+    pub(super) running: usize,
+    /// Virtual time used, in seconds.
+    pub(super) used: f64,
+    times: Times,
+    arrivals: Rate,
+    done: Rate,
+    left: Rate,
+    patience: Option<Patience>,
+}
+
+/// Measured times of a queue's work, in seconds. `None` until there was any.
+#[derive(Debug, Default)]
+struct Times {
+    /// The mean time on a thread.
+    run: Option<f64>,
+    /// About the shortest: that of a run with the machine to itself.
+    shortest: Option<f64>,
+    /// The mean time from one end of work to the next while work was waiting.
+    gap: Option<f64>,
+    /// The last end of work, if work has been waiting ever since.
+    last_end: Option<Instant>,
+}
+
+/// Evidence that clients leave the queue.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// The mean time in seconds after which they left.
+    seconds: f64,
+    /// The last time that one left, or was refused on this evidence.
+    last: Instant,
+}
+
+/// Weight of a new measurement in a mean.
+const NEW: f64 = 0.125;
+/// Weight of a new measurement in the shortest time, if it is longer.
+const LONGER: f64 = 1.0 / 64.0;
+/// How long evidence counts.
+const REMEMBERED: Duration = Duration::from_secs(10);
+/// One in this many times, the oldest work has its turn if it has waited longer than that.
+const TURN: u64 = 8;
+/// A client that leaves sooner says nothing of the queue.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// Clients that leave are no evidence if this many times as many are answered.
+const FEW: u32 = 20;
+/// The shortest bound.
+const BOUND: Duration = Duration::from_millis(500);
+/// The part of their patience that clients may have to wait.
+const PART_OF_PATIENCE: f64 = 0.25;
+
+impl<J> Lane<J> {
+    pub(super) fn new(model: Arc<str>, now: Instant) -> Lane<J> {
+        let rate = || Rate::new(now);
+        Lane {
+            model,
+            waiting: BTreeMap::new(),
+            passed: 0,
+            fresh: 0,
+            taken: 0,
+            running: 0,
+            used: 0.0,
+            times: Times::default(),
+            arrivals: rate(),
+            done: rate(),
+            left: rate(),
+            patience: None,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns the mean time that work takes, if it is known.
+    pub(super) fn run_time(&self) -> Option<Duration> {
+        self.times.run.map(Duration::from_secs_f64)
+    }
+
+    /// Returns whether a run with the machine to itself is known to take at most `limit`.
+    pub(super) fn is_short(&self, limit: Duration) -> bool {
+        self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
+    }
+
+    /// Adds work number `number`, which is higher than all before.
+    pub(super) fn push(&mut self, number: u64, entry: Entry<J>) {
+        self.arrivals.count(entry.arrived);
+        self.waiting.insert(number, entry);
+        self.fresh += 1;
+    }
+
+    /// Removes work whose client has left or whose time is over. `None` if it no longer waits.
+    pub(super) fn withdraw(&mut self, number: u64, now: Instant) -> Option<Entry<J>> {
+        let entry = self.waiting.remove(&number)?;
+        self.fresh -= usize::from(number >= self.passed);
+        self.end_of_backlog();
+        let waited = now.saturating_duration_since(entry.arrived);
+        if waited < AT_ONCE {
+            return Some(entry);
+        }
+        self.left.count(now);
+        if self.left.recent(now).saturating_mul(FEW) >= self.done.recent(now) {
+            let waited = waited.as_secs_f64();
+            let known = self.patience.filter(|known| known.counts(now));
+            let seconds = known.map_or(waited, |known| mean(known.seconds, waited));
+            self.patience = Some(Patience { seconds, last: now });
+        }
+        Some(entry)
+    }
+
+    /// Removes everything that waits.
+    pub(super) fn clear(&mut self) -> Vec<J> {
+        self.fresh = 0;
+        std::mem::take(&mut self.waiting).into_values().map(|entry| entry.job).collect()
+    }
+
+    /// Takes the work to do next, with its number.
+    pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Entry<J>)> {
+        let number = self.next(now)?;
+        let entry = self.waiting.remove(&number)?;
+        self.fresh -= usize::from(number >= self.passed);
+        self.end_of_backlog();
+        self.taken = self.taken.wrapping_add(1);
+        Some((number, entry))
+    }
+
+    /// Returns the number of the work to do next.
+    fn next(&mut self, now: Instant) -> Option<u64> {
+        let (oldest, first) = self.waiting.first_key_value()?;
+        let (oldest, waited) = (*oldest, now.saturating_duration_since(first.arrived));
+        let leaving = self.leaving(now);
+        let Some(bound) = leaving.or_else(|| self.growing(now)) else {
+            (self.passed, self.fresh) = (0, self.waiting.len());
+            return Some(oldest);
+        };
+        if waited > REMEMBERED && self.taken % TURN == 0 {
+            return Some(oldest);
+        }
+        self.pass_over(bound, now);
+        let fresh = self.waiting.range(self.passed..).next().map(|(number, _)| *number);
+        // Of those passed over, the last to come is the least likely to leave soon.
+        let stale = || if leaving.is_some() { Some(*self.waiting.last_key_value()?.0) } else { Some(oldest) };
+        fresh.or_else(stale)
+    }
+
+    /// Passes over what has waited longer than `bound`.
+    fn pass_over(&mut self, bound: Duration, now: Instant) {
+        let late = |entry: &Entry<J>| now.saturating_duration_since(entry.arrived) > bound;
+        let late = self.waiting.range(self.passed..).take_while(|(_, entry)| late(entry));
+        if let Some((last, count)) = late.enumerate().last().map(|(index, (number, _))| (*number, index + 1))
+        {
+            self.passed = last + 1;
+            self.fresh -= count;
+        }
+    }
+
+    /// Records that work that took `took` ended at `now`.
+    pub(super) fn end(&mut self, took: Duration, now: Instant) {
+        self.done.count(now);
+        let took = took.as_secs_f64();
+        self.times.run = Some(self.times.run.map_or(took, |known| mean(known, took)));
+        let longer = |known: f64| if took < known { took } else { known + LONGER * (took - known) };
+        self.times.shortest = Some(self.times.shortest.map_or(took, longer));
+        if let Some(last) = self.times.last_end {
+            let gap = now.saturating_duration_since(last).as_secs_f64();
+            self.times.gap = Some(self.times.gap.map_or(gap, |known| mean(known, gap)));
+        }
+        self.times.last_end = (!self.waiting.is_empty()).then_some(now);
+    }
+
+    fn end_of_backlog(&mut self) {
+        if self.waiting.is_empty() {
+            self.times.last_end = None;
+        }
+    }
+
+    /// Predicts how long work that came now would wait, if up to `threads` could do this queue's work. Of two ways to
+    /// tell, the lower: so nothing is refused that might have been answered.
+    pub(super) fn wait(&self, threads: usize) -> Option<Duration> {
+        #[allow(clippy::cast_precision_loss)] // Far below 2^52.
+        let (ahead, threads) = (self.fresh as f64, threads.max(1) as f64);
+        let alone = ahead * self.times.run? / threads;
+        let seen = self.times.gap.map_or(alone, |gap| ahead * gap);
+        Some(Duration::from_secs_f64(alone.min(seen)))
+    }
+
+    /// Returns the longest wait with which clients do not leave; `None` if hardly any do.
+    pub(super) fn leaving(&self, now: Instant) -> Option<Duration> {
+        let known = self.patience.filter(|known| known.counts(now))?;
+        Some(self.at_least_two_runs(Duration::from_secs_f64(PART_OF_PATIENCE * known.seconds)))
+    }
+
+    /// Records that work was refused because clients leave: as long as that happens, nobody needs to leave.
+    pub(super) fn refused(&mut self, now: Instant) {
+        if let Some(known) = &mut self.patience {
+            known.last = now;
+        }
+    }
+
+    /// Returns the bound if much more comes than is done, for some time already.
+    fn growing(&self, now: Instant) -> Option<Duration> {
+        let (came, done) = (self.arrivals.recent(now), self.done.recent(now));
+        (2 * came > 3 * done + 8).then(|| self.at_least_two_runs(BOUND))
+    }
+
+    fn at_least_two_runs(&self, bound: Duration) -> Duration {
+        bound.max(BOUND).max(2 * self.run_time().unwrap_or_default())
+    }
+
+    /// Returns the numbers of what waits.
+    #[cfg(test)]
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.waiting.keys().copied().collect()
+    }
+}
+
+impl Patience {
+    fn counts(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last) < REMEMBERED
+    }
+}
+
+fn mean(known: f64, new: f64) -> f64 {
+    known + NEW * (new - known)
+}

@@ -1,0 +1,372 @@
+//! The decisions of the scheduler: what is accepted, and what runs next. Pure: reads no clock, starts no thread.
+//!
+//! Every signature of a version has a [`Lane`]. The model that has used the least time by its weight is next, and of
+//! its signatures the same. As much runs at once as there are slots; short work of a model for which none is free
+//! takes one of a few spare slots, so that it never waits for long work of another. A run that goes on much longer
+//! than its like hangs, and loses its slot to others; a model whose runs all hang is refused.
+
+use super::lane::{Entry, Lane};
+use crate::metrics::Reason;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What may run and wait.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Most work that runs at once, apart from short work and runs that hang.
+    pub slots: usize,
+    /// Most short work that runs besides.
+    pub spare: usize,
+    /// Longest predicted wait with which work is accepted; `None` for any with which clients stay.
+    pub max_wait: Option<Duration>,
+    /// Most requests of all models that wait or run; `None` for any number.
+    pub max_requests: Option<usize>,
+    /// Most requests of a model that wait or run; `None` for any number.
+    pub max_model_requests: Option<usize>,
+    /// Most bytes that the requests of a model hold that wait or run; `None` for any number.
+    pub max_model_bytes: Option<usize>,
+    /// The weights of models; 1 for those without.
+    pub weights: HashMap<String, f64>,
+}
+
+/// The number of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct LaneId(u64);
+
+/// A request to run something.
+#[derive(Debug)]
+pub(super) struct Asked<J> {
+    pub(super) job: J,
+    /// The memory it holds, in bytes.
+    pub(super) bytes: usize,
+    pub(super) deadline: Option<Instant>,
+}
+
+/// The reason why work is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refused {
+    /// The predicted wait is longer than its deadline allows.
+    TooLate(Duration),
+    /// The predicted wait is longer than `--max_queue_milliseconds`.
+    TooLong(Duration),
+    /// Clients leave while they wait, and the predicted wait is no shorter.
+    Leaving(Duration),
+    /// As many requests wait or run as may.
+    TooMany(usize),
+    /// As many requests of the model wait or run as may.
+    TooManyOfModel(usize),
+    /// The model's requests would hold more bytes than they may.
+    TooMuchOfModel(usize),
+    /// All runs of the model hang, the oldest for this long.
+    Hanging(Duration),
+}
+
+impl Refused {
+    /// Returns the reason to count.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Refused::TooLate(_) => Reason::Deadline,
+            Refused::TooLong(_) => Reason::QueueTime,
+            Refused::Leaving(_) => Reason::Overload,
+            Refused::TooMany(_) => Reason::Requests,
+            Refused::TooManyOfModel(_) => Reason::ModelRequests,
+            Refused::TooMuchOfModel(_) => Reason::ModelMemory,
+            Refused::Hanging(_) => Reason::Hanging,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Next<J> {
+    /// Run this.
+    Run(Run, J),
+    /// Nothing until then, unless something changes.
+    Wait(Option<Instant>),
+}
+
+/// The number of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run(u64);
+
+#[derive(Debug)]
+struct Running {
+    lane: LaneId,
+    model: Arc<str>,
+    since: Instant,
+    hangs_at: Instant,
+    bytes: usize,
+    /// The time that its model was charged, in seconds.
+    charged: f64,
+}
+
+/// What is counted for a model.
+#[derive(Debug, Default)]
+struct Model {
+    weight: f64,
+    /// Time used divided by weight, in seconds.
+    used: f64,
+    /// The time used by the lane that ran last, when it did.
+    clock: f64,
+    lanes: usize,
+    waiting: usize,
+    running: usize,
+    bytes: usize,
+}
+
+/// All queues, and what runs.
+#[derive(Debug)]
+pub(super) struct Queues<J> {
+    limits: Limits,
+    lanes: BTreeMap<LaneId, Lane<J>>,
+    models: HashMap<Arc<str>, Model>,
+    running: BTreeMap<Run, Running>,
+    /// The lanes with waiting work.
+    active: Vec<LaneId>,
+    waiting: usize,
+    /// The virtual time of the model that ran last: one that was idle begins there.
+    clock: f64,
+    next_number: u64,
+}
+
+/// Work is short if a run with the machine to itself takes at most this.
+const SHORT: Duration = Duration::from_millis(2);
+/// A run hangs when it has taken this many times as long as its like,
+const HANGS: u32 = 20;
+/// but not sooner than after this,
+const HANGS_AFTER: Duration = Duration::from_secs(2);
+/// or, if nothing is known of its like, than after this.
+const UNKNOWN_HANGS_AFTER: Duration = Duration::from_secs(20);
+
+impl<J> Queues<J> {
+    pub(super) fn new(limits: Limits) -> Queues<J> {
+        Queues {
+            limits,
+            lanes: BTreeMap::new(),
+            models: HashMap::new(),
+            running: BTreeMap::new(),
+            active: Vec::new(),
+            waiting: 0,
+            clock: 0.0,
+            next_number: 0,
+        }
+    }
+
+    /// Adds a queue for work of `model`.
+    pub(super) fn add(&mut self, model: &str, now: Instant) -> LaneId {
+        let id = LaneId(self.number());
+        let name: Arc<str> =
+            self.models.get_key_value(model).map_or_else(|| model.into(), |(name, _)| name.clone());
+        let weight = self.limits.weights.get(model).copied().unwrap_or(1.0);
+        let counts = self.models.entry(name.clone()).or_insert_with(|| Model { weight, ..Model::default() });
+        counts.lanes += 1;
+        self.lanes.insert(id, Lane::new(name, now));
+        id
+    }
+
+    /// Removes a queue. Its work, of which there is none as long as work holds its queue, is returned.
+    pub(super) fn remove(&mut self, id: LaneId) -> Option<Lane<J>> {
+        let lane = self.lanes.remove(&id)?;
+        self.active.retain(|active| *active != id);
+        self.waiting -= lane.len();
+        if let Some(model) = self.models.get_mut(&lane.model) {
+            model.lanes -= 1;
+            model.waiting -= lane.len();
+            if model.lanes == 0 && model.running == 0 {
+                self.models.remove(&lane.model);
+            }
+        }
+        Some(lane)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Returns whether something waits, and whether some of that may run at `now`.
+    pub(super) fn state(&self, now: Instant) -> (bool, bool) {
+        (self.waiting > 0, self.waiting > 0 && self.choose(now).is_some())
+    }
+
+    /// Removes everything that waits.
+    pub(super) fn clear(&mut self) -> Vec<J> {
+        self.active.clear();
+        self.waiting = 0;
+        self.lanes.values_mut().flat_map(Lane::clear).collect()
+    }
+
+    /// Queues work, and returns its number; or why it is refused.
+    pub(super) fn push(&mut self, id: LaneId, asked: Asked<J>, now: Instant) -> Result<u64, (Refused, J)> {
+        if let Err(why) = self.accepts(id, asked.bytes, asked.deadline, now) {
+            return Err((why, asked.job));
+        }
+        let number = self.number();
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(number) };
+        if lane.is_empty() {
+            self.active.push(id);
+        }
+        if let Some(model) = self.models.get_mut(&lane.model) {
+            // What was idle has no claim on the time that others used meanwhile.
+            if model.waiting + model.running == 0 {
+                model.used = model.used.max(self.clock);
+            }
+            if lane.is_empty() && lane.running == 0 {
+                lane.used = lane.used.max(model.clock);
+            }
+            model.waiting += 1;
+            model.bytes += asked.bytes;
+        }
+        self.waiting += 1;
+        lane.push(number, Entry { job: asked.job, arrived: now, bytes: asked.bytes });
+        Ok(number)
+    }
+
+    fn accepts(
+        &mut self,
+        id: LaneId,
+        bytes: usize,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        self.is_within_limits(id, bytes)?;
+        if let Some(since) = self.all_hang(id, now) {
+            return Err(Refused::Hanging(now.saturating_duration_since(since)));
+        }
+        let threads = self.limits.slots;
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        let Some(wait) = lane.wait(threads) else { return Ok(()) };
+        let answered = now + wait + lane.run_time().unwrap_or_default();
+        if !lane.is_empty() && deadline.is_some_and(|deadline| deadline < answered) {
+            return Err(Refused::TooLate(wait));
+        }
+        if self.limits.max_wait.is_some_and(|longest| wait > longest) {
+            return Err(Refused::TooLong(wait));
+        }
+        if self.limits.max_wait.is_none() && lane.leaving(now).is_some_and(|bound| wait > bound) {
+            lane.refused(now);
+            return Err(Refused::Leaving(wait));
+        }
+        Ok(())
+    }
+
+    fn is_within_limits(&self, id: LaneId, bytes: usize) -> Result<(), Refused> {
+        let Limits { max_requests, max_model_requests, max_model_bytes, .. } = self.limits;
+        if let Some(most) = max_requests.filter(|most| self.waiting + self.running.len() >= *most) {
+            return Err(Refused::TooMany(most));
+        }
+        let Some(model) = self.lanes.get(&id).and_then(|lane| self.models.get(&lane.model)) else {
+            return Ok(());
+        };
+        if let Some(most) = max_model_requests.filter(|most| model.waiting + model.running >= *most) {
+            return Err(Refused::TooManyOfModel(most));
+        }
+        // The first is accepted whatever it holds.
+        let over = |most: &usize| model.bytes > 0 && model.bytes.saturating_add(bytes) > *most;
+        max_model_bytes.filter(over).map_or(Ok(()), |most| Err(Refused::TooMuchOfModel(most)))
+    }
+
+    /// Returns since when the model's oldest run hangs if as many hang as there are slots.
+    fn all_hang(&self, id: LaneId, now: Instant) -> Option<Instant> {
+        let model = &self.lanes.get(&id)?.model;
+        let hanging = || self.running.values().filter(|run| run.hangs(now) && run.model == *model);
+        if hanging().count() < self.limits.slots { None } else { hanging().map(|run| run.since).min() }
+    }
+
+    /// Removes work that nobody waits for any more. `None` if it does not wait.
+    pub(super) fn withdraw(&mut self, id: LaneId, number: u64, now: Instant) -> Option<J> {
+        let lane = self.lanes.get_mut(&id)?;
+        let entry = lane.withdraw(number, now)?;
+        if lane.is_empty() {
+            self.active.retain(|active| *active != id);
+        }
+        self.waiting -= 1;
+        if let Some(model) = self.models.get_mut(&lane.model) {
+            model.waiting -= 1;
+            model.bytes -= entry.bytes;
+        }
+        Some(entry.job)
+    }
+
+    /// Takes what to run at `now`.
+    pub(super) fn next(&mut self, now: Instant) -> Next<J> {
+        let Some(id) = self.choose(now) else {
+            let changes = self.running.values().map(|run| run.hangs_at).filter(|at| *at > now);
+            return Next::Wait(if self.waiting == 0 { None } else { changes.min() });
+        };
+        let Some(lane) = self.lanes.get_mut(&id) else { return Next::Wait(None) };
+        let Some((_, entry)) = lane.take(now) else { return Next::Wait(None) };
+        let expected = lane.run_time();
+        let charged = expected.unwrap_or_default().as_secs_f64();
+        let hangs_after = expected.map_or(UNKNOWN_HANGS_AFTER, |time| (HANGS * time).max(HANGS_AFTER));
+        let lane_used = lane.used;
+        lane.running += 1;
+        lane.used += charged;
+        if lane.is_empty() {
+            self.active.retain(|active| *active != id);
+        }
+        self.waiting -= 1;
+        let model = lane.model.clone();
+        if let Some(model) = self.models.get_mut(&model) {
+            self.clock = self.clock.max(model.used);
+            model.clock = model.clock.max(lane_used);
+            model.waiting -= 1;
+            model.running += 1;
+            model.used += charged / model.weight;
+        }
+        let run = Run(self.number());
+        let hangs_at = now + hangs_after;
+        self.running
+            .insert(run, Running { lane: id, model, since: now, hangs_at, bytes: entry.bytes, charged });
+        Next::Run(run, entry.job)
+    }
+
+    /// Chooses the queue whose work is next, if any may run.
+    fn choose(&self, now: Instant) -> Option<LaneId> {
+        let runs = self.running.values().filter(|run| !run.hangs(now)).count();
+        let (free, spare) = (runs < self.limits.slots, runs < self.limits.slots + self.limits.spare);
+        let may = |lane: &Lane<J>| free || (spare && lane.is_short(SHORT));
+        self.active
+            .iter()
+            .filter_map(|id| {
+                let lane = self.lanes.get(id).filter(|lane| may(lane))?;
+                let model = self.models.get(&lane.model)?;
+                // What hangs keeps its model, and no other, from running more.
+                (model.running < self.limits.slots || self.all_hang(*id, now).is_none())
+                    .then_some((model.used, lane.used, *id))
+            })
+            .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)))
+            .map(|(_, _, id)| id)
+    }
+
+    /// Ends a run. `measured`: it did its work, and tells how long such work takes.
+    pub(super) fn end(&mut self, run: Run, measured: bool, now: Instant) {
+        let Some(Running { lane: id, model, since, bytes, charged, .. }) = self.running.remove(&run) else {
+            return;
+        };
+        let took = now.saturating_duration_since(since);
+        let correction = took.as_secs_f64() - charged;
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.running -= 1;
+            lane.used += correction;
+            if measured {
+                lane.end(took, now);
+            }
+        }
+        if let Some(counts) = self.models.get_mut(&model) {
+            counts.running -= 1;
+            counts.bytes -= bytes;
+            counts.used += correction / counts.weight;
+            if counts.lanes == 0 && counts.running == 0 {
+                self.models.remove(&model);
+            }
+        }
+    }
+}
+
+impl Running {
+    fn hangs(&self, now: Instant) -> bool {
+        now >= self.hangs_at
+    }
+}
