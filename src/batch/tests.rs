@@ -1,8 +1,8 @@
 //! Batching with a model that adds: every row of `x` plus that of `y`.
 
 use super::*;
-use crate::compute::Compute;
 use crate::engine::signature::Signature;
+use crate::scheduler::Scheduler;
 use crate::tensor::DType;
 use std::thread;
 
@@ -300,10 +300,10 @@ fn a_deadline_that_passes_during_the_run_is_another_error() {
 async fn who_has_left_is_not_run() {
     let hour = Duration::from_secs(3600);
     let setup = Arc::new(setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS }));
-    let compute = Arc::new(Compute::new(2).unwrap());
-    let (its, pool) = (setup.clone(), compute.clone());
+    let scheduler = Arc::new(Scheduler::with_slots(2));
+    let (its, pool) = (setup.clone(), scheduler.clone());
     let ask = move |cancelled| its.ask_for(&[10], true, &Context { cancelled, ..Context::default() });
-    let leaver = tokio::spawn(async move { pool.run(false, ask).await });
+    let leaver = tokio::spawn(async move { pool.run(None, &Context::default(), ask).await });
     while setup.batcher.pool.waiting() == 0 {
         tokio::task::yield_now().await;
     }
@@ -311,7 +311,8 @@ async fn who_has_left_is_not_run() {
     assert!(leaver.await.unwrap_err().is_cancelled());
     let its = setup.clone();
     // This fills the batch.
-    assert_eq!(compute.run(false, move |_| its.ask(&[20])).await, Ok(sums(&[20])));
+    let answer = scheduler.run(None, &Context::default(), move |_| its.ask(&[20])).await;
+    assert_eq!(answer, Ok(sums(&[20])));
     assert_eq!(setup.runs(), [1]);
 }
 

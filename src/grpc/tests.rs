@@ -2,7 +2,6 @@
 
 use super::rpc::decoded;
 use super::*;
-use crate::compute::Compute;
 use crate::config::Options;
 use crate::connections::Connections;
 use crate::engine::signature::{Signature, TensorSpec};
@@ -20,8 +19,9 @@ use crate::pb::tensorflow::{
     tensor_shape_proto::Dim,
 };
 use crate::registry::Registry;
-use crate::servable::Servable;
+use crate::scheduler::Scheduler;
 use crate::servable::placement::Policy;
+use crate::servable::{Runs, Servable};
 use crate::tensor::{DType, Tensor};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
@@ -99,12 +99,14 @@ struct Answer {
 /// Makes a service with `echo` as version 3 of model `m`; returns it with its gate and its server's connections.
 fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<()>>, Arc<Connections>) {
     let gate = Arc::default();
-    let (servable, _drain) = Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), policy, None, None);
+    let scheduler = Scheduler::with_slots(1);
+    let (servable, _drain) =
+        Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), Runs::plain(policy, &scheduler));
     let registry = Registry::default();
     registry.publish(servable);
     let server = Arc::new(ServerState {
         registry,
-        compute: Compute::new(1).unwrap(),
+        scheduler,
         batches: None,
         options: Options::closed(),
         metrics: None,

@@ -2,7 +2,6 @@
 
 use super::tfrecord::framed;
 use super::*;
-use crate::compute::Compute;
 use crate::config;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
@@ -18,6 +17,7 @@ use crate::pb::tensorflow::{
     DataType, NamedTensorProto, TensorProto, TensorShapeProto, tensor_shape_proto::Dim,
 };
 use crate::registry::{Registry, VersionChoice};
+use crate::scheduler::Scheduler;
 use crate::tensor::{DType, Tensor};
 use bytes::Bytes;
 use prost::Message;
@@ -163,7 +163,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     }
     let server = Arc::new(ServerState {
         registry: Registry::default(),
-        compute: Compute::new(1).unwrap(),
+        scheduler: Scheduler::with_slots(1),
         batches: None,
         options: config::Options::closed(),
         metrics: Some(Metrics::default()),

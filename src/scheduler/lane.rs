@@ -66,8 +66,8 @@ struct Patience {
 
 /// Weight of a new measurement in a mean.
 const NEW: f64 = 0.125;
-/// Weight of a new measurement in the shortest time, if it is longer.
-const LONGER: f64 = 1.0 / 64.0;
+/// Weight of a new measurement in the shortest time, if it is longer: a busy machine makes runs long for a while.
+const LONGER: f64 = 1.0 / 1024.0;
 /// How long evidence counts.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// One in this many times, the oldest work has its turn if it has waited longer than that.
@@ -241,12 +241,6 @@ impl<J> Lane<J> {
 
     fn at_least_two_runs(&self, bound: Duration) -> Duration {
         bound.max(BOUND).max(2 * self.run_time().unwrap_or_default())
-    }
-
-    /// Returns the numbers of what waits.
-    #[cfg(test)]
-    pub(super) fn numbers(&self) -> Vec<u64> {
-        self.waiting.keys().copied().collect()
     }
 }
 

@@ -77,6 +77,12 @@ impl Scheduler {
         Scheduler { own: Lane::new(&shared, ""), shared }
     }
 
+    /// Makes a scheduler that runs `slots` requests at once.
+    #[cfg(test)]
+    pub(crate) fn with_slots(slots: usize) -> Scheduler {
+        Scheduler::new(Limits { slots, ..Limits::default() }, Arc::default())
+    }
+
     /// Makes a queue for work of `model`.
     pub fn lane(&self, model: &str) -> Lane {
         Lane::new(&self.shared, model)

@@ -370,3 +370,6 @@ impl Running {
         now >= self.hangs_at
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ mod tests {
         rate.count(at(20));
         rate.count(at(450));
         assert_eq!(
-            [at(450), at(499), at(500), at(949), at(950)].map(|now| rate.recent(now)),
+            [at(450), at(499), at(500), at(899), at(900)].map(|now| rate.recent(now)),
             [3, 3, 1, 1, 0]
         );
         rate.count(at(100_000));

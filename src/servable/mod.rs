@@ -47,6 +47,14 @@ pub struct Runs<'a> {
     pub counts: Option<Arc<metrics::ModelCounts>>,
 }
 
+#[cfg(test)]
+impl<'a> Runs<'a> {
+    /// Runs that are neither batched nor counted.
+    pub(crate) fn plain(policy: Policy, scheduler: &'a Scheduler) -> Runs<'a> {
+        Runs { policy, scheduler, batching: None, counts: None }
+    }
+}
+
 /// Where the runs of a signature happen.
 struct Place {
     placement: Placement,

@@ -1,7 +1,6 @@
 //! A call of a minimal protocol: how it is counted and recorded, and how it ends early.
 
 use super::*;
-use crate::compute::Compute;
 use crate::config::Options;
 use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::engine::{Engine, LoadOptions, fake::Fake};
@@ -9,6 +8,8 @@ use crate::error::Kind;
 use crate::methods::record::{RecordLimits, Recorder};
 use crate::metrics::{Api, Metrics};
 use crate::registry::{Registry, VersionChoice};
+use crate::scheduler::Scheduler;
+use crate::servable::Runs;
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};
 use std::future::{pending, ready};
@@ -109,12 +110,13 @@ fn stuck() -> (Doubling, Receiver<&'static str>) {
 /// Starts a server with the fake model as version 3 of `m`.
 fn server(policy: Policy) -> Arc<ServerState> {
     let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
-    let (servable, _drain) = Servable::new("m".to_owned(), 3, model, policy, None, None);
+    let scheduler = Scheduler::with_slots(1);
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, model, Runs::plain(policy, &scheduler));
     let registry = Registry::default();
     registry.publish(servable);
     Arc::new(ServerState {
         registry,
-        compute: Compute::new(1).unwrap(),
+        scheduler,
         batches: None,
         options: Options::closed(),
         metrics: Some(Metrics::default()),

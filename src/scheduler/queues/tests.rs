@@ -1,0 +1,434 @@
+//! Tests of the scheduler's decisions, with a clock of their own.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// Queues with a clock that only the test moves.
+struct Setup {
+    queues: Queues<u64>,
+    now: Instant,
+    pushed: u64,
+}
+
+fn setup(limits: Limits) -> Setup {
+    Setup { queues: Queues::new(limits), now: Instant::now(), pushed: 0 }
+}
+
+fn slots(slots: usize, spare: usize) -> Limits {
+    Limits { slots, spare, ..Limits::default() }
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+impl Setup {
+    fn lane(&mut self, model: &str) -> LaneId {
+        self.queues.add(model, self.now)
+    }
+
+    fn push(&mut self, lane: LaneId) -> Result<u64, Refused> {
+        self.push_until(lane, None)
+    }
+
+    /// Pushes work with a deadline in milliseconds from now; its job is its position among all pushed.
+    fn push_until(&mut self, lane: LaneId, deadline: Option<u64>) -> Result<u64, Refused> {
+        self.pushed += 1;
+        let deadline = deadline.map(|millis| self.now + ms(millis));
+        let asked = Asked { job: self.pushed, bytes: 10, deadline };
+        self.queues.push(lane, asked, self.now).map_err(|(why, _)| why)
+    }
+
+    fn next(&mut self) -> Option<(Run, u64)> {
+        match self.queues.next(self.now) {
+            Next::Run(run, job) => Some((run, job)),
+            Next::Wait(_) => None,
+        }
+    }
+
+    fn end_after(&mut self, run: Run, millis: u64) {
+        self.now += ms(millis);
+        self.queues.end(run, true, self.now);
+    }
+
+    /// Runs one of `lane`'s jobs, so that its time is known.
+    fn measure(&mut self, lane: LaneId, millis: u64) {
+        self.push(lane).unwrap();
+        let (run, _) = self.next().unwrap();
+        self.end_after(run, millis);
+    }
+}
+
+#[test]
+fn work_of_a_queue_is_done_in_order_in_as_many_slots_as_there_are() {
+    let mut setup = setup(slots(2, 0));
+    let lane = setup.lane("m");
+    for _ in 0..4 {
+        setup.push(lane).unwrap();
+    }
+    let (first, job) = setup.next().unwrap();
+    assert_eq!(job, 1);
+    assert_eq!(setup.next().unwrap().1, 2);
+    assert!(setup.next().is_none(), "both slots are taken");
+    setup.end_after(first, 10);
+    assert_eq!(setup.next().unwrap().1, 3);
+}
+
+#[test]
+fn short_work_of_another_model_takes_a_spare_slot() {
+    let mut setup = setup(slots(2, 1));
+    let (long, short) = (setup.lane("long"), setup.lane("short"));
+    setup.measure(long, 500);
+    setup.measure(short, 1);
+    for _ in 0..5 {
+        setup.push(long).unwrap();
+    }
+    assert!(setup.next().is_some() && setup.next().is_some() && setup.next().is_none());
+    setup.push(short).unwrap();
+    setup.push(short).unwrap();
+    assert!(setup.next().is_some(), "the spare slot");
+    assert!(setup.next().is_none(), "there is one");
+}
+
+#[test]
+fn a_busy_machine_does_not_make_short_work_long() {
+    let mut setup = setup(slots(1, 1));
+    let (long, short) = (setup.lane("long"), setup.lane("short"));
+    setup.measure(long, 500);
+    setup.measure(short, 1);
+    for _ in 0..20 {
+        setup.measure(short, 40);
+    }
+    setup.push(long).unwrap();
+    assert!(setup.next().is_some());
+    setup.push(short).unwrap();
+    assert!(setup.next().is_some());
+}
+
+/// Runs two models that always have work for `seconds` in one slot. Returns the seconds that each used.
+fn shares(limits: Limits, times: [u64; 2], seconds: u64) -> [f64; 2] {
+    let mut setup = setup(limits);
+    let lanes = [setup.lane("a"), setup.lane("b")];
+    let mut jobs: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut used = [0.0; 2];
+    let until = setup.now + Duration::from_secs(seconds);
+    while setup.now < until {
+        for (which, lane) in lanes.into_iter().enumerate() {
+            while jobs.values().filter(|of| **of == which).count() < 3 {
+                setup.push(lane).unwrap();
+                jobs.insert(setup.pushed, which);
+            }
+        }
+        let (run, job) = setup.next().unwrap();
+        let which = jobs.remove(&job).unwrap();
+        used[which] += ms(times[which]).as_secs_f64();
+        setup.end_after(run, times[which]);
+    }
+    used
+}
+
+#[test]
+fn models_share_the_time_and_not_the_turns() {
+    let [a, b] = shares(slots(1, 0), [10, 250], 20);
+    assert!((a / b - 1.0).abs() < 0.1, "{a} and {b} seconds");
+}
+
+#[test]
+fn shares_are_weighted() {
+    let weights = HashMap::from([("a".to_owned(), 3.0)]);
+    let [a, b] = shares(Limits { weights, ..slots(1, 0) }, [40, 40], 20);
+    assert!((a / b - 3.0).abs() < 0.3, "{a} and {b} seconds");
+}
+
+#[test]
+fn who_was_idle_has_no_claim_on_the_past() {
+    let mut setup = setup(slots(1, 0));
+    let (busy, idle) = (setup.lane("busy"), setup.lane("idle"));
+    for _ in 0..50 {
+        setup.measure(busy, 100);
+    }
+    for lane in [idle, busy].repeat(6) {
+        setup.push(lane).unwrap();
+    }
+    let mut first: Vec<u64> = Vec::new();
+    for _ in 0..6 {
+        let (run, job) = setup.next().unwrap();
+        first.push(job);
+        setup.end_after(run, 100);
+    }
+    let of_busy = first.iter().filter(|job| (*job - 50) % 2 == 0).count();
+    assert!((2..=4).contains(&of_busy), "turns of the busy model in the first six: {first:?}");
+}
+
+#[test]
+fn the_same_holds_for_the_signatures_of_a_model() {
+    let mut setup = setup(slots(1, 0));
+    let (busy, idle) = (setup.lane("m"), setup.lane("m"));
+    for _ in 0..50 {
+        setup.measure(busy, 100);
+    }
+    for lane in [idle, busy].repeat(6) {
+        setup.push(lane).unwrap();
+    }
+    let mut of_busy = 0;
+    for _ in 0..6 {
+        let (run, job) = setup.next().unwrap();
+        of_busy += usize::from((job - 50) % 2 == 0);
+        setup.end_after(run, 100);
+    }
+    assert!((2..=4).contains(&of_busy));
+}
+
+#[test]
+fn what_would_miss_its_deadline_is_refused() {
+    let mut setup = setup(slots(2, 0));
+    let lane = setup.lane("m");
+    setup.measure(lane, 100);
+    for _ in 0..2 {
+        setup.push(lane).unwrap();
+        setup.next().unwrap();
+    }
+    assert!(setup.push_until(lane, Some(120)).is_ok(), "nothing is ahead of it");
+    for _ in 0..9 {
+        setup.push(lane).unwrap();
+    }
+    // Ten ahead, 100 ms each, two at once; and its own 100 ms.
+    assert_eq!(setup.push_until(lane, Some(590)), Err(Refused::TooLate(ms(500))));
+    assert!(setup.push_until(lane, Some(610)).is_ok());
+    let other = setup.lane("other");
+    assert!(setup.push_until(other, Some(1)).is_ok(), "nothing is known of another queue");
+}
+
+#[test]
+fn what_would_wait_longer_than_allowed_is_refused() {
+    let mut setup = setup(Limits { max_wait: Some(ms(250)), ..slots(1, 0) });
+    let lane = setup.lane("m");
+    setup.measure(lane, 100);
+    let accepted = (0..10).filter(|_| setup.push(lane).is_ok()).count();
+    assert_eq!(accepted, 3);
+    assert_eq!(setup.push(lane), Err(Refused::TooLong(ms(300))));
+}
+
+#[test]
+fn requests_and_their_bytes_are_limited() {
+    let limits = Limits { max_requests: Some(3), max_model_requests: Some(2), ..slots(1, 0) };
+    let mut setup = setup(limits);
+    let (one, two) = (setup.lane("one"), setup.lane("two"));
+    setup.push(one).unwrap();
+    let (run, _) = setup.next().unwrap();
+    setup.push(one).unwrap();
+    assert_eq!(setup.push(one), Err(Refused::TooManyOfModel(2)), "one runs, one waits");
+    setup.push(two).unwrap();
+    assert_eq!(setup.push(two), Err(Refused::TooMany(3)));
+    setup.end_after(run, 1);
+    assert!(setup.push(two).is_ok());
+    let mut setup = self::setup(Limits { max_model_bytes: Some(15), ..slots(1, 0) });
+    let lane = setup.lane("m");
+    let number = setup.push(lane).unwrap();
+    assert_eq!(setup.push(lane), Err(Refused::TooMuchOfModel(15)));
+    assert_eq!(setup.queues.withdraw(lane, number, setup.now), Some(1));
+    assert!(setup.push(lane).is_ok());
+}
+
+#[test]
+fn a_model_that_hangs_is_refused_and_the_others_run() {
+    let mut setup = setup(slots(2, 0));
+    let (hanging, other) = (setup.lane("hanging"), setup.lane("other"));
+    setup.measure(hanging, 50);
+    for _ in 0..3 {
+        setup.push(hanging).unwrap();
+    }
+    assert!(setup.next().is_some() && setup.next().is_some());
+    setup.push(other).unwrap();
+    let Next::Wait(Some(at)) = setup.queues.next(setup.now) else { panic!("a thread has to watch") };
+    setup.now = at;
+    assert_eq!(setup.next().unwrap().1, 5, "the other model's");
+    assert!(setup.next().is_none(), "what hangs gets no more");
+    assert!(matches!(setup.push(hanging), Err(Refused::Hanging(_))));
+    assert!(setup.push(other).is_ok());
+    assert!(setup.next().is_some());
+}
+
+#[test]
+fn what_others_give_up_is_refused_before_it_waits_as_long() {
+    let mut setup = setup(slots(1, 0));
+    let lane = setup.lane("m");
+    setup.measure(lane, 100);
+    let leaves: Vec<u64> = (0..40).map(|_| setup.push(lane).unwrap()).collect();
+    setup.now += ms(3000);
+    for number in leaves {
+        setup.queues.withdraw(lane, number, setup.now).unwrap();
+    }
+    // A quarter of the 3 s that they waited.
+    let accepted = (0..40).filter(|_| setup.push(lane).is_ok()).count();
+    assert_eq!(accepted, 8);
+    assert!(matches!(setup.push(lane), Err(Refused::Leaving(_))));
+    setup.now += ms(10_001);
+    assert!(setup.push(lane).is_ok(), "old evidence is none");
+}
+
+#[test]
+fn when_much_more_comes_than_is_done_the_late_make_way() {
+    let mut setup = setup(slots(1, 0));
+    let lane = setup.lane("m");
+    setup.measure(lane, 50);
+    let (mut waits, mut came) = (Vec::new(), BTreeMap::new());
+    for _ in 0..60 {
+        // Four come while one is done.
+        for _ in 0..4 {
+            setup.push(lane).unwrap();
+            came.insert(setup.pushed, setup.now);
+        }
+        let (run, job) = setup.next().unwrap();
+        waits.push(setup.now - came[&job]);
+        setup.end_after(run, 50);
+    }
+    assert!(waits.iter().all(|wait| *wait <= ms(550)), "{waits:?}");
+    // Nothing is lost: once no more come, all are done, in order.
+    setup.now += ms(600);
+    let mut last = 0;
+    for _ in 0..3 * 60 {
+        let (run, job) = setup.next().unwrap();
+        assert!(job > last);
+        last = job;
+        setup.end_after(run, 1);
+    }
+    assert!(setup.next().is_none());
+}
+
+#[test]
+fn a_burst_is_answered_in_order() {
+    let mut setup = setup(slots(1, 0));
+    let lane = setup.lane("m");
+    setup.measure(lane, 50);
+    for _ in 0..64 {
+        setup.push(lane).unwrap();
+    }
+    for expected in 2..66 {
+        let (run, job) = setup.next().unwrap();
+        assert_eq!(job, expected);
+        setup.end_after(run, 50);
+        // Each client asks again.
+        setup.push(lane).unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_stays_has_its_turn_though_others_leave() {
+    let mut setup = setup(slots(1, 0));
+    let lane = setup.lane("m");
+    setup.measure(lane, 100);
+    setup.push(lane).unwrap();
+    let patient = setup.pushed;
+    for _ in 0..300 {
+        let number = setup.push(lane).ok();
+        if let Some((run, job)) = setup.next() {
+            if job == patient {
+                return;
+            }
+            setup.end_after(run, 100);
+        }
+        if let Some(number) = number {
+            setup.now += ms(400);
+            setup.queues.withdraw(lane, number, setup.now);
+        }
+    }
+    panic!("it starved");
+}
+
+#[test]
+fn a_queue_ends_without_a_trace() {
+    let mut setup = setup(slots(1, 0));
+    let lane = setup.lane("m");
+    setup.push(lane).unwrap();
+    let (run, _) = setup.next().unwrap();
+    assert!(setup.queues.remove(lane).unwrap().is_empty());
+    setup.end_after(run, 10);
+    assert!(setup.queues.models.is_empty() && setup.queues.running.is_empty());
+}
+
+/// What may happen to queues.
+#[derive(Clone, Debug)]
+enum Event {
+    Push { lane: usize, deadline: Option<u64> },
+    Next,
+    End { index: usize, measured: bool },
+    Withdraw { index: usize },
+    Pass(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0usize..4, prop::option::of(0u64..2000)).prop_map(|(lane, deadline)| Event::Push { lane, deadline }),
+        4 => Just(Event::Next),
+        3 => (0usize..100, any::<bool>()).prop_map(|(index, measured)| Event::End { index, measured }),
+        1 => (0usize..100).prop_map(|index| Event::Withdraw { index }),
+        3 => (0u64..700).prop_map(Event::Pass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_doubled_or_kept_waiting_for_a_free_slot(
+        events in prop::collection::vec(event(), 0..300),
+        count in 1usize..4,
+        spare in 0usize..2,
+        max_wait in prop::option::of(1u64..1000),
+    ) {
+        let limits = Limits { max_wait: max_wait.map(ms), ..slots(count, spare) };
+        let mut setup = setup(limits);
+        let lanes: Vec<LaneId> = ["a", "a", "b", "c"].iter().map(|model| setup.lane(model)).collect();
+        // Waiting: number → (lane, job). Every job is in exactly one of these.
+        let mut waiting: BTreeMap<u64, (LaneId, u64)> = BTreeMap::new();
+        let (mut running, mut over): (Vec<(Run, Instant)>, BTreeSet<u64>) = (Vec::new(), BTreeSet::new());
+        for event in events {
+            match event {
+                Event::Push { lane, deadline } => {
+                    if let Ok(number) = setup.push_until(lanes[lane], deadline) {
+                        waiting.insert(number, (lanes[lane], setup.pushed));
+                    }
+                }
+                Event::Next => match setup.next() {
+                    Some((run, job)) => {
+                        let number = *waiting.iter().find(|(_, (_, other))| *other == job).unwrap().0;
+                        waiting.remove(&number);
+                        running.push((run, setup.now));
+                        prop_assert!(over.insert(job));
+                    }
+                    None => {
+                        let working = running.iter().filter(|(_, since)| setup.now - *since < ms(2000)).count();
+                        prop_assert!(waiting.is_empty() || working > 0 || running.len() >= count);
+                    }
+                },
+                Event::End { index, measured } if !running.is_empty() => {
+                    let (run, _) = running.swap_remove(index % running.len());
+                    setup.queues.end(run, measured, setup.now);
+                }
+                Event::Withdraw { index } if !waiting.is_empty() => {
+                    let (number, (lane, job)) = waiting.iter().nth(index % waiting.len()).map(|(number, of)| (*number, *of)).unwrap();
+                    waiting.remove(&number);
+                    prop_assert_eq!(setup.queues.withdraw(lane, number, setup.now), Some(job));
+                    prop_assert_eq!(setup.queues.withdraw(lane, number, setup.now), None);
+                }
+                Event::Pass(millis) => setup.now += ms(millis),
+                Event::End { .. } | Event::Withdraw { .. } => {}
+            }
+            prop_assert_eq!(setup.queues.waiting, waiting.len());
+            prop_assert_eq!(setup.queues.running.len(), running.len());
+            let bytes: usize = setup.queues.models.values().map(|model| model.bytes).sum();
+            prop_assert_eq!(bytes, 10 * (waiting.len() + running.len()));
+        }
+        // Once no more comes, everything is done.
+        for (run, _) in running.drain(..) {
+            setup.queues.end(run, true, setup.now);
+        }
+        for _ in 0..waiting.len() {
+            let (run, job) = setup.next().unwrap();
+            prop_assert!(over.insert(job));
+            setup.end_after(run, 5);
+        }
+        prop_assert!(setup.next().is_none());
+        prop_assert!(setup.queues.active.is_empty());
+    }
+}
