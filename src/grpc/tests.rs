@@ -71,7 +71,7 @@ fn spec(alias: &str) -> TensorSpec {
 
 fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
     let signature = Signature {
-        name: "serving_default".to_owned(),
+        name: "serving_default".into(),
         method_name: "tensorflow/serving/predict".to_owned(),
         inputs: vec![spec("x")],
         outputs: vec![spec("y")],

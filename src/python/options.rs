@@ -18,9 +18,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most requests waiting in batches. Each has a thread, which uses little more than the first page of its stack.
-const WAITING_THREADS: usize = 512;
-
 /// `_core.CoreOptions`.
 #[derive(FromPyObject)]
 pub(super) struct CoreOptions {
@@ -165,11 +162,7 @@ impl CoreOptions {
             max_depth: self.max_depth,
             gzip_min_bytes: self.gzip_min_bytes,
             io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
-            compute_threads: match (self.compute_threads, self.batch_threads) {
-                (0, 0) => 4 * cores,
-                (0, _) => WAITING_THREADS,
-                (threads, _) => threads,
-            },
+            compute_threads: if self.compute_threads > 0 { self.compute_threads } else { 4 * cores },
             batch_threads: self.batch_threads,
             backlog: self.backlog,
             non_utf8: if self.base64_non_utf8 { NonUtf8::Base64 } else { NonUtf8::Raw },

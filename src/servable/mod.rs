@@ -2,7 +2,7 @@
 
 pub mod placement;
 
-use crate::batch::{self, Batcher};
+use crate::batch::{self, Batch, Batcher};
 use crate::context::Context;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
@@ -15,7 +15,7 @@ use placement::{Placement, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed only by
 /// [`Drain::wait_and_free`].
@@ -30,8 +30,21 @@ pub struct Servable {
     batcher: Option<Arc<Batcher>>,
     // Counts its runs, if enabled.
     counts: Option<Arc<metrics::ModelCounts>>,
-    // Dropped last, when nothing of this servable is in use; see `new`.
+    // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
+}
+
+/// One run of a version's graph.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The API on whose behalf it is counted.
+    pub api: Api,
+    /// The signature that decides where it happens.
+    pub signature: Arc<str>,
+    /// The inputs, in any order.
+    pub feeds: Vec<(Endpoint, Tensor)>,
+    /// The outputs to return, in this order.
+    pub fetches: Vec<Endpoint>,
 }
 
 /// Waits for a servable's last handle and frees its model.
@@ -82,7 +95,8 @@ impl Servable {
         let place = |name: &String| (name.clone(), Placement::new(policy, model.is_bounded(name)));
         let placements = model.signatures().keys().map(place).collect();
         let unknown = Placement::new(policy, false);
-        let batcher = batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters));
+        let batcher =
+            batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters, sender.clone()));
         let servable =
             Servable { name, version, model, placements, unknown, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
@@ -152,63 +166,91 @@ impl Servable {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
     }
 
-    /// Runs `signature` on `inputs`, one tensor per input in the signature's order (sorted by alias), and returns one
-    /// tensor per output of `outputs` (positions in the signature's outputs) with its alias, in that order.
-    pub fn predict<'s>(
-        &'s self,
-        signature: &'s Signature,
-        inputs: Vec<Tensor>,
-        outputs: &[usize],
-        context: &Context,
-    ) -> Result<Vec<(&'s str, Tensor)>> {
-        let feeds = signature
-            .inputs
-            .iter()
-            .zip(inputs)
-            .map(|(spec, tensor)| Ok((self.endpoint(spec)?, tensor)))
-            .collect::<Result<Vec<_>>>()?;
-        let wanted = || outputs.iter().map(|output| &signature.outputs[*output]);
-        let fetches = wanted().map(|spec| self.endpoint(spec)).collect::<Result<Vec<_>>>()?;
-        let results = self.run(Api::Predict, &signature.name, &feeds, &fetches, context)?;
-        context.memory.grow(results.iter().map(Tensor::memory).sum())?;
-        if results.len() == fetches.len() {
-            Ok(wanted().map(|spec| spec.alias.as_str()).zip(results).collect())
-        } else {
-            Err(Error::new(Kind::Unknown, "Predict internal error"))
-        }
+    /// Returns whether requests are batched.
+    pub fn is_batched(&self) -> bool {
+        self.batcher.is_some()
     }
 
-    /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of
-    /// `fetches`. The context's deadline bounds the run if the engine can be interrupted.
-    pub fn run(
+    /// Does `run` at once, in this thread, and returns a tensor per fetch. The context's deadline bounds it if the
+    /// engine can be interrupted. With batching, only warm-up runs at once.
+    pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
+        let started = Instant::now();
+        let threads = self.placement(&run.signature).threads();
+        let timeout = context.time_left(started)?;
+        if let Some(batcher) = &self.batcher {
+            let (api, signature) = (run.api, run.signature.clone());
+            let ran = batcher.run(self.to_batch(run, threads, context));
+            return self.ran(api, &signature, started, ran);
+        }
+        let running = profile::phase(Phase::Run);
+        let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
+        drop(running);
+        self.ran(run.api, &run.signature, started, ran.map(|outputs| (outputs, started.elapsed())))
+    }
+
+    /// Hands `run` to the batcher, for its outputs to be awaited. Only with batching.
+    pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
+        let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
+        let started = Instant::now();
+        let threads = self.placement(&run.signature).threads();
+        context.time_left(started)?;
+        if context.cancelled.is_set() {
+            return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
+        }
+        let (api, signature) = (run.api, run.signature.clone());
+        let batch::Submitted { batch, outputs } = batcher.submit(self.to_batch(run, threads, context))?;
+        Ok(Submitted { batch, outputs: Outputs { outputs, api, signature, started, servable: self.clone() } })
+    }
+
+    fn to_batch(&self, run: Run, threads: Threads, context: &Context) -> batch::Run {
+        let repeatable = self.changes_nothing(&run.signature);
+        batch::Run { feeds: run.feeds, fetches: run.fetches, threads, context: context.clone(), repeatable }
+    }
+
+    /// Accounts for a run that has ended, or failed; `ran` has the time that the engine took.
+    fn ran(
         &self,
         api: Api,
         signature: &str,
-        feeds: &[(Endpoint, Tensor)],
-        fetches: &[Endpoint],
-        context: &Context,
+        started: Instant,
+        ran: Result<(Vec<Tensor>, Duration)>,
     ) -> Result<Vec<Tensor>> {
-        let started = Instant::now();
-        let placement = self.placement(signature);
-        let threads = placement.threads();
-        let timeout = context.time_left(started)?;
-        let ran = match &self.batcher {
-            Some(batcher) => {
-                let repeatable = self.changes_nothing(signature);
-                batcher.run(&batch::Run { feeds, fetches, threads, context, repeatable })
-            }
-            None => {
-                let _running = profile::phase(Phase::Run);
-                let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
-                outputs.map(|outputs| (outputs, started.elapsed()))
-            }
-        };
         let took = started.elapsed();
-        placement.observe(ran.as_ref().map_or(took, |(_, took)| *took));
+        self.placement(signature).observe(ran.as_ref().map_or(took, |(_, took)| *took));
+        let (outputs, _) = ran?;
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
-        if let (Some(counts), Ok(_)) = (&self.counts, &ran) {
+        if let Some(counts) = &self.counts {
             counts.ran(api, took, self.batcher.is_none());
         }
-        ran.map(|(outputs, _)| outputs)
+        Ok(outputs)
+    }
+}
+
+/// A run handed to the batcher.
+#[must_use]
+pub struct Submitted {
+    /// A batch with nothing else to wait for, if there is one: [`Batch::run`] runs it in the calling thread, which may
+    /// take long, [`Batch::hand_over`] in another. Dropping it fails the run.
+    pub batch: Option<Batch>,
+    /// The outputs.
+    pub outputs: Outputs,
+}
+
+/// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.
+pub struct Outputs {
+    outputs: batch::Outputs,
+    api: Api,
+    signature: Arc<str>,
+    started: Instant,
+    // Dropped last.
+    servable: Arc<Servable>,
+}
+
+impl Outputs {
+    /// Waits for the run and returns a tensor per fetch, or an error once the deadline has passed.
+    pub async fn wait(self) -> Result<Vec<Tensor>> {
+        let Outputs { outputs, api, signature, started, servable } = self;
+        let ran = outputs.wait().await;
+        servable.ran(api, &signature, started, ran)
     }
 }

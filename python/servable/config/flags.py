@@ -507,7 +507,7 @@ _PROCESS = (
         "int32",
         0,
         "process",
-        "threads that run models too slow for the I/O threads; 0: four per core, with --enable_batching 512",
+        "threads that run models too slow for the I/O threads; 0: four per core",
         own=True,
     ),
     Flag(

@@ -1,6 +1,9 @@
 //! A call of a minimal protocol: how it is counted and recorded, and how it ends early.
 
+mod batched;
+
 use super::*;
+use crate::batch;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::engine::signature::DEFAULT_SIGNATURE;
@@ -73,7 +76,7 @@ impl Call for Doubling {
         self.decoded_in = thread();
         let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
         let inputs = if self.fails { vec![one] } else { vec![one.clone(), one] };
-        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.to_owned(), inputs, outputs: vec![1, 0] })
+        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.into(), inputs, outputs: vec![1, 0] })
     }
 
     fn record(&self, _: &Servable, _: &Request) -> Option<Bytes> {
@@ -110,12 +113,17 @@ fn stuck() -> (Doubling, Receiver<&'static str>) {
 fn server(policy: Policy) -> Arc<ServerState> {
     let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
     let (servable, _drain) = Servable::new("m".to_owned(), 3, model, policy, None, None);
+    serving(servable, None)
+}
+
+/// Starts a server of `servable`, with one compute thread.
+fn serving(servable: Arc<Servable>, batches: Option<Arc<batch::Pool>>) -> Arc<ServerState> {
     let registry = Registry::default();
     registry.publish(servable);
     Arc::new(ServerState {
         registry,
         compute: Compute::new(1).unwrap(),
-        batches: None,
+        batches,
         options: Options::closed(),
         metrics: Some(Metrics::default()),
         recorder: Recorder::default(),
