@@ -107,7 +107,7 @@ fn signatures(dtype: DType) -> BTreeMap<String, Signature> {
         outputs: Vec::new(),
         defaults: BTreeMap::new(),
     };
-    BTreeMap::from([(signature.name.clone(), signature)])
+    BTreeMap::from([(signature.name.to_string(), signature)])
 }
 
 /// Returns the CPU time of the main thread as counted by the kernel; `None` if there is no such file.

@@ -225,7 +225,7 @@ fn report(servable: &Servable, took: Duration) -> LoadReport {
         .signatures()
         .values()
         .map(|signature| {
-            (signature.name.clone(), described(&signature.inputs), described(&signature.outputs))
+            (signature.name.to_string(), described(&signature.inputs), described(&signature.outputs))
         })
         .collect();
     LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned() }

@@ -4,30 +4,37 @@
 //! This is what TensorFlow Serving calls a batching session, with the same parameters and error texts
 //! (docs/spec/server.md, section 8). Unlike there, one request cannot spoil others: tensors that cannot share a batch
 //! (another dtype, another shape without padding) are not put in one, and if a run of a signature without side effects
-//! fails, each of its requests is run separately. A request for which nobody else is waiting runs at once, in its own
-//! thread.
+//! fails, each of its requests is run separately. A request for which nobody else is waiting is a batch at once, which
+//! its own thread may run. While a request waits, it needs no thread: its [`Outputs`] are awaited.
 //!
-//! [`queue`] decides what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows.
+//! [`queue`] decides what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows, [`outputs`]
+//! collects the answers.
 
 mod assemble;
+mod outputs;
 mod pool;
 mod queue;
 
-pub use pool::Pool;
+pub use outputs::Outputs;
+pub use pool::{Batch, Pool};
 
 use crate::compute::guarded;
 use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
+use crate::memory::Reservation;
 use crate::metrics::Batches;
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
-use pool::{Batch, Refused};
+use outputs::{Part, overdue, stopping};
+use pool::Refused;
 use queue::{Item, QueueLimits};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Batching of a version's requests: `BatchingParameters`, checked by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +73,16 @@ struct Ends {
 }
 
 /// A run requested by a servable.
-pub struct Run<'a> {
+#[derive(Clone, Debug)]
+pub struct Run {
     /// The inputs, in any order.
-    pub feeds: &'a [(Endpoint, Tensor)],
+    pub feeds: Vec<(Endpoint, Tensor)>,
     /// The outputs to return, in this order.
-    pub fetches: &'a [Endpoint],
+    pub fetches: Vec<Endpoint>,
     /// The threads for the operations.
     pub threads: Threads,
-    /// The context of the request.
-    pub context: &'a Context,
+    /// The context of the request. Its flag is not looked at: who no longer wants the outputs drops them.
+    pub context: Context,
     /// True if it may be repeated after it failed together with others: it changes nothing.
     pub repeatable: bool,
 }
@@ -88,18 +96,21 @@ struct Task {
     first: usize,
     pads: bool,
     threads: Threads,
-    context: Context,
+    deadline: Option<Instant>,
     repeatable: bool,
     queued: Instant,
-    reply: mpsc::Sender<Part>,
+    reply: UnboundedSender<Part>,
+    /// Held as long as the inputs are, even if the client has left.
+    memory: Arc<Reservation>,
 }
 
-/// The answer to a [`Task`].
-struct Part {
-    first: usize,
-    rows: usize,
-    /// The outputs, and how long the run took.
-    outcome: Result<(Vec<Tensor>, Duration)>,
+/// A run that was accepted.
+#[must_use]
+pub struct Submitted {
+    /// A batch that need not wait for anything: to be run, or handed over. `None` if the run waits for others.
+    pub batch: Option<Batch>,
+    /// The outputs.
+    pub outputs: Outputs,
 }
 
 impl Item for Task {
@@ -115,8 +126,8 @@ impl Item for Task {
         let all = self.rows();
         let rest = self.inputs.iter().map(|input| input.rows(rows..all)).collect();
         self.inputs = self.inputs.iter().map(|input| input.rows(0..rows)).collect();
-        let (context, reply) = (self.context.clone(), self.reply.clone());
-        Task { inputs: rest, first: self.first + rows, context, reply, ..*self }
+        let (memory, reply) = (self.memory.clone(), self.reply.clone());
+        Task { inputs: rest, first: self.first + rows, memory, reply, ..*self }
     }
 }
 
@@ -129,11 +140,19 @@ pub struct Batcher {
     /// During warm-up: one row of the inputs of each kind of run.
     samples: Mutex<BTreeMap<Ends, Vec<Tensor>>>,
     warming: AtomicBool,
+    // Dropped last, when no run of this batcher needs the model any more: a client may be gone long before.
+    _in_use: mpsc::Sender<Infallible>,
 }
 
 impl Batcher {
-    /// Makes a batcher for `model`, which is being warmed until [`Self::warm`].
-    pub fn new(pool: Arc<Pool>, model: Arc<dyn Model>, parameters: Parameters) -> Arc<Batcher> {
+    /// Makes a batcher for `model`, which is being warmed until [`Self::warm`]. `in_use` closes once the model is no
+    /// longer used here.
+    pub fn new(
+        pool: Arc<Pool>,
+        model: Arc<dyn Model>,
+        parameters: Parameters,
+        in_use: mpsc::Sender<Infallible>,
+    ) -> Arc<Batcher> {
         let limits = QueueLimits {
             max_rows: parameters.max_rows(),
             max_batches: parameters.max_enqueued_batches,
@@ -141,45 +160,60 @@ impl Batcher {
             split: parameters.split_at.is_some(),
         };
         let (samples, warming) = (Mutex::default(), AtomicBool::new(true));
-        Arc::new(Batcher { pool, model, parameters, limits, samples, warming })
+        Arc::new(Batcher { pool, model, parameters, limits, samples, warming, _in_use: in_use })
     }
 
-    /// Runs `asked` in a batch and waits for it. Returns the outputs in the order of its fetches, and how long the run
-    /// took.
-    pub fn run(self: &Arc<Self>, asked: &Run<'_>) -> Result<(Vec<Tensor>, Duration)> {
-        let rows = self.rows(asked.feeds)?;
-        let mut feeds: Vec<_> = asked.feeds.to_vec();
+    /// Accepts `run` for a batch.
+    pub fn submit(self: &Arc<Self>, run: Run) -> Result<Submitted> {
+        let rows = self.rows(&run.feeds)?;
+        let (reply, parts) = unbounded_channel();
+        let (ends, places, task) = self.task(run, reply);
+        let (number, deadline) = (task.number, task.deadline);
+        let batch = if rows == 0 {
+            // TensorFlow Serving lets a request without rows wait forever.
+            Some(Batch { of: self.clone(), ends, tasks: vec![task], slot: None })
+        } else {
+            self.pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))?
+        };
+        let of = self.clone();
+        Ok(Submitted { batch, outputs: Outputs { of, number, rows, places, deadline, parts, ended: false } })
+    }
+
+    /// Runs `run` at once and alone, in this thread: TensorFlow Serving's warm-up waits for each batch's timeout. Returns
+    /// the outputs, and how long the run took.
+    pub fn run(&self, run: Run) -> Result<(Vec<Tensor>, Duration)> {
+        let rows = self.rows(&run.feeds)?;
+        let (reply, _parts) = unbounded_channel();
+        let (ends, places, task) = self.task(run, reply);
+        let (outputs, took) = self.execute(&ends, &[&task])?.swap_remove(0);
+        if rows > 0 && task.repeatable && self.warming.load(Relaxed) {
+            self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
+        }
+        Ok((placed(&outputs, &places), took))
+    }
+
+    /// Returns `run` as a task with its ends in order, and for each of its fetches the position in them.
+    fn task(&self, run: Run, reply: UnboundedSender<Part>) -> (Ends, Vec<usize>, Task) {
+        let Run { mut feeds, fetches: wanted, threads, context, repeatable } = run;
         feeds.sort_unstable_by_key(|(endpoint, _)| *endpoint);
-        let (endpoints, inputs): (Vec<_>, Vec<_>) = feeds.into_iter().unzip();
-        let mut fetches = asked.fetches.to_vec();
+        let (feeds, inputs) = feeds.into_iter().unzip();
+        let mut fetches = wanted.clone();
         fetches.sort_unstable();
         fetches.dedup();
-        let places: Vec<_> =
-            asked.fetches.iter().filter_map(|fetch| fetches.binary_search(fetch).ok()).collect();
-        let ends = Ends { feeds: endpoints, fetches };
-        let (reply, parts) = mpsc::channel();
+        let places = wanted.iter().filter_map(|fetch| fetches.binary_search(fetch).ok()).collect();
         let task = Task {
             number: self.pool.number(),
             inputs,
             first: 0,
             pads: self.parameters.pad_variable_length_inputs,
-            threads: asked.threads,
-            context: asked.context.clone(),
-            repeatable: asked.repeatable,
+            threads,
+            deadline: context.deadline,
+            repeatable,
             queued: Instant::now(),
             reply,
+            memory: context.memory,
         };
-        let (outputs, took) = if rows == 0 || self.warming.load(Relaxed) {
-            // TensorFlow Serving lets a request without rows wait forever, and warm-up for each batch's timeout.
-            let answer = self.execute(&ends, &[&task])?.swap_remove(0);
-            if rows > 0 && asked.repeatable {
-                self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
-            }
-            answer
-        } else {
-            self.queue(ends, task, &parts, rows)?
-        };
-        Ok((places.iter().filter_map(|place| outputs.get(*place).cloned()).collect(), took))
+        (Ends { feeds, fetches }, places, task)
     }
 
     /// Returns the first dimension, which all inputs must share.
@@ -201,55 +235,6 @@ impl Batcher {
             )));
         }
         Ok(rows)
-    }
-
-    /// Has `task` run in a batch, by this thread or another, and waits for all its rows.
-    fn queue(
-        self: &Arc<Self>,
-        ends: Ends,
-        task: Task,
-        parts: &mpsc::Receiver<Part>,
-        rows: usize,
-    ) -> Result<(Vec<Tensor>, Duration)> {
-        let (number, deadline) = (task.number, task.context.deadline);
-        if let Some(batch) = self.pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))? {
-            batch.run();
-        }
-        let waiting = profile::phase(Phase::Queue);
-        let answers = self.collect(parts, rows, deadline);
-        drop(waiting);
-        joined(answers.map_err(|unanswered| {
-            let was_waiting = self.pool.withdraw(self, number);
-            match unanswered {
-                Unanswered::Failed(why) => why,
-                Unanswered::Overdue => overdue(was_waiting),
-            }
-        })?)
-    }
-
-    /// Waits for the parts of a request of `rows` rows, and returns them in order.
-    fn collect(
-        &self,
-        parts: &mpsc::Receiver<Part>,
-        rows: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<RunOutput>, Unanswered> {
-        let (mut answers, mut done) = (BTreeMap::new(), 0);
-        while done < rows {
-            let part = match deadline {
-                None => parts.recv().map_err(|_| Unanswered::Failed(stopping()))?,
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    parts.recv_timeout(left).map_err(|why| match why {
-                        mpsc::RecvTimeoutError::Timeout => Unanswered::Overdue,
-                        mpsc::RecvTimeoutError::Disconnected => Unanswered::Failed(stopping()),
-                    })?
-                }
-            };
-            done += part.rows;
-            answers.insert(part.first, part.outcome.map_err(Unanswered::Failed)?);
-        }
-        Ok(answers.into_values().collect())
     }
 
     fn refusal(&self, why: &Refused, rows: usize) -> Error {
@@ -374,11 +359,11 @@ const MOST_BYTES: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl Batch {
-    /// Runs the batch and answers each of its tasks.
-    fn run(self) {
+    /// Runs the batch in this thread and answers each of its tasks.
+    pub fn run(self) {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
-        let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.context.is_over(now));
+        let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_over(now));
         let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
         // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
         drop((of, slot));
@@ -392,6 +377,11 @@ impl Batch {
 }
 
 impl Task {
+    /// Returns whether nobody wants the answer at `now` any more.
+    fn is_over(&self, now: Instant) -> bool {
+        self.reply.is_closed() || self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     fn answer(self, outcome: Result<RunOutput>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
         // Nobody receives the answer if the request is over.
@@ -399,31 +389,14 @@ impl Task {
     }
 }
 
-/// Joins the answers to all parts of a request.
-fn joined(mut parts: Vec<RunOutput>) -> Result<RunOutput> {
-    if parts.len() == 1 {
-        return Ok(parts.swap_remove(0));
-    }
-    let took = parts.iter().map(|(_, took)| *took).max().unwrap_or_default();
-    let outputs = parts.first().map_or(0, |(outputs, _)| outputs.len());
-    let output = |index: usize| {
-        let tensors: Vec<&Tensor> = parts.iter().filter_map(|(outputs, _)| outputs.get(index)).collect();
-        if tensors.iter().all(|tensor| assemble::fit(tensor, tensors[0], false)) {
-            Ok(assemble::join(&tensors, 0))
-        } else {
-            Err(Error::new(
-                Kind::FailedPrecondition,
-                "The outputs of a request that was split have different shapes in its batches. Send fewer rows at \
-                 once, or turn enable_large_batch_splitting off",
-            ))
-        }
-    };
-    Ok(((0..outputs).map(output).collect::<Result<_>>()?, took))
+/// Returns the outputs at `places`.
+fn placed(outputs: &[Tensor], places: &[usize]) -> Vec<Tensor> {
+    places.iter().filter_map(|place| outputs.get(*place).cloned()).collect()
 }
 
 /// Returns the time a run for `tasks` may take: until the last of them is no longer wanted.
 fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
-    let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.context.deadline).collect();
+    let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
     deadlines?.into_iter().max().map(|last| last.saturating_duration_since(now).max(Duration::from_millis(1)))
 }
 
@@ -437,29 +410,6 @@ fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant, took:
     let rows: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
     let waits = tasks.iter().map(|task| started.saturating_duration_since(task.queued));
     counts.ran(&rows, size, took, waits);
-}
-
-/// The reasons why a request is left without all its answers.
-enum Unanswered {
-    Failed(Error),
-    /// Its deadline passed.
-    Overdue,
-}
-
-/// Returns the error of a request whose deadline passed, in the queue or during its run.
-fn overdue(in_queue: bool) -> Error {
-    if in_queue {
-        Error::new(Kind::ResourceExhausted, "Run() timeout exceeded while waiting in batching queue")
-    } else {
-        Error::new(
-            Kind::DeadlineExceeded,
-            "The request's deadline passed during its run: allow it more time, or send less at once",
-        )
-    }
-}
-
-fn stopping() -> Error {
-    Error::new(Kind::Unavailable, "The server is stopping")
 }
 
 #[cfg(test)]

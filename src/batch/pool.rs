@@ -3,13 +3,14 @@
 use super::queue::{Full, Next, Queue};
 use super::{Batcher, Ends, Task};
 use crate::metrics::Batches;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Instant;
 
-/// The one pool of a server. At most as many batches run at once as it has threads; a request whose batch need not wait
-/// runs it in its own thread, and the pool's threads run the others.
+/// The one pool of a server. At most as many batches run at once as it has threads; a batch that need not wait may be
+/// run by the thread of its request, and the pool's threads run the others.
 pub struct Pool {
     shared: Arc<Shared>,
     requests: AtomicU64,
@@ -28,6 +29,9 @@ struct State {
     lanes: Vec<Lane>,
     /// The index of the lane whose turn it is.
     next: usize,
+    /// Batches that need not wait; see [`Batch::hand_over`].
+    handed_over: VecDeque<Batch>,
+    /// Batches that run, or have been handed over.
     running: usize,
     stopping: bool,
 }
@@ -39,13 +43,23 @@ struct Lane {
     queue: Queue<Task>,
 }
 
-/// A batch that is ready to run.
-pub(super) struct Batch {
+/// A batch that is ready to run; its requests fail if it is dropped instead.
+#[must_use]
+pub struct Batch {
     pub(super) of: Arc<Batcher>,
     pub(super) ends: Ends,
     pub(super) tasks: Vec<Task>,
-    /// Held while the batch runs.
-    pub(super) slot: Slot,
+    /// Held while the batch runs; `None` for one without rows.
+    pub(super) slot: Option<Slot>,
+}
+
+impl Batch {
+    /// Has the batch run by a thread of the pool. There is one for every slot, so it never waits for another batch.
+    pub fn hand_over(self) {
+        let shared = self.of.pool.shared.clone();
+        shared.state().handed_over.push_back(self);
+        shared.changed.notify_one();
+    }
 }
 
 /// One of the pool's concurrent runs; free again when dropped.
@@ -116,7 +130,7 @@ impl Pool {
 
     /// Returns the number of waiting tasks.
     #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.shared.state().lanes.iter().map(|lane| lane.queue.len()).sum()
     }
 
@@ -128,7 +142,15 @@ impl Pool {
             any |= lane.queue.withdraw(|task| task.number == number);
         }
         state.lanes.retain(|lane| !lane.queue.is_empty());
-        any
+        // Such a batch is one request's.
+        let its = |batch: &Batch| {
+            Arc::ptr_eq(&batch.of, of) && batch.tasks.iter().any(|task| task.number == number)
+        };
+        let place = state.handed_over.iter().position(its);
+        let gone = place.and_then(|place| state.handed_over.remove(place));
+        // Its slot becomes free.
+        drop(state);
+        any || gone.is_some()
     }
 }
 
@@ -157,7 +179,7 @@ impl State {
             (lane.of.clone(), lane.ends.clone())
         };
         self.running += 1;
-        Some(Batch { of, ends, tasks, slot: Slot(shared.clone()) })
+        Some(Batch { of, ends, tasks, slot: Some(Slot(shared.clone())) })
     }
 
     /// Takes a batch from the next lane that has one ready; otherwise returns the time when one will be.
@@ -186,8 +208,11 @@ impl State {
 fn work(shared: &Arc<Shared>) {
     let mut state = shared.state();
     while !state.stopping {
-        let found =
-            if state.running < shared.threads { state.next(shared, Instant::now()) } else { Err(None) };
+        let found = match state.handed_over.pop_front() {
+            Some(batch) => Ok(batch),
+            None if state.running < shared.threads => state.next(shared, Instant::now()),
+            None => Err(None),
+        };
         state = match found {
             Ok(batch) => {
                 drop(state);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::engine::signature::Signature;
-use crate::scheduler::Scheduler;
 use crate::tensor::DType;
 use std::thread;
 
@@ -74,6 +73,7 @@ struct Setup {
     model: Arc<Adder>,
     batcher: Arc<Batcher>,
     counts: Arc<Batches>,
+    in_use: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 /// A batcher with one thread, for a version that has been warmed.
@@ -90,16 +90,34 @@ fn of(model: Adder, parameters: Parameters) -> Setup {
 fn cold(model: Adder, parameters: Parameters) -> Setup {
     let (model, counts) = (Arc::new(model), Arc::new(Batches::default()));
     let pool = Arc::new(Pool::new(1, Some(counts.clone())).unwrap());
-    Setup { batcher: Batcher::new(pool, model.clone(), parameters), model, counts }
+    let (sender, in_use) = mpsc::channel();
+    Setup {
+        batcher: Batcher::new(pool, model.clone(), parameters, sender),
+        model,
+        counts,
+        in_use: in_use.into(),
+    }
 }
 
 impl Setup {
-    /// Asks for the sum of `x` and as many ones, and for its negative.
+    /// Asks for the sum of `x` and as many ones, and for its negative. A batch that need not wait runs here.
     fn ask_for(&self, x: &[i32], repeatable: bool, context: &Context) -> Result<Vec<Vec<i32>>> {
-        let feeds = [(Endpoint(1), rows(&vec![1; x.len()])), (Endpoint(0), rows(x))];
-        let fetches = [Endpoint(3), Endpoint(2), Endpoint(3)];
-        let asked = Run { feeds: &feeds, fetches: &fetches, threads: Threads::Caller, context, repeatable };
-        Ok(self.batcher.run(&asked)?.0.iter().map(numbers).collect())
+        let Submitted { batch, outputs } =
+            self.batcher.submit(Run { repeatable, context: context.clone(), ..asked(x) })?;
+        batch.into_iter().for_each(Batch::run);
+        answer(outputs)
+    }
+
+    /// Asks as warm-up does.
+    fn warm_with(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
+        Ok(self.batcher.run(asked(x))?.0.iter().map(numbers).collect())
+    }
+
+    /// Submits `x` without a thread of its own. Returns what it waits for.
+    fn submit(&self, x: &[i32]) -> Outputs {
+        let Submitted { batch, outputs } = self.batcher.submit(asked(x)).unwrap();
+        batch.into_iter().for_each(Batch::hand_over);
+        outputs
     }
 
     fn ask(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
@@ -127,6 +145,23 @@ impl Setup {
             others.into_iter().map(|other| other.join().unwrap()).collect()
         })
     }
+}
+
+/// A run for the sum of `x` and as many ones, and for its negative.
+fn asked(x: &[i32]) -> Run {
+    Run {
+        feeds: vec![(Endpoint(1), rows(&vec![1; x.len()])), (Endpoint(0), rows(x))],
+        fetches: vec![Endpoint(3), Endpoint(2), Endpoint(3)],
+        threads: Threads::Caller,
+        context: Context::default(),
+        repeatable: true,
+    }
+}
+
+/// Waits in this thread.
+fn answer(outputs: Outputs) -> Result<Vec<Vec<i32>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    Ok(runtime.block_on(outputs.wait())?.0.iter().map(numbers).collect())
 }
 
 fn until(reached: impl Fn() -> bool) {
@@ -237,10 +272,10 @@ fn what_may_change_something_is_never_run_twice() {
 fn what_cannot_be_batched_is_refused_and_no_rows_are_answered() {
     let setup = setup(PARAMETERS);
     let refused = |feeds: &[(Endpoint, Tensor)]| {
-        let fetches = [Endpoint(2)];
-        let context = &Context::default();
-        let asked = Run { feeds, fetches: &fetches, threads: Threads::Caller, context, repeatable: true };
-        setup.batcher.run(&asked).unwrap_err().message.into_owned()
+        let asked = Run { feeds: feeds.to_vec(), ..asked(&[]) };
+        let Err(why) = setup.batcher.submit(asked.clone()) else { panic!("it was accepted") };
+        assert_eq!(setup.batcher.run(asked).unwrap_err(), why);
+        why.message.into_owned()
     };
     let scalar = Tensor::numbers(DType::Int32, vec![], vec![0; 4].into());
     assert_eq!(refused(&[]), "Batching Run() must have at least one input tensor");
@@ -257,6 +292,7 @@ fn what_cannot_be_batched_is_refused_and_no_rows_are_answered() {
         "Task size 5 is larger than maximum input batch size 4"
     );
     assert_eq!(setup.ask(&[]), Ok(sums(&[])));
+    assert_eq!(answer(setup.submit(&[])), Ok(sums(&[])));
 }
 
 #[test]
@@ -296,30 +332,81 @@ fn a_deadline_that_passes_during_the_run_is_another_error() {
     assert_eq!(setup.runs(), [2]);
 }
 
-#[tokio::test]
-async fn who_has_left_is_not_run() {
+#[test]
+fn who_has_left_is_not_run() {
     let hour = Duration::from_secs(3600);
-    let setup = Arc::new(setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS }));
-    let scheduler = Arc::new(Scheduler::with_slots(2));
-    let (its, pool) = (setup.clone(), scheduler.clone());
-    let ask = move |cancelled| its.ask_for(&[10], true, &Context { cancelled, ..Context::default() });
-    let leaver = tokio::spawn(async move { pool.run(None, &Context::default(), ask).await });
-    while setup.batcher.pool.waiting() == 0 {
-        tokio::task::yield_now().await;
+    let setup = setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS });
+    let leaver = setup.submit(&[10]);
+    assert_eq!(setup.batcher.pool.waiting(), 1);
+    drop(leaver);
+    assert_eq!(setup.batcher.pool.waiting(), 0);
+    // These fill a batch.
+    let (one, two) = (setup.submit(&[20]), setup.submit(&[21]));
+    assert_eq!((answer(one), answer(two)), (Ok(sums(&[20])), Ok(sums(&[21]))));
+    assert_eq!(setup.runs(), [2]);
+}
+
+#[test]
+fn who_leaves_before_the_batch_begins_is_not_run() {
+    let setup = setup(PARAMETERS);
+    let Submitted { batch, outputs } = setup.batcher.submit(asked(&[1])).unwrap();
+    drop(outputs);
+    batch.unwrap().run();
+    let held = setup.model.gate.lock().unwrap();
+    let running = setup.submit(&[2]);
+    until(|| setup.runs().len() == 1);
+    // The only thread is busy. A request without rows has no slot to wait for, and so waits for the thread.
+    drop(setup.submit(&[]));
+    drop(held);
+    assert_eq!(answer(running), Ok(sums(&[2])));
+    assert_eq!(answer(setup.submit(&[3])), Ok(sums(&[3])));
+    assert_eq!(setup.runs(), [1, 1]);
+}
+
+#[test]
+fn two_thousand_requests_wait_in_one_thread() {
+    let setup = setup(Parameters { max_enqueued_batches: 1000, ..PARAMETERS });
+    let held = setup.model.gate.lock().unwrap();
+    let waiting: Vec<_> = (1000..3000).map(|x| (x, setup.submit(&[x]))).collect();
+    until(|| setup.runs().len() == 1);
+    assert_eq!(setup.batcher.pool.waiting(), 1999);
+    drop(held);
+    for (x, outputs) in waiting {
+        assert_eq!(answer(outputs), Ok(sums(&[x])));
     }
-    leaver.abort();
-    assert!(leaver.await.unwrap_err().is_cancelled());
-    let its = setup.clone();
-    // This fills the batch.
-    let answer = scheduler.run(None, &Context::default(), move |_| its.ask(&[20])).await;
-    assert_eq!(answer, Ok(sums(&[20])));
-    assert_eq!(setup.runs(), [1]);
+    assert_eq!(setup.runs().iter().sum::<usize>(), 2000);
+}
+
+#[test]
+fn a_panic_is_that_of_its_batch_alone() {
+    let setup = setup(Parameters { max_batch_size: 2, ..PARAMETERS });
+    let answers = setup.beside(&[&[10], &[666], &[20], &[21]], false);
+    let kinds: Vec<_> = answers[..2].iter().map(|answer| answer.as_ref().unwrap_err().kind).collect();
+    assert_eq!(kinds, [Kind::Internal; 2]);
+    assert_eq!(answers[2..], [Ok(sums(&[20])), Ok(sums(&[21]))]);
+    assert_eq!(setup.runs(), [1, 2, 2]);
+}
+
+#[test]
+fn the_model_is_in_use_until_the_last_run_ends_though_nobody_waits() {
+    let setup = setup(PARAMETERS);
+    let Setup { model, batcher, in_use, .. } = setup;
+    let in_use = in_use.into_inner().unwrap();
+    let held = model.gate.lock().unwrap();
+    let Submitted { batch, outputs } = batcher.submit(asked(&[1])).unwrap();
+    batch.unwrap().hand_over();
+    until(|| model.runs.lock().unwrap().len() == 1);
+    drop((outputs, batcher));
+    assert_eq!(in_use.try_recv(), Err(mpsc::TryRecvError::Empty));
+    drop(held);
+    assert_eq!(in_use.recv(), Err(mpsc::RecvError));
+    assert_eq!(Arc::strong_count(&model), 1, "an unload frees it");
 }
 
 #[test]
 fn warming_does_not_wait_for_others() {
     let setup = cold(Adder::default(), Parameters { batch_timeout: Duration::from_secs(3600), ..PARAMETERS });
-    assert_eq!(setup.ask(&[1]), Ok(sums(&[1])));
+    assert_eq!(setup.warm_with(&[1]), Ok(sums(&[1])));
 }
 
 #[test]
@@ -328,7 +415,7 @@ fn every_size_is_warmed_with_what_was_run_so_far() {
         let parameters =
             Parameters { allowed_batch_sizes: allowed.to_vec(), max_batch_size: 12, ..PARAMETERS };
         let setup = cold(Adder::default(), parameters);
-        setup.ask(&[7]).unwrap();
+        setup.warm_with(&[7]).unwrap();
         setup.batcher.warm();
         setup.batcher.warm();
         setup.runs()[1..].to_vec()

@@ -48,7 +48,7 @@ const POOL: RunOptions = RunOptions { threads: Threads::Pool, timeout: Some(Dura
 fn signatures_are_whole(model: &dyn Model) {
     assert!(!model.signatures().is_empty());
     for (name, signature) in model.signatures() {
-        assert_eq!(*name, signature.name);
+        assert_eq!(**name, *signature.name);
         for specs in [&signature.inputs, &signature.outputs] {
             assert!(specs.is_sorted_by(|one, next| one.alias < next.alias), "{name}");
         }

@@ -30,13 +30,13 @@ impl Engine for Fake {
             shape: Some(vec![-1]),
         };
         let signature = Signature {
-            name: DEFAULT_SIGNATURE.to_owned(),
+            name: DEFAULT_SIGNATURE.into(),
             method_name: "tensorflow/serving/predict".to_owned(),
             inputs: TENSORS[..2].iter().map(spec).collect(),
             outputs: TENSORS[2..].iter().map(spec).collect(),
             defaults: BTreeMap::new(),
         };
-        Ok(Box::new(Adder([(signature.name.clone(), signature)].into())))
+        Ok(Box::new(Adder([(DEFAULT_SIGNATURE.to_owned(), signature)].into())))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::tensor::{DType, Tensor};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The signature for requests that name none.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
@@ -28,8 +29,8 @@ pub struct TensorSpec {
 /// One way to call a model.
 #[derive(Clone, Debug)]
 pub struct Signature {
-    /// The key in the SavedModel.
-    pub name: String,
+    /// The key in the SavedModel; shared with the requests for it.
+    pub name: Arc<str>,
     /// `tensorflow/serving/predict`, `…/classify`, `…/regress` or anything else.
     pub method_name: String,
     /// Sorted by alias.

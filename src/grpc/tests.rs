@@ -21,7 +21,7 @@ use crate::pb::tensorflow::{
 use crate::registry::Registry;
 use crate::scheduler::Scheduler;
 use crate::servable::placement::Policy;
-use crate::servable::{Runs, Servable};
+use crate::servable::{Resources, Servable};
 use crate::tensor::{DType, Tensor};
 use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
@@ -71,7 +71,7 @@ fn spec(alias: &str) -> TensorSpec {
 
 fn echo(gate: Arc<Mutex<()>>) -> Box<Echo> {
     let signature = Signature {
-        name: "serving_default".to_owned(),
+        name: "serving_default".into(),
         method_name: "tensorflow/serving/predict".to_owned(),
         inputs: vec![spec("x")],
         outputs: vec![spec("y")],
@@ -101,7 +101,7 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
     let gate = Arc::default();
     let scheduler = Scheduler::with_slots(1);
     let (servable, _drain) =
-        Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), Runs::plain(policy, &scheduler));
+        Servable::new("m".to_owned(), 3, echo(Arc::clone(&gate)), Resources::plain(policy, &scheduler));
     let registry = Registry::default();
     registry.publish(servable);
     let server = Arc::new(ServerState {

@@ -13,7 +13,7 @@ use crate::host::{memory, priority};
 use crate::methods::ServerState;
 use crate::registry::State;
 use crate::servable::placement::Policy;
-use crate::servable::{Drain, Runs, Servable};
+use crate::servable::{Drain, Resources, Servable};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -165,8 +165,9 @@ impl Lifecycle {
         }
         let model = loaded?;
         let batching = self.server.batches.clone().zip(options.batching.clone());
-        let runs = Runs { policy: options.placement, scheduler: &self.server.scheduler, batching, counts };
-        let (servable, drain) = Servable::new(name.to_owned(), version, model, runs);
+        let resources =
+            Resources { policy: options.placement, scheduler: &self.server.scheduler, batching, counts };
+        let (servable, drain) = Servable::new(name.to_owned(), version, model, resources);
         self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.server, &servable, path, options)?;
         Ok((servable, drain))

@@ -43,7 +43,7 @@ impl Echo {
             shape: Some(vec![-1]),
         };
         let signature = |name: &str| Signature {
-            name: name.to_owned(),
+            name: name.into(),
             method_name: "tensorflow/serving/predict".to_owned(),
             inputs: vec![spec("x")],
             outputs: vec![spec("y")],

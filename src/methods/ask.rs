@@ -4,13 +4,18 @@
 
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
-use super::{Answer, Context, ModelSpec, Request, ServerState};
-use crate::compute::guarded;
+use super::{Answer, Context, ModelSpec, Plan, Request, ServerState};
+use crate::compute::{Cancelled, guarded};
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
-use crate::servable::Servable;
+use crate::scheduler::Lane;
+use crate::servable::{Servable, Submitted};
+use crate::tensor::Tensor;
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// Most bytes of outputs that are encoded in the thread that read the call (some 100 µs of work).
+const SMALL_OUTPUTS: usize = 16 << 10;
 
 /// A call to a model in the form of its protocol.
 pub trait Call: Send + 'static {
@@ -78,13 +83,26 @@ pub async fn ask<C: Call>(
     reply
 }
 
-/// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on a compute thread.
-async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
+/// Finds the version, then decodes, runs and encodes.
+async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
     call.check(server, &context)?;
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
     if !C::BODY_FIRST {
         servable.as_ref().map_err(Error::clone)?;
     }
+    match servable {
+        Ok(servable) if servable.is_batched() => batched(server, call, servable, context).await,
+        servable => alone(server, call, servable, context).await,
+    }
+}
+
+/// Answers a call with a run of its own: short work in this thread, the rest on a compute thread.
+async fn alone<C: Call>(
+    server: &Arc<ServerState>,
+    mut call: C,
+    servable: Result<Arc<Servable>>,
+    mut context: Context,
+) -> Result<C::Reply> {
     let own = server.clone();
     if decodes_here(&call, &servable) {
         let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
@@ -109,6 +127,56 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     server.scheduler.run(lane.as_ref(), &queued, work).await
 }
 
+/// Answers a call in a batch, which it waits for without a thread. Before and after, a large body or large outputs take
+/// a compute thread.
+async fn batched<C: Call>(
+    server: &Arc<ServerState>,
+    mut call: C,
+    servable: Arc<Servable>,
+    context: Context,
+) -> Result<C::Reply> {
+    let (here, lane) = (call.is_small(), servable.lane(call.signature().unwrap_or("")).clone());
+    let (own, of, mut its) = (server.clone(), servable.clone(), context.clone());
+    let begin = move |cancelled| {
+        its.cancelled = cancelled;
+        let request = call.decode(&own, Ok(&of), &its)?;
+        let sample = sample(&own, &call, &of, &request);
+        let Plan { run, reading } = request.plan(&own, &of)?;
+        let Submitted { batch, outputs } = of.submit(run, &its)?;
+        match batch {
+            Some(batch) if here => batch.hand_over(),
+            Some(batch) => batch.run(),
+            None => {}
+        }
+        Ok((call, sample, reading, outputs))
+    };
+    let (call, sample, reading, outputs) = done(server, here, &lane, &context, begin).await?;
+    let outputs = outputs.wait().await?;
+    let here = outputs.iter().map(Tensor::memory).sum::<usize>() <= SMALL_OUTPUTS;
+    let (own, mut its) = (server.clone(), context.clone());
+    let end = move |cancelled| {
+        its.cancelled = cancelled;
+        let answer = reading.finish(&servable, outputs, &its)?;
+        encode(&own, call, &servable, answer, sample, &its)
+    };
+    done(server, here, &lane, &context, end).await
+}
+
+/// Does `work` in this thread if `here`, otherwise in one of the scheduler's.
+async fn done<T: Send + 'static>(
+    server: &ServerState,
+    here: bool,
+    lane: &Lane,
+    context: &Context,
+    work: impl FnOnce(Cancelled) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if here {
+        guarded(|| work(Cancelled::default()))
+    } else {
+        server.scheduler.run(Some(lane), context, work).await
+    }
+}
+
 /// Returns whether to decode a call in the thread that read it: a small one always if only its body contains the
 /// signature or the version is missing, otherwise if it also runs there.
 fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
@@ -119,7 +187,7 @@ fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
         }
 }
 
-/// Runs a decoded request and encodes the answer. A sample is kept if recording is on and the call succeeds.
+/// Runs a decoded request in this thread and encodes the answer.
 fn run<C: Call>(
     server: &ServerState,
     call: C,
@@ -128,7 +196,21 @@ fn run<C: Call>(
     context: &Context,
 ) -> Result<C::Reply> {
     let sample = sample(server, &call, servable, &request);
-    let answer = request.run(server, servable, context)?;
+    let Plan { run, reading } = request.plan(server, servable)?;
+    let outputs = servable.run(run, context)?;
+    let answer = reading.finish(servable, outputs, context)?;
+    encode(server, call, servable, answer, sample, context)
+}
+
+/// Encodes the answer, and keeps the sample of a call that succeeds.
+fn encode<C: Call>(
+    server: &ServerState,
+    call: C,
+    servable: &Servable,
+    answer: Answer<'_>,
+    sample: Option<Sample>,
+    context: &Context,
+) -> Result<C::Reply> {
     let reply = call.encode(server, servable, answer, context)?;
     sample.into_iter().for_each(Sample::keep);
     Ok(reply)

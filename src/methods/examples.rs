@@ -3,12 +3,12 @@
 //!
 //! Order of checks, as in TensorFlow Serving: signature → its structure → input → run → output.
 
-use super::{Context, ModelSpec, ServerState, debug_text};
+use super::{ModelSpec, ServerState, debug_text};
 use crate::engine::Endpoint;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
-use crate::servable::Servable;
+use crate::servable::{Run, Servable};
 use crate::tensor::{DType, Strings, Tensor};
 
 /// The input of classify and regress.
@@ -48,28 +48,42 @@ const CLASSIFY: &str = "tensorflow/serving/classify";
 /// The method name of regress signatures.
 const REGRESS: &str = "tensorflow/serving/regress";
 
-/// One classify or regress, bound to a signature: the tensors to fetch, and how to read the answer.
+/// One classify or regress. `T` is an output: in a signature, or a position among the fetched tensors.
 #[derive(Clone, Copy, Debug)]
-enum Task<'s> {
+enum Task<T> {
     /// `classes` and `scores`, at least one of them.
     Classify {
-        /// The input for serialized Examples.
-        input: &'s TensorSpec,
         /// Labels.
-        classes: Option<&'s TensorSpec>,
+        classes: Option<T>,
         /// Scores.
-        scores: Option<&'s TensorSpec>,
+        scores: Option<T>,
     },
     /// `outputs`.
     Regress {
-        /// The input for serialized Examples.
-        input: &'s TensorSpec,
         /// Numbers.
-        output: &'s TensorSpec,
+        output: T,
     },
 }
 
-/// The answer to one [`Task`].
+/// A task bound to a signature.
+#[derive(Clone, Copy, Debug)]
+struct Bound<'s> {
+    /// The input for serialized Examples.
+    input: &'s TensorSpec,
+    task: Task<&'s TensorSpec>,
+}
+
+/// How to read the outputs of a run for examples.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Number of examples.
+    rows: usize,
+    /// Number of tensors fetched.
+    count: usize,
+    tasks: Vec<Task<usize>>,
+}
+
+/// The answer to one task.
 #[derive(Clone, Debug)]
 pub enum TaskAnswer {
     /// The answer of classify.
@@ -78,57 +92,34 @@ pub enum TaskAnswer {
     Values(Vec<f32>),
 }
 
-/// Returns classes for each example.
-pub fn classify(
-    server: &ServerState,
-    servable: &Servable,
-    input: Input,
-    context: &Context,
-) -> Result<Classifications> {
+/// Plans a run that returns classes for each example.
+pub fn classify(server: &ServerState, servable: &Servable, input: Input) -> Result<(Run, Fetched)> {
     let signature = find(servable, &input.signature_name)?;
-    let task = classify_task(server, servable, signature)?;
-    let answers = run(Api::Classify, servable, &signature.name, &[task], input.examples, context)?;
-    match answers.into_iter().next() {
-        Some(TaskAnswer::Classes(classes)) => Ok(classes),
-        Some(TaskAnswer::Values(_)) | None => {
-            Err(Error::internal("A classify task was answered with no classes"))
-        }
-    }
+    let bound = classify_task(server, servable, signature)?;
+    plan(Api::Classify, servable, signature, &[bound], input.examples)
 }
 
-/// Returns a number for each example.
-pub fn regress(
-    server: &ServerState,
-    servable: &Servable,
-    input: Input,
-    context: &Context,
-) -> Result<Vec<f32>> {
+/// Plans a run that returns a number for each example.
+pub fn regress(server: &ServerState, servable: &Servable, input: Input) -> Result<(Run, Fetched)> {
     let signature = find(servable, &input.signature_name)?;
-    let task = regress_task(server, servable, signature)?;
-    let answers = run(Api::Regress, servable, &signature.name, &[task], input.examples, context)?;
-    match answers.into_iter().next() {
-        Some(TaskAnswer::Values(values)) => Ok(values),
-        Some(TaskAnswer::Classes(_)) | None => {
-            Err(Error::internal("A regress task was answered with no numbers"))
-        }
-    }
+    let bound = regress_task(server, servable, signature)?;
+    plan(Api::Regress, servable, signature, &[bound], input.examples)
 }
 
-/// Answers all `tasks` with a single run.
+/// Plans a single run for all `tasks`, of which there is at least one. It is placed like those of the first one's
+/// signature.
 pub fn multi_inference(
     server: &ServerState,
     servable: &Servable,
-    tasks: Vec<(ModelSpec, TaskMethod)>,
+    tasks: &[(ModelSpec, TaskMethod)],
     examples: Strings,
-    context: &Context,
-) -> Result<Vec<(ModelSpec, TaskAnswer)>> {
+) -> Result<(Run, Fetched)> {
     let bound = tasks
         .iter()
         .map(|(spec, method)| task(server, servable, find(servable, &spec.signature_name)?, *method))
         .collect::<Result<Vec<_>>>()?;
-    let first = tasks.first().map_or("", |(spec, _)| &spec.signature_name);
-    let answers = run(Api::Other, servable, named(first), &bound, examples, context)?;
-    Ok(tasks.into_iter().map(|(spec, _)| spec).zip(answers).collect())
+    let first = find(servable, tasks.first().map_or("", |(spec, _)| &spec.signature_name))?;
+    plan(Api::Other, servable, first, &bound, examples)
 }
 
 /// Returns the method of a task that names `method_name`, if signature `name` supports it.
@@ -156,23 +147,22 @@ fn task<'s>(
     servable: &Servable,
     signature: &'s Signature,
     method: TaskMethod,
-) -> Result<Task<'s>> {
+) -> Result<Bound<'s>> {
     match method {
         TaskMethod::Classify => classify_task(server, servable, signature),
         TaskMethod::Regress => regress_task(server, servable, signature),
     }
 }
 
-/// Answers all `tasks` with a single run, placed like those of `signature` and counted under `api`: every distinct input
-/// is fed the same examples, every distinct output is fetched.
-fn run(
+/// Plans a single run for all `tasks`, placed like those of `signature` and counted under `api`: every distinct input is
+/// fed the same examples, every distinct output is fetched.
+fn plan(
     api: Api,
     servable: &Servable,
-    signature: &str,
-    tasks: &[Task<'_>],
+    signature: &Signature,
+    tasks: &[Bound<'_>],
     examples: Strings,
-    context: &Context,
-) -> Result<Vec<TaskAnswer>> {
+) -> Result<(Run, Fetched)> {
     if examples.is_empty() {
         return Err(Error::invalid("Input is empty."));
     }
@@ -181,58 +171,77 @@ fn run(
     let fed = Tensor::strings(vec![rows as i64], examples);
     let mut feeds: Vec<(Endpoint, Tensor)> = Vec::new();
     let mut fetches: Vec<Endpoint> = Vec::new();
-    for task in tasks {
-        let (input, outputs) = task.tensors();
+    let mut fetch = |output: &TensorSpec| {
+        let output = servable.endpoint(output)?;
+        Ok(fetches.iter().position(|fetch| *fetch == output).unwrap_or_else(|| {
+            fetches.push(output);
+            fetches.len() - 1
+        }))
+    };
+    let mut places = Vec::with_capacity(tasks.len());
+    for Bound { input, task } in tasks {
         let input = servable.endpoint(input)?;
         if feeds.iter().all(|(endpoint, _)| *endpoint != input) {
             feeds.push((input, fed.clone()));
         }
-        for output in outputs {
-            let output = servable.endpoint(output)?;
-            if !fetches.contains(&output) {
-                fetches.push(output);
-            }
-        }
+        places.push(task.try_map(&mut fetch)?);
     }
-    let results = servable.run(api, signature, &feeds, &fetches, context)?;
-    context.memory.grow(results.iter().map(Tensor::memory).sum())?;
-    if results.len() != fetches.len() {
-        let (want, got) = (fetches.len(), results.len());
-        return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));
-    }
-    let result = |spec: &TensorSpec| {
-        let endpoint = servable.endpoint(spec)?;
-        fetches
-            .iter()
-            .position(|fetch| *fetch == endpoint)
-            .map(|index| &results[index])
-            .ok_or_else(|| Error::invalid(format!("Could not find output tensor '{}'", spec.tensor)))
-    };
-    tasks.iter().map(|task| task.read(rows, result)).collect()
+    let fetched = Fetched { rows, count: fetches.len(), tasks: places };
+    Ok((Run { api, signature: signature.name.clone(), feeds, fetches }, fetched))
 }
 
-impl<'s> Task<'s> {
-    fn tensors(&self) -> (&'s TensorSpec, Vec<&'s TensorSpec>) {
-        match self {
-            Task::Classify { input, classes, scores } => {
-                (input, classes.iter().chain(scores).copied().collect())
+impl Task<&TensorSpec> {
+    /// Replaces each output by its place, in order.
+    fn try_map(&self, mut place: impl FnMut(&TensorSpec) -> Result<usize>) -> Result<Task<usize>> {
+        Ok(match self {
+            Task::Classify { classes, scores } => Task::Classify {
+                classes: classes.map(&mut place).transpose()?,
+                scores: scores.map(&mut place).transpose()?,
+            },
+            Task::Regress { output } => Task::Regress { output: place(output)? },
+        })
+    }
+}
+
+impl Fetched {
+    /// Returns the answer of classify.
+    pub fn classes(&self, outputs: &[Tensor]) -> Result<Classifications> {
+        match self.answers(outputs)?.into_iter().next() {
+            Some(TaskAnswer::Classes(classes)) => Ok(classes),
+            Some(TaskAnswer::Values(_)) | None => {
+                Err(Error::internal("A classify task was answered with no classes"))
             }
-            Task::Regress { input, output } => (input, vec![output]),
         }
     }
 
-    fn read<'t>(
-        &self,
-        rows: usize,
-        result: impl Fn(&TensorSpec) -> Result<&'t Tensor>,
-    ) -> Result<TaskAnswer> {
-        match self {
-            Task::Classify { classes, scores, .. } => {
-                let classes = classes.map(&result).transpose()?;
-                let scores = scores.map(&result).transpose()?;
-                read_classes(rows, classes, scores).map(TaskAnswer::Classes)
+    /// Returns the answer of regress.
+    pub fn values(&self, outputs: &[Tensor]) -> Result<Vec<f32>> {
+        match self.answers(outputs)?.into_iter().next() {
+            Some(TaskAnswer::Values(values)) => Ok(values),
+            Some(TaskAnswer::Classes(_)) | None => {
+                Err(Error::internal("A regress task was answered with no numbers"))
             }
-            Task::Regress { output, .. } => read_values(rows, result(output)?).map(TaskAnswer::Values),
+        }
+    }
+
+    /// Returns the answer to each task.
+    pub fn answers(&self, outputs: &[Tensor]) -> Result<Vec<TaskAnswer>> {
+        let (want, got) = (self.count, outputs.len());
+        if got != want {
+            return Err(Error::invalid(format!("Expected {want} output tensor(s).  Got: {got}")));
+        }
+        self.tasks.iter().map(|task| task.read(self.rows, outputs)).collect()
+    }
+}
+
+impl Task<usize> {
+    fn read(&self, rows: usize, outputs: &[Tensor]) -> Result<TaskAnswer> {
+        match *self {
+            Task::Classify { classes, scores } => {
+                let output = |place: Option<usize>| place.map(|place| &outputs[place]);
+                read_classes(rows, output(classes), output(scores)).map(TaskAnswer::Classes)
+            }
+            Task::Regress { output } => read_values(rows, &outputs[output]).map(TaskAnswer::Values),
         }
     }
 }
@@ -249,7 +258,7 @@ fn classify_task<'s>(
     server: &ServerState,
     servable: &Servable,
     signature: &'s Signature,
-) -> Result<Task<'s>> {
+) -> Result<Bound<'s>> {
     check_method(server, signature, "classification", CLASSIFY)?;
     one_input(signature)?;
     let outputs = signature.outputs.len();
@@ -266,11 +275,15 @@ fn classify_task<'s>(
             debug_text::signature(servable, &signature.name)
         )));
     }
-    Ok(Task::Classify { input, classes, scores })
+    Ok(Bound { input, task: Task::Classify { classes, scores } })
 }
 
 /// Checks that `signature` can regress.
-fn regress_task<'s>(server: &ServerState, servable: &Servable, signature: &'s Signature) -> Result<Task<'s>> {
+fn regress_task<'s>(
+    server: &ServerState,
+    servable: &Servable,
+    signature: &'s Signature,
+) -> Result<Bound<'s>> {
     check_method(server, signature, "regression", REGRESS)?;
     one_input(signature)?;
     if signature.outputs.len() != 1 {
@@ -283,7 +296,7 @@ fn regress_task<'s>(server: &ServerState, servable: &Servable, signature: &'s Si
             debug_text::signature(servable, &signature.name)
         )));
     };
-    Ok(Task::Regress { input, output: &signature.outputs[output] })
+    Ok(Bound { input, task: Task::Regress { output: &signature.outputs[output] } })
 }
 
 fn check_method(server: &ServerState, signature: &Signature, what: &str, method: &str) -> Result<()> {

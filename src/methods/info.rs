@@ -74,7 +74,7 @@ mod tests {
             shape,
         };
         let signature = Signature {
-            name: "s".to_owned(),
+            name: "s".into(),
             method_name: "tensorflow/serving/predict".to_owned(),
             inputs: vec![spec("x", Some(vec![-1, 3]))],
             outputs: vec![spec("y", None)],

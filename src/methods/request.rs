@@ -1,12 +1,14 @@
-//! A decoded request to a version, and its answer: the same for all protocols.
+//! A decoded request to a version, the plan of its run, and its answer: the same for all protocols.
 
 use super::bind::unknown_signature;
-use super::examples::{self, Classifications, Input};
+use super::examples::{self, Classifications, Fetched, Input};
 use super::{Context, ModelSpec, ServerState};
 use crate::engine::signature::named;
-use crate::error::Result;
-use crate::servable::Servable;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::Api;
+use crate::servable::{Run, Servable};
 use crate::tensor::{Strings, Tensor};
+use std::sync::Arc;
 
 /// A request to one version, checked against its signatures.
 #[derive(Clone, Debug)]
@@ -14,7 +16,7 @@ pub enum Request {
     /// Run a signature.
     Predict {
         /// The signature, which the version is known to have.
-        signature: String,
+        signature: Arc<str>,
         /// One tensor per input, in the signature's order (sorted by alias).
         inputs: Vec<Tensor>,
         /// The outputs wanted, as positions in the signature.
@@ -58,27 +60,93 @@ impl Request {
         }
     }
 
-    /// Answers the request with `servable`, in this thread.
-    pub fn run<'s>(
-        self,
-        server: &ServerState,
-        servable: &'s Servable,
-        context: &Context,
-    ) -> Result<Answer<'s>> {
+    /// Checks the request against `servable`, and returns what to run and how to read its outputs.
+    pub fn plan(self, server: &ServerState, servable: &Servable) -> Result<Plan> {
         match self {
-            Request::Predict { signature, inputs, outputs } => {
-                let signature =
-                    servable.signature(&signature).ok_or_else(|| unknown_signature(&signature))?;
-                servable.predict(signature, inputs, &outputs, context).map(Answer::Outputs)
-            }
+            Request::Predict { signature, inputs, outputs } => predict(servable, signature, inputs, outputs),
             Request::Classify(input) => {
-                examples::classify(server, servable, input, context).map(Answer::Classes)
+                let (run, fetched) = examples::classify(server, servable, input)?;
+                Ok(Plan { run, reading: Reading::Classes(fetched) })
             }
             Request::Regress(input) => {
-                examples::regress(server, servable, input, context).map(Answer::Values)
+                let (run, fetched) = examples::regress(server, servable, input)?;
+                Ok(Plan { run, reading: Reading::Values(fetched) })
             }
             Request::MultiInference { tasks, examples } => {
-                examples::multi_inference(server, servable, tasks, examples, context).map(Answer::Tasks)
+                let (run, fetched) = examples::multi_inference(server, servable, &tasks, examples)?;
+                let specs = tasks.into_iter().map(|(spec, _)| spec).collect();
+                Ok(Plan { run, reading: Reading::Tasks(specs, fetched) })
+            }
+        }
+    }
+}
+
+/// Plans a run of `signature`.
+fn predict(
+    servable: &Servable,
+    signature: Arc<str>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<usize>,
+) -> Result<Plan> {
+    let found = servable.signature(&signature).ok_or_else(|| unknown_signature(&signature))?;
+    let fed = found.inputs.iter().zip(inputs);
+    let feeds = fed.map(|(spec, tensor)| Ok((servable.endpoint(spec)?, tensor))).collect::<Result<_>>()?;
+    let wanted = outputs.iter().map(|output| servable.endpoint(&found.outputs[*output]));
+    let fetches = wanted.collect::<Result<_>>()?;
+    let run = Run { api: Api::Predict, signature: signature.clone(), feeds, fetches };
+    Ok(Plan { run, reading: Reading::Outputs { signature, outputs } })
+}
+
+/// A request ready to run. Between its two halves, the request holds no thread and no reference to its version.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to run.
+    pub run: Run,
+    /// How to read the run's outputs.
+    pub reading: Reading,
+}
+
+/// Makes the answer to a request from the outputs of its run.
+#[derive(Clone, Debug)]
+pub enum Reading {
+    /// Of predict.
+    Outputs {
+        /// The signature that was run.
+        signature: Arc<str>,
+        /// The outputs fetched, as positions in the signature.
+        outputs: Vec<usize>,
+    },
+    /// Of classify.
+    Classes(Fetched),
+    /// Of regress.
+    Values(Fetched),
+    /// Of a multi-inference; with the signatures in the order of the request.
+    Tasks(Vec<ModelSpec>, Fetched),
+}
+
+impl Reading {
+    /// Returns the answer: `outputs` are what the run on `servable` returned.
+    pub fn finish<'s>(
+        self,
+        servable: &'s Servable,
+        outputs: Vec<Tensor>,
+        context: &Context,
+    ) -> Result<Answer<'s>> {
+        context.memory.grow(outputs.iter().map(Tensor::memory).sum())?;
+        match self {
+            Reading::Outputs { signature, outputs: wanted } => {
+                let signature =
+                    servable.signature(&signature).ok_or_else(|| unknown_signature(&signature))?;
+                if outputs.len() != wanted.len() {
+                    return Err(Error::new(Kind::Unknown, "Predict internal error"));
+                }
+                let aliases = wanted.iter().map(|output| signature.outputs[*output].alias.as_str());
+                Ok(Answer::Outputs(aliases.zip(outputs).collect()))
+            }
+            Reading::Classes(fetched) => fetched.classes(&outputs).map(Answer::Classes),
+            Reading::Values(fetched) => fetched.values(&outputs).map(Answer::Values),
+            Reading::Tasks(specs, fetched) => {
+                Ok(Answer::Tasks(specs.into_iter().zip(fetched.answers(&outputs)?).collect()))
             }
         }
     }

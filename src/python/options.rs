@@ -20,9 +20,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most requests waiting in batches. Each has a thread, which uses little more than the first page of its stack.
-const WAITING_THREADS: usize = 512;
-
 /// `_core.CoreOptions`.
 #[derive(FromPyObject)]
 pub(super) struct CoreOptions {
@@ -174,11 +171,7 @@ impl CoreOptions {
     pub(super) fn options(self) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = self.pace();
-        let slots = match (self.compute_threads, self.batch_threads) {
-            (0, 0) => 2 * cores,
-            (0, _) => WAITING_THREADS,
-            (threads, _) => threads,
-        };
+        let slots = if self.compute_threads > 0 { self.compute_threads } else { 2 * cores };
         Ok(Options {
             rest_address: address("rest_address", self.rest_address)?,
             grpc_address: address("grpc_address", self.grpc_address)?,

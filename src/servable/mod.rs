@@ -2,11 +2,12 @@
 
 pub mod placement;
 
-use crate::batch::{self, Batcher};
+use crate::batch::{self, Batch, Batcher};
 use crate::context::Context;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
+use crate::host::clock::thread_cpu_time;
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
 use crate::scheduler::{Lane, Scheduler};
@@ -16,7 +17,7 @@ use placement::{Placement, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed only by
 /// [`Drain::wait_and_free`].
@@ -31,12 +32,12 @@ pub struct Servable {
     batcher: Option<Arc<Batcher>>,
     // Counts its runs, if enabled.
     counts: Option<Arc<metrics::ModelCounts>>,
-    // Dropped last, when nothing of this servable is in use; see `new`.
+    // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
 }
 
-/// How the runs of a version are placed, queued, batched and counted.
-pub struct Runs<'a> {
+/// What the runs of a version use.
+pub struct Resources<'a> {
     /// The operator's choice of threads.
     pub policy: Policy,
     /// The queues for runs that are too long for the thread that read the request.
@@ -48,10 +49,10 @@ pub struct Runs<'a> {
 }
 
 #[cfg(test)]
-impl<'a> Runs<'a> {
-    /// Runs that are neither batched nor counted.
-    pub(crate) fn plain(policy: Policy, scheduler: &'a Scheduler) -> Runs<'a> {
-        Runs { policy, scheduler, batching: None, counts: None }
+impl<'a> Resources<'a> {
+    /// Resources without batches and counts.
+    pub(crate) fn plain(policy: Policy, scheduler: &'a Scheduler) -> Resources<'a> {
+        Resources { policy, scheduler, batching: None, counts: None }
     }
 }
 
@@ -59,6 +60,19 @@ impl<'a> Runs<'a> {
 struct Place {
     placement: Placement,
     lane: Lane,
+}
+
+/// One run of a version's graph.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The API on whose behalf it is counted.
+    pub api: Api,
+    /// The signature that decides where it happens.
+    pub signature: Arc<str>,
+    /// The inputs, in any order.
+    pub feeds: Vec<(Endpoint, Tensor)>,
+    /// The outputs to return, in this order.
+    pub fetches: Vec<Endpoint>,
 }
 
 /// Waits for a servable's last handle and frees its model.
@@ -94,8 +108,13 @@ impl Drain {
 
 impl Servable {
     /// Wraps a loaded model. The second value frees it once the first is unused.
-    pub fn new(name: String, version: i64, model: Box<dyn Model>, runs: Runs<'_>) -> (Arc<Servable>, Drain) {
-        let Runs { policy, scheduler, batching, counts } = runs;
+    pub fn new(
+        name: String,
+        version: i64,
+        model: Box<dyn Model>,
+        resources: Resources<'_>,
+    ) -> (Arc<Servable>, Drain) {
+        let Resources { policy, scheduler, batching, counts } = resources;
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
@@ -104,7 +123,8 @@ impl Servable {
         let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
         let places = model.signatures().keys().map(of).collect();
         let unknown = place(false);
-        let batcher = batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters));
+        let batcher =
+            batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters, sender.clone()));
         let servable = Servable { name, version, model, places, unknown, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
@@ -150,7 +170,7 @@ impl Servable {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
-    /// Runs the batch sizes used in serving, once the version is warm.
+    /// Resources the batch sizes used in serving, once the version is warm.
     pub fn warm_batches(&self) {
         if let Some(batcher) = &self.batcher {
             batcher.warm();
@@ -182,63 +202,95 @@ impl Servable {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
     }
 
-    /// Runs `signature` on `inputs`, one tensor per input in the signature's order (sorted by alias), and returns one
-    /// tensor per output of `outputs` (positions in the signature's outputs) with its alias, in that order.
-    pub fn predict<'s>(
-        &'s self,
-        signature: &'s Signature,
-        inputs: Vec<Tensor>,
-        outputs: &[usize],
-        context: &Context,
-    ) -> Result<Vec<(&'s str, Tensor)>> {
-        let feeds = signature
-            .inputs
-            .iter()
-            .zip(inputs)
-            .map(|(spec, tensor)| Ok((self.endpoint(spec)?, tensor)))
-            .collect::<Result<Vec<_>>>()?;
-        let wanted = || outputs.iter().map(|output| &signature.outputs[*output]);
-        let fetches = wanted().map(|spec| self.endpoint(spec)).collect::<Result<Vec<_>>>()?;
-        let results = self.run(Api::Predict, &signature.name, &feeds, &fetches, context)?;
-        context.memory.grow(results.iter().map(Tensor::memory).sum())?;
-        if results.len() == fetches.len() {
-            Ok(wanted().map(|spec| spec.alias.as_str()).zip(results).collect())
-        } else {
-            Err(Error::new(Kind::Unknown, "Predict internal error"))
-        }
+    /// Returns whether requests are batched.
+    pub fn is_batched(&self) -> bool {
+        self.batcher.is_some()
     }
 
-    /// Runs the graph for `signature` on behalf of `api`: feeds in any order, a tensor per fetch in the order of
-    /// `fetches`. The context's deadline bounds the run if the engine can be interrupted.
-    pub fn run(
+    /// Does `run` at once, in this thread, and returns a tensor per fetch. The context's deadline bounds it if the
+    /// engine can be interrupted. With batching, only warm-up runs at once.
+    pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
+        let started = Instant::now();
+        let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
+        let timeout = context.time_left(started)?;
+        if let Some(batcher) = &self.batcher {
+            let (api, signature) = (run.api, run.signature.clone());
+            let ran = batcher.run(self.to_batch(run, threads, context));
+            return self.ran(api, &signature, started, ran, None);
+        }
+        let running = profile::phase(Phase::Run);
+        let begun = if timed { thread_cpu_time() } else { None };
+        let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
+        drop(running);
+        let cpu = begun.and_then(|begun| thread_cpu_time()?.checked_sub(begun));
+        self.ran(run.api, &run.signature, started, ran.map(|outputs| (outputs, started.elapsed())), cpu)
+    }
+
+    /// Hands `run` to the batcher, for its outputs to be awaited. Only with batching.
+    pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
+        let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
+        let started = Instant::now();
+        let threads = self.placement(&run.signature).threads();
+        context.time_left(started)?;
+        if context.cancelled.is_set() {
+            return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
+        }
+        let (api, signature) = (run.api, run.signature.clone());
+        let batch::Submitted { batch, outputs } = batcher.submit(self.to_batch(run, threads, context))?;
+        Ok(Submitted { batch, outputs: Outputs { outputs, api, signature, started, servable: self.clone() } })
+    }
+
+    fn to_batch(&self, run: Run, threads: Threads, context: &Context) -> batch::Run {
+        let repeatable = self.changes_nothing(&run.signature);
+        batch::Run { feeds: run.feeds, fetches: run.fetches, threads, context: context.clone(), repeatable }
+    }
+
+    /// Accounts for a run that has ended, or failed; `ran` has the time that the engine took, `cpu` the CPU time of
+    /// this thread if that was measured.
+    fn ran(
         &self,
         api: Api,
         signature: &str,
-        feeds: &[(Endpoint, Tensor)],
-        fetches: &[Endpoint],
-        context: &Context,
+        started: Instant,
+        ran: Result<(Vec<Tensor>, Duration)>,
+        cpu: Option<Duration>,
     ) -> Result<Vec<Tensor>> {
-        let started = Instant::now();
-        let placement = self.placement(signature);
-        let threads = placement.threads();
-        let timeout = context.time_left(started)?;
-        let ran = match &self.batcher {
-            Some(batcher) => {
-                let repeatable = self.changes_nothing(signature);
-                batcher.run(&batch::Run { feeds, fetches, threads, context, repeatable })
-            }
-            None => {
-                let _running = profile::phase(Phase::Run);
-                let outputs = self.model.run(feeds, fetches, RunOptions { threads, timeout });
-                outputs.map(|outputs| (outputs, started.elapsed()))
-            }
-        };
         let took = started.elapsed();
-        placement.observe(ran.as_ref().map_or(took, |(_, took)| *took));
+        self.placement(signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), cpu);
+        let (outputs, _) = ran?;
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
-        if let (Some(counts), Ok(_)) = (&self.counts, &ran) {
+        if let Some(counts) = &self.counts {
             counts.ran(api, took, self.batcher.is_none());
         }
-        ran.map(|(outputs, _)| outputs)
+        Ok(outputs)
+    }
+}
+
+/// A run handed to the batcher.
+#[must_use]
+pub struct Submitted {
+    /// A batch with nothing else to wait for, if there is one: [`Batch::run`] runs it in the calling thread, which may
+    /// take long, [`Batch::hand_over`] in another. Dropping it fails the run.
+    pub batch: Option<Batch>,
+    /// The outputs.
+    pub outputs: Outputs,
+}
+
+/// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.
+pub struct Outputs {
+    outputs: batch::Outputs,
+    api: Api,
+    signature: Arc<str>,
+    started: Instant,
+    // Dropped last.
+    servable: Arc<Servable>,
+}
+
+impl Outputs {
+    /// Waits for the run and returns a tensor per fetch, or an error once the deadline has passed.
+    pub async fn wait(self) -> Result<Vec<Tensor>> {
+        let Outputs { outputs, api, signature, started, servable } = self;
+        let ran = outputs.wait().await;
+        servable.ran(api, &signature, started, ran, None)
     }
 }

@@ -508,8 +508,7 @@ _PROCESS = (
         "int32",
         0,
         "process",
-        "requests that run at once, apart from those short enough for the I/O threads; 0: two per core, with "
-        "--enable_batching 512",
+        "requests that run at once, apart from those short enough for the I/O threads; 0: two per core",
         own=True,
     ),
     Flag(

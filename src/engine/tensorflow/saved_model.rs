@@ -130,7 +130,7 @@ fn signature(name: &str, def: &SignatureDef) -> Signature {
         infos.iter().map(|(alias, info)| spec(alias, info)).collect::<Vec<_>>()
     };
     Signature {
-        name: name.to_owned(),
+        name: name.into(),
         method_name: def.method_name.clone(),
         inputs: specs(&def.inputs),
         outputs: specs(&def.outputs),

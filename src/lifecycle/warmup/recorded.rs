@@ -7,12 +7,12 @@ use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::lifecycle::tfrecord::Records;
 use crate::methods::messages::{self, model_spec};
-use crate::methods::{self, Context, ModelSpec, ServerState};
+use crate::methods::{self, Context, ModelSpec, Plan, ServerState};
 use crate::metrics::Api;
 use crate::pb::tensor;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
 use crate::pb::tensorflow::serving::{self as wire, PredictionLog, SessionRunRequest};
-use crate::servable::Servable;
+use crate::servable::{Run, Servable};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -152,7 +152,9 @@ impl RecordedRequest {
             }
             RecordedRequest::SessionRun(request) => return session_run(servable, &request, context),
         };
-        request.run(server, servable, context).map(drop)
+        let Plan { run, reading } = request.plan(server, servable)?;
+        let outputs = servable.run(run, context)?;
+        reading.finish(servable, outputs, context).map(drop)
     }
 
     /// Returns the signatures that the request warms.
@@ -192,8 +194,9 @@ fn session_run(servable: &Servable, request: &SessionRunRequest, context: &Conte
         tensor::decode(&feed.tensor)
             .map_err(|_| Error::invalid(format!("tensor parsing error: {}", feed.name)))
     });
-    let feeds: Vec<_> = feeds.into_iter().zip(tensors.collect::<Result<Vec<_>>>()?).collect();
-    servable.run(Api::Other, "", &feeds, &fetches, context).map(drop)
+    let feeds = feeds.into_iter().zip(tensors.collect::<Result<Vec<_>>>()?).collect();
+    let run = Run { api: Api::Other, signature: "".into(), feeds, fetches };
+    servable.run(run, context).map(drop)
 }
 
 fn unreadable(path: &Path, why: &std::io::Error) -> Error {

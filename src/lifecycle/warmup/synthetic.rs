@@ -2,10 +2,9 @@
 
 use super::repeat;
 use crate::context::Context;
-use crate::engine::Endpoint;
-use crate::engine::signature::Signature;
+use crate::engine::signature::{Signature, TensorSpec};
 use crate::metrics::Api;
-use crate::servable::Servable;
+use crate::servable::{Run, Servable};
 use crate::tensor::{DType, Tensor, element_count};
 use std::time::{Duration, Instant};
 
@@ -25,11 +24,11 @@ pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
         {
             continue;
         }
-        let Some((feeds, fetches)) = zeros(servable, signature) else { continue };
+        let Some(zeros) = zeros(servable, signature) else { continue };
         let run = || {
             // With zeros, a loop may never end.
             let context = Context { deadline: Instant::now().checked_add(LONGEST), ..Context::default() };
-            servable.run(Api::Other, &signature.name, &feeds, &fetches, &context)
+            servable.run(zeros.clone(), &context)
         };
         if let Err(why) = repeat(|| run().map(drop)) {
             tracing::debug!("{} {}: warm-up with zeros: {why}", servable.name(), signature.name);
@@ -37,15 +36,12 @@ pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
     }
 }
 
-/// The tensors to feed, and the endpoints to fetch.
-type Call = (Vec<(Endpoint, Tensor)>, Vec<Endpoint>);
-
 /// Makes zeros for every input, and fetches all outputs; `None` if that is impossible.
-fn zeros(servable: &Servable, signature: &Signature) -> Option<Call> {
+fn zeros(servable: &Servable, signature: &Signature) -> Option<Run> {
     if signature.inputs.is_empty() || signature.outputs.is_empty() {
         return None;
     }
-    let feeds = signature.inputs.iter().map(|spec| {
+    let feed = |spec: &TensorSpec| {
         let shape: Vec<i64> =
             spec.shape.as_ref()?.iter().map(|dim| if *dim < 0 { 1 } else { *dim }).collect();
         let elements = element_count(&shape).filter(|count| *count <= MAX_ELEMENTS)?;
@@ -53,7 +49,11 @@ fn zeros(servable: &Servable, signature: &Signature) -> Option<Call> {
         let plain = spec.dtype != DType::Invalid && size > 0;
         let bytes = plain.then(|| vec![0u8; elements * size])?;
         Some((servable.endpoint(spec).ok()?, Tensor::numbers(spec.dtype, shape, bytes.into())))
-    });
-    let fetches = signature.outputs.iter().map(|spec| servable.endpoint(spec).ok());
-    Some((feeds.collect::<Option<Vec<_>>>()?, fetches.collect::<Option<Vec<_>>>()?))
+    };
+    Some(Run {
+        api: Api::Other,
+        signature: signature.name.clone(),
+        feeds: signature.inputs.iter().map(feed).collect::<Option<_>>()?,
+        fetches: signature.outputs.iter().map(|spec| servable.endpoint(spec).ok()).collect::<Option<_>>()?,
+    })
 }

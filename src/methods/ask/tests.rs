@@ -1,6 +1,9 @@
 //! A call of a minimal protocol: how it is counted and recorded, and how it ends early.
 
+mod batched;
+
 use super::*;
+use crate::batch;
 use crate::config::Options;
 use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::engine::{Engine, LoadOptions, fake::Fake};
@@ -9,7 +12,7 @@ use crate::methods::record::{RecordLimits, Recorder};
 use crate::metrics::{Api, Metrics};
 use crate::registry::{Registry, VersionChoice};
 use crate::scheduler::Scheduler;
-use crate::servable::Runs;
+use crate::servable::Resources;
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};
 use std::future::{pending, ready};
@@ -74,7 +77,7 @@ impl Call for Doubling {
         self.decoded_in = thread();
         let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
         let inputs = if self.fails { vec![one] } else { vec![one.clone(), one] };
-        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.to_owned(), inputs, outputs: vec![1, 0] })
+        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.into(), inputs, outputs: vec![1, 0] })
     }
 
     fn record(&self, _: &Servable, _: &Request) -> Option<Bytes> {
@@ -111,13 +114,22 @@ fn stuck() -> (Doubling, Receiver<&'static str>) {
 fn server(policy: Policy) -> Arc<ServerState> {
     let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
     let scheduler = Scheduler::with_slots(1);
-    let (servable, _drain) = Servable::new("m".to_owned(), 3, model, Runs::plain(policy, &scheduler));
+    let (servable, _drain) = Servable::new("m".to_owned(), 3, model, Resources::plain(policy, &scheduler));
+    serving(servable, scheduler, None)
+}
+
+/// Starts a server of `servable`.
+fn serving(
+    servable: Arc<Servable>,
+    scheduler: Scheduler,
+    batches: Option<Arc<batch::Pool>>,
+) -> Arc<ServerState> {
     let registry = Registry::default();
     registry.publish(servable);
     Arc::new(ServerState {
         registry,
         scheduler,
-        batches: None,
+        batches,
         options: Options::closed(),
         metrics: Some(Metrics::default()),
         recorder: Recorder::default(),

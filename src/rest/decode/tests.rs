@@ -29,7 +29,7 @@ fn signature_of(name: &str, inputs: &[(&str, DType)]) -> Signature {
     let mut inputs: Vec<TensorSpec> = inputs.iter().map(spec).collect();
     inputs.sort_by(|a, b| a.alias.cmp(&b.alias));
     Signature {
-        name: name.to_string(),
+        name: name.into(),
         method_name: "tensorflow/serving/predict".to_string(),
         inputs,
         outputs: Vec::new(),
@@ -316,16 +316,16 @@ fn the_signature_may_be_named_after_the_values() {
         r#"{"instances":["a"],"signature_name":"s","signature_name":5,"instances":1}"#,
     ] {
         let predict = predict(body.as_bytes(), Ok(&all), LIMITS).unwrap();
-        assert_eq!(predict.signature.name, "s");
+        assert_eq!(&*predict.signature.name, "s");
         assert_eq!(predict.inputs[0].as_strings().unwrap().get(0), b"a");
     }
     let numbers = br#"{"instances":[1],"signature_name":"s"}"#;
     assert!(predict(numbers, Ok(&all), LIMITS).unwrap_err().message.contains("not of expected type: string"));
     let default = predict(br#"{"instances":[1],"signature_name":""}"#, Ok(&all), LIMITS).unwrap();
-    assert_eq!(default.signature.name, "serving_default");
+    assert_eq!(&*default.signature.name, "serving_default");
     all.remove("serving_default");
     let named = predict(br#"{"instances":["a"],"signature_name":"s"}"#, Ok(&all), LIMITS).unwrap();
-    assert_eq!(named.signature.name, "s");
+    assert_eq!(&*named.signature.name, "s");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn vectors() {
         let body = body(case);
         let result = predict(&body, Ok(&all), LIMITS);
         if let Ok(predict) = &result {
-            assert_eq!(predict.signature.name, if name.is_empty() { "serving_default" } else { name });
+            assert_eq!(*predict.signature.name, *if name.is_empty() { "serving_default" } else { name });
             // Valid bodies take one pass.
             assert!(predict_at_once(&body, &all, LIMITS).is_some(), "{}", case["name"]);
         }
@@ -83,7 +83,7 @@ fn ident() -> Signatures {
     }
     let mut default = all["id_float32"].clone();
     default.name = "serving_default".into();
-    all.insert(default.name.clone(), default);
+    all.insert(default.name.to_string(), default);
     all
 }
 

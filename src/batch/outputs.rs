@@ -1,0 +1,130 @@
+//! The outputs of a run that was submitted: awaited without a thread, collected from the batches it was spread over.
+
+use super::{Batcher, RunOutput, assemble, placed};
+use crate::error::{Error, Kind, Result};
+use crate::profile::{self, Phase};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout_at;
+
+/// The outputs of a run, yet to come. Dropping them withdraws what still waits for a batch.
+pub struct Outputs {
+    pub(super) of: Arc<Batcher>,
+    /// The number of the request.
+    pub(super) number: u64,
+    pub(super) rows: usize,
+    /// Positions in a batch's outputs.
+    pub(super) places: Vec<usize>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) parts: UnboundedReceiver<Part>,
+    /// True once nothing waits any more.
+    pub(super) ended: bool,
+}
+
+/// The answer to a task: to as many rows of a request as were in one batch.
+pub(super) struct Part {
+    /// The index of its first row in the request.
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    pub(super) outcome: Result<RunOutput>,
+}
+
+impl Outputs {
+    /// Waits for all rows, or until the deadline. Returns the outputs in the order of the run's fetches, and how long
+    /// the run took.
+    pub async fn wait(mut self) -> Result<RunOutput> {
+        let waiting = profile::phase(Phase::Queue);
+        let parts = self.collect().await;
+        drop(waiting);
+        let parts = parts.map_err(|unanswered| {
+            let was_waiting = self.withdraw();
+            match unanswered {
+                Unanswered::Failed(why) => why,
+                Unanswered::Overdue => overdue(was_waiting),
+            }
+        })?;
+        self.ended = true;
+        let (outputs, took) = joined(parts)?;
+        Ok((placed(&outputs, &self.places), took))
+    }
+
+    /// Returns the answers to all parts, in order.
+    async fn collect(&mut self) -> Result<Vec<RunOutput>, Unanswered> {
+        let (mut answers, mut done) = (BTreeMap::new(), 0);
+        loop {
+            let part = match self.deadline {
+                None => self.parts.recv().await,
+                Some(deadline) => {
+                    let part = timeout_at(deadline.into(), self.parts.recv()).await;
+                    part.map_err(|_| Unanswered::Overdue)?
+                }
+            };
+            let part = part.ok_or_else(|| Unanswered::Failed(stopping()))?;
+            done += part.rows;
+            answers.insert(part.first, part.outcome.map_err(Unanswered::Failed)?);
+            // A request without rows has one part, too.
+            if done >= self.rows {
+                return Ok(answers.into_values().collect());
+            }
+        }
+    }
+
+    /// Withdraws what still waits. Returns whether anything did.
+    fn withdraw(&mut self) -> bool {
+        !std::mem::replace(&mut self.ended, true) && self.of.pool.withdraw(&self.of, self.number)
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// The reasons why a request is left without all its answers.
+enum Unanswered {
+    Failed(Error),
+    /// Its deadline passed.
+    Overdue,
+}
+
+/// Joins the answers to all parts of a request.
+fn joined(mut parts: Vec<RunOutput>) -> Result<RunOutput> {
+    if parts.len() == 1 {
+        return Ok(parts.swap_remove(0));
+    }
+    let took = parts.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    let outputs = parts.first().map_or(0, |(outputs, _)| outputs.len());
+    let output = |index: usize| {
+        let tensors: Vec<&Tensor> = parts.iter().filter_map(|(outputs, _)| outputs.get(index)).collect();
+        if tensors.iter().all(|tensor| assemble::fit(tensor, tensors[0], false)) {
+            Ok(assemble::join(&tensors, 0))
+        } else {
+            Err(Error::new(
+                Kind::FailedPrecondition,
+                "The outputs of a request that was split have different shapes in its batches. Send fewer rows at \
+                 once, or turn enable_large_batch_splitting off",
+            ))
+        }
+    };
+    Ok(((0..outputs).map(output).collect::<Result<_>>()?, took))
+}
+
+/// Returns the error of a request whose deadline passed, in the queue or during its run.
+pub(super) fn overdue(in_queue: bool) -> Error {
+    if in_queue {
+        Error::new(Kind::ResourceExhausted, "Run() timeout exceeded while waiting in batching queue")
+    } else {
+        Error::new(
+            Kind::DeadlineExceeded,
+            "The request's deadline passed during its run: allow it more time, or send less at once",
+        )
+    }
+}
+
+pub(super) fn stopping() -> Error {
+    Error::new(Kind::Unavailable, "The server is stopping")
+}
