@@ -30,13 +30,16 @@ impl Context {
     pub fn time_left(&self, now: Instant) -> Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.checked_duration_since(now).filter(|left| !left.is_zero());
-        left.map(Some).ok_or_else(|| {
-            Error::new(
-                Kind::DeadlineExceeded,
-                "The request's deadline passed before its run began: allow it more time, or send less at once",
-            )
-        })
+        left.map(Some).ok_or_else(late)
     }
+}
+
+/// Returns the error of a request whose deadline passed before its run began.
+pub fn late() -> Error {
+    Error::new(
+        Kind::DeadlineExceeded,
+        "The request's deadline passed before its run began: allow it more time, or send less at once",
+    )
 }
 
 #[cfg(test)]

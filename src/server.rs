@@ -5,7 +5,7 @@
 
 mod accept;
 
-use crate::batch::Pool;
+use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
 use crate::error::{Error, Kind, Result};
@@ -20,7 +20,6 @@ use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::registry::Registry;
 use crate::rest;
-use crate::scheduler::Scheduler;
 use accept::{Accepted, accept_all};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -7,14 +7,16 @@
 //! fails, each of its requests is run separately. A request for which nobody else is waiting is a batch at once, which
 //! its own thread may run. While a request waits, it needs no thread: its [`Outputs`] are awaited.
 //!
-//! [`queue`] decides what goes together and when, [`pool`] has the threads, [`assemble`] moves the rows, [`outputs`]
-//! collects the answers.
+//! With TensorFlow Serving's parameters, [`queue`] decides what goes together and when, and [`pool`] has the threads.
+//! Without ([`automatic`]), the scheduler does both. [`assemble`] moves the rows, [`outputs`] collects the answers.
 
 mod assemble;
+mod automatic;
 mod outputs;
 mod pool;
 mod queue;
 
+pub use automatic::{Gathered, Lane, Scheduler};
 pub use outputs::Outputs;
 pub use pool::{Batch, Pool};
 
@@ -26,13 +28,13 @@ use crate::memory::Reservation;
 use crate::metrics::Batches;
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
-use outputs::{Part, overdue, stopping};
+use outputs::{Part, Waiting, overdue, stopping};
 use pool::Refused;
 use queue::{Item, QueueLimits};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -131,9 +133,22 @@ impl Item for Task {
     }
 }
 
+/// How requests are batched.
+#[derive(Clone)]
+pub enum Batching {
+    /// By TensorFlow Serving's parameters, on the threads of a pool.
+    Parameters(Arc<Pool>, Parameters),
+    /// Without any, by the scheduler. Batches are counted.
+    Automatic(Option<Arc<Batches>>),
+}
+
 /// Batches the runs of one version.
 pub struct Batcher {
-    pool: Arc<Pool>,
+    /// `None` if the scheduler batches.
+    pool: Option<Arc<Pool>>,
+    counts: Option<Arc<Batches>>,
+    /// What may be batched without parameters, found at the end of warm-up.
+    verified: OnceLock<Vec<Ends>>,
     model: Arc<dyn Model>,
     parameters: Parameters,
     limits: QueueLimits,
@@ -147,12 +162,12 @@ pub struct Batcher {
 impl Batcher {
     /// Makes a batcher for `model`, which is being warmed until [`Self::warm`]. `in_use` closes once the model is no
     /// longer used here.
-    pub fn new(
-        pool: Arc<Pool>,
-        model: Arc<dyn Model>,
-        parameters: Parameters,
-        in_use: mpsc::Sender<Infallible>,
-    ) -> Arc<Batcher> {
+    pub fn new(batching: Batching, model: Arc<dyn Model>, in_use: mpsc::Sender<Infallible>) -> Arc<Batcher> {
+        let (pool, parameters, counts) = match batching {
+            Batching::Parameters(pool, parameters) => (Some(pool.clone()), parameters, pool.counts.clone()),
+            Batching::Automatic(counts) => (None, automatic::parameters(), counts),
+        };
+        let verified = OnceLock::new();
         let limits = QueueLimits {
             max_rows: parameters.max_rows(),
             max_batches: parameters.max_enqueued_batches,
@@ -160,31 +175,64 @@ impl Batcher {
             split: parameters.split_at.is_some(),
         };
         let (samples, warming) = (Mutex::default(), AtomicBool::new(true));
-        Arc::new(Batcher { pool, model, parameters, limits, samples, warming, _in_use: in_use })
+        Arc::new(Batcher {
+            pool,
+            counts,
+            verified,
+            model,
+            parameters,
+            limits,
+            samples,
+            warming,
+            _in_use: in_use,
+        })
     }
 
-    /// Accepts `run` for a batch.
-    pub fn submit(self: &Arc<Self>, run: Run) -> Result<Submitted> {
+    /// Returns whether a run with `feeds` and `fetches` may be batched.
+    pub fn takes(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> bool {
+        self.pool.is_some() || self.is_verified(feeds, fetches)
+    }
+
+    /// Returns whether runs that are not batched go through here all the same: by TensorFlow Serving's parameters, and
+    /// to learn of their inputs during warm-up.
+    pub fn runs_alone(&self) -> bool {
+        self.pool.is_some() || self.warming.load(Relaxed)
+    }
+
+    /// Returns whether all runs are batched, whatever their inputs.
+    pub fn takes_all(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// Returns the number of tasks that wait in the pool.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        self.pool.as_ref().map_or(0, |pool| pool.waiting())
+    }
+
+    /// Accepts `run`, which it takes, for a batch. Without parameters it waits in `lane`.
+    pub fn submit(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Submitted> {
+        let Some(pool) = &self.pool else { return self.gather(run, lane) };
         let rows = self.rows(&run.feeds)?;
         let (reply, parts) = unbounded_channel();
-        let (ends, places, task) = self.task(run, reply);
+        let (ends, places, task) = self.task(run, pool.number(), reply);
         let (number, deadline) = (task.number, task.deadline);
         let batch = if rows == 0 {
             // TensorFlow Serving lets a request without rows wait forever.
             Some(Batch { of: self.clone(), ends, tasks: vec![task], slot: None })
         } else {
-            self.pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))?
+            pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))?
         };
-        let of = self.clone();
-        Ok(Submitted { batch, outputs: Outputs { of, number, rows, places, deadline, parts, ended: false } })
+        let waiting = Waiting::Pool { of: self.clone(), pool: pool.clone(), number };
+        Ok(Submitted { batch, outputs: Outputs { waiting, rows, places, deadline, parts, ended: false } })
     }
 
     /// Runs `run` at once and alone, in this thread: TensorFlow Serving's warm-up waits for each batch's timeout. Returns
     /// the outputs, and how long the run took.
     pub fn run(&self, run: Run) -> Result<(Vec<Tensor>, Duration)> {
-        let rows = self.rows(&run.feeds)?;
+        let rows = if self.pool.is_some() { self.rows(&run.feeds)? } else { automatic::rows(&run.feeds) };
         let (reply, _parts) = unbounded_channel();
-        let (ends, places, task) = self.task(run, reply);
+        let (ends, places, task) = self.task(run, 0, reply);
         let (outputs, took) = self.execute(&ends, &[&task])?.swap_remove(0);
         if rows > 0 && task.repeatable && self.warming.load(Relaxed) {
             self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
@@ -193,7 +241,7 @@ impl Batcher {
     }
 
     /// Returns `run` as a task with its ends in order, and for each of its fetches the position in them.
-    fn task(&self, run: Run, reply: UnboundedSender<Part>) -> (Ends, Vec<usize>, Task) {
+    fn task(&self, run: Run, number: u64, reply: UnboundedSender<Part>) -> (Ends, Vec<usize>, Task) {
         let Run { mut feeds, fetches: wanted, threads, context, repeatable } = run;
         feeds.sort_unstable_by_key(|(endpoint, _)| *endpoint);
         let (feeds, inputs) = feeds.into_iter().unzip();
@@ -202,7 +250,7 @@ impl Batcher {
         fetches.dedup();
         let places = wanted.iter().filter_map(|fetch| fetches.binary_search(fetch).ok()).collect();
         let task = Task {
-            number: self.pool.number(),
+            number,
             inputs,
             first: 0,
             pads: self.parameters.pad_variable_length_inputs,
@@ -286,7 +334,7 @@ impl Batcher {
         let outputs = self.model.run(&feeds, &ends.fetches, options)?;
         drop(running);
         let took = started.elapsed();
-        if let Some(counted) = &self.pool.counts {
+        if let Some(counted) = &self.counts {
             count(counted, tasks, size, started, took);
         }
         let mut answers: Vec<RunOutput> =
@@ -304,6 +352,9 @@ impl Batcher {
     /// first run is hardly slower than later ones) and is fed at most [`MOST_BYTES`].
     pub fn warm(&self) {
         self.warming.store(false, Relaxed);
+        if self.pool.is_none() {
+            return self.verify();
+        }
         for (ends, row) in std::mem::take(&mut *self.samples()) {
             let row_bytes: usize = row.iter().map(|input| input.bytes().len()).sum();
             for size in self.sizes() {
@@ -359,12 +410,13 @@ const MOST_BYTES: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl Batch {
-    /// Runs the batch in this thread and answers each of its tasks.
-    pub fn run(self) {
+    /// Runs the batch in this thread and answers each of its tasks. Returns whether it ran.
+    pub fn run(self) -> bool {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
         let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_over(now));
         let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
+        let ran = answers.iter().any(Result::is_ok);
         // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
         drop((of, slot));
         for task in late {
@@ -373,6 +425,7 @@ impl Batch {
         for (task, answer) in tasks.into_iter().zip(answers) {
             task.answer(answer);
         }
+        ran
     }
 }
 

@@ -1,8 +1,10 @@
 //! The outputs of a run that was submitted: awaited without a thread, collected from the batches it was spread over.
 
-use super::{Batcher, RunOutput, assemble, placed};
+use super::{Batcher, Gathered, Pool, RunOutput, assemble, placed};
+use crate::context::late;
 use crate::error::{Error, Kind, Result};
 use crate::profile::{self, Phase};
+use crate::scheduler::Queued;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +14,7 @@ use tokio::time::timeout_at;
 
 /// The outputs of a run, yet to come. Dropping them withdraws what still waits for a batch.
 pub struct Outputs {
-    pub(super) of: Arc<Batcher>,
-    /// The number of the request.
-    pub(super) number: u64,
+    pub(super) waiting: Waiting,
     pub(super) rows: usize,
     /// Positions in a batch's outputs.
     pub(super) places: Vec<usize>,
@@ -22,6 +22,14 @@ pub struct Outputs {
     pub(super) parts: UnboundedReceiver<Part>,
     /// True once nothing waits any more.
     pub(super) ended: bool,
+}
+
+/// Where a request waits for its batch.
+pub(super) enum Waiting {
+    /// In a pool's queue, under this number.
+    Pool { of: Arc<Batcher>, pool: Arc<Pool>, number: u64 },
+    /// In a queue of the scheduler.
+    Scheduler(Queued<Gathered>),
 }
 
 /// The answer to a task: to as many rows of a request as were in one batch.
@@ -43,6 +51,7 @@ impl Outputs {
             let was_waiting = self.withdraw();
             match unanswered {
                 Unanswered::Failed(why) => why,
+                Unanswered::Overdue if was_waiting && self.is_automatic() => late(),
                 Unanswered::Overdue => overdue(was_waiting),
             }
         })?;
@@ -74,7 +83,15 @@ impl Outputs {
 
     /// Withdraws what still waits. Returns whether anything did.
     fn withdraw(&mut self) -> bool {
-        !std::mem::replace(&mut self.ended, true) && self.of.pool.withdraw(&self.of, self.number)
+        !std::mem::replace(&mut self.ended, true)
+            && match &mut self.waiting {
+                Waiting::Pool { of, pool, number } => pool.withdraw(of, *number),
+                Waiting::Scheduler(queued) => queued.withdraw(),
+            }
+    }
+
+    fn is_automatic(&self) -> bool {
+        matches!(self.waiting, Waiting::Scheduler(_))
     }
 }
 

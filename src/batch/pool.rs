@@ -56,7 +56,11 @@ pub struct Batch {
 impl Batch {
     /// Has the batch run by a thread of the pool. There is one for every slot, so it never waits for another batch.
     pub fn hand_over(self) {
-        let shared = self.of.pool.shared.clone();
+        let Some(pool) = &self.of.pool else {
+            self.run();
+            return;
+        };
+        let shared = pool.shared.clone();
         shared.state().handed_over.push_back(self);
         shared.changed.notify_one();
     }

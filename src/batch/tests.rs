@@ -73,6 +73,8 @@ struct Setup {
     model: Arc<Adder>,
     batcher: Arc<Batcher>,
     counts: Arc<Batches>,
+    lane: Lane,
+    _scheduler: Scheduler,
     in_use: Mutex<mpsc::Receiver<Infallible>>,
 }
 
@@ -90,9 +92,16 @@ fn of(model: Adder, parameters: Parameters) -> Setup {
 fn cold(model: Adder, parameters: Parameters) -> Setup {
     let (model, counts) = (Arc::new(model), Arc::new(Batches::default()));
     let pool = Arc::new(Pool::new(1, Some(counts.clone())).unwrap());
+    made(model, counts, Batching::Parameters(pool, parameters))
+}
+
+fn made(model: Arc<Adder>, counts: Arc<Batches>, batching: Batching) -> Setup {
     let (sender, in_use) = mpsc::channel();
+    let scheduler = Scheduler::with_slots(1);
     Setup {
-        batcher: Batcher::new(pool, model.clone(), parameters, sender),
+        batcher: Batcher::new(batching, model.clone(), sender),
+        lane: scheduler.lane("adder", true),
+        _scheduler: scheduler,
         model,
         counts,
         in_use: in_use.into(),
@@ -103,8 +112,10 @@ impl Setup {
     /// Asks for the sum of `x` and as many ones, and for its negative. A batch that need not wait runs here.
     fn ask_for(&self, x: &[i32], repeatable: bool, context: &Context) -> Result<Vec<Vec<i32>>> {
         let Submitted { batch, outputs } =
-            self.batcher.submit(Run { repeatable, context: context.clone(), ..asked(x) })?;
-        batch.into_iter().for_each(Batch::run);
+            self.batcher.submit(Run { repeatable, context: context.clone(), ..asked(x) }, &self.lane)?;
+        if let Some(batch) = batch {
+            batch.run();
+        }
         answer(outputs)
     }
 
@@ -115,7 +126,7 @@ impl Setup {
 
     /// Submits `x` without a thread of its own. Returns what it waits for.
     fn submit(&self, x: &[i32]) -> Outputs {
-        let Submitted { batch, outputs } = self.batcher.submit(asked(x)).unwrap();
+        let Submitted { batch, outputs } = self.batcher.submit(asked(x), &self.lane).unwrap();
         batch.into_iter().for_each(Batch::hand_over);
         outputs
     }
@@ -136,9 +147,9 @@ impl Setup {
             until(|| self.runs().len() == 1);
             let mut others = Vec::new();
             for (count, ask) in asks.iter().enumerate() {
-                let waiting = self.batcher.pool.waiting() + 1;
+                let waiting = self.batcher.waiting() + 1;
                 others.push(scope.spawn(|| self.ask_for(ask, repeatable, &Context::default())));
-                until(|| self.batcher.pool.waiting() >= waiting || others[count].is_finished());
+                until(|| self.batcher.waiting() >= waiting || others[count].is_finished());
             }
             drop(held);
             first.join().unwrap().unwrap();
@@ -201,7 +212,7 @@ fn an_open_batch_waits_for_its_time_and_no_longer_than_until_it_is_full() {
     let setup = setup(Parameters { batch_timeout: hour, ..PARAMETERS });
     thread::scope(|scope| {
         let one = scope.spawn(|| setup.ask(&[1, 2, 3]));
-        until(|| setup.batcher.pool.waiting() == 1);
+        until(|| setup.batcher.waiting() == 1);
         let two = scope.spawn(|| setup.ask(&[4]));
         assert_eq!(one.join().unwrap(), Ok(sums(&[1, 2, 3])));
         assert_eq!(two.join().unwrap(), Ok(sums(&[4])));
@@ -273,7 +284,7 @@ fn what_cannot_be_batched_is_refused_and_no_rows_are_answered() {
     let setup = setup(PARAMETERS);
     let refused = |feeds: &[(Endpoint, Tensor)]| {
         let asked = Run { feeds: feeds.to_vec(), ..asked(&[]) };
-        let Err(why) = setup.batcher.submit(asked.clone()) else { panic!("it was accepted") };
+        let Err(why) = setup.batcher.submit(asked.clone(), &setup.lane) else { panic!("it was accepted") };
         assert_eq!(setup.batcher.run(asked).unwrap_err(), why);
         why.message.into_owned()
     };
@@ -310,7 +321,7 @@ fn a_request_waits_until_its_deadline() {
     let error = setup.ask_for(&[1], true, &Context { deadline, ..Context::default() }).unwrap_err();
     assert_eq!(error.kind, Kind::ResourceExhausted);
     assert_eq!(error.message, "Run() timeout exceeded while waiting in batching queue");
-    assert_eq!(setup.batcher.pool.waiting(), 0, "it has left the queue");
+    assert_eq!(setup.batcher.waiting(), 0, "it has left the queue");
     assert_eq!(setup.runs(), [0; 0]);
 }
 
@@ -321,7 +332,7 @@ fn a_deadline_that_passes_during_the_run_is_another_error() {
     let held = setup.model.gate.lock().unwrap();
     thread::scope(|scope| {
         let patient = scope.spawn(|| setup.ask(&[1]));
-        until(|| setup.batcher.pool.waiting() == 1);
+        until(|| setup.batcher.waiting() == 1);
         // This fills the batch, which the pool's thread runs.
         let deadline = Some(Instant::now() + Duration::from_secs(1));
         let error = setup.ask_for(&[2], true, &Context { deadline, ..Context::default() }).unwrap_err();
@@ -337,9 +348,9 @@ fn who_has_left_is_not_run() {
     let hour = Duration::from_secs(3600);
     let setup = setup(Parameters { batch_timeout: hour, max_batch_size: 2, ..PARAMETERS });
     let leaver = setup.submit(&[10]);
-    assert_eq!(setup.batcher.pool.waiting(), 1);
+    assert_eq!(setup.batcher.waiting(), 1);
     drop(leaver);
-    assert_eq!(setup.batcher.pool.waiting(), 0);
+    assert_eq!(setup.batcher.waiting(), 0);
     // These fill a batch.
     let (one, two) = (setup.submit(&[20]), setup.submit(&[21]));
     assert_eq!((answer(one), answer(two)), (Ok(sums(&[20])), Ok(sums(&[21]))));
@@ -349,7 +360,7 @@ fn who_has_left_is_not_run() {
 #[test]
 fn who_leaves_before_the_batch_begins_is_not_run() {
     let setup = setup(PARAMETERS);
-    let Submitted { batch, outputs } = setup.batcher.submit(asked(&[1])).unwrap();
+    let Submitted { batch, outputs } = setup.batcher.submit(asked(&[1]), &setup.lane).unwrap();
     drop(outputs);
     batch.unwrap().run();
     let held = setup.model.gate.lock().unwrap();
@@ -369,7 +380,7 @@ fn two_thousand_requests_wait_in_one_thread() {
     let held = setup.model.gate.lock().unwrap();
     let waiting: Vec<_> = (1000..3000).map(|x| (x, setup.submit(&[x]))).collect();
     until(|| setup.runs().len() == 1);
-    assert_eq!(setup.batcher.pool.waiting(), 1999);
+    assert_eq!(setup.batcher.waiting(), 1999);
     drop(held);
     for (x, outputs) in waiting {
         assert_eq!(answer(outputs), Ok(sums(&[x])));
@@ -390,10 +401,10 @@ fn a_panic_is_that_of_its_batch_alone() {
 #[test]
 fn the_model_is_in_use_until_the_last_run_ends_though_nobody_waits() {
     let setup = setup(PARAMETERS);
-    let Setup { model, batcher, in_use, .. } = setup;
+    let Setup { model, batcher, lane, in_use, .. } = setup;
     let in_use = in_use.into_inner().unwrap();
     let held = model.gate.lock().unwrap();
-    let Submitted { batch, outputs } = batcher.submit(asked(&[1])).unwrap();
+    let Submitted { batch, outputs } = batcher.submit(asked(&[1]), &lane).unwrap();
     batch.unwrap().hand_over();
     until(|| model.runs.lock().unwrap().len() == 1);
     drop((outputs, batcher));
@@ -422,4 +433,95 @@ fn every_size_is_warmed_with_what_was_run_so_far() {
     };
     assert_eq!(sizes(&[]), [1, 2, 4, 8, 12]);
     assert_eq!(sizes(&[3, 12]), [3, 12]);
+}
+
+/// A batcher without parameters, warmed with one row.
+fn automatic(model: Adder) -> Setup {
+    let counts = Arc::new(Batches::default());
+    let setup = made(Arc::new(model), counts.clone(), Batching::Automatic(Some(counts)));
+    setup.warm_with(&[3]).unwrap();
+    setup.batcher.warm();
+    setup.model.runs.lock().unwrap().clear();
+    setup
+}
+
+fn takes(setup: &Setup, run: &Run) -> bool {
+    setup.batcher.takes(&run.feeds, &run.fetches)
+}
+
+#[test]
+fn what_comes_during_a_run_is_run_together_without_parameters() {
+    let setup = automatic(Adder::default());
+    assert!(takes(&setup, &asked(&[1])));
+    for round in 0..6 {
+        let held = setup.model.gate.lock().unwrap();
+        let begun = setup.runs().len();
+        let first = setup.submit(&[7]);
+        until(|| setup.runs().len() > begun);
+        let others: Vec<_> = (0..20).map(|x| (x, setup.submit(&[x]))).collect();
+        drop(held);
+        assert_eq!(answer(first), Ok(sums(&[7])));
+        for (x, outputs) in others {
+            assert_eq!(answer(outputs), Ok(sums(&[x])), "round {round}");
+        }
+    }
+    assert!(setup.runs().iter().any(|rows| *rows > 4), "{:?}", setup.runs());
+}
+
+#[test]
+fn what_gives_something_else_together_is_left_alone() {
+    let setup = automatic(Adder { reduces: true, ..Adder::default() });
+    assert!(!takes(&setup, &asked(&[1])));
+}
+
+#[test]
+fn what_has_no_rows_in_common_is_left_alone() {
+    let setup = automatic(Adder::default());
+    let mut other = asked(&[1, 2]);
+    other.feeds[1].1 = other.feeds[1].1.rows(0..1);
+    assert!(!takes(&setup, &other));
+    assert!(!takes(&setup, &asked(&[])));
+    let mut partial = asked(&[1]);
+    partial.fetches.truncate(1);
+    assert!(takes(&setup, &partial), "fewer outputs are no other run");
+    partial.feeds.truncate(1);
+    assert!(!takes(&setup, &partial));
+}
+
+#[test]
+fn before_the_end_of_warm_up_nothing_is_run_together() {
+    let counts = Arc::new(Batches::default());
+    let setup = made(Arc::default(), counts, Batching::Automatic(None));
+    assert!(!takes(&setup, &asked(&[1])) && setup.batcher.runs_alone());
+    setup.batcher.warm();
+    assert!(!takes(&setup, &asked(&[1])) && !setup.batcher.runs_alone(), "nothing was seen");
+}
+
+#[test]
+fn who_leaves_is_not_run_without_parameters() {
+    let setup = automatic(Adder::default());
+    let held = setup.model.gate.lock().unwrap();
+    let first = setup.submit(&[7]);
+    until(|| setup.runs().len() == 1);
+    drop(setup.submit(&[1]));
+    drop(held);
+    assert_eq!(answer(first), Ok(sums(&[7])));
+    assert_eq!(answer(setup.submit(&[2])), Ok(sums(&[2])));
+    assert_eq!(setup.runs(), [1, 1]);
+}
+
+#[test]
+fn one_bad_request_spoils_no_other_without_parameters() {
+    let setup = automatic(Adder::default());
+    for _ in 0..4 {
+        let held = setup.model.gate.lock().unwrap();
+        let begun = setup.runs().len();
+        let first = setup.submit(&[7]);
+        until(|| setup.runs().len() > begun);
+        let (bad, good) = (setup.submit(&[-1]), setup.submit(&[2]));
+        drop(held);
+        assert_eq!(answer(first), Ok(sums(&[7])));
+        assert!(answer(bad).is_err());
+        assert_eq!(answer(good), Ok(sums(&[2])));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::rpc::decoded;
 use super::*;
+use crate::batch::Scheduler;
 use crate::config::Options;
 use crate::connections::Connections;
 use crate::engine::signature::{Signature, TensorSpec};
@@ -19,7 +20,6 @@ use crate::pb::tensorflow::{
     tensor_shape_proto::Dim,
 };
 use crate::registry::Registry;
-use crate::scheduler::Scheduler;
 use crate::servable::placement::Policy;
 use crate::servable::{Resources, Servable};
 use crate::tensor::{DType, Tensor};

@@ -11,6 +11,7 @@ use crate::engine::{Engine, LoadOptions};
 use crate::error::{Error, Result};
 use crate::host::{memory, priority};
 use crate::methods::ServerState;
+use crate::metrics::Metrics;
 use crate::registry::State;
 use crate::servable::placement::Policy;
 use crate::servable::{Drain, Resources, Servable};
@@ -27,7 +28,7 @@ pub struct Options {
     /// The threads that run its requests.
     pub placement: Policy,
     /// Batching of its requests, if any.
-    pub batching: Option<batch::Parameters>,
+    pub batching: Batching,
     /// True to replay the version's warm-up file before publishing it.
     pub warmup: bool,
     /// Number of times that each of its requests runs.
@@ -36,6 +37,17 @@ pub struct Options {
     pub synthetic_warmup: bool,
     /// True if a failure is not final: the caller will retry, and the state stays LOADING.
     pub retrying: bool,
+}
+
+/// Batching of a version's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Batching {
+    /// Each runs alone.
+    Off,
+    /// By TensorFlow Serving's parameters.
+    Parameters(batch::Parameters),
+    /// Without parameters.
+    Automatic,
 }
 
 /// Loads and unloads the versions of one server.
@@ -164,13 +176,26 @@ impl Lifecycle {
             metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
         let model = loaded?;
-        let batching = self.server.batches.clone().zip(options.batching.clone());
+        let batching = self.batching(&options.batching);
         let resources =
             Resources { policy: options.placement, scheduler: &self.server.scheduler, batching, counts };
         let (servable, drain) = Servable::new(name.to_owned(), version, model, resources);
         self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.server, &servable, path, options)?;
         Ok((servable, drain))
+    }
+
+    fn batching(&self, options: &Batching) -> Option<batch::Batching> {
+        match options {
+            Batching::Off => None,
+            Batching::Parameters(parameters) => {
+                let pool = self.server.batches.clone()?;
+                Some(batch::Batching::Parameters(pool, parameters.clone()))
+            }
+            Batching::Automatic => {
+                Some(batch::Batching::Automatic(self.server.metrics.as_ref().map(Metrics::batches)))
+            }
+        }
     }
 
     /// Waits for the last request, then frees.

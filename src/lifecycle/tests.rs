@@ -2,6 +2,7 @@
 
 use super::tfrecord::framed;
 use super::*;
+use crate::batch::Scheduler;
 use crate::config;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions};
@@ -17,7 +18,6 @@ use crate::pb::tensorflow::{
     DataType, NamedTensorProto, TensorProto, TensorShapeProto, tensor_shape_proto::Dim,
 };
 use crate::registry::{Registry, VersionChoice};
-use crate::scheduler::Scheduler;
 use crate::tensor::{DType, Tensor};
 use bytes::Bytes;
 use prost::Message;
@@ -146,7 +146,7 @@ fn options(iterations: u32) -> Options {
     Options {
         engine: LoadOptions::default(),
         placement: Policy::Auto,
-        batching: None,
+        batching: Batching::Off,
         warmup: true,
         warmup_iterations: iterations,
         synthetic_warmup: true,

@@ -4,12 +4,11 @@
 
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
-use super::{Answer, Context, ModelSpec, Plan, Request, ServerState};
+use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
 use crate::compute::{Cancelled, guarded};
 use crate::error::{Error, Result};
 use crate::metrics::Protocol;
-use crate::scheduler::Lane;
-use crate::servable::{Servable, Submitted};
+use crate::servable::{self, Servable};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -83,137 +82,149 @@ pub async fn ask<C: Call>(
     reply
 }
 
-/// Finds the version, then decodes, runs and encodes.
-async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
+/// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on the scheduler's.
+async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
     call.check(server, &context)?;
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
     if !C::BODY_FIRST {
         servable.as_ref().map_err(Error::clone)?;
     }
-    match servable {
-        Ok(servable) if servable.is_batched() => batched(server, call, servable, context).await,
-        servable => alone(server, call, servable, context).await,
-    }
-}
-
-/// Answers a call with a run of its own: short work in this thread, the rest on a compute thread.
-async fn alone<C: Call>(
-    server: &Arc<ServerState>,
-    mut call: C,
-    servable: Result<Arc<Servable>>,
-    mut context: Context,
-) -> Result<C::Reply> {
-    let own = server.clone();
-    if decodes_here(&call, &servable) {
-        let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
-        let servable = servable?;
-        if servable.in_caller(request.signature()) {
-            return guarded(|| run(server, call, &servable, request, &context));
-        }
-        let (lane, queued) = (servable.lane(request.signature()).clone(), context.clone());
+    if !decodes_here(&call, &servable) {
+        let lane =
+            servable.as_ref().ok().map(|servable| servable.lane(call.signature().unwrap_or("")).clone());
+        let (own, queued) = (server.clone(), context.clone());
         let work = move |cancelled| {
             context.cancelled = cancelled;
-            run(&own, call, &servable, request, &context)
+            let request = call.decode(&own, servable.as_deref(), &context)?;
+            let planned = Planned::new(&own, call, servable?, request, context)?;
+            if planned.batches() { planned.submit(false).map(Err) } else { planned.run(&own).map(Ok) }
         };
-        return server.scheduler.run(Some(&lane), &queued, work).await;
+        return match server.scheduler.run(lane.as_ref(), &queued, work).await? {
+            Ok(reply) => Ok(reply),
+            Err(submitted) => submitted.answer(server).await,
+        };
     }
-    let lane = servable.as_ref().ok().map(|servable| servable.lane(call.signature().unwrap_or("")).clone());
-    let queued = context.clone();
-    let work = move |cancelled| {
-        context.cancelled = cancelled;
-        let request = call.decode(&own, servable.as_deref(), &context)?;
-        run(&own, call, servable?.as_ref(), request, &context)
-    };
-    server.scheduler.run(lane.as_ref(), &queued, work).await
-}
-
-/// Answers a call in a batch, which it waits for without a thread. Before and after, a large body or large outputs take
-/// a compute thread.
-async fn batched<C: Call>(
-    server: &Arc<ServerState>,
-    mut call: C,
-    servable: Arc<Servable>,
-    context: Context,
-) -> Result<C::Reply> {
-    let (here, lane) = (call.is_small(), servable.lane(call.signature().unwrap_or("")).clone());
-    let (own, of, mut its) = (server.clone(), servable.clone(), context.clone());
-    let begin = move |cancelled| {
-        its.cancelled = cancelled;
-        let request = call.decode(&own, Ok(&of), &its)?;
-        let sample = sample(&own, &call, &of, &request);
-        let Plan { run, reading } = request.plan(&own, &of)?;
-        let Submitted { batch, outputs } = of.submit(run, &its)?;
-        match batch {
-            Some(batch) if here => batch.hand_over(),
-            Some(batch) => batch.run(),
-            None => {}
-        }
-        Ok((call, sample, reading, outputs))
-    };
-    let (call, sample, reading, outputs) = done(server, here, &lane, &context, begin).await?;
-    let outputs = outputs.wait().await?;
-    let here = outputs.iter().map(Tensor::memory).sum::<usize>() <= SMALL_OUTPUTS;
-    let (own, mut its) = (server.clone(), context.clone());
-    let end = move |cancelled| {
-        its.cancelled = cancelled;
-        let answer = reading.finish(&servable, outputs, &its)?;
-        encode(&own, call, &servable, answer, sample, &its)
-    };
-    done(server, here, &lane, &context, end).await
-}
-
-/// Does `work` in this thread if `here`, otherwise in one of the scheduler's.
-async fn done<T: Send + 'static>(
-    server: &ServerState,
-    here: bool,
-    lane: &Lane,
-    context: &Context,
-    work: impl FnOnce(Cancelled) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    if here {
-        guarded(|| work(Cancelled::default()))
-    } else {
-        server.scheduler.run(Some(lane), context, work).await
+    let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
+    let servable = servable?;
+    let (in_caller, lane) =
+        (servable.in_caller(request.signature()), servable.lane(request.signature()).clone());
+    let planned = guarded(|| Planned::new(server, call, servable, request, context))?;
+    if in_caller {
+        return guarded(|| planned.run(server));
     }
+    if planned.batches() {
+        return guarded(|| planned.submit(true))?.answer(server).await;
+    }
+    let (own, queued) = (server.clone(), planned.context.clone());
+    server
+        .scheduler
+        .run(Some(&lane), &queued, move |cancelled| planned.cancelled_by(cancelled).run(&own))
+        .await
 }
 
-/// Returns whether to decode a call in the thread that read it: a small one always if only its body contains the
-/// signature or the version is missing, otherwise if it also runs there.
+/// Returns whether to decode a call in the thread that read it: a small one, unless the run that follows is not done
+/// here either.
 fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
     call.is_small()
         && match (call.signature(), servable) {
-            (Some(signature), Ok(servable)) => servable.in_caller(signature),
+            (Some(signature), Ok(servable)) => servable.in_caller(signature) || servable.may_batch(),
+            // Only the body contains the signature, or the version is missing.
             (None, _) | (_, Err(_)) => true,
         }
 }
 
-/// Runs a decoded request in this thread and encodes the answer.
-fn run<C: Call>(
-    server: &ServerState,
+/// A call whose run has been checked.
+struct Planned<C> {
     call: C,
-    servable: &Servable,
-    request: Request,
-    context: &Context,
-) -> Result<C::Reply> {
-    let sample = sample(server, &call, servable, &request);
-    let Plan { run, reading } = request.plan(server, servable)?;
-    let outputs = servable.run(run, context)?;
-    let answer = reading.finish(servable, outputs, context)?;
-    encode(server, call, servable, answer, sample, context)
+    servable: Arc<Servable>,
+    sample: Option<Sample>,
+    plan: Plan,
+    context: Context,
 }
 
-/// Encodes the answer, and keeps the sample of a call that succeeds.
-fn encode<C: Call>(
-    server: &ServerState,
+impl<C: Call> Planned<C> {
+    fn new(
+        server: &ServerState,
+        call: C,
+        servable: Arc<Servable>,
+        request: Request,
+        context: Context,
+    ) -> Result<Planned<C>> {
+        let sample = sample(server, &call, &servable, &request);
+        let plan = request.plan(server, &servable)?;
+        Ok(Planned { call, servable, sample, plan, context })
+    }
+
+    fn batches(&self) -> bool {
+        self.servable.batches(&self.plan.run)
+    }
+
+    fn cancelled_by(mut self, cancelled: Cancelled) -> Planned<C> {
+        self.context.cancelled = cancelled;
+        self
+    }
+
+    /// Runs in this thread and encodes the answer.
+    fn run(self, server: &ServerState) -> Result<C::Reply> {
+        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        let outputs = servable.run(run, &context)?;
+        Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
+    }
+
+    /// Submits the run to be done together with others. A batch that need not wait is run by this thread, unless it is
+    /// one that serves connections.
+    fn submit(self, serves_connections: bool) -> Result<Submitted<C>> {
+        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        let servable::Submitted { batch, outputs } = servable.submit(run, &context)?;
+        match batch {
+            Some(batch) if serves_connections => batch.hand_over(),
+            Some(batch) => {
+                batch.run();
+            }
+            None => {}
+        }
+        Ok(Submitted { outputs, unanswered: Unanswered { call, servable, sample, reading, context } })
+    }
+}
+
+/// A call that waits for its batch, without a thread.
+struct Submitted<C> {
+    outputs: servable::Outputs,
+    unanswered: Unanswered<C>,
+}
+
+impl<C: Call> Submitted<C> {
+    /// Waits for the outputs and encodes the answer: small outputs in this thread.
+    async fn answer(self, server: &Arc<ServerState>) -> Result<C::Reply> {
+        let Submitted { outputs, unanswered } = self;
+        let outputs = outputs.wait().await?;
+        if outputs.iter().map(Tensor::memory).sum::<usize>() <= SMALL_OUTPUTS {
+            return guarded(|| unanswered.answer(server, outputs));
+        }
+        let lane = unanswered.servable.lane(unanswered.call.signature().unwrap_or("")).clone();
+        let (own, queued) = (server.clone(), unanswered.context.clone());
+        server.scheduler.run(Some(&lane), &queued, move |_| unanswered.answer(&own, outputs)).await
+    }
+}
+
+/// A call of which only the answer is missing.
+struct Unanswered<C> {
     call: C,
-    servable: &Servable,
-    answer: Answer<'_>,
+    servable: Arc<Servable>,
     sample: Option<Sample>,
-    context: &Context,
-) -> Result<C::Reply> {
-    let reply = call.encode(server, servable, answer, context)?;
-    sample.into_iter().for_each(Sample::keep);
-    Ok(reply)
+    reading: Reading,
+    context: Context,
+}
+
+impl<C: Call> Unanswered<C> {
+    /// Encodes the answer made of `outputs`, and keeps the sample of a call that succeeds.
+    fn answer(self, server: &ServerState, outputs: Vec<Tensor>) -> Result<C::Reply> {
+        let Unanswered { call, servable, sample, reading, context } = self;
+        let answer = reading.finish(&servable, outputs, &context)?;
+        let reply = call.encode(server, &servable, answer, &context)?;
+        sample.into_iter().for_each(Sample::keep);
+        Ok(reply)
+    }
 }
 
 fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {

@@ -16,11 +16,10 @@ pub use crate::context::Context;
 pub use ask::{Call, ask};
 pub use request::{Answer, Plan, Reading, Request};
 
-use crate::batch;
+use crate::batch::{self, Scheduler};
 use crate::config::Options;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
-use crate::scheduler::Scheduler;
 use record::Recorder;
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
 use crate::http2::tls::Tls;
-use crate::lifecycle;
+use crate::lifecycle::{self, Batching};
 use crate::pace::Pace;
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
@@ -89,6 +89,7 @@ impl QueueLimits {
         Limits {
             slots,
             spare,
+            batches_at_once: spare,
             max_wait: self.max_queue_milliseconds.map(Duration::from_millis),
             max_requests: self.max_requests_in_flight,
             max_model_requests: self.max_requests_in_flight_per_model,
@@ -115,6 +116,7 @@ pub(super) struct LoadOptions {
     session_config: Vec<u8>,
     placement: String,
     batching: Option<BatchingOptions>,
+    automatic_batching: bool,
     warmup: bool,
     warmup_iterations: u32,
     synthetic_warmup: bool,
@@ -259,7 +261,11 @@ impl LoadOptions {
                 tensorflow: tensorflow::Options { tags: self.tags, session_config: self.session_config },
             },
             placement,
-            batching: self.batching.map(batch::Parameters::from),
+            batching: match self.batching {
+                Some(parameters) => Batching::Parameters(parameters.into()),
+                None if self.automatic_batching => Batching::Automatic,
+                None => Batching::Off,
+            },
             warmup: self.warmup,
             warmup_iterations: self.warmup_iterations,
             synthetic_warmup: self.synthetic_warmup,

@@ -2,9 +2,19 @@
 //! comes than can be done. Pure: the caller says what time it is.
 
 use super::rate::Rate;
+use super::sizes::Sizes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Work that may be done together with other work of its queue.
+pub trait Item {
+    /// Returns the number of rows, by which the work is done together.
+    fn rows(&self) -> usize;
+
+    /// Returns whether the work may be done together with `other`.
+    fn joins(&self, other: &Self) -> bool;
+}
 
 /// Work that waits.
 #[derive(Debug)]
@@ -33,6 +43,8 @@ pub(super) struct Lane<J> {
     /// Number of entries taken so far.
     taken: u64,
     pub(super) running: usize,
+    /// The sizes of what is done together; `None` if everything is done alone.
+    sizes: Option<Sizes>,
     /// Virtual time used, in seconds.
     pub(super) used: f64,
     times: Times,
@@ -47,12 +59,22 @@ pub(super) struct Lane<J> {
 struct Times {
     /// The mean time on a thread.
     run: Option<f64>,
+    /// The mean time on a thread divided by the number of requests that shared it.
+    each: Option<f64>,
     /// About the shortest: that of a run with the machine to itself.
     shortest: Option<f64>,
-    /// The mean time from one end of work to the next while work was waiting.
+    /// The mean time from one end of work to the next while work was waiting, for each request.
     gap: Option<f64>,
     /// The last end of work, if work has been waiting ever since.
     last_end: Option<Instant>,
+}
+
+/// Work that was done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) requests: usize,
+    pub(super) rows: usize,
+    pub(super) took: Duration,
 }
 
 /// Evidence that clients leave the queue.
@@ -64,6 +86,8 @@ struct Patience {
     last: Instant,
 }
 
+/// Most work that is looked at for what may be done together.
+const MOST_SEEN: usize = 1024;
 /// Weight of a new measurement in a mean.
 const NEW: f64 = 0.125;
 /// Weight of a new measurement in the shortest time, if it is longer: a busy machine makes runs long for a while.
@@ -81,8 +105,9 @@ const BOUND: Duration = Duration::from_millis(500);
 /// The part of their patience that clients may have to wait.
 const PART_OF_PATIENCE: f64 = 0.25;
 
-impl<J> Lane<J> {
-    pub(super) fn new(model: Arc<str>, now: Instant) -> Lane<J> {
+impl<J: Item> Lane<J> {
+    /// Makes an empty queue. `gathers`: work that may be done together is.
+    pub(super) fn new(model: Arc<str>, gathers: bool, now: Instant) -> Lane<J> {
         let rate = || Rate::new(now);
         Lane {
             model,
@@ -91,6 +116,7 @@ impl<J> Lane<J> {
             fresh: 0,
             taken: 0,
             running: 0,
+            sizes: gathers.then(Sizes::default),
             used: 0.0,
             times: Times::default(),
             arrivals: rate(),
@@ -150,14 +176,31 @@ impl<J> Lane<J> {
         std::mem::take(&mut self.waiting).into_values().map(|entry| entry.job).collect()
     }
 
-    /// Takes the work to do next, with its number.
-    pub(super) fn take(&mut self, now: Instant) -> Option<(u64, Entry<J>)> {
-        let number = self.next(now)?;
-        let entry = self.waiting.remove(&number)?;
-        self.fresh -= usize::from(number >= self.passed);
-        self.end_of_backlog();
+    /// Takes the work to do next, and what is to be done together with it.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Entry<J>> {
+        let Some(number) = self.next(now) else { return Vec::new() };
         self.taken = self.taken.wrapping_add(1);
-        Some((number, entry))
+        let mut numbers = vec![number];
+        if let (Some(sizes), Some(first)) = (&self.sizes, self.waiting.get(&number)) {
+            let mut room = sizes.limit().saturating_sub(first.job.rows());
+            let others = self.waiting.range(number + 1..).take(MOST_SEEN);
+            for (number, other) in others.filter(|(_, other)| other.job.joins(&first.job)) {
+                let Some(left) = room.checked_sub(other.job.rows()) else { break };
+                room = left;
+                numbers.push(*number);
+            }
+        }
+        self.fresh -= numbers.iter().filter(|number| **number >= self.passed).count();
+        let entries = numbers.iter().filter_map(|number| self.waiting.remove(number)).collect();
+        self.end_of_backlog();
+        entries
+    }
+
+    /// Returns whether another run of this queue may begin beside those of it that run: while as many run as `at_once`,
+    /// what comes is gathered.
+    pub(super) fn may_begin(&self, at_once: usize) -> bool {
+        let gathers = self.sizes.as_ref().is_some_and(Sizes::gains);
+        !gathers || self.running < at_once
     }
 
     /// Returns the number of the work to do next.
@@ -190,15 +233,23 @@ impl<J> Lane<J> {
         }
     }
 
-    /// Records that work that took `took` ended at `now`.
-    pub(super) fn end(&mut self, took: Duration, now: Instant) {
-        self.done.count(now);
+    /// Records that work of `done` requests ended at `now`, while `running` runs, itself included, shared the machine.
+    pub(super) fn end(&mut self, done: Done, running: usize, now: Instant) {
+        let Done { requests, rows, took } = done;
+        (0..requests).for_each(|_| self.done.count(now));
+        if let Some(sizes) = &mut self.sizes {
+            sizes.ran(rows, took, running);
+        }
         let took = took.as_secs_f64();
+        #[allow(clippy::cast_precision_loss)] // Far below 2^52.
+        let requests = requests.max(1) as f64;
+        let each = took / requests;
+        self.times.each = Some(self.times.each.map_or(each, |known| mean(known, each)));
         self.times.run = Some(self.times.run.map_or(took, |known| mean(known, took)));
         let longer = |known: f64| if took < known { took } else { known + LONGER * (took - known) };
         self.times.shortest = Some(self.times.shortest.map_or(took, longer));
         if let Some(last) = self.times.last_end {
-            let gap = now.saturating_duration_since(last).as_secs_f64();
+            let gap = now.saturating_duration_since(last).as_secs_f64() / requests;
             self.times.gap = Some(self.times.gap.map_or(gap, |known| mean(known, gap)));
         }
         self.times.last_end = (!self.waiting.is_empty()).then_some(now);
@@ -215,7 +266,7 @@ impl<J> Lane<J> {
     pub(super) fn wait(&self, threads: usize) -> Option<Duration> {
         #[allow(clippy::cast_precision_loss)] // Far below 2^52.
         let (ahead, threads) = (self.fresh as f64, threads.max(1) as f64);
-        let alone = ahead * self.times.run? / threads;
+        let alone = ahead * self.times.each? / threads;
         let seen = self.times.gap.map_or(alone, |gap| ahead * gap);
         Some(Duration::from_secs_f64(alone.min(seen)))
     }

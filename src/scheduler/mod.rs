@@ -6,7 +6,9 @@ mod lane;
 mod queues;
 mod rate;
 mod refusal;
+mod sizes;
 
+pub use lane::Item;
 pub use queues::{Limits, Refused};
 
 use crate::compute::{Cancelled, guarded};
@@ -25,25 +27,63 @@ use tokio::sync::oneshot;
 /// Longest time a thread waits for more work.
 const KEPT_IDLE: Duration = Duration::from_secs(3);
 
-/// Work for a thread. Returns whether it was done, so that its time says how long such work takes.
-type Job = Box<dyn FnOnce() -> bool + Send>;
-
-/// The queues and their threads.
-pub struct Scheduler {
-    shared: Arc<Shared>,
-    /// For work that belongs to no version.
-    own: Lane,
+/// Work that may be done together with its like.
+pub trait Task: Item + Send + 'static {
+    /// Does all `tasks`, which join each other. Returns whether that was done, so that its time says how long such work
+    /// takes.
+    fn run(tasks: Vec<Self>) -> bool
+    where
+        Self: Sized;
 }
 
-struct Shared {
-    state: Mutex<State>,
+/// Work for a thread.
+enum Job<T> {
+    /// Done alone; returns as [`Task::run`] does.
+    Alone(Box<dyn FnOnce() -> bool + Send>),
+    Task(T),
+}
+
+impl<T: Task> Item for Job<T> {
+    fn rows(&self) -> usize {
+        match self {
+            Job::Alone(_) => 1,
+            Job::Task(task) => task.rows(),
+        }
+    }
+
+    fn joins(&self, other: &Job<T>) -> bool {
+        matches!((self, other), (Job::Task(one), Job::Task(other)) if one.joins(other))
+    }
+}
+
+/// Does what was taken together from a queue.
+fn run<T: Task>(jobs: Vec<Job<T>>) -> bool {
+    let (mut done, mut tasks) = (true, Vec::new());
+    for job in jobs {
+        match job {
+            Job::Alone(work) => done &= work(),
+            Job::Task(task) => tasks.push(task),
+        }
+    }
+    if tasks.is_empty() { done } else { guarded(|| Ok(T::run(tasks))).unwrap_or(false) }
+}
+
+/// The queues and their threads.
+pub struct Scheduler<T: Task> {
+    shared: Arc<Shared<T>>,
+    /// For work that belongs to no version.
+    own: Lane<T>,
+}
+
+struct Shared<T: Task> {
+    state: Mutex<State<T>>,
     /// Told when there is work for a thread that waits.
     changed: Condvar,
     refusals: Arc<Refusals>,
 }
 
-struct State {
-    queues: Queues<Job>,
+struct State<T: Task> {
+    queues: Queues<Job<T>>,
     threads: usize,
     /// Number of threads that wait for work.
     idle: usize,
@@ -51,16 +91,21 @@ struct State {
 }
 
 /// A queue, which ends with its last handle.
-#[derive(Clone)]
-pub struct Lane(Arc<OwnedLane>);
+pub struct Lane<T: Task>(Arc<OwnedLane<T>>);
 
-struct OwnedLane {
-    id: LaneId,
-    model: Box<str>,
-    shared: Arc<Shared>,
+impl<T: Task> Clone for Lane<T> {
+    fn clone(&self) -> Lane<T> {
+        Lane(self.0.clone())
+    }
 }
 
-impl Drop for OwnedLane {
+struct OwnedLane<T: Task> {
+    id: LaneId,
+    model: Box<str>,
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Task> Drop for OwnedLane<T> {
     fn drop(&mut self) {
         // What waits holds its queue, so there is nothing left.
         let removed = self.shared.state().queues.remove(self.id);
@@ -68,35 +113,35 @@ impl Drop for OwnedLane {
     }
 }
 
-impl Scheduler {
+impl<T: Task> Scheduler<T> {
     /// Makes a scheduler whose threads are started on demand. Refusals are counted in `refusals`.
-    pub fn new(limits: Limits, refusals: Arc<Refusals>) -> Scheduler {
+    pub fn new(limits: Limits, refusals: Arc<Refusals>) -> Scheduler<T> {
         let queues = Queues::new(limits);
         let state = Mutex::new(State { queues, threads: 0, idle: 0, stopping: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals });
-        Scheduler { own: Lane::new(&shared, ""), shared }
+        Scheduler { own: Lane::new(&shared, "", false), shared }
     }
 
     /// Makes a scheduler that runs `slots` requests at once.
     #[cfg(test)]
-    pub(crate) fn with_slots(slots: usize) -> Scheduler {
-        Scheduler::new(Limits { slots, ..Limits::default() }, Arc::default())
+    pub(crate) fn with_slots(slots: usize) -> Scheduler<T> {
+        Scheduler::new(Limits { slots, batches_at_once: 1, ..Limits::default() }, Arc::default())
     }
 
-    /// Makes a queue for work of `model`.
-    pub fn lane(&self, model: &str) -> Lane {
-        Lane::new(&self.shared, model)
+    /// Makes a queue for work of `model`. `gathers`: its tasks that join each other are done together.
+    pub fn lane(&self, model: &str, gathers: bool) -> Lane<T> {
+        Lane::new(&self.shared, model, gathers)
     }
 
     /// Runs `work` in a thread of its own, if it is accepted to `lane` (`None`: it belongs to no version). Dropping the
     /// future removes work that still waits, and sets the flag of running work. A panic becomes INTERNAL and affects
     /// nothing else.
-    pub async fn run<T: Send + 'static>(
+    pub async fn run<R: Send + 'static>(
         &self,
-        lane: Option<&Lane>,
+        lane: Option<&Lane<T>>,
         context: &Context,
-        work: impl FnOnce(Cancelled) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+        work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         let lane = lane.unwrap_or(&self.own);
         context.time_left(Instant::now())?;
         let (answer, answered) = oneshot::channel();
@@ -104,27 +149,34 @@ impl Scheduler {
         let cancelled = Cancelled::by(cancel.clone());
         let (deadline, bytes) = (context.deadline, context.memory.bytes());
         let queued = profile::phase(Phase::Queue);
-        let job: Job = Box::new(move || {
+        let work = move || {
             drop(queued);
             let context = Context { deadline, cancelled, ..Context::default() };
             let result = context.time_left(Instant::now()).and_then(|_| guarded(|| work(context.cancelled)));
             let done = result.is_ok();
             // Nobody receives it if the client has left.
             let _gone = answer.send(result);
-            memory::leave_behind();
             done
-        });
-        let number = self.shared.submit(lane, Asked { job, bytes, deadline })?;
-        let mut waiting = Waiting { lane, number, cancel, answered, is_over: false };
-        let result = (&mut waiting.answered).await;
-        waiting.is_over = true;
+        };
+        let number = lane.submit(Asked { job: Job::Alone(Box::new(work)), bytes, deadline })?;
+        let mut queued = Queued { lane: lane.clone(), number, is_over: false };
+        let cancel = Cancel(cancel);
+        let result = answered.await;
+        queued.is_over = true;
+        drop(cancel);
         result.unwrap_or_else(|_| Err(stopping()))
     }
 }
 
-impl Drop for Scheduler {
-    /// Threads end after their run, which is not waited for. What waits is answered that the server is stopping.
+impl<T: Task> Drop for Scheduler<T> {
     fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<T: Task> Scheduler<T> {
+    /// Ends the threads after their runs, which are not waited for. What waits is answered that the server is stopping.
+    fn stop(&self) {
         let mut state = self.shared.state();
         state.stopping = true;
         let waiting = state.queues.clear();
@@ -134,70 +186,89 @@ impl Drop for Scheduler {
     }
 }
 
-impl Lane {
-    fn new(shared: &Arc<Shared>, model: &str) -> Lane {
-        let id = shared.state().queues.add(model, Instant::now());
+impl<T: Task> Lane<T> {
+    fn new(shared: &Arc<Shared<T>>, model: &str, gathers: bool) -> Lane<T> {
+        let id = shared.state().queues.add(model, gathers, Instant::now());
         Lane(Arc::new(OwnedLane { id, model: model.into(), shared: shared.clone() }))
     }
-}
 
-/// A request whose work waits or runs.
-struct Waiting<'l, T> {
-    lane: &'l Lane,
-    number: u64,
-    cancel: Arc<AtomicBool>,
-    answered: oneshot::Receiver<Result<T>>,
-    is_over: bool,
-}
-
-impl<T> Drop for Waiting<'_, T> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.cancel.store(true, Relaxed);
-            let Lane(lane) = self.lane;
-            let withdrawn = lane.shared.state().queues.withdraw(lane.id, self.number, Instant::now());
-            // It may hold the last handle of its queue, whose end takes the lock.
-            drop(withdrawn);
-        }
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Queues `task`, which holds `bytes` of memory, if it is accepted. Dropping the result removes it if it still waits.
+    pub fn queue(&self, task: T, bytes: usize, deadline: Option<Instant>) -> Result<Queued<T>> {
+        let number = self.submit(Asked { job: Job::Task(task), bytes, deadline })?;
+        Ok(Queued { lane: self.clone(), number, is_over: false })
     }
 
     /// Queues work and sees to it that a thread takes it. Returns its number.
-    fn submit(self: &Arc<Self>, lane: &Lane, asked: Asked<Job>) -> Result<u64> {
+    fn submit(&self, asked: Asked<Job<T>>) -> Result<u64> {
         let now = Instant::now();
-        let Lane(lane) = lane;
-        let mut state = self.state();
+        let Lane(lane) = self;
+        let mut state = lane.shared.state();
         if state.stopping {
             return Err(stopping());
         }
         let pushed = state.queues.push(lane.id, asked, now);
-        let woken = pushed.is_err() || self.wake(&mut state, now);
-        let unrun = match (&pushed, woken) {
-            (Ok(number), false) => state.queues.withdraw(lane.id, *number, now),
+        let has_thread = pushed.is_err() || lane.shared.wake(&mut state, now);
+        let unrun = match &pushed {
+            Ok(number) if !has_thread => state.queues.withdraw(lane.id, *number, now),
             _ => None,
         };
         drop(state);
         match pushed {
-            Ok(number) if woken => Ok(number),
-            Ok(_) => {
-                drop(unrun);
+            Ok(_) if unrun.is_some() => {
                 Err(Error::new(Kind::Unavailable, "The system gives the server no thread for this request"))
             }
+            Ok(number) => Ok(number),
             Err((why, _job)) => {
-                self.refusals.count(why.reason());
+                lane.shared.refusals.count(why.reason());
                 Err(refusal::error(why, &lane.model))
             }
         }
     }
+}
+
+/// Work that waits, or no longer does. Dropping it removes the work if it waits.
+pub struct Queued<T: Task> {
+    lane: Lane<T>,
+    number: u64,
+    is_over: bool,
+}
+
+impl<T: Task> Queued<T> {
+    /// Removes the work if it waits. Returns whether it did.
+    pub fn withdraw(&mut self) -> bool {
+        if std::mem::replace(&mut self.is_over, true) {
+            return false;
+        }
+        let Lane(lane) = &self.lane;
+        let withdrawn = lane.shared.state().queues.withdraw(lane.id, self.number, Instant::now());
+        // Dropped here: it may hold the last handle of its queue, whose end takes the lock.
+        withdrawn.is_some()
+    }
+}
+
+impl<T: Task> Drop for Queued<T> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// Sets its flag when it is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl<T: Task> Shared<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// Wakes or starts a thread if one is needed: for work that may run, or to watch for runs that hang. Returns
     /// false if there is no thread at all.
-    fn wake(self: &Arc<Self>, state: &mut State, now: Instant) -> bool {
+    fn wake(self: &Arc<Self>, state: &mut State<T>, now: Instant) -> bool {
         let (waits, may_run) = state.queues.state(now);
         if may_run && state.idle > 0 {
             self.changed.notify_one();
@@ -216,12 +287,13 @@ impl Shared {
         while !state.stopping {
             let now = Instant::now();
             match state.queues.next(now) {
-                Next::Run(run, job) => {
+                Next::Run(number, jobs) => {
                     self.wake(&mut state, now);
                     drop(state);
-                    let done = job();
+                    let done = run(jobs);
+                    memory::leave_behind();
                     state = self.state();
-                    state.queues.end(run, done, Instant::now());
+                    state.queues.end(number, done, Instant::now());
                 }
                 Next::Wait(until) => {
                     let left = until.map_or(KEPT_IDLE, |until| until.saturating_duration_since(now));

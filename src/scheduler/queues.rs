@@ -5,7 +5,7 @@
 //! takes one of a few spare slots, so that it never waits for long work of another. A run that goes on much longer
 //! than its like hangs, and loses its slot to others; a model whose runs all hang is refused.
 
-use super::lane::{Entry, Lane};
+use super::lane::{Done, Entry, Item, Lane};
 use crate::metrics::Reason;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub struct Limits {
     pub slots: usize,
     /// Most short work that runs besides.
     pub spare: usize,
+    /// Most runs of a queue that gathers work that run at once.
+    pub batches_at_once: usize,
     /// Longest predicted wait with which work is accepted; `None` for any with which clients stay.
     pub max_wait: Option<Duration>,
     /// Most requests of all models that wait or run; `None` for any number.
@@ -81,7 +83,7 @@ impl Refused {
 #[derive(Debug)]
 pub(super) enum Next<J> {
     /// Run this.
-    Run(Run, J),
+    Run(Run, Vec<J>),
     /// Nothing until then, unless something changes.
     Wait(Option<Instant>),
 }
@@ -96,6 +98,8 @@ struct Running {
     model: Arc<str>,
     since: Instant,
     hangs_at: Instant,
+    requests: usize,
+    rows: usize,
     bytes: usize,
     /// The time that its model was charged, in seconds.
     charged: f64,
@@ -139,7 +143,7 @@ const HANGS_AFTER: Duration = Duration::from_secs(2);
 /// or, if nothing is known of its like, than after this.
 const UNKNOWN_HANGS_AFTER: Duration = Duration::from_secs(20);
 
-impl<J> Queues<J> {
+impl<J: Item> Queues<J> {
     pub(super) fn new(limits: Limits) -> Queues<J> {
         Queues {
             limits,
@@ -153,15 +157,15 @@ impl<J> Queues<J> {
         }
     }
 
-    /// Adds a queue for work of `model`.
-    pub(super) fn add(&mut self, model: &str, now: Instant) -> LaneId {
+    /// Adds a queue for work of `model`. `gathers`: work that may be done together is.
+    pub(super) fn add(&mut self, model: &str, gathers: bool, now: Instant) -> LaneId {
         let id = LaneId(self.number());
         let name: Arc<str> =
             self.models.get_key_value(model).map_or_else(|| model.into(), |(name, _)| name.clone());
         let weight = self.limits.weights.get(model).copied().unwrap_or(1.0);
         let counts = self.models.entry(name.clone()).or_insert_with(|| Model { weight, ..Model::default() });
         counts.lanes += 1;
-        self.lanes.insert(id, Lane::new(name, now));
+        self.lanes.insert(id, Lane::new(name, gathers, now));
         id
     }
 
@@ -253,7 +257,8 @@ impl<J> Queues<J> {
 
     fn is_within_limits(&self, id: LaneId, bytes: usize) -> Result<(), Refused> {
         let Limits { max_requests, max_model_requests, max_model_bytes, .. } = self.limits;
-        if let Some(most) = max_requests.filter(|most| self.waiting + self.running.len() >= *most) {
+        let running = || self.running.values().map(|run| run.requests).sum::<usize>();
+        if let Some(most) = max_requests.filter(|most| self.waiting + running() >= *most) {
             return Err(Refused::TooMany(most));
         }
         let Some(model) = self.lanes.get(&id).and_then(|lane| self.models.get(&lane.model)) else {
@@ -296,37 +301,52 @@ impl<J> Queues<J> {
             return Next::Wait(if self.waiting == 0 { None } else { changes.min() });
         };
         let Some(lane) = self.lanes.get_mut(&id) else { return Next::Wait(None) };
-        let Some((_, entry)) = lane.take(now) else { return Next::Wait(None) };
-        let expected = lane.run_time();
-        let charged = expected.unwrap_or_default().as_secs_f64();
-        let hangs_after = expected.map_or(UNKNOWN_HANGS_AFTER, |time| (HANGS * time).max(HANGS_AFTER));
-        let lane_used = lane.used;
-        lane.running += 1;
-        lane.used += charged;
+        let entries = lane.take(now);
         if lane.is_empty() {
             self.active.retain(|active| *active != id);
         }
-        self.waiting -= 1;
-        let model = lane.model.clone();
-        if let Some(model) = self.models.get_mut(&model) {
-            self.clock = self.clock.max(model.used);
-            model.clock = model.clock.max(lane_used);
-            model.waiting -= 1;
-            model.running += 1;
-            model.used += charged / model.weight;
-        }
+        let run = self.begin(id, &entries, now);
+        Next::Run(run, entries.into_iter().map(|entry| entry.job).collect())
+    }
+
+    /// Accounts for the begin of a run of `entries`, which were taken from queue `id`.
+    fn begin(&mut self, id: LaneId, entries: &[Entry<J>], now: Instant) -> Run {
         let run = Run(self.number());
-        let hangs_at = now + hangs_after;
-        self.running
-            .insert(run, Running { lane: id, model, since: now, hangs_at, bytes: entry.bytes, charged });
-        Next::Run(run, entry.job)
+        let Some(lane) = self.lanes.get_mut(&id) else { return run };
+        let requests = entries.len();
+        let expected = lane.run_time();
+        let hangs_after = expected.map_or(UNKNOWN_HANGS_AFTER, |time| (HANGS * time).max(HANGS_AFTER));
+        let running = Running {
+            lane: id,
+            model: lane.model.clone(),
+            since: now,
+            hangs_at: now + hangs_after,
+            requests,
+            rows: entries.iter().map(|entry| entry.job.rows()).sum(),
+            bytes: entries.iter().map(|entry| entry.bytes).sum(),
+            charged: expected.unwrap_or_default().as_secs_f64(),
+        };
+        self.waiting -= requests;
+        if let Some(model) = self.models.get_mut(&lane.model) {
+            self.clock = self.clock.max(model.used);
+            model.clock = model.clock.max(lane.used);
+            model.waiting -= requests;
+            model.running += requests;
+            model.used += running.charged / model.weight;
+        }
+        lane.running += 1;
+        lane.used += running.charged;
+        self.running.insert(run, running);
+        run
     }
 
     /// Chooses the queue whose work is next, if any may run.
     fn choose(&self, now: Instant) -> Option<LaneId> {
         let runs = self.running.values().filter(|run| !run.hangs(now)).count();
         let (free, spare) = (runs < self.limits.slots, runs < self.limits.slots + self.limits.spare);
-        let may = |lane: &Lane<J>| free || (spare && lane.is_short(SHORT));
+        let may = |lane: &Lane<J>| {
+            (free || (spare && lane.is_short(SHORT))) && lane.may_begin(self.limits.batches_at_once)
+        };
         self.active
             .iter()
             .filter_map(|id| {
@@ -342,20 +362,20 @@ impl<J> Queues<J> {
 
     /// Ends a run. `measured`: it did its work, and tells how long such work takes.
     pub(super) fn end(&mut self, run: Run, measured: bool, now: Instant) {
-        let Some(Running { lane: id, model, since, bytes, charged, .. }) = self.running.remove(&run) else {
-            return;
-        };
+        let together = self.running.len();
+        let Some(ended) = self.running.remove(&run) else { return };
+        let Running { lane: id, model, since, requests, rows, bytes, charged, .. } = ended;
         let took = now.saturating_duration_since(since);
         let correction = took.as_secs_f64() - charged;
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running -= 1;
             lane.used += correction;
             if measured {
-                lane.end(took, now);
+                lane.end(Done { requests, rows, took }, together, now);
             }
         }
         if let Some(counts) = self.models.get_mut(&model) {
-            counts.running -= 1;
+            counts.running -= requests;
             counts.bytes -= bytes;
             counts.used += correction / counts.weight;
             if counts.lanes == 0 && counts.running == 0 {

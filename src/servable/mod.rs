@@ -2,7 +2,7 @@
 
 pub mod placement;
 
-use crate::batch::{self, Batch, Batcher};
+use crate::batch::{self, Batch, Batcher, Batching, Lane, Scheduler};
 use crate::context::Context;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
@@ -10,7 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::host::clock::thread_cpu_time;
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
-use crate::scheduler::{Lane, Scheduler};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
@@ -42,8 +41,8 @@ pub struct Resources<'a> {
     pub policy: Policy,
     /// The queues for runs that are too long for the thread that read the request.
     pub scheduler: &'a Scheduler,
-    /// The threads and parameters for batches, if requests are batched.
-    pub batching: Option<(Arc<batch::Pool>, batch::Parameters)>,
+    /// How requests are batched, if they are.
+    pub batching: Option<Batching>,
     /// Counts the runs, if enabled.
     pub counts: Option<Arc<metrics::ModelCounts>>,
 }
@@ -118,13 +117,15 @@ impl Servable {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
-        let place =
-            |bounded| Place { placement: Placement::new(policy, bounded), lane: scheduler.lane(&name) };
+        let gathers = matches!(batching, Some(Batching::Automatic(_)));
+        let place = |bounded| Place {
+            placement: Placement::new(policy, bounded),
+            lane: scheduler.lane(&name, gathers),
+        };
         let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
         let places = model.signatures().keys().map(of).collect();
         let unknown = place(false);
-        let batcher =
-            batching.map(|(pool, parameters)| Batcher::new(pool, model.clone(), parameters, sender.clone()));
+        let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
         let servable = Servable { name, version, model, places, unknown, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
@@ -160,9 +161,10 @@ impl Servable {
     }
 
     /// Returns whether, by measurements so far, the next request for `signature` should run in the thread that read it.
-    /// Never true with batching, where a request may wait for others.
+    /// Never true with batching by parameters, where every request may wait for others.
     pub fn in_caller(&self, signature: &str) -> bool {
-        self.batcher.is_none() && self.placement(signature).in_caller()
+        self.batcher.as_ref().is_none_or(|batcher| !batcher.takes_all())
+            && self.placement(signature).in_caller()
     }
 
     /// Returns whether each run of `signature` ends, on its own or by its deadline.
@@ -202,42 +204,47 @@ impl Servable {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
     }
 
-    /// Returns whether requests are batched.
-    pub fn is_batched(&self) -> bool {
+    /// Returns whether any run is to be batched.
+    pub fn may_batch(&self) -> bool {
         self.batcher.is_some()
     }
 
-    /// Does `run` at once, in this thread, and returns a tensor per fetch. The context's deadline bounds it if the
-    /// engine can be interrupted. With batching, only warm-up runs at once.
-    pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
-        let started = Instant::now();
-        let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
-        let timeout = context.time_left(started)?;
-        if let Some(batcher) = &self.batcher {
-            let (api, signature) = (run.api, run.signature.clone());
-            let ran = batcher.run(self.to_batch(run, threads, context));
-            return self.ran(api, &signature, started, ran, None);
-        }
-        let running = profile::phase(Phase::Run);
-        let begun = if timed { thread_cpu_time() } else { None };
-        let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
-        drop(running);
-        let cpu = begun.and_then(|begun| thread_cpu_time()?.checked_sub(begun));
-        self.ran(run.api, &run.signature, started, ran.map(|outputs| (outputs, started.elapsed())), cpu)
+    /// Returns whether `run` is to be batched.
+    pub fn batches(&self, run: &Run) -> bool {
+        self.batcher.as_ref().is_some_and(|batcher| batcher.takes(&run.feeds, &run.fetches))
     }
 
-    /// Hands `run` to the batcher, for its outputs to be awaited. Only with batching.
+    /// Does `run` at once, in this thread, and returns a tensor per fetch. The context's deadline bounds it if the
+    /// engine can be interrupted.
+    pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
+        let begun = Begun::now(&run);
+        let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
+        let timeout = context.time_left(begun.at)?;
+        if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
+            let ran = batcher.run(self.to_batch(run, threads, context));
+            return self.ran(&Begun { alone: false, ..begun }, ran, None);
+        }
+        let running = profile::phase(Phase::Run);
+        let cpu = if timed { thread_cpu_time() } else { None };
+        let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
+        drop(running);
+        let cpu = cpu.and_then(|begun| thread_cpu_time()?.checked_sub(begun));
+        let took = begun.at.elapsed();
+        self.ran(&begun, ran.map(|outputs| (outputs, took)), cpu)
+    }
+
+    /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
-        let started = Instant::now();
-        let threads = self.placement(&run.signature).threads();
-        context.time_left(started)?;
+        let begun = Begun { alone: false, ..Begun::now(&run) };
+        let place = self.place(&run.signature);
+        context.time_left(begun.at)?;
         if context.cancelled.is_set() {
             return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
         }
-        let (api, signature) = (run.api, run.signature.clone());
-        let batch::Submitted { batch, outputs } = batcher.submit(self.to_batch(run, threads, context))?;
-        Ok(Submitted { batch, outputs: Outputs { outputs, api, signature, started, servable: self.clone() } })
+        let run = self.to_batch(run, place.placement.threads(), context);
+        let batch::Submitted { batch, outputs } = batcher.submit(run, &place.lane)?;
+        Ok(Submitted { batch, outputs: Outputs { outputs, begun, servable: self.clone() } })
     }
 
     fn to_batch(&self, run: Run, threads: Threads, context: &Context) -> batch::Run {
@@ -249,20 +256,33 @@ impl Servable {
     /// this thread if that was measured.
     fn ran(
         &self,
-        api: Api,
-        signature: &str,
-        started: Instant,
+        begun: &Begun,
         ran: Result<(Vec<Tensor>, Duration)>,
         cpu: Option<Duration>,
     ) -> Result<Vec<Tensor>> {
-        let took = started.elapsed();
-        self.placement(signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), cpu);
+        let took = begun.at.elapsed();
+        self.placement(&begun.signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), cpu);
         let (outputs, _) = ran?;
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
-            counts.ran(api, took, self.batcher.is_none());
+            counts.ran(begun.api, took, begun.alone);
         }
         Ok(outputs)
+    }
+}
+
+/// A run that has begun.
+struct Begun {
+    api: Api,
+    signature: Arc<str>,
+    at: Instant,
+    /// False if it is one of a batch, which is counted there.
+    alone: bool,
+}
+
+impl Begun {
+    fn now(run: &Run) -> Begun {
+        Begun { api: run.api, signature: run.signature.clone(), at: Instant::now(), alone: true }
     }
 }
 
@@ -279,9 +299,7 @@ pub struct Submitted {
 /// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.
 pub struct Outputs {
     outputs: batch::Outputs,
-    api: Api,
-    signature: Arc<str>,
-    started: Instant,
+    begun: Begun,
     // Dropped last.
     servable: Arc<Servable>,
 }
@@ -289,8 +307,8 @@ pub struct Outputs {
 impl Outputs {
     /// Waits for the run and returns a tensor per fetch, or an error once the deadline has passed.
     pub async fn wait(self) -> Result<Vec<Tensor>> {
-        let Outputs { outputs, api, signature, started, servable } = self;
+        let Outputs { outputs, begun, servable } = self;
         let ran = outputs.wait().await;
-        servable.ran(api, &signature, started, ran, None)
+        servable.ran(&begun, ran, None)
     }
 }

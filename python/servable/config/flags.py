@@ -464,6 +464,16 @@ _SESSION = (
 
 _BATCHING = (
     Flag(
+        "batching",
+        "choice",
+        "off",
+        "batching",
+        "auto: requests that come while their model runs are run together, as many as measurements show "
+        "to be worth it; needs no parameters",
+        own=True,
+        choices=("off", "auto"),
+    ),
+    Flag(
         "enable_batching",
         "bool",
         False,

@@ -123,6 +123,11 @@ def _check_combinations(arguments: Arguments) -> None:
             "Both server_options.model_base_path and server_options.model_config_file are empty!",
             "set --model_base_path=/folder/of/versions, or --model_config_file",
         )
+    if arguments.text("batching") == "auto" and arguments.boolean("enable_batching"):
+        raise UsageError(
+            "--batching=auto and --enable_batching exclude each other: leave out the first to set "
+            "TensorFlow Serving's parameters, the second to need none"
+        )
     if arguments.text("batching_parameters_file") and not arguments.boolean("enable_batching"):
         raise invalid_argument(
             "server_options.batching_parameters_file is set without setting "
@@ -242,6 +247,7 @@ def _load_options(arguments: Arguments) -> LoadOptions:
         warmup_iterations=max(1, arguments.integer("num_request_iterations_for_warmup")),
         synthetic_warmup=arguments.boolean("synthetic_warmup"),
         batching=_batching(arguments),
+        automatic_batching=arguments.text("batching") == "auto",
         batching_per_version=arguments.boolean("enable_per_model_batching_parameters"),
     )
 

@@ -189,7 +189,8 @@ class LoadOptions:
     tags: must equal the tag set of one meta graph. session_config: a serialized tensorflow.ConfigProto, or
     empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
     record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
-    batched; batching_per_version: a version has its own parameters in its folder, or none. engine:
+    batched by parameters; batching_per_version: a version has its own in its folder, or none.
+    automatic_batching: requests are batched without parameters. engine:
     ``tensorflow``, or ``auto``: the engine that the version's files are for.
     """
 
@@ -202,6 +203,7 @@ class LoadOptions:
     retrying: bool = False
     batching: BatchingOptions | None = None
     batching_per_version: bool = False
+    automatic_batching: bool = False
     engine: str = "auto"
 
 

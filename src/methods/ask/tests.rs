@@ -4,6 +4,7 @@ mod batched;
 
 use super::*;
 use crate::batch;
+use crate::batch::Scheduler;
 use crate::config::Options;
 use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::engine::{Engine, LoadOptions, fake::Fake};
@@ -11,7 +12,6 @@ use crate::error::Kind;
 use crate::methods::record::{RecordLimits, Recorder};
 use crate::metrics::{Api, Metrics};
 use crate::registry::{Registry, VersionChoice};
-use crate::scheduler::Scheduler;
 use crate::servable::Resources;
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};

@@ -11,6 +11,16 @@ struct Setup {
     pushed: u64,
 }
 
+impl Item for u64 {
+    fn rows(&self) -> usize {
+        1
+    }
+
+    fn joins(&self, other: &u64) -> bool {
+        self % 10 == other % 10
+    }
+}
+
 fn setup(limits: Limits) -> Setup {
     Setup { queues: Queues::new(limits), now: Instant::now(), pushed: 0 }
 }
@@ -25,7 +35,7 @@ const fn ms(millis: u64) -> Duration {
 
 impl Setup {
     fn lane(&mut self, model: &str) -> LaneId {
-        self.queues.add(model, self.now)
+        self.queues.add(model, false, self.now)
     }
 
     fn push(&mut self, lane: LaneId) -> Result<u64, Refused> {
@@ -42,7 +52,7 @@ impl Setup {
 
     fn next(&mut self) -> Option<(Run, u64)> {
         match self.queues.next(self.now) {
-            Next::Run(run, job) => Some((run, job)),
+            Next::Run(run, jobs) => Some((run, jobs[0])),
             Next::Wait(_) => None,
         }
     }
@@ -346,6 +356,49 @@ fn a_queue_ends_without_a_trace() {
     assert!(setup.queues.remove(lane).unwrap().is_empty());
     setup.end_after(run, 10);
     assert!(setup.queues.models.is_empty() && setup.queues.running.is_empty());
+}
+
+#[test]
+fn what_comes_during_a_run_is_done_together_if_that_is_worth_it() {
+    let mut setup = setup(Limits { batches_at_once: 1, ..slots(4, 0) });
+    let lane = setup.queues.add("m", true, setup.now);
+    let mut done = BTreeSet::new();
+    let mut most = 0;
+    for round in 0..30 {
+        for _ in 0..64 {
+            setup.push(lane).unwrap();
+        }
+        while let Next::Run(run, jobs) = setup.queues.next(setup.now) {
+            most = most.max(jobs.len());
+            assert!(jobs.iter().all(|job| job % 10 == jobs[0] % 10), "only what joins: {jobs:?}");
+            assert!(jobs.iter().all(|job| done.insert(*job)));
+            if round > 0 && jobs.len() > 1 {
+                assert!(matches!(setup.queues.next(setup.now), Next::Wait(_)), "one at once");
+            }
+            setup.end_after(run, 5);
+        }
+    }
+    assert_eq!(done.len(), 30 * 64);
+    assert!(most >= 6, "64 numbers have at least 6 of each last digit");
+}
+
+#[test]
+fn what_gains_nothing_together_is_done_alone_in_all_slots() {
+    let mut setup = setup(Limits { batches_at_once: 1, ..slots(4, 0) });
+    let lane = setup.queues.add("m", true, setup.now);
+    for _ in 0..400 {
+        for _ in 0..2 {
+            setup.pushed += 9;
+            setup.push(lane).unwrap();
+        }
+        while let Next::Run(run, jobs) = setup.queues.next(setup.now) {
+            setup.end_after(run, 10 * jobs.len() as u64);
+        }
+    }
+    for _ in 0..3 {
+        setup.push(lane).unwrap();
+    }
+    assert!((0..3).all(|_| setup.next().is_some()));
 }
 
 /// What may happen to queues.

@@ -96,7 +96,7 @@ fn setup(max_batch_size: usize, max_enqueued_batches: usize, batch_timeout: Dura
         pad_variable_length_inputs: false,
         split_at: None,
     };
-    let batching = Some((pool.clone(), parameters));
+    let batching = Some(batch::Batching::Parameters(pool.clone(), parameters));
     let scheduler = Scheduler::with_slots(1);
     let resources = Resources { batching, ..Resources::plain(Policy::Auto, &scheduler) };
     let (servable, drain) = Servable::new("m".to_owned(), 3, model, resources);
