@@ -34,8 +34,9 @@ class Feed:
 class Request:
     """A request to measure.
 
-    body: the JSON sent. feeds: the same tensors, by the inputs' aliases, for a bare run. flags: additional
-    flags of the server. loads: (connections, layout of cores) of each point, see ``load.py``.
+    body: the JSON sent, or the gRPC message. feeds: the same tensors, by the inputs' aliases, for a bare run.
+    flags: additional flags of the server. loads: (connections, layout of cores) of each point, see
+    ``load.py``.
     """
 
     name: str
