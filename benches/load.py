@@ -70,8 +70,13 @@ def cores(layout: str) -> tuple[set[int], set[int]]:
     return last, last if layout == SHARED else (every - last or every)
 
 
-def load(target: Target, body: Path, connections: int, seconds: float, layout: str = FREE) -> Sample:
-    """POSTs the file ``body`` for ``seconds`` over ``connections`` connections; each asks in sequence."""
+def load(
+    target: Target, body: Path, connections: int, seconds: float, layout: str = FREE, pause_ms: int = 0
+) -> Sample:
+    """POSTs the file ``body`` for ``seconds`` over ``connections`` connections.
+
+    Each asks again once it is answered, after ``pause_ms``.
+    """
     load_cores, server_cores = cores(layout)
     if target.pid is not None:
         pin(target.pid, server_cores)
@@ -87,7 +92,7 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
             f"--script={SCRIPT}",
             target.url,
         ],
-        env=os.environ | {"BODY_FILE": str(body)},
+        env=os.environ | {"BODY_FILE": str(body)} | ({"PAUSE_MS": str(pause_ms)} if pause_ms else {}),
         preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
         capture_output=True,
         text=True,
