@@ -24,7 +24,7 @@ from pathlib import Path
 import grpc_load
 import real_points
 from grpc_points import predict_request
-from load import Sample, Target, load, wrk_version
+from load import Sample, Target, ask_once, load, wrk_version
 from models import Model, prepare
 from points import Request, requests
 from process import BenchError, Process, wait_idle
@@ -69,9 +69,13 @@ def over_rest(request: Request, pause_ms: int = 0) -> Ask:
     body = BUILD / f"isolation.{request.model}.json"
     body.write_bytes(request.body)
     path = f"/v1/models/{request.model}:predict"
-    return lambda server, clients, seconds: load(
-        Target(server.address + path, server.pid), body, clients, seconds, pause_ms=pause_ms
-    )
+
+    def ask(server: Server, clients: int, seconds: float) -> Sample:
+        target = Target(server.address + path, server.pid)
+        ask_once(target.url, request.body)  # as over gRPC: the first may take a second, and is not measured
+        return load(target, body, clients, seconds, pause_ms=pause_ms)
+
+    return ask
 
 
 def over_grpc(request: Request, programs: grpc_load.Programs) -> Ask:

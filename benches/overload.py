@@ -28,7 +28,7 @@ import grpc_load
 import real_points
 import start
 from grpc_points import predict_request
-from load import Sample, Target, load, wrk_version
+from load import Sample, Target, ask_once, load, wrk_version
 from models import Model, prepare
 from process import BenchError, Peak, Process, memory_bytes, usage, wait_idle
 from report import digits, table
@@ -192,6 +192,8 @@ def serving(options: argparse.Namespace, model: Model, put: Load) -> Iterator[Ta
     with command.serve(model.base, 0, options.flag) as process:
         process.wait_for(r"ready: 1 of 1 models")
         target = put.target(process)
+        if put.protocol == "rest":  # the load over gRPC does it by itself
+            ask_once(target.url, put.body.read_bytes())  # the first may take a second
         put.closed(target, CLOSED_CLIENTS, options.warm_up)
         yield target
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import first
 import floors
@@ -177,7 +178,9 @@ class Bench:
         path = f"/v1/models/{request.model}:predict"
         targets = {SERVABLE: Target(f"http://{address}{path}", process.pid)}
         if self.options.against:
-            targets[OTHER] = Target(self.options.against.rstrip("/") + path, self.options.against_pid)
+            other = self.options.against.rstrip("/")
+            first.over_rest(urlsplit(other).netloc, model.name, request.body)  # warms it
+            targets[OTHER] = Target(other + path, self.options.against_pid)
         self._loads(served, targets, body, load)
 
     def _over_grpc(self, request: Request, served: Served, process: Process) -> None:
@@ -187,6 +190,7 @@ class Bench:
         served.first_ms.append(first.over_grpc(address, request.model, body.read_bytes()))
         targets = {SERVABLE: Target(address, process.pid)}
         if self.options.against_grpc:
+            first.over_grpc(self.options.against_grpc, request.model, body.read_bytes())  # warms it
             targets[OTHER] = Target(self.options.against_grpc, self.options.against_pid)
         self._loads(served, targets, body, self.programs.load_on)
 
