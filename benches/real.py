@@ -247,14 +247,19 @@ def main(argv: Sequence[str]) -> int:
         "settings": str(settings),
         "machine": report.machine(),
     }
-    partial = (
-        options.quick or options.only or options.over or options.flag or options.clients != list(CLIENTS)
-    )
-    write(results, head, partial=bool(partial))
+    write(results, head, is_partial(options))
     failed = real_report.errors(results)
     if failed:
         print(f"benches/real.py: {failed} requests failed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def is_partial(options: argparse.Namespace) -> bool:
+    """Returns whether something is left out or added, so that the documents do not take it."""
+    narrowed = options.quick or options.only or options.over or options.clients != list(CLIENTS)
+    return bool(
+        narrowed or options.flag or options.against or options.against_grpc or not options.bare_seconds
+    )
 
 
 def write(results: RealResults, head: dict[str, object], partial: bool) -> None:
