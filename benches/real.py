@@ -4,10 +4,13 @@
     python benches/real.py --only mobilenet_v2 --over rest    one model over one protocol
     python benches/real.py --quick --only table               a quick look: one short round
     python benches/real.py --against http://HOST:PORT --against-grpc HOST:PORT --against-pid PID
+    python benches/real.py --against-command "tensorflow_model_server --model_name={name} \
+        --model_base_path={base} --rest_api_port={rest_port} --port={grpc_port}"
 
 Each round of a model first runs it bare, in many numbers of threads; then, for each protocol, starts a server
 of it alone, times the first ten requests, lets it rest, loads it with 1, 4, 16 and 64 clients, and lets it
-rest again. The other server must serve the models of ``build/bench/models`` under their names. Full runs
+rest again. The other server must serve the models of ``build/bench/models`` under their names; one that is
+started by a command has its first requests and its memory measured alike. Full runs
 write ``docs/performance.md`` (between markers of their own) and ``benches/results/real.json``; any other run
 writes ``build/bench/real.json``. Exit status 1 if a request failed. Needs wrk, a C compiler and TensorFlow.
 """
@@ -23,22 +26,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import first
 import floors
 import grpc_load
 import real_points
 import real_report
+import real_servers
 import report
 import start
 from grpc_points import predict_request
 from load import Sample, Target, load, wrk_version
-from models import Model, prepare
+from models import prepare
 from points import Request
-from process import BenchError, Peak, Process, memory_bytes, wait_idle
+from process import BenchError, Peak, memory_bytes, wait_idle
 from quiet import Others, Patience, children_seconds
 from real_results import GRPC, REST, RealResults, Resident, Served, best
+from real_servers import Server
 from results import OTHER, SERVABLE
 
 from servable.engines import tensorflow_library
@@ -51,8 +55,6 @@ CLIENTS = (1, 4, 16, 64)
 THREADS = (1, 2, 3, 4, 6, 8)
 PROTOCOLS = {"rest": REST, "grpc": GRPC}
 ANSWERS_EACH = 4  # a client gets at least so many in a load, or waiting would not show in the percentiles
-REST_PORT = r"Exporting HTTP/REST API at:localhost:(\d+)"
-GRPC_PORT = r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)"
 
 Put = Callable[[Target, Path, int, float], Sample]
 """Puts a load on a target: body, clients, seconds."""
@@ -105,6 +107,11 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--against-grpc", metavar="HOST:PORT", help="its gRPC port")
     parser.add_argument(
         "--against-pid", type=int, metavar="PID", help="its process, for CPU, faults and memory"
+    )
+    parser.add_argument(
+        "--against-command",
+        metavar="COMMAND",
+        help="instead, a command with {name}, {base}, {rest_port}, {grpc_port}, run for each model",
     )
     parser.add_argument(
         "--servable",
@@ -163,35 +170,39 @@ class Bench:
     def _round(self, request: Request, served: Served) -> None:
         """Starts a server of the model alone, and measures it beside the other one if there is one."""
         model = self.models[request.model]
-        with self.command.serve(model.base, 0, self.options.flag) as process:
-            process.wait_for(r"ready: 1 of 1 models")
-            if served.protocol == REST:
-                self._over_rest(request, model, served, process)
-            else:
-                self._over_grpc(request, served, process)
+        with ExitStack() as stack:
+            ours = real_servers.servable(self.command, model, self.options.flag)
+            servers = {SERVABLE: stack.enter_context(ours)}
+            if self.options.against_command:
+                log = BUILD / f"{model.name}.other.log"
+                other = real_servers.started(self.options.against_command, model, log)
+                servers[OTHER] = stack.enter_context(other)
+            elif self.options.against or self.options.against_grpc:
+                given = self.options
+                servers[OTHER] = real_servers.running(given.against, given.against_grpc, given.against_pid)
+            (self._over_rest if served.protocol == REST else self._over_grpc)(request, served, servers)
 
-    def _over_rest(self, request: Request, model: Model, served: Served, process: Process) -> None:
+    def _over_rest(self, request: Request, served: Served, servers: Mapping[str, Server]) -> None:
         body = BUILD / f"real.{request.name}.json"
         body.write_bytes(request.body)
-        address = f"127.0.0.1:{process.wait_for(REST_PORT)[1]}"
-        served.first_ms.append(first.over_rest(address, model.name, request.body))
-        path = f"/v1/models/{request.model}:predict"
-        targets = {SERVABLE: Target(f"http://{address}{path}", process.pid)}
-        if self.options.against:
-            other = self.options.against.rstrip("/")
-            first.over_rest(urlsplit(other).netloc, model.name, request.body)  # warms it
-            targets[OTHER] = Target(other + path, self.options.against_pid)
+        targets = {}
+        for name, server in servers.items():
+            if server.rest is not None:
+                took = first.over_rest(server.rest, request.model, request.body)
+                served.add_first(name, took, server.fresh)
+                url = f"http://{server.rest}/v1/models/{request.model}:predict"
+                targets[name] = Target(url, server.pid)
         self._loads(served, targets, body, load)
 
-    def _over_grpc(self, request: Request, served: Served, process: Process) -> None:
+    def _over_grpc(self, request: Request, served: Served, servers: Mapping[str, Server]) -> None:
         body = BUILD / f"real.{request.name}.request"
         body.write_bytes(predict_request(request.model, request.feeds))
-        address = f"127.0.0.1:{process.wait_for(GRPC_PORT)[1]}"
-        served.first_ms.append(first.over_grpc(address, request.model, body.read_bytes()))
-        targets = {SERVABLE: Target(address, process.pid)}
-        if self.options.against_grpc:
-            first.over_grpc(self.options.against_grpc, request.model, body.read_bytes())  # warms it
-            targets[OTHER] = Target(self.options.against_grpc, self.options.against_pid)
+        targets = {}
+        for name, server in servers.items():
+            if server.grpc is not None:
+                took = first.over_grpc(server.grpc, request.model, body.read_bytes())
+                served.add_first(name, took, server.fresh)
+                targets[name] = Target(server.grpc, server.pid)
         self._loads(served, targets, body, self.programs.load_on)
 
     def _loads(self, served: Served, targets: Mapping[str, Target], body: Path, put: Put) -> None:
@@ -230,7 +241,7 @@ def main(argv: Sequence[str]) -> int:
     """Measures, prints and writes; returns the exit status."""
     options = arguments(argv)
     settings = (
-        Settings(1, 1.0, 0.3, 2.0, 0.0)
+        Settings(1, 1.0, min(0.3, options.bare_seconds), 2.0, 0.0)
         if options.quick
         else Settings(options.rounds, options.seconds, options.bare_seconds, options.rest, options.patience)
     )
@@ -256,10 +267,9 @@ def main(argv: Sequence[str]) -> int:
 
 def is_partial(options: argparse.Namespace) -> bool:
     """Returns whether something is left out or added, so that the documents do not take it."""
+    against = options.against or options.against_grpc or options.against_command
     narrowed = options.quick or options.only or options.over or options.clients != list(CLIENTS)
-    return bool(
-        narrowed or options.flag or options.against or options.against_grpc or not options.bare_seconds
-    )
+    return bool(narrowed or options.flag or against or not options.bare_seconds)
 
 
 def write(results: RealResults, head: dict[str, object], partial: bool) -> None:

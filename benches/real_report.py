@@ -139,15 +139,16 @@ def _residents(rounds: Sequence[Resident]) -> Iterable[str]:
 
 def _first(measured: Iterable[Served]) -> str:
     return table(
-        ("requests after the start, ms", "over", "1st", "2nd", "3rd", "10th"),
+        ("requests after the start, ms", "over", "server", "1st", "2nd", "3rd", "10th"),
         (
             (
                 served.title,
                 served.protocol,
-                *(shown(spread(took[index] for took in served.first_ms)) for index in (0, 1, 2, -1)),
+                SERVERS[server],
+                *(shown(spread(took[index] for took in rounds)) for index in (0, 1, 2, -1)),
             )
             for served in measured
-            if served.first_ms
+            for server, rounds in served.first_ms.items()
         ),
     )
 

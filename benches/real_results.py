@@ -26,8 +26,8 @@ class Resident:
 class Served:
     """One model over one protocol. Every list has an element for each round.
 
-    samples: by clients, then by server. resident: by server, of those whose process is known. first_ms: the
-    milliseconds of Servable's first ten requests after a start.
+    samples: by clients, then by server. resident: by server, of those whose process is known. first_ms: by
+    server, the milliseconds of the first ten requests after a start.
     """
 
     model: str
@@ -35,11 +35,16 @@ class Served:
     protocol: str
     samples: dict[int, dict[str, list[Sample]]] = field(default_factory=dict)
     resident: dict[str, list[Resident]] = field(default_factory=dict)
-    first_ms: list[list[float]] = field(default_factory=list)
+    first_ms: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def add(self, clients: int, server: str, sample: Sample) -> None:
         """Adds the sample of a round."""
         self.samples.setdefault(clients, {}).setdefault(server, []).append(sample)
+
+    def add_first(self, server: str, took: list[float], fresh: bool) -> None:
+        """Adds the first requests of a round, if no other had reached the model."""
+        if fresh:
+            self.first_ms.setdefault(server, []).append(took)
 
     def of(self, clients: int, figure: Callable[[Sample], float | None], server: str) -> list[float]:
         """Returns the figure of each round; empty if it was not measured."""
@@ -108,7 +113,7 @@ def figures(served: Served, bare: Sequence[Sequence[Run]]) -> dict[str, Spread]:
     found["faults"] = [value for values in faults for value in values]
     resident = served.resident.get(SERVABLE, [])
     found["kept"] = [one.after / one.before for one in resident]
-    found["first"] = [took[0] / took[-1] for took in served.first_ms]
+    found["first"] = [took[0] / took[-1] for took in served.first_ms.get(SERVABLE, [])]
     return {name: spread(values) for name, values in found.items() if values}
 
 

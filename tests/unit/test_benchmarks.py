@@ -58,7 +58,9 @@ def test_figures_are_ratios_of_the_same_round() -> None:
         served.add(4, SERVABLE, sample(rate, 10, 4 / rate * 1e3 * 1.5, faults=(1.0, 2.0, 70.0)[number]))
         served.add(4, OTHER, sample(100, 10, 10, faults=None))
     served.resident = {SERVABLE: [Resident(100, 300, 120)], OTHER: [Resident(100, 300, 300)]}
-    served.first_ms = [[30.0, *[9.0] * 8, 10.0]]
+    served.add_first(SERVABLE, [30.0, *[9.0] * 8, 10.0], fresh=True)
+    served.add_first(OTHER, [90.0, *[9.0] * 8, 10.0], fresh=True)
+    served.add_first(SERVABLE, [90.0, *[9.0] * 8, 10.0], fresh=False)
     found = figures(served, ROUNDS)
     assert found["share 4"] == Spread(0.5, 0.5, 1.0)
     assert found["added 1"] == Spread(0.5, 0.0, 1.0)
