@@ -59,8 +59,9 @@ fmt: $(VENV)/.tools ## Format everything.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: dev ## The benchmarks: table and JSON.
+bench: dev ## The benchmarks: tables and JSON. With BENCH_FLAGS, benches/run.py alone.
 	$(BIN)/python benches/run.py $(BENCH_FLAGS)
+	$(if $(strip $(BENCH_FLAGS)),,$(BIN)/python benches/real.py)
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml

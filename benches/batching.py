@@ -21,6 +21,7 @@ from pathlib import Path
 import grpc_load
 from grpc_points import predict_request
 from load import FREE, Sample, Target
+from points import Feed
 from process import BenchError, Process
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "bench"
@@ -70,7 +71,8 @@ def run(rows: int, calls: list[int], rounds: int, seconds: float) -> dict[tuple[
     """Returns samples by (off or on, calls in flight)."""
     programs = grpc_load.build(BUILD)
     base, body, parameters = chain_model(BUILD), BUILD / "chain.body", BUILD / "batching.config"
-    body.write_bytes(predict_request("chain", "x", (1, WIDTH), array("f", range(WIDTH)).tobytes()))
+    row = array("f", range(WIDTH)).tobytes()
+    body.write_bytes(predict_request("chain", {"x": Feed("float", (1, WIDTH), row)}))
     parameters.write_text(f"max_batch_size {{ value: {rows} }}")
     found: dict[tuple[str, int], list[Sample]] = {}
     with ExitStack() as stack:

@@ -1,42 +1,44 @@
 /* The lower bound of a model run: TF_SessionRun in a loop, with nothing around it.
  *
- *   floor_run FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...
+ *   floor_run FOLDER SECONDS [--threads=N,N...] {INPUT DTYPE SHAPE FILE}... -- OUTPUT...
  *
  * FOLDER  a SavedModel's version folder, loaded with the tag "serve"
  * SECONDS time to measure each way, after an unmeasured tenth of that
- * INPUT   the tensor to feed, as node:index; OUTPUT, those to fetch
- * DTYPE   float (FILE holds the elements, native byte order) or string (FILE is the one element)
+ * INPUT   a tensor to feed, as node:index; OUTPUT, those to fetch
+ * DTYPE   float, int32 (FILE holds the elements, native byte order) or string (FILE is the one element)
  * SHAPE   comma-separated sizes, for example 1,224,224,3
  *
- * Prints one line of JSON per way of running:
+ * Prints one line of JSON per way of running; with --threads, caller and pool, in each number of threads at once:
  *   caller    RunOptions.inter_op_thread_pool = -1: operations run in the caller's thread
  *   pool      TensorFlow's default: operations run on its pool
  *   rested    as caller, after a pause of 100 us before every run, which is not counted: caches have cooled and the
  *             core has slept, as between the requests of a single client
  *   together  as caller, in a thread per core at once, as under many clients: the runs of one session share locks
- * Each line: runs, and per run wall_us and cpu_us (means; CPU time of all threads of the process) and p50_us. The
- * input tensor is created once and fed repeatedly; fetched tensors are deleted at once. Exit status 1, with a reason,
- * on any failure.
+ * Each line: runs, threads, runs per_second of all threads together, and per run wall_us and cpu_us (means; CPU time
+ * of all threads of the process), p50_us and minor page faults. The input tensors are created once and fed repeatedly;
+ * fetched tensors are deleted at once. Exit status 1, with a reason, on any failure.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "tensorflow/c/c_api.h"
 
-enum { MAX_OUTPUTS = 16, MAX_RANK = 8, MAX_TIMES = 1 << 20, MAX_THREADS = 256 };
+enum { MAX_INPUTS = 16, MAX_OUTPUTS = 16, MAX_RANK = 8, MAX_TIMES = 1 << 20, MAX_THREADS = 256 };
 
 /* RunOptions{inter_op_thread_pool: -1}: field 3, a varint of ten bytes. */
 static const unsigned char IN_CALLER[] = {0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01};
 
 struct job {
     TF_Session *session;
-    TF_Output input;
-    TF_Tensor *value;
+    TF_Output inputs[MAX_INPUTS];
+    TF_Tensor *values[MAX_INPUTS];
+    int input_count;
     TF_Output outputs[MAX_OUTPUTS];
     int output_count;
 };
@@ -86,8 +88,9 @@ static TF_Tensor *tensor(const char *dtype, char *shape, const char *path) {
     size_t size = 0;
     char *bytes = read_all(path, &size);
     int is_string = strcmp(dtype, "string") == 0;
+    TF_DataType type = is_string ? TF_STRING : strcmp(dtype, "int32") == 0 ? TF_INT32 : TF_FLOAT;
     size_t held = is_string ? sizeof(TF_TString) : size;
-    TF_Tensor *made = TF_AllocateTensor(is_string ? TF_STRING : TF_FLOAT, dims, rank, held);
+    TF_Tensor *made = TF_AllocateTensor(type, dims, rank, held);
     if (!made || TF_TensorByteSize(made) != held) fail(path, "does not hold a tensor of this shape");
     if (is_string) {
         TF_TString *element = TF_TensorData(made);
@@ -102,8 +105,8 @@ static TF_Tensor *tensor(const char *dtype, char *shape, const char *path) {
 
 static void run(const struct job *job, const TF_Buffer *options, TF_Status *status) {
     TF_Tensor *results[MAX_OUTPUTS] = {0};
-    TF_SessionRun(job->session, options, &job->input, &job->value, 1, job->outputs, results, job->output_count, NULL, 0,
-                  NULL, status);
+    TF_SessionRun(job->session, options, job->inputs, job->values, job->input_count, job->outputs, results,
+                  job->output_count, NULL, 0, NULL, status);
     check(status, "TF_SessionRun");
     for (int i = 0; i < job->output_count; i++) TF_DeleteTensor(results[i]);
 }
@@ -184,29 +187,38 @@ static struct loop run_all(const struct job *job, const struct way *way, double 
     return sum;
 }
 
+static long minor_faults(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) fail("getrusage", "page faults cannot be read");
+    return usage.ru_minflt;
+}
+
 static void measure(const struct job *job, const struct way *way, double seconds) {
     static float times[MAX_TIMES];
     run_all(job, way, seconds / 10, times);
+    long faults = minor_faults();
+    double begun = now(CLOCK_MONOTONIC);
     struct loop all = run_all(job, way, seconds, times);
+    double took = now(CLOCK_MONOTONIC) - begun;
+    faults = minor_faults() - faults;
     qsort(times, all.runs, sizeof *times, ascending);
-    double each = 1e6 / (double)all.runs;
-    printf("{\"way\": \"%s\", \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, \"p50_us\": %.3f}\n", way->name, all.runs,
-           all.wall * each, all.cpu * each, (double)times[all.runs / 2] * 1e6);
+    double runs = (double)all.runs, each = 1e6 / runs;
+    printf("{\"way\": \"%s\", \"threads\": %ld, \"runs\": %zu, \"wall_us\": %.3f, \"cpu_us\": %.3f, ", way->name,
+           way->threads, all.runs, all.wall * each, all.cpu * each);
+    printf("\"p50_us\": %.3f, \"per_second\": %.3f, \"faults\": %.1f}\n", (double)times[all.runs / 2] * 1e6, runs / took,
+           (double)faults / runs);
 }
 
-int main(int argc, char **argv) {
-    if (argc < 8 || argc - 7 > MAX_OUTPUTS) fail("usage", "FOLDER SECONDS INPUT DTYPE SHAPE FILE OUTPUT...");
-    TF_Status *status = TF_NewStatus();
-    TF_Graph *graph = TF_NewGraph();
-    TF_SessionOptions *options = TF_NewSessionOptions();
-    const char *tags[] = {"serve"};
-    struct job job = {.output_count = argc - 7};
-    job.session = TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
-    check(status, argv[1]);
-    job.input = endpoint(graph, argv[3]);
-    job.value = tensor(argv[4], argv[5], argv[6]);
-    for (int i = 0; i < job.output_count; i++) job.outputs[i] = endpoint(graph, argv[7 + i]);
-    TF_Buffer *in_caller = TF_NewBufferFromString(IN_CALLER, sizeof IN_CALLER);
+static void measure_threads(const struct job *job, const TF_Buffer *in_caller, char *counts, double seconds) {
+    for (char *count = strtok(counts, ","); count; count = strtok(NULL, ",")) {
+        long threads = atol(count);
+        if (threads < 1 || threads > MAX_THREADS) fail(count, "is no number of threads");
+        const struct way ways[] = {{"caller", in_caller, 0, threads}, {"pool", NULL, 0, threads}};
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) measure(job, &ways[i], seconds);
+    }
+}
+
+static void measure_ways(const struct job *job, const TF_Buffer *in_caller, double seconds) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     if (cores > MAX_THREADS) cores = MAX_THREADS;
     const struct way ways[] = {
@@ -215,7 +227,39 @@ int main(int argc, char **argv) {
         {"rested", in_caller, 100000, 1},
         {"together", in_caller, 0, cores < 1 ? 1 : cores},
     };
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) measure(&job, &ways[i], atof(argv[2]));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) measure(job, &ways[i], seconds);
+}
+
+/* Reads the inputs and, after "--", the outputs. */
+static void read_endpoints(struct job *job, TF_Graph *graph, char **argument, char **end) {
+    for (; argument + 4 <= end && strcmp(*argument, "--") != 0; argument += 4, job->input_count++) {
+        if (job->input_count == MAX_INPUTS) fail("usage", "too many inputs");
+        job->inputs[job->input_count] = endpoint(graph, argument[0]);
+        job->values[job->input_count] = tensor(argument[1], argument[2], argument[3]);
+    }
+    if (argument == end || strcmp(*argument, "--") != 0) fail("usage", "-- OUTPUT... is missing");
+    if (end - argument - 1 > MAX_OUTPUTS) fail("usage", "too many outputs");
+    while (++argument < end) job->outputs[job->output_count++] = endpoint(graph, *argument);
+}
+
+int main(int argc, char **argv) {
+    static const char THREADS[] = "--threads=";
+    if (argc < 8) fail("usage", "FOLDER SECONDS [--threads=N,N...] {INPUT DTYPE SHAPE FILE}... -- OUTPUT...");
+    char *threads = strncmp(argv[3], THREADS, strlen(THREADS)) == 0 ? argv[3] + strlen(THREADS) : NULL;
+    TF_Status *status = TF_NewStatus();
+    TF_Graph *graph = TF_NewGraph();
+    TF_SessionOptions *options = TF_NewSessionOptions();
+    const char *tags[] = {"serve"};
+    struct job job = {0};
+    job.session = TF_LoadSessionFromSavedModel(options, NULL, argv[1], tags, 1, graph, NULL, status);
+    check(status, argv[1]);
+    read_endpoints(&job, graph, argv + (threads ? 4 : 3), argv + argc);
+    TF_Buffer *in_caller = TF_NewBufferFromString(IN_CALLER, sizeof IN_CALLER);
+    double seconds = atof(argv[2]);
+    if (threads)
+        measure_threads(&job, in_caller, threads, seconds);
+    else
+        measure_ways(&job, in_caller, seconds);
     TF_CloseSession(job.session, status);
     check(status, "TF_CloseSession");
     return 0;

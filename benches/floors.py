@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,18 @@ class Run:
     """Bare TF_SessionRun calls, one after another; microseconds per run, CPU time of all threads.
 
     way: "caller" (operations run in the caller's thread), "pool" (on TensorFlow's), "rested" (as the first,
-    with a pause before each run), "together" (as the first, in a thread per core at once).
+    with a pause before each run), "together" (as the first, in a thread per core at once). threads: that many
+    at once, which did per_second runs together. faults: minor page faults per run.
     """
 
     way: str
+    threads: int
     runs: int
     wall_us: float
     cpu_us: float
     p50_us: float
+    per_second: float
+    faults: float
 
 
 def build_http() -> Path:
@@ -63,20 +68,29 @@ def serve_http(program: Path, reply: bytes, build: Path, name: str) -> tuple[Pro
 
 def bare_runs(program: Path, model: Model, request: Request, build: Path, seconds: float) -> dict[str, Run]:
     """Runs the model bare for ``seconds`` in each way; returns the runs by way."""
-    data = build / f"{request.name}.tensor"
-    data.write_bytes(request.data)
-    shape = ",".join(map(str, request.shape))
+    runs = _run(program, model, request, build, (f"{seconds:g}",))
+    return {run.way: run for run in runs}
+
+
+def bare_threads(
+    program: Path, model: Model, request: Request, build: Path, seconds: float, threads: Sequence[int]
+) -> list[Run]:
+    """Runs the model bare in each number of threads, in the callers' threads and on TensorFlow's pool."""
+    return _run(program, model, request, build, (f"{seconds:g}", "--threads=" + ",".join(map(str, threads))))
+
+
+def _run(program: Path, model: Model, request: Request, build: Path, how: Sequence[str]) -> list[Run]:
+    feeds = []
+    for alias, feed in request.feeds.items():
+        data = build / f"{request.name}.{alias}.tensor"
+        data.write_bytes(feed.data)
+        feeds += [model.inputs[alias], feed.dtype, ",".join(map(str, feed.shape)), str(data)]
     ran = subprocess.run(
-        [
-            *(str(program), str(model.version_folder), f"{seconds:g}"),
-            *(model.input, request.dtype, shape, str(data)),
-            *model.outputs,
-        ],
+        [str(program), str(model.version_folder), *how, *feeds, "--", *model.outputs],
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS_LIMIT,
     )
     if ran.returncode != 0:
         raise BenchError(f"the bare run of {model.name} failed: {ran.stderr.splitlines()[-1:]}")
-    runs = [Run(**json.loads(line)) for line in ran.stdout.splitlines() if line.startswith("{")]
-    return {run.way: run for run in runs}
+    return [Run(**json.loads(line)) for line in ran.stdout.splitlines() if line.startswith("{")]

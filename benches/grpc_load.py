@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from load import FREE, Sample, Target, cores
-from process import BenchError, Process, cpu_seconds, pin
+from process import BenchError, Process, pin, usage
 from quiet import Others, children_seconds
 
 HERE = Path(__file__).resolve().parent
@@ -25,10 +25,14 @@ LIMIT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs built: the load generator, and the bare server if requested."""
+    """The programs built: the load generator, and the bare server if requested.
+
+    same_bytes: an answer that differs from the first is an error; otherwise, one of another length.
+    """
 
     load: Path
     echo: Path | None = None
+    same_bytes: bool = True
 
     def serve_echo(self, reply: Path) -> tuple[Process, str]:
         """Starts the bare server that answers the message in ``reply``; returns the process and its port."""
@@ -47,11 +51,12 @@ class Programs:
         pid = target.pid
         if pid is not None:
             pin(pid, server_cores)
-        before = cpu_seconds(pid) if pid is not None else 0.0
+        before = usage(pid)
         load_before, others = children_seconds(), Others()
         told = self._told(target.url, body, calls, seconds, load_cores)
-        spent = cpu_seconds(pid) - before if pid is not None else None
-        share = others.share((spent or 0.0) + children_seconds() - load_before)
+        after = usage(pid)
+        spent = after.cpu - before.cpu
+        share = others.share(spent + children_seconds() - load_before)
         count = int(told["requests"])
         if count == 0:
             raise BenchError(
@@ -63,8 +68,10 @@ class Programs:
             p50_us=told["p50_us"],
             p99_us=told["p99_us"],
             errors=int(told["errors"]),
-            cpu_us=None if spent is None else spent / (count + 1) * 1e6,  # the first call is not counted
+            cpu_us=None if pid is None else spent / (count + 1) * 1e6,  # the first call is not counted
             others=share,
+            max_us=told["max_us"],
+            faults=None if pid is None else (after.faults - before.faults) / (count + 1),
         )
 
     def _told(
@@ -80,6 +87,7 @@ class Programs:
                 str(connections),
                 str(calls),
                 f"{seconds:g}",
+                "bytes" if self.same_bytes else "length",
             ],
             preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
             capture_output=True,

@@ -1,13 +1,13 @@
 //! gRPC load generator: identical for every server, and cheap, so that most of the machine is left to the server.
 //!
 //! ```text
-//! grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS
+//! grpc_load [HOST:]PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS bytes|length
 //! ```
 //!
-//! Sends REQUEST_FILE, a serialized `PredictRequest`, to Predict at PORT of 127.0.0.1. The first answer is written to
-//! REPLY_FILE; then, for SECONDS (0: not at all), CALLS calls are kept in flight over CONNECTIONS connections, and one
-//! line of JSON reports the results. Any answer that is not OK and byte for byte the same as the first counts as an
-//! error.
+//! Sends REQUEST_FILE, a serialized `PredictRequest`, to Predict at PORT of HOST (127.0.0.1). The first answer is written
+//! to REPLY_FILE; then, for SECONDS (0: not at all), CALLS calls are kept in flight over CONNECTIONS connections, and one
+//! line of JSON reports the results. Any answer that is not OK, or differs from the first in its bytes (or, for models
+//! whose last digits depend on the batch, in its length), counts as an error.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -16,7 +16,6 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::error::Error;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime;
@@ -24,15 +23,22 @@ use tokio::task::{JoinSet, LocalSet};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-const USAGE: &str = "usage: grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS";
+const USAGE: &str = "usage: grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS bytes|length";
 const WINDOW: u32 = 16 << 20;
 const THREADS: usize = 2;
 
-/// A request and its target.
+/// A request, its target, and how its answers are compared.
 #[derive(Clone)]
 struct Ask {
-    port: u16,
+    address: String,
     message: Bytes,
+    same_bytes: bool,
+}
+
+impl Ask {
+    fn is_like(&self, answer: &Bytes, expected: &Bytes) -> bool {
+        answer == expected || !self.same_bytes && answer.len() == expected.len()
+    }
 }
 
 /// The results of all calls: the time of each in nanoseconds, and the number of wrong answers.
@@ -57,10 +63,12 @@ impl Seen {
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [port, request, reply, connections, calls, seconds] = &arguments[..] else {
+    let [address, request, reply, connections, calls, seconds, compared] = &arguments[..] else {
         return Err(USAGE.into());
     };
-    let ask = Ask { port: port.parse()?, message: framed(&std::fs::read(request)?) };
+    let address = if address.contains(':') { address.clone() } else { format!("127.0.0.1:{address}") };
+    let message = framed(&std::fs::read(request)?);
+    let ask = Ask { address, message, same_bytes: compared == "bytes" };
     let expected = runtime()?.block_on(first(&ask))?;
     std::fs::write(reply, expected.get(5..).unwrap_or_default())?;
     let (connections, calls): (usize, usize) = (connections.parse()?, calls.parse()?);
@@ -86,11 +94,12 @@ fn main() -> Result<(), Failure> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     seen.took.sort_unstable();
-    let (count, p50, p99) = (seen.took.len(), seen.percentile(50), seen.percentile(99));
+    let [p50, p99, max] = [50, 99, 100].map(|hundredths| seen.percentile(hundredths));
+    let (count, errors) = (seen.took.len(), seen.errors);
+    let times = format!("\"p50_us\":{p50},\"p99_us\":{p99},\"max_us\":{max}");
     writeln!(
         std::io::stdout(),
-        "{{\"requests\":{count},\"seconds\":{seconds},\"p50_us\":{p50},\"p99_us\":{p99},\"errors\":{}}}",
-        seen.errors
+        "{{\"requests\":{count},\"seconds\":{seconds},{times},\"errors\":{errors}}}"
     )?;
     Ok(())
 }
@@ -108,7 +117,7 @@ fn runtime() -> std::io::Result<runtime::Runtime> {
 }
 
 async fn first(ask: &Ask) -> Result<Bytes, Failure> {
-    call(&mut connect(ask.port).await?, ask).await
+    call(&mut connect(&ask.address).await?, ask).await
 }
 
 /// Runs one thread's connections, one per element of `shares`, with that many calls in flight each.
@@ -116,7 +125,7 @@ fn run(ask: &Ask, expected: &Bytes, shares: &[usize], until: Instant) -> Result<
     LocalSet::new().block_on(&runtime()?, async {
         let mut callers = JoinSet::new();
         for share in shares {
-            let connection = connect(ask.port).await?;
+            let connection = connect(&ask.address).await?;
             for _ in 0..*share {
                 callers.spawn_local(call_until(connection.clone(), ask.clone(), expected.clone(), until));
             }
@@ -141,7 +150,7 @@ async fn call_until(
         let answer = call(&mut connection, &ask).await;
         let then = std::mem::replace(&mut now, Instant::now());
         match answer {
-            Ok(answer) if answer == expected => seen.took.push((now - then).as_nanos() as u64),
+            Ok(answer) if ask.is_like(&answer, &expected) => seen.took.push((now - then).as_nanos() as u64),
             Ok(_) => seen.errors += 1,
             Err(_) if connection.is_closed() => {
                 seen.errors += 1;
@@ -153,8 +162,8 @@ async fn call_until(
     seen
 }
 
-async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (connection, driven) = Builder::new(TokioExecutor::new())
         .initial_stream_window_size(WINDOW)
@@ -168,7 +177,7 @@ async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>, Failure> {
 /// Returns the framed reply; an error for any status but OK.
 async fn call(connection: &mut SendRequest<Full<Bytes>>, ask: &Ask) -> Result<Bytes, Failure> {
     let request =
-        Request::post(format!("http://127.0.0.1:{}/tensorflow.serving.PredictionService/Predict", ask.port))
+        Request::post(format!("http://{}/tensorflow.serving.PredictionService/Predict", ask.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .body(Full::new(ask.message.clone()))?;

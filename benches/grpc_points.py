@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from array import array
+from collections.abc import Mapping
 
 from load import APART, FREE, SHARED
-from points import PICTURE_FLOATS, SIDE, Request
+from points import PICTURE_FLOATS, SIDE, Feed, Request
 
 TEN_MB_BATCH = 17  # pictures: 10.2 MB of floats
-DT_FLOAT = 1  # tensorflow.DataType
+DATA_TYPES = {"float": 1, "int32": 3, "string": 7}  # tensorflow.DataType
 
 
 def requests() -> list[Request]:
@@ -51,16 +52,23 @@ def _floats(
     loads: tuple[tuple[int, str], ...],
 ) -> Request:
     """Makes a request of floats; ``fed`` is the model and the alias of its input."""
-    body = predict_request(*fed, shape, data)
-    return Request(name, title, fed[0], body, "float", shape, data, loads)
+    model, alias = fed
+    feeds = {alias: Feed("float", shape, data)}
+    return Request(name, title, model, predict_request(model, feeds), feeds, loads)
 
 
-def predict_request(model: str, alias: str, shape: tuple[int, ...], floats: bytes) -> bytes:
-    """Returns a ``tensorflow.serving.PredictRequest`` with one input, its numbers as ``tensor_content``."""
-    sizes = b"".join(_block(2, _number(1, size)) for size in shape)
-    tensor = _number(1, DT_FLOAT) + _block(2, sizes) + _block(4, floats)
-    entry = _block(1, alias.encode()) + _block(2, tensor)
-    return _block(1, _block(1, model.encode())) + _block(2, entry)
+def predict_request(model: str, feeds: Mapping[str, Feed]) -> bytes:
+    """Returns a ``tensorflow.serving.PredictRequest``, its numbers as ``tensor_content``."""
+    entries = (
+        _block(2, _block(1, alias.encode()) + _block(2, _tensor(feed))) for alias, feed in feeds.items()
+    )
+    return _block(1, _block(1, model.encode())) + b"".join(entries)
+
+
+def _tensor(feed: Feed) -> bytes:
+    sizes = b"".join(_block(2, _number(1, size)) for size in feed.shape)
+    elements = 8 if feed.dtype == "string" else 4  # string_val, tensor_content
+    return _number(1, DATA_TYPES[feed.dtype]) + _block(2, sizes) + _block(elements, feed.data)
 
 
 def _number(field: int, value: int) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from process import BenchError, cpu_seconds, pin
+from process import BenchError, pin, usage
 from quiet import Others, children_seconds
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
@@ -38,7 +38,7 @@ class Sample:
     """One run of wrk. Times in microseconds.
 
     cpu_us: the server's CPU time per request, all threads. others: the share of the machine, 0 to 1, that
-    went to other processes meanwhile.
+    went to other processes meanwhile. faults: the server's minor page faults per request.
     """
 
     requests: int
@@ -48,6 +48,8 @@ class Sample:
     errors: int
     cpu_us: float | None
     others: float
+    max_us: float = 0.0
+    faults: float | None = None
 
 
 def wrk_version() -> str:
@@ -68,12 +70,17 @@ def cores(layout: str) -> tuple[set[int], set[int]]:
     return last, last if layout == SHARED else (every - last or every)
 
 
-def load(target: Target, body: Path, connections: int, seconds: float, layout: str = FREE) -> Sample:
-    """POSTs the file ``body`` for ``seconds`` over ``connections`` connections; each asks in sequence."""
+def load(
+    target: Target, body: Path, connections: int, seconds: float, layout: str = FREE, pause_ms: int = 0
+) -> Sample:
+    """POSTs the file ``body`` for ``seconds`` over ``connections`` connections.
+
+    Each asks again once it is answered, after ``pause_ms``.
+    """
     load_cores, server_cores = cores(layout)
     if target.pid is not None:
         pin(target.pid, server_cores)
-    before = cpu_seconds(target.pid) if target.pid is not None else 0.0
+    before = usage(target.pid)
     wrk_before, others = children_seconds(), Others()
     ran = subprocess.run(
         [
@@ -85,13 +92,14 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
             f"--script={SCRIPT}",
             target.url,
         ],
-        env=os.environ | {"BODY_FILE": str(body)},
+        env=os.environ | {"BODY_FILE": str(body)} | ({"PAUSE_MS": str(pause_ms)} if pause_ms else {}),
         preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
         capture_output=True,
         text=True,
     )
-    spent = cpu_seconds(target.pid) - before if target.pid is not None else None
-    share = others.share((spent or 0.0) + children_seconds() - wrk_before)
+    after = usage(target.pid)
+    spent = after.cpu - before.cpu
+    share = others.share(spent + children_seconds() - wrk_before)
     lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     if ran.returncode != 0 or not lines:
         raise BenchError(f"wrk failed on {target.url}: {ran.stdout}{ran.stderr}")
@@ -105,8 +113,10 @@ def load(target: Target, body: Path, connections: int, seconds: float, layout: s
         p50_us=float(told["p50_us"]),
         p99_us=float(told["p99_us"]),
         errors=sum(int(errors) for errors in told["errors"].values()),
-        cpu_us=None if spent is None else spent / count * 1e6,
+        cpu_us=None if target.pid is None else spent / count * 1e6,
         others=share,
+        max_us=float(told["max_us"]),
+        faults=None if target.pid is None else (after.faults - before.faults) / count,
     )
 
 
@@ -120,7 +130,11 @@ class Client:
 
     def ask(self, body: bytes) -> tuple[int, bytes]:
         """Returns status and body of the reply; raises ``OSError`` or ``HTTPException`` if there is none."""
-        self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+        return self.ask_at(self._path, body)
+
+    def ask_at(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Asks at another path, over the same connection."""
+        self._connection.request("POST", path, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
         return reply.status, reply.read()
 

@@ -5,7 +5,7 @@
 imports TensorFlow, writes what is missing into FOLDER and, for the bare runs, ``endpoints.json``: the tensors
 that each signature feeds and fetches. ``prepare`` calls this in a process of its own, so that the benchmarks'
 process stays small. The MobileNets are taken from ``../shared/mobilenet`` if it is present; otherwise they
-are exported with random weights, which run exactly as long.
+are exported with random weights, which run exactly as long. The other networks are in ``real_models.py``.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import real_models
 from process import BenchError
+from real_models import SIGNATURE
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_MOBILENET = ROOT.parent / "shared" / "mobilenet"
-SIGNATURE = "serving_default"
 VERSION = "1"
-MAKING_SECONDS = 600
+MAKING_SECONDS = 900
 
 
 @dataclass(frozen=True)
 class Model:
-    """A served model: its base folder, and the tensors of its one input and its outputs as ``node:index``."""
+    """A served model: its base folder, and its tensors as ``node:index``, the inputs by their aliases."""
 
     name: str
     base: Path
-    input: str
+    inputs: dict[str, str]
     outputs: tuple[str, ...]
 
     @property
@@ -47,7 +48,8 @@ def prepare(folder: Path) -> dict[str, Model]:
     """Creates what is missing in ``folder``; returns every model by its name."""
     listed = folder / "endpoints.json"
     made_by = Path(__file__)
-    if not listed.is_file() or listed.stat().st_mtime < made_by.stat().st_mtime:
+    changed = max(source.stat().st_mtime for source in (made_by, Path(real_models.__file__)))
+    if not listed.is_file() or listed.stat().st_mtime < changed:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"making the models in {os.path.relpath(folder)} (once)", flush=True)
         log = folder / "making.log"
@@ -58,7 +60,7 @@ def prepare(folder: Path) -> dict[str, Model]:
             raise BenchError(f"the models could not be made: see {log}")
     entries = json.loads(listed.read_text(encoding="utf-8"))
     return {
-        entry["name"]: Model(entry["name"], Path(entry["base"]), entry["input"], tuple(entry["outputs"]))
+        entry["name"]: Model(entry["name"], Path(entry["base"]), entry["inputs"], tuple(entry["outputs"]))
         for entry in entries
     }
 
@@ -144,6 +146,7 @@ EXPORTS: dict[str, Callable[[Path], None]] = {
     "floats_stub": _export_floats_stub,
     "mobilenet_v2": _export_mobilenet_v2,
     "mobilenet_v2_float": _export_mobilenet_v2_float,
+    **real_models.EXPORTS,
 }
 
 
@@ -158,9 +161,9 @@ def _endpoints(name: str, base: Path) -> dict[str, object]:
 
     saved = SavedModel.FromString((base / VERSION / "saved_model.pb").read_bytes())
     signature = saved.meta_graphs[0].signature_def[SIGNATURE]
-    (fed,) = signature.inputs.values()
+    inputs = {alias: info.name for alias, info in sorted(signature.inputs.items())}
     outputs = sorted(info.name for info in signature.outputs.values())
-    return {"name": name, "base": str(base), "input": fed.name, "outputs": outputs}
+    return {"name": name, "base": str(base), "inputs": inputs, "outputs": outputs}
 
 
 def main() -> None:

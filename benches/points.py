@@ -19,21 +19,31 @@ PICTURE_FLOATS = SIDE * SIDE * CHANNELS
 
 
 @dataclass(frozen=True)
+class Feed:
+    """A tensor to feed.
+
+    dtype: float, int32 or string. data: the elements in native byte order; of strings, the only one.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Request:
     """A request to measure.
 
-    body: the JSON sent. dtype, shape, data: the same tensor for a bare run (float: the elements in native
-    byte order; string: the one element). flags: additional flags of the server. loads: (connections, layout
-    of cores) of each point, see ``load.py``.
+    body: the JSON sent, or the gRPC message. feeds: the same tensors, by the inputs' aliases, for a bare run.
+    flags: additional flags of the server. loads: (connections, layout of cores) of each point, see
+    ``load.py``.
     """
 
     name: str
     title: str
     model: str
     body: bytes
-    dtype: str
-    shape: tuple[int, ...]
-    data: bytes
+    feeds: dict[str, Feed]
     loads: tuple[tuple[int, str], ...]
     flags: tuple[str, ...] = ()
 
@@ -50,23 +60,19 @@ def _tiny() -> Request:
         title="`half_plus_two`, three numbers",
         model="half_plus_two",
         body=json.dumps({"instances": values}).encode(),
-        dtype="float",
-        shape=(len(values),),
-        data=_floats_of(values),
+        feeds={"x": Feed("float", (len(values),), floats_of(values))},
         loads=((1, APART), (1, SHARED), (16, FREE), (64, FREE)),
     )
 
 
 def _floats() -> Request:
-    values = _four_digits(random.Random(2), PICTURE_FLOATS)
+    values = four_digits(random.Random(2), PICTURE_FLOATS)
     return Request(
         name="floats",
         title=f"{PICTURE_FLOATS:,} floats in and out",
         model="echo_floats",
         body=json.dumps({"instances": values}).encode(),
-        dtype="float",
-        shape=(len(values),),
-        data=_floats_of(values),
+        feeds={"x": Feed("float", (len(values),), floats_of(values))},
         loads=((1, FREE), (4, FREE)),
     )
 
@@ -87,11 +93,11 @@ def _of_photo(
 ) -> Request:
     photo = PHOTO.read_bytes()
     body = json.dumps({"inputs": [{"b64": base64.b64encode(photo).decode()}]}).encode()
-    return Request(name, title, model, body, "string", (1,), photo, loads, flags)
+    return Request(name, title, model, body, {"image_bytes": Feed("string", (1,), photo)}, loads, flags)
 
 
 def _picture() -> Request:
-    values = _four_digits(random.Random(3), PICTURE_FLOATS)
+    values = four_digits(random.Random(3), PICTURE_FLOATS)
     pixels = [values[start : start + CHANNELS] for start in range(0, PICTURE_FLOATS, CHANNELS)]
     rows = [pixels[start : start + SIDE] for start in range(0, len(pixels), SIDE)]
     return Request(
@@ -99,18 +105,17 @@ def _picture() -> Request:
         title="224x224x3 picture as JSON, MobileNetV2",
         model="mobilenet_v2_float",
         body=json.dumps({"instances": [rows]}).encode(),
-        dtype="float",
-        shape=(1, SIDE, SIDE, CHANNELS),
-        data=_floats_of(values),
+        feeds={"images": Feed("float", (1, SIDE, SIDE, CHANNELS), floats_of(values))},
         loads=((1, FREE), (4, FREE)),
     )
 
 
-def _four_digits(source: random.Random, count: int) -> list[float]:
+def four_digits(source: random.Random, count: int) -> list[float]:
     """Numbers of [-1, 1] with four decimals, as sent by a client that rounds: 1.26 MB for 150,528."""
     draw: Callable[[], float] = lambda: round(source.uniform(-1, 1), 4)  # noqa: E731
     return [draw() for _ in range(count)]
 
 
-def _floats_of(values: list[float]) -> bytes:
+def floats_of(values: list[float]) -> bytes:
+    """Returns float32s in native byte order."""
     return array("f", values).tobytes()

@@ -9,13 +9,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.002
+IDLE_WINDOW = 0.1
 PR_SET_PDEATHSIG = 1  # prctl(2)
 CPUCLOCK_SCHED = 2  # the kernel's clock of all CPU time of a process, as clock_getcpuclockid(3) encodes it
 
@@ -36,6 +39,62 @@ def wait_until(done: Callable[[], bool], seconds: float, what: str, every: float
 def cpu_seconds(pid: int) -> float:
     """Returns the CPU time, user and system, of all present and past threads; nanosecond resolution."""
     return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used: CPU seconds and minor page faults, of all present and past threads."""
+
+    cpu: float
+    faults: int
+
+
+def usage(pid: int | None) -> Usage:
+    """Returns the usage so far; nothing for a process that is not known."""
+    if pid is None:
+        return Usage(0.0, 0)
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    return Usage(cpu_seconds(pid), minor_faults(text))
+
+
+def minor_faults(stat: str) -> int:
+    """Returns the minor faults told by a line of /proc/PID/stat, whose second field may hold blanks."""
+    return int(stat.rpartition(")")[2].split()[7])
+
+
+class Peak:
+    """The most bytes that are resident while the block runs, read five times a second."""
+
+    def __init__(self, pid: int | None) -> None:
+        self.most = 0
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while self._pid is not None:
+            self.most = max(self.most, memory_bytes(self._pid, "VmRSS"))
+            if self._done.wait(0.2):
+                return
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def wait_idle(pid: int | None, seconds: float = 60.0) -> None:
+    """Waits until the process computes next to nothing: what a load has left behind is over."""
+
+    def idle() -> bool:
+        before = cpu_seconds(pid) if pid is not None else 0.0
+        time.sleep(IDLE_WINDOW)  # the window that is measured
+        return pid is None or cpu_seconds(pid) - before < IDLE_WINDOW * 0.05
+
+    wait_until(idle, seconds, f"process {pid} to come to rest")
 
 
 def memory_bytes(pid: int, field: str) -> int:

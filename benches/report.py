@@ -17,7 +17,6 @@ from load import FREE, wrk_version
 from results import ECHO, FLOOR, LARGE_MB, OTHER, SERVABLE, Check, Point, Results, Spread, checks, spread
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- benches/run.py: begin -->", "<!-- benches/run.py: end -->"
 WAYS = {
     "caller": "in the caller's thread",
     "pool": "on TensorFlow's pool",
@@ -80,7 +79,7 @@ def as_json(results: Results, head: dict[str, object]) -> str:
 def as_markdown(results: Results, head: dict[str, object]) -> str:
     """Returns the tables, under one line on how they were made."""
     parts = [
-        _heading(results, head),
+        heading(head) + _others(results),
         _targets(checks(results)),
         _loads(results),
         _bare(results),
@@ -92,7 +91,8 @@ def as_markdown(results: Results, head: dict[str, object]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _heading(results: Results, head: dict[str, object]) -> str:
+def heading(head: dict[str, object]) -> str:
+    """Returns the line on how the tables were made: command, date, machine, settings."""
     made = head["machine"]
     assert isinstance(made, dict)
     changed = ", with changes" if made["changed"] else ""
@@ -100,7 +100,6 @@ def _heading(results: Results, head: dict[str, object]) -> str:
         f"`{head['command']}`, {head['date']}, commit {made['commit']}{changed}: {made['cores']} cores of "
         f"{made['cpu']}, {made['memory_gb']} GB, {made['system']}, Python {made['python']}, "
         f"Rust {made['rust']}, TensorFlow {made['tensorflow']}, wrk {made['wrk']}. {head['settings']}"
-        f"{_others(results)}"
     )
 
 
@@ -227,11 +226,12 @@ def _micro(results: Results) -> str:
     return "\n\n".join(tables)
 
 
-def replace_between_markers(document: Path, text: str) -> None:
-    """Replaces the last run's tables in the document by ``text``."""
+def replace_between_markers(document: Path, text: str, script: str = "benches/run.py") -> None:
+    """Replaces the tables of the script's last run in the document by ``text``."""
+    begin_line, end_line = f"<!-- {script}: begin -->", f"<!-- {script}: end -->"
     whole = document.read_text(encoding="utf-8")
-    before, begin, rest = whole.partition(BEGIN)
-    _old, end, after = rest.partition(END)
+    before, begin, rest = whole.partition(begin_line)
+    _old, end, after = rest.partition(end_line)
     if not begin or not end:
-        sys.exit(f"{document} lacks the lines {BEGIN} and {END}")
-    document.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        sys.exit(f"{document} lacks the lines {begin_line} and {end_line}")
+    document.write_text(f"{before}{begin_line}\n\n{text}\n{end_line}{after}", encoding="utf-8")

@@ -12,7 +12,6 @@ long; apart, 0.8 times). Linux, with wrk and TensorFlow.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -32,8 +31,7 @@ def measure(server: Server, folder: Path, seconds: float) -> Sample:
     body = folder / "body.json"
     body.write_text(BODY)
     target = Target(f"{server.url}/v1/models/small:predict", server.process.pid)
-    os.environ["PAUSE_MS"] = str(PAUSE_MS)
-    sample = load(target, body, CONNECTIONS, seconds, APART)
+    sample = load(target, body, CONNECTIONS, seconds, APART, PAUSE_MS)
     if sample.errors:
         raise BenchError(f"{sample.errors} of {sample.requests} requests failed")
     return sample

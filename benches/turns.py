@@ -26,7 +26,7 @@ import load
 from grpc_points import predict_request
 from load import Sample, Target
 from models import Model, prepare
-from points import requests
+from points import Feed, requests
 from process import BenchError, Process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,9 +81,9 @@ def loads() -> dict[str, Ask]:
 
         return ask
 
-    tiny = predict_request("half_plus_two", "x", (3,), array("f", [1.0, 2.0, 5.0]).tobytes())
-    picture = by_name["picture"]
-    floats = predict_request("floats_stub", "images", picture.shape, picture.data)
+    numbers = array("f", [1.0, 2.0, 5.0]).tobytes()
+    tiny = predict_request("half_plus_two", {"x": Feed("float", (3,), numbers)})
+    floats = predict_request("floats_stub", by_name["picture"].feeds)
     return {
         "tiny, REST, 1": rest("tiny", 1),
         "tiny, REST, 16": rest("tiny", 16),
