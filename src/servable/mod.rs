@@ -4,6 +4,7 @@ pub mod placement;
 
 use crate::batch::{self, Batcher};
 use crate::context::Context;
+use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
@@ -127,6 +128,11 @@ impl Servable {
     /// Returns whether each run of `signature` ends, on its own or by its deadline.
     pub fn ends(&self, signature: &str) -> bool {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
+    }
+
+    /// Returns what the strings of an input have to hold; see [`Model::content`].
+    pub fn content(&self, signature: &str, input: &str) -> Option<&Content> {
+        self.model.content(signature, input)
     }
 
     /// Runs the batch sizes used in serving, once the version is warm.
