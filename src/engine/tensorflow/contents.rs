@@ -165,26 +165,23 @@ fn wanted_in_example<'g>(flow: &Flow<'g>, needed: &HashSet<&str>, value: Value<'
 
 /// Decides by the `uses` of a string. One that is decoded or parsed somewhere may be looked at as text as well.
 fn decide<'g>(uses: &[Use<'g>], example: impl Fn(&Use<'g>) -> Option<Content>) -> Option<Content> {
-    let with = |wanted: &dyn Fn(Need) -> bool| {
-        uses.iter().filter(move |one| wanted(need(one.node))).collect::<Vec<_>>()
-    };
-    let pictures = with(&|need| matches!(need, Need::Picture(_)));
-    let picture = pictures.iter().filter_map(|one| match need(one.node) {
+    let with = |wanted: Need| uses.iter().filter(move |one| need(one.node) == wanted).collect::<Vec<_>>();
+    let picture = uses.iter().filter_map(|one| match need(one.node) {
         Need::Picture(format) => Some((format, one.decoded)),
-        _ => None,
+        Need::Any | Need::Text | Need::Number | Need::Example | Need::Unknown => None,
     });
     if let Some((format, decoded)) = picture.min() {
         return Some(in_base64(Content::Picture(format), decoded));
     }
-    let parses = with(&|need| need == Need::Example);
+    let parses = with(Need::Example);
     if !parses.is_empty() {
         let decoded = parses[0].decoded;
         return merged(parses.into_iter().map(example)).map(|example| in_base64(example, decoded));
     }
-    if !with(&|need| need == Need::Unknown).is_empty() {
+    if !with(Need::Unknown).is_empty() {
         return None;
     }
-    let numbers = with(&|need| need == Need::Number);
+    let numbers = with(Need::Number);
     let (content, of) =
         if numbers.is_empty() { (Content::Text, uses.iter().collect()) } else { (Content::Number, numbers) };
     let decoded = of.iter().map(|one: &&Use<'g>| one.decoded).max().unwrap_or(0);

@@ -3,7 +3,7 @@
 
 use super::effects::node_of;
 use crate::pb::tensorflow::attr_value::Value as Attr;
-use crate::pb::tensorflow::{FunctionDef, GraphDef, NodeDef};
+use crate::pb::tensorflow::{FunctionDef, GraphDef, NameAttrList, NodeDef};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What an operation does with a value that it takes.
@@ -280,12 +280,15 @@ pub(super) fn is_loop(node: &NodeDef) -> bool {
 /// Returns the functions that the attributes `names` of `node` name.
 pub(super) fn functions_of<'g>(node: &'g NodeDef, names: &[&str]) -> Vec<&'g str> {
     let attrs = names.iter().filter_map(|name| node.attr.get(*name)?.value.as_ref());
-    attrs
-        .flat_map(|attr| match attr {
-            Attr::Func(function) => std::slice::from_ref(function),
-            Attr::List(list) => &list.func,
-            _ => &[],
-        })
-        .map(|function| function.name.as_str())
-        .collect()
+    attrs.flat_map(functions_in).map(|function| function.name.as_str()).collect()
+}
+
+/// Returns the functions that an attribute names.
+#[allow(clippy::wildcard_enum_match_arm)] // The other kinds of attributes.
+fn functions_in(attr: &Attr) -> &[NameAttrList] {
+    match attr {
+        Attr::Func(function) => std::slice::from_ref(function),
+        Attr::List(list) => &list.func,
+        _ => &[],
+    }
 }

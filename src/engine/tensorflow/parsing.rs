@@ -107,6 +107,7 @@ fn list<'g>(node: &'g NodeDef, name: &str) -> Option<&'g ListValue> {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm)] // A `tf.Example` has no others.
 fn feature(dtype: i32, values: usize, content: impl FnOnce() -> Option<Content>) -> Option<Feature> {
     match DataType::try_from(dtype).ok()? {
         DataType::DtFloat => Some(Feature::Floats(values)),

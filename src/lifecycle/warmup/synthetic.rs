@@ -14,18 +14,25 @@ use std::time::{Duration, Instant};
 /// Time after which a call is given up.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Calls every signature that is safe to call, except those already `warm`. A failure does not fail the load: the model
-/// may need other values. Signatures that stay cold are logged, in one line.
-pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) {
-    let cold = |signature: &Signature| Some((signature.name.clone(), call_one(servable, signature).err()?));
+/// A signature without warm-up, and the reason.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cold {
+    signature: String,
+    why: String,
+}
+
+/// Calls every signature that is safe to call, except those already `warm`, and returns those that stay cold. A failure
+/// does not fail the load: the model may need other values.
+pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) -> Vec<Cold> {
     let callable = servable.signatures().values().filter(|signature| {
         // TensorFlow keeps the targets that initialise a model as signatures without inputs.
         !signature.inputs.is_empty() && !signature.outputs.is_empty() && !warm(&signature.name)
     });
-    let cold: Vec<_> = callable.filter_map(cold).collect();
-    if !cold.is_empty() {
-        tell(servable, &cold);
-    }
+    let cold = |signature: &Signature| {
+        let why = call_one(servable, signature).err()?;
+        Some(Cold { signature: signature.name.clone(), why })
+    };
+    callable.filter_map(cold).collect()
 }
 
 /// Calls `signature`, at each scale until it succeeds. Fails with the reason why it stays cold.
@@ -97,8 +104,12 @@ fn first_line(why: &Error) -> String {
 }
 
 /// Logs which signatures are `cold`, why, and what to do.
-fn tell(servable: &Servable, cold: &[(String, String)]) {
-    let each: Vec<String> = cold.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+pub(super) fn tell(servable: &Servable, cold: &[Cold]) {
+    if cold.is_empty() {
+        return;
+    }
+    let each: Vec<String> =
+        cold.iter().map(|Cold { signature, why }| format!("{signature} ({why})")).collect();
     tracing::info!(
         "{name} version {}: the first request may be slow, as no warm-up call could be made for {}. `servable warmup \
          record {name}` records real requests as a warm-up file, `servable warmup make PATH --request JSON` writes one",
@@ -107,3 +118,6 @@ fn tell(servable: &Servable, cold: &[(String, String)]) {
         name = servable.name(),
     );
 }
+
+#[cfg(test)]
+mod tests;
