@@ -61,6 +61,8 @@ const MOVES: &[&str] = &[
     "TensorArrayReadV3",
     "TensorArrayGatherV3",
     "TensorArrayUnpack",
+    "RaggedTensorToTensor",
+    "SparseToDense",
 ];
 
 /// Operations that take any string.
@@ -96,7 +98,6 @@ const TAKE_TEXT: &[&str] = &[
     "UniqueV2",
     "UniqueWithCounts",
     "UniqueWithCountsV2",
-    "SparseFillEmptyRows",
     "SentencepieceTokenizeOp",
 ];
 
@@ -115,6 +116,7 @@ const MAKE_TEXT: &[(&str, &str, usize)] = &[
     ("AsString", "output", 0),
     ("UnicodeTranscode", "output", 0),
     ("StringNGrams", "ngrams", 0),
+    ("SparseFillEmptyRows", "output_values", 1),
     ("StringSplit", "values", 1),
     ("StringSplitV2", "values", 1),
 ];

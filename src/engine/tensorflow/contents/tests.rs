@@ -113,12 +113,13 @@ fn text_split_into_numbers_is_followed_by_the_output_that_holds_it() {
         let nodes = vec![
             node("x", "Placeholder", &[]),
             node("split", "StringSplitV2", &["x"]),
-            node("y", "StringToNumber", &[output]),
+            node("dense", "RaggedTensorToTensor", &["shape", output, "default"]),
+            node("y", "StringToNumber", &["dense"]),
         ];
         content(&graph(nodes, Vec::new()), &["y"])
     };
     assert_eq!(split("split:1"), Some(Content::Number));
-    assert_eq!(split("split"), Some(Content::Text), "the indices are no text");
+    assert_eq!(split("split"), Some(Content::Text), "the places are no text");
 }
 
 #[test]
