@@ -7,6 +7,7 @@
 //! happens on an unloading thread.
 
 pub mod choice;
+pub mod content;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use choice::EngineKind;
+use content::Content;
 use signature::Signature;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -87,6 +89,12 @@ pub trait Model: Send + Sync {
     /// Returns whether the duration of a run of `signature` depends only on the shapes of its inputs. An unbounded run
     /// must be able to end by its timeout.
     fn is_bounded(&self, signature: &str) -> bool;
+
+    /// Returns what the strings of input `input` (its alias) of `signature` have to hold, for a run to succeed; `None`
+    /// if that is not known.
+    fn content(&self, _signature: &str, _input: &str) -> Option<&Content> {
+        None
+    }
 
     /// Runs the graph with `feeds` and returns one tensor per fetch, in the order of `fetches`. Both may come in any
     /// order; an endpoint may be fed once and fetched several times.

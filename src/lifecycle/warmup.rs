@@ -1,12 +1,15 @@
 //! Warm-up: runs before a version is published, so that its first request is as fast as its hundredth.
 //!
 //! The first run of a signature builds its executor and optimises its graph (milliseconds to seconds). The requests of
-//! a warm-up file do that in advance; without them, a synthetic call with zeros of the declared shape (1 for every
-//! unknown dimension), if that is safe: the signature must be known to have no side effects, and its inputs must be
-//! numbers. Short runs are repeated until the best place for the servable's requests is known
+//! a warm-up file do that in advance; without them, a synthetic call does, if that is safe: the signature must be known
+//! to have no side effects. It is made of zeros of the declared shape (1 for every unknown dimension), and of strings
+//! that hold what the model decodes: a picture, an example, text. Where that fails, larger values are tried. What stays
+//! cold is logged. Short runs are repeated until the best place for the servable's requests is known
 //! (`servable/placement.rs`). If requests are batched, every batch size runs as well (`batch/`).
 
+mod picture;
 mod recorded;
+mod sample;
 mod synthetic;
 
 use super::Options;
@@ -40,7 +43,8 @@ pub(super) fn warm(
         }
     }
     if options.synthetic_warmup {
-        synthetic::call(servable, |signature| requests.contains_key(signature));
+        let cold = synthetic::call(servable, |signature| requests.contains_key(signature));
+        synthetic::tell(servable, &cold);
     }
     servable.warm_batches();
     Ok(())

@@ -4,6 +4,7 @@ pub mod placement;
 
 use crate::batch::{self, Batch, Batcher, Batching, Lane, Scheduler};
 use crate::context::Context;
+use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
@@ -172,7 +173,12 @@ impl Servable {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
-    /// Resources the batch sizes used in serving, once the version is warm.
+    /// Returns what the strings of an input have to hold; see [`Model::content`].
+    pub fn content(&self, signature: &str, input: &str) -> Option<&Content> {
+        self.model.content(signature, input)
+    }
+
+    /// Runs the batch sizes used in serving, once the version is warm.
     pub fn warm_batches(&self) {
         if let Some(batcher) = &self.batcher {
             batcher.warm();

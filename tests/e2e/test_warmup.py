@@ -94,6 +94,129 @@ def test_by_flag_the_file_is_not_looked_at(version: Path) -> None:
         assert predict(served, "m", {"instances": [2.0]}).status == 200
 
 
+COLD = "the first request may be slow"
+
+
+def graph_model(folder: Path, nodes: str, output: str, shape: str = "dim { size: -1 }") -> Path:
+    """Writes a model of strings ``x``, given its graph behind them, as text."""
+    version = folder / "1"
+    version.mkdir(parents=True)
+    info = 'name: "{}" dtype: DT_STRING tensor_shape {{ {} }}'
+    version.joinpath("saved_model.pbtxt").write_text(
+        f"""
+        saved_model_schema_version: 1
+        meta_graphs {{
+          meta_info_def {{ tags: "serve" }}
+          graph_def {{
+            node {{
+              name: "x" op: "Placeholder"
+              attr {{ key: "dtype" value {{ type: DT_STRING }} }}
+              attr {{ key: "shape" value {{ shape {{ {shape} }} }} }}
+            }}
+            {nodes}
+            versions {{ producer: 27 }}
+          }}
+          signature_def {{
+            key: "serving_default"
+            value {{
+              inputs {{ key: "x" value {{ {info.format("x:0", shape)} }} }}
+              outputs {{ key: "y" value {{ {info.format(output, "unknown_rank: true")} }} }}
+              method_name: "tensorflow/serving/predict"
+            }}
+          }}
+        }}
+        """
+    )
+    return folder
+
+
+def runs(served: Served) -> int:
+    """Returns how often a graph ran so far."""
+    return int(samples(served)[":tensorflow:core:graph_runs{}"])
+
+
+def decoder(folder: Path, op: str) -> Path:
+    """Writes a model of one picture in ``x``."""
+    return graph_model(folder, f'node {{ name: "y" op: "{op}" input: "x" }}', "y:0", shape="")
+
+
+@pytest.mark.parametrize("op", ["DecodeJpeg", "DecodePng", "DecodeGif", "DecodeBmp", "DecodeImage"])
+def test_inputs_that_are_decoded_as_pictures_are_warmed_with_one(op: str, tmp_path: Path) -> None:
+    with serving(decoder(tmp_path / "m", op), monitoring(tmp_path)) as served:
+        assert COLD not in served.log
+        assert runs(served) >= 2
+
+
+def test_a_picture_that_is_too_small_is_followed_by_a_larger_one(tmp_path: Path) -> None:
+    window = """
+    node {
+      name: "window" op: "Const"
+      attr { key: "dtype" value { type: DT_INT32 } }
+      attr { key: "value" value { tensor {
+        dtype: DT_INT32 tensor_shape { dim { size: 4 } } int_val: [0, 0, 200, 200]
+      } } }
+    }
+    node { name: "y" op: "DecodeAndCropJpeg" input: "x" input: "window" }
+    """
+    with serving(graph_model(tmp_path / "m", window, "y:0", shape="")) as served:
+        assert COLD not in served.log
+
+
+KEYS = """
+node {{
+  name: "{0}" op: "Const"
+  attr {{ key: "dtype" value {{ type: DT_STRING }} }}
+  attr {{ key: "value" value {{ tensor {{ dtype: DT_STRING tensor_shape {{ {1} }} {2} }} }} }}
+}}
+"""
+
+NO_DEFAULT = """
+node {
+  name: "default" op: "Const"
+  attr { key: "dtype" value { type: DT_FLOAT } }
+  attr { key: "value" value { tensor { dtype: DT_FLOAT tensor_shape { dim { size: 0 } } } } }
+}
+"""
+
+
+def test_inputs_that_are_parsed_as_examples_are_warmed_with_the_features_declared(tmp_path: Path) -> None:
+    parse = """
+    node {
+      name: "y" op: "ParseExample"
+      input: "x" input: "names" input: "key" input: "default"
+      attr { key: "Nsparse" value { i: 0 } }
+      attr { key: "Ndense" value { i: 1 } }
+      attr { key: "sparse_types" value { list { } } }
+      attr { key: "Tdense" value { list { type: DT_FLOAT } } }
+      attr { key: "dense_shapes" value { list { shape { dim { size: 2 } } } } }
+    }
+    """
+    names = KEYS.format("names", "dim { size: 0 }", "")
+    key = KEYS.format("key", "", 'string_val: "price"')
+    model = graph_model(tmp_path / "m", names + key + NO_DEFAULT + parse, "y:0")
+    with serving(model, monitoring(tmp_path)) as served:
+        assert COLD not in served.log
+        assert runs(served) >= 2
+
+
+def test_what_stays_cold_is_said_once_with_what_to_do(tmp_path: Path) -> None:
+    model = graph_model(tmp_path / "m", 'node { name: "y" op: "ReadFile" input: "x" }', "y:0", shape="")
+    with serving(model) as served:
+        (line,) = [line for line in served.log.splitlines() if COLD in line]
+    why = "serving_default (input x takes strings, and the model does not tell of what)"
+    assert f"m version 1: {COLD}, as no warm-up call could be made for {why}." in line
+    assert "`servable warmup record m`" in line
+    assert "`servable warmup make PATH --request JSON`" in line
+
+
+@pytest.mark.needs_shared
+def test_a_model_of_photos_is_warm(shared: Path, tmp_path: Path) -> None:
+    model = shared.resolve() / "mobilenet" / "mobilenet_v2"
+    with serving(model, monitoring(tmp_path)) as served:
+        assert COLD not in served.log
+        assert runs(served) >= 2 * 2
+
+
 def examples(request: Any) -> Any:
     """Returns ``request`` with two Examples."""
     for x in (1.0, 2.0):

@@ -353,7 +353,7 @@ _LOADING = (
         "bool",
         True,
         "loading",
-        "call each signature with zeros before a version serves, where that is known to change nothing",
+        "call each signature with made-up values before it serves, where that is known to change nothing",
         own=True,
     ),
     Flag(

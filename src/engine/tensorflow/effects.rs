@@ -124,20 +124,34 @@ pub(super) fn of<'g>(
     inputs: &BTreeSet<&'g str>,
     outputs: impl Iterator<Item = &'g str>,
 ) -> Effects {
-    let nodes: HashMap<&str, &NodeDef> = graph.node.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut effects = Effects { none: true, bounded: true };
-    let mut seen: HashSet<&str> = HashSet::new();
     let mut called: Vec<&str> = Vec::new();
-    let mut waiting: Vec<&str> = outputs.map(node_of).collect();
-    while let Some(name) = waiting.pop() {
-        let Some(node) = nodes.get(name).filter(|_| seen.insert(name)) else { continue };
+    for node in reached(graph, inputs, outputs).into_values() {
         effects.take(&node.op);
-        waiting.extend(node.input.iter().filter(|input| !is_fed(input, inputs)).map(|input| node_of(input)));
         called.extend(functions_of(node));
         called.push(&node.op);
     }
     effects.take_functions(graph, called);
     effects
+}
+
+/// Returns the nodes of `graph` that run for `outputs` when `inputs` are fed, by name.
+pub(super) fn reached<'g>(
+    graph: &'g GraphDef,
+    inputs: &BTreeSet<&'g str>,
+    outputs: impl Iterator<Item = &'g str>,
+) -> HashMap<&'g str, &'g NodeDef> {
+    let nodes: HashMap<&str, &NodeDef> = graph.node.iter().map(|node| (node.name.as_str(), node)).collect();
+    let mut reached = HashMap::new();
+    let mut waiting: Vec<&str> = outputs.map(node_of).collect();
+    while let Some(name) = waiting.pop() {
+        let Some(node) = nodes.get(name) else { continue };
+        if reached.insert(node.name.as_str(), *node).is_none() {
+            let inputs = node.input.iter().filter(|input| !is_fed(input, inputs));
+            waiting.extend(inputs.map(|input| node_of(input)));
+        }
+    }
+    reached
 }
 
 impl Effects {

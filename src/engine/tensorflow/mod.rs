@@ -3,9 +3,12 @@
 //! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
 //! ([`session`]) with its graph; its signatures are read from its `saved_model.pb` ([`saved_model`]).
 
+mod contents;
 mod denormals;
 mod effects;
 mod ffi;
+mod flow;
+mod parsing;
 mod reads;
 mod saved_model;
 mod session;

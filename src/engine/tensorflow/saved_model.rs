@@ -1,7 +1,10 @@
 //! `saved_model.pb`: the meta graph with the wanted tags, and its signatures.
 
+use super::contents;
 use super::effects::{self, Effects};
+use super::flow::Flow;
 use super::variables;
+use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -22,6 +25,8 @@ pub(super) struct Meta {
     pub(super) signature_def_map: Bytes,
     /// Effects of running each signature, by name.
     pub(super) effects: BTreeMap<String, Effects>,
+    /// What the string inputs of each signature have to hold, by name and alias, as far as it is known.
+    pub(super) contents: BTreeMap<String, BTreeMap<String, Content>>,
 }
 
 /// Reads the meta graph whose tag set is exactly `tags`; `None` for the text format, which only TensorFlow can read.
@@ -37,9 +42,9 @@ pub(super) fn of(folder: &Path, meta_graph: MetaGraphDef) -> Result<Meta> {
     variables::check(folder, &meta_graph)?;
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
-    let effects = all_effects(&meta_graph);
+    let (effects, contents) = (all_effects(&meta_graph), all_contents(&meta_graph));
     let map = SignatureDefMap { signature_def: meta_graph.signature_def };
-    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), effects })
+    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), effects, contents })
 }
 
 fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
@@ -52,6 +57,39 @@ fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {
         effects::of(graph, &inputs.iter().map(String::as_str).collect(), outputs.iter().map(String::as_str))
     };
     meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), effects(def))).collect()
+}
+
+/// Determines the contents of the string inputs of every signature that has some.
+fn all_contents(meta_graph: &MetaGraphDef) -> BTreeMap<String, BTreeMap<String, Content>> {
+    let Some(graph) = &meta_graph.graph_def else { return BTreeMap::new() };
+    let with_strings = || {
+        let has_strings =
+            |def: &SignatureDef| def.inputs.values().any(|info| name_of_strings(info).is_some());
+        meta_graph.signature_def.iter().filter(move |(_, def)| has_strings(def))
+    };
+    if with_strings().next().is_none() {
+        return BTreeMap::new();
+    }
+    let flow = Flow::new(graph);
+    let contents = |def: &SignatureDef| {
+        let fed = def.inputs.values().filter_map(name_of).collect();
+        let reached = effects::reached(graph, &fed, def.outputs.values().filter_map(name_of));
+        let strings =
+            def.inputs.iter().filter_map(|(alias, info)| Some((alias.as_str(), name_of_strings(info)?)));
+        contents::of(&flow, &reached.into_keys().collect(), strings)
+    };
+    with_strings().map(|(name, def)| (name.clone(), contents(def))).collect()
+}
+
+fn name_of_strings(info: &TensorInfo) -> Option<&str> {
+    name_of(info).filter(|_| DType::from_number(info.dtype) == Some(DType::String))
+}
+
+fn name_of(info: &TensorInfo) -> Option<&str> {
+    match &info.encoding {
+        Some(Encoding::Name(name)) => Some(name),
+        Some(Encoding::CooSparse(_) | Encoding::CompositeTensor(_)) | None => None,
+    }
 }
 
 fn parse(folder: &Path) -> Result<SavedModel> {

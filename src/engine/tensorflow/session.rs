@@ -7,6 +7,7 @@ use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, 
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
 use super::{Options, Status, c_string};
+use crate::engine::content::Content;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
@@ -173,6 +174,10 @@ impl Model for Session {
 
     fn is_bounded(&self, signature: &str) -> bool {
         self.meta.effects.get(signature).is_some_and(|effects| effects.bounded)
+    }
+
+    fn content(&self, signature: &str, input: &str) -> Option<&Content> {
+        self.meta.contents.get(signature)?.get(input)
     }
 
     fn run(
