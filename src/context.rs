@@ -3,10 +3,10 @@
 //! Anything else that should accompany every request (its sender, its trace) belongs here and thereby reaches every
 //! layer.
 
-use crate::compute::Cancelled;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The circumstances of a request.
@@ -31,6 +31,23 @@ impl Context {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.checked_duration_since(now).filter(|left| !left.is_zero());
         left.map(Some).ok_or_else(late)
+    }
+}
+
+/// A flag that is set when nobody waits for a piece of work any more: its client has left, or its time is over. The
+/// default is never set.
+#[derive(Clone, Debug, Default)]
+pub struct Cancelled(Option<Arc<AtomicBool>>);
+
+impl Cancelled {
+    /// Makes one that is set when `flag` is.
+    pub(crate) fn by(flag: Arc<AtomicBool>) -> Cancelled {
+        Cancelled(Some(flag))
+    }
+
+    /// Returns whether the flag is set.
+    pub fn is_set(&self) -> bool {
+        self.0.as_ref().is_some_and(|flag| flag.load(Relaxed))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The kind of an error: a canonical RPC code (`tensorflow.error.Code`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +132,16 @@ impl Error {
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Error {
         Error::new(Kind::Internal, message)
     }
+}
+
+/// Runs `work`; a panic becomes INTERNAL.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The closure owns its request and shares only tables that are replaced whole, so no inconsistent state remains.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::internal(
+            "The server failed on this request; its log has the reason. Other requests go on",
+        ))
+    })
 }
 
 impl fmt::Display for Error {

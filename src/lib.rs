@@ -18,7 +18,6 @@
 
 pub mod admin;
 pub mod batch;
-pub mod compute;
 pub mod config;
 pub mod connections;
 pub mod context;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub enum Phase {
     /// From the message to tensors.
     Decode,
-    /// In the queue of the compute threads, or of batching.
+    /// In a queue of the scheduler, or of batching.
     Queue,
     /// In the engine.
     Run,

@@ -32,17 +32,17 @@ ARROWS = {
     "methods": {"registry", "servable", "config"},
     "registry": {"servable"},
     "servable": {"batch"},
-    "batch": {"engine", "context", "metrics"},
-    "context": {"compute"},
+    "batch": {"engine", "scheduler"},
+    "scheduler": {"context", "metrics", "profile"},
+    "context": {"memory"},
     "engine": {"tensor", "error", "pb", "host", "files"},
     "host": {"error", "memory"},
-    "compute": {"error", "profile", "memory"},
     "connections": {"memory", "pace"},
     "pb": {"tensor", "error"},
     "metrics": {"error", "memory"},
     "memory": {"error"},
     "profile": set(),
-    "config": {"pace"},
+    "config": {"pace", "scheduler"},
     "pace": set(),
     "files": set(),
     "throttled": set(),
@@ -278,7 +278,7 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
         for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
     }
-    assert len(structs) == 6
+    assert len(structs) == 7
     assert structs == protocols
 
 

@@ -20,10 +20,9 @@ pub use automatic::{Gathered, Lane, Scheduler};
 pub use outputs::Outputs;
 pub use pool::{Batch, Pool};
 
-use crate::compute::guarded;
 use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, guarded};
 use crate::memory::Reservation;
 use crate::metrics::Batches;
 use crate::profile::{self, Phase};

@@ -366,7 +366,7 @@ async fn a_deadline_bounds_a_call_that_runs_and_one_that_waits() {
     let client = client(Policy::Pool, Settings::default()).await;
     let held = Held::new(Arc::clone(&client.gate));
     let request = request(&floats(1));
-    // With a single compute thread, the first call runs and is stuck, the second waits.
+    // With a single slot, the first call runs and is stuck, the second waits.
     let (running, waiting) =
         tokio::join!(client.predict(&request, Some("50m")), client.predict(&request, Some("60m")));
     assert_eq!((running.status.as_str(), running.text.as_str()), ("4", "Deadline Exceeded"));

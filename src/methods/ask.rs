@@ -5,8 +5,8 @@
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
 use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
-use crate::compute::{Cancelled, guarded};
-use crate::error::{Error, Result};
+use crate::context::Cancelled;
+use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
 use crate::servable::{self, Servable};
 use crate::tensor::Tensor;

@@ -11,9 +11,8 @@ mod sizes;
 pub use lane::Item;
 pub use queues::{Limits, Refused};
 
-use crate::compute::{Cancelled, guarded};
-use crate::context::Context;
-use crate::error::{Error, Kind, Result};
+use crate::context::{Cancelled, Context};
+use crate::error::{Error, Kind, Result, guarded};
 use crate::memory;
 use crate::metrics::Refusals;
 use crate::profile::{self, Phase};

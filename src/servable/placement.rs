@@ -19,7 +19,7 @@ pub enum Policy {
     Auto,
     /// Always in the caller's thread.
     Caller,
-    /// Always on the compute threads, operations on the session's pool.
+    /// Always on the scheduler's threads, operations on the session's pool.
     Pool,
 }
 

@@ -41,7 +41,7 @@ fn thread() -> Option<String> {
 impl Call for Doubling {
     const PROTOCOL: Protocol = Protocol::Grpc;
     const BODY_FIRST: bool = false;
-    /// The aliases; whether the call was decoded, and whether it was encoded, on a compute thread.
+    /// The aliases; whether the call was decoded, and whether it was encoded, on a thread of the scheduler.
     type Reply = (Vec<String>, bool, bool);
 
     fn spec(&self) -> Result<&ModelSpec> {
@@ -145,7 +145,7 @@ fn counted(server: &ServerState) -> Vec<String> {
 
 #[tokio::test]
 async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
-    // Policy, small, signature known in advance; then: decoded, and run, on a compute thread.
+    // Policy, small, signature known in advance; then: decoded, and run, on a thread of the scheduler.
     let cases = [
         (Policy::Caller, true, true, (false, false)),
         (Policy::Caller, true, false, (false, false)),

@@ -76,7 +76,7 @@ impl Gate {
     }
 }
 
-/// A server with one compute thread and one batch thread.
+/// A server with one slot and one batch thread.
 struct Setup {
     server: Arc<ServerState>,
     drain: Drain,
@@ -138,12 +138,12 @@ async fn calls_wait_for_their_batch_without_a_thread() {
     for small in [true, false] {
         let setup = setup(2000, 1, Duration::from_secs(3600));
         let mut calls: Vec<_> = (1..2000).map(|_| setup.ask(small)).collect();
-        // There is one compute thread, and none of the pool's runs anything yet.
+        // There is one slot, and none of the pool's runs anything yet.
         until(|| setup.waiting() == 1999).await;
         calls.push(setup.ask(small));
         for call in calls {
             let (aliases, decoded, encoded) = call.await.unwrap().unwrap();
-            // Which are decoded on a compute thread; none has outputs that need one.
+            // These are decoded on a thread of the scheduler; none has outputs that need one.
             assert_eq!((decoded, encoded), (!small, false));
             assert_eq!(aliases, ["sum", "difference"]);
         }
