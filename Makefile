@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python lint fmt bench docs proto client lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,7 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
 
@@ -62,6 +63,9 @@ fmt: $(VENV)/.tools ## Format everything.
 bench: dev ## The benchmarks: tables and JSON. With BENCH_FLAGS, benches/run.py alone.
 	$(BIN)/python benches/run.py $(BENCH_FLAGS)
 	$(if $(strip $(BENCH_FLAGS)),,$(BIN)/python benches/real.py)
+
+rivals: dev ## What a Python user would pick instead, installed and measured beside Servable.
+	$(BIN)/python benches/rivals/run.py $(RIVALS_FLAGS)
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml

@@ -503,8 +503,12 @@ def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
     assert announced > 0
 
 
-def test_the_queue_of_batches_is_pure() -> None:
-    code = code_of(SRC / "batch" / "queue.rs")
+@pytest.mark.parametrize(
+    "path",
+    ["batch/queue.rs", *(f"scheduler/{name}.rs" for name in ("queues", "lane", "rate", "sizes"))],
+)
+def test_decisions_of_queues_are_pure(path: str) -> None:
+    code = code_of(SRC / path)
     assert not re.search(
         r"\b(now\(|thread|sleep|fs|io|net|Mutex|Condvar|mpsc)\b", code.replace("now: Instant", "")
     )
