@@ -5,6 +5,7 @@ use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
 use crate::json::number::Number;
 use crate::json::rounding::flushed_f32;
+use crate::json::short_number::{ShortNumber, short_number};
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
@@ -74,6 +75,9 @@ trait Value: bytemuck::NoUninit + Send {
 
     /// Consumes the value here; `None` if it has another type.
     fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
+
+    /// Returns what [`Self::read`] returns for a short number; `None` if that is not known here.
+    fn of(number: ShortNumber) -> Option<Self>;
 }
 
 macro_rules! integers {
@@ -84,6 +88,12 @@ macro_rules! integers {
             #[inline(always)]
             fn read(cursor: &mut Cursor<'_>) -> Option<$type> {
                 let Number::Int($value) = cursor.number().ok()? else { return None };
+                $stored
+            }
+
+            #[inline(always)]
+            fn of(number: ShortNumber) -> Option<$type> {
+                let $value = number.as_i64()?;
                 $stored
             }
         }
@@ -111,6 +121,11 @@ impl Value for u64 {
             Number::Double(_) => None,
         }
     }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<u64> {
+        u64::try_from(number.as_i64()?).ok()
+    }
 }
 
 impl Value for f64 {
@@ -120,6 +135,11 @@ impl Value for f64 {
     fn read(cursor: &mut Cursor<'_>) -> Option<f64> {
         Some(cursor.number().ok()?.as_f64())
     }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<f64> {
+        Some(number.as_f64())
+    }
 }
 
 impl Value for f32 {
@@ -128,6 +148,12 @@ impl Value for f32 {
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<f32> {
         Some(flushed_f32(cursor.number().ok()?.as_f64()))
+    }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<f32> {
+        // Too large for a subnormal value.
+        Some(number.as_f64() as f32)
     }
 }
 
@@ -140,6 +166,11 @@ impl Value for bool {
         cursor.literal(if value { b"true" } else { b"false" }).ok()?;
         Some(value)
     }
+
+    #[inline(always)]
+    fn of(_: ShortNumber) -> Option<bool> {
+        None
+    }
 }
 
 /// A sequence of numbers or truth values.
@@ -148,11 +179,15 @@ struct Numbers<T> {
     /// Offset of the first value in the text; set once storage has been reserved.
     start: Option<usize>,
     alone: bool,
+    /// Bytes between two numbers, as found last: a comma, or a comma and a space.
+    gap: usize,
+    /// How many elements to read without trying [`short_number`] first, because the last try was in vain.
+    long: usize,
 }
 
 impl<T: Value> Numbers<T> {
     fn new(alone: bool) -> Numbers<T> {
-        Numbers { values: AVec::new(64), start: None, alone }
+        Numbers { values: AVec::new(64), start: None, alone, gap: 1, long: 0 }
     }
 
     /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
@@ -180,6 +215,40 @@ impl<T: Value> Elements for Numbers<T> {
         }
         self.values.push(T::read(cursor).ok_or(ElementFault::Type)?);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn push_quickly(&mut self, cursor: &mut Cursor<'_>) -> usize {
+        /// Lists tend to have numbers of one kind.
+        const LONG: usize = 15;
+        if self.long > 0 {
+            self.long -= 1;
+            return 0;
+        }
+        let before = self.values.len();
+        let mut next = *cursor;
+        while let Some(number) = short_number(next.text, next.at)
+            && let Some(value) = T::of(number)
+        {
+            if self.values.len() == self.values.capacity() {
+                self.grow(&next);
+            }
+            self.values.push(value);
+            next.at = number.end;
+            *cursor = next;
+            // The width is known before the text is, so that the next number need not wait for it.
+            if next.peek() != b',' {
+                break;
+            }
+            if (next.text.get(next.at + 1) == Some(&b' ')) != (self.gap == 2) {
+                self.gap = 3 - self.gap;
+                break;
+            }
+            next.at += self.gap;
+        }
+        let read = self.values.len() - before;
+        self.long = if read == 0 { LONG } else { 0 };
+        read
     }
 }
 

@@ -27,6 +27,13 @@ pub(crate) enum ElementFault {
 pub(crate) trait Elements {
     /// Consumes the scalar or object here and appends it.
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault>;
+
+    /// Consumes and appends elements, with a comma between them, as long as that can be done quickly; returns their
+    /// number, which may be 0 whatever is here. The cursor is then after the last one.
+    #[inline(always)]
+    fn push_quickly(&mut self, _: &mut Cursor<'_>) -> usize {
+        0
+    }
 }
 
 /// The reasons why a value is not a tensor of a dtype. Positions are byte offsets into the text.
@@ -182,11 +189,14 @@ impl DenseReader {
         let mut count = 0;
         let result = loop {
             let at = here.at;
-            if let Err(fault) = out.push(&mut here) {
+            let read = if level == 0 { 0 } else { out.push_quickly(&mut here) };
+            if read == 0
+                && let Err(fault) = out.push(&mut here)
+            {
                 here.at = at;
                 break Err(Fault::Element { at, fault });
             }
-            count += 1;
+            count += read.max(1);
             if level == 0 || here.skip_space() != b',' {
                 break Ok(());
             }

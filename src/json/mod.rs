@@ -15,6 +15,8 @@ pub mod float;
 mod grisu;
 pub(crate) mod number;
 pub(crate) mod rounding;
+pub(crate) mod short_number;
+mod single;
 pub(crate) mod syntax;
 pub(crate) mod text;
 pub mod writer;

@@ -4,7 +4,8 @@
 //! Storage is allocated ahead and zeroed, so that a number is written in place with stores of a fixed width, at the
 //! cost of one capacity check.
 
-use super::float::{self, Float, Slot};
+use super::float::{self, Float, Slot, put};
+use super::single::{BATCH, Batch};
 use crate::config::NonUtf8;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,12 @@ const NEXT_LINE: &[u8] = &{
     line[0] = b',';
     line[1] = b'\n';
     line
+};
+
+/// The beginning of [`NEXT_LINE`].
+const SHORT_LINE: &[u8; 32] = match NEXT_LINE.first_chunk() {
+    Some(line) => line,
+    None => unreachable!(),
 };
 
 /// The text between two values of an array.
@@ -66,14 +73,24 @@ impl Writer {
         self.end += bytes.len();
     }
 
+    /// Writes `text`, at a fixed width if it fits that.
+    #[inline]
+    fn short(&mut self, text: &Short<'_>) {
+        if text.all.len() > 32 {
+            return self.raw(text.all);
+        }
+        put(self.slot(), 0, text.padded);
+        self.end += text.all.len();
+    }
+
     /// Writes a separator. Most are short, and those are copied at a fixed width.
     #[inline]
     pub fn separator(&mut self, separator: Separator) {
         let length = separator.0.len();
         if length == 2 {
-            self.slot()[..2].copy_from_slice(b", ");
+            put(self.slot(), 0, *b", ");
         } else if length <= 32 {
-            self.slot()[..32].copy_from_slice(&NEXT_LINE[..32]);
+            put(self.slot(), 0, *SHORT_LINE);
         } else {
             return self.raw(separator.0);
         }
@@ -161,6 +178,32 @@ impl Writer {
         self.end += length;
     }
 
+    /// Writes the values in `range` of `floats`, with `separator` between them. Ranges must follow one another.
+    #[inline]
+    pub fn floats(&mut self, floats: &mut Floats<'_>, range: Range<usize>, separator: Separator) {
+        let width = separator.0.len();
+        let start = self.end;
+        for index in range {
+            floats.reach(index);
+            let slot = self.slot();
+            let length = floats.batch.write(slot, index - floats.start);
+            if width == 2 {
+                put(slot, length & 31, *b", ");
+            } else if width <= 32 {
+                put(slot, length & 31, *SHORT_LINE);
+            } else {
+                self.end += length;
+                self.raw(separator.0);
+                continue;
+            }
+            self.end += length + width;
+        }
+        // There is none after the last value.
+        if self.end > start {
+            self.end -= width;
+        }
+    }
+
     /// Writes an integer.
     #[inline]
     pub fn integer<I: itoa::Integer>(&mut self, value: I) {
@@ -194,6 +237,49 @@ impl Writer {
     #[cold]
     fn grow(&mut self, bytes: usize) {
         self.text.resize(self.text.len() * 2 + bytes, 0);
+    }
+}
+
+/// The values of a `float` tensor, converted ahead.
+pub struct Floats<'a> {
+    bytes: &'a [u8],
+    batch: Batch,
+    /// The index of the first converted value, and of the first one after them.
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Floats<'a> {
+    /// Takes the `bytes` of a tensor, whose values are to be written from `first` on.
+    pub fn new(bytes: &'a [u8], first: usize) -> Floats<'a> {
+        Floats { bytes, batch: Batch::new(), start: first, end: first }
+    }
+
+    /// Converts further values if the one at `index` is not converted.
+    #[inline]
+    fn reach(&mut self, index: usize) {
+        if index >= self.end {
+            let values = self.bytes[4 * index..].chunks_exact(4).map(bytemuck::pod_read_unaligned);
+            self.batch.prepare(values);
+            (self.start, self.end) = (index, index + BATCH);
+        }
+    }
+}
+
+/// A text that is written often.
+struct Short<'a> {
+    all: &'a [u8],
+    /// Its beginning, followed by anything.
+    padded: [u8; 32],
+}
+
+impl Short<'_> {
+    fn new(text: &[u8]) -> Short<'_> {
+        let mut padded = [0; 32];
+        for (to, byte) in padded.iter_mut().zip(text) {
+            *to = *byte;
+        }
+        Short { all: text, padded }
     }
 }
 
@@ -257,12 +343,13 @@ pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Wr
     if !outer.is_empty() {
         arrays.step(&mut innermost, outer.len());
     }
+    let innermost = Short::new(innermost.written());
     arrays.open(out, 0);
     loop {
         values(out, next..next + width, place);
         next += width;
         match advance(&mut indices, outer) {
-            Some(level) if level + 1 == outer.len() => out.raw(innermost.written()),
+            Some(level) if level + 1 == outer.len() => out.short(&innermost),
             Some(level) => arrays.step(out, level + 1),
             None => break,
         }

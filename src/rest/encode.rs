@@ -3,7 +3,7 @@
 use super::Format;
 use crate::config::NonUtf8;
 use crate::error::{Error, Kind, Result};
-use crate::json::writer::{Block, Layout, Place, Writer, nested, until_empty};
+use crate::json::writer::{Block, Floats, Layout, Place, Writer, nested, until_empty};
 use crate::methods::examples::Classifications;
 use crate::tensor::{DType, Strings, Tensor};
 use bytemuck::AnyBitPattern;
@@ -231,7 +231,7 @@ fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>)
         reason = "check_printable() names the dtypes; the others have no values"
     )]
     match tensor.dtype() {
-        DType::Float => write_numbers(out, bytes, block, Writer::float::<f32>),
+        DType::Float => write_floats(out, bytes, block),
         DType::Double => write_numbers(out, bytes, block, Writer::float::<f64>),
         DType::Int8 => write_numbers(out, bytes, block, Writer::integer::<i8>),
         DType::Int16 => write_numbers(out, bytes, block, Writer::integer::<i16>),
@@ -255,6 +255,11 @@ fn write_numbers<T: AnyBitPattern>(
         let values = bytes[range.start * size..range.end * size].chunks_exact(size);
         separated(out, place, values, |out, value| write(out, bytemuck::pod_read_unaligned(value)));
     });
+}
+
+fn write_floats(out: &mut Writer, bytes: &[u8], block: Block<'_>) {
+    let mut floats = Floats::new(bytes, block.first);
+    nested(out, block, |out, range, place| out.floats(&mut floats, range, place.separator));
 }
 
 fn write_strings(out: &mut Writer, strings: &Strings, block: Block<'_>, as_base64: bool) {
