@@ -19,6 +19,7 @@ use crate::memory::{self, Budget};
 use crate::methods::ServerState;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
+use crate::parallel::IdleCores;
 use crate::registry::Registry;
 use crate::rest;
 use accept::{Accepted, accept_all};
@@ -73,6 +74,7 @@ impl Server {
         let state = Arc::new(ServerState {
             registry: Registry::default(),
             compute,
+            cores: IdleCores::here(),
             batches,
             options,
             metrics,

@@ -10,6 +10,7 @@ use crate::engine::{Endpoint, Model, RunOptions};
 use crate::http2::connection::serve;
 use crate::memory::Budget;
 use crate::methods::record::Recorder;
+use crate::parallel::IdleCores;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice as Choice;
 use crate::pb::tensorflow::serving::{
     self as wire, ModelSpec as WireSpec, PredictRequest, PredictResponse, ReloadConfigRequest,
@@ -105,6 +106,7 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
     let server = Arc::new(ServerState {
         registry,
         compute: Compute::new(1).unwrap(),
+        cores: IdleCores::new(1),
         batches: None,
         options: Options::closed(),
         metrics: None,

@@ -4,8 +4,10 @@ use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
 use crate::json::number::Number;
+use crate::json::parts;
 use crate::json::rounding::flushed_f32;
 use crate::json::short_number::{ShortNumber, short_number};
+use crate::parallel::Spare;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
@@ -14,6 +16,16 @@ use bytes::Bytes;
 pub(crate) trait Column {
     /// Appends the elements of the value here; see [`DenseReader::fill`].
     fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
+
+    /// Does the same; a long list of numbers is read in parts, with the help of `spare`.
+    fn fill_together(
+        &mut self,
+        reader: &mut DenseReader,
+        cursor: &mut Cursor<'_>,
+        _: &dyn Spare,
+    ) -> Result<(), Fault> {
+        self.fill(reader, cursor)
+    }
 
     /// Returns the number of elements.
     fn len(&self) -> usize;
@@ -70,7 +82,7 @@ fn dims(shape: &[usize]) -> Vec<i64> {
 }
 
 /// A number type that JSON values can have.
-trait Value: bytemuck::NoUninit + Send {
+pub(super) trait Value: bytemuck::NoUninit + Send {
     const DTYPE: DType;
 
     /// Consumes the value here; `None` if it has another type.
@@ -174,8 +186,8 @@ impl Value for bool {
 }
 
 /// A sequence of numbers or truth values.
-struct Numbers<T> {
-    values: Aligned<T>,
+pub(super) struct Numbers<T> {
+    pub(super) values: Aligned<T>,
     /// Offset of the first value in the text; set once storage has been reserved.
     start: Option<usize>,
     alone: bool,
@@ -186,7 +198,7 @@ struct Numbers<T> {
 }
 
 impl<T: Value> Numbers<T> {
-    fn new(alone: bool) -> Numbers<T> {
+    pub(super) fn new(alone: bool) -> Numbers<T> {
         Numbers { values: AVec::new(64), start: None, alone, gap: 1, long: 0 }
     }
 
@@ -255,6 +267,22 @@ impl<T: Value> Elements for Numbers<T> {
 impl<T: Value> Column for Numbers<T> {
     fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
         reader.fill(cursor, self)
+    }
+
+    fn fill_together(
+        &mut self,
+        reader: &mut DenseReader,
+        cursor: &mut Cursor<'_>,
+        spare: &dyn Spare,
+    ) -> Result<(), Fault> {
+        if self.alone
+            && self.values.is_empty()
+            && let Some(values) = parts::fill(reader, cursor, spare, parts::LEAST)
+        {
+            self.values = values;
+            return Ok(());
+        }
+        self.fill(reader, cursor)
     }
 
     fn len(&self) -> usize {

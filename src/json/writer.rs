@@ -54,8 +54,13 @@ impl Writer {
         Writer { text: vec![0; bytes], end: 0, non_utf8: NonUtf8::Raw }
     }
 
+    /// Returns the room for further text.
+    pub fn room(&self) -> usize {
+        self.text.len() - self.end
+    }
+
     /// Returns the text written so far.
-    fn written(&self) -> &[u8] {
+    pub fn written(&self) -> &[u8] {
         &self.text[..self.end]
     }
 
@@ -357,6 +362,49 @@ pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Wr
     arrays.close(out, 0);
 }
 
+/// Writes a part of `block`, which has no empty arrays: what [`nested`] writes from the value at `range.start` (counted in
+/// the block) on, with what separates it from the one before, up to the value before `range.end`.
+pub fn nested_part(
+    out: &mut Writer,
+    block: Block<'_>,
+    range: Range<usize>,
+    mut values: impl FnMut(&mut Writer, Range<usize>, Place),
+) {
+    let Some((width, outer)) = block.dims.split_last() else { return nested(out, block, values) };
+    let arrays = Arrays { block: &block, rank: block.dims.len(), empty: false };
+    let place =
+        Place { depth: block.depth + block.dims.len(), separator: arrays.separator(block.dims.len()) };
+    let (width, mut next) = (*width as usize, range.start);
+    if next == 0 {
+        arrays.open(out, 0);
+    }
+    while next < range.end {
+        if next > 0 && next.is_multiple_of(width) {
+            arrays.step(out, ended_level(next / width, outer) + 1);
+        } else if next > 0 {
+            out.separator(place.separator);
+        }
+        let end = ((next / width + 1) * width).min(range.end);
+        values(out, block.first + next..block.first + end, place);
+        next = end;
+    }
+    if next == block.dims.iter().product::<i64>() as usize {
+        arrays.close(out, 0);
+    }
+}
+
+/// Returns the level of the array that contains both the innermost array number `row` and the one before it.
+fn ended_level(mut row: usize, outer: &[i64]) -> usize {
+    for level in (0..outer.len()).rev() {
+        let dim = outer[level] as usize;
+        if !row.is_multiple_of(dim) {
+            return level;
+        }
+        row /= dim;
+    }
+    0
+}
+
 /// Returns the dimensions up to the first zero: the inside of an empty array is never printed.
 pub fn until_empty(dims: &[i64]) -> &[i64] {
     dims.iter().position(|dim| *dim == 0).map_or(dims, |position| &dims[..=position])
@@ -526,6 +574,33 @@ mod tests {
             block(&[2, 2], Layout::Lines),
             "[\n    [\n        0,\n        1\n    ],\n    [\n        2,\n        3\n    ]\n]"
         );
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let number = |out: &mut Writer, range: Range<usize>, place: Place| {
+            for index in range.clone() {
+                if index > range.start {
+                    out.separator(place.separator);
+                }
+                out.integer(index);
+            }
+        };
+        for dims in [&[12][..], &[1, 12], &[3, 4], &[2, 1, 6], &[1, 2, 3, 2], &[1, 1], &[]] {
+            for layout in [Layout::Lines, Layout::OneLine, Layout::Rows] {
+                let block = Block { first: 0, dims, depth: 1, layout };
+                let whole = written(|out| nested(out, block, number));
+                let count = dims.iter().product::<i64>() as usize;
+                for size in 1..=count {
+                    let parts = written(|out| {
+                        for start in (0..count).step_by(size) {
+                            nested_part(out, block, start..(start + size).min(count), number);
+                        }
+                    });
+                    assert_eq!(parts, whole, "{dims:?} {size}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::Kind;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
+use crate::parallel::IdleCores;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
 use crate::pb::tensorflow::serving::{
     ModelSpec, PredictLog, PredictRequest, PredictStreamedLog, PredictionLog, SessionRunLog,
@@ -164,6 +165,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
     let server = Arc::new(ServerState {
         registry: Registry::default(),
         compute: Compute::new(1).unwrap(),
+        cores: IdleCores::new(1),
         batches: None,
         options: config::Options::closed(),
         metrics: Some(Metrics::default()),

@@ -91,12 +91,14 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
         let servable = servable?;
         let in_caller = servable.in_caller(request.signature());
         let work = move |cancelled| {
+            let _busy = (!in_caller).then(|| own.cores.occupy());
             context.cancelled = cancelled;
             run(&own, call, &servable, request, &context)
         };
         return server.compute.run(in_caller, work).await;
     }
     let work = move |cancelled| {
+        let _busy = own.cores.occupy();
         context.cancelled = cancelled;
         let request = call.decode(&own, servable.as_deref(), &context)?;
         run(&own, call, servable?.as_ref(), request, &context)

@@ -20,6 +20,7 @@ use crate::batch;
 use crate::compute::Compute;
 use crate::config::Options;
 use crate::metrics::Metrics;
+use crate::parallel::IdleCores;
 use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct ServerState {
     pub registry: Registry,
     /// The threads for work too long for a connection's own thread.
     pub compute: Compute,
+    /// The cores that may help with large bodies.
+    pub cores: IdleCores,
     /// The threads for batches, if batching is enabled.
     pub batches: Option<Arc<batch::Pool>>,
     /// The options of the server.

@@ -8,6 +8,7 @@ use crate::engine::{Engine, LoadOptions, fake::Fake};
 use crate::error::Kind;
 use crate::methods::record::{RecordLimits, Recorder};
 use crate::metrics::{Api, Metrics};
+use crate::parallel::IdleCores;
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};
@@ -115,6 +116,7 @@ fn server(policy: Policy) -> Arc<ServerState> {
     Arc::new(ServerState {
         registry,
         compute: Compute::new(1).unwrap(),
+        cores: IdleCores::new(1),
         batches: None,
         options: Options::closed(),
         metrics: Some(Metrics::default()),
