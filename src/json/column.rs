@@ -202,6 +202,15 @@ impl<T: Value> Numbers<T> {
         Numbers { values: AVec::new(64), start: None, alone, gap: 1, long: 0 }
     }
 
+    /// Returns the values of all `parts` in order.
+    pub(super) fn joined(parts: Vec<Numbers<T>>) -> Aligned<T> {
+        let mut values = AVec::with_capacity(64, parts.iter().map(|part| part.values.len()).sum());
+        for part in parts {
+            values.extend_from_slice(&part.values);
+        }
+        values
+    }
+
     /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
     /// it began.
     ///
@@ -277,9 +286,9 @@ impl<T: Value> Column for Numbers<T> {
     ) -> Result<(), Fault> {
         if self.alone
             && self.values.is_empty()
-            && let Some(values) = parts::fill(reader, cursor, spare, parts::LEAST)
+            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::new(true))
         {
-            self.values = values;
+            self.values = Numbers::joined(parts);
             return Ok(());
         }
         self.fill(reader, cursor)

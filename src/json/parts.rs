@@ -5,12 +5,9 @@
 //! elements, then so is their sequence, and it has the same values as if it had been read at once, wherever the cuts were.
 //! Otherwise nothing is said about the text, and it is read by one thread.
 
-use super::column::{Numbers, Value};
 use super::cursor::Cursor;
-use super::dense::DenseReader;
+use super::dense::{DenseReader, Elements};
 use crate::parallel::{Part, Spare};
-use crate::tensor::Aligned;
-use aligned_vec::AVec;
 use memchr::memmem;
 
 /// Length of the shortest text that is worth a part of its own. A list is cut if there is enough for four.
@@ -19,21 +16,23 @@ pub(super) const LEAST: usize = 64 << 10;
 const LEVELS: usize = 3;
 
 /// What was read of a part.
-struct Read<T> {
-    values: Aligned<T>,
+struct Read<E> {
+    elements: E,
     shape: Vec<usize>,
     /// Where the array ended, if it did.
     end: Option<usize>,
 }
 
 /// Consumes the list of numbers here and sets the shape of `reader`. `None`, with both unchanged, if it is not worth
-/// it, or to be read by [`DenseReader::fill`]. Parts have `least` bytes or more.
-pub(super) fn fill<T: Value>(
+/// it, or to be read by [`DenseReader::fill`]. Parts have `least` bytes or more; their elements, which `empty` collects,
+/// are returned in order.
+pub(super) fn fill<E: Elements + Send>(
     reader: &mut DenseReader,
     cursor: &mut Cursor<'_>,
     spare: &dyn Spare,
     least: usize,
-) -> Option<Aligned<T>> {
+    empty: impl Fn() -> E + Sync,
+) -> Option<Vec<E>> {
     let length = cursor.text.len() - cursor.at;
     let threads = if length < 4 * least { 1 } else { 1 + spare.spare() };
     if threads == 1 {
@@ -46,8 +45,14 @@ pub(super) fn fill<T: Value>(
         let cuts = cuts(cursor.text, starts[level - 1], starts.len() - level, wanted);
         (cuts.len() > 1).then_some((level, cuts))
     })?;
-    let parts = read_parts(cursor.text, &cuts, &reader.inside(level - 1), spare);
-    let (values, inner, end) = joined(parts)?;
+    let inside = reader.inside(level - 1);
+    let read = |(start, end): (usize, usize)| {
+        let (mut reader, mut elements) = (inside.inside(0), empty());
+        let mut cursor = Cursor { text: &cursor.text[..end], at: start };
+        let ended = reader.fill_inside(&mut cursor, &mut elements)?;
+        Some(Read { elements, shape: reader.shape().to_vec(), end: ended.then_some(cursor.at) })
+    };
+    let (elements, inner, end) = joined(read_all(&cuts, &read, spare))?;
     let mut after = Cursor { text: cursor.text, at: end };
     for _ in 1..level {
         if after.skip_space() != b']' {
@@ -57,7 +62,7 @@ pub(super) fn fill<T: Value>(
     }
     reader.set_shape([vec![1; level - 1], inner].concat());
     *cursor = after;
-    Some(values)
+    Some(elements)
 }
 
 /// Returns the position after each of the brackets that open here.
@@ -90,22 +95,14 @@ fn cuts(text: &[u8], start: usize, closing: usize, wanted: usize) -> Vec<(usize,
     cuts
 }
 
-/// Reads every range as elements of an array.
-fn read_parts<T: Value>(
-    text: &[u8],
-    cuts: &[(usize, usize)],
-    reader: &DenseReader,
+/// Calls `read` for every range.
+fn read_all<R: Send>(
+    ranges: &[(usize, usize)],
+    read: &(impl Fn((usize, usize)) -> Option<R> + Sync),
     spare: &dyn Spare,
-) -> Vec<Option<Read<T>>> {
-    let mut results: Vec<Option<Read<T>>> = cuts.iter().map(|_| None).collect();
-    let read = |(start, end): (usize, usize)| {
-        let (mut reader, mut numbers) = (reader.inside(0), Numbers::<T>::new(true));
-        let mut cursor = Cursor { text: &text[..end], at: start };
-        let ended = reader.fill_inside(&mut cursor, &mut numbers)?;
-        let (values, shape) = (numbers.values, reader.shape().to_vec());
-        Some(Read { values, shape, end: ended.then_some(cursor.at) })
-    };
-    let parts = cuts
+) -> Vec<Option<R>> {
+    let mut results: Vec<Option<R>> = ranges.iter().map(|_| None).collect();
+    let parts = ranges
         .iter()
         .zip(&mut results)
         .map(|(range, result)| -> Part<'_> { Box::new(move || *result = read(*range)) });
@@ -113,27 +110,23 @@ fn read_parts<T: Value>(
     results
 }
 
-/// Joins the parts up to the one in which the array ends: the values, their shape and the end.
-fn joined<T: Value>(parts: Vec<Option<Read<T>>>) -> Option<(Aligned<T>, Vec<usize>, usize)> {
+/// Joins the parts up to the one in which the array ends: the elements, their shape and the end.
+fn joined<E>(parts: Vec<Option<Read<E>>>) -> Option<(Vec<E>, Vec<usize>, usize)> {
     let last = parts.iter().position(|part| part.as_ref().is_none_or(|part| part.end.is_some()))?;
-    let parts: Vec<Read<T>> = parts.into_iter().take(last + 1).collect::<Option<_>>()?;
+    let parts: Vec<Read<E>> = parts.into_iter().take(last + 1).collect::<Option<_>>()?;
     let end = parts.last()?.end?;
     let mut shape = parts.first()?.shape.clone();
     if parts.iter().any(|part| part.shape[1..] != shape[1..]) {
         return None;
     }
     shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-    let mut values = AVec::with_capacity(64, parts.iter().map(|part| part.values.len()).sum());
-    for part in parts {
-        values.extend_from_slice(&part.values);
-    }
-    Some((values, shape, end))
+    Some((parts.into_iter().map(|part| part.elements).collect(), shape, end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::column::Column;
+    use crate::json::column::{Column, Numbers};
     use crate::parallel::Alone;
     use proptest::prelude::*;
 
@@ -156,13 +149,14 @@ mod tests {
         let (mut reader, mut numbers, mut cursor) = (DenseReader::new(6), Numbers::<f32>::new(true), start);
         let filled = numbers.fill(&mut reader, &mut cursor);
         let (mut together, mut end) = (DenseReader::new(6), start);
-        let Some(values) = fill::<f32>(&mut together, &mut end, &Pretended(threads), least) else {
+        let spare = Pretended(threads);
+        let Some(parts) = fill(&mut together, &mut end, &spare, least, || Numbers::<f32>::new(true)) else {
             prop_assert_eq!(end.at, 0);
             return Ok(false);
         };
         prop_assert_eq!(filled, Ok(()), "{}", text);
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-        prop_assert_eq!(bits(&values), bits(&numbers.values), "{}", text);
+        prop_assert_eq!(bits(&Numbers::joined(parts)), bits(&numbers.values), "{}", text);
         prop_assert_eq!((together.shape(), end.at), (reader.shape(), cursor.at), "{}", text);
         Ok(true)
     }
@@ -218,7 +212,8 @@ mod tests {
         }
         let text = list(&[40], ",", &mut counting());
         let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
-        assert!(fill::<f32>(&mut DenseReader::new(6), &mut cursor, &Alone, 1).is_none());
+        let empty = || Numbers::<f32>::new(true);
+        assert!(fill(&mut DenseReader::new(6), &mut cursor, &Alone, 1, empty).is_none());
         let deep = "[".repeat(500_000) + "1,2" + &"]".repeat(500_000);
         assert!(!check(&deep, 3, 8).unwrap());
     }

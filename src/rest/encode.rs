@@ -442,6 +442,25 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_printed_as_the_whole() {
+        let values: Vec<f32> = (0..60).map(|index| index as f32 / 7.0 - 3.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        for shape in [vec![60], vec![3, 20], vec![1, 4, 5, 3]] {
+            for (dtype, layout) in [(DType::Float, Layout::Rows), (DType::Int32, Layout::Lines)] {
+                let tensor = Tensor::numbers(dtype, shape.clone(), bytes.clone().into());
+                let block = whole(&tensor, 1, layout);
+                let mut expected = Writer::with_room(0);
+                write_values(&mut expected, &tensor, block, None);
+                for sizes in [[1, 1], [7, 7], [20, 30], [1, 100]] {
+                    let mut out = Writer::with_room(900);
+                    write_in_parts(&mut out, &tensor, block, sizes, (2, &Alone));
+                    assert_eq!(out.finish(), expected.written(), "{shape:?} {sizes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn predict_cases_of_the_specification() {
         for case in vectors("encode.json") {
             let mut tensors: Vec<(String, Tensor)> = case["tensors"]
@@ -594,6 +613,7 @@ mod properties {
     #![allow(clippy::wildcard_enum_match_arm)]
 
     use super::*;
+    use crate::parallel::Alone;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
