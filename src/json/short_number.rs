@@ -51,7 +51,7 @@ pub(crate) fn short_number(text: &[u8], at: usize) -> Option<ShortNumber> {
     let sign = usize::from(negative);
     // Without the sign; another byte that is no digit remains at 0.
     let others = (other(low) | other(high) << 8 | !0 << WINDOW) >> sign;
-    let (low, high) = (low >> (8 * sign) | (high << 56) * sign as u64, high >> (8 * sign));
+    let (low, high) = ((low >> (8 * sign)) | ((high << 56) * sign as u64), high >> (8 * sign));
     let point = others.trailing_zeros() as usize;
     let second = (others & others.wrapping_sub(1)).trailing_zeros() as usize;
 

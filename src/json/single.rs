@@ -206,7 +206,7 @@ fn decimal(value: f32) -> (u32, u16) {
     let digits = if is_six { six } else { nine };
     let code = (exponent << 2 | half << 1 | usize::from(is_six)) as u16;
     let sign = (bits >> 31) as u16 * NEGATIVE;
-    (digits, code | sign | u16::from(undecided) * UNDECIDED)
+    (digits, code | sign | (u16::from(undecided) * UNDECIDED))
 }
 
 /// Writes a number of nine digits. Only stores, at fixed widths, the later ones over what the earlier ones left behind.
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn around_numbers_of_few_digits() {
         let numbers =
-            [1u32, 2, 5, 10, 99, 123, 5005, 100_001, 123_456, 999_999, 999_999_5, 100_000_05, 999_999_999];
+            [1u32, 2, 5, 10, 99, 123, 5005, 100_001, 123_456, 999_999, 9_999_995, 10_000_005, 999_999_999];
         let near = |(ten, number): (i32, u32)| {
             let bits = format!("{number}e{ten}").parse::<f32>().unwrap_or(0.0).to_bits();
             (0..9).map(move |step| bits.wrapping_add(step).wrapping_sub(4))
