@@ -7,6 +7,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use servable::engine::signature::{Signature, TensorSpec};
+use servable::parallel::Alone;
 use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
 use servable::tensor::DType;
@@ -145,7 +146,7 @@ fn main() {
         let signatures = signatures(dtype);
         let limits = DecodeLimits { max_depth: 100 };
         report(name, body.len(), || {
-            drop(black_box(predict(black_box(body.as_bytes()), Ok(&signatures), limits)));
+            drop(black_box(predict(black_box(body.as_bytes()), Ok(&signatures), limits, &Alone)));
         });
     }
     let example =

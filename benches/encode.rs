@@ -4,6 +4,7 @@
 //! fastest and the median time are reported. The floor is copying text of the same length.
 
 use servable::config::NonUtf8;
+use servable::parallel::Alone;
 use servable::rest::Format;
 use servable::rest::encode;
 use servable::tensor::{DType, Tensor};
@@ -92,9 +93,10 @@ fn main() {
             if format == Format::Columnar && name != "float, 0 to 1" {
                 continue;
             }
-            let Ok(text) = encode::predict(format, &[("y", &tensor)], NonUtf8::Raw) else { continue };
-            let (fastest, median) =
-                time(|| drop(black_box(encode::predict(format, &[("y", black_box(&tensor))], NonUtf8::Raw))));
+            let Ok(text) = encode::predict(format, &[("y", &tensor)], NonUtf8::Raw, &Alone) else { continue };
+            let (fastest, median) = time(|| {
+                drop(black_box(encode::predict(format, &[("y", black_box(&tensor))], NonUtf8::Raw, &Alone)))
+            });
             let (copy, _) = time(|| drop(black_box(black_box(&text).clone())));
             println!(
                 "{:<28}{:>10}{:>10.2}{:>10.1}{:>10.1}{:>10.1}",

@@ -37,6 +37,7 @@ pub mod memory;
 pub mod methods;
 pub mod metrics;
 pub mod pace;
+pub mod parallel;
 pub mod pb;
 pub mod profile;
 #[cfg(feature = "python")]

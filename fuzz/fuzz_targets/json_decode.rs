@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use servable::error::Error;
+use servable::parallel::Alone;
 use servable::rest::decode::{DecodeLimits, predict};
 use servable::rest::features::examples;
 use servable::engine::signature::{Signature, TensorSpec};
@@ -37,9 +38,9 @@ fn signature(name: &str, inputs: &[(&str, DType)]) -> Signature {
 
 fuzz_target!(|body: &[u8]| {
     let limits = DecodeLimits { max_depth: 8 };
-    let decoded = predict(body, Ok(&SIGNATURES), limits);
+    let decoded = predict(body, Ok(&SIGNATURES), limits, &Alone);
     let missing = Error::not_found("no such model");
-    let resolved_late = predict(body, Err(&missing), limits);
+    let resolved_late = predict(body, Err(&missing), limits, &Alone);
     if let Ok(decoded) = &decoded {
         // What decodes fails for no other reason than the missing model.
         assert_eq!(resolved_late.unwrap_err(), missing);

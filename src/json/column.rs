@@ -4,7 +4,10 @@ use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
 use crate::json::number::Number;
+use crate::json::parts;
 use crate::json::rounding::flushed_f32;
+use crate::json::short_number::{ShortNumber, short_number};
+use crate::parallel::Spare;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
@@ -13,6 +16,16 @@ use bytes::Bytes;
 pub(crate) trait Column {
     /// Appends the elements of the value here; see [`DenseReader::fill`].
     fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault>;
+
+    /// Does the same; a long list of numbers is read in parts, with the help of `spare`.
+    fn fill_together(
+        &mut self,
+        reader: &mut DenseReader,
+        cursor: &mut Cursor<'_>,
+        _: &dyn Spare,
+    ) -> Result<(), Fault> {
+        self.fill(reader, cursor)
+    }
 
     /// Returns the number of elements.
     fn len(&self) -> usize;
@@ -69,11 +82,14 @@ fn dims(shape: &[usize]) -> Vec<i64> {
 }
 
 /// A number type that JSON values can have.
-trait Value: bytemuck::NoUninit + Send {
+pub(super) trait Value: bytemuck::NoUninit + Send {
     const DTYPE: DType;
 
     /// Consumes the value here; `None` if it has another type.
     fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
+
+    /// Returns what [`Self::read`] returns for a short number; `None` if that is not known here.
+    fn of(number: ShortNumber) -> Option<Self>;
 }
 
 macro_rules! integers {
@@ -84,6 +100,12 @@ macro_rules! integers {
             #[inline(always)]
             fn read(cursor: &mut Cursor<'_>) -> Option<$type> {
                 let Number::Int($value) = cursor.number().ok()? else { return None };
+                $stored
+            }
+
+            #[inline(always)]
+            fn of(number: ShortNumber) -> Option<$type> {
+                let $value = number.as_i64()?;
                 $stored
             }
         }
@@ -111,6 +133,11 @@ impl Value for u64 {
             Number::Double(_) => None,
         }
     }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<u64> {
+        u64::try_from(number.as_i64()?).ok()
+    }
 }
 
 impl Value for f64 {
@@ -120,6 +147,11 @@ impl Value for f64 {
     fn read(cursor: &mut Cursor<'_>) -> Option<f64> {
         Some(cursor.number().ok()?.as_f64())
     }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<f64> {
+        Some(number.as_f64())
+    }
 }
 
 impl Value for f32 {
@@ -128,6 +160,12 @@ impl Value for f32 {
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<f32> {
         Some(flushed_f32(cursor.number().ok()?.as_f64()))
+    }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<f32> {
+        // Too large for a subnormal value.
+        Some(number.as_f64() as f32)
     }
 }
 
@@ -140,19 +178,37 @@ impl Value for bool {
         cursor.literal(if value { b"true" } else { b"false" }).ok()?;
         Some(value)
     }
+
+    #[inline(always)]
+    fn of(_: ShortNumber) -> Option<bool> {
+        None
+    }
 }
 
 /// A sequence of numbers or truth values.
-struct Numbers<T> {
-    values: Aligned<T>,
+pub(super) struct Numbers<T> {
+    pub(super) values: Aligned<T>,
     /// Offset of the first value in the text; set once storage has been reserved.
     start: Option<usize>,
     alone: bool,
+    /// Bytes between two numbers, as found last: a comma, or a comma and a space.
+    gap: usize,
+    /// How many elements to read without trying [`short_number`] first, because the last try was in vain.
+    long: usize,
 }
 
 impl<T: Value> Numbers<T> {
-    fn new(alone: bool) -> Numbers<T> {
-        Numbers { values: AVec::new(64), start: None, alone }
+    pub(super) fn new(alone: bool) -> Numbers<T> {
+        Numbers { values: AVec::new(64), start: None, alone, gap: 1, long: 0 }
+    }
+
+    /// Returns the values of all `parts` in order.
+    pub(super) fn joined(parts: Vec<Numbers<T>>) -> Aligned<T> {
+        let mut values = AVec::with_capacity(64, parts.iter().map(|part| part.values.len()).sum());
+        for part in parts {
+            values.extend_from_slice(&part.values);
+        }
+        values
     }
 
     /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
@@ -181,11 +237,61 @@ impl<T: Value> Elements for Numbers<T> {
         self.values.push(T::read(cursor).ok_or(ElementFault::Type)?);
         Ok(())
     }
+
+    #[inline(always)]
+    fn push_quickly(&mut self, cursor: &mut Cursor<'_>) -> usize {
+        /// Lists tend to have numbers of one kind.
+        const LONG: usize = 15;
+        if self.long > 0 {
+            self.long -= 1;
+            return 0;
+        }
+        let before = self.values.len();
+        let mut next = *cursor;
+        while let Some(number) = short_number(next.text, next.at)
+            && let Some(value) = T::of(number)
+        {
+            if self.values.len() == self.values.capacity() {
+                self.grow(&next);
+            }
+            self.values.push(value);
+            next.at = number.end;
+            *cursor = next;
+            // The width is known before the text is, so that the next number need not wait for it.
+            if next.peek() != b',' {
+                break;
+            }
+            if (next.text.get(next.at + 1) == Some(&b' ')) != (self.gap == 2) {
+                self.gap = 3 - self.gap;
+                break;
+            }
+            next.at += self.gap;
+        }
+        let read = self.values.len() - before;
+        self.long = if read == 0 { LONG } else { 0 };
+        read
+    }
 }
 
 impl<T: Value> Column for Numbers<T> {
     fn fill(&mut self, reader: &mut DenseReader, cursor: &mut Cursor<'_>) -> Result<(), Fault> {
         reader.fill(cursor, self)
+    }
+
+    fn fill_together(
+        &mut self,
+        reader: &mut DenseReader,
+        cursor: &mut Cursor<'_>,
+        spare: &dyn Spare,
+    ) -> Result<(), Fault> {
+        if self.alone
+            && self.values.is_empty()
+            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::new(true))
+        {
+            self.values = Numbers::joined(parts);
+            return Ok(());
+        }
+        self.fill(reader, cursor)
     }
 
     fn len(&self) -> usize {

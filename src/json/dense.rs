@@ -27,6 +27,13 @@ pub(crate) enum ElementFault {
 pub(crate) trait Elements {
     /// Consumes the scalar or object here and appends it.
     fn push(&mut self, cursor: &mut Cursor<'_>) -> Result<(), ElementFault>;
+
+    /// Consumes and appends elements, with a comma between them, as long as that can be done quickly; returns their
+    /// number, which may be 0 whatever is here. The cursor is then after the last one.
+    #[inline(always)]
+    fn push_quickly(&mut self, _: &mut Cursor<'_>) -> usize {
+        0
+    }
 }
 
 /// The reasons why a value is not a tensor of a dtype. Positions are byte offsets into the text.
@@ -126,6 +133,37 @@ impl DenseReader {
         self.values(cursor, out).map_err(|fault| self.outermost(fault, *cursor))
     }
 
+    /// Consumes the elements of an array from one of them on: up to the end of the text, before which no comma may be, or
+    /// to the end of the array, which is consumed. Returns whether the array ended; `None` if there is a fault. The shape
+    /// then begins with the number of elements.
+    pub(crate) fn fill_inside<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Option<bool> {
+        self.dims.clear();
+        self.dims.push(UNKNOWN);
+        self.counts.clear();
+        self.counts.push(0);
+        self.rank = UNKNOWN;
+        match self.values(cursor, out) {
+            Ok(()) => Some(true),
+            Err(Fault::Syntax(SyntaxError { problem: Problem::CommaOrBracket, at }))
+                if at == cursor.text.len() && self.counts.len() == 1 =>
+            {
+                self.dims[0] = self.counts[0];
+                Some(false)
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Returns a reader for what is inside of `levels` arrays.
+    pub(crate) fn inside(&self, levels: usize) -> DenseReader {
+        DenseReader::new(self.limit.saturating_sub(levels))
+    }
+
+    /// Makes `dims` the shape of the value read last.
+    pub(crate) fn set_shape(&mut self, dims: Vec<usize>) {
+        self.dims = dims;
+    }
+
     fn values<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
         loop {
             if cursor.skip_space() == b'[' {
@@ -182,11 +220,14 @@ impl DenseReader {
         let mut count = 0;
         let result = loop {
             let at = here.at;
-            if let Err(fault) = out.push(&mut here) {
+            let read = if level == 0 { 0 } else { out.push_quickly(&mut here) };
+            if read == 0
+                && let Err(fault) = out.push(&mut here)
+            {
                 here.at = at;
                 break Err(Fault::Element { at, fault });
             }
-            count += 1;
+            count += read.max(1);
             if level == 0 || here.skip_space() != b',' {
                 break Ok(());
             }

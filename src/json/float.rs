@@ -72,10 +72,10 @@ pub fn write<F: Float>(slot: &mut Slot, value: F) -> usize {
     slot[0] = b'-';
     let body = &mut slot[sign..];
     if exponent == highest {
-        return if fraction != 0 { put(slot, 0, b"NaN") } else { put(slot, sign, b"Infinity") };
+        return if fraction != 0 { put_all(slot, 0, b"NaN") } else { put_all(slot, sign, b"Infinity") };
     }
     if exponent == 0 && fraction == 0 {
-        return put(slot, sign, b"0.0");
+        return put_all(slot, sign, b"0.0");
     }
     let decimal = if exponent == 0 { None } else { decimal::<F>(fraction, exponent) };
     sign + lay_out::<F>(body, decimal.unwrap_or_else(|| spelled_out(value, 6)))
@@ -83,9 +83,18 @@ pub fn write<F: Float>(slot: &mut Slot, value: F) -> usize {
 
 /// Writes `text` at `start` and returns the index of its end.
 #[cold]
-fn put(slot: &mut Slot, start: usize, text: &[u8]) -> usize {
+fn put_all(slot: &mut Slot, start: usize, text: &[u8]) -> usize {
     slot[start..start + text.len()].copy_from_slice(text);
     start + text.len()
+}
+
+/// Writes `text` at `start`, as one store.
+#[inline(always)]
+pub(super) fn put<const N: usize>(slot: &mut Slot, start: usize, text: [u8; N]) {
+    match slot[start..].first_chunk_mut() {
+        Some(room) => *room = text,
+        None => unreachable!("numbers and what follows them are short"),
+    }
 }
 
 /// The decimal number to print: `digits × 10^(exponent + 1 - DIGITS)`, with `digits` in `10^(DIGITS - 1)..10^DIGITS`;
@@ -295,7 +304,7 @@ const WIDE_ZEROS: u128 = 0x3030_3030_3030_3030_3030_3030_3030_3030;
 /// Returns the eight digits of `number` as eight bytes from 0 to 9, the first digit in the lowest byte. Halves twice,
 /// all lanes at once: `10486 / 2^20` and `103 / 2^10` are a hundredth and a tenth, precise enough for their lanes.
 #[inline]
-fn eight_digits(number: u64) -> u64 {
+pub(super) fn eight_digits(number: u64) -> u64 {
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x7F_0000_007F;
     let twos = hundreds | ((fours - hundreds * 100) << 16);
@@ -305,19 +314,19 @@ fn eight_digits(number: u64) -> u64 {
 
 /// `floor(log10(2^exponent))`, for the exponents of doubles.
 #[inline]
-const fn log10_of_power_of_2(exponent: i32) -> i32 {
+pub(super) const fn log10_of_power_of_2(exponent: i32) -> i32 {
     (exponent * 315_653) >> 20
 }
 
 /// The `b` for which `10^ten = power × 2^b` with a `power` of 64 bits, for the exponents of doubles.
 #[inline]
-const fn binary_exponent(ten: i32) -> i32 {
+pub(super) const fn binary_exponent(ten: i32) -> i32 {
     ((ten * 217_706) >> 16) - 63
 }
 
 /// Returns the leading 64 bits of `10^ten`, truncated.
 #[inline]
-fn power(ten: i32) -> u64 {
+pub(super) const fn power(ten: i32) -> u64 {
     POWERS[(ten - LOWEST_POWER) as usize]
 }
 

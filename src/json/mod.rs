@@ -1,8 +1,9 @@
 //! JSON: text into typed tensors, and values into text. Independent of HTTP and of any API.
 //!
 //! Reading: [`cursor`] walks a text; [`dense`] reads nested lists into a [`column`] of one dtype; [`number`] with
-//! [`rounding`], [`text`] and [`base64`] read the elements. [`syntax`] describes parse errors and [`excerpt`] quotes
-//! the offending value. Printing: [`writer`], with [`float`]; [`grisu`] prints the numbers in error messages.
+//! [`rounding`], [`short_number`], [`text`] and [`base64`] read the elements; [`parts`] reads long lists on several
+//! threads. [`syntax`] describes parse errors and [`excerpt`] quotes
+//! the offending value. Printing: [`writer`], with [`float`] and [`single`]; [`grisu`] prints the numbers in error messages.
 //!
 //! Grammar, rounding, error texts and layout match TensorFlow Serving's JSON library byte for byte.
 
@@ -14,7 +15,10 @@ pub(crate) mod excerpt;
 pub mod float;
 mod grisu;
 pub(crate) mod number;
+mod parts;
 pub(crate) mod rounding;
+pub(crate) mod short_number;
+mod single;
 pub(crate) mod syntax;
 pub(crate) mod text;
 pub mod writer;

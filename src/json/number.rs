@@ -27,7 +27,7 @@ impl Number {
     }
 }
 
-const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+pub(super) const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 /// The number of digits that always fit a `u64`.
 const SAFE_DIGITS: usize = 19;
 
@@ -292,7 +292,7 @@ fn leading_digits(chunk: u64) -> (u64, usize) {
 
 /// Combines eight digit values, the first in the lowest byte, into a number.
 #[inline(always)]
-fn eight_digits(values: u64) -> u64 {
+pub(super) fn eight_digits(values: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00FF_0000_00FF;
     let pairs = values.wrapping_mul(10).wrapping_add(values >> 8);
     let high = (pairs & PAIRS).wrapping_mul(100 + (1_000_000 << 32));

@@ -4,7 +4,8 @@
 //! Storage is allocated ahead and zeroed, so that a number is written in place with stores of a fixed width, at the
 //! cost of one capacity check.
 
-use super::float::{self, Float, Slot};
+use super::float::{self, Float, Slot, put};
+use super::single::{BATCH, Batch};
 use crate::config::NonUtf8;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +17,12 @@ const NEXT_LINE: &[u8] = &{
     line[0] = b',';
     line[1] = b'\n';
     line
+};
+
+/// The beginning of [`NEXT_LINE`].
+const SHORT_LINE: &[u8; 32] = match NEXT_LINE.first_chunk() {
+    Some(line) => line,
+    None => unreachable!(),
 };
 
 /// The text between two values of an array.
@@ -47,8 +54,13 @@ impl Writer {
         Writer { text: vec![0; bytes], end: 0, non_utf8: NonUtf8::Raw }
     }
 
+    /// Returns the room for further text.
+    pub fn room(&self) -> usize {
+        self.text.len() - self.end
+    }
+
     /// Returns the text written so far.
-    fn written(&self) -> &[u8] {
+    pub fn written(&self) -> &[u8] {
         &self.text[..self.end]
     }
 
@@ -66,14 +78,24 @@ impl Writer {
         self.end += bytes.len();
     }
 
+    /// Writes `text`, at a fixed width if it fits that.
+    #[inline]
+    fn short(&mut self, text: &Short<'_>) {
+        if text.all.len() > 32 {
+            return self.raw(text.all);
+        }
+        put(self.slot(), 0, text.padded);
+        self.end += text.all.len();
+    }
+
     /// Writes a separator. Most are short, and those are copied at a fixed width.
     #[inline]
     pub fn separator(&mut self, separator: Separator) {
         let length = separator.0.len();
         if length == 2 {
-            self.slot()[..2].copy_from_slice(b", ");
+            put(self.slot(), 0, *b", ");
         } else if length <= 32 {
-            self.slot()[..32].copy_from_slice(&NEXT_LINE[..32]);
+            put(self.slot(), 0, *SHORT_LINE);
         } else {
             return self.raw(separator.0);
         }
@@ -161,6 +183,32 @@ impl Writer {
         self.end += length;
     }
 
+    /// Writes the values in `range` of `floats`, with `separator` between them. Ranges must follow one another.
+    #[inline]
+    pub fn floats(&mut self, floats: &mut Floats<'_>, range: Range<usize>, separator: Separator) {
+        let width = separator.0.len();
+        let start = self.end;
+        for index in range {
+            floats.reach(index);
+            let slot = self.slot();
+            let length = floats.batch.write(slot, index - floats.start);
+            if width == 2 {
+                put(slot, length & 31, *b", ");
+            } else if width <= 32 {
+                put(slot, length & 31, *SHORT_LINE);
+            } else {
+                self.end += length;
+                self.raw(separator.0);
+                continue;
+            }
+            self.end += length + width;
+        }
+        // There is none after the last value.
+        if self.end > start {
+            self.end -= width;
+        }
+    }
+
     /// Writes an integer.
     #[inline]
     pub fn integer<I: itoa::Integer>(&mut self, value: I) {
@@ -194,6 +242,49 @@ impl Writer {
     #[cold]
     fn grow(&mut self, bytes: usize) {
         self.text.resize(self.text.len() * 2 + bytes, 0);
+    }
+}
+
+/// The values of a `float` tensor, converted ahead.
+pub struct Floats<'a> {
+    bytes: &'a [u8],
+    batch: Batch,
+    /// The index of the first converted value, and of the first one after them.
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Floats<'a> {
+    /// Takes the `bytes` of a tensor, whose values are to be written from `first` on.
+    pub fn new(bytes: &'a [u8], first: usize) -> Floats<'a> {
+        Floats { bytes, batch: Batch::new(), start: first, end: first }
+    }
+
+    /// Converts further values if the one at `index` is not converted.
+    #[inline]
+    fn reach(&mut self, index: usize) {
+        if index >= self.end {
+            let values = self.bytes[4 * index..].chunks_exact(4).map(bytemuck::pod_read_unaligned);
+            self.batch.prepare(values);
+            (self.start, self.end) = (index, index + BATCH);
+        }
+    }
+}
+
+/// A text that is written often.
+struct Short<'a> {
+    all: &'a [u8],
+    /// Its beginning, followed by anything.
+    padded: [u8; 32],
+}
+
+impl Short<'_> {
+    fn new(text: &[u8]) -> Short<'_> {
+        let mut padded = [0; 32];
+        for (to, byte) in padded.iter_mut().zip(text) {
+            *to = *byte;
+        }
+        Short { all: text, padded }
     }
 }
 
@@ -257,17 +348,61 @@ pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Wr
     if !outer.is_empty() {
         arrays.step(&mut innermost, outer.len());
     }
+    let innermost = Short::new(innermost.written());
     arrays.open(out, 0);
     loop {
         values(out, next..next + width, place);
         next += width;
         match advance(&mut indices, outer) {
-            Some(level) if level + 1 == outer.len() => out.raw(innermost.written()),
+            Some(level) if level + 1 == outer.len() => out.short(&innermost),
             Some(level) => arrays.step(out, level + 1),
             None => break,
         }
     }
     arrays.close(out, 0);
+}
+
+/// Writes a part of `block`, which has no empty arrays: what [`nested`] writes from the value at `range.start` (counted in
+/// the block) on, with what separates it from the one before, up to the value before `range.end`.
+pub fn nested_part(
+    out: &mut Writer,
+    block: Block<'_>,
+    range: Range<usize>,
+    mut values: impl FnMut(&mut Writer, Range<usize>, Place),
+) {
+    let Some((width, outer)) = block.dims.split_last() else { return nested(out, block, values) };
+    let arrays = Arrays { block: &block, rank: block.dims.len(), empty: false };
+    let place =
+        Place { depth: block.depth + block.dims.len(), separator: arrays.separator(block.dims.len()) };
+    let (width, mut next) = (*width as usize, range.start);
+    if next == 0 {
+        arrays.open(out, 0);
+    }
+    while next < range.end {
+        if next > 0 && next.is_multiple_of(width) {
+            arrays.step(out, ended_level(next / width, outer) + 1);
+        } else if next > 0 {
+            out.separator(place.separator);
+        }
+        let end = ((next / width + 1) * width).min(range.end);
+        values(out, block.first + next..block.first + end, place);
+        next = end;
+    }
+    if next == block.dims.iter().product::<i64>() as usize {
+        arrays.close(out, 0);
+    }
+}
+
+/// Returns the level of the array that contains both the innermost array number `row` and the one before it.
+fn ended_level(mut row: usize, outer: &[i64]) -> usize {
+    for level in (0..outer.len()).rev() {
+        let dim = outer[level] as usize;
+        if !row.is_multiple_of(dim) {
+            return level;
+        }
+        row /= dim;
+    }
+    0
 }
 
 /// Returns the dimensions up to the first zero: the inside of an empty array is never printed.
@@ -439,6 +574,33 @@ mod tests {
             block(&[2, 2], Layout::Lines),
             "[\n    [\n        0,\n        1\n    ],\n    [\n        2,\n        3\n    ]\n]"
         );
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        let number = |out: &mut Writer, range: Range<usize>, place: Place| {
+            for index in range.clone() {
+                if index > range.start {
+                    out.separator(place.separator);
+                }
+                out.integer(index);
+            }
+        };
+        for dims in [&[12][..], &[1, 12], &[3, 4], &[2, 1, 6], &[1, 2, 3, 2], &[1, 1], &[]] {
+            for layout in [Layout::Lines, Layout::OneLine, Layout::Rows] {
+                let block = Block { first: 0, dims, depth: 1, layout };
+                let whole = written(|out| nested(out, block, number));
+                let count = dims.iter().product::<i64>() as usize;
+                for size in 1..=count {
+                    let parts = written(|out| {
+                        for start in (0..count).step_by(size) {
+                            nested_part(out, block, start..(start + size).min(count), number);
+                        }
+                    });
+                    assert_eq!(parts, whole, "{dims:?} {size}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Call for RestCall {
             Answer::Outputs(outputs) => {
                 context.memory.grow(outputs.iter().map(|(_, tensor)| text_size(tensor)).sum())?;
                 let outputs: Vec<_> = outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
-                encode::predict(self.format, &outputs, non_utf8)
+                encode::predict(self.format, &outputs, non_utf8, server.scheduler.cores())
             }
             Answer::Classes(classes) => encode::classifications(classes, non_utf8),
             Answer::Values(values) => encode::regressions(values),

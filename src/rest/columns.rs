@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::json::column::column;
 use crate::json::cursor::Cursor;
 use crate::json::dense::DenseReader;
+use crate::parallel::{Alone, Spare};
 use crate::rest::rows::input;
 use crate::tensor::Tensor;
 
@@ -28,7 +29,7 @@ pub(crate) fn columns_in_order(
              tensorinfo_map",
         ));
     };
-    Ok(vec![tensor(cursor, spec, true, &mut reader)?])
+    Ok(vec![tensor(cursor, spec, true, &mut reader, &Alone)?])
 }
 
 /// Returns the same for valid values, faster: each is decoded in place.
@@ -36,11 +37,14 @@ pub(crate) fn columns_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,
     depth: usize,
+    spare: &dyn Spare,
 ) -> Option<Vec<Tensor>> {
+    let mut reader = DenseReader::new(depth);
     if cursor.plain_object() {
-        return members_at_once(cursor, signature, &mut DenseReader::new(depth));
+        return members_at_once(cursor, signature, &mut reader, spare);
     }
-    columns_in_order(cursor, signature, depth).ok()
+    let [spec] = signature.inputs.as_slice() else { return None };
+    Some(vec![tensor(cursor, spec, true, &mut reader, spare).ok()?])
 }
 
 /// Consumes the value here and makes `spec`'s tensor of it.
@@ -49,9 +53,10 @@ fn tensor(
     spec: &TensorSpec,
     alone: bool,
     reader: &mut DenseReader,
+    spare: &dyn Spare,
 ) -> Result<Tensor> {
     let mut column = column(spec.dtype, alone);
-    column.fill(reader, cursor).map_err(|fault| fault.explain(cursor.text, spec.dtype))?;
+    column.fill_together(reader, cursor, spare).map_err(|fault| fault.explain(cursor.text, spec.dtype))?;
     Ok(column.finish(reader.shape()))
 }
 
@@ -60,6 +65,7 @@ fn members_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,
     reader: &mut DenseReader,
+    spare: &dyn Spare,
 ) -> Option<Vec<Tensor>> {
     let alone = signature.inputs.len() == 1;
     let mut tensors = vec![None; signature.inputs.len()];
@@ -69,7 +75,7 @@ fn members_at_once(
         first = false;
         match input(signature, name) {
             Some(index) if tensors[index].is_none() => {
-                tensors[index] = Some(tensor(cursor, &signature.inputs[index], alone, reader).ok()?);
+                tensors[index] = Some(tensor(cursor, &signature.inputs[index], alone, reader, spare).ok()?);
             }
             _ => cursor.skip_value().ok()?,
         }
@@ -95,7 +101,7 @@ fn members_in_order(
         cursor.skip_value()?;
     }
     let make = |(spec, value): (&TensorSpec, Option<Cursor<'_>>)| match value {
-        Some(mut value) => tensor(&mut value, spec, alone, reader),
+        Some(mut value) => tensor(&mut value, spec, alone, reader, &Alone),
         None => Err(Error::invalid(format!("Missing named input: {} in 'inputs' object.", spec.alias))),
     };
     signature.inputs.iter().zip(values).map(make).collect()

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
 use crate::json::excerpt::excerpt;
 use crate::json::text::Text;
+use crate::parallel::Spare;
 use crate::rest::Format;
 use crate::rest::columns::{columns_at_once, columns_in_order};
 use crate::rest::rows::{rows_at_once, rows_in_order};
@@ -36,14 +37,15 @@ pub struct Predict<'s> {
 /// Decodes the body of a predict request.
 ///
 /// `signatures` are those of the resolved servable, by name; or the error of resolving it, which is reported only for
-/// well-formed bodies (docs/spec/rest.md section 4).
+/// well-formed bodies (docs/spec/rest.md section 4). Long lists of numbers are read in parts, with the help of `spare`.
 pub fn predict<'s>(
     body: &[u8],
     signatures: Result<&'s BTreeMap<String, Signature>, &Error>,
     limits: DecodeLimits,
+    spare: &dyn Spare,
 ) -> Result<Predict<'s>> {
     if let Ok(signatures) = signatures
-        && let Some(predict) = predict_at_once(body, signatures, limits)
+        && let Some(predict) = predict_at_once(body, signatures, limits, spare)
     {
         return Ok(predict);
     }
@@ -55,6 +57,7 @@ fn predict_at_once<'s>(
     body: &[u8],
     signatures: &'s BTreeMap<String, Signature>,
     limits: DecodeLimits,
+    spare: &dyn Spare,
 ) -> Option<Predict<'s>> {
     let mut cursor = cursor::root(body).ok()?;
     if !cursor.take(b'{') {
@@ -73,7 +76,8 @@ fn predict_at_once<'s>(
             Key::Value(format) if value.is_none() => {
                 let start = cursor;
                 let signature = signature(signatures, name);
-                let guess = signature.and_then(|signature| at_once(&mut cursor, format, signature, limits));
+                let guess =
+                    signature.and_then(|signature| at_once(&mut cursor, format, signature, limits, spare));
                 if guess.is_none() {
                     // A name that follows may make the value valid.
                     if name.is_some() {
@@ -93,7 +97,7 @@ fn predict_at_once<'s>(
     let (format, mut start, guess) = value?;
     match guess {
         Some(guess) if std::ptr::eq(guess.signature, signature(signatures, name)?) => Some(guess),
-        _ => at_once(&mut start, format, signature(signatures, name)?, limits),
+        _ => at_once(&mut start, format, signature(signatures, name)?, limits, spare),
     }
 }
 
@@ -113,11 +117,12 @@ fn at_once<'s>(
     format: Format,
     signature: &'s Signature,
     limits: DecodeLimits,
+    spare: &dyn Spare,
 ) -> Option<Predict<'s>> {
     let inputs = match format {
         Format::Row if !has_elements(*cursor) => return None,
-        Format::Row => rows_at_once(cursor, signature, limits.max_depth)?,
-        Format::Columnar => columns_at_once(cursor, signature, limits.max_depth)?,
+        Format::Row => rows_at_once(cursor, signature, limits.max_depth, spare)?,
+        Format::Columnar => columns_at_once(cursor, signature, limits.max_depth, spare)?,
     };
     Some(Predict { format, signature, inputs })
 }

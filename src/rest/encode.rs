@@ -3,12 +3,17 @@
 use super::Format;
 use crate::config::NonUtf8;
 use crate::error::{Error, Kind, Result};
-use crate::json::writer::{Block, Layout, Place, Writer, nested, until_empty};
+use crate::json::writer::{Block, Floats, Layout, Place, Writer, nested, nested_part, until_empty};
 use crate::methods::examples::Classifications;
+use crate::parallel::{Part, Spare};
 use crate::tensor::{DType, Strings, Tensor};
 use bytemuck::AnyBitPattern;
+use std::ops::Range;
 
 pub use super::proto_json::{metadata, status};
+
+/// The least and the most values of a part that is printed by another thread. A tensor of less than four is not cut.
+const PART: [usize; 2] = [16 << 10, 128 << 10];
 
 /// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.
 const LONGEST_REPLY: usize = 2 << 30;
@@ -17,13 +22,18 @@ const LONGEST_REPLY: usize = 2 << 30;
 ///
 /// `outputs` are aliases with their tensors, in printing order (ascending by alias). Strings become JSON strings,
 /// except base64 objects for an alias that ends in `_bytes` and, with [`NonUtf8::Base64`], for strings that are not
-/// UTF-8.
+/// UTF-8. Large tensors are printed in parts, with the help of `spare`.
 ///
 /// # Errors
 /// INVALID_ARGUMENT, with TensorFlow Serving's texts: no outputs; in row format an output without a first dimension, or
 /// with a different one than the first output; a dtype without a JSON form (if it has any values). RESOURCE_EXHAUSTED
 /// if the text would be longer than 2 GiB.
-pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -> Result<Vec<u8>> {
+pub fn predict(
+    format: Format,
+    outputs: &[(&str, &Tensor)],
+    non_utf8: NonUtf8,
+    spare: &dyn Spare,
+) -> Result<Vec<u8>> {
     if outputs.is_empty() {
         return Err(Error::invalid("Cannot convert empty tensor map to JSON"));
     }
@@ -37,14 +47,14 @@ pub fn predict(format: Format, outputs: &[(&str, &Tensor)], non_utf8: NonUtf8) -
     });
     match (format, outputs) {
         (Format::Row, [(alias, tensor)]) => {
-            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Rows))
+            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Rows), spare)
         }
         (Format::Columnar, [(alias, tensor)]) => {
-            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Lines));
+            write_block(&mut out, alias, tensor, whole(tensor, 1, Layout::Lines), spare);
         }
-        (Format::Row, _) => write_rows(&mut out, outputs, rows),
+        (Format::Row, _) => write_rows(&mut out, outputs, rows, spare),
         (Format::Columnar, _) => {
-            write_members(&mut out, outputs, 1, |tensor| whole(tensor, 2, Layout::Lines));
+            write_members(&mut out, outputs, 1, spare, |tensor| whole(tensor, 2, Layout::Lines));
         }
     }
     out.raw(b"\n}");
@@ -181,14 +191,14 @@ fn whole(tensor: &Tensor, depth: usize, layout: Layout) -> Block<'_> {
 }
 
 /// Writes a list with an object for every row.
-fn write_rows(out: &mut Writer, outputs: &[(&str, &Tensor)], rows: usize) {
+fn write_rows(out: &mut Writer, outputs: &[(&str, &Tensor)], rows: usize, spare: &dyn Spare) {
     out.raw(b"[");
     for row in 0..rows {
         if row > 0 {
             out.raw(b",");
         }
         out.new_line(2);
-        write_members(out, outputs, 2, |tensor| {
+        write_members(out, outputs, 2, spare, |tensor| {
             let first = row * (tensor.len() / rows);
             Block { first, dims: &tensor.shape()[1..], depth: 3, layout: Layout::OneLine }
         });
@@ -204,6 +214,7 @@ fn write_members<'a>(
     out: &mut Writer,
     outputs: &[(&str, &'a Tensor)],
     depth: usize,
+    spare: &dyn Spare,
     block: impl Fn(&'a Tensor) -> Block<'a>,
 ) {
     out.raw(b"{");
@@ -214,24 +225,60 @@ fn write_members<'a>(
         out.new_line(depth + 1);
         out.string(alias.as_bytes());
         out.raw(b": ");
-        write_block(out, alias, tensor, block(tensor));
+        write_block(out, alias, tensor, block(tensor), spare);
     }
     out.new_line(depth);
     out.raw(b"}");
 }
 
 /// Writes a part of a tensor whose dtype has been checked.
-fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>) {
+fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>, spare: &dyn Spare) {
     if let Some(strings) = tensor.as_strings() {
         return write_strings(out, strings, block, alias.ends_with("_bytes"));
     }
+    let count = block.dims.iter().product::<i64>() as usize;
+    match if count < 4 * PART[0] { 0 } else { spare.spare() } {
+        0 => write_values(out, tensor, block, None),
+        spares => write_in_parts(out, tensor, block, PART, (spares + 1, spare)),
+    }
+}
+
+/// Writes numbers as parts of `sizes` values, on `threads` threads. At most twice as many parts are held at a time.
+fn write_in_parts(
+    out: &mut Writer,
+    tensor: &Tensor,
+    block: Block<'_>,
+    sizes: [usize; 2],
+    (threads, spare): (usize, &dyn Spare),
+) {
+    let count = block.dims.iter().product::<i64>() as usize;
+    let size = (count / (2 * threads)).clamp(sizes[0], sizes[1]);
+    let starts: Vec<usize> = (0..count).step_by(size).collect();
+    for starts in starts.chunks(2 * threads) {
+        let mut texts: Vec<Vec<u8>> = vec![Vec::new(); starts.len()];
+        let room = out.room() / (count - starts[0]) * size + 64;
+        let parts = starts.iter().zip(&mut texts).map(|(start, text)| -> Part<'_> {
+            Box::new(move || {
+                let mut part = Writer::with_room(room);
+                write_values(&mut part, tensor, block, Some(*start..(start + size).min(count)));
+                *text = part.finish();
+            })
+        });
+        spare.join(parts.collect());
+        texts.iter().for_each(|text| out.raw(text));
+    }
+}
+
+/// Writes the numbers of `block`, or only a part of them: see [`nested_part`].
+fn write_values(out: &mut Writer, tensor: &Tensor, block: Block<'_>, part: Option<Range<usize>>) {
     let bytes = tensor.bytes();
+    let block = (block, part);
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "check_printable() names the dtypes; the others have no values"
     )]
     match tensor.dtype() {
-        DType::Float => write_numbers(out, bytes, block, Writer::float::<f32>),
+        DType::Float => write_floats(out, bytes, block),
         DType::Double => write_numbers(out, bytes, block, Writer::float::<f64>),
         DType::Int8 => write_numbers(out, bytes, block, Writer::integer::<i8>),
         DType::Int16 => write_numbers(out, bytes, block, Writer::integer::<i16>),
@@ -247,14 +294,30 @@ fn write_block(out: &mut Writer, alias: &str, tensor: &Tensor, block: Block<'_>)
 fn write_numbers<T: AnyBitPattern>(
     out: &mut Writer,
     bytes: &[u8],
-    block: Block<'_>,
+    block: (Block<'_>, Option<Range<usize>>),
     write: impl Fn(&mut Writer, T) + Copy,
 ) {
     let size = size_of::<T>();
-    nested(out, block, |out, range, place| {
+    nested_or_part(out, block, |out, range, place| {
         let values = bytes[range.start * size..range.end * size].chunks_exact(size);
         separated(out, place, values, |out, value| write(out, bytemuck::pod_read_unaligned(value)));
     });
+}
+
+fn write_floats(out: &mut Writer, bytes: &[u8], block: (Block<'_>, Option<Range<usize>>)) {
+    let mut floats = Floats::new(bytes, block.0.first + block.1.as_ref().map_or(0, |part| part.start));
+    nested_or_part(out, block, |out, range, place| out.floats(&mut floats, range, place.separator));
+}
+
+fn nested_or_part(
+    out: &mut Writer,
+    (block, part): (Block<'_>, Option<Range<usize>>),
+    values: impl FnMut(&mut Writer, Range<usize>, Place),
+) {
+    match part {
+        None => nested(out, block, values),
+        Some(range) => nested_part(out, block, range, values),
+    }
 }
 
 fn write_strings(out: &mut Writer, strings: &Strings, block: Block<'_>, as_base64: bool) {
@@ -299,6 +362,7 @@ mod tests {
     #![allow(clippy::wildcard_enum_match_arm)]
 
     use super::*;
+    use crate::parallel::Alone;
     use crate::tensor::element_count;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -378,6 +442,25 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_printed_as_the_whole() {
+        let values: Vec<f32> = (0..60).map(|index| index as f32 / 7.0 - 3.0).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        for shape in [vec![60], vec![3, 20], vec![1, 4, 5, 3]] {
+            for (dtype, layout) in [(DType::Float, Layout::Rows), (DType::Int32, Layout::Lines)] {
+                let tensor = Tensor::numbers(dtype, shape.clone(), bytes.clone().into());
+                let block = whole(&tensor, 1, layout);
+                let mut expected = Writer::with_room(0);
+                write_values(&mut expected, &tensor, block, None);
+                for sizes in [[1, 1], [7, 7], [20, 30], [1, 100]] {
+                    let mut out = Writer::with_room(900);
+                    write_in_parts(&mut out, &tensor, block, sizes, (2, &Alone));
+                    assert_eq!(out.finish(), expected.written(), "{shape:?} {sizes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn predict_cases_of_the_specification() {
         for case in vectors("encode.json") {
             let mut tensors: Vec<(String, Tensor)> = case["tensors"]
@@ -389,7 +472,7 @@ mod tests {
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
             let format = if case["format"] == "row" { Format::Row } else { Format::Columnar };
             let outputs: Vec<_> = tensors.iter().map(|(alias, tensor)| (alias.as_str(), tensor)).collect();
-            check(&case, predict(format, &outputs, NonUtf8::Raw));
+            check(&case, predict(format, &outputs, NonUtf8::Raw, &Alone));
         }
     }
 
@@ -426,7 +509,10 @@ mod tests {
 
     #[track_caller]
     fn check_text(format: Format, outputs: &[(&str, &Tensor)], expected: &str) {
-        assert_eq!(String::from_utf8(predict(format, outputs, NonUtf8::Base64).unwrap()).unwrap(), expected);
+        assert_eq!(
+            String::from_utf8(predict(format, outputs, NonUtf8::Base64, &Alone).unwrap()).unwrap(),
+            expected
+        );
     }
 
     #[test]
@@ -481,7 +567,7 @@ mod tests {
         let (scalar, two, three) = (floats(&[], &[1.0]), floats(&[2], &[1.0; 2]), floats(&[3], &[1.0; 3]));
         let half = Tensor::numbers(DType::Half, vec![1], vec![0; 2].into());
         let check = |format, outputs: &[(&str, &Tensor)], message| {
-            assert_eq!(predict(format, outputs, NonUtf8::Raw), Err(Error::invalid(message)));
+            assert_eq!(predict(format, outputs, NonUtf8::Raw, &Alone), Err(Error::invalid(message)));
         };
         check(Format::Row, &[], "Cannot convert empty tensor map to JSON");
         check(Format::Columnar, &[], "Cannot convert empty tensor map to JSON");
@@ -496,7 +582,7 @@ mod tests {
         // No bytes of values, but brackets for a hundred thousand million empty rows.
         let rows = floats(&[100_000_000_000, 0], &[]);
         for format in [Format::Row, Format::Columnar] {
-            let error = predict(format, &[("y", &rows)], NonUtf8::Raw).unwrap_err();
+            let error = predict(format, &[("y", &rows)], NonUtf8::Raw, &Alone).unwrap_err();
             assert_eq!(error.kind, Kind::ResourceExhausted);
         }
     }
@@ -527,6 +613,7 @@ mod properties {
     #![allow(clippy::wildcard_enum_match_arm)]
 
     use super::*;
+    use crate::parallel::Alone;
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
@@ -641,7 +728,7 @@ mod properties {
     proptest! {
         #[test]
         fn columns_read_back(outputs in outputs(0)) {
-            let read = read(predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64).unwrap());
+            let read = read(predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64, &Alone).unwrap());
             for (alias, tensor) in &outputs {
                 let value = if outputs.len() == 1 { &read["outputs"] } else { &read["outputs"][alias] };
                 check(value, tensor.shape(), tensor, &mut 0);
@@ -650,7 +737,7 @@ mod properties {
 
         #[test]
         fn rows_read_back(outputs in outputs(1)) {
-            let read = read(predict(Format::Row, &borrowed(&outputs), NonUtf8::Base64).unwrap());
+            let read = read(predict(Format::Row, &borrowed(&outputs), NonUtf8::Base64, &Alone).unwrap());
             let rows = read["predictions"].as_array().unwrap();
             prop_assert_eq!(rows.len(), outputs[0].1.shape()[0] as usize);
             for (alias, tensor) in &outputs {
@@ -668,7 +755,7 @@ mod properties {
             let exact = |(_, tensor): &&(String, Tensor)| !matches!(tensor.dtype(), DType::Float | DType::Double);
             let outputs: Vec<_> = outputs.iter().filter(exact).cloned().collect();
             prop_assume!(!outputs.is_empty());
-            let ours = predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64).unwrap();
+            let ours = predict(Format::Columnar, &borrowed(&outputs), NonUtf8::Base64, &Alone).unwrap();
             let value: Value = serde_json::from_slice(&ours).unwrap();
             let two_spaces = serde_json::to_string_pretty(&value).unwrap();
             let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();

@@ -9,6 +9,7 @@ use crate::json::dense::DenseReader;
 use crate::json::excerpt::excerpt;
 use crate::json::text::Text;
 use crate::methods::bind;
+use crate::parallel::Spare;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -60,13 +61,14 @@ pub(crate) fn rows_at_once(
     cursor: &mut Cursor<'_>,
     signature: &Signature,
     depth: usize,
+    spare: &dyn Spare,
 ) -> Option<Vec<Tensor>> {
     if has_objects(*cursor) {
         return rows_in_order(cursor, signature, depth).ok();
     }
     let [spec] = signature.inputs.as_slice() else { return None };
     let (mut reader, mut column) = (DenseReader::new(depth + 1), column(spec.dtype, true));
-    column.fill(&mut reader, cursor).ok()?;
+    column.fill_together(&mut reader, cursor, spare).ok()?;
     Some(vec![column.finish(reader.shape())])
 }
 

@@ -58,7 +58,7 @@ fn predict(
     context: &Context,
 ) -> Result<(Request, Format)> {
     let limits = DecodeLimits { max_depth: server.options.max_depth };
-    let asked = decode::predict(body, servable.map(Servable::signatures), limits)?;
+    let asked = decode::predict(body, servable.map(Servable::signatures), limits, server.scheduler.cores())?;
     // Bounded by the body: a number takes at least two characters and at most eight bytes.
     context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
     let servable = servable.map_err(Error::clone)?;

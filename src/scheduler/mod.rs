@@ -15,6 +15,7 @@ use crate::context::{Cancelled, Context};
 use crate::error::{Error, Kind, Result, guarded};
 use crate::memory;
 use crate::metrics::Refusals;
+use crate::parallel::IdleCores;
 use crate::profile::{self, Phase};
 use queues::{Asked, LaneId, Next, Queues};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -79,6 +80,7 @@ struct Shared<T: Task> {
     /// Told when there is work for a thread that waits.
     changed: Condvar,
     refusals: Arc<Refusals>,
+    cores: IdleCores,
 }
 
 struct State<T: Task> {
@@ -117,7 +119,7 @@ impl<T: Task> Scheduler<T> {
     pub fn new(limits: Limits, refusals: Arc<Refusals>) -> Scheduler<T> {
         let queues = Queues::new(limits);
         let state = Mutex::new(State { queues, threads: 0, idle: 0, stopping: false });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals });
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals, cores: IdleCores::here() });
         Scheduler { own: Lane::new(&shared, "", false), shared }
     }
 
@@ -125,6 +127,11 @@ impl<T: Task> Scheduler<T> {
     #[cfg(test)]
     pub(crate) fn with_slots(slots: usize) -> Scheduler<T> {
         Scheduler::new(Limits { slots, batches_at_once: 1, ..Limits::default() }, Arc::default())
+    }
+
+    /// Returns the cores on which none of the threads works: they may help with large bodies.
+    pub fn cores(&self) -> &IdleCores {
+        &self.shared.cores
     }
 
     /// Makes a queue for work of `model`. `gathers`: its tasks that join each other are done together.
@@ -289,7 +296,9 @@ impl<T: Task> Shared<T> {
                 Next::Run(number, jobs) => {
                     self.wake(&mut state, now);
                     drop(state);
+                    let busy = self.cores.occupy();
                     let done = run(jobs);
+                    drop(busy);
                     memory::leave_behind();
                     state = self.state();
                     state.queues.end(number, done, Instant::now());

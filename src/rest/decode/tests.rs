@@ -5,6 +5,7 @@
 use super::*;
 use crate::engine::signature::TensorSpec;
 use crate::error::Kind;
+use crate::parallel::Alone;
 use crate::tensor::{DType, Data};
 use serde_json::{Value, json};
 
@@ -113,7 +114,7 @@ fn outcome(result: Result<Predict<'_>>) -> Value {
 }
 
 fn run(inputs: &[(&str, DType)], body: &[u8]) -> Value {
-    outcome(predict(body, Ok(&signatures(&["serving_default"], inputs)), LIMITS))
+    outcome(predict(body, Ok(&signatures(&["serving_default"], inputs)), LIMITS, &Alone))
 }
 
 fn message(inputs: &[(&str, DType)], body: &str) -> String {
@@ -302,7 +303,7 @@ fn a_missing_model_comes_after_the_text_and_before_the_signature() {
         ("3", Kind::InvalidArgument),
         (r#"{"signature_name":3}"#, Kind::InvalidArgument),
     ] {
-        assert_eq!(predict(body.as_bytes(), Err(&missing), LIMITS).unwrap_err().kind, kind, "{body}");
+        assert_eq!(predict(body.as_bytes(), Err(&missing), LIMITS, &Alone).unwrap_err().kind, kind, "{body}");
     }
 }
 
@@ -315,16 +316,21 @@ fn the_signature_may_be_named_after_the_values() {
         r#"{"instances":["a"],"signature_name":"s"}"#,
         r#"{"instances":["a"],"signature_name":"s","signature_name":5,"instances":1}"#,
     ] {
-        let predict = predict(body.as_bytes(), Ok(&all), LIMITS).unwrap();
+        let predict = predict(body.as_bytes(), Ok(&all), LIMITS, &Alone).unwrap();
         assert_eq!(&*predict.signature.name, "s");
         assert_eq!(predict.inputs[0].as_strings().unwrap().get(0), b"a");
     }
     let numbers = br#"{"instances":[1],"signature_name":"s"}"#;
-    assert!(predict(numbers, Ok(&all), LIMITS).unwrap_err().message.contains("not of expected type: string"));
-    let default = predict(br#"{"instances":[1],"signature_name":""}"#, Ok(&all), LIMITS).unwrap();
+    assert!(
+        predict(numbers, Ok(&all), LIMITS, &Alone)
+            .unwrap_err()
+            .message
+            .contains("not of expected type: string")
+    );
+    let default = predict(br#"{"instances":[1],"signature_name":""}"#, Ok(&all), LIMITS, &Alone).unwrap();
     assert_eq!(&*default.signature.name, "serving_default");
     all.remove("serving_default");
-    let named = predict(br#"{"instances":["a"],"signature_name":"s"}"#, Ok(&all), LIMITS).unwrap();
+    let named = predict(br#"{"instances":["a"],"signature_name":"s"}"#, Ok(&all), LIMITS, &Alone).unwrap();
     assert_eq!(&*named.signature.name, "s");
 }
 
@@ -333,7 +339,7 @@ fn depth_is_limited_where_it_is_followed() {
     let nested = |levels: usize| "[".repeat(levels) + "1" + &"]".repeat(levels);
     let limits = DecodeLimits { max_depth: 4 };
     let all = signatures(&["serving_default"], FLOAT);
-    let with = |body: String| outcome(predict(body.as_bytes(), Ok(&all), limits));
+    let with = |body: String| outcome(predict(body.as_bytes(), Ok(&all), limits, &Alone));
     assert_eq!(with(format!("{{\"inputs\":{}}}", nested(4)))["tensors"]["x"]["shape"], json!([1, 1, 1, 1]));
     let text = "JSON Value has more than 4 levels of lists; a tensor may have at most 4: nest it less deeply";
     for body in [format!("{{\"inputs\":{}}}", nested(5)), format!("{{\"inputs\":{}}}", nested(500_000))] {
@@ -350,7 +356,7 @@ fn depth_is_limited_where_it_is_followed() {
 fn numbers_lie_aligned() {
     let body = format!("{{\"instances\":[{}]}}", vec!["1.5"; 1000].join(","));
     let all = signatures(&["serving_default"], FLOAT);
-    let predict = predict(body.as_bytes(), Ok(&all), LIMITS).unwrap();
+    let predict = predict(body.as_bytes(), Ok(&all), LIMITS, &Alone).unwrap();
     let Data::Numbers(bytes) = predict.inputs[0].data() else { panic!("no numbers") };
     assert_eq!(bytes.as_ptr() as usize % 64, 0);
     assert_eq!(bytes.len(), 4000);
@@ -363,7 +369,7 @@ fn a_leading_base64_object_is_a_value() {
     let refused = |dtype: DType, rows: &str| {
         let signatures = signatures(&["serving_default"], &[("a", dtype), ("b", dtype)]);
         let body = format!("{{\"instances\": [{rows}]}}");
-        predict(body.as_bytes(), Ok(&signatures), LIMITS).unwrap_err().message.into_owned()
+        predict(body.as_bytes(), Ok(&signatures), LIMITS, &Alone).unwrap_err().message.into_owned()
     };
     let wrong_type = "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: {\n    \
                       \"b64\": \"2uVH06I=\"\n} Type: Object is not of expected type: float";

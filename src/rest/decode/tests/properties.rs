@@ -256,7 +256,7 @@ fn both(body: &[u8], dtype: DType) -> Result<Value, TestCaseError> {
     all.insert("s".into(), signature_of("s", &[("x", DType::String)]));
     let limits = DecodeLimits { max_depth: 3 };
     let slow = outcome(predict_in_order(body, Ok(&all), limits));
-    match predict_at_once(body, &all, limits) {
+    match predict_at_once(body, &all, limits, &Alone) {
         Some(fast) => prop_assert_eq!(outcome(Ok(fast)), slow.clone(), "{}", String::from_utf8_lossy(body)),
         // Valid bodies take one pass.
         None => prop_assert!(slow.get("error").is_some(), "{}", String::from_utf8_lossy(body)),
@@ -341,7 +341,7 @@ fn hostile_bodies_take_linear_time() {
         for dtype in [DType::Float, DType::String] {
             let all = signatures(&["serving_default"], &[("x", dtype)]);
             let slow = predict_in_order(body.as_bytes(), Ok(&all), LIMITS).is_ok();
-            assert_eq!(predict_at_once(body.as_bytes(), &all, LIMITS).is_some(), slow, "{start}");
+            assert_eq!(predict_at_once(body.as_bytes(), &all, LIMITS, &Alone).is_some(), slow, "{start}");
         }
     }
 }

@@ -41,11 +41,11 @@ fn vectors() {
         let name = expected["signature_name"].as_str().unwrap_or("foo");
         let all = signatures(&["serving_default", if name.is_empty() { "unused" } else { name }], &inputs);
         let body = body(case);
-        let result = predict(&body, Ok(&all), LIMITS);
+        let result = predict(&body, Ok(&all), LIMITS, &Alone);
         if let Ok(predict) = &result {
             assert_eq!(*predict.signature.name, *if name.is_empty() { "serving_default" } else { name });
             // Valid bodies take one pass.
-            assert!(predict_at_once(&body, &all, LIMITS).is_some(), "{}", case["name"]);
+            assert!(predict_at_once(&body, &all, LIMITS, &Alone).is_some(), "{}", case["name"]);
         }
         let out = outcome(result);
         if let Some(error) = expected.get("error") {
@@ -99,7 +99,7 @@ fn recorded_replies() {
         if path != "/v1/models/ident:predict" {
             continue;
         }
-        let result = predict(body.as_bytes(), Ok(&all), LIMITS);
+        let result = predict(body.as_bytes(), Ok(&all), LIMITS, &Alone);
         let reply = case["reply"]["body"].as_str();
         if case["reply"]["status"] == 200 {
             assert!(result.is_ok(), "{body}: {result:?}");
