@@ -52,6 +52,10 @@ pub(super) struct Lane<J> {
     done: Rate,
     left: Rate,
     patience: Option<Patience>,
+    /// When the first and the last client left of those that leave one after the other.
+    leaving_since: Option<(Instant, Instant)>,
+    /// The last time that much more came than was done.
+    grew: Option<Instant>,
 }
 
 /// Measured times of a queue's work, in seconds. `None` until there was any.
@@ -96,10 +100,14 @@ const LONGER: f64 = 1.0 / 1024.0;
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// One in this many times, the oldest work has its turn if it has waited longer than that.
 const TURN: u64 = 8;
-/// A client that leaves sooner says nothing of the queue.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// Clients leave one after the other if not longer than this passes between two,
+const PAUSE: Duration = Duration::from_secs(1);
+/// and for a while if they have done so for this long.
+const A_WHILE: Duration = Duration::from_millis(300);
 /// Clients that leave are no evidence if this many times as many are answered.
 const FEW: u32 = 20;
+/// How long the queue counts as growing after it last did.
+const GREW: Duration = Duration::from_secs(1);
 /// The shortest bound.
 const BOUND: Duration = Duration::from_millis(500);
 /// The part of their patience that clients may have to wait.
@@ -123,6 +131,8 @@ impl<J: Item> Lane<J> {
             done: rate(),
             left: rate(),
             patience: None,
+            leaving_since: None,
+            grew: None,
         }
     }
 
@@ -157,17 +167,26 @@ impl<J: Item> Lane<J> {
         self.fresh -= usize::from(number >= self.passed);
         self.end_of_backlog();
         let waited = now.saturating_duration_since(entry.arrived);
-        if waited < AT_ONCE {
-            return Some(entry);
+        if waited >= BOUND {
+            self.learn_patience(waited, now);
         }
+        Some(entry)
+    }
+
+    /// Notes that a client left after it `waited`. It is evidence if clients have been leaving for a while: those that
+    /// leave all at once may have been one that ended.
+    fn learn_patience(&mut self, waited: Duration, now: Instant) {
         self.left.count(now);
-        if self.left.recent(now).saturating_mul(FEW) >= self.done.recent(now) {
+        let series = self.leaving_since.filter(|(_, last)| now.saturating_duration_since(*last) < PAUSE);
+        let since = series.map_or(now, |(since, _)| since);
+        self.leaving_since = Some((since, now));
+        let many = self.left.recent(now).saturating_mul(FEW) >= self.done.recent(now);
+        if many && now.saturating_duration_since(since) >= A_WHILE {
             let waited = waited.as_secs_f64();
             let known = self.patience.filter(|known| known.counts(now));
             let seconds = known.map_or(waited, |known| mean(known.seconds, waited));
             self.patience = Some(Patience { seconds, last: now });
         }
-        Some(entry)
     }
 
     /// Removes everything that waits.
@@ -208,7 +227,7 @@ impl<J: Item> Lane<J> {
         let (oldest, first) = self.waiting.first_key_value()?;
         let (oldest, waited) = (*oldest, now.saturating_duration_since(first.arrived));
         let leaving = self.leaving(now);
-        let Some(bound) = leaving.or_else(|| self.growing(now)) else {
+        let Some(bound) = leaving.or_else(|| self.growing(waited, now)) else {
             (self.passed, self.fresh) = (0, self.waiting.len());
             return Some(oldest);
         };
@@ -284,10 +303,15 @@ impl<J: Item> Lane<J> {
         }
     }
 
-    /// Returns the bound if much more comes than is done, for some time already.
-    fn growing(&self, now: Instant) -> Option<Duration> {
+    /// Returns the bound if much more comes than is done, or did a moment ago, though the oldest work has already
+    /// `waited` for longer: after a burst of that age, nothing more comes than is done.
+    fn growing(&mut self, waited: Duration, now: Instant) -> Option<Duration> {
         let (came, done) = (self.arrivals.recent(now), self.done.recent(now));
-        (2 * came > 3 * done + 8).then(|| self.at_least_two_runs(BOUND))
+        if waited > BOUND && 2 * came > 3 * done + 8 {
+            self.grew = Some(now);
+        }
+        let last = self.grew?;
+        (now.saturating_duration_since(last) < GREW).then(|| self.at_least_two_runs(BOUND))
     }
 
     fn at_least_two_runs(&self, bound: Duration) -> Duration {

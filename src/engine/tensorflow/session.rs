@@ -11,6 +11,7 @@ use crate::engine::content::Content;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
+use crate::pb::tensorflow::ConfigProto;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use prost::Message;
@@ -326,12 +327,25 @@ fn open(
     Ok(session)
 }
 
+/// Returns the serialized `ConfigProto` with the defaults.
+///
+/// Threads between operations: two per core, as many as the scheduler lets run at once; TensorFlow itself takes one.
+/// Measured with photos to MobileNetV2 on 2 cores, three rounds: 80, 70 and 80 requests/s by 4 clients with 2 threads,
+/// 88, 75 and 88 with 4; by 16 clients 80, 67 and 70, and 90, 77 and 79.
+fn defaults() -> Vec<u8> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = i32::try_from(2 * cores).unwrap_or(i32::MAX);
+    ConfigProto { inter_op_parallelism_threads: threads, ..ConfigProto::default() }.encode_to_vec()
+}
+
 /// `TF_SessionOptions`, deleted when dropped.
 struct Configured(&'static Api, *mut TfSessionOptions);
 
 impl Configured {
-    /// Creates options with a serialized `ConfigProto`, which may be empty.
+    /// Creates options with a serialized `ConfigProto`, which may be empty. What it does not set has our defaults.
     fn new(api: &'static Api, config: &[u8]) -> Result<Configured> {
+        // Of two messages in a row, the later field holds.
+        let config = &[&defaults(), config].concat();
         // SAFETY: has no precondition.
         let options = Configured(api, unsafe { (api.new_session_options)() });
         let status = Status::new(api);
