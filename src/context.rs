@@ -16,14 +16,19 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// Set once nobody waits for the answer any more.
     pub cancelled: Cancelled,
+    /// True once the scheduler has accepted the request.
+    pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
 }
 
 impl Context {
-    /// Returns whether nobody wants the answer at `now` any more.
-    pub fn is_over(&self, now: Instant) -> bool {
-        self.cancelled.is_set() || self.deadline.is_some_and(|deadline| deadline <= now)
+    /// Fails with the reason if nobody wants the answer at `now` any more.
+    pub fn is_wanted(&self, now: Instant) -> Result<()> {
+        if self.cancelled.is_set() {
+            return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
+        }
+        self.time_left(now).map(|_| ())
     }
 
     /// Returns the time limit of a run that begins at `now`, if there is one; `DEADLINE_EXCEEDED` if no time is left.
@@ -71,6 +76,9 @@ mod tests {
         assert_eq!(at(3).time_left(now), Ok(Some(Duration::from_secs(3))));
         assert_eq!(at(0).time_left(now).unwrap_err().kind, Kind::DeadlineExceeded);
         assert_eq!(Context::default().time_left(now), Ok(None));
-        assert!(at(0).is_over(now) && !at(1).is_over(now) && !Context::default().is_over(now));
+        assert_eq!(at(0).is_wanted(now).unwrap_err().kind, Kind::DeadlineExceeded);
+        assert!(at(1).is_wanted(now).is_ok() && Context::default().is_wanted(now).is_ok());
+        let left = Context { cancelled: Cancelled::by(Arc::new(true.into())), ..Context::default() };
+        assert_eq!(left.is_wanted(now).unwrap_err().kind, Kind::Cancelled);
     }
 }

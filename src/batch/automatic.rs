@@ -88,9 +88,10 @@ impl Batcher {
     pub(super) fn gather(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Submitted> {
         let rows = rows(&run.feeds);
         let (reply, parts) = unbounded_channel();
+        let context = run.context.clone();
+        let deadline = context.deadline;
         let (ends, places, task) = self.task(run, 0, reply);
-        let (deadline, bytes) = (task.deadline, task.memory.bytes());
-        let queued = lane.queue(Gathered { of: self.clone(), ends, task }, bytes, deadline)?;
+        let queued = lane.queue(Gathered { of: self.clone(), ends, task }, &context)?;
         let waiting = Waiting::Scheduler(queued);
         Ok(Submitted {
             batch: None,

@@ -56,6 +56,9 @@ impl Outputs {
             }
         })?;
         self.ended = true;
+        if let Waiting::Scheduler(queued) = &mut self.waiting {
+            queued.end();
+        }
         let (outputs, took) = joined(parts)?;
         Ok((placed(&outputs, &self.places), took))
     }

@@ -90,11 +90,14 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
         servable.as_ref().map_err(Error::clone)?;
     }
     if !decodes_here(&call, &servable) {
-        let lane =
-            servable.as_ref().ok().map(|servable| servable.lane(call.signature().unwrap_or("")).clone());
+        let lane = servable.as_ref().ok().map(|servable| match call.signature() {
+            _ if servable.may_batch() => servable.bodies().clone(),
+            signature => servable.lane(signature.unwrap_or("")).clone(),
+        });
         let (own, queued) = (server.clone(), context.clone());
         let work = move |cancelled| {
             context.cancelled = cancelled;
+            context.admitted = true;
             let request = call.decode(&own, servable.as_deref(), &context)?;
             let planned = Planned::new(&own, call, servable?, request, context)?;
             if planned.batches() { planned.submit(false).map(Err) } else { planned.run(&own).map(Ok) }
@@ -201,9 +204,9 @@ impl<C: Call> Submitted<C> {
         if outputs.iter().map(Tensor::memory).sum::<usize>() <= SMALL_OUTPUTS {
             return guarded(|| unanswered.answer(server, outputs));
         }
-        let lane = unanswered.servable.lane(unanswered.call.signature().unwrap_or("")).clone();
+        let lane = unanswered.servable.bodies().clone();
         let (own, queued) = (server.clone(), unanswered.context.clone());
-        server.scheduler.run(Some(&lane), &queued, move |_| unanswered.answer(&own, outputs)).await
+        server.scheduler.finish(&lane, &queued, move |_| unanswered.answer(&own, outputs)).await
     }
 }
 

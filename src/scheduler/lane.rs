@@ -1,6 +1,7 @@
 //! One queue: the work that waits for one signature of a version, how long such work takes, and whether more of it
 //! comes than can be done. Pure: the caller says what time it is.
 
+use super::queues::Limits;
 use super::rate::Rate;
 use super::sizes::Sizes;
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ struct Times {
     each: Option<f64>,
     /// About the shortest: that of a run with the machine to itself.
     shortest: Option<f64>,
+    longest: Option<f64>,
     /// The mean time from one end of work to the next while work was waiting, for each request.
     gap: Option<f64>,
     /// The last end of work, if work has been waiting ever since.
@@ -86,16 +88,22 @@ pub(super) struct Done {
 struct Patience {
     /// The mean time in seconds after which they left.
     seconds: f64,
-    /// The last time that one left, or was refused on this evidence.
+    /// The last time that one left,
+    left: Instant,
+    /// or was refused on this evidence.
     last: Instant,
 }
 
 /// Most work that is looked at for what may be done together.
 const MOST_SEEN: usize = 1024;
+/// Most bytes that are gathered.
+const MOST_BYTES: usize = 64 << 20;
 /// Weight of a new measurement in a mean.
 const NEW: f64 = 0.125;
 /// Weight of a new measurement in the shortest time, if it is longer: a busy machine makes runs long for a while.
 const LONGER: f64 = 1.0 / 1024.0;
+/// Longest time for which refusals keep evidence alive.
+const RENEWED: Duration = Duration::from_secs(30);
 /// How long evidence counts.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// One in this many times, the oldest work has its turn if it has waited longer than that.
@@ -149,6 +157,21 @@ impl<J: Item> Lane<J> {
         self.times.run.map(Duration::from_secs_f64)
     }
 
+    /// Returns about the shortest time that work takes, if it is known.
+    pub(super) fn shortest_run(&self) -> Option<Duration> {
+        self.times.shortest.map(Duration::from_secs_f64)
+    }
+
+    /// Returns the longest time that work has taken, if it is known.
+    pub(super) fn longest_run(&self) -> Option<Duration> {
+        self.times.longest.map(Duration::from_secs_f64)
+    }
+
+    /// Returns how many runs of the queue may go on at once.
+    pub(super) fn most_at_once(&self, limits: &Limits) -> usize {
+        if self.sizes.as_ref().is_some_and(Sizes::gains) { limits.batches_at_once } else { limits.slots }
+    }
+
     /// Returns whether a run with the machine to itself is known to take at most `limit`.
     pub(super) fn is_short(&self, limit: Duration) -> bool {
         self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
@@ -185,14 +208,14 @@ impl<J: Item> Lane<J> {
             let waited = waited.as_secs_f64();
             let known = self.patience.filter(|known| known.counts(now));
             let seconds = known.map_or(waited, |known| mean(known.seconds, waited));
-            self.patience = Some(Patience { seconds, last: now });
+            self.patience = Some(Patience { seconds, left: now, last: now });
         }
     }
 
     /// Removes everything that waits.
-    pub(super) fn clear(&mut self) -> Vec<J> {
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Entry<J>> + use<J> {
         self.fresh = 0;
-        std::mem::take(&mut self.waiting).into_values().map(|entry| entry.job).collect()
+        std::mem::take(&mut self.waiting).into_values()
     }
 
     /// Takes the work to do next, and what is to be done together with it.
@@ -202,9 +225,15 @@ impl<J: Item> Lane<J> {
         let mut numbers = vec![number];
         if let (Some(sizes), Some(first)) = (&self.sizes, self.waiting.get(&number)) {
             let mut room = sizes.limit().saturating_sub(first.job.rows());
-            let others = self.waiting.range(number + 1..).take(MOST_SEEN);
-            for (number, other) in others.filter(|(_, other)| other.job.joins(&first.job)) {
-                let Some(left) = room.checked_sub(other.job.rows()) else { break };
+            let mut bytes = first.bytes;
+            // What has been passed over is taken from the last to come; then there is nothing after it.
+            let before = if number < self.passed { 0..number } else { 0..0 };
+            let others = self.waiting.range(before).rev().chain(self.waiting.range(number + 1..));
+            for (number, other) in others.take(MOST_SEEN).filter(|(_, other)| other.job.joins(&first.job)) {
+                bytes = bytes.saturating_add(other.bytes);
+                let Some(left) = room.checked_sub(other.job.rows()).filter(|_| bytes <= MOST_BYTES) else {
+                    break;
+                };
                 room = left;
                 numbers.push(*number);
             }
@@ -267,6 +296,7 @@ impl<J: Item> Lane<J> {
         self.times.run = Some(self.times.run.map_or(took, |known| mean(known, took)));
         let longer = |known: f64| if took < known { took } else { known + LONGER * (took - known) };
         self.times.shortest = Some(self.times.shortest.map_or(took, longer));
+        self.times.longest = Some(self.times.longest.map_or(took, |known| known.max(took)));
         if let Some(last) = self.times.last_end {
             let gap = now.saturating_duration_since(last).as_secs_f64() / requests;
             self.times.gap = Some(self.times.gap.map_or(gap, |known| mean(known, gap)));
@@ -296,10 +326,11 @@ impl<J: Item> Lane<J> {
         Some(self.at_least_two_runs(Duration::from_secs_f64(PART_OF_PATIENCE * known.seconds)))
     }
 
-    /// Records that work was refused because clients leave: as long as that happens, nobody needs to leave.
+    /// Records that work was refused because clients leave: as long as that happens, nobody needs to leave. But after
+    /// some time it has to be seen whether they still would.
     pub(super) fn refused(&mut self, now: Instant) {
         if let Some(known) = &mut self.patience {
-            known.last = now;
+            known.last = now.min(known.left + RENEWED);
         }
     }
 

@@ -9,7 +9,7 @@ mod refusal;
 mod sizes;
 
 pub use lane::Item;
-pub use queues::{Limits, Refused};
+pub use queues::{Admission, Limits, Refused};
 
 use crate::context::{Cancelled, Context};
 use crate::error::{Error, Kind, Result, guarded};
@@ -88,6 +88,8 @@ struct State<T: Task> {
     threads: usize,
     /// Number of threads that wait for work.
     idle: usize,
+    /// Number of threads that were started and have not looked for work yet.
+    starting: usize,
     stopping: bool,
 }
 
@@ -118,7 +120,7 @@ impl<T: Task> Scheduler<T> {
     /// Makes a scheduler whose threads are started on demand. Refusals are counted in `refusals`.
     pub fn new(limits: Limits, refusals: Arc<Refusals>) -> Scheduler<T> {
         let queues = Queues::new(limits);
-        let state = Mutex::new(State { queues, threads: 0, idle: 0, stopping: false });
+        let state = Mutex::new(State { queues, threads: 0, idle: 0, starting: 0, stopping: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals, cores: IdleCores::here() });
         Scheduler { own: Lane::new(&shared, "", false), shared }
     }
@@ -139,37 +141,57 @@ impl<T: Task> Scheduler<T> {
         Lane::new(&self.shared, model, gathers)
     }
 
-    /// Runs `work` in a thread of its own, if it is accepted to `lane` (`None`: it belongs to no version). Dropping the
-    /// future removes work that still waits, and sets the flag of running work. A panic becomes INTERNAL and affects
-    /// nothing else.
+    /// Runs `work` in a thread of its own, if it is accepted to `lane` (`None`: it belongs to no version, and always is).
+    /// Dropping the future removes work that still waits, and sets the flag of running work. A panic becomes INTERNAL
+    /// and affects nothing else.
     pub async fn run<R: Send + 'static>(
         &self,
         lane: Option<&Lane<T>>,
         context: &Context,
         work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let lane = lane.unwrap_or(&self.own);
+        let admission = if lane.is_some() { Admission::New } else { Admission::Always };
+        self.run_admitted(lane.unwrap_or(&self.own), admission, context, work).await
+    }
+
+    /// The same for work on a request that has its result: it is accepted in any case.
+    pub async fn finish<R: Send + 'static>(
+        &self,
+        lane: &Lane<T>,
+        context: &Context,
+        work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.run_admitted(lane, Admission::Always, context, work).await
+    }
+
+    async fn run_admitted<R: Send + 'static>(
+        &self,
+        lane: &Lane<T>,
+        admission: Admission,
+        context: &Context,
+        work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
         context.time_left(Instant::now())?;
         let (answer, answered) = oneshot::channel();
-        let cancel = Arc::new(AtomicBool::new(false));
-        let cancelled = Cancelled::by(cancel.clone());
+        let mut cancel = Cancel { flag: Arc::default(), armed: true };
+        let cancelled = Cancelled::by(cancel.flag.clone());
         let (deadline, bytes) = (context.deadline, context.memory.bytes());
         let queued = profile::phase(Phase::Queue);
         let work = move || {
             drop(queued);
             let context = Context { deadline, cancelled, ..Context::default() };
-            let result = context.time_left(Instant::now()).and_then(|_| guarded(|| work(context.cancelled)));
+            let result = context.is_wanted(Instant::now()).and_then(|()| guarded(|| work(context.cancelled)));
             let done = result.is_ok();
             // Nobody receives it if the client has left.
             let _gone = answer.send(result);
             done
         };
-        let number = lane.submit(Asked { job: Job::Alone(Box::new(work)), bytes, deadline })?;
+        let job = Job::Alone(Box::new(work));
+        let number = lane.submit(Asked { job, bytes, deadline, admission })?;
         let mut queued = Queued { lane: lane.clone(), number, is_over: false };
-        let cancel = Cancel(cancel);
         let result = answered.await;
-        queued.is_over = true;
-        drop(cancel);
+        queued.end();
+        cancel.armed = false;
         result.unwrap_or_else(|_| Err(stopping()))
     }
 }
@@ -198,9 +220,11 @@ impl<T: Task> Lane<T> {
         Lane(Arc::new(OwnedLane { id, model: model.into(), shared: shared.clone() }))
     }
 
-    /// Queues `task`, which holds `bytes` of memory, if it is accepted. Dropping the result removes it if it still waits.
-    pub fn queue(&self, task: T, bytes: usize, deadline: Option<Instant>) -> Result<Queued<T>> {
-        let number = self.submit(Asked { job: Job::Task(task), bytes, deadline })?;
+    /// Queues `task` of a request with `context`, if it is accepted. Dropping the result removes it if it still waits.
+    pub fn queue(&self, task: T, context: &Context) -> Result<Queued<T>> {
+        let (deadline, bytes) = (context.deadline, context.memory.bytes());
+        let admission = if context.admitted { Admission::Counted } else { Admission::New };
+        let number = self.submit(Asked { job: Job::Task(task), bytes, deadline, admission })?;
         Ok(Queued { lane: self.clone(), number, is_over: false })
     }
 
@@ -240,6 +264,11 @@ pub struct Queued<T: Task> {
 }
 
 impl<T: Task> Queued<T> {
+    /// Notes that the work is done.
+    pub fn end(&mut self) {
+        self.is_over = true;
+    }
+
     /// Removes the work if it waits. Returns whether it did.
     pub fn withdraw(&mut self) -> bool {
         if std::mem::replace(&mut self.is_over, true) {
@@ -258,12 +287,17 @@ impl<T: Task> Drop for Queued<T> {
     }
 }
 
-/// Sets its flag when it is dropped.
-struct Cancel(Arc<AtomicBool>);
+/// Sets its flag when it is dropped while it is armed.
+struct Cancel {
+    flag: Arc<AtomicBool>,
+    armed: bool,
+}
 
 impl Drop for Cancel {
     fn drop(&mut self) {
-        self.0.store(true, Relaxed);
+        if self.armed {
+            self.flag.store(true, Relaxed);
+        }
     }
 }
 
@@ -278,10 +312,11 @@ impl<T: Task> Shared<T> {
         let (waits, may_run) = state.queues.state(now);
         if may_run && state.idle > 0 {
             self.changed.notify_one();
-        } else if waits && state.idle == 0 {
+        } else if waits && state.idle + state.starting == 0 {
             let shared = self.clone();
             if Builder::new().name("servable-run".to_owned()).spawn(move || shared.work()).is_ok() {
                 state.threads += 1;
+                state.starting += 1;
             }
         }
         state.threads > 0
@@ -290,6 +325,7 @@ impl<T: Task> Shared<T> {
     /// The loop of each thread.
     fn work(self: Arc<Self>) {
         let mut state = self.state();
+        state.starting -= 1;
         while !state.stopping {
             let now = Instant::now();
             match state.queues.next(now) {
@@ -304,7 +340,8 @@ impl<T: Task> Shared<T> {
                     state.queues.end(number, done, Instant::now());
                 }
                 Next::Wait(until) => {
-                    let left = until.map_or(KEPT_IDLE, |until| until.saturating_duration_since(now));
+                    let left =
+                        until.map_or(KEPT_IDLE, |until| until.saturating_duration_since(now).min(KEPT_IDLE));
                     state.idle += 1;
                     let (woken, time) =
                         self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);

@@ -43,6 +43,18 @@ pub(super) struct Asked<J> {
     /// The memory it holds, in bytes.
     pub(super) bytes: usize,
     pub(super) deadline: Option<Instant>,
+    pub(super) admission: Admission,
+}
+
+/// What is asked of work before it is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everything.
+    New,
+    /// Whether it would be too late: its request was counted when it was accepted before.
+    Counted,
+    /// Nothing: its request has its result, or it belongs to no model.
+    Always,
 }
 
 /// The reason why work is not accepted.
@@ -97,7 +109,12 @@ struct Running {
     lane: LaneId,
     model: Arc<str>,
     since: Instant,
+    /// When it has taken so long that it no longer counts as running.
     hangs_at: Instant,
+    /// When it is given up: if all runs of a queue are, more of its work is refused.
+    lost_at: Instant,
+    /// True if it has one of the spare slots.
+    spare: bool,
     requests: usize,
     rows: usize,
     bytes: usize,
@@ -114,8 +131,10 @@ struct Model {
     /// The time used by the lane that ran last, when it did.
     clock: f64,
     lanes: usize,
+    /// Requests that wait, and those that run, of which several may share a run.
     waiting: usize,
     running: usize,
+    /// The bytes that all of these hold.
     bytes: usize,
 }
 
@@ -136,12 +155,18 @@ pub(super) struct Queues<J> {
 
 /// Work is short if a run with the machine to itself takes at most this.
 const SHORT: Duration = Duration::from_millis(2);
-/// A run hangs when it has taken this many times as long as its like,
+/// A run hangs, and its slot goes to others, when it has taken this many times as long as its like on average,
 const HANGS: u32 = 20;
 /// but not sooner than after this,
 const HANGS_AFTER: Duration = Duration::from_secs(2);
 /// or, if nothing is known of its like, than after this.
 const UNKNOWN_HANGS_AFTER: Duration = Duration::from_secs(20);
+/// A run is lost when it has taken this many times as long as the longest of its like,
+const LOST: u32 = 100;
+/// but not sooner than after this,
+const LOST_AFTER: Duration = Duration::from_secs(30);
+/// or, if nothing is known of its like, than after this.
+const UNKNOWN_LOST_AFTER: Duration = Duration::from_secs(300);
 
 impl<J: Item> Queues<J> {
     pub(super) fn new(limits: Limits) -> Queues<J> {
@@ -198,12 +223,21 @@ impl<J: Item> Queues<J> {
     pub(super) fn clear(&mut self) -> Vec<J> {
         self.active.clear();
         self.waiting = 0;
-        self.lanes.values_mut().flat_map(Lane::clear).collect()
+        let mut jobs = Vec::new();
+        for lane in self.lanes.values_mut() {
+            let Some(model) = self.models.get_mut(&lane.model) else { continue };
+            for entry in lane.clear() {
+                model.waiting -= 1;
+                model.bytes -= entry.bytes;
+                jobs.push(entry.job);
+            }
+        }
+        jobs
     }
 
     /// Queues work, and returns its number; or why it is refused.
     pub(super) fn push(&mut self, id: LaneId, asked: Asked<J>, now: Instant) -> Result<u64, (Refused, J)> {
-        if let Err(why) = self.accepts(id, asked.bytes, asked.deadline, now) {
+        if let Err(why) = self.accepts(id, &asked, now) {
             return Err((why, asked.job));
         }
         let number = self.number();
@@ -212,11 +246,11 @@ impl<J: Item> Queues<J> {
             self.active.push(id);
         }
         if let Some(model) = self.models.get_mut(&lane.model) {
-            // What was idle has no claim on the time that others used meanwhile.
-            if model.waiting + model.running == 0 {
+            // Where nothing waited, there is no claim on the time that others used meanwhile.
+            if model.waiting == 0 {
                 model.used = model.used.max(self.clock);
             }
-            if lane.is_empty() && lane.running == 0 {
+            if lane.is_empty() {
                 lane.used = lane.used.max(model.clock);
             }
             model.waiting += 1;
@@ -227,22 +261,21 @@ impl<J: Item> Queues<J> {
         Ok(number)
     }
 
-    fn accepts(
-        &mut self,
-        id: LaneId,
-        bytes: usize,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<(), Refused> {
-        self.is_within_limits(id, bytes)?;
-        if let Some(since) = self.all_hang(id, now) {
+    fn accepts(&mut self, id: LaneId, asked: &Asked<J>, now: Instant) -> Result<(), Refused> {
+        match asked.admission {
+            Admission::Always => return Ok(()),
+            Admission::New => self.is_within_limits(id, asked.bytes)?,
+            Admission::Counted => {}
+        }
+        if let Some(since) = self.all_lost(id, now) {
             return Err(Refused::Hanging(now.saturating_duration_since(since)));
         }
         let threads = self.limits.slots;
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
         let Some(wait) = lane.wait(threads) else { return Ok(()) };
-        let answered = now + wait + lane.run_time().unwrap_or_default();
-        if !lane.is_empty() && deadline.is_some_and(|deadline| deadline < answered) {
+        // The shortest run: nothing is refused that might have been answered.
+        let answered = now + wait + lane.shortest_run().unwrap_or_default();
+        if !lane.is_empty() && asked.deadline.is_some_and(|deadline| deadline < answered) {
             return Err(Refused::TooLate(wait));
         }
         if self.limits.max_wait.is_some_and(|longest| wait > longest) {
@@ -272,11 +305,18 @@ impl<J: Item> Queues<J> {
         max_model_bytes.filter(over).map_or(Ok(()), |most| Err(Refused::TooMuchOfModel(most)))
     }
 
-    /// Returns since when the model's oldest run hangs if as many hang as there are slots.
-    fn all_hang(&self, id: LaneId, now: Instant) -> Option<Instant> {
-        let model = &self.lanes.get(&id)?.model;
-        let hanging = || self.running.values().filter(|run| run.hangs(now) && run.model == *model);
-        if hanging().count() < self.limits.slots { None } else { hanging().map(|run| run.since).min() }
+    /// Returns since when the oldest run of the queue goes on if all that it may have at once are lost.
+    fn all_lost(&self, id: LaneId, now: Instant) -> Option<Instant> {
+        let most = self.lanes.get(&id)?.most_at_once(&self.limits);
+        let lost = || self.running.values().filter(|run| run.lane == id && now >= run.lost_at);
+        if lost().count() < most { None } else { lost().map(|run| run.since).min() }
+    }
+
+    /// Returns whether as many runs of the queue hang as it may have at once: it, and no other, gets no more.
+    fn all_hang(&self, id: LaneId, lane: &Lane<J>, now: Instant) -> bool {
+        let most = lane.most_at_once(&self.limits);
+        lane.running >= most
+            && self.running.values().filter(|run| run.lane == id && run.hangs(now)).count() >= most
     }
 
     /// Removes work that nobody waits for any more. `None` if it does not wait.
@@ -296,7 +336,7 @@ impl<J: Item> Queues<J> {
 
     /// Takes what to run at `now`.
     pub(super) fn next(&mut self, now: Instant) -> Next<J> {
-        let Some(id) = self.choose(now) else {
+        let Some((id, spare)) = self.choose(now) else {
             let changes = self.running.values().map(|run| run.hangs_at).filter(|at| *at > now);
             return Next::Wait(if self.waiting == 0 { None } else { changes.min() });
         };
@@ -305,22 +345,26 @@ impl<J: Item> Queues<J> {
         if lane.is_empty() {
             self.active.retain(|active| *active != id);
         }
-        let run = self.begin(id, &entries, now);
+        let run = self.begin(id, spare, &entries, now);
         Next::Run(run, entries.into_iter().map(|entry| entry.job).collect())
     }
 
     /// Accounts for the begin of a run of `entries`, which were taken from queue `id`.
-    fn begin(&mut self, id: LaneId, entries: &[Entry<J>], now: Instant) -> Run {
+    fn begin(&mut self, id: LaneId, spare: bool, entries: &[Entry<J>], now: Instant) -> Run {
         let run = Run(self.number());
         let Some(lane) = self.lanes.get_mut(&id) else { return run };
         let requests = entries.len();
         let expected = lane.run_time();
         let hangs_after = expected.map_or(UNKNOWN_HANGS_AFTER, |time| (HANGS * time).max(HANGS_AFTER));
+        let longest = lane.longest_run();
+        let lost_after = longest.map_or(UNKNOWN_LOST_AFTER, |time| (LOST * time).max(LOST_AFTER));
         let running = Running {
             lane: id,
             model: lane.model.clone(),
             since: now,
             hangs_at: now + hangs_after,
+            lost_at: now + lost_after,
+            spare,
             requests,
             rows: entries.iter().map(|entry| entry.job.rows()).sum(),
             bytes: entries.iter().map(|entry| entry.bytes).sum(),
@@ -340,24 +384,23 @@ impl<J: Item> Queues<J> {
         run
     }
 
-    /// Chooses the queue whose work is next, if any may run.
-    fn choose(&self, now: Instant) -> Option<LaneId> {
-        let runs = self.running.values().filter(|run| !run.hangs(now)).count();
-        let (free, spare) = (runs < self.limits.slots, runs < self.limits.slots + self.limits.spare);
-        let may = |lane: &Lane<J>| {
-            (free || (spare && lane.is_short(SHORT))) && lane.may_begin(self.limits.batches_at_once)
+    /// Chooses the queue whose work is next, if any may run, and says whether that takes a spare slot.
+    fn choose(&self, now: Instant) -> Option<(LaneId, bool)> {
+        let taken = |spare| self.running.values().filter(|run| run.spare == spare && !run.hangs(now)).count();
+        let spare = taken(false) >= self.limits.slots;
+        if spare && taken(true) >= self.limits.spare {
+            return None;
+        }
+        let next = |id: &LaneId| {
+            let lane = self.lanes.get(id).filter(|lane| !spare || lane.is_short(SHORT))?;
+            let model = self.models.get(&lane.model)?;
+            let may = lane.may_begin(self.limits.batches_at_once) && !self.all_hang(*id, lane, now);
+            may.then_some((model.used, lane.used, *id))
         };
-        self.active
-            .iter()
-            .filter_map(|id| {
-                let lane = self.lanes.get(id).filter(|lane| may(lane))?;
-                let model = self.models.get(&lane.model)?;
-                // What hangs keeps its model, and no other, from running more.
-                (model.running < self.limits.slots || self.all_hang(*id, now).is_none())
-                    .then_some((model.used, lane.used, *id))
-            })
-            .min_by(|one, other| one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1)))
-            .map(|(_, _, id)| id)
+        let least = |one: &(f64, f64, LaneId), other: &(f64, f64, LaneId)| {
+            one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
+        };
+        self.active.iter().filter_map(next).min_by(least).map(|(_, _, id)| (id, spare))
     }
 
     /// Ends a run. `measured`: it did its work, and tells how long such work takes.

@@ -8,8 +8,8 @@ const SIZES: usize = 11;
 const NEW: f64 = 0.2;
 /// A size is worth twice as many rows if that takes at most this part of the time for each.
 const WORTH: f64 = 0.92;
-/// One in this many runs is smaller, so that what is known of smaller sizes stays true.
-const SMALLER: u64 = 32;
+/// Of this many runs one is a size smaller and one a size larger, so that what is known of both stays true.
+const OTHER: u64 = 32;
 
 /// The mean time for a row by the size of its run, in seconds of one of all runs at once.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +34,12 @@ impl Sizes {
     /// Returns the most rows to run together now.
     pub(super) fn limit(&self) -> usize {
         let best = self.best();
-        let smaller = self.runs % SMALLER == SMALLER - 1 && best > self.smallest();
-        1 << (best - usize::from(smaller))
+        let tried = match self.runs % OTHER {
+            turn if turn == OTHER - 1 && best > self.smallest() => best - 1,
+            turn if turn == OTHER / 2 => (best + 1).min(SIZES - 1),
+            _ => best,
+        };
+        1 << tried
     }
 
     /// Returns whether running more rows together than come by themselves is known to be worth it.
@@ -123,7 +127,7 @@ mod tests {
             let rows = sizes.limit();
             sizes.ran(rows, Duration::from_millis(5 * rows as u64), 1);
         }
-        assert!(sizes.limit() <= 2, "{sizes:?}");
+        assert!(sizes.best() <= 1, "{sizes:?}");
     }
 
     proptest! {

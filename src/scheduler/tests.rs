@@ -106,7 +106,7 @@ fn tasks_that_come_during_a_run_are_done_together() {
     let scheduler = scheduler(1);
     let lane = scheduler.lane("m", true);
     let (answer, answers) = mpsc::channel();
-    let ask = |value| lane.queue(Number { value, answer: answer.clone() }, 0, None).unwrap();
+    let ask = |value| lane.queue(Number { value, answer: answer.clone() }, &Context::default()).unwrap();
     let all: Vec<_> = (0..200).map(|value| ask(if value == 100 { 13 } else { value * 2 })).collect();
     let answered: Vec<(u64, usize)> = answers.iter().take(199).collect();
     drop(all);
@@ -126,7 +126,7 @@ async fn what_waits_when_the_server_stops_is_told_so() {
     tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
     let lane = scheduler.lane("m", true);
     let (answer, answers) = mpsc::channel();
-    let queued = lane.queue(Number { value: 2, answer }, 0, None).unwrap();
+    let queued = lane.queue(Number { value: 2, answer }, &Context::default()).unwrap();
     scheduler.stop();
     assert!(answers.recv().is_err(), "it is gone");
     drop((queued, opens));
@@ -140,7 +140,7 @@ fn threads_end_with_the_scheduler() {
     let scheduler = scheduler(2);
     let lane = scheduler.lane("m", true);
     let (answer, answers) = mpsc::channel();
-    let queued = lane.queue(Number { value: 2, answer }, 0, None).unwrap();
+    let queued = lane.queue(Number { value: 2, answer }, &Context::default()).unwrap();
     assert_eq!(answers.recv(), Ok((2, 1)));
     let shared = Arc::downgrade(&scheduler.shared);
     drop((queued, lane, scheduler));

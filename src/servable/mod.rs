@@ -28,6 +28,8 @@ pub struct Servable {
     // By signature: one may be short and another long.
     places: BTreeMap<String, Place>,
     unknown: Place,
+    // For large bodies and answers of requests that are batched: decoded and encoded apart from the runs.
+    bodies: Lane,
     // Batches its requests, if enabled.
     batcher: Option<Arc<Batcher>>,
     // Counts its runs, if enabled.
@@ -126,8 +128,10 @@ impl Servable {
         let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
         let places = model.signatures().keys().map(of).collect();
         let unknown = place(false);
+        let bodies = scheduler.lane(&name, false);
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
-        let servable = Servable { name, version, model, places, unknown, batcher, counts, _in_use: sender };
+        let servable =
+            Servable { name, version, model, places, unknown, bodies, batcher, counts, _in_use: sender };
         (Arc::new(servable), drain)
     }
 
@@ -208,6 +212,11 @@ impl Servable {
     /// Returns the endpoint of graph tensor `name` (`x` or `x:0`), if a signature uses it.
     pub fn tensor(&self, name: &str) -> Option<Endpoint> {
         self.model.endpoint(name).or_else(|| self.model.endpoint(&format!("{name}:0")))
+    }
+
+    /// Returns the queue for large bodies and answers of requests that are batched.
+    pub fn bodies(&self) -> &Lane {
+        &self.bodies
     }
 
     /// Returns whether any run is to be batched.

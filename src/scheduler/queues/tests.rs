@@ -46,7 +46,7 @@ impl Setup {
     fn push_until(&mut self, lane: LaneId, deadline: Option<u64>) -> Result<u64, Refused> {
         self.pushed += 1;
         let deadline = deadline.map(|millis| self.now + ms(millis));
-        let asked = Asked { job: self.pushed, bytes: 10, deadline };
+        let asked = Asked { job: self.pushed, bytes: 10, deadline, admission: Admission::New };
         self.queues.push(lane, asked, self.now).map_err(|(why, _)| why)
     }
 
@@ -99,6 +99,55 @@ fn short_work_of_another_model_takes_a_spare_slot() {
     setup.push(short).unwrap();
     assert!(setup.next().is_some(), "the spare slot");
     assert!(setup.next().is_none(), "there is one");
+}
+
+#[test]
+fn short_work_leaves_the_other_slots_to_long_work() {
+    let mut setup = setup(slots(2, 1));
+    let (long, short) = (setup.lane("long"), setup.lane("short"));
+    setup.measure(long, 500);
+    setup.measure(short, 1);
+    let (mut running, mut of_long) = (Vec::new(), 0);
+    for _ in 0..400 {
+        setup.push(long).unwrap();
+        let long_job = setup.pushed;
+        setup.push(short).unwrap();
+        setup.push(short).unwrap();
+        while let Some((run, job)) = setup.next() {
+            of_long += usize::from(job % 3 == long_job % 3);
+            running.push(run);
+        }
+        let run = running.remove(0);
+        setup.end_after(run, 1);
+    }
+    assert!(of_long > 50, "{of_long} of 400 runs");
+}
+
+#[test]
+fn who_always_has_something_in_flight_has_no_claim_either() {
+    let mut setup = setup(slots(2, 0));
+    let (busy, light) = (setup.lane("busy"), setup.lane("light"));
+    setup.push(light).unwrap();
+    let (mut of_light, _) = setup.next().unwrap();
+    for _ in 0..100 {
+        setup.measure(busy, 1000);
+        // It asks again before it is answered.
+        setup.push(light).unwrap();
+        setup.end_after(of_light, 1);
+        of_light = setup.next().unwrap().0;
+    }
+    setup.end_after(of_light, 1);
+    for lane in [light, busy].repeat(10) {
+        setup.push(lane).unwrap();
+    }
+    let first = setup.pushed - 20;
+    let mut of_busy = 0;
+    for _ in 0..10 {
+        let (run, job) = setup.next().unwrap();
+        of_busy += usize::from((job - first) % 2 == 0);
+        setup.end_after(run, 1000);
+    }
+    assert!((3..=7).contains(&of_busy), "{of_busy} of ten runs");
 }
 
 #[test]
@@ -255,8 +304,12 @@ fn a_model_that_hangs_is_refused_and_the_others_run() {
     setup.now = at;
     assert_eq!(setup.next().unwrap().1, 5, "the other model's");
     assert!(setup.next().is_none(), "what hangs gets no more");
+    assert!(setup.push(hanging).is_ok(), "it may still end");
+    let signature = setup.lane("hanging");
+    assert!(setup.push(signature).is_ok() && setup.next().is_some(), "another signature goes on");
+    setup.now += ms(30_000);
     assert!(matches!(setup.push(hanging), Err(Refused::Hanging(_))));
-    assert!(setup.push(other).is_ok());
+    assert!(setup.push(other).is_ok() && setup.push(signature).is_ok());
     assert!(setup.next().is_some());
 }
 
@@ -275,7 +328,12 @@ fn what_others_give_up_is_refused_before_it_waits_as_long() {
     let accepted = (0..40).filter(|_| setup.push(lane).is_ok()).count();
     assert!((8..=10).contains(&accepted), "{accepted}");
     assert!(matches!(setup.push(lane), Err(Refused::Leaving(_))));
-    setup.now += ms(10_001);
+    // Refusals keep the evidence alive for a while, but not for ever.
+    for _ in 0..5 {
+        setup.now += ms(7000);
+        assert!(matches!(setup.push(lane), Err(Refused::Leaving(_))));
+    }
+    setup.now += ms(7000);
     assert!(setup.push(lane).is_ok(), "old evidence is none");
 }
 
@@ -394,6 +452,27 @@ fn what_comes_during_a_run_is_done_together_if_that_is_worth_it() {
     }
     assert_eq!(done.len(), 30 * 64);
     assert!(most >= 6, "64 numbers have at least 6 of each last digit");
+}
+
+#[test]
+fn batches_that_hang_are_noticed_though_fewer_run_at_once() {
+    let mut setup = setup(Limits { batches_at_once: 1, ..slots(4, 0) });
+    let lane = setup.queues.add("m", true, setup.now);
+    for _ in 0..20 {
+        for _ in 0..4 {
+            setup.pushed += 9;
+            setup.push(lane).unwrap();
+        }
+        while let Next::Run(run, _) = setup.queues.next(setup.now) {
+            setup.end_after(run, 5);
+        }
+    }
+    setup.push(lane).unwrap();
+    assert!(setup.next().is_some());
+    setup.push(lane).unwrap();
+    setup.now += ms(40_000);
+    assert!(setup.next().is_none());
+    assert!(matches!(setup.push(lane), Err(Refused::Hanging(_))));
 }
 
 #[test]
