@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Number of sizes: 1, 2, 4, … rows.
+/// Number of sizes: 1, 2 to 3, 4 to 7, … rows.
 const SIZES: usize = 11;
 /// Weight of a new measurement in a mean.
 const NEW: f64 = 0.2;
@@ -39,7 +39,7 @@ impl Sizes {
             turn if turn == OTHER / 2 => (best + 1).min(SIZES - 1),
             _ => best,
         };
-        1 << tried
+        (2 << tried) - 1
     }
 
     /// Returns whether running more rows together than come by themselves is known to be worth it.
@@ -104,16 +104,17 @@ mod tests {
 
     #[test]
     fn what_gains_up_to_a_size_is_run_with_that() {
-        assert_eq!(learned(|rows| 1000 * rows.div_ceil(16) as u64), 16);
+        // Up to 15 rows; up to 31 would cost a row as much.
+        assert_eq!(learned(|rows| 1000 * rows.div_ceil(15) as u64), 8);
     }
 
     #[test]
     fn requests_of_many_rows_are_joined_too() {
         let mut sizes = Sizes::default();
         sizes.ran(8, Duration::from_millis(5), 1);
-        assert!(sizes.limit() == 16 && !sizes.gains());
+        assert!(sizes.limit() == 31 && !sizes.gains());
         sizes.ran(16, Duration::from_millis(5), 1);
-        assert!(sizes.limit() == 32 && sizes.gains());
+        assert!(sizes.limit() == 63 && sizes.gains());
     }
 
     #[test]
@@ -137,7 +138,7 @@ mod tests {
             for (rows, micros, running) in runs {
                 sizes.ran(rows, Duration::from_micros(micros), running);
                 let limit = sizes.limit();
-                prop_assert!(limit.is_power_of_two() && limit <= 1024);
+                prop_assert!((limit + 1).is_power_of_two() && limit < 2048);
             }
         }
     }
