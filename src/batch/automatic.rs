@@ -210,6 +210,7 @@ fn varied_text(text: &[u8], content: Option<&Content>) -> Option<Vec<u8>> {
 }
 
 /// Returns a row of other numbers, where these are safe, and whether they differ.
+#[allow(clippy::wildcard_enum_match_arm)] // Of the dtypes, those that models are fed.
 fn varied_numbers(row: &Tensor) -> (Tensor, bool) {
     let values: [&[u8]; 2] = match row.dtype() {
         DType::Float => [&0.25f32.to_ne_bytes(), &0.5f32.to_ne_bytes()],
