@@ -219,7 +219,8 @@ fn now() -> u64 {
     u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns and clears [`is_left_behind`]: the caller cleans up, and so does every thread for itself; see [`turn`].
+/// Returns whether the allocators may have kept something, whenever the last work ended, and forgets it: the caller
+/// cleans up, and so does every thread for itself; see [`turn`].
 pub(crate) fn take_left_behind() -> bool {
     let left = LEFT_BEHIND.swap(false, Relaxed);
     TURN.fetch_add(usize::from(left), Relaxed);

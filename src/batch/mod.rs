@@ -23,6 +23,7 @@ pub use pool::{Batch, Pool};
 use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result, guarded};
+use crate::host::clock::Usage;
 use crate::memory::Reservation;
 use crate::metrics::Batches;
 use crate::profile::{self, Phase};
@@ -301,18 +302,18 @@ impl Batcher {
     }
 
     /// Returns the answers to `tasks`, in order: from one run, or from separate runs if that one fails and may be
-    /// repeated.
-    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> Vec<Result<RunOutput>> {
+    /// repeated. Also returns whether they are from one run.
+    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> (Vec<Result<RunOutput>>, bool) {
         if tasks.is_empty() {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         match guarded(|| self.execute(ends, tasks)) {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Ok(answers) => (answers.into_iter().map(Ok).collect(), true),
             Err(why) if tasks.len() > 1 && may_be_repeated(&why, tasks) => {
                 let alone = |task| guarded(|| Ok(self.execute(ends, &[task])?.swap_remove(0)));
-                tasks.iter().map(|task| alone(*task)).collect()
+                (tasks.iter().map(|task| alone(*task)).collect(), false)
             }
-            Err(why) => tasks.iter().map(|_| Err(why.clone())).collect(),
+            Err(why) => (tasks.iter().map(|_| Err(why.clone())).collect(), false),
         }
     }
 
@@ -330,11 +331,13 @@ impl Batcher {
         let started = Instant::now();
         let options = RunOptions { threads: tasks[0].threads, timeout: timeout(tasks, started) };
         let running = profile::phase(Phase::Run);
+        let usage = if options.threads == Threads::Caller { Usage::of_this_thread() } else { None };
         let outputs = self.model.run(&feeds, &ends.fetches, options)?;
         drop(running);
-        let took = started.elapsed();
+        let wall = started.elapsed();
+        let took = usage.and_then(|usage| usage.took(wall)).unwrap_or(wall);
         if let Some(counted) = &self.counts {
-            count(counted, tasks, size, started, took);
+            count(counted, tasks, size, started, wall);
         }
         let mut answers: Vec<RunOutput> =
             counts.iter().map(|_| (Vec::with_capacity(outputs.len()), took)).collect();
@@ -398,7 +401,7 @@ impl Batcher {
     }
 }
 
-/// The outputs, and how long the run took.
+/// The outputs, and how long the run took; in its own thread, without the time in which others had its core.
 type RunOutput = (Vec<Tensor>, Duration);
 
 /// A warm-up run that takes longer ends the warm-up of larger sizes.
@@ -409,13 +412,13 @@ const MOST_BYTES: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(60);
 
 impl Batch {
-    /// Runs the batch in this thread and answers each of its tasks. Returns whether it ran.
+    /// Runs the batch in this thread and answers each of its tasks. Returns whether it ran as one: then its time
+    /// tells how long as many rows take.
     pub fn run(self) -> bool {
         let Batch { of, ends, tasks, slot } = self;
         let now = Instant::now();
         let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_over(now));
-        let answers = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
-        let ran = answers.iter().any(Result::is_ok);
+        let (answers, as_one) = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
         // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
         drop((of, slot));
         for task in late {
@@ -424,7 +427,7 @@ impl Batch {
         for (task, answer) in tasks.into_iter().zip(answers) {
             task.answer(answer);
         }
-        ran
+        as_one
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::queue::{Full, Next, Queue};
 use super::{Batcher, Ends, Task};
+use crate::memory;
 use crate::metrics::Batches;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -221,6 +222,7 @@ fn work(shared: &Arc<Shared>) {
             Ok(batch) => {
                 drop(state);
                 batch.run();
+                memory::leave_behind();
                 shared.state()
             }
             Err(None) => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

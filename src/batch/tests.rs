@@ -272,6 +272,33 @@ fn one_bad_request_spoils_no_other() {
 }
 
 #[test]
+fn only_a_run_of_all_together_tells_how_long_they_take() {
+    let setup = setup(PARAMETERS);
+    for (asks, as_one) in [(&[1, 2][..], true), (&[1, -1, 2], false), (&[1, 666], false), (&[-1], false)] {
+        let (reply, mut answers) = unbounded_channel();
+        let tasks: Vec<_> = asks.iter().map(|x| setup.batcher.task(asked(&[*x]), 0, reply.clone())).collect();
+        let batch = Batch {
+            of: setup.batcher.clone(),
+            ends: tasks[0].0.clone(),
+            tasks: tasks.into_iter().map(|(_, _, task)| task).collect(),
+            slot: None,
+        };
+        assert_eq!(batch.run(), as_one, "{asks:?}");
+        for x in asks {
+            let answered = answers.try_recv().unwrap().outcome;
+            assert_eq!(
+                answered.map_err(|why| why.kind).err(),
+                match x {
+                    -1 => Some(Kind::InvalidArgument),
+                    666 => Some(Kind::Internal),
+                    _ => None,
+                }
+            );
+        }
+    }
+}
+
+#[test]
 fn what_may_change_something_is_never_run_twice() {
     let setup = setup(PARAMETERS);
     let answers = setup.beside(&[&[10], &[-1]], false);

@@ -53,15 +53,17 @@ fn drop_pages(start: usize, length: usize) {
 pub(crate) fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     {
-        /// Larger blocks are mapped each time, in bytes. Up to here they are taken from an arena.
-        const MAPPED_FROM: c_int = 1 << 30;
-        for (variable, setting, value) in [
-            ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, MAPPED_FROM),
-            ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, KEPT_FREE),
-            ("MALLOC_ARENA_MAX", libc::M_ARENA_MAX, arenas()),
+        /// Larger blocks are mapped each time, in bytes. Up to here they are taken from an arena. The C library before
+        /// 2.35 takes at most the second value; without one, setting the other threshold would freeze this at 128 KB.
+        const MAPPED_FROM: [c_int; 2] = [1 << 30, 32 << 20];
+        for (variable, setting, values) in [
+            ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, &MAPPED_FROM[..]),
+            ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, &[KEPT_FREE]),
+            ("MALLOC_ARENA_MAX", libc::M_ARENA_MAX, &[arenas()]),
         ] {
             if !is_set(variable) && !is_set("GLIBC_TUNABLES") {
-                set(setting, value);
+                // If all are refused, the C library's own way stays.
+                values.iter().any(|value| set(setting, *value));
             }
         }
     }
@@ -75,7 +77,7 @@ const KEPT_FREE: c_int = 1 << 30;
 /// visit in a few milliseconds.
 #[cfg(target_env = "gnu")]
 fn arenas() -> c_int {
-    const MOST: usize = 64;
+    const MOST: usize = 32;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     c_int::try_from((8 * cores).min(MOST)).unwrap_or(1)
 }
@@ -85,17 +87,20 @@ fn is_set(variable: &str) -> bool {
     std::env::var_os(variable).is_some()
 }
 
+/// Returns whether the C library accepted the setting.
 #[cfg(target_env = "gnu")]
-fn set(setting: c_int, value: c_int) {
+fn set(setting: c_int, value: c_int) -> bool {
     // SAFETY: any value may be given; a refused one changes nothing.
-    unsafe { libc::mallopt(setting, value) };
+    unsafe { libc::mallopt(setting, value) != 0 }
 }
 
 /// Returns the memory at the end of every arena, which `malloc_trim` leaves alone except in the main one.
 ///
 /// The C library trims the end of an arena when a large block of it is freed, down to the trim threshold. A new thread
-/// takes its blocks from an arena that no thread uses, or else from the next in turn; so as many threads as there are
-/// arenas visit all of them.
+/// takes its blocks from an arena that no thread uses; if there is none, from a new arena, up to their limit; and then
+/// from the next in turn of all. So the threads that come first take the arenas that are free or yet to be made, at
+/// most as many as the limit, and as many again visit all in turn. (One whose lock is taken at that moment is passed
+/// over.)
 #[cfg(target_env = "gnu")]
 fn trim_tops() {
     /// Freeing a block of this size, in bytes, trims its arena.
@@ -109,7 +114,7 @@ fn trim_tops() {
     std::thread::scope(|threads| {
         // No arena is free again before all threads have theirs.
         let closed = gate.write();
-        for _ in 0..arenas() {
+        for _ in 0..2 * arenas() {
             let visit = || {
                 // SAFETY: has no precondition; a null result may be freed.
                 let block = black_box(unsafe { libc::malloc(BLOCK) });
@@ -172,5 +177,71 @@ pub(crate) fn collect() {
     // SAFETY: has no precondition; may be called from any thread.
     unsafe {
         libmimalloc_sys::mi_collect(true);
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::Barrier;
+
+    /// Set in the child process in which the allocator is set and trimmed.
+    const CHILD: &str = "SERVABLE_TEST_TRIM";
+    /// Taken from an arena, in bytes.
+    const BLOCK: usize = 16 << 20;
+
+    /// Returns the resident size in bytes.
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    /// Allocates `bytes`, writes to each page and frees them.
+    fn fill_and_free(bytes: usize) {
+        // SAFETY: the block has `bytes`, is written within them, and is freed once.
+        unsafe {
+            let block = libc::malloc(bytes).cast::<u8>();
+            assert!(!block.is_null());
+            (0..bytes).step_by(1024).for_each(|place| block.add(place).write_volatile(1));
+            libc::free(block.cast());
+        }
+    }
+
+    #[test]
+    fn a_trim_reaches_the_arenas_of_threads_that_go_on() {
+        if std::env::var_os(CHILD).is_none() {
+            let name = "host::memory::tests::a_trim_reaches_the_arenas_of_threads_that_go_on";
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            for variable in ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"] {
+                child.env_remove(variable);
+            }
+            child.env_remove("GLIBC_TUNABLES").env(CHILD, "1");
+            assert!(child.args(["--exact", name, "--nocapture"]).status().unwrap().success());
+            return;
+        }
+        keep_freed_memory();
+        // Half of the arenas: the others are yet to be made when they are trimmed.
+        let filled = usize::try_from(arenas()).unwrap() / 2;
+        let (full, trimmed) = (Barrier::new(filled + 1), Barrier::new(filled + 1));
+        let before = resident();
+        let [kept, left] = std::thread::scope(|threads| {
+            for _ in 0..filled {
+                threads.spawn(|| {
+                    fill_and_free(BLOCK);
+                    full.wait();
+                    trimmed.wait();
+                });
+            }
+            full.wait();
+            let kept = resident().saturating_sub(before);
+            trim();
+            let left = resident().saturating_sub(before);
+            trimmed.wait();
+            [kept, left]
+        });
+        assert!(kept > filled * BLOCK / 10 * 9, "{kept} bytes kept for the next run");
+        assert!(left < filled * BLOCK / 10, "{left} of {kept} bytes left");
     }
 }

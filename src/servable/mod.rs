@@ -8,7 +8,8 @@ use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result};
-use crate::host::clock::thread_cpu_time;
+use crate::host::clock::Usage;
+use crate::memory;
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
@@ -234,18 +235,18 @@ impl Servable {
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let begun = Begun::now(&run);
         let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
-        let timeout = context.time_left(begun.at)?;
+        let timeout = time_left(context, begun.at)?;
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let ran = batcher.run(self.to_batch(run, threads, context));
-            return self.ran(&Begun { alone: false, ..begun }, ran, None);
+            return self.ran_in_batch(&Begun { alone: false, ..begun }, ran);
         }
         let running = profile::phase(Phase::Run);
-        let cpu = if timed { thread_cpu_time() } else { None };
+        let usage = if timed { Usage::of_this_thread() } else { None };
         let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
         drop(running);
-        let cpu = cpu.and_then(|begun| thread_cpu_time()?.checked_sub(begun));
         let took = begun.at.elapsed();
-        self.ran(&begun, ran.map(|outputs| (outputs, took)), cpu)
+        let measured = usage.and_then(|usage| usage.took(took));
+        self.ran(&begun, ran.map(|outputs| (outputs, took)), measured)
     }
 
     /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
@@ -253,10 +254,7 @@ impl Servable {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let begun = Begun { alone: false, ..Begun::now(&run) };
         let place = self.place(&run.signature);
-        context.time_left(begun.at)?;
-        if context.cancelled.is_set() {
-            return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
-        }
+        time_left(context, begun.at)?;
         let run = self.to_batch(run, place.placement.threads(), context);
         let batch::Submitted { batch, outputs } = batcher.submit(run, &place.lane)?;
         Ok(Submitted { batch, outputs: Outputs { outputs, begun, servable: self.clone() } })
@@ -267,16 +265,27 @@ impl Servable {
         batch::Run { feeds: run.feeds, fetches: run.fetches, threads, context: context.clone(), repeatable }
     }
 
-    /// Accounts for a run that has ended, or failed; `ran` has the time that the engine took, `cpu` the CPU time of
-    /// this thread if that was measured.
+    /// Accounts for a run in a batch, whose time is known for what it is: see [`Batcher::run`].
+    fn ran_in_batch(&self, begun: &Begun, ran: Result<(Vec<Tensor>, Duration)>) -> Result<Vec<Tensor>> {
+        let measured = ran.as_ref().ok().map(|(_, took)| *took);
+        self.ran(begun, ran, measured)
+    }
+
+    /// Accounts for a run that has ended, or failed; `ran` has the time that the engine took, `measured` that time
+    /// without other threads' if it is known.
     fn ran(
         &self,
         begun: &Begun,
         ran: Result<(Vec<Tensor>, Duration)>,
-        cpu: Option<Duration>,
+        measured: Option<Duration>,
     ) -> Result<Vec<Tensor>> {
+        /// Runs from here on may have held much memory, on threads that do not tell.
+        const LONG: Duration = Duration::from_millis(1);
         let took = begun.at.elapsed();
-        self.placement(&begun.signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), cpu);
+        if took >= LONG {
+            memory::leave_behind();
+        }
+        self.placement(&begun.signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), measured);
         let (outputs, _) = ran?;
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
@@ -324,6 +333,124 @@ impl Outputs {
     pub async fn wait(self) -> Result<Vec<Tensor>> {
         let Outputs { outputs, begun, servable } = self;
         let ran = outputs.wait().await;
-        servable.ran(&begun, ran, None)
+        servable.ran_in_batch(&begun, ran)
+    }
+}
+
+/// Returns the time limit of a run that begins at `now`, if there is one; an error if nobody waits for it any more.
+fn time_left(context: &Context, now: Instant) -> Result<Option<Duration>> {
+    let left = context.time_left(now)?;
+    if context.cancelled.is_set() {
+        return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Parameters, Pool};
+    use crate::context::Cancelled;
+    use crate::engine::signature::DEFAULT_SIGNATURE;
+    use crate::tensor::DType;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    /// Waits, as for an accelerator, and returns its input. Counts its runs.
+    struct Waiter(BTreeMap<String, Signature>, Arc<AtomicUsize>);
+
+    impl Model for Waiter {
+        fn signatures(&self) -> &BTreeMap<String, Signature> {
+            &self.0
+        }
+
+        fn endpoint(&self, _: &str) -> Option<Endpoint> {
+            Some(Endpoint(0))
+        }
+
+        fn changes_nothing(&self, _: &str) -> bool {
+            true
+        }
+
+        fn is_bounded(&self, _: &str) -> bool {
+            true
+        }
+
+        fn run(&self, feeds: &[(Endpoint, Tensor)], _: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
+            self.1.fetch_add(1, Relaxed);
+            std::thread::sleep(Duration::from_millis(2));
+            Ok(vec![feeds[0].1.clone()])
+        }
+    }
+
+    /// A version with the number of its runs, and a run of it.
+    fn waiter(batching: Option<Batching>) -> (Arc<Servable>, Arc<AtomicUsize>, Run) {
+        let signature = Signature {
+            name: DEFAULT_SIGNATURE.into(),
+            method_name: String::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            defaults: BTreeMap::new(),
+        };
+        let runs = Arc::new(AtomicUsize::new(0));
+        let model = Waiter([(DEFAULT_SIGNATURE.to_owned(), signature)].into(), runs.clone());
+        let scheduler = Scheduler::with_slots(1);
+        let resources = Resources { batching, ..Resources::plain(Policy::Auto, &scheduler) };
+        let (servable, _drain) = Servable::new("m".to_owned(), 1, Box::new(model), resources);
+        let input = Tensor::numbers(DType::UInt8, vec![1], vec![7].into());
+        let run = Run {
+            api: Api::Predict,
+            signature: DEFAULT_SIGNATURE.into(),
+            feeds: vec![(Endpoint(0), input)],
+            fetches: vec![Endpoint(1)],
+        };
+        (servable, runs, run)
+    }
+
+    fn pooled() -> Option<Batching> {
+        let parameters = Parameters {
+            max_batch_size: 4,
+            batch_timeout: Duration::ZERO,
+            max_enqueued_batches: 10,
+            allowed_batch_sizes: Vec::new(),
+            pad_variable_length_inputs: false,
+            split_at: None,
+        };
+        Some(Batching::Parameters(Arc::new(Pool::new(1, None).unwrap()), parameters))
+    }
+
+    #[test]
+    fn who_has_left_is_not_run() {
+        for batching in [None, pooled()] {
+            let (servable, runs, run) = waiter(batching);
+            let cancelled = Cancelled::by(Arc::new(true.into()));
+            let why = servable.run(run, &Context { cancelled, ..Context::default() }).unwrap_err();
+            assert_eq!(
+                (why.kind, &*why.message),
+                (Kind::Cancelled, "The client left before its request ran")
+            );
+            assert_eq!(runs.load(Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn a_run_that_waits_is_long_in_batches_and_without() {
+        for (batching, needed) in [(None, 2), (pooled(), 1)] {
+            let (servable, _, run) = waiter(batching);
+            for _ in 0..needed {
+                assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Caller);
+                servable.run(run.clone(), &Context::default()).unwrap();
+            }
+            assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Pool);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_waits_is_long() {
+        let (servable, _, run) = waiter(pooled());
+        let Submitted { batch, outputs } = servable.submit(run, &Context::default()).unwrap();
+        batch.unwrap().run();
+        outputs.wait().await.unwrap();
+        assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Pool);
     }
 }

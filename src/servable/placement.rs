@@ -5,8 +5,8 @@
 //! hand-over and back costs 15–40 µs, a trivial graph 6–10 µs.
 //!
 //! A busy machine makes every run look long. So a run that took long by the clock only raises the question; the next is
-//! measured by the CPU time of its thread, which answers it. (Reading that clock takes longer than the other: a tiny
-//! model's runs are spared.)
+//! measured by the CPU time of its thread, which answers it, unless the thread slept. (Reading that clock takes longer
+//! than the other: a tiny model's runs are spared.)
 
 use crate::engine::Threads;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -55,7 +55,7 @@ pub struct Placement {
 pub struct Plan {
     /// The engine's threads.
     pub threads: Threads,
-    /// True if its CPU time is to be measured.
+    /// True if its time is to be measured without that of other threads.
     pub timed: bool,
 }
 
@@ -107,9 +107,9 @@ impl Placement {
         }
     }
 
-    /// Accounts for one run that took `wall` by the clock; `cpu` is the CPU time of its thread, if that was measured
-    /// and the run was its caller's.
-    pub fn observe(&self, wall: Duration, cpu: Option<Duration>) {
+    /// Accounts for one run that took `wall` by the clock; `measured` is how long it took whatever else the machine did,
+    /// if that is known.
+    pub fn observe(&self, wall: Duration, measured: Option<Duration>) {
         if self.policy != Policy::Auto || !self.bounded {
             return;
         }
@@ -117,8 +117,8 @@ impl Placement {
         if self.doubtful.load(Relaxed) != doubtful {
             self.doubtful.store(doubtful, Relaxed);
         }
-        let took = wall.min(cpu.unwrap_or(wall));
-        if doubtful && cpu.is_none() && !self.long.load(Relaxed) {
+        let took = wall.min(measured.unwrap_or(wall));
+        if doubtful && measured.is_none() && !self.long.load(Relaxed) {
             return;
         }
         if self.long.load(Relaxed) != (took >= LONG) {
