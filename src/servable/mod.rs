@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
 use crate::metrics::{self, Api};
@@ -235,7 +235,8 @@ impl Servable {
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let begun = Begun::now(&run);
         let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
-        let timeout = time_left(context, begun.at)?;
+        context.is_wanted(begun.at)?;
+        let timeout = context.time_left(begun.at)?;
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let ran = batcher.run(self.to_batch(run, threads, context));
             return self.ran_in_batch(&Begun { alone: false, ..begun }, ran);
@@ -254,7 +255,7 @@ impl Servable {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let begun = Begun { alone: false, ..Begun::now(&run) };
         let place = self.place(&run.signature);
-        time_left(context, begun.at)?;
+        context.is_wanted(begun.at)?;
         let run = self.to_batch(run, place.placement.threads(), context);
         let batch::Submitted { batch, outputs } = batcher.submit(run, &place.lane)?;
         Ok(Submitted { batch, outputs: Outputs { outputs, begun, servable: self.clone() } })
@@ -335,15 +336,6 @@ impl Outputs {
         let ran = outputs.wait().await;
         servable.ran_in_batch(&begun, ran)
     }
-}
-
-/// Returns the time limit of a run that begins at `now`, if there is one; an error if nobody waits for it any more.
-fn time_left(context: &Context, now: Instant) -> Result<Option<Duration>> {
-    let left = context.time_left(now)?;
-    if context.cancelled.is_set() {
-        return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
-    }
-    Ok(left)
 }
 
 #[cfg(test)]
