@@ -11,7 +11,7 @@ use crate::memory::{leave_behind, take_left_behind};
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -110,23 +110,27 @@ fn trim_tops() {
         return;
     }
     set(libc::M_TRIM_THRESHOLD, 0);
-    let gate = RwLock::new(());
-    std::thread::scope(|threads| {
-        // No arena is free again before all threads have theirs.
-        let closed = gate.write();
-        for _ in 0..2 * arenas() {
-            let visit = || {
-                // SAFETY: has no precondition; a null result may be freed.
-                let block = black_box(unsafe { libc::malloc(BLOCK) });
-                drop(gate.read());
-                // SAFETY: allocated above and freed once.
-                unsafe { libc::free(block) };
-            };
-            if Builder::new().stack_size(STACK).spawn_scoped(threads, visit).is_err() {
-                break;
-            }
+    // The threads that have an arena, and how many there will be, once that is known.
+    let (arrived, all_have) = (Mutex::new((0, None)), Condvar::new());
+    let lock = || arrived.lock().unwrap_or_else(PoisonError::into_inner);
+    let visit = || {
+        // SAFETY: has no precondition; a null result may be freed.
+        let block = black_box(unsafe { libc::malloc(BLOCK) });
+        let mut state = lock();
+        state.0 += 1;
+        if state.1 == Some(state.0) {
+            all_have.notify_all();
         }
-        drop(closed);
+        // No arena is free again before all threads have theirs.
+        drop(all_have.wait_while(state, |(arrived, all)| all.is_none_or(|all| *arrived < all)));
+        // SAFETY: allocated above and freed once.
+        unsafe { libc::free(block) };
+    };
+    std::thread::scope(|threads| {
+        let start = |_: &c_int| Builder::new().stack_size(STACK).spawn_scoped(threads, visit).is_ok();
+        let all = (0..2 * arenas()).take_while(start).count();
+        lock().1 = Some(all);
+        all_have.notify_all();
     });
     set(libc::M_TRIM_THRESHOLD, KEPT_FREE);
 }
