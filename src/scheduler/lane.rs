@@ -260,7 +260,7 @@ impl<J: Item> Lane<J> {
             (self.passed, self.fresh) = (0, self.waiting.len());
             return Some(oldest);
         };
-        if waited > REMEMBERED && self.taken % TURN == 0 {
+        if waited > REMEMBERED && self.taken.is_multiple_of(TURN) {
             return Some(oldest);
         }
         self.pass_over(bound, now);

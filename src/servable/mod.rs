@@ -344,6 +344,7 @@ mod tests {
     use crate::batch::{Parameters, Pool};
     use crate::context::Cancelled;
     use crate::engine::signature::DEFAULT_SIGNATURE;
+    use crate::error::Kind;
     use crate::tensor::DType;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;

@@ -144,7 +144,7 @@ fn who_always_has_something_in_flight_has_no_claim_either() {
     let mut of_busy = 0;
     for _ in 0..10 {
         let (run, job) = setup.next().unwrap();
-        of_busy += usize::from((job - first) % 2 == 0);
+        of_busy += usize::from((job - first).is_multiple_of(2));
         setup.end_after(run, 1000);
     }
     assert!((3..=7).contains(&of_busy), "{of_busy} of ten runs");
@@ -216,7 +216,7 @@ fn who_was_idle_has_no_claim_on_the_past() {
         first.push(job);
         setup.end_after(run, 100);
     }
-    let of_busy = first.iter().filter(|job| (*job - 50) % 2 == 0).count();
+    let of_busy = first.iter().filter(|job| (*job - 50).is_multiple_of(2)).count();
     assert!((2..=4).contains(&of_busy), "turns of the busy model in the first six: {first:?}");
 }
 
@@ -233,7 +233,7 @@ fn the_same_holds_for_the_signatures_of_a_model() {
     let mut of_busy = 0;
     for _ in 0..6 {
         let (run, job) = setup.next().unwrap();
-        of_busy += usize::from((job - 50) % 2 == 0);
+        of_busy += usize::from((job - 50).is_multiple_of(2));
         setup.end_after(run, 100);
     }
     assert!((2..=4).contains(&of_busy));
