@@ -397,9 +397,7 @@ _SESSION = (
         "session",
         "threads within one op; 0: TensorFlow decides",
     ),
-    Flag(
-        "tensorflow_inter_op_parallelism", "int64", 0, "session", "threads between ops; 0: TensorFlow decides"
-    ),
+    Flag("tensorflow_inter_op_parallelism", "int64", 0, "session", "threads between ops; 0: four per core"),
     Flag(
         "tensorflow_session_config_file",
         "string",
