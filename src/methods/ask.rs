@@ -109,8 +109,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     }
     let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
     let servable = servable?;
-    let (in_caller, lane) =
-        (servable.in_caller(request.signature()), servable.lane(request.signature()).clone());
+    let in_caller = servable.in_caller(request.signature());
     let planned = guarded(|| Planned::new(server, call, servable, request, context))?;
     if in_caller {
         return guarded(|| planned.run(server));
@@ -118,6 +117,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     if planned.batches() {
         return guarded(|| planned.submit(true))?.answer(server).await;
     }
+    let lane = planned.servable.lane(&planned.plan.run.signature).clone();
     let (own, queued) = (server.clone(), planned.context.clone());
     server
         .scheduler

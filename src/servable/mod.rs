@@ -233,17 +233,20 @@ impl Servable {
     /// Does `run` at once, in this thread, and returns a tensor per fetch. The context's deadline bounds it if the
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
-        let begun = Begun::now(&run);
-        let placement::Plan { threads, timed } = self.placement(&run.signature).plan();
+        let Run { api, signature, feeds, fetches } = run;
+        let begun = Begun { api, signature, at: Instant::now(), alone: true };
+        let placement::Plan { threads, timed } = self.placement(&begun.signature).plan();
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
-            let ran = batcher.run(self.to_batch(run, threads, context));
+            let repeatable = self.changes_nothing(&begun.signature);
+            let context = context.clone();
+            let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
             return self.ran_in_batch(&Begun { alone: false, ..begun }, ran);
         }
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
-        let ran = self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout });
+        let ran = self.model.run(&feeds, &fetches, RunOptions { threads, timeout });
         drop(running);
         let took = begun.at.elapsed();
         let measured = usage.and_then(|usage| usage.took(took));
@@ -253,17 +256,15 @@ impl Servable {
     /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
-        let begun = Begun { alone: false, ..Begun::now(&run) };
-        let place = self.place(&run.signature);
+        let Run { api, signature, feeds, fetches } = run;
+        let begun = Begun { api, signature, at: Instant::now(), alone: false };
         context.is_wanted(begun.at)?;
-        let run = self.to_batch(run, place.placement.threads(), context);
+        let place = self.place(&begun.signature);
+        let (threads, context) = (place.placement.threads(), context.clone());
+        let repeatable = self.changes_nothing(&begun.signature);
+        let run = batch::Run { feeds, fetches, threads, context, repeatable };
         let batch::Submitted { batch, outputs } = batcher.submit(run, &place.lane)?;
         Ok(Submitted { batch, outputs: Outputs { outputs, begun, servable: self.clone() } })
-    }
-
-    fn to_batch(&self, run: Run, threads: Threads, context: &Context) -> batch::Run {
-        let repeatable = self.changes_nothing(&run.signature);
-        batch::Run { feeds: run.feeds, fetches: run.fetches, threads, context: context.clone(), repeatable }
     }
 
     /// Accounts for a run in a batch, whose time is known for what it is: see [`Batcher::run`].
@@ -303,12 +304,6 @@ struct Begun {
     at: Instant,
     /// False if it is one of a batch, which is counted there.
     alone: bool,
-}
-
-impl Begun {
-    fn now(run: &Run) -> Begun {
-        Begun { api: run.api, signature: run.signature.clone(), at: Instant::now(), alone: true }
-    }
 }
 
 /// A run handed to the batcher.
