@@ -5,7 +5,6 @@
 use super::observer::{Counted, Observer, Subject};
 use super::record::Sample;
 use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
-use crate::context::Cancelled;
 use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
 use crate::servable::{self, Servable};
@@ -100,11 +99,18 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
             context.admitted = true;
             let request = call.decode(&own, servable.as_deref(), &context)?;
             let planned = Planned::new(&own, call, servable?, request, context)?;
-            if planned.batches() { planned.submit(false).map(Err) } else { planned.run(&own).map(Ok) }
+            if planned.batches() {
+                planned.submit(false).map(Decoded::Submitted)
+            } else if planned.servable.may_batch() {
+                Ok(Decoded::Planned(planned))
+            } else {
+                planned.run(&own).map(Decoded::Answered)
+            }
         };
         return match server.scheduler.run(lane.as_ref(), &queued, work).await? {
-            Ok(reply) => Ok(reply),
-            Err(submitted) => submitted.answer(server).await,
+            Decoded::Answered(reply) => Ok(reply),
+            Decoded::Submitted(submitted) => submitted.answer(server).await,
+            Decoded::Planned(planned) => planned.queue(server).await,
         };
     }
     let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
@@ -117,12 +123,14 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
     if planned.batches() {
         return guarded(|| planned.submit(true))?.answer(server).await;
     }
-    let lane = planned.servable.lane(&planned.plan.run.signature).clone();
-    let (own, queued) = (server.clone(), planned.context.clone());
-    server
-        .scheduler
-        .run(Some(&lane), &queued, move |cancelled| planned.cancelled_by(cancelled).run(&own))
-        .await
+    planned.queue(server).await
+}
+
+/// What a large body has become on a thread of the scheduler.
+enum Decoded<C: Call> {
+    Answered(C::Reply),
+    Submitted(Submitted<C>),
+    Planned(Planned<C>),
 }
 
 /// Returns whether to decode a call in the thread that read it: a small one, unless the run that follows is not done
@@ -162,9 +170,15 @@ impl<C: Call> Planned<C> {
         self.servable.batches(&self.plan.run)
     }
 
-    fn cancelled_by(mut self, cancelled: Cancelled) -> Planned<C> {
-        self.context.cancelled = cancelled;
-        self
+    /// Runs and encodes on a thread of the scheduler.
+    async fn queue(mut self, server: &Arc<ServerState>) -> Result<C::Reply> {
+        let lane = self.servable.lane(&self.plan.run.signature).clone();
+        let (own, queued) = (server.clone(), self.context.clone());
+        let work = move |cancelled| {
+            self.context.cancelled = cancelled;
+            self.run(&own)
+        };
+        server.scheduler.run(Some(&lane), &queued, work).await
     }
 
     /// Runs in this thread and encodes the answer.
@@ -199,14 +213,18 @@ struct Submitted<C> {
 impl<C: Call> Submitted<C> {
     /// Waits for the outputs and encodes the answer: small outputs in this thread.
     async fn answer(self, server: &Arc<ServerState>) -> Result<C::Reply> {
-        let Submitted { outputs, unanswered } = self;
+        let Submitted { outputs, mut unanswered } = self;
         let outputs = outputs.wait().await?;
         if outputs.iter().map(Tensor::memory).sum::<usize>() <= SMALL_OUTPUTS {
             return guarded(|| unanswered.answer(server, outputs));
         }
         let lane = unanswered.servable.bodies().clone();
         let (own, queued) = (server.clone(), unanswered.context.clone());
-        server.scheduler.finish(&lane, &queued, move |_| unanswered.answer(&own, outputs)).await
+        let work = move |cancelled| {
+            unanswered.context.cancelled = cancelled;
+            unanswered.answer(&own, outputs)
+        };
+        server.scheduler.finish(&lane, &queued, work).await
     }
 }
 

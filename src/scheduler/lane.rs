@@ -46,6 +46,7 @@ pub(super) struct Lane<J> {
     pub(super) running: usize,
     /// The sizes of what is done together; `None` if everything is done alone.
     sizes: Option<Sizes>,
+    pub(super) never_short: bool,
     /// Virtual time used, in seconds.
     pub(super) used: f64,
     times: Times,
@@ -81,6 +82,8 @@ pub(super) struct Done {
     pub(super) requests: usize,
     pub(super) rows: usize,
     pub(super) took: Duration,
+    /// True if the time says how long such work takes.
+    pub(super) measured: bool,
 }
 
 /// Evidence that clients leave the queue.
@@ -108,7 +111,7 @@ const RENEWED: Duration = Duration::from_secs(30);
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// One in this many times, the oldest work has its turn if it has waited longer than that.
 const TURN: u64 = 8;
-/// Clients leave one after the other if not longer than this passes between two,
+/// Clients leave one after the other if not longer than this, or two runs, passes between two,
 const PAUSE: Duration = Duration::from_secs(1);
 /// and for a while if they have done so for this long.
 const A_WHILE: Duration = Duration::from_millis(300);
@@ -133,6 +136,7 @@ impl<J: Item> Lane<J> {
             taken: 0,
             running: 0,
             sizes: gathers.then(Sizes::default),
+            never_short: false,
             used: 0.0,
             times: Times::default(),
             arrivals: rate(),
@@ -169,12 +173,13 @@ impl<J: Item> Lane<J> {
 
     /// Returns how many runs of the queue may go on at once.
     pub(super) fn most_at_once(&self, limits: &Limits) -> usize {
-        if self.sizes.as_ref().is_some_and(Sizes::gains) { limits.batches_at_once } else { limits.slots }
+        let gains = self.sizes.as_ref().is_some_and(Sizes::gains);
+        if gains { limits.batches_at_once.max(1) } else { limits.slots.max(1) }
     }
 
     /// Returns whether a run with the machine to itself is known to take at most `limit`.
     pub(super) fn is_short(&self, limit: Duration) -> bool {
-        self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
+        !self.never_short && self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
     }
 
     /// Adds work number `number`, which is higher than all before.
@@ -200,7 +205,8 @@ impl<J: Item> Lane<J> {
     /// leave all at once may have been one that ended.
     fn learn_patience(&mut self, waited: Duration, now: Instant) {
         self.left.count(now);
-        let series = self.leaving_since.filter(|(_, last)| now.saturating_duration_since(*last) < PAUSE);
+        let pause = PAUSE.max(2 * self.run_time().unwrap_or_default());
+        let series = self.leaving_since.filter(|(_, last)| now.saturating_duration_since(*last) < pause);
         let since = series.map_or(now, |(since, _)| since);
         self.leaving_since = Some((since, now));
         let many = self.left.recent(now).saturating_mul(FEW) >= self.done.recent(now);
@@ -224,9 +230,9 @@ impl<J: Item> Lane<J> {
         self.taken = self.taken.wrapping_add(1);
         let mut numbers = vec![number];
         if let (Some(sizes), Some(first)) = (&self.sizes, self.waiting.get(&number)) {
-            let mut room = sizes.limit().saturating_sub(first.job.rows());
+            let mut room = sizes.limit(first.job.rows()).saturating_sub(first.job.rows());
             let mut bytes = first.bytes;
-            // What has been passed over is taken from the last to come; then there is nothing after it.
+            // Of what has been passed over, the last to come is taken first, and what came before it.
             let before = if number < self.passed { 0..number } else { 0..0 };
             let others = self.waiting.range(before).rev().chain(self.waiting.range(number + 1..));
             for (number, other) in others.take(MOST_SEEN).filter(|(_, other)| other.job.joins(&first.job)) {
@@ -248,7 +254,7 @@ impl<J: Item> Lane<J> {
     /// what comes is gathered.
     pub(super) fn may_begin(&self, at_once: usize) -> bool {
         let gathers = self.sizes.as_ref().is_some_and(Sizes::gains);
-        !gathers || self.running < at_once
+        !gathers || self.running < at_once.max(1)
     }
 
     /// Returns the number of the work to do next.
@@ -283,10 +289,14 @@ impl<J: Item> Lane<J> {
 
     /// Records that work of `done` requests ended at `now`, while `running` runs, itself included, shared the machine.
     pub(super) fn end(&mut self, done: Done, running: usize, now: Instant) {
-        let Done { requests, rows, took } = done;
+        let Done { requests, rows, took, measured } = done;
         (0..requests).for_each(|_| self.done.count(now));
         if let Some(sizes) = &mut self.sizes {
             sizes.ran(rows, took, running);
+        }
+        if !measured {
+            self.times.last_end = None;
+            return;
         }
         let took = took.as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // Far below 2^52.

@@ -131,6 +131,13 @@ impl<T: Task> Scheduler<T> {
         Scheduler::new(Limits { slots, batches_at_once: 1, ..Limits::default() }, Arc::default())
     }
 
+    /// Makes a queue for bodies of requests to `model` that are decoded or encoded apart from their runs.
+    pub fn lane_of_bodies(&self, model: &str) -> Lane<T> {
+        let lane = Lane::new(&self.shared, model, false);
+        self.shared.state().queues.never_short(lane.0.id);
+        lane
+    }
+
     /// Returns the cores on which none of the threads works: they may help with large bodies.
     pub fn cores(&self) -> &IdleCores {
         &self.shared.cores
@@ -150,7 +157,11 @@ impl<T: Task> Scheduler<T> {
         context: &Context,
         work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let admission = if lane.is_some() { Admission::New } else { Admission::Always };
+        let admission = match lane {
+            None => Admission::Always,
+            Some(_) if context.admitted => Admission::Counted,
+            Some(_) => Admission::New,
+        };
         self.run_admitted(lane.unwrap_or(&self.own), admission, context, work).await
     }
 

@@ -165,7 +165,7 @@ const UNKNOWN_HANGS_AFTER: Duration = Duration::from_secs(20);
 const LOST: u32 = 100;
 /// but not sooner than after this,
 const LOST_AFTER: Duration = Duration::from_secs(30);
-/// or, if nothing is known of its like, than after this.
+/// and not later than after this, which also holds if nothing is known of its like.
 const UNKNOWN_LOST_AFTER: Duration = Duration::from_secs(300);
 
 impl<J: Item> Queues<J> {
@@ -192,6 +192,13 @@ impl<J: Item> Queues<J> {
         counts.lanes += 1;
         self.lanes.insert(id, Lane::new(name, gathers, now));
         id
+    }
+
+    /// Makes a queue's work never count as short: that of bodies, which may be of any size.
+    pub(super) fn never_short(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.never_short = true;
+        }
     }
 
     /// Removes a queue. Its work, of which there is none as long as work holds its queue, is returned.
@@ -247,8 +254,14 @@ impl<J: Item> Queues<J> {
         }
         if let Some(model) = self.models.get_mut(&lane.model) {
             // Where nothing waited, there is no claim on the time that others used meanwhile.
-            if model.waiting == 0 {
-                model.used = model.used.max(self.clock);
+            if model.waiting == 0 && model.used < self.clock {
+                let lifted = (self.clock - model.used) * model.weight;
+                model.used = self.clock;
+                // That pays for the time that its runs have taken so far.
+                for run in self.running.values_mut().filter(|run| run.model == lane.model) {
+                    let taken = now.saturating_duration_since(run.since).as_secs_f64();
+                    run.charged = run.charged.max(taken.min(run.charged + lifted));
+                }
             }
             if lane.is_empty() {
                 lane.used = lane.used.max(model.clock);
@@ -314,9 +327,12 @@ impl<J: Item> Queues<J> {
 
     /// Returns whether as many runs of the queue hang as it may have at once: it, and no other, gets no more.
     fn all_hang(&self, id: LaneId, lane: &Lane<J>, now: Instant) -> bool {
+        let hanging = || self.running.values().filter(|run| run.hangs(now));
         let most = lane.most_at_once(&self.limits);
-        lane.running >= most
-            && self.running.values().filter(|run| run.lane == id && run.hangs(now)).count() >= most
+        // The engine's threads are shared: a model may not have all of them by ever other signatures.
+        let most_of_model = self.limits.slots + self.limits.spare.max(1);
+        (lane.running >= most && hanging().filter(|run| run.lane == id).count() >= most)
+            || hanging().filter(|run| run.model == lane.model).count() >= most_of_model
     }
 
     /// Removes work that nobody waits for any more. `None` if it does not wait.
@@ -357,7 +373,8 @@ impl<J: Item> Queues<J> {
         let expected = lane.run_time();
         let hangs_after = expected.map_or(UNKNOWN_HANGS_AFTER, |time| (HANGS * time).max(HANGS_AFTER));
         let longest = lane.longest_run();
-        let lost_after = longest.map_or(UNKNOWN_LOST_AFTER, |time| (LOST * time).max(LOST_AFTER));
+        let lost_after =
+            longest.map_or(UNKNOWN_LOST_AFTER, |time| (LOST * time).clamp(LOST_AFTER, UNKNOWN_LOST_AFTER));
         let running = Running {
             lane: id,
             model: lane.model.clone(),
@@ -372,8 +389,11 @@ impl<J: Item> Queues<J> {
         };
         self.waiting -= requests;
         if let Some(model) = self.models.get_mut(&lane.model) {
-            self.clock = self.clock.max(model.used);
-            model.clock = model.clock.max(lane.used);
+            // Work in spare slots is beside the turns.
+            if !spare {
+                self.clock = self.clock.max(model.used);
+                model.clock = model.clock.max(lane.used);
+            }
             model.waiting -= requests;
             model.running += requests;
             model.used += running.charged / model.weight;
@@ -413,9 +433,7 @@ impl<J: Item> Queues<J> {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running -= 1;
             lane.used += correction;
-            if measured {
-                lane.end(Done { requests, rows, took }, together, now);
-            }
+            lane.end(Done { requests, rows, took, measured }, together, now);
         }
         if let Some(counts) = self.models.get_mut(&model) {
             counts.running -= requests;

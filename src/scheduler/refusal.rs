@@ -49,7 +49,10 @@ pub(super) fn error(why: Refused, model: &str) -> Error {
             Duration::ZERO,
         ),
         Refused::Hanging(since) => (
-            format!("Model {model} does not answer: all its runs hang, the first for {}", said(since)),
+            format!(
+                "Model {model} does not answer: all runs of this kind hang, the first for {}",
+                said(since)
+            ),
             HANGING,
         ),
     };

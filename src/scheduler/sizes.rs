@@ -31,21 +31,21 @@ impl Sizes {
         *known = Some(known.map_or(each, |known| known + NEW * (each - known)));
     }
 
-    /// Returns the most rows to run together now.
-    pub(super) fn limit(&self) -> usize {
-        let best = self.best();
+    /// Returns the most rows to run together now with a request of `rows` rows.
+    pub(super) fn limit(&self, rows: usize) -> usize {
+        let smallest = self.smallest().max(index(rows));
+        let best = self.best(smallest);
         let tried = match self.runs % OTHER {
-            turn if turn == OTHER - 1 && best > self.smallest() => best - 1,
+            turn if turn == OTHER - 1 && best > smallest => best - 1,
             turn if turn == OTHER / 2 => (best + 1).min(SIZES - 1),
             _ => best,
         };
         (2 << tried) - 1
     }
 
-    /// Returns whether running more rows together than come by themselves is known to be worth it.
+    /// Returns whether running more rows together is known to be worth it.
     pub(super) fn gains(&self) -> bool {
-        let smallest = self.smallest();
-        self.step(smallest) == Some(true)
+        (0..SIZES - 1).any(|index| self.step(index) == Some(true))
     }
 
     /// Returns the index of the smallest size that is known; 0 if none is.
@@ -53,10 +53,10 @@ impl Sizes {
         self.each.iter().position(Option::is_some).unwrap_or(0)
     }
 
-    /// Returns the index of the largest size up to which every step is worth it. The step beyond what is known is
-    /// tried.
-    fn best(&self) -> usize {
-        let mut best = self.smallest();
+    /// Returns the index of the largest size up to which every step from size `smallest` is worth it. The step beyond
+    /// what is known is tried.
+    fn best(&self, smallest: usize) -> usize {
+        let mut best = smallest;
         while best + 1 < SIZES && self.each[best].is_some() && self.step(best) != Some(false) {
             best += 1;
         }
@@ -84,10 +84,10 @@ mod tests {
     fn learned(time: impl Fn(usize) -> u64) -> usize {
         let mut sizes = Sizes::default();
         for _ in 0..200 {
-            let rows = sizes.limit();
+            let rows = sizes.limit(1);
             sizes.ran(rows, Duration::from_micros(time(rows)), 1);
         }
-        1 << sizes.best()
+        1 << sizes.best(0)
     }
 
     #[test]
@@ -112,23 +112,25 @@ mod tests {
     fn requests_of_many_rows_are_joined_too() {
         let mut sizes = Sizes::default();
         sizes.ran(8, Duration::from_millis(5), 1);
-        assert!(sizes.limit() == 31 && !sizes.gains());
+        assert!(sizes.limit(8) == 31 && !sizes.gains());
         sizes.ran(16, Duration::from_millis(5), 1);
-        assert!(sizes.limit() == 63 && sizes.gains());
+        assert!(sizes.limit(8) == 63 && sizes.gains());
+        sizes.ran(1, Duration::from_millis(5), 1);
+        assert_eq!(sizes.limit(8), 63, "a smaller one changes nothing");
     }
 
     #[test]
     fn a_gain_that_ends_is_noticed() {
         let mut sizes = Sizes::default();
         for _ in 0..100 {
-            let rows = sizes.limit();
+            let rows = sizes.limit(1);
             sizes.ran(rows, Duration::from_millis(5), 1);
         }
         for _ in 0..2000 {
-            let rows = sizes.limit();
+            let rows = sizes.limit(1);
             sizes.ran(rows, Duration::from_millis(5 * rows as u64), 1);
         }
-        assert!(sizes.best() <= 1, "{sizes:?}");
+        assert!(sizes.best(0) <= 1, "{sizes:?}");
     }
 
     proptest! {
@@ -137,7 +139,7 @@ mod tests {
             let mut sizes = Sizes::default();
             for (rows, micros, running) in runs {
                 sizes.ran(rows, Duration::from_micros(micros), running);
-                let limit = sizes.limit();
+                let limit = sizes.limit(1);
                 prop_assert!((limit + 1).is_power_of_two() && limit < 2048);
             }
         }

@@ -129,7 +129,7 @@ impl Servable {
         let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
         let places = model.signatures().keys().map(of).collect();
         let unknown = place(false);
-        let bodies = scheduler.lane(&name, false);
+        let bodies = scheduler.lane_of_bodies(&name);
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
         let servable =
             Servable { name, version, model, places, unknown, bodies, batcher, counts, _in_use: sender };
@@ -287,8 +287,9 @@ impl Servable {
         if took >= LONG {
             memory::leave_behind();
         }
-        self.placement(&begun.signature).observe(ran.as_ref().map_or(took, |(_, took)| *took), measured);
-        let (outputs, _) = ran?;
+        // A run that failed says nothing of those that do not.
+        let (outputs, run) = ran?;
+        self.placement(&begun.signature).observe(run, measured);
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
             counts.ran(begun.api, took, begun.alone);
