@@ -1,6 +1,7 @@
 //! One loaded version: its signatures, its model, and the placement of its runs.
 
 pub mod placement;
+mod ways;
 
 use crate::batch::{self, Batch, Batcher, Batching, Lane, Scheduler};
 use crate::context::Context;
@@ -178,6 +179,11 @@ impl Servable {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
+    /// Returns whether more runs of `signature` are needed to know where they are best done.
+    pub fn is_tried(&self, signature: &str) -> bool {
+        self.placement(signature).is_tried()
+    }
+
     /// Returns what the strings of an input have to hold; see [`Model::content`].
     pub fn content(&self, signature: &str, input: &str) -> Option<&Content> {
         self.model.content(signature, input)
@@ -234,7 +240,7 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), alone: true };
+        let begun = Begun { api, signature, at: Instant::now(), threads: None };
         let placement::Plan { threads, timed } = self.placement(&begun.signature).plan();
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
@@ -242,7 +248,7 @@ impl Servable {
             let repeatable = self.changes_nothing(&begun.signature);
             let context = context.clone();
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
-            return self.ran_in_batch(&Begun { alone: false, ..begun }, ran);
+            return self.ran_in_batch(&begun, ran);
         }
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
@@ -250,6 +256,7 @@ impl Servable {
         drop(running);
         let took = begun.at.elapsed();
         let measured = usage.and_then(|usage| usage.took(took));
+        let begun = Begun { threads: Some(threads), ..begun };
         self.ran(&begun, ran.map(|outputs| (outputs, took)), measured)
     }
 
@@ -257,7 +264,7 @@ impl Servable {
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), alone: false };
+        let begun = Begun { api, signature, at: Instant::now(), threads: None };
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
         let (threads, context) = (place.placement.threads(), context.clone());
@@ -289,10 +296,10 @@ impl Servable {
         }
         // A run that failed says nothing of those that do not.
         let (outputs, run) = ran?;
-        self.placement(&begun.signature).observe(run, measured);
+        self.placement(&begun.signature).observe(begun.threads, run, measured);
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
-            counts.ran(begun.api, took, begun.alone);
+            counts.ran(begun.api, took, begun.threads.is_some());
         }
         Ok(outputs)
     }
@@ -303,8 +310,8 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
-    /// False if it is one of a batch, which is counted there.
-    alone: bool,
+    /// The engine's threads; `None` if it is one of a batch, which is counted there.
+    threads: Option<Threads>,
 }
 
 /// A run handed to the batcher.
