@@ -213,6 +213,21 @@ impl Connection {
         self.last.store(self.all.microseconds(), Relaxed);
     }
 
+    /// Returns the time, for [`Self::since`].
+    pub fn now(&self) -> u64 {
+        self.all.microseconds()
+    }
+
+    /// Returns the time of the last [`Self::touch`].
+    pub fn last(&self) -> u64 {
+        self.last.load(Relaxed)
+    }
+
+    /// Returns how long ago `time` was.
+    pub fn since(&self, time: u64) -> Duration {
+        Duration::from_micros(self.now().saturating_sub(time))
+    }
+
     /// Makes an empty reservation for a new request.
     pub fn reserve(&self) -> Reservation {
         Reservation::new(self.account.clone())
@@ -262,9 +277,8 @@ impl Connection {
         let mut left = pause;
         while !left.is_zero() {
             tokio::time::sleep(left).await;
-            let quiet = self.all.microseconds().saturating_sub(self.last.load(Relaxed));
-            let is_answering = self.answering.load(Relaxed) > 0;
-            left = if is_answering { pause } else { pause.saturating_sub(Duration::from_micros(quiet)) };
+            let quiet = self.since(self.last());
+            left = if self.answering.load(Relaxed) > 0 { pause } else { pause.saturating_sub(quiet) };
         }
     }
 }

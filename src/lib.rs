@@ -36,6 +36,7 @@ mod log_line;
 pub mod memory;
 pub mod methods;
 pub mod metrics;
+mod on_wake;
 pub mod pace;
 pub mod parallel;
 pub mod pb;

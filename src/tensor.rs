@@ -6,6 +6,7 @@
 
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Element types; the numbers are those of `tensorflow.DataType` (docs/spec/grpc.md section 3.1).
@@ -189,11 +190,14 @@ impl<S: AsRef<[u8]>> FromIterator<S> for Strings {
     }
 }
 
+/// Dimensions, outermost first: few, without an allocation.
+pub type Shape = SmallVec<[i64; 4]>;
+
 /// dtype, shape (outermost dimension first, `[]` for a scalar) and values. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     dtype: DType,
-    shape: Vec<i64>,
+    shape: Shape,
     data: Data,
 }
 
@@ -202,7 +206,8 @@ impl Tensor {
     ///
     /// # Panics
     /// If the length of `bytes` is not `product(shape) × dtype.size()` (a fault of the caller's code).
-    pub fn numbers(dtype: DType, shape: Vec<i64>, bytes: Bytes) -> Tensor {
+    pub fn numbers(dtype: DType, shape: impl Into<Shape>, bytes: Bytes) -> Tensor {
+        let shape = shape.into();
         assert_eq!(element_count(&shape).and_then(|n| n.checked_mul(dtype.size())), Some(bytes.len()));
         Tensor { dtype, shape, data: Data::Numbers(bytes) }
     }
@@ -210,7 +215,7 @@ impl Tensor {
     /// Makes a tensor that takes over the storage of `values`, without a copy.
     pub fn from_values<T: bytemuck::NoUninit + Send + 'static>(
         dtype: DType,
-        shape: Vec<i64>,
+        shape: impl Into<Shape>,
         values: Aligned<T>,
     ) -> Tensor {
         Tensor::numbers(dtype, shape, Bytes::from_owner(Values(values)))
@@ -220,7 +225,8 @@ impl Tensor {
     ///
     /// # Panics
     /// If the number of strings is not `product(shape)` (a fault of the caller's code).
-    pub fn strings(shape: Vec<i64>, strings: Strings) -> Tensor {
+    pub fn strings(shape: impl Into<Shape>, strings: Strings) -> Tensor {
+        let shape = shape.into();
         assert_eq!(element_count(&shape), Some(strings.len()));
         Tensor { dtype: DType::String, shape, data: Data::Strings(strings) }
     }

@@ -2,12 +2,16 @@
 
 use crate::error::{Error, Kind, Result};
 use http::HeaderMap;
+use http::header::HeaderName;
 use std::time::{Duration, Instant};
+
+/// Made once: a look-up by text parses it.
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Returns the time when the client stops waiting, by its `grpc-timeout`; a malformed one is ignored, as in gRPC's own
 /// libraries.
 pub(super) fn of(headers: &HeaderMap) -> Option<Instant> {
-    let timeout = parse(headers.get("grpc-timeout")?.to_str().ok()?)?;
+    let timeout = parse(headers.get(&TIMEOUT)?.to_str().ok()?)?;
     Instant::now().checked_add(timeout)
 }
 

@@ -23,8 +23,8 @@ impl Method for ClassificationRequest {
         Counted::Request(Api::Classify)
     }
 
-    fn request(self, _: &ServerState, _: &Servable, signature: String, context: &Context) -> Result<Request> {
-        messages::examples(signature, self.input, context).map(Request::Classify)
+    fn request(self, _: &ServerState, _: &Servable, signature: &str, context: &Context) -> Result<Request> {
+        messages::examples(signature.to_owned(), self.input, context).map(Request::Classify)
     }
 
     fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
@@ -43,8 +43,8 @@ impl Method for RegressionRequest {
         Counted::Request(Api::Regress)
     }
 
-    fn request(self, _: &ServerState, _: &Servable, signature: String, context: &Context) -> Result<Request> {
-        messages::examples(signature, self.input, context).map(Request::Regress)
+    fn request(self, _: &ServerState, _: &Servable, signature: &str, context: &Context) -> Result<Request> {
+        messages::examples(signature.to_owned(), self.input, context).map(Request::Regress)
     }
 
     fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
@@ -72,7 +72,7 @@ impl Method for MultiInferenceRequest {
         self,
         server: &ServerState,
         servable: &Servable,
-        _: String,
+        _: &str,
         context: &Context,
     ) -> Result<Request> {
         messages::multi_inference(server, servable, self.tasks, self.input, context)

@@ -9,6 +9,7 @@ use crate::pace::{Meter, Pace};
 use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
+use http::header::HeaderName;
 use http_body::Body;
 use http_body_util::BodyExt;
 use std::fmt::Display;
@@ -17,6 +18,8 @@ use std::sync::Arc;
 
 /// Finds the offset of the block worth aligning, given the beginning of a message.
 pub(super) type Locate = fn(&[u8]) -> Option<usize>;
+
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Length of the prefix of a message, in bytes.
 const PREFIX: usize = 5;
@@ -182,7 +185,7 @@ fn cut_off(came: usize, expected: usize) -> Error {
 
 /// Returns `None` for an uncompressed message; otherwise whether it is compressed by zlib (`deflate`) rather than gzip.
 fn compression(flag: u8, headers: &HeaderMap) -> Result<Option<bool>> {
-    let encoding = headers.get("grpc-encoding").map_or(&b"identity"[..], |value| value.as_bytes());
+    let encoding = headers.get(&ENCODING).map_or(&b"identity"[..], |value| value.as_bytes());
     match (flag, encoding) {
         (0, _) => Ok(None),
         (1, b"gzip") => Ok(Some(false)),

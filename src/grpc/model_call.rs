@@ -32,7 +32,7 @@ pub(super) trait Method: prost::Message + Default + 'static {
         self,
         server: &ServerState,
         servable: &Servable,
-        signature: String,
+        signature: &str,
         context: &Context,
     ) -> Result<Request>;
 
@@ -87,7 +87,7 @@ impl<M: Method> Call for ModelCall<M> {
         context: &Context,
     ) -> Result<Request> {
         let servable = servable.map_err(Error::clone)?;
-        let signature = self.spec.as_ref().map_or_else(String::new, |spec| spec.signature_name.clone());
+        let signature = self.spec.as_ref().map_or("", |spec| &spec.signature_name);
         std::mem::take(&mut self.request).request(server, servable, signature, context)
     }
 
@@ -114,8 +114,12 @@ pub(super) fn missing_spec() -> Error {
 
 /// Returns the spec reported in a reply: the name as requested, the version and the signature used.
 pub(super) fn used(spec: ModelSpec, servable: &Servable) -> wire::ModelSpec {
+    let signature_name = match spec.signature_name {
+        none if none.is_empty() => named("").to_owned(),
+        given => given,
+    };
     wire::ModelSpec {
-        signature_name: named(&spec.signature_name).to_owned(),
+        signature_name,
         name: spec.name,
         version_choice: Some(VersionChoice::Version(servable.version())),
     }

@@ -31,10 +31,10 @@ impl Method for PredictRequest {
         self,
         server: &ServerState,
         servable: &Servable,
-        signature: String,
+        signature: &str,
         context: &Context,
     ) -> Result<Request> {
-        messages::predict(server, servable, &signature, self, context)
+        messages::predict(server, servable, signature, self, context)
     }
 
     fn reply(

@@ -10,7 +10,7 @@ use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -29,15 +29,18 @@ pub(crate) struct ClientStream {
     unsent: AtomicBool,
     /// Twice the number of request heads received, less one while the last request is unanswered.
     requests: AtomicUsize,
+    /// When the last answer was made, or taken by the system if that was later; see [`Connection::last`].
+    answered: AtomicU64,
     pub(crate) connection: Arc<Connection>,
 }
 
 /// A request from the arrival of its head until its answer is ready.
 #[derive(Debug)]
-pub(crate) struct InHand(Arc<ClientStream>);
+pub(crate) struct InHand<'a>(&'a ClientStream);
 
-impl Drop for InHand {
+impl Drop for InHand<'_> {
     fn drop(&mut self) {
+        self.0.answered.store(self.0.connection.last(), Relaxed);
         self.0.requests.fetch_add(1, Relaxed);
     }
 }
@@ -83,13 +86,14 @@ enum End {
 impl ClientStream {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> ClientStream {
         let (unsent, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
-        ClientStream { stream: Mutex::new(stream), unsent, requests, connection }
+        let answered = AtomicU64::new(connection.last());
+        ClientStream { stream: Mutex::new(stream), unsent, requests, answered, connection }
     }
 
     /// Records a request whose head has arrived.
-    pub(crate) fn begin(self: &Arc<Self>) -> InHand {
+    pub(crate) fn begin(&self) -> InHand<'_> {
         self.requests.fetch_add(1, Relaxed);
-        InHand(self.clone())
+        InHand(self)
     }
 
     /// Returns the number of the request whose head comes next; `None` while a request is unanswered.
@@ -105,6 +109,18 @@ impl ClientStream {
     /// Returns whether every request has been answered and all answers have been handed to the system.
     pub(super) fn is_idle(&self) -> bool {
         self.awaited().is_some() && !self.unsent.load(Relaxed)
+    }
+
+    /// Returns once every answer has been taken and the head of the next request has not arrived for `span`.
+    pub(super) async fn waits_in_vain(&self, span: Duration) {
+        loop {
+            let answered = || self.connection.since(self.answered.load(Relaxed));
+            let waited = if self.is_idle() { answered() } else { Duration::ZERO };
+            if waited >= span {
+                return;
+            }
+            tokio::time::sleep(span - waited).await;
+        }
     }
 
     /// Sends the client a final response, if the system accepts it at once and nothing is queued before it.
@@ -143,7 +159,11 @@ impl ClientStream {
 
     /// Records whether all of `wanted` bytes were accepted.
     fn wrote(&self, wrote: Poll<io::Result<usize>>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.unsent.store(!matches!(wrote, Poll::Ready(Ok(taken)) if taken == wanted), Relaxed);
+        let unsent = !matches!(wrote, Poll::Ready(Ok(taken)) if taken == wanted);
+        if self.unsent.load(Relaxed) && !unsent {
+            self.answered.store(self.connection.now(), Relaxed);
+        }
+        self.unsent.store(unsent, Relaxed);
         wrote
     }
 }
@@ -263,5 +283,41 @@ mod tests {
         let mut next = [0; 4];
         Stream(client.stream.clone()).read_exact(&mut next).await.unwrap();
         assert_eq!(&next, b"POST");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_nothing_is_waited_for_no_longer_than_the_span() {
+        let span = Duration::from_millis(1);
+        let (client, _far) = pair().await;
+        let stream = &client.stream;
+        stream.waits_in_vain(span).await;
+        let waits = async || {
+            tokio::select! {
+                () = stream.waits_in_vain(span) => false,
+                () = tokio::time::sleep(20 * span) => true,
+            }
+        };
+        let in_hand = stream.begin();
+        assert!(waits().await, "a request is being answered");
+        drop(in_hand);
+        stream.unsent.store(true, Relaxed);
+        assert!(waits().await, "its answer is still on its way");
+        stream.unsent.store(false, Relaxed);
+        stream.waits_in_vain(span).await;
+    }
+
+    #[tokio::test]
+    async fn the_span_begins_when_the_answer_has_been_taken() {
+        let (client, _far) = pair().await;
+        let stream = &client.stream;
+        drop(stream.begin());
+        let made = stream.answered.load(Relaxed);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let taken = |bytes| Poll::Ready(Ok(bytes));
+        let _whole = stream.wrote(taken(5), 5);
+        assert_eq!(stream.answered.load(Relaxed), made);
+        let _part = stream.wrote(taken(3), 5);
+        let _rest = stream.wrote(taken(2), 2);
+        assert!(stream.answered.load(Relaxed) > made);
     }
 }

@@ -5,11 +5,12 @@ use super::lingering::LingeringStream;
 use super::timed::Timed;
 use super::{Service, Settings};
 use crate::connections::Connection;
+use crate::on_wake::OnWake;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
     let io = TokioIo::new(Timed::new(stream.clone(), S::write_error, headers_within, pace));
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        // A timer for every request; `ClientStream::waits_in_vain` needs one for the connection.
+        .header_read_timeout(None)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
         // A client may close its sending side and still wait for the answer; the stream detects whether it does.
@@ -46,9 +47,8 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        () = client.must_close() => return,
-        () = client.is_closed_and_quiet(QUIET) => {
-            if stream.is_idle() {
+        over = OnWake::new(over(&client, &stream)) => {
+            if over == Over::Now || stream.is_idle() {
                 return;
             }
             connection.as_mut().graceful_shutdown();
@@ -58,5 +58,24 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
     if let Err(why) = result {
         // The client left, or its HTTP was broken and it has been told: there is nothing left to do.
         tracing::debug!("connection ended: {why}");
+    }
+}
+
+/// How a connection ends that its client does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    /// At once.
+    Now,
+    /// After the request in hand.
+    Soon,
+}
+
+/// Waits until the connection has to end.
+async fn over(client: &Connection, stream: &ClientStream) -> Over {
+    tokio::select! {
+        biased;
+        () = client.must_close() => Over::Now,
+        () = client.is_closed_and_quiet(QUIET) => Over::Soon,
+        () = stream.waits_in_vain(IDLE) => Over::Now,
     }
 }

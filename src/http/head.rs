@@ -15,16 +15,7 @@ pub(crate) fn refusal(head: &Parts, path: &str, expects: bool) -> Option<Refusal
     if let Some(refusal) = wrong_framing(head) {
         return Some(refusal);
     }
-    let known = [
-        Method::GET,
-        Method::POST,
-        Method::HEAD,
-        Method::PUT,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::PATCH,
-    ];
-    if !known.contains(&head.method) {
+    if !is_known(&head.method) {
         return Some(Refusal::closing(501, format!("Not Implemented: method {}", head.method)));
     }
     let expected = head.headers.get(EXPECT).filter(|_| expects);
@@ -32,6 +23,19 @@ pub(crate) fn refusal(head: &Parts, path: &str, expects: bool) -> Option<Refusal
         return Some(Refusal::closing(417, "Expectation Failed: only 'Expect: 100-continue' is known"));
     }
     None
+}
+
+fn is_known(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::HEAD
+            | Method::PUT
+            | Method::DELETE
+            | Method::OPTIONS
+            | Method::PATCH
+    )
 }
 
 /// Returns the refusals that RFC 9112 requires (sections 3.2 and 6.1), so that no intermediary understands the request

@@ -9,7 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
     CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
 };
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::Full;
 use std::io::Write;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    pub(crate) content_type: &'static str,
+    pub(crate) content_type: HeaderValue,
     pub(crate) body: Body,
     /// True if the connection must end with this reply, because what follows on it cannot be trusted.
     pub(crate) close: bool,
@@ -84,14 +84,21 @@ impl Refusal {
 }
 
 impl Reply {
-    /// Builds the HTTP response; `api` adds the CORS headers, if enabled.
-    pub(crate) fn into_response(self, options: &Options, api: bool) -> Response<Full<Bytes>> {
+    /// Builds the HTTP response; `api` adds the CORS headers, if enabled. `used` are the headers of the request, whose
+    /// storage is used again.
+    pub(crate) fn into_response(
+        self,
+        options: &Options,
+        api: bool,
+        used: HeaderMap,
+    ) -> Response<Full<Bytes>> {
         let is_packed = self.body.packed;
         let mut response = Response::new(Full::new(self.body.into_bytes()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        *headers = emptied(used);
+        headers.insert(CONTENT_TYPE, self.content_type);
         if options.cors && api {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET"));
@@ -109,6 +116,18 @@ impl Reply {
         }
         response
     }
+}
+
+/// Returns `headers` without its entries, for others; an empty map without storage if it has much, which the connection
+/// would keep.
+fn emptied(mut headers: HeaderMap) -> HeaderMap {
+    /// A few more than most requests have.
+    const KEPT: usize = 24;
+    if headers.capacity() > KEPT {
+        return HeaderMap::new();
+    }
+    headers.clear();
+    headers
 }
 
 /// Compresses with level 1: numbers as text shrink to about half, at a hundred megabytes a second and more.

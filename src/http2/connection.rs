@@ -7,6 +7,7 @@ use super::limits::{ConnectionLimits, jittered};
 use super::tls::Tls;
 use super::{Service, Settings};
 use crate::connections::{Connection, Stage, reached};
+use crate::on_wake::OnWake;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -100,7 +101,7 @@ where
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,
-        grace = over(&limits, &client, &in_flight) => {
+        grace = OnWake::new(over(&limits, &client, &in_flight)) => {
             // The client is told to send no further calls here; once it has acknowledged that and the calls that
             // arrived are answered, the connection is done.
             connection.as_mut().graceful_shutdown();

@@ -8,7 +8,7 @@ use crate::json::parts;
 use crate::json::rounding::flushed_f32;
 use crate::json::short_number::{ShortNumber, short_number};
 use crate::parallel::Spare;
-use crate::tensor::{Aligned, DType, Strings, Tensor};
+use crate::tensor::{Aligned, DType, Shape, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
 
@@ -76,7 +76,7 @@ pub(crate) fn column(dtype: DType, alone: bool) -> Box<dyn Column> {
     }
 }
 
-fn dims(shape: &[usize]) -> Vec<i64> {
+fn dims(shape: &[usize]) -> Shape {
     // A dimension counts bytes of a text, so it fits.
     shape.iter().map(|dim| *dim as i64).collect()
 }

@@ -9,6 +9,7 @@ use crate::json::cursor::Cursor;
 use crate::json::excerpt::excerpt;
 use crate::json::syntax::{Problem, SyntaxError};
 use crate::tensor::DType;
+use smallvec::SmallVec;
 
 /// The reasons why a JSON scalar or object is not an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +106,9 @@ const UNKNOWN: usize = usize::MAX;
 #[derive(Debug)]
 pub(crate) struct DenseReader {
     /// The shape so far, outermost first.
-    dims: Vec<usize>,
+    dims: SmallVec<[usize; 8]>,
     /// The number of elements seen in each open array, outermost first.
-    counts: Vec<usize>,
+    counts: SmallVec<[usize; 8]>,
     rank: usize,
     limit: usize,
 }
@@ -115,7 +116,7 @@ pub(crate) struct DenseReader {
 impl DenseReader {
     /// Makes a reader that refuses more than `limit` levels of arrays.
     pub(crate) fn new(limit: usize) -> DenseReader {
-        DenseReader { dims: Vec::with_capacity(8), counts: Vec::with_capacity(8), rank: UNKNOWN, limit }
+        DenseReader { dims: SmallVec::new(), counts: SmallVec::new(), rank: UNKNOWN, limit }
     }
 
     /// Returns the shape of the value read last, outermost dimension first.
@@ -161,7 +162,7 @@ impl DenseReader {
 
     /// Makes `dims` the shape of the value read last.
     pub(crate) fn set_shape(&mut self, dims: Vec<usize>) {
-        self.dims = dims;
+        self.dims = dims.into();
     }
 
     fn values<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {

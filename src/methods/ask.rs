@@ -82,36 +82,16 @@ pub async fn ask<C: Call>(
 }
 
 /// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on the scheduler's.
-async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Context) -> Result<C::Reply> {
+///
+/// What waits for other threads is boxed: it costs them little, and a call's future is moved on its way to its task.
+async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
     call.check(server, &context)?;
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
     if !C::BODY_FIRST {
         servable.as_ref().map_err(Error::clone)?;
     }
     if !decodes_here(&call, &servable) {
-        let lane = servable.as_ref().ok().map(|servable| match call.signature() {
-            _ if servable.may_batch() => servable.bodies().clone(),
-            signature => servable.lane(signature.unwrap_or("")).clone(),
-        });
-        let (own, queued) = (server.clone(), context.clone());
-        let work = move |cancelled| {
-            context.cancelled = cancelled;
-            context.admitted = true;
-            let request = call.decode(&own, servable.as_deref(), &context)?;
-            let planned = Planned::new(&own, call, servable?, request, context)?;
-            if planned.batches() {
-                planned.submit(false).map(Decoded::Submitted)
-            } else if planned.servable.may_batch() {
-                Ok(Decoded::Planned(planned))
-            } else {
-                planned.run(&own).map(Decoded::Answered)
-            }
-        };
-        return match server.scheduler.run(lane.as_ref(), &queued, work).await? {
-            Decoded::Answered(reply) => Ok(reply),
-            Decoded::Submitted(submitted) => submitted.answer(server).await,
-            Decoded::Planned(planned) => planned.queue(server).await,
-        };
+        return Box::pin(answer_large(server, call, servable, context)).await;
     }
     let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
     let servable = servable?;
@@ -121,9 +101,41 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
         return guarded(|| planned.run(server));
     }
     if planned.batches() {
-        return guarded(|| planned.submit(true))?.answer(server).await;
+        return Box::pin(guarded(|| planned.submit(true))?.answer(server)).await;
     }
-    planned.queue(server).await
+    Box::pin(planned.queue(server)).await
+}
+
+/// Decodes on a thread of the scheduler, and goes on from there.
+async fn answer_large<C: Call>(
+    server: &Arc<ServerState>,
+    mut call: C,
+    servable: Result<Arc<Servable>>,
+    mut context: Context,
+) -> Result<C::Reply> {
+    let lane = servable.as_ref().ok().map(|servable| match call.signature() {
+        _ if servable.may_batch() => servable.bodies().clone(),
+        signature => servable.lane(signature.unwrap_or("")).clone(),
+    });
+    let (own, queued) = (server.clone(), context.clone());
+    let work = move |cancelled| {
+        context.cancelled = cancelled;
+        context.admitted = true;
+        let request = call.decode(&own, servable.as_deref(), &context)?;
+        let planned = Planned::new(&own, call, servable?, request, context)?;
+        if planned.batches() {
+            planned.submit(false).map(Decoded::Submitted)
+        } else if planned.servable.may_batch() {
+            Ok(Decoded::Planned(planned))
+        } else {
+            planned.run(&own).map(Decoded::Answered)
+        }
+    };
+    match server.scheduler.run(lane.as_ref(), &queued, work).await? {
+        Decoded::Answered(reply) => Ok(reply),
+        Decoded::Submitted(submitted) => submitted.answer(server).await,
+        Decoded::Planned(planned) => planned.queue(server).await,
+    }
 }
 
 /// What a large body has become on a thread of the scheduler.

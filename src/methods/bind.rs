@@ -3,7 +3,7 @@
 //! For clients that name tensors and send dtypes and shapes, as over gRPC and in warm-up records. The order of the
 //! checks and their texts follow docs/spec/grpc.md, section 5.
 
-use super::ServerState;
+use super::{Positions, ServerState};
 use crate::engine::signature::{Signature, named};
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
@@ -65,7 +65,7 @@ pub fn inputs<T>(
 }
 
 /// Returns the positions of the outputs in `filter`, in its order; all outputs if it is empty.
-pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Vec<usize>> {
+pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Positions> {
     if filter.is_empty() {
         return Ok((0..signature.outputs.len()).collect());
     }

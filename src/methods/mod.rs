@@ -14,7 +14,7 @@ mod request;
 
 pub use crate::context::Context;
 pub use ask::{Call, ask};
-pub use request::{Answer, Plan, Reading, Request};
+pub use request::{Answer, Plan, Positions, Reading, Request};
 
 use crate::batch::{self, Scheduler};
 use crate::config::Options;

@@ -8,7 +8,11 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::{Run, Servable};
 use crate::tensor::{Strings, Tensor};
+use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// Positions of outputs in a signature: a few, without an allocation.
+pub type Positions = SmallVec<[usize; 4]>;
 
 /// A request to one version, checked against its signatures.
 #[derive(Clone, Debug)]
@@ -20,7 +24,7 @@ pub enum Request {
         /// One tensor per input, in the signature's order (sorted by alias).
         inputs: Vec<Tensor>,
         /// The outputs wanted, as positions in the signature.
-        outputs: Vec<usize>,
+        outputs: Positions,
     },
     /// Get classes for examples.
     Classify(Input),
@@ -86,13 +90,17 @@ fn predict(
     servable: &Servable,
     signature: Arc<str>,
     inputs: Vec<Tensor>,
-    outputs: Vec<usize>,
+    outputs: Positions,
 ) -> Result<Plan> {
     let found = servable.signature(&signature).ok_or_else(|| unknown_signature(&signature))?;
-    let fed = found.inputs.iter().zip(inputs);
-    let feeds = fed.map(|(spec, tensor)| Ok((servable.endpoint(spec)?, tensor))).collect::<Result<_>>()?;
-    let wanted = outputs.iter().map(|output| servable.endpoint(&found.outputs[*output]));
-    let fetches = wanted.collect::<Result<_>>()?;
+    let mut feeds = Vec::with_capacity(inputs.len());
+    for (spec, tensor) in found.inputs.iter().zip(inputs) {
+        feeds.push((servable.endpoint(spec)?, tensor));
+    }
+    let mut fetches = Vec::with_capacity(outputs.len());
+    for output in &outputs {
+        fetches.push(servable.endpoint(&found.outputs[*output])?);
+    }
     let run = Run { api: Api::Predict, signature: signature.clone(), feeds, fetches };
     Ok(Plan { run, reading: Reading::Outputs { signature, outputs } })
 }
@@ -114,7 +122,7 @@ pub enum Reading {
         /// The signature that was run.
         signature: Arc<str>,
         /// The outputs fetched, as positions in the signature.
-        outputs: Vec<usize>,
+        outputs: Positions,
     },
     /// Of classify.
     Classes(Fetched),

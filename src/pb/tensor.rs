@@ -5,7 +5,7 @@
 //! are those of docs/spec/grpc.md, sections 3.2 and 3.3.
 
 use super::wire::{Fields, Malformed, Pieces, Value, bytes_field_len, varint, varint_len};
-use crate::tensor::{Aligned, DType, Data, Strings, Tensor, element_count};
+use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor, element_count};
 use bytemuck::NoUninit;
 use bytes::Bytes;
 
@@ -118,7 +118,7 @@ fn representable(shape: &[i64]) -> bool {
 #[derive(Default)]
 struct Head<'a> {
     dtype: i32,
-    shape: Vec<i64>,
+    shape: Shape,
     /// `None` if it is empty.
     content: Option<&'a [u8]>,
 }

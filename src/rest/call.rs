@@ -13,6 +13,7 @@ use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// Largest body decoded in the thread that read it, in bytes (some 30 µs of work).
 const SMALL_BODY: usize = 16 << 10;
@@ -110,7 +111,8 @@ impl Call for RestCall {
         let text = match &answer {
             Answer::Outputs(outputs) => {
                 context.memory.grow(outputs.iter().map(|(_, tensor)| text_size(tensor)).sum())?;
-                let outputs: Vec<_> = outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
+                let outputs: SmallVec<[_; 4]> =
+                    outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
                 encode::predict(self.format, &outputs, non_utf8, server.scheduler.cores())
             }
             Answer::Classes(classes) => encode::classifications(classes, non_utf8),

@@ -96,7 +96,10 @@ fn predict_at_once<'s>(
     }
     let (format, mut start, guess) = value?;
     match guess {
-        Some(guess) if std::ptr::eq(guess.signature, signature(signatures, name)?) => Some(guess),
+        // Without a name, or with the right one.
+        Some(guess) if name.is_none() || std::ptr::eq(guess.signature, signature(signatures, name)?) => {
+            Some(guess)
+        }
         _ => at_once(&mut start, format, signature(signatures, name)?, limits, spare),
     }
 }

@@ -15,6 +15,9 @@ pub use super::proto_json::{metadata, status};
 /// The least and the most values of a part that is printed by another thread. A tensor of less than four is not cut.
 const PART: [usize; 2] = [16 << 10, 128 << 10];
 
+/// Floats from this number on are converted in batches, which costs the same however few are in one.
+const BATCHED: usize = 16;
+
 /// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.
 const LONGEST_REPLY: usize = 2 << 30;
 
@@ -278,6 +281,7 @@ fn write_values(out: &mut Writer, tensor: &Tensor, block: Block<'_>, part: Optio
         reason = "check_printable() names the dtypes; the others have no values"
     )]
     match tensor.dtype() {
+        DType::Float if tensor.len() < BATCHED => write_numbers(out, bytes, block, Writer::float::<f32>),
         DType::Float => write_floats(out, bytes, block),
         DType::Double => write_numbers(out, bytes, block, Writer::float::<f64>),
         DType::Int8 => write_numbers(out, bytes, block, Writer::integer::<i8>),

@@ -3,6 +3,7 @@
 use crate::http::reply::{Body, Reply};
 use crate::methods::{Context, ServerState};
 use crate::metrics::Metrics;
+use http::HeaderValue;
 use std::sync::Arc;
 
 /// Returns whether `path` is that of the page, with or without a query.
@@ -27,5 +28,11 @@ pub(super) async fn answer(server: &Arc<ServerState>, path: &str) -> Reply {
 
 fn plain(status: u16, text: String) -> Reply {
     let body = Body::plain(text.into_bytes());
-    Reply { status, content_type: "text/plain", body, close: false, retry_after: None }
+    Reply {
+        status,
+        content_type: HeaderValue::from_static("text/plain"),
+        body,
+        close: false,
+        retry_after: None,
+    }
 }

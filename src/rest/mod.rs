@@ -70,12 +70,20 @@ impl Service for RestService {
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let _in_hand = stream.begin();
-        let client = stream.connection.clone();
         let (head, body) = request.into_parts();
+        let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
+        let _in_hand = client.stream.begin();
         let path = target::of(&head.uri);
-        let mut response = answered(&self.server, stream, &head, &path, body).await;
-        if client.is_draining() {
+        let is_page = metrics_page::is_at(&self.server, path);
+        let api = !is_page && path::is_api(path);
+        let reply = if is_page {
+            drain(&head, body).await;
+            metrics_page::answer(&self.server, path).await
+        } else {
+            answered(&self.server, &client, &head, api, body).await
+        };
+        let mut response = reply.into_response(&self.server.options, api, head.headers);
+        if client.stream.connection.is_draining() {
             // The client should send its next request elsewhere.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -87,30 +95,21 @@ impl Service for RestService {
     }
 }
 
-/// Answers a request whose `head` and `path` have been read.
+/// Answers a request of `client` whose `head` has been read.
 async fn answered(
     server: &Arc<ServerState>,
-    stream: Arc<ClientStream>,
+    client: &Client,
     head: &Parts,
-    path: &str,
+    api: bool,
     body: Incoming,
-) -> Response<Full<Bytes>> {
-    if metrics_page::is_at(server, path) {
-        drain(head, body).await;
-        return metrics_page::answer(server, path).await.into_response(&server.options, false);
-    }
-    let api = path::is_api(path);
-    let reply = match route(server, head, path, api) {
-        Ok(post) => {
-            let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-            call(server, &client, post, body).await
-        }
+) -> Reply {
+    match route(server, head, target::of(&head.uri), api) {
+        Ok(post) => call(server, client, post, body).await,
         Err(reply) => {
             drain(head, body).await;
             reply
         }
-    };
-    reply.into_response(&server.options, api)
+    }
 }
 
 /// Reads and discards a body. A client that asked first whether to send it has not sent it.

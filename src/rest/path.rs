@@ -41,13 +41,14 @@ pub(super) fn parse(post: bool, path: &str) -> Target {
 }
 
 fn call(path: &str) -> Option<Target> {
-    let (model, verb) = strip(path, "/v1/models/")?.rsplit_once(':')?;
+    let target = strip(path, "/v1/models/")?;
+    let (model, verb) = target.split_at_checked(memchr::memrchr(b':', target.as_bytes())?)?;
     let (name, choice) = model_and_choice(model)?;
     if name.is_empty() || !is_name(name) {
         return None;
     }
     // The grammar accepts any case, the dispatch only lower case: other cases are malformed.
-    let verb = Verb::named(verb)?;
+    let verb = Verb::named(verb.strip_prefix(':')?)?;
     Some(with_choice(name, choice, |name, choice| Target::Call(verb, name, choice)))
 }
 
@@ -118,7 +119,7 @@ fn with_choice(
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && !text.contains(['/', ':'])
+    !text.is_empty() && memchr::memchr2(b'/', b':', text.as_bytes()).is_none()
 }
 
 /// Returns `text` without `prefix`, which matches in any case.
@@ -129,6 +130,9 @@ fn strip<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 
 /// Decodes percent-encoding; a `%` without two hex digits stays, `+` is literal, bytes that are not UTF-8 are replaced.
 fn decoded(text: &str) -> String {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+        return text.to_owned();
+    }
     match percent_encoding::percent_decode_str(text).decode_utf8_lossy() {
         Cow::Borrowed(same) => same.to_owned(),
         Cow::Owned(text) => text,

@@ -4,12 +4,14 @@ use super::encode;
 use crate::error::Error;
 use crate::http::body::Unread;
 use crate::http::reply::{Body, Refusal, Reply};
+use http::HeaderValue;
 
 pub(super) const JSON: &str = "application/json";
+const JSON_TYPE: HeaderValue = HeaderValue::from_static(JSON);
 
 /// Makes the reply of a successful call.
 pub(super) fn json(body: Body) -> Reply {
-    Reply { status: 200, content_type: JSON, body, close: false, retry_after: None }
+    Reply { status: 200, content_type: JSON_TYPE, body, close: false, retry_after: None }
 }
 
 impl From<Error> for Reply {
@@ -17,7 +19,7 @@ impl From<Error> for Reply {
         let body = Body::plain(encode::error(&error.message));
         let status = error.http_status();
         let retry_after = error.seconds_to_retry();
-        Reply { status, content_type: JSON, body, close: false, retry_after }
+        Reply { status, content_type: JSON_TYPE, body, close: false, retry_after }
     }
 }
 
@@ -25,7 +27,7 @@ impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
         let body = Body::plain(encode::error(&refusal.message));
         let Refusal { status, close, .. } = refusal;
-        Reply { status, content_type: JSON, body, close, retry_after: None }
+        Reply { status, content_type: JSON_TYPE, body, close, retry_after: None }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::metrics::{Api, Protocol};
 use crate::registry::VersionChoice;
 use http::header::ORIGIN;
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 /// The head of a POST to a model.
 pub(super) struct Post {
@@ -93,7 +93,7 @@ fn not_found(path: &str) -> String {
 fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));
-    let content_type = "text/html; charset=ISO-8859-1";
+    let content_type = HeaderValue::from_static("text/html; charset=ISO-8859-1");
     let (status, outcome) = if known { (200, Ok(())) } else { (400, Err(Kind::FailedPrecondition)) };
     (Reply { status, content_type, body: Body::default(), close: false, retry_after: None }, outcome)
 }

@@ -15,10 +15,14 @@ use crate::pb::tensorflow::ConfigProto;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Once;
+
+/// What a run has of each tensor: without an allocation for the few of most signatures.
+type Few<T> = SmallVec<[T; 4]>;
 
 /// A session, with everything needed to run it.
 pub(super) struct Session {
@@ -30,7 +34,6 @@ pub(super) struct Session {
     on_pool: *mut TfBuffer,
     /// Indexed by [`Endpoint`], sorted by name.
     endpoints: Vec<(String, TfOutput)>,
-    by_name: HashMap<String, Endpoint>,
     meta: Meta,
 }
 
@@ -63,16 +66,8 @@ impl Session {
             }
         };
         let (in_caller, on_pool) = (buffer(api, -1, None), buffer(api, 0, None));
-        let mut loaded = Session {
-            api,
-            session,
-            graph,
-            in_caller,
-            on_pool,
-            endpoints: Vec::new(),
-            by_name: HashMap::new(),
-            meta: Meta::default(),
-        };
+        let mut loaded =
+            Session { api, session, graph, in_caller, on_pool, endpoints: Vec::new(), meta: Meta::default() };
         loaded.meta = match (meta, meta_graph) {
             (None, Some(meta_graph)) => saved_model::of(path, meta_graph.message()?)?,
             (meta, _) => meta.unwrap_or_default(),
@@ -92,11 +87,7 @@ impl Session {
             .collect();
         for name in names {
             if let Some(output) = find(self.api, self.graph, name) {
-                // A graph has far fewer than 2^32 tensors.
-                #[allow(clippy::cast_possible_truncation)]
-                let endpoint = Endpoint(self.endpoints.len() as u32);
                 self.endpoints.push((name.to_owned(), output));
-                self.by_name.insert(name.to_owned(), endpoint);
             }
         }
     }
@@ -122,11 +113,11 @@ impl Session {
         feeds: &[(Endpoint, Owned)],
         fetches: &[Endpoint],
         options: *const TfBuffer,
-    ) -> Result<Vec<Owned>> {
-        let inputs: Vec<TfOutput> = feeds.iter().map(|(endpoint, _)| self.output(*endpoint)).collect();
-        let values: Vec<*mut TfTensor> = feeds.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
-        let outputs: Vec<TfOutput> = fetches.iter().map(|endpoint| self.output(*endpoint)).collect();
-        let mut results: Vec<*mut TfTensor> = vec![std::ptr::null_mut(); outputs.len()];
+    ) -> Result<Few<Owned>> {
+        let inputs: Few<TfOutput> = feeds.iter().map(|(endpoint, _)| self.output(*endpoint)).collect();
+        let values: Few<*mut TfTensor> = feeds.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
+        let outputs: Few<TfOutput> = fetches.iter().map(|endpoint| self.output(*endpoint)).collect();
+        let mut results: Few<*mut TfTensor> = SmallVec::from_elem(std::ptr::null_mut(), outputs.len());
         let status = Status::new(self.api);
         let flushed = Flushed::set();
         // SAFETY: every array has the length passed with it and outlives the call; session, graph operations and
@@ -150,7 +141,7 @@ impl Session {
         drop(flushed);
         let owned = results.into_iter().filter(|result| !result.is_null());
         // SAFETY: as above; failed runs leave nulls.
-        let owned: Vec<Owned> = owned.map(|result| unsafe { Owned::from_raw(self.api, result) }).collect();
+        let owned: Few<Owned> = owned.map(|result| unsafe { Owned::from_raw(self.api, result) }).collect();
         status.check()?;
         Ok(owned)
     }
@@ -166,7 +157,9 @@ impl Model for Session {
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
-        self.by_name.get(tensor).copied()
+        let found = self.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(tensor)).ok()?;
+        // A graph has far fewer than 2^32 tensors.
+        u32::try_from(found).ok().map(Endpoint)
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
@@ -187,12 +180,12 @@ impl Model for Session {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let mut sorted_feeds = feeds
-            .iter()
-            .map(|(endpoint, tensor)| Ok((*endpoint, Owned::new(self.api, tensor)?)))
-            .collect::<Result<Vec<_>>>()?;
+        let mut sorted_feeds = Few::new();
+        for (endpoint, tensor) in feeds {
+            sorted_feeds.push((*endpoint, Owned::new(self.api, tensor)?));
+        }
         sorted_feeds.sort_by_key(|(endpoint, _)| *endpoint);
-        let mut sorted_fetches = fetches.to_vec();
+        let mut sorted_fetches: Few<Endpoint> = SmallVec::from_slice(fetches);
         sorted_fetches.sort_unstable();
         sorted_fetches.dedup();
         self.refuse_repeats(&sorted_feeds, &sorted_fetches)?;
@@ -205,8 +198,11 @@ impl Model for Session {
                 self.call(&sorted_feeds, &sorted_fetches, bounded.1)
             }
         }?;
-        let results = results.into_iter().map(Owned::into_tensor).collect::<Result<Vec<_>>>()?;
-        in_order_of(fetches, &sorted_fetches, results)
+        let mut tensors = Vec::with_capacity(results.len());
+        for result in results {
+            tensors.push(result.into_tensor()?);
+        }
+        in_order_of(fetches, &sorted_fetches, tensors)
     }
 }
 

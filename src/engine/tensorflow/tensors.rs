@@ -4,7 +4,7 @@
 
 use super::ffi::{Api, TfString, TfTensor};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Aligned, DType, Data, Strings, Tensor};
+use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor};
 use bytes::Bytes;
 use std::ffi::{c_int, c_void};
 
@@ -77,7 +77,7 @@ impl Owned {
         // SAFETY: `tensor` is live; the functions only read it.
         let (number, rank) = unsafe { ((api.tensor_type)(self.tensor), (api.num_dims)(self.tensor)) };
         // SAFETY: as above, and every index is below the rank.
-        let shape: Vec<i64> = (0..rank).map(|axis| unsafe { (api.dim)(self.tensor, axis) }).collect();
+        let shape: Shape = (0..rank).map(|axis| unsafe { (api.dim)(self.tensor, axis) }).collect();
         match DType::from_number(number) {
             Some(DType::String) => {
                 let count = crate::tensor::element_count(&shape).unwrap_or(0);

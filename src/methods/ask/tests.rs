@@ -77,7 +77,7 @@ impl Call for Doubling {
         self.decoded_in = thread();
         let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
         let inputs = if self.fails { vec![one] } else { vec![one.clone(), one] };
-        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.into(), inputs, outputs: vec![1, 0] })
+        Ok(Request::Predict { signature: DEFAULT_SIGNATURE.into(), inputs, outputs: vec![1, 0].into() })
     }
 
     fn record(&self, _: &Servable, _: &Request) -> Option<Bytes> {

@@ -1,16 +1,12 @@
 //! The typed value fields of a `TensorProto`: read in bulk, and expanded to the shape if there are fewer values.
 
 use super::{
-    Aligned, Bytes, DType, Fields, MAX_DRAWN_OUT, Malformed, NoUninit, Strings, Tensor, Value, field, varint,
+    Aligned, Bytes, DType, Fields, MAX_DRAWN_OUT, Malformed, NoUninit, Shape, Strings, Tensor, Value, field,
+    varint,
 };
 
 /// Reads `count` numbers of `dtype` from its own field of `proto`; all zeros if that is empty.
-pub(super) fn numbers(
-    proto: &Bytes,
-    dtype: DType,
-    shape: Vec<i64>,
-    count: usize,
-) -> Result<Tensor, Malformed> {
+pub(super) fn numbers(proto: &Bytes, dtype: DType, shape: Shape, count: usize) -> Result<Tensor, Malformed> {
     let reader = Reader { proto, dtype, shape, count };
     match dtype {
         DType::Float => reader.fixed(field::FLOAT),
@@ -44,7 +40,7 @@ pub(super) fn numbers(
 struct Reader<'a> {
     proto: &'a Bytes,
     dtype: DType,
-    shape: Vec<i64>,
+    shape: Shape,
     count: usize,
 }
 
