@@ -20,6 +20,11 @@ use tokio::net::TcpStream;
 /// Interval between checks whether the probe has been refused.
 const PAUSE: Duration = Duration::from_millis(50);
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Most bytes that are read at once of a body, or this part of what has come of it. Whenever as much came as there was
+/// room for, HTTP makes room for twice as much, and keeps that until the request is answered: without a limit, a body of
+/// 80 KB that waits held twice its size.
+const MOST_AT_ONCE: usize = (16 << 10) - 1;
+const PART_AT_ONCE: usize = 8;
 
 /// The stream of one connection, shared by its HTTP implementation and the call that is waiting.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub(crate) struct ClientStream {
     requests: AtomicUsize,
     /// When the last answer was made, or taken by the system if that was later; see [`Connection::last`].
     answered: AtomicU64,
+    /// Number of bytes received since the last head.
+    received: AtomicUsize,
     pub(crate) connection: Arc<Connection>,
 }
 
@@ -85,14 +92,15 @@ enum End {
 
 impl ClientStream {
     pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> ClientStream {
-        let (unsent, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (unsent, requests, received) = Default::default();
         let answered = AtomicU64::new(connection.last());
-        ClientStream { stream: Mutex::new(stream), unsent, requests, answered, connection }
+        ClientStream { stream: Mutex::new(stream), unsent, requests, answered, received, connection }
     }
 
     /// Records a request whose head has arrived.
     pub(crate) fn begin(&self) -> InHand<'_> {
         self.requests.fetch_add(1, Relaxed);
+        self.received.store(0, Relaxed);
         InHand(self)
     }
 
@@ -178,7 +186,20 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream()).poll_read(cx, buffer)
+        let received = self.0.received.load(Relaxed);
+        let most = MOST_AT_ONCE.max(received / PART_AT_ONCE);
+        let before = buffer.filled().len();
+        if buffer.remaining() <= most {
+            ready!(Pin::new(&mut *self.0.stream()).poll_read(cx, buffer))?;
+        } else {
+            let mut first = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            ready!(Pin::new(&mut *self.0.stream()).poll_read(cx, &mut first))?;
+            let read = first.filled().len();
+            buffer.advance(read);
+        }
+        // Only the connection's task reads.
+        self.0.received.store(received + buffer.filled().len() - before, Relaxed);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -273,6 +294,30 @@ mod tests {
             drop(client);
             assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn only_of_large_bodies_much_is_read_at_once() {
+        let (client, mut far) = pair().await;
+        let sent: Vec<u8> = (0..1_000_000u32).map(|index| index.to_le_bytes()[0]).collect();
+        let (mut stream, mut read) = (Stream(client.stream.clone()), Vec::with_capacity(2 * sent.len()));
+        let sending = async {
+            far.write_all(&sent).await.unwrap();
+            drop(far);
+        };
+        let reading = async {
+            loop {
+                let before = read.len();
+                if stream.read_buf(&mut read).await.unwrap() == 0 {
+                    return read;
+                }
+                assert!(read.len() - before <= MOST_AT_ONCE.max(before / 8), "after {before}");
+            }
+        };
+        let ((), read) = tokio::join!(sending, reading);
+        assert_eq!(read, sent);
+        let _next = client.stream.begin();
+        assert_eq!(client.stream.received.load(Relaxed), 0);
     }
 
     #[tokio::test]

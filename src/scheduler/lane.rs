@@ -28,9 +28,24 @@ pub(super) struct Entry<J> {
 
 /// The queue of one signature.
 ///
-/// Work is done in order of arrival. When more comes than can be done, doing so would answer everybody late: work that
-/// has waited longer than the queue's bound is then passed over in favour of what came later, and done when nothing
-/// else waits. Whose client is still there after [`REMEMBERED`] has its turn in any case.
+/// Work is done in order of arrival. When more comes than can be done, that would answer everybody late. So
+///
+/// - while the queue grows, the newest is done first: those that are answered are answered at once, and the others wait
+///   until it no longer grows, or their clients leave;
+/// - once clients are seen to leave, less is accepted, and that is done in order. What has waited much longer than
+///   predicted is passed over, and done when nothing else waits. If clients leave so soon that order would answer
+///   nobody in time, the newest is still done first.
+///
+/// Whose client is still there after [`REMEMBERED`] has its turn in any case.
+///
+/// Simulated (`queues/simulation.rs`: runs of 46 ms, four at once, for 10 s), beside order up to an age of 500 ms:
+///
+/// | clients | this | before |
+/// | --- | --- | --- |
+/// | 2 and 4 times the capacity, leave after 2 s | 100 %; p99 673, 799 ms | 100 %; p99 749, 1,397 ms |
+/// | the same, leave after 0.4 s | 100, 99 % of what can be answered | 11, 5 % |
+/// | the same with deadlines of 0.4 s | 71, 77 % | 41, 19 % |
+/// | 64 that ask again once they are answered | p99 1.07 × 64 ÷ throughput | the same |
 #[derive(Debug)]
 pub(super) struct Lane<J> {
     /// The model.
@@ -52,11 +67,14 @@ pub(super) struct Lane<J> {
     times: Times,
     arrivals: Rate,
     done: Rate,
+    /// Clients that left after they had waited for long.
     left: Rate,
+    /// Clients that left however long they had waited, and those whose runs came to nothing.
+    gone: Rate,
     patience: Option<Patience>,
     /// When the first and the last client left of those that leave one after the other.
     leaving_since: Option<(Instant, Instant)>,
-    /// The last time that much more came than was done.
+    /// The last time that the queue was seen to grow.
     grew: Option<Instant>,
 }
 
@@ -70,6 +88,8 @@ struct Times {
     /// About the shortest: that of a run with the machine to itself.
     shortest: Option<f64>,
     longest: Option<f64>,
+    /// The part of the last hundred or so that were long.
+    part_long: f64,
     /// The mean time from one end of work to the next while work was waiting, for each request.
     gap: Option<f64>,
     /// The last end of work, if work has been waiting ever since.
@@ -97,6 +117,14 @@ struct Patience {
     last: Instant,
 }
 
+/// Work is short if a run with the machine to itself takes at most this.
+const SHORT: Duration = Duration::from_millis(2);
+/// A run is long if it takes this many times as long, and as many times that as runs share the machine.
+const LONG: u32 = 10;
+/// Weight of a new run in the part of them that is long.
+const NEW_LONG: f64 = 1.0 / 128.0;
+/// From this part on, the work does not count as short: it would keep the spare slots from what is.
+const MOSTLY_LONG: f64 = 0.25;
 /// Most work that is looked at for what may be done together.
 const MOST_SEEN: usize = 1024;
 /// Most bytes that are gathered.
@@ -117,12 +145,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 const A_WHILE: Duration = Duration::from_millis(300);
 /// Clients that leave are no evidence if this many times as many are answered.
 const FEW: u32 = 20;
-/// How long the queue counts as growing after it last did.
-const GREW: Duration = Duration::from_secs(1);
+/// Windows in which the queue is seen to grow, in tenths of a second. Its oldest work has to have waited for longer: a
+/// burst of that age is no growth. The shorter counts if clients leave: clients that begin to ask, and then ask again
+/// once they are answered, look the same for some tenths of a second.
+const WINDOWS: [u8; 2] = [3, 5];
+const TENTH: Duration = Duration::from_millis(100);
+/// How long the queue counts as growing after it last did, if that is longer than two runs.
+const GREW: Duration = Duration::from_millis(500);
 /// The shortest bound.
 const BOUND: Duration = Duration::from_millis(500);
 /// The part of their patience that clients may have to wait.
 const PART_OF_PATIENCE: f64 = 0.25;
+/// Accepted work may wait this many times as long as was predicted at most before others are preferred.
+const LONGER_THAN_PREDICTED: f64 = 1.5;
 
 impl<J: Item> Lane<J> {
     /// Makes an empty queue. `gathers`: work that may be done together is.
@@ -142,6 +177,7 @@ impl<J: Item> Lane<J> {
             arrivals: rate(),
             done: rate(),
             left: rate(),
+            gone: rate(),
             patience: None,
             leaving_since: None,
             grew: None,
@@ -173,13 +209,25 @@ impl<J: Item> Lane<J> {
 
     /// Returns how many runs of the queue may go on at once.
     pub(super) fn most_at_once(&self, limits: &Limits) -> usize {
-        let gains = self.sizes.as_ref().is_some_and(Sizes::gains);
-        if gains { limits.batches_at_once.max(1) } else { limits.slots.max(1) }
+        if self.gains() { limits.batches_at_once.max(1) } else { limits.slots.max(1) }
     }
 
-    /// Returns whether a run with the machine to itself is known to take at most `limit`.
-    pub(super) fn is_short(&self, limit: Duration) -> bool {
-        !self.never_short && self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
+    /// Returns whether another run of this queue may begin beside those of it that run: while as many run as may at
+    /// once, what comes is gathered if that is worth it.
+    pub(super) fn may_begin(&self, limits: &Limits) -> bool {
+        !self.gains() || self.running < self.most_at_once(limits)
+    }
+
+    /// Returns whether doing more of its work together is known to be worth it.
+    fn gains(&self) -> bool {
+        self.sizes.as_ref().is_some_and(Sizes::gains)
+    }
+
+    /// Returns whether its work is short: a run with the machine to itself is known to take at most [`SHORT`], and few
+    /// take very much longer.
+    pub(super) fn is_short(&self) -> bool {
+        let shortest = self.times.shortest.is_some_and(|shortest| shortest <= SHORT.as_secs_f64());
+        !self.never_short && shortest && self.times.part_long < MOSTLY_LONG
     }
 
     /// Adds work number `number`, which is higher than all before.
@@ -194,6 +242,7 @@ impl<J: Item> Lane<J> {
         let entry = self.waiting.remove(&number)?;
         self.fresh -= usize::from(number >= self.passed);
         self.end_of_backlog();
+        self.gone.count(now);
         let waited = now.saturating_duration_since(entry.arrived);
         if waited >= BOUND {
             self.learn_patience(waited, now);
@@ -226,15 +275,17 @@ impl<J: Item> Lane<J> {
 
     /// Takes the work to do next, and what is to be done together with it.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Entry<J>> {
-        let Some(number) = self.next(now) else { return Vec::new() };
+        let Some((number, order)) = self.next(now) else { return Vec::new() };
         self.taken = self.taken.wrapping_add(1);
         let mut numbers = vec![number];
         if let (Some(sizes), Some(first)) = (&self.sizes, self.waiting.get(&number)) {
             let mut room = sizes.limit(first.job.rows()).saturating_sub(first.job.rows());
             let mut bytes = first.bytes;
-            // Of what has been passed over, the last to come is taken first, and what came before it.
-            let before = if number < self.passed { 0..number } else { 0..0 };
-            let others = self.waiting.range(before).rev().chain(self.waiting.range(number + 1..));
+            let [before, after] = match order {
+                Order::OldestFirst => [0..0, number + 1..u64::MAX],
+                Order::NewestFirst => [0..number, 0..0],
+            };
+            let others = self.waiting.range(before).rev().chain(self.waiting.range(after));
             for (number, other) in others.take(MOST_SEEN).filter(|(_, other)| other.job.joins(&first.job)) {
                 bytes = bytes.saturating_add(other.bytes);
                 let Some(left) = room.checked_sub(other.job.rows()).filter(|_| bytes <= MOST_BYTES) else {
@@ -250,30 +301,33 @@ impl<J: Item> Lane<J> {
         entries
     }
 
-    /// Returns whether another run of this queue may begin beside those of it that run: while as many run as `at_once`,
-    /// what comes is gathered.
-    pub(super) fn may_begin(&self, at_once: usize) -> bool {
-        let gathers = self.sizes.as_ref().is_some_and(Sizes::gains);
-        !gathers || self.running < at_once.max(1)
-    }
-
-    /// Returns the number of the work to do next.
-    fn next(&mut self, now: Instant) -> Option<u64> {
+    /// Returns the number of the work to do next, and the order in which other work joins it.
+    fn next(&mut self, now: Instant) -> Option<(u64, Order)> {
         let (oldest, first) = self.waiting.first_key_value()?;
         let (oldest, waited) = (*oldest, now.saturating_duration_since(first.arrived));
         let leaving = self.leaving(now);
-        let Some(bound) = leaving.or_else(|| self.growing(waited, now)) else {
+        if leaving.is_none() && !self.grows(waited, now) {
             (self.passed, self.fresh) = (0, self.waiting.len());
-            return Some(oldest);
-        };
-        if waited > REMEMBERED && self.taken.is_multiple_of(TURN) {
-            return Some(oldest);
+            return Some((oldest, Order::OldestFirst));
         }
-        self.pass_over(bound, now);
-        let fresh = self.waiting.range(self.passed..).next().map(|(number, _)| *number);
-        // Of those passed over, the last to come is the least likely to leave soon.
-        let stale = || if leaving.is_some() { Some(*self.waiting.last_key_value()?.0) } else { Some(oldest) };
-        fresh.or_else(stale)
+        if waited > REMEMBERED && self.taken.is_multiple_of(TURN) {
+            return Some((oldest, Order::OldestFirst));
+        }
+        let in_time = leaving.and_then(|bound| self.in_time(bound));
+        self.pass_over(in_time.or(leaving).unwrap_or(self.at_least_two_runs(BOUND)), now);
+        let fresh = in_time.and_then(|_| self.waiting.range(self.passed..).next());
+        if let Some((number, _)) = fresh {
+            return Some((*number, Order::OldestFirst));
+        }
+        self.waiting.last_key_value().map(|(newest, _)| (*newest, Order::NewestFirst))
+    }
+
+    /// Returns how long work that is accepted up to a predicted wait of `bound` may wait before its client may be
+    /// expected to leave; `None` if that is sooner than `bound`.
+    fn in_time(&self, bound: Duration) -> Option<Duration> {
+        let patience = Duration::from_secs_f64(self.patience?.seconds);
+        let last = patience.checked_sub(2 * self.run_time().unwrap_or_default())?;
+        (last >= bound).then(|| last.min(bound.mul_f64(LONGER_THAN_PREDICTED)))
     }
 
     /// Passes over what has waited longer than `bound`.
@@ -295,9 +349,12 @@ impl<J: Item> Lane<J> {
             sizes.ran(rows, took, running);
         }
         if !measured {
+            (0..requests).for_each(|_| self.gone.count(now));
             self.times.last_end = None;
             return;
         }
+        let is_long = took > SHORT * LONG.saturating_mul(u32::try_from(running.max(1)).unwrap_or(u32::MAX));
+        self.times.part_long += NEW_LONG * (f64::from(u8::from(is_long)) - self.times.part_long);
         let took = took.as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // Far below 2^52.
         let requests = requests.max(1) as f64;
@@ -344,20 +401,45 @@ impl<J: Item> Lane<J> {
         }
     }
 
-    /// Returns the bound if much more comes than is done, or did a moment ago, though the oldest work has already
-    /// `waited` for longer: after a burst of that age, nothing more comes than is done.
-    fn growing(&mut self, waited: Duration, now: Instant) -> Option<Duration> {
-        let (came, done) = (self.arrivals.recent(now), self.done.recent(now));
-        if waited > BOUND && 2 * came > 3 * done + 8 {
+    /// Returns whether more comes than is done, or did a moment ago, though the oldest work has `waited` for so long that
+    /// this is no burst. What was done is counted for longer, so that clients who ask again are no growth.
+    fn grows(&mut self, waited: Duration, now: Instant) -> bool {
+        let in_window = |tenths: u8| {
+            let came = self.arrivals.in_last(usize::from(tenths), now);
+            let done = self.done.in_last(usize::from(tenths) + 1, now);
+            waited > u32::from(tenths) * TENTH && 4 * came > 5 * done + 16
+        };
+        let [short, long] = WINDOWS;
+        if in_window(long) || (self.many_are_gone(now) && in_window(short)) {
             self.grew = Some(now);
         }
-        let last = self.grew?;
-        (now.saturating_duration_since(last) < GREW).then(|| self.at_least_two_runs(BOUND))
+        let held = GREW.max(2 * self.run_time().unwrap_or_default());
+        self.grew.is_some_and(|last| now.saturating_duration_since(last) < held)
+    }
+
+    /// Returns whether more than a few left lately, or their runs came to nothing.
+    fn many_are_gone(&self, now: Instant) -> bool {
+        self.gone.recent(now).saturating_mul(FEW) > self.done.recent(now)
+    }
+
+    /// Returns how long after its wait work that is accepted may be answered: after the shortest run, so that nothing is
+    /// refused that might have been in time; if that has been too late for many, after two.
+    pub(super) fn needs(&self, now: Instant) -> Duration {
+        let needs =
+            if self.many_are_gone(now) { self.run_time().map(|time| 2 * time) } else { self.shortest_run() };
+        needs.unwrap_or_default()
     }
 
     fn at_least_two_runs(&self, bound: Duration) -> Duration {
         bound.max(BOUND).max(2 * self.run_time().unwrap_or_default())
     }
+}
+
+/// The order in which work that waits is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
 }
 
 impl Patience {

@@ -153,8 +153,6 @@ pub(super) struct Queues<J> {
     next_number: u64,
 }
 
-/// Work is short if a run with the machine to itself takes at most this.
-const SHORT: Duration = Duration::from_millis(2);
 /// A run hangs, and its slot goes to others, when it has taken this many times as long as its like on average,
 const HANGS: u32 = 20;
 /// but not sooner than after this,
@@ -286,8 +284,7 @@ impl<J: Item> Queues<J> {
         let threads = self.limits.slots;
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
         let Some(wait) = lane.wait(threads) else { return Ok(()) };
-        // The shortest run: nothing is refused that might have been answered.
-        let answered = now + wait + lane.shortest_run().unwrap_or_default();
+        let answered = now + wait + lane.needs(now);
         if !lane.is_empty() && asked.deadline.is_some_and(|deadline| deadline < answered) {
             return Err(Refused::TooLate(wait));
         }
@@ -412,9 +409,9 @@ impl<J: Item> Queues<J> {
             return None;
         }
         let next = |id: &LaneId| {
-            let lane = self.lanes.get(id).filter(|lane| !spare || lane.is_short(SHORT))?;
+            let lane = self.lanes.get(id).filter(|lane| !spare || lane.is_short())?;
             let model = self.models.get(&lane.model)?;
-            let may = lane.may_begin(self.limits.batches_at_once) && !self.all_hang(*id, lane, now);
+            let may = lane.may_begin(&self.limits) && !self.all_hang(*id, lane, now);
             may.then_some((model.used, lane.used, *id))
         };
         let least = |one: &(f64, f64, LaneId), other: &(f64, f64, LaneId)| {
@@ -454,3 +451,6 @@ impl Running {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod simulation;

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-/// Number of parts of the window.
-const PARTS: usize = 5;
+/// Number of parts of the longest window,
+const PARTS: usize = 6;
+/// and of half a second.
+const RECENT: usize = 5;
 /// Duration of a part.
 const PART: Duration = Duration::from_millis(100);
 
-/// Counts the events of the last half second, in steps of a tenth.
+/// Counts the events of the last tenths of a second, the one that goes on included.
 #[derive(Clone, Debug)]
 pub(super) struct Rate {
     begin: Instant,
@@ -35,10 +37,16 @@ impl Rate {
         *count = count.saturating_add(1);
     }
 
-    /// Returns the number of events in the window that ends at `now`.
+    /// Returns the number of events in the half second that ends at `now`.
     pub(super) fn recent(&self, now: Instant) -> u32 {
+        self.in_last(RECENT, now)
+    }
+
+    /// Returns the number of events in the last `parts` tenths of a second, of which the last goes on at `now`; at most
+    /// [`PARTS`].
+    pub(super) fn in_last(&self, parts: usize, now: Instant) -> u32 {
         let part = self.part(now).max(self.newest);
-        let oldest = part.saturating_sub(PARTS as u64 - 1);
+        let oldest = part.saturating_sub(parts.clamp(1, PARTS) as u64 - 1);
         let first = self.newest.saturating_sub(PARTS as u64 - 1);
         (oldest.max(first)..=self.newest).map(|part| self.counts[slot(part)]).fold(0, u32::saturating_add)
     }
@@ -83,8 +91,11 @@ mod tests {
                 now += step;
                 rate.count(begin + Duration::from_millis(now));
                 all.push(now / 100);
-                let expected = all.iter().filter(|part| *part + 5 > now / 100).count();
-                prop_assert_eq!(rate.recent(begin + Duration::from_millis(now)) as usize, expected);
+                for parts in 1..=PARTS {
+                    let expected = all.iter().filter(|part| *part + parts as u64 > now / 100).count();
+                    let counted = rate.in_last(parts, begin + Duration::from_millis(now));
+                    prop_assert_eq!(counted as usize, expected);
+                }
             }
         }
     }

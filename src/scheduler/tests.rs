@@ -86,10 +86,10 @@ async fn who_leaves_while_waiting_is_not_run_and_who_leaves_while_running_is_tol
     let begun = tokio::task::spawn_blocking(move || begins.recv().unwrap());
     begun.await.unwrap();
     let its = scheduler.clone();
-    let waiting =
-        tokio::spawn(
-            async move { its.run::<()>(None, &Context::default(), |_| panic!("it must not run")).await },
-        );
+    let held = Arc::new("what it holds");
+    let of_work = held.clone();
+    let work = move |_: Cancelled| -> Result<()> { panic!("{of_work:?} must not run") };
+    let waiting = tokio::spawn(async move { its.run(None, &Context::default(), work).await });
     while !scheduler.shared.state().queues.state(Instant::now()).0 {
         tokio::task::yield_now().await;
     }
@@ -97,6 +97,7 @@ async fn who_leaves_while_waiting_is_not_run_and_who_leaves_while_running_is_tol
     running.abort();
     assert!(waiting.await.unwrap_err().is_cancelled() && running.await.unwrap_err().is_cancelled());
     assert!(!scheduler.shared.state().queues.state(Instant::now()).0);
+    assert_eq!(Arc::strong_count(&held), 1, "it is given back at once");
     drop(opens);
     assert!(tokio::task::spawn_blocking(move || tells.recv().unwrap()).await.unwrap());
 }

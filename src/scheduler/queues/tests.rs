@@ -165,6 +165,28 @@ fn a_busy_machine_does_not_make_short_work_long() {
     assert!(setup.next().is_some());
 }
 
+/// Returns whether work of a queue whose runs took `times` milliseconds takes a spare slot.
+fn takes_a_spare_slot(times: impl Iterator<Item = u64>) -> bool {
+    let mut setup = setup(slots(1, 1));
+    let (long, mixed) = (setup.lane("long"), setup.lane("mixed"));
+    times.for_each(|millis| setup.measure(mixed, millis));
+    setup.push(long).unwrap();
+    assert!(setup.next().is_some());
+    setup.push(mixed).unwrap();
+    setup.next().is_some()
+}
+
+#[test]
+fn mostly_short_work_is_short_and_mostly_long_work_is_not() {
+    let one_in = |every: u64, millis: u64, others: u64| {
+        (1..=1000).map(move |run| if run % every == 0 { millis } else { others })
+    };
+    assert!(takes_a_spare_slot(one_in(10, 200, 1)), "one in ten is long");
+    assert!(!takes_a_spare_slot(one_in(10, 1, 200)), "one in ten is short");
+    assert!(!takes_a_spare_slot(one_in(2, 200, 1).chain([1; 20])), "half of them are long");
+    assert!(takes_a_spare_slot([200; 1000].into_iter().chain([1; 1000])), "it is short by now");
+}
+
 /// Runs two models that always have work for `seconds` in one slot. Returns the seconds that each used.
 fn shares(limits: Limits, times: [u64; 2], seconds: u64) -> [f64; 2] {
     let mut setup = setup(limits);
