@@ -100,7 +100,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
             let request = call.decode(&own, servable.as_deref(), &context)?;
             let planned = Planned::new(&own, call, servable?, request, context)?;
             if planned.batches() {
-                planned.submit(false).map(Decoded::Submitted)
+                planned.submit().map(Decoded::Submitted)
             } else if planned.servable.may_batch() {
                 Ok(Decoded::Planned(planned))
             } else {
@@ -121,7 +121,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, mut context: Co
         return guarded(|| planned.run(server));
     }
     if planned.batches() {
-        return guarded(|| planned.submit(true))?.answer(server).await;
+        return guarded(|| planned.submit())?.answer(server).await;
     }
     planned.queue(server).await
 }
@@ -188,18 +188,10 @@ impl<C: Call> Planned<C> {
         Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
     }
 
-    /// Submits the run to be done together with others. A batch that need not wait is run by this thread, unless it is
-    /// one that serves connections.
-    fn submit(self, serves_connections: bool) -> Result<Submitted<C>> {
+    /// Submits the run to be done together with others.
+    fn submit(self) -> Result<Submitted<C>> {
         let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
-        let servable::Submitted { batch, outputs } = servable.submit(run, &context)?;
-        match batch {
-            Some(batch) if serves_connections => batch.hand_over(),
-            Some(batch) => {
-                batch.run();
-            }
-            None => {}
-        }
+        let outputs = servable.submit(run, &context)?;
         Ok(Submitted { outputs, unanswered: Unanswered { call, servable, sample, reading, context } })
     }
 }

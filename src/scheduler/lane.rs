@@ -4,6 +4,7 @@
 use super::queues::Limits;
 use super::rate::Rate;
 use super::sizes::Sizes;
+use super::turns::{Class, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,10 @@ pub(super) struct Lane<J> {
     /// The sizes of what is done together; `None` if everything is done alone.
     sizes: Option<Sizes>,
     pub(super) never_short: bool,
+    /// True if its work is batches.
+    pub(super) has_batches: bool,
+    /// Where it is in the order.
+    pub(super) place: Place,
     /// Virtual time used, in seconds.
     pub(super) used: f64,
     times: Times,
@@ -97,6 +102,8 @@ struct Patience {
     last: Instant,
 }
 
+/// Work is short if a run with the machine to itself takes at most this.
+const SHORT: Duration = Duration::from_millis(2);
 /// Most work that is looked at for what may be done together.
 const MOST_SEEN: usize = 1024;
 /// Most bytes that are gathered.
@@ -137,6 +144,8 @@ impl<J: Item> Lane<J> {
             running: 0,
             sizes: gathers.then(Sizes::default),
             never_short: false,
+            has_batches: false,
+            place: Place::default(),
             used: 0.0,
             times: Times::default(),
             arrivals: rate(),
@@ -177,9 +186,15 @@ impl<J: Item> Lane<J> {
         if gains { limits.batches_at_once.max(1) } else { limits.slots.max(1) }
     }
 
-    /// Returns whether a run with the machine to itself is known to take at most `limit`.
-    pub(super) fn is_short(&self, limit: Duration) -> bool {
-        !self.never_short && self.times.shortest.is_some_and(|shortest| shortest <= limit.as_secs_f64())
+    /// Returns where it belongs in the order.
+    pub(super) fn next_place(&self) -> Place {
+        let class = Class { short: self.is_short(), batch: self.has_batches };
+        Place::new(self.used, (!self.is_empty()).then_some(class))
+    }
+
+    /// Returns whether a run with the machine to itself is known to be short.
+    fn is_short(&self) -> bool {
+        !self.never_short && self.times.shortest.is_some_and(|shortest| shortest <= SHORT.as_secs_f64())
     }
 
     /// Adds work number `number`, which is higher than all before.

@@ -7,6 +7,7 @@ mod queues;
 mod rate;
 mod refusal;
 mod sizes;
+mod turns;
 
 pub use lane::Item;
 pub use queues::{Admission, Limits, Refused};
@@ -93,6 +94,19 @@ struct State<T: Task> {
     stopping: bool,
 }
 
+/// What the work of a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Requests, each done alone.
+    Runs,
+    /// Requests; those that join each other are done together.
+    Gathered,
+    /// Batches, of which [`Limits::batch_threads`] of all queues run at once.
+    Batches,
+    /// Bodies of requests, decoded or encoded apart from their runs.
+    Bodies,
+}
+
 /// A queue, which ends with its last handle.
 pub struct Lane<T: Task>(Arc<OwnedLane<T>>);
 
@@ -122,20 +136,14 @@ impl<T: Task> Scheduler<T> {
         let queues = Queues::new(limits);
         let state = Mutex::new(State { queues, threads: 0, idle: 0, starting: 0, stopping: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals, cores: IdleCores::here() });
-        Scheduler { own: Lane::new(&shared, "", false), shared }
+        Scheduler { own: Lane::new(&shared, "", Work::Runs), shared }
     }
 
     /// Makes a scheduler that runs `slots` requests at once.
     #[cfg(test)]
     pub(crate) fn with_slots(slots: usize) -> Scheduler<T> {
-        Scheduler::new(Limits { slots, batches_at_once: 1, ..Limits::default() }, Arc::default())
-    }
-
-    /// Makes a queue for bodies of requests to `model` that are decoded or encoded apart from their runs.
-    pub fn lane_of_bodies(&self, model: &str) -> Lane<T> {
-        let lane = Lane::new(&self.shared, model, false);
-        self.shared.state().queues.never_short(lane.0.id);
-        lane
+        let limits = Limits { slots, batches_at_once: 1, batch_threads: 1, ..Limits::default() };
+        Scheduler::new(limits, Arc::default())
     }
 
     /// Returns the cores on which none of the threads works: they may help with large bodies.
@@ -143,9 +151,9 @@ impl<T: Task> Scheduler<T> {
         &self.shared.cores
     }
 
-    /// Makes a queue for work of `model`. `gathers`: its tasks that join each other are done together.
-    pub fn lane(&self, model: &str, gathers: bool) -> Lane<T> {
-        Lane::new(&self.shared, model, gathers)
+    /// Makes a queue for `work` of `model`.
+    pub fn lane(&self, model: &str, work: Work) -> Lane<T> {
+        Lane::new(&self.shared, model, work)
     }
 
     /// Runs `work` in a thread of its own, if it is accepted to `lane` (`None`: it belongs to no version, and always is).
@@ -226,8 +234,15 @@ impl<T: Task> Scheduler<T> {
 }
 
 impl<T: Task> Lane<T> {
-    fn new(shared: &Arc<Shared<T>>, model: &str, gathers: bool) -> Lane<T> {
-        let id = shared.state().queues.add(model, gathers, Instant::now());
+    fn new(shared: &Arc<Shared<T>>, model: &str, work: Work) -> Lane<T> {
+        let mut state = shared.state();
+        let id = state.queues.add(model, work == Work::Gathered, Instant::now());
+        match work {
+            Work::Runs | Work::Gathered => {}
+            Work::Batches => state.queues.has_batches(id),
+            Work::Bodies => state.queues.never_short(id),
+        }
+        drop(state);
         Lane(Arc::new(OwnedLane { id, model: model.into(), shared: shared.clone() }))
     }
 
@@ -237,6 +252,15 @@ impl<T: Task> Lane<T> {
         let admission = if context.admitted { Admission::Counted } else { Admission::New };
         let number = self.submit(Asked { job: Job::Task(task), bytes, deadline, admission })?;
         Ok(Queued { lane: self.clone(), number, is_over: false })
+    }
+
+    /// Queues `work`, whose requests have been accepted, to be done alone. Returns as [`Task::run`] does. If the server
+    /// stops, it is dropped.
+    pub fn queue_alone(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<()> {
+        let work = move || guarded(|| Ok(work())).unwrap_or(false);
+        let job = Job::Alone(Box::new(work));
+        self.submit(Asked { job, bytes: 0, deadline: None, admission: Admission::Always })?;
+        Ok(())
     }
 
     /// Queues work and sees to it that a thread takes it. Returns its number.
