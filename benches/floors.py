@@ -75,7 +75,7 @@ def bare_runs(program: Path, model: Model, request: Request, build: Path, second
 def bare_threads(
     program: Path, model: Model, request: Request, build: Path, seconds: float, threads: Sequence[int]
 ) -> list[Run]:
-    """Runs the model bare in each number of threads, in the callers' threads and on TensorFlow's pool."""
+    """Runs the model bare in each number of threads, in the callers' threads and on the pool; then rested."""
     return _run(program, model, request, build, (f"{seconds:g}", "--threads=" + ",".join(map(str, threads))))
 
 

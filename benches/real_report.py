@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from load import Sample
-from real_results import Aim, RealResults, Resident, Served, aims, best, figures, quickest
+from real_results import Aim, RealResults, Resident, Served, aims, best, figures, quickest, rested
 from report import SERVERS, WAYS, digits, heading, shown, table
 from results import Spread, spread
 
@@ -102,7 +102,9 @@ def _bare(results: RealResults) -> str:
     for model, rounds in results.bare.items():
         chosen = {(run.way, run.threads) for run in best(rounds)}
         single = {
-            run.way: shown(spread(run.p50_us for run in quickest(rounds)), 1e-3) for run in quickest(rounds)
+            runs[0].way: shown(spread(run.p50_us for run in runs), 1e-3)
+            for runs in (quickest(rounds), rested(rounds))
+            if runs
         }
         for way in dict.fromkeys(run.way for runs in rounds for run in runs):
             cells = []

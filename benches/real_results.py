@@ -11,6 +11,7 @@ from load import Sample
 from results import OTHER, SERVABLE, Spread, spread
 
 REST, GRPC = "REST", "gRPC"
+RESTED = "rested"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,14 @@ def best(rounds: Sequence[Sequence[Run]]) -> list[Run]:
 
 
 def quickest(rounds: Sequence[Sequence[Run]]) -> list[Run]:
-    """Returns each round's runs, one at a time, in the way that has the lowest median of p50."""
-    return _chosen([[run for run in runs if run.threads == 1] for runs in rounds], lambda run: run.p50_us)
+    """Returns each round's runs, one right after another, in the way that has the lowest median of p50."""
+    single = [[run for run in runs if run.threads == 1 and run.way != RESTED] for runs in rounds]
+    return _chosen(single, lambda run: run.p50_us)
+
+
+def rested(rounds: Sequence[Sequence[Run]]) -> list[Run]:
+    """Returns each round's runs with a pause before each, as between the requests of a single client."""
+    return [run for runs in rounds for run in runs if run.way == RESTED]
 
 
 def _chosen(rounds: Sequence[Sequence[Run]], cost: Callable[[Run], float]) -> list[Run]:
@@ -95,6 +102,7 @@ def aims(clients: Sequence[int]) -> list[Aim]:
     found = [Aim(f"share {count}", f"req/s ÷ bare, {count}", 0.98, at_least=True) for count in many]
     if 1 in clients:
         found.append(Aim("added 1", "p50 above bare, 1, ms", 0.5))
+        found.append(Aim("rested 1", "p50 above bare after a pause, 1, ms", 0.5))
     found += [Aim(f"waited {count}", f"p99 ÷ (n ÷ req/s), {count}", 1.25) for count in many]
     found += [
         Aim("faults", "faults/request", 50),
@@ -125,11 +133,14 @@ def _of_load(served: Served, clients: int, bare: Sequence[Sequence[Run]]) -> dic
     return {
         f"share {clients}": _ratios(rates, (run.per_second for run in best(bare))),
         f"waited {clients}": [p99 / 1e6 / (clients / rate) for p99, rate in zip(p99s, rates, strict=True)],
-        f"added {clients}": [
-            (p50 - run.p50_us) / 1e3 for p50, run in zip(p50s, quickest(bare), strict=False)
-        ],
+        f"added {clients}": _added_ms(p50s, quickest(bare)),
+        f"rested {clients}": _added_ms(p50s, rested(bare)),
         f"over {clients}": _ratios(rates, others),
     }
+
+
+def _added_ms(p50s_us: Iterable[float], bare: Iterable[Run]) -> list[float]:
+    return [(p50 - run.p50_us) / 1e3 for p50, run in zip(p50s_us, bare, strict=False)]
 
 
 def _ratios(ours: Iterable[float], theirs: Iterable[float]) -> list[float]:

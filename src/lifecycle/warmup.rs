@@ -20,8 +20,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Time after which no call is repeated.
+/// Time after which no call is repeated, once it is known where it is best done.
 const ENOUGH: Duration = Duration::from_millis(20);
+/// Time after which none is repeated in any case.
+const LONGEST: Duration = Duration::from_millis(250);
 /// Most repetitions; enough to know that runs are short.
 pub(super) const MAX_CALLS: usize = 16;
 
@@ -39,7 +41,7 @@ pub(super) fn warm(
     };
     for (signature, request) in &requests {
         if servable.changes_nothing(signature) {
-            repeat(|| request.run(server, servable))?;
+            repeat(servable, signature, || request.run(server, servable))?;
         }
     }
     if options.synthetic_warmup {
@@ -50,14 +52,15 @@ pub(super) fn warm(
     Ok(())
 }
 
-/// Calls `run` until its duration is known well enough, or until it fails. The first call does not count: it builds
-/// what later ones use.
-fn repeat(mut run: impl FnMut() -> Result<()>) -> Result<()> {
+/// Calls `run`, a run of `signature`, until its duration and its best place are known well enough, or until it fails.
+/// The first call does not count: it builds what later ones use.
+fn repeat(servable: &Servable, signature: &str, mut run: impl FnMut() -> Result<()>) -> Result<()> {
     run()?;
     let started = Instant::now();
     for _ in 0..MAX_CALLS {
         run()?;
-        if started.elapsed() > ENOUGH {
+        let enough = if servable.is_tried(signature) { LONGEST } else { ENOUGH };
+        if started.elapsed() > enough {
             break;
         }
     }

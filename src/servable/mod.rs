@@ -1,6 +1,7 @@
 //! One loaded version: its signatures, its model, and the placement of its runs.
 
 pub mod placement;
+mod ways;
 
 use crate::batch::{self, Batcher, Batching, Lane, Scheduler};
 use crate::context::Context;
@@ -181,6 +182,11 @@ impl Servable {
         self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
     }
 
+    /// Returns whether more runs of `signature` are needed to know where they are best done.
+    pub fn is_tried(&self, signature: &str) -> bool {
+        self.placement(signature).is_tried()
+    }
+
     /// Returns what the strings of an input have to hold; see [`Model::content`].
     pub fn content(&self, signature: &str, input: &str) -> Option<&Content> {
         self.model.content(signature, input)
@@ -237,7 +243,7 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), alone: true };
+        let begun = Begun { api, signature, at: Instant::now(), threads: None };
         let place = self.place(&begun.signature);
         let placement::Plan { threads, timed } = place.placement.plan();
         context.is_wanted(begun.at)?;
@@ -246,7 +252,7 @@ impl Servable {
             let repeatable = self.changes_nothing(&begun.signature);
             let context = context.clone();
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
-            return self.ran_in_batch(&Begun { alone: false, ..begun }, place, ran);
+            return self.ran_in_batch(&begun, place, ran);
         }
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
@@ -254,6 +260,7 @@ impl Servable {
         drop(running);
         let took = begun.at.elapsed();
         let measured = usage.and_then(|usage| usage.took(took));
+        let begun = Begun { threads: Some(threads), ..begun };
         self.ran(&begun, place, ran.map(|outputs| (outputs, took)), measured)
     }
 
@@ -261,7 +268,7 @@ impl Servable {
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), alone: false };
+        let begun = Begun { api, signature, at: Instant::now(), threads: None };
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
         let (threads, context) = (place.placement.threads(), context.clone());
@@ -282,8 +289,8 @@ impl Servable {
         self.ran(begun, place, ran, measured)
     }
 
-    /// Accounts for a run that has ended at `place`, or failed; `ran` has the time that the engine took, `measured` that time
-    /// without other threads' if it is known.
+    /// Accounts for a run at `place` that has ended, or failed; `ran` has the time that the engine took, `measured` that
+    /// time without other threads' if it is known.
     fn ran(
         &self,
         begun: &Begun,
@@ -299,10 +306,10 @@ impl Servable {
         }
         // A run that failed says nothing of those that do not.
         let (outputs, run) = ran?;
-        place.placement.observe(run, measured);
+        place.placement.observe(begun.threads, run, measured);
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
-            counts.ran(begun.api, took, begun.alone);
+            counts.ran(begun.api, took, begun.threads.is_some());
         }
         Ok(outputs)
     }
@@ -313,8 +320,8 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
-    /// False if it is one of a batch, which is counted there.
-    alone: bool,
+    /// The engine's threads; `None` if it is one of a batch, which is counted there.
+    threads: Option<Threads>,
 }
 
 /// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.

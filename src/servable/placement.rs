@@ -8,6 +8,7 @@
 //! measured by the CPU time of its thread, which answers it, unless the thread slept. (Reading that clock takes longer
 //! than the other: a tiny model's runs are spared.)
 
+use super::ways::Ways;
 use crate::engine::Threads;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -30,13 +31,9 @@ const SHORT: Duration = Duration::from_micros(100);
 const NOT_SHORT: Duration = Duration::from_micros(300);
 /// Number of confirmations that make a signature short.
 const CONFIRMATIONS: u32 = 8;
-/// Runs from here on quickly remove a signature from the caller's thread. They also gain more from the engine's pool
-/// (parallel operations, a timeout) than they lose by the hand-over.
+/// Runs from here on quickly remove a signature from the caller's thread. Their operations may gain from the engine's
+/// pool; see [`Ways`].
 const LONG: Duration = Duration::from_micros(1000);
-
-/// One in this many runs of a long signature is measured in its caller's thread: on the engine's pool, a busy machine
-/// may be all that makes it long.
-const PROBE: u32 = 64;
 
 /// The measured state of a signature: the confirmations that its runs are short.
 #[derive(Debug)]
@@ -47,7 +44,8 @@ pub struct Placement {
     long: AtomicBool,
     /// True if the last run took long by the clock.
     doubtful: AtomicBool,
-    runs_on_pool: AtomicU32,
+    /// For long runs.
+    ways: Ways,
 }
 
 /// How a run is done.
@@ -69,7 +67,7 @@ impl Placement {
             short_runs: AtomicU32::new(0),
             long: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
-            runs_on_pool: AtomicU32::new(0),
+            ways: Ways::new(),
         }
     }
 
@@ -82,7 +80,7 @@ impl Placement {
         }
     }
 
-    /// Returns the engine's threads for the next run. A bounded signature not known to be long runs in its caller's
+    /// Returns the engine's threads for the next batch. A bounded signature not known to be long runs in its caller's
     /// thread: that is how short ones are found. All others go to the engine's pool, where they can be interrupted and
     /// their operations may run in parallel.
     pub fn threads(&self) -> Threads {
@@ -93,25 +91,28 @@ impl Placement {
         }
     }
 
-    /// Returns how to do the next run.
+    /// Returns how to do the next run that is no batch: a long one where such runs are faster. In its caller's thread, it
+    /// is timed, too: the machine alone may be what makes it long.
     pub fn plan(&self) -> Plan {
-        let threads = self.threads();
-        if self.policy != Policy::Auto || !self.bounded {
-            return Plan { threads, timed: false };
-        }
-        let probed = || self.runs_on_pool.fetch_add(1, Relaxed) % PROBE == PROBE - 1;
-        match threads {
-            Threads::Pool if probed() => Plan { threads: Threads::Caller, timed: true },
-            Threads::Pool => Plan { threads, timed: false },
-            Threads::Caller => Plan { threads, timed: self.doubtful.load(Relaxed) },
-        }
+        let is_measured = self.policy == Policy::Auto && self.bounded;
+        let threads = if is_measured && self.long.load(Relaxed) { self.ways.next() } else { self.threads() };
+        let timed = is_measured && threads == Threads::Caller && self.doubtful.load(Relaxed);
+        Plan { threads, timed }
+    }
+
+    /// Returns whether more runs are needed to know where they are best done.
+    pub fn is_tried(&self) -> bool {
+        self.policy == Policy::Auto && self.bounded && self.long.load(Relaxed) && self.ways.is_tried()
     }
 
     /// Accounts for one run that took `wall` by the clock; `measured` is how long it took whatever else the machine did,
-    /// if that is known.
-    pub fn observe(&self, wall: Duration, measured: Option<Duration>) {
+    /// if that is known. `threads`: the engine's, if it ran alone.
+    pub fn observe(&self, threads: Option<Threads>, wall: Duration, measured: Option<Duration>) {
         if self.policy != Policy::Auto || !self.bounded {
             return;
+        }
+        if let Some(threads) = threads.filter(|_| self.long.load(Relaxed)) {
+            self.ways.observe(threads, wall);
         }
         let doubtful = wall > SHORT;
         if self.doubtful.load(Relaxed) != doubtful {
@@ -147,8 +148,9 @@ mod tests {
     /// Runs once for each of `runs`: microseconds by the clock, and of CPU time.
     fn observed(placement: &Placement, runs: &[(u64, u64)]) -> bool {
         for (wall, cpu) in runs {
-            let timed = placement.plan().timed;
-            placement.observe(Duration::from_micros(*wall), timed.then(|| Duration::from_micros(*cpu)));
+            let Plan { threads, timed } = placement.plan();
+            let measured = timed.then(|| Duration::from_micros(*cpu));
+            placement.observe(Some(threads), Duration::from_micros(*wall), measured);
         }
         placement.in_caller()
     }
@@ -182,23 +184,25 @@ mod tests {
     }
 
     #[test]
-    fn long_runs_go_to_the_pool_until_they_are_short_again() {
+    fn long_runs_are_tried_on_the_pool_until_they_are_short_again() {
         let placement = Placement::new(Policy::Auto, true);
-        assert_eq!(placement.threads(), Threads::Caller);
+        assert!(!placement.is_tried());
         observed(&placement, &[(20_000, 20_000); 2]);
-        assert_eq!(placement.threads(), Threads::Pool);
+        assert!(placement.is_tried());
+        let ways: Vec<_> = (0..6).map(|_| placement.plan().threads).collect();
+        assert_eq!(ways, [[Threads::Caller, Threads::Pool]; 3].concat());
         observed(&placement, &[(150, 150)]);
-        assert_eq!(placement.threads(), Threads::Caller);
+        assert!(!placement.is_tried());
+        assert_eq!(placement.plan().threads, Threads::Caller);
     }
 
     #[test]
-    fn a_signature_on_the_pool_is_measured_now_and_then() {
+    fn a_signature_that_only_the_machine_made_long_is_found_to_be_short() {
         let placement = Placement::new(Policy::Auto, true);
         observed(&placement, &[(20_000, 20_000); 2]);
-        assert_eq!((0..PROBE).filter(|_| placement.plan().timed).count(), 1);
-        assert_eq!(placement.threads(), Threads::Pool);
-        observed(&placement, &[(20_000, 40); PROBE as usize]);
-        assert_eq!(placement.threads(), Threads::Caller, "only the machine was busy");
+        // Whichever way was chosen, runs in the caller are timed.
+        observed(&placement, &[(20_000, 40); 70]);
+        assert!(observed(&placement, &[(20_000, 40); 20]), "only the machine was busy");
     }
 
     #[test]

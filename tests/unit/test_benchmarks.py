@@ -13,7 +13,7 @@ from grpc_points import predict_request
 from load import Sample
 from points import Feed, Request
 from process import minor_faults
-from real_results import REST, Aim, Resident, Served, aims, best, figures, quickest
+from real_results import REST, Aim, Resident, Served, aims, best, figures, quickest, rested
 from report import replace_between_markers
 from results import OTHER, SERVABLE, Spread
 
@@ -43,12 +43,16 @@ def test_the_best_way_has_the_highest_median_not_the_luckiest_round() -> None:
 
 
 def test_the_quickest_way_is_one_run_at_a_time() -> None:
-    assert [one.p50_us for one in quickest(ROUNDS)] == [20e3, 24e3, 22e3]
+    paused = [[*runs, run("rested", 1, 70.0, p50_ms=5)] for runs in ROUNDS]
+    for rounds in (ROUNDS, paused):
+        assert [one.p50_us for one in quickest(rounds)] == [20e3, 24e3, 22e3]
+    assert [one.p50_us for one in rested(paused)] == [5e3] * 3
 
 
 def test_without_bare_runs_nothing_is_the_best() -> None:
     assert best([]) == []
     assert quickest([]) == []
+    assert rested(ROUNDS) == []
 
 
 def test_figures_are_ratios_of_the_same_round() -> None:
@@ -64,6 +68,9 @@ def test_figures_are_ratios_of_the_same_round() -> None:
     found = figures(served, ROUNDS)
     assert found["share 4"] == Spread(0.5, 0.5, 1.0)
     assert found["added 1"] == Spread(0.5, 0.0, 1.0)
+    assert "rested 1" not in found
+    paused = [[*runs, run("rested", 1, 70.0, p50_ms=22)] for runs in ROUNDS]
+    assert figures(served, paused)["rested 1"] == Spread(0.0, -1.5, 3.0)
     assert found["waited 4"].median == pytest.approx(1.5)
     assert found["over 4"] == Spread(0.5, 0.4, 0.9)
     assert found["faults"] == Spread(3.0, 1.0, 70.0)
@@ -80,7 +87,17 @@ def test_figures_leave_out_what_was_not_measured() -> None:
 
 def test_aims_are_those_of_the_loads_that_were_put() -> None:
     names = {aim.figure for aim in aims([1, 16])}
-    assert names == {"share 16", "added 1", "waited 16", "faults", "kept", "first", "over 1", "over 16"}
+    assert names == {
+        "share 16",
+        "added 1",
+        "rested 1",
+        "waited 16",
+        "faults",
+        "kept",
+        "first",
+        "over 1",
+        "over 16",
+    }
 
 
 @pytest.mark.parametrize(

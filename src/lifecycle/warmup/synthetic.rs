@@ -48,10 +48,12 @@ fn call_one(servable: &Servable, signature: &Signature) -> Result<(), String> {
     let mut first = None;
     for scale in &SCALES[..if scales(servable, signature) { SCALES.len() } else { 1 }] {
         let failed = match feeds(servable, signature, *scale) {
-            Ok(feeds) => match repeat(|| run(servable, signature, &feeds, &fetches)) {
-                Ok(()) => return Ok(()),
-                Err(why) => why,
-            },
+            Ok(feeds) => {
+                match repeat(servable, &signature.name, || run(servable, signature, &feeds, &fetches)) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => why,
+                }
+            }
             // What is too large at one scale is so at the next.
             Err(why) => return Err(first.unwrap_or(why)),
         };

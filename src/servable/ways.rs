@@ -1,0 +1,168 @@
+//! Where the operations of a long run happen: in the thread of the run, or on the engine's pool.
+//!
+//! In the thread of the run, data stays in one core's caches and in one arena of the C library. On the pool, operations
+//! that do not depend on each other run at once, and a run ends with its deadline. Which is faster depends on the
+//! model: both ways are tried, and their shortest runs compared.
+
+use crate::engine::Threads;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Number of runs that try both ways by turns.
+const TRIALS: u32 = 6;
+/// After these, one run in this many goes the other way.
+const PERIOD: u32 = 64;
+/// Number of such runs, one after another, that have to be faster for the other way to be chosen.
+const PROOFS: u32 = 2;
+/// Runs from here on go to the pool, where their deadlines end them.
+const INTERRUPTIBLE: Duration = Duration::from_millis(250);
+
+/// The shortest runs of each way, and the chosen one.
+#[derive(Debug)]
+pub(super) struct Ways {
+    runs: AtomicU32,
+    on_pool: AtomicBool,
+    /// In microseconds, since the last run of the other way.
+    shortest_in_caller: AtomicU32,
+    shortest_on_pool: AtomicU32,
+    proofs: AtomicU32,
+}
+
+impl Ways {
+    pub(super) fn new() -> Ways {
+        Ways {
+            runs: AtomicU32::new(0),
+            on_pool: AtomicBool::new(false),
+            shortest_in_caller: AtomicU32::new(u32::MAX),
+            shortest_on_pool: AtomicU32::new(u32::MAX),
+            proofs: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns the way that is faster by what is known so far.
+    pub(super) fn chosen(&self) -> Threads {
+        if self.on_pool.load(Relaxed) { Threads::Pool } else { Threads::Caller }
+    }
+
+    /// Returns whether runs still try both ways by turns.
+    pub(super) fn is_tried(&self) -> bool {
+        self.runs.load(Relaxed) < TRIALS
+    }
+
+    /// Returns the way of the next run.
+    pub(super) fn next(&self) -> Threads {
+        let run = self.runs.fetch_add(1, Relaxed);
+        let chosen = self.chosen();
+        let other = if chosen == Threads::Pool { Threads::Caller } else { Threads::Pool };
+        match run {
+            0..TRIALS if run % 2 == 0 => Threads::Caller,
+            0..TRIALS => Threads::Pool,
+            _ if run % PERIOD == PERIOD - 1 => other,
+            _ => chosen,
+        }
+    }
+
+    /// Accounts for a run that took `wall`. (Runs at once may lose each other's news: that only delays a choice.)
+    pub(super) fn observe(&self, way: Threads, wall: Duration) {
+        if wall >= INTERRUPTIBLE {
+            self.on_pool.store(true, Relaxed);
+            self.proofs.store(0, Relaxed);
+            return;
+        }
+        let took = u32::try_from(wall.as_micros()).unwrap_or(u32::MAX);
+        let shortest = |way| match way {
+            Threads::Caller => &self.shortest_in_caller,
+            Threads::Pool => &self.shortest_on_pool,
+        };
+        let chosen = self.chosen();
+        if self.runs.load(Relaxed) <= TRIALS {
+            shortest(way).fetch_min(took, Relaxed);
+            let [caller, pool] = [Threads::Caller, Threads::Pool].map(|way| shortest(way).load(Relaxed));
+            self.on_pool.store(is_clearly_less(pool, caller), Relaxed);
+        } else if way == chosen {
+            shortest(way).fetch_min(took, Relaxed);
+        } else {
+            let proven = is_clearly_less(took, shortest(chosen).swap(u32::MAX, Relaxed));
+            let proofs = if proven { self.proofs.load(Relaxed) + 1 } else { 0 };
+            self.proofs.store(proofs % PROOFS, Relaxed);
+            if proofs == PROOFS {
+                self.on_pool.store(way == Threads::Pool, Relaxed);
+                shortest(way).store(took, Relaxed);
+            }
+        }
+    }
+}
+
+/// Returns whether `one` is less than `other` by more than chance: a sixteenth.
+fn is_clearly_less(one: u32, other: u32) -> bool {
+    one < other - other / 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `count` times; the runs of a way take `caller` or `pool` microseconds.
+    fn run(ways: &Ways, count: u32, caller: u64, pool: u64) -> Threads {
+        for _ in 0..count {
+            let way = ways.next();
+            let took = if way == Threads::Caller { caller } else { pool };
+            ways.observe(way, Duration::from_micros(took));
+        }
+        ways.chosen()
+    }
+
+    #[test]
+    fn the_faster_way_is_chosen_by_trials() {
+        for (caller, pool, chosen) in [
+            (15_000, 15_000, Threads::Caller),
+            (15_000, 14_500, Threads::Caller),
+            (15_000, 12_000, Threads::Pool),
+            (15_000, 20_000, Threads::Caller),
+        ] {
+            let ways = Ways::new();
+            assert!(ways.is_tried());
+            assert_eq!(
+                run(&ways, TRIALS, caller, pool),
+                chosen,
+                "{caller} in the caller, {pool} on the pool"
+            );
+            assert!(!ways.is_tried());
+            assert_eq!(run(&ways, 1000, caller, pool), chosen, "{caller} in the caller, {pool} on the pool");
+        }
+    }
+
+    #[test]
+    fn one_slow_moment_decides_nothing() {
+        let ways = Ways::new();
+        ways.observe(ways.next(), Duration::from_millis(90));
+        assert_eq!(run(&ways, TRIALS - 1, 15_000, 15_500), Threads::Caller);
+        let way = ways.next();
+        ways.observe(way, Duration::from_millis(200));
+        assert_eq!(run(&ways, 1000, 15_000, 15_500), Threads::Caller);
+    }
+
+    #[test]
+    fn a_wrong_choice_is_corrected() {
+        let ways = Ways::new();
+        assert_eq!(run(&ways, TRIALS, 15_000, 10_000), Threads::Pool);
+        assert_eq!(run(&ways, PERIOD, 10_000, 15_000), Threads::Pool);
+        assert_eq!(run(&ways, PROOFS * PERIOD, 10_000, 15_000), Threads::Caller);
+        assert_eq!(run(&ways, (PROOFS + 1) * PERIOD, 15_000, 10_000), Threads::Pool);
+    }
+
+    #[test]
+    fn what_takes_very_long_runs_where_it_can_be_stopped() {
+        let ways = Ways::new();
+        assert_eq!(run(&ways, 1, 300_000, 300_000), Threads::Pool);
+        assert_eq!(run(&ways, 1000, 300_000, 400_000), Threads::Pool);
+    }
+
+    #[test]
+    fn the_other_way_is_taken_once_in_a_while() {
+        let ways = Ways::new();
+        run(&ways, TRIALS, 15_000, 20_000);
+        let others = (0..10 * PERIOD).filter(|_| ways.next() == Threads::Pool).count();
+        assert_eq!(others, 10);
+    }
+}
