@@ -209,7 +209,8 @@ impl Batcher {
         self.pool.as_ref().map_or(0, |pool| pool.waiting())
     }
 
-    /// Accepts `run`, which it takes, for a batch, which `lane` runs.
+    /// Accepts `run`, which it takes, for a batch, which `lane` runs: with TensorFlow Serving's parameters at once and in
+    /// this thread, if that is the scheduler's and nothing else waits.
     pub fn submit(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Outputs> {
         let Some(pool) = &self.pool else { return self.gather(run, lane) };
         let rows = self.rows(&run.feeds)?;
@@ -219,7 +220,7 @@ impl Batcher {
         if rows == 0 {
             // TensorFlow Serving lets a request without rows wait forever.
             let batch = Batch { of: self.clone(), ends, tasks: vec![task] };
-            lane.queue_alone(|| batch.run())?;
+            lane.go_on_alone(|| batch.run())?;
         } else {
             pool.submit(self, ends, task, lane).map_err(|why| self.refusal(why, rows))?;
         }

@@ -92,7 +92,8 @@ impl Pool {
         let lane = state.begin_turn(number, now, &self.shared);
         drop(state);
         let Some(lane) = lane else { return Ok(()) };
-        Turn::queue(&self.shared, number, &lane).map_err(Refused::Unscheduled)
+        let turn = Turn { shared: self.shared.clone(), number, has_come: false };
+        lane.go_on_alone(move || turn.run()).map_err(Refused::Unscheduled)
     }
 
     /// Returns the number of waiting tasks.

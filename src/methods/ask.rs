@@ -188,7 +188,7 @@ impl<C: Call> Planned<C> {
         Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
     }
 
-    /// Submits the run to be done together with others.
+    /// Submits the run to be done together with others, which may be at once and in this thread.
     fn submit(self) -> Result<Submitted<C>> {
         let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
         let outputs = servable.submit(run, &context)?;

@@ -373,6 +373,17 @@ impl<J: Item> Queues<J> {
         Next::Run(run, entries.into_iter().map(|entry| entry.job).collect())
     }
 
+    /// Ends `run`, whose thread goes on with work of queue `id` that has not been queued; `None` if that has to wait.
+    pub(super) fn go_on(&mut self, run: Run, id: LaneId, now: Instant) -> Option<Run> {
+        let lane = self.lanes.get(&id)?;
+        let spare = self.running.get(&run)?.spare;
+        let may = self.waiting == 0 && !spare && self.may_begin(id, lane, now);
+        may.then(|| {
+            self.end(run, true, now);
+            self.begin(id, false, &[], now)
+        })
+    }
+
     /// Accounts for the begin of a run of `entries`, which were taken from queue `id`.
     fn begin(&mut self, id: LaneId, spare: bool, entries: &[Entry<J>], now: Instant) -> Run {
         let run = Run(self.number());
@@ -439,13 +450,14 @@ impl<J: Item> Queues<J> {
     /// Returns the queue of `model` whose work of `class` is next, if any may run, and the time that it has used.
     fn next_of(&self, model: &Model, class: Class, now: Instant) -> Option<(f64, LaneId)> {
         let mut lanes = model.turns.of(class).map(|(used, id)| (used, *id));
-        lanes.find(|(_, id)| {
-            self.lanes.get(id).is_some_and(|lane| {
-                lane.may_begin(self.limits.batches_at_once)
-                    && !self.all_hang(*id, lane, now)
-                    && !(class.batch && self.has_most_batches(&lane.model, now))
-            })
-        })
+        lanes.find(|(_, id)| self.lanes.get(id).is_some_and(|lane| self.may_begin(*id, lane, now)))
+    }
+
+    /// Returns whether more work of a queue may begin, if there is a slot.
+    fn may_begin(&self, id: LaneId, lane: &Lane<J>, now: Instant) -> bool {
+        lane.may_begin(self.limits.batches_at_once)
+            && !self.all_hang(id, lane, now)
+            && !(lane.has_batches && self.has_most_batches(&lane.model, now))
     }
 
     /// Returns whether as many batches run as may, for `model`: its own count though they hang.

@@ -150,3 +150,20 @@ fn threads_end_with_the_scheduler() {
         std::thread::yield_now();
     }
 }
+
+#[tokio::test]
+async fn a_thread_goes_on_with_what_comes_of_its_work() {
+    let scheduler = scheduler(2);
+    let lane = scheduler.lane("m", Work::Runs);
+    let (told, tells) = mpsc::channel();
+    let work = move |_: Cancelled| {
+        let at_once = told.clone();
+        let here = std::thread::current().id();
+        lane.go_on_alone(move || at_once.send(std::thread::current().id() == here).is_ok())?;
+        let was_done = tells.try_recv();
+        // This thread does nothing any more, as far as the queues know.
+        lane.go_on_alone(move || told.send(std::thread::current().id() == here).is_ok())?;
+        Ok((was_done, tells.recv().is_ok()))
+    };
+    assert_eq!(scheduler.run(None, &Context::default(), work).await, Ok((Ok(true), true)));
+}

@@ -133,3 +133,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_thread_goes_on_with_other_work_in_its_slot_unless_something_waits() {
+    let mut setup = setup(Limits { batch_threads: 1, ..slots(2, 0) });
+    let (bodies, batch) = (setup.lane("m"), batches(&mut setup, "m"));
+    setup.push(bodies).unwrap();
+    setup.push(bodies).unwrap();
+    let (first, _) = setup.next().unwrap();
+    assert_eq!(setup.queues.go_on(first, batch, setup.now), None, "one waits");
+    let (second, _) = setup.next().unwrap();
+    let run = setup.queues.go_on(first, batch, setup.now).unwrap();
+    assert_eq!(setup.queues.running.len(), 2);
+    assert_eq!(setup.queues.go_on(second, batch, setup.now), None, "one batch runs, as many as may");
+    setup.end_after(run, 7);
+    assert_eq!(setup.queues.lanes[&batch].run_time(), Some(ms(7)));
+    assert!(setup.queues.go_on(second, batch, setup.now).is_some());
+    assert_eq!(setup.queues.models.values().map(|model| model.bytes).sum::<usize>(), 0);
+}
