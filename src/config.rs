@@ -50,8 +50,6 @@ pub struct Options {
     pub io_threads: usize,
     /// The limits of what waits and runs outside the threads that serve connections.
     pub limits: Limits,
-    /// Most batches that run at once; 0 if requests are not batched.
-    pub batch_threads: usize,
     /// Most connections waiting in the kernel to be accepted.
     pub backlog: u32,
     /// The form of strings that are not UTF-8 in REST replies.
@@ -85,7 +83,6 @@ impl Options {
             gzip_min_bytes: 0,
             io_threads: 1,
             limits: Limits { slots: 1, ..Limits::default() },
-            batch_threads: 0,
             backlog: 1,
             non_utf8: NonUtf8::Raw,
             tensor_content: false,

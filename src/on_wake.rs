@@ -1,7 +1,7 @@
 //! A future that is polled only once it has been woken.
 //!
-//! A task is polled as a whole, whatever wakes it. What such a task waits for all its life (the end of the server, of
-//! a connection's time) would be asked with every request whether it has come.
+//! A task polls all its futures, whatever woke it. Without this, what a connection waits for all its life (the end of the
+//! server, the end of its idle time) would be polled with every request.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 pub(crate) struct OnWake<F> {
     future: Pin<Box<F>>,
     bell: Arc<Bell>,
-    /// The same bell, as what the future wakes.
+    /// The bell, as a `Waker` for the future.
     waker: Waker,
     /// The task that the bell wakes.
     task: Option<Waker>,

@@ -71,7 +71,7 @@ struct Model {
     labels: HashMap<String, i64>,
 }
 
-/// Ordered, not hashed: comparing a few names takes a third of the time of hashing one.
+/// Ordered, not hashed: with few models, comparing names takes a third of the time of hashing one.
 type Table = BTreeMap<String, Arc<Model>>;
 
 /// All models of the process.

@@ -63,11 +63,11 @@ impl Server {
         let metrics = options.prometheus_path.is_some().then(|| Metrics::new(memory.clone()));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
         let scheduler = Scheduler::new(options.limits.clone(), refusals);
-        let batches = match options.batch_threads {
+        let batches = match options.limits.batch_threads {
             0 => None,
-            threads => {
+            _ => {
                 let counts = metrics.as_ref().map(Metrics::batches);
-                Some(Arc::new(Pool::new(threads, counts).map_err(|why| cannot_start(&why))?))
+                Some(Arc::new(Pool::new(counts).map_err(|why| cannot_start(&why))?))
             }
         };
         let state = Arc::new(ServerState {

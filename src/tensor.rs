@@ -190,7 +190,7 @@ impl<S: AsRef<[u8]>> FromIterator<S> for Strings {
     }
 }
 
-/// Dimensions, outermost first: few, without an allocation.
+/// Dimensions, outermost first; up to four need no allocation.
 pub type Shape = SmallVec<[i64; 4]>;
 
 /// dtype, shape (outermost dimension first, `[]` for a scalar) and values. Cheap to clone.

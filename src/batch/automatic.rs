@@ -6,8 +6,7 @@
 
 use super::queue::Item as _;
 use super::{
-    Batch, Batcher, Ends, LONG, LONGEST, MOST_BYTES, Outputs, Parameters, Run, Submitted, Task, Waiting,
-    assemble,
+    Batch, Batcher, Ends, LONG, LONGEST, MOST_BYTES, Outputs, Parameters, Run, Task, Waiting, assemble,
 };
 use crate::engine::content::Content;
 use crate::engine::{Endpoint, RunOptions, Threads};
@@ -51,7 +50,7 @@ impl scheduler::Task for Gathered {
         let mut gathered = gathered.into_iter();
         let Some(Gathered { of, ends, task }) = gathered.next() else { return false };
         let tasks = std::iter::once(task).chain(gathered.map(|other| other.task)).collect();
-        Batch { of, ends, tasks, slot: None }.run()
+        Batch { of, ends, tasks }.run()
     }
 }
 
@@ -86,7 +85,7 @@ impl Batcher {
     }
 
     /// Has `run` wait in `lane` for others.
-    pub(super) fn gather(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Submitted> {
+    pub(super) fn gather(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Outputs> {
         let rows = rows(&run.feeds);
         let (reply, parts) = unbounded_channel();
         let context = run.context.clone();
@@ -94,10 +93,7 @@ impl Batcher {
         let (ends, places, task) = self.task(run, 0, reply);
         let queued = lane.queue(Gathered { of: self.clone(), ends, task }, &context)?;
         let waiting = Waiting::Scheduler(queued);
-        Ok(Submitted {
-            batch: None,
-            outputs: Outputs { waiting, rows, places, deadline, parts, ended: false },
-        })
+        Ok(Outputs { waiting, rows, places, deadline, parts, ended: false })
     }
 
     /// Finds out what may be batched, by the rows seen during warm-up, and runs larger and larger sizes of it.

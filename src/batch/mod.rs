@@ -4,11 +4,11 @@
 //! This is what TensorFlow Serving calls a batching session, with the same parameters and error texts
 //! (docs/spec/server.md, section 8). Unlike there, one request cannot spoil others: tensors that cannot share a batch
 //! (another dtype, another shape without padding) are not put in one, and if a run of a signature without side effects
-//! fails, each of its requests is run separately. A request for which nobody else is waiting is a batch at once, which
-//! its own thread may run. While a request waits, it needs no thread: its [`Outputs`] are awaited.
+//! fails, each of its requests is run separately. While a request waits, it needs no thread: its [`Outputs`] are awaited.
 //!
-//! With TensorFlow Serving's parameters, [`queue`] decides what goes together and when, and [`pool`] has the threads.
-//! Without ([`automatic`]), the scheduler does both. [`assemble`] moves the rows, [`outputs`] collects the answers.
+//! The scheduler runs all batches. With TensorFlow Serving's parameters, [`queue`] decides what goes together and when,
+//! and [`pool`] has its queues. Without ([`automatic`]), the scheduler's own queues do. [`assemble`] moves the rows,
+//! [`outputs`] collects the answers.
 
 mod assemble;
 mod automatic;
@@ -18,7 +18,7 @@ mod queue;
 
 pub use automatic::{Gathered, Lane, Scheduler};
 pub use outputs::Outputs;
-pub use pool::{Batch, Pool};
+pub use pool::Pool;
 
 use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
@@ -28,7 +28,7 @@ use crate::memory::Reservation;
 use crate::metrics::Batches;
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
-use outputs::{Part, Waiting, overdue, stopping};
+use outputs::{Part, Waiting, overdue};
 use pool::Refused;
 use queue::{Item, QueueLimits};
 use std::collections::BTreeMap;
@@ -106,13 +106,12 @@ struct Task {
     memory: Arc<Reservation>,
 }
 
-/// A run that was accepted.
+/// A batch that is ready to run; its requests fail if it is dropped instead.
 #[must_use]
-pub struct Submitted {
-    /// A batch that need not wait for anything: to be run, or handed over. `None` if the run waits for others.
-    pub batch: Option<Batch>,
-    /// The outputs.
-    pub outputs: Outputs,
+struct Batch {
+    of: Arc<Batcher>,
+    ends: Ends,
+    tasks: Vec<Task>,
 }
 
 impl Item for Task {
@@ -136,7 +135,7 @@ impl Item for Task {
 /// How requests are batched.
 #[derive(Clone)]
 pub enum Batching {
-    /// By TensorFlow Serving's parameters, on the threads of a pool.
+    /// By TensorFlow Serving's parameters, in the queues of a pool.
     Parameters(Arc<Pool>, Parameters),
     /// Without any, by the scheduler. Batches are counted.
     Automatic(Option<Arc<Batches>>),
@@ -210,21 +209,23 @@ impl Batcher {
         self.pool.as_ref().map_or(0, |pool| pool.waiting())
     }
 
-    /// Accepts `run`, which it takes, for a batch. Without parameters it waits in `lane`.
-    pub fn submit(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Submitted> {
+    /// Accepts `run`, which it takes, for a batch, which `lane` runs: with TensorFlow Serving's parameters at once and in
+    /// this thread, if that is the scheduler's and nothing else waits.
+    pub fn submit(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Outputs> {
         let Some(pool) = &self.pool else { return self.gather(run, lane) };
         let rows = self.rows(&run.feeds)?;
         let (reply, parts) = unbounded_channel();
         let (ends, places, task) = self.task(run, pool.number(), reply);
         let (number, deadline) = (task.number, task.deadline);
-        let batch = if rows == 0 {
+        if rows == 0 {
             // TensorFlow Serving lets a request without rows wait forever.
-            Some(Batch { of: self.clone(), ends, tasks: vec![task], slot: None })
+            let batch = Batch { of: self.clone(), ends, tasks: vec![task] };
+            lane.go_on_alone(|| batch.run())?;
         } else {
-            pool.submit(self, ends, task).map_err(|why| self.refusal(&why, rows))?
-        };
+            pool.submit(self, ends, task, lane).map_err(|why| self.refusal(why, rows))?;
+        }
         let waiting = Waiting::Pool { of: self.clone(), pool: pool.clone(), number };
-        Ok(Submitted { batch, outputs: Outputs { waiting, rows, places, deadline, parts, ended: false } })
+        Ok(Outputs { waiting, rows, places, deadline, parts, ended: false })
     }
 
     /// Runs `run` at once and alone, in this thread: TensorFlow Serving's warm-up waits for each batch's timeout. Returns
@@ -285,9 +286,12 @@ impl Batcher {
         Ok(rows)
     }
 
-    fn refusal(&self, why: &Refused, rows: usize) -> Error {
+    fn refusal(&self, why: Refused, rows: usize) -> Error {
         const FULL: &str = "The batch scheduling queue to which this task was submitted is full;";
-        let Refused::Full(full) = why else { return stopping() };
+        let full = match why {
+            Refused::Full(full) => full,
+            Refused::Unscheduled(why) => return why,
+        };
         let (batches, most) = (full.batches, self.limits.max_batches);
         let message = if self.limits.split {
             format!(
@@ -358,7 +362,7 @@ impl Batcher {
             return self.verify();
         }
         for (ends, row) in std::mem::take(&mut *self.samples()) {
-            let row_bytes: usize = row.iter().map(|input| input.bytes().len()).sum();
+            let row_bytes: usize = row.iter().map(Tensor::memory).sum();
             for size in self.sizes() {
                 if self.parameters.allowed_batch_sizes.is_empty()
                     && row_bytes.saturating_mul(size) > MOST_BYTES
@@ -414,13 +418,13 @@ const LONGEST: Duration = Duration::from_secs(60);
 impl Batch {
     /// Runs the batch in this thread and answers each of its tasks. Returns whether it ran as one: then its time
     /// tells how long as many rows take.
-    pub fn run(self) -> bool {
-        let Batch { of, ends, tasks, slot } = self;
+    fn run(self) -> bool {
+        let Batch { of, ends, tasks } = self;
         let now = Instant::now();
         let (late, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| task.is_over(now));
         let (answers, as_one) = of.answers(&ends, &tasks.iter().collect::<Vec<_>>());
         // A client that gets its answer may hold the last reference to the version, which its own thread then frees.
-        drop((of, slot));
+        drop(of);
         for task in late {
             task.answer(Err(overdue(true)));
         }

@@ -145,6 +145,6 @@ pub(super) fn overdue(in_queue: bool) -> Error {
     }
 }
 
-pub(super) fn stopping() -> Error {
+fn stopping() -> Error {
     Error::new(Kind::Unavailable, "The server is stopping")
 }

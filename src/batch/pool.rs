@@ -1,101 +1,67 @@
-//! The threads that run batches, and the queues they serve in turn.
+//! The queues of requests that are batched by TensorFlow Serving's parameters.
+//!
+//! The scheduler runs the batches. A queue whose oldest batch is ready has a [`Turn`] in the scheduler's queue of its
+//! version and signature, and takes the batch when that turn comes: until then more may join it. A thread of its own
+//! waits for the time of batches that are open.
 
 use super::queue::{Full, Next, Queue};
-use super::{Batcher, Ends, Task};
-use crate::memory;
+use super::{Batch, Batcher, Ends, Lane, Task};
+use crate::error::{Error, Result};
 use crate::metrics::Batches;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::Instant;
 
-/// The one pool of a server. At most as many batches run at once as it has threads; a batch that need not wait may be
-/// run by the thread of its request, and the pool's threads run the others.
+/// All queues of a server.
 pub struct Pool {
     shared: Arc<Shared>,
     requests: AtomicU64,
     pub(super) counts: Option<Arc<Batches>>,
 }
 
+#[derive(Default)]
 struct Shared {
-    threads: usize,
     state: Mutex<State>,
+    /// Told when a batch is open that closes sooner than the thread expects, and when the pool ends.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// The lanes with waiting tasks.
-    lanes: Vec<Lane>,
-    /// The index of the lane whose turn it is.
-    next: usize,
-    /// Batches that need not wait; see [`Batch::hand_over`].
-    handed_over: VecDeque<Batch>,
-    /// Batches that run, or have been handed over.
-    running: usize,
+    /// The queues with waiting tasks, by number.
+    queues: BTreeMap<u64, Waiting>,
+    last_number: u64,
+    /// When the thread looks next, unless it is told to.
+    looks_at: Option<Instant>,
     stopping: bool,
 }
 
 /// The tasks waiting for one version with the same inputs and outputs.
-struct Lane {
+struct Waiting {
     of: Arc<Batcher>,
     ends: Ends,
     queue: Queue<Task>,
-}
-
-/// A batch that is ready to run; its requests fail if it is dropped instead.
-#[must_use]
-pub struct Batch {
-    pub(super) of: Arc<Batcher>,
-    pub(super) ends: Ends,
-    pub(super) tasks: Vec<Task>,
-    /// Held while the batch runs; `None` for one without rows.
-    pub(super) slot: Option<Slot>,
-}
-
-impl Batch {
-    /// Has the batch run by a thread of the pool. There is one for every slot, so it never waits for another batch.
-    pub fn hand_over(self) {
-        let Some(pool) = &self.of.pool else {
-            self.run();
-            return;
-        };
-        let shared = pool.shared.clone();
-        shared.state().handed_over.push_back(self);
-        shared.changed.notify_one();
-    }
-}
-
-/// One of the pool's concurrent runs; free again when dropped.
-pub(super) struct Slot(Arc<Shared>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.running -= 1;
-        if !state.lanes.is_empty() {
-            self.0.changed.notify_one();
-        }
-    }
+    /// The scheduler's queue.
+    lane: Lane,
+    /// True if there is a turn in it.
+    has_turn: bool,
 }
 
 /// The reasons why a task was not accepted.
 pub(super) enum Refused {
     Full(Full),
-    Stopping,
+    /// The scheduler does not take it.
+    Unscheduled(Error),
 }
 
 impl Pool {
-    /// Starts a pool of `threads` threads. Batches are counted in `counts`.
-    pub fn new(threads: usize, counts: Option<Arc<Batches>>) -> std::io::Result<Pool> {
-        let shared =
-            Arc::new(Shared { threads: threads.max(1), state: Mutex::default(), changed: Condvar::new() });
-        let pool = Pool { shared, requests: AtomicU64::new(0), counts };
-        for number in 0..pool.shared.threads {
-            let shared = pool.shared.clone();
-            Builder::new().name(format!("servable-batch-{number}")).spawn(move || work(&shared))?;
-        }
+    /// Starts the thread that waits. Batches are counted in `counts`.
+    pub fn new(counts: Option<Arc<Batches>>) -> std::io::Result<Pool> {
+        let pool = Pool { shared: Arc::default(), requests: AtomicU64::new(0), counts };
+        let shared = pool.shared.clone();
+        Builder::new().name("servable-batch".to_owned()).spawn(move || wait_for_batches(&shared))?;
         Ok(pool)
     }
 
@@ -104,58 +70,52 @@ impl Pool {
         self.requests.fetch_add(1, Relaxed)
     }
 
-    /// Queues `task`. A batch that is returned need not wait: the caller runs it.
-    pub(super) fn submit(&self, of: &Arc<Batcher>, ends: Ends, task: Task) -> Result<Option<Batch>, Refused> {
+    /// Queues `task`, to be run in `lane`.
+    pub(super) fn submit(
+        &self,
+        of: &Arc<Batcher>,
+        ends: Ends,
+        task: Task,
+        lane: &Lane,
+    ) -> Result<(), Refused> {
         let now = task.queued;
         let mut state = self.shared.state();
-        if state.stopping {
-            return Err(Refused::Stopping);
-        }
-        let known = state.lanes.iter().position(|lane| Arc::ptr_eq(&lane.of, of) && lane.ends == ends);
-        let index = known.unwrap_or_else(|| {
-            state.lanes.push(Lane { of: of.clone(), ends, queue: Queue::new() });
-            state.lanes.len() - 1
-        });
-        if let Err(full) = state.lanes[index].queue.push(&of.limits, task, now) {
-            if known.is_none() {
-                state.lanes.pop();
-            }
+        let known = state.queues.iter().find(|(_, queue)| Arc::ptr_eq(&queue.of, of) && queue.ends == ends);
+        let number = known.map_or(state.last_number + 1, |(number, _)| *number);
+        state.last_number = state.last_number.max(number);
+        let waiting = state.queues.entry(number).or_insert_with(|| Waiting::new(of, ends, lane));
+        if let Err(full) = waiting.queue.push(&of.limits, task, now) {
+            let unused = if waiting.queue.is_empty() { state.queues.remove(&number) } else { None };
+            drop((state, unused));
             return Err(Refused::Full(full));
         }
-        if state.running >= self.shared.threads {
-            return Ok(None);
-        }
-        let at_once = known.is_none() && state.lanes[index].queue.next(&of.limits, now) == Next::Ready;
-        let batch = if at_once { state.take(index, &self.shared) } else { None };
-        if batch.is_none() || !state.lanes.is_empty() {
-            self.shared.changed.notify_one();
-        }
-        Ok(batch)
+        let lane = state.begin_turn(number, now, &self.shared);
+        drop(state);
+        let Some(lane) = lane else { return Ok(()) };
+        let turn = Turn { shared: self.shared.clone(), number, has_come: false };
+        lane.go_on_alone(move || turn.run()).map_err(Refused::Unscheduled)
     }
 
     /// Returns the number of waiting tasks.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        self.shared.state().lanes.iter().map(|lane| lane.queue.len()).sum()
+        self.shared.state().queues.values().map(|waiting| waiting.queue.len()).sum()
     }
 
     /// Removes what is left of request `number` from the queues. Returns whether anything was.
     pub(super) fn withdraw(&self, of: &Arc<Batcher>, number: u64) -> bool {
         let mut state = self.shared.state();
         let mut any = false;
-        for lane in state.lanes.iter_mut().filter(|lane| Arc::ptr_eq(&lane.of, of)) {
-            any |= lane.queue.withdraw(|task| task.number == number);
+        for waiting in state.queues.values_mut().filter(|waiting| Arc::ptr_eq(&waiting.of, of)) {
+            any |= waiting.queue.withdraw(|task| task.number == number);
         }
-        state.lanes.retain(|lane| !lane.queue.is_empty());
-        // Such a batch is one request's.
-        let its = |batch: &Batch| {
-            Arc::ptr_eq(&batch.of, of) && batch.tasks.iter().any(|task| task.number == number)
-        };
-        let place = state.handed_over.iter().position(its);
-        let gone = place.and_then(|place| state.handed_over.remove(place));
-        // Its slot becomes free.
+        let empty = |(number, waiting): (&u64, &Waiting)| waiting.queue.is_empty().then_some(*number);
+        let empty: Vec<u64> = state.queues.iter().filter_map(empty).collect();
+        let ended: Vec<_> = empty.iter().map(|number| state.queues.remove(number)).collect();
         drop(state);
-        any || gone.is_some()
+        // Whose turn comes all the same has nothing to run.
+        drop(ended);
+        any
     }
 }
 
@@ -170,37 +130,53 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes the oldest batch of queue `number` if it is ready, and gives the queue another turn for the next.
+    fn take(self: &Arc<Self>, number: u64) -> Option<Batch> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let waiting = state.queues.get_mut(&number)?;
+        waiting.has_turn = false;
+        let is_ready = waiting.queue.next(&waiting.of.limits, now) == Next::Ready;
+        let tasks = if is_ready { waiting.queue.take() } else { None };
+        let (of, ends) = (waiting.of.clone(), waiting.ends.clone());
+        let ended = if waiting.queue.is_empty() { state.queues.remove(&number) } else { None };
+        let lane = state.begin_turn(number, now, self);
+        drop(state);
+        drop(ended);
+        if let Some(lane) = lane {
+            // If that fails, its requests have been told so.
+            let _told = Turn::queue(self, number, &lane);
+        }
+        tasks.map(|tasks| Batch { of, ends, tasks })
+    }
 }
 
 impl State {
-    /// Takes the oldest batch of lane `index`, and removes the lane if that was its last.
-    fn take(&mut self, index: usize, shared: &Arc<Shared>) -> Option<Batch> {
-        let lane = &mut self.lanes[index];
-        let tasks = lane.queue.take()?;
-        let (of, ends) = if lane.queue.is_empty() {
-            let lane = self.lanes.remove(index);
-            (lane.of, lane.ends)
-        } else {
-            (lane.of.clone(), lane.ends.clone())
-        };
-        self.running += 1;
-        Some(Batch { of, ends, tasks, slot: Some(Slot(shared.clone())) })
+    /// Notes that queue `number` has a turn, if it needs one, and returns where to queue that. If a batch is open, has
+    /// the thread of `shared` wait for it.
+    fn begin_turn(&mut self, number: u64, now: Instant, shared: &Shared) -> Option<Lane> {
+        let waiting = self.queues.get_mut(&number).filter(|waiting| !waiting.has_turn)?;
+        match waiting.queue.next(&waiting.of.limits, now) {
+            Next::Ready => {
+                waiting.has_turn = true;
+                return Some(waiting.lane.clone());
+            }
+            Next::At(time) if self.looks_at.is_none_or(|looks| time < looks) => {
+                self.looks_at = Some(time);
+                shared.changed.notify_one();
+            }
+            Next::At(_) | Next::Nothing => {}
+        }
+        None
     }
 
-    /// Takes a batch from the next lane that has one ready; otherwise returns the time when one will be.
-    fn next(&mut self, shared: &Arc<Shared>, now: Instant) -> Result<Batch, Option<Instant>> {
+    /// Returns a queue that needs a turn; otherwise the time when one will.
+    fn next(&self, now: Instant) -> Result<u64, Option<Instant>> {
         let mut soonest: Option<Instant> = None;
-        for step in 0..self.lanes.len() {
-            let index = (self.next + step) % self.lanes.len();
-            let lane = &self.lanes[index];
-            match lane.queue.next(&lane.of.limits, now) {
-                Next::Ready => {
-                    let lanes = self.lanes.len();
-                    let batch = self.take(index, shared).ok_or(None)?;
-                    // If the lane was removed, the next one has moved into its place.
-                    self.next = index + usize::from(self.lanes.len() == lanes);
-                    return Ok(batch);
-                }
+        for (number, waiting) in self.queues.iter().filter(|(_, waiting)| !waiting.has_turn) {
+            match waiting.queue.next(&waiting.of.limits, now) {
+                Next::Ready => return Ok(*number),
                 Next::At(time) => soonest = Some(soonest.map_or(time, |soonest| soonest.min(time))),
                 Next::Nothing => {}
             }
@@ -209,28 +185,68 @@ impl State {
     }
 }
 
-/// The loop of each thread, until the pool is dropped.
-fn work(shared: &Arc<Shared>) {
+impl Waiting {
+    fn new(of: &Arc<Batcher>, ends: Ends, lane: &Lane) -> Waiting {
+        Waiting { of: of.clone(), ends, queue: Queue::new(), lane: lane.clone(), has_turn: false }
+    }
+}
+
+/// A queue's turn with the scheduler. If it is dropped instead of run, the queue's requests are told that the server is
+/// stopping.
+struct Turn {
+    shared: Arc<Shared>,
+    number: u64,
+    has_come: bool,
+}
+
+impl Turn {
+    /// Queues a turn for queue `number`. If that fails, all requests of that queue do.
+    fn queue(shared: &Arc<Shared>, number: u64, lane: &Lane) -> Result<()> {
+        let turn = Turn { shared: shared.clone(), number, has_come: false };
+        lane.queue_alone(move || turn.run())
+    }
+
+    /// Runs the queue's oldest batch in this thread. Returns as [`Batch::run`] does.
+    fn run(mut self) -> bool {
+        self.has_come = true;
+        self.shared.take(self.number).is_some_and(Batch::run)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.has_come {
+            let ended = self.shared.state().queues.remove(&self.number);
+            drop(ended);
+        }
+    }
+}
+
+/// The loop of the thread, until the pool is dropped: gives a turn to each queue whose open batch has waited its time.
+fn wait_for_batches(shared: &Arc<Shared>) {
     let mut state = shared.state();
     while !state.stopping {
-        let found = match state.handed_over.pop_front() {
-            Some(batch) => Ok(batch),
-            None if state.running < shared.threads => state.next(shared, Instant::now()),
-            None => Err(None),
-        };
-        state = match found {
-            Ok(batch) => {
+        let now = Instant::now();
+        match state.next(now) {
+            Ok(number) => {
+                let lane = state.begin_turn(number, now, shared);
                 drop(state);
-                batch.run();
-                memory::leave_behind();
-                shared.state()
+                if let Some(lane) = lane {
+                    // If that fails, its requests have been told so.
+                    let _told = Turn::queue(shared, number, &lane);
+                }
+                state = shared.state();
             }
-            Err(None) => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Err(None) => {
+                state.looks_at = None;
+                state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
             Err(Some(time)) => {
-                let left = time.saturating_duration_since(Instant::now());
-                shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                state.looks_at = Some(time);
+                let left = time.saturating_duration_since(now);
+                state = shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
             }
-        };
+        }
     }
 }
 
@@ -239,13 +255,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_pool_lets_its_threads_go() {
-        let pool = Pool::new(3, None).unwrap();
+    fn a_dropped_pool_lets_its_thread_go() {
+        let pool = Pool::new(None).unwrap();
         let shared = Arc::downgrade(&pool.shared);
         drop(pool);
         let started = Instant::now();
         while shared.strong_count() > 0 {
-            assert!(started.elapsed().as_secs() < 20, "a thread goes on");
+            assert!(started.elapsed().as_secs() < 20, "the thread goes on");
             std::thread::yield_now();
         }
     }

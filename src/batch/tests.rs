@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::signature::Signature;
+use crate::scheduler::{Limits, Work};
 use crate::tensor::DType;
 use std::thread;
 
@@ -74,11 +75,11 @@ struct Setup {
     batcher: Arc<Batcher>,
     counts: Arc<Batches>,
     lane: Lane,
-    _scheduler: Scheduler,
+    scheduler: Scheduler,
     in_use: Mutex<mpsc::Receiver<Infallible>>,
 }
 
-/// A batcher with one thread, for a version that has been warmed.
+/// A batcher with one slot, for a version that has been warmed.
 fn setup(parameters: Parameters) -> Setup {
     of(Adder::default(), parameters)
 }
@@ -91,17 +92,17 @@ fn of(model: Adder, parameters: Parameters) -> Setup {
 
 fn cold(model: Adder, parameters: Parameters) -> Setup {
     let (model, counts) = (Arc::new(model), Arc::new(Batches::default()));
-    let pool = Arc::new(Pool::new(1, Some(counts.clone())).unwrap());
-    made(model, counts, Batching::Parameters(pool, parameters))
+    let pool = Arc::new(Pool::new(Some(counts.clone())).unwrap());
+    made(model, counts, Batching::Parameters(pool, parameters), Scheduler::with_slots(1))
 }
 
-fn made(model: Arc<Adder>, counts: Arc<Batches>, batching: Batching) -> Setup {
+fn made(model: Arc<Adder>, counts: Arc<Batches>, batching: Batching, scheduler: Scheduler) -> Setup {
     let (sender, in_use) = mpsc::channel();
-    let scheduler = Scheduler::with_slots(1);
+    let work = if matches!(batching, Batching::Automatic(_)) { Work::Gathered } else { Work::Batches };
     Setup {
         batcher: Batcher::new(batching, model.clone(), sender),
-        lane: scheduler.lane("adder", true),
-        _scheduler: scheduler,
+        lane: scheduler.lane("adder", work),
+        scheduler,
         model,
         counts,
         in_use: in_use.into(),
@@ -109,14 +110,10 @@ fn made(model: Arc<Adder>, counts: Arc<Batches>, batching: Batching) -> Setup {
 }
 
 impl Setup {
-    /// Asks for the sum of `x` and as many ones, and for its negative. A batch that need not wait runs here.
+    /// Asks for the sum of `x` and as many ones, and for its negative.
     fn ask_for(&self, x: &[i32], repeatable: bool, context: &Context) -> Result<Vec<Vec<i32>>> {
-        let Submitted { batch, outputs } =
-            self.batcher.submit(Run { repeatable, context: context.clone(), ..asked(x) }, &self.lane)?;
-        if let Some(batch) = batch {
-            batch.run();
-        }
-        answer(outputs)
+        let run = Run { repeatable, context: context.clone(), ..asked(x) };
+        answer(self.batcher.submit(run, &self.lane)?)
     }
 
     /// Asks as warm-up does.
@@ -126,9 +123,21 @@ impl Setup {
 
     /// Submits `x` without a thread of its own. Returns what it waits for.
     fn submit(&self, x: &[i32]) -> Outputs {
-        let Submitted { batch, outputs } = self.batcher.submit(asked(x), &self.lane).unwrap();
-        batch.into_iter().for_each(Batch::hand_over);
-        outputs
+        self.batcher.submit(asked(x), &self.lane).unwrap()
+    }
+
+    /// Has a thread of the scheduler wait for `model`'s gate in work of another. Returns once it does.
+    fn occupy(&self) {
+        let (begun, begins) = mpsc::channel();
+        let model = self.model.clone();
+        let wait = move || {
+            begun.send(()).unwrap();
+            drop(model.gate.lock());
+            true
+        };
+        let lane = self.scheduler.lane("other", Work::Runs);
+        lane.queue_alone(wait).unwrap();
+        begins.recv().unwrap();
     }
 
     fn ask(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
@@ -190,7 +199,7 @@ fn sums(x: &[i32]) -> Vec<Vec<i32>> {
 }
 
 #[test]
-fn one_request_runs_at_once_and_in_its_own_thread() {
+fn one_request_runs_at_once() {
     let setup = setup(PARAMETERS);
     assert_eq!(setup.ask(&[1, 2]), Ok(sums(&[1, 2])));
     assert_eq!(setup.runs(), [2]);
@@ -281,7 +290,6 @@ fn only_a_run_of_all_together_tells_how_long_they_take() {
             of: setup.batcher.clone(),
             ends: tasks[0].0.clone(),
             tasks: tasks.into_iter().map(|(_, _, task)| task).collect(),
-            slot: None,
         };
         assert_eq!(batch.run(), as_one, "{asks:?}");
         for x in asks {
@@ -360,7 +368,7 @@ fn a_deadline_that_passes_during_the_run_is_another_error() {
     thread::scope(|scope| {
         let patient = scope.spawn(|| setup.ask(&[1]));
         until(|| setup.batcher.waiting() == 1);
-        // This fills the batch, which the pool's thread runs.
+        // This fills the batch, which then runs.
         let deadline = Some(Instant::now() + Duration::from_secs(1));
         let error = setup.ask_for(&[2], true, &Context { deadline, ..Context::default() }).unwrap_err();
         assert_eq!(error.kind, Kind::DeadlineExceeded);
@@ -387,14 +395,12 @@ fn who_has_left_is_not_run() {
 #[test]
 fn who_leaves_before_the_batch_begins_is_not_run() {
     let setup = setup(PARAMETERS);
-    let Submitted { batch, outputs } = setup.batcher.submit(asked(&[1]), &setup.lane).unwrap();
-    drop(outputs);
-    batch.unwrap().run();
     let held = setup.model.gate.lock().unwrap();
     let running = setup.submit(&[2]);
     until(|| setup.runs().len() == 1);
-    // The only thread is busy. A request without rows has no slot to wait for, and so waits for the thread.
-    drop(setup.submit(&[]));
+    // The only slot is taken.
+    drop((setup.submit(&[1]), setup.submit(&[])));
+    assert_eq!(setup.batcher.waiting(), 0);
     drop(held);
     assert_eq!(answer(running), Ok(sums(&[2])));
     assert_eq!(answer(setup.submit(&[3])), Ok(sums(&[3])));
@@ -405,14 +411,73 @@ fn who_leaves_before_the_batch_begins_is_not_run() {
 fn two_thousand_requests_wait_in_one_thread() {
     let setup = setup(Parameters { max_enqueued_batches: 1000, ..PARAMETERS });
     let held = setup.model.gate.lock().unwrap();
-    let waiting: Vec<_> = (1000..3000).map(|x| (x, setup.submit(&[x]))).collect();
+    let first = setup.submit(&[7]);
     until(|| setup.runs().len() == 1);
+    let waiting: Vec<_> = (1001..3000).map(|x| (x, setup.submit(&[x]))).collect();
     assert_eq!(setup.batcher.waiting(), 1999);
     drop(held);
+    assert_eq!(answer(first), Ok(sums(&[7])));
     for (x, outputs) in waiting {
         assert_eq!(answer(outputs), Ok(sums(&[x])));
     }
     assert_eq!(setup.runs().iter().sum::<usize>(), 2000);
+}
+
+#[test]
+fn a_batch_waits_for_a_slot_and_grows_meanwhile() {
+    let setup = setup(PARAMETERS);
+    let held = setup.model.gate.lock().unwrap();
+    setup.occupy();
+    let waiting = [10, 20, 30].map(|x| (x, setup.submit(&[x])));
+    assert_eq!((setup.batcher.waiting(), setup.runs()), (3, vec![]));
+    drop(held);
+    for (x, outputs) in waiting {
+        assert_eq!(answer(outputs), Ok(sums(&[x])));
+    }
+    assert_eq!(setup.runs(), [3]);
+}
+
+#[test]
+fn no_more_batches_run_at_once_than_may_though_there_are_slots() {
+    let counts = Arc::new(Batches::default());
+    let pool = Arc::new(Pool::new(None).unwrap());
+    let parameters = Parameters { max_batch_size: 1, max_enqueued_batches: 1, ..PARAMETERS };
+    let limits = Limits { slots: 4, batch_threads: 2, ..Limits::default() };
+    let scheduler = Scheduler::new(limits, Arc::default());
+    let setup = made(Arc::default(), counts, Batching::Parameters(pool, parameters), scheduler);
+    let held = setup.model.gate.lock().unwrap();
+    let mut waiting = Vec::new();
+    for x in 0..3 {
+        waiting.push((x, setup.submit(&[x])));
+        until(|| setup.runs().len() == waiting.len().min(2));
+    }
+    // Work of others has the other slots.
+    setup.occupy();
+    assert_eq!((setup.batcher.waiting(), setup.runs().len()), (1, 2));
+    assert_eq!(setup.ask(&[3]).unwrap_err().kind, Kind::Unavailable, "it counts as waiting");
+    drop(held);
+    for (x, outputs) in waiting {
+        assert_eq!(answer(outputs), Ok(sums(&[x])));
+    }
+}
+
+#[test]
+fn what_waits_for_a_slot_when_the_server_stops_is_told_so() {
+    let setup = setup(PARAMETERS);
+    let model = setup.model.clone();
+    let held = model.gate.lock().unwrap();
+    setup.occupy();
+    let waiting = [setup.submit(&[1]), setup.submit(&[])];
+    let Setup { scheduler, batcher, lane, .. } = setup;
+    drop(scheduler);
+    for outputs in waiting {
+        let error = answer(outputs).unwrap_err();
+        assert_eq!((error.kind, &*error.message), (Kind::Unavailable, "The server is stopping"));
+    }
+    let late = batcher.submit(asked(&[1]), &lane).map(drop).unwrap_err();
+    assert_eq!((late.kind, &*late.message), (Kind::Unavailable, "The server is stopping"));
+    assert_eq!(batcher.waiting(), 0);
+    drop(held);
 }
 
 #[test]
@@ -431,8 +496,7 @@ fn the_model_is_in_use_until_the_last_run_ends_though_nobody_waits() {
     let Setup { model, batcher, lane, in_use, .. } = setup;
     let in_use = in_use.into_inner().unwrap();
     let held = model.gate.lock().unwrap();
-    let Submitted { batch, outputs } = batcher.submit(asked(&[1]), &lane).unwrap();
-    batch.unwrap().hand_over();
+    let outputs = batcher.submit(asked(&[1]), &lane).unwrap();
     until(|| model.runs.lock().unwrap().len() == 1);
     drop((outputs, batcher));
     assert_eq!(in_use.try_recv(), Err(mpsc::TryRecvError::Empty));
@@ -465,7 +529,8 @@ fn every_size_is_warmed_with_what_was_run_so_far() {
 /// A batcher without parameters, warmed with one row.
 fn automatic(model: Adder) -> Setup {
     let counts = Arc::new(Batches::default());
-    let setup = made(Arc::new(model), counts.clone(), Batching::Automatic(Some(counts)));
+    let batching = Batching::Automatic(Some(counts.clone()));
+    let setup = made(Arc::new(model), counts, batching, Scheduler::with_slots(1));
     setup.warm_with(&[3]).unwrap();
     setup.batcher.warm();
     setup.model.runs.lock().unwrap().clear();
@@ -518,7 +583,7 @@ fn what_has_no_rows_in_common_is_left_alone() {
 #[test]
 fn before_the_end_of_warm_up_nothing_is_run_together() {
     let counts = Arc::new(Batches::default());
-    let setup = made(Arc::default(), counts, Batching::Automatic(None));
+    let setup = made(Arc::default(), counts, Batching::Automatic(None), Scheduler::with_slots(1));
     assert!(!takes(&setup, &asked(&[1])) && setup.batcher.runs_alone());
     setup.batcher.warm();
     assert!(!takes(&setup, &asked(&[1])) && !setup.batcher.runs_alone(), "nothing was seen");

@@ -12,7 +12,29 @@ pub(crate) struct Fake;
 
 const TENSORS: [&str; 4] = ["a", "b", "difference", "sum"];
 
-struct Adder(BTreeMap<String, Signature>);
+struct Adder {
+    signatures: BTreeMap<String, Signature>,
+    before: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Returns the model, which calls `before` at the beginning of each run.
+pub(crate) fn model(before: impl Fn() + Send + Sync + 'static) -> Box<dyn Model> {
+    let spec = |tensor: &&str| TensorSpec {
+        alias: (*tensor).to_owned(),
+        tensor: (*tensor).to_owned(),
+        dtype: DType::Float,
+        shape: Some(vec![-1]),
+    };
+    let signature = Signature {
+        name: DEFAULT_SIGNATURE.into(),
+        method_name: "tensorflow/serving/predict".to_owned(),
+        inputs: TENSORS[..2].iter().map(spec).collect(),
+        outputs: TENSORS[2..].iter().map(spec).collect(),
+        defaults: BTreeMap::new(),
+    };
+    let signatures = [(DEFAULT_SIGNATURE.to_owned(), signature)].into();
+    Box::new(Adder { signatures, before: Box::new(before) })
+}
 
 impl Engine for Fake {
     fn shares_threads(&self, _: &LoadOptions) -> bool {
@@ -23,26 +45,13 @@ impl Engine for Fake {
         if !path.is_dir() {
             return Err(Error::not_found(format!("{} is no folder", path.display())));
         }
-        let spec = |tensor: &&str| TensorSpec {
-            alias: (*tensor).to_owned(),
-            tensor: (*tensor).to_owned(),
-            dtype: DType::Float,
-            shape: Some(vec![-1]),
-        };
-        let signature = Signature {
-            name: DEFAULT_SIGNATURE.into(),
-            method_name: "tensorflow/serving/predict".to_owned(),
-            inputs: TENSORS[..2].iter().map(spec).collect(),
-            outputs: TENSORS[2..].iter().map(spec).collect(),
-            defaults: BTreeMap::new(),
-        };
-        Ok(Box::new(Adder([(DEFAULT_SIGNATURE.to_owned(), signature)].into())))
+        Ok(model(|| {}))
     }
 }
 
 impl Model for Adder {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
-        &self.0
+        &self.signatures
     }
 
     #[allow(clippy::cast_possible_truncation)] // There are four.
@@ -51,14 +60,15 @@ impl Model for Adder {
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
-        self.0.contains_key(signature)
+        self.signatures.contains_key(signature)
     }
 
     fn is_bounded(&self, signature: &str) -> bool {
-        self.0.contains_key(signature)
+        self.signatures.contains_key(signature)
     }
 
     fn run(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
+        (self.before)();
         let fed = |place: u32| -> Result<Vec<f32>> {
             let mut found = feeds.iter().filter(|(endpoint, _)| *endpoint == Endpoint(place));
             match (found.next(), found.next()) {

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use std::time::{Duration, Instant};
 
-/// Made once: a look-up by text parses it.
+/// Made once: a look-up by text parses the name each time.
 static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Returns the time when the client stops waiting, by its `grpc-timeout`; a malformed one is ignored, as in gRPC's own

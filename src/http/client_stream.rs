@@ -34,7 +34,7 @@ pub(crate) struct ClientStream {
     unsent: AtomicBool,
     /// Twice the number of request heads received, less one while the last request is unanswered.
     requests: AtomicUsize,
-    /// When the last answer was made, or taken by the system if that was later; see [`Connection::last`].
+    /// When the last answer was made, or taken by the system if that was later; see [`Connection::now`].
     answered: AtomicU64,
     /// Number of bytes received since the last head.
     received: AtomicUsize,
@@ -47,7 +47,7 @@ pub(crate) struct InHand<'a>(&'a ClientStream);
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.answered.store(self.0.connection.last(), Relaxed);
+        self.0.answered.store(self.0.connection.now(), Relaxed);
         self.0.requests.fetch_add(1, Relaxed);
     }
 }

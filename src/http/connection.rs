@@ -32,7 +32,7 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
     let io = TokioIo::new(Timed::new(stream.clone(), S::write_error, headers_within, pace));
     let mut builder = http1::Builder::new();
     builder
-        // A timer for every request; `ClientStream::waits_in_vain` needs one for the connection.
+        // It would set a timer for every request; `ClientStream::waits_in_vain` sets one for the connection.
         .header_read_timeout(None)
         .max_buf_size(max_header_bytes.max(8192))
         .title_case_headers(true)
@@ -66,7 +66,7 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
 enum Over {
     /// At once.
     Now,
-    /// After the request in hand.
+    /// After the request in hand, once its answer has been taken.
     Soon,
 }
 

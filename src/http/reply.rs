@@ -118,10 +118,10 @@ impl Reply {
     }
 }
 
-/// Returns `headers` without its entries, for others; an empty map without storage if it has much, which the connection
-/// would keep.
+/// Returns `headers` without its entries, to be filled again; a new map if its storage is large, as the connection keeps
+/// it.
 fn emptied(mut headers: HeaderMap) -> HeaderMap {
-    /// A few more than most requests have.
+    /// Most headers whose storage is kept: more than most requests have.
     const KEPT: usize = 24;
     if headers.capacity() > KEPT {
         return HeaderMap::new();

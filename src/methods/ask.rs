@@ -83,7 +83,7 @@ pub async fn ask<C: Call>(
 
 /// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on the scheduler's.
 ///
-/// What waits for other threads is boxed: it costs them little, and a call's future is moved on its way to its task.
+/// What waits for other threads is boxed: that costs little beside such a wait, and keeps the call's future small.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
     call.check(server, &context)?;
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
@@ -101,7 +101,7 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Contex
         return guarded(|| planned.run(server));
     }
     if planned.batches() {
-        return Box::pin(guarded(|| planned.submit(true))?.answer(server)).await;
+        return Box::pin(guarded(|| planned.submit())?.answer(server)).await;
     }
     Box::pin(planned.queue(server)).await
 }
@@ -124,7 +124,7 @@ async fn answer_large<C: Call>(
         let request = call.decode(&own, servable.as_deref(), &context)?;
         let planned = Planned::new(&own, call, servable?, request, context)?;
         if planned.batches() {
-            planned.submit(false).map(Decoded::Submitted)
+            planned.submit().map(Decoded::Submitted)
         } else if planned.servable.may_batch() {
             Ok(Decoded::Planned(planned))
         } else {
@@ -200,18 +200,10 @@ impl<C: Call> Planned<C> {
         Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
     }
 
-    /// Submits the run to be done together with others. A batch that need not wait is run by this thread, unless it is
-    /// one that serves connections.
-    fn submit(self, serves_connections: bool) -> Result<Submitted<C>> {
+    /// Submits the run to be done together with others, which may be at once and in this thread.
+    fn submit(self) -> Result<Submitted<C>> {
         let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
-        let servable::Submitted { batch, outputs } = servable.submit(run, &context)?;
-        match batch {
-            Some(batch) if serves_connections => batch.hand_over(),
-            Some(batch) => {
-                batch.run();
-            }
-            None => {}
-        }
+        let outputs = servable.submit(run, &context)?;
         Ok(Submitted { outputs, unanswered: Unanswered { call, servable, sample, reading, context } })
     }
 }

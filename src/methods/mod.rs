@@ -29,7 +29,7 @@ pub struct ServerState {
     pub registry: Registry,
     /// The threads for work too long for a connection's own thread.
     pub scheduler: Scheduler,
-    /// The threads for batches, if batching is enabled.
+    /// The queues of batches, if TensorFlow Serving's batching is enabled.
     pub batches: Option<Arc<batch::Pool>>,
     /// The options of the server.
     pub options: Options,

@@ -11,7 +11,7 @@ use crate::tensor::{Strings, Tensor};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Positions of outputs in a signature: a few, without an allocation.
+/// Positions of outputs in a signature; up to four need no allocation.
 pub type Positions = SmallVec<[usize; 4]>;
 
 /// A request to one version, checked against its signatures.

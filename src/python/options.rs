@@ -84,12 +84,13 @@ struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Returns the scheduler's limits, with `slots` for runs and `spare` ones for short runs.
-    fn limits(self, slots: usize, spare: usize) -> Limits {
+    /// Returns the scheduler's limits, with `slots` for runs, `spare` ones for short runs, and as many `batch_threads`.
+    fn limits(self, slots: usize, spare: usize, batch_threads: usize) -> Limits {
         Limits {
             slots,
             spare,
             batches_at_once: spare,
+            batch_threads,
             max_wait: self.max_queue_milliseconds.map(Duration::from_millis),
             max_requests: self.max_requests_in_flight,
             max_model_requests: self.max_requests_in_flight_per_model,
@@ -173,7 +174,9 @@ impl CoreOptions {
     pub(super) fn options(self) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = self.pace();
-        let slots = if self.compute_threads > 0 { self.compute_threads } else { 2 * cores };
+        // Where nothing is said of the first, there is a slot for each batch that may run.
+        let slots =
+            if self.compute_threads > 0 { self.compute_threads } else { (2 * cores).max(self.batch_threads) };
         Ok(Options {
             rest_address: address("rest_address", self.rest_address)?,
             grpc_address: address("grpc_address", self.grpc_address)?,
@@ -193,8 +196,7 @@ impl CoreOptions {
             max_depth: self.max_depth,
             gzip_min_bytes: self.gzip_min_bytes,
             io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
-            limits: self.queue_limits.limits(slots, cores),
-            batch_threads: self.batch_threads,
+            limits: self.queue_limits.limits(slots, cores, self.batch_threads),
             backlog: self.backlog,
             non_utf8: if self.base64_non_utf8 { NonUtf8::Base64 } else { NonUtf8::Raw },
             tensor_content: self.tensor_content,

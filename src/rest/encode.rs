@@ -15,7 +15,7 @@ pub use super::proto_json::{metadata, status};
 /// The least and the most values of a part that is printed by another thread. A tensor of less than four is not cut.
 const PART: [usize; 2] = [16 << 10, 128 << 10];
 
-/// Floats from this number on are converted in batches, which costs the same however few are in one.
+/// Tensors of at least this many floats are converted in batches; a batch costs the same however few values it has.
 const BATCHED: usize = 16;
 
 /// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.

@@ -4,6 +4,7 @@
 use super::queues::Limits;
 use super::rate::Rate;
 use super::sizes::Sizes;
+use super::turns::{Class, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +63,10 @@ pub(super) struct Lane<J> {
     /// The sizes of what is done together; `None` if everything is done alone.
     sizes: Option<Sizes>,
     pub(super) never_short: bool,
+    /// True if its work is batches.
+    pub(super) has_batches: bool,
+    /// Where it is in the order.
+    pub(super) place: Place,
     /// Virtual time used, in seconds.
     pub(super) used: f64,
     times: Times,
@@ -172,6 +177,8 @@ impl<J: Item> Lane<J> {
             running: 0,
             sizes: gathers.then(Sizes::default),
             never_short: false,
+            has_batches: false,
+            place: Place::default(),
             used: 0.0,
             times: Times::default(),
             arrivals: rate(),
@@ -223,9 +230,15 @@ impl<J: Item> Lane<J> {
         self.sizes.as_ref().is_some_and(Sizes::gains)
     }
 
+    /// Returns where it belongs in the order.
+    pub(super) fn next_place(&self) -> Place {
+        let class = Class { short: self.is_short(), batch: self.has_batches };
+        Place::new(self.used, (!self.is_empty()).then_some(class))
+    }
+
     /// Returns whether its work is short: a run with the machine to itself is known to take at most [`SHORT`], and few
     /// take very much longer.
-    pub(super) fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         let shortest = self.times.shortest.is_some_and(|shortest| shortest <= SHORT.as_secs_f64());
         !self.never_short && shortest && self.times.part_long < MOSTLY_LONG
     }

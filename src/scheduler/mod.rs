@@ -7,6 +7,7 @@ mod queues;
 mod rate;
 mod refusal;
 mod sizes;
+mod turns;
 
 pub use lane::Item;
 pub use queues::{Admission, Limits, Refused};
@@ -17,12 +18,18 @@ use crate::memory;
 use crate::metrics::Refusals;
 use crate::parallel::IdleCores;
 use crate::profile::{self, Phase};
-use queues::{Asked, LaneId, Next, Queues};
+use queues::{Asked, LaneId, Next, Queues, Run};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+thread_local! {
+    /// The run that goes on in this thread.
+    static DOES: Cell<Option<Run>> = const { Cell::new(None) };
+}
 
 /// Longest time a thread waits for more work.
 const KEPT_IDLE: Duration = Duration::from_secs(3);
@@ -93,6 +100,19 @@ struct State<T: Task> {
     stopping: bool,
 }
 
+/// What the work of a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Requests, each done alone.
+    Runs,
+    /// Requests; those that join each other are done together.
+    Gathered,
+    /// Batches, of which [`Limits::batch_threads`] of all queues run at once.
+    Batches,
+    /// Bodies of requests, decoded or encoded apart from their runs.
+    Bodies,
+}
+
 /// A queue, which ends with its last handle.
 pub struct Lane<T: Task>(Arc<OwnedLane<T>>);
 
@@ -122,20 +142,14 @@ impl<T: Task> Scheduler<T> {
         let queues = Queues::new(limits);
         let state = Mutex::new(State { queues, threads: 0, idle: 0, starting: 0, stopping: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals, cores: IdleCores::here() });
-        Scheduler { own: Lane::new(&shared, "", false), shared }
+        Scheduler { own: Lane::new(&shared, "", Work::Runs), shared }
     }
 
     /// Makes a scheduler that runs `slots` requests at once.
     #[cfg(test)]
     pub(crate) fn with_slots(slots: usize) -> Scheduler<T> {
-        Scheduler::new(Limits { slots, batches_at_once: 1, ..Limits::default() }, Arc::default())
-    }
-
-    /// Makes a queue for bodies of requests to `model` that are decoded or encoded apart from their runs.
-    pub fn lane_of_bodies(&self, model: &str) -> Lane<T> {
-        let lane = Lane::new(&self.shared, model, false);
-        self.shared.state().queues.never_short(lane.0.id);
-        lane
+        let limits = Limits { slots, batches_at_once: 1, batch_threads: 1, ..Limits::default() };
+        Scheduler::new(limits, Arc::default())
     }
 
     /// Returns the cores on which none of the threads works: they may help with large bodies.
@@ -143,9 +157,9 @@ impl<T: Task> Scheduler<T> {
         &self.shared.cores
     }
 
-    /// Makes a queue for work of `model`. `gathers`: its tasks that join each other are done together.
-    pub fn lane(&self, model: &str, gathers: bool) -> Lane<T> {
-        Lane::new(&self.shared, model, gathers)
+    /// Makes a queue for `work` of `model`.
+    pub fn lane(&self, model: &str, work: Work) -> Lane<T> {
+        Lane::new(&self.shared, model, work)
     }
 
     /// Runs `work` in a thread of its own, if it is accepted to `lane` (`None`: it belongs to no version, and always is).
@@ -226,8 +240,15 @@ impl<T: Task> Scheduler<T> {
 }
 
 impl<T: Task> Lane<T> {
-    fn new(shared: &Arc<Shared<T>>, model: &str, gathers: bool) -> Lane<T> {
-        let id = shared.state().queues.add(model, gathers, Instant::now());
+    fn new(shared: &Arc<Shared<T>>, model: &str, work: Work) -> Lane<T> {
+        let mut state = shared.state();
+        let id = state.queues.add(model, work == Work::Gathered, Instant::now());
+        match work {
+            Work::Runs | Work::Gathered => {}
+            Work::Batches => state.queues.has_batches(id),
+            Work::Bodies => state.queues.never_short(id),
+        }
+        drop(state);
         Lane(Arc::new(OwnedLane { id, model: model.into(), shared: shared.clone() }))
     }
 
@@ -239,6 +260,32 @@ impl<T: Task> Lane<T> {
         Ok(Queued { lane: self.clone(), number, is_over: false })
     }
 
+    /// Queues `work`, whose requests have been accepted, to be done alone. Returns as [`Task::run`] does. If the server
+    /// stops, it is dropped.
+    pub fn queue_alone(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<()> {
+        let work = move || guarded(|| Ok(work())).unwrap_or(false);
+        let job = Job::Alone(Box::new(work));
+        self.submit(Asked { job, bytes: 0, deadline: None, admission: Admission::Always })?;
+        Ok(())
+    }
+
+    /// The same, but a thread of the scheduler ends what it does and goes on with `work`, if nothing waits. To be called
+    /// last in its work.
+    pub fn go_on_alone(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<()> {
+        let Lane(lane) = self;
+        let run = DOES.take().and_then(|run| {
+            let next = lane.shared.state().queues.go_on(run, lane.id, Instant::now());
+            if next.is_none() {
+                DOES.set(Some(run));
+            }
+            next
+        });
+        let Some(run) = run else { return self.queue_alone(work) };
+        let done = guarded(|| Ok(work())).unwrap_or(false);
+        lane.shared.state().queues.end(run, done, Instant::now());
+        Ok(())
+    }
+
     /// Queues work and sees to it that a thread takes it. Returns its number.
     fn submit(&self, asked: Asked<Job<T>>) -> Result<u64> {
         let now = Instant::now();
@@ -248,12 +295,15 @@ impl<T: Task> Lane<T> {
             return Err(stopping());
         }
         let pushed = state.queues.push(lane.id, asked, now);
-        let has_thread = pushed.is_err() || lane.shared.wake(&mut state, now);
+        let wakes = if pushed.is_ok() { lane.shared.wakes(&mut state, now) } else { Some(false) };
         let unrun = match &pushed {
-            Ok(number) if !has_thread => state.queues.withdraw(lane.id, *number, now),
+            Ok(number) if wakes.is_none() => state.queues.withdraw(lane.id, *number, now),
             _ => None,
         };
         drop(state);
+        if wakes == Some(true) {
+            lane.shared.changed.notify_one();
+        }
         match pushed {
             Ok(_) if unrun.is_some() => {
                 Err(Error::new(Kind::Unavailable, "The system gives the server no thread for this request"))
@@ -317,20 +367,21 @@ impl<T: Task> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes or starts a thread if one is needed: for work that may run, or to watch for runs that hang. Returns
-    /// false if there is no thread at all.
-    fn wake(self: &Arc<Self>, state: &mut State<T>, now: Instant) -> bool {
+    /// Returns whether to wake a thread, if one is needed: for work that may run, or to watch for runs that hang. Starts
+    /// one if all are busy. `None` if there is no thread at all.
+    fn wakes(self: &Arc<Self>, state: &mut State<T>, now: Instant) -> Option<bool> {
         let (waits, may_run) = state.queues.state(now);
         if may_run && state.idle > 0 {
-            self.changed.notify_one();
-        } else if waits && state.idle + state.starting == 0 {
+            return Some(true);
+        }
+        if waits && state.idle + state.starting == 0 {
             let shared = self.clone();
             if Builder::new().name("servable-run".to_owned()).spawn(move || shared.work()).is_ok() {
                 state.threads += 1;
                 state.starting += 1;
             }
         }
-        state.threads > 0
+        (state.threads > 0).then_some(false)
     }
 
     /// The loop of each thread.
@@ -341,14 +392,20 @@ impl<T: Task> Shared<T> {
             let now = Instant::now();
             match state.queues.next(now) {
                 Next::Run(number, jobs) => {
-                    self.wake(&mut state, now);
+                    let wakes = self.wakes(&mut state, now);
                     drop(state);
+                    if wakes == Some(true) {
+                        self.changed.notify_one();
+                    }
+                    DOES.set(Some(number));
                     let busy = self.cores.occupy();
                     let done = run(jobs);
                     drop(busy);
                     memory::leave_behind();
                     state = self.state();
-                    state.queues.end(number, done, Instant::now());
+                    if let Some(number) = DOES.take() {
+                        state.queues.end(number, done, Instant::now());
+                    }
                 }
                 Next::Wait(until) => {
                     let left =

@@ -6,6 +6,7 @@
 //! than its like hangs, and loses its slot to others; a model whose runs all hang is refused.
 
 use super::lane::{Done, Entry, Item, Lane};
+use super::turns::{Class, Place, Turns};
 use crate::metrics::Reason;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Limits {
     pub spare: usize,
     /// Most runs of a queue that gathers work that run at once.
     pub batches_at_once: usize,
+    /// Most batches, of all queues of batches, that run at once; 0 without such queues.
+    pub batch_threads: usize,
     /// Longest predicted wait with which work is accepted; `None` for any with which clients stay.
     pub max_wait: Option<Duration>,
     /// Most requests of all models that wait or run; `None` for any number.
@@ -115,6 +118,8 @@ struct Running {
     lost_at: Instant,
     /// True if it has one of the spare slots.
     spare: bool,
+    /// True if it is of a queue of batches.
+    batch: bool,
     requests: usize,
     rows: usize,
     bytes: usize,
@@ -123,7 +128,7 @@ struct Running {
 }
 
 /// What is counted for a model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
     weight: f64,
     /// Time used divided by weight, in seconds.
@@ -131,6 +136,9 @@ struct Model {
     /// The time used by the lane that ran last, when it did.
     clock: f64,
     lanes: usize,
+    /// Those with waiting work, and the model's own place.
+    turns: Turns<LaneId>,
+    place: Place,
     /// Requests that wait, and those that run, of which several may share a run.
     waiting: usize,
     running: usize,
@@ -145,8 +153,8 @@ pub(super) struct Queues<J> {
     lanes: BTreeMap<LaneId, Lane<J>>,
     models: HashMap<Arc<str>, Model>,
     running: BTreeMap<Run, Running>,
-    /// The lanes with waiting work.
-    active: Vec<LaneId>,
+    /// The models with waiting work.
+    turns: Turns<Arc<str>>,
     waiting: usize,
     /// The virtual time of the model that ran last: one that was idle begins there.
     clock: f64,
@@ -173,7 +181,7 @@ impl<J: Item> Queues<J> {
             lanes: BTreeMap::new(),
             models: HashMap::new(),
             running: BTreeMap::new(),
-            active: Vec::new(),
+            turns: Turns::new(),
             waiting: 0,
             clock: 0.0,
             next_number: 0,
@@ -186,7 +194,7 @@ impl<J: Item> Queues<J> {
         let name: Arc<str> =
             self.models.get_key_value(model).map_or_else(|| model.into(), |(name, _)| name.clone());
         let weight = self.limits.weights.get(model).copied().unwrap_or(1.0);
-        let counts = self.models.entry(name.clone()).or_insert_with(|| Model { weight, ..Model::default() });
+        let counts = self.models.entry(name.clone()).or_insert_with(|| Model::new(weight));
         counts.lanes += 1;
         self.lanes.insert(id, Lane::new(name, gathers, now));
         id
@@ -199,12 +207,20 @@ impl<J: Item> Queues<J> {
         }
     }
 
+    /// Makes a queue's work count as batches.
+    pub(super) fn has_batches(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.has_batches = true;
+        }
+    }
+
     /// Removes a queue. Its work, of which there is none as long as work holds its queue, is returned.
     pub(super) fn remove(&mut self, id: LaneId) -> Option<Lane<J>> {
-        let lane = self.lanes.remove(&id)?;
-        self.active.retain(|active| *active != id);
+        let mut lane = self.lanes.remove(&id)?;
         self.waiting -= lane.len();
         if let Some(model) = self.models.get_mut(&lane.model) {
+            model.turns.put(&id, &mut lane.place, Place::default());
+            model.put(&lane.model, &mut self.turns);
             model.lanes -= 1;
             model.waiting -= lane.len();
             if model.lanes == 0 && model.running == 0 {
@@ -226,16 +242,16 @@ impl<J: Item> Queues<J> {
 
     /// Removes everything that waits.
     pub(super) fn clear(&mut self) -> Vec<J> {
-        self.active.clear();
         self.waiting = 0;
         let mut jobs = Vec::new();
-        for lane in self.lanes.values_mut() {
+        for (id, lane) in &mut self.lanes {
             let Some(model) = self.models.get_mut(&lane.model) else { continue };
             for entry in lane.clear() {
                 model.waiting -= 1;
                 model.bytes -= entry.bytes;
                 jobs.push(entry.job);
             }
+            model.put_lane(lane, *id, &mut self.turns);
         }
         jobs
     }
@@ -247,9 +263,6 @@ impl<J: Item> Queues<J> {
         }
         let number = self.number();
         let Some(lane) = self.lanes.get_mut(&id) else { return Ok(number) };
-        if lane.is_empty() {
-            self.active.push(id);
-        }
         if let Some(model) = self.models.get_mut(&lane.model) {
             // Where nothing waited, there is no claim on the time that others used meanwhile.
             if model.waiting == 0 && model.used < self.clock {
@@ -269,6 +282,7 @@ impl<J: Item> Queues<J> {
         }
         self.waiting += 1;
         lane.push(number, Entry { job: asked.job, arrived: now, bytes: asked.bytes });
+        self.put(id);
         Ok(number)
     }
 
@@ -336,13 +350,11 @@ impl<J: Item> Queues<J> {
     pub(super) fn withdraw(&mut self, id: LaneId, number: u64, now: Instant) -> Option<J> {
         let lane = self.lanes.get_mut(&id)?;
         let entry = lane.withdraw(number, now)?;
-        if lane.is_empty() {
-            self.active.retain(|active| *active != id);
-        }
         self.waiting -= 1;
         if let Some(model) = self.models.get_mut(&lane.model) {
             model.waiting -= 1;
             model.bytes -= entry.bytes;
+            model.put_lane(lane, id, &mut self.turns);
         }
         Some(entry.job)
     }
@@ -355,11 +367,20 @@ impl<J: Item> Queues<J> {
         };
         let Some(lane) = self.lanes.get_mut(&id) else { return Next::Wait(None) };
         let entries = lane.take(now);
-        if lane.is_empty() {
-            self.active.retain(|active| *active != id);
-        }
         let run = self.begin(id, spare, &entries, now);
+        self.put(id);
         Next::Run(run, entries.into_iter().map(|entry| entry.job).collect())
+    }
+
+    /// Ends `run`, whose thread goes on with work of queue `id` that has not been queued; `None` if that has to wait.
+    pub(super) fn go_on(&mut self, run: Run, id: LaneId, now: Instant) -> Option<Run> {
+        let lane = self.lanes.get(&id)?;
+        let spare = self.running.get(&run)?.spare;
+        let may = self.waiting == 0 && !spare && self.may_begin(id, lane, now);
+        may.then(|| {
+            self.end(run, true, now);
+            self.begin(id, false, &[], now)
+        })
     }
 
     /// Accounts for the begin of a run of `entries`, which were taken from queue `id`.
@@ -379,6 +400,7 @@ impl<J: Item> Queues<J> {
             hangs_at: now + hangs_after,
             lost_at: now + lost_after,
             spare,
+            batch: lane.has_batches,
             requests,
             rows: entries.iter().map(|entry| entry.job.rows()).sum(),
             bytes: entries.iter().map(|entry| entry.bytes).sum(),
@@ -408,16 +430,46 @@ impl<J: Item> Queues<J> {
         if spare && taken(true) >= self.limits.spare {
             return None;
         }
-        let next = |id: &LaneId| {
-            let lane = self.lanes.get(id).filter(|lane| !spare || lane.is_short())?;
-            let model = self.models.get(&lane.model)?;
-            let may = lane.may_begin(&self.limits) && !self.all_hang(*id, lane, now);
-            may.then_some((model.used, lane.used, *id))
+        let batches = self.running.values().filter(|run| run.batch && !run.hangs(now)).count();
+        let may =
+            |class: &Class| (class.short || !spare) && (!class.batch || batches < self.limits.batch_threads);
+        let first = |class: Class| {
+            let mut models = self.turns.of(class);
+            models.find_map(|(used, model)| {
+                let (lane_used, id) = self.next_of(self.models.get(model)?, class, now)?;
+                Some((used, lane_used, id))
+            })
         };
         let least = |one: &(f64, f64, LaneId), other: &(f64, f64, LaneId)| {
             one.0.total_cmp(&other.0).then(one.1.total_cmp(&other.1))
         };
-        self.active.iter().filter_map(next).min_by(least).map(|(_, _, id)| (id, spare))
+        Class::all().filter(may).filter_map(first).min_by(least).map(|(_, _, id)| (id, spare))
+    }
+
+    /// Returns the queue of `model` whose work of `class` is next, if any may run, and the time that it has used.
+    fn next_of(&self, model: &Model, class: Class, now: Instant) -> Option<(f64, LaneId)> {
+        let mut lanes = model.turns.of(class).map(|(used, id)| (used, *id));
+        lanes.find(|(_, id)| self.lanes.get(id).is_some_and(|lane| self.may_begin(*id, lane, now)))
+    }
+
+    /// Returns whether more work of a queue may begin, if there is a slot.
+    fn may_begin(&self, id: LaneId, lane: &Lane<J>, now: Instant) -> bool {
+        lane.may_begin(&self.limits)
+            && !self.all_hang(id, lane, now)
+            && !(lane.has_batches && self.has_most_batches(&lane.model, now))
+    }
+
+    /// Returns whether as many batches run as may, for `model`: its own count though they hang.
+    fn has_most_batches(&self, model: &Arc<str>, now: Instant) -> bool {
+        let counts = |run: &&Running| run.batch && (run.model == *model || !run.hangs(now));
+        self.running.values().filter(counts).count() >= self.limits.batch_threads
+    }
+
+    /// Puts a queue and its model where they belong in the order.
+    fn put(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Some(model) = self.models.get_mut(&lane.model) else { return };
+        model.put_lane(lane, id, &mut self.turns);
     }
 
     /// Ends a run. `measured`: it did its work, and tells how long such work takes.
@@ -436,10 +488,42 @@ impl<J: Item> Queues<J> {
             counts.running -= requests;
             counts.bytes -= bytes;
             counts.used += correction / counts.weight;
+            match self.lanes.get_mut(&id) {
+                Some(lane) => counts.put_lane(lane, id, &mut self.turns),
+                None => counts.put(&model, &mut self.turns),
+            }
             if counts.lanes == 0 && counts.running == 0 {
                 self.models.remove(&model);
             }
         }
+    }
+}
+
+impl Model {
+    fn new(weight: f64) -> Model {
+        Model {
+            weight,
+            used: 0.0,
+            clock: 0.0,
+            lanes: 0,
+            turns: Turns::new(),
+            place: Place::default(),
+            waiting: 0,
+            running: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Puts `lane`, queue `id` of this model, and the model where they belong in the order.
+    fn put_lane<J: Item>(&mut self, lane: &mut Lane<J>, id: LaneId, turns: &mut Turns<Arc<str>>) {
+        let place = lane.next_place();
+        self.turns.put(&id, &mut lane.place, place);
+        self.put(&lane.model, turns);
+    }
+
+    /// Puts the model, called `name`, where it belongs in the order.
+    fn put(&mut self, name: &Arc<str>, turns: &mut Turns<Arc<str>>) {
+        turns.put(name, &mut self.place, self.turns.place(self.used));
     }
 }
 

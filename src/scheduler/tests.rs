@@ -105,7 +105,7 @@ async fn who_leaves_while_waiting_is_not_run_and_who_leaves_while_running_is_tol
 #[test]
 fn tasks_that_come_during_a_run_are_done_together() {
     let scheduler = scheduler(1);
-    let lane = scheduler.lane("m", true);
+    let lane = scheduler.lane("m", Work::Gathered);
     let (answer, answers) = mpsc::channel();
     let ask = |value| lane.queue(Number { value, answer: answer.clone() }, &Context::default()).unwrap();
     let all: Vec<_> = (0..200).map(|value| ask(if value == 100 { 13 } else { value * 2 })).collect();
@@ -125,7 +125,7 @@ async fn what_waits_when_the_server_stops_is_told_so() {
     let its = scheduler.clone();
     let running = tokio::spawn(async move { its.run(None, &Context::default(), work).await });
     tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
-    let lane = scheduler.lane("m", true);
+    let lane = scheduler.lane("m", Work::Gathered);
     let (answer, answers) = mpsc::channel();
     let queued = lane.queue(Number { value: 2, answer }, &Context::default()).unwrap();
     scheduler.stop();
@@ -139,7 +139,7 @@ async fn what_waits_when_the_server_stops_is_told_so() {
 #[test]
 fn threads_end_with_the_scheduler() {
     let scheduler = scheduler(2);
-    let lane = scheduler.lane("m", true);
+    let lane = scheduler.lane("m", Work::Gathered);
     let (answer, answers) = mpsc::channel();
     let queued = lane.queue(Number { value: 2, answer }, &Context::default()).unwrap();
     assert_eq!(answers.recv(), Ok((2, 1)));
@@ -150,4 +150,21 @@ fn threads_end_with_the_scheduler() {
         assert!(started.elapsed().as_secs() < 20, "a thread goes on");
         std::thread::yield_now();
     }
+}
+
+#[tokio::test]
+async fn a_thread_goes_on_with_what_comes_of_its_work() {
+    let scheduler = scheduler(2);
+    let lane = scheduler.lane("m", Work::Runs);
+    let (told, tells) = mpsc::channel();
+    let work = move |_: Cancelled| {
+        let at_once = told.clone();
+        let here = std::thread::current().id();
+        lane.go_on_alone(move || at_once.send(std::thread::current().id() == here).is_ok())?;
+        let was_done = tells.try_recv();
+        // This thread does nothing any more, as far as the queues know.
+        lane.go_on_alone(move || told.send(std::thread::current().id() == here).is_ok())?;
+        Ok((was_done, tells.recv().is_ok()))
+    };
+    assert_eq!(scheduler.run(None, &Context::default(), work).await, Ok((Ok(true), true)));
 }

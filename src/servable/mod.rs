@@ -3,7 +3,7 @@
 pub mod placement;
 mod ways;
 
-use crate::batch::{self, Batch, Batcher, Batching, Lane, Scheduler};
+use crate::batch::{self, Batcher, Batching, Lane, Scheduler};
 use crate::context::Context;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
@@ -13,6 +13,7 @@ use crate::host::clock::Usage;
 use crate::memory;
 use crate::metrics::{self, Api};
 use crate::profile::{self, Phase};
+use crate::scheduler::Work;
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use placement::{Placement, Policy};
@@ -122,15 +123,17 @@ impl Servable {
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
-        let gathers = matches!(batching, Some(Batching::Automatic(_)));
-        let place = |bounded| Place {
-            placement: Placement::new(policy, bounded),
-            lane: scheduler.lane(&name, gathers),
+        let work = match batching {
+            None => Work::Runs,
+            Some(Batching::Automatic(_)) => Work::Gathered,
+            Some(Batching::Parameters(..)) => Work::Batches,
         };
+        let place =
+            |bounded| Place { placement: Placement::new(policy, bounded), lane: scheduler.lane(&name, work) };
         let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
         let places = model.signatures().keys().map(of).collect();
         let unknown = place(false);
-        let bodies = scheduler.lane_of_bodies(&name);
+        let bodies = scheduler.lane(&name, Work::Bodies);
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
         let servable =
             Servable { name, version, model, places, unknown, bodies, batcher, counts, _in_use: sender };
@@ -241,14 +244,15 @@ impl Servable {
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
         let begun = Begun { api, signature, at: Instant::now(), threads: None };
-        let placement::Plan { threads, timed } = self.placement(&begun.signature).plan();
+        let place = self.place(&begun.signature);
+        let placement::Plan { threads, timed } = place.placement.plan();
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let repeatable = self.changes_nothing(&begun.signature);
             let context = context.clone();
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
-            return self.ran_in_batch(&begun, ran);
+            return self.ran_in_batch(&begun, place, ran);
         }
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
@@ -257,11 +261,11 @@ impl Servable {
         let took = begun.at.elapsed();
         let measured = usage.and_then(|usage| usage.took(took));
         let begun = Begun { threads: Some(threads), ..begun };
-        self.ran(&begun, ran.map(|outputs| (outputs, took)), measured)
+        self.ran(&begun, place, ran.map(|outputs| (outputs, took)), measured)
     }
 
     /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
-    pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Submitted> {
+    pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
         let begun = Begun { api, signature, at: Instant::now(), threads: None };
@@ -270,21 +274,27 @@ impl Servable {
         let (threads, context) = (place.placement.threads(), context.clone());
         let repeatable = self.changes_nothing(&begun.signature);
         let run = batch::Run { feeds, fetches, threads, context, repeatable };
-        let batch::Submitted { batch, outputs } = batcher.submit(run, &place.lane)?;
-        Ok(Submitted { batch, outputs: Outputs { outputs, begun, servable: self.clone() } })
+        let outputs = batcher.submit(run, &place.lane)?;
+        Ok(Outputs { outputs, begun, servable: self.clone() })
     }
 
     /// Accounts for a run in a batch, whose time is known for what it is: see [`Batcher::run`].
-    fn ran_in_batch(&self, begun: &Begun, ran: Result<(Vec<Tensor>, Duration)>) -> Result<Vec<Tensor>> {
+    fn ran_in_batch(
+        &self,
+        begun: &Begun,
+        place: &Place,
+        ran: Result<(Vec<Tensor>, Duration)>,
+    ) -> Result<Vec<Tensor>> {
         let measured = ran.as_ref().ok().map(|(_, took)| *took);
-        self.ran(begun, ran, measured)
+        self.ran(begun, place, ran, measured)
     }
 
-    /// Accounts for a run that has ended, or failed; `ran` has the time that the engine took, `measured` that time
-    /// without other threads' if it is known.
+    /// Accounts for a run at `place` that has ended, or failed; `ran` has the time that the engine took, `measured` that
+    /// time without other threads' if it is known.
     fn ran(
         &self,
         begun: &Begun,
+        place: &Place,
         ran: Result<(Vec<Tensor>, Duration)>,
         measured: Option<Duration>,
     ) -> Result<Vec<Tensor>> {
@@ -296,7 +306,7 @@ impl Servable {
         }
         // A run that failed says nothing of those that do not.
         let (outputs, run) = ran?;
-        self.placement(&begun.signature).observe(begun.threads, run, measured);
+        place.placement.observe(begun.threads, run, measured);
         // TensorFlow counts only successful runs; those of batches are counted in the batcher.
         if let Some(counts) = &self.counts {
             counts.ran(begun.api, took, begun.threads.is_some());
@@ -314,16 +324,6 @@ struct Begun {
     threads: Option<Threads>,
 }
 
-/// A run handed to the batcher.
-#[must_use]
-pub struct Submitted {
-    /// A batch with nothing else to wait for, if there is one: [`Batch::run`] runs it in the calling thread, which may
-    /// take long, [`Batch::hand_over`] in another. Dropping it fails the run.
-    pub batch: Option<Batch>,
-    /// The outputs.
-    pub outputs: Outputs,
-}
-
 /// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.
 pub struct Outputs {
     outputs: batch::Outputs,
@@ -337,7 +337,7 @@ impl Outputs {
     pub async fn wait(self) -> Result<Vec<Tensor>> {
         let Outputs { outputs, begun, servable } = self;
         let ran = outputs.wait().await;
-        servable.ran_in_batch(&begun, ran)
+        servable.ran_in_batch(&begun, servable.place(&begun.signature), ran)
     }
 }
 
@@ -346,61 +346,32 @@ mod tests {
     use super::*;
     use crate::batch::{Parameters, Pool};
     use crate::context::Cancelled;
+    use crate::engine::fake;
     use crate::engine::signature::DEFAULT_SIGNATURE;
     use crate::error::Kind;
     use crate::tensor::DType;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
 
-    /// Waits, as for an accelerator, and returns its input. Counts its runs.
-    struct Waiter(BTreeMap<String, Signature>, Arc<AtomicUsize>);
-
-    impl Model for Waiter {
-        fn signatures(&self) -> &BTreeMap<String, Signature> {
-            &self.0
-        }
-
-        fn endpoint(&self, _: &str) -> Option<Endpoint> {
-            Some(Endpoint(0))
-        }
-
-        fn changes_nothing(&self, _: &str) -> bool {
-            true
-        }
-
-        fn is_bounded(&self, _: &str) -> bool {
-            true
-        }
-
-        fn run(&self, feeds: &[(Endpoint, Tensor)], _: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {
-            self.1.fetch_add(1, Relaxed);
-            std::thread::sleep(Duration::from_millis(2));
-            Ok(vec![feeds[0].1.clone()])
-        }
-    }
-
-    /// A version with the number of its runs, and a run of it.
-    fn waiter(batching: Option<Batching>) -> (Arc<Servable>, Arc<AtomicUsize>, Run) {
-        let signature = Signature {
-            name: DEFAULT_SIGNATURE.into(),
-            method_name: String::new(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            defaults: BTreeMap::new(),
-        };
+    /// A version that waits, as for an accelerator, with the number of its runs, a run of it, and its scheduler.
+    fn waiter(batching: Option<Batching>) -> (Arc<Servable>, Arc<AtomicUsize>, Run, Scheduler) {
         let runs = Arc::new(AtomicUsize::new(0));
-        let model = Waiter([(DEFAULT_SIGNATURE.to_owned(), signature)].into(), runs.clone());
+        let counted = runs.clone();
+        let model = fake::model(move || {
+            counted.fetch_add(1, Relaxed);
+            std::thread::sleep(Duration::from_millis(2));
+        });
         let scheduler = Scheduler::with_slots(1);
         let resources = Resources { batching, ..Resources::plain(Policy::Auto, &scheduler) };
-        let (servable, _drain) = Servable::new("m".to_owned(), 1, Box::new(model), resources);
-        let input = Tensor::numbers(DType::UInt8, vec![1], vec![7].into());
+        let (servable, _drain) = Servable::new("m".to_owned(), 1, model, resources);
+        let one = Tensor::numbers(DType::Float, vec![1], vec![0; 4].into());
         let run = Run {
             api: Api::Predict,
             signature: DEFAULT_SIGNATURE.into(),
-            feeds: vec![(Endpoint(0), input)],
-            fetches: vec![Endpoint(1)],
+            feeds: vec![(Endpoint(0), one.clone()), (Endpoint(1), one)],
+            fetches: vec![Endpoint(2)],
         };
-        (servable, runs, run)
+        (servable, runs, run, scheduler)
     }
 
     fn pooled() -> Option<Batching> {
@@ -412,13 +383,13 @@ mod tests {
             pad_variable_length_inputs: false,
             split_at: None,
         };
-        Some(Batching::Parameters(Arc::new(Pool::new(1, None).unwrap()), parameters))
+        Some(Batching::Parameters(Arc::new(Pool::new(None).unwrap()), parameters))
     }
 
     #[test]
     fn who_has_left_is_not_run() {
         for batching in [None, pooled()] {
-            let (servable, runs, run) = waiter(batching);
+            let (servable, runs, run, _scheduler) = waiter(batching);
             let cancelled = Cancelled::by(Arc::new(true.into()));
             let why = servable.run(run, &Context { cancelled, ..Context::default() }).unwrap_err();
             assert_eq!(
@@ -432,7 +403,7 @@ mod tests {
     #[test]
     fn a_run_that_waits_is_long_in_batches_and_without() {
         for (batching, needed) in [(None, 2), (pooled(), 1)] {
-            let (servable, _, run) = waiter(batching);
+            let (servable, _, run, _scheduler) = waiter(batching);
             for _ in 0..needed {
                 assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Caller);
                 servable.run(run.clone(), &Context::default()).unwrap();
@@ -443,10 +414,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_waits_is_long() {
-        let (servable, _, run) = waiter(pooled());
-        let Submitted { batch, outputs } = servable.submit(run, &Context::default()).unwrap();
-        batch.unwrap().run();
-        outputs.wait().await.unwrap();
+        let (servable, _, run, _scheduler) = waiter(pooled());
+        servable.submit(run, &Context::default()).unwrap().wait().await.unwrap();
         assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Pool);
     }
 }

@@ -55,9 +55,9 @@ impl Ways {
         let chosen = self.chosen();
         let other = if chosen == Threads::Pool { Threads::Caller } else { Threads::Pool };
         match run {
-            0..TRIALS if run % 2 == 0 => Threads::Caller,
+            0..TRIALS if run.is_multiple_of(2) => Threads::Caller,
             0..TRIALS => Threads::Pool,
-            _ if run % PERIOD == PERIOD - 1 => other,
+            _ if (run + 1).is_multiple_of(PERIOD) => other,
             _ => chosen,
         }
     }

@@ -21,7 +21,7 @@ use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Once;
 
-/// What a run has of each tensor: without an allocation for the few of most signatures.
+/// A value for each tensor of a run; up to four need no allocation.
 type Few<T> = SmallVec<[T; 4]>;
 
 /// A session, with everything needed to run it.
@@ -158,7 +158,6 @@ impl Model for Session {
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
         let found = self.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(tensor)).ok()?;
-        // A graph has far fewer than 2^32 tensors.
         u32::try_from(found).ok().map(Endpoint)
     }
 

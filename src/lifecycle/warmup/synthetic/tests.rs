@@ -221,7 +221,7 @@ fn every_size_of_batch_is_warmed_with_strings_too() {
         pad_variable_length_inputs: false,
         split_at: None,
     };
-    let batching = Some(Batching::Parameters(Arc::new(Pool::new(1, None).unwrap()), parameters));
+    let batching = Some(Batching::Parameters(Arc::new(Pool::new(None).unwrap()), parameters));
     let scheduler = Scheduler::with_slots(1);
     let (servable, _drain) = Servable::new(
         "m".to_owned(),

@@ -3,19 +3,13 @@
 
 use super::*;
 use crate::batch::{Parameters, Pool};
-use crate::engine::signature::Signature;
-use crate::engine::{Endpoint, Model, RunOptions};
-use crate::servable::Drain;
-use std::collections::BTreeMap;
+use crate::engine::{Endpoint, Model, fake};
+use crate::scheduler::Limits;
+use crate::servable::{Drain, Run};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
-/// The fake model, whose runs wait while `gate` is closed.
-struct Gated {
-    model: Box<dyn Model>,
-    gate: Arc<Gate>,
-}
-
+/// The runs of a model wait while it is closed.
 #[derive(Default)]
 struct Gate {
     closed: Mutex<bool>,
@@ -26,38 +20,12 @@ struct Gate {
     freed_in: Mutex<Option<String>>,
 }
 
-impl Model for Gated {
-    fn signatures(&self) -> &BTreeMap<String, Signature> {
-        self.model.signatures()
-    }
-
-    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
-        self.model.endpoint(tensor)
-    }
-
-    fn changes_nothing(&self, signature: &str) -> bool {
-        self.model.changes_nothing(signature)
-    }
-
-    fn is_bounded(&self, signature: &str) -> bool {
-        self.model.is_bounded(signature)
-    }
-
-    fn run(
-        &self,
-        feeds: &[(Endpoint, Tensor)],
-        fetches: &[Endpoint],
-        options: RunOptions,
-    ) -> Result<Vec<Tensor>> {
-        self.gate.runs.fetch_add(1, Relaxed);
-        self.gate.pass();
-        self.model.run(feeds, fetches, options)
-    }
-}
+/// Belongs to a model.
+struct Gated(Arc<Gate>);
 
 impl Drop for Gated {
     fn drop(&mut self) {
-        *self.gate.freed_in.lock().unwrap() = thread();
+        *self.0.freed_in.lock().unwrap() = thread();
     }
 }
 
@@ -76,7 +44,16 @@ impl Gate {
     }
 }
 
-/// A server with one slot and one batch thread.
+/// Returns the fake model, whose runs wait while `gate` is closed.
+fn gated(gate: &Arc<Gate>) -> Box<dyn Model> {
+    let its = Gated(gate.clone());
+    fake::model(move || {
+        its.0.runs.fetch_add(1, Relaxed);
+        its.0.pass();
+    })
+}
+
+/// A server with one slot, where one batch runs at once.
 struct Setup {
     server: Arc<ServerState>,
     drain: Drain,
@@ -85,9 +62,7 @@ struct Setup {
 
 fn setup(max_batch_size: usize, max_enqueued_batches: usize, batch_timeout: Duration) -> Setup {
     let gate = Arc::new(Gate::default());
-    let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
-    let model = Box::new(Gated { model, gate: gate.clone() });
-    let pool = Arc::new(Pool::new(1, None).unwrap());
+    let pool = Arc::new(Pool::new(None).unwrap());
     let parameters = Parameters {
         max_batch_size,
         batch_timeout,
@@ -99,9 +74,31 @@ fn setup(max_batch_size: usize, max_enqueued_batches: usize, batch_timeout: Dura
     let batching = Some(batch::Batching::Parameters(pool.clone(), parameters));
     let scheduler = Scheduler::with_slots(1);
     let resources = Resources { batching, ..Resources::plain(Policy::Auto, &scheduler) };
-    let (servable, drain) = Servable::new("m".to_owned(), 3, model, resources);
+    let (servable, drain) = Servable::new("m".to_owned(), 3, gated(&gate), resources);
     servable.warm_batches();
     Setup { server: serving(servable, scheduler, Some(pool)), drain, gate }
+}
+
+/// A server without parameters that accepts `most` requests.
+fn automatic(most: usize) -> Setup {
+    let gate = Arc::new(Gate::default());
+    let limits = Limits { slots: 1, batches_at_once: 1, max_model_requests: Some(most), ..Limits::default() };
+    let scheduler = Scheduler::new(limits, Arc::default());
+    let batching = Some(batch::Batching::Automatic(None));
+    let resources = Resources { batching, ..Resources::plain(Policy::Pool, &scheduler) };
+    let (servable, drain) = Servable::new("m".to_owned(), 3, gated(&gate), resources);
+    let one = Tensor::numbers(DType::Float, vec![1], 1_f32.to_le_bytes().to_vec().into());
+    let sample = Run {
+        api: Api::Predict,
+        signature: DEFAULT_SIGNATURE.into(),
+        feeds: vec![(Endpoint(0), one.clone()), (Endpoint(1), one)],
+        fetches: vec![Endpoint(2), Endpoint(3)],
+    };
+    servable.run(sample.clone(), &Context::default()).unwrap();
+    servable.warm_batches();
+    assert!(servable.batches(&sample));
+    gate.runs.store(0, Relaxed);
+    Setup { server: serving(servable, scheduler, None), drain, gate }
 }
 
 impl Setup {
@@ -200,6 +197,45 @@ async fn an_unload_with_a_full_queue_loses_no_call() {
     }
     tokio::task::spawn_blocking(move || in_use.wait()).await.unwrap();
     assert_eq!(setup.gate.runs.load(Relaxed), 3);
+}
+
+#[tokio::test]
+async fn an_unload_with_a_full_queue_loses_no_call_without_parameters() {
+    let setup = automatic(6);
+    setup.gate.close();
+    let running = setup.running().await;
+    let (queued, left) = ([true; 4].map(|small| setup.ask(small)), setup.ask(true));
+    let refused = setup.ask(true).await.unwrap().unwrap_err();
+    assert_eq!(refused.kind, Kind::ResourceExhausted);
+    assert!(refused.message.starts_with("Model m has 6 requests in flight"), "{refused}");
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    // This one has room, and waits for a thread to be decoded.
+    let large = setup.ask(false);
+    tokio::task::yield_now().await;
+    let in_use = setup.drain.in_use();
+    drop(setup.server.registry.retire("m", 3).unwrap());
+    let late = setup.ask(true).await.unwrap().unwrap_err();
+    assert_eq!(late.kind, Kind::NotFound);
+    setup.gate.open();
+    for call in [running, large].into_iter().chain(queued) {
+        let (aliases, ..) = call.await.unwrap().unwrap();
+        assert_eq!(aliases, ["sum", "difference"]);
+    }
+    tokio::task::spawn_blocking(move || in_use.wait()).await.unwrap();
+    let runs = setup.gate.runs.load(Relaxed);
+    assert!((2..=6).contains(&runs), "each once: {runs}");
+    let mut counts = counted(&setup.server);
+    counts.sort();
+    assert_eq!(
+        counts,
+        [
+            r#"model_name="m",status="CANCELLED"} 1"#,
+            r#"model_name="m",status="NOT_FOUND"} 1"#,
+            r#"model_name="m",status="OK"} 6"#,
+            r#"model_name="m",status="RESOURCE_EXHAUSTED"} 1"#,
+        ]
+    );
 }
 
 #[tokio::test]
