@@ -1,8 +1,8 @@
 //! [`super::single`] with the instructions of AVX2: four values are converted at a time, and a shuffle brings the digits
 //! of a value to their places.
 
-use super::float::Slot;
-use super::single::{BATCH, Batch, FRACTION, LAYOUTS, NEGATIVE, POWERS, UNDECIDED, UPPER};
+use super::float::{self, Slot, put};
+use super::layouts::{BATCH, Decimals, FRACTION, LAYOUTS, NEGATIVE, POWERS, UNDECIDED, UPPER};
 use core::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi8, _mm_set_epi64x, _mm_shuffle_epi8, _mm256_add_epi64, _mm256_and_si256,
     _mm256_blendv_epi8, _mm256_cmpeq_epi32, _mm256_cmpgt_epi64, _mm256_mul_epu32, _mm256_mulhi_epu16,
@@ -20,7 +20,7 @@ struct Shape {
     add: [u8; 16],
 }
 
-/// The shapes of numbers by the place of their first digit and of their point: those of [`super::single::Layout`].
+/// The shapes of numbers by the place of their first digit and of their point: those of [`super::layouts::Layout`].
 static SHAPES: [Shape; SHAPE_COUNT] = {
     let mut shapes = [Shape { from: [0x80; 16], add: [b'0'; 16] }; SHAPE_COUNT];
     let mut shape = 0;
@@ -42,16 +42,10 @@ static SHAPES: [Shape; SHAPE_COUNT] = {
 /// Nine places of a point, and four numbers of zeros before the first digit.
 const SHAPE_COUNT: usize = 13;
 
-/// Returns the index of the shape of a number that begins with `digits` places before its digits, and whose point is at
-/// `point`.
-pub(super) const fn shape(digits: u8, point: u8) -> u8 {
-    if digits > 0 { digits + 7 } else { point - 1 }
-}
-
 fearless_simd::kernel!(
     /// Prepares the values of `batch`.
     #[inline]
-    pub(super) fn prepare(avx2: Avx2, batch: &mut Batch) {
+    pub(super) fn prepare(avx2: Avx2, batch: &mut Decimals) {
         let mut powers = [[0u64; 4]; BATCH / 4];
         let mut significands = [[0u64; 4]; BATCH / 4];
         for (index, value) in batch.values.iter().enumerate() {
@@ -145,7 +139,7 @@ fearless_simd::kernel!(
     #[inline]
     pub(super) fn write(
         avx2: Avx2,
-        batch: &Batch,
+        batch: &Decimals,
         range: std::ops::Range<usize>,
         room: &mut [u8],
         separator: &[u8; 32],
@@ -159,7 +153,7 @@ fearless_simd::kernel!(
             let index = index % BATCH;
             let code = batch.codes[index];
             let length = if code & UNDECIDED != 0 {
-                super::float::write(slot, batch.values[index])
+                float::write(slot, batch.values[index])
             } else {
                 lay_out(slot, code, batch.first[index], batch.rest[index])
             };
@@ -183,8 +177,8 @@ fn lay_out(slot: &mut Slot, code: u64, first: u64, rest: u64) -> usize {
     let digits = _mm_set_epi64x(first as i64, rest as i64);
     let digits: __m128i = _mm_shuffle_epi8(digits, bytemuck::cast(shape.from));
     let text: [u8; 16] = bytemuck::cast(_mm_add_epi8(digits, bytemuck::cast(shape.add)));
-    super::float::put(slot, sign, text);
+    put(slot, sign, text);
     let end = sign + usize::from(layout.ends[rest.leading_zeros() as usize / 8] & 31);
-    super::float::put(slot, end, layout.exponent);
+    put(slot, end, layout.exponent);
     end + usize::from(layout.exponent_length)
 }

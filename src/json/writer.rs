@@ -5,7 +5,8 @@
 //! cost of one capacity check.
 
 use super::float::{self, Float, Slot, put};
-use super::single::{BATCH, Batch};
+use super::layouts::BATCH;
+use super::single::Batch;
 use crate::config::NonUtf8;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
