@@ -149,7 +149,7 @@ fn block(bytes: &[u8; BLOCK + WINDOW], gap: usize) -> Block {
         | minuses & (inside << 1 | !(digits >> 1))
         | zeros & first_digits & digits >> 1
         | exponents;
-    let spaced = spaces >> 1;
+    let spaced = spaces >> 1 | u64::from(bytes[BLOCK] == b' ') << 63;
     Block {
         ends: !inside,
         points,
