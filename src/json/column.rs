@@ -245,6 +245,17 @@ impl<T: Value> Numbers<T> {
         true
     }
 
+    /// Makes room for `count` values.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn make_room(&mut self, cursor: &Cursor<'_>, count: usize) {
+        if self.values.capacity() - self.values.len() < count {
+            self.grow(cursor);
+            // What that guesses may be less.
+            self.values.reserve(count);
+        }
+    }
+
     /// Consumes and appends as many short numbers as can be read at once.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
@@ -252,9 +263,7 @@ impl<T: Value> Numbers<T> {
         let Some(avx2) = self.avx2 else { return false };
         let between = Between { gap: self.gap, row: 0 };
         let count = several(avx2, cursor.text, cursor.at, between, &mut self.several);
-        while self.values.capacity() - self.values.len() < count {
-            self.grow(cursor);
-        }
+        self.make_room(cursor, count);
         let before = self.values.len();
         for number in &self.several[..count] {
             let Some(value) = T::of(*number) else { break };
@@ -358,9 +367,7 @@ impl<T: Value> Numbers<T> {
         if cursor.text.get(end) != Some(&b']') {
             return false;
         }
-        while self.values.capacity() - self.values.len() < count {
-            self.grow(cursor);
-        }
+        self.make_room(cursor, count);
         let before = self.values.len();
         for number in &self.several[..count] {
             let Some(value) = T::of(*number) else {
@@ -492,6 +499,14 @@ mod tests {
         };
         prop_assert_eq!(read(Level::new().as_avx2()), read(None), "{}", text);
         Ok(())
+    }
+
+    #[test]
+    fn there_is_room_for_all_that_is_read_at_once() {
+        for (long, short) in (1..40).flat_map(|long| (1..60).map(move |short| (long, short))) {
+            let numbers = [vec!["0.12345678901234567890123"; long], vec!["1"; short]].concat();
+            check::<f32>(&format!("[{}]{}", numbers.join(","), " ".repeat(100))).unwrap();
+        }
     }
 
     proptest! {
