@@ -1,5 +1,7 @@
 //! The elements of one input while they are collected, by dtype: storage, and the JSON values each dtype accepts.
 
+#[cfg(target_arch = "x86_64")]
+use crate::json::avx2_read::{Between, SEVERAL, several};
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
@@ -11,6 +13,8 @@ use crate::parallel::Spare;
 use crate::tensor::{Aligned, DType, Shape, Strings, Tensor};
 use aligned_vec::AVec;
 use bytes::Bytes;
+#[cfg(target_arch = "x86_64")]
+use fearless_simd::{Avx2, Level};
 
 /// The collected elements of one input.
 pub(crate) trait Column {
@@ -195,11 +199,26 @@ pub(super) struct Numbers<T> {
     gap: usize,
     /// How many elements to read without trying [`short_number`] first, because the last try was in vain.
     long: usize,
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<Avx2>,
+    /// Room for numbers that are read at once.
+    #[cfg(target_arch = "x86_64")]
+    several: [ShortNumber; SEVERAL],
 }
 
 impl<T: Value> Numbers<T> {
     pub(super) fn new(alone: bool) -> Numbers<T> {
-        Numbers { values: AVec::new(64), start: None, alone, gap: 1, long: 0 }
+        Numbers {
+            values: AVec::new(64),
+            start: None,
+            alone,
+            gap: 1,
+            long: 0,
+            #[cfg(target_arch = "x86_64")]
+            avx2: Level::new().as_avx2(),
+            #[cfg(target_arch = "x86_64")]
+            several: [ShortNumber::default(); SEVERAL],
+        }
     }
 
     /// Returns the values of all `parts` in order.
@@ -209,6 +228,55 @@ impl<T: Value> Numbers<T> {
             values.extend_from_slice(&part.values);
         }
         values
+    }
+
+    /// Consumes and appends the number here if it is short.
+    #[inline(always)]
+    fn push_short(&mut self, cursor: &mut Cursor<'_>) -> bool {
+        let number = short_number(cursor.text, cursor.at);
+        let Some((number, value)) = number.and_then(|number| Some((number, T::of(number)?))) else {
+            return false;
+        };
+        if self.values.len() == self.values.capacity() {
+            self.grow(cursor);
+        }
+        self.values.push(value);
+        cursor.at = number.end;
+        true
+    }
+
+    /// Makes room for `count` values.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn make_room(&mut self, cursor: &Cursor<'_>, count: usize) {
+        if self.values.capacity() - self.values.len() < count {
+            self.grow(cursor);
+            // What that guesses may be less.
+            self.values.reserve(count);
+        }
+    }
+
+    /// Consumes and appends as many short numbers as can be read at once.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn push_several(&mut self, cursor: &mut Cursor<'_>) -> bool {
+        let Some(avx2) = self.avx2 else { return false };
+        let between = Between { gap: self.gap, row: 0 };
+        let count = several(avx2, cursor.text, cursor.at, between, &mut self.several);
+        self.make_room(cursor, count);
+        let before = self.values.len();
+        for number in &self.several[..count] {
+            let Some(value) = T::of(*number) else { break };
+            self.values.push(value);
+            cursor.at = number.end;
+        }
+        self.values.len() > before
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    #[inline(always)]
+    fn push_several(&mut self, _: &mut Cursor<'_>) -> bool {
+        false
     }
 
     /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
@@ -248,14 +316,7 @@ impl<T: Value> Elements for Numbers<T> {
         }
         let before = self.values.len();
         let mut next = *cursor;
-        while let Some(number) = short_number(next.text, next.at)
-            && let Some(value) = T::of(number)
-        {
-            if self.values.len() == self.values.capacity() {
-                self.grow(&next);
-            }
-            self.values.push(value);
-            next.at = number.end;
+        while self.push_several(&mut next) || self.push_short(&mut next) {
             *cursor = next;
             // The width is known before the text is, so that the next number need not wait for it.
             if next.peek() != b',' {
@@ -270,6 +331,53 @@ impl<T: Value> Elements for Numbers<T> {
         let read = self.values.len() - before;
         self.long = if read == 0 { LONG } else { 0 };
         read
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn push_rows(&mut self, cursor: &mut Cursor<'_>, width: usize) -> usize {
+        /// Longer ones gain nothing.
+        const LONGEST: usize = 16;
+        let mut rows = 0;
+        let Some(avx2) = self.avx2.filter(|_| self.long == 0 && (1..=LONGEST).contains(&width)) else {
+            return 0;
+        };
+        let next_row: &[u8] = if self.gap == 2 { b", [" } else { b",[" };
+        let mut start = cursor.at + 1;
+        loop {
+            let between = Between { gap: self.gap, row: width };
+            let count = several(avx2, cursor.text, start, between, &mut self.several) / width * width;
+            if count == 0 || !self.push_row_values(cursor, count) {
+                return rows;
+            }
+            rows += count / width;
+            if !cursor.text[cursor.at..].starts_with(next_row) {
+                return rows;
+            }
+            start = cursor.at + next_row.len();
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<T: Value> Numbers<T> {
+    /// Appends the first `count` numbers that were read at once, and consumes them and the bracket after them; or does
+    /// neither.
+    fn push_row_values(&mut self, cursor: &mut Cursor<'_>, count: usize) -> bool {
+        let end = self.several[count - 1].end;
+        if cursor.text.get(end) != Some(&b']') {
+            return false;
+        }
+        self.make_room(cursor, count);
+        let before = self.values.len();
+        for number in &self.several[..count] {
+            let Some(value) = T::of(*number) else {
+                self.values.truncate(before);
+                return false;
+            };
+            self.values.push(value);
+        }
+        cursor.at = end + 1;
+        true
     }
 }
 
@@ -369,5 +477,63 @@ impl Column for Unsupported {
 
     fn finish(self: Box<Self>, shape: &[usize]) -> Tensor {
         Tensor::numbers(self.0, dims(shape), Bytes::new())
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads `text` with and without the instructions that this machine may lack.
+    fn check<T: Value + bytemuck::AnyBitPattern + PartialEq + std::fmt::Debug>(
+        text: &str,
+    ) -> Result<(), TestCaseError> {
+        let read = |avx2| {
+            let mut numbers = Numbers { avx2, ..Numbers::<T>::new(true) };
+            let (mut reader, mut cursor) = (DenseReader::new(6), Cursor { text: text.as_bytes(), at: 0 });
+            let filled = reader.fill(&mut cursor, &mut numbers);
+            let bytes: Vec<u8> = bytemuck::cast_slice(&numbers.values).to_vec();
+            // After a fault, what was read is of no use.
+            (filled, filled.is_ok().then(|| (bytes, reader.shape().to_vec(), cursor.at)))
+        };
+        prop_assert_eq!(read(Level::new().as_avx2()), read(None), "{}", text);
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_room_for_all_that_is_read_at_once() {
+        for (long, short) in (1..40).flat_map(|long| (1..60).map(move |short| (long, short))) {
+            let numbers = [vec!["0.12345678901234567890123"; long], vec!["1"; short]].concat();
+            check::<f32>(&format!("[{}]{}", numbers.join(","), " ".repeat(100))).unwrap();
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        #[test]
+        fn rows_are_read_as_other_lists(
+            width in 1usize..6,
+            numbers in prop::collection::vec(
+                prop_oneof![4 => "-?[0-9]{1,2}(\\.[0-9]{1,5})?", 1 => "[0-9]{1,9}", 1 => "0\\.[0-9]{15,19}"], 1..120,
+            ),
+            integers in any::<bool>(),
+            separator in prop_oneof![Just(","), Just(", "), Just(" ,")],
+            changes in prop::collection::vec((any::<prop::sample::Index>(), "[-0-9\\[\\],. e]{0,3}"), 0..3),
+        ) {
+            let number = |text: &String| text.split('.').take(if integers { 1 } else { 2 }).collect::<Vec<_>>().join(".");
+            let numbers: Vec<String> = numbers.iter().map(number).collect();
+            let rows: Vec<_> =
+                numbers.chunks(width).map(|row| format!("[{}]", row.join(separator))).collect();
+            let mut text = format!("[[{}]]}}", rows.join(separator)) + &" ".repeat(100);
+            for (index, change) in changes {
+                let at = index.index(text.len() - 100);
+                text.replace_range(at..(at + change.len()).min(text.len()), &change);
+            }
+            check::<f32>(&text)?;
+            check::<f64>(&text)?;
+            check::<i32>(&text)?;
+        }
     }
 }

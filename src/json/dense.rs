@@ -35,6 +35,12 @@ pub(crate) trait Elements {
     fn push_quickly(&mut self, _: &mut Cursor<'_>) -> usize {
         0
     }
+
+    /// Does the same with arrays of `width` elements, with a comma between them; returns the number of arrays.
+    #[inline]
+    fn push_rows(&mut self, _: &mut Cursor<'_>, _width: usize) -> usize {
+        0
+    }
 }
 
 /// The reasons why a value is not a tensor of a dtype. Positions are byte offsets into the text.
@@ -168,7 +174,7 @@ impl DenseReader {
     fn values<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> Result<(), Fault> {
         loop {
             if cursor.skip_space() == b'[' {
-                if self.open(cursor)? {
+                if !self.rows(cursor, out) && self.open(cursor)? {
                     continue;
                 }
             } else {
@@ -178,6 +184,21 @@ impl DenseReader {
                 return Ok(());
             }
         }
+    }
+
+    /// Consumes the innermost array here and those that directly follow it, if that can be done quickly.
+    #[inline]
+    fn rows<E: Elements>(&mut self, cursor: &mut Cursor<'_>, out: &mut E) -> bool {
+        let level = self.counts.len();
+        if level + 1 != self.rank || self.dims[level] == UNKNOWN {
+            return false;
+        }
+        let rows = out.push_rows(cursor, self.dims[level]);
+        if let Some(top) = self.counts.last_mut() {
+            // The last one is counted by `after_value`, as every value is.
+            *top += rows.saturating_sub(1);
+        }
+        rows > 0
     }
 
     /// Opens the array here; true if it has a first element, which the cursor then is on or before.

@@ -55,42 +55,44 @@ impl Literal {
         let (value, exponent) = if self.mantissa <= LAST_EXACT + 1 {
             (self.mantissa as f64, self.exponent)
         } else {
-            self.long_magnitude()
+            let (value, left) = long_digits(self.mantissa, self.fraction);
+            (value, self.exponent + left)
         };
         // The digits of a negative literal are taken exactly only up to 2⁶³.
         let fits = self.digits <= SAFE_DIGITS && !(self.negative && self.mantissa > 1 << 63);
         (fits && exponent.unsigned_abs() <= 288).then(|| rounding::scaled(value, exponent))
     }
+}
 
-    /// Digits are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
-    #[inline(always)]
-    fn long_magnitude(&self) -> (f64, i64) {
-        let (mut exact, mut left) = (self.mantissa, 0);
-        while exact / 10 > LAST_EXACT && left < self.fraction {
-            exact /= 10;
-            left += 1;
-        }
-        let mut value = exact as f64;
-        if left > 0 {
-            (value, left) = self.inexact(value, left);
-        }
-        (value, self.exponent + left as i64)
+/// Returns a number's digits, more than a double holds, as `value × 10^taken`, where `fraction` of them are after the point:
+/// they are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
+#[inline(always)]
+pub(super) fn long_digits(mantissa: u64, fraction: usize) -> (f64, i64) {
+    let (mut exact, mut left) = (mantissa, 0);
+    while exact / 10 > LAST_EXACT && left < fraction {
+        exact /= 10;
+        left += 1;
     }
+    let mut value = exact as f64;
+    if left > 0 {
+        (value, left) = inexact(mantissa, fraction, value, left);
+    }
+    (value, left as i64)
+}
 
-    /// Takes the last `left` digits in doubles, as long as they are significant; returns how many are not.
-    fn inexact(&self, mut value: f64, mut left: usize) -> (f64, usize) {
-        let significant = self.mantissa.ilog10() as usize + 1;
-        // The first digit of the integer part is not counted.
-        let integer = significant > self.fraction;
-        let mut taken = significant - left - usize::from(integer);
-        while left > 0 && taken < SIGNIFICANT as usize {
-            left -= 1;
-            let digit = self.mantissa / 10u64.pow(left as u32) % 10;
-            value = value * 10.0 + digit as f64;
-            taken += 1;
-        }
-        (value, left)
+/// Takes the last `left` digits in doubles, as long as they are significant; returns how many are not.
+fn inexact(mantissa: u64, fraction: usize, mut value: f64, mut left: usize) -> (f64, usize) {
+    let significant = mantissa.ilog10() as usize + 1;
+    // The first digit of the integer part is not counted.
+    let integer = significant > fraction;
+    let mut taken = significant - left - usize::from(integer);
+    while left > 0 && taken < SIGNIFICANT as usize {
+        left -= 1;
+        let digit = mantissa / 10u64.pow(left as u32) % 10;
+        value = value * 10.0 + digit as f64;
+        taken += 1;
     }
+    (value, left)
 }
 
 /// The result of a scan.

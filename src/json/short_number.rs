@@ -3,16 +3,16 @@
 //! Numbers of one list differ in sign, length and place of the point, so that every branch on these would often be
 //! mispredicted. All of them follow from the places of the first two bytes that are no digits.
 
-use crate::json::number::{POWERS, eight_digits};
-use crate::json::rounding::EXACT_POWERS;
+use crate::json::number::{POWERS, eight_digits, long_digits};
+use crate::json::rounding::{self, EXACT_POWERS, LAST_EXACT};
 
 /// Eight `0` characters.
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 /// Bytes that are looked at.
 const WINDOW: usize = 16;
 
-/// A number of at most fifteen characters, without an exponent.
-#[derive(Clone, Copy)]
+/// A number without an exponent, of at most nineteen digits, or eighteen without a point.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct ShortNumber {
     pub(crate) negative: bool,
     /// All digits as one integer.
@@ -31,10 +31,15 @@ impl ShortNumber {
         (self.fraction == 0).then_some(if self.negative { -value } else { value })
     }
 
-    /// Returns the value, rounded to nearest: the digits are exact in a double, and so is the power of ten.
+    /// Returns the value. Up to fifteen digits are exact in a double, and so is the power of ten.
     #[inline(always)]
     pub(crate) fn as_f64(self) -> f64 {
-        let magnitude = self.mantissa as i64 as f64 / EXACT_POWERS[self.fraction % WINDOW];
+        let magnitude = if self.mantissa <= LAST_EXACT || self.fraction == 0 {
+            self.mantissa as i64 as f64 / EXACT_POWERS[self.fraction.min(EXACT_POWERS.len() - 1)]
+        } else {
+            let (value, left) = long_digits(self.mantissa, self.fraction);
+            rounding::scaled(value, left - self.fraction as i64)
+        };
         // As an integer, `-0` is `0`.
         let negative = self.negative & ((self.fraction > 0) | (self.mantissa > 0));
         f64::from_bits(magnitude.to_bits() | u64::from(negative) << 63)

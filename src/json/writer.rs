@@ -1,11 +1,12 @@
 //! Writes the text of a reply: growing storage, strings, base64, and the layout of nested arrays (docs/spec/rest.md
 //! section 7).
 //!
-//! Storage is allocated ahead and zeroed, so that a number is written in place with stores of a fixed width, at the
+//! Storage is allocated ahead and zeroed in steps, so that a number is written in place with stores of a fixed width, at the
 //! cost of one capacity check.
 
 use super::float::{self, Float, Slot, put};
-use super::single::{BATCH, Batch};
+use super::layouts::BATCH;
+use super::single::Batch;
 use crate::config::NonUtf8;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +25,9 @@ const SHORT_LINE: &[u8; 32] = match NEXT_LINE.first_chunk() {
     Some(line) => line,
     None => unreachable!(),
 };
+
+/// Room that is zeroed at a time: shortly before it is written, so that it is in the nearest cache.
+const STEP: usize = 16 << 10;
 
 /// The text between two values of an array.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +55,14 @@ pub struct Writer {
 impl Writer {
     /// Makes an empty text with room for `bytes`.
     pub fn with_room(bytes: usize) -> Writer {
-        Writer { text: vec![0; bytes], end: 0, non_utf8: NonUtf8::Raw }
+        let mut text = Vec::with_capacity(bytes);
+        text.resize(bytes.min(STEP), 0);
+        Writer { text, end: 0, non_utf8: NonUtf8::Raw }
     }
 
     /// Returns the room for further text.
     pub fn room(&self) -> usize {
-        self.text.len() - self.end
+        self.text.capacity() - self.end
     }
 
     /// Returns the text written so far.
@@ -188,24 +194,35 @@ impl Writer {
     pub fn floats(&mut self, floats: &mut Floats<'_>, range: Range<usize>, separator: Separator) {
         let width = separator.0.len();
         let start = self.end;
-        for index in range {
-            floats.reach(index);
-            let slot = self.slot();
-            let length = floats.batch.write(slot, index - floats.start);
-            if width == 2 {
-                put(slot, length & 31, *b", ");
-            } else if width <= 32 {
-                put(slot, length & 31, *SHORT_LINE);
-            } else {
-                self.end += length;
-                self.raw(separator.0);
-                continue;
-            }
-            self.end += length + width;
+        if width > 32 {
+            return self.far_apart(floats, range, separator);
+        }
+        let short = Short::new(separator.0);
+        let mut next = range.start;
+        while next < range.end {
+            floats.reach(next);
+            let last = floats.end.min(range.end);
+            self.reserve((last - next) * size_of::<Slot>());
+            let indices = next - floats.start..last - floats.start;
+            self.end += floats.batch.write_all(&mut self.text[self.end..], indices, &short.padded, width);
+            next = last;
         }
         // There is none after the last value.
         if self.end > start {
             self.end -= width;
+        }
+    }
+
+    /// Does the same with a separator of any length.
+    fn far_apart(&mut self, floats: &mut Floats<'_>, range: Range<usize>, separator: Separator) {
+        for index in range.clone() {
+            if index > range.start {
+                self.raw(separator.0);
+            }
+            floats.reach(index);
+            let slot = self.slot();
+            let length = floats.batch.write(slot, index - floats.start);
+            self.end += length;
         }
     }
 
@@ -241,7 +258,9 @@ impl Writer {
 
     #[cold]
     fn grow(&mut self, bytes: usize) {
-        self.text.resize(self.text.len() * 2 + bytes, 0);
+        let (needed, room) = (self.end + bytes, self.text.capacity());
+        let ahead = needed + STEP;
+        self.text.resize(if needed <= room { ahead.min(room) } else { ahead }, 0);
     }
 }
 
