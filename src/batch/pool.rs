@@ -4,13 +4,13 @@
 //! version and signature, and takes the batch when that turn comes: until then more may join it. A thread of its own
 //! waits for the time of batches that are open.
 
-use super::queue::{Full, Next, Queue};
+use super::queue::{Full, Next, Queue, QueueLimits};
 use super::{Batch, Batcher, Ends, Lane, Task};
 use crate::error::{Error, Result};
 use crate::metrics::Batches;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::Instant;
 
@@ -40,7 +40,9 @@ struct State {
 
 /// The tasks waiting for one version with the same inputs and outputs.
 struct Waiting {
-    of: Arc<Batcher>,
+    /// Held by the requests that wait. A queue that has none left, but still a turn, does not hold up an unload.
+    of: Weak<Batcher>,
+    limits: QueueLimits,
     ends: Ends,
     queue: Queue<Task>,
     /// The scheduler's queue.
@@ -80,7 +82,7 @@ impl Pool {
     ) -> Result<(), Refused> {
         let now = task.queued;
         let mut state = self.shared.state();
-        let known = state.queues.iter().find(|(_, queue)| Arc::ptr_eq(&queue.of, of) && queue.ends == ends);
+        let known = state.queues.iter().find(|(_, queue)| queue.is_of(of) && queue.ends == ends);
         let number = known.map_or(state.last_number + 1, |(number, _)| *number);
         state.last_number = state.last_number.max(number);
         let waiting = state.queues.entry(number).or_insert_with(|| Waiting::new(of, ends, lane));
@@ -89,11 +91,15 @@ impl Pool {
             drop((state, unused));
             return Err(Refused::Full(full));
         }
+        // Otherwise the batch that is ready may not be this request's.
+        let is_own = waiting.queue.is_one_batch();
         let lane = state.begin_turn(number, now, &self.shared);
         drop(state);
         let Some(lane) = lane else { return Ok(()) };
         let turn = Turn { shared: self.shared.clone(), number, has_come: false };
-        lane.go_on_alone(move || turn.run()).map_err(Refused::Unscheduled)
+        let queued =
+            if is_own { lane.go_on_alone(move || turn.run()) } else { lane.queue_alone(move || turn.run()) };
+        queued.map_err(Refused::Unscheduled)
     }
 
     /// Returns the number of waiting tasks.
@@ -106,14 +112,15 @@ impl Pool {
     pub(super) fn withdraw(&self, of: &Arc<Batcher>, number: u64) -> bool {
         let mut state = self.shared.state();
         let mut any = false;
-        for waiting in state.queues.values_mut().filter(|waiting| Arc::ptr_eq(&waiting.of, of)) {
+        for waiting in state.queues.values_mut().filter(|waiting| waiting.is_of(of)) {
             any |= waiting.queue.withdraw(|task| task.number == number);
         }
-        let empty = |(number, waiting): (&u64, &Waiting)| waiting.queue.is_empty().then_some(*number);
+        // A turn cannot be taken back: its queue stays for those who come before it.
+        let is_over = |waiting: &Waiting| waiting.queue.is_empty() && !waiting.has_turn;
+        let empty = |(number, waiting): (&u64, &Waiting)| is_over(waiting).then_some(*number);
         let empty: Vec<u64> = state.queues.iter().filter_map(empty).collect();
         let ended: Vec<_> = empty.iter().map(|number| state.queues.remove(number)).collect();
         drop(state);
-        // Whose turn comes all the same has nothing to run.
         drop(ended);
         any
     }
@@ -137,9 +144,9 @@ impl Shared {
         let mut state = self.state();
         let waiting = state.queues.get_mut(&number)?;
         waiting.has_turn = false;
-        let is_ready = waiting.queue.next(&waiting.of.limits, now) == Next::Ready;
+        let is_ready = waiting.queue.next(&waiting.limits, now) == Next::Ready;
         let tasks = if is_ready { waiting.queue.take() } else { None };
-        let (of, ends) = (waiting.of.clone(), waiting.ends.clone());
+        let (of, ends) = (waiting.of.upgrade(), waiting.ends.clone());
         let ended = if waiting.queue.is_empty() { state.queues.remove(&number) } else { None };
         let lane = state.begin_turn(number, now, self);
         drop(state);
@@ -148,7 +155,7 @@ impl Shared {
             // If that fails, its requests have been told so.
             let _told = Turn::queue(self, number, &lane);
         }
-        tasks.map(|tasks| Batch { of, ends, tasks })
+        Some(Batch { of: of?, ends, tasks: tasks? })
     }
 }
 
@@ -157,7 +164,7 @@ impl State {
     /// the thread of `shared` wait for it.
     fn begin_turn(&mut self, number: u64, now: Instant, shared: &Shared) -> Option<Lane> {
         let waiting = self.queues.get_mut(&number).filter(|waiting| !waiting.has_turn)?;
-        match waiting.queue.next(&waiting.of.limits, now) {
+        match waiting.queue.next(&waiting.limits, now) {
             Next::Ready => {
                 waiting.has_turn = true;
                 return Some(waiting.lane.clone());
@@ -175,7 +182,7 @@ impl State {
     fn next(&self, now: Instant) -> Result<u64, Option<Instant>> {
         let mut soonest: Option<Instant> = None;
         for (number, waiting) in self.queues.iter().filter(|(_, waiting)| !waiting.has_turn) {
-            match waiting.queue.next(&waiting.of.limits, now) {
+            match waiting.queue.next(&waiting.limits, now) {
                 Next::Ready => return Ok(*number),
                 Next::At(time) => soonest = Some(soonest.map_or(time, |soonest| soonest.min(time))),
                 Next::Nothing => {}
@@ -187,7 +194,12 @@ impl State {
 
 impl Waiting {
     fn new(of: &Arc<Batcher>, ends: Ends, lane: &Lane) -> Waiting {
-        Waiting { of: of.clone(), ends, queue: Queue::new(), lane: lane.clone(), has_turn: false }
+        let (of, limits) = (Arc::downgrade(of), of.limits.clone());
+        Waiting { of, limits, ends, queue: Queue::new(), lane: lane.clone(), has_turn: false }
+    }
+
+    fn is_of(&self, batcher: &Arc<Batcher>) -> bool {
+        std::ptr::eq(self.of.as_ptr(), Arc::as_ptr(batcher))
     }
 }
 

@@ -70,6 +70,11 @@ impl<I: Item> Queue<I> {
         self.batches.is_empty()
     }
 
+    /// Returns whether all that waits is in one batch.
+    pub(super) fn is_one_batch(&self) -> bool {
+        self.batches.len() == 1
+    }
+
     /// Returns the number of waiting items.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {

@@ -408,6 +408,20 @@ fn who_leaves_before_the_batch_begins_is_not_run() {
 }
 
 #[test]
+fn who_leaves_while_no_slot_is_free_leaves_nothing_behind() {
+    let setup = setup(PARAMETERS);
+    let held = setup.model.gate.lock().unwrap();
+    setup.occupy();
+    for _ in 0..100 {
+        drop(setup.submit(&[1]));
+        assert!(setup.scheduler.waiting() <= 1);
+    }
+    assert_eq!(setup.batcher.waiting(), 0);
+    drop(held);
+    assert_eq!(setup.ask(&[1, 2]).unwrap(), sums(&[1, 2]));
+}
+
+#[test]
 fn two_thousand_requests_wait_in_one_thread() {
     let setup = setup(Parameters { max_enqueued_batches: 1000, ..PARAMETERS });
     let held = setup.model.gate.lock().unwrap();

@@ -107,8 +107,22 @@ pub(super) struct Done {
     pub(super) requests: usize,
     pub(super) rows: usize,
     pub(super) took: Duration,
+    pub(super) ending: Ending,
+}
+
+/// How work ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
     /// True if the time says how long such work takes.
-    pub(super) measured: bool,
+    pub(super) done: bool,
+    /// True if nobody waited for it any more.
+    pub(super) missed: bool,
+}
+
+impl From<bool> for Ending {
+    fn from(done: bool) -> Ending {
+        Ending { done, missed: false }
+    }
 }
 
 /// Evidence that clients leave the queue.
@@ -148,8 +162,9 @@ const TURN: u64 = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 /// and for a while if they have done so for this long.
 const A_WHILE: Duration = Duration::from_millis(300);
-/// Clients that leave are no evidence if this many times as many are answered.
+/// Clients that leave are no evidence if this many times as many are answered, or if they are fewer than [`SEVERAL`].
 const FEW: u32 = 20;
+const SEVERAL: u32 = 3;
 /// Windows in which the queue is seen to grow, in tenths of a second. Its oldest work has to have waited for longer: a
 /// burst of that age is no growth. The shorter counts if clients leave: clients that begin to ask, and then ask again
 /// once they are answered, look the same for some tenths of a second.
@@ -356,13 +371,15 @@ impl<J: Item> Lane<J> {
 
     /// Records that work of `done` requests ended at `now`, while `running` runs, itself included, shared the machine.
     pub(super) fn end(&mut self, done: Done, running: usize, now: Instant) {
-        let Done { requests, rows, took, measured } = done;
+        let Done { requests, rows, took, ending } = done;
         (0..requests).for_each(|_| self.done.count(now));
         if let Some(sizes) = &mut self.sizes {
             sizes.ran(rows, took, running);
         }
-        if !measured {
+        if ending.missed {
             (0..requests).for_each(|_| self.gone.count(now));
+        }
+        if !ending.done {
             self.times.last_end = None;
             return;
         }
@@ -420,6 +437,8 @@ impl<J: Item> Lane<J> {
         let in_window = |tenths: u8| {
             let came = self.arrivals.in_last(usize::from(tenths), now);
             let done = self.done.in_last(usize::from(tenths) + 1, now);
+            // Runs that take longer than that are done together in a moment, and their clients ask again together.
+            let done = done.max(u32::try_from(self.running).unwrap_or(u32::MAX));
             waited > u32::from(tenths) * TENTH && 4 * came > 5 * done + 16
         };
         let [short, long] = WINDOWS;
@@ -430,9 +449,10 @@ impl<J: Item> Lane<J> {
         self.grew.is_some_and(|last| now.saturating_duration_since(last) < held)
     }
 
-    /// Returns whether more than a few left lately, or their runs came to nothing.
+    /// Returns whether more than a few clients left lately, or got no answer in time.
     fn many_are_gone(&self, now: Instant) -> bool {
-        self.gone.recent(now).saturating_mul(FEW) > self.done.recent(now)
+        let gone = self.gone.recent(now);
+        gone >= SEVERAL && gone.saturating_mul(FEW) > self.done.recent(now)
     }
 
     /// Returns how long after its wait work that is accepted may be answered: after the shortest run, so that nothing is

@@ -9,6 +9,7 @@ mod refusal;
 mod sizes;
 mod turns;
 
+use lane::Ending;
 pub use lane::Item;
 pub use queues::{Admission, Limits, Refused};
 
@@ -45,8 +46,8 @@ pub trait Task: Item + Send + 'static {
 
 /// Work for a thread.
 enum Job<T> {
-    /// Done alone; returns as [`Task::run`] does.
-    Alone(Box<dyn FnOnce() -> bool + Send>),
+    /// Done alone.
+    Alone(Box<dyn FnOnce() -> Ending + Send>),
     Task(T),
 }
 
@@ -64,15 +65,16 @@ impl<T: Task> Item for Job<T> {
 }
 
 /// Does what was taken together from a queue.
-fn run<T: Task>(jobs: Vec<Job<T>>) -> bool {
-    let (mut done, mut tasks) = (true, Vec::new());
+fn run<T: Task>(jobs: Vec<Job<T>>) -> Ending {
+    let (mut ending, mut tasks) = (Ending::from(true), Vec::new());
     for job in jobs {
         match job {
-            Job::Alone(work) => done &= work(),
+            // What is done alone is taken alone.
+            Job::Alone(work) => ending = work(),
             Job::Task(task) => tasks.push(task),
         }
     }
-    if tasks.is_empty() { done } else { guarded(|| Ok(T::run(tasks))).unwrap_or(false) }
+    if tasks.is_empty() { ending } else { guarded(|| Ok(T::run(tasks))).unwrap_or(false).into() }
 }
 
 /// The queues and their threads.
@@ -130,7 +132,7 @@ struct OwnedLane<T: Task> {
 
 impl<T: Task> Drop for OwnedLane<T> {
     fn drop(&mut self) {
-        // What waits holds its queue, so there is nothing left.
+        // A request that waits holds its queue: what is left does nothing.
         let removed = self.shared.state().queues.remove(self.id);
         drop(removed);
     }
@@ -150,6 +152,12 @@ impl<T: Task> Scheduler<T> {
     pub(crate) fn with_slots(slots: usize) -> Scheduler<T> {
         let limits = Limits { slots, batches_at_once: 1, batch_threads: 1, ..Limits::default() };
         Scheduler::new(limits, Arc::default())
+    }
+
+    /// Returns the number of what waits.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.state().queues.waiting()
     }
 
     /// Returns the cores on which none of the threads works: they may help with large bodies.
@@ -207,9 +215,11 @@ impl<T: Task> Scheduler<T> {
             let context = Context { deadline, cancelled, ..Context::default() };
             let result = context.is_wanted(Instant::now()).and_then(|()| guarded(|| work(context.cancelled)));
             let done = result.is_ok();
+            let late =
+                matches!(&result, Err(why) if matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled));
             // Nobody receives it if the client has left.
-            let _gone = answer.send(result);
-            done
+            let missed = answer.send(result).is_err() || late;
+            Ending { done, missed }
         };
         let job = Job::Alone(Box::new(work));
         let number = lane.submit(Asked { job, bytes, deadline, admission })?;
@@ -263,7 +273,7 @@ impl<T: Task> Lane<T> {
     /// Queues `work`, whose requests have been accepted, to be done alone. Returns as [`Task::run`] does. If the server
     /// stops, it is dropped.
     pub fn queue_alone(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<()> {
-        let work = move || guarded(|| Ok(work())).unwrap_or(false);
+        let work = move || guarded(|| Ok(work())).unwrap_or(false).into();
         let job = Job::Alone(Box::new(work));
         self.submit(Asked { job, bytes: 0, deadline: None, admission: Admission::Always })?;
         Ok(())

@@ -5,7 +5,7 @@
 //! takes one of a few spare slots, so that it never waits for long work of another. A run that goes on much longer
 //! than its like hangs, and loses its slot to others; a model whose runs all hang is refused.
 
-use super::lane::{Done, Entry, Item, Lane};
+use super::lane::{Done, Ending, Entry, Item, Lane};
 use super::turns::{Class, Place, Turns};
 use crate::metrics::Reason;
 use std::collections::{BTreeMap, HashMap};
@@ -240,6 +240,12 @@ impl<J: Item> Queues<J> {
         (self.waiting > 0, self.waiting > 0 && self.choose(now).is_some())
     }
 
+    /// Returns the number of what waits.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// Removes everything that waits.
     pub(super) fn clear(&mut self) -> Vec<J> {
         self.waiting = 0;
@@ -375,8 +381,10 @@ impl<J: Item> Queues<J> {
     /// Ends `run`, whose thread goes on with work of queue `id` that has not been queued; `None` if that has to wait.
     pub(super) fn go_on(&mut self, run: Run, id: LaneId, now: Instant) -> Option<Run> {
         let lane = self.lanes.get(&id)?;
-        let spare = self.running.get(&run)?.spare;
-        let may = self.waiting == 0 && !spare && self.may_begin(id, lane, now);
+        let running = self.running.get(&run)?;
+        // Otherwise its slot is not its own.
+        let has_slot = !running.spare && !running.hangs(now);
+        let may = self.waiting == 0 && has_slot && self.may_begin(id, lane, now);
         may.then(|| {
             self.end(run, true, now);
             self.begin(id, false, &[], now)
@@ -472,8 +480,9 @@ impl<J: Item> Queues<J> {
         model.put_lane(lane, id, &mut self.turns);
     }
 
-    /// Ends a run. `measured`: it did its work, and tells how long such work takes.
-    pub(super) fn end(&mut self, run: Run, measured: bool, now: Instant) {
+    /// Ends a run.
+    pub(super) fn end(&mut self, run: Run, ending: impl Into<Ending>, now: Instant) {
+        let ending = ending.into();
         let together = self.running.len();
         let Some(ended) = self.running.remove(&run) else { return };
         let Running { lane: id, model, since, requests, rows, bytes, charged, .. } = ended;
@@ -482,7 +491,7 @@ impl<J: Item> Queues<J> {
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running -= 1;
             lane.used += correction;
-            lane.end(Done { requests, rows, took, measured }, together, now);
+            lane.end(Done { requests, rows, took, ending }, together, now);
         }
         if let Some(counts) = self.models.get_mut(&model) {
             counts.running -= requests;

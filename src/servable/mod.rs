@@ -245,15 +245,15 @@ impl Servable {
         let Run { api, signature, feeds, fetches } = run;
         let begun = Begun { api, signature, at: Instant::now(), threads: None };
         let place = self.place(&begun.signature);
-        let placement::Plan { threads, timed } = place.placement.plan();
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let repeatable = self.changes_nothing(&begun.signature);
-            let context = context.clone();
+            let (threads, context) = (place.placement.threads(), context.clone());
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
             return self.ran_in_batch(&begun, place, ran);
         }
+        let placement::Plan { threads, timed } = place.placement.plan();
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
         let ran = self.model.run(&feeds, &fetches, RunOptions { threads, timeout });

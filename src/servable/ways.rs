@@ -64,7 +64,7 @@ impl Ways {
 
     /// Accounts for a run that took `wall`. (Runs at once may lose each other's news: that only delays a choice.)
     pub(super) fn observe(&self, way: Threads, wall: Duration) {
-        if wall >= INTERRUPTIBLE {
+        if wall >= INTERRUPTIBLE && way == Threads::Caller {
             self.on_pool.store(true, Relaxed);
             self.proofs.store(0, Relaxed);
             return;
@@ -82,7 +82,12 @@ impl Ways {
         } else if way == chosen {
             shortest(way).fetch_min(took, Relaxed);
         } else {
-            let proven = is_clearly_less(took, shortest(chosen).swap(u32::MAX, Relaxed));
+            let known = shortest(chosen).swap(u32::MAX, Relaxed);
+            if known == u32::MAX {
+                // Another run of this way has just been compared.
+                return;
+            }
+            let proven = is_clearly_less(took, known);
             let proofs = if proven { self.proofs.load(Relaxed) + 1 } else { 0 };
             self.proofs.store(proofs % PROOFS, Relaxed);
             if proofs == PROOFS {
@@ -156,6 +161,24 @@ mod tests {
         let ways = Ways::new();
         assert_eq!(run(&ways, 1, 300_000, 300_000), Threads::Pool);
         assert_eq!(run(&ways, 1000, 300_000, 400_000), Threads::Pool);
+    }
+
+    #[test]
+    fn the_pool_is_left_however_long_it_takes() {
+        let ways = Ways::new();
+        assert_eq!(run(&ways, 1000, 100_000, 300_000), Threads::Caller);
+    }
+
+    #[test]
+    fn runs_at_once_do_not_undo_a_choice() {
+        let ways = Ways::new();
+        run(&ways, TRIALS, 15_000, 20_000);
+        // Two runs of the pool have been faster: it is chosen, while others are under way in the callers.
+        assert_eq!(run(&ways, (PROOFS + 1) * PERIOD, 15_000, 10_000), Threads::Pool);
+        for _ in 0..8 {
+            ways.observe(Threads::Caller, Duration::from_micros(9_000));
+        }
+        assert_eq!(ways.chosen(), Threads::Pool, "one comparison, not eight");
     }
 
     #[test]

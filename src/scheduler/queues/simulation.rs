@@ -1,5 +1,6 @@
 //! A simulation of a queue under load: it shows what the constants of `lane.rs` make of arrivals, patience and runs.
 
+use super::super::lane::Ending;
 use super::*;
 use proptest::prelude::*;
 use std::cmp::Reverse;
@@ -24,8 +25,9 @@ struct Scene {
 enum Arrivals {
     /// At random, so many times as many as can be answered.
     Open(f64),
-    /// From so many clients that ask again once they are answered.
-    Closed(u64, u64),
+    /// From so many clients, the first requests spread over so many milliseconds, that ask again so many microseconds
+    /// after each answer.
+    Closed(u64, u64, u64),
     /// So many at once.
     Burst(u64),
 }
@@ -108,7 +110,7 @@ impl Simulation {
         let end = self.begin + Duration::from_secs(self.scene.seconds);
         let (count, over) = match self.scene.arrivals {
             Arrivals::Open(_) => (1, 0),
-            Arrivals::Closed(count, over) => (count, over),
+            Arrivals::Closed(count, over, _) => (count, over),
             Arrivals::Burst(count) => (count, 0),
         };
         (0..count).for_each(|index| self.at(ms(over) * index as u32 / count as u32, Event::Come));
@@ -164,13 +166,13 @@ impl Simulation {
 
     fn end(&mut self, run: Run, job: u64, within: bool) {
         let is_good = self.came.remove(&job).map(|(came, _)| self.now - came);
-        self.queues.end(run, is_good.is_some(), self.now);
+        self.queues.end(run, Ending { done: true, missed: is_good.is_none() }, self.now);
         if let Some(took) = is_good {
             self.outcome.good.push(took.as_millis() as u64);
             self.outcome.within += usize::from(within);
         }
-        if matches!(self.scene.arrivals, Arrivals::Closed(..)) {
-            self.at(Duration::from_micros(300), Event::Come);
+        if let Arrivals::Closed(_, _, pause) = self.scene.arrivals {
+            self.at(Duration::from_micros(pause), Event::Come);
         }
     }
 }
@@ -224,13 +226,24 @@ fn clients_of_little_patience_are_answered_in_a_storm_too() {
 fn nobody_is_passed_over_where_each_asks_again_once_it_is_answered() {
     for runs in RUNS {
         for (clients, over) in [(4, 0), (16, 0), (64, 0), (64, 200), (64, 400), (64, 1000)] {
-            let outcome = Simulation::new(scene(runs, Arrivals::Closed(clients, over))).run();
+            let outcome = Simulation::new(scene(runs, Arrivals::Closed(clients, over, 300))).run();
             assert_eq!((outcome.refused, outcome.left), (0, 0));
             // As many fit into a turn of all; and a run takes up to 40 % longer than the mean.
             let turn = 1e3 * clients as f64 / outcome.per_second() + 0.5 * runs.1 as f64;
             let p99 = outcome.percentile(99) as f64;
             assert!(p99 <= 1.1 * turn, "{runs:?}, {clients} clients over {over} ms: {p99} of {turn} ms");
         }
+    }
+}
+
+#[test]
+fn nor_where_runs_end_together_and_each_asks_again_after_a_pause() {
+    for (run, pause) in [(2000, 1700), (800, 500)] {
+        let scene = Scene { seconds: 100, ..scene((8, run), Arrivals::Closed(32, 0, 1000 * pause)) };
+        let outcome = Simulation::new(scene).run();
+        let turn = 1e3 * 32.0 / outcome.per_second() + 0.5 * run as f64;
+        let p99 = outcome.percentile(99) as f64;
+        assert!(p99 <= 1.1 * turn, "runs of {run}, pauses of {pause} ms: {p99} of {turn} ms");
     }
 }
 
