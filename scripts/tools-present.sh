@@ -15,9 +15,9 @@ elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   need "Python's venv module" "Debian, Ubuntu: apt-get install python3-venv"
 fi
 command -v cc >/dev/null || need "a C compiler (cc)" "Debian, Ubuntu: apt-get install gcc libc6-dev"
-command -v cargo >/dev/null || need "a Rust toolchain (cargo)" "See rust-lang.org/tools/install, or apt-get install cargo where it is 1.88 or newer"
+command -v cargo >/dev/null || need "a Rust toolchain (cargo)" "See rust-lang.org/tools/install, or apt-get install cargo where it is 1.89 or newer"
 if command -v rustc >/dev/null; then
   minor=$(rustc --version | sed -E 's/^rustc 1\.([0-9]+).*/\1/')
-  [ "$minor" -ge 88 ] || need "Rust 1.88 or newer ($(rustc --version))" "rustup update stable"
+  [ "$minor" -ge 89 ] || need "Rust 1.89 or newer ($(rustc --version))" "rustup update stable"
 fi
 exit $missing
