@@ -11,7 +11,8 @@ use core::arch::x86_64::{
     _mm256_sub_epi64, _mm256_xor_si256,
 };
 
-/// Where digits go, and what is added to them: `0` to a digit, all of a character to none.
+/// Where digits go, and what is added to make characters of them: `0` to a digit; where there is none, the whole
+/// character.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 struct Shape {

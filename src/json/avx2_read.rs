@@ -50,7 +50,7 @@ struct Block {
     ends: u64,
     points: u64,
     minuses: u64,
-    /// The places of a comma and the gap after it.
+    /// The commas that are followed by this gap.
     commas: u64,
     /// The first byte that must not be in, or directly after, a number.
     limit: usize,
@@ -183,7 +183,7 @@ fn number(
         mantissa(window, point, length)
     } else {
         let last: [u8; WINDOW] = *bytes[end.wrapping_sub(WINDOW)..].first_chunk()?;
-        // No more digits than 64 bits hold, nor than the one who reads digit by digit takes exactly.
+        // No more digits than 64 bits hold, nor than `Cursor::number` takes exactly.
         let digits = length - usize::from(point > 0) - usize::from(negative);
         let mantissa = long_mantissa([window, last], point, length);
         if digits > if fraction == 0 { 18 } else { 19 } || negative && mantissa > 1 << 63 {
@@ -291,6 +291,8 @@ mod tests {
             assert_eq!(check(format!("{text}{rest}").as_bytes(), flat(1)).unwrap(), 0, "{text}");
         }
         assert_eq!(check(b"1,2,3,4", flat(1)).unwrap(), 0);
+        let least = format!("-9.223372036854775808{rest}");
+        assert!(check(least.as_bytes(), flat(1)).unwrap() > 0, "all of its digits fit into 64 bits");
         let last = format!("-9999999999999999.999{rest}");
         assert_eq!(check(last.as_bytes(), flat(1)).unwrap(), 0);
     }

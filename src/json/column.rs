@@ -168,7 +168,7 @@ impl Value for f32 {
 
     #[inline(always)]
     fn of(number: ShortNumber) -> Option<f32> {
-        // Too large for a subnormal value.
+        // Never subnormal: it has at most 18 digits after the point.
         Some(number.as_f64() as f32)
     }
 }

@@ -156,7 +156,7 @@ impl Decimals {
 pub(super) const NEGATIVE: u64 = 1 << 10;
 pub(super) const UNDECIDED: u64 = 1 << 11;
 
-/// Returns the index of what a shuffle does for numbers with `digits` places before their digits, and a point at `point`:
+/// Returns the index in `SHAPES` for numbers with `digits` places before their digits, and a point at `point`:
 /// nine places of a point, and four numbers of zeros before the first digit.
 #[cfg(target_arch = "x86_64")]
 const fn shape(digits: u8, point: u8) -> u8 {

@@ -64,8 +64,8 @@ impl Literal {
     }
 }
 
-/// Returns a number's digits, more than a double holds, as `value × 10^taken`, where `fraction` of them are after the point:
-/// they are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
+/// Returns a number's digits, more than a double holds, as a value and how many of them were left out, where `fraction` of them
+/// are after the point: they are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
 #[inline(always)]
 pub(super) fn long_digits(mantissa: u64, fraction: usize) -> (f64, i64) {
     let (mut exact, mut left) = (mantissa, 0);

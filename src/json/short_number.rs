@@ -28,7 +28,7 @@ impl ShortNumber {
     #[inline(always)]
     pub(crate) fn as_i64(self) -> Option<i64> {
         let value = self.mantissa as i64;
-        (self.fraction == 0).then_some(if self.negative { -value } else { value })
+        (self.fraction == 0).then(|| if self.negative { -value } else { value })
     }
 
     /// Returns the value. Up to fifteen digits are exact in a double, and so is the power of ten.

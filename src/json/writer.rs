@@ -45,7 +45,7 @@ impl Separator {
 
 /// A JSON text being written.
 pub struct Writer {
-    /// The text written so far, followed by zeroed room.
+    /// The text written so far, and room for more.
     text: Vec<u8>,
     end: usize,
     /// The treatment of strings that are not UTF-8.
@@ -259,7 +259,7 @@ impl Writer {
     #[cold]
     fn grow(&mut self, bytes: usize) {
         let (needed, room) = (self.end + bytes, self.text.capacity());
-        let ahead = needed + STEP;
+        let ahead = needed + needed.min(STEP);
         self.text.resize(if needed <= room { ahead.min(room) } else { ahead }, 0);
     }
 }

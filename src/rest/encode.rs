@@ -15,7 +15,7 @@ pub use super::proto_json::{metadata, status};
 /// The least and the most values of a part that is printed by another thread. A tensor of less than four is not cut.
 const PART: [usize; 2] = [16 << 10, 128 << 10];
 
-/// Tensors of at least this many floats are converted in batches; a batch costs the same however few values it has.
+/// From this many floats on they are converted in batches; a batch costs the same however few values it has.
 const BATCHED: usize = 16;
 
 /// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.
@@ -275,13 +275,14 @@ fn write_in_parts(
 /// Writes the numbers of `block`, or only a part of them: see [`nested_part`].
 fn write_values(out: &mut Writer, tensor: &Tensor, block: Block<'_>, part: Option<Range<usize>>) {
     let bytes = tensor.bytes();
+    let count = block.dims.iter().product::<i64>() as usize;
     let block = (block, part);
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "check_printable() names the dtypes; the others have no values"
     )]
     match tensor.dtype() {
-        DType::Float if tensor.len() < BATCHED => write_numbers(out, bytes, block, Writer::float::<f32>),
+        DType::Float if count < BATCHED => write_numbers(out, bytes, block, Writer::float::<f32>),
         DType::Float => write_floats(out, bytes, block),
         DType::Double => write_numbers(out, bytes, block, Writer::float::<f64>),
         DType::Int8 => write_numbers(out, bytes, block, Writer::integer::<i8>),
