@@ -261,9 +261,9 @@ fn numbers_are_close(one: &[f64], other: &[f64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Model;
     use crate::engine::content::PictureFormat;
     use crate::engine::signature::{Signature, TensorSpec};
+    use crate::engine::{Model, Termination};
     use crate::error::Error;
     use std::collections::BTreeMap;
     use std::sync::mpsc;
@@ -358,8 +358,8 @@ mod tests {
             true
         }
 
-        fn is_bounded(&self, _: &str) -> bool {
-            true
+        fn termination(&self, _: &str) -> Termination {
+            Termination::ByShapes
         }
 
         fn content(&self, signature: &str, input: &str) -> Option<&Content> {

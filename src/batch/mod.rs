@@ -228,17 +228,16 @@ impl Batcher {
         Ok(Outputs { waiting, rows, places, deadline, parts, ended: false })
     }
 
-    /// Runs `run` at once and alone, in this thread: TensorFlow Serving's warm-up waits for each batch's timeout. Returns
-    /// the outputs, and how long the run took.
-    pub fn run(&self, run: Run) -> Result<(Vec<Tensor>, Duration)> {
+    /// Runs `run` at once and alone, in this thread: TensorFlow Serving's warm-up waits for each batch's timeout.
+    pub fn run(&self, run: Run) -> Result<Ran> {
         let rows = if self.pool.is_some() { self.rows(&run.feeds)? } else { automatic::rows(&run.feeds) };
         let (reply, _parts) = unbounded_channel();
         let (ends, places, task) = self.task(run, 0, reply);
-        let (outputs, took) = self.execute(&ends, &[&task])?.swap_remove(0);
+        let ran = self.execute(&ends, &[&task])?.swap_remove(0);
         if rows > 0 && task.repeatable && self.warming.load(Relaxed) {
             self.samples().insert(ends, task.inputs.iter().map(|input| input.rows(0..1)).collect());
         }
-        Ok((placed(&outputs, &places), took))
+        Ok(Ran { outputs: placed(&ran.outputs, &places), ..ran })
     }
 
     /// Returns `run` as a task with its ends in order, and for each of its fetches the position in them.
@@ -307,7 +306,7 @@ impl Batcher {
 
     /// Returns the answers to `tasks`, in order: from one run, or from separate runs if that one fails and may be
     /// repeated. Also returns whether they are from one run.
-    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> (Vec<Result<RunOutput>>, bool) {
+    fn answers(&self, ends: &Ends, tasks: &[&Task]) -> (Vec<Result<Ran>>, bool) {
         if tasks.is_empty() {
             return (Vec::new(), false);
         }
@@ -322,7 +321,7 @@ impl Batcher {
     }
 
     /// Runs all `tasks` at once, and returns one answer for each.
-    fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<RunOutput>> {
+    fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Ran>> {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
         let rows = counts.iter().sum();
         let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
@@ -339,15 +338,16 @@ impl Batcher {
         let outputs = self.model.run(&feeds, &ends.fetches, options)?;
         drop(running);
         let wall = started.elapsed();
-        let took = usage.and_then(|usage| usage.took(wall)).unwrap_or(wall);
+        let measured = usage.and_then(|usage| usage.took(wall)).unwrap_or(wall);
         if let Some(counted) = &self.counts {
             count(counted, tasks, size, started, wall);
         }
-        let mut answers: Vec<RunOutput> =
-            counts.iter().map(|_| (Vec::with_capacity(outputs.len()), took)).collect();
+        let threads = (tasks.len() == 1).then_some(options.threads);
+        let ran = || Ran { outputs: Vec::with_capacity(outputs.len()), wall, measured, threads };
+        let mut answers: Vec<Ran> = counts.iter().map(|_| ran()).collect();
         for output in &outputs {
             let parts = assemble::cut(output, &counts, size)?;
-            answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.0.push(part));
+            answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.outputs.push(part));
         }
         Ok(answers)
     }
@@ -405,8 +405,18 @@ impl Batcher {
     }
 }
 
-/// The outputs, and how long the run took; in its own thread, without the time in which others had its core.
-type RunOutput = (Vec<Tensor>, Duration);
+/// What a run gave for a request, and how long it took.
+#[derive(Debug)]
+pub struct Ran {
+    /// A tensor for each fetch.
+    pub outputs: Vec<Tensor>,
+    /// By the clock.
+    pub wall: Duration,
+    /// The same in its own thread without the time in which others had its core.
+    pub measured: Duration,
+    /// The engine's threads, if it ran for this request alone.
+    pub threads: Option<Threads>,
+}
 
 /// A warm-up run that takes longer ends the warm-up of larger sizes.
 const LONG: Duration = Duration::from_millis(200);
@@ -441,7 +451,7 @@ impl Task {
         self.reply.is_closed() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    fn answer(self, outcome: Result<RunOutput>) {
+    fn answer(self, outcome: Result<Ran>) {
         let part = Part { first: self.first, rows: self.rows(), outcome };
         // Nobody receives the answer if the request is over.
         let _gone = self.reply.send(part);

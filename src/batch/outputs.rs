@@ -1,6 +1,6 @@
 //! The outputs of a run that was submitted: awaited without a thread, collected from the batches it was spread over.
 
-use super::{Batcher, Gathered, Pool, RunOutput, assemble, placed};
+use super::{Batcher, Gathered, Pool, Ran, assemble, placed};
 use crate::context::late;
 use crate::error::{Error, Kind, Result};
 use crate::profile::{self, Phase};
@@ -8,7 +8,7 @@ use crate::scheduler::Queued;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout_at;
 
@@ -37,13 +37,12 @@ pub(super) struct Part {
     /// The index of its first row in the request.
     pub(super) first: usize,
     pub(super) rows: usize,
-    pub(super) outcome: Result<RunOutput>,
+    pub(super) outcome: Result<Ran>,
 }
 
 impl Outputs {
-    /// Waits for all rows, or until the deadline. Returns the outputs in the order of the run's fetches, and how long
-    /// the run took.
-    pub async fn wait(mut self) -> Result<RunOutput> {
+    /// Waits for all rows, or until the deadline. Returns the outputs in the order of the run's fetches.
+    pub async fn wait(mut self) -> Result<Ran> {
         let waiting = profile::phase(Phase::Queue);
         let parts = self.collect().await;
         drop(waiting);
@@ -59,12 +58,12 @@ impl Outputs {
         if let Waiting::Scheduler(queued) = &mut self.waiting {
             queued.end();
         }
-        let (outputs, took) = joined(parts)?;
-        Ok((placed(&outputs, &self.places), took))
+        let ran = joined(parts)?;
+        Ok(Ran { outputs: placed(&ran.outputs, &self.places), ..ran })
     }
 
     /// Returns the answers to all parts, in order.
-    async fn collect(&mut self) -> Result<Vec<RunOutput>, Unanswered> {
+    async fn collect(&mut self) -> Result<Vec<Ran>, Unanswered> {
         let (mut answers, mut done) = (BTreeMap::new(), 0);
         loop {
             let part = match self.deadline {
@@ -112,14 +111,15 @@ enum Unanswered {
 }
 
 /// Joins the answers to all parts of a request.
-fn joined(mut parts: Vec<RunOutput>) -> Result<RunOutput> {
+fn joined(mut parts: Vec<Ran>) -> Result<Ran> {
     if parts.len() == 1 {
         return Ok(parts.swap_remove(0));
     }
-    let took = parts.iter().map(|(_, took)| *took).max().unwrap_or_default();
-    let outputs = parts.first().map_or(0, |(outputs, _)| outputs.len());
+    let longest = |time: fn(&Ran) -> Duration| parts.iter().map(time).max().unwrap_or_default();
+    let (wall, measured) = (longest(|part| part.wall), longest(|part| part.measured));
+    let count = parts.first().map_or(0, |part| part.outputs.len());
     let output = |index: usize| {
-        let tensors: Vec<&Tensor> = parts.iter().filter_map(|(outputs, _)| outputs.get(index)).collect();
+        let tensors: Vec<&Tensor> = parts.iter().filter_map(|part| part.outputs.get(index)).collect();
         if tensors.iter().all(|tensor| assemble::fit(tensor, tensors[0], false)) {
             Ok(assemble::join(&tensors, 0))
         } else {
@@ -130,7 +130,8 @@ fn joined(mut parts: Vec<RunOutput>) -> Result<RunOutput> {
             ))
         }
     };
-    Ok(((0..outputs).map(output).collect::<Result<_>>()?, took))
+    let outputs = (0..count).map(output).collect::<Result<_>>()?;
+    Ok(Ran { outputs, wall, measured, threads: None })
 }
 
 /// Returns the error of a request whose deadline passed, in the queue or during its run.

@@ -1,6 +1,7 @@
 //! Batching with a model that adds: every row of `x` plus that of `y`.
 
 use super::*;
+use crate::engine::Termination;
 use crate::engine::signature::Signature;
 use crate::scheduler::{Limits, Work};
 use crate::tensor::DType;
@@ -27,8 +28,8 @@ impl Model for Adder {
         None
     }
 
-    fn is_bounded(&self, _: &str) -> bool {
-        true
+    fn termination(&self, _: &str) -> Termination {
+        Termination::ByShapes
     }
 
     fn changes_nothing(&self, _: &str) -> bool {
@@ -118,7 +119,7 @@ impl Setup {
 
     /// Asks as warm-up does.
     fn warm_with(&self, x: &[i32]) -> Result<Vec<Vec<i32>>> {
-        Ok(self.batcher.run(asked(x))?.0.iter().map(numbers).collect())
+        Ok(self.batcher.run(asked(x))?.outputs.iter().map(numbers).collect())
     }
 
     /// Submits `x` without a thread of its own. Returns what it waits for.
@@ -181,7 +182,7 @@ fn asked(x: &[i32]) -> Run {
 /// Waits in this thread.
 fn answer(outputs: Outputs) -> Result<Vec<Vec<i32>>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    Ok(runtime.block_on(outputs.wait())?.0.iter().map(numbers).collect())
+    Ok(runtime.block_on(outputs.wait())?.outputs.iter().map(numbers).collect())
 }
 
 fn until(reached: impl Fn() -> bool) {

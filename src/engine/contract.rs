@@ -1,7 +1,7 @@
 //! The contract of engines, as a test that each engine runs on a model of its own.
 
 use super::signature::{Signature, TensorSpec};
-use super::{Endpoint, Engine, LoadOptions, Model, RunOptions, Threads};
+use super::{Endpoint, Engine, LoadOptions, Model, RunOptions, Termination, Threads};
 use crate::error::Kind;
 use crate::tensor::{DType, Tensor};
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A model for the engine, with a request and its correct answer.
 pub(crate) struct Example<'a> {
     pub(crate) folder: &'a Path,
-    /// A signature without side effects and with bounded runs.
+    /// A signature without side effects, whose runs end by their shapes.
     pub(crate) signature: &'a str,
     /// Every input by its alias; none holds strings.
     pub(crate) inputs: &'a [(&'a str, Tensor)],
@@ -28,8 +28,9 @@ pub(crate) fn check(engine: &dyn Engine, options: &LoadOptions, example: &Exampl
     let model = &*engine.load(example.folder, options).unwrap();
     signatures_are_whole(model);
     let signature = &model.signatures()[example.signature];
-    assert!(model.changes_nothing(example.signature) && model.is_bounded(example.signature));
-    assert!(!model.changes_nothing("no such signature") && !model.is_bounded("no such signature"));
+    assert!(model.changes_nothing(example.signature) && !model.changes_nothing("no such signature"));
+    assert_eq!(model.termination(example.signature), Termination::ByShapes);
+    assert_eq!(model.termination("no such signature"), Termination::Unknown);
     assert_eq!(model.endpoint("no such tensor"), None);
     order_does_not_matter(model, signature, example);
     bad_runs_are_errors(model, signature, example);
@@ -42,6 +43,7 @@ pub(crate) fn check(engine: &dyn Engine, options: &LoadOptions, example: &Exampl
 }
 
 const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
+const ONE: RunOptions = RunOptions { threads: Threads::One, timeout: Some(Duration::from_secs(60)) };
 const POOL: RunOptions = RunOptions { threads: Threads::Pool, timeout: Some(Duration::from_secs(60)) };
 
 /// Checks that names match their keys and that aliases ascend.
@@ -83,7 +85,7 @@ fn assert_equal<'a>(answer: &[Tensor], expected: impl ExactSizeIterator<Item = &
 
 fn order_does_not_matter(model: &dyn Model, signature: &Signature, example: &Example<'_>) {
     let mut feeds = feeds(model, signature, example);
-    for options in [CALLER, POOL] {
+    for options in [CALLER, ONE, POOL] {
         assert_answer(model, signature, example, options);
         feeds.reverse();
         // All outputs in reverse with the last one repeated, and one output alone.
@@ -112,7 +114,7 @@ fn bad_runs_are_errors(model: &dyn Model, signature: &Signature, example: &Examp
 
 fn runs_may_overlap(model: &dyn Model, signature: &Signature, example: &Example<'_>) {
     thread::scope(|scope| {
-        for options in [CALLER, POOL, CALLER, POOL] {
+        for options in [CALLER, ONE, POOL, CALLER, ONE, POOL] {
             scope.spawn(move || (0..50).for_each(|_| assert_answer(model, signature, example, options)));
         }
     });

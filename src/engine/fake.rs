@@ -1,7 +1,7 @@
 //! A minimal engine, for tests of the code that uses engines.
 
 use super::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
-use super::{Endpoint, Engine, LoadOptions, Model, RunOptions};
+use super::{Endpoint, Engine, LoadOptions, Model, RunOptions, Termination};
 use crate::error::{Error, Result};
 use crate::tensor::{Aligned, DType, Tensor};
 use std::collections::BTreeMap;
@@ -63,8 +63,8 @@ impl Model for Adder {
         self.signatures.contains_key(signature)
     }
 
-    fn is_bounded(&self, signature: &str) -> bool {
-        self.signatures.contains_key(signature)
+    fn termination(&self, signature: &str) -> Termination {
+        if self.signatures.contains_key(signature) { Termination::ByShapes } else { Termination::Unknown }
     }
 
     fn run(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint], _: RunOptions) -> Result<Vec<Tensor>> {

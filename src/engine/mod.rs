@@ -55,8 +55,23 @@ pub struct Endpoint(pub u32);
 pub enum Threads {
     /// Schedules operations in the calling thread (large ones still spread over the intra-op pool).
     Caller,
-    /// Schedules operations on the session's own pool, as TensorFlow Serving does.
+    /// Schedules operations in a thread of the engine, which no other run has meanwhile.
+    One,
+    /// Schedules operations on a pool that all runs share, as TensorFlow Serving does.
     Pool,
+}
+
+/// What is known of the end of a signature's runs, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Termination {
+    /// Nothing: operations may wait for each other, or for something outside.
+    Unknown,
+    /// It waits for nothing, but a loop may go on for ever.
+    MayLoop,
+    /// It ends; when depends on the values of the inputs.
+    Finite,
+    /// It ends, equally soon for any inputs of the same shapes.
+    ByShapes,
 }
 
 /// Options of a run.
@@ -86,9 +101,9 @@ pub trait Model: Send + Sync {
     /// Returns whether running `signature` is known to have no side effects, inside the model or outside it.
     fn changes_nothing(&self, signature: &str) -> bool;
 
-    /// Returns whether the duration of a run of `signature` depends only on the shapes of its inputs. An unbounded run
-    /// must be able to end by its timeout.
-    fn is_bounded(&self, signature: &str) -> bool;
+    /// Returns what is known of the end of a run of `signature`. One that may not end by itself must end by its timeout,
+    /// unless it runs in its caller's thread.
+    fn termination(&self, signature: &str) -> Termination;
 
     /// Returns what the strings of input `input` (its alias) of `signature` have to hold, for a run to succeed; `None`
     /// if that is not known.

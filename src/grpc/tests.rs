@@ -6,7 +6,7 @@ use crate::batch::Scheduler;
 use crate::config::Options;
 use crate::connections::Connections;
 use crate::engine::signature::{Signature, TensorSpec};
-use crate::engine::{Endpoint, Model, RunOptions};
+use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::http2::connection::serve;
 use crate::memory::Budget;
 use crate::methods::record::Recorder;
@@ -51,8 +51,8 @@ impl Model for Echo {
         ["x:0", "y:0"].iter().position(|name| *name == tensor).map(|index| Endpoint(index as u32))
     }
 
-    fn is_bounded(&self, _: &str) -> bool {
-        true
+    fn termination(&self, _: &str) -> Termination {
+        Termination::ByShapes
     }
 
     fn changes_nothing(&self, _: &str) -> bool {

@@ -5,7 +5,7 @@ use super::*;
 use crate::batch::Scheduler;
 use crate::config;
 use crate::engine::signature::{Signature, TensorSpec};
-use crate::engine::{Endpoint, Model, RunOptions};
+use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::error::Kind;
 use crate::methods::record::Recorder;
 use crate::metrics::Metrics;
@@ -84,8 +84,8 @@ impl Model for Echo {
         ["x:0", "y:0"].iter().position(|name| *name == tensor).map(|index| Endpoint(index as u32))
     }
 
-    fn is_bounded(&self, _: &str) -> bool {
-        true
+    fn termination(&self, _: &str) -> Termination {
+        Termination::ByShapes
     }
 
     fn changes_nothing(&self, _: &str) -> bool {

@@ -3,11 +3,11 @@
 pub mod placement;
 mod ways;
 
-use crate::batch::{self, Batcher, Batching, Lane, Scheduler};
+use crate::batch::{self, Batcher, Batching, Lane, Ran, Scheduler};
 use crate::context::Context;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
-use crate::engine::{Endpoint, Model, RunOptions, Threads};
+use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
@@ -16,7 +16,7 @@ use crate::profile::{self, Phase};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
 use bytes::Bytes;
-use placement::{Placement, Policy};
+use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -129,10 +129,10 @@ impl Servable {
             Some(Batching::Parameters(..)) => Work::Batches,
         };
         let place =
-            |bounded| Place { placement: Placement::new(policy, bounded), lane: scheduler.lane(&name, work) };
-        let of = |signature: &String| (signature.clone(), place(model.is_bounded(signature)));
+            |known| Place { placement: Placement::new(policy, known), lane: scheduler.lane(&name, work) };
+        let of = |signature: &String| (signature.clone(), place(model.termination(signature)));
         let places = model.signatures().keys().map(of).collect();
-        let unknown = place(false);
+        let unknown = place(Termination::Unknown);
         let bodies = scheduler.lane(&name, Work::Bodies);
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
         let servable =
@@ -179,7 +179,7 @@ impl Servable {
 
     /// Returns whether each run of `signature` ends, on its own or by its deadline.
     pub fn ends(&self, signature: &str) -> bool {
-        self.model.is_bounded(signature) || self.placement(signature).threads() == Threads::Pool
+        self.placement(signature).ends()
     }
 
     /// Returns whether more runs of `signature` are needed to know where they are best done.
@@ -243,75 +243,69 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), threads: None };
+        let begun = Begun { api, signature, at: Instant::now() };
         let place = self.place(&begun.signature);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
+        let Plan { threads, timed } = place.placement.plan();
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let repeatable = self.changes_nothing(&begun.signature);
-            let (threads, context) = (place.placement.threads(), context.clone());
+            let context = context.clone();
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
             return self.ran_in_batch(&begun, place, ran);
         }
-        let placement::Plan { threads, timed } = place.placement.plan();
         let running = profile::phase(Phase::Run);
         let usage = if timed { Usage::of_this_thread() } else { None };
         let ran = self.model.run(&feeds, &fetches, RunOptions { threads, timeout });
         drop(running);
-        let took = begun.at.elapsed();
+        let took = self.ended(&begun);
+        // A run that failed says nothing of those that do not.
+        let outputs = ran?;
         let measured = usage.and_then(|usage| usage.took(took));
-        let begun = Begun { threads: Some(threads), ..begun };
-        self.ran(&begun, place, ran.map(|outputs| (outputs, took)), measured)
+        place.placement.observe(Some(threads), took, measured);
+        self.count(&begun, took, true);
+        Ok(outputs)
     }
 
     /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now(), threads: None };
+        let begun = Begun { api, signature, at: Instant::now() };
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
-        let (threads, context) = (place.placement.threads(), context.clone());
+        let (threads, context) = (place.placement.plan().threads, context.clone());
         let repeatable = self.changes_nothing(&begun.signature);
         let run = batch::Run { feeds, fetches, threads, context, repeatable };
         let outputs = batcher.submit(run, &place.lane)?;
         Ok(Outputs { outputs, begun, servable: self.clone() })
     }
 
-    /// Accounts for a run in a batch, whose time is known for what it is: see [`Batcher::run`].
-    fn ran_in_batch(
-        &self,
-        begun: &Begun,
-        place: &Place,
-        ran: Result<(Vec<Tensor>, Duration)>,
-    ) -> Result<Vec<Tensor>> {
-        let measured = ran.as_ref().ok().map(|(_, took)| *took);
-        self.ran(begun, place, ran, measured)
+    /// Accounts for a run by the batcher, which has counted it.
+    fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
+        let took = self.ended(begun);
+        let Ran { outputs, wall, measured, threads } = ran?;
+        place.placement.observe(threads, wall, Some(measured));
+        self.count(begun, took, false);
+        Ok(outputs)
     }
 
-    /// Accounts for a run at `place` that has ended, or failed; `ran` has the time that the engine took, `measured` that
-    /// time without other threads' if it is known.
-    fn ran(
-        &self,
-        begun: &Begun,
-        place: &Place,
-        ran: Result<(Vec<Tensor>, Duration)>,
-        measured: Option<Duration>,
-    ) -> Result<Vec<Tensor>> {
+    /// Returns how long a run took that has just ended.
+    fn ended(&self, begun: &Begun) -> Duration {
         /// Runs from here on may have held much memory, on threads that do not tell.
         const LONG: Duration = Duration::from_millis(1);
         let took = begun.at.elapsed();
         if took >= LONG {
             memory::leave_behind();
         }
-        // A run that failed says nothing of those that do not.
-        let (outputs, run) = ran?;
-        place.placement.observe(begun.threads, run, measured);
-        // TensorFlow counts only successful runs; those of batches are counted in the batcher.
+        took
+    }
+
+    /// Counts a run that succeeded, as TensorFlow Serving does. `alone`: it has not been counted in a batch.
+    fn count(&self, begun: &Begun, took: Duration, alone: bool) {
         if let Some(counts) = &self.counts {
-            counts.ran(begun.api, took, begun.threads.is_some());
+            counts.ran(begun.api, took, alone);
         }
-        Ok(outputs)
     }
 }
 
@@ -320,8 +314,6 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
-    /// The engine's threads; `None` if it is one of a batch, which is counted there.
-    threads: Option<Threads>,
 }
 
 /// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.
@@ -405,10 +397,10 @@ mod tests {
         for (batching, needed) in [(None, 2), (pooled(), 1)] {
             let (servable, _, run, _scheduler) = waiter(batching);
             for _ in 0..needed {
-                assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Caller);
+                assert!(!servable.is_tried(DEFAULT_SIGNATURE));
                 servable.run(run.clone(), &Context::default()).unwrap();
             }
-            assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Pool);
+            assert!(servable.is_tried(DEFAULT_SIGNATURE), "long runs try both ways");
         }
     }
 
@@ -416,6 +408,6 @@ mod tests {
     async fn a_batch_that_waits_is_long() {
         let (servable, _, run, _scheduler) = waiter(pooled());
         servable.submit(run, &Context::default()).unwrap().wait().await.unwrap();
-        assert_eq!(servable.placement(DEFAULT_SIGNATURE).threads(), Threads::Pool);
+        assert!(servable.is_tried(DEFAULT_SIGNATURE));
     }
 }

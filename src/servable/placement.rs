@@ -9,7 +9,7 @@
 //! than the other: a tiny model's runs are spared.)
 
 use super::ways::Ways;
-use crate::engine::Threads;
+use crate::engine::{Termination, Threads};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ const LONG: Duration = Duration::from_micros(1000);
 #[derive(Debug)]
 pub struct Placement {
     policy: Policy,
-    bounded: bool,
+    termination: Termination,
     short_runs: AtomicU32,
     long: AtomicBool,
     /// True if the last run took long by the clock.
@@ -58,57 +58,64 @@ pub struct Plan {
 }
 
 impl Placement {
-    /// Starts without measurements: requests go to the scheduler, unless the policy says otherwise. `bounded`: runs are
-    /// known to end on their own, equally soon for any input of the same shape.
-    pub fn new(policy: Policy, bounded: bool) -> Placement {
+    /// Starts without measurements: requests go to the scheduler, unless the policy says otherwise.
+    pub fn new(policy: Policy, termination: Termination) -> Placement {
+        let one_thread = if termination >= Termination::Finite { Threads::Caller } else { Threads::One };
         Placement {
             policy,
-            bounded,
+            termination,
             short_runs: AtomicU32::new(0),
             long: AtomicBool::new(false),
             doubtful: AtomicBool::new(false),
-            ways: Ways::new(),
+            ways: Ways::new(one_thread),
         }
     }
 
     /// Returns whether the next request should run in the thread that read it.
     pub fn in_caller(&self) -> bool {
         match self.policy {
-            Policy::Auto => self.bounded && self.short_runs.load(Relaxed) >= CONFIRMATIONS,
+            Policy::Auto => {
+                self.termination == Termination::ByShapes && self.short_runs.load(Relaxed) >= CONFIRMATIONS
+            }
             Policy::Caller => true,
             Policy::Pool => false,
         }
     }
 
-    /// Returns the engine's threads for the next batch. A bounded signature not known to be long runs in its caller's
-    /// thread: that is how short ones are found. All others go to the engine's pool, where they can be interrupted and
-    /// their operations may run in parallel.
-    pub fn threads(&self) -> Threads {
-        match self.policy {
-            Policy::Auto if self.bounded && !self.long.load(Relaxed) => Threads::Caller,
+    /// Returns how to do the next run. One that is not known to be long has one thread: that is how short ones are
+    /// found. A long one goes where such runs are faster. In its caller's thread, it is timed, too: the machine alone may
+    /// be what makes it long.
+    pub fn plan(&self) -> Plan {
+        let threads = match self.policy {
             Policy::Caller => Threads::Caller,
-            Policy::Auto | Policy::Pool => Threads::Pool,
-        }
+            Policy::Pool => Threads::Pool,
+            Policy::Auto if !self.is_measured() => Threads::Pool,
+            Policy::Auto if self.long.load(Relaxed) => self.ways.next(),
+            Policy::Auto => self.ways.one_thread(),
+        };
+        let timed = self.is_measured() && threads == Threads::Caller && self.doubtful.load(Relaxed);
+        Plan { threads, timed }
     }
 
-    /// Returns how to do the next run that is no batch: a long one where such runs are faster. In its caller's thread, it
-    /// is timed, too: the machine alone may be what makes it long.
-    pub fn plan(&self) -> Plan {
-        let is_measured = self.policy == Policy::Auto && self.bounded;
-        let threads = if is_measured && self.long.load(Relaxed) { self.ways.next() } else { self.threads() };
-        let timed = is_measured && threads == Threads::Caller && self.doubtful.load(Relaxed);
-        Plan { threads, timed }
+    /// Returns whether each run ends, by itself or by its deadline.
+    pub fn ends(&self) -> bool {
+        self.termination >= Termination::Finite || self.policy != Policy::Caller
+    }
+
+    /// Returns whether measurements decide: not if operations may wait for each other, which takes several threads.
+    fn is_measured(&self) -> bool {
+        self.policy == Policy::Auto && self.termination > Termination::Unknown
     }
 
     /// Returns whether more runs are needed to know where they are best done.
     pub fn is_tried(&self) -> bool {
-        self.policy == Policy::Auto && self.bounded && self.long.load(Relaxed) && self.ways.is_tried()
+        self.is_measured() && self.long.load(Relaxed) && self.ways.is_tried()
     }
 
     /// Accounts for one run that took `wall` by the clock; `measured` is how long it took whatever else the machine did,
     /// if that is known. `threads`: the engine's, if it ran alone.
     pub fn observe(&self, threads: Option<Threads>, wall: Duration, measured: Option<Duration>) {
-        if self.policy != Policy::Auto || !self.bounded {
+        if !self.is_measured() {
             return;
         }
         if let Some(threads) = threads.filter(|_| self.long.load(Relaxed)) {
@@ -119,7 +126,9 @@ impl Placement {
             self.doubtful.store(doubtful, Relaxed);
         }
         let took = wall.min(measured.unwrap_or(wall));
-        if doubtful && measured.is_none() && !self.long.load(Relaxed) {
+        // Of another thread, only the clock tells.
+        let is_known = measured.is_some() || threads != Some(Threads::Caller);
+        if doubtful && !is_known && !self.long.load(Relaxed) {
             return;
         }
         if self.long.load(Relaxed) != (took >= LONG) {
@@ -157,7 +166,7 @@ mod tests {
 
     #[test]
     fn short_runs_come_to_the_caller_after_some_confirmations() {
-        let placement = Placement::new(Policy::Auto, true);
+        let placement = Placement::new(Policy::Auto, Termination::ByShapes);
         assert!(!observed(&placement, &[(50_000, 50_000), (10, 10), (10, 10)]));
         assert!(observed(&placement, &[(10, 10); 8]));
         assert!(observed(&placement, &[(200, 200); 100]), "a slow moment says nothing");
@@ -168,24 +177,43 @@ mod tests {
 
     #[test]
     fn a_busy_machine_makes_no_signature_long() {
-        let placement = Placement::new(Policy::Auto, true);
+        let placement = Placement::new(Policy::Auto, Termination::ByShapes);
         assert!(observed(&placement, &[(10, 10); 8]));
         assert!(observed(&placement, &[(80_000, 10); 100]));
-        assert_eq!(placement.threads(), Threads::Caller);
-        let new = Placement::new(Policy::Auto, true);
+        assert_eq!(placement.plan().threads, Threads::Caller);
+        let new = Placement::new(Policy::Auto, Termination::ByShapes);
         assert!(observed(&new, &[(80_000, 10); 9]), "nor one that is new");
     }
 
     #[test]
-    fn what_can_go_on_for_ever_never_runs_where_it_cannot_be_stopped() {
-        let placement = Placement::new(Policy::Auto, false);
-        assert!(!observed(&placement, &[(5, 5); 100]));
-        assert_eq!(placement.plan(), Plan { threads: Threads::Pool, timed: false });
+    fn what_does_not_end_by_its_shapes_never_comes_to_the_thread_of_a_connection() {
+        for (termination, threads) in [
+            (Termination::Unknown, Threads::Pool),
+            (Termination::MayLoop, Threads::One),
+            (Termination::Finite, Threads::Caller),
+        ] {
+            let placement = Placement::new(Policy::Auto, termination);
+            assert!(!observed(&placement, &[(5, 5); 100]), "{termination:?}");
+            assert_eq!(placement.plan(), Plan { threads, timed: false });
+            assert!(placement.ends());
+        }
+        assert!(!Placement::new(Policy::Caller, Termination::MayLoop).ends());
+        assert!(Placement::new(Policy::Caller, Termination::Finite).ends());
+    }
+
+    #[test]
+    fn a_loop_never_runs_where_it_cannot_be_stopped_and_is_long_by_the_clock_alone() {
+        let placement = Placement::new(Policy::Auto, Termination::MayLoop);
+        observed(&placement, &[(20_000, 0); 1]);
+        assert!(placement.is_tried());
+        let ways: Vec<_> = (0..6).map(|_| placement.plan()).collect();
+        assert!(ways.iter().all(|plan| plan.threads != Threads::Caller && !plan.timed));
+        assert!([Threads::One, Threads::Pool].iter().all(|way| ways.iter().any(|plan| plan.threads == *way)));
     }
 
     #[test]
     fn long_runs_are_tried_on_the_pool_until_they_are_short_again() {
-        let placement = Placement::new(Policy::Auto, true);
+        let placement = Placement::new(Policy::Auto, Termination::ByShapes);
         assert!(!placement.is_tried());
         observed(&placement, &[(20_000, 20_000); 2]);
         assert!(placement.is_tried());
@@ -198,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_signature_that_only_the_machine_made_long_is_found_to_be_short() {
-        let placement = Placement::new(Policy::Auto, true);
+        let placement = Placement::new(Policy::Auto, Termination::ByShapes);
         observed(&placement, &[(20_000, 20_000); 2]);
         // Whichever way was chosen, runs in the caller are timed.
         observed(&placement, &[(20_000, 40); 70]);
@@ -207,7 +235,10 @@ mod tests {
 
     #[test]
     fn the_operators_word_stands() {
-        let (caller, pool) = (Placement::new(Policy::Caller, false), Placement::new(Policy::Pool, true));
+        let (caller, pool) = (
+            Placement::new(Policy::Caller, Termination::MayLoop),
+            Placement::new(Policy::Pool, Termination::ByShapes),
+        );
         assert!(observed(&caller, &[(50_000, 50_000); 20]));
         assert!(!observed(&pool, &[(5, 5); 20]));
     }

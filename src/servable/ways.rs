@@ -1,8 +1,8 @@
-//! Where the operations of a long run happen: in the thread of the run, or on the engine's pool.
+//! Where the operations of a long run happen: in one thread, or on the engine's pool.
 //!
-//! In the thread of the run, data stays in one core's caches and in one arena of the C library. On the pool, operations
-//! that do not depend on each other run at once, and a run ends with its deadline. Which is faster depends on the
-//! model: both ways are tried, and their shortest runs compared.
+//! In one thread, data stays in one core's caches and in one heap. On the pool, operations that do not depend on each
+//! other run at once. Which is faster depends on the model: both ways are tried, and their shortest runs compared. The
+//! one thread is that of the run, if runs are known to end; only in others can the engine stop a run at its deadline.
 
 use crate::engine::Threads;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -14,34 +14,43 @@ const TRIALS: u32 = 6;
 const PERIOD: u32 = 64;
 /// Number of such runs, one after another, that have to be faster for the other way to be chosen.
 const PROOFS: u32 = 2;
-/// Runs from here on go to the pool, where their deadlines end them.
+/// Runs in their callers' threads that take this long go to the pool from then on, where their deadlines end them.
 const INTERRUPTIBLE: Duration = Duration::from_millis(250);
 
 /// The shortest runs of each way, and the chosen one.
 #[derive(Debug)]
 pub(super) struct Ways {
+    /// The way other than the pool.
+    one_thread: Threads,
     runs: AtomicU32,
     on_pool: AtomicBool,
     /// In microseconds, since the last run of the other way.
-    shortest_in_caller: AtomicU32,
+    shortest_in_one: AtomicU32,
     shortest_on_pool: AtomicU32,
     proofs: AtomicU32,
 }
 
 impl Ways {
-    pub(super) fn new() -> Ways {
+    /// `one_thread`: the way other than the pool.
+    pub(super) fn new(one_thread: Threads) -> Ways {
         Ways {
+            one_thread,
             runs: AtomicU32::new(0),
             on_pool: AtomicBool::new(false),
-            shortest_in_caller: AtomicU32::new(u32::MAX),
+            shortest_in_one: AtomicU32::new(u32::MAX),
             shortest_on_pool: AtomicU32::new(u32::MAX),
             proofs: AtomicU32::new(0),
         }
     }
 
+    /// Returns the way other than the pool.
+    pub(super) fn one_thread(&self) -> Threads {
+        self.one_thread
+    }
+
     /// Returns the way that is faster by what is known so far.
     pub(super) fn chosen(&self) -> Threads {
-        if self.on_pool.load(Relaxed) { Threads::Pool } else { Threads::Caller }
+        if self.on_pool.load(Relaxed) { Threads::Pool } else { self.one_thread }
     }
 
     /// Returns whether runs still try both ways by turns.
@@ -53,9 +62,9 @@ impl Ways {
     pub(super) fn next(&self) -> Threads {
         let run = self.runs.fetch_add(1, Relaxed);
         let chosen = self.chosen();
-        let other = if chosen == Threads::Pool { Threads::Caller } else { Threads::Pool };
+        let other = if chosen == Threads::Pool { self.one_thread } else { Threads::Pool };
         match run {
-            0..TRIALS if run.is_multiple_of(2) => Threads::Caller,
+            0..TRIALS if run.is_multiple_of(2) => self.one_thread,
             0..TRIALS => Threads::Pool,
             _ if (run + 1).is_multiple_of(PERIOD) => other,
             _ => chosen,
@@ -71,14 +80,14 @@ impl Ways {
         }
         let took = u32::try_from(wall.as_micros()).unwrap_or(u32::MAX);
         let shortest = |way| match way {
-            Threads::Caller => &self.shortest_in_caller,
+            Threads::Caller | Threads::One => &self.shortest_in_one,
             Threads::Pool => &self.shortest_on_pool,
         };
         let chosen = self.chosen();
         if self.runs.load(Relaxed) <= TRIALS {
             shortest(way).fetch_min(took, Relaxed);
-            let [caller, pool] = [Threads::Caller, Threads::Pool].map(|way| shortest(way).load(Relaxed));
-            self.on_pool.store(is_clearly_less(pool, caller), Relaxed);
+            let [one, pool] = [self.one_thread, Threads::Pool].map(|way| shortest(way).load(Relaxed));
+            self.on_pool.store(is_clearly_less(pool, one), Relaxed);
         } else if way == chosen {
             shortest(way).fetch_min(took, Relaxed);
         } else {
@@ -111,7 +120,7 @@ mod tests {
     fn run(ways: &Ways, count: u32, caller: u64, pool: u64) -> Threads {
         for _ in 0..count {
             let way = ways.next();
-            let took = if way == Threads::Caller { caller } else { pool };
+            let took = if way == Threads::Pool { pool } else { caller };
             ways.observe(way, Duration::from_micros(took));
         }
         ways.chosen()
@@ -125,7 +134,7 @@ mod tests {
             (15_000, 12_000, Threads::Pool),
             (15_000, 20_000, Threads::Caller),
         ] {
-            let ways = Ways::new();
+            let ways = Ways::new(Threads::Caller);
             assert!(ways.is_tried());
             assert_eq!(
                 run(&ways, TRIALS, caller, pool),
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_slow_moment_decides_nothing() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         ways.observe(ways.next(), Duration::from_millis(90));
         assert_eq!(run(&ways, TRIALS - 1, 15_000, 15_500), Threads::Caller);
         let way = ways.next();
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_wrong_choice_is_corrected() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         assert_eq!(run(&ways, TRIALS, 15_000, 10_000), Threads::Pool);
         assert_eq!(run(&ways, PERIOD, 10_000, 15_000), Threads::Pool);
         assert_eq!(run(&ways, PROOFS * PERIOD, 10_000, 15_000), Threads::Caller);
@@ -158,20 +167,27 @@ mod tests {
 
     #[test]
     fn what_takes_very_long_runs_where_it_can_be_stopped() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         assert_eq!(run(&ways, 1, 300_000, 300_000), Threads::Pool);
         assert_eq!(run(&ways, 1000, 300_000, 400_000), Threads::Pool);
     }
 
     #[test]
+    fn what_can_be_stopped_in_one_thread_stays_there_however_long_it_takes() {
+        let ways = Ways::new(Threads::One);
+        assert_eq!(run(&ways, 1000, 300_000, 400_000), Threads::One);
+        assert_eq!(run(&ways, 3 * PERIOD, 400_000, 300_000), Threads::Pool);
+    }
+
+    #[test]
     fn the_pool_is_left_however_long_it_takes() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         assert_eq!(run(&ways, 1000, 100_000, 300_000), Threads::Caller);
     }
 
     #[test]
     fn runs_at_once_do_not_undo_a_choice() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         run(&ways, TRIALS, 15_000, 20_000);
         // Two runs of the pool have been faster: it is chosen, while others are under way in the callers.
         assert_eq!(run(&ways, (PROOFS + 1) * PERIOD, 15_000, 10_000), Threads::Pool);
@@ -183,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_other_way_is_taken_once_in_a_while() {
-        let ways = Ways::new();
+        let ways = Ways::new(Threads::Caller);
         run(&ways, TRIALS, 15_000, 20_000);
         let others = (0..10 * PERIOD).filter(|_| ways.next() == Threads::Pool).count();
         assert_eq!(others, 10);

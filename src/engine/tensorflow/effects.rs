@@ -1,12 +1,13 @@
-//! Determines the side effects and boundedness of a signature from its operations.
+//! Determines the side effects and the termination of a signature from its operations.
 //!
-//! Two questions: whether a run has no side effects (only then is a synthetic warm-up call made), and whether its
-//! duration depends only on the shapes of its inputs (only then may it run in the thread that reads requests: a loop
-//! may run forever, and TensorFlow cannot interrupt a run in its caller's thread).
+//! Two questions: whether a run has no side effects (only then is a synthetic warm-up call made), and what is known of
+//! its end (a loop may run forever, and TensorFlow cannot interrupt a run in its caller's thread; what waits for another
+//! operation must not hold the only thread).
 //!
 //! A signature is followed from its outputs through the graph and into every function it calls. The names of
 //! TensorFlow's operations tell which write and whose work depends on values; by convention, so do those of others.
 
+use crate::engine::Termination;
 use crate::pb::tensorflow::attr_value::Value;
 use crate::pb::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -81,14 +82,37 @@ const HARMLESS: &[&str] = &[
     "UnsortedSegmentSum",
 ];
 
-/// Operations that loop, or whose output size depends on a value.
+/// Parts of the names of operations that may wait, for other operations of the run or for something outside it.
+const WAIT: &[&str] = &[
+    "Enqueue",
+    "Dequeue",
+    "Stage",
+    "Unstage",
+    "Peek",
+    "Barrier",
+    "Accumulator",
+    "Mutex",
+    "Iterator",
+    "Dataset",
+    "Send",
+    "Recv",
+    "Collective",
+    "Rpc",
+    "RemoteCall",
+    "Func",
+    "Reader",
+    "ReadFile",
+    "Unbatch",
+    "Worker",
+    "Tpu",
+    "TPU",
+];
+
+/// Parts of the names of operations that loop.
+const LOOP: &[&str] = &["While", "Enter", "NextIteration", "LoopCond", "Recursive", "ForLoop"];
+
+/// Parts of the names of operations whose work depends on a value.
 const DEPEND_ON_VALUES: &[&str] = &[
-    "While",
-    "Enter",
-    "NextIteration",
-    "LoopCond",
-    "Recursive",
-    "For",
     "Fill",
     "Range",
     "LinSpace",
@@ -103,19 +127,20 @@ const DEPEND_ON_VALUES: &[&str] = &[
     "Random",
     "Bincount",
     "SparseToDense",
-    "Func",
     "Decompress",
     "Parse",
     "Lookup",
 ];
+
+/// Operations whose names contain such a part but whose work depends on shapes alone.
+const DEPEND_ON_SHAPES: &[&str] = &["LookupTableFind", "LookupTableFindV2"];
 
 /// The known effects of running a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Effects {
     /// True if running it has no side effects.
     pub(super) none: bool,
-    /// True if its duration depends only on the shapes of its inputs.
-    pub(super) bounded: bool,
+    pub(super) termination: Termination,
 }
 
 /// Follows `outputs` (`node:index`) through `graph` back to `inputs`; these are fed, so nothing behind them runs.
@@ -124,7 +149,7 @@ pub(super) fn of<'g>(
     inputs: &BTreeSet<&'g str>,
     outputs: impl Iterator<Item = &'g str>,
 ) -> Effects {
-    let mut effects = Effects { none: true, bounded: true };
+    let mut effects = Effects { none: true, termination: Termination::ByShapes };
     let mut called: Vec<&str> = Vec::new();
     for node in reached(graph, inputs, outputs).into_values() {
         effects.take(&node.op);
@@ -157,7 +182,7 @@ pub(super) fn reached<'g>(
 impl Effects {
     fn take(&mut self, op: &str) {
         self.none &= !writes(op);
-        self.bounded &= !DEPEND_ON_VALUES.iter().any(|part| op.contains(part));
+        self.termination = self.termination.min(termination(op));
     }
 
     /// Takes every node of the functions `called`, whether or not an output needs it: side effects run in any case.
@@ -188,7 +213,24 @@ pub(super) fn is_fed(input: &str, fed: &BTreeSet<&str>) -> bool {
 }
 
 fn writes(op: &str) -> bool {
-    WRITES.iter().any(|part| op.contains(part)) && !HARMLESS.contains(&op)
+    has_one_of(WRITES, op) && !HARMLESS.contains(&op)
+}
+
+/// Returns what is known of the end of operation `op`.
+fn termination(op: &str) -> Termination {
+    if has_one_of(WAIT, op) || op == "Batch" {
+        Termination::Unknown
+    } else if has_one_of(LOOP, op) || op == "For" {
+        Termination::MayLoop
+    } else if has_one_of(DEPEND_ON_VALUES, op) && !DEPEND_ON_SHAPES.contains(&op) {
+        Termination::Finite
+    } else {
+        Termination::ByShapes
+    }
+}
+
+fn has_one_of(parts: &[&str], op: &str) -> bool {
+    parts.iter().any(|part| op.contains(part))
 }
 
 /// Returns the node of `node`, `node:output` or `^node`.
@@ -245,12 +287,13 @@ mod tests {
             ],
             ..GraphDef::default()
         };
-        let bounded =
-            |fed: &[&'static str]| of(&graph, &fed.iter().copied().collect(), std::iter::once("y:0")).bounded;
-        assert!(!bounded(&["text:0"]));
-        assert!(bounded(&["x:0"]));
-        assert!(bounded(&["parse:1"]));
-        assert!(!bounded(&["parse:0"]));
+        let known = |fed: &[&'static str]| {
+            of(&graph, &fed.iter().copied().collect(), std::iter::once("y:0")).termination
+        };
+        assert_eq!(known(&["text:0"]), Termination::Finite);
+        assert_eq!(known(&["x:0"]), Termination::ByShapes);
+        assert_eq!(known(&["parse:1"]), Termination::ByShapes);
+        assert_eq!(known(&["parse:0"]), Termination::Finite);
     }
 
     #[test]
@@ -289,13 +332,29 @@ mod tests {
     }
 
     #[test]
-    fn loops_and_sizes_from_values_are_not_bounded() {
-        let graph = |op: &str| GraphDef { node: vec![node("y", op, &[])], ..GraphDef::default() };
-        for op in ["While", "StatelessWhile", "Fill", "DecodeJpeg", "PyFunc"] {
-            assert!(!of(&graph(op), &BTreeSet::new(), std::iter::once("y:0")).bounded, "{op}");
-        }
-        for op in ["AddV2", "MatMul", "StatefulPartitionedCall", "ReadVariableOp", "Softmax"] {
-            assert!(of(&graph(op), &BTreeSet::new(), std::iter::once("y:0")).bounded, "{op}");
+    fn what_is_known_of_the_end_is_the_least_of_all_operations() {
+        use Termination::{ByShapes, Finite, MayLoop, Unknown};
+        let graph = |op: &str| GraphDef {
+            node: vec![node("x", op, &[]), node("y", "AddV2", &["x", "x"])],
+            ..GraphDef::default()
+        };
+        for (known, ops) in [
+            (
+                Unknown,
+                &["PyFunc", "QueueDequeueV2", "MapUnstage", "IteratorGetNext", "Batch", "BatchFunction"][..],
+            ),
+            (MayLoop, &["While", "StatelessWhile", "Enter", "RefNextIteration", "For"]),
+            (Finite, &["Fill", "DecodeJpeg", "ResizeBilinear", "LookupTableExportV2", "ParseExampleV2"]),
+            (ByShapes, &["MatMul", "StatefulPartitionedCall", "ReadVariableOp", "BatchMatMulV2"]),
+            (ByShapes, &["LookupTableFindV2", "StringFormat", "DataFormatVecPermute", "FusedBatchNormV3"]),
+        ] {
+            for op in ops {
+                assert_eq!(
+                    of(&graph(op), &BTreeSet::new(), std::iter::once("y:0")).termination,
+                    known,
+                    "{op}"
+                );
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod effects;
 mod ffi;
 mod flow;
 mod parsing;
+mod pools;
 mod reads;
 mod saved_model;
 mod session;

@@ -4,12 +4,13 @@
 
 use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
+use super::pools::{self, Lease};
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
 use super::{Options, Status, c_string};
 use crate::engine::content::Content;
 use crate::engine::signature::Signature;
-use crate::engine::{Endpoint, Model, RunOptions, Threads};
+use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::ConfigProto;
 use crate::tensor::Tensor;
@@ -29,9 +30,11 @@ pub(super) struct Session {
     api: &'static Api,
     session: *mut TfSession,
     graph: *mut TfGraph,
-    /// Serialized `RunOptions` without a timeout: for the caller's thread, and for the pool.
+    /// Serialized `RunOptions` without a timeout: for the caller's thread, and for the shared pool.
     in_caller: *mut TfBuffer,
     on_pool: *mut TfBuffer,
+    /// True if it has pools of one thread.
+    has_single: bool,
     /// Indexed by [`Endpoint`], sorted by name.
     endpoints: Vec<(String, TfOutput)>,
     meta: Meta,
@@ -65,9 +68,17 @@ impl Session {
                 return Err(why);
             }
         };
-        let (in_caller, on_pool) = (buffer(api, -1, None), buffer(api, 0, None));
-        let mut loaded =
-            Session { api, session, graph, in_caller, on_pool, endpoints: Vec::new(), meta: Meta::default() };
+        let mut loaded = Session {
+            api,
+            session,
+            graph,
+            in_caller: buffer(api, IN_CALLER, None),
+            on_pool: buffer(api, pools::SHARED, None),
+            has_single: ConfigProto::decode(&options.session_config[..])
+                .is_ok_and(|config| pools::has_ours(&config)),
+            endpoints: Vec::new(),
+            meta: Meta::default(),
+        };
         loaded.meta = match (meta, meta_graph) {
             (None, Some(meta_graph)) => saved_model::of(path, meta_graph.message()?)?,
             (meta, _) => meta.unwrap_or_default(),
@@ -165,8 +176,8 @@ impl Model for Session {
         self.meta.effects.get(signature).is_some_and(|effects| effects.none)
     }
 
-    fn is_bounded(&self, signature: &str) -> bool {
-        self.meta.effects.get(signature).is_some_and(|effects| effects.bounded)
+    fn termination(&self, signature: &str) -> Termination {
+        self.meta.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
     }
 
     fn content(&self, signature: &str, input: &str) -> Option<&Content> {
@@ -188,15 +199,19 @@ impl Model for Session {
         sorted_fetches.sort_unstable();
         sorted_fetches.dedup();
         self.refuse_repeats(&sorted_feeds, &sorted_fetches)?;
+        let lease = (options.threads == Threads::One && self.has_single).then(Lease::take).flatten();
+        let pool = lease.as_ref().map_or(pools::SHARED, Lease::index);
         let results = match (options.threads, options.timeout) {
             (Threads::Caller, _) => self.call(&sorted_feeds, &sorted_fetches, self.in_caller),
             (Threads::Pool, None) => self.call(&sorted_feeds, &sorted_fetches, self.on_pool),
-            (Threads::Pool, Some(timeout)) => {
-                let milliseconds = i64::try_from(timeout.as_millis().max(1)).unwrap_or(i64::MAX);
-                let bounded = Buffer(self.api, buffer(self.api, 0, Some(milliseconds)));
+            (Threads::One | Threads::Pool, timeout) => {
+                let milliseconds =
+                    timeout.map(|timeout| i64::try_from(timeout.as_millis().max(1)).unwrap_or(i64::MAX));
+                let bounded = Buffer(self.api, buffer(self.api, pool, milliseconds));
                 self.call(&sorted_feeds, &sorted_fetches, bounded.1)
             }
         }?;
+        drop(lease);
         let mut tensors = Vec::with_capacity(results.len());
         for result in results {
             tensors.push(result.into_tensor()?);
@@ -249,8 +264,10 @@ impl Drop for Buffer {
     }
 }
 
-/// Makes a buffer of serialized `RunOptions`. `inter_op_thread_pool`: -1 for the caller's thread, 0 for the session's
-/// pool.
+/// Stands for the caller's thread where a pool's index is expected.
+const IN_CALLER: i32 = -1;
+
+/// Makes a buffer of serialized `RunOptions`. `inter_op_thread_pool`: [`IN_CALLER`], or the index of a pool.
 fn buffer(api: &'static Api, inter_op_thread_pool: i32, timeout_in_ms: Option<i64>) -> *mut TfBuffer {
     let options = crate::pb::tensorflow::RunOptions {
         inter_op_thread_pool,
@@ -304,7 +321,7 @@ fn open(
     let status = Status::new(api);
     let configured = Configured::new(api, &options.session_config)?;
     // Restores variables in this thread: on the session's pool that would delay the runs of other models.
-    let in_caller = Buffer(api, buffer(api, -1, None));
+    let in_caller = Buffer(api, buffer(api, IN_CALLER, None));
     // SAFETY: every pointer outlives the call, and every length is that of its array.
     let session = unsafe {
         (api.load_session)(
@@ -322,32 +339,21 @@ fn open(
     Ok(session)
 }
 
-/// Returns the serialized `ConfigProto` with the defaults.
-///
-/// Threads between operations: four per core; TensorFlow itself takes one. The scheduler lets at most three per core run
-/// at once, and a run without end keeps one: so those of other models go on. Measured with photos to MobileNetV2 on 2
-/// cores, three rounds: 80, 70 and 80 requests/s by 4 clients with 2 threads, 88, 75 and 88 with 4; no more with 6 or 8.
-fn defaults() -> Vec<u8> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = i32::try_from(4 * cores).unwrap_or(i32::MAX);
-    ConfigProto { inter_op_parallelism_threads: threads, ..ConfigProto::default() }.encode_to_vec()
-}
-
 /// `TF_SessionOptions`, deleted when dropped.
 struct Configured(&'static Api, *mut TfSessionOptions);
 
 impl Configured {
     /// Creates options with a serialized `ConfigProto`, which may be empty. What it does not set has our defaults.
     fn new(api: &'static Api, config: &[u8]) -> Result<Configured> {
+        // One that cannot be decoded fails the load in TensorFlow.
+        let defaults = pools::defaults(&ConfigProto::decode(config).unwrap_or_default()).encode_to_vec();
         // Of two messages in a row, the later field holds.
-        let config = &[&defaults(), config].concat();
+        let config = &[&defaults, config].concat();
         // SAFETY: has no precondition.
         let options = Configured(api, unsafe { (api.new_session_options)() });
         let status = Status::new(api);
-        if !config.is_empty() {
-            // SAFETY: pointers are live, the length is the array's; TensorFlow copies the bytes.
-            unsafe { (api.set_config)(options.1, config.as_ptr().cast(), config.len(), status.raw) };
-        }
+        // SAFETY: pointers are live, the length is the array's; TensorFlow copies the bytes.
+        unsafe { (api.set_config)(options.1, config.as_ptr().cast(), config.len(), status.raw) };
         status.check()?;
         Ok(options)
     }

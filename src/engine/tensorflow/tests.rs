@@ -3,11 +3,11 @@
 
 use super::TensorFlow;
 use super::{Options, reads};
-use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads, contract};
+use crate::engine::{Engine, LoadOptions, Model, RunOptions, Termination, Threads, contract};
 use crate::error::Kind;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use bytes::Bytes;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
@@ -74,10 +74,37 @@ fn a_signature_runs_in_the_callers_thread_and_on_the_pool() {
     let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
     let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
     let pool = RunOptions { threads: Threads::Pool, timeout: Some(Duration::from_secs(30)) };
-    for options in [CALLER, pool] {
+    for options in [CALLER, RunOptions { threads: Threads::One, ..pool }, pool] {
         let out = model.run(&[(feed, floats(vec![3], &[1.0, 2.0, 5.0]))], &[fetch], options).unwrap();
         assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(out[0].bytes()), [2.5, 3.0, 4.5]);
         assert_eq!(out[0].shape(), [3]);
+    }
+}
+
+#[test]
+fn a_loop_without_end_ends_with_its_timeout_in_one_thread_and_on_the_pool() {
+    let Some(tensorflow) = tensorflow() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/loop/1");
+    let model = tensorflow.load(&folder, &serve()).unwrap();
+    assert_eq!(model.termination("serving_default"), Termination::MayLoop);
+    assert_eq!(model.termination("fill"), Termination::Finite);
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let run = |steps: i64, threads, timeout| {
+        let steps = Tensor::numbers(DType::Int64, vec![], steps.to_ne_bytes().to_vec().into());
+        let timeout = Some(Duration::from_millis(timeout));
+        model.run(&[(feed, steps)], &[fetch], RunOptions { threads, timeout })
+    };
+    for threads in [Threads::One, Threads::Pool] {
+        let why = run(i64::MAX, threads, 50).unwrap_err();
+        assert_eq!(why.kind, Kind::DeadlineExceeded, "{threads:?}: {why}");
+        // More of them than there are pools of one thread: the last share the other pool.
+        std::thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| assert_eq!(run(3, threads, 60_000).unwrap()[0].bytes(), 3i64.to_ne_bytes()));
+            }
+        });
     }
 }
 

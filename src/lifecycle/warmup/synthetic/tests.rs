@@ -3,7 +3,7 @@
 use super::*;
 use crate::batch::{Batching, Parameters, Pool, Scheduler};
 use crate::engine::content::{Content, Feature, PictureFormat};
-use crate::engine::{Model, RunOptions};
+use crate::engine::{Model, RunOptions, Termination};
 use crate::pb::tensorflow::Example;
 use crate::pb::tensorflow::feature::Kind as FeatureKind;
 use crate::servable::Resources;
@@ -20,7 +20,7 @@ struct Particular {
     signatures: BTreeMap<String, Signature>,
     contents: BTreeMap<String, Content>,
     changes_nothing: bool,
-    bounded: bool,
+    termination: Termination,
     accepts: fn(&Tensor) -> bool,
     fed: Arc<Mutex<Vec<Tensor>>>,
 }
@@ -39,8 +39,8 @@ impl Model for Particular {
         self.changes_nothing
     }
 
-    fn is_bounded(&self, _: &str) -> bool {
-        self.bounded
+    fn termination(&self, _: &str) -> Termination {
+        self.termination
     }
 
     fn content(&self, _: &str, input: &str) -> Option<&Content> {
@@ -74,7 +74,7 @@ fn particular(inputs: Vec<TensorSpec>, contents: &[(&str, Content)]) -> Particul
         signatures: [("s".to_owned(), signature)].into(),
         contents: contents.iter().map(|(alias, content)| ((*alias).to_owned(), content.clone())).collect(),
         changes_nothing: true,
-        bounded: true,
+        termination: Termination::ByShapes,
         accepts: |_| true,
         fed: Arc::default(),
     }
@@ -172,7 +172,7 @@ fn what_stays_cold_says_why() {
     let cases = [
         (Particular { changes_nothing: false, ..particular(numbers(), &[]) }, "a run may change something"),
         (
-            Particular { bounded: false, ..particular(numbers(), &[]) },
+            Particular { termination: Termination::MayLoop, ..particular(numbers(), &[]) },
             "a run may not end, and could not be stopped",
         ),
         (
@@ -193,7 +193,11 @@ fn what_stays_cold_says_why() {
         let (cold, fed) = warmed(model, Policy::Caller);
         assert_eq!((cold.as_deref(), fed.len()), (Some(why), 0));
     }
-    assert_eq!(warmed(Particular { bounded: false, ..particular(numbers(), &[]) }, Policy::Auto).0, None);
+    assert_eq!(
+        warmed(Particular { termination: Termination::MayLoop, ..particular(numbers(), &[]) }, Policy::Auto)
+            .0,
+        None
+    );
 }
 
 #[test]
