@@ -100,6 +100,7 @@ def aims(clients: Sequence[int]) -> list[Aim]:
     """Returns the aims, in the order of the table's columns, for these numbers of clients."""
     many = [count for count in clients if count > 1]
     found = [Aim(f"share {count}", f"req/s ÷ bare, {count}", 0.98, at_least=True) for count in many]
+    found += [Aim(f"cost {count}", f"CPU ÷ bare's, {count}", 1 / 0.98) for count in many]
     if 1 in clients:
         found.append(Aim("added 1", "p50 above bare, 1, ms", 0.5))
         found.append(Aim("rested 1", "p50 above bare after a pause, 1, ms", 0.5))
@@ -128,10 +129,12 @@ def figures(served: Served, bare: Sequence[Sequence[Run]]) -> dict[str, Spread]:
 def _of_load(served: Served, clients: int, bare: Sequence[Sequence[Run]]) -> dict[str, list[float]]:
     rates = served.of(clients, lambda sample: sample.per_second, SERVABLE)
     others = served.of(clients, lambda sample: sample.per_second, OTHER)
+    costs = served.of(clients, lambda sample: sample.cpu_us, SERVABLE)
     p99s = served.of(clients, lambda sample: sample.p99_us, SERVABLE)
     p50s = served.of(clients, lambda sample: sample.p50_us, SERVABLE)
     return {
         f"share {clients}": _ratios(rates, (run.per_second for run in best(bare))),
+        f"cost {clients}": _ratios(costs, (run.cpu_us for run in best(bare))),
         f"waited {clients}": [p99 / 1e6 / (clients / rate) for p99, rate in zip(p99s, rates, strict=True)],
         f"added {clients}": _added_ms(p50s, quickest(bare)),
         f"rested {clients}": _added_ms(p50s, rested(bare)),

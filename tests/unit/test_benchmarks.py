@@ -28,7 +28,7 @@ def run(way: str, threads: int, per_second: float, p50_ms: float = 1.0) -> Run:
 
 
 def sample(per_second: float, p50_ms: float, p99_ms: float, faults: float | None = 0.0) -> Sample:
-    return Sample(100, per_second, p50_ms * 1e3, p99_ms * 1e3, 0, 1.0, 0.0, faults=faults)
+    return Sample(100, per_second, p50_ms * 1e3, p99_ms * 1e3, 0, 3.0, 0.0, faults=faults)
 
 
 ROUNDS = [
@@ -67,6 +67,7 @@ def test_figures_are_ratios_of_the_same_round() -> None:
     served.add_first(SERVABLE, [90.0, *[9.0] * 8, 10.0], fresh=False)
     found = figures(served, ROUNDS)
     assert found["share 4"] == Spread(0.5, 0.5, 1.0)
+    assert found["cost 4"] == Spread(3.0, 3.0, 3.0)
     assert found["added 1"] == Spread(0.5, 0.0, 1.0)
     assert "rested 1" not in found
     paused = [[*runs, run("rested", 1, 70.0, p50_ms=22)] for runs in ROUNDS]
@@ -89,6 +90,7 @@ def test_aims_are_those_of_the_loads_that_were_put() -> None:
     names = {aim.figure for aim in aims([1, 16])}
     assert names == {
         "share 16",
+        "cost 16",
         "added 1",
         "rested 1",
         "waited 16",
