@@ -506,7 +506,10 @@ def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["batch/queue.rs", *(f"scheduler/{name}.rs" for name in ("queues", "lane", "turns", "rate", "sizes"))],
+    [
+        "batch/queue.rs",
+        *(f"scheduler/{name}.rs" for name in ("queues", "lane", "turns", "rate", "sharing", "sizes")),
+    ],
 )
 def test_decisions_of_queues_are_pure(path: str) -> None:
     code = code_of(SRC / path)

@@ -139,11 +139,13 @@ struct Patience {
 /// Work is short if a run with the machine to itself takes at most this.
 const SHORT: Duration = Duration::from_millis(2);
 /// A run is long if it takes this many times as long, and as many times that as runs share the machine.
-const LONG: u32 = 10;
+const LONG: f64 = 10.0;
 /// Weight of a new run in the part of them that is long.
 const NEW_LONG: f64 = 1.0 / 128.0;
 /// From this part on, the work does not count as short: it would keep the spare slots from what is.
 const MOSTLY_LONG: f64 = 0.25;
+/// Runs that shared the machine with fewer, on average, say little of the time that a row takes where it is busy.
+const SHARED: f64 = 1.5;
 /// Most work that is looked at for what may be done together.
 const MOST_SEEN: usize = 1024;
 /// Most bytes that are gathered.
@@ -369,12 +371,15 @@ impl<J: Item> Lane<J> {
         }
     }
 
-    /// Records that work of `done` requests ended at `now`, while `running` runs, itself included, shared the machine.
-    pub(super) fn end(&mut self, done: Done, running: usize, now: Instant) {
+    /// Records that work of `done` requests ended at `now`. On average, `sharing` runs shared the machine, itself
+    /// included.
+    pub(super) fn end(&mut self, done: Done, sharing: f64, now: Instant) {
         let Done { requests, rows, took, ending } = done;
         (0..requests).for_each(|_| self.done.count(now));
-        if let Some(sizes) = &mut self.sizes {
-            sizes.ran(rows, took, running);
+        // A run with the machine to itself leaves cores idle: more rows together are no faster than others beside it.
+        let is_shared = sharing >= SHARED || !self.is_empty();
+        if let Some(sizes) = self.sizes.as_mut().filter(|_| is_shared) {
+            sizes.ran(rows, took, sharing);
         }
         if ending.missed {
             (0..requests).for_each(|_| self.gone.count(now));
@@ -383,7 +388,7 @@ impl<J: Item> Lane<J> {
             self.times.last_end = None;
             return;
         }
-        let is_long = took > SHORT * LONG.saturating_mul(u32::try_from(running.max(1)).unwrap_or(u32::MAX));
+        let is_long = took > SHORT.mul_f64(LONG * sharing);
         self.times.part_long += NEW_LONG * (f64::from(u8::from(is_long)) - self.times.part_long);
         let took = took.as_secs_f64();
         #[allow(clippy::cast_precision_loss)] // Far below 2^52.

@@ -6,6 +6,7 @@ mod lane;
 mod queues;
 mod rate;
 mod refusal;
+mod sharing;
 mod sizes;
 mod turns;
 

@@ -6,6 +6,7 @@
 //! than its like hangs, and loses its slot to others; a model whose runs all hang is refused.
 
 use super::lane::{Done, Ending, Entry, Item, Lane};
+use super::sharing::{Begun, Sharing};
 use super::turns::{Class, Place, Turns};
 use crate::metrics::Reason;
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +113,7 @@ struct Running {
     lane: LaneId,
     model: Arc<str>,
     since: Instant,
+    begun: Begun,
     /// When it has taken so long that it no longer counts as running.
     hangs_at: Instant,
     /// When it is given up: if all runs of a queue are, more of its work is refused.
@@ -153,6 +155,7 @@ pub(super) struct Queues<J> {
     lanes: BTreeMap<LaneId, Lane<J>>,
     models: HashMap<Arc<str>, Model>,
     running: BTreeMap<Run, Running>,
+    sharing: Sharing,
     /// The models with waiting work.
     turns: Turns<Arc<str>>,
     waiting: usize,
@@ -181,6 +184,7 @@ impl<J: Item> Queues<J> {
             lanes: BTreeMap::new(),
             models: HashMap::new(),
             running: BTreeMap::new(),
+            sharing: Sharing::default(),
             turns: Turns::new(),
             waiting: 0,
             clock: 0.0,
@@ -405,6 +409,7 @@ impl<J: Item> Queues<J> {
             lane: id,
             model: lane.model.clone(),
             since: now,
+            begun: self.sharing.begin(now),
             hangs_at: now + hangs_after,
             lost_at: now + lost_after,
             spare,
@@ -483,15 +488,15 @@ impl<J: Item> Queues<J> {
     /// Ends a run.
     pub(super) fn end(&mut self, run: Run, ending: impl Into<Ending>, now: Instant) {
         let ending = ending.into();
-        let together = self.running.len();
         let Some(ended) = self.running.remove(&run) else { return };
-        let Running { lane: id, model, since, requests, rows, bytes, charged, .. } = ended;
+        let Running { lane: id, model, since, begun, requests, rows, bytes, charged, .. } = ended;
+        let sharing = self.sharing.end(begun, now);
         let took = now.saturating_duration_since(since);
         let correction = took.as_secs_f64() - charged;
         if let Some(lane) = self.lanes.get_mut(&id) {
             lane.running -= 1;
             lane.used += correction;
-            lane.end(Done { requests, rows, took, ending }, together, now);
+            lane.end(Done { requests, rows, took, ending }, sharing, now);
         }
         if let Some(counts) = self.models.get_mut(&model) {
             counts.running -= requests;

@@ -19,14 +19,14 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Records a run of `rows` rows that took `took` while `running` ran at once, itself included.
-    pub(super) fn ran(&mut self, rows: usize, took: Duration, running: usize) {
+    /// Records a run of `rows` rows that took `took` while on average `sharing` runs went on, itself included.
+    pub(super) fn ran(&mut self, rows: usize, took: Duration, sharing: f64) {
         if rows == 0 {
             return;
         }
         self.runs = self.runs.wrapping_add(1);
         #[allow(clippy::cast_precision_loss)] // Far below 2^52.
-        let each = took.as_secs_f64() / (rows as f64) / (running.max(1) as f64);
+        let each = took.as_secs_f64() / (rows as f64) / sharing.max(1.0);
         let known = &mut self.each[index(rows)];
         *known = Some(known.map_or(each, |known| known + NEW * (each - known)));
     }
@@ -85,7 +85,7 @@ mod tests {
         let mut sizes = Sizes::default();
         for _ in 0..200 {
             let rows = sizes.limit(1);
-            sizes.ran(rows, Duration::from_micros(time(rows)), 1);
+            sizes.ran(rows, Duration::from_micros(time(rows)), 1.0);
         }
         1 << sizes.best(0)
     }
@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn requests_of_many_rows_are_joined_too() {
         let mut sizes = Sizes::default();
-        sizes.ran(8, Duration::from_millis(5), 1);
+        sizes.ran(8, Duration::from_millis(5), 1.0);
         assert!(sizes.limit(8) == 31 && !sizes.gains());
-        sizes.ran(16, Duration::from_millis(5), 1);
+        sizes.ran(16, Duration::from_millis(5), 1.0);
         assert!(sizes.limit(8) == 63 && sizes.gains());
-        sizes.ran(1, Duration::from_millis(5), 1);
+        sizes.ran(1, Duration::from_millis(5), 1.0);
         assert_eq!(sizes.limit(8), 63, "a smaller one changes nothing");
     }
 
@@ -124,21 +124,21 @@ mod tests {
         let mut sizes = Sizes::default();
         for _ in 0..100 {
             let rows = sizes.limit(1);
-            sizes.ran(rows, Duration::from_millis(5), 1);
+            sizes.ran(rows, Duration::from_millis(5), 1.0);
         }
         for _ in 0..2000 {
             let rows = sizes.limit(1);
-            sizes.ran(rows, Duration::from_millis(5 * rows as u64), 1);
+            sizes.ran(rows, Duration::from_millis(5 * rows as u64), 1.0);
         }
         assert!(sizes.best(0) <= 1, "{sizes:?}");
     }
 
     proptest! {
         #[test]
-        fn the_limit_is_a_size(runs in prop::collection::vec((0usize..5000, 0u64..1_000_000, 0usize..9), 0..100)) {
+        fn the_limit_is_a_size(runs in prop::collection::vec((0usize..5000, 0u64..1_000_000, 0.0f64..9.0), 0..100)) {
             let mut sizes = Sizes::default();
-            for (rows, micros, running) in runs {
-                sizes.ran(rows, Duration::from_micros(micros), running);
+            for (rows, micros, sharing) in runs {
+                sizes.ran(rows, Duration::from_micros(micros), sharing);
                 let limit = sizes.limit(1);
                 prop_assert!((limit + 1).is_power_of_two() && limit < 2048);
             }

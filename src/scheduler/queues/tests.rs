@@ -518,6 +518,45 @@ fn what_gains_nothing_together_is_done_alone_in_all_slots() {
     assert!((0..3).all(|_| setup.next().is_some()));
 }
 
+#[test]
+fn runs_with_idle_cores_beside_them_do_not_make_batches_look_better() {
+    let mut setup = setup(Limits { batches_at_once: 2, ..slots(4, 0) });
+    let lane = setup.queues.add("m", true, setup.now);
+    let push = |setup: &mut Setup, count| {
+        (0..count).for_each(|_| {
+            setup.pushed += 9;
+            setup.push(lane).unwrap();
+        });
+    };
+    let begin = |setup: &mut Setup| match setup.queues.next(setup.now) {
+        Next::Run(run, jobs) => Some((run, jobs.len())),
+        Next::Wait(_) => None,
+    };
+    let mut largest = 0;
+    for _ in 0..50 {
+        for _ in 0..10 {
+            push(&mut setup, 1);
+            let (run, _) = begin(&mut setup).unwrap();
+            setup.end_after(run, 15);
+        }
+        // Beside others, each takes 8.5 ms of the machine, whether alone or together.
+        push(&mut setup, 16);
+        loop {
+            let begun: Vec<_> = std::iter::from_fn(|| begin(&mut setup)).collect();
+            let rows: usize = begun.iter().map(|(_, rows)| rows).sum();
+            if rows == 0 {
+                break;
+            }
+            largest = begun.iter().map(|(_, rows)| *rows).fold(largest, usize::max);
+            setup.now += Duration::from_micros(8500) * u32::try_from(rows).unwrap();
+            begun.into_iter().for_each(|(run, _)| setup.queues.end(run, true, setup.now));
+        }
+    }
+    assert!(largest > 1, "more were tried");
+    push(&mut setup, 4);
+    assert!((0..4).all(|_| begin(&mut setup).is_some_and(|(_, rows)| rows == 1)));
+}
+
 /// What may happen to queues.
 #[derive(Clone, Debug)]
 enum Event {
