@@ -7,7 +7,7 @@ const SIZES: usize = 11;
 /// Weight of a new measurement in a mean.
 const NEW: f64 = 0.2;
 /// A size is worth twice as many rows if that takes at most this part of the time for each.
-const WORTH: f64 = 0.92;
+const WORTH: f64 = 0.85;
 /// Of this many runs one is a size smaller and one a size larger, so that what is known of both stays true.
 const OTHER: u64 = 32;
 
