@@ -5,9 +5,11 @@
 The capacity is measured first, by 16 clients that each wait for their answer. Then, at each multiple of it,
 photos arrive for ten seconds whether or not the earlier ones have been answered (``open_load.rs``); each
 client waits for two seconds, over gRPC with that as its deadline, and then closes its connection or resets
-its call. Before and right after every storm, four clients ask for a second. Every storm meets a fresh
-server. With ``--against`` and ``--against-pid``, another server that serves ``mobilenet_v2`` gets the same
-storms, at multiples of the same capacity. Writes ``build/bench/overload.json``. Needs wrk.
+its call. Before and right after every storm, four clients ask for some seconds, of which each is measured by
+itself: a first second after the storm that is slower than all those before it and after it was made so by
+the storm. Every storm meets a fresh server, ``--rounds`` times. With ``--against`` and ``--against-pid``,
+another server that serves ``mobilenet_v2`` gets the same storms, at multiples of the same capacity.
+Writes ``build/bench/overload.json``. Needs wrk.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import argparse
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +43,7 @@ CARGO = ("cargo", "build", "--release", "--locked", "--example", "open_load")
 MODEL = "mobilenet_v2"
 GRPC_PATH = "/tensorflow.serving.PredictionService/Predict"
 CLOSED_CLIENTS, BESIDE_CLIENTS = 16, 4
-BESIDE_SECONDS = 1.0
+BESIDE_SECONDS, BESIDE_TIMES = 1.0, 4
 LIMIT_SECONDS = 120.0
 
 
@@ -70,7 +73,7 @@ class Overload:
     """A storm and the server in it.
 
     rate: arrivals a second. cores: the server's CPU time over the storm's seconds. before, after: four
-    clients for a second; None if none of them was answered.
+    clients, one second after the other; None where none of them was answered.
     """
 
     server: str
@@ -81,8 +84,20 @@ class Overload:
     storm: Storm
     cores: float
     grown_bytes: int
-    before: Sample
-    after: Sample | None
+    before: Sequence[Sample]
+    after: Sequence[Sample | None]
+
+    def beside(self) -> str:
+        """Returns answers a second by the median before: those before, in the first second after, later."""
+        usual = statistics.median(sample.per_second for sample in self.before)
+        rates = [
+            [one.per_second / usual if one else 0.0 for one in some] for some in (self.before, self.after)
+        ]
+        spread, (first, *later) = rates
+        return (
+            f"{digits(min(spread))} to {digits(max(spread))}; {digits(first)}; "
+            f"{digits(min(later))} to {digits(max(later))}"
+        )
 
     @property
     def good_per_second(self) -> float:
@@ -155,13 +170,16 @@ def meet(
 ) -> Overload:
     """Puts one storm on a warm server, which has a name."""
     name, target = server
-    before = put.closed(target, BESIDE_CLIENTS, BESIDE_SECONDS)
+    before = [one for one in _seconds(target, put) if one]
+    if not before:
+        raise BenchError(f"{name} answers nobody before the storm")
+    wait_idle(target.pid)
     resident = memory_bytes(target.pid, "VmRSS") if target.pid is not None else 0
     with Peak(target.pid) as peak:
         used = usage(target.pid)
         storm = put.storm(target, times * capacity, options)
         cpu = usage(target.pid).cpu - used.cpu
-        after = _first_second(target, put)
+        after = _seconds(target, put)
     wait_idle(target.pid)
     return Overload(
         server=name,
@@ -177,12 +195,17 @@ def meet(
     )
 
 
-def _first_second(target: Target, put: Load) -> Sample | None:
-    try:
-        return put.put(target, put.body, BESIDE_CLIENTS, BESIDE_SECONDS)
-    except BenchError as error:
-        print(f"after the storm: {error}", flush=True)
-        return None
+def _seconds(target: Target, put: Load) -> list[Sample | None]:
+    """Lets a few clients ask, one second after the other."""
+
+    def second() -> Sample | None:
+        try:
+            return put.put(target, put.body, BESIDE_CLIENTS, BESIDE_SECONDS)
+        except BenchError as error:
+            print(f"beside the storm: {error}", flush=True)
+            return None
+
+    return [second() for _ in range(BESIDE_TIMES)]
 
 
 @contextmanager
@@ -208,7 +231,7 @@ def measure(options: argparse.Namespace) -> list[Overload]:
             capacity = put.closed(target, CLOSED_CLIENTS, options.seconds / 2).per_second
     print(f"capacity: {capacity:.1f} requests/s", flush=True)
     found = []
-    for times in options.times:
+    for times in [times for times in options.times for _ in range(options.rounds)]:
         print(f"{times:g} times the capacity", flush=True)
         with serving(options, model, put) as target:
             found.append(meet(("Servable", target), put, times, capacity, options))
@@ -221,13 +244,13 @@ def measure(options: argparse.Namespace) -> list[Overload]:
 
 TITLES = (
     *("server", "arrivals/s", "good/s", "÷ capacity", "good p50, p99 ms", "refused", "refused p99 ms"),
-    *("gave up", "failed", "server's cores", "grown MB", "after ÷ before: req/s", "p50"),
+    *("gave up", "failed", "server's cores", "grown MB", "seconds before; first after; later, ÷ usual"),
 )
 
 
 def row(found: Overload) -> tuple[str, ...]:
     """Returns the row of the table."""
-    storm, before, after = found.storm, found.before, found.after
+    storm = found.storm
     return (
         found.server,
         f"{digits(found.rate)} ({found.times:g} times)",
@@ -240,8 +263,7 @@ def row(found: Overload) -> tuple[str, ...]:
         str(storm.failed),
         digits(found.cores),
         digits(found.grown_bytes / 1e6),
-        digits(after.per_second / before.per_second) if after else "0",
-        digits(after.p50_us / before.p50_us) if after else "-",
+        found.beside(),
     )
 
 
@@ -251,6 +273,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=float, nargs="+", default=[1, 2, 4], help="of the capacity (1 2 4)")
+    parser.add_argument("--rounds", type=int, default=1, help="storms at each multiple (1)")
     parser.add_argument("--capacity", type=float, help="requests/s, instead of measuring it")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each storm (10)")
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds of load on a fresh server (3)")

@@ -13,6 +13,7 @@ use crate::engine::{Endpoint, RunOptions, Threads};
 use crate::error::Result;
 use crate::scheduler::{self, Item};
 use crate::tensor::{DType, Data, Strings, Tensor};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::unbounded_channel;
@@ -128,19 +129,28 @@ impl Batcher {
 
     /// Returns another row, of the same shapes; `None` if it would tell nothing: if a text cannot be varied, or nothing.
     fn other_row(&self, ends: &Ends, row: &[Tensor]) -> Option<Vec<Tensor>> {
-        let varied = |(endpoint, input): (&Endpoint, &Tensor)| varied(input, self.content(*endpoint));
+        let contents = self.contents();
+        let varied = |(endpoint, input): (&Endpoint, &Tensor)| varied(input, contents.get(endpoint).copied());
         let all: Option<Vec<_>> = ends.feeds.iter().zip(row).map(varied).collect();
         let (other, tells): (Vec<_>, Vec<_>) = all?.into_iter().unzip();
         tells.contains(&true).then_some(other)
     }
 
-    /// Returns what the strings of the input at `endpoint` have to hold, if that is known; see [`Model::content`].
-    fn content(&self, endpoint: Endpoint) -> Option<&Content> {
-        self.model.signatures().iter().find_map(|(name, signature)| {
-            let mut inputs = signature.inputs.iter();
-            let input = inputs.find(|input| self.model.endpoint(&input.tensor) == Some(endpoint))?;
-            self.model.content(name, &input.alias)
-        })
+    /// Returns what the strings of inputs have to hold, as far as that is known; see [`Model::content`].
+    fn contents(&self) -> BTreeMap<Endpoint, &Content> {
+        let signatures = self.model.signatures().iter();
+        let inputs =
+            signatures.flat_map(|(name, signature)| signature.inputs.iter().map(move |one| (name, one)));
+        let known = inputs.filter_map(|(name, input)| {
+            let content = self.model.content(name, &input.alias)?;
+            Some((self.model.endpoint(&input.tensor)?, content))
+        });
+        let mut contents = BTreeMap::new();
+        for (endpoint, content) in known {
+            // Of several signatures with the same input, the first tells.
+            contents.entry(endpoint).or_insert(content);
+        }
+        contents
     }
 
     /// Runs more and more rows, as long as that takes little.
@@ -265,7 +275,6 @@ mod tests {
     use crate::engine::signature::{Signature, TensorSpec};
     use crate::engine::{Model, Termination};
     use crate::error::Error;
-    use std::collections::BTreeMap;
     use std::sync::mpsc;
 
     fn strings(strings: &[&[u8]]) -> Tensor {

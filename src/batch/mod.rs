@@ -214,6 +214,7 @@ impl Batcher {
     pub fn submit(self: &Arc<Self>, run: Run, lane: &Lane) -> Result<Outputs> {
         let Some(pool) = &self.pool else { return self.gather(run, lane) };
         let rows = self.rows(&run.feeds)?;
+        let held = lane.hold(&run.context)?;
         let (reply, parts) = unbounded_channel();
         let (ends, places, task) = self.task(run, pool.number(), reply);
         let (number, deadline) = (task.number, task.deadline);
@@ -224,7 +225,7 @@ impl Batcher {
         } else {
             pool.submit(self, ends, task, lane).map_err(|why| self.refusal(why, rows))?;
         }
-        let waiting = Waiting::Pool { of: self.clone(), pool: pool.clone(), number };
+        let waiting = Waiting::Pool { of: self.clone(), pool: pool.clone(), number, _held: held };
         Ok(Outputs { waiting, rows, places, deadline, parts, ended: false })
     }
 

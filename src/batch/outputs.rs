@@ -4,7 +4,7 @@ use super::{Batcher, Gathered, Pool, Ran, assemble, placed};
 use crate::context::late;
 use crate::error::{Error, Kind, Result};
 use crate::profile::{self, Phase};
-use crate::scheduler::Queued;
+use crate::scheduler::{Held, Queued};
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Outputs {
 
 /// Where a request waits for its batch.
 pub(super) enum Waiting {
-    /// In a pool's queue, under this number.
-    Pool { of: Arc<Batcher>, pool: Arc<Pool>, number: u64 },
+    /// In a pool's queue, under this number; counted until it is answered.
+    Pool { of: Arc<Batcher>, pool: Arc<Pool>, number: u64, _held: Option<Held<Gathered>> },
     /// In a queue of the scheduler.
     Scheduler(Queued<Gathered>),
 }
@@ -87,7 +87,7 @@ impl Outputs {
     fn withdraw(&mut self) -> bool {
         !std::mem::replace(&mut self.ended, true)
             && match &mut self.waiting {
-                Waiting::Pool { of, pool, number } => pool.withdraw(of, *number),
+                Waiting::Pool { of, pool, number, .. } => pool.withdraw(of, *number),
                 Waiting::Scheduler(queued) => queued.withdraw(),
             }
     }

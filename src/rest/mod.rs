@@ -25,9 +25,9 @@ use crate::http::{Service, Settings, target};
 use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
 use call::RestCall;
-use http::header::{CONNECTION, EXPECT};
+use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
@@ -76,18 +76,15 @@ impl Service for RestService {
         let path = target::of(&head.uri);
         let is_page = metrics_page::is_at(&self.server, path);
         let api = !is_page && path::is_api(path);
-        let reply = if is_page {
+        let mut reply = if is_page {
             drain(&head, body).await;
             metrics_page::answer(&self.server, path).await
         } else {
             answered(&self.server, &client, &head, api, body).await
         };
-        let mut response = reply.into_response(&self.server.options, api, head.headers);
-        if client.stream.connection.is_draining() {
-            // The client should send its next request elsewhere.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        // While the server drains, the client should send its next request elsewhere.
+        reply.close |= client.stream.connection.is_draining();
+        reply.into_response(&self.server.options, api, head.headers)
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {

@@ -216,6 +216,11 @@ impl<J: Item> Lane<J> {
         self.waiting.len()
     }
 
+    /// Returns how many requests `entries` of its entries count as: the requests of batches are counted as they come.
+    pub(super) fn requests(&self, entries: usize) -> usize {
+        if self.has_batches { 0 } else { entries }
+    }
+
     /// Returns the mean time that work takes, if it is known.
     pub(super) fn run_time(&self) -> Option<Duration> {
         self.times.run.map(Duration::from_secs_f64)

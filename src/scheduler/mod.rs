@@ -91,6 +91,8 @@ struct Shared<T: Task> {
     changed: Condvar,
     refusals: Arc<Refusals>,
     cores: IdleCores,
+    /// True if it matters how many requests wait for batches.
+    counts_requests: bool,
 }
 
 struct State<T: Task> {
@@ -131,6 +133,14 @@ struct OwnedLane<T: Task> {
     shared: Arc<Shared<T>>,
 }
 
+impl<T: Task> OwnedLane<T> {
+    /// Counts a refusal and returns its error.
+    fn refuse(&self, why: Refused) -> Error {
+        self.shared.refusals.count(why.reason());
+        refusal::error(why, &self.model)
+    }
+}
+
 impl<T: Task> Drop for OwnedLane<T> {
     fn drop(&mut self) {
         // A request that waits holds its queue: what is left does nothing.
@@ -142,9 +152,11 @@ impl<T: Task> Drop for OwnedLane<T> {
 impl<T: Task> Scheduler<T> {
     /// Makes a scheduler whose threads are started on demand. Refusals are counted in `refusals`.
     pub fn new(limits: Limits, refusals: Arc<Refusals>) -> Scheduler<T> {
+        let counts_requests = limits.count_requests();
         let queues = Queues::new(limits);
         let state = Mutex::new(State { queues, threads: 0, idle: 0, starting: 0, stopping: false });
-        let shared = Arc::new(Shared { state, changed: Condvar::new(), refusals, cores: IdleCores::here() });
+        let (changed, cores) = (Condvar::new(), IdleCores::here());
+        let shared = Arc::new(Shared { state, changed, refusals, cores, counts_requests });
         Scheduler { own: Lane::new(&shared, "", Work::Runs), shared }
     }
 
@@ -271,6 +283,20 @@ impl<T: Task> Lane<T> {
         Ok(Queued { lane: self.clone(), number, is_over: false })
     }
 
+    /// Counts a request with `context`, which waits for a batch of this queue, until the result is dropped; or refuses it.
+    /// `None` if requests are not limited.
+    pub fn hold(&self, context: &Context) -> Result<Option<Held<T>>> {
+        let Lane(lane) = self;
+        if !lane.shared.counts_requests {
+            return Ok(None);
+        }
+        let bytes = context.memory.bytes();
+        let admission = if context.admitted { Admission::Counted } else { Admission::New };
+        let held = lane.shared.state().queues.hold(lane.id, bytes, admission);
+        held.map_err(|why| lane.refuse(why))?;
+        Ok(Some(Held { lane: self.clone(), bytes }))
+    }
+
     /// Queues `work`, whose requests have been accepted, to be done alone. Returns as [`Task::run`] does. If the server
     /// stops, it is dropped.
     pub fn queue_alone(&self, work: impl FnOnce() -> bool + Send + 'static) -> Result<()> {
@@ -320,10 +346,7 @@ impl<T: Task> Lane<T> {
                 Err(Error::new(Kind::Unavailable, "The system gives the server no thread for this request"))
             }
             Ok(number) => Ok(number),
-            Err((why, _job)) => {
-                lane.shared.refusals.count(why.reason());
-                Err(refusal::error(why, &lane.model))
-            }
+            Err((why, _job)) => Err(lane.refuse(why)),
         }
     }
 }
@@ -356,6 +379,19 @@ impl<T: Task> Queued<T> {
 impl<T: Task> Drop for Queued<T> {
     fn drop(&mut self) {
         self.withdraw();
+    }
+}
+
+/// A request that is counted.
+pub struct Held<T: Task> {
+    lane: Lane<T>,
+    bytes: usize,
+}
+
+impl<T: Task> Drop for Held<T> {
+    fn drop(&mut self) {
+        let Lane(lane) = &self.lane;
+        lane.shared.state().queues.let_go(lane.id, self.bytes);
     }
 }
 

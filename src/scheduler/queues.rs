@@ -144,6 +144,8 @@ struct Model {
     /// Requests that wait, and those that run, of which several may share a run.
     waiting: usize,
     running: usize,
+    /// Requests that are counted: see [`Queues::hold`].
+    requests: usize,
     /// The bytes that all of these hold.
     bytes: usize,
 }
@@ -159,6 +161,8 @@ pub(super) struct Queues<J> {
     /// The models with waiting work.
     turns: Turns<Arc<str>>,
     waiting: usize,
+    /// Requests that are counted, of all models.
+    requests: usize,
     /// The virtual time of the model that ran last: one that was idle begins there.
     clock: f64,
     next_number: u64,
@@ -177,6 +181,13 @@ const LOST_AFTER: Duration = Duration::from_secs(30);
 /// and not later than after this, which also holds if nothing is known of its like.
 const UNKNOWN_LOST_AFTER: Duration = Duration::from_secs(300);
 
+impl Limits {
+    /// Returns whether requests in flight are limited, or the bytes that they hold.
+    pub(super) fn count_requests(&self) -> bool {
+        self.max_requests.or(self.max_model_requests).or(self.max_model_bytes).is_some()
+    }
+}
+
 impl<J: Item> Queues<J> {
     pub(super) fn new(limits: Limits) -> Queues<J> {
         Queues {
@@ -187,6 +198,7 @@ impl<J: Item> Queues<J> {
             sharing: Sharing::default(),
             turns: Turns::new(),
             waiting: 0,
+            requests: 0,
             clock: 0.0,
             next_number: 0,
         }
@@ -222,7 +234,9 @@ impl<J: Item> Queues<J> {
     pub(super) fn remove(&mut self, id: LaneId) -> Option<Lane<J>> {
         let mut lane = self.lanes.remove(&id)?;
         self.waiting -= lane.len();
+        self.requests -= lane.requests(lane.len());
         if let Some(model) = self.models.get_mut(&lane.model) {
+            model.requests -= lane.requests(lane.len());
             model.turns.put(&id, &mut lane.place, Place::default());
             model.put(&lane.model, &mut self.turns);
             model.lanes -= 1;
@@ -256,6 +270,8 @@ impl<J: Item> Queues<J> {
         let mut jobs = Vec::new();
         for (id, lane) in &mut self.lanes {
             let Some(model) = self.models.get_mut(&lane.model) else { continue };
+            self.requests -= lane.requests(lane.len());
+            model.requests -= lane.requests(lane.len());
             for entry in lane.clear() {
                 model.waiting -= 1;
                 model.bytes -= entry.bytes;
@@ -288,9 +304,11 @@ impl<J: Item> Queues<J> {
                 lane.used = lane.used.max(model.clock);
             }
             model.waiting += 1;
+            model.requests += lane.requests(1);
             model.bytes += asked.bytes;
         }
         self.waiting += 1;
+        self.requests += lane.requests(1);
         lane.push(number, Entry { job: asked.job, arrived: now, bytes: asked.bytes });
         self.put(id);
         Ok(number)
@@ -324,14 +342,13 @@ impl<J: Item> Queues<J> {
 
     fn is_within_limits(&self, id: LaneId, bytes: usize) -> Result<(), Refused> {
         let Limits { max_requests, max_model_requests, max_model_bytes, .. } = self.limits;
-        let running = || self.running.values().map(|run| run.requests).sum::<usize>();
-        if let Some(most) = max_requests.filter(|most| self.waiting + running() >= *most) {
+        if let Some(most) = max_requests.filter(|most| self.requests >= *most) {
             return Err(Refused::TooMany(most));
         }
         let Some(model) = self.lanes.get(&id).and_then(|lane| self.models.get(&lane.model)) else {
             return Ok(());
         };
-        if let Some(most) = max_model_requests.filter(|most| model.waiting + model.running >= *most) {
+        if let Some(most) = max_model_requests.filter(|most| model.requests >= *most) {
             return Err(Refused::TooManyOfModel(most));
         }
         // The first is accepted whatever it holds.
@@ -356,13 +373,38 @@ impl<J: Item> Queues<J> {
             || hanging().filter(|run| run.model == lane.model).count() >= most_of_model
     }
 
+    /// Counts a request of queue `id` that waits for a batch, and the bytes that it holds, until it is let go; or says why
+    /// it is refused. What else waits or runs is counted by itself, and batches are not.
+    pub(super) fn hold(&mut self, id: LaneId, bytes: usize, admission: Admission) -> Result<(), Refused> {
+        if admission == Admission::New {
+            self.is_within_limits(id, bytes)?;
+        }
+        if let Some(model) = self.lanes.get(&id).and_then(|lane| self.models.get_mut(&lane.model)) {
+            self.requests += 1;
+            model.requests += 1;
+            model.bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Ends what [`Self::hold`] began. The queue is still there.
+    pub(super) fn let_go(&mut self, id: LaneId, bytes: usize) {
+        if let Some(model) = self.lanes.get(&id).and_then(|lane| self.models.get_mut(&lane.model)) {
+            self.requests -= 1;
+            model.requests -= 1;
+            model.bytes -= bytes;
+        }
+    }
+
     /// Removes work that nobody waits for any more. `None` if it does not wait.
     pub(super) fn withdraw(&mut self, id: LaneId, number: u64, now: Instant) -> Option<J> {
         let lane = self.lanes.get_mut(&id)?;
         let entry = lane.withdraw(number, now)?;
         self.waiting -= 1;
+        self.requests -= lane.requests(1);
         if let Some(model) = self.models.get_mut(&lane.model) {
             model.waiting -= 1;
+            model.requests -= lane.requests(1);
             model.bytes -= entry.bytes;
             model.put_lane(lane, id, &mut self.turns);
         }
@@ -489,8 +531,10 @@ impl<J: Item> Queues<J> {
     pub(super) fn end(&mut self, run: Run, ending: impl Into<Ending>, now: Instant) {
         let ending = ending.into();
         let Some(ended) = self.running.remove(&run) else { return };
-        let Running { lane: id, model, since, begun, requests, rows, bytes, charged, .. } = ended;
+        let Running { lane: id, model, since, begun, batch, requests, rows, bytes, charged, .. } = ended;
         let sharing = self.sharing.end(begun, now);
+        let counted = if batch { 0 } else { requests };
+        self.requests -= counted;
         let took = now.saturating_duration_since(since);
         let correction = took.as_secs_f64() - charged;
         if let Some(lane) = self.lanes.get_mut(&id) {
@@ -500,6 +544,7 @@ impl<J: Item> Queues<J> {
         }
         if let Some(counts) = self.models.get_mut(&model) {
             counts.running -= requests;
+            counts.requests -= counted;
             counts.bytes -= bytes;
             counts.used += correction / counts.weight;
             match self.lanes.get_mut(&id) {
@@ -524,6 +569,7 @@ impl Model {
             place: Place::default(),
             waiting: 0,
             running: 0,
+            requests: 0,
             bytes: 0,
         }
     }

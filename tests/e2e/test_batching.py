@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from select import select
 from typing import TypeVar
 
 import pytest
@@ -16,7 +17,7 @@ from conftest import Served
 from prometheus import PAGE, monitoring
 from servers import ONE_TRY, WITH_GRPC, put_version, serving, until
 from stubs import failure, floats_request
-from wire import ask, predict
+from wire import Wire, ask, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -54,6 +55,38 @@ def graph_runs(served: Served) -> int:
     """Returns the number of graph runs."""
     text = ask(served, "GET", PAGE).text
     return int(text.split(":tensorflow:core:graph_runs{} ")[1].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        (
+            "--max_requests_in_flight",
+            "The server has 2 requests in flight, as many as --max_requests_in_flight",
+        ),
+        (
+            "--max_requests_in_flight_per_model",
+            "Model m has 2 requests in flight, as many as --max_requests_in_flight_per_model",
+        ),
+    ],
+)
+def test_requests_that_wait_for_a_batch_are_in_flight(tmp_path: Path, flag: str, text: str) -> None:
+    """A batch of three rows stays open until it is full: of three requests, one too many is told at once."""
+    parameters = f"max_batch_size {{ value: 3 }} batch_timeout_micros {{ value: {HOUR} }}"
+    path = "/v1/models/m:predict"
+    with batching(tmp_path, parameters, f"{flag}=2") as served, ExitStack() as stack:
+        wires = [stack.enter_context(Wire(served)) for _ in range(3)]
+        for wire in wires:
+            wire.send(message("POST", path, '{"instances": [1.0]}'))
+        readable = select([wire.sock for wire in wires], [], [], wires[0].patience)[0]
+        (refused,) = (wire for wire in wires if wire.sock in readable)
+        reply = refused.reply()
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert reply.error == f"{text} allows. Send it again later, or to another server"
+        leaves, stays = (wire for wire in wires if wire is not refused)
+        leaves.sock.close()
+        assert until(lambda: ask(served, "POST", path, '{"instances": [1.0, 2.0]}').status == 200)
+        assert stays.reply().status == 200
 
 
 def test_requests_over_both_protocols_share_a_run(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 //! Warm-up without known requests: a call with values that are made up ([`sample`]).
 
-use super::repeat;
 use super::sample::{self, SCALES, Scale};
+use super::{Threads, repeat};
 use crate::context::Context;
 use crate::engine::Endpoint;
 use crate::engine::signature::{Signature, TensorSpec};
@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::Api;
 use crate::servable::{Run, Servable};
 use crate::tensor::Tensor;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time after which a call is given up.
@@ -23,20 +24,20 @@ pub(super) struct Cold {
 
 /// Calls every signature that is safe to call, except those already `warm`, and returns those that stay cold. A failure
 /// does not fail the load: the model may need other values.
-pub(super) fn call(servable: &Servable, warm: impl Fn(&str) -> bool) -> Vec<Cold> {
+pub(super) fn call(servable: &Arc<Servable>, threads: Threads, warm: impl Fn(&str) -> bool) -> Vec<Cold> {
     let callable = servable.signatures().values().filter(|signature| {
         // TensorFlow keeps the targets that initialise a model as signatures without inputs.
         !signature.inputs.is_empty() && !signature.outputs.is_empty() && !warm(&signature.name)
     });
     let cold = |signature: &Signature| {
-        let why = call_one(servable, signature).err()?;
+        let why = call_one(servable, threads, signature).err()?;
         Some(Cold { signature: signature.name.to_string(), why })
     };
     callable.filter_map(cold).collect()
 }
 
 /// Calls `signature`, at each scale until it succeeds. Fails with the reason why it stays cold.
-fn call_one(servable: &Servable, signature: &Signature) -> Result<(), String> {
+fn call_one(servable: &Arc<Servable>, threads: Threads, signature: &Signature) -> Result<(), String> {
     if !servable.changes_nothing(&signature.name) {
         return Err("a run may change something".to_owned());
     }
@@ -49,7 +50,9 @@ fn call_one(servable: &Servable, signature: &Signature) -> Result<(), String> {
     for scale in &SCALES[..if scales(servable, signature) { SCALES.len() } else { 1 }] {
         let failed = match feeds(servable, signature, *scale) {
             Ok(feeds) => {
-                match repeat(servable, &signature.name, || run(servable, signature, &feeds, &fetches)) {
+                let (of, name, fetches) = (servable.clone(), signature.name.clone(), fetches.clone());
+                let call = move || run(&of, &name, &feeds, &fetches);
+                match repeat(servable, &signature.name, threads, call) {
                     Ok(()) => return Ok(()),
                     Err(why) => why,
                 }
@@ -67,7 +70,7 @@ fn call_one(servable: &Servable, signature: &Signature) -> Result<(), String> {
 
 fn run(
     servable: &Servable,
-    signature: &Signature,
+    signature: &Arc<str>,
     feeds: &[(Endpoint, Tensor)],
     fetches: &[Endpoint],
 ) -> Result<()> {
@@ -75,7 +78,7 @@ fn run(
     let context = Context { deadline: Instant::now().checked_add(LONGEST), ..Context::default() };
     let run = Run {
         api: Api::Other,
-        signature: signature.name.clone(),
+        signature: signature.clone(),
         feeds: feeds.to_vec(),
         fetches: fetches.to_vec(),
     };

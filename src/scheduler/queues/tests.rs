@@ -315,6 +315,35 @@ fn requests_and_their_bytes_are_limited() {
 }
 
 #[test]
+fn a_request_that_waits_for_a_batch_is_counted_and_the_batch_is_not() {
+    let limits =
+        Limits { max_requests: Some(3), max_model_requests: Some(2), batch_threads: 1, ..slots(1, 0) };
+    let mut setup = setup(limits);
+    let [one, two] = ["one", "two"].map(|model| setup.lane(model));
+    [one, two].into_iter().for_each(|lane| setup.queues.has_batches(lane));
+    for _ in 0..2 {
+        assert_eq!(setup.queues.hold(one, 10, Admission::New), Ok(()));
+    }
+    assert_eq!(setup.queues.hold(one, 10, Admission::New), Err(Refused::TooManyOfModel(2)));
+    let asked = Asked { job: 1, bytes: 0, deadline: None, admission: Admission::Always };
+    setup.queues.push(one, asked, setup.now).unwrap();
+    assert_eq!(setup.queues.hold(two, 10, Admission::New), Ok(()), "two, and a batch of these two");
+    let (run, _) = setup.next().unwrap();
+    assert_eq!(setup.queues.hold(two, 10, Admission::New), Err(Refused::TooMany(3)));
+    assert_eq!(setup.queues.hold(two, 10, Admission::Counted), Ok(()), "counted before");
+    setup.end_after(run, 1);
+    for lane in [one, one, two, two] {
+        setup.queues.let_go(lane, 10);
+    }
+    let models = setup.queues.models.values();
+    assert_eq!((setup.queues.requests, models.map(|model| model.requests + model.bytes).sum()), (0, 0));
+    let mut setup = self::setup(Limits { max_model_bytes: Some(15), ..slots(1, 0) });
+    let lane = setup.lane("m");
+    assert_eq!(setup.queues.hold(lane, 10, Admission::New), Ok(()));
+    assert_eq!(setup.push(lane), Err(Refused::TooMuchOfModel(15)));
+}
+
+#[test]
 fn a_model_that_hangs_is_refused_and_the_others_run() {
     let mut setup = setup(slots(2, 0));
     let (hanging, other) = (setup.lane("hanging"), setup.lane("other"));
@@ -564,6 +593,8 @@ enum Event {
     Next,
     End { index: usize, measured: bool },
     Withdraw { index: usize },
+    Hold { lane: usize },
+    LetGo,
     Pass(u64),
 }
 
@@ -573,6 +604,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Next),
         3 => (0usize..100, any::<bool>()).prop_map(|(index, measured)| Event::End { index, measured }),
         1 => (0usize..100).prop_map(|index| Event::Withdraw { index }),
+        1 => (0usize..4).prop_map(|lane| Event::Hold { lane }),
+        1 => Just(Event::LetGo),
         3 => (0u64..700).prop_map(Event::Pass),
     ]
 }
@@ -591,6 +624,7 @@ proptest! {
         // Waiting: number → (lane, job). Every job is in exactly one of these.
         let mut waiting: BTreeMap<u64, (LaneId, u64)> = BTreeMap::new();
         let (mut running, mut over): (Vec<(Run, Instant)>, BTreeSet<u64>) = (Vec::new(), BTreeSet::new());
+        let mut held: Vec<LaneId> = Vec::new();
         for event in events {
             match event {
                 Event::Push { lane, deadline } => {
@@ -620,13 +654,22 @@ proptest! {
                     prop_assert_eq!(setup.queues.withdraw(lane, number, setup.now), Some(job));
                     prop_assert_eq!(setup.queues.withdraw(lane, number, setup.now), None);
                 }
+                Event::Hold { lane } => {
+                    setup.queues.hold(lanes[lane], 10, Admission::New).unwrap();
+                    held.push(lanes[lane]);
+                }
+                Event::LetGo => held.pop().into_iter().for_each(|lane| setup.queues.let_go(lane, 10)),
                 Event::Pass(millis) => setup.now += ms(millis),
                 Event::End { .. } | Event::Withdraw { .. } => {}
             }
             prop_assert_eq!(setup.queues.waiting, waiting.len());
             prop_assert_eq!(setup.queues.running.len(), running.len());
             let bytes: usize = setup.queues.models.values().map(|model| model.bytes).sum();
-            prop_assert_eq!(bytes, 10 * (waiting.len() + running.len()));
+            let requests = waiting.len() + running.len() + held.len();
+            prop_assert_eq!(bytes, 10 * requests);
+            prop_assert_eq!(setup.queues.requests, requests);
+            let of_models = setup.queues.models.values().map(|model| model.requests).sum::<usize>();
+            prop_assert_eq!(of_models, requests);
         }
         // Once no more comes, everything is done.
         for (run, _) in running.drain(..) {

@@ -117,7 +117,7 @@ proptest! {
                     setup.queues.withdraw(lane, number, setup.now);
                 }
                 Event::Pass(millis) => setup.now += ms(millis / 100),
-                Event::End { .. } | Event::Withdraw { .. } => {}
+                Event::End { .. } | Event::Withdraw { .. } | Event::Hold { .. } | Event::LetGo => {}
             }
             let chosen = setup.queues.choose(setup.now).map(|(id, _)| id);
             match first_of_all(&setup.queues, setup.now) {
