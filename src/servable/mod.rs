@@ -261,7 +261,7 @@ impl Servable {
         let took = begun.at.elapsed();
         let measured = usage.and_then(|usage| usage.took(took));
         let begun = Begun { threads: Some(threads), ..begun };
-        self.ran(&begun, place, ran.map(|outputs| (outputs, took)), measured)
+        self.ran(&begun, took, place, ran.map(|outputs| (outputs, took)), measured)
     }
 
     /// Hands `run`, which is to be batched, to the batcher, for its outputs to be awaited.
@@ -286,21 +286,21 @@ impl Servable {
         ran: Result<(Vec<Tensor>, Duration)>,
     ) -> Result<Vec<Tensor>> {
         let measured = ran.as_ref().ok().map(|(_, took)| *took);
-        self.ran(begun, place, ran, measured)
+        self.ran(begun, begun.at.elapsed(), place, ran, measured)
     }
 
-    /// Accounts for a run at `place` that has ended, or failed; `ran` has the time that the engine took, `measured` that
-    /// time without other threads' if it is known.
+    /// Accounts for a run at `place` that has ended, or failed, after it `took` this long; `ran` has the time that the
+    /// engine took, `measured` that time without other threads' if it is known.
     fn ran(
         &self,
         begun: &Begun,
+        took: Duration,
         place: &Place,
         ran: Result<(Vec<Tensor>, Duration)>,
         measured: Option<Duration>,
     ) -> Result<Vec<Tensor>> {
         /// Runs from here on may have held much memory, on threads that do not tell.
         const LONG: Duration = Duration::from_millis(1);
-        let took = begun.at.elapsed();
         if took >= LONG {
             memory::leave_behind();
         }
