@@ -9,6 +9,7 @@ use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
+use crate::host::allocator::Allocator;
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
 use crate::methods::record::RecordLimits;
@@ -37,7 +38,7 @@ pyo3::create_exception!(
 const MOST_RECORDED: usize = 256 << 20;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Runs `work` without the GIL and converts its error to a Python exception.
 fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {

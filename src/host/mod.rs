@@ -1,6 +1,8 @@
-//! The process and its operating system: returning memory, thread priorities, loaded libraries. Independent of models
-//! and engines; only this folder and `engine` contain `unsafe`.
+//! The process and its operating system: allocating and returning memory, thread priorities, loaded libraries.
+//! Independent of models and engines; only this folder and `engine` contain `unsafe`.
 
+#[cfg(feature = "python")]
+pub(crate) mod allocator;
 pub(crate) mod clock;
 pub(crate) mod libraries;
 pub(crate) mod memory;

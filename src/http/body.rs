@@ -1,5 +1,6 @@
 //! Request bodies: read within limits on size and pace, and decompressed if necessary.
 
+use super::own_wakes::withheld;
 use super::reply::Refusal;
 use crate::config::Options;
 use crate::error::Error;
@@ -8,8 +9,11 @@ use crate::pace::Meter;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
+use std::future::poll_fn;
 use std::io::Read;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Largest body after decompression, as in TensorFlow Serving (docs/spec/rest.md section 8).
@@ -111,15 +115,12 @@ struct Paced {
 impl Paced {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            // A frame that has already arrived, as most have, costs no timer.
-            let frame = tokio::select! {
-                biased;
-                frame = self.body.frame() => frame,
-                () = self.meter.overdue() => return Err(Refusal::closing(
+            let Some(frame) = poll_fn(|cx| self.poll_in_time(cx)).await else {
+                return Err(Refusal::closing(
                     408,
                     "Request Timeout: the request's body came too slowly: send it without pauses, or lower \
                      --min_transfer_rate",
-                )),
+                ));
             };
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|why| {
@@ -131,6 +132,27 @@ impl Paced {
             }
         }
     }
+
+    /// Polls for the next frame; `None` if it is overdue. One that has already arrived, as most have, costs no timer.
+    fn poll_in_time(&mut self, cx: &mut Context<'_>) -> Poll<Option<NextFrame>> {
+        match poll_frame(&mut self.body, cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => self.meter.poll_overdue(cx).map(|()| None),
+        }
+    }
+}
+
+/// The next frame of a body; `None` at its end.
+type NextFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// Polls for the next frame of `body`, without the wake that asks the connection for more once all has been taken.
+fn poll_frame(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<NextFrame> {
+    let (frame, asks_for_more) = withheld(|| Pin::new(&mut *body).poll_frame(cx));
+    let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && body.is_end_stream();
+    if asks_for_more && !is_last {
+        cx.waker().wake_by_ref();
+    }
+    frame
 }
 
 fn too_large(limit: usize) -> Refusal {

@@ -2,6 +2,7 @@
 
 use super::client_stream::ClientStream;
 use super::lingering::LingeringStream;
+use super::own_wakes::OwnWaker;
 use super::timed::Timed;
 use super::{Service, Settings};
 use crate::connections::Connection;
@@ -12,8 +13,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -44,9 +47,11 @@ pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client
         async move { Ok::<_, Infallible>(service.answer(stream, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(LingeringStream::new(io, S::write_error), answer));
+    let mut waker = OwnWaker::default();
+    let own = poll_fn(|cx| connection.as_mut().poll(&mut Context::from_waker(waker.of(cx.waker()))));
     let result = tokio::select! {
         biased;
-        result = connection.as_mut() => result,
+        result = own => result,
         over = OnWake::new(over(&client, &stream)) => {
             if over == Over::Now || stream.is_idle() {
                 return;

@@ -7,6 +7,7 @@ pub(crate) mod client_stream;
 pub(crate) mod connection;
 pub(crate) mod head;
 mod lingering;
+mod own_wakes;
 pub(crate) mod reply;
 pub(crate) mod target;
 mod timed;

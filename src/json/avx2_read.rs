@@ -13,6 +13,9 @@ use core::arch::x86_64::{
 /// Most numbers read by one call.
 pub(crate) const SEVERAL: usize = 32;
 
+/// Fewest bytes of text, from the first number on, of which any are read.
+pub(crate) const LEAST_TEXT: usize = BLOCK + WINDOW;
+
 /// Bytes whose kinds are found at once.
 const BLOCK: usize = 64;
 /// Bytes that are looked at at once for one number; most are shorter.
@@ -79,7 +82,7 @@ fearless_simd::kernel!(
         let Between { gap, row } = between;
         let most = SEVERAL.checked_div(row).map_or(SEVERAL, |rows| rows * row);
         let (mut count, mut base, mut row_ends) = (0, start, if row == 0 { SEVERAL } else { row });
-        while let Some(bytes) = text.get(base..).and_then(|rest| rest.first_chunk::<{ BLOCK + WINDOW }>()) {
+        while let Some(bytes) = text.get(base..).and_then(|rest| rest.first_chunk::<LEAST_TEXT>()) {
             let block = block(bytes, gap);
             let mut at = 0;
             // Numbers that begin later may end in the next block.

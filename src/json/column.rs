@@ -1,7 +1,7 @@
 //! The elements of one input while they are collected, by dtype: storage, and the JSON values each dtype accepts.
 
 #[cfg(target_arch = "x86_64")]
-use crate::json::avx2_read::{Between, SEVERAL, several};
+use crate::json::avx2_read::{Between, LEAST_TEXT, SEVERAL, several};
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
@@ -201,9 +201,9 @@ pub(super) struct Numbers<T> {
     long: usize,
     #[cfg(target_arch = "x86_64")]
     avx2: Option<Avx2>,
-    /// Room for numbers that are read at once.
+    /// Room for numbers that are read at once, made by the first text that is long enough.
     #[cfg(target_arch = "x86_64")]
-    several: [ShortNumber; SEVERAL],
+    several: Option<Box<[ShortNumber; SEVERAL]>>,
 }
 
 impl<T: Value> Numbers<T> {
@@ -217,7 +217,7 @@ impl<T: Value> Numbers<T> {
             #[cfg(target_arch = "x86_64")]
             avx2: Level::new().as_avx2(),
             #[cfg(target_arch = "x86_64")]
-            several: [ShortNumber::default(); SEVERAL],
+            several: None,
         }
     }
 
@@ -256,16 +256,25 @@ impl<T: Value> Numbers<T> {
         }
     }
 
+    /// Returns AVX2, if there is enough text for it.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn avx2_for(&self, cursor: &Cursor<'_>) -> Option<Avx2> {
+        self.avx2.filter(|_| cursor.at + LEAST_TEXT <= cursor.text.len())
+    }
+
     /// Consumes and appends as many short numbers as can be read at once.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn push_several(&mut self, cursor: &mut Cursor<'_>) -> bool {
-        let Some(avx2) = self.avx2 else { return false };
+        let Some(avx2) = self.avx2_for(cursor) else { return false };
         let between = Between { gap: self.gap, row: 0 };
-        let count = several(avx2, cursor.text, cursor.at, between, &mut self.several);
+        let numbers = self.several.get_or_insert_default();
+        let count = several(avx2, cursor.text, cursor.at, between, numbers);
         self.make_room(cursor, count);
+        let Some(numbers) = &self.several else { return false };
         let before = self.values.len();
-        for number in &self.several[..count] {
+        for number in &numbers[..count] {
             let Some(value) = T::of(*number) else { break };
             self.values.push(value);
             cursor.at = number.end;
@@ -338,14 +347,16 @@ impl<T: Value> Elements for Numbers<T> {
         /// Longer ones gain nothing.
         const LONGEST: usize = 16;
         let mut rows = 0;
-        let Some(avx2) = self.avx2.filter(|_| self.long == 0 && (1..=LONGEST).contains(&width)) else {
+        let Some(avx2) = self.avx2_for(cursor).filter(|_| self.long == 0 && (1..=LONGEST).contains(&width))
+        else {
             return 0;
         };
         let next_row: &[u8] = if self.gap == 2 { b", [" } else { b",[" };
         let mut start = cursor.at + 1;
         loop {
             let between = Between { gap: self.gap, row: width };
-            let count = several(avx2, cursor.text, start, between, &mut self.several) / width * width;
+            let numbers = self.several.get_or_insert_default();
+            let count = several(avx2, cursor.text, start, between, numbers) / width * width;
             if count == 0 || !self.push_row_values(cursor, count) {
                 return rows;
             }
@@ -363,13 +374,14 @@ impl<T: Value> Numbers<T> {
     /// Appends the first `count` numbers that were read at once, and consumes them and the bracket after them; or does
     /// neither.
     fn push_row_values(&mut self, cursor: &mut Cursor<'_>, count: usize) -> bool {
-        let end = self.several[count - 1].end;
+        let Some(end) = self.several.as_ref().map(|numbers| numbers[count - 1].end) else { return false };
         if cursor.text.get(end) != Some(&b']') {
             return false;
         }
         self.make_room(cursor, count);
+        let Some(numbers) = &self.several else { return false };
         let before = self.values.len();
-        for number in &self.several[..count] {
+        for number in &numbers[..count] {
             let Some(value) = T::of(*number) else {
                 self.values.truncate(before);
                 return false;

@@ -16,6 +16,12 @@ const METHODS: [&str; 3] =
 /// Returns the signature for predict; the default one for an empty name.
 pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -> Result<&'s Signature> {
     let signature = servable.signature(name).ok_or_else(|| unknown_signature(name))?;
+    check_method(server, signature)?;
+    Ok(signature)
+}
+
+/// Refuses a signature that is not for predict, if such are to be refused.
+pub fn check_method(server: &ServerState, signature: &Signature) -> Result<()> {
     if server.options.method_name_check && !METHODS.contains(&signature.method_name.as_str()) {
         return Err(Error::internal(format!(
             "Expected prediction signature method_name to be one of {{{}}}. Was: {}",
@@ -23,7 +29,7 @@ pub fn signature<'s>(server: &ServerState, servable: &'s Servable, name: &str) -
             signature.method_name
         )));
     }
-    Ok(signature)
+    Ok(())
 }
 
 /// Returns the error for a missing signature `name`.

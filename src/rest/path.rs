@@ -89,9 +89,10 @@ enum Choice<'a> {
 
 /// Splits `NAME[/versions/DIGITS | /labels/LABEL]`. The name may be empty.
 fn model_and_choice(text: &str) -> Option<(&str, Option<Choice<'_>>)> {
-    let Some((name, rest)) = text.split_once('/') else {
+    let Some(end) = memchr::memchr(b'/', text.as_bytes()) else {
         return Some((text, None));
     };
+    let (name, rest) = (&text[..end], &text[end + 1..]);
     let choice = if let Some(digits) = strip(rest, "versions/") {
         let decimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         Choice::Digits(decimal.then_some(digits)?)
@@ -119,13 +120,16 @@ fn with_choice(
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && memchr::memchr2(b'/', b':', text.as_bytes()).is_none()
+    !text.is_empty() && !text.bytes().any(|byte| matches!(byte, b'/' | b':'))
 }
 
 /// Returns `text` without `prefix`, which matches in any case.
+#[inline]
 fn strip<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    let (head, tail) = text.split_at_checked(prefix.len())?;
-    head.eq_ignore_ascii_case(prefix).then_some(tail)
+    text.strip_prefix(prefix).or_else(|| {
+        let (head, tail) = text.split_at_checked(prefix.len())?;
+        head.eq_ignore_ascii_case(prefix).then_some(tail)
+    })
 }
 
 /// Decodes percent-encoding; a `%` without two hex digits stays, `+` is literal, bytes that are not UTF-8 are replaced.

@@ -4,7 +4,7 @@ use super::path::{self, Target};
 use super::verb::Verb;
 use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
-use crate::http::head;
+use crate::http::head::{self, Fields};
 use crate::http::reply::{Body, Refusal, Reply};
 use crate::methods::observer::{Counted, Observer, Subject};
 use crate::methods::{ServerState, info};
@@ -25,7 +25,8 @@ pub(super) struct Post {
 
 /// Returns the call that the head asks for, whose body is needed, or an immediate answer.
 pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
-    if let Some(refusal) = head::refusal(request, path, api) {
+    let fields = Fields::of(&request.headers);
+    if let Some(refusal) = head::refusal(request, &fields, path, api) {
         return Err(refusal.into());
     }
     if !api {
@@ -34,14 +35,14 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
     if request.method == Method::POST
         && let Target::Call(verb, name, choice) = path::parse(true, path)
     {
-        let (gzip, accepts_gzip) = (head::is_gzip(&request.headers), head::accepts_gzip(&request.headers));
+        let Fields { gzip, accepts_gzip, .. } = fields;
         return Ok(Post { verb, name, choice, gzip, accepts_gzip });
     }
-    Err(answered_at_once(server, request, path))
+    Err(answered_at_once(server, request, path, fields.accepts_gzip))
 }
 
 /// Answers a request that needs no body, observed from outside.
-fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply {
+fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_gzip: bool) -> Reply {
     let (method, headers) = (&request.method, &request.headers);
     let is_get = matches!(*method, Method::GET | Method::HEAD);
     let known = is_get || method == Method::POST;
@@ -54,7 +55,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str) -> Reply 
     } else {
         let answer = tell(server, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
-        let json = |body| reply::json(Body::packed(body, head::accepts_gzip(headers), &server.options));
+        let json = |body| reply::json(Body::packed(body, accepts_gzip, &server.options));
         (answer.map_or_else(Reply::from, json), outcome)
     };
     observer.end(outcome);

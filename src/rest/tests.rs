@@ -2,7 +2,7 @@
 
 use super::path::{Target, parse};
 use super::verb::Verb;
-use crate::http::head::accepts_gzip;
+use crate::http::head::Fields;
 use crate::http::target;
 use crate::registry::VersionChoice;
 use http::{HeaderMap, HeaderValue};
@@ -86,7 +86,7 @@ fn gzip_is_accepted_only_where_it_is_named() {
     let accepts = |value: &'static str| {
         let mut headers = HeaderMap::new();
         headers.insert("accept-encoding", HeaderValue::from_static(value));
-        accepts_gzip(&headers)
+        Fields::of(&headers).accepts_gzip
     };
     assert!(accepts("gzip"));
     assert!(accepts("deflate, GZIP;q=0.5"));

@@ -61,14 +61,10 @@ fn predict(
     let asked = decode::predict(body, servable.map(Servable::signatures), limits, server.scheduler.cores())?;
     // Bounded by the body: a number takes at least two characters and at most eight bytes.
     context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
-    let servable = servable.map_err(Error::clone)?;
-    let signature = bind::signature(server, servable, &asked.signature.name)?;
-    let request = Request::Predict {
-        signature: signature.name.clone(),
-        inputs: asked.inputs,
-        outputs: (0..signature.outputs.len()).collect(),
-    };
-    Ok((request, asked.format))
+    let decode::Predict { format, signature, inputs } = asked;
+    bind::check_method(server, signature)?;
+    let outputs = (0..signature.outputs.len()).collect();
+    Ok((Request::Predict { signature: signature.name.clone(), inputs, outputs }, format))
 }
 
 fn classify(
