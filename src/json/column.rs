@@ -1,7 +1,7 @@
 //! The elements of one input while they are collected, by dtype: storage, and the JSON values each dtype accepts.
 
 #[cfg(target_arch = "x86_64")]
-use crate::json::avx2_read::{Between, SEVERAL, several};
+use crate::json::avx2_read::{Between, Several, doubles, several, singles};
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
@@ -94,6 +94,16 @@ pub(super) trait Value: bytemuck::NoUninit + Send {
 
     /// Returns what [`Self::read`] returns for a short number; `None` if that is not known here.
     fn of(number: ShortNumber) -> Option<Self>;
+
+    /// Appends what [`Self::of`] returns for the first `count` of `numbers`, up to the first one for which that is not known.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(_: Avx2, numbers: &Several, count: usize, values: &mut Aligned<Self>) {
+        for index in 0..count {
+            let Some(value) = Self::of(numbers.get(index)) else { return };
+            values.push(value);
+        }
+    }
 }
 
 macro_rules! integers {
@@ -156,6 +166,12 @@ impl Value for f64 {
     fn of(number: ShortNumber) -> Option<f64> {
         Some(number.as_f64())
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(avx2: Avx2, numbers: &Several, count: usize, values: &mut Aligned<f64>) {
+        values.extend_from_slice(&doubles(avx2, numbers, count)[..count]);
+    }
 }
 
 impl Value for f32 {
@@ -170,6 +186,12 @@ impl Value for f32 {
     fn of(number: ShortNumber) -> Option<f32> {
         // Never subnormal: it has at most 18 digits after the point.
         Some(number.as_f64() as f32)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(avx2: Avx2, numbers: &Several, count: usize, values: &mut Aligned<f32>) {
+        values.extend_from_slice(&singles(avx2, numbers, count)[..count]);
     }
 }
 
@@ -203,7 +225,7 @@ pub(super) struct Numbers<T> {
     avx2: Option<Avx2>,
     /// Room for numbers that are read at once.
     #[cfg(target_arch = "x86_64")]
-    several: [ShortNumber; SEVERAL],
+    several: Several,
 }
 
 impl<T: Value> Numbers<T> {
@@ -217,7 +239,7 @@ impl<T: Value> Numbers<T> {
             #[cfg(target_arch = "x86_64")]
             avx2: Level::new().as_avx2(),
             #[cfg(target_arch = "x86_64")]
-            several: [ShortNumber::default(); SEVERAL],
+            several: Several::new(),
         }
     }
 
@@ -265,12 +287,10 @@ impl<T: Value> Numbers<T> {
         let count = several(avx2, cursor.text, cursor.at, between, &mut self.several);
         self.make_room(cursor, count);
         let before = self.values.len();
-        for number in &self.several[..count] {
-            let Some(value) = T::of(*number) else { break };
-            self.values.push(value);
-            cursor.at = number.end;
-        }
-        self.values.len() > before
+        T::append(avx2, &self.several, count, &mut self.values);
+        let Some(last) = (self.values.len() - before).checked_sub(1) else { return false };
+        cursor.at = self.several.get(last).end;
+        true
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -346,7 +366,7 @@ impl<T: Value> Elements for Numbers<T> {
         loop {
             let between = Between { gap: self.gap, row: width };
             let count = several(avx2, cursor.text, start, between, &mut self.several) / width * width;
-            if count == 0 || !self.push_row_values(cursor, count) {
+            if count == 0 || !self.push_row_values(cursor, avx2, count) {
                 return rows;
             }
             rows += count / width;
@@ -362,19 +382,17 @@ impl<T: Value> Elements for Numbers<T> {
 impl<T: Value> Numbers<T> {
     /// Appends the first `count` numbers that were read at once, and consumes them and the bracket after them; or does
     /// neither.
-    fn push_row_values(&mut self, cursor: &mut Cursor<'_>, count: usize) -> bool {
-        let end = self.several[count - 1].end;
+    fn push_row_values(&mut self, cursor: &mut Cursor<'_>, avx2: Avx2, count: usize) -> bool {
+        let end = self.several.get(count - 1).end;
         if cursor.text.get(end) != Some(&b']') {
             return false;
         }
         self.make_room(cursor, count);
         let before = self.values.len();
-        for number in &self.several[..count] {
-            let Some(value) = T::of(*number) else {
-                self.values.truncate(before);
-                return false;
-            };
-            self.values.push(value);
+        T::append(avx2, &self.several, count, &mut self.values);
+        if self.values.len() < before + count {
+            self.values.truncate(before);
+            return false;
         }
         cursor.at = end + 1;
         true
