@@ -190,16 +190,16 @@ fearless_simd::kernel!(
     ) -> usize {
         let row = between.row;
         let most = SEVERAL.checked_div(row).map_or(SEVERAL, |rows| rows * row);
-        let (mut count, mut base) = (0, start);
+        let (mut count, mut base, mut row_end) = (0, start, row);
         (numbers.long, numbers.apart) = (0, 0);
         while let Some(bytes) = text.get(base..).and_then(|rest| rest.first_chunk()) {
             let block = block(bytes, between);
             let wanted = (block.ends.count_ones() as usize).min(most - count);
             let to = (&mut *numbers, count, base);
             let read = if row == 0 {
-                numbers_of::<false>(bytes, &block, to, (wanted, 0))
+                numbers_of::<false>(bytes, &block, to, wanted, (0, &mut row_end))
             } else {
-                numbers_of::<true>(bytes, &block, to, (wanted, row))
+                numbers_of::<true>(bytes, &block, to, wanted, (row, &mut row_end))
             };
             count += read;
             if block.is_last || read == 0 || read < wanted || count == most {
@@ -271,26 +271,26 @@ fn block(bytes: &[u8; BLOCK + WINDOW], Between { gap, row }: Between) -> Block {
 }
 
 /// Reads the first `wanted` numbers of a block at `base`, to `count` on; returns how many were read, which are fewer before a
-/// number that is none or too long. With `ROWS`, rows have to have `row` numbers.
+/// number that is none or too long. With `ROWS`, rows have to have `row` numbers, the next one up to `row_end`.
 #[target_feature(enable = "avx2,bmi1,bmi2")]
 #[inline]
 fn numbers_of<const ROWS: bool>(
     bytes: &[u8; BLOCK + WINDOW],
     block: &Block,
     (to, count, base): (&mut Several, usize, usize),
-    (wanted, row): (usize, usize),
+    wanted: usize,
+    (row, row_end): (usize, &mut usize),
 ) -> usize {
     let (mut starts, mut ends) = (block.starts, block.ends);
-    let mut row_end = if ROWS { count - count % row + row } else { 0 };
     for index in count..count + wanted {
         let (at, end) = (starts.trailing_zeros() as usize % BLOCK, ends.trailing_zeros() as usize % BLOCK);
         (starts, ends) = (starts & starts.wrapping_sub(1), ends & ends.wrapping_sub(1));
         if ROWS {
             let closes = block.closing >> end & 1 != 0;
-            if closes != (index + 1 == row_end) {
+            if closes != (index + 1 == *row_end) {
                 return index - count;
             }
-            row_end += if closes { row } else { 0 };
+            *row_end += if closes { row } else { 0 };
         }
         let slot = index % SEVERAL;
         let length = end.wrapping_sub(at);
@@ -330,12 +330,16 @@ fn long_number(
     };
     let negative = to.signs[slot] != 0;
     let fraction = if point == 0 { 0 } else { length - 1 - point };
-    // No more digits than 64 bits hold, nor than `Cursor::number` takes exactly.
-    let count = length - usize::from(point > 0) - usize::from(negative);
-    if length >= TOO_LONG || count > if fraction == 0 { 18 } else { 19 } {
+    if length >= TOO_LONG {
         return false;
     }
-    let mantissa = long_mantissa([*first, *last], point, length);
+    let (high, power, low) = long_mantissa([*first, *last], point, length);
+    // No more digits than 64 bits hold, nor than `Cursor::number` takes exactly; zeros before the others do not count.
+    let most = 10u64.pow(if fraction == 0 { 18 } else { 19 });
+    if high >= most / power {
+        return false;
+    }
+    let mantissa = high * power + low;
     to.digits[slot] = bytemuck::cast([mantissa, 0]);
     to.shapes[slot] = (LONG + fraction) as u8;
     to.long |= 1 << slot;
@@ -343,15 +347,16 @@ fn long_number(
     !(negative && mantissa > 1 << 63)
 }
 
-/// Does the same as [`mantissa`] for a number of [`WINDOW`] bytes or more, by the first and the last of them; modulo 2⁶⁴.
+/// Returns what [`mantissa`] returns for the first and the last bytes of a number of [`WINDOW`] bytes or more, and in between
+/// the power of ten by which the first has to be multiplied.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn long_mantissa([first, last]: [[u8; WINDOW]; 2], point: usize, length: usize) -> u64 {
+fn long_mantissa([first, last]: [[u8; WINDOW]; 2], point: usize, length: usize) -> (u64, u64, u64) {
     let before = length - WINDOW;
     // A point that is the first of the last bytes counts as a zero.
     let (high, low) = if point < before { (point, 0) } else { (0, point - before) };
     let power = if point > 0 && point >= before { 10u64.pow(15) } else { 10u64.pow(16) };
-    mantissa(first, high, before).wrapping_mul(power).wrapping_add(mantissa(last, low, WINDOW))
+    (mantissa(first, high, before), power, mantissa(last, low, WINDOW))
 }
 
 /// Returns the digits of a number of `length` bytes as one integer. The sign counts as a zero.
@@ -522,6 +527,8 @@ mod tests {
             }
         }
         assert_eq!(read.len(), 570);
+        let text = "0.0012345678901234567,-0.00012345678901234567,0.000123456789012345678,1";
+        assert_eq!(check(format!("{text}{rest}").as_bytes(), flat(1)).unwrap(), 3, "zeros do not count");
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Value for f32 {
 
     #[inline(always)]
     fn of(number: ShortNumber) -> Option<f32> {
-        // Never subnormal: it has at most 18 digits after the point.
+        // Never subnormal: it has less than 24 digits after the point.
         Some(number.as_f64() as f32)
     }
 
