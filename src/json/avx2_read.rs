@@ -303,7 +303,7 @@ fn numbers_of<const ROWS: bool>(
         }
         if length < WINDOW {
             // A number without a point has it at 64, which is 0 here.
-            let shape = (point * WINDOW | length) % (WINDOW * WINDOW);
+            let shape = (point * WINDOW + length) % (WINDOW * WINDOW);
             to.shapes[slot] = shape as u8;
             let places: __m128i = bytemuck::cast(PLACES.as_flattened()[shape]);
             let Some(window) = bytes[at..].first_chunk::<WINDOW>() else { return index - count };

@@ -540,7 +540,7 @@ mod tests {
             out.raw(b"<");
             out.raw(long.as_bytes());
             out.float(0.5f32);
-            out.raw(long[..STEP + 1].as_bytes());
+            out.raw(&long.as_bytes()[..=STEP]);
             out.raw(b">");
         });
         assert_eq!(text, format!("<{long}0.5{}>", &long[..=STEP]));
