@@ -82,17 +82,13 @@ impl Writer {
     /// Writes `bytes` as they are.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
-        if bytes.len() > STEP {
-            return self.long(bytes);
-        }
         self.reserve(bytes.len());
         self.text[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
     }
 
-    /// Writes `bytes` without zeroing the room for them first.
-    #[cold]
-    fn long(&mut self, bytes: &[u8]) {
+    /// Does the same with many `bytes`, without zeroing the room for them first.
+    pub fn long(&mut self, bytes: &[u8]) {
         self.text.truncate(self.end);
         self.text.extend_from_slice(bytes);
         self.end = self.text.len();
@@ -538,9 +534,9 @@ mod tests {
         let long: String = (0..3 * STEP).map(|index| char::from(b'a' + (index % 26) as u8)).collect();
         let text = written(|out| {
             out.raw(b"<");
-            out.raw(long.as_bytes());
+            out.long(long.as_bytes());
             out.float(0.5f32);
-            out.raw(&long.as_bytes()[..=STEP]);
+            out.long(&long.as_bytes()[..=STEP]);
             out.raw(b">");
         });
         assert_eq!(text, format!("<{long}0.5{}>", &long[..=STEP]));

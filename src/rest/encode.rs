@@ -270,7 +270,7 @@ fn write_in_parts(
             })
         });
         spare.join(others.chain([first]).collect());
-        texts.iter().for_each(|text| out.raw(text.written()));
+        texts.iter().for_each(|text| out.long(text.written()));
     }
 }
 
