@@ -1,7 +1,7 @@
 //! The elements of one input while they are collected, by dtype: storage, and the JSON values each dtype accepts.
 
 #[cfg(target_arch = "x86_64")]
-use crate::json::avx2_read::{Between, LEAST_TEXT, SEVERAL, several};
+use crate::json::avx2_read::{Between, LEAST_TEXT, Several, doubles, several, singles};
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
@@ -94,6 +94,16 @@ pub(super) trait Value: bytemuck::NoUninit + Send {
 
     /// Returns what [`Self::read`] returns for a short number; `None` if that is not known here.
     fn of(number: ShortNumber) -> Option<Self>;
+
+    /// Appends what [`Self::of`] returns for the first `count` of `numbers`, up to the first one for which that is not known.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(_: Avx2, numbers: &Several, count: usize, values: &mut Aligned<Self>) {
+        for index in 0..count {
+            let Some(value) = Self::of(numbers.get(index)) else { return };
+            values.push(value);
+        }
+    }
 }
 
 macro_rules! integers {
@@ -156,6 +166,12 @@ impl Value for f64 {
     fn of(number: ShortNumber) -> Option<f64> {
         Some(number.as_f64())
     }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(avx2: Avx2, numbers: &Several, count: usize, values: &mut Aligned<f64>) {
+        values.extend_from_slice(&doubles(avx2, numbers, count)[..count]);
+    }
 }
 
 impl Value for f32 {
@@ -168,8 +184,14 @@ impl Value for f32 {
 
     #[inline(always)]
     fn of(number: ShortNumber) -> Option<f32> {
-        // Never subnormal: it has at most 18 digits after the point.
+        // Never subnormal: it has less than 24 digits after the point.
         Some(number.as_f64() as f32)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn append(avx2: Avx2, numbers: &Several, count: usize, values: &mut Aligned<f32>) {
+        values.extend_from_slice(&singles(avx2, numbers, count)[..count]);
     }
 }
 
@@ -189,6 +211,9 @@ impl Value for bool {
     }
 }
 
+/// After a number that is long, or a row of such, this many are read one by one: lists tend to have numbers of one kind.
+const LONG: usize = 15;
+
 /// A sequence of numbers or truth values.
 pub(super) struct Numbers<T> {
     pub(super) values: Aligned<T>,
@@ -203,7 +228,7 @@ pub(super) struct Numbers<T> {
     avx2: Option<Avx2>,
     /// Room for numbers that are read at once, made by the first text that is long enough.
     #[cfg(target_arch = "x86_64")]
-    several: Option<Box<[ShortNumber; SEVERAL]>>,
+    several: Option<Box<Several>>,
 }
 
 impl<T: Value> Numbers<T> {
@@ -268,18 +293,17 @@ impl<T: Value> Numbers<T> {
     #[inline(always)]
     fn push_several(&mut self, cursor: &mut Cursor<'_>) -> bool {
         let Some(avx2) = self.avx2_for(cursor) else { return false };
+        let mut numbers = self.several.take().unwrap_or_default();
         let between = Between { gap: self.gap, row: 0 };
-        let numbers = self.several.get_or_insert_default();
-        let count = several(avx2, cursor.text, cursor.at, between, numbers);
+        let count = several(avx2, cursor.text, cursor.at, between, &mut numbers);
         self.make_room(cursor, count);
-        let Some(numbers) = &self.several else { return false };
         let before = self.values.len();
-        for number in &numbers[..count] {
-            let Some(value) = T::of(*number) else { break };
-            self.values.push(value);
-            cursor.at = number.end;
-        }
-        self.values.len() > before
+        T::append(avx2, &numbers, count, &mut self.values);
+        let last = (self.values.len() - before).checked_sub(1).map(|last| numbers.get(last));
+        self.several = Some(numbers);
+        let Some(last) = last else { return false };
+        cursor.at = last.end;
+        true
     }
 
     #[cfg(not(target_arch = "x86_64"))]
@@ -317,8 +341,6 @@ impl<T: Value> Elements for Numbers<T> {
 
     #[inline(always)]
     fn push_quickly(&mut self, cursor: &mut Cursor<'_>) -> usize {
-        /// Lists tend to have numbers of one kind.
-        const LONG: usize = 15;
         if self.long > 0 {
             self.long -= 1;
             return 0;
@@ -344,28 +366,34 @@ impl<T: Value> Elements for Numbers<T> {
 
     #[cfg(target_arch = "x86_64")]
     fn push_rows(&mut self, cursor: &mut Cursor<'_>, width: usize) -> usize {
-        /// Longer ones gain nothing.
+        /// Longer ones gain nothing, and neither do rows of long numbers.
         const LONGEST: usize = 16;
         let mut rows = 0;
         let Some(avx2) = self.avx2_for(cursor).filter(|_| self.long == 0 && (1..=LONGEST).contains(&width))
         else {
             return 0;
         };
+        let mut numbers = self.several.take().unwrap_or_default();
         let next_row: &[u8] = if self.gap == 2 { b", [" } else { b",[" };
         let mut start = cursor.at + 1;
         loop {
             let between = Between { gap: self.gap, row: width };
-            let numbers = self.several.get_or_insert_default();
-            let count = several(avx2, cursor.text, start, between, numbers) / width * width;
-            if count == 0 || !self.push_row_values(cursor, count) {
-                return rows;
+            let count = several(avx2, cursor.text, start, between, &mut numbers) / width * width;
+            if count > 0 && numbers.are_long(count) {
+                self.long = LONG;
+                break;
+            }
+            if count == 0 || !self.push_row_values(cursor, avx2, &numbers, count) {
+                break;
             }
             rows += count / width;
             if !cursor.text[cursor.at..].starts_with(next_row) {
-                return rows;
+                break;
             }
             start = cursor.at + next_row.len();
         }
+        self.several = Some(numbers);
+        rows
     }
 }
 
@@ -373,20 +401,23 @@ impl<T: Value> Elements for Numbers<T> {
 impl<T: Value> Numbers<T> {
     /// Appends the first `count` numbers that were read at once, and consumes them and the bracket after them; or does
     /// neither.
-    fn push_row_values(&mut self, cursor: &mut Cursor<'_>, count: usize) -> bool {
-        let Some(end) = self.several.as_ref().map(|numbers| numbers[count - 1].end) else { return false };
+    fn push_row_values(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        avx2: Avx2,
+        numbers: &Several,
+        count: usize,
+    ) -> bool {
+        let end = numbers.get(count - 1).end;
         if cursor.text.get(end) != Some(&b']') {
             return false;
         }
         self.make_room(cursor, count);
-        let Some(numbers) = &self.several else { return false };
         let before = self.values.len();
-        for number in &numbers[..count] {
-            let Some(value) = T::of(*number) else {
-                self.values.truncate(before);
-                return false;
-            };
-            self.values.push(value);
+        T::append(avx2, numbers, count, &mut self.values);
+        if self.values.len() < before + count {
+            self.values.truncate(before);
+            return false;
         }
         cursor.at = end + 1;
         true

@@ -64,6 +64,9 @@ impl Literal {
     }
 }
 
+/// The largest mantissa that [`long_digits`] takes in one step.
+pub(super) const MOST_AT_ONCE: u64 = 10 * LAST_EXACT + 9;
+
 /// Returns a number's digits, more than a double holds, as a value and how many of them were left out, where `fraction` of them
 /// are after the point: they are taken exactly until the integer exceeds a double's exact range; a few more follow in doubles.
 #[inline(always)]

@@ -26,6 +26,9 @@ const SHORT_LINE: &[u8; 32] = match NEXT_LINE.first_chunk() {
     None => unreachable!(),
 };
 
+/// [`Separator::COMMA`], followed by anything.
+const SHORT_COMMA: &[u8; 32] = b",                               ";
+
 /// Room that is zeroed at a time: shortly before it is written, so that it is in the nearest cache.
 const STEP: usize = 16 << 10;
 
@@ -82,6 +85,13 @@ impl Writer {
         self.reserve(bytes.len());
         self.text[self.end..self.end + bytes.len()].copy_from_slice(bytes);
         self.end += bytes.len();
+    }
+
+    /// Does the same with many `bytes`, without zeroing the room for them first.
+    pub fn long(&mut self, bytes: &[u8]) {
+        self.text.truncate(self.end);
+        self.text.extend_from_slice(bytes);
+        self.end = self.text.len();
     }
 
     /// Writes `text`, at a fixed width if it fits that.
@@ -197,14 +207,15 @@ impl Writer {
         if width > 32 {
             return self.far_apart(floats, range, separator);
         }
-        let short = Short::new(separator.0);
+        // As in `separator`.
+        let padded = if width == 2 { SHORT_COMMA } else { SHORT_LINE };
         let mut next = range.start;
         while next < range.end {
             floats.reach(next);
             let last = floats.end.min(range.end);
             self.reserve((last - next) * size_of::<Slot>());
             let indices = next - floats.start..last - floats.start;
-            self.end += floats.batch.write_all(&mut self.text[self.end..], indices, &short.padded, width);
+            self.end += floats.batch.write_all(&mut self.text[self.end..], indices, padded, width);
             next = last;
         }
         // There is none after the last value.
@@ -516,6 +527,19 @@ mod tests {
         let mut out = Writer::with_room(8);
         out.string(b"\xff\n\x80");
         assert_eq!(out.finish(), b"\"\xff\\n\x80\"");
+    }
+
+    #[test]
+    fn long_texts_are_between_others() {
+        let long: String = (0..3 * STEP).map(|index| char::from(b'a' + (index % 26) as u8)).collect();
+        let text = written(|out| {
+            out.raw(b"<");
+            out.long(long.as_bytes());
+            out.float(0.5f32);
+            out.long(&long.as_bytes()[..=STEP]);
+            out.raw(b">");
+        });
+        assert_eq!(text, format!("<{long}0.5{}>", &long[..=STEP]));
     }
 
     #[test]

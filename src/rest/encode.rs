@@ -257,18 +257,20 @@ fn write_in_parts(
     let count = block.dims.iter().product::<i64>() as usize;
     let size = (count / (2 * threads)).clamp(sizes[0], sizes[1]);
     let starts: Vec<usize> = (0..count).step_by(size).collect();
+    let range = |start: usize| start..(start + size).min(count);
     for starts in starts.chunks(2 * threads) {
-        let mut texts: Vec<Vec<u8>> = vec![Vec::new(); starts.len()];
         let room = out.room() / (count - starts[0]) * size + 64;
-        let parts = starts.iter().zip(&mut texts).map(|(start, text)| -> Part<'_> {
+        let mut texts: Vec<Writer> = starts[1..].iter().map(|_| Writer::with_room(0)).collect();
+        // The first part is written where it belongs. It is taken first, so that it is not the one to be waited for.
+        let first: Part<'_> = Box::new(|| write_values(out, tensor, block, Some(range(starts[0]))));
+        let others = starts[1..].iter().zip(&mut texts).rev().map(|(start, text)| -> Part<'_> {
             Box::new(move || {
-                let mut part = Writer::with_room(room);
-                write_values(&mut part, tensor, block, Some(*start..(start + size).min(count)));
-                *text = part.finish();
+                *text = Writer::with_room(room);
+                write_values(text, tensor, block, Some(range(*start)));
             })
         });
-        spare.join(parts.collect());
-        texts.iter().for_each(|text| out.raw(text));
+        spare.join(others.chain([first]).collect());
+        texts.iter().for_each(|text| out.long(text.written()));
     }
 }
 
