@@ -343,8 +343,8 @@ impl Batcher {
         if let Some(counted) = &self.counts {
             count(counted, tasks, size, started, wall);
         }
-        let threads = (tasks.len() == 1).then_some(options.threads);
-        let ran = || Ran { outputs: Vec::with_capacity(outputs.len()), wall, measured, threads };
+        let (threads, alone) = (options.threads, tasks.len() == 1);
+        let ran = || Ran { outputs: Vec::with_capacity(outputs.len()), wall, measured, threads, alone };
         let mut answers: Vec<Ran> = counts.iter().map(|_| ran()).collect();
         for output in &outputs {
             let parts = assemble::cut(output, &counts, size)?;
@@ -415,8 +415,10 @@ pub struct Ran {
     pub wall: Duration,
     /// The same in its own thread without the time in which others had its core.
     pub measured: Duration,
-    /// The engine's threads, if it ran for this request alone.
-    pub threads: Option<Threads>,
+    /// The engine's threads.
+    pub threads: Threads,
+    /// True if it ran for this request alone.
+    pub alone: bool,
 }
 
 /// A warm-up run that takes longer ends the warm-up of larger sizes.

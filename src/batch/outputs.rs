@@ -2,6 +2,7 @@
 
 use super::{Batcher, Gathered, Pool, Ran, assemble, placed};
 use crate::context::late;
+use crate::engine::Threads;
 use crate::error::{Error, Kind, Result};
 use crate::profile::{self, Phase};
 use crate::scheduler::{Held, Queued};
@@ -117,7 +118,8 @@ fn joined(mut parts: Vec<Ran>) -> Result<Ran> {
     }
     let longest = |time: fn(&Ran) -> Duration| parts.iter().map(time).max().unwrap_or_default();
     let (wall, measured) = (longest(|part| part.wall), longest(|part| part.measured));
-    let count = parts.first().map_or(0, |part| part.outputs.len());
+    let (count, threads) =
+        parts.first().map_or((0, Threads::Pool), |part| (part.outputs.len(), part.threads));
     let output = |index: usize| {
         let tensors: Vec<&Tensor> = parts.iter().filter_map(|part| part.outputs.get(index)).collect();
         if tensors.iter().all(|tensor| assemble::fit(tensor, tensors[0], false)) {
@@ -131,7 +133,7 @@ fn joined(mut parts: Vec<Ran>) -> Result<Ran> {
         }
     };
     let outputs = (0..count).map(output).collect::<Result<_>>()?;
-    Ok(Ran { outputs, wall, measured, threads: None })
+    Ok(Ran { outputs, wall, measured, threads, alone: false })
 }
 
 /// Returns the error of a request whose deadline passed, in the queue or during its run.

@@ -147,10 +147,10 @@ type NextFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Polls for the next frame of `body`, without the wake that asks the connection for more once all has been taken.
 fn poll_frame(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<NextFrame> {
-    let (frame, asks_for_more) = withheld(|| Pin::new(&mut *body).poll_frame(cx));
+    let (frame, wake) = withheld(|| Pin::new(&mut *body).poll_frame(cx));
     let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && body.is_end_stream();
-    if asks_for_more && !is_last {
-        cx.waker().wake_by_ref();
+    if !is_last {
+        wake.wake();
     }
     frame
 }

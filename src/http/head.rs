@@ -111,3 +111,27 @@ fn names_gzip(value: &HeaderValue) -> bool {
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_headers_that_come_twice_the_first_counts() {
+        let mut headers = HeaderMap::new();
+        for (name, values) in [
+            (HOST, ["a", "b"]),
+            (TRANSFER_ENCODING, ["gzip", "deflate"]),
+            (EXPECT, ["100-continue", "other"]),
+            (CONTENT_ENCODING, ["gzip", "identity"]),
+            (ACCEPT_ENCODING, ["identity", "gzip"]),
+        ] {
+            values.map(|value| headers.append(&name, HeaderValue::from_static(value)));
+        }
+        let fields = Fields::of(&headers);
+        assert!(fields.gzip && fields.accepts_gzip, "what is accepted may be said in several");
+        assert_eq!((fields.hosts, fields.codings), (2, 2));
+        assert_eq!(fields.other_coding.map(HeaderValue::as_bytes), Some(&b"gzip"[..]));
+        assert_eq!(fields.expected.map(HeaderValue::as_bytes), Some(&b"100-continue"[..]));
+    }
+}

@@ -5,7 +5,7 @@
 //! in vain, for every request with a body. So a connection is polled with a waker of its own ([`OwnWaker`]), whose wakes
 //! can be [`withheld`] while the request takes its body.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -24,9 +24,12 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if WITHHELD.get().is_some() {
-            WITHHELD.set(Some(true));
-        } else {
+        let is_withheld = WITHHELD.with_borrow_mut(|withheld| {
+            let Some(woken) = withheld else { return false };
+            *woken = Some(self.clone());
+            true
+        });
+        if !is_withheld {
             self.task.wake_by_ref();
         }
     }
@@ -45,23 +48,35 @@ impl OwnWaker {
 }
 
 thread_local! {
-    /// While wakes are withheld in this thread: whether there was one.
-    static WITHHELD: Cell<Option<bool>> = const { Cell::new(None) };
+    /// While wakes are withheld in this thread: the last one.
+    static WITHHELD: RefCell<Option<Option<Arc<Bell>>>> = const { RefCell::new(None) };
 }
 
-/// Polls with the wakes withheld that this thread sends to connections meanwhile; those of other threads get through.
-/// Also returns whether there was one: the caller passes it on unless it is in vain.
-pub(super) fn withheld<T>(poll: impl FnOnce() -> T) -> (T, bool) {
+/// A wake that was withheld.
+pub(super) struct Withheld(Option<Arc<Bell>>);
+
+impl Withheld {
+    /// Passes it on, if there was one.
+    pub(super) fn wake(self) {
+        if let Some(bell) = self.0 {
+            bell.task.wake_by_ref();
+        }
+    }
+}
+
+/// Polls a body with the wake withheld that this thread sends to its connection meanwhile; those of other threads get
+/// through. Also returns it, to be passed on unless it is in vain.
+pub(super) fn withheld<T>(poll: impl FnOnce() -> T) -> (T, Withheld) {
     struct Ends;
     impl Drop for Ends {
         fn drop(&mut self) {
             WITHHELD.set(None);
         }
     }
-    WITHHELD.set(Some(false));
+    WITHHELD.set(Some(None));
     let _ends = Ends;
     let polled = poll();
-    (polled, WITHHELD.get() == Some(true))
+    (polled, Withheld(WITHHELD.with_borrow_mut(Option::take).flatten()))
 }
 
 #[cfg(test)]
@@ -80,6 +95,7 @@ mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::task::Context;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// Counts how often it is woken.
@@ -100,17 +116,22 @@ mod tests {
         let waker = own.of(&task.clone().into()).clone();
         waker.wake_by_ref();
         assert_eq!(woken(), 1);
-        assert_eq!(withheld(|| 7), (7, false));
-        assert_eq!(withheld(|| waker.wake_by_ref()), ((), true));
+        let (polled, none) = withheld(|| 7);
+        none.wake();
+        assert_eq!((polled, woken()), (7, 1));
+        let ((), one) = withheld(|| waker.wake_by_ref());
         assert_eq!(woken(), 1);
+        one.wake();
+        assert_eq!(woken(), 2);
         let by_another =
             || std::thread::scope(|threads| threads.spawn(|| waker.wake_by_ref()).join().unwrap());
-        assert_eq!(withheld(by_another), ((), false));
-        assert_eq!(woken(), 2);
+        let ((), none) = withheld(by_another);
+        assert_eq!(woken(), 3);
+        none.wake();
         let panicked = std::panic::catch_unwind(|| withheld(|| panic!("of the test")));
         assert!(panicked.is_err());
         waker.wake_by_ref();
-        assert_eq!(woken(), 3, "nothing is withheld after a panic");
+        assert_eq!(woken(), 4, "nothing is withheld after a panic");
     }
 
     /// Sends the pieces of a request, polling its connection only when that is woken; returns the answer, and the number
@@ -135,7 +156,8 @@ mod tests {
             }
         }
         let mut answer = vec![0; 4096];
-        let length = far.read(&mut answer).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(30), far.read(&mut answer)).await;
+        let length = read.unwrap_or_else(|_| panic!("a wake was lost: {pieces:?}")).unwrap();
         (String::from_utf8_lossy(&answer[..length]).into_owned(), polls)
     }
 

@@ -548,7 +548,9 @@ mod tests {
     fn there_is_room_for_all_that_is_read_at_once() {
         for (long, short) in (1..40).flat_map(|long| (1..60).map(move |short| (long, short))) {
             let numbers = [vec!["0.12345678901234567890123"; long], vec!["1"; short]].concat();
-            check::<f32>(&format!("[{}]{}", numbers.join(","), " ".repeat(100))).unwrap();
+            for padding in [0, 30, 100] {
+                check::<f32>(&format!("[{}]{}", numbers.join(","), " ".repeat(padding))).unwrap();
+            }
         }
     }
 
@@ -564,14 +566,15 @@ mod tests {
             integers in any::<bool>(),
             separator in prop_oneof![Just(","), Just(", "), Just(" ,")],
             changes in prop::collection::vec((any::<prop::sample::Index>(), "[-0-9\\[\\],. e]{0,3}"), 0..3),
+            padding in prop_oneof![0usize..100, Just(100)],
         ) {
             let number = |text: &String| text.split('.').take(if integers { 1 } else { 2 }).collect::<Vec<_>>().join(".");
             let numbers: Vec<String> = numbers.iter().map(number).collect();
             let rows: Vec<_> =
                 numbers.chunks(width).map(|row| format!("[{}]", row.join(separator))).collect();
-            let mut text = format!("[[{}]]}}", rows.join(separator)) + &" ".repeat(100);
+            let mut text = format!("[[{}]]}}", rows.join(separator)) + &" ".repeat(padding);
             for (index, change) in changes {
-                let at = index.index(text.len() - 100);
+                let at = index.index(text.len() - padding);
                 text.replace_range(at..(at + change.len()).min(text.len()), &change);
             }
             check::<f32>(&text)?;

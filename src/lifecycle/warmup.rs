@@ -44,23 +44,22 @@ pub(super) fn warm(
     } else {
         BTreeMap::new()
     };
-    // Warm-up never takes a thread from requests.
-    let threads = if server.registry.serves() { Threads::Own } else { Threads::Serving };
+    let threads = || if server.registry.serves() { Threads::Own } else { Threads::Serving };
     for (signature, request) in &requests {
         if servable.changes_nothing(signature) {
             let (server, of, request) = (server.clone(), servable.clone(), request.clone());
-            repeat(servable, signature, threads, move || request.run(&server, &of))?;
+            repeat(servable, signature, threads(), move || request.run(&server, &of))?;
         }
     }
     if options.synthetic_warmup {
-        let cold = synthetic::call(servable, threads, |signature| requests.contains_key(signature));
+        let cold = synthetic::call(servable, &threads, |signature| requests.contains_key(signature));
         synthetic::tell(servable, &cold);
     }
     servable.warm_batches();
     Ok(())
 }
 
-/// Where long runs are repeated.
+/// Where long runs are repeated: in a thread that serves only while nothing is served yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threads {
     /// In the thread that loads.

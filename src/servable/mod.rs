@@ -262,7 +262,7 @@ impl Servable {
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
         let measured = usage.and_then(|usage| usage.took(took));
-        place.placement.observe(Some(threads), took, measured);
+        place.placement.observe(threads, took, measured);
         self.count(&begun, took, true);
         Ok(outputs)
     }
@@ -274,7 +274,7 @@ impl Servable {
         let begun = Begun { api, signature, at: Instant::now() };
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
-        let (threads, context) = (place.placement.plan().threads, context.clone());
+        let (threads, context) = (place.placement.threads_of_batch(), context.clone());
         let repeatable = self.changes_nothing(&begun.signature);
         let run = batch::Run { feeds, fetches, threads, context, repeatable };
         let outputs = batcher.submit(run, &place.lane)?;
@@ -284,8 +284,12 @@ impl Servable {
     /// Accounts for a run by the batcher, which has counted it.
     fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
         let took = self.ended(begun);
-        let Ran { outputs, wall, measured, threads } = ran?;
-        place.placement.observe(threads, wall, Some(measured));
+        let Ran { outputs, wall, measured, threads, alone } = ran?;
+        if alone {
+            place.placement.observe(threads, wall, Some(measured));
+        } else {
+            place.placement.observe_batch(threads, wall, measured);
+        }
         self.count(begun, took, false);
         Ok(outputs)
     }

@@ -60,7 +60,8 @@ pub struct Plan {
 impl Placement {
     /// Starts without measurements: requests go to the scheduler, unless the policy says otherwise.
     pub fn new(policy: Policy, termination: Termination) -> Placement {
-        let one_thread = if termination >= Termination::Finite { Threads::Caller } else { Threads::One };
+        // A run whose end depends on values may take longer than its deadline allows: it has to be stopped.
+        let one_thread = if termination == Termination::ByShapes { Threads::Caller } else { Threads::One };
         Placement {
             policy,
             termination,
@@ -97,6 +98,11 @@ impl Placement {
         Plan { threads, timed }
     }
 
+    /// Returns the engine's threads for a run of several requests: those that are known to be better for single ones.
+    pub fn threads_of_batch(&self) -> Threads {
+        if self.is_measured() && self.long.load(Relaxed) { self.ways.chosen() } else { self.plan().threads }
+    }
+
     /// Returns whether each run ends, by itself or by its deadline.
     pub fn ends(&self) -> bool {
         self.termination >= Termination::Finite || self.policy != Policy::Caller
@@ -112,25 +118,37 @@ impl Placement {
         self.is_measured() && self.long.load(Relaxed) && self.ways.is_tried()
     }
 
-    /// Accounts for one run that took `wall` by the clock; `measured` is how long it took whatever else the machine did,
-    /// if that is known. `threads`: the engine's, if it ran alone.
-    pub fn observe(&self, threads: Option<Threads>, wall: Duration, measured: Option<Duration>) {
+    /// Accounts for a run of several requests in the engine's `threads`.
+    pub fn observe_batch(&self, threads: Threads, wall: Duration, measured: Duration) {
+        if self.is_measured() {
+            self.ways.observe_batch(threads, wall);
+            self.learn(wall.min(measured));
+        }
+    }
+
+    /// Accounts for one run in the engine's `threads` that took `wall` by the clock; `measured` is how long it took
+    /// whatever else the machine did, if that is known.
+    pub fn observe(&self, threads: Threads, wall: Duration, measured: Option<Duration>) {
         if !self.is_measured() {
             return;
         }
-        if let Some(threads) = threads.filter(|_| self.long.load(Relaxed)) {
+        let is_long = self.long.load(Relaxed);
+        if is_long {
             self.ways.observe(threads, wall);
         }
         let doubtful = wall > SHORT;
         if self.doubtful.load(Relaxed) != doubtful {
             self.doubtful.store(doubtful, Relaxed);
         }
-        let took = wall.min(measured.unwrap_or(wall));
         // Of another thread, only the clock tells.
-        let is_known = measured.is_some() || threads != Some(Threads::Caller);
-        if doubtful && !is_known && !self.long.load(Relaxed) {
-            return;
+        let is_known = measured.is_some() || threads != Threads::Caller;
+        if !doubtful || is_known || is_long {
+            self.learn(wall.min(measured.unwrap_or(wall)));
         }
+    }
+
+    /// Learns how long runs take.
+    fn learn(&self, took: Duration) {
         if self.long.load(Relaxed) != (took >= LONG) {
             // A shorter run on the pool brings the next one back to its caller.
             self.long.store(took >= LONG, Relaxed);
@@ -159,7 +177,7 @@ mod tests {
         for (wall, cpu) in runs {
             let Plan { threads, timed } = placement.plan();
             let measured = timed.then(|| Duration::from_micros(*cpu));
-            placement.observe(Some(threads), Duration::from_micros(*wall), measured);
+            placement.observe(threads, Duration::from_micros(*wall), measured);
         }
         placement.in_caller()
     }
@@ -190,7 +208,7 @@ mod tests {
         for (termination, threads) in [
             (Termination::Unknown, Threads::Pool),
             (Termination::MayLoop, Threads::One),
-            (Termination::Finite, Threads::Caller),
+            (Termination::Finite, Threads::One),
         ] {
             let placement = Placement::new(Policy::Auto, termination);
             assert!(!observed(&placement, &[(5, 5); 100]), "{termination:?}");

@@ -2,7 +2,7 @@
 //!
 //! In one thread, data stays in one core's caches and in one heap. On the pool, operations that do not depend on each
 //! other run at once. Which is faster depends on the model: both ways are tried, and their shortest runs compared. The
-//! one thread is that of the run, if runs are known to end; only in others can the engine stop a run at its deadline.
+//! one thread is that of the run, if runs end by their shapes; only in others can the engine stop a run at its deadline.
 
 use crate::engine::Threads;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -71,11 +71,25 @@ impl Ways {
         }
     }
 
-    /// Accounts for a run that took `wall`. (Runs at once may lose each other's news: that only delays a choice.)
-    pub(super) fn observe(&self, way: Threads, wall: Duration) {
-        if wall >= INTERRUPTIBLE && way == Threads::Caller {
+    /// Accounts for a run of several requests, whose time says nothing of a single one's, but which has to be stopped at
+    /// its deadline all the same.
+    pub(super) fn observe_batch(&self, way: Threads, wall: Duration) {
+        self.leave_if_long(way, wall);
+    }
+
+    /// Leaves the callers' threads to shorter runs. Returns whether this one was too long.
+    fn leave_if_long(&self, way: Threads, wall: Duration) -> bool {
+        let too_long = wall >= INTERRUPTIBLE && way == Threads::Caller;
+        if too_long {
             self.on_pool.store(true, Relaxed);
             self.proofs.store(0, Relaxed);
+        }
+        too_long
+    }
+
+    /// Accounts for a run that took `wall`. (Runs at once may lose each other's news: that only delays a choice.)
+    pub(super) fn observe(&self, way: Threads, wall: Duration) {
+        if self.leave_if_long(way, wall) {
             return;
         }
         let took = u32::try_from(wall.as_micros()).unwrap_or(u32::MAX);
@@ -170,6 +184,18 @@ mod tests {
         let ways = Ways::new(Threads::Caller);
         assert_eq!(run(&ways, 1, 300_000, 300_000), Threads::Pool);
         assert_eq!(run(&ways, 1000, 300_000, 400_000), Threads::Pool);
+    }
+
+    #[test]
+    fn batches_that_take_very_long_are_not_for_callers_either() {
+        let ways = Ways::new(Threads::Caller);
+        assert_eq!(run(&ways, TRIALS, 15_000, 20_000), Threads::Caller);
+        ways.observe_batch(Threads::Caller, Duration::from_millis(200));
+        assert_eq!(ways.chosen(), Threads::Caller);
+        ways.observe_batch(Threads::Pool, Duration::from_millis(300));
+        assert_eq!(ways.chosen(), Threads::Caller);
+        ways.observe_batch(Threads::Caller, Duration::from_millis(300));
+        assert_eq!(ways.chosen(), Threads::Pool);
     }
 
     #[test]

@@ -99,13 +99,40 @@ fn a_loop_without_end_ends_with_its_timeout_in_one_thread_and_on_the_pool() {
     for threads in [Threads::One, Threads::Pool] {
         let why = run(i64::MAX, threads, 50).unwrap_err();
         assert_eq!(why.kind, Kind::DeadlineExceeded, "{threads:?}: {why}");
-        // More of them than there are pools of one thread: the last share the other pool.
+        // Where more run than there are pools of one thread, the others share the other pool.
         std::thread::scope(|scope| {
             for _ in 0..64 {
                 scope.spawn(|| assert_eq!(run(3, threads, 60_000).unwrap()[0].bytes(), 3i64.to_ne_bytes()));
             }
         });
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn one_thread_is_none_of_the_shared_pool() {
+    /// Returns the CPU time of the threads of pools that are not shared.
+    fn used() -> Duration {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|thread| {
+            let thread = thread.unwrap().path();
+            let name = std::fs::read_to_string(thread.join("comm")).ok()?;
+            let time = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+            let is_single = name.starts_with("tf_Compute") && name.trim() != "tf_Compute0";
+            is_single.then(|| time.split(' ').next()?.parse().ok().map(Duration::from_nanos))?
+        });
+        threads.sum()
+    }
+    let Some(tensorflow) = tensorflow() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/loop/1");
+    let model = tensorflow.load(&folder, &serve()).unwrap();
+    let signature = &model.signatures()["serving_default"];
+    let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+    let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+    let steps = Tensor::numbers(DType::Int64, vec![], i64::MAX.to_ne_bytes().to_vec().into());
+    let before = used();
+    let options = RunOptions { threads: Threads::One, timeout: Some(Duration::from_millis(500)) };
+    model.run(&[(feed, steps)], &[fetch], options).unwrap_err();
+    assert!(used() - before >= Duration::from_millis(20));
 }
 
 #[test]

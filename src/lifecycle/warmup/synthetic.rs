@@ -24,13 +24,17 @@ pub(super) struct Cold {
 
 /// Calls every signature that is safe to call, except those already `warm`, and returns those that stay cold. A failure
 /// does not fail the load: the model may need other values.
-pub(super) fn call(servable: &Arc<Servable>, threads: Threads, warm: impl Fn(&str) -> bool) -> Vec<Cold> {
+pub(super) fn call(
+    servable: &Arc<Servable>,
+    threads: &dyn Fn() -> Threads,
+    warm: impl Fn(&str) -> bool,
+) -> Vec<Cold> {
     let callable = servable.signatures().values().filter(|signature| {
         // TensorFlow keeps the targets that initialise a model as signatures without inputs.
         !signature.inputs.is_empty() && !signature.outputs.is_empty() && !warm(&signature.name)
     });
     let cold = |signature: &Signature| {
-        let why = call_one(servable, threads, signature).err()?;
+        let why = call_one(servable, threads(), signature).err()?;
         Some(Cold { signature: signature.name.to_string(), why })
     };
     callable.filter_map(cold).collect()

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 
 /// How long a call takes that is repeated in a thread that serves, and one that is not.
-const CALLS: [Duration; 2] = [Duration::from_millis(5), Duration::ZERO];
+const CALLS: [Duration; 2] = [Duration::from_millis(2), Duration::ZERO];
 
 /// Repeats calls that each take `time`; the call of this number fails. Returns the outcome, and the names of the threads.
 fn repeated(threads: Threads, time: Duration, fails: usize) -> (Result<()>, Vec<Option<String>>) {

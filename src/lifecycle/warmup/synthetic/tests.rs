@@ -86,7 +86,7 @@ fn warmed(model: Particular, policy: Policy) -> (Option<String>, Vec<Tensor>) {
     let scheduler = Scheduler::with_slots(1);
     let (servable, _drain) =
         Servable::new("m".to_owned(), 1, Box::new(model), Resources::plain(policy, &scheduler));
-    let mut cold = call(&servable, Threads::Own, |_| false);
+    let mut cold = call(&servable, &|| Threads::Own, |_| false);
     assert!(cold.iter().all(|cold| cold.signature == "s"));
     let fed = fed.lock().unwrap().clone();
     (cold.pop().map(|cold| cold.why), fed)
@@ -209,7 +209,7 @@ fn signatures_without_inputs_and_those_already_warm_are_left_alone() {
     let scheduler = Scheduler::with_slots(1);
     let (servable, _drain) =
         Servable::new("m".to_owned(), 1, Box::new(model), Resources::plain(Policy::Auto, &scheduler));
-    assert_eq!(call(&servable, Threads::Own, |signature| signature == "s"), []);
+    assert_eq!(call(&servable, &|| Threads::Own, |signature| signature == "s"), []);
     assert!(fed.lock().unwrap().is_empty());
 }
 
@@ -233,7 +233,7 @@ fn every_size_of_batch_is_warmed_with_strings_too() {
         Box::new(model),
         Resources { batching, ..Resources::plain(Policy::Auto, &scheduler) },
     );
-    assert_eq!(call(&servable, Threads::Own, |_| false), []);
+    assert_eq!(call(&servable, &|| Threads::Own, |_| false), []);
     fed.lock().unwrap().clear();
     servable.warm_batches();
     let fed = fed.lock().unwrap();
