@@ -126,7 +126,9 @@ mod tests {
             (CONTENT_ENCODING, ["gzip", "identity"]),
             (ACCEPT_ENCODING, ["identity", "gzip"]),
         ] {
-            values.map(|value| headers.append(&name, HeaderValue::from_static(value)));
+            for value in values {
+                headers.append(&name, HeaderValue::from_static(value));
+            }
         }
         let fields = Fields::of(&headers);
         assert!(fields.gzip && fields.accepts_gzip, "what is accepted may be said in several");
