@@ -137,11 +137,6 @@ impl Default for Several {
 }
 
 impl Several {
-    /// Returns whether more than half of the first `count` numbers are long.
-    pub(crate) fn are_long(&self, count: usize) -> bool {
-        2 * self.long.count_ones() as usize > count
-    }
-
     /// Returns the number at `index` (modulo [`SEVERAL`]).
     #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> ShortNumber {

@@ -211,7 +211,7 @@ impl Value for bool {
     }
 }
 
-/// After a number that is long, or a row of such, this many are read one by one: lists tend to have numbers of one kind.
+/// After a number that is long, this many are read one by one: lists tend to have numbers of one kind.
 const LONG: usize = 15;
 
 /// A sequence of numbers or truth values.
@@ -312,6 +312,18 @@ impl<T: Value> Numbers<T> {
         false
     }
 
+    /// Looks at what is between the number at the cursor and the next one. Returns whether that is not what was expected;
+    /// from now on, it is.
+    #[cold]
+    fn takes_other_gap(&mut self, cursor: &Cursor<'_>) -> bool {
+        /// A number that is read at once, and what follows it, are shorter.
+        const NEAR: usize = 32;
+        let near = &cursor.text[cursor.at..cursor.text.len().min(cursor.at + NEAR)];
+        let Some(comma) = near.iter().position(|byte| *byte == b',') else { return false };
+        let gap = if near.get(comma + 1) == Some(&b' ') { 2 } else { 1 };
+        std::mem::replace(&mut self.gap, gap) != gap
+    }
+
     /// Makes room when there is none left: for a few values at first, then for the rest of the text if it continues as
     /// it began.
     ///
@@ -360,13 +372,14 @@ impl<T: Value> Elements for Numbers<T> {
             next.at += self.gap;
         }
         let read = self.values.len() - before;
-        self.long = if read == 0 { LONG } else { 0 };
+        // Long numbers are read only together with what follows them.
+        self.long = if read == 0 && !self.takes_other_gap(cursor) { LONG } else { 0 };
         read
     }
 
     #[cfg(target_arch = "x86_64")]
     fn push_rows(&mut self, cursor: &mut Cursor<'_>, width: usize) -> usize {
-        /// Longer ones gain nothing, and neither do rows of long numbers.
+        /// Longer ones gain nothing.
         const LONGEST: usize = 16;
         let mut rows = 0;
         let Some(avx2) = self.avx2_for(cursor).filter(|_| self.long == 0 && (1..=LONGEST).contains(&width))
@@ -379,10 +392,6 @@ impl<T: Value> Elements for Numbers<T> {
         loop {
             let between = Between { gap: self.gap, row: width };
             let count = several(avx2, cursor.text, start, between, &mut numbers) / width * width;
-            if count > 0 && numbers.are_long(count) {
-                self.long = LONG;
-                break;
-            }
             if count == 0 || !self.push_row_values(cursor, avx2, &numbers, count) {
                 break;
             }
@@ -542,6 +551,20 @@ mod tests {
         };
         prop_assert_eq!(read(Level::new().as_avx2()), read(None), "{}", text);
         Ok(())
+    }
+
+    #[test]
+    fn what_is_between_long_numbers_is_seen_too() {
+        for (separator, gap) in [(",", 1), (", ", 2)] {
+            for wrong in [1, 2] {
+                let row = format!("[{}]", ["0.12345678901234567"; 3].join(separator));
+                let text = format!("[{}]{}", vec![row; 20].join(separator), " ".repeat(100));
+                let mut numbers = Numbers::<f32> { gap: wrong, ..Numbers::new(true) };
+                let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
+                assert_eq!(DenseReader::new(6).fill(&mut cursor, &mut numbers), Ok(()));
+                assert_eq!((numbers.values.len(), numbers.gap), (60, gap), "{separator:?} after {wrong}");
+            }
+        }
     }
 
     #[test]
