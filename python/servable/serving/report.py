@@ -109,7 +109,9 @@ def _described(signatures: list[Signature], placement: str) -> str:
         if not one.name.startswith("__")
     ]
     shown = "; ".join(texts[:4]) + (f"; and {len(texts) - 4} more signatures" if len(texts) > 4 else "")
-    where = {"caller": "in the caller's thread", "pool": "in threads of the scheduler"}.get(placement, placement)
+    where = {"caller": "in the caller's thread", "pool": "in threads of the scheduler"}.get(
+        placement, placement
+    )
     return (shown or "no signatures") + (f"; runs {where}" if where else "")
 
 
