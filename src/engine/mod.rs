@@ -55,7 +55,7 @@ pub struct Endpoint(pub u32);
 pub enum Threads {
     /// Schedules operations in the calling thread (large ones still spread over the intra-op pool).
     Caller,
-    /// Schedules operations in a thread of the engine, which no other run has meanwhile.
+    /// Schedules operations in a thread of the engine, which no other run has meanwhile; where none is free, on the pool.
     One,
     /// Schedules operations on a pool that all runs share, as TensorFlow Serving does.
     Pool,
