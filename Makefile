@@ -16,11 +16,11 @@ help: ## List the targets.
 tools-present: ## Say which of the needed tools is missing.
 	@bash scripts/tools-present.sh "$(PYTHON)"
 
-$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt requirements/stubs.txt | tools-present
-	@echo "==> Python environment in $(VENV): TensorFlow and the development tools (a few minutes the first time)"
+$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt requirements/engines.txt requirements/stubs.txt | tools-present
+	@echo "==> Python environment in $(VENV): the engines and the development tools (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/cpu.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
+	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/cpu.txt -r requirements/engines.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/stubs.txt
 	@touch $@
 
@@ -79,6 +79,7 @@ docs: dev ## Put the list of flags into the migration guide.
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group tools -o requirements/dev.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
 
 wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
 	$(BIN)/maturin build --release --locked --out build/wheels

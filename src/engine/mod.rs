@@ -1,24 +1,28 @@
 //! The interface between Servable and inference engines: an [`Engine`] loads a version, a [`Model`] runs it.
 //!
-//! Each engine has a folder here; [`choice`] selects the one that loads a version. So far there is only TensorFlow.
+//! Each engine has a folder here; [`choice`] selects the one that loads a version.
 //!
 //! Contract, tested for every engine by `contract.rs`: `load` may take long and is called only from loading threads;
 //! `run` is called from any number of threads at once; dropping a `Model` frees everything it holds, may take long, and
 //! happens on an unloading thread.
 
+pub mod acceleration;
 pub mod choice;
 pub mod content;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod frozen;
+pub mod litert;
+pub mod onnx;
+pub mod openvino;
 pub mod signature;
 pub mod tensorflow;
 
 use crate::error::Result;
 use crate::tensor::Tensor;
 use bytes::Bytes;
-use choice::EngineKind;
 use content::Content;
 use signature::Signature;
 use std::collections::BTreeMap;
@@ -28,8 +32,8 @@ use std::time::Duration;
 /// Options for loading a version.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// The engine; with `None`, the version's files decide.
-    pub engine: Option<EngineKind>,
+    /// True if a TensorFlow Lite model is preferred to a SavedModel in the same folder.
+    pub prefer_tflite: bool,
     /// Options for TensorFlow.
     pub tensorflow: tensorflow::Options,
 }
@@ -41,7 +45,7 @@ pub trait Engine: Send + Sync {
     /// normal priority.
     fn shares_threads(&self, options: &LoadOptions) -> bool;
 
-    /// Loads the model in `path`; blocks until it is loaded.
+    /// Loads the model in `path`, a version's folder or a file that is a model by itself; blocks until it is loaded.
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>>;
 }
 

@@ -44,7 +44,9 @@ pub(super) struct CoreOptions {
     compute_threads: usize,
     queue_limits: QueueLimits,
     batch_threads: usize,
-    tensorflow_library: PathBuf,
+    libraries: HashMap<String, PathBuf>,
+    missing_engines: HashMap<String, String>,
+    op_libraries: Vec<PathBuf>,
     prometheus_path: Option<String>,
     tensor_content: bool,
     base64_non_utf8: bool,
@@ -113,6 +115,7 @@ struct TlsOptions {
 #[derive(FromPyObject)]
 pub(super) struct LoadOptions {
     engine: String,
+    prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
     placement: String,
@@ -148,7 +151,14 @@ pub(super) struct AdminOptions {
 
 impl CoreOptions {
     pub(super) fn engines(&self) -> Engines {
-        Engines { tensorflow_library: self.tensorflow_library.clone() }
+        fn by_kind<T: Clone>(named: &HashMap<String, T>) -> HashMap<EngineKind, T> {
+            named.iter().filter_map(|(name, of)| Some((EngineKind::from_name(name)?, of.clone()))).collect()
+        }
+        Engines {
+            libraries: by_kind(&self.libraries),
+            missing: by_kind(&self.missing_engines),
+            op_libraries: self.op_libraries.clone(),
+        }
     }
 
     /// Returns the settings of the gRPC API; `reload` replaces the configuration.
@@ -247,10 +257,6 @@ impl TlsOptions {
 
 impl LoadOptions {
     pub(super) fn options(self) -> Result<lifecycle::Options> {
-        let engine = match self.engine.as_str() {
-            "auto" => None,
-            name => Some(EngineKind::from_name(name).ok_or_else(|| unknown("engine", name))?),
-        };
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,
             "caller" => Policy::Caller,
@@ -259,7 +265,7 @@ impl LoadOptions {
         };
         Ok(lifecycle::Options {
             engine: EngineOptions {
-                engine,
+                prefer_tflite: self.prefer_tflite,
                 tensorflow: tensorflow::Options { tags: self.tags, session_config: self.session_config },
             },
             placement,

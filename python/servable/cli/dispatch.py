@@ -20,6 +20,7 @@ from servable.errors import ServableError, StatusError, TensorFlowNotFoundError,
 if TYPE_CHECKING:
     from servable.config.arguments import Arguments
     from servable.config.values import ServerConfig
+    from servable.engines.libraries import Libraries
     from servable.engines.tensorflow_library import Opening
 
 EXIT_USAGE = 2
@@ -220,18 +221,23 @@ def _start(arguments: Arguments) -> int:
 
 def _run(arguments: Arguments) -> int:
     from servable.config import settings
-    from servable.engines import tensorflow_library
+    from servable.engines import libraries, tensorflow_library
 
     config = settings.server_config(arguments, os.environ)
-    library = tensorflow_library.find(config.core.tensorflow_library)
-    opening = tensorflow_library.Opening(library, config.core.op_libraries, config.core.log_level)
-    return _run_server(_with_library(config, library), opening)
+    found = libraries.find_all(config.core.tensorflow_library, os.environ)
+    if not found.found:
+        raise TensorFlowNotFoundError(found.missing["tensorflow"])
+    opening = tensorflow_library.Opening(
+        found.found.get("tensorflow", ""), config.core.op_libraries, config.core.log_level
+    )
+    return _run_server(_with_libraries(config, found), opening)
 
 
-def _with_library(config: ServerConfig, library: str) -> ServerConfig:
+def _with_libraries(config: ServerConfig, libraries: Libraries) -> ServerConfig:
     from dataclasses import replace
 
-    return replace(config, core=replace(config.core, tensorflow_library=library))
+    core = replace(config.core, libraries=libraries.found, missing_engines=libraries.missing)
+    return replace(config, core=core)
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:

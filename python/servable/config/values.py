@@ -150,6 +150,8 @@ class CoreOptions:
     queue_limits: QueueLimits = field(default_factory=QueueLimits)
     batch_threads: int = 0
     tensorflow_library: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+    missing_engines: dict[str, str] = field(default_factory=dict)
     op_libraries: tuple[str, ...] = ()
     prometheus_path: str | None = None
     tensor_content: bool = False
@@ -205,6 +207,7 @@ class LoadOptions:
     batching_per_version: bool = False
     automatic_batching: bool = False
     engine: str = "auto"
+    prefer_tflite: bool = False
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ class Opening:
 
     def _open(self) -> None:
         self._core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
+        if not self._path:
+            return
         try:
             version = self._core.preload(self._path, list(self._op_libraries))
         except self._core.CoreError as error:

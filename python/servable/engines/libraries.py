@@ -1,0 +1,105 @@
+"""Finds the engines' shared libraries in the installed packages, without importing any of these.
+
+A library is found by the folder of its package in ``sys.path``, or named by an environment variable. The
+core opens it when a version first needs it (``src/engine/choice.rs``).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from servable.engines import tensorflow_library
+from servable.errors import TensorFlowNotFoundError
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installable package with an engine's library.
+
+    engine: as in ``src/engine/choice.rs``. title: the engine's own name. folder: of the package.
+    library: a pattern in it. variable: the environment variable that names another library. extra: of
+    Servable, which installs it.
+    """
+
+    engine: str
+    title: str
+    folder: str
+    library: str
+    variable: str
+    extra: str
+
+
+PACKAGES = (
+    Package(
+        "onnx",
+        "ONNX Runtime",
+        "onnxruntime",
+        "capi/libonnxruntime.so.*",
+        "SERVABLE_ONNX_LIBRARY",
+        "onnx",
+    ),
+    Package(
+        "openvino",
+        "OpenVINO",
+        "openvino",
+        "libs/libopenvino_c.so.*",
+        "SERVABLE_OPENVINO_LIBRARY",
+        "openvino",
+    ),
+    Package("tflite", "LiteRT", "ai_edge_litert", "libLiteRt.so", "SERVABLE_TFLITE_LIBRARY", "tflite"),
+)
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """What was found. found: engine → path. missing: engine → why not, and what to do."""
+
+    found: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str] | None = None) -> Libraries:
+    """Looks for the library of every engine.
+
+    tensorflow: TensorFlow's library or its folder, if stated. packages: folders that may hold the packages,
+    by default ``sys.path``. Raises ``TensorFlowNotFoundError`` if a stated library of TensorFlow is not there.
+    """
+    libraries = Libraries()
+    try:
+        libraries.found["tensorflow"] = tensorflow_library.find(tensorflow, packages)
+    except TensorFlowNotFoundError as error:
+        if tensorflow:
+            raise
+        libraries.missing["tensorflow"] = str(error)
+    for package in PACKAGES:
+        path = _find(package, environment, sys.path if packages is None else packages)
+        if os.path.isfile(path):
+            libraries.found[package.engine] = path
+        else:
+            libraries.missing[package.engine] = _not_found(package, path)
+    return libraries
+
+
+def _find(package: Package, environment: Mapping[str, str], folders: list[str]) -> str:
+    """Returns the path of the library, whether it is there or only stated; "" if there is none."""
+    stated = environment.get(package.variable, "")
+    if stated:
+        return os.path.abspath(os.path.expanduser(stated))
+    for folder in folders:
+        root = glob.escape(os.path.join(os.path.abspath(folder or "."), package.folder))
+        found = sorted(glob.glob(os.path.join(root, package.library)))
+        if found:
+            return found[-1]
+    return ""
+
+
+def _not_found(package: Package, stated: str) -> str:
+    seen = f"no such file: {stated} (from ${package.variable})" if stated else f"no package in {sys.prefix}"
+    return (
+        f'{package.title} not found: {seen}; install it beside servable: pip install "servable[{package.extra}]", '
+        f"or name its library with ${package.variable}"
+    )

@@ -1,0 +1,1 @@
+//! Runs SavedModels with a faster engine, where its answers are the same.
