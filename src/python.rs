@@ -1,6 +1,7 @@
 //! The interface of the data plane for Python's control plane. Only this module uses Python, and only it releases the
 //! GIL ([`released`]).
 
+mod acceleration;
 mod admin;
 mod options;
 
@@ -13,7 +14,7 @@ use crate::host::allocator::Allocator;
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_line::LogLine;
 use crate::methods::record::RecordLimits;
-use crate::registry::State;
+use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
 use crate::server::Server;
 use options::{AdminOptions, CoreOptions, LoadOptions};
@@ -160,6 +161,15 @@ impl PyServer {
                 (name, status.version, status.state.name(), code, message)
             })
             .collect()
+    }
+
+    fn accelerations(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<Vec<acceleration::Told>> {
+        released(py, || {
+            let choice = VersionChoice::Version(version);
+            let servable = self.server.state().registry.resolve(name, &choice)?;
+            let reports = servable.preparation().map(|preparation| preparation.reports());
+            Ok(reports.unwrap_or_default().into_iter().map(acceleration::told).collect())
+        })
     }
 
     /// Records live requests to a model as serialized `PredictionLog`s; blocks until there are enough or time is up.

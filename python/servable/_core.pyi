@@ -164,6 +164,10 @@ class LoadOptions(Protocol):
     @property
     def engine(self) -> str: ...
     @property
+    def engine_tolerance(self) -> float: ...
+    @property
+    def engine_cache(self) -> str: ...
+    @property
     def prefer_tflite(self) -> bool: ...
     @property
     def tags(self) -> Sequence[str]: ...
@@ -196,6 +200,16 @@ class AdminOptions(Protocol):
     def max_connections(self) -> int: ...
     @property
     def max_answered(self) -> int: ...
+
+Times = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+"""Seconds of one run, of TensorFlow and of the candidate: wall and CPU time with one caller, then both with as
+many callers as there are cores."""
+
+Candidate = tuple[str, float | None, Times | None, str]
+"""Engine, largest relative difference, times, and why it was not chosen ("": it was)."""
+
+Acceleration = tuple[str, str, str, str, int, list[Candidate]]
+"""Signature; ``waiting``, ``preparing``, ``moved`` or ``stays``; engine; why; refused runs; what was tried."""
 
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""
@@ -264,6 +278,11 @@ class Server:
         """Replaces the labels of a model."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
         """Per version: (name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
+    def accelerations(self, name: str, version: int) -> list[Acceleration]:
+        """Returns what is known of the acceleration of an available version, by signature.
+
+        Empty if it is not accelerated. Raises ``CoreError``.
+        """
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         """Records successful requests to a model as serialized PredictionLogs, without duplicates.
 

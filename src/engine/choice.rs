@@ -1,5 +1,6 @@
 //! Chooses the engine that loads a version, and opens its library.
 
+use super::acceleration::Accelerating;
 use super::litert::LiteRt;
 use super::onnx::Onnx;
 use super::openvino::OpenVino;
@@ -96,17 +97,20 @@ impl Engines {
         let kind = engine_of(path, options.prefer_tflite).unwrap_or(EngineKind::TensorFlow);
         let library = self.library(kind)?;
         Ok(match kind {
-            EngineKind::TensorFlow => Box::new(self.tensorflow(library)?),
+            EngineKind::TensorFlow => self.tensorflow(library, options)?,
             EngineKind::OpenVino => Box::new(OpenVino::open(library)?),
             EngineKind::Onnx => Box::new(Onnx::open(library)?),
             EngineKind::LiteRt => Box::new(LiteRt::open(library)?),
         })
     }
 
-    fn tensorflow(&self, library: &Path) -> Result<TensorFlow> {
+    fn tensorflow(&self, library: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>> {
         let tensorflow = TensorFlow::open(library)?;
         self.op_libraries.iter().try_for_each(|ops| tensorflow.load_ops(ops))?;
-        Ok(tensorflow)
+        let Some(acceleration) = options.acceleration.clone() else { return Ok(Box::new(tensorflow)) };
+        let openvino = self.library(EngineKind::OpenVino).map(Path::to_owned);
+        let openvino = openvino.map_err(|why| why.message.into_owned());
+        Ok(Box::new(Accelerating { tensorflow, openvino, acceleration }))
     }
 
     /// Returns the library of `kind`, or an error that says how to get it.

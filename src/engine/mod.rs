@@ -22,11 +22,14 @@ pub mod tensorflow;
 
 use crate::error::Result;
 use crate::tensor::Tensor;
+use acceleration::Acceleration;
+use acceleration::report::Report;
 use bytes::Bytes;
 use content::Content;
 use signature::Signature;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Options for loading a version.
@@ -34,6 +37,8 @@ use std::time::Duration;
 pub struct LoadOptions {
     /// True if a TensorFlow Lite model is preferred to a SavedModel in the same folder.
     pub prefer_tflite: bool,
+    /// How SavedModels are accelerated, if they are.
+    pub acceleration: Option<Acceleration>,
     /// Options for TensorFlow.
     pub tensorflow: tensorflow::Options,
 }
@@ -88,6 +93,16 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
 }
 
+/// Work that makes a loaded model's runs faster while it serves.
+pub trait Preparation: Send + Sync {
+    /// Does the work, in this thread. Returns soon after the model is dropped; false if it has to be called again, for
+    /// want of a request to try with.
+    fn prepare(&self) -> bool;
+
+    /// Returns how far each signature is.
+    fn reports(&self) -> Vec<Report>;
+}
+
 /// A loaded model: runs its graph.
 pub trait Model: Send + Sync {
     /// Returns every signature, by name.
@@ -112,6 +127,11 @@ pub trait Model: Send + Sync {
     /// Returns what the strings of input `input` (its alias) of `signature` have to hold, for a run to succeed; `None`
     /// if that is not known.
     fn content(&self, _signature: &str, _input: &str) -> Option<&Content> {
+        None
+    }
+
+    /// Returns the work that would make its runs faster, if there is any. It is done while the model serves.
+    fn preparation(&self) -> Option<Arc<dyn Preparation>> {
         None
     }
 

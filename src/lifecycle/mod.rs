@@ -3,6 +3,7 @@
 //! Both run on Python's loading and unloading threads and block until done; no thread that serves requests waits for
 //! them.
 
+mod preparing;
 pub mod tfrecord;
 mod warmup;
 
@@ -15,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::registry::State;
 use crate::servable::placement::Policy;
 use crate::servable::{Drain, Resources, Servable};
+use preparing::Preparing;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +59,7 @@ pub struct Lifecycle {
     drains: Mutex<HashMap<(String, i64), Drain>>,
     /// The phases of the loads in progress.
     phases: Mutex<HashMap<(String, i64), Phase>>,
+    preparing: Preparing,
 }
 
 /// The phase of a load.
@@ -84,7 +87,7 @@ impl Phase {
 impl Lifecycle {
     /// Makes a lifecycle for the servables of `server`.
     pub fn new(server: Arc<ServerState>) -> Lifecycle {
-        Lifecycle { server, drains: Mutex::default(), phases: Mutex::default() }
+        Lifecycle { server, drains: Mutex::default(), phases: Mutex::default(), preparing: Preparing::new() }
     }
 
     /// Loads version `version` of `name` from `path` and makes it available. If it is already available, it serves
@@ -97,6 +100,7 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<Arc<Servable>> {
+        let _load = self.preparing.load();
         let registry = &self.server.registry;
         let serves = self.drains().contains_key(&(name.to_owned(), version));
         if !serves {
@@ -113,6 +117,9 @@ impl Lifecycle {
             Ok((servable, drain)) => {
                 let replaced = self.drains().insert(key.clone(), drain);
                 registry.publish(servable.clone());
+                if let Some(preparation) = servable.preparation() {
+                    self.preparing.add(preparation);
+                }
                 if let Some(replaced) = replaced {
                     self.phases().insert(key.clone(), Phase::Replacing);
                     let freed = self.free(replaced);

@@ -4,6 +4,7 @@ use crate::admin;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions as EngineOptions;
+use crate::engine::acceleration::Acceleration;
 use crate::engine::choice::{EngineKind, Engines};
 use crate::engine::tensorflow;
 use crate::error::{Error, Result};
@@ -115,6 +116,8 @@ struct TlsOptions {
 #[derive(FromPyObject)]
 pub(super) struct LoadOptions {
     engine: String,
+    engine_tolerance: f64,
+    engine_cache: PathBuf,
     prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
@@ -257,6 +260,17 @@ impl TlsOptions {
 
 impl LoadOptions {
     pub(super) fn options(self) -> Result<lifecycle::Options> {
+        let forced = match self.engine.as_str() {
+            "tensorflow" => None,
+            "auto" => Some(false),
+            "openvino" => Some(true),
+            other => return Err(unknown("engine", other)),
+        };
+        let acceleration = forced.map(|forced| Acceleration {
+            forced,
+            tolerance: self.engine_tolerance,
+            cache: self.engine_cache,
+        });
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,
             "caller" => Policy::Caller,
@@ -266,6 +280,7 @@ impl LoadOptions {
         Ok(lifecycle::Options {
             engine: EngineOptions {
                 prefer_tflite: self.prefer_tflite,
+                acceleration,
                 tensorflow: tensorflow::Options { tags: self.tags, session_config: self.session_config },
             },
             placement,

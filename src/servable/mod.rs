@@ -7,7 +7,7 @@ use crate::batch::{self, Batcher, Batching, Lane, Ran, Scheduler};
 use crate::context::Context;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
-use crate::engine::{Endpoint, Model, RunOptions, Termination};
+use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination};
 use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
@@ -190,6 +190,11 @@ impl Servable {
     /// Returns what the strings of an input have to hold; see [`Model::content`].
     pub fn content(&self, signature: &str, input: &str) -> Option<&Content> {
         self.model.content(signature, input)
+    }
+
+    /// Returns the work that would make its runs faster; see [`Model::preparation`].
+    pub fn preparation(&self) -> Option<Arc<dyn Preparation>> {
+        self.model.preparation()
     }
 
     /// Runs the batch sizes used in serving, once the version is warm.

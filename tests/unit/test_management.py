@@ -52,7 +52,7 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     manager: Any = Configured(before)
     config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
     inventory = Inventory(StartReport())
-    management = Management(config, manager, inventory, list, lambda: None, lambda *_: [])
+    management = Management(config, manager, inventory, core, lambda: None)
     management.load(before.name, entry, 0.0)
     (model,) = manager.models
     assert isinstance(model, ModelConfig)

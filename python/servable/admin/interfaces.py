@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from servable.config.values import AdminOptions
+
+Times = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+Candidate = tuple[str, float | None, Times | None, str]
+Acceleration = tuple[str, str, str, str, int, list[Candidate]]
+"""What is known of a signature's acceleration, as in ``_core.Server.accelerations``."""
 
 State = tuple[str, int, str, str, str]
 """(name, version, state, code, message), as in ``_core.Server.states``."""
@@ -38,3 +43,6 @@ class Core(Protocol):
 
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         """Returns requests to a model, as serialized PredictionLogs; see ``_core.Server.record``."""
+
+    def accelerations(self, name: str, version: int) -> Sequence[Acceleration]:
+        """Returns what is known of a version's acceleration; see ``_core.Server.accelerations``."""

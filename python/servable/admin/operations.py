@@ -13,7 +13,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from servable.admin.interfaces import State
+from servable.admin.acceleration import acceleration_fields
+from servable.admin.interfaces import Core, State
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.lifecycle.availability import Availability
@@ -31,8 +32,7 @@ MOST_COUNTED = 1_000_000
 class Management:
     """Operations on a running server. Every method may be called from any thread.
 
-    states, record: those of ``_core.Server``. reread: applies the model config file again, raises
-    ``StatusError``.
+    reread: applies the model config file again, raises ``StatusError``.
     """
 
     def __init__(
@@ -40,16 +40,14 @@ class Management:
         config: ServerConfig,
         manager: Manager,
         inventory: Inventory,
-        states: Callable[[], list[State]],
+        core: Core,
         reread: Callable[[], None],
-        record: Callable[[str, int, int, float], list[bytes]],
     ) -> None:
         self._config = config
         self._manager = manager
         self._inventory = inventory
-        self._states = states
+        self._core = core
         self._reread = reread
-        self._record = record
 
     # ---- looking
 
@@ -75,7 +73,7 @@ class Management:
 
     def _states_by_model(self) -> dict[str, list[State]]:
         grouped: dict[str, list[State]] = {}
-        for state in self._states():
+        for state in self._core.states():
             grouped.setdefault(state[0], []).append(state)
         return grouped
 
@@ -109,11 +107,23 @@ class Management:
                 "file_bytes": known.bytes,
                 "memory_bytes_estimate": known.memory_bytes,
                 "runs_in": known.placement,
+                "engines": self._engines(name, version) if state == "AVAILABLE" else {},
                 "signatures": {
                     one.name: _signature(one) for one in known.signatures if not one.name.startswith("__")
                 },
             }
         return fields
+
+    def _engines(self, name: str, version: int) -> Fields:
+        """Returns what runs each signature, and why, as far as the engine is chosen by measuring."""
+        try:
+            known = self._core.accelerations(name, version)
+        except Exception as error:
+            # It may have been unloaded meanwhile.
+            if not hasattr(error, "code"):
+                raise
+            return {}
+        return {one[0]: acceleration_fields(one) for one in known if not one[0].startswith("__")}
 
     def record(self, name: str, limits: Mapping[str, Any]) -> list[bytes]:
         """Records clients' requests as PredictionLogs; see ``_core.Server.record``.
@@ -126,7 +136,7 @@ class Management:
         seconds = limits.get("seconds", 60)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 3600:
             raise invalid_argument(f"seconds expects a number above 0, up to 3600, got {seconds!r}")
-        return self._record(name, requests, every, seconds)
+        return self._core.record(name, requests, every, seconds)
 
     def config(self) -> Fields:
         """Returns the configuration in force: the models as in a config file, and the values of the flags."""

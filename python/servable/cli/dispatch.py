@@ -230,14 +230,18 @@ def _run(arguments: Arguments) -> int:
     opening = tensorflow_library.Opening(
         found.found.get("tensorflow", ""), config.core.op_libraries, config.core.log_level
     )
-    return _run_server(_with_libraries(config, found), opening)
+    return _run_server(_with_libraries(config, found, "engine" in arguments.given), opening)
 
 
-def _with_libraries(config: ServerConfig, libraries: Libraries) -> ServerConfig:
+def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given: bool) -> ServerConfig:
+    """Returns ``config`` with the engines' libraries. Without OpenVINO nothing is accelerated by default."""
     from dataclasses import replace
 
     core = replace(config.core, libraries=libraries.found, missing_engines=libraries.missing)
-    return replace(config, core=core)
+    load = config.load
+    if "openvino" in libraries.missing and not is_engine_given:
+        load = replace(load, engine="tensorflow")
+    return replace(config, core=core, load=load)
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from servable.config import batching
@@ -184,8 +185,8 @@ def _system_authorities() -> str:
         ) from None
 
 
-def read_platform_config(path: str) -> LoadOptions:
-    """Returns the load options for platform ``tensorflow`` in a text PlatformConfigMap."""
+def read_platform_config(path: str, options: LoadOptions) -> LoadOptions:
+    """Returns ``options`` with those for platform ``tensorflow`` in a text PlatformConfigMap."""
     platforms = read_text_message(path, "tensorflow.serving.PlatformConfigMap").platform_configs
     if PLATFORM not in platforms:
         raise invalid_argument(f"{path} has no platform config for {PLATFORM}")
@@ -197,7 +198,8 @@ def read_platform_config(path: str) -> LoadOptions:
         raise StatusError("UNIMPLEMENTED", "Saved model config functionality is not implemented.")
     iterations = bundle.model_warmup_options.num_request_iterations
     parameters = bundle.batching_parameters
-    return LoadOptions(
+    return replace(
+        options,
         tags=tuple(bundle.saved_model_tags) or ("serve",),
         session_config=bundle.session_config.SerializeToString(deterministic=True),
         warmup=bundle.enable_model_warmup,

@@ -416,11 +416,21 @@ _SESSION = (
     Flag(
         "engine",
         "choice",
-        "auto",
+        "tensorflow",
         "session",
-        "what runs models; auto: what the files of a version are for",
+        "what runs SavedModels: tensorflow; auto: it, until OpenVINO is proven to answer the same and faster; "
+        "openvino: wherever it answers the same. servable serve takes auto only if OpenVINO is installed",
+        serve_default="auto",
         own=True,
-        choices=("auto", "tensorflow"),
+        choices=("auto", "openvino", "tensorflow"),
+    ),
+    Flag(
+        "engine_tolerance",
+        "float",
+        1e-5,
+        "session",
+        "how much a number of a faster engine may differ, as a part of its tensor's largest value",
+        own=True,
     ),
     Flag(
         "run_in",

@@ -56,7 +56,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
     # Includes the environment and the current folder, which paths may begin with.
     check_text([text for model in models for text in (model.name, model.base_path)])
     check_text([core.tensorflow_library, *core.op_libraries])
-    load = _load_options(arguments)
+    load = _load_options(arguments, environment)
     batch_threads = load.batching.num_batch_threads if load.batching else 0
     return ServerConfig(
         models=models,
@@ -230,17 +230,22 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
     )
 
 
-def _load_options(arguments: Arguments) -> LoadOptions:
+def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadOptions:
     """Returns the load options of the platform config, if there is one, otherwise of the flags."""
-    engine, placement = arguments.text("engine"), arguments.text("run_in")
+    cache = cache_dir(arguments.text("model_cache_dir"), environment)
+    options = LoadOptions(
+        engine=arguments.text("engine"),
+        engine_tolerance=_tolerance(arguments),
+        engine_cache=os.path.join(cache, "engines"),
+        placement=arguments.text("run_in"),
+    )
     platform_config = arguments.text("platform_config_file")
     if platform_config:
         from servable.config.config_files import read_platform_config
 
-        return replace(read_platform_config(platform_config), engine=engine, placement=placement)
-    return LoadOptions(
-        engine=engine,
-        placement=placement,
+        return read_platform_config(platform_config, options)
+    return replace(
+        options,
         tags=tuple(arguments.text("saved_model_tags").split(",")),
         session_config=_session_config(arguments),
         warmup=arguments.boolean("enable_model_warmup"),
@@ -250,6 +255,13 @@ def _load_options(arguments: Arguments) -> LoadOptions:
         automatic_batching=arguments.text("batching") == "auto",
         batching_per_version=arguments.boolean("enable_per_model_batching_parameters"),
     )
+
+
+def _tolerance(arguments: Arguments) -> float:
+    tolerance = arguments.number("engine_tolerance")
+    if not 0 <= tolerance <= 1:
+        raise UsageError(f"--engine_tolerance expects a number from 0 to 1, got {tolerance:g}")
+    return tolerance
 
 
 def _batching(arguments: Arguments) -> BatchingOptions | None:

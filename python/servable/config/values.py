@@ -192,8 +192,12 @@ class LoadOptions:
     empty. placement: ``auto`` (measured), ``caller`` or ``pool``. warmup_iterations: runs of each warm-up
     record. retrying: a failure is not final, the version stays LOADING. batching: None if requests are not
     batched by parameters; batching_per_version: a version has its own in its folder, or none.
-    automatic_batching: requests are batched without parameters. engine:
-    ``tensorflow``, or ``auto``: the engine that the version's files are for.
+    automatic_batching: requests are batched without parameters.
+
+    engine: of SavedModels; ``tensorflow``, ``auto`` (moved to a faster one whose answers are the same) or
+    ``openvino`` (moved where its answers are the same, faster or not). engine_tolerance: the accepted
+    difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what is prepared.
+    prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
     """
 
     tags: tuple[str, ...] = ("serve",)
@@ -206,7 +210,9 @@ class LoadOptions:
     batching: BatchingOptions | None = None
     batching_per_version: bool = False
     automatic_batching: bool = False
-    engine: str = "auto"
+    engine: str = "tensorflow"
+    engine_tolerance: float = 1e-5
+    engine_cache: str = ""
     prefer_tflite: bool = False
 
 

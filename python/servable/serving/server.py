@@ -87,7 +87,7 @@ class Server:
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
         self.manager = Manager(core, source, inventory, config.load, config.lifecycle)
-        self._management = Management(config, self.manager, inventory, core.states, self.reread, core.record)
+        self._management = Management(config, self.manager, inventory, core, self.reread)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
         self._not_applied: tuple[str, str] | None = None

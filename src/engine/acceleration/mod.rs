@@ -1,1 +1,137 @@
 //! Runs SavedModels with a faster engine, where its answers are the same.
+//!
+//! TensorFlow loads a version and serves it at once ([`model`]). Beside that, candidates are prepared ([`prepare`]):
+//! another engine for the whole graph of a signature, or for the part of it that this engine computes rightly; and
+//! TensorFlow itself, with the variables as constants. A candidate has to give the same answers ([`compare`]) to
+//! requests that came and to others made of them ([`probe`]), and has to be faster ([`trial`]). Then runs move to it
+//! ([`chain`]). What it refuses, TensorFlow does, which stays loaded.
+
+mod chain;
+mod compare;
+mod decisions;
+mod model;
+mod parts;
+mod prepare;
+mod probe;
+pub mod report;
+mod samples;
+mod trial;
+
+use super::choice::EngineKind;
+use super::frozen::FrozenGraph;
+use super::openvino::OpenVino;
+use super::tensorflow::{self, Session, TensorFlow};
+use super::{Engine, LoadOptions, Model};
+use crate::error::{Error, Kind, Result};
+use decisions::Decisions;
+use model::Accelerated;
+use parts::Parts;
+use prepare::{Rules, Tools};
+use probe::Feeds;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How SavedModels are accelerated.
+#[derive(Clone, Debug)]
+pub struct Acceleration {
+    /// True to take the fast engine wherever its answers are the same, without measuring.
+    pub forced: bool,
+    /// The accepted difference of numbers, relative to a tensor's largest value.
+    pub tolerance: f64,
+    /// The folder for what is prepared.
+    pub cache: PathBuf,
+}
+
+/// TensorFlow, whose models may move to a faster engine.
+pub(super) struct Accelerating {
+    pub(super) tensorflow: TensorFlow,
+    /// The fast engine's library, or why there is none.
+    pub(super) openvino: Result<PathBuf, String>,
+    pub(super) acceleration: Acceleration,
+}
+
+impl Engine for Accelerating {
+    fn shares_threads(&self, options: &LoadOptions) -> bool {
+        self.tensorflow.shares_threads(options)
+    }
+
+    fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        let session = Arc::new(self.tensorflow.load_session(path, options)?);
+        let rules = Rules {
+            tolerance: self.acceleration.tolerance,
+            forced: self.acceleration.forced,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let tools = Workshop {
+            tensorflow: self.tensorflow,
+            session: session.clone(),
+            options: options.tensorflow.clone(),
+            openvino: self.openvino.clone(),
+            version: path.to_owned(),
+            folder: self.acceleration.cache.clone(),
+        };
+        let name = path.display().to_string();
+        Ok(Box::new(Accelerated::new(name, session, move |shared| prepare::prepare(shared, &tools, rules))))
+    }
+}
+
+/// The real tools: TensorFlow freezes, OpenVINO is the fast engine.
+struct Workshop {
+    tensorflow: TensorFlow,
+    session: Arc<Session>,
+    options: tensorflow::Options,
+    openvino: Result<PathBuf, String>,
+    version: PathBuf,
+    folder: PathBuf,
+}
+
+impl Tools for Workshop {
+    fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph> {
+        {
+            let _ = (&self.session, signature, feeds);
+            Err(Error::internal("stub"))
+        }
+    }
+
+    fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
+        let _ = graph;
+        Err("not yet".to_owned())
+    }
+
+    fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
+        match engine {
+            EngineKind::TensorFlow => {
+                let _ = (&self.options, graph);
+                Err(Error::internal("stub"))
+            }
+            EngineKind::OpenVino => {
+                let library = self
+                    .openvino
+                    .as_ref()
+                    .map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
+                {
+                    let _ = (OpenVino::open(library)?, graph);
+                    Err(Error::internal("stub"))
+                }
+            }
+            EngineKind::Onnx | EngineKind::LiteRt => {
+                Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))
+            }
+        }
+    }
+
+    fn decisions(&self) -> Option<Decisions> {
+        let openvino =
+            self.openvino.as_deref().map_or_else(|_| String::new(), |path| path.display().to_string());
+        let onednn = std::env::var("TF_ENABLE_ONEDNN_OPTS").unwrap_or_default();
+        let (ours, tensorflow) = (env!("CARGO_PKG_VERSION"), self.tensorflow.version());
+        Decisions::of(&self.version, &format!("{ours} {tensorflow} {onednn} {openvino}"), &self.folder)
+    }
+
+    fn fast_engine(&self) -> Result<(), String> {
+        self.openvino.as_ref().map(drop).map_err(Clone::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use crate::files;
 use crate::pb::tensorflow::ConfigProto;
 use ffi::{Api, TfStatus};
 use prost::Message;
+pub(super) use session::Session;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -92,12 +93,19 @@ impl Engine for TensorFlow {
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.load_session(path, options)?))
+    }
+}
+
+impl TensorFlow {
+    /// Loads the SavedModel in `path`.
+    pub(super) fn load_session(&self, path: &Path, options: &LoadOptions) -> Result<Session> {
         let meta = saved_model::read(path, &options.tensorflow.tags)?;
         // TensorFlow reads variables and assets itself.
         if let Some((file, why)) = files::first_unreadable(path) {
             return Err(Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())));
         }
-        Ok(Box::new(session::Session::load(self.api, path, &options.tensorflow, meta)?))
+        Session::load(self.api, path, &options.tensorflow, meta)
     }
 }
 

@@ -26,7 +26,7 @@ use std::sync::Once;
 type Few<T> = SmallVec<[T; 4]>;
 
 /// A session, with everything needed to run it.
-pub(super) struct Session {
+pub(in crate::engine) struct Session {
     api: &'static Api,
     session: *mut TfSession,
     graph: *mut TfGraph,

@@ -1,0 +1,159 @@
+//! One or more models that together compute a signature: each takes what the request and those before it provide.
+
+use super::parts::Parts;
+use crate::engine::choice::EngineKind;
+use crate::engine::frozen::FrozenGraph;
+use crate::engine::signature::TensorSpec;
+use crate::engine::{Endpoint, Model, RunOptions};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::Tensor;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// A value's place in the table of a run.
+type Slot = usize;
+
+/// The models of a signature, in the order in which they run.
+pub(super) struct Chain {
+    /// Where the values of a request go, and where those of its answer come from: by endpoint of the reference.
+    inputs: Vec<(Endpoint, Slot)>,
+    outputs: Vec<(Endpoint, Slot)>,
+    steps: Vec<Step>,
+    slots: usize,
+}
+
+struct Step {
+    model: Box<dyn Model>,
+    feeds: Vec<(Slot, Endpoint)>,
+    fetches: Vec<(Endpoint, Slot)>,
+}
+
+/// The endpoints of a signature, in its order of inputs and of outputs.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    pub(super) inputs: Vec<Endpoint>,
+    pub(super) outputs: Vec<Endpoint>,
+}
+
+impl Chain {
+    /// Opens the parts of `whole`, the graph of a signature with these `ends`: each by `open`, with the engine for it.
+    pub(super) fn open(
+        whole: &FrozenGraph,
+        parts: &Parts,
+        engine: EngineKind,
+        ends: &Ends,
+        open: impl Fn(EngineKind, &FrozenGraph) -> Result<Box<dyn Model>>,
+    ) -> Result<Chain> {
+        let mut slots: BTreeMap<String, Slot> = BTreeMap::new();
+        let inputs = placed(&mut slots, &whole.inputs, &ends.inputs, true)?;
+        let mut steps = Vec::new();
+        let parts = [
+            (EngineKind::TensorFlow, parts.before.as_ref()),
+            (engine, Some(&parts.fast)),
+            (EngineKind::TensorFlow, parts.after.as_ref()),
+        ];
+        for (engine, part) in parts {
+            let Some(part) = part else { continue };
+            steps.push(Step::open(&mut slots, part, open(engine, part)?)?);
+        }
+        let outputs = placed(&mut slots, &whole.outputs, &ends.outputs, false)?;
+        Ok(Chain { inputs, outputs, steps, slots: slots.len() })
+    }
+
+    /// Runs the models that `fetches` need; feeds and fetches are endpoints of the reference.
+    pub(super) fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let begun = Instant::now();
+        let mut values: SmallVec<[Option<Tensor>; 8]> = SmallVec::from_elem(None, self.slots);
+        for (endpoint, tensor) in feeds {
+            for (_, slot) in self.inputs.iter().filter(|(input, _)| input == endpoint) {
+                values[*slot] = Some(tensor.clone());
+            }
+        }
+        let wanted = fetches
+            .iter()
+            .map(|fetch| {
+                self.outputs
+                    .iter()
+                    .find(|(output, _)| output == fetch)
+                    .map(|(_, slot)| *slot)
+                    .ok_or_else(missing)
+            })
+            .collect::<Result<SmallVec<[Slot; 4]>>>()?;
+        for step in &self.steps {
+            if wanted.iter().all(|slot| values[*slot].is_some()) {
+                break;
+            }
+            let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
+            step.run(&mut values, RunOptions { timeout, ..options })?;
+        }
+        wanted.iter().map(|slot| values[*slot].clone().ok_or_else(missing)).collect()
+    }
+}
+
+impl Step {
+    fn open(slots: &mut BTreeMap<String, Slot>, part: &FrozenGraph, model: Box<dyn Model>) -> Result<Step> {
+        let endpoint = |spec: &TensorSpec| {
+            model.endpoint(&spec.tensor).ok_or_else(|| Error::internal(format!("{} was lost", spec.tensor)))
+        };
+        let ends = |specs: &[TensorSpec]| specs.iter().map(endpoint).collect::<Result<Vec<_>>>();
+        let (inputs, outputs) = (ends(&part.inputs)?, ends(&part.outputs)?);
+        let feeds = placed(slots, &part.inputs, &inputs, false)?;
+        let fetches = placed(slots, &part.outputs, &outputs, true)?;
+        let feeds = feeds.into_iter().map(|(endpoint, slot)| (slot, endpoint)).collect();
+        Ok(Step { model, feeds, fetches })
+    }
+
+    fn run(&self, values: &mut [Option<Tensor>], options: RunOptions) -> Result<()> {
+        let feeds = self
+            .feeds
+            .iter()
+            .map(|(slot, endpoint)| Ok((*endpoint, values[*slot].clone().ok_or_else(missing)?)))
+            .collect::<Result<SmallVec<[_; 4]>>>()?;
+        let fetches: SmallVec<[Endpoint; 4]> = self.fetches.iter().map(|(endpoint, _)| *endpoint).collect();
+        let outputs = self.model.run(&feeds, &fetches, options)?;
+        for ((_, slot), output) in self.fetches.iter().zip(outputs) {
+            values[*slot] = Some(output);
+        }
+        Ok(())
+    }
+}
+
+/// Returns the slot of each of `specs` beside its endpoint. `new`: values that are made here; others are there already.
+fn placed(
+    slots: &mut BTreeMap<String, Slot>,
+    specs: &[TensorSpec],
+    endpoints: &[Endpoint],
+    new: bool,
+) -> Result<Vec<(Endpoint, Slot)>> {
+    if specs.len() != endpoints.len() {
+        return Err(Error::internal(format!("{} endpoints for {} tensors", endpoints.len(), specs.len())));
+    }
+    let mut placed = Vec::with_capacity(specs.len());
+    for (spec, endpoint) in specs.iter().zip(endpoints) {
+        let next = slots.len();
+        let slot = match slots.get(&spec.tensor) {
+            Some(slot) => *slot,
+            None if new => *slots.entry(spec.tensor.clone()).or_insert(next),
+            None => return Err(Error::internal(format!("Nothing provides {}", spec.tensor))),
+        };
+        placed.push((*endpoint, slot));
+    }
+    Ok(placed)
+}
+
+fn time_left(timeout: Duration, passed: Duration) -> Result<Duration> {
+    let left = timeout.checked_sub(passed).filter(|left| !left.is_zero());
+    left.ok_or_else(|| {
+        Error::new(Kind::DeadlineExceeded, "The deadline passed between two parts of the model")
+    })
+}
+
+fn missing() -> Error {
+    Error::invalid("A run needs a value for each input, and fetches outputs of the same signature")
+}

@@ -1,0 +1,230 @@
+//! A model whose signatures may move to another engine, one by one, between two runs.
+
+use super::chain::{Chain, Ends};
+use super::report::{Progress, Report};
+use super::samples::Samples;
+use crate::engine::content::Content;
+use crate::engine::signature::Signature;
+use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::Tensor;
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Runs that the other engine may refuse, and TensorFlow answer, before the signature goes back for good.
+const MOST_REFUSED: u64 = 3;
+
+/// The model as TensorFlow loaded it, and the ways of its signatures.
+pub(super) struct Accelerated {
+    shared: Arc<Shared>,
+}
+
+/// What the preparation of a model and its runs share.
+pub(super) struct Shared {
+    /// What the model is called in the log: its folder.
+    pub(super) name: String,
+    pub(super) reference: Arc<dyn Model>,
+    pub(super) routes: Vec<Route>,
+    /// True once the model is to be freed.
+    pub(super) ends: AtomicBool,
+    /// Held while the model is prepared.
+    pub(super) busy: Arc<Mutex<()>>,
+    prepare: Box<dyn Fn(&Shared) -> bool + Send + Sync>,
+}
+
+/// Where the runs of a signature go.
+pub(super) struct Route {
+    pub(super) signature: String,
+    pub(super) ends: Ends,
+    pub(super) moved: ArcSwapOption<Chain>,
+    pub(super) samples: Samples,
+    refused: AtomicU64,
+    report: Mutex<Report>,
+}
+
+impl Accelerated {
+    /// Wraps `reference`. `prepare` returns whether everything is decided.
+    pub(super) fn new(
+        name: String,
+        reference: Arc<dyn Model>,
+        prepare: impl Fn(&Shared) -> bool + Send + Sync + 'static,
+    ) -> Accelerated {
+        let routes =
+            reference.signatures().values().filter_map(|signature| Route::new(&*reference, signature));
+        let routes = routes.collect();
+        let (ends, busy) = (AtomicBool::new(false), Arc::default());
+        Accelerated {
+            shared: Arc::new(Shared { name, reference, routes, ends, busy, prepare: Box::new(prepare) }),
+        }
+    }
+}
+
+impl Shared {
+    /// Returns whether the model is still wanted.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.ends.load(Relaxed)
+    }
+
+    fn route(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> Option<&Route> {
+        self.routes.iter().find(|route| route.takes(feeds, fetches))
+    }
+}
+
+impl Route {
+    /// Returns the route of `signature`; `None` if a tensor of it is not in the graph.
+    fn new(reference: &dyn Model, signature: &Signature) -> Option<Route> {
+        let endpoints = |specs: &[crate::engine::signature::TensorSpec]| {
+            specs.iter().map(|spec| reference.endpoint(&spec.tensor)).collect::<Option<Vec<_>>>()
+        };
+        let ends = Ends { inputs: endpoints(&signature.inputs)?, outputs: endpoints(&signature.outputs)? };
+        Some(Route {
+            signature: signature.name.to_string(),
+            ends,
+            moved: ArcSwapOption::empty(),
+            samples: Samples::new(),
+            refused: AtomicU64::new(0),
+            report: Mutex::new(Report {
+                signature: signature.name.to_string(),
+                progress: Progress::Waiting,
+                engine: "tensorflow".to_owned(),
+                reason: String::new(),
+                candidates: Vec::new(),
+                refused: 0,
+            }),
+        })
+    }
+
+    /// Returns whether a run with these feeds and fetches is one of this signature.
+    fn takes(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> bool {
+        feeds.len() == self.ends.inputs.len()
+            && feeds.iter().all(|(endpoint, _)| self.ends.inputs.contains(endpoint))
+            && fetches.iter().all(|endpoint| self.ends.outputs.contains(endpoint))
+    }
+
+    /// Returns a copy of what is known so far.
+    pub(super) fn report(&self) -> Report {
+        Report { refused: self.refused.load(Relaxed), ..self.reported().clone() }
+    }
+
+    /// Changes what is reported.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.reported());
+    }
+
+    fn reported(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs by `moved`; what it refuses, by `reference`, which says whether the request or the engine was at fault.
+    fn run(
+        &self,
+        moved: &Chain,
+        reference: &dyn Model,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        match moved.run(feeds, fetches, options) {
+            Err(why) if !matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled) => {
+                let outputs = reference.run(feeds, fetches, options)?;
+                self.refuse(&why);
+                Ok(outputs)
+            }
+            ran => ran,
+        }
+    }
+
+    /// Counts a run that only the reference could do.
+    fn refuse(&self, why: &Error) {
+        let number = self.refused.fetch_add(1, Relaxed) + 1;
+        tracing::warn!("signature {}: a run was done by TensorFlow, {}", self.signature, why.message);
+        if number == MOST_REFUSED {
+            self.moved.store(None);
+            self.tell(|report| {
+                report.progress = Progress::Stays;
+                report.reason = format!("{number} runs were refused, the last one: {}", why.message);
+                "tensorflow".clone_into(&mut report.engine);
+            });
+            tracing::warn!("signature {}: goes back to TensorFlow for good", self.signature);
+        }
+    }
+}
+
+impl Model for Accelerated {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        self.shared.reference.signatures()
+    }
+
+    fn signature_def_map(&self) -> Option<Bytes> {
+        self.shared.reference.signature_def_map()
+    }
+
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        self.shared.reference.endpoint(tensor)
+    }
+
+    fn changes_nothing(&self, signature: &str) -> bool {
+        self.shared.reference.changes_nothing(signature)
+    }
+
+    fn termination(&self, signature: &str) -> Termination {
+        self.shared.reference.termination(signature)
+    }
+
+    fn content(&self, signature: &str, input: &str) -> Option<&Content> {
+        self.shared.reference.content(signature, input)
+    }
+
+    fn preparation(&self) -> Option<Arc<dyn Preparation>> {
+        Some(Arc::new(Handle { busy: self.shared.busy.clone(), shared: Arc::downgrade(&self.shared) }))
+    }
+
+    fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let reference = &*self.shared.reference;
+        let Some(route) = self.shared.route(feeds, fetches) else {
+            return reference.run(feeds, fetches, options);
+        };
+        if let Some(moved) = route.moved.load_full() {
+            return route.run(&moved, reference, feeds, fetches, options);
+        }
+        let outputs = reference.run(feeds, fetches, options)?;
+        route.samples.offer(feeds);
+        Ok(outputs)
+    }
+}
+
+impl Drop for Accelerated {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Relaxed);
+        // A preparation under way ends soon, and lets go of the model before it lets go of this.
+        drop(self.shared.busy.lock());
+    }
+}
+
+/// What prepares a model, as long as it is there.
+struct Handle {
+    busy: Arc<Mutex<()>>,
+    shared: std::sync::Weak<Shared>,
+}
+
+impl Preparation for Handle {
+    fn prepare(&self) -> bool {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.upgrade().filter(|shared| shared.goes_on());
+        shared.is_none_or(|shared| (shared.prepare)(&shared))
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.shared
+            .upgrade()
+            .map_or_else(Vec::new, |shared| shared.routes.iter().map(Route::report).collect())
+    }
+}

@@ -1,0 +1,292 @@
+//! Prepares a model's signatures: makes candidates, compares and times them, and moves runs to the best one.
+
+use super::chain::Chain;
+use super::compare;
+use super::decisions::{Decision, Decisions};
+use super::model::{Route, Shared};
+use super::parts::Parts;
+use super::probe::{self, Feeds};
+use super::report::{Candidate, Progress, Times};
+use super::trial;
+use crate::engine::choice::EngineKind;
+use crate::engine::frozen::FrozenGraph;
+use crate::engine::signature::TensorSpec;
+use crate::engine::{Model, RunOptions, Threads};
+use crate::error::{Result, guarded};
+use crate::host::{memory, priority};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What makes candidates of a loaded model.
+pub(super) trait Tools: Send + Sync {
+    /// Returns the graph of a signature by itself; `feeds` is a request to it.
+    fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph>;
+
+    /// Returns the parts of `graph` of which the fast engine runs one, or why there are none.
+    fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String>;
+
+    /// Opens `graph` with `engine`.
+    fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>>;
+
+    /// Returns what was decided for this model before, if anything can be known of it.
+    fn decisions(&self) -> Option<Decisions>;
+
+    /// Returns whether the fast engine is installed; if not, why.
+    fn fast_engine(&self) -> Result<(), String>;
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// The accepted difference of numbers, relative to a tensor's largest value.
+    pub(super) tolerance: f64,
+    /// True if equal answers are enough: nothing is timed, and only the fast engine is tried.
+    pub(super) forced: bool,
+    /// Cores of the machine.
+    pub(super) cores: usize,
+}
+
+/// Runs shorter than this stay: what an engine costs by itself would be most of it.
+const SHORT: Duration = Duration::from_micros(200);
+/// A candidate this much faster is not compared with a slower kind.
+const MUCH_FASTER: f64 = 1.4;
+/// Longest time of a run while candidates are compared.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Prepares the signatures of a model that are not decided, one after another. Returns whether all are now.
+pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
+    let waiting = |route: &&Route| route.report().progress == Progress::Waiting;
+    let kept = if rules.forced { None } else { in_background(|| Ok(tools.decisions())).ok().flatten() };
+    let mut waits = false;
+    for route in shared.routes.iter().filter(waiting) {
+        match route.samples.first() {
+            _ if !shared.goes_on() => return true,
+            Some(sample) => decide(&Task { shared, route, tools, rules, sample }, kept.as_ref()),
+            None => {
+                route.tell(|report| "no request has come that could be tried".clone_into(&mut report.reason));
+                waits = true;
+            }
+        }
+    }
+    memory::after_unload();
+    !waits
+}
+
+/// Does work that nobody waits for, at low priority.
+fn in_background<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    priority::at_low_priority(true, work)
+}
+
+/// Decides where the runs of a signature go.
+fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
+    let (route, name) = (task.route, &task.shared.name);
+    let (signature, begun) = (&route.signature, Instant::now());
+    route.tell(|report| (report.progress, report.reason) = (Progress::Preparing, String::new()));
+    let before = kept.and_then(|kept| kept.read(signature));
+    let chosen = guarded(|| Ok(task.choose(before.as_ref())));
+    let chosen = chosen.unwrap_or_else(|why| Err(why.message.into_owned()));
+    route.samples.close();
+    if let Some(kept) = kept.filter(|_| task.shared.goes_on()) {
+        kept.write(match &chosen {
+            Ok(tried) => Decision::chosen(signature, tried.engine.name(), tried.times),
+            Err(why) => Decision::stays(signature, why),
+        });
+    }
+    match chosen {
+        Ok(Tried { chain, engine_name, .. }) => {
+            let took = begun.elapsed().as_secs_f64();
+            tracing::info!(
+                "{name}: signature {signature}: runs move to {engine_name}, prepared in {took:.1} s"
+            );
+            route.tell(|report| (report.progress, report.engine) = (Progress::Moved, engine_name));
+            route.moved.store(Some(Arc::new(chain)));
+        }
+        Err(why) => {
+            tracing::info!("{name}: signature {signature}: runs stay with TensorFlow: {why}");
+            route.tell(|report| (report.progress, report.reason) = (Progress::Stays, why));
+        }
+    }
+}
+
+/// A candidate that may take over.
+struct Tried {
+    chain: Chain,
+    engine: EngineKind,
+    engine_name: String,
+    /// `None` if it was not timed, because that is known or does not matter.
+    times: Option<Times>,
+}
+
+impl Tried {
+    fn speed(&self) -> f64 {
+        self.times.as_ref().map_or(f64::MAX, trial::speed)
+    }
+}
+
+/// Returns whether the shortest of a few runs takes less than [`SHORT`].
+fn is_short(run: &dyn Fn(RunOptions) -> Result<()>) -> bool {
+    let once = || {
+        let begun = Instant::now();
+        run(RunOptions { threads: Threads::Caller, timeout: Some(TIMEOUT) }).ok().map(|()| begun.elapsed())
+    };
+    (0..5).filter_map(|_| once()).min().is_some_and(|shortest| shortest < SHORT)
+}
+
+/// The work for one signature.
+struct Task<'a> {
+    shared: &'a Shared,
+    route: &'a Route,
+    tools: &'a dyn Tools,
+    rules: Rules,
+    sample: Feeds,
+}
+
+impl Task<'_> {
+    /// Returns the best candidate, or why there is none. `before`: what was decided at an earlier start.
+    fn choose(&self, before: Option<&Decision>) -> Result<Tried, String> {
+        if let Some(stays) = before.filter(|before| before.engine.is_empty()) {
+            return Err(stays.reason.clone());
+        }
+        if !self.shared.reference.changes_nothing(&self.route.signature) {
+            return Err("its runs may change something, so none can be tried".to_owned());
+        }
+        let outputs = &self.route.ends.outputs;
+        let run = |options| self.shared.reference.run(&self.sample, outputs, options).map(drop);
+        if !self.rules.forced && before.is_none() && is_short(&run) {
+            return Err(format!("its runs take less than {} µs", SHORT.as_micros()));
+        }
+        let frozen = in_background(|| self.tools.freeze(&self.route.signature, &self.sample));
+        let frozen = frozen.map_err(|why| why.message.into_owned())?;
+        match before.and_then(|before| Some((EngineKind::from_name(&before.engine)?, before.times()))) {
+            Some((engine, times)) => self.try_again(engine, times, &frozen).ok_or_else(|| self.reason()),
+            None => self.best(&frozen).ok_or_else(|| self.reason()),
+        }
+    }
+
+    /// Tries all candidates.
+    fn best(&self, frozen: &FrozenGraph) -> Option<Tried> {
+        let best = self.try_fast(None, frozen);
+        let is_enough = best.as_ref().is_some_and(|best| self.rules.forced || best.speed() >= MUCH_FASTER);
+        if is_enough || self.rules.forced || !self.shared.goes_on() {
+            return best;
+        }
+        let other = self.try_out(EngineKind::TensorFlow, None, frozen, &Parts::whole(frozen.clone()));
+        match (best, other) {
+            (Some(best), Some(other)) => Some(if other.speed() > best.speed() { other } else { best }),
+            (best, other) => best.or(other),
+        }
+    }
+
+    /// Tries the candidate that was chosen before, with these times.
+    fn try_again(&self, engine: EngineKind, times: Option<Times>, frozen: &FrozenGraph) -> Option<Tried> {
+        match engine {
+            EngineKind::TensorFlow => self.try_out(engine, times, frozen, &Parts::whole(frozen.clone())),
+            _ => self.try_fast(times, frozen),
+        }
+    }
+
+    /// Tries the fast engine, for as much of the graph as it may run.
+    fn try_fast(&self, times: Option<Times>, frozen: &FrozenGraph) -> Option<Tried> {
+        match self.tools.fast_engine().and_then(|()| self.tools.plan(frozen)) {
+            Ok(parts) => self.try_out(EngineKind::OpenVino, times, frozen, &parts),
+            Err(refusal) => {
+                let engine = EngineKind::OpenVino.name().to_owned();
+                self.tell(Candidate { engine, difference: None, times: None, refusal });
+                None
+            }
+        }
+    }
+
+    /// Opens, compares and times a candidate. Returns it if it may take over.
+    fn try_out(
+        &self,
+        engine: EngineKind,
+        times: Option<Times>,
+        whole: &FrozenGraph,
+        parts: &Parts,
+    ) -> Option<Tried> {
+        let name = name(engine, parts);
+        let mut candidate =
+            Candidate { engine: name.clone(), difference: None, times, refusal: String::new() };
+        let tried = self.examine(engine, whole, parts, &mut candidate);
+        candidate.refusal = tried.as_ref().err().cloned().unwrap_or_default();
+        let times = candidate.times;
+        self.tell(candidate);
+        tried.ok().map(|chain| Tried { chain, engine, engine_name: name, times })
+    }
+
+    fn examine(
+        &self,
+        engine: EngineKind,
+        whole: &FrozenGraph,
+        parts: &Parts,
+        candidate: &mut Candidate,
+    ) -> Result<Chain, String> {
+        let ends = &self.route.ends;
+        let chain = Chain::open(whole, parts, engine, ends, |engine, graph| self.tools.open(engine, graph));
+        let chain = chain.map_err(|why| why.message.into_owned())?;
+        candidate.difference = Some(self.compare(&chain)?);
+        if self.rules.forced || candidate.times.is_some() {
+            return Ok(chain);
+        }
+        let one = probe::of_rows(self.inputs()?, &self.sample, 1);
+        let reference = |options| self.shared.reference.run(&one, &ends.outputs, options).map(drop);
+        let fast = |options| chain.run(&one, &ends.outputs, options).map(drop);
+        let times = trial::times(&reference, &fast, self.rules.cores, &|| self.shared.goes_on());
+        let times = times.map_err(|why| why.message.into_owned())?;
+        candidate.times = Some(times);
+        // What came in meanwhile has to be answered alike as well.
+        candidate.difference = Some(self.compare(&chain)?);
+        trial::refusal(&times).map_or(Ok(chain), Err)
+    }
+
+    fn inputs(&self) -> Result<&[TensorSpec], String> {
+        let signature = self.shared.reference.signatures().get(&self.route.signature);
+        signature.map(|signature| &*signature.inputs).ok_or_else(|| "it is gone".to_owned())
+    }
+
+    /// Returns the largest difference of any answer, or what differs.
+    fn compare(&self, chain: &Chain) -> Result<f64, String> {
+        let options = RunOptions { threads: Threads::Caller, timeout: Some(TIMEOUT) };
+        let outputs = &self.route.ends.outputs;
+        let (mut largest, mut answered) = (0.0f64, 0);
+        let tried = probe::inputs(self.inputs()?, &self.sample);
+        for feeds in self.route.samples.all().iter().skip(1).chain(&tried) {
+            if !self.shared.goes_on() {
+                return Err("the version is being unloaded".to_owned());
+            }
+            // What the reference refuses, the candidate need not answer: its refusals are TensorFlow's to judge.
+            let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
+            let got = chain.run(feeds, outputs, options);
+            let got = got.map_err(|why| format!("it refused a run: {}", why.message))?;
+            largest = largest.max(compare::difference(&expected, &got, self.rules.tolerance)?);
+            answered += 1;
+        }
+        if answered == 0 {
+            Err("no request was answered, so none could be compared".to_owned())
+        } else {
+            Ok(largest)
+        }
+    }
+
+    fn tell(&self, candidate: Candidate) {
+        self.route.tell(|report| report.candidates.push(candidate));
+    }
+
+    /// Returns why no candidate was chosen.
+    fn reason(&self) -> String {
+        let refusals = |candidate: Candidate| format!("{}: {}", candidate.engine, candidate.refusal);
+        let candidates = self.route.report().candidates;
+        candidates.into_iter().map(refusals).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Returns the name of a candidate in reports.
+fn name(engine: EngineKind, parts: &Parts) -> String {
+    let name = engine.name();
+    match engine {
+        EngineKind::TensorFlow => format!("{name} frozen"),
+        _ if parts.is_cut() => format!("{} + {name}", EngineKind::TensorFlow.name()),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,341 @@
+//! The way of a model to a faster engine, with engines that are made up.
+
+use super::decisions::Decisions;
+use super::model::Accelerated;
+use super::parts::Parts;
+use super::prepare::{self, Rules, Tools};
+use super::probe::Feeds;
+use super::report::{Progress, Report};
+use crate::engine::choice::EngineKind;
+use crate::engine::frozen::FrozenGraph;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature};
+use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads, fake};
+use crate::error::{Error, Kind, Result};
+use crate::pb::tensorflow::GraphDef;
+use crate::tensor::{DType, Tensor};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+const OPTIONS: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
+const SUM: Endpoint = Endpoint(3);
+
+/// A model that adds, after a while, and does something to what it answers.
+struct Made {
+    adder: Box<dyn Model>,
+    after: Box<dyn Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync>,
+    runs: Arc<AtomicUsize>,
+    changes: bool,
+}
+
+fn made(time: Duration, after: impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Made {
+    let adder = fake::model(move || std::thread::sleep(time));
+    Made { adder, after: Box::new(after), runs: Arc::default(), changes: false }
+}
+
+impl Model for Made {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        self.adder.signatures()
+    }
+
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        self.adder.endpoint(tensor)
+    }
+
+    fn changes_nothing(&self, signature: &str) -> bool {
+        !self.changes && self.adder.changes_nothing(signature)
+    }
+
+    fn termination(&self, signature: &str) -> Termination {
+        self.adder.termination(signature)
+    }
+
+    fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        self.runs.fetch_add(1, Relaxed);
+        self.adder.run(feeds, fetches, options).and_then(&self.after)
+    }
+}
+
+type Opened = Box<dyn Fn(EngineKind) -> Result<Box<dyn Model>> + Send + Sync>;
+
+/// Tools whose candidates are made by a function.
+struct Given {
+    open: Opened,
+    plan: Result<(), String>,
+    frozen: Arc<AtomicUsize>,
+    cache: Option<PathBuf>,
+}
+
+impl Tools for Given {
+    fn freeze(&self, _: &str, _: &Feeds) -> Result<FrozenGraph> {
+        self.frozen.fetch_add(1, Relaxed);
+        let signature = fake::model(|| {}).signatures()[DEFAULT_SIGNATURE].clone();
+        Ok(FrozenGraph { graph: GraphDef::default(), inputs: signature.inputs, outputs: signature.outputs })
+    }
+
+    fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
+        self.plan.clone().map(|()| Parts::whole(graph.clone()))
+    }
+
+    fn open(&self, engine: EngineKind, _: &FrozenGraph) -> Result<Box<dyn Model>> {
+        (self.open)(engine)
+    }
+
+    fn decisions(&self) -> Option<Decisions> {
+        let cache = self.cache.as_ref()?;
+        std::fs::create_dir_all(cache.join("model")).unwrap();
+        Decisions::of(&cache.join("model"), "engines", cache)
+    }
+
+    fn fast_engine(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+const SLOW: Duration = Duration::from_millis(3);
+const FAST: Duration = Duration::from_millis(1);
+
+fn tools(open: impl Fn(EngineKind) -> Result<Box<dyn Model>> + Send + Sync + 'static) -> Given {
+    Given { open: Box::new(open), plan: Ok(()), frozen: Arc::default(), cache: None }
+}
+
+/// Tools with one kind of candidate, on the fast engine.
+fn fast(candidate: impl Fn() -> Made + Send + Sync + 'static) -> Given {
+    tools(move |engine| match engine {
+        EngineKind::OpenVino => Ok(Box::new(candidate())),
+        _ => Err(Error::invalid("TensorFlow cannot be frozen")),
+    })
+}
+
+fn accelerated(reference: Made, tools: Given, forced: bool) -> Accelerated {
+    let rules = Rules { tolerance: 1e-5, forced, cores: 2 };
+    Accelerated::new("m".to_owned(), Arc::new(reference), move |shared| {
+        prepare::prepare(shared, &tools, rules)
+    })
+}
+
+fn slow_reference() -> Made {
+    made(SLOW, Ok)
+}
+
+fn feeds(values: [f32; 2]) -> Feeds {
+    let tensor = |value: f32| Tensor::numbers(DType::Float, vec![1], value.to_le_bytes().to_vec().into());
+    vec![(Endpoint(0), tensor(values[0])), (Endpoint(1), tensor(values[1]))]
+}
+
+fn sum(model: &dyn Model, values: [f32; 2]) -> Result<f32> {
+    let outputs = model.run(&feeds(values), &[SUM], OPTIONS)?;
+    Ok(f32::from_le_bytes(outputs[0].bytes().try_into().unwrap()))
+}
+
+/// Runs once, prepares, and returns what is reported.
+fn prepared(model: &Accelerated) -> Report {
+    assert_eq!(sum(model, [1.0, 2.0]), Ok(3.0));
+    assert!(model.preparation().unwrap().prepare());
+    report(model)
+}
+
+fn report(model: &Accelerated) -> Report {
+    model.preparation().unwrap().reports().remove(0)
+}
+
+/// Adds `more` to every number of an answer.
+fn off_by(more: f32) -> impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Clone {
+    move |outputs| {
+        let changed = |tensor: &Tensor| {
+            let values = tensor
+                .bytes()
+                .chunks_exact(4)
+                .map(|four| f32::from_le_bytes(four.try_into().unwrap()) + more);
+            let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            Tensor::numbers(DType::Float, tensor.shape().to_vec(), bytes.into())
+        };
+        Ok(outputs.iter().map(changed).collect())
+    }
+}
+
+#[test]
+fn runs_move_to_what_answers_the_same_and_faster() {
+    let (reference, runs) = (slow_reference(), Arc::new(AtomicUsize::new(0)));
+    let counted = runs.clone();
+    let of_reference = reference.runs.clone();
+    let model = accelerated(reference, fast(move || Made { runs: counted.clone(), ..made(FAST, Ok) }), false);
+    let report = prepared(&model);
+    assert_eq!((report.progress, &*report.engine), (Progress::Moved, "openvino"), "{report:?}");
+    let [candidate] = &report.candidates[..] else { panic!("{report:?}") };
+    assert_eq!((candidate.difference, &*candidate.refusal), (Some(0.0), ""));
+    assert!(candidate.times.unwrap().alone.wall.0 > candidate.times.unwrap().alone.wall.1);
+    let before = (of_reference.load(Relaxed), runs.load(Relaxed));
+    assert_eq!(sum(&model, [2.0, 5.0]), Ok(7.0));
+    assert_eq!((of_reference.load(Relaxed), runs.load(Relaxed)), (before.0, before.1 + 1));
+    assert!(model.preparation().unwrap().prepare(), "what is decided is not tried again");
+}
+
+#[test]
+fn what_answers_otherwise_or_not_faster_is_not_taken() {
+    for (candidate, expected) in [
+        (fast(|| made(FAST, off_by(0.5))), "a difference of"),
+        (fast(|| made(SLOW, Ok)), "not faster by 10 %"),
+        (fast(|| made(4 * SLOW, Ok)), "slower"),
+        (fast(|| made(FAST, |_| Err(Error::invalid("no")))), "it refused a run: no"),
+        (fast(|| made(FAST, |_| panic!("a candidate's fault"))), "The server failed"),
+        (tools(|_| Err(Error::invalid("unknown operation"))), "unknown operation"),
+        (Given { plan: Err("a loop".to_owned()), ..tools(|_| Err(Error::invalid("frozen"))) }, "a loop"),
+    ] {
+        let model = accelerated(slow_reference(), candidate, false);
+        let report = prepared(&model);
+        assert_eq!((report.progress, &*report.engine), (Progress::Stays, "tensorflow"), "{expected}");
+        assert!(report.reason.contains(expected), "{}", report.reason);
+        assert_eq!(sum(&model, [2.0, 5.0]), Ok(7.0));
+    }
+}
+
+#[test]
+fn where_answers_are_the_same_the_operator_may_force_it() {
+    let model = accelerated(slow_reference(), fast(|| made(2 * SLOW, Ok)), true);
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+    let wrong = accelerated(slow_reference(), fast(|| made(FAST, off_by(1.0))), true);
+    assert_eq!(prepared(&wrong).progress, Progress::Stays);
+}
+
+#[test]
+fn frozen_tensorflow_is_taken_where_the_other_engine_is_not() {
+    let only_frozen = tools(|engine| match engine {
+        EngineKind::TensorFlow => Ok(Box::new(made(FAST, Ok))),
+        _ => Ok(Box::new(made(FAST, off_by(1.0)))),
+    });
+    let report = prepared(&accelerated(slow_reference(), only_frozen, false));
+    assert_eq!((report.progress, &*report.engine), (Progress::Moved, "tensorflow frozen"));
+    assert_eq!(report.candidates.len(), 2);
+}
+
+#[test]
+fn what_is_short_or_changes_something_is_not_tried() {
+    let short = accelerated(made(Duration::ZERO, Ok), fast(|| made(Duration::ZERO, Ok)), false);
+    assert!(prepared(&short).reason.contains("less than 200 µs"));
+    let changing = Made { changes: true, ..slow_reference() };
+    let changing = accelerated(changing, fast(|| made(FAST, Ok)), true);
+    assert!(prepared(&changing).reason.contains("may change something"));
+}
+
+#[test]
+fn a_refused_run_is_done_by_tensorflow_and_after_a_few_the_signature_stays() {
+    // Refuses sums of a hundred and more.
+    let refusing = |outputs: Vec<Tensor>| {
+        let sum = outputs.last().map(|last| f32::from_le_bytes(last.bytes()[..4].try_into().unwrap()));
+        if sum.unwrap() < 100.0 { Ok(outputs) } else { Err(Error::internal("too large")) }
+    };
+    let model = accelerated(slow_reference(), fast(move || made(FAST, refusing)), false);
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+    for number in 1..=3 {
+        assert_eq!(report(&model).progress, Progress::Moved);
+        assert_eq!(sum(&model, [99.0, 1.0]), Ok(100.0));
+        assert_eq!(report(&model).refused, number);
+    }
+    let report = report(&model);
+    assert_eq!((report.progress, &*report.engine), (Progress::Stays, "tensorflow"));
+    assert_eq!(report.reason, "3 runs were refused, the last one: too large");
+}
+
+#[test]
+fn what_tensorflow_refuses_too_is_the_clients_fault() {
+    let model = accelerated(slow_reference(), fast(|| made(FAST, Ok)), false);
+    prepared(&model);
+    let unequal = vec![
+        feeds([1.0, 1.0])[0].clone(),
+        (Endpoint(1), Tensor::numbers(DType::Float, vec![0], vec![].into())),
+    ];
+    for _ in 0..5 {
+        assert_eq!(model.run(&unequal, &[SUM], OPTIONS).unwrap_err().kind, Kind::InvalidArgument);
+    }
+    assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
+}
+
+#[test]
+fn a_deadline_is_not_tried_twice() {
+    let late = |outputs: Vec<Tensor>| {
+        let sum = f32::from_le_bytes(outputs.last().unwrap().bytes()[..4].try_into().unwrap());
+        if sum < 100.0 { Ok(outputs) } else { Err(Error::new(Kind::DeadlineExceeded, "late")) }
+    };
+    let model = accelerated(slow_reference(), fast(move || made(FAST, late)), false);
+    prepared(&model);
+    assert_eq!(sum(&model, [99.0, 1.0]).unwrap_err().kind, Kind::DeadlineExceeded);
+    assert_eq!(report(&model).refused, 0);
+}
+
+#[test]
+fn without_a_request_it_waits_for_one() {
+    let model = accelerated(slow_reference(), fast(|| made(FAST, Ok)), false);
+    let preparation = model.preparation().unwrap();
+    assert!(!preparation.prepare());
+    assert_eq!(report(&model).reason, "no request has come that could be tried");
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+}
+
+#[test]
+fn a_model_that_goes_ends_its_preparation() {
+    let (began, begins) = std::sync::mpsc::channel();
+    let opening = tools(move |_| {
+        began.send(()).unwrap();
+        Ok(Box::new(made(FAST, Ok)))
+    });
+    let model = accelerated(slow_reference(), opening, false);
+    assert_eq!(sum(&model, [1.0, 2.0]), Ok(3.0));
+    let preparation = model.preparation().unwrap();
+    let preparing = {
+        let preparation = preparation.clone();
+        std::thread::spawn(move || preparation.prepare())
+    };
+    begins.recv().unwrap();
+    drop(model);
+    assert!(preparing.join().unwrap() && preparation.reports().is_empty());
+    assert!(preparation.prepare(), "there is nothing to do");
+}
+
+#[test]
+fn what_was_decided_is_not_measured_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let with_cache = |tools: Given| Given { cache: Some(cache.path().to_owned()), ..tools };
+    let first = prepared(&accelerated(slow_reference(), with_cache(fast(|| made(FAST, Ok))), false));
+    // Slower by now, which nobody looks at, and equal, which is looked at.
+    let again = prepared(&accelerated(slow_reference(), with_cache(fast(|| made(2 * SLOW, Ok))), false));
+    assert_eq!((again.progress, again.candidates[0].times), (Progress::Moved, first.candidates[0].times));
+    let wrong = with_cache(fast(|| made(FAST, off_by(1.0))));
+    assert_eq!(prepared(&accelerated(slow_reference(), wrong, false)).progress, Progress::Stays);
+    let last = with_cache(fast(|| made(FAST, Ok)));
+    let frozen = last.frozen.clone();
+    let report = prepared(&accelerated(slow_reference(), last, false));
+    assert!(
+        report.progress == Progress::Stays && report.reason.contains("a difference"),
+        "{}",
+        report.reason
+    );
+    assert_eq!(frozen.load(Relaxed), 0);
+}
+
+#[test]
+fn requests_while_it_moves_are_all_answered() {
+    let model = accelerated(slow_reference(), fast(|| made(FAST, Ok)), false);
+    assert_eq!(sum(&model, [1.0, 2.0]), Ok(3.0));
+    let preparation = model.preparation().unwrap();
+    std::thread::scope(|scope| {
+        let preparing = scope.spawn(move || preparation.prepare());
+        let model = &model;
+        for caller in 0..3u8 {
+            scope.spawn(move || {
+                (0..60u8).for_each(|run| {
+                    let (one, other) = (f32::from(caller), f32::from(run));
+                    assert_eq!(sum(model, [one, other]), Ok(one + other));
+                })
+            });
+        }
+        assert!(preparing.join().unwrap());
+    });
+}
