@@ -118,6 +118,7 @@ pub(super) struct LoadOptions {
     engine: String,
     engine_tolerance: f64,
     engine_cache: PathBuf,
+    engine_fresh: bool,
     prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
@@ -270,6 +271,7 @@ impl LoadOptions {
             forced,
             tolerance: self.engine_tolerance,
             cache: self.engine_cache,
+            fresh: self.engine_fresh,
         });
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,

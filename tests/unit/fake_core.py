@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from servable.admin.interfaces import Acceleration
+
 
 class FakeError(Exception):
     """The error that the core raises."""
@@ -84,6 +86,9 @@ class FakeCore:
     def states(self) -> list[tuple[str, int, str, str, str]]:
         with self.changed:
             return [(*key, state, *self.errors.get(key, ("OK", ""))) for key, state in self.state.items()]
+
+    def accelerations(self, name: str, version: int) -> list[Acceleration]:
+        return []
 
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         return [f"{name} {requests} {every} {seconds}".encode()]

@@ -52,6 +52,7 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     manager: Any = Configured(before)
     config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
     inventory = Inventory(StartReport())
+    core: Any = None
     management = Management(config, manager, inventory, core, lambda: None)
     management.load(before.name, entry, 0.0)
     (model,) = manager.models

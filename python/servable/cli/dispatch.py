@@ -32,6 +32,7 @@ usage: servable COMMAND ...
 
   serve PATH...   serve SavedModels over REST and gRPC (servable serve --help)
   inspect PATH    show what a SavedModel offers, or what is wrong with it
+  optimize PATH   find the fastest engine for a SavedModel ahead of time
   warmup make PATH
                   write a warm-up file from requests
   warmup record MODEL
@@ -186,6 +187,7 @@ def _elsewhere(module: str, function: str) -> Callable[[list[str]], int]:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": _serve,
     "inspect": _elsewhere("servable.cli.inspect", "inspect"),
+    "optimize": _elsewhere("servable.cli.optimize", "optimize"),
     "warmup": _elsewhere("servable.cli.warmup", "warmup"),
     "predict": _elsewhere("servable.cli.predict", "predict"),
     "models": _elsewhere("servable.cli.models", "models"),

@@ -196,7 +196,8 @@ class LoadOptions:
 
     engine: of SavedModels; ``tensorflow``, ``auto`` (moved to a faster one whose answers are the same) or
     ``openvino`` (moved where its answers are the same, faster or not). engine_tolerance: the accepted
-    difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what is prepared.
+    difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what was
+    decided; engine_fresh: it is measured again whatever is there.
     prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
     """
 
@@ -213,6 +214,7 @@ class LoadOptions:
     engine: str = "tensorflow"
     engine_tolerance: float = 1e-5
     engine_cache: str = ""
+    engine_fresh: bool = False
     prefer_tflite: bool = False
 
 

@@ -38,8 +38,10 @@ pub struct Acceleration {
     pub forced: bool,
     /// The accepted difference of numbers, relative to a tensor's largest value.
     pub tolerance: f64,
-    /// The folder for what is prepared.
+    /// The folder for what was decided.
     pub cache: PathBuf,
+    /// True to decide again, whatever was decided before.
+    pub fresh: bool,
 }
 
 /// TensorFlow, whose models may move to a faster engine.
@@ -60,6 +62,7 @@ impl Engine for Accelerating {
         let rules = Rules {
             tolerance: self.acceleration.tolerance,
             forced: self.acceleration.forced,
+            fresh: self.acceleration.fresh,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let tools = Workshop {
@@ -125,7 +128,9 @@ impl Tools for Workshop {
             self.openvino.as_deref().map_or_else(|_| String::new(), |path| path.display().to_string());
         let onednn = std::env::var("TF_ENABLE_ONEDNN_OPTS").unwrap_or_default();
         let (ours, tensorflow) = (env!("CARGO_PKG_VERSION"), self.tensorflow.version());
-        Decisions::of(&self.version, &format!("{ours} {tensorflow} {onednn} {openvino}"), &self.folder)
+        let tensorflow::Options { tags, session_config } = &self.options;
+        let all = format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?}");
+        Decisions::of(&self.version, &all, &self.folder)
     }
 
     fn fast_engine(&self) -> Result<(), String> {

@@ -42,6 +42,8 @@ pub(super) struct Rules {
     pub(super) tolerance: f64,
     /// True if equal answers are enough: nothing is timed, and only the fast engine is tried.
     pub(super) forced: bool,
+    /// True to decide again, whatever was decided before.
+    pub(super) fresh: bool,
     /// Cores of the machine.
     pub(super) cores: usize,
 }
@@ -82,7 +84,7 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
     let (route, name) = (task.route, &task.shared.name);
     let (signature, begun) = (&route.signature, Instant::now());
     route.tell(|report| (report.progress, report.reason) = (Progress::Preparing, String::new()));
-    let before = kept.and_then(|kept| kept.read(signature));
+    let before = kept.filter(|_| !task.rules.fresh).and_then(|kept| kept.read(signature));
     let chosen = guarded(|| Ok(task.choose(before.as_ref())));
     let chosen = chosen.unwrap_or_else(|why| Err(why.message.into_owned()));
     route.samples.close();

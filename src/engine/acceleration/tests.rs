@@ -115,7 +115,7 @@ fn fast(candidate: impl Fn() -> Made + Send + Sync + 'static) -> Given {
 }
 
 fn accelerated(reference: Made, tools: Given, forced: bool) -> Accelerated {
-    let rules = Rules { tolerance: 1e-5, forced, cores: 2 };
+    let rules = Rules { tolerance: 1e-5, forced, fresh: false, cores: 2 };
     Accelerated::new("m".to_owned(), Arc::new(reference), move |shared| {
         prepare::prepare(shared, &tools, rules)
     })
