@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers; ``needs_*`` tests are skipped with a reason if their needs are not met."""
     config.addinivalue_line("markers", "needs_shared: reads test models and recordings from ../shared")
     config.addinivalue_line("markers", "needs_tensorflow: runs models, with the built core and TensorFlow")
+    # What servers cache is not the user's, and no other run of the tests finds it.
+    folder = tempfile.TemporaryDirectory(prefix="servable-cache-")
+    os.environ["XDG_CACHE_HOME"] = folder.name
+    config.add_cleanup(folder.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -204,14 +204,14 @@ class AdminOptions(Protocol):
     def max_answered(self) -> int: ...
 
 Times = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
-"""Seconds of one run, of TensorFlow and of the candidate: wall and CPU time with one caller, then both with as
-many callers as there are cores."""
+"""Seconds of one run, of TensorFlow and of the candidate: wall and CPU time with one caller, then both with
+as many callers as there are cores."""
 
 Candidate = tuple[str, float | None, Times | None, str]
 """Engine, largest relative difference, times, and why it was not chosen ("": it was)."""
 
 Acceleration = tuple[str, str, str, str, int, list[Candidate]]
-"""Signature; ``waiting``, ``preparing``, ``moved`` or ``stays``; engine; why; refused runs; what was tried."""
+"""Signature; ``waiting``, ``preparing``, ``moved`` or ``stays``; engine; why; refused runs; candidates."""
 
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""

@@ -229,6 +229,7 @@ def _run(arguments: Arguments) -> int:
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if not found.found:
         raise TensorFlowNotFoundError(found.missing["tensorflow"])
+    tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
     opening = tensorflow_library.Opening(
         found.found.get("tensorflow", ""), config.core.op_libraries, config.core.log_level
     )

@@ -1,8 +1,8 @@
-"""``servable optimize PATH``: finds the fastest engine for a SavedModel ahead of time, and prints what it found.
+"""``servable optimize PATH``: finds the fastest engine for a SavedModel ahead of time.
 
 Takes the paths and flags of ``servable serve``. The version is loaded and prepared as a server with
-``--engine=auto`` would do it, without opening a port, and what was decided is kept in the cache: the next
-server there measures nothing. Exit statuses: 0 everything is decided, 1 a model cannot be loaded or tried,
+``--engine=auto`` would do it, without opening a port; what was found is printed, and kept in the cache: the
+next server there measures nothing. Exit statuses: 0 everything is decided, 1 a model cannot be loaded or tried,
 2 invalid command line.
 """
 
@@ -21,7 +21,7 @@ from servable.cli.inspect import version_folder
 from servable.cli.table import table
 from servable.config.arguments import parse
 from servable.config.model_paths import is_remote, local_path
-from servable.engines import libraries
+from servable.engines import libraries, tensorflow_library
 from servable.errors import StatusError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def optimize(argv: Sequence[str]) -> int:
         from servable.config import settings
 
         config = settings.server_config(arguments, os.environ)
+        tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
         found = {model.name: _optimized(config, model.name, model.base_path) for model in config.models}
     except UsageError as error:
         print(f"servable: {error}", file=sys.stderr)

@@ -418,8 +418,8 @@ _SESSION = (
         "choice",
         "tensorflow",
         "session",
-        "what runs SavedModels: tensorflow; auto: it, until OpenVINO is proven to answer the same and faster; "
-        "openvino: wherever it answers the same. servable serve takes auto only if OpenVINO is installed",
+        "what runs SavedModels: tensorflow; auto: a faster engine once it is proven to answer the same; "
+        "openvino: it, wherever it answers the same. servable serve takes auto only if OpenVINO is there",
         serve_default="auto",
         own=True,
         choices=("auto", "openvino", "tensorflow"),
@@ -431,6 +431,16 @@ _SESSION = (
         "session",
         "how much a number of a faster engine may differ, as a part of its tensor's largest value",
         own=True,
+    ),
+    Flag(
+        "tensorflow_onednn",
+        "choice",
+        "auto",
+        "session",
+        "oneDNN's kernels in TensorFlow, for the whole process: on is often faster, and rounds otherwise; "
+        "auto: as TensorFlow decides for this processor",
+        own=True,
+        choices=("auto", "on", "off"),
     ),
     Flag(
         "run_in",

@@ -77,6 +77,12 @@ def _not_installed(looked: list[str]) -> str:
     )
 
 
+def set_onednn(choice: str) -> None:
+    """Turns oneDNN's kernels ``on`` or ``off``, or leaves that to TensorFlow (``auto``). Before it is opened."""
+    if choice != "auto":
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1" if choice == "on" else "0"
+
+
 def version(stated: str = "") -> str:
     """Returns the version of the library for ``find(stated)``; opens it, which takes about half a second."""
     path = find(stated or os.environ.get(ENVIRONMENT, ""))

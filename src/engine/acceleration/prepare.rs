@@ -104,7 +104,7 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
             route.moved.store(Some(Arc::new(chain)));
         }
         Err(why) => {
-            tracing::info!("{name}: signature {signature}: runs stay with TensorFlow: {why}");
+            tracing::debug!("{name}: signature {signature}: runs stay with TensorFlow: {why}");
             route.tell(|report| (report.progress, report.reason) = (Progress::Stays, why));
         }
     }
