@@ -3,11 +3,14 @@
 //! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
 //! ([`session`]) with its graph; its signatures are read from its `saved_model.pb` ([`saved_model`]).
 
+mod by_name;
 mod contents;
 mod denormals;
 mod effects;
 mod ffi;
 mod flow;
+mod freeze;
+mod frozen;
 mod parsing;
 mod pools;
 mod reads;
@@ -22,6 +25,7 @@ use crate::files;
 use crate::pb::tensorflow::ConfigProto;
 use ffi::{Api, TfStatus};
 use prost::Message;
+pub(super) use session::Session;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -92,12 +96,19 @@ impl Engine for TensorFlow {
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.load_session(path, options)?))
+    }
+}
+
+impl TensorFlow {
+    /// Loads the SavedModel in `path`.
+    pub(super) fn load_session(&self, path: &Path, options: &LoadOptions) -> Result<Session> {
         let meta = saved_model::read(path, &options.tensorflow.tags)?;
         // TensorFlow reads variables and assets itself.
         if let Some((file, why)) = files::first_unreadable(path) {
             return Err(Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())));
         }
-        Ok(Box::new(session::Session::load(self.api, path, &options.tensorflow, meta)?))
+        Session::load(self.api, path, &options.tensorflow, meta)
     }
 }
 
