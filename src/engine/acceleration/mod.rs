@@ -90,10 +90,7 @@ struct Workshop {
 
 impl Tools for Workshop {
     fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph> {
-        {
-            let _ = (&self.session, signature, feeds);
-            Err(Error::internal("stub"))
-        }
+        self.session.freeze(signature, feeds)
     }
 
     fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
@@ -103,10 +100,7 @@ impl Tools for Workshop {
 
     fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
         match engine {
-            EngineKind::TensorFlow => {
-                let _ = (&self.options, graph);
-                Err(Error::internal("stub"))
-            }
+            EngineKind::TensorFlow => self.tensorflow.open_frozen(graph, &self.options),
             EngineKind::OpenVino => {
                 let library = self
                     .openvino

@@ -68,6 +68,13 @@ impl Shared {
         !self.ends.load(Relaxed)
     }
 
+    /// Returns a signature whose runs may change the model: then no value of it is constant.
+    pub(super) fn changing(&self) -> Option<&str> {
+        // TensorFlow's own are those that it runs itself, once, when it loads the model.
+        let names = self.reference.signatures().keys().filter(|name| !name.starts_with("__saved_model"));
+        names.map(String::as_str).find(|name| !self.reference.changes_nothing(name))
+    }
+
     fn route(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> Option<&Route> {
         self.routes.iter().find(|route| route.takes(feeds, fetches))
     }

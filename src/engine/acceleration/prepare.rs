@@ -149,8 +149,8 @@ impl Task<'_> {
         if let Some(stays) = before.filter(|before| before.engine.is_empty()) {
             return Err(stays.reason.clone());
         }
-        if !self.shared.reference.changes_nothing(&self.route.signature) {
-            return Err("its runs may change something, so none can be tried".to_owned());
+        if let Some(changing) = self.shared.changing() {
+            return Err(format!("runs of {changing} may change something that all of them read"));
         }
         let outputs = &self.route.ends.outputs;
         let run = |options| self.shared.reference.run(&self.sample, outputs, options).map(drop);

@@ -239,7 +239,7 @@ pub(super) fn node_of(input: &str) -> &str {
     name.split_once(':').map_or(name, |(node, _)| node)
 }
 
-fn functions_of(node: &NodeDef) -> impl Iterator<Item = &str> {
+pub(super) fn functions_of(node: &NodeDef) -> impl Iterator<Item = &str> {
     node.attr.values().flat_map(|attr: &AttrValue| match &attr.value {
         Some(Value::Func(function)) => vec![function.name.as_str()],
         Some(Value::List(list)) => list.func.iter().map(|function| function.name.as_str()).collect(),

@@ -16,7 +16,7 @@ use std::path::Path;
 macro_rules! opaque {
     ($($name:ident),*) => { $(#[repr(C)] pub(super) struct $name { _opaque: [u8; 0] })* };
 }
-opaque!(TfStatus, TfSessionOptions, TfGraph, TfSession, TfOperation, TfTensor);
+opaque!(TfStatus, TfSessionOptions, TfGraph, TfSession, TfNamedSession, TfOperation, TfTensor);
 
 /// `TF_Buffer`: bytes that TensorFlow owns.
 #[repr(C)]
@@ -53,6 +53,8 @@ macro_rules! functions {
         /// The functions, as pointers into the open libraries.
         pub(super) struct Api {
             $(pub(super) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            /// The functions of a session that is run by names, if the library has them.
+            pub(super) by_name: Option<NamedApi>,
             _libraries: Vec<Library>,
         }
 
@@ -60,7 +62,7 @@ macro_rules! functions {
             Ok(Api { $($field: {
                 // SAFETY: the type is the one that TensorFlow's header declares for this name.
                 *unsafe { symbol(&libraries, $symbol) }?
-            },)* _libraries: libraries })
+            },)* by_name: NamedApi::look_up(&libraries).ok(), _libraries: libraries })
         }
     };
 }
@@ -79,6 +81,8 @@ functions! {
     set_config = "TF_SetConfig": fn(*mut TfSessionOptions, *const c_void, usize, *mut TfStatus);
     new_graph = "TF_NewGraph": fn() -> *mut TfGraph;
     delete_graph = "TF_DeleteGraph": fn(*mut TfGraph);
+    graph_to_graph_def = "TF_GraphToGraphDef": fn(*mut TfGraph, *mut TfBuffer, *mut TfStatus);
+    graph_op_def = "TF_GraphGetOpDef": fn(*mut TfGraph, *const c_char, *mut TfBuffer, *mut TfStatus);
     operation_by_name = "TF_GraphOperationByName": fn(*mut TfGraph, *const c_char) -> *mut TfOperation;
     operation_outputs = "TF_OperationNumOutputs": fn(*mut TfOperation) -> c_int;
     new_session = "TF_NewSession": fn(*mut TfGraph, *const TfSessionOptions, *mut TfStatus) -> *mut TfSession;
@@ -106,6 +110,47 @@ functions! {
     string_size = "TF_StringGetSize": fn(*const TfString) -> usize;
     string_dealloc = "TF_StringDealloc": fn(*mut TfString);
     load_library = "TF_LoadLibrary": fn(*const c_char, *mut TfStatus) -> *mut c_void;
+}
+
+type RunByName = unsafe extern "C" fn(
+    *mut TfNamedSession,
+    *const TfBuffer,
+    *const *const c_char,
+    *const *mut TfTensor,
+    c_int,
+    *const *const c_char,
+    *mut *mut TfTensor,
+    c_int,
+    *const *const c_char,
+    c_int,
+    *mut TfBuffer,
+    *mut TfStatus,
+);
+
+/// The functions of a session that owns its graph and is run by the names of tensors. The header says that they may be
+/// removed at any time: what needs them has to do without.
+pub(super) struct NamedApi {
+    pub(super) new_session:
+        unsafe extern "C" fn(*const TfSessionOptions, *mut TfStatus) -> *mut TfNamedSession,
+    pub(super) close_session: unsafe extern "C" fn(*mut TfNamedSession, *mut TfStatus),
+    pub(super) delete_session: unsafe extern "C" fn(*mut TfNamedSession, *mut TfStatus),
+    pub(super) extend: unsafe extern "C" fn(*mut TfNamedSession, *const c_void, usize, *mut TfStatus),
+    pub(super) run: RunByName,
+}
+
+impl NamedApi {
+    fn look_up(libraries: &[Library]) -> Result<NamedApi> {
+        // SAFETY: the types are those that TensorFlow's header declares for these names.
+        unsafe {
+            Ok(NamedApi {
+                new_session: *symbol(libraries, "TF_NewDeprecatedSession")?,
+                close_session: *symbol(libraries, "TF_CloseDeprecatedSession")?,
+                delete_session: *symbol(libraries, "TF_DeleteDeprecatedSession")?,
+                extend: *symbol(libraries, "TF_ExtendGraph")?,
+                run: *symbol(libraries, "TF_Run")?,
+            })
+        }
+    }
 }
 
 /// Opens TensorFlow's library at `path`, and `libtensorflow_framework` if it is in the same folder.

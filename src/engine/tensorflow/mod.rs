@@ -3,11 +3,14 @@
 //! The libraries are opened once per process ([`TensorFlow::open`]) and stay open. A version is one session
 //! ([`session`]) with its graph; its signatures are read from its `saved_model.pb` ([`saved_model`]).
 
+mod by_name;
 mod contents;
 mod denormals;
 mod effects;
 mod ffi;
 mod flow;
+mod freeze;
+mod frozen;
 mod parsing;
 mod pools;
 mod reads;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::by_name::ByName;
 use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
 use super::pools::{self, Lease};
@@ -12,32 +13,39 @@ use crate::engine::content::Content;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
-use crate::pb::tensorflow::ConfigProto;
+use crate::pb::tensorflow::{ConfigProto, config_proto};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use prost::Message;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::c_int;
+use std::ffi::{CString, c_char, c_int};
 use std::path::Path;
 use std::sync::Once;
 
 /// A value for each tensor of a run; up to four need no allocation.
-type Few<T> = SmallVec<[T; 4]>;
+pub(super) type Few<T> = SmallVec<[T; 4]>;
 
 /// A session, with everything needed to run it.
 pub(in crate::engine) struct Session {
-    api: &'static Api,
-    session: *mut TfSession,
-    graph: *mut TfGraph,
+    pub(super) api: &'static Api,
+    opened: Opened,
     /// Serialized `RunOptions` without a timeout: for the caller's thread, and for the shared pool.
     in_caller: *mut TfBuffer,
     on_pool: *mut TfBuffer,
     /// True if it has pools of one thread.
     has_single: bool,
-    /// Indexed by [`Endpoint`], sorted by name.
-    endpoints: Vec<(String, TfOutput)>,
-    meta: Meta,
+    /// The tensors' names, indexed by [`Endpoint`], sorted.
+    pub(super) endpoints: Vec<String>,
+    pub(super) meta: Meta,
+}
+
+/// TensorFlow's session, with what stands for each endpoint there.
+enum Opened {
+    /// On a graph that the C API holds as well.
+    OnGraph { session: *mut TfSession, graph: *mut TfGraph, outputs: Vec<TfOutput> },
+    /// On a graph of its own.
+    ByName(ByName, Vec<CString>),
 }
 
 // SAFETY: a TF_Session may be run from many threads at once and closed from any; graph and endpoints are only read
@@ -57,8 +65,7 @@ impl Session {
         // SAFETY: has no precondition.
         let graph = unsafe { (api.new_graph)() };
         // Serializing the meta graph of a large model takes time, so only if needed.
-        // SAFETY: has no precondition.
-        let meta_graph = meta.is_none().then(|| Buffer(api, unsafe { (api.new_buffer)() }));
+        let meta_graph = meta.is_none().then(|| Buffer::new(api));
         let opened = open(api, path, options, graph, meta_graph.as_ref());
         let session = match opened {
             Ok(session) => session,
@@ -70,12 +77,10 @@ impl Session {
         };
         let mut loaded = Session {
             api,
-            session,
-            graph,
+            opened: Opened::OnGraph { session, graph, outputs: Vec::new() },
             in_caller: buffer(api, IN_CALLER, None),
             on_pool: buffer(api, pools::SHARED, None),
-            has_single: ConfigProto::decode(&options.session_config[..])
-                .is_ok_and(|config| pools::has_ours(&config)),
+            has_single: has_single(options),
             endpoints: Vec::new(),
             meta: Meta::default(),
         };
@@ -87,28 +92,54 @@ impl Session {
         Ok(loaded)
     }
 
+    /// Opens a session on `graph`, a serialized `GraphDef` without variables, whose signatures are in `meta`.
+    pub(super) fn open(api: &'static Api, graph: &[u8], options: &Options, meta: Meta) -> Result<Session> {
+        let configured = Configured::new(api, &options.session_config, frozen_defaults())?;
+        let named = ByName::open(api, configured.1, graph)?;
+        let endpoints: Vec<String> = names(&meta).into_iter().map(str::to_owned).collect();
+        let tensors = endpoints.iter().map(|name| c_string(name)).collect::<Result<_>>()?;
+        Ok(Session {
+            api,
+            opened: Opened::ByName(named, tensors),
+            in_caller: buffer(api, IN_CALLER, None),
+            on_pool: buffer(api, pools::SHARED, None),
+            has_single: has_single(options),
+            endpoints,
+            meta,
+        })
+    }
+
     /// Resolves every tensor that a signature names, sorted by name.
     fn find_endpoints(&mut self) {
-        let names: BTreeSet<&str> = self
-            .meta
-            .signatures
-            .values()
-            .flat_map(|signature| signature.inputs.iter().chain(&signature.outputs))
-            .map(|spec| spec.tensor.as_str())
-            .collect();
-        for name in names {
-            if let Some(output) = find(self.api, self.graph, name) {
-                self.endpoints.push((name.to_owned(), output));
+        let Opened::OnGraph { graph, outputs, .. } = &mut self.opened else { return };
+        for name in names(&self.meta) {
+            if let Some(output) = find(self.api, *graph, name) {
+                self.endpoints.push(name.to_owned());
+                outputs.push(output);
             }
         }
     }
 
-    fn output(&self, endpoint: Endpoint) -> TfOutput {
-        self.endpoints[endpoint.0 as usize].1
+    /// Returns the graph that the C API holds.
+    pub(super) fn graph(&self) -> Option<*mut TfGraph> {
+        match &self.opened {
+            Opened::OnGraph { graph, .. } => Some(*graph),
+            Opened::ByName(..) => None,
+        }
+    }
+
+    /// Returns the values of `tensors` of the graph, which nothing has to be fed for.
+    pub(super) fn values(&self, tensors: &[&str]) -> Result<Vec<Tensor>> {
+        let Opened::OnGraph { session, graph, .. } = &self.opened else { return Ok(Vec::new()) };
+        let unknown = |name: &&str| Error::internal(format!("The graph has no tensor {name}"));
+        let outputs = tensors.iter().map(|name| find(self.api, *graph, name).ok_or_else(|| unknown(name)));
+        let outputs: Vec<TfOutput> = outputs.collect::<Result<_>>()?;
+        let values = run_on_graph(self.api, *session, (&[], &[]), &outputs, self.in_caller)?;
+        values.into_iter().map(Owned::into_tensor).collect()
     }
 
     fn refuse_repeats(&self, feeds: &[(Endpoint, Owned)], fetches: &[Endpoint]) -> Result<()> {
-        let name = |endpoint: Endpoint| &self.endpoints[endpoint.0 as usize].0;
+        let name = |endpoint: Endpoint| &self.endpoints[endpoint.0 as usize];
         if let Some(pair) = feeds.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(Error::invalid(format!("Endpoint \"{}\" fed more than once.", name(pair[0].0))));
         }
@@ -125,37 +156,58 @@ impl Session {
         fetches: &[Endpoint],
         options: *const TfBuffer,
     ) -> Result<Few<Owned>> {
-        let inputs: Few<TfOutput> = feeds.iter().map(|(endpoint, _)| self.output(*endpoint)).collect();
         let values: Few<*mut TfTensor> = feeds.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
-        let outputs: Few<TfOutput> = fetches.iter().map(|endpoint| self.output(*endpoint)).collect();
-        let mut results: Few<*mut TfTensor> = SmallVec::from_elem(std::ptr::null_mut(), outputs.len());
-        let status = Status::new(self.api);
-        let flushed = Flushed::set();
-        // SAFETY: every array has the length passed with it and outlives the call; session, graph operations and
-        // tensors are live; on success we own each result.
-        unsafe {
-            (self.api.session_run)(
-                self.session,
-                options,
-                inputs.as_ptr(),
-                values.as_ptr(),
-                length(&inputs),
-                outputs.as_ptr(),
-                results.as_mut_ptr(),
-                length(&outputs),
-                std::ptr::null(),
-                0,
-                std::ptr::null_mut(),
-                status.raw,
-            );
+        let _flushed = Flushed::set();
+        match &self.opened {
+            Opened::OnGraph { session, outputs, .. } => {
+                let output = |endpoint: Endpoint| outputs[endpoint.0 as usize];
+                let inputs: Few<TfOutput> = feeds.iter().map(|(endpoint, _)| output(*endpoint)).collect();
+                let outputs: Few<TfOutput> = fetches.iter().map(|endpoint| output(*endpoint)).collect();
+                run_on_graph(self.api, *session, (&inputs, &values), &outputs, options)
+            }
+            Opened::ByName(session, names) => {
+                let name = |endpoint: Endpoint| names[endpoint.0 as usize].as_ptr();
+                let inputs: Few<*const c_char> = feeds.iter().map(|(endpoint, _)| name(*endpoint)).collect();
+                let outputs: Few<*const c_char> = fetches.iter().map(|endpoint| name(*endpoint)).collect();
+                session.run((&inputs, &values), &outputs, options)
+            }
         }
-        drop(flushed);
-        let owned = results.into_iter().filter(|result| !result.is_null());
-        // SAFETY: as above; failed runs leave nulls.
-        let owned: Few<Owned> = owned.map(|result| unsafe { Owned::from_raw(self.api, result) }).collect();
-        status.check()?;
-        Ok(owned)
     }
+}
+
+/// Runs `session`; `feeds` are tensors and as many values.
+fn run_on_graph(
+    api: &'static Api,
+    session: *mut TfSession,
+    feeds: (&[TfOutput], &[*mut TfTensor]),
+    fetches: &[TfOutput],
+    options: *const TfBuffer,
+) -> Result<Few<Owned>> {
+    let mut results: Few<*mut TfTensor> = SmallVec::from_elem(std::ptr::null_mut(), fetches.len());
+    let status = Status::new(api);
+    // SAFETY: every array has the length passed with it and outlives the call; session, graph operations and
+    // tensors are live; on success we own each result.
+    unsafe {
+        (api.session_run)(
+            session,
+            options,
+            feeds.0.as_ptr(),
+            feeds.1.as_ptr(),
+            length(feeds.0),
+            fetches.as_ptr(),
+            results.as_mut_ptr(),
+            length(fetches),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+            status.raw,
+        );
+    }
+    let owned = results.into_iter().filter(|result| !result.is_null());
+    // SAFETY: as above; failed runs leave nulls.
+    let owned: Few<Owned> = owned.map(|result| unsafe { Owned::from_raw(api, result) }).collect();
+    status.check()?;
+    Ok(owned)
 }
 
 impl Model for Session {
@@ -168,7 +220,7 @@ impl Model for Session {
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
-        let found = self.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(tensor)).ok()?;
+        let found = self.endpoints.binary_search_by(|name| name.as_str().cmp(tensor)).ok()?;
         u32::try_from(found).ok().map(Endpoint)
     }
 
@@ -222,12 +274,17 @@ impl Model for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let status = Status::new(self.api);
-        // SAFETY: everything is live and not shared, and each is freed once: the session before its graph.
+        if let Opened::OnGraph { session, graph, .. } = self.opened {
+            let status = Status::new(self.api);
+            // SAFETY: both are live and not shared, and each is freed once: the session before its graph.
+            unsafe {
+                (self.api.close_session)(session, status.raw);
+                (self.api.delete_session)(session, status.raw);
+                (self.api.delete_graph)(graph);
+            }
+        }
+        // SAFETY: made by `buffer`, deleted once.
         unsafe {
-            (self.api.close_session)(self.session, status.raw);
-            (self.api.delete_session)(self.session, status.raw);
-            (self.api.delete_graph)(self.graph);
             (self.api.delete_buffer)(self.in_caller);
             (self.api.delete_buffer)(self.on_pool);
         }
@@ -249,13 +306,45 @@ fn in_order_of(fetches: &[Endpoint], sorted: &[Endpoint], results: Vec<Tensor>) 
         .ok_or_else(|| Error::new(Kind::Unknown, "Predict internal error"))
 }
 
-fn length<T>(items: &[T]) -> c_int {
+/// Returns whether sessions with `options` have pools of one thread.
+fn has_single(options: &Options) -> bool {
+    ConfigProto::decode(&options.session_config[..]).is_ok_and(|config| pools::has_ours(&config))
+}
+
+/// Returns every tensor that a signature names, sorted.
+fn names(meta: &Meta) -> BTreeSet<&str> {
+    let specs =
+        meta.signatures.values().flat_map(|signature| signature.inputs.iter().chain(&signature.outputs));
+    specs.map(|spec| spec.tensor.as_str()).collect()
+}
+
+/// Returns what saves memory in a session whose graph holds the weights and never grows: TensorFlow would keep a copy
+/// of the graph that it was given, and of every one that it runs.
+fn frozen_defaults() -> ConfigProto {
+    let experimental = config_proto::Experimental {
+        optimize_for_static_graph: true,
+        disable_output_partition_graphs: true,
+        ..config_proto::Experimental::default()
+    };
+    ConfigProto { experimental: Some(experimental), ..ConfigProto::default() }
+}
+
+pub(super) fn length<T>(items: &[T]) -> c_int {
     // A signature has far fewer than 2^31 tensors.
     c_int::try_from(items.len()).unwrap_or(c_int::MAX)
 }
 
 /// Deletes a `TF_Buffer` when dropped.
-struct Buffer(&'static Api, *mut TfBuffer);
+pub(super) struct Buffer(pub(super) &'static Api, pub(super) *mut TfBuffer);
+
+// SAFETY: it is only read after TensorFlow has filled it, and may be deleted from any thread.
+unsafe impl Send for Buffer {}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
 
 impl Drop for Buffer {
     fn drop(&mut self) {
@@ -265,18 +354,27 @@ impl Drop for Buffer {
 }
 
 /// Stands for the caller's thread where a pool's index is expected.
-const IN_CALLER: i32 = -1;
+pub(super) const IN_CALLER: i32 = -1;
 
 /// Makes a buffer of serialized `RunOptions`. `inter_op_thread_pool`: [`IN_CALLER`], or the index of a pool.
-fn buffer(api: &'static Api, inter_op_thread_pool: i32, timeout_in_ms: Option<i64>) -> *mut TfBuffer {
+pub(super) fn buffer(
+    api: &'static Api,
+    inter_op_thread_pool: i32,
+    timeout_in_ms: Option<i64>,
+) -> *mut TfBuffer {
     let options = crate::pb::tensorflow::RunOptions {
         inter_op_thread_pool,
         timeout_in_ms: timeout_in_ms.unwrap_or(0),
         ..Default::default()
-    }
-    .encode_to_vec();
+    };
+    serialized(api, &options)
+}
+
+/// Makes a buffer of `message`, serialized.
+fn serialized(api: &'static Api, message: &impl Message) -> *mut TfBuffer {
+    let message = message.encode_to_vec();
     // SAFETY: TensorFlow copies the bytes.
-    unsafe { (api.new_buffer_from_string)(options.as_ptr().cast(), options.len()) }
+    unsafe { (api.new_buffer_from_string)(message.as_ptr().cast(), message.len()) }
 }
 
 /// Looks up `node:index`.
@@ -294,16 +392,31 @@ fn find(api: &'static Api, graph: *mut TfGraph, tensor: &str) -> Option<TfOutput
 }
 
 impl Buffer {
+    /// Makes an empty one.
+    pub(super) fn new(api: &'static Api) -> Buffer {
+        // SAFETY: has no precondition.
+        Buffer(api, unsafe { (api.new_buffer)() })
+    }
+
+    /// Makes one that holds `message`, serialized.
+    pub(super) fn of(api: &'static Api, message: &impl Message) -> Buffer {
+        Buffer(api, serialized(api, message))
+    }
+
     /// Decodes the message that TensorFlow has written here.
-    fn message<M: Message + Default>(&self) -> Result<M> {
+    pub(super) fn message<M: Message + Default>(&self) -> Result<M> {
+        // A copy: the decoded message may share parts of its bytes.
+        M::decode(Bytes::copy_from_slice(self.bytes()))
+            .map_err(|why| Error::internal(format!("TensorFlow's own message cannot be read: {why}")))
+    }
+
+    /// Returns what TensorFlow has written here.
+    pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: the buffer is live; TensorFlow has filled it with `length` bytes, or left it null and empty.
-        let bytes = unsafe {
+        unsafe {
             let TfBuffer { data, length, .. } = *self.1;
             if data.is_null() { &[] } else { std::slice::from_raw_parts(data.cast::<u8>(), length) }
-        };
-        // A copy: the decoded message may share parts of its bytes.
-        M::decode(Bytes::copy_from_slice(bytes))
-            .map_err(|why| Error::internal(format!("TensorFlow's own message cannot be read: {why}")))
+        }
     }
 }
 
@@ -319,7 +432,7 @@ fn open(
     let tags = options.tags.iter().map(|tag| c_string(tag)).collect::<Result<Vec<_>>>()?;
     let tags: Vec<_> = tags.iter().map(|tag| tag.as_ptr()).collect();
     let status = Status::new(api);
-    let configured = Configured::new(api, &options.session_config)?;
+    let configured = Configured::new(api, &options.session_config, ConfigProto::default())?;
     // Restores variables in this thread: on the session's pool that would delay the runs of other models.
     let in_caller = Buffer(api, buffer(api, IN_CALLER, None));
     // SAFETY: every pointer outlives the call, and every length is that of its array.
@@ -340,15 +453,16 @@ fn open(
 }
 
 /// `TF_SessionOptions`, deleted when dropped.
-struct Configured(&'static Api, *mut TfSessionOptions);
+pub(super) struct Configured(&'static Api, pub(super) *mut TfSessionOptions);
 
 impl Configured {
-    /// Creates options with a serialized `ConfigProto`, which may be empty. What it does not set has our defaults.
-    fn new(api: &'static Api, config: &[u8]) -> Result<Configured> {
+    /// Creates options with a serialized `ConfigProto`, which may be empty. What it does not set has our defaults, and
+    /// these `further` ones.
+    pub(super) fn new(api: &'static Api, config: &[u8], further: ConfigProto) -> Result<Configured> {
         // One that cannot be decoded fails the load in TensorFlow.
         let defaults = pools::defaults(&ConfigProto::decode(config).unwrap_or_default()).encode_to_vec();
-        // Of two messages in a row, the later field holds.
-        let config = &[&defaults, config].concat();
+        // Of several messages in a row, the later field holds.
+        let config = &[&defaults, &further.encode_to_vec()[..], config].concat();
         // SAFETY: has no precondition.
         let options = Configured(api, unsafe { (api.new_session_options)() });
         let status = Status::new(api);
@@ -372,7 +486,9 @@ pub(super) fn start_shared_threads(api: &'static Api, options: &Options) {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
         // Invalid options fail the load that follows.
-        let Ok(configured) = Configured::new(api, &options.session_config) else { return };
+        let Ok(configured) = Configured::new(api, &options.session_config, ConfigProto::default()) else {
+            return;
+        };
         let status = Status::new(api);
         // SAFETY: graph and options are live; a session, if created, is closed and freed once, before its graph.
         unsafe {
