@@ -1,0 +1,260 @@
+//! Loads models: reads and compiles them, and finds their inputs and outputs.
+
+#![allow(unsafe_code)]
+
+use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
+use super::frozen::{self, refused};
+use super::handle::{Failure, Handle, check};
+use super::layers::{self, Layers};
+use super::model::{Behaviour, Compiled, Loaded, Place};
+use super::port::{self, Port};
+use super::requests::Requests;
+use super::{Library, Precision, start};
+use crate::engine::Termination;
+use crate::engine::choice;
+use crate::engine::frozen::FrozenGraph;
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString, c_int};
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Loads the model in `path`, a folder with `model.xml` or such a file.
+pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
+    let api = &library.api;
+    let file = choice::model_file(path, "model.xml");
+    let layers = checked(&file)?;
+    let name = c_string(&file)?;
+    let model = Handle::made(api, api.model_free, |made| {
+        // SAFETY: the core is live, the path a C string; without a path of the weights OpenVINO looks beside it.
+        unsafe { (api.read_model)(library.core.as_ptr(), name.as_ptr(), std::ptr::null(), made) }
+    });
+    let model = model.map_err(|why| unusable(&file, "read", &why))?;
+    let compiled = start::compile(library, &model, Precision::F32);
+    let compiled = compiled.map_err(|why| unusable(&file, "compiled", &why))?;
+    let behaviour = Behaviour {
+        has_state: layers.has_state,
+        termination: match layers {
+            Layers { has_loop: true, .. } => Termination::MayLoop,
+            Layers { has_branch: true, .. } => Termination::Finite,
+            Layers { .. } => Termination::ByShapes,
+        },
+    };
+    let named = |kind, names| named_ports(api, kind, &model, &compiled, names);
+    let mut names = BTreeSet::new();
+    let inputs = named(Side::Input, &mut names)?;
+    // An output may be an input as it is.
+    let outputs = named(Side::Output, &mut BTreeSet::new())?;
+    let outputs_names: Vec<String> = outputs
+        .iter()
+        .map(
+            |port| {
+                if names.contains(&port.name) { format!("{}:output", port.name) } else { port.name.clone() }
+            },
+        )
+        .collect();
+    let specs = |ports: &[Port], tensors: &mut dyn Iterator<Item = String>| {
+        let spec = |(port, tensor): (&Port, String)| TensorSpec {
+            alias: port.name.clone(),
+            tensor,
+            dtype: port.dtype,
+            shape: port.declared(),
+        };
+        ports.iter().zip(tensors).map(spec).collect::<Vec<_>>()
+    };
+    let input_specs = specs(&inputs, &mut inputs.iter().map(|port| port.name.clone()));
+    let output_specs = specs(&outputs, &mut outputs_names.into_iter());
+    Ok(loaded(library, compiled, (inputs, input_specs), (outputs, output_specs), behaviour))
+}
+
+/// Loads `frozen` by way of a file in `folder`.
+pub(super) fn frozen(
+    library: &'static Library,
+    frozen: &FrozenGraph,
+    folder: &Path,
+    precision: Precision,
+) -> Result<Loaded> {
+    let prepared = frozen::prepare(frozen)?;
+    let file = frozen::write(&prepared.graph, folder)?;
+    let compiled = start::compile_file(library, &c_string(&file)?, &c_string(folder)?, precision);
+    let compiled = compiled.map_err(|why| refused(why.text))?;
+    let bound = |side, specs: &[TensorSpec], names: &[String]| -> Result<Vec<Port>> {
+        if size(&library.api, side, &compiled)? != names.len() {
+            return Err(refused("its file has other inputs or outputs"));
+        }
+        specs.iter().zip(names).map(|(spec, name)| bound(library, side, &compiled, spec, name)).collect()
+    };
+    let inputs = bound(Side::Input, &frozen.inputs, &prepared.inputs)?;
+    let outputs = bound(Side::Output, &frozen.outputs, &prepared.outputs)?;
+    let behaviour = Behaviour { has_state: false, termination: prepared.termination };
+    let (inputs, outputs) = ((inputs, frozen.inputs.clone()), (outputs, frozen.outputs.clone()));
+    Ok(loaded(library, compiled, inputs, outputs, behaviour))
+}
+
+/// Checks what can be told of the files without OpenVINO, and returns what the layers tell.
+fn checked(file: &Path) -> Result<Layers> {
+    let opened = |file: &Path| {
+        files::open(file).map_err(|why| {
+            let missing = why.kind() == ErrorKind::NotFound || why.kind() == ErrorKind::NotADirectory;
+            let kind = if missing { Kind::NotFound } else { Kind::FailedPrecondition };
+            Error::new(kind, format!("{}: {why}", file.display()))
+        })
+    };
+    let mut xml = Vec::new();
+    opened(file)?
+        .read_to_end(&mut xml)
+        .map_err(|why| Error::new(Kind::Unavailable, format!("{} cannot be read: {why}", file.display())))?;
+    let layers = layers::scan(&xml);
+    if layers.count == 0 {
+        return Err(Error::new(
+            Kind::DataLoss,
+            format!("{} is no model of OpenVINO's: it has no layers", file.display()),
+        ));
+    }
+    let weights = file.with_extension("bin");
+    if layers.weights > 0 || weights.exists() {
+        let length = opened(&weights)?.metadata().map_or(0, |found| found.len());
+        if length < layers.weights {
+            return Err(Error::new(
+                Kind::DataLoss,
+                format!(
+                    "{} has {length} bytes, and the model needs {}: it is cut, or belongs to another model",
+                    weights.display(),
+                    layers.weights
+                ),
+            ));
+        }
+    }
+    Ok(layers)
+}
+
+fn unusable(file: &Path, what: &str, why: &Failure) -> Error {
+    Error::new(Kind::Unimplemented, format!("{} cannot be {what} by OpenVINO: {}", file.display(), why.text))
+}
+
+fn c_string(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid(format!("A NUL character is not allowed in {}", path.display())))
+}
+
+/// The inputs of a model, or its outputs.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Input,
+    Output,
+}
+
+fn size(api: &Api, side: Side, compiled: &Handle<OvCompiledModel>) -> Result<usize> {
+    let count = match side {
+        Side::Input => api.inputs_size,
+        Side::Output => api.outputs_size,
+    };
+    let mut size = 0;
+    // SAFETY: the model is live, the result ours.
+    check(api, unsafe { count(compiled.as_ptr(), &raw mut size) })?;
+    Ok(size)
+}
+
+/// Returns the ports of one side in the model's order, with the names that they have in `model`, or for those without,
+/// names made up; all are different, and added to `names`.
+fn named_ports(
+    api: &Api,
+    side: Side,
+    model: &Handle<OvModel>,
+    compiled: &Handle<OvCompiledModel>,
+    names: &mut BTreeSet<String>,
+) -> Result<Vec<Port>> {
+    let (of_model, of_compiled, prefix) = match side {
+        Side::Input => (api.model_input, api.input_by_index, "input"),
+        Side::Output => (api.model_output, api.output_by_index, "output"),
+    };
+    let port = |at| -> Result<Port> {
+        // SAFETY: both models are live; an index that is too high is a failure.
+        let named = made(api, |made| unsafe { of_model(model.as_ptr(), at, made) })?;
+        // SAFETY: as above.
+        let handle = made(api, |made| unsafe { of_compiled(compiled.as_ptr(), at, made) })?;
+        let own = port::name(api, &named).unwrap_or_else(|| format!("{prefix}_{at}"));
+        let mut name = own.clone();
+        for again in 1.. {
+            if names.insert(name.clone()) {
+                break;
+            }
+            name = format!("{own}_{again}");
+        }
+        Port::new(api, name, handle)
+    };
+    (0..size(api, side, compiled)?).map(port).collect()
+}
+
+fn made(api: &Api, make: impl FnOnce(*mut *mut OvPort) -> c_int) -> Result<Handle<OvPort>, Failure> {
+    Handle::made(api, api.port_free, make)
+}
+
+/// Returns the port whose tensor is called `name`, which has to be as `spec` says.
+fn bound(
+    library: &Library,
+    side: Side,
+    compiled: &Handle<OvCompiledModel>,
+    spec: &TensorSpec,
+    name: &str,
+) -> Result<Port> {
+    let api = &library.api;
+    let by_name = match side {
+        Side::Input => api.input_by_name,
+        Side::Output => api.output_by_name,
+    };
+    let name = CString::new(name).map_err(|_| refused("a name has a NUL character"))?;
+    let name: &CStr = &name;
+    // SAFETY: the model is live, the name a C string.
+    let handle = made(api, |made| unsafe { by_name(compiled.as_ptr(), name.as_ptr(), made) })
+        .map_err(|why| refused(format!("\"{}\" is not found: {}", spec.alias, why.text)))?;
+    let port = Port::new(api, spec.alias.clone(), handle)?;
+    if port.dtype != spec.dtype {
+        let (found, expected) = (port.dtype.name(), spec.dtype.name());
+        return Err(refused(format!("\"{}\" is {found} instead of {expected}", spec.alias)));
+    }
+    Ok(port)
+}
+
+/// Puts a model together of ports and, in the same order, what the signature says of them.
+fn loaded(
+    library: &'static Library,
+    compiled: Handle<OvCompiledModel>,
+    (inputs, mut input_specs): (Vec<Port>, Vec<TensorSpec>),
+    (outputs, mut output_specs): (Vec<Port>, Vec<TensorSpec>),
+    behaviour: Behaviour,
+) -> Loaded {
+    let mut places = BTreeMap::new();
+    let of_inputs = input_specs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
+    let of_outputs = output_specs.iter().enumerate().map(|(at, spec)| (spec, Place::Output(at)));
+    for (spec, place) in of_inputs.chain(of_outputs) {
+        places.entry(spec.tensor.clone()).or_insert(place);
+    }
+    let by_alias = |one: &TensorSpec, other: &TensorSpec| one.alias.cmp(&other.alias);
+    input_specs.sort_by(by_alias);
+    output_specs.sort_by(by_alias);
+    let signature = Signature {
+        name: DEFAULT_SIGNATURE.into(),
+        method_name: "tensorflow/serving/predict".to_owned(),
+        inputs: input_specs,
+        outputs: output_specs,
+        defaults: BTreeMap::new(),
+    };
+    let compiled = Compiled {
+        api: &library.api,
+        requests: Requests::new(behaviour.one_request()),
+        inputs,
+        outputs,
+        handle: compiled,
+    };
+    Loaded {
+        compiled: Arc::new(compiled),
+        signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
+        endpoints: places.into_iter().collect(),
+        behaviour,
+    }
+}

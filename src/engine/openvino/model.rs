@@ -1,0 +1,248 @@
+//! A loaded model: compiled, with its ports, requests and signature.
+
+#![allow(unsafe_code)]
+
+use super::ffi::{Api, OvCompiledModel, OvInferRequest};
+use super::handle::{Failure, Handle, check};
+use super::port::Port;
+use super::requests::{Lease, Requests, too_late};
+use super::tensors::{self, Fed};
+use crate::engine::signature::Signature;
+use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
+use crate::error::{Error, Kind, Result};
+use crate::tensor::Tensor;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// A value for each tensor of a run; up to four need no allocation.
+type Few<T> = SmallVec<[T; 4]>;
+
+/// What runs need. Runs that go on, and outputs, keep it when the model is dropped.
+pub(super) struct Compiled {
+    pub(super) api: &'static Api,
+    /// Freed before the ports, these before the model.
+    pub(super) requests: Requests,
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+    pub(super) handle: Handle<OvCompiledModel>,
+}
+
+/// Where a tensor of the graph is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The position among the inputs.
+    Input(usize),
+    /// The position among the outputs.
+    Output(usize),
+}
+
+/// What is known of a model's runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behaviour {
+    pub(super) has_state: bool,
+    pub(super) termination: Termination,
+}
+
+/// A loaded model; it has one signature.
+pub(super) struct Loaded {
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) signatures: BTreeMap<String, Signature>,
+    /// Indexed by [`Endpoint`], sorted by name.
+    pub(super) endpoints: Vec<(String, Place)>,
+    pub(super) behaviour: Behaviour,
+}
+
+impl Behaviour {
+    /// Returns whether the model is to have a single request: what a run leaves for the next is in the request; and
+    /// where runs may not end, the next one has to wait where its time is kept, not in OpenVINO, which lets one request
+    /// of a model run at a time.
+    pub(super) fn one_request(self) -> bool {
+        self.has_state || self.termination <= Termination::MayLoop
+    }
+}
+
+impl Compiled {
+    pub(super) fn new_request(&self) -> Result<Handle<OvInferRequest>, Failure> {
+        Handle::made(self.api, self.api.infer_request_free, |made| {
+            // SAFETY: the model is live; it may make requests in several threads at once.
+            unsafe { (self.api.create_infer_request)(self.handle.as_ptr(), made) }
+        })
+    }
+}
+
+impl Loaded {
+    fn place(&self, endpoint: Endpoint) -> Option<&(String, Place)> {
+        self.endpoints.get(usize::try_from(endpoint.0).ok()?)
+    }
+
+    /// Returns the tensor for each input, if every one is fed once with what fits.
+    fn fed<'t>(&self, feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
+        let inputs = &self.compiled.inputs;
+        let mut fed: Few<Option<&Tensor>> = SmallVec::from_elem(None, inputs.len());
+        for (endpoint, tensor) in feeds {
+            let at = match self.place(*endpoint) {
+                Some((_, Place::Input(at))) => *at,
+                Some((name, Place::Output(_))) => {
+                    return Err(Error::invalid(format!("\"{name}\" is an output, which cannot be fed")));
+                }
+                None => return Err(unknown(*endpoint)),
+            };
+            if fed[at].replace(tensor).is_some() {
+                return Err(Error::invalid(format!("Input \"{}\" is fed more than once", inputs[at].name)));
+            }
+            inputs[at].check(tensor)?;
+        }
+        let all = fed.iter().zip(inputs).map(|(tensor, input)| {
+            tensor.ok_or_else(|| {
+                Error::invalid(format!(
+                    "Input \"{}\" is missing: {} is expected",
+                    input.name,
+                    input.expected()
+                ))
+            })
+        });
+        all.collect()
+    }
+
+    /// Returns the positions of the outputs that are fetched.
+    fn fetched(&self, fetches: &[Endpoint]) -> Result<Few<usize>> {
+        let place = |endpoint: &Endpoint| match self.place(*endpoint) {
+            Some((_, Place::Output(at))) => Ok(*at),
+            Some((name, Place::Input(_))) => {
+                Err(Error::invalid(format!("\"{name}\" is an input, which cannot be fetched")))
+            }
+            None => Err(unknown(*endpoint)),
+        };
+        fetches.iter().map(place).collect()
+    }
+}
+
+fn unknown(endpoint: Endpoint) -> Error {
+    Error::invalid(format!("The model has no endpoint {}", endpoint.0))
+}
+
+impl Model for Loaded {
+    fn signatures(&self) -> &BTreeMap<String, Signature> {
+        &self.signatures
+    }
+
+    fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
+        let found = self.endpoints.binary_search_by(|(name, _)| name.as_str().cmp(tensor)).ok()?;
+        u32::try_from(found).ok().map(Endpoint)
+    }
+
+    fn changes_nothing(&self, signature: &str) -> bool {
+        self.signatures.contains_key(signature) && !self.behaviour.has_state
+    }
+
+    fn termination(&self, signature: &str) -> Termination {
+        if self.signatures.contains_key(signature) {
+            self.behaviour.termination
+        } else {
+            Termination::Unknown
+        }
+    }
+
+    fn run(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let (fed, fetched) = (self.fed(feeds)?, self.fetched(fetches)?);
+        let begun = Instant::now();
+        let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
+        let running = Running::new(&self.compiled, &fed, timeout)?;
+        let running = match timeout {
+            Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
+                running.within(timeout.saturating_sub(begun.elapsed()))?
+            }
+            _ => {
+                running.infer()?;
+                running
+            }
+        };
+        if timeout.is_some_and(|timeout| begun.elapsed() > timeout) {
+            return Err(too_late());
+        }
+        running.results(&fetched)
+    }
+}
+
+/// A run: its request, and what it is fed.
+struct Running {
+    lease: Arc<Lease>,
+    fed: Few<Fed>,
+}
+
+impl Running {
+    fn new(compiled: &Arc<Compiled>, tensors: &[&Tensor], timeout: Option<Duration>) -> Result<Running> {
+        let api = compiled.api;
+        let lease = Lease::take(compiled, timeout)?;
+        let mut fed = Few::new();
+        for (port, tensor) in compiled.inputs.iter().zip(tensors) {
+            let tensor = Fed::new(api, port, tensor).map_err(Failure::of_run)?;
+            // SAFETY: request, port and tensor are live, and of one model; no run of the request is going on.
+            let set =
+                unsafe { (api.set_tensor)(lease.as_ptr(), port.handle.as_ptr(), tensor.tensor.as_ptr()) };
+            check(api, set).inspect_err(|_| lease.failed()).map_err(Failure::of_run)?;
+            fed.push(tensor);
+        }
+        Ok(Running { lease: Arc::new(lease), fed })
+    }
+
+    /// Runs in the calling thread and OpenVINO's.
+    fn infer(&self) -> Result<()> {
+        let api = self.lease.api();
+        // SAFETY: the request is live and leased; every input was set to memory that outlives the run.
+        let code = unsafe { (api.infer)(self.lease.as_ptr()) };
+        check(api, code).inspect_err(|_| self.lease.failed()).map_err(Failure::of_run)
+    }
+
+    /// Runs in a thread of its own, for no longer than `timeout`. OpenVINO ends a run that is cancelled after the
+    /// operation that is going on, which for a loop is all of it: until then the thread goes on, and the next runs wait.
+    fn within(self, timeout: Duration) -> Result<Running> {
+        let lease = self.lease.clone();
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let run = move || {
+            let result = self.infer();
+            // Nobody receives it any more if it took too long.
+            let _ = sender.send(result.map(|()| self));
+        };
+        let started = Builder::new().name("servable-looped".to_owned()).spawn(run);
+        started.map_err(|why| {
+            Error::new(Kind::ResourceExhausted, format!("No thread could be started for a run: {why}"))
+        })?;
+        match receiver.recv_timeout(timeout) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::internal("A run failed by a fault of the server"))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                // SAFETY: the request is live, and may be cancelled from any thread.
+                unsafe { (lease.api().cancel)(lease.as_ptr()) };
+                Err(too_late())
+            }
+        }
+    }
+
+    /// Returns the outputs at these positions.
+    fn results(self, fetched: &[usize]) -> Result<Vec<Tensor>> {
+        let mut results: Vec<Tensor> = Vec::with_capacity(fetched.len());
+        for (index, at) in fetched.iter().enumerate() {
+            let again = fetched[..index].iter().position(|earlier| earlier == at);
+            results.push(match again {
+                Some(earlier) => results[earlier].clone(),
+                None => {
+                    let port = &self.lease.compiled().outputs[*at];
+                    tensors::result(&self.lease, port, &self.fed)?
+                }
+            });
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,119 @@
+//! Infer requests: made when a run needs one, and used again by later runs.
+//!
+//! A request costs a tenth of a millisecond to make and has the memory of its outputs, so a few that are free are kept.
+//! OpenVINO runs one request of a model at a time; the others wait.
+
+#![allow(unsafe_code)]
+
+use super::ffi::{Api, OvInferRequest};
+use super::handle::Handle;
+use super::model::Compiled;
+use crate::error::{Error, Kind, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most requests that are kept while no run needs them.
+const KEPT: usize = 4;
+
+/// The requests of a model.
+pub(super) struct Requests {
+    free: Mutex<Free>,
+    /// Told when a request becomes free.
+    freed: Condvar,
+    /// True if there is only one, which runs get one after the other.
+    only_one: bool,
+}
+
+#[derive(Default)]
+struct Free {
+    requests: Vec<Handle<OvInferRequest>>,
+    /// True once the only one was made.
+    is_made: bool,
+}
+
+impl Requests {
+    pub(super) fn new(only_one: bool) -> Requests {
+        Requests { free: Mutex::default(), freed: Condvar::new(), only_one }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that no other run has meanwhile.
+pub(super) struct Lease {
+    compiled: Arc<Compiled>,
+    /// `None` once it is given back.
+    request: Option<Handle<OvInferRequest>>,
+    has_failed: AtomicBool,
+}
+
+impl Lease {
+    /// Returns a request that is free, the last one used first; else a new one. If there is only one, waits for it, no
+    /// longer than `timeout`.
+    pub(super) fn take(compiled: &Arc<Compiled>, timeout: Option<Duration>) -> Result<Lease> {
+        let requests = &compiled.requests;
+        let mut free = requests.free();
+        let begun = Instant::now();
+        while requests.only_one && free.is_made && free.requests.is_empty() {
+            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begun.elapsed()));
+            if left.is_zero() {
+                return Err(too_late());
+            }
+            let waited = requests.freed.wait_timeout(free, left.min(Duration::from_secs(60)));
+            (free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let found = free.requests.pop();
+        free.is_made = true;
+        drop(free);
+        let request = match found {
+            Some(request) => request,
+            None => compiled.new_request().inspect_err(|_| requests.free().is_made = false)?,
+        };
+        Ok(Lease { compiled: compiled.clone(), request: Some(request), has_failed: AtomicBool::new(false) })
+    }
+
+    pub(super) fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    pub(super) fn api(&self) -> &'static Api {
+        self.compiled.api
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut OvInferRequest {
+        self.request.as_ref().map_or(std::ptr::null_mut(), Handle::as_ptr)
+    }
+
+    /// Returns whether other runs wait for this request, as the model has no other.
+    pub(super) fn is_the_only_one(&self) -> bool {
+        self.compiled.requests.only_one
+    }
+
+    /// Says that its run failed: it is not used again, unless it is the only one.
+    pub(super) fn failed(&self) {
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let requests = &self.compiled.requests;
+        let mut free = requests.free();
+        let is_kept = free.requests.len() < KEPT && !*self.has_failed.get_mut();
+        if let Some(request) = self.request.take_if(|_| requests.only_one || is_kept) {
+            free.requests.push(request);
+        }
+        drop(free);
+        if requests.only_one {
+            requests.freed.notify_one();
+        }
+    }
+}
+
+/// Returns the error of a run that took longer than it may.
+pub(super) fn too_late() -> Error {
+    Error::new(Kind::DeadlineExceeded, "The run did not end within its time")
+}

@@ -1,0 +1,154 @@
+//! What all models share: OpenVINO's core with its settings, and its threads.
+
+#![allow(unsafe_code)]
+
+use super::ffi::{Api, OvCompiledModel, OvCore, OvInferRequest, OvModel};
+use super::handle::{Handle, check};
+use super::tensors::shape_of;
+use super::{Library, Precision, types};
+use crate::error::{Error, Kind, Result};
+use std::ffi::{CStr, CString};
+
+/// The device that models are compiled for.
+const DEVICE: &CStr = c"CPU";
+
+/// Makes the core. Fails if the library is not of the kind that `types` knows.
+pub(super) fn core(api: &Api) -> Result<Handle<OvCore>> {
+    check_types(api)?;
+    // SAFETY: the result is ours.
+    let core = Handle::made(api, api.core_free, |made| unsafe { (api.core_create)(made) })?;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
+    let threads = CString::new(threads).unwrap_or_default();
+    for (key, value) in [
+        (c"PERFORMANCE_HINT", c"LATENCY"),
+        (c"INFERENCE_NUM_THREADS", threads.as_c_str()),
+        // Bound threads would keep a core from TensorFlow, and from models that are bound to the same one.
+        (c"ENABLE_CPU_PINNING", c"NO"),
+    ] {
+        // SAFETY: the core is live; key and value are C strings, one of each.
+        let set = unsafe { (api.set_property)(core.as_ptr(), DEVICE.as_ptr(), key.as_ptr(), value.as_ptr()) };
+        check(api, set)?;
+    }
+    Ok(core)
+}
+
+/// Checks the numbers of the element types, which have changed between releases, by the sizes of their elements.
+fn check_types(api: &Api) -> Result<()> {
+    for (number, dtype) in types::TABLE {
+        let mut size = 0;
+        let shape = shape_of(&[3]);
+        // SAFETY: the shape outlives the call, which copies it.
+        let tensor =
+            Handle::made(api, api.tensor_free, |made| unsafe { (api.tensor_create)(number, shape, made) });
+        // SAFETY: the tensor is live, the result ours.
+        let known = tensor.is_ok_and(|tensor| unsafe {
+            (api.tensor_byte_size)(tensor.as_ptr(), &raw mut size) == 0 && size == 3 * dtype.size()
+        });
+        if !known {
+            return Err(Error::new(
+                Kind::FailedPrecondition,
+                format!(
+                    "OpenVINO's library has other types than expected ({dtype:?}): install a release from 2026 on"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Compiles `model` for the CPU.
+pub(super) fn compile(
+    library: &Library,
+    model: &Handle<OvModel>,
+    precision: Precision,
+) -> Result<Handle<OvCompiledModel>, super::handle::Failure> {
+    let api = &library.api;
+    let (key, value) = precision.property();
+    Handle::made(api, api.compiled_model_free, |made| {
+        // SAFETY: core and model are live; two C strings follow, as the number says.
+        unsafe {
+            (api.compile_model)(
+                library.core.as_ptr(),
+                model.as_ptr(),
+                DEVICE.as_ptr(),
+                2,
+                made,
+                key.as_ptr(),
+                value.as_ptr(),
+            )
+        }
+    })
+}
+
+/// Compiles the model in the file `path`, or takes what was compiled of it before from `cache`, a folder.
+pub(super) fn compile_file(
+    library: &Library,
+    path: &CStr,
+    cache: &CStr,
+    precision: Precision,
+) -> Result<Handle<OvCompiledModel>, super::handle::Failure> {
+    let api = &library.api;
+    let (key, value) = precision.property();
+    Handle::made(api, api.compiled_model_free, |made| {
+        // SAFETY: the core is live; four C strings follow, as the number says.
+        unsafe {
+            (api.compile_file)(
+                library.core.as_ptr(),
+                path.as_ptr(),
+                DEVICE.as_ptr(),
+                4,
+                made,
+                key.as_ptr(),
+                value.as_ptr(),
+                c"CACHE_DIR".as_ptr(),
+                cache.as_ptr(),
+            )
+        }
+    })
+}
+
+impl Precision {
+    fn property(self) -> (&'static CStr, &'static CStr) {
+        let value = match self {
+            Precision::F32 => c"f32",
+            Precision::Bf16 => c"bf16",
+        };
+        (c"INFERENCE_PRECISION_HINT", value)
+    }
+}
+
+/// A model whose work is worth sharing: y = max(x, 0) for as many values as are in `{}`.
+const PARALLEL: &str = r#"<?xml version="1.0"?><net name="start" version="11"><layers>
+<layer id="0" name="x" type="Parameter" version="opset1"><data shape="{}" element_type="f32"/>
+<output><port id="0" precision="FP32" names="x"><dim>{}</dim></port></output></layer>
+<layer id="1" name="y" type="ReLU" version="opset1">
+<input><port id="0" precision="FP32"><dim>{}</dim></port></input>
+<output><port id="1" precision="FP32" names="y"><dim>{}</dim></port></output></layer>
+<layer id="2" name="end" type="Result" version="opset1">
+<input><port id="0" precision="FP32"><dim>{}</dim></port></input></layer></layers>
+<edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>
+<edge from-layer="1" from-port="1" to-layer="2" to-port="0"/></edges></net>"#;
+
+/// Runs something on all threads that models share: OpenVINO starts them when it first needs them, and they inherit the
+/// priority of the thread that starts them.
+pub(super) fn shared_threads(library: &Library) -> Result<()> {
+    let api = &library.api;
+    let text = PARALLEL.replace("{}", "1048576");
+    let model = Handle::made(api, api.model_free, |made| {
+        // SAFETY: the core is live, the text has this length; without weights, a null.
+        unsafe {
+            let start = text.as_ptr().cast();
+            (api.read_model_from_memory)(library.core.as_ptr(), start, text.len(), std::ptr::null(), made)
+        }
+    })?;
+    let compiled = compile(library, &model, Precision::F32)?;
+    // SAFETY: the model is live.
+    let request: Handle<OvInferRequest> = Handle::made(api, api.infer_request_free, |made| unsafe {
+        (api.create_infer_request)(compiled.as_ptr(), made)
+    })?;
+    for _ in 0..3 {
+        // SAFETY: the request is live; its input is its own.
+        check(api, unsafe { (api.infer)(request.as_ptr()) })?;
+    }
+    Ok(())
+}
