@@ -240,6 +240,7 @@ def _load_options(arguments: Arguments) -> LoadOptions:
         return replace(read_platform_config(platform_config), engine=engine, placement=placement)
     return LoadOptions(
         engine=engine,
+        prefer_tflite=arguments.boolean("prefer_tflite_model"),
         placement=placement,
         tags=tuple(arguments.text("saved_model_tags").split(",")),
         session_config=_session_config(arguments),
