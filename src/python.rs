@@ -5,8 +5,9 @@ mod acceleration;
 mod admin;
 mod options;
 
+use crate::engine;
 use crate::engine::choice::Engines;
-use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
+use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
@@ -21,7 +22,7 @@ use options::{AdminOptions, CoreOptions, LoadOptions};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -231,18 +232,17 @@ impl PyServer {
 
 fn report(servable: &Servable, took: Duration) -> LoadReport {
     let placement = if servable.in_caller(DEFAULT_SIGNATURE) { "caller" } else { "pool" };
-    let described = |specs: &[TensorSpec]| specs.iter().map(describe).collect::<Vec<_>>();
-    let signatures = servable
-        .signatures()
-        .values()
-        .map(|signature| {
-            (signature.name.to_string(), described(&signature.inputs), described(&signature.outputs))
-        })
-        .collect();
+    let signatures = as_texts(servable.signatures());
     LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned() }
 }
 
-fn describe(spec: &TensorSpec) -> (String, String, String) {
+fn as_texts(signatures: &BTreeMap<String, Signature>) -> Vec<Described> {
+    let all = |specs: &[TensorSpec]| specs.iter().map(as_text).collect();
+    let signatures = signatures.values();
+    signatures.map(|one| (one.name.to_string(), all(&one.inputs), all(&one.outputs))).collect()
+}
+
+fn as_text(spec: &TensorSpec) -> (String, String, String) {
     let shape = spec.shape.as_ref().map_or_else(
         || "unknown".to_owned(),
         |shape| format!("[{}]", shape.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
@@ -279,6 +279,22 @@ fn preload(py: Python<'_>, path: PathBuf, op_libraries: Vec<PathBuf>) -> PyResul
             tensorflow.load_ops(Path::new(library))?;
         }
         Ok(tensorflow.version())
+    })
+}
+
+/// Loads the model in `path`, as a server would, and returns its signatures. The engines: see `CoreOptions`.
+#[pyfunction]
+fn describe(
+    py: Python<'_>,
+    path: PathBuf,
+    libraries: HashMap<String, PathBuf>,
+    missing_engines: HashMap<String, String>,
+) -> PyResult<Vec<Described>> {
+    released(py, || {
+        let engines = options::engines(libraries, missing_engines, Vec::new());
+        let options = engine::LoadOptions::default();
+        let model = engines.of(&path, &options)?.load(&path, &options)?;
+        Ok(as_texts(model.signatures()))
     })
 }
 
@@ -321,6 +337,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add("STATES", PyTuple::new(module.py(), State::ALL.map(State::name))?)?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;
+    module.add_function(wrap_pyfunction!(describe, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;

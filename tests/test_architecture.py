@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from servable.config import flags
-from servable.engines import formats
+from servable.engines import formats, libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
@@ -286,16 +286,19 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
 def test_formats_and_engines_are_the_same_on_both_sides() -> None:
     """The core chooses by the files that Python watches, and knows every engine that the flag names."""
     source = (SRC / "engine" / "choice.rs").read_text()
-    listed = source[source.index("const FORMATS") : source.index("impl EngineKind")]
-    chosen = {file: kind.lower() for file, kind in re.findall(r'\("([^"]+)", EngineKind::(\w+)\)', listed)}
-    watched = {file: one.engine for one in formats.FORMATS for file in one.files}
-    assert chosen
-    assert list(chosen.items()) == list(watched.items())
+    names = dict(re.findall(r'EngineKind::(\w+) => "(\w+)"', source))
 
-    start = source.index("fn from_name(")
-    named = re.findall(r'"(\w+)"', source[start : source.index("\n    }\n", start)])
-    assert set(chosen.values()) <= set(named)
-    assert flags.FLAGS["engine"].choices == ("auto", *named)
+    def listed(name: str) -> list[tuple[str, str]]:
+        start = source.index(f"const {name}:")
+        rows = re.findall(r'\("([^"]+)", EngineKind::(\w+)\)', source[start : source.index("];", start)])
+        assert rows
+        return [(file, names[kind]) for file, kind in rows]
+
+    assert listed("FORMATS") == [(file, one.engine) for one in formats.FORMATS for file in one.files]
+    alone = [(one.ending.removeprefix("."), one.engine) for one in formats.FORMATS if one.ending]
+    assert listed("ENDINGS") == alone
+    assert {*names.values()} == {"tensorflow", *(package.engine for package in libraries.PACKAGES)}
+    assert set(flags.FLAGS["engine"].choices) - {"auto"} <= {*names.values()}
 
 
 def test_http_is_in_the_protocols() -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "LoadReport",
     "Server",
     "crc32c",
+    "describe",
     "descriptors",
     "init_logging",
     "preload",
@@ -312,6 +313,14 @@ class Server:
 
 def preload(path: str, op_libraries: list[str]) -> str:
     """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""
+
+def describe(
+    path: str, libraries: dict[str, str], missing_engines: dict[str, str]
+) -> list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]:
+    """Loads the model in ``path``, as a server would, and returns its signatures as in a ``LoadReport``.
+
+    The engines: as in ``CoreOptions``. Raises ``CoreError``.
+    """
 
 def init_logging(level: str) -> None:
     """Logs the core's messages of ``level`` (error … trace) and above to stderr.

@@ -93,9 +93,10 @@ pub struct Engines {
 impl Engines {
     /// Returns the engine for the version in `path`.
     pub fn of(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Engine>> {
-        // For a folder of unknown format, TensorFlow, the reference, reports the error.
-        let kind = engine_of(path, options.prefer_tflite).unwrap_or(EngineKind::TensorFlow);
-        let library = self.library(kind)?;
+        let known = engine_of(path, options.prefer_tflite);
+        // For a folder of unknown format, TensorFlow, the reference, reports the error, if it is installed.
+        let kind = known.unwrap_or(EngineKind::TensorFlow);
+        let library = self.library(kind).map_err(|why| known.map_or_else(|| no_model(path), |_| why))?;
         Ok(match kind {
             EngineKind::TensorFlow => self.tensorflow(library, options)?,
             EngineKind::OpenVino => Box::new(OpenVino::open(library)?),
@@ -121,6 +122,12 @@ impl Engines {
             Error::new(Kind::FailedPrecondition, why)
         })
     }
+}
+
+fn no_model(path: &Path) -> Error {
+    let files: Vec<&str> = FORMATS.iter().map(|(file, _)| *file).collect();
+    let message = format!("There is no model in {}: expected one of {}", path.display(), files.join(", "));
+    Error::new(Kind::NotFound, message)
 }
 
 #[cfg(test)]
@@ -168,5 +175,12 @@ mod tests {
         let why = |kind| engines.library(kind).unwrap_err().message.into_owned();
         assert_eq!(why(EngineKind::Onnx), "pip install it");
         assert_eq!(why(EngineKind::LiteRt), "The engine tflite is not installed");
+        let folder = tempfile::tempdir().unwrap();
+        let Err(why) = engines.of(folder.path(), &LoadOptions::default()) else {
+            panic!("a model was found")
+        };
+        assert_eq!(why.kind, Kind::NotFound);
+        let end = "expected one of saved_model.pb, saved_model.pbtxt, model.onnx, model.tflite, model.xml";
+        assert!(why.message.ends_with(end), "{why}");
     }
 }

@@ -153,16 +153,21 @@ pub(super) struct AdminOptions {
     max_answered: usize,
 }
 
+/// Returns the engines that Python found, by name.
+pub(super) fn engines(
+    libraries: HashMap<String, PathBuf>,
+    missing: HashMap<String, String>,
+    op_libraries: Vec<PathBuf>,
+) -> Engines {
+    fn by_kind<T>(named: HashMap<String, T>) -> HashMap<EngineKind, T> {
+        named.into_iter().filter_map(|(name, of)| Some((EngineKind::from_name(&name)?, of))).collect()
+    }
+    Engines { libraries: by_kind(libraries), missing: by_kind(missing), op_libraries }
+}
+
 impl CoreOptions {
     pub(super) fn engines(&self) -> Engines {
-        fn by_kind<T: Clone>(named: &HashMap<String, T>) -> HashMap<EngineKind, T> {
-            named.iter().filter_map(|(name, of)| Some((EngineKind::from_name(name)?, of.clone()))).collect()
-        }
-        Engines {
-            libraries: by_kind(&self.libraries),
-            missing: by_kind(&self.missing_engines),
-            op_libraries: self.op_libraries.clone(),
-        }
+        engines(self.libraries.clone(), self.missing_engines.clone(), self.op_libraries.clone())
     }
 
     /// Returns the settings of the gRPC API; `reload` replaces the configuration.

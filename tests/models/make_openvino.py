@@ -25,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import openvino
-from openvino import Model, Output, Type, opset13
-from openvino import opset6 as with_state
+from openvino import Model, Output, Type, opset6 as with_state, opset13
 
 HERE = Path(__file__).resolve().parent
-TYPES = "f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()
+TYPES = ["f32", "f64", "f16", "bf16", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "boolean"]
 
 
 def parameter(name: str, kind: str, shape: list[int | tuple[int, int]]) -> opset13.parameter:
@@ -85,7 +84,9 @@ def unnamed() -> Model:
 
 def state() -> Model:
     x = parameter("x", "f32", [1])
-    before = with_state.read_value(opset13.constant(np.zeros(1, np.float32)), "total", Type.f32, openvino.PartialShape([1]))
+    before = with_state.read_value(
+        opset13.constant(np.zeros(1, np.float32)), "total", Type.f32, openvino.PartialShape([1])
+    )
     total = opset13.add(before, x)
     return Model([result("total", total)], [with_state.assign(total, "total")], [x])
 

@@ -85,6 +85,36 @@ def test_archives(
     assert b"".join(store.read(found[versions[0]], one)) == GRAPH
 
 
+def test_a_models_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_bytes(monkeypatch, GRAPH)
+    store = open_store("https://example.com/net.ONNX?signed=1", str(tmp_path), MIB)
+    (place,) = store.versions().values()
+    (file,) = store.files(place)
+    assert (file.path, file.size, file.tag) == ("model.onnx", len(GRAPH), hashlib.md5(GRAPH).hexdigest())
+    assert b"".join(store.read(place, file)) == GRAPH
+    with pytest.raises(OSError, match="more than 3 bytes"):
+        open_store("https://example.com/net.onnx", str(tmp_path), 3).versions()
+
+
+def test_the_weights_of_a_models_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def urlopen(request: object, timeout: float) -> Reply:
+        asked.append(getattr(request, "full_url", request))
+        reply = Reply(b"weights" if len(asked) == 2 else GRAPH)
+        reply.headers = {}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    store = open_store("https://example.com/a/net.xml?signed=1", str(tmp_path), MIB)
+    (place,) = store.versions().values()
+    assert asked == ["https://example.com/a/net.xml?signed=1", "https://example.com/a/net.bin?signed=1"]
+    assert {one.path: b"".join(store.read(place, one)) for one in store.files(place)} == {
+        "model.xml": GRAPH,
+        "model.bin": b"weights",
+    }
+
+
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-it"])
 def test_archives_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     serve_bytes(monkeypatch, tar_of(**{"saved_model.pb": GRAPH, name: b"x"}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -207,6 +207,73 @@ def test_versions_where_there_is_no_tensorflow(capsys: Capture) -> None:
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("TensorFlow ModelServer: ")
     assert second.startswith("TensorFlow Library: none (")
+
+
+def without_engines(monkeypatch: pytest.MonkeyPatch, found: dict[str, str]) -> None:
+    """Replaces what is installed."""
+    from servable.engines import libraries
+
+    missing = {"tensorflow": "TensorFlow not found: no package; install it", "onnx": "ONNX Runtime not found"}
+    monkeypatch.setattr(libraries, "find_all", lambda *_: libraries.Libraries(found, missing))
+
+
+def test_a_server_needs_an_engine(
+    runs: Runs, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    without_engines(monkeypatch, {})
+    assert cli.main(["serve", str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    expected = (
+        "Failed to start server. Error: NOT_FOUND: TensorFlow not found: no package, and no other engine"
+    )
+    assert output.out == f"{expected}\n"
+    assert 'hint: install it; for models of other formats: pip install "servable[onnx]"' in output.err
+    assert runs.configs == []
+
+
+def test_a_server_starts_with_any_engine(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_engines(monkeypatch, {"tflite": "/lib/libLiteRt.so"})
+    assert cli.main(["serve", str(tmp_path)]) == 0
+    (config,) = runs.configs
+    assert config.core.libraries == {"tflite": "/lib/libLiteRt.so"}
+    assert set(config.core.missing_engines) == {"tensorflow", "onnx"}
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "expected"),
+    [
+        ("m/1/saved_model.pb", [], True),
+        ("m/1/model.onnx", [], False),
+        ("m/1/model.onnx", ["--op_library=ops.so"], True),
+        ("m/readme", [], True),
+        ("m/1/model.onnx", ["s3://bucket/m2"], True),
+    ],
+)
+def test_tensorflow_is_opened_ahead_if_a_model_may_need_it(
+    runs: Runs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    arguments: list[str],
+    expected: bool,
+) -> None:
+    from servable.engines import tensorflow_library
+
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    asked: list[Callable[[], bool]] = []
+    monkeypatch.setattr(tensorflow_library, "Opening", lambda *given: asked.append(given[3]))
+    assert cli.main(["serve", str(tmp_path / "m"), *arguments]) == 0
+    assert [ask() for ask in asked] == [expected]
+
+
+def test_the_other_engines_have_lines_of_their_own(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_engines(monkeypatch, {"onnx": "/mine/onnx.so"})
+    assert cli.main(["version", "--tensorflow_library=/no/such/lib"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Servable: ") and lines[1].startswith("TensorFlow: none (")
+    assert lines[2:] == ["ONNX Runtime: /mine/onnx.so"]
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:

@@ -66,9 +66,13 @@ def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch:
     [
         ([], "the folder is empty"),
         (["model.keras"], "Keras file"),
-        (["model.tflite"], "TensorFlow Lite"),
+        (["net.tflite"], "rename it to model.tflite, or serve the file itself"),
+        (["net/model.onnx"], "the model is one folder deeper, in net/"),
         (["export/saved_model.pb"], "one folder deeper, in export/"),
-        (["weights.bin"], "holds weights.bin"),
+        (
+            ["weights.bin"],
+            "holds weights.bin; expected saved_model.pb (a SavedModel), model.onnx, model.tflite or",
+        ),
     ],
 )
 def test_a_version_without_a_saved_model(tmp_path: Path, files: list[str], words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -393,3 +393,86 @@ def test_a_look_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch:
     source.stop()
     mount.answers.set()
     assert receiver.count == 0
+
+
+# ---- a model that is a file
+
+
+class Places(Announcements):
+    """Stores what was announced last, whole."""
+
+    def aspire(self, model: str, versions: tuple[AspiredVersion, ...]) -> None:
+        with self.changed:
+            self.places = versions
+        super().aspire(model, versions)
+
+    def wait_until(self, condition: Callable[[tuple[AspiredVersion, ...]], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.count and condition(self.places), 10), self.places
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions"),
+    [(Folder(5), [5]), (Latest(), [1]), (All(), [1]), (Specific((1, 2)), [1]), (Specific((2,)), [])],
+)
+def test_a_file_is_one_version(tmp_path: Path, policy: VersionPolicy, versions: list[int]) -> None:
+    file = tmp_path / "net.onnx"
+    file.touch()
+    finding = look(ModelConfig("m", str(file), policy=policy))
+    assert [one.version for one in finding.versions or ()] == versions
+    assert all(one.reloads and one.path == str(file) and one.fingerprint for one in finding.versions or ())
+    assert bool(finding.problems) == isinstance(policy, Specific)
+
+
+@pytest.mark.parametrize("policy", [Folder(1), Latest()])
+def test_a_file_that_is_gone_is_unloaded_and_its_whole_folder_is_not(
+    tmp_path: Path, policy: VersionPolicy
+) -> None:
+    (tmp_path / "other.onnx").touch()
+    gone = look(ModelConfig("m", str(tmp_path / "net.onnx"), policy=policy))
+    assert gone.versions == ()
+    assert "is gone" in gone.problems[0] and f"{tmp_path} holds other.onnx" in gone.problems[0]
+    dangling = tmp_path / "link.onnx"
+    dangling.symlink_to(tmp_path / "nowhere")
+    assert look(ModelConfig("m", str(dangling), policy=policy)).versions == ()
+    if policy == Latest():
+        assert look(ModelConfig("m", str(tmp_path / "mount" / "net.onnx"))).versions is None
+        os.mkfifo(tmp_path / "pipe.onnx")
+        assert look(ModelConfig("m", str(tmp_path / "pipe.onnx"))).versions is None
+
+
+def test_a_folder_named_like_a_file_is_a_base_path(tmp_path: Path) -> None:
+    base = folders(tmp_path, "net.onnx/3") / "net.onnx"
+    finding = look(ModelConfig("m", str(base)))
+    assert finding.versions == (AspiredVersion(3, str(base / "3")),)
+
+
+def test_every_way_to_replace_a_file_is_announced(tmp_path: Path) -> None:
+    file, fresh = tmp_path / "net.onnx", tmp_path / "fresh"
+    file.write_bytes(b"1")
+    receiver, source = Places(), FilesystemSource(0.01)
+    source.watch([ModelConfig("m", str(file), policy=Folder(1))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=[1])
+        states = [receiver.places[0].fingerprint]
+
+        def changed() -> None:
+            receiver.wait_until(lambda places: bool(places) and places[0].fingerprint != states[-1])
+            states.append(receiver.places[0].fingerprint)
+
+        fresh.write_bytes(b"2")
+        fresh.rename(file)
+        changed()
+        file.write_bytes(b"3!")
+        changed()
+        fresh.symlink_to(tmp_path / "target")
+        (tmp_path / "target").write_bytes(b"4")
+        fresh.rename(file)
+        changed()
+        (tmp_path / "target").write_bytes(b"five")
+        changed()
+        file.unlink()
+        receiver.wait_for(m=[])
+    finally:
+        source.stop()

@@ -18,6 +18,7 @@ from servable.savedmodel.foreign import A_SAVED_MODEL, found_instead, kind_of_fi
         ("weights", b"\x89HDF\r\n\x1a\n", "a Keras file"),
         ("model.bin", b"\x1c\0\0\0TFL3", "a TensorFlow Lite model"),
         ("model.onnx", b"", "an ONNX model"),
+        ("model.xml", b"", "an OpenVINO model"),
         ("model.pt", b"PK\3\4", "a PyTorch file"),
         ("model.ckpt.index", b"", "a checkpoint"),
         ("model.dat", b"\x1f\x8b\x08", "an archive"),
@@ -56,8 +57,8 @@ def test_inspect_says_what_is_there_instead(tmp_path: Path, capsys: pytest.Captu
     assert f"{tmp_path / 'data'} holds a.csv" in inspected(tmp_path / "data", capsys)
     (tmp_path / "data" / "b.keras").touch()
     assert "of which b.keras is a Keras file" in inspected(tmp_path / "data", capsys)
-    file = tmp_path / "model.tflite"
-    file.touch()
+    file = tmp_path / "model.lite"
+    file.write_bytes(b"\x1c\0\0\0TFL3")
     assert f"{file} is a TensorFlow Lite model" in inspected(file, capsys)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -878,3 +878,64 @@ def test_a_reload_is_waited_for_though_the_failure_before_it_is_told_late(make: 
         gate.opened.set()
     assert setup.manager.reload("m", 10)
     assert setup.manager.availability() == {"m": Availability.AVAILABLE}
+
+
+# ---- versions that are followed: a model's file has no further ones
+
+
+def follow(setup: Setup, fingerprint: str) -> None:
+    setup.manager.aspire("m", (AspiredVersion(1, "/models/m.onnx", fingerprint, reloads=True),))
+
+
+def wait_for_loads(setup: Setup, count: int) -> None:
+    with setup.core.changed:
+        assert setup.core.changed.wait_for(lambda: setup.core.calls.count(("loaded", "m", 1)) == count, 10)
+
+
+def test_a_file_that_changes_is_reloaded_while_it_serves(make: Make) -> None:
+    setup = make(ONCE, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    follow(setup, "second")
+    wait_for_loads(setup, 2)
+    follow(setup, "second")
+    follow(setup, "third")
+    wait_for_loads(setup, 3)
+    assert ("unload", "m", 1) not in setup.core.calls
+
+
+def test_a_file_that_changes_during_a_load_is_loaded_once_more(make: Make) -> None:
+    setup = make(ONCE, "m")
+    gate = Gate(setup.core, "m", 1)
+    follow(setup, "first")
+    assert gate.entered.wait(10)
+    follow(setup, "second")
+    gate.opened.set()
+    wait_for_loads(setup, 2)
+
+
+def test_a_file_that_changes_during_its_reload_is_reloaded_once_more(make: Make) -> None:
+    setup = make(ONCE, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    gate = Gate(setup.core, "m", 1)
+    follow(setup, "second")
+    assert gate.entered.wait(10)
+    follow(setup, "third")
+    gate.opened.set()
+    wait_for_loads(setup, 3)
+
+
+def test_a_changed_file_that_cannot_be_loaded_leaves_what_serves(make: Make) -> None:
+    setup = make(ONCE, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.core.on_load = fail_always
+    follow(setup, "cut")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    setup.core.on_load = lambda *_: None
+    follow(setup, "whole")
+    wait_for_loads(setup, 2)
+    setup.manager.aspire("m", ())
+    setup.core.wait_for(("m", 1, "END"))

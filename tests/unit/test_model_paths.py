@@ -123,3 +123,56 @@ def test_a_fingerprint_of_the_same_files_is_the_same(tmp_path: Path) -> None:
     assert (before != "", fingerprint(str(tmp_path / "1"))) == (True, before)
     (tmp_path / "1" / "saved_model.pb").unlink()
     assert fingerprint(str(tmp_path / "1")) == ""
+
+
+# ---- models of other formats
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "version"),
+    [
+        ("resnet.onnx", "resnet", 1),
+        ("resnet/model.tflite", "resnet", 1),
+        ("resnet/12/model.XML", "resnet", 12),
+        ("7/net.onnx", "net", 7),
+    ],
+)
+def test_a_file_that_is_a_model(tmp_path: Path, file: str, name: str, version: int) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    assert model_from_path(str(path)) == ModelConfig(name, str(path), policy=Folder(version))
+    assert model_from_path(f"mine={path}") == ModelConfig("mine", str(path), policy=Folder(version))
+
+
+def test_a_versions_own_folder_of_another_format(tmp_path: Path) -> None:
+    path = tmp_path / "m" / "4"
+    path.mkdir(parents=True)
+    (path / "model.onnx").touch()
+    assert model_from_path(str(path)) == ModelConfig("m", str(path), policy=Folder(4))
+
+
+def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(UsageError, match=r"or a file that ends in \.onnx, \.tflite, \.xml"):
+        model_from_path(str(tmp_path / "notes.txt"))
+    with pytest.raises(UsageError, match=r"no such file: .*net.tflite \(.* holds net.onnx\)"):
+        model_from_path(str(tmp_path / "net.tflite"))
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("https://host/models/resnet.onnx", "resnet"),
+        ("https://host:80/resnet/model.onnx?signed=a/b", "resnet"),
+        ("https://host:80/model.onnx", "model"),
+        ("s3://bucket/model.tflite", "bucket"),
+        ("s3://bucket/m%20n/3/model.xml", "m n"),
+        ("https://host/m.tar.gz", "m"),
+        ("https://[host/m.onnx", "m"),
+        ("s3://bucket/models/m/", "m"),
+    ],
+)
+def test_names_of_uris(uri: str, name: str) -> None:
+    assert model_from_path(uri) == ModelConfig(name, uri)

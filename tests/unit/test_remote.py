@@ -137,6 +137,41 @@ def test_what_has_changed_is_fetched_anew(bucket: str, tmp_path: Path) -> None:
         assert (Path(after) / "saved_model.pb").read_bytes() == b"the whole of it"
 
 
+@pytest.mark.parametrize("file", ["model.onnx", "model.tflite"])
+def test_versions_of_other_formats(bucket: str, tmp_path: Path, file: str) -> None:
+    fsspec.filesystem("memory").pipe(f"{bucket}/4/{file}", GRAPH)
+    with Watched(bucket, tmp_path) as heard:
+        assert (Path(heard.wait_for("m", 4)[4]) / file).read_bytes() == GRAPH
+    lone = f"{bucket}/lone"
+    fsspec.filesystem("memory").pipe(f"{lone}/{file}", GRAPH)
+    with Watched(lone, tmp_path) as heard:
+        assert (Path(heard.wait_for("m", 1)[1]) / file).read_bytes() == GRAPH
+
+
+def test_a_models_file_is_a_version_and_is_followed(bucket: str, tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe(f"{bucket}/net.XML", GRAPH)
+    memory.pipe(f"{bucket}/net.bin", b"weights")
+    memory.pipe(f"{bucket}/other.onnx", GRAPH)
+    with Watched(f"{bucket}/net.XML", tmp_path) as heard:
+        before = Path(heard.wait_for("m", 1)[1])
+        assert {one.name: one.read_bytes() for one in before.iterdir()} == {
+            "model.xml": GRAPH,
+            "model.bin": b"weights",
+        }
+        memory.pipe(f"{bucket}/net.bin", b"other weights")
+        with heard.changed:
+            assert heard.changed.wait_for(lambda: (heard.last["m"] or ())[0].path != str(before), 10)
+            (place,) = heard.last["m"] or ()
+        assert place.reloads
+        assert (Path(place.path) / "model.bin").read_bytes() == b"other weights"
+
+
+def test_a_models_file_that_is_not_there(bucket: str, tmp_path: Path) -> None:
+    with Watched(f"{bucket}/net.onnx", tmp_path) as heard:
+        heard.wait_for_missing("m")
+
+
 def test_a_store_that_is_away_leaves_what_is_announced(bucket: str, tmp_path: Path) -> None:
     put(bucket, 1)
     with Watched(bucket, tmp_path) as heard:

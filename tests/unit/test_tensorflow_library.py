@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from servable.engines.tensorflow_library import NAMES, PIP_LINE, find
+from servable.engines import tensorflow_library
+from servable.engines.tensorflow_library import NAMES, PIP_LINE, Opening, find
 from servable.errors import TensorFlowNotFoundError
 
 
@@ -52,3 +54,35 @@ def test_stated_and_not_there(tmp_path: Path) -> None:
         find(str(tmp_path / "none"))
     with pytest.raises(TensorFlowNotFoundError, match="none of"):
         find(str(tmp_path))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Opens nothing, and lists what would have been opened."""
+    from servable import _core
+
+    paths: list[str] = []
+    monkeypatch.setattr(_core, "preload", lambda path, _: paths.append(path) or "2")
+    monkeypatch.setattr(_core, "init_logging", lambda _: None)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("path", "needed", "expected"), [("/tf.so", True, ["/tf.so"]), ("/tf.so", False, []), ("", True, [])]
+)
+def test_it_is_opened_ahead_where_it_may_be_needed(
+    opened: list[str], path: str, needed: bool, expected: list[str]
+) -> None:
+    Opening(path, (), is_needed=lambda: needed).wait()
+    assert opened == expected
+
+
+def test_it_is_opened_where_nobody_answers_what_is_needed(
+    opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorflow_library, "LOOK_SECONDS", 0.01)
+    answers = threading.Event()
+    Opening("/tf.so", (), is_needed=lambda: answers.wait(10)).wait()
+    assert opened == ["/tf.so"]
+    answers.set()

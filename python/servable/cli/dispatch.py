@@ -30,8 +30,8 @@ EXIT_MODEL_SERVER = 255
 USAGE = """\
 usage: servable COMMAND ...
 
-  serve PATH...   serve SavedModels over REST and gRPC (servable serve --help)
-  inspect PATH    show what a SavedModel offers, or what is wrong with it
+  serve PATH...   serve models over REST and gRPC (servable serve --help)
+  inspect PATH    show what a model offers, or what is wrong with it
   optimize PATH   find the fastest engine for a SavedModel ahead of time
   warmup make PATH
                   write a warm-up file from requests
@@ -46,7 +46,7 @@ usage: servable COMMAND ...
   reload NAME     load its versions again from their files
   predict MODEL   ask a running server for a prediction (servable predict --help)
   flags           list every flag (--markdown: as a table for documentation)
-  version         print the versions of Servable and of TensorFlow
+  version         print the versions of Servable, of TensorFlow and of the other engines
   help            print this text
 """
 
@@ -159,13 +159,16 @@ def _version(argv: list[str]) -> int:
 
 def _print_versions(arguments: Arguments, server: str, library: str) -> None:
     import servable
-    from servable.engines import tensorflow_library
+    from servable.engines import libraries, tensorflow_library
 
     print(f"{server}: {servable.__version__}")
     try:
         print(f"{library}: {tensorflow_library.version(arguments.text('tensorflow_library'))}")
     except ServableError as error:
         print(f"{library}: none ({str(error).splitlines()[0]})")
+    if arguments.serve:
+        for title, version in libraries.versions(libraries.find_all("", os.environ)).items():
+            print(f"{title}: {version}")
 
 
 def _wrong(error: UsageError) -> int:
@@ -228,12 +231,27 @@ def _run(arguments: Arguments) -> int:
     config = settings.server_config(arguments, os.environ)
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if not found.found:
-        raise TensorFlowNotFoundError(found.missing["tensorflow"])
+        raise libraries.no_engine(found)
     tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
     opening = tensorflow_library.Opening(
-        found.found.get("tensorflow", ""), config.core.op_libraries, config.core.log_level
+        found.found.get("tensorflow", ""),
+        config.core.op_libraries,
+        config.core.log_level,
+        lambda: _may_need_tensorflow(config),
     )
     return _run_server(_with_libraries(config, found, "engine" in arguments.given), opening)
+
+
+def _may_need_tensorflow(config: ServerConfig) -> bool:
+    """True unless every model is known to be of another format; stated op libraries are always opened."""
+    from servable.config.model_paths import is_remote, local_path
+    from servable.engines.formats import may_hold_saved_model
+
+    models = config.models
+    return bool(config.core.op_libraries or not models) or any(
+        is_remote(one.base_path) or may_hold_saved_model(local_path(one.base_path), config.load.prefer_tflite)
+        for one in models
+    )
 
 
 def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given: bool) -> ServerConfig:

@@ -1,7 +1,8 @@
-"""``servable inspect PATH``: shows the content of a SavedModel, or what is wrong with it.
+"""``servable inspect PATH``: shows the content of a model, or what is wrong with it.
 
-PATH is a version's folder, or a base path, whose newest version is used. Reads only the files. Exit statuses:
-0 fine, 1 it would not serve, 2 invalid command line.
+PATH is a version's folder, or a base path, whose newest version is used, or a model's file. Of a SavedModel
+only the files are read; any other model is loaded by its engine. Exit statuses: 0 fine, 1 it would not serve,
+2 invalid command line.
 """
 
 from __future__ import annotations
@@ -13,33 +14,40 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from servable.cli import inspect_other
 from servable.cli.table import table
+from servable.engines.description import describe, other_format
 from servable.errors import StatusError
 from servable.savedmodel import doctor, foreign
 from servable.savedmodel.example_request import curl_line
-from servable.savedmodel.layout import holds_saved_model, is_version_name
+from servable.savedmodel.layout import held_by, is_model_file, is_version_name, model_name
 from servable.savedmodel.saved_model import MetaGraph, SavedModel, read
 from servable.sizes import size_text
 
-REST_PORT = 8501
+REST_AT = "localhost:8501"
 MOST_OPS = 12
 
 
 def inspect(argv: Sequence[str]) -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(
-        prog="servable inspect", description="Show what a SavedModel offers, and what is wrong with it."
+        prog="servable inspect", description="Show what a model offers, and what is wrong with it."
     )
-    parser.add_argument("path", help="folder of a version, or of versions")
+    parser.add_argument("path", help="folder of a version, or of versions, or a model's file")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     given = parser.parse_args(argv)
     path = os.path.abspath(os.path.expanduser(given.path))
     try:
         path = version_folder(path)
+        other = other_format(path)
+        if other is not None:
+            text, is_fine = inspect_other.shown(describe(path, other), REST_AT, given.json)
+            print(text)
+            return 0 if is_fine else 1
         model = read(path)
     except StatusError as error:
         print(f"servable: {error}", file=sys.stderr)
-        is_none = not holds_saved_model(path) and not error.hint
+        is_none = not (held_by(path) or is_model_file(path)) and not error.hint
         hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
@@ -50,8 +58,8 @@ def inspect(argv: Sequence[str]) -> int:
 
 
 def version_folder(path: str) -> str:
-    """Returns ``path`` itself if it holds a SavedModel or no version, otherwise its newest version."""
-    if holds_saved_model(path) or not os.path.isdir(path):
+    """Returns ``path`` itself if it is or holds a model, or no version, otherwise its newest version."""
+    if held_by(path) or not os.path.isdir(path):
         return path
     try:
         listed = os.listdir(path)
@@ -62,15 +70,9 @@ def version_folder(path: str) -> str:
         return os.path.join(path, max(names, key=int))
     message = doctor.no_versions(os.path.basename(path), path, listed)
     head, _, hint = message.partition("\n")
-    if "holds a SavedModel" in hint or "folder of models" in hint:
+    if "versions are named by numbers" in hint or "folder of models" in hint:
         raise StatusError("NOT_FOUND", head, hint.strip())
     return path
-
-
-def model_name(path: str) -> str:
-    """Returns the name that ``servable serve`` would give the model."""
-    folder = os.path.basename(path)
-    return os.path.basename(os.path.dirname(path)) or folder if is_version_name(folder) else folder
 
 
 def as_fields(model: SavedModel) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def described(model: SavedModel, name: str) -> str:
     for graph in model.graphs:
         lines.extend(_described_graph(graph))
     serving = next((graph for graph in model.graphs if "serve" in graph.tags), model.graphs[0])
-    curl = curl_line(name, list(serving.signatures), f"localhost:{REST_PORT}")
+    curl = curl_line(name, list(serving.signatures), REST_AT)
     if curl:
         lines += ["", "ask it, once `servable serve` runs:", f"  {curl}"]
     lines += ["", *(f"problem: {one}" for one in model.problems)]

@@ -76,10 +76,10 @@ def _served_file(server: Administration, model: str) -> str:
     serving = [one["path"] for one in versions if one["state"] == "AVAILABLE" and "path" in one]
     if not serving:
         raise StatusError("FAILED_PRECONDITION", f"no version of {model} serves", "see servable models")
-    if not os.access(serving[0], os.W_OK):
+    if not os.path.isdir(serving[0]) or not os.access(serving[0], os.W_OK):
         raise StatusError(
             "FAILED_PRECONDITION",
-            f"{serving[0]} is not on this machine, or may not be written to",
+            f"{serving[0]} is not on this machine, is no folder, or may not be written to",
             "say with --output where the warm-up file goes",
         )
     return os.path.join(serving[0], WARMUP_FILE)

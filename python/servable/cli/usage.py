@@ -7,12 +7,13 @@ from servable.config.flags import FLAGS, GROUPS, Flag, shown
 SERVE_INTRO = """\
 usage: servable serve PATH... [--flag=value ...]
 
-Serve SavedModels with TensorFlow Serving's REST and gRPC API.
+Serve SavedModels, and ONNX, TensorFlow Lite and OpenVINO models, with TensorFlow Serving's REST and gRPC API.
 
 PATH is a folder with numbered versions (half_plus_two/ with 1/ and 2/ in it: the newest is served, new ones
-are picked up), or the folder of one version itself (the one with saved_model.pb). The model is named after
-the folder; NAME=PATH names it otherwise. Without PATH, --model_base_path or --model_config_file,
-$MODEL_BASE_PATH/$MODEL_NAME is served, as in TensorFlow Serving's container.
+are picked up), or the folder of one version itself (the one with saved_model.pb, model.onnx, model.tflite or
+model.xml), or a file that ends in .onnx, .tflite or .xml, which is served anew when it changes. The model is
+named after the folder or file; NAME=PATH names it otherwise. Without PATH, --model_base_path or
+--model_config_file, $MODEL_BASE_PATH/$MODEL_NAME is served, as in TensorFlow Serving's container.
 
 Flags are TensorFlow Serving's, with _ or -, as --flag=value or --flag value.
 """

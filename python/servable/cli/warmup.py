@@ -20,10 +20,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from servable.cli import record as record_command
-from servable.cli.inspect import model_name, version_folder
+from servable.cli.inspect import version_folder
+from servable.engines.description import describe, other_format
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class
 from servable.savedmodel.example_request import example_body
+from servable.savedmodel.layout import is_model_file, model_name
 from servable.savedmodel.saved_model import WARMUP_FILE, read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import read_records, write_warmup
@@ -48,7 +50,7 @@ FIELDS = {
 
 def warmup(argv: Sequence[str]) -> int:
     """Runs the command; returns exit status 0 or 1."""
-    parser = argparse.ArgumentParser(prog="servable warmup", description="Warm-up files of SavedModels.")
+    parser = argparse.ArgumentParser(prog="servable warmup", description="Warm-up files of models.")
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="write a warm-up file from predict requests")
     making.add_argument("path", help="folder of a version, or of versions: the newest is taken")
@@ -86,15 +88,27 @@ def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
 
     Raises ``StatusError`` for a request that does not fit its signature; nothing is written then.
     """
-    graphs = read(folder).graphs
-    serving = next((graph for graph in graphs if "serve" in graph.tags), graphs[0])
-    signatures = {one.name: one for one in serving.signatures}
+    if is_model_file(folder):
+        raise StatusError(
+            "FAILED_PRECONDITION",
+            f"{folder} is a file, and a warm-up file lies in a version's folder",
+            f"move the model to {model_name(folder)}/1/model{os.path.splitext(folder)[1].lower()}",
+        )
+    signatures = {one.name: one for one in _signatures(folder)}
     name = model_name(folder)
-    bodies = list(_bodies(requests)) if requests else _made_up(serving.signatures)
+    bodies = list(_bodies(requests)) if requests else _made_up(signatures.values())
     records = [prediction_log(name, signatures, body) for body in bodies]
     if not records:
         raise invalid_argument("no request could be made up for any signature", "give one with --request")
     return write_warmup(os.path.join(folder, WARMUP_FILE), records, append)
+
+
+def _signatures(folder: str) -> tuple[Signature, ...]:
+    other = other_format(folder)
+    if other is not None:
+        return describe(folder, other).signatures
+    graphs = read(folder).graphs
+    return next((graph for graph in graphs if "serve" in graph.tags), graphs[0]).signatures
 
 
 def _made_up(signatures: Iterable[Signature]) -> list[dict[str, Any]]:

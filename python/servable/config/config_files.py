@@ -206,6 +206,7 @@ def read_platform_config(path: str, options: LoadOptions) -> LoadOptions:
         warmup_iterations=max(1, iterations.value),
         batching=batching.of_message(parameters) if bundle.HasField("batching_parameters") else None,
         batching_per_version=bundle.enable_per_model_batching_params,
+        prefer_tflite=bundle.prefer_tflite_model,
     )
 
 

@@ -153,8 +153,7 @@ _MODELS = (
         "bool",
         False,
         "models",
-        "serve model.tflite where a version has one",
-        no_effect="TensorFlow Lite models are not served yet: saved_model.pb is loaded",
+        "serve model.tflite where a version has one beside its SavedModel",
     ),
     Flag(
         "platform_config_file",
@@ -595,7 +594,7 @@ _OTHER = (
         CPUS,
         "other",
         "TensorFlow Lite interpreter pools",
-        no_effect="TensorFlow Lite models are not served yet",
+        no_effect="the engine makes interpreters as requests need them",
     ),
     Flag(
         "num_tflite_interpreters_per_pool",
@@ -603,7 +602,7 @@ _OTHER = (
         1,
         "other",
         "TensorFlow Lite interpreters in each pool",
-        no_effect="TensorFlow Lite models are not served yet",
+        no_effect="the engine makes interpreters as requests need them",
     ),
     Flag(
         "thread_pool_factory_config_file",

@@ -1,7 +1,7 @@
 """``servable serve PATH``: turns a path typed by a user into a model.
 
-A path may be a base folder (numbered versions inside) or one version's own folder (``saved_model.pb``
-inside), and ``NAME=PATH`` sets the model's name.
+A path may be a base folder (numbered versions inside), one version's own folder (``saved_model.pb`` or a
+model of another format inside), or a file that is a model by itself. ``NAME=PATH`` sets the model's name.
 """
 
 from __future__ import annotations
@@ -12,12 +12,30 @@ from urllib.parse import unquote, urlsplit
 
 from servable.config.values import Folder, ModelConfig
 from servable.errors import UsageError
-from servable.savedmodel.layout import SAVED_MODEL_FILES, holds_saved_model, is_version_name
+from servable.savedmodel.layout import (
+    ENDINGS,
+    SAVED_MODEL_FILES,
+    has_model_ending,
+    is_model_file,
+    is_version_name,
+    model_file_in,
+    model_name,
+)
 
 
 def is_remote(base_path: str) -> bool:
     """True for a URI other than ``file://``."""
     return "://" in base_path and not base_path.startswith("file://")
+
+
+def is_model_uri(base_path: str) -> bool:
+    """True for a URI of a model's file, such as ``s3://bucket/m.onnx`` or ``https://host/m.onnx?signed``."""
+    if not is_remote(base_path):
+        return False
+    try:
+        return has_model_ending(urlsplit(base_path).path)
+    except ValueError:
+        return False
 
 
 def local_path(base_path: str) -> str:
@@ -34,23 +52,36 @@ def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
 
 
 def model_from_path(argument: str) -> ModelConfig:
-    """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if there is no such folder."""
+    """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if nothing can be there."""
     name, path = _split_name(argument)
     if "://" in path:
-        last = path.rstrip("/").rpartition("/")[2]
-        return ModelConfig(name=name or last.partition(".")[0] or "default", base_path=path)
+        return ModelConfig(name=name or _name_of_uri(path) or "default", base_path=path)
     path = os.path.abspath(os.path.expanduser(path))
     if not os.path.exists(path):
-        raise UsageError(f"no such folder: {path}{_neighbours(path)}")
+        kind = "file" if has_model_ending(path) else "folder"
+        raise UsageError(f"no such {kind}: {path}{_neighbours(path)}")
+    if is_model_file(path):
+        return ModelConfig(name or model_name(path), path, policy=_version_of(os.path.dirname(path)))
     if not os.path.isdir(path):
         raise UsageError(_not_a_folder(path))
-    folder = os.path.basename(path)
-    if not holds_saved_model(path):
-        return ModelConfig(name=name or folder or "default", base_path=path)
-    if is_version_name(folder):
-        parent = os.path.basename(os.path.dirname(path))
-        return ModelConfig(name=name or parent or "default", base_path=path, policy=Folder(int(folder)))
-    return ModelConfig(name=name or folder or "default", base_path=path, policy=Folder(1))
+    if not model_file_in(path):
+        return ModelConfig(name or os.path.basename(path) or "default", path)
+    return ModelConfig(name or model_name(path) or "default", path, policy=_version_of(path))
+
+
+def _version_of(folder: str) -> Folder:
+    """Returns the version that the name of its folder states, otherwise version 1."""
+    number = os.path.basename(folder)
+    return Folder(int(number) if is_version_name(number) else 1)
+
+
+def _name_of_uri(uri: str) -> str:
+    if not is_model_uri(uri):
+        return uri.rstrip("/").rpartition("/")[2].partition(".")[0]
+    parts = urlsplit(uri)
+    # The name of a bucket says what is in it; that of a web server does not.
+    bucket = "" if parts.scheme in ("http", "https") else f"{parts.netloc}/"
+    return unquote(model_name(bucket + parts.path.lstrip("/")))
 
 
 def _split_name(argument: str) -> tuple[str, str]:
@@ -65,7 +96,10 @@ def _split_name(argument: str) -> tuple[str, str]:
 def _not_a_folder(path: str) -> str:
     if os.path.basename(path) in SAVED_MODEL_FILES:
         return f"{path} is a file; give the folder it is in: {os.path.dirname(path)}"
-    return f"{path} is a file, and a folder with a SavedModel was expected"
+    return (
+        f"{path} is a file, and a folder with a SavedModel or another model was expected, or a file that "
+        f"ends in {', '.join(ENDINGS)}"
+    )
 
 
 def _neighbours(path: str) -> str:
@@ -75,7 +109,9 @@ def _neighbours(path: str) -> str:
         parent = os.path.dirname(parent)
     try:
         names = sorted(
-            entry.name for entry in os.scandir(parent) if entry.is_dir() and not entry.name.startswith(".")
+            entry.name
+            for entry in os.scandir(parent)
+            if (entry.is_dir() or has_model_ending(entry.name)) and not entry.name.startswith(".")
         )
     except OSError:
         return ""

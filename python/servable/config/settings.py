@@ -237,6 +237,7 @@ def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadO
         engine=arguments.text("engine"),
         engine_tolerance=_tolerance(arguments),
         engine_cache=os.path.join(cache, "engines"),
+        prefer_tflite=arguments.boolean("prefer_tflite_model"),
         placement=arguments.text("run_in"),
     )
     platform_config = arguments.text("platform_config_file")

@@ -37,7 +37,7 @@ class Specific:
 
 @dataclass(frozen=True)
 class Folder:
-    """``base_path`` itself is the folder of one version, which is served under this number."""
+    """``base_path`` itself is one version, a folder or a file, which is served under this number."""
 
     version: int
 
@@ -123,9 +123,10 @@ class CoreOptions:
     header_timeout_seconds: from a request head's first byte to its last. transfer_grace_seconds: longest
     pause of a body or a reply; one that takes longer than this in all must average min_transfer_rate bytes a
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
-    max_connections: on all ports; 0 for as many as there are descriptors for. max_memory_in_flight: bytes
-    that all requests together may hold. profile_folder: where clients may have profiles stored, None for
-    nowhere.
+    libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
+    none. tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
+    for. max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
+    have profiles stored, None for nowhere.
     """
 
     rest_address: str | None = None

@@ -1,4 +1,4 @@
-"""The formats of models: the contents of a version's folder, by the engine that loads it.
+"""The formats of models: the contents of a version's folder, or of a file, by the engine that loads it.
 
 The core chooses the engine by the same files: ``src/engine/choice.rs``.
 """
@@ -6,28 +6,76 @@ The core chooses the engine by the same files: ``src/engine/choice.rs``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from servable.savedmodel.layout import SAVED_MODEL_FILES, SAVED_MODEL_FOLDERS
+from servable.savedmodel.layout import (
+    OTHER_FILES,
+    SAVED_MODEL_FILES,
+    SAVED_MODEL_FOLDERS,
+    is_model_file,
+    is_version_name,
+)
 
 READ_FOR_ANY = ("batching_params.pbtxt",)
 """Files that a load reads for any format."""
+WARMUP_FOLDER = "assets.extra"
 
 
 @dataclass(frozen=True)
 class Format:
-    """What ``engine`` reads in a version's folder: these files, and all files in these folders."""
+    """A format of models, loaded by ``engine``.
+
+    files: the first one found in a version's folder selects the format. folders: all files in these are read,
+    too. ending: of a file that is a model by itself, "" if none is.
+    """
 
     engine: str
+    title: str
     files: tuple[str, ...]
-    folders: tuple[str, ...] = ()
+    folders: tuple[str, ...] = (WARMUP_FOLDER,)
+    ending: str = ""
 
 
-FORMATS = (Format("tensorflow", SAVED_MODEL_FILES, SAVED_MODEL_FOLDERS),)
+FORMATS = (
+    Format("tensorflow", "SavedModel", SAVED_MODEL_FILES, SAVED_MODEL_FOLDERS),
+    Format("onnx", "ONNX", OTHER_FILES[:1], ending=".onnx"),
+    Format("tflite", "TensorFlow Lite", OTHER_FILES[1:2], ending=".tflite"),
+    Format("openvino", "OpenVINO IR", OTHER_FILES[2:], ending=".xml"),
+)
+"""Every format; of several in one folder, the first one counts."""
 
 
 _FILES = (*(name for format in FORMATS for name in format.files), *READ_FOR_ANY)
-_FOLDERS = tuple(name for format in FORMATS for name in format.folders)
+_FOLDERS = tuple(dict.fromkeys(name for format in FORMATS for name in format.folders))
+
+
+def format_of(path: str, prefer_tflite: bool = False) -> Format | None:
+    """Returns the format of the version in ``path``, a folder or a file; None if it is of no known format.
+
+    prefer_tflite: a TensorFlow Lite model comes before a SavedModel in the same folder.
+    """
+    if is_model_file(path):
+        return next(one for one in FORMATS if one.ending and path.lower().endswith(one.ending))
+    preferred = [one for one in FORMATS if prefer_tflite and one.engine == "tflite"]
+    return next((one for one in (*preferred, *FORMATS) if _holds(path, one)), None)
+
+
+def _holds(folder: str, format: Format) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in format.files)
+
+
+def may_hold_saved_model(base_path: str, prefer_tflite: bool = False) -> bool:
+    """True unless everything at ``base_path``, a version or a folder of versions, is of another format."""
+    lone = format_of(base_path, prefer_tflite)
+    if lone is not None:
+        return lone.engine == "tensorflow"
+    try:
+        versions = [one for one in os.listdir(base_path) if is_version_name(one)]
+    except (OSError, ValueError):
+        return True
+    found = [format_of(os.path.join(base_path, one), prefer_tflite) for one in versions]
+    return not found or any(one is None or one.engine == "tensorflow" for one in found)
 
 
 def fingerprint(path: str) -> str:
@@ -35,14 +83,60 @@ def fingerprint(path: str) -> str:
 
     "" if there are no model files. One ``stat`` per file: cheap enough for every poll of a thousand models.
     """
+    if is_model_file(path):
+        return " ".join(_stamp(one) for one in (path, *beside(path)))
     seen = [_stamp(os.path.join(path, name)) for name in _FILES]
-    for folder in _FOLDERS:
-        try:
-            with os.scandir(os.path.join(path, folder)) as entries:
-                seen.extend(sorted(_stamp(entry.path) for entry in entries))
-        except OSError:
-            continue
+    for name in _FOLDERS:
+        seen.extend(_stamp(one) for one in _entries(os.path.join(path, name)))
+    if any(stamp.startswith("model.") for stamp in seen):
+        # The data of a model may lie in files of any name.
+        seen.extend(_stamp(one) for one in _entries(path) if os.path.basename(one) not in _FILES)
     return " ".join(stamp for stamp in seen if stamp)
+
+
+def beside(path: str) -> list[str]:
+    """Returns the files that belong to the model file at ``path``: weights are often kept beside the graph.
+
+    These are the .bin of an .xml, and, for an .onnx, whatever begins with its name: ``m.onnx.data`` and
+    ``m_weights.bin`` for ``m.onnx``.
+    """
+    stem, ending = os.path.splitext(path)
+    if ending.lower() == ".xml":
+        return [f"{stem}.bin"] if os.path.isfile(f"{stem}.bin") else []
+    if ending.lower() != ".onnx":
+        return []
+    return [
+        one
+        for one in _entries(os.path.dirname(path))
+        if one.startswith(stem) and one != path and os.path.isfile(one)
+    ]
+
+
+def model_bytes(path: str) -> int:
+    """Returns the total size of a version's files; unreadable ones count as nothing."""
+    files = [path, *beside(path)] if is_model_file(path) else _files_below(path)
+    return sum(map(_size, files))
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    for inner, _, names in os.walk(folder):
+        yield from (os.path.join(inner, name) for name in names)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _entries(folder: str) -> list[str]:
+    """Returns the paths of everything in a folder, in order; nothing if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.path for entry in entries)
+    except OSError:
+        return []
 
 
 def _stamp(path: str) -> str:

@@ -20,14 +20,15 @@ from servable.errors import TensorFlowNotFoundError
 class Package:
     """An installable package with an engine's library.
 
-    engine: as in ``src/engine/choice.rs``. title: the engine's own name. folder: of the package.
-    library: a pattern in it. variable: the environment variable that names another library. extra: of
-    Servable, which installs it.
+    engine: as in ``src/engine/choice.rs``. title: the engine's own name. folder: of the package, and
+    distributions: its names in the package index. library: a pattern in the folder. variable: the environment
+    variable that names another library. extra: of Servable, which installs it.
     """
 
     engine: str
     title: str
     folder: str
+    distributions: tuple[str, ...]
     library: str
     variable: str
     extra: str
@@ -38,6 +39,7 @@ PACKAGES = (
         "onnx",
         "ONNX Runtime",
         "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu"),
         "capi/libonnxruntime.so.*",
         "SERVABLE_ONNX_LIBRARY",
         "onnx",
@@ -46,11 +48,20 @@ PACKAGES = (
         "openvino",
         "OpenVINO",
         "openvino",
+        ("openvino",),
         "libs/libopenvino_c.so.*",
         "SERVABLE_OPENVINO_LIBRARY",
         "openvino",
     ),
-    Package("tflite", "LiteRT", "ai_edge_litert", "libLiteRt.so", "SERVABLE_TFLITE_LIBRARY", "tflite"),
+    Package(
+        "tflite",
+        "LiteRT",
+        "ai_edge_litert",
+        ("ai-edge-litert",),
+        "libLiteRt.so",
+        "SERVABLE_TFLITE_LIBRARY",
+        "tflite",
+    ),
 )
 
 
@@ -66,7 +77,7 @@ def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str
     """Looks for the library of every engine.
 
     tensorflow: TensorFlow's library or its folder, if stated. packages: folders that may hold the packages,
-    by default ``sys.path``. Raises ``TensorFlowNotFoundError`` if a stated library of TensorFlow is not there.
+    by default ``sys.path``. Raises ``TensorFlowNotFoundError`` if a stated one of TensorFlow is not there.
     """
     libraries = Libraries()
     try:
@@ -74,7 +85,7 @@ def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str
     except TensorFlowNotFoundError as error:
         if tensorflow:
             raise
-        libraries.missing["tensorflow"] = str(error)
+        libraries.missing["tensorflow"] = "; ".join(line.strip() for line in str(error).splitlines())
     for package in PACKAGES:
         path = _find(package, environment, sys.path if packages is None else packages)
         if os.path.isfile(path):
@@ -82,6 +93,37 @@ def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str
         else:
             libraries.missing[package.engine] = _not_found(package, path)
     return libraries
+
+
+def no_engine(found: Libraries) -> TensorFlowNotFoundError:
+    """Returns the error of a server that finds no engine at all."""
+    head, _, hint = found.missing["tensorflow"].partition("; ")
+    extras = " or ".join(f'"servable[{package.extra}]" ({package.title})' for package in PACKAGES)
+    return TensorFlowNotFoundError(
+        f"{head}, and no other engine\n    {hint}; for models of other formats: pip install {extras}"
+    )
+
+
+def versions(found: Libraries) -> dict[str, str]:
+    """Returns the version of each engine that was found, TensorFlow left out, by its own name.
+
+    It is that of the installed package; a library that is stated, has its path.
+    """
+    return {
+        package.title: _version(package, found.found[package.engine])
+        for package in PACKAGES
+        if package.engine in found.found
+    }
+
+
+def _version(package: Package, library: str) -> str:
+    from importlib.metadata import distributions
+
+    folder, inside, _ = library.rpartition(f"{os.sep}{package.folder}{os.sep}")
+    for name in package.distributions if inside else ():
+        for one in distributions(name=name, path=[folder]):
+            return one.version
+    return library
 
 
 def _find(package: Package, environment: Mapping[str, str], folders: list[str]) -> str:
@@ -100,6 +142,6 @@ def _find(package: Package, environment: Mapping[str, str], folders: list[str]) 
 def _not_found(package: Package, stated: str) -> str:
     seen = f"no such file: {stated} (from ${package.variable})" if stated else f"no package in {sys.prefix}"
     return (
-        f'{package.title} not found: {seen}; install it beside servable: pip install "servable[{package.extra}]", '
-        f"or name its library with ${package.variable}"
+        f"{package.title} not found: {seen}; install it beside servable: "
+        f'pip install "servable[{package.extra}]", or name its library with ${package.variable}'
     )

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 from servable.errors import StatusError, TensorFlowNotFoundError
 
@@ -91,10 +92,24 @@ def version(stated: str = "") -> str:
     return _core.preload(path, [])
 
 
-class Opening:
-    """Opens the library on a thread: the longest part of a start, so it begins first."""
+LOOK_SECONDS = 1.0
+"""Longest time that it is waited for what is to be served; without an answer, TensorFlow is opened."""
 
-    def __init__(self, path: str, op_libraries: tuple[str, ...], log_level: str = "info") -> None:
+
+class Opening:
+    """Opens the library on a thread: the longest part of a start, so it begins first.
+
+    path: of the library; "" if there is none. is_needed: looks whether it may be; otherwise the core opens it
+    once a version needs it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        op_libraries: tuple[str, ...],
+        log_level: str = "info",
+        is_needed: Callable[[], bool] = lambda: True,
+    ) -> None:
         # In the constructing thread, which lives on: the core's allocator is tied to the loading thread.
         from servable import _core
 
@@ -105,6 +120,7 @@ class Opening:
         self._path = path
         self._op_libraries = op_libraries
         self._log_level = log_level
+        self._is_needed = is_needed
         self._error: StatusError | None = None
         self._thread = threading.Thread(target=self._open, name="open-tensorflow", daemon=True)
         self._thread.start()
@@ -117,7 +133,7 @@ class Opening:
 
     def _open(self) -> None:
         self._core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
-        if not self._path:
+        if not self._path or not self._may_be_needed():
             return
         try:
             version = self._core.preload(self._path, list(self._op_libraries))
@@ -125,3 +141,11 @@ class Opening:
             self._error = StatusError(error.code, error.message, f"the library is {self._path}")
         else:
             logging.getLogger("tensorflow").debug("TensorFlow %s from %s", version, self._path)
+
+    def _may_be_needed(self) -> bool:
+        """Looks on a separate thread, which a file system that does not answer may block."""
+        found: list[bool] = []
+        looking = threading.Thread(target=lambda: found.append(self._is_needed()), name="look", daemon=True)
+        looking.start()
+        looking.join(LOOK_SECONDS)
+        return not found or found[0]

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from servable.engines.formats import model_bytes
 from servable.errors import StatusError
 from servable.savedmodel.signature import Signature
 from servable.sources import AspiredVersion
@@ -60,7 +61,7 @@ class Inventory:
 
     def loaded(self, model: str, version: AspiredVersion, report: Report) -> None:
         """See ``Listener``."""
-        size = folder_bytes(version.path)
+        size = model_bytes(version.path)
         signatures = tuple(Signature(*one) for one in report.signatures)
         record = Loaded(version.path, report.seconds, time.time(), size, signatures, report.placement)
         with self._lock:
@@ -76,18 +77,6 @@ class Inventory:
         with self._lock:
             self._loaded.pop((model, version.version), None)
         self._following.unloaded(model, version)
-
-
-def folder_bytes(path: str) -> int:
-    """Returns the total size of all files below ``path``, in bytes; unreadable ones count as nothing."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(folder, name)).st_size
-            except OSError:
-                continue
-    return total
 
 
 def resident_bytes() -> int | None:

@@ -90,8 +90,12 @@ class Reconciler:
         elif condition.may_be_repaired:
             version.condition = condition.repaired(place)
             self._loader.submit_load(model, version)
-        elif condition.state is State.AVAILABLE:
+        elif condition.state is State.AVAILABLE and not place.reloads:
             version.condition = condition.moved(place)
+        elif condition.state is State.AVAILABLE and condition.may_reload:
+            # A change during a reload is followed after it.
+            version.condition = condition.moved(place).reload_queued()
+            self._loader.submit_reload(model, version)
 
     def _withdraw(self, model: Model, version: Version) -> None:
         """Ends a version that is no longer wanted and not loaded yet, or waits for its next try."""

@@ -12,8 +12,12 @@ import os
 import re
 
 from servable.savedmodel.layout import (
+    EXPECTED,
+    OTHER_FILES,
     SAVED_MODEL_FILES,
     SAVED_MODEL_FOLDERS,
+    has_model_ending,
+    held_by,
     holds_saved_model,
     is_version_name,
 )
@@ -37,18 +41,21 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
 def no_versions(name: str, path: str, names: list[str]) -> str:
     """Describes a base path without a single version folder."""
     text = f"No versions of servable {name} found under base path {path}"
-    if any(file in names for file in SAVED_MODEL_FILES):
+    own = next((file for file in (*SAVED_MODEL_FILES, *OTHER_FILES) if file in names), "")
+    if own:
+        what = "a SavedModel" if own in SAVED_MODEL_FILES else own
         return (
             text
             + _INDENT
             + (
-                "it holds a SavedModel itself, and numbered folders were looked for: "
+                f"it holds {what} itself, and numbered folders were looked for: "
                 f"move the model to {path}/1, "
                 f"or run `servable serve {path}`, which takes a version's folder too"
             )
         )
     if not names:
-        return text + _INDENT + f"the folder is empty: put the SavedModel into {path}/1"
+        others = f"{', '.join(OTHER_FILES[:-1])} or {OTHER_FILES[-1]}"
+        return text + _INDENT + f"the folder is empty: put the SavedModel into {path}/1, or {others}"
     nested = [one for one in sorted(names) if _has_versions(os.path.join(path, one))]
     if nested:
         return (
@@ -59,17 +66,18 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
                 f"for example {path}/{nested[0]}"
             )
         )
-    inside = [one for one in sorted(names) if holds_saved_model(os.path.join(path, one))]
+    inside = [one for one in sorted(names) if held_by(os.path.join(path, one))]
     if inside:
+        held = held_by(os.path.join(path, inside[0]))
         return (
-            text
-            + _INDENT
-            + f"{inside[0]}/ holds a SavedModel, but versions are named by numbers: rename it to 1"
+            text + _INDENT + f"{inside[0]}/ holds {held}, but versions are named by numbers: rename it to 1"
         )
+    lone = next((one for one in sorted(names) if has_model_ending(one)), "")
     return (
         text
         + _INDENT
         + f"it holds {_listed(sorted(names))}, and folders named by numbers (1, 2, …) were looked for"
+        + (f"; {lone} is served by itself from {os.path.join(path, lone)}" if lone else "")
     )
 
 
@@ -88,6 +96,15 @@ def version_folder_gone(name: str, path: str) -> str:
     )
 
 
+def model_file_gone(name: str, path: str) -> str:
+    """Describes a model's file that no longer exists, or does not yet."""
+    return (
+        f"The file of servable {name} is gone: {path}"
+        + _INDENT
+        + f"{_what_exists(path)}; the model is not served until the file is there"
+    )
+
+
 _LOOKS_INCOMPLETE = (
     "half-copied|may not be read|does not appear to contain|Unsuccessful TensorSliceReader|not found|"
     "no such file"
@@ -98,7 +115,7 @@ _SAID_BY_THE_CORE = ("copy the folder again", "--saved_model_tags")
 
 
 def load_hint(path: str, message: str) -> str:
-    """Returns advice on a failed load of the SavedModel in ``path``, or "" if its error says it all."""
+    """Returns advice on a failed load of the version in ``path``, or "" if its error says it all."""
     unreadable = denied(path) if re.search(_LOOKS_INCOMPLETE, message, re.IGNORECASE) else ""
     if unreadable:
         return permission(path, unreadable)
@@ -111,7 +128,7 @@ def load_hint(path: str, message: str) -> str:
     return ""
 
 
-def _no_saved_model(path: str, _found: re.Match[str]) -> str:
+def _no_model(path: str, _found: re.Match[str]) -> str:
     if not os.path.isdir(path):
         return (
             f"{path} has vanished since it was found: was the version removed, or is it still being copied?"
@@ -121,12 +138,17 @@ def _no_saved_model(path: str, _found: re.Match[str]) -> str:
         return "the folder is empty; copy versions under another name and rename them when they are complete"
     if any(one.endswith((".keras", ".h5", ".hdf5")) for one in names):
         return "this is a Keras file, not a SavedModel: load it with Keras and call model.export(folder)"
-    if any(one.endswith(".tflite") for one in names):
-        return "this is a TensorFlow Lite model; a SavedModel (saved_model.pb) is needed"
-    if any(holds_saved_model(os.path.join(path, one)) for one in names):
-        inner = next(one for one in names if holds_saved_model(os.path.join(path, one)))
-        return f"the SavedModel is one folder deeper, in {inner}/: move its content up into {path}"
-    return f"{path} holds {_listed(names)}"
+    misnamed = next((one for one in names if has_model_ending(one)), "")
+    if misnamed:
+        return (
+            f"{misnamed} is not served from here under this name: rename it to "
+            f"model{os.path.splitext(misnamed)[1].lower()}, or serve the file itself"
+        )
+    inner = next((one for one in names if held_by(os.path.join(path, one))), "")
+    if inner:
+        what = "SavedModel" if holds_saved_model(os.path.join(path, inner)) else "model"
+        return f"the {what} is one folder deeper, in {inner}/: move its content up into {path}"
+    return f"{path} holds {_listed(names)}; expected {EXPECTED}"
 
 
 def _tags(path: str, _found: re.Match[str]) -> str:
@@ -150,10 +172,11 @@ def _keras_variables(path: str, _found: re.Match[str]) -> str:
 
 
 def _corrupt(path: str, _found: re.Match[str]) -> str:
+    files = [os.path.join(path, one) for one in (*SAVED_MODEL_FILES, *OTHER_FILES)]
     sizes = [
-        f"{one} {_size(os.path.join(path, one))}"
-        for one in SAVED_MODEL_FILES
-        if os.path.exists(os.path.join(path, one))
+        f"{os.path.basename(one)} {_size(one)}"
+        for one in (files if os.path.isdir(path) else [path])
+        if os.path.exists(one)
     ]
     seen = ", ".join(sizes) or "no saved_model.pb"
     return f"the model on the disk is damaged or was only half copied ({seen}): copy it again"
@@ -176,6 +199,8 @@ def permission(path: str, what: str) -> str:
 
 def denied(path: str) -> str:
     """Returns the first folder or file of the version in ``path`` that this process may not read, or ""."""
+    if os.path.isfile(path):
+        return "" if os.access(path, os.R_OK) else path
     for folder in (path, *(os.path.join(path, one) for one in SAVED_MODEL_FOLDERS)):
         if not os.path.isdir(folder):
             continue
@@ -201,7 +226,7 @@ def _asset(path: str, found: re.Match[str]) -> str:
 
 
 _LOAD_ADVICE = (
-    (r"does not appear to contain a SavedModel", _no_saved_model),
+    (r"does not appear to contain a SavedModel|There is no model in ", _no_model),
     (r"Could not find meta graph def matching supplied tags", _tags),
     (
         r"Op type not registered '([^']+)'|No OpKernel was registered to support Op '([^']+)'"

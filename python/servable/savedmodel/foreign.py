@@ -1,22 +1,27 @@
-"""Describes what was found in place of a SavedModel, by content or file ending, with advice."""
+"""Describes what was found in place of a model, by content or file ending, with advice."""
 
 from __future__ import annotations
 
 import os
 
 from servable.regular_files import open_file
-from servable.savedmodel.layout import holds_saved_model
+from servable.savedmodel.layout import ENDINGS, OTHER_FILES, held_by
 
 A_SAVED_MODEL = (
     "a SavedModel is a folder with saved_model.pb (or saved_model.pbtxt) and, for most models, variables/ "
     "and assets/"
 )
+A_MODEL = (
+    f"{A_SAVED_MODEL}; models of other formats are a folder with {', '.join(OTHER_FILES[:-1])} or "
+    f"{OTHER_FILES[-1]}, or a file that ends in {', '.join(ENDINGS)}"
+)
 
 _KERAS = "a Keras file: load it with Keras and call model.export(FOLDER)"
-_LITE = "a TensorFlow Lite model: the SavedModel that it was converted from is needed"
+_LITE = "a TensorFlow Lite model: it is served under a name that ends in .tflite"
 _CHECKPOINT = "a checkpoint, weights without a graph: load it into its model, and export that"
-_TORCH = "a PyTorch file: only SavedModels are served"
-_ONNX = "an ONNX model: only SavedModels are served"
+_TORCH = "a PyTorch file: export the model to ONNX (torch.onnx.export)"
+_ONNX = "an ONNX model: give the file itself, or call it model.onnx"
+_OPENVINO = "an OpenVINO model: give the file itself, or call it model.xml, with model.bin beside it"
 _ARCHIVE = "an archive: unpack it, or serve it from a URL (http://…/model.tar.gz)"
 _FROZEN = "a graph without signatures, as TensorFlow 1 froze them: save it with tf.saved_model.save"
 
@@ -24,6 +29,7 @@ _ENDINGS = (
     ((".keras", ".h5", ".hdf5"), _KERAS),
     ((".tflite",), _LITE),
     ((".onnx",), _ONNX),
+    ((".xml",), _OPENVINO),
     ((".pt", ".pth", ".safetensors"), _TORCH),
     ((".ckpt", ".index", ".meta", "checkpoint"), _CHECKPOINT),
     ((".zip", ".tar", ".gz", ".tgz"), _ARCHIVE),
@@ -34,8 +40,8 @@ _MOST_NAMED = 6
 
 
 def found_instead(path: str) -> str:
-    """Describes what is at ``path``, which holds no SavedModel, and what a SavedModel consists of."""
-    return f"{_found(path)}; {A_SAVED_MODEL}"
+    """Describes what is at ``path``, which holds no model, and what a model consists of."""
+    return f"{_found(path)}; {A_MODEL}"
 
 
 def _found(path: str) -> str:
@@ -58,7 +64,7 @@ def _found_in(folder: str) -> str:
         return f"{folder} cannot be listed ({error.strerror})"
     if not names:
         return f"{folder} is empty"
-    inner = [one for one in names if holds_saved_model(os.path.join(folder, one))]
+    inner = [one for one in names if held_by(os.path.join(folder, one))]
     if inner:
         return f"{folder} holds none itself, {inner[0]}/ in it does: give {os.path.join(folder, inner[0])}"
     known = ((one, kind_of_file(os.path.join(folder, one))) for one in names)

@@ -1,4 +1,6 @@
-"""The folder of a version: its name, and the files in it that make up a SavedModel."""
+"""The folder of a version: its name, and the files in it that make up a model. Which engine a file is for:
+``engines/formats.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,12 @@ import os
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 SAVED_MODEL_FOLDERS = ("variables", "assets", "assets.extra")
+OTHER_FILES = ("model.onnx", "model.tflite", "model.xml")
+"""The file that makes a folder a version of another format, the first one found."""
+ENDINGS = tuple(os.path.splitext(name)[1] for name in OTHER_FILES)
+"""The endings of files that are models by themselves."""
+EXPECTED = f"{SAVED_MODEL_FILES[0]} (a SavedModel), {', '.join(OTHER_FILES[:-1])} or {OTHER_FILES[-1]}"
+"""What makes a folder a version, for texts."""
 
 
 def is_version_name(name: str) -> bool:
@@ -16,3 +24,38 @@ def is_version_name(name: str) -> bool:
 def holds_saved_model(path: str) -> bool:
     """True if ``path`` is the folder of a SavedModel, that is, of one version."""
     return any(os.path.isfile(os.path.join(path, name)) for name in SAVED_MODEL_FILES)
+
+
+def model_file_in(path: str) -> str:
+    """Returns the name of the file that makes the folder ``path`` a version; "" if there is none."""
+    names = (*SAVED_MODEL_FILES, *OTHER_FILES)
+    return next((name for name in names if os.path.isfile(os.path.join(path, name))), "")
+
+
+def held_by(path: str) -> str:
+    """Describes the model that the folder ``path`` holds; "" if it holds none."""
+    file = model_file_in(path)
+    return "a SavedModel" if file in SAVED_MODEL_FILES else file
+
+
+def has_model_ending(path: str) -> bool:
+    """True if a file at ``path`` is a model by itself."""
+    return path.lower().endswith(ENDINGS)
+
+
+def is_model_file(path: str) -> bool:
+    """True if ``path`` is a file that is a model by itself."""
+    return has_model_ending(path) and os.path.isfile(path)
+
+
+def model_name(path: str) -> str:
+    """Returns the name of the model at ``path``, the folder of a version or of versions, or a file.
+
+    A file is named by its stem; one called ``model``, by its folder, and a version by the folder above it.
+    """
+    folder, last = os.path.split(path.rstrip("/"))
+    if has_model_ending(last):
+        stem = os.path.splitext(last)[0]
+        return stem if stem.lower() != "model" else model_name(folder) or stem
+    above = os.path.basename(folder)
+    return above or last if is_version_name(last) else last

@@ -60,7 +60,7 @@ def read(path: str) -> SavedModel:
     file, message = _parse(path)
     graphs = tuple(_graph(one) for one in message.meta_graphs)
     folder = os.path.join(path, "variables")
-    warmup_records, warmup_problems = _warmup(os.path.join(path, WARMUP_FILE))
+    warmup_records, warmup_problems = count_warmup(os.path.join(path, WARMUP_FILE))
     return SavedModel(
         path=path,
         graphs=graphs,
@@ -167,7 +167,7 @@ def _files(folder: str) -> list[tuple[str, int]]:
     return found
 
 
-def _warmup(path: str) -> tuple[int | None, list[str]]:
+def count_warmup(path: str) -> tuple[int | None, list[str]]:
     """Returns the number of requests in a warm-up file, None without one, and its problems."""
     from servable.savedmodel.tfrecord import MOST_RECORDS, read_records
 

@@ -13,18 +13,23 @@ from typing import Protocol
 
 from servable.config.values import ModelConfig
 
+LONE_VERSION = 1
+"""The version number of a model that is not inside a version's folder."""
+
 
 @dataclass(frozen=True)
 class AspiredVersion:
-    """A version that a source wants served: its number, and the local folder of its SavedModel.
+    """A version that a source wants served: its number, and its local path: its folder, or a model's file.
 
     fingerprint: changes with the version's files ("" if the source does not check); a version that failed to
-    load is retried when it changes. A version that is being served is not reloaded.
+    load is retried when it changes. reloads: a version that is being served is reloaded when its place or its
+    fingerprint changes, as of a file there are no further versions; otherwise it is not.
     """
 
     version: int
     path: str
     fingerprint: str = ""
+    reloads: bool = False
 
 
 class Receiver(Protocol):

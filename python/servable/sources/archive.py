@@ -1,4 +1,4 @@
-"""A model in a zip or tar file behind a URL: fetched when its ETag changes, and unpacked within limits.
+"""A model behind a URL, in a zip or tar file or its own file: fetched when its ETag changes, within limits.
 
 Sizes stated in an archive are not trusted: bytes are counted as they are written, and unpacking stops at the
 limit. Names that lead out of the folder, links and devices are refused.
@@ -20,24 +20,27 @@ from contextlib import suppress
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from servable.config.model_paths import is_model_uri
 from servable.savedmodel.layout import is_version_name
+from servable.sources import LONE_VERSION
 from servable.sources.cache import CHUNK, RemoteFile, inside
 
 ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar")
 MOST_FILES = 100_000
 """Most files and folders in an archive."""
 TIMEOUT_SECONDS = 60.0
-LONE_VERSION = 1
-"""The version number of a SavedModel that is not inside a version folder."""
 
 
 def is_archive(base_path: str) -> bool:
-    """True if the path is fetched by HTTP, and therefore must be an archive."""
+    """True if the path is fetched by HTTP, and therefore must be an archive or a model's file."""
     return urlsplit(base_path).scheme in ("http", "https")
 
 
 class ArchiveStore:
-    """A ``Store`` for an archive. scratch: folder to unpack into. most_bytes: limit, packed and unpacked."""
+    """A ``Store`` for an archive, or for a model's file, which has one version.
+
+    scratch: folder to unpack into. most_bytes: limit, packed and unpacked.
+    """
 
     def __init__(self, url: str, scratch: str, most_bytes: int) -> None:
         self._url = url
@@ -75,10 +78,14 @@ class ArchiveStore:
         fresh = tempfile.mkdtemp(prefix="archive-", dir=self._scratch)
         self._refused = None
         try:
-            with tempfile.TemporaryFile(dir=self._scratch) as packed:
-                _Unpacked(self._url, self._most_bytes).copy(reply, packed)
-                packed.seek(0)
-                _extract(packed, fresh, _Unpacked(self._url, self._most_bytes))
+            unpacked = _Unpacked(self._url, self._most_bytes)
+            if is_model_uri(self._url):
+                self._keep(reply, fresh, unpacked)
+            else:
+                with tempfile.TemporaryFile(dir=self._scratch) as packed:
+                    unpacked.copy(reply, packed)
+                    packed.seek(0)
+                    _extract(packed, fresh, _Unpacked(self._url, self._most_bytes))
         except BaseException as error:
             shutil.rmtree(fresh, ignore_errors=True)
             if isinstance(error, (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)):
@@ -92,8 +99,21 @@ class ArchiveStore:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder, self._tag = fresh, tag
 
+    def _keep(self, reply: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
+        """Writes a model's file into ``folder``, named as in a version, and the weights that belong to it."""
+        stem, ending = os.path.splitext(urlsplit(self._url).path)
+        with open(os.path.join(folder, f"model{ending.lower()}"), "wb") as file:
+            unpacked.copy(reply, file)
+        if ending.lower() == ".xml":
+            weights = urlsplit(self._url)._replace(path=f"{stem}.bin").geturl()
+            with (
+                urllib.request.urlopen(weights, timeout=TIMEOUT_SECONDS) as content,
+                open(os.path.join(folder, "model.bin"), "wb") as file,
+            ):
+                unpacked.copy(content, file)
+
     def _root(self) -> str:
-        """Returns the folder with the versions or the SavedModel: archives often wrap it."""
+        """Returns the folder with the versions or the model: archives often wrap it."""
         root = self._folder
         while True:
             names = os.listdir(root)

@@ -2,8 +2,8 @@
 
 A version is a *folder* with a decimal name within int64; leading zeros are allowed. TensorFlow Serving also
 takes plain files and names such as ``+7`` for versions, which then fail to load; here they are skipped with
-one log line. Each model is polled independently, and problems with its path are logged when they change, not
-at every poll.
+one log line. A base path that is a model's file has one version, reloaded when the file changes. Each model
+is polled independently, and problems with its path are logged when they change, not at every poll.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from servable.config.values import All, Folder, ModelConfig, Specific, VersionPolicy
 from servable.engines.formats import fingerprint
 from servable.savedmodel import doctor
-from servable.savedmodel.layout import is_version_name
-from servable.sources import AspiredVersion, Receiver
+from servable.savedmodel.layout import has_model_ending, is_version_name
+from servable.sources import LONE_VERSION, AspiredVersion, Receiver
 
 _log = logging.getLogger("filesystem")
 
@@ -41,6 +41,9 @@ def look(model: ModelConfig) -> Finding:
 
     Never raises because of what is on the disk.
     """
+    lone = _look_at_file(model) if has_model_ending(model.base_path) else None
+    if lone is not None:
+        return lone
     if isinstance(model.policy, Folder):
         return _look_at_folder(model, model.policy)
     try:
@@ -58,13 +61,28 @@ def look(model: ModelConfig) -> Finding:
     )
     if not found:
         problems.append(doctor.no_versions(model.name, model.base_path, [name for name, _ in names]))
-    elif isinstance(model.policy, Specific):
-        problems.extend(
-            doctor.version_absent(model.name, wanted, found)
-            for wanted in model.policy.versions
-            if wanted not in found
-        )
+    else:
+        problems.extend(_absent(model, found))
     return Finding(aspired, tuple(problems))
+
+
+def _absent(model: ModelConfig, found: dict[int, str]) -> Iterator[str]:
+    """Yields a line for each version that the policy lists and that was not found."""
+    for wanted in model.policy.versions if isinstance(model.policy, Specific) else ():
+        if wanted not in found:
+            yield doctor.version_absent(model.name, wanted, found)
+
+
+def _look_at_file(model: ModelConfig) -> Finding | None:
+    """Looks at a file that is a model by itself. Returns None if something else is at the base path."""
+    path = model.base_path
+    if not os.path.isfile(path):
+        is_gone = not os.path.exists(path) and os.path.isdir(os.path.dirname(path))
+        return Finding((), (doctor.model_file_gone(model.name, path),)) if is_gone else None
+    version = model.policy.version if isinstance(model.policy, Folder) else LONE_VERSION
+    chosen = choose(model.policy, [version])
+    aspired = tuple(AspiredVersion(one, path, fingerprint(path), reloads=True) for one in chosen)
+    return Finding(aspired, tuple(_absent(model, {version: path})))
 
 
 def _look_at_folder(model: ModelConfig, policy: Folder) -> Finding:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 
+from servable.config.model_paths import is_model_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver
@@ -234,7 +235,7 @@ class _Follower:
                         lambda file, path: store.link(lies_at, file, path),
                     )
                     _log.info("fetched %s version %d into %s", self._model.name, version, place)
-        return _aspired(place)
+        return self._aspired(place)
 
     def _earlier(self, listed: Container[int] | None = None) -> dict[int, AspiredVersion]:
         """Returns the versions that are here from an earlier poll, or from an earlier server.
@@ -242,13 +243,17 @@ class _Follower:
         listed: the versions the store still has; None if unknown.
         """
         announced = {one.version: one for one in self._announced or ()}
-        cached = {version: _aspired(place) for version, place in self._cache.versions().items()}
+        cached = {version: self._aspired(place) for version, place in self._cache.versions().items()}
         return {
             version: one
             for version, one in {**cached, **announced}.items()
             # A loaded version stays, even if somebody removed it from the cache.
             if (listed is None or version in listed) and (self._cache.claim(one.path) or version in announced)
         }
+
+    def _aspired(self, place: str) -> AspiredVersion:
+        version, state = version_at(place)
+        return AspiredVersion(version, place, state, reloads=is_model_uri(self._model.base_path))
 
     def _announce(self, versions: tuple[AspiredVersion, ...]) -> None:
         with self._speaking:
@@ -278,8 +283,3 @@ class _Follower:
             with self._speaking:
                 if not self._stopped.is_set():
                     self._receiver.missing(self._model.name)
-
-
-def _aspired(place: str) -> AspiredVersion:
-    version, state = version_at(place)
-    return AspiredVersion(version, place, state)

@@ -6,13 +6,17 @@ raise ``OSError`` (``FileNotFoundError`` for a missing base path).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from servable.config.model_paths import is_model_uri
 from servable.errors import StatusError
-from servable.savedmodel.layout import SAVED_MODEL_FILES, is_version_name
-from servable.sources.archive import ENDINGS, LONE_VERSION, ArchiveStore, is_archive
+from servable.savedmodel import layout
+from servable.savedmodel.layout import OTHER_FILES, SAVED_MODEL_FILES, is_version_name
+from servable.sources import LONE_VERSION
+from servable.sources.archive import ENDINGS, ArchiveStore, is_archive
 from servable.sources.cache import CHUNK, RemoteFile, md5_of
 
 EXTRA = "pip install 'servable[remote]'"
@@ -51,16 +55,18 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
     scratch: a folder for unpacking; most_bytes: the size limit there.
     """
     if is_archive(base_path):
-        if not urlsplit(base_path).path.endswith(ENDINGS):
+        if not (urlsplit(base_path).path.endswith(ENDINGS) or is_model_uri(base_path)):
             raise StatusError(
-                "INVALID_ARGUMENT", f"{base_path} is not an archive: {', '.join(ENDINGS)} are understood"
+                "INVALID_ARGUMENT",
+                f"{base_path} is not an archive: {', '.join(ENDINGS)} are understood",
+                f"and models' own files: {', '.join(layout.ENDINGS)}",
             )
         return ArchiveStore(base_path, scratch, most_bytes)
-    return FsspecStore(base_path)
+    return ModelFileStore(base_path) if is_model_uri(base_path) else FsspecStore(base_path)
 
 
 class FsspecStore:
-    """Folders of an object store; versions are numbered folders, or the base path itself is a SavedModel."""
+    """Folders of an object store; versions are numbered folders, or the base path itself is one."""
 
     def __init__(self, base_path: str) -> None:
         try:
@@ -85,17 +91,14 @@ class FsspecStore:
             if entry["type"] == "directory" and is_version_name(name):
                 found[int(name)] = str(entry["name"]).rstrip("/")
         names = {str(entry["name"]).rpartition("/")[2] for entry in entries}
-        if not found and names & set(SAVED_MODEL_FILES):
+        if not found and names & {*SAVED_MODEL_FILES, *OTHER_FILES}:
             return {LONE_VERSION: self._root.rstrip("/")}
         return found
 
     def files(self, place: str) -> Files:
         """See ``Store``."""
         listed = self._fs.find(place, detail=True)
-        return tuple(
-            RemoteFile(path[len(place) :].lstrip("/"), int(info["size"]), _tag(info), md5_of(_checksum(info)))
-            for path, info in sorted(listed.items())
-        )
+        return tuple(_file(path[len(place) :].lstrip("/"), info) for path, info in sorted(listed.items()))
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
         """See ``Store``."""
@@ -106,6 +109,37 @@ class FsspecStore:
     def link(self, place: str, file: RemoteFile, path: str) -> bool:
         """See ``Store``."""
         return False
+
+
+class ModelFileStore(FsspecStore):
+    """A model's file in an object store: one version, whose files are named as in a version's folder."""
+
+    def versions(self) -> dict[int, str]:
+        """See ``Store``."""
+        self._fs.invalidate_cache()
+        self._fs.info(self._root)
+        return {LONE_VERSION: self._root}
+
+    def files(self, place: str) -> Files:
+        """See ``Store``."""
+        return tuple(_file(name, self._fs.info(path)) for name, path in self._paths(place).items())
+
+    def _paths(self, place: str) -> dict[str, str]:
+        """Returns name → path: the file, and the weights that belong to an .xml."""
+        stem, ending = os.path.splitext(place)
+        paths = {f"model{ending.lower()}": place}
+        if ending.lower() == ".xml" and self._fs.exists(f"{stem}.bin"):
+            paths["model.bin"] = f"{stem}.bin"
+        return paths
+
+    def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
+        """See ``Store``."""
+        folder, _, name = self._paths(place)[file.path].rpartition("/")
+        return super().read(folder, RemoteFile(name, file.size))
+
+
+def _file(name: str, info: dict[str, Any]) -> RemoteFile:
+    return RemoteFile(name, int(info["size"]), _tag(info), md5_of(_checksum(info)))
 
 
 def _tag(info: dict[str, Any]) -> str:

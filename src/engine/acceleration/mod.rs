@@ -12,6 +12,7 @@ mod decisions;
 mod model;
 mod parts;
 mod prepare;
+mod prepared;
 mod probe;
 pub mod report;
 mod samples;
@@ -19,7 +20,7 @@ mod trial;
 
 use super::choice::EngineKind;
 use super::frozen::FrozenGraph;
-use super::openvino::OpenVino;
+use super::openvino::{OpenVino, Precision};
 use super::tensorflow::{self, Session, TensorFlow};
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
@@ -102,14 +103,10 @@ impl Tools for Workshop {
         match engine {
             EngineKind::TensorFlow => self.tensorflow.open_frozen(graph, &self.options),
             EngineKind::OpenVino => {
-                let library = self
-                    .openvino
-                    .as_ref()
-                    .map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
-                {
-                    let _ = (OpenVino::open(library)?, graph);
-                    Err(Error::internal("stub"))
-                }
+                let library = self.openvino.as_ref();
+                let library = library.map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
+                let folder = prepared::folder(&self.folder, graph)?;
+                OpenVino::open(library)?.open_frozen(graph, &folder, Precision::F32)
             }
             EngineKind::Onnx | EngineKind::LiteRt => {
                 Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))

@@ -25,7 +25,7 @@ const FILE: &str = "assets.extra/tf_serving_warmup_requests";
 const MAX_RECORDS: u64 = 1000;
 
 /// Runs each request of the file in `folder` `iterations` times, in order. Returns the first request of each signature;
-/// none if there is no file.
+/// none if there is no file, as where a model is a file by itself.
 pub(super) fn replay(
     server: &ServerState,
     servable: &Servable,
@@ -35,7 +35,7 @@ pub(super) fn replay(
     let path = folder.join(FILE);
     let file = match files::open(&path) {
         Ok(file) => file,
-        Err(why) if why.kind() == ErrorKind::NotFound => {
+        Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             tracing::debug!("No warmup data file found at {}", path.display());
             return Ok(BTreeMap::new());
         }

@@ -1,0 +1,121 @@
+//! The folders of prepared graphs: what an engine keeps of each, for the next start.
+//!
+//! A folder is named by a hash of its graph, which has the weights: so what lies there is of this graph, whoever made
+//! it. Those used last stay; the others go when all together are too large.
+
+use crate::engine::frozen::FrozenGraph;
+use crate::error::{Error, Kind, Result};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Bytes that all folders together may have.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// Returns the folder for `graph` in `cache`, which is made if it is not there, and counts as used now. Where nothing
+/// can be written, it is one in the folder for temporary files.
+pub(super) fn folder(cache: &Path, graph: &FrozenGraph) -> Result<PathBuf> {
+    let hash = Sha256::digest(graph.graph.encode_to_vec());
+    let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let temporary = std::env::temp_dir().join("servable-engines");
+    let mut refused = None;
+    for cache in [cache, &temporary] {
+        let folder = cache.join(&name);
+        match used(&folder) {
+            Ok(()) => {
+                prune(cache, &folder, MOST_BYTES);
+                return Ok(folder);
+            }
+            Err(why) => refused = Some(format!("{} cannot be written: {why}", folder.display())),
+        }
+    }
+    Err(Error::new(Kind::Unavailable, refused.unwrap_or_default()))
+}
+
+/// Makes `folder`, and marks it as used now.
+fn used(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("used"), [])
+}
+
+/// Removes the folders of `cache` that were used longest ago, until all have at most `most` bytes; never `kept`.
+fn prune(cache: &Path, kept: &Path, most: u64) {
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<(SystemTime, PathBuf, u64)> = entries
+        .filter_map(|folder| {
+            let used = fs::metadata(folder.join("used")).and_then(|file| file.modified()).ok()?;
+            let bytes = size(&folder);
+            Some((used, folder, bytes))
+        })
+        .collect();
+    found.sort();
+    let mut all: u64 = found.iter().map(|(_, _, bytes)| bytes).sum();
+    for (_, folder, bytes) in found.into_iter().filter(|(_, folder, _)| folder != kept) {
+        if all <= most {
+            return;
+        }
+        // Another process may remove it, too.
+        if fs::remove_dir_all(&folder).is_ok() {
+            all -= bytes;
+        }
+    }
+}
+
+fn size(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::tensorflow::{GraphDef, NodeDef};
+    use std::time::Duration;
+
+    fn graph(name: &str) -> FrozenGraph {
+        let node = vec![NodeDef { name: name.to_owned(), ..NodeDef::default() }];
+        FrozenGraph {
+            graph: GraphDef { node, ..GraphDef::default() },
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_graph_has_a_folder_of_its_own() {
+        let cache = tempfile::tempdir().unwrap();
+        let one = folder(cache.path(), &graph("one")).unwrap();
+        assert_eq!(folder(cache.path(), &graph("one")).unwrap(), one);
+        assert_ne!(folder(cache.path(), &graph("other")).unwrap(), one);
+        assert!(one.starts_with(cache.path()) && one.is_dir());
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_it_is_a_temporary_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let elsewhere = folder(&file.path().join("cache"), &graph("elsewhere")).unwrap();
+        assert!(elsewhere.starts_with(std::env::temp_dir()));
+        fs::remove_dir_all(elsewhere).unwrap();
+    }
+
+    #[test]
+    fn those_used_longest_ago_go() {
+        let cache = tempfile::tempdir().unwrap();
+        let folders: Vec<PathBuf> = (0..3).map(|index| cache.path().join(index.to_string())).collect();
+        for (index, folder) in folders.iter().enumerate() {
+            used(folder).unwrap();
+            fs::write(folder.join("graph.pb"), [0; 100]).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(index as u64);
+            fs::File::options().write(true).open(folder.join("used")).unwrap().set_modified(time).unwrap();
+        }
+        fs::write(cache.path().join("some.decisions"), [0; 100]).unwrap();
+        prune(cache.path(), &folders[0], 200);
+        let left: Vec<bool> = folders.iter().map(|folder| folder.is_dir()).collect();
+        assert_eq!(left, [true, false, true]);
+        assert!(cache.path().join("some.decisions").is_file());
+        prune(cache.path(), &folders[0], 0);
+        assert!(folders[0].is_dir() && !folders[2].is_dir());
+    }
+}
