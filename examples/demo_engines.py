@@ -1,8 +1,8 @@
 """Asks every engine that is installed what the photo shows, and shows how long each takes.
 
 - TensorFlow runs the model in a server of its own, with `--engine=tensorflow`.
-- OpenVINO runs it in the demo's server, which moves the model there by itself once the answers are proven
-  equal (`--engine=auto`, the default of `servable serve`).
+- The demo's server moves it to OpenVINO by itself, as a whole or in part, once the answers are proven equal
+  (`--engine=auto`, the default of `servable serve` where OpenVINO is installed).
 - LiteRT runs the int8 file of the same network as it is, in a third server. It takes pixels, not a JPEG file.
 
 Requests go to the engines by turns, so that all of them meet the same machine. A time is that of a whole
@@ -77,7 +77,7 @@ def compare_engines(server: Server, photo: bytes) -> None:
             asked += serve_int8(servers)
         ask_by_turns(asked)
     for one in asked:
-        print(f"  {one.engine:10}  {1000 * statistics.median(one.seconds):6.1f} ms  {PHOTO_SHOWS}{one.note}")
+        print(f"  {one.engine:22}  {1000 * statistics.median(one.seconds):6.1f} ms  {PHOTO_SHOWS}{one.note}")
     print(f"(the median of {REQUESTS} requests to each, by turns)", flush=True)
 
 
@@ -94,7 +94,8 @@ def serve_int8(servers: ExitStack) -> list[Asked]:
     except DemoError:
         server.stop()
         print(
-            f"  LiteRT      its server did not start: {''.join(list(server.lines)[:1]).strip()}", flush=True
+            f"  {'LiteRT':22}  its server did not start: {''.join(list(server.lines)[:1]).strip()}",
+            flush=True,
         )
         return []
     servers.enter_context(server)
@@ -113,28 +114,33 @@ def is_installed(engine: str, package: str, extra: str) -> bool:
     """Returns whether the package is installed, and says so if not."""
     if importlib.util.find_spec(package) is not None:
         return True
-    print(f'  {engine:10}  not installed: pip install "servable[{extra}]"', flush=True)
+    print(f'  {engine:22}  not installed: pip install "servable[{extra}]"', flush=True)
     return False
 
 
 def wait_for_move(server: Server, photo: Asked) -> bool:
-    """Returns whether the demo's server has moved the photo model to OpenVINO; asks it meanwhile."""
+    """Returns whether the demo's server has moved the photo model to a faster engine; asks it meanwhile."""
     until = time.monotonic() + MOVE_SECONDS
-    while (engine := engine_of(server)) != "openvino":
-        if not engine or time.monotonic() > until:
-            print("  OpenVINO    not in use: the server still runs this model with TensorFlow", flush=True)
-            return False
+    while (state := state_of(server)).get("progress") in (
+        "waiting",
+        "preparing",
+    ) and time.monotonic() < until:
         photo.ask()
         time.sleep(0.1)
-    return True
+    if state.get("progress") == "moved":
+        photo.engine = state["engine"].replace("tensorflow", "TensorFlow").replace("openvino", "OpenVINO")
+        return True
+    why = state.get("reason") or f"{state.get('progress', 'no choice of engines')} in {MOVE_SECONDS:.0f} s"
+    print(f"  {'OpenVINO':22}  not in use, TensorFlow runs the model: {why}", flush=True)
+    return False
 
 
-def engine_of(server: Server) -> str:
-    """Returns the engine that runs the photo model, as the administration says; "" if it does not."""
+def state_of(server: Server) -> dict[str, Any]:
+    """Returns what the administration says about the engine of the photo model; empty if nothing."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(f"{server.administration}/mobilenet_v2", timeout=TIMEOUT_SECONDS) as reply:
         (version,) = json.load(reply)["versions"]
-    return str(version.get("engine", ""))
+    return dict(version.get("engines", {}).get("serving_default", {}))
 
 
 def ask_by_turns(asked: Sequence[Asked]) -> None:

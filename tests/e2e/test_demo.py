@@ -13,7 +13,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_PROXY_IS_THERE = "http://nowhere.invalid"
-TIME = re.compile(r"^  (TensorFlow|OpenVINO|LiteRT) +[0-9.]+ ms  (.*?)(?:  \(.*\))?$", re.MULTILINE)
+TIME = re.compile(r"^  (\S[\w +,]*?) +[0-9.]+ ms  (.*?)(?:  \(.*\))?$", re.MULTILINE)
 
 
 @pytest.mark.needs_tensorflow
