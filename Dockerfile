@@ -3,6 +3,9 @@
 #   docker build -t servable .
 #   docker run -t --rm -p 8501:8501 -v "$PWD/my_model:/models/my_model" -e MODEL_NAME=my_model servable
 #
+# The build argument ENGINES names the engines in the image: tensorflow, openvino, onnx, tflite, or several of
+# these, separated by commas.
+#
 # Each RUN that installs something is a step of deploy/install.sh.
 
 ARG DEBIAN=trixie
@@ -19,14 +22,15 @@ COPY src src
 COPY python python
 RUN deploy/install.sh wheel
 
-# ---- Servable and TensorFlow's libraries, in /opt/servable
+# ---- Servable and its engines' libraries, in /opt/servable
 FROM debian:${DEBIAN}-slim AS packages
 WORKDIR /source
 COPY deploy/install.sh deploy/
 RUN deploy/install.sh packages_tools
 # Empty: the version in requirements/cpu.txt, with its hashes checked.
 ARG TENSORFLOW_VERSION=
-COPY requirements/cpu.txt requirements/
+ARG ENGINES=tensorflow
+COPY requirements/cpu.txt requirements/engines.txt requirements/
 RUN deploy/install.sh download
 COPY --from=wheel /wheels /wheels
 RUN deploy/install.sh servable

@@ -29,46 +29,87 @@ wheel() {
   /opt/maturin/bin/maturin build --release --locked --interpreter python3 --out /wheels
 }
 
-# ---- stage packages: the wheel and TensorFlow → $home
+# ---- stage packages: the wheel and the engines' libraries → $home
 
 packages_tools() {
   debian_packages python3 python3-venv binutils
 }
 
-# TensorFlow and its dependencies, from the lock file or in the version requested.
+# What servable imports, and the package of each of $ENGINES (names separated by commas or spaces), from the lock
+# files with their hashes checked, or TensorFlow in the version requested. The dependencies of an engine's package
+# are those of its Python code, of which nothing is kept.
 download() {
-  local wanted=(--require-hashes -r "$here/../requirements/cpu.txt")
-  if [ -n "${TENSORFLOW_VERSION:-}" ]; then
-    local name=tensorflow
-    if [ "$(uname -m)" = x86_64 ]; then name=tensorflow-cpu; fi
-    wanted=("$name==$TENSORFLOW_VERSION")
-  fi
+  local engine name=tensorflow
   python3 -m venv /opt/pip
-  /opt/pip/bin/pip download --quiet --no-cache-dir --only-binary=:all: --dest "$downloads" "${wanted[@]}"
+  download_locked cpu.txt protobuf
+  for engine in ${ENGINES//,/ }; do
+    case $engine in
+      tensorflow)
+        if [ "$(uname -m)" = x86_64 ]; then name=tensorflow-cpu; fi
+        if [ -n "${TENSORFLOW_VERSION:-}" ]; then
+          download_wheels "$name==$TENSORFLOW_VERSION"
+        else
+          download_locked cpu.txt "$name"
+        fi
+        ;;
+      openvino) download_locked engines.txt openvino ;;
+      onnx) download_locked engines.txt onnxruntime ;;
+      tflite) download_locked engines.txt ai-edge-litert ;;
+      *) echo "no such engine: $engine; there are tensorflow, openvino, onnx and tflite" >&2 && exit 2 ;;
+    esac
+  done
 }
 
-# servable[cpu] complete in a throw-away environment; servable alone in $home, with only the two libraries of
-# TensorFlow that the server opens. That keeps the image small: the rest of the package, Keras and NumPy are
-# for programs that build models.
+download_locked() { # lock file, package
+  awk -v name="$2" '/^[^ #]/ { split($0, part, "=="); wanted = part[1] == name } wanted && !/^ *#/' \
+    "$here/../requirements/$1" >/tmp/locked.txt
+  grep -q == /tmp/locked.txt || { echo "$1 has no $2" >&2 && exit 1; }
+  download_wheels --require-hashes -r /tmp/locked.txt
+}
+
+download_wheels() { # what...
+  /opt/pip/bin/pip download --quiet --no-cache-dir --no-deps --only-binary=:all: --dest "$downloads" "$@"
+}
+
+# servable in $home, and beside it the libraries that the server opens, with the licences of their packages. The
+# rest of these packages is for programs that build models; without it the image is small.
 servable() {
-  local wheel whole=/opt/whole from to library
-  wheel=$(echo /wheels/servable-*.whl)
-  install_offline "$whole" --no-compile "$wheel[cpu]"
-  install_offline "$home" "$wheel"
-  from=$(site_packages "$whole") to=$(site_packages "$home")
-  mkdir -p "$to/tensorflow"
-  cp -a "$from"/tensorflow/libtensorflow_{cc,framework}.so.2 "$from/tensorflow/THIRD_PARTY_NOTICES.txt" "$to/tensorflow/"
-  cp -a "$from"/tensorflow*.dist-info "$to/"
-  for library in "$to"/tensorflow/*.so.2; do strip --strip-unneeded "$library"; done
+  local whole=/opt/whole wheel to engine library
+  python3 -m venv "$home"
+  "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" /wheels/servable-*.whl
+  to=$(site_packages "$home")
+  for wheel in "$downloads"/*.whl; do
+    case ${wheel##*/} in
+      tensorflow*) engine=tensorflow ;;
+      openvino*) engine=openvino ;;
+      onnxruntime*) engine=onnx ;;
+      ai_edge_litert*) engine=tflite ;;
+      *) continue ;;
+    esac
+    /opt/pip/bin/pip install --quiet --no-deps --no-compile --target "$whole/$engine" "$wheel"
+    (cd "$whole/$engine" && "libraries_of_$engine" | xargs cp -a --parents --target-directory="$to")
+  done
+  for library in "$to"/tensorflow/*.so.2; do [ ! -e "$library" ] || strip --strip-unneeded "$library"; done
   "$home/bin/python" -m pip uninstall --quiet --yes pip
   rm -rf "$whole" "$downloads"
 }
 
-install_offline() { # environment, what...
-  local environment=$1
-  shift
-  python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" "$@"
+libraries_of_tensorflow() {
+  ls -d tensorflow/libtensorflow_{cc,framework}.so.2 tensorflow/THIRD_PARTY_NOTICES.txt tensorflow*.dist-info
+}
+
+# Of OpenVINO the CPU's plugin, and the front ends for its own format and for TensorFlow's.
+libraries_of_openvino() {
+  ls -d openvino/libs/libopenvino{_c,,_ir_frontend,_tensorflow_frontend}.so.* openvino/libs/libopenvino_*_cpu_plugin.so \
+    openvino/libs/lib{tbb,hwloc}*.so.* openvino-*.dist-info
+}
+
+libraries_of_onnx() {
+  ls -d onnxruntime/capi/libonnxruntime*.so* onnxruntime/{LICENSE,ThirdPartyNotices.txt} onnxruntime-*.dist-info
+}
+
+libraries_of_tflite() {
+  ls -d ai_edge_litert/libLiteRt.so ai_edge_litert-*.dist-info
 }
 
 site_packages() {

@@ -6,7 +6,8 @@
 
 Steps: the models are made below build/demo (see demo_models.py; existing ones are kept), `servable serve` is
 started on them, and each request is shown as a curl command, sent by running that command, and its answer
-checked. Any failure ends the program with its reason and status 1, and the server with it.
+checked. Then the photo is asked of every engine that is installed (see demo_engines.py). Any failure ends the
+program with its reason and status 1, and the servers with it.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from demo_models import DemoError, Model, make_models
+from demo_engines import compare_engines
+from demo_models import MODELS, PHOTO, PHOTO_SHOWS, DemoError, folder_of, make
 from demo_server import Server
 
 REQUEST_TIMEOUT_SECONDS = 60
@@ -66,13 +68,12 @@ def picture_question(model: str, picture: Path, label: str) -> Question:
     return Question(model, body, shell_body, {"outputs": [label]})
 
 
-def questions(picture_model: Model) -> list[Question]:
-    """Returns one question per model; that of the picture depends on which picture model could be made."""
-    assert picture_model.picture is not None
+def questions() -> list[Question]:
+    """Returns one question per model."""
     return [
         numbers_question("half_plus_two", {"instances": [1.0, 2.0, 5.0]}, {"predictions": [2.5, 3.0, 4.5]}),
         numbers_question("add_two", {"instances": [[1.0, 2.0, 5.0]]}, {"predictions": [[3.0, 4.0, 7.0]]}),
-        picture_question(picture_model.name, picture_model.picture, picture_model.label),
+        picture_question("mobilenet_v2", PHOTO, PHOTO_SHOWS),
     ]
 
 
@@ -130,13 +131,15 @@ def ask_all(asked: Sequence[Question], rest_port: int) -> None:
     print(f"\nAll {len(asked)} answers are right.", flush=True)
 
 
-def serve_and_ask(models: Sequence[Model], args: argparse.Namespace) -> None:
+def serve_and_ask(args: argparse.Namespace) -> None:
     """Runs the server for as long as the demo needs it; it is always stopped at the end."""
-    flags = [f"--rest_api_port={args.rest_api_port}", f"--port={args.port}"]
-    command = ["serve", *(os.path.relpath(model.folder) for model in models), *flags]
+    ports = [f"--rest_api_port={args.rest_api_port}", f"--port={args.port}", "--admin_address=127.0.0.1:0"]
+    command = ["serve", *(os.path.relpath(folder_of(name)) for name in MODELS), *ports]
     print(f"\n$ {shlex.join(['servable', *command])}", flush=True)
-    with Server([sys.executable, "-m", "servable", *command]) as server:
-        ask_all(questions(models[-1]), server.rest_port())
+    with Server(command) as server:
+        asked = questions()
+        ask_all(asked, server.rest_port())
+        compare_engines(server, asked[-1].body)
         if not args.exit:
             print("Serving until Ctrl-C.", flush=True)
             server.wait_for_interrupt()
@@ -160,7 +163,9 @@ def main() -> int:
         missing = [name for name in ("servable", "tensorflow") if importlib.util.find_spec(name) is None]
         if missing:
             raise DemoError(f"{sys.executable} has no {' and no '.join(missing)}; `make demo` installs both")
-        serve_and_ask(make_models(), args)
+        for name in MODELS:
+            make(name)
+        serve_and_ask(args)
     except (DemoError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The demo's server process: started, watched until it is ready, and always stopped."""
+"""A server process of the demo: started, watched until it is ready, and always stopped."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from types import TracebackType
@@ -14,8 +15,10 @@ from types import TracebackType
 from demo_models import DemoError
 
 READY = re.compile(r"Exporting HTTP/REST API at:localhost:(\d+)")
+ADMINISTRATION = re.compile(r"administration at (http://\S+)")
 READY_TIMEOUT_SECONDS = 120
 STOP_TIMEOUT_SECONDS = 60
+KEPT_LINES = 20  # of a quiet server's stderr
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -31,13 +34,16 @@ class Server:
     """A `servable serve` process, for use in a `with` statement.
 
     It has a session of its own, so that Ctrl-C reaches only the demo, which then stops it properly. Its
-    stderr is passed on. Leaving the `with` block sends SIGTERM and waits; DemoError is raised if the server
-    then ends with a status other than 0.
+    stderr is passed on unless `quiet`. Leaving the `with` block sends SIGTERM and waits; DemoError is raised
+    if the server then ends with a status other than 0.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.administration = ""  # its URL, known when the server is ready; "" if it is off
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "servable", *command],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -50,12 +56,18 @@ class Server:
         self.reader.start()
 
     def pass_on_stderr(self) -> None:
-        """Copies the server's stderr and notes the ready line."""
+        """Copies the server's stderr and notes the lines with addresses."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            with contextlib.suppress(OSError):  # a closed terminal must not stop the reading
-                sys.stderr.write(line)
-                sys.stderr.flush()
+            if self.quiet:
+                self.lines.append(line)
+            else:
+                with contextlib.suppress(OSError):  # a closed terminal must not stop the reading
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+            administration = ADMINISTRATION.search(line)
+            if administration:
+                self.administration = administration[1]
             found = READY.search(line)
             if found and not self.ready.done():
                 self.ready.set_result(int(found[1]))
@@ -69,7 +81,10 @@ class Server:
         except FutureTimeoutError:
             raise DemoError(f"the server was not ready after {READY_TIMEOUT_SECONDS} s") from None
         if port is None:
-            raise DemoError(f"the server ended before it was ready, with status {self.process.wait()}")
+            status = self.process.wait()
+            raise DemoError(
+                f"the server ended before it was ready, with status {status}\n{''.join(self.lines)}"
+            )
         return port
 
     def wait_for_interrupt(self) -> None:

@@ -2,16 +2,18 @@
 
     python examples/mobilenet_v2/export.py build/models/mobilenet_v2/1
     python examples/mobilenet_v2/export.py build/models/mobilenet_v2/1 --weights FILE
+    python examples/mobilenet_v2/export.py build/models/mobilenet_v2/1 --keras_weights
 
-Without FILE, Keras downloads its own ImageNet weights. FILE is a Keras weights file (.weights.h5, .keras, or
-the .h5 that Keras itself downloads) or an int8 .tflite file of the same network.
+Without an option, the weights are those in weights/, and no network is needed. FILE is an int8 .tflite file
+of the same network, or a Keras weights file (.weights.h5, .keras, or the .h5 that Keras itself downloads).
+`--keras_weights` lets Keras download its own ImageNet weights, 14 MB.
 
 Signatures, both from `image_bytes`: string [None], encoded JPEG or PNG pictures of any size
 - `serving_default` -> `label` string [None]
 - `top5` -> `labels` string [None, 5], `scores` float32 [None, 5], `classes` int32 [None, 5]: the five most
   probable, best first
 
-Exit status 3: the default weights could not be downloaded, or the download is not a weights file.
+The same weights and TensorFlow make the same files, but for fingerprint.pb.
 """
 
 import argparse
@@ -28,17 +30,25 @@ import tensorflow as tf
 from tflite_weights import load_tflite_weights
 
 SIZE = 224  # side of the square pictures that the network was trained on
-LABELS = Path(__file__).with_name("labels.txt")
+FOLDER = Path(__file__).parent
+LABELS = FOLDER / "labels.txt"
+WEIGHTS = FOLDER / "weights" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
 DOWNLOAD_TIMEOUT_SECONDS = 20.0
-NO_WEIGHTS = 3
 PICTURE = tf.TensorSpec((SIZE, SIZE, 3), tf.float32)
+PHOTOS = tf.TensorSpec([None], tf.string, name="image_bytes")
 
 
-def build(weights: Path | None) -> keras.Model:
-    """Builds the network with the weights of a file, or with Keras' own if `weights` is None."""
-    if weights is None:
-        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # Keras sets none and would wait forever
+def build_with_keras_weights() -> keras.Model:
+    """Builds the network with the weights that Keras downloads, and keeps in ~/.keras."""
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # Keras sets none and would wait forever
+    try:
         return keras.applications.MobileNetV2(weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception if its download fails
+        sys.exit(f"Keras' MobileNetV2 weights could not be had: {error}")
+
+
+def build(weights: Path) -> keras.Model:
+    """Builds the network with the weights of a file."""
     if weights.suffix == ".tflite":
         model = keras.applications.MobileNetV2(weights=None)
         load_tflite_weights(model, weights)
@@ -53,57 +63,54 @@ def decode(picture: tf.Tensor) -> tf.Tensor:
     return tf.image.resize(pixels, (SIZE, SIZE)) / 127.5 - 1.0
 
 
-def export(model: keras.Model, labels: list[str], folder: str) -> None:
-    """Writes the SavedModel with both signatures.
+class Serving(tf.Module):
+    """The network between a photo's bytes and its label."""
 
-    `keras.export.ExportArchive` stores the variables that the signatures read. `tf.saved_model.save` of a
-    `tf.Module` around a Keras 3 model does not: such a model loads, and its first request fails.
-    """
+    def __init__(self, model: keras.Model, labels: list[str]) -> None:
+        super().__init__()
+        # tf.saved_model.save stores what attributes hold: here the variables that the signatures read, each
+        # once. In a Keras 3 model it would find others, which no signature reads.
+        self.weights = [weight.value for weight in model.weights]
+        self.network = lambda pictures: model(pictures, training=False)
+        self.labels = tf.constant(labels)
 
-    def probabilities(image_bytes: tf.Tensor) -> tf.Tensor:
+    def classify(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Photos string [None] -> probabilities float32 [None, 1000]."""
         with tf.device("/cpu:0"):
             pictures = tf.map_fn(decode, image_bytes, fn_output_signature=PICTURE)
-        return model(pictures, training=False)
+        return self.network(pictures)
 
-    def label(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        best = tf.argmax(probabilities(image_bytes), axis=-1)
-        return {"label": tf.gather(tf.constant(labels), best)}
+    @tf.function(input_signature=[PHOTOS])
+    def label(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The most probable class."""
+        best = tf.argmax(self.classify(image_bytes), axis=-1)
+        return {"label": tf.gather(self.labels, best)}
 
-    def top5(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores, classes = tf.math.top_k(probabilities(image_bytes), k=5)
-        return {"labels": tf.gather(tf.constant(labels), classes), "scores": scores, "classes": classes}
-
-    signature = [tf.TensorSpec([None], tf.string, name="image_bytes")]
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", label, input_signature=signature)
-    archive.add_endpoint("top5", top5, input_signature=signature)
-    archive.write_out(folder, verbose=False)
+    @tf.function(input_signature=[PHOTOS])
+    def top5(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The five most probable classes, best first."""
+        scores, classes = tf.math.top_k(self.classify(image_bytes), k=5)
+        return {"labels": tf.gather(self.labels, classes), "scores": scores, "classes": classes}
 
 
-def main() -> int:
-    """Returns the exit status: 3 if Keras' weights are not available."""
+def main() -> None:
+    """Writes the folder named on the command line."""
     parser = argparse.ArgumentParser(description="Export MobileNetV2, from picture bytes to label.")
     parser.add_argument("folder", help="version folder to write, for example build/models/mobilenet_v2/1")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="Keras weights, or .tflite")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--weights", type=Path, metavar="FILE", default=WEIGHTS, help=".tflite, or Keras weights"
+    )
+    source.add_argument("--keras_weights", action="store_true", help="download Keras' own, 14 MB")
     args = parser.parse_args()
-    if args.weights is not None and not args.weights.is_file():
+    if not args.weights.is_file():
         parser.error(f"--weights: no such file: {args.weights}")
-    try:
-        model = build(args.weights)
-    except Exception as error:  # Keras raises a bare Exception if its download fails
-        if args.weights is not None:
-            raise
-        print(
-            f"Keras' MobileNetV2 weights could not be had: {error}\n"
-            "Check the network, or give a weights file: --weights FILE",
-            file=sys.stderr,
-        )
-        return NO_WEIGHTS
-    export(model, LABELS.read_text(encoding="utf-8").splitlines(), args.folder)
+    model = build_with_keras_weights() if args.keras_weights else build(args.weights)
+    serving = Serving(model, LABELS.read_text(encoding="utf-8").splitlines())
+    signatures = {"serving_default": serving.label, "top5": serving.top5}
+    tf.saved_model.save(serving, args.folder, signatures=signatures)
     print(f"exported to {args.folder}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,7 +63,23 @@ def test_the_sources_that_are_copied_make_a_crate(tmp_path: Path) -> None:
     assert all(Path(target["src_path"]).is_file() for target in package["targets"])
 
 
-def test_the_lock_file_has_hashes() -> None:
-    lines = (PROJECT / "requirements/cpu.txt").read_text().splitlines()
+@pytest.mark.parametrize("lock_file", ["cpu.txt", "engines.txt"])
+def test_the_lock_files_have_hashes(lock_file: str) -> None:
+    lines = (PROJECT / "requirements" / lock_file).read_text().splitlines()
     pinned = [number for number, line in enumerate(lines) if "==" in line]
     assert pinned and all(lines[number + 1].lstrip().startswith("--hash=sha256:") for number in pinned)
+
+
+def test_the_packages_of_the_engines_are_locked() -> None:
+    script = (PROJECT / "deploy/install.sh").read_text()
+    wanted = set(re.findall(r"download_locked (\w+\.txt) ([\w-]+)", script))
+    assert {package for _, package in wanted} == {"protobuf", "openvino", "onnxruntime", "ai-edge-litert"}
+    for lock_file, package in wanted | {("cpu.txt", "tensorflow"), ("cpu.txt", "tensorflow-cpu")}:
+        lines = (PROJECT / "requirements" / lock_file).read_text().splitlines()
+        assert len([line for line in lines if line.startswith(f"{package}==")]) == 1, package
+
+
+def test_the_servers_own_dependencies_are_installed_in_the_image() -> None:
+    project = (PROJECT / "pyproject.toml").read_text()
+    (dependencies,) = re.findall(r"^dependencies = \[(.*?)\]", project, re.MULTILINE | re.DOTALL)
+    assert re.findall(r'"([\w-]+)', dependencies) == ["protobuf"], "deploy/install.sh download"

@@ -5,12 +5,12 @@ them as process 1 of its own namespaces, as a user without capabilities, on a re
 
 Skipped unless SERVABLE_TEST_CONTAINER=1. Variables: SERVABLE_WHEEL, the wheel to install (else the newest in
 build/wheels); SERVABLE_CONTAINER_FOLDER, a folder that keeps debootstrap's results for the next run;
-SERVABLE_BUILD_ARGUMENTS, the Dockerfile's, as ``NAME=VALUE NAME=VALUE``.
+SERVABLE_BUILD_ARGUMENTS, the Dockerfile's, as ``NAME=VALUE NAME=VALUE``; with ``ENGINES=onnx``, for example,
+the image of that engine runs the same model in its format.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from check_images import export_photo_model, photo, write_ir, write_onnx
 from containers import Container
 from dockerfile import PROJECT, stages
 from rootfs import Builder, Image
@@ -39,21 +40,22 @@ READY = "Exporting HTTP/REST API"
 REST = "http://localhost:8501/v1/models"
 BODY = '{"instances": [1.0, 2.0, 5.0]}'
 ANSWER = '{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}'
-BYTES_AT_MOST = 900_000_000
+ARGUMENTS = dict(pair.split("=", 1) for pair in os.environ.get("SERVABLE_BUILD_ARGUMENTS", "").split())
+ENGINES = ARGUMENTS.get("ENGINES", "tensorflow").split(",")
+BYTES_AT_MOST = 900_000_000 if "tensorflow" in ENGINES else 300_000_000
 
 Run = Callable[..., Container]
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    arguments = dict(pair.split("=", 1) for pair in os.environ.get("SERVABLE_BUILD_ARGUMENTS", "").split())
     folder = tmp_path_factory.mktemp("image")
     given = folder / "wheel"
     (given / "wheels").mkdir(parents=True)
     shutil.copy(wheel(), given / "wheels")
     kept = os.environ.get("SERVABLE_CONTAINER_FOLDER")
-    yield Builder(folder, {"wheel": given}, arguments, Path(kept) if kept else folder).build(
-        stages(arguments=arguments)
+    yield Builder(folder, {"wheel": given}, ARGUMENTS, Path(kept) if kept else folder).build(
+        stages(arguments=ARGUMENTS)
     )
     shutil.rmtree(folder)
 
@@ -71,8 +73,26 @@ def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     folder.chmod(0o755)
     model = folder / "half_plus_two"
-    subprocess.run([sys.executable, PROJECT / "examples/half_plus_two/export.py", model / "1"], check=True)
+    (model / "1").mkdir(parents=True)
+    WRITE[ENGINES[0]](model / "1")
     return model
+
+
+def write_saved_model(version: Path) -> None:
+    subprocess.run([sys.executable, PROJECT / "examples/half_plus_two/export.py", version], check=True)
+
+
+def write_tflite(version: Path) -> None:
+    import tensorflow as tf
+
+    write_saved_model(version / "saved_model")
+    (version / "model.tflite").write_bytes(
+        tf.lite.TFLiteConverter.from_saved_model(str(version / "saved_model")).convert()
+    )
+    shutil.rmtree(version / "saved_model")
+
+
+WRITE = {"tensorflow": write_saved_model, "onnx": write_onnx, "openvino": write_ir, "tflite": write_tflite}
 
 
 @pytest.fixture
@@ -195,15 +215,18 @@ def test_the_servers_exit_status_is_the_containers(run: Run) -> None:
 def test_versions(run: Run) -> None:
     container = run("--version")
     assert container.wait() == 0
-    assert "TensorFlow ModelServer: " in container.log and "TensorFlow Library: 2." in container.log
+    library = "2." if "tensorflow" in ENGINES else "none"
+    assert "TensorFlow ModelServer: " in container.log
+    assert f"TensorFlow Library: {library}" in container.log
 
 
-@pytest.mark.needs_shared
-def test_a_photo(run: Run, shared: Path) -> None:
+@pytest.mark.skipif("tensorflow" not in ENGINES, reason="the model decodes the photo with TensorFlow")
+def test_a_photo(run: Run, tmp_path: Path) -> None:
     """The command of the tutorial that this project started from."""
-    photo = base64.b64encode((PROJECT / "examples/mobilenet_v2/panda.jpg").read_bytes()).decode()
-    volumes = {shared / "mobilenet/mobilenet_v2": "/models/mobilenet_v2_test"}
+    tmp_path.chmod(0o755)
+    export_photo_model(tmp_path / "model/1")
+    volumes = {tmp_path / "model": "/models/mobilenet_v2_test"}
     container = run(environment={"MODEL_NAME": "mobilenet_v2_test"}, volumes=volumes)
     container.wait_for(READY)
-    answer = container.ask(f"{REST}/mobilenet_v2_test:predict", json.dumps({"inputs": [{"b64": photo}]}))
+    answer = container.ask(f"{REST}/mobilenet_v2_test:predict", photo().decode())
     assert answer == '{\n    "outputs": [\n        "giant panda"\n    ]\n}'
