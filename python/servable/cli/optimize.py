@@ -2,8 +2,8 @@
 
 Takes the paths and flags of ``servable serve``. The version is loaded and prepared as a server with
 ``--engine=auto`` would do it, without opening a port; what was found is printed, and kept in the cache: the
-next server there measures nothing. Exit statuses: 0 everything is decided, 1 a model cannot be loaded or tried,
-2 invalid command line.
+next server there measures nothing. Exit statuses: 0 everything is decided, 1 a model cannot be loaded or
+tried, 2 invalid command line.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def _not_installed(looked: list[str]) -> str:
 
 
 def set_onednn(choice: str) -> None:
-    """Turns oneDNN's kernels ``on`` or ``off``, or leaves that to TensorFlow (``auto``). Before it is opened."""
+    """Turns oneDNN's kernels ``on`` or ``off``, or leaves that to TensorFlow (``auto``): before it opens."""
     if choice != "auto":
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1" if choice == "on" else "0"
 
