@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 from conftest import SHARED, Served
-from servers import ADMIN, DROP_IN, MODELS, WITH_GRPC, admin_url, serving
+from servers import ADMIN, DROP_IN, MODELS, WITH_GRPC, admin_url, serving, until
 
 pytestmark = [
     pytest.mark.needs_tensorflow,
@@ -43,13 +42,13 @@ def engines(served: Served, model: str) -> dict[str, Any]:
 
 def decided(served: Served, model: str) -> dict[str, Any]:
     """Returns the same, once everything is decided."""
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+
+    def is_decided() -> bool:
         found = engines(served, model)
-        if found and all(one["progress"] in DECIDED for one in found.values()):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not decided within {SECONDS} s: {engines(served, model)}\n{served.log}")
+        return bool(found) and all(one["progress"] in DECIDED for one in found.values())
+
+    assert until(is_decided, SECONDS), f"{engines(served, model)}\n{served.log}"
+    return engines(served, model)
 
 
 def picture(shade: float) -> list[Any]:

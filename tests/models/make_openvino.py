@@ -7,8 +7,8 @@ They are committed, so that the tests need no OpenVINO in Python. Each has one v
     pair      a float [None], b int32 [None] -> sum float [None], twice int32 [None]
     types     for each type T: x_T [None] -> y_T [None, 1], the same values
     fixed     x float [2, 3] -> y float [2, 4], x times weights
-    wide      x float [None, 3] -> relu float [None, 3], same: x as it is, large: 100,000 columns of the sum of
-              each row
+    wide      x float [None, 3] -> relu float [None, 3], same: x as it is, large: 100,000 columns of the
+              sum of each row
     unnamed   an input and an output without names, int32 [1 to 8] -> int32
     state     x float [1] -> total float [1], the sum of all that was fed since the load
     loop      steps int64 [], x float [1000] -> y float [1000]: x + 1, that many times
