@@ -1,0 +1,307 @@
+//! A `.tflite` file: its tensors, signatures and operators, read and checked before the library sees the file.
+//!
+//! LiteRT checks that the file is a whole FlatBuffer, but trusts most of the numbers in it. What it would follow without
+//! a check (indices of tensors, buffers, operators and subgraphs) is checked here.
+
+use super::flatbuffer::{Buffer, Damage, Read, Table};
+use super::{flexbuffer, strings};
+use crate::tensor::element_count;
+use std::collections::BTreeMap;
+
+/// The name of the metadata in which TensorFlow Serving's tools store signatures.
+const SIGNATURES: &str = "signature_defs_metadata";
+
+/// The number of `STRING` among the types of tensors.
+pub(super) const STRING: u8 = 5;
+
+/// Deepest nesting of subgraphs that call each other.
+const DEEPEST: usize = 32;
+
+/// Most dimensions of a tensor that LiteRT's functions can describe.
+pub(super) const MOST_DIMENSIONS: usize = 8;
+
+/// The codes of the operators that are looked at.
+pub(super) mod code {
+    pub(crate) const CUSTOM: i32 = 32;
+    pub(crate) const IF: i32 = 118;
+    pub(crate) const WHILE: i32 = 119;
+    pub(crate) const CALL_ONCE: i32 = 129;
+    pub(crate) const ASSIGN_VARIABLE: i32 = 144;
+    pub(crate) const STABLEHLO_WHILE: i32 = 200;
+}
+
+/// A model's file.
+#[derive(Debug)]
+pub struct File {
+    /// The graphs; the first is the main one.
+    pub(super) subgraphs: Vec<Subgraph>,
+    pub(super) signatures: Vec<FileSignature>,
+    /// Serialized `tensorflow.SignatureDef`s, by name.
+    pub(super) signature_defs: Vec<(String, Vec<u8>)>,
+}
+
+/// A graph.
+#[derive(Debug)]
+pub(super) struct Subgraph {
+    pub(super) tensors: Vec<TensorInfo>,
+    /// Indices of tensors.
+    pub(super) inputs: Vec<usize>,
+    pub(super) outputs: Vec<usize>,
+    pub(super) operators: Vec<Operator>,
+}
+
+/// A tensor of a graph.
+#[derive(Debug)]
+pub(super) struct TensorInfo {
+    pub(super) name: String,
+    /// The number of its type in the schema.
+    pub(super) dtype: u8,
+    pub(super) shape: Vec<i32>,
+    /// The shape with -1 where it is dynamic; `None` if none is.
+    pub(super) signature: Option<Vec<i32>>,
+}
+
+/// An operator of a graph.
+#[derive(Debug)]
+pub(super) struct Operator {
+    pub(super) code: i32,
+    /// The name of a custom operator.
+    pub(super) custom: String,
+    /// The subgraphs it runs.
+    pub(super) calls: Vec<usize>,
+}
+
+/// A signature in the file.
+#[derive(Debug)]
+pub(super) struct FileSignature {
+    pub(super) key: String,
+    pub(super) subgraph: usize,
+    /// Alias → index of the tensor.
+    pub(super) inputs: BTreeMap<String, usize>,
+    pub(super) outputs: BTreeMap<String, usize>,
+}
+
+impl File {
+    /// Reads and checks a file. The error says what is wrong, as part of a sentence.
+    pub fn read(bytes: &[u8]) -> Result<File, &'static str> {
+        let buffer = Buffer::new(bytes);
+        let model = buffer.root(b"TFL3")?;
+        let buffers = buffers(&model, bytes)?;
+        let codes = codes(&model)?;
+        let graphs = model.tables(2)?;
+        if graphs.is_empty() {
+            return Err("it holds no graph");
+        }
+        let count = graphs.len();
+        let subgraph = |table: &Table<'_>| subgraph(table, &buffers, &codes, count);
+        let subgraphs = graphs.iter().map(subgraph).collect::<Read<Vec<_>>>()?;
+        calls_end(&subgraphs)?;
+        let signature = |table: &Table<'_>| file_signature(table, &subgraphs);
+        let signatures = model.tables(7)?.iter().map(signature).collect::<Read<Vec<_>>>()?;
+        let signature_defs = signature_defs(&model, &buffers)?;
+        Ok(File { subgraphs, signatures, signature_defs })
+    }
+
+    /// Returns the operators that a run of `subgraph` may reach.
+    pub(super) fn reached(&self, subgraph: usize) -> Vec<&Operator> {
+        let (mut ahead, mut seen) = (vec![subgraph], vec![false; self.subgraphs.len()]);
+        let mut found = Vec::new();
+        while let Some(index) = ahead.pop() {
+            if std::mem::replace(&mut seen[index], true) {
+                continue;
+            }
+            for operator in &self.subgraphs[index].operators {
+                ahead.extend(&operator.calls);
+                found.push(operator);
+            }
+        }
+        found
+    }
+}
+
+/// Returns the content of each buffer; `None` where it is outside the FlatBuffer or there is none.
+fn buffers<'a>(model: &Table<'a>, bytes: &'a [u8]) -> Read<Vec<Option<&'a [u8]>>> {
+    let content = |table: &Table<'a>| -> Read<Option<&'a [u8]>> {
+        let (Ok(offset), Ok(size)) = (usize::try_from(table.u64(1)?), usize::try_from(table.u64(2)?)) else {
+            return Err("a buffer is too large");
+        };
+        // 1 is written before the place is known.
+        if offset > 1 {
+            let end = offset.checked_add(size).ok_or("a buffer is too large")?;
+            return bytes.get(offset..end).map(Some).ok_or("a buffer lies outside it");
+        }
+        Ok(table.bytes(0)?.filter(|content| !content.is_empty()))
+    };
+    model.tables(4)?.iter().map(content).collect()
+}
+
+/// Returns the code of each kind of operator, with the name of a custom one.
+fn codes(model: &Table<'_>) -> Read<Vec<(i32, String)>> {
+    let code = |table: &Table<'_>| {
+        // Files of before 2020 have the first field alone, and later ones the larger of both.
+        let code = i32::from(table.byte(0)?.cast_signed()).max(table.i32(3)?);
+        if code < 0 {
+            return Err("it has an operator without a code");
+        }
+        Ok((code, table.text(1)?))
+    };
+    model.tables(1)?.iter().map(code).collect()
+}
+
+fn subgraph(
+    table: &Table<'_>,
+    buffers: &[Option<&[u8]>],
+    codes: &[(i32, String)],
+    subgraphs: usize,
+) -> Read<Subgraph> {
+    let tables = table.tables(0)?;
+    let tensor = |one: &Table<'_>| tensor(one, buffers, tables.len());
+    let tensors = tables.iter().map(tensor).collect::<Read<Vec<_>>>()?;
+    let operator = |one: &Table<'_>| operator(one, codes, tensors.len(), subgraphs);
+    let operators = table.tables(3)?.iter().map(operator).collect::<Read<Vec<_>>>()?;
+    let (inputs, outputs) = (indices(table, 1, tensors.len())?, indices(table, 2, tensors.len())?);
+    Ok(Subgraph { tensors, inputs, outputs, operators })
+}
+
+/// Returns the indices in `slot`, each below `count`.
+fn indices(table: &Table<'_>, slot: usize, count: usize) -> Read<Vec<usize>> {
+    table.numbers(slot)?.unwrap_or_default().into_iter().map(|index| within(index, count)).collect()
+}
+
+fn within(index: i32, count: usize) -> Read<usize> {
+    usize::try_from(index).ok().filter(|index| *index < count).ok_or("an index leads to nothing")
+}
+
+fn tensor(table: &Table<'_>, buffers: &[Option<&[u8]>], tensors: usize) -> Read<TensorInfo> {
+    if table.u32(10)? != 0 {
+        return Err("its weights are in a file of their own, which cannot be served");
+    }
+    let shape = table.numbers(0)?.unwrap_or_default();
+    let signature = table.numbers(7)?.filter(|signature| signature.contains(&-1));
+    let whole: Vec<i64> = shape.iter().map(|dim| i64::from(*dim)).collect();
+    if element_count(&whole).is_none_or(|count| i32::try_from(count).is_err()) {
+        return Err("a tensor has a shape that cannot be");
+    }
+    if signature
+        .as_ref()
+        .is_some_and(|signature| signature.len() != shape.len() || signature.iter().any(|dim| *dim < -1))
+    {
+        return Err("a tensor has two shapes that differ");
+    }
+    let dtype = table.byte(1)?;
+    let index = table.u32(2)? as usize;
+    let content =
+        if index == 0 && buffers.is_empty() { None } else { *buffers.get(index).ok_or(NO_BUFFER)? };
+    if dtype == STRING && content.is_some_and(|content| strings::decode(content).is_none()) {
+        return Err("a constant of strings is damaged");
+    }
+    quantization(table, tensors)?;
+    Ok(TensorInfo { name: table.text(3)?, dtype, shape, signature })
+}
+
+const NO_BUFFER: Damage = "a tensor has a buffer that is not there";
+
+/// Checks the tensors that block-wise quantization refers to.
+fn quantization(tensor: &Table<'_>, tensors: usize) -> Read<()> {
+    const BLOCKWISE: u8 = 2;
+    let Some(table) = tensor.table(4)?.filter(|table| table.byte(4) == Ok(BLOCKWISE)) else { return Ok(()) };
+    let details = table.table(5)?.ok_or("a tensor's quantization has no details")?;
+    within(details.i32(0)?, tensors)?;
+    if details.i32(1)? != -1 {
+        within(details.i32(1)?, tensors)?;
+    }
+    Ok(())
+}
+
+fn operator(table: &Table<'_>, codes: &[(i32, String)], tensors: usize, subgraphs: usize) -> Read<Operator> {
+    let (code, custom) = codes.get(table.u32(0)? as usize).ok_or("an operator is of no kind")?.clone();
+    // -1 stands for an optional input that is left out.
+    for index in table.numbers(1)?.unwrap_or_default().into_iter().filter(|index| *index != -1) {
+        within(index, tensors)?;
+    }
+    indices(table, 2, tensors)?;
+    Ok(Operator { code, custom, calls: calls(table, code, subgraphs)? })
+}
+
+/// For each operator that runs subgraphs: the slots of their indices in its options, and whether these are in the
+/// second union of options.
+const CALLS: [(i32, &[usize], bool); 9] = [
+    (code::IF, &[0, 1], false),
+    (code::WHILE, &[0, 1], false),
+    (code::CALL_ONCE, &[0], false),
+    (174, &[1], true), // STABLEHLO_REDUCE
+    (190, &[6], true), // STABLEHLO_SCATTER
+    (198, &[5], true), // STABLEHLO_REDUCE_WINDOW
+    (199, &[2], true), // STABLEHLO_SORT
+    (code::STABLEHLO_WHILE, &[0, 1], true),
+    (206, &[1], true), // STABLEHLO_COMPOSITE
+];
+
+/// Returns the subgraphs that an operator runs.
+fn calls(table: &Table<'_>, code: i32, subgraphs: usize) -> Read<Vec<usize>> {
+    let Some((_, slots, second)) = CALLS.iter().find(|(known, ..)| *known == code) else {
+        return Ok(Vec::new());
+    };
+    let options =
+        table.table(if *second { 12 } else { 4 })?.ok_or("an operator that calls others has no options")?;
+    slots.iter().map(|slot| within(options.i32(*slot)?, subgraphs)).collect()
+}
+
+/// Checks that no subgraph calls itself.
+fn calls_end(subgraphs: &[Subgraph]) -> Read<()> {
+    let called =
+        |index: usize| subgraphs[index].operators.iter().flat_map(|operator| operator.calls.iter().copied());
+    // The depth of each graph, from those that call none; as often as the deepest nesting allows.
+    let mut depths = vec![0; subgraphs.len()];
+    for _ in 0..=DEEPEST {
+        let next: Vec<usize> = (0..subgraphs.len())
+            .map(|index| called(index).map(|other| depths[other] + 1).max().unwrap_or(0))
+            .collect();
+        if next == depths {
+            return Ok(());
+        }
+        depths = next;
+    }
+    Err("its graphs call each other too deeply, or for ever")
+}
+
+/// Reads a signature. LiteRT needs a name for each input and output of its subgraph, and no others.
+fn file_signature(table: &Table<'_>, subgraphs: &[Subgraph]) -> Read<FileSignature> {
+    let index = table.u32(4)? as usize;
+    let subgraph = subgraphs.get(index).ok_or("a signature has no graph")?;
+    let inputs = aliases(&table.tables(0)?, &subgraph.inputs)?;
+    let outputs = aliases(&table.tables(1)?, &subgraph.outputs)?;
+    Ok(FileSignature { key: table.text(2)?, subgraph: index, inputs, outputs })
+}
+
+fn aliases(tables: &[Table<'_>], tensors: &[usize]) -> Read<BTreeMap<String, usize>> {
+    let mut named = BTreeMap::new();
+    for table in tables {
+        let index = table.u32(1)? as usize;
+        let alias = table.text(0)?;
+        if alias.is_empty() || !tensors.contains(&index) || named.insert(alias, index).is_some() {
+            return Err("a signature names what its graph does not have");
+        }
+    }
+    if tables.len() != tensors.len()
+        || !tensors.iter().all(|tensor| named.values().any(|index| index == tensor))
+    {
+        return Err("a signature leaves out an input or output of its graph");
+    }
+    Ok(named)
+}
+
+fn signature_defs(model: &Table<'_>, buffers: &[Option<&[u8]>]) -> Read<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for table in model.tables(6)? {
+        if table.bytes(0)?.is_none() {
+            return Err("it has metadata without a name");
+        }
+        let buffer = *buffers.get(table.u32(1)? as usize).ok_or("its metadata is not there")?;
+        if table.text(0)? == SIGNATURES && found.is_empty() {
+            let map = buffer.and_then(flexbuffer::map).ok_or("its signatures are damaged")?;
+            found = map.into_iter().map(|(name, bytes)| (name, bytes.to_vec())).collect();
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,290 @@
+//! The engine against the real library. Needs `SERVABLE_TFLITE_LIBRARY` (the path of `libLiteRt.so`), and some tests the
+//! models in `../shared/testdata`; if one is missing, prints why it skips.
+
+use super::{LiteRt, file::File};
+use crate::engine::{Engine, LoadOptions, Model, RunOptions, Termination, Threads, contract};
+use crate::error::{Error, Kind};
+use crate::tensor::{Aligned, DType, Strings, Tensor};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
+const DEFAULT: &str = "serving_default";
+
+fn litert() -> Option<LiteRt> {
+    let Some(library) = std::env::var_os("SERVABLE_TFLITE_LIBRARY") else {
+        crate::skipped::because("SERVABLE_TFLITE_LIBRARY is not set");
+        return None;
+    };
+    Some(LiteRt::open(&PathBuf::from(library)).unwrap())
+}
+
+fn ours(model: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(model).join("1")
+}
+
+fn load(path: &Path) -> Option<Result<Box<dyn Model>, Error>> {
+    let litert = litert()?;
+    if !path.exists() {
+        crate::skipped::because(format_args!("{} is not here", path.display()));
+        return None;
+    }
+    Some(litert.load(path, &LoadOptions::default()))
+}
+
+fn serving(model: &str) -> Option<Box<dyn Model>> {
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata/tensorflow_serving");
+    load(&shared.join(model).join("00000123")).map(Result::unwrap)
+}
+
+fn floats(shape: &[i64], values: &[f32]) -> Tensor {
+    let mut aligned: Aligned<f32> = Aligned::new(64);
+    aligned.extend_from_slice(values);
+    Tensor::from_values(DType::Float, shape, aligned)
+}
+
+fn ints(values: &[i32]) -> Tensor {
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor::numbers(DType::Int32, vec![values.len() as i64], bytes.into())
+}
+
+fn words(items: &[&str]) -> Tensor {
+    Tensor::strings(vec![items.len() as i64], items.iter().collect::<Strings>())
+}
+
+/// Runs `signature` on `inputs`, by alias, and returns all outputs in the order of their aliases.
+fn ask(
+    model: &dyn Model,
+    signature: &str,
+    inputs: &[(&str, Tensor)],
+    options: RunOptions,
+) -> Result<Vec<Tensor>, Error> {
+    let signature = &model.signatures()[signature];
+    let feed = |(alias, tensor): &(&str, Tensor)| {
+        let spec = &signature.inputs[signature.input(alias).unwrap()];
+        (model.endpoint(&spec.tensor).unwrap(), tensor.clone())
+    };
+    let feeds: Vec<_> = inputs.iter().map(feed).collect();
+    let fetches: Vec<_> =
+        signature.outputs.iter().map(|spec| model.endpoint(&spec.tensor).unwrap()).collect();
+    model.run(&feeds, &fetches, options)
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec(tensor.bytes())
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    let Some(litert) = litert() else { return };
+    let example = contract::Example {
+        folder: &ours("tflite_pair"),
+        signature: DEFAULT,
+        inputs: &[("a", floats(&[2], &[1.5, 2.0])), ("b", ints(&[3, 5]))],
+        outputs: &[("sum", floats(&[2], &[4.5, 7.0])), ("twice", ints(&[6, 10]))],
+    };
+    contract::check(&litert, &LoadOptions::default(), &example);
+}
+
+#[test]
+fn the_batch_may_be_any() {
+    let Some(model) = load(&ours("tflite_dense")).map(Result::unwrap) else { return };
+    let spec = &model.signatures()[DEFAULT].inputs[0];
+    assert_eq!((spec.alias.as_str(), spec.shape.clone()), ("x", Some(vec![-1, 3])));
+    for threads in [Threads::Caller, Threads::One, Threads::Pool] {
+        for rows in [1, 3, 2, 17, 1] {
+            let options = RunOptions { threads, timeout: None };
+            let x = floats(&[rows, 3], &[1.0, 2.0, 3.0].repeat(rows as usize));
+            let answer = ask(&*model, DEFAULT, &[("x", x)], options).unwrap();
+            assert_eq!((answer[0].shape(), answer[0].dtype()), (&[rows, 2][..], DType::Float));
+            assert_eq!(values(&answer[0]), [3.0, 13.0].repeat(rows as usize));
+        }
+    }
+}
+
+#[test]
+fn inputs_are_checked_before_the_library_sees_them() {
+    let Some(model) = load(&ours("tflite_dense")).map(Result::unwrap) else { return };
+    let good = || floats(&[1, 3], &[1.0, 2.0, 3.0]);
+    for (bad, text) in [
+        (floats(&[1, 4], &[0.0; 4]), "has to have shape [-1, 3], and it has shape [1, 4]"),
+        (floats(&[3], &[0.0; 3]), "has to have shape [-1, 3], and it has shape [3]"),
+        (floats(&[0, 3], &[]), "cannot run on empty tensors"),
+        (floats(&[], &[1.0]), "has to have shape"),
+        (ints(&[1]), "has to be of type float, and it is of type int32"),
+    ] {
+        let why = ask(&*model, DEFAULT, &[("x", bad)], CALLER).unwrap_err();
+        assert_eq!(why.kind, Kind::InvalidArgument);
+        assert!(why.message.contains(text), "{why}");
+        assert_eq!(values(&ask(&*model, DEFAULT, &[("x", good())], CALLER).unwrap()[0]), [3.0, 13.0]);
+    }
+}
+
+#[test]
+fn shapes_that_the_operators_refuse_leave_the_next_run_unaffected() {
+    let Some(model) = load(&ours("tflite_pair")).map(Result::unwrap) else { return };
+    let run = |a: &[f32], b: &[i32]| {
+        ask(&*model, DEFAULT, &[("a", floats(&[a.len() as i64], a)), ("b", ints(b))], CALLER)
+    };
+    for _ in 0..3 {
+        let why = run(&[1.0, 2.0, 3.0], &[1, 2]).unwrap_err();
+        assert_eq!(why.kind, Kind::InvalidArgument, "{why}");
+        assert!(why.message.contains("a:0\" [3]"), "{why}");
+        assert_eq!(values(&run(&[1.0, 2.0], &[1, 2]).unwrap()[0]), [2.0, 4.0]);
+    }
+}
+
+#[test]
+fn every_dtype_comes_and_goes() {
+    let Some(model) = load(&ours("tflite_types")).map(Result::unwrap) else { return };
+    assert_eq!(model.signatures().len(), 12);
+    for (name, signature) in model.signatures() {
+        let dtype = signature.inputs[0].dtype;
+        for rows in [2_i64, 3] {
+            let x = match dtype {
+                DType::String => words(&["a", "", "bc"][..rows as usize]),
+                _ => {
+                    let bytes: Vec<u8> =
+                        (0..rows as usize * dtype.size()).map(|byte| (byte % 2) as u8).collect();
+                    Tensor::numbers(dtype, vec![rows], bytes.into())
+                }
+            };
+            let answer =
+                ask(&*model, name, &[("x", x.clone())], CALLER).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!((answer[0].dtype(), answer[0].shape()), (dtype, &[rows, 1][..]), "{name}");
+            assert_eq!(answer[0].bytes(), x.bytes(), "{name}");
+            let strings = |tensor: &Tensor| -> Vec<Vec<u8>> {
+                tensor.as_strings().iter().flat_map(|strings| strings.iter().map(<[u8]>::to_vec)).collect()
+            };
+            assert_eq!(strings(&answer[0]), strings(&x), "{name}");
+        }
+    }
+}
+
+#[test]
+fn strings_are_read_and_written() {
+    let Some(model) = load(&ours("tflite_words")).map(Result::unwrap) else { return };
+    assert_eq!(model.termination(DEFAULT), Termination::Finite);
+    let long = "x".repeat(100_000);
+    for items in [&["one", "", "three"][..], &["ä\0"], &[long.as_str(), "b"]] {
+        let order: Vec<i32> = (0..items.len() as i32).rev().collect();
+        let answer =
+            ask(&*model, DEFAULT, &[("words", words(items)), ("order", ints(&order))], CALLER).unwrap();
+        let echo: Vec<_> = answer[0].as_strings().unwrap().iter().collect();
+        let mut picked: Vec<_> = answer[1].as_strings().unwrap().iter().collect();
+        picked.reverse();
+        assert_eq!(echo, items.iter().map(|item| item.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(picked, echo);
+    }
+}
+
+#[test]
+fn a_loop_ends_by_its_timeout() {
+    let Some(model) = load(&ours("tflite_loop")).map(Result::unwrap) else { return };
+    assert_eq!(model.termination(DEFAULT), Termination::MayLoop);
+    let run = |steps: i32, options| {
+        let steps = Tensor::numbers(DType::Int32, vec![], steps.to_le_bytes().to_vec().into());
+        ask(&*model, DEFAULT, &[("steps", steps)], options)
+    };
+    assert_eq!(run(7, CALLER).unwrap()[0].bytes(), 7_i32.to_le_bytes());
+    let short = RunOptions { threads: Threads::One, timeout: Some(Duration::from_millis(50)) };
+    assert_eq!(run(i32::MAX, short).unwrap_err().kind, Kind::DeadlineExceeded);
+    assert_eq!(run(7, CALLER).unwrap()[0].bytes(), 7_i32.to_le_bytes());
+}
+
+#[test]
+fn a_variable_cannot_be_returned() {
+    let Some(model) = load(&ours("tflite_counter")).map(Result::unwrap) else { return };
+    assert!(!model.changes_nothing(DEFAULT));
+    for _ in 0..3 {
+        let why = ask(&*model, DEFAULT, &[("step", floats(&[], &[1.0]))], CALLER).unwrap_err();
+        assert_eq!(why.kind, Kind::Unimplemented, "{why}");
+    }
+}
+
+#[test]
+fn a_table_is_one_for_all_runs() {
+    let Some(model) = load(&ours("tflite_lookup")).map(Result::unwrap) else { return };
+    assert!(!model.changes_nothing(DEFAULT));
+    let find = |options| {
+        let answer = ask(&*model, DEFAULT, &[("word", words(&["two", "three", "one"]))], options).unwrap();
+        assert_eq!(bytemuck::pod_collect_to_vec::<u8, i64>(answer[0].bytes()), [2, -1, 1]);
+    };
+    std::thread::scope(|scope| {
+        for threads in [Threads::Caller, Threads::Pool, Threads::One, Threads::Pool] {
+            scope.spawn(move || (0..25).for_each(|_| find(RunOptions { threads, timeout: None })));
+        }
+    });
+}
+
+#[test]
+fn what_litert_cannot_do_is_refused_with_advice() {
+    let Some(litert) = litert() else { return };
+    for (model, text) in [("tflite_flex", "FlexMatrixDeterminant"), ("tflite_where", "depends on values")] {
+        let why = litert.load(&ours(model), &LoadOptions::default()).err().unwrap();
+        assert_eq!(why.kind, Kind::Unimplemented, "{why}");
+        assert!(why.message.contains(text), "{why}");
+    }
+}
+
+#[test]
+fn tensorflow_servings_models_are_served() {
+    let Some(model) = serving("saved_model_half_plus_two_tflite") else { return };
+    let half_plus_two = |model: &dyn Model, alias: &str| {
+        for (shape, x, y) in [
+            (&[1_i64, 1][..], &[2.0_f32][..], &[3.0_f32][..]),
+            (&[1], &[2.0], &[3.0]),
+            (&[3], &[1.0, 2.0, 5.0], &[2.5, 3.0, 4.5]),
+        ] {
+            let answer = ask(model, DEFAULT, &[(alias, floats(shape, x))], CALLER).unwrap();
+            assert_eq!((answer[0].shape(), values(&answer[0])), (shape, y.to_vec()));
+        }
+    };
+    let signature = &model.signatures()[DEFAULT];
+    assert_eq!(signature.method_name, "tensorflow/serving/predict");
+    assert_eq!(signature.inputs[0].shape, Some(vec![1, 1]));
+    half_plus_two(&*model, "x");
+
+    let Some(model) = serving("saved_model_half_plus_two_tflite_with_sigdef") else { return };
+    let signature = &model.signatures()[DEFAULT];
+    let input = &signature.inputs[0];
+    assert_eq!((input.alias.as_str(), input.tensor.as_str()), ("x", "tflite_input"));
+    half_plus_two(&*model, "x");
+}
+
+#[test]
+fn a_custom_operator_is_named() {
+    let shared = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/testdata/tensorflow_serving");
+    let Some(loaded) = load(&shared.join("parse_example_tflite/00000123")) else { return };
+    let why = loaded.err().unwrap();
+    assert_eq!(why.kind, Kind::Unimplemented);
+    assert!(why.message.contains("ParseExampleV2"), "{why}");
+}
+
+#[test]
+fn a_file_that_is_cut_is_refused() {
+    let Some(litert) = litert() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.tflite");
+    for model in ["tflite_dense", "tflite_types", "tflite_loop"] {
+        let whole = std::fs::read(ours(model).join("model.tflite")).unwrap();
+        for end in (0..whole.len()).step_by(61) {
+            std::fs::write(&file, &whole[..end]).unwrap();
+            let why = litert.load(folder.path(), &LoadOptions::default()).err().unwrap();
+            assert_eq!(why.kind, Kind::DataLoss, "cut at {end}: {why}");
+            assert!(why.message.contains("copy it again"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_file_with_a_byte_changed_is_read_or_refused() {
+    for model in ["tflite_dense", "tflite_words", "tflite_loop"] {
+        let whole = std::fs::read(ours(model).join("model.tflite")).unwrap();
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 0xff;
+            let _ = File::read(&changed);
+        }
+    }
+}
