@@ -1,4 +1,7 @@
 //! One or more models that together compute a signature: each takes what the request and those before it provide.
+//!
+//! Another engine may answer what TensorFlow refuses, and differs from it where numbers are not finite. So it gets only
+//! finite numbers, in tensors of shapes with which TensorFlow has run the same part of the model.
 
 use super::parts::Parts;
 use crate::engine::choice::EngineKind;
@@ -6,9 +9,10 @@ use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// A value's place in the table of a run.
@@ -25,6 +29,8 @@ pub(super) struct Chain {
 
 struct Step {
     model: Box<dyn Model>,
+    /// The shapes that another engine may run; `None` for TensorFlow, which may run all.
+    known: Option<KnownShapes>,
     feeds: Vec<(Slot, Endpoint)>,
     fetches: Vec<(Endpoint, Slot)>,
 }
@@ -55,19 +61,22 @@ impl Chain {
         ];
         for (engine, part) in parts {
             let Some(part) = part else { continue };
-            steps.push(Step::open(&mut slots, part, open(engine, part)?)?);
+            let known = (engine != EngineKind::TensorFlow).then(KnownShapes::default);
+            steps.push(Step::open(&mut slots, part, open(engine, part)?, known)?);
         }
         let outputs = placed(&mut slots, &whole.outputs, &ends.outputs, false)?;
         Ok(Chain { inputs, outputs, steps, slots: slots.len() })
     }
 
-    /// Runs the models that `fetches` need; feeds and fetches are endpoints of the reference.
+    /// Runs the models that `fetches` need; feeds and fetches are endpoints of the reference. `answered`: the reference
+    /// has answered these feeds, so their shapes are known from now on.
     pub(super) fn run(
         &self,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
         options: RunOptions,
-    ) -> Result<Vec<Tensor>> {
+        answered: bool,
+    ) -> Result<Vec<Tensor>, Declined> {
         let begun = Instant::now();
         let mut values: SmallVec<[Option<Tensor>; 8]> = SmallVec::from_elem(None, self.slots);
         for (endpoint, tensor) in feeds {
@@ -90,14 +99,100 @@ impl Chain {
                 break;
             }
             let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
-            step.run(&mut values, RunOptions { timeout, ..options })?;
+            step.run(&mut values, RunOptions { timeout, ..options }, answered)?;
         }
-        wanted.iter().map(|slot| values[*slot].clone().ok_or_else(missing)).collect()
+        wanted.iter().map(|slot| values[*slot].clone().ok_or_else(|| missing().into())).collect()
+    }
+
+    /// Takes `shapes`, which a run was declined for, for known: the reference has answered it.
+    pub(super) fn learn(&self, shapes: Shapes) {
+        if let Some(known) = self.steps.iter().find_map(|step| step.known.as_ref()) {
+            known.learn(shapes);
+        }
     }
 }
 
+/// Why a chain did not do a run.
+#[derive(Debug)]
+pub(super) enum Declined {
+    /// The other engine would get shapes that TensorFlow is not known to run.
+    Shapes(Shapes),
+    /// It would get numbers that are not finite.
+    NotFinite,
+    /// A model failed.
+    Failed(Error),
+}
+
+impl From<Error> for Declined {
+    fn from(why: Error) -> Declined {
+        Declined::Failed(why)
+    }
+}
+
+/// The shapes of all inputs of a step, each led by its number of dimensions.
+pub(super) type Shapes = SmallVec<[i64; 8]>;
+
+/// Shapes that TensorFlow has run.
+#[derive(Default)]
+struct KnownShapes(RwLock<HashSet<Shapes>>);
+
+/// Most shapes that are remembered: those of further ones stay with TensorFlow.
+const MOST_SHAPES: usize = 4096;
+
+impl KnownShapes {
+    fn learn(&self, shapes: Shapes) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_SHAPES {
+            known.insert(shapes);
+        }
+    }
+
+    /// Declines feeds that the other engine may not get.
+    fn check(&self, feeds: &[(Endpoint, Tensor)], answered: bool) -> Result<(), Declined> {
+        if !feeds.iter().all(|(_, tensor)| is_finite(tensor)) {
+            return Err(Declined::NotFinite);
+        }
+        let shapes = shapes_of(feeds);
+        if self.has(&shapes) {
+            return Ok(());
+        }
+        if !answered {
+            return Err(Declined::Shapes(shapes));
+        }
+        self.learn(shapes);
+        Ok(())
+    }
+
+    fn has(&self, shapes: &Shapes) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(shapes)
+    }
+}
+
+fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
+    let mut shapes = Shapes::new();
+    for (_, tensor) in feeds {
+        shapes.push(i64::try_from(tensor.shape().len()).unwrap_or(i64::MAX));
+        shapes.extend_from_slice(tensor.shape());
+    }
+    shapes
+}
+
+/// Returns whether every number of `tensor` is finite. Only floats of 32 bits reach another engine.
+fn is_finite(tensor: &Tensor) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let is_special = |four: &[u8; 4]| u32::from_le_bytes(*four) & EXPONENT == EXPONENT;
+    let (numbers, _) = tensor.bytes().as_chunks::<4>();
+    // Without an early end, the compiler looks at many at once.
+    tensor.dtype() != DType::Float || !numbers.iter().fold(false, |found, four| found | is_special(four))
+}
+
 impl Step {
-    fn open(slots: &mut BTreeMap<String, Slot>, part: &FrozenGraph, model: Box<dyn Model>) -> Result<Step> {
+    fn open(
+        slots: &mut BTreeMap<String, Slot>,
+        part: &FrozenGraph,
+        model: Box<dyn Model>,
+        known: Option<KnownShapes>,
+    ) -> Result<Step> {
         let endpoint = |spec: &TensorSpec| {
             model.endpoint(&spec.tensor).ok_or_else(|| Error::internal(format!("{} was lost", spec.tensor)))
         };
@@ -106,15 +201,23 @@ impl Step {
         let feeds = placed(slots, &part.inputs, &inputs, false)?;
         let fetches = placed(slots, &part.outputs, &outputs, true)?;
         let feeds = feeds.into_iter().map(|(endpoint, slot)| (slot, endpoint)).collect();
-        Ok(Step { model, feeds, fetches })
+        Ok(Step { model, known, feeds, fetches })
     }
 
-    fn run(&self, values: &mut [Option<Tensor>], options: RunOptions) -> Result<()> {
+    fn run(
+        &self,
+        values: &mut [Option<Tensor>],
+        options: RunOptions,
+        answered: bool,
+    ) -> Result<(), Declined> {
         let feeds = self
             .feeds
             .iter()
             .map(|(slot, endpoint)| Ok((*endpoint, values[*slot].clone().ok_or_else(missing)?)))
             .collect::<Result<SmallVec<[_; 4]>>>()?;
+        if let Some(known) = &self.known {
+            known.check(&feeds, answered)?;
+        }
         let fetches: SmallVec<[Endpoint; 4]> = self.fetches.iter().map(|(endpoint, _)| *endpoint).collect();
         let outputs = self.model.run(&feeds, &fetches, options)?;
         for ((_, slot), output) in self.fetches.iter().zip(outputs) {

@@ -1,6 +1,6 @@
 //! A model whose signatures may move to another engine, one by one, between two runs.
 
-use super::chain::{Chain, Ends};
+use super::chain::{Chain, Declined, Ends};
 use super::report::{Progress, Report};
 use super::samples::Samples;
 use crate::engine::content::Content;
@@ -134,14 +134,20 @@ impl Route {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        match moved.run(feeds, fetches, options) {
-            Err(why) if !matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled) => {
-                let outputs = reference.run(feeds, fetches, options)?;
-                self.refuse(&why);
-                Ok(outputs)
+        let declined = match moved.run(feeds, fetches, options, false) {
+            Ok(outputs) => return Ok(outputs),
+            Err(Declined::Failed(why)) if matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled) => {
+                return Err(why);
             }
-            ran => ran,
+            Err(declined) => declined,
+        };
+        let outputs = reference.run(feeds, fetches, options)?;
+        match declined {
+            Declined::Shapes(shapes) => moved.learn(shapes),
+            Declined::NotFinite => {}
+            Declined::Failed(why) => self.refuse(&why),
         }
+        Ok(outputs)
     }
 
     /// Counts a run that only the reference could do.

@@ -1,6 +1,6 @@
 //! Prepares a model's signatures: makes candidates, compares and times them, and moves runs to the best one.
 
-use super::chain::Chain;
+use super::chain::{Chain, Declined};
 use super::compare;
 use super::decisions::{Decision, Decisions};
 use super::model::{Route, Shared};
@@ -12,7 +12,7 @@ use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;
 use crate::engine::{Model, RunOptions, Threads};
-use crate::error::{Result, guarded};
+use crate::error::{Error, Result, guarded};
 use crate::host::{memory, priority};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,7 +233,11 @@ impl Task<'_> {
         }
         let one = probe::of_rows(self.inputs()?, &self.sample, 1);
         let reference = |options| self.shared.reference.run(&one, &ends.outputs, options).map(drop);
-        let fast = |options| chain.run(&one, &ends.outputs, options).map(drop);
+        let fast = |options| match chain.run(&one, &ends.outputs, options, true) {
+            Ok(_) => Ok(()),
+            Err(Declined::Failed(why)) => Err(why),
+            Err(_) => Err(Error::invalid("the numbers between its parts are not finite")),
+        };
         let times = trial::times(&reference, &fast, self.rules.cores, &|| self.shared.goes_on());
         let times = times.map_err(|why| why.message.into_owned())?;
         candidate.times = Some(times);
@@ -259,8 +263,12 @@ impl Task<'_> {
             }
             // What the reference refuses, the candidate need not answer: its refusals are TensorFlow's to judge.
             let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
-            let got = chain.run(feeds, outputs, options);
-            let got = got.map_err(|why| format!("it refused a run: {}", why.message))?;
+            let got = match chain.run(feeds, outputs, options, true) {
+                Ok(got) => got,
+                // In serving, too, it does not get these.
+                Err(Declined::NotFinite | Declined::Shapes(_)) => continue,
+                Err(Declined::Failed(why)) => return Err(format!("it refused a run: {}", why.message)),
+            };
             largest = largest.max(compare::difference(&expected, &got, self.rules.tolerance)?);
             answered += 1;
         }

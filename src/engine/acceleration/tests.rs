@@ -260,6 +260,32 @@ fn what_tensorflow_refuses_too_is_the_clients_fault() {
 }
 
 #[test]
+fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
+    let (reference, fast_runs) = (slow_reference(), Arc::new(AtomicUsize::new(0)));
+    let (of_reference, counted) = (reference.runs.clone(), fast_runs.clone());
+    let model = accelerated(reference, fast(move || Made { runs: counted.clone(), ..made(FAST, Ok) }), false);
+    prepared(&model);
+    let runs = || (of_reference.load(Relaxed), fast_runs.load(Relaxed));
+    let five = |value: f32| {
+        let bytes: Vec<u8> = [value; 5].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = Tensor::numbers(DType::Float, vec![5], bytes.into());
+        vec![(Endpoint(0), tensor.clone()), (Endpoint(1), tensor)]
+    };
+    let ran_by = |feeds: &Feeds| {
+        let before = runs();
+        model.run(feeds, &[SUM], OPTIONS).unwrap();
+        let after = runs();
+        (after.0 - before.0, after.1 - before.1)
+    };
+    assert_eq!([ran_by(&five(1.0)), ran_by(&five(2.0))], [(1, 0), (0, 1)], "TensorFlow first");
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        assert_eq!(ran_by(&five(special)), (1, 0));
+    }
+    assert_eq!(ran_by(&five(f32::MAX)), (0, 1));
+    assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
+}
+
+#[test]
 fn a_deadline_is_not_tried_twice() {
     let late = |outputs: Vec<Tensor>| {
         let sum = f32::from_le_bytes(outputs.last().unwrap().bytes()[..4].try_into().unwrap());
