@@ -74,10 +74,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         let starter = Starter::new().unwrap();
-        assert_eq!(
-            starter.run(|| panic!("on purpose")).map(|()| ()).unwrap_err().kind,
-            Kind::ResourceExhausted
-        );
+        assert_eq!(starter.run::<()>(|| panic!("on purpose")).unwrap_err().kind, Kind::ResourceExhausted);
         assert_eq!(starter.run(|| 3).unwrap(), 3);
     }
 }
