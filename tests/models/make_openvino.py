@@ -7,8 +7,7 @@ They are committed, so that the tests need no OpenVINO in Python. Each has one v
     pair      a float [None], b int32 [None] -> sum float [None], twice int32 [None]
     types     for each type T: x_T [None] -> y_T [None, 1], the same values
     fixed     x float [2, 3] -> y float [2, 4], x times weights
-    wide      x float [None, 3] -> relu float [None, 3], same: x as it is, large: 100,000 columns of the
-              sum of each row
+    wide      x float [None, 3] -> relu float [None, 3], x: as it is, large: 100,000 times the sum of each row
     unnamed   an input and an output without names, int32 [1 to 8] -> int32
     state     x float [1] -> total float [1], the sum of all that was fed since the load
     loop      steps int64 [], x float [1000] -> y float [1000]: x + 1, that many times
@@ -26,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
-from openvino import Model, Output, Type, opset6 as with_state, opset13
+from openvino import Model, Output, Type, opset6, opset13
 
 HERE = Path(__file__).resolve().parent
 TYPES = ["f32", "f64", "f16", "bf16", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "boolean"]
@@ -85,11 +84,11 @@ def unnamed() -> Model:
 
 def state() -> Model:
     x = parameter("x", "f32", [1])
-    before = with_state.read_value(
+    before = opset6.read_value(
         opset13.constant(np.zeros(1, np.float32)), "total", Type.f32, openvino.PartialShape([1])
     )
     total = opset13.add(before, x)
-    return Model([result("total", total)], [with_state.assign(total, "total")], [x])
+    return Model([result("total", total)], [opset6.assign(total, "total")], [x])
 
 
 def loop() -> Model:

@@ -9,7 +9,8 @@ use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::attr_value::Value;
-use crate::pb::tensorflow::{AttrValue, GraphDef, NodeDef};
+use crate::pb::tensorflow::tensor_shape_proto::Dim;
+use crate::pb::tensorflow::{AttrValue, GraphDef, NodeDef, TensorShapeProto};
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -47,6 +48,10 @@ pub(super) fn prepare(frozen: &FrozenGraph) -> Result<Prepared> {
     let mut graph = GraphDef { versions: frozen.graph.versions.clone(), ..GraphDef::default() };
     graph.node =
         frozen.graph.node.iter().filter(|node| needed.contains(node.name.as_str())).cloned().collect();
+    for input in &frozen.inputs {
+        let place = graph.node.iter_mut().find(|node| node.name == node_of(&input.tensor));
+        place.into_iter().for_each(|place| with_shape(place, input));
+    }
     let ends = frozen.outputs.iter().enumerate().map(|(at, output)| NodeDef {
         name: format!("{prefix}_{at}"),
         op: "Identity".to_owned(),
@@ -62,6 +67,18 @@ pub(super) fn prepare(frozen: &FrozenGraph) -> Result<Prepared> {
         termination: if loops { Termination::MayLoop } else { Termination::ByShapes },
         graph,
     })
+}
+
+/// Gives the placeholder of `input` the shape that the signature declares, if it has none of its own: OpenVINO takes no
+/// input of any rank.
+fn with_shape(placeholder: &mut NodeDef, input: &TensorSpec) {
+    let own = placeholder.attr.get("shape").and_then(|attr| attr.value.as_ref());
+    let has_rank = matches!(own, Some(Value::Shape(shape)) if !shape.unknown_rank);
+    if let (false, Some(shape)) = (has_rank, &input.shape) {
+        let dim = shape.iter().map(|size| Dim { size: *size, ..Dim::default() }).collect();
+        let value = Some(Value::Shape(TensorShapeProto { dim, ..TensorShapeProto::default() }));
+        placeholder.attr.insert("shape".to_owned(), AttrValue { value });
+    }
 }
 
 /// Returns the names of the nodes that `outputs` need.
@@ -155,6 +172,27 @@ mod tests {
         assert_eq!((prepared.inputs, prepared.termination), (vec!["x:0".to_owned()], Termination::ByShapes));
         let looped = prepare(&graph(&["beside:0"])).unwrap();
         assert_eq!(looped.termination, Termination::MayLoop);
+    }
+
+    #[test]
+    fn a_placeholder_without_a_shape_gets_that_of_the_signature() {
+        let shaped = |own: Option<TensorShapeProto>, declared: Option<Vec<i64>>| {
+            let mut frozen = graph(&["y:1"]);
+            let value = own.map(Value::Shape);
+            frozen.graph.node[0].attr = [("shape".to_owned(), AttrValue { value })].into();
+            frozen.inputs[0].shape = declared;
+            match prepare(&frozen).unwrap().graph.node[0].attr["shape"].value.clone() {
+                Some(Value::Shape(shape)) if !shape.unknown_rank => {
+                    Some(shape.dim.iter().map(|dim| dim.size).collect::<Vec<_>>())
+                }
+                _ => None,
+            }
+        };
+        let unknown = TensorShapeProto { unknown_rank: true, ..TensorShapeProto::default() };
+        assert_eq!(shaped(None, Some(vec![-1, 2])), Some(vec![-1, 2]));
+        assert_eq!(shaped(Some(unknown.clone()), Some(vec![3])), Some(vec![3]));
+        assert_eq!(shaped(Some(TensorShapeProto::default()), Some(vec![3])), Some(vec![]));
+        assert_eq!(shaped(Some(unknown), None), None);
     }
 
     #[test]

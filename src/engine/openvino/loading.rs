@@ -29,13 +29,19 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
     let file = choice::model_file(path, "model.xml");
     let layers = checked(&file)?;
     let name = c_string(&file)?;
-    let model = Handle::made(api, api.model_free, |made| {
-        // SAFETY: the core is live, the path a C string; without a path of the weights OpenVINO looks beside it.
-        unsafe { (api.read_model)(library.core.as_ptr(), name.as_ptr(), std::ptr::null(), made) }
-    });
-    let model = model.map_err(|why| unusable(&file, "read", &why))?;
-    let compiled = start::compile(library, &model, Precision::F32);
-    let compiled = compiled.map_err(|why| unusable(&file, "compiled", &why))?;
+    let (model, compiled) = library
+        .starter
+        .run(move || {
+            let model = Handle::made(api, api.model_free, |made| {
+                // SAFETY: the core is live, the path a C string; without a path of the weights OpenVINO looks beside it.
+                unsafe { (api.read_model)(library.core.as_ptr(), name.as_ptr(), std::ptr::null(), made) }
+            });
+            let model = model.map_err(|why| ("read", why))?;
+            let compiled =
+                start::compile(library, &model, Precision::F32).map_err(|why| ("compiled", why))?;
+            Ok((model, compiled))
+        })?
+        .map_err(|(what, why): (&str, Failure)| unusable(&file, what, &why))?;
     let behaviour = Behaviour {
         has_state: layers.has_state,
         termination: match layers {
@@ -80,8 +86,9 @@ pub(super) fn frozen(
 ) -> Result<Loaded> {
     let prepared = frozen::prepare(frozen)?;
     let file = frozen::write(&prepared.graph, folder)?;
-    let compiled = start::compile_file(library, &c_string(&file)?, &c_string(folder)?, precision);
-    let compiled = compiled.map_err(|why| refused(why.text))?;
+    let (file, cache) = (c_string(&file)?, c_string(folder)?);
+    let compile = move || start::compile_file(library, &file, &cache, precision);
+    let compiled = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
     let bound = |side, specs: &[TensorSpec], names: &[String]| -> Result<Vec<Port>> {
         if size(&library.api, side, &compiled)? != names.len() {
             return Err(refused("its file has other inputs or outputs"));

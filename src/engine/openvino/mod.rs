@@ -21,6 +21,7 @@ mod model;
 mod port;
 mod requests;
 mod start;
+mod starter;
 mod tensors;
 mod types;
 
@@ -30,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::memory;
 use ffi::{Api, OvCore};
 use handle::Handle;
+use starter::Starter;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -51,14 +53,15 @@ pub struct OpenVino {
 struct Library {
     api: Api,
     core: Handle<OvCore>,
+    starter: Starter,
 }
 
 /// The path of the open library, and the library itself.
 static OPEN: Mutex<Option<(PathBuf, OpenVino)>> = Mutex::new(None);
 
 impl OpenVino {
-    /// Opens `library` (`libopenvino_c.so`), or returns it if it is already open. The first time, it starts the threads
-    /// that all models share, which get the priority of the calling thread: so not at low priority.
+    /// Opens `library` (`libopenvino_c.so`), or returns it if it is already open. The first time, it starts threads for
+    /// all models, which get the priority of the calling thread: so not at low priority.
     pub fn open(library: &Path) -> Result<OpenVino> {
         let mut open = OPEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*open {
@@ -73,7 +76,8 @@ impl OpenVino {
         }
         let api = ffi::open(library)?;
         let core = start::core(&api)?;
-        let openvino = OpenVino { library: Box::leak(Box::new(Library { api, core })) };
+        let library_with_core = Library { api, core, starter: Starter::new()? };
+        let openvino = OpenVino { library: Box::leak(Box::new(library_with_core)) };
         start::shared_threads(openvino.library)?;
         memory::drop_relocation_pages(library);
         *open = Some((library.to_owned(), openvino));
@@ -95,7 +99,7 @@ impl OpenVino {
 
 impl Engine for OpenVino {
     fn shares_threads(&self, _: &LoadOptions) -> bool {
-        // Started when the library was opened.
+        // Whatever starts threads is done at the priority with which the library was opened.
         true
     }
 

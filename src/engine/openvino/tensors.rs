@@ -7,7 +7,7 @@ use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::Lease;
 use crate::error::Result;
-use crate::tensor::{Aligned, Shape, Tensor};
+use crate::tensor::{Aligned, Data, Shape, Tensor};
 use bytes::Bytes;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -27,12 +27,11 @@ impl Fed {
     /// alignment was measured not to be faster.
     pub(super) fn new(api: &Api, port: &Port, tensor: &Tensor) -> Result<Fed, Failure> {
         let values = match tensor.data() {
-            crate::tensor::Data::Numbers(bytes)
-                if (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype().size().max(1)) =>
-            {
+            Data::Numbers(bytes) if (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype().size()) => {
                 bytes.clone()
             }
-            _ => copied(tensor.bytes()),
+            // Strings are refused before.
+            Data::Numbers(_) | Data::Strings(_) => copied(tensor.bytes()),
         };
         let start = if values.is_empty() { NOTHING.as_ptr().cast() } else { values.as_ptr() };
         let shape = shape_of(tensor.shape());

@@ -1,17 +1,17 @@
 //! The engine against the real library. Needs `SERVABLE_OPENVINO_LIBRARY` (the path of `libopenvino_c.so`); if it is
 //! missing, prints why it skips.
 
-use super::{OpenVino, Precision};
-use crate::engine::frozen::FrozenGraph;
+use super::OpenVino;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Engine, LoadOptions, Model, RunOptions, Termination, Threads, contract};
 use crate::error::{Error, Kind, Result};
-use crate::pb::tensorflow::GraphDef;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
 use bytes::Bytes;
-use prost::Message;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+mod frozen;
+mod measure;
 
 const CALLER: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
 

@@ -30,11 +30,6 @@ pub(super) fn dtype(number: u32) -> Option<DType> {
     TABLE.iter().find(|row| row.0 == number).map(|row| row.1)
 }
 
-/// Returns OpenVINO's element type for `dtype`.
-pub(super) fn number(dtype: DType) -> Option<u32> {
-    TABLE.iter().find(|row| row.1 == dtype).map(|row| row.0)
-}
-
 /// Returns the name of OpenVINO's element type `number`.
 pub(super) fn name(number: u32) -> &'static str {
     usize::try_from(number).ok().and_then(|place| NAMES.get(place)).unwrap_or(&"unknown")
@@ -72,7 +67,7 @@ mod tests {
                 name => name.replace("bfloat", "bf").replace("uint", "u").replace("int", "i"),
             };
             assert_eq!(super::name(number), name);
-            assert_eq!((super::dtype(number), super::number(dtype)), (Some(dtype), Some(number)));
+            assert_eq!(super::dtype(number), Some(dtype));
         }
         assert_eq!((super::dtype(23), super::name(23), super::name(99)), (None, "string", "unknown"));
     }
