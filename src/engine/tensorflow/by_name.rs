@@ -11,7 +11,7 @@ use super::session::{Buffer, Few, length};
 use super::tensors::Owned;
 use crate::error::{Error, Kind, Result};
 use smallvec::SmallVec;
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_void};
 
 /// Most bytes of a graph: a protobuf message holds no more.
 const MOST_BYTES: usize = i32::MAX as usize;
@@ -70,6 +70,22 @@ impl ByName {
         let pointers = |names: &[CString]| names.iter().map(|name| name.as_ptr()).collect::<Vec<_>>();
         let (fetches, targets) = (pointers(fetches), pointers(targets));
         self.call((&names, &values), &fetches, &targets, (options.1, metadata)).map(drop)
+    }
+
+    /// Lets TensorFlow drop its copy of the graph, where that is possible: from then on it runs only with the sets of
+    /// feeds and fetches that it has run with. No other call may go on meanwhile.
+    pub(super) fn drop_graph(&self) {
+        let Some(finalize) = &self.functions.finalize else { return };
+        // SAFETY: the session is live, and its first field is the pointer to TensorFlow's own session, whose first field
+        // is its table of functions; the method is called only on an object of its class. It returns a status of 8
+        // bytes in memory of the caller's.
+        unsafe {
+            let session = *self.session.cast::<*mut *const c_void>();
+            if *session == finalize.class {
+                let mut status = 0u64;
+                (finalize.method)(&raw mut status, session.cast());
+            }
+        }
     }
 
     fn call(

@@ -136,6 +136,37 @@ pub(super) struct NamedApi {
     pub(super) delete_session: unsafe extern "C" fn(*mut TfNamedSession, *mut TfStatus),
     pub(super) extend: unsafe extern "C" fn(*mut TfNamedSession, *const c_void, usize, *mut TfStatus),
     pub(super) run: RunByName,
+    pub(super) finalize: Option<Finalize>,
+}
+
+/// `DirectSession::Finalize`, which no C function stands for.
+pub(super) struct Finalize {
+    /// The table of functions that every `DirectSession` points to.
+    pub(super) class: *const c_void,
+    /// Takes where its status goes, and the session.
+    pub(super) method: unsafe extern "C" fn(*mut u64, *mut c_void) -> *mut u64,
+}
+
+// SAFETY: the pointers are to memory of the library, which is not written.
+unsafe impl Send for Finalize {}
+// SAFETY: as above.
+unsafe impl Sync for Finalize {}
+
+impl Finalize {
+    /// Looks the method up; `None` where it is not exported, or called in another way.
+    fn look_up(libraries: &[Library]) -> Option<Finalize> {
+        if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+            return None;
+        }
+        // SAFETY: by the C++ ABI of this platform, a class that does not fit registers is returned in memory whose
+        // address is the first argument, before the object; the first of the table's functions is its third entry.
+        unsafe {
+            let table =
+                symbol::<*const *const c_void>(libraries, "_ZTVN10tensorflow13DirectSessionE").ok()?;
+            let method = symbol(libraries, "_ZN10tensorflow13DirectSession8FinalizeEv").ok()?;
+            Some(Finalize { class: (*table).add(2).cast(), method: *method })
+        }
+    }
 }
 
 impl NamedApi {
@@ -148,6 +179,7 @@ impl NamedApi {
                 delete_session: *symbol(libraries, "TF_DeleteDeprecatedSession")?,
                 extend: *symbol(libraries, "TF_ExtendGraph")?,
                 run: *symbol(libraries, "TF_Run")?,
+                finalize: Finalize::look_up(libraries),
             })
         }
     }

@@ -5,6 +5,7 @@
 use super::by_name::ByName;
 use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
+use super::frozen::FrozenSession;
 use super::pools::{self, Lease};
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Once;
 
@@ -44,8 +45,8 @@ pub(in crate::engine) struct Session {
 enum Opened {
     /// On a graph that the C API holds as well.
     OnGraph { session: *mut TfSession, graph: *mut TfGraph, outputs: Vec<TfOutput> },
-    /// On a graph of its own.
-    ByName(ByName, Vec<CString>),
+    /// On a frozen graph, which it owns.
+    OnFrozen(FrozenSession),
 }
 
 // SAFETY: a TF_Session may be run from many threads at once and closed from any; graph and endpoints are only read
@@ -95,12 +96,18 @@ impl Session {
     /// Opens a session on `graph`, a serialized `GraphDef` without variables, whose signatures are in `meta`.
     pub(super) fn open(api: &'static Api, graph: &[u8], options: &Options, meta: Meta) -> Result<Session> {
         let configured = Configured::new(api, &options.session_config, frozen_defaults())?;
-        let named = ByName::open(api, configured.1, graph)?;
+        let session = ByName::open(api, configured.1, graph)?;
         let endpoints: Vec<String> = names(&meta).into_iter().map(str::to_owned).collect();
-        let tensors = endpoints.iter().map(|name| c_string(name)).collect::<Result<_>>()?;
+        let outputs: BTreeSet<&str> = meta
+            .signatures
+            .values()
+            .flat_map(|signature| &signature.outputs)
+            .map(|spec| spec.tensor.as_str())
+            .collect();
+        let session = FrozenSession::new(session, &endpoints, &outputs)?;
         Ok(Session {
             api,
-            opened: Opened::ByName(named, tensors),
+            opened: Opened::OnFrozen(session),
             in_caller: buffer(api, IN_CALLER, None),
             on_pool: buffer(api, pools::SHARED, None),
             has_single: has_single(options),
@@ -124,7 +131,7 @@ impl Session {
     pub(super) fn graph(&self) -> Option<*mut TfGraph> {
         match &self.opened {
             Opened::OnGraph { graph, .. } => Some(*graph),
-            Opened::ByName(..) => None,
+            Opened::OnFrozen(_) => None,
         }
     }
 
@@ -165,11 +172,9 @@ impl Session {
                 let outputs: Few<TfOutput> = fetches.iter().map(|endpoint| output(*endpoint)).collect();
                 run_on_graph(self.api, *session, (&inputs, &values), &outputs, options)
             }
-            Opened::ByName(session, names) => {
-                let name = |endpoint: Endpoint| names[endpoint.0 as usize].as_ptr();
-                let inputs: Few<*const c_char> = feeds.iter().map(|(endpoint, _)| name(*endpoint)).collect();
-                let outputs: Few<*const c_char> = fetches.iter().map(|endpoint| name(*endpoint)).collect();
-                session.run((&inputs, &values), &outputs, options)
+            Opened::OnFrozen(session) => {
+                let inputs: Few<Endpoint> = feeds.iter().map(|(endpoint, _)| *endpoint).collect();
+                session.run((&inputs, &values), fetches, options)
             }
         }
     }

@@ -70,7 +70,8 @@ impl Session {
         let read: Vec<&str> = plan.variables.iter().map(|variable| variable.value.as_str()).collect();
         let values = if read.is_empty() { Vec::new() } else { self.values(&read)? };
         let fed = self.fed(&found.inputs, feeds)?;
-        let inlined = inlined(self.api, &plan, &values, &fed)?;
+        let mut inlined = inlined(self.api, &plan, &values, &fed)?;
+        rewrite::restore_operations(&mut inlined, |op| self.definition(op))?;
         rewrite::frozen(inlined, plan, values)
     }
 
@@ -87,17 +88,23 @@ impl Session {
 
     /// Refuses operations that have a state of their own: random numbers, tables.
     fn refuse_state(&self, plan: &Plan) -> Result<()> {
-        let Some(graph) = self.graph() else { return Ok(()) };
         for op in plan.ops.iter().filter(|op| !STATE_THAT_MAY_GO.contains(&op.as_str())) {
-            let (name, written, status) = (c_string(op)?, Buffer::new(self.api), Status::new(self.api));
-            // SAFETY: graph, name, buffer and status are live.
-            unsafe { (self.api.graph_op_def)(graph, name.as_ptr(), written.1, status.raw) };
-            status.check()?;
-            if written.message::<OpDef>()?.is_stateful {
+            if self.definition(op)?.is_stateful {
                 return Err(Error::new(Kind::Unimplemented, format!("The operation {op} has state")));
             }
         }
         Ok(())
+    }
+
+    /// Returns what TensorFlow knows of the operation `op`.
+    fn definition(&self, op: &str) -> Result<OpDef> {
+        let frozen = || Error::new(Kind::Unimplemented, "It is frozen already");
+        let graph = self.graph().ok_or_else(frozen)?;
+        let (name, written, status) = (c_string(op)?, Buffer::new(self.api), Status::new(self.api));
+        // SAFETY: graph, name, buffer and status are live.
+        unsafe { (self.api.graph_op_def)(graph, name.as_ptr(), written.1, status.raw) };
+        status.check()?;
+        written.message()
     }
 
     /// Returns the values of `inputs`, in their order.

@@ -49,6 +49,11 @@ const KEEP_WHOLE: [&str; 3] = ["_noinline", "api_implements", "api_preferred_dev
 /// What makes a function one program of XLA's, whose results may differ.
 const COMPILED: &str = "_XlaMustCompile";
 
+/// Operations that TensorFlow's oneDNN pass makes one with a convolution, unless what has to run before differs.
+const MERGED: [&str; 2] = ["BiasAdd", "Pad"];
+/// The node that has to run before these.
+const BEFORE: &str = "servable_before";
+
 /// Names of the nodes that a plan adds.
 const VALUE: &str = "servable_value_";
 const ASSIGN: &str = "servable_assign_";
@@ -94,7 +99,7 @@ pub(super) fn of(graph: GraphDef, signature: &Signature) -> Result<Plan> {
         ops,
     };
     plan.graph.versions = versions;
-    plan.graph.node = kept.into_iter().map(prepared).collect();
+    plan.graph.node = prepared(kept);
     plan.add_inputs(signature, &fed);
     plan.add_outputs(signature);
     plan.add_variables(&reads)?;
@@ -165,18 +170,29 @@ fn check_functions(nodes: &[NodeDef], library: &[FunctionDef]) -> Result<()> {
     }
 }
 
-/// Returns `node` as TensorFlow has to see it to take everything apart, on whatever device.
-fn prepared(mut node: NodeDef) -> NodeDef {
-    node.device.clear();
-    if FUNCTIONAL.contains(&node.op.as_str()) {
-        node.attr.insert(TAKE_APART.to_owned(), AttrValue { value: Some(Value::B(true)) });
+/// Returns `nodes`, of the graph or of a function, as TensorFlow has to see them to take everything apart and keep
+/// operations as they are, on whatever device.
+fn prepared(mut nodes: Vec<NodeDef>) -> Vec<NodeDef> {
+    let mut has_merged = false;
+    for node in &mut nodes {
+        node.device.clear();
+        if FUNCTIONAL.contains(&node.op.as_str()) {
+            node.attr.insert(TAKE_APART.to_owned(), AttrValue { value: Some(Value::B(true)) });
+        }
+        if MERGED.contains(&node.op.as_str()) {
+            node.input.push(format!("^{BEFORE}"));
+            has_merged = true;
+        }
     }
-    node
+    if has_merged {
+        nodes.push(node(BEFORE, "NoOp", &[], &[]));
+    }
+    nodes
 }
 
 fn prepared_function(mut function: FunctionDef) -> FunctionDef {
     KEEP_WHOLE.iter().for_each(|attr| drop(function.attr.remove(*attr)));
-    function.node_def = function.node_def.into_iter().map(prepared).collect();
+    function.node_def = prepared(function.node_def);
     function
 }
 

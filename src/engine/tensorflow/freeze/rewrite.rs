@@ -9,7 +9,7 @@ use crate::engine::tensorflow::effects::node_of;
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensor::Encoded;
 use crate::pb::tensorflow::attr_value::Value;
-use crate::pb::tensorflow::{AttrValue, DataType, GraphDef};
+use crate::pb::tensorflow::{AttrValue, DataType, GraphDef, OpDef};
 use crate::pb::wire::Pieces;
 use crate::tensor::{Data, Tensor};
 use bytes::{Bytes, BytesMut};
@@ -40,6 +40,31 @@ pub(super) fn frozen(inlined: GraphDef, plan: Plan, values: Vec<Tensor>) -> Resu
     let graph = graph.write(&needed);
     check(&graph)?;
     Ok(FrozenGraph { graph, inputs: plan.inputs, outputs: named_outputs })
+}
+
+/// Where oneDNN is on, TensorFlow has replaced operations by those of oneDNN, under names with these prefixes.
+const ONEDNN: [&str; 2] = ["_MklNative", "_Mkl"];
+/// How the kernels of these are labelled.
+const ONEDNN_KERNELS: &[u8] = b"Mkl";
+
+/// Makes oneDNN's operations in `graph` TensorFlow's again; `definition` tells what an operation is.
+pub(super) fn restore_operations(
+    graph: &mut GraphDef,
+    definition: impl Fn(&str) -> Result<OpDef>,
+) -> Result<()> {
+    for node in &mut graph.node {
+        let Some(op) = ONEDNN.iter().find_map(|prefix| node.op.strip_prefix(prefix)) else { continue };
+        let known = definition(op)
+            .map_err(|_| unimplemented(format!("oneDNN's operation {} stands for several", node.op)))?;
+        node.op = op.to_owned();
+        node.attr.retain(|name, attr| {
+            let is_label =
+                |label: &Value| matches!(label, Value::S(label) if label.starts_with(ONEDNN_KERNELS));
+            known.attr.iter().any(|attr| attr.name == *name)
+                || (name == KERNEL && !attr.value.as_ref().is_some_and(is_label))
+        });
+    }
+    Ok(())
 }
 
 /// The one attribute that starts as internal ones do and says what is computed: which of an operation's kernels.
