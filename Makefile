@@ -37,10 +37,7 @@ demo: dev ## Serve three example models and show a request to each. EXIT=1 stops
 test: lint test-rust test-python ## All tests and checks.
 
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
-	@library=$$(ls "$(CURDIR)"/$(BIN)/../lib/python3*/site-packages/tensorflow/libtensorflow_cc.so.2 2>/dev/null | head -n 1); \
-	if [ -n "$$library" ]; then export SERVABLE_TENSORFLOW_LIBRARY="$$library"; fi; \
-	for library in "$(CURDIR)"/$(BIN)/../lib/python3*/site-packages/openvino/libs/libopenvino_c.so.*; do if [ -e "$$library" ]; then export SERVABLE_OPENVINO_LIBRARY="$$library"; fi; done; \
-	cargo test --locked
+	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
 
 test-python: dev ## The Python tests, end-to-end and conformance ones included.
 	$(BIN)/python -m pytest
