@@ -109,7 +109,7 @@ def test_versions_of_several_formats(engine: Engine, tmp_path: Path) -> None:
     put_version("pair", base, 1)
     engine.put(base / "2")
     with serving(f"--model_config_file={config_file(tmp_path, entry('m', base, **ALL))}") as served:
-        assert available(served, "m") == [2, 1]
+        await_versions(served, "m", 1, 2)
         assert [answered(served, f"m/versions/{version}") for version in (1, 2)] == [ANSWER, ANSWER]
 
 
@@ -209,13 +209,14 @@ def test_a_bad_file_fails_its_own_version(
     with serving(engine.folder.parent, tmp_path / "bad", ONE_TRY) as served:
         failed = state(served, "bad")
         assert failed["state"] == "END"
-        assert failed["error_code"] in ("INVALID_ARGUMENT", "DATA_LOSS")
+        # An engine may not tell a damaged file from one that is beyond it.
+        assert failed["error_code"] in ("INVALID_ARGUMENT", "DATA_LOSS", "UNIMPLEMENTED")
         assert bad.name in failed["error_message"] or str(bad.parent) in failed["error_message"]
         assert "could not load bad version 1" in served.log
         assert answered(served, engine.folder.parent.name) == ANSWER
         inspected = run("inspect", bad.parent)
         assert (inspected.returncode, inspected.stdout) == (1, "")
-        assert inspected.stderr.startswith(f"servable: {failed['error_code']}: ")
+        assert f"servable: {failed['error_code']}: " in inspected.stderr
 
 
 def test_a_library_that_cannot_be_opened_fails_its_own_models(engine: Engine, tmp_path: Path) -> None:

@@ -90,3 +90,44 @@ def test_a_versions_folder_that_holds_models(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "saved_model.pb").touch()
     assert "rename it to 1" in doctor.no_versions("m", str(tmp_path), ["export"])
+
+
+# ---- other formats
+
+
+def test_a_base_path_with_a_model_of_another_format(tmp_path: Path) -> None:
+    path = str(tmp_path)
+    assert (
+        f"it holds model.tflite itself, and numbered folders were looked for: move the model to {path}/1"
+        in (doctor.no_versions("m", path, ["model.tflite"]))
+    )
+    assert f"net.onnx is served by itself from {path}/net.onnx" in doctor.no_versions("m", path, ["net.onnx"])
+    assert "or model.onnx, model.tflite or model.xml" in doctor.no_versions("m", path, [])
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v1" / "model.xml").touch()
+    assert "v1/ holds model.xml, but versions are named by numbers" in doctor.no_versions("m", path, ["v1"])
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "net.onnx"
+    file.touch()
+    assert doctor.denied(str(file)) == ""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    hint = doctor.load_hint(str(file), "net.onnx may not be read")
+    assert hint.endswith(f"may not read {file}: chmod -R a+rX {file}")
+
+
+def test_a_file_that_was_cut(tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"half")
+    assert "(net.onnx 4 bytes)" in doctor.load_hint(str(file), "net.onnx: it is truncated")
+    assert "(model.onnx 4 bytes)" in doctor.load_hint(
+        str(file.rename(tmp_path / "model.onnx").parent), "model.onnx cannot be parsed: truncated"
+    )
+
+
+def test_a_version_that_holds_no_model_where_there_is_no_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "readme").touch()
+    assert "holds readme; expected saved_model.pb" in doctor.load_hint(
+        str(tmp_path), f"There is no model in {tmp_path}: expected one of saved_model.pb"
+    )

@@ -447,6 +447,30 @@ def test_a_folder_named_like_a_file_is_a_base_path(tmp_path: Path) -> None:
     assert finding.versions == (AspiredVersion(3, str(base / "3")),)
 
 
+def test_a_file_that_is_being_written_is_announced_when_two_polls_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "net.onnx"
+    file.touch()
+    stamps = iter(["first", "half", "more", "whole"])
+    asked: list[str] = []
+
+    def stamp(_: str) -> str:
+        asked.append(next(stamps, "whole"))
+        return asked[-1]
+
+    monkeypatch.setattr(filesystem, "fingerprint", stamp)
+    receiver, source = Places(), FilesystemSource(0.01)
+    source.watch([ModelConfig("m", str(file), policy=Folder(1))])
+    source.start(receiver)
+    try:
+        receiver.wait_until(lambda places: places[0].fingerprint == "whole")
+        assert receiver.count == 2
+        assert asked[:5] == ["first", "half", "more", "whole", "whole"]
+    finally:
+        source.stop()
+
+
 def test_every_way_to_replace_a_file_is_announced(tmp_path: Path) -> None:
     file, fresh = tmp_path / "net.onnx", tmp_path / "fresh"
     file.write_bytes(b"1")

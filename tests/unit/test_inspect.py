@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, strategies as st
 
-from servable import messages
+from servable import _core, messages
 from servable._core import crc32c
 from servable.cli import main
 from servable.cli.table import table
@@ -173,6 +173,71 @@ def test_tags_that_no_server_asks_for(model: Path) -> None:
     assert read(str(model)).problems == (
         "no graph has the tag serve: start the server with --saved_model_tags=gpu,train",
     )
+
+
+# ---- other formats, with what an engine says of them
+
+OTHER = [("serving_default", [("x", "float", "[-1,2]")], [("y", "float", "[-1]")])]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model's file, which an engine reads."""
+    monkeypatch.setenv("SERVABLE_ONNX_LIBRARY", str(tmp_path / "library.so"))
+    (tmp_path / "library.so").touch()
+    monkeypatch.setattr(_core, "describe", lambda *_: OTHER, raising=False)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"graph")
+    (tmp_path / "net.onnx.data").write_bytes(b"weights")
+    return path
+
+
+def test_a_models_own_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(file)]) == 0
+    out = capsys.readouterr().out
+    for expected in (
+        f"{file}\n  format    ONNX\n  engine    ONNX Runtime {file.parent / 'library.so'}\n",
+        f"  size      {size_text(len(b'graph') + len(b'weights'))}\n",
+        "serving_default  in   x     float  [-1,2]",
+        "http://localhost:8501/v1/models/net:predict",
+        "nothing is wrong with it: its engine loads it",
+    ):
+        assert expected in out
+
+
+def test_a_version_of_another_format_for_programs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = file.parent / "m" / "3"
+    version.mkdir(parents=True)
+    file.rename(version / "model.onnx")
+    assert make(str(version), []) == 1
+    assert main(["inspect", str(version.parent), "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    assert (fields["path"], fields["format"]) == (str(version), "ONNX")
+    assert (fields["warmup_records"], fields["problems"]) == (1, [])
+    assert fields["signatures"]["serving_default"]["outputs"] == {"y": {"dtype": "float", "shape": "[-1]"}}
+    (version / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"damaged")
+    assert main(["inspect", str(version)]) == 1
+    assert "problem: the warm-up file" in capsys.readouterr().out
+
+
+def test_a_file_has_no_warm_up_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["warmup", "make", str(file)]) == 1
+    assert "hint: move the model to net/1/model.onnx" in capsys.readouterr().err
+
+
+def test_what_its_engine_cannot_load(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        error = _core.CoreError("INVALID_ARGUMENT", f"{file} is truncated")
+        error.code, error.message = error.args
+        raise error
+
+    monkeypatch.setattr(_core, "describe", refuse, raising=False)
+    assert main(["inspect", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"servable: INVALID_ARGUMENT: {file} is truncated\n")
+    assert "hint: the model on the disk is damaged or was only half copied (net.onnx 5 bytes)" in err
 
 
 # ---- TFRecord

@@ -243,7 +243,8 @@ _LOAD_ADVICE = (
         _variables,
     ),
     (
-        r"cannot parse|can't parse|failed to parse|parse error|truncated|corrupt|not a (valid )?SavedModel",
+        r"cannot parse|can't parse|failed to parse|parse error|error parsing|truncated|corrupt"
+        r"|not a (valid )?SavedModel",
         _corrupt,
     ),
 )

@@ -2,8 +2,9 @@
 
 A version is a *folder* with a decimal name within int64; leading zeros are allowed. TensorFlow Serving also
 takes plain files and names such as ``+7`` for versions, which then fail to load; here they are skipped with
-one log line. A base path that is a model's file has one version, reloaded when the file changes. Each model
-is polled independently, and problems with its path are logged when they change, not at every poll.
+one log line. A base path that is a model's file has one version, reloaded when the file changes: that is
+announced once two polls agree, as the file may be half written, or its weights not yet. Each model is polled
+independently, and problems with its path are logged when they change, not at every poll.
 """
 
 from __future__ import annotations
@@ -194,6 +195,8 @@ class FilesystemSource:
         # Owned by the polling thread: the last finding announced and logged per model, with its
         # configuration.
         self._announced: dict[str, tuple[ModelConfig, Finding]] = {}
+        # Likewise: what the last poll found of models that are files.
+        self._files: dict[str, tuple[AspiredVersion, ...]] = {}
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
         """Replaces the list of models; they are polled at once."""
@@ -286,12 +289,22 @@ class FilesystemSource:
                     _log.warning("%s", problem)
             # Announced again if it was reported missing meanwhile, or if its configuration has changed.
             same = asked is not None and came_late is None and _same_place(asked, model)
+            if same and not self._is_settled(name, before, finding):
+                continue
             if not (same and before.versions == finding.versions) and not self._announce(
                 name, finding, generation
             ):
                 return True
             self._announced[name] = model, finding
         return True
+
+    def _is_settled(self, name: str, before: Finding, finding: Finding) -> bool:
+        """Returns whether a file that changed was found the same by the poll before this one."""
+        found = finding.versions or ()
+        if not (self._poll_seconds and before.versions and any(one.reloads for one in found)):
+            return True
+        last, self._files[name] = self._files.get(name), found
+        return found in (before.versions, last)
 
     def _begin_to_look(self, model: ModelConfig) -> bool:
         """Records the start of a poll. Returns False if an earlier thread is still polling the model."""
