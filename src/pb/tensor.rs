@@ -70,6 +70,16 @@ pub struct Opened<'a> {
 }
 
 impl Opened<'_> {
+    /// Returns the element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Returns the shape, outermost dimension first.
+    pub fn shape(&self) -> &[i64] {
+        &self.head.shape
+    }
+
     /// Returns the number of bytes that the values take beyond the size of the message.
     pub fn drawn_out(&self) -> usize {
         let size = match (self.head.content, self.dtype) {

@@ -3,7 +3,7 @@
 //! Another engine may answer what TensorFlow refuses, and differs from it where numbers are not finite. So it gets only
 //! finite numbers, in tensors of shapes with which TensorFlow has run the same part of the model.
 
-use super::parts::Parts;
+use super::cut::Parts;
 use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;

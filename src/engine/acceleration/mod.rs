@@ -8,9 +8,9 @@
 
 mod chain;
 mod compare;
+mod cut;
 mod decisions;
 mod model;
-mod parts;
 mod prepare;
 mod prepared;
 mod probe;
@@ -24,9 +24,9 @@ use super::openvino::{OpenVino, Precision};
 use super::tensorflow::{self, Session, TensorFlow};
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
+use cut::Parts;
 use decisions::Decisions;
 use model::Accelerated;
-use parts::Parts;
 use prepare::{Rules, Tools};
 use probe::Feeds;
 use std::path::{Path, PathBuf};
@@ -95,8 +95,7 @@ impl Tools for Workshop {
     }
 
     fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
-        let _ = graph;
-        Err("not yet".to_owned())
+        cut::plan(graph).map_err(|refusal| refusal.to_string())
     }
 
     fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {

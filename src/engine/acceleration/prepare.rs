@@ -2,9 +2,9 @@
 
 use super::chain::{Chain, Declined};
 use super::compare;
+use super::cut::Parts;
 use super::decisions::{Decision, Decisions};
 use super::model::{Route, Shared};
-use super::parts::Parts;
 use super::probe::{self, Feeds};
 use super::report::{Candidate, Progress, Times};
 use super::trial;

@@ -1,8 +1,8 @@
 //! The way of a model to a faster engine, with engines that are made up.
 
+use super::cut::Parts;
 use super::decisions::Decisions;
 use super::model::Accelerated;
-use super::parts::Parts;
 use super::prepare::{self, Rules, Tools};
 use super::probe::Feeds;
 use super::report::{Progress, Report};

@@ -1,0 +1,338 @@
+//! A test for each kind of model that OpenVINO would answer wrongly, and for what may pass beside it.
+
+use super::builder::{Builder, text};
+use super::checks;
+use crate::engine::acceleration::cut::parts::Parts;
+use crate::engine::acceleration::cut::plan;
+use crate::engine::frozen::FrozenGraph;
+use crate::pb::tensorflow::attr_value::{ListValue, Value};
+use crate::tensor::DType;
+
+/// Returns why `graph` stays with TensorFlow.
+fn refused(graph: &FrozenGraph) -> String {
+    plan(graph).unwrap_err().to_string()
+}
+
+fn cut(graph: &FrozenGraph) -> Parts {
+    let parts = plan(graph).unwrap();
+    checks::well_formed(graph, &parts);
+    checks::computes_the_same(graph, &parts);
+    parts
+}
+
+fn is_whole(parts: &Parts) -> bool {
+    parts.before.is_none() && parts.after.is_none()
+}
+
+/// Returns whether OpenVINO would run operation `op`.
+fn moves(parts: &Parts, op: &str) -> bool {
+    parts.fast.graph.node.iter().any(|node| node.op == op)
+}
+
+/// A graph with input `x` of floats, [-1, 8].
+fn floats() -> Builder {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Float, &[-1, 8]);
+    graph
+}
+
+#[test]
+fn a_dense_layer_is_moved_whole() {
+    let graph = floats().dense("y", "x", 8).floats("z", "Softmax", &["y"]).frozen(&["z"]);
+    let parts = cut(&graph);
+    assert!(is_whole(&parts));
+    assert_eq!(parts.fast.graph.node.len(), 4);
+}
+
+#[test]
+fn arithmetic_of_int64_stays() {
+    let mut graph = Builder::default();
+    graph.input("n", DType::Int64, &[-1]).longs("one", &[1]);
+    graph.node("y", "AddV2", &["n", "one"], &[("T", DType::Int64)]);
+    let only = graph.with_outputs(&[("y", DType::Int64)]);
+    assert_eq!(refused(&only), "nothing worth moving: no convolution and no product of matrices");
+    graph.node("f", "Cast", &["y"], &[("SrcT", DType::Int64), ("DstT", DType::Float)]);
+    graph.dense("d", "f", 8);
+    let parts = cut(&graph.frozen(&["d"]));
+    assert!(!moves(&parts, "AddV2") && !moves(&parts, "Cast"));
+    assert_eq!(parts.fast.inputs[0].dtype, DType::Float);
+}
+
+#[test]
+fn a_constant_beyond_int32_stays() {
+    let mut graph = floats();
+    graph.longs("sizes", &[1 << 31, 1]).node(
+        "r",
+        "Reshape",
+        &["x", "sizes"],
+        &[("T", DType::Float), ("Tshape", DType::Int64)],
+    );
+    let graph = graph.dense("y", "r", 8).frozen(&["y"]);
+    assert!(!moves(&cut(&graph), "Reshape"));
+}
+
+#[test]
+fn arithmetic_of_float64_stays() {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Double, &[-1, 8]).input("w", DType::Double, &[8, 8]);
+    let graph = graph.node("y", "MatMul", &["x", "w"], &[("T", DType::Double)]);
+    let why = refused(&graph.with_outputs(&[("y", DType::Double)]));
+    assert_eq!(why, "nothing worth moving: float64 arithmetic in node y (MatMul)");
+}
+
+#[test]
+fn half_precision_stays() {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Half, &[-1, 8]).input("w", DType::Half, &[8, 8]);
+    let graph = graph.node("y", "MatMul", &["x", "w"], &[("T", DType::Half)]);
+    let why = refused(&graph.with_outputs(&[("y", DType::Half)]));
+    assert_eq!(why, "nothing worth moving: a value that OpenVINO does not take alike in node y (MatMul)");
+}
+
+#[test]
+fn what_depends_on_more_than_its_inputs_stays_with_its_session() {
+    for (op, why) in [
+        ("VarHandleOp", "state"),
+        ("ReadVariableOp", "state"),
+        ("AssignAddVariableOp", "state"),
+        ("HashTableV2", "a table"),
+        ("LookupTableFindV2", "a table"),
+        ("RandomUniform", "random numbers"),
+        ("RandomStandardNormal", "random numbers"),
+        ("TruncatedNormal", "random numbers"),
+        ("StatefulUniform", "random numbers"),
+        ("Multinomial", "random numbers"),
+        ("QueueDequeueV2", "a queue"),
+        ("IteratorGetNext", "input or output"),
+        ("ReadFile", "input or output"),
+        ("PrintV2", "input or output"),
+        ("EagerPyFunc", "foreign code"),
+        ("Addons>Count", "foreign code"),
+    ] {
+        let graph =
+            floats().dense("y", "x", 8).floats("s", op, &[]).floats("z", "AddV2", &["y", "s"]).frozen(&["z"]);
+        let expected = format!("{why} in node s ({op})");
+        assert_eq!(refused(&graph), expected);
+        // Also if it only has to run.
+        let graph =
+            floats().floats("s", op, &[]).dense("y", "x", 8).floats("z", "Relu", &["y", "^s"]).frozen(&["z"]);
+        assert_eq!(refused(&graph), expected);
+    }
+}
+
+#[test]
+fn what_no_output_needs_does_not_count() {
+    let graph = floats().dense("y", "x", 8).floats("s", "RandomUniform", &["y"]).frozen(&["y"]);
+    assert!(is_whole(&cut(&graph)));
+}
+
+#[test]
+fn stateless_operations_with_such_names_pass_through_tensorflow() {
+    let mut graph = floats();
+    graph.dense("y", "x", 8).floats("z", "TensorScatterAdd", &["y", "x", "x"]);
+    let parts = cut(&graph.frozen(&["z"]));
+    assert!(!moves(&parts, "TensorScatterAdd"));
+}
+
+#[test]
+fn functions_and_open_placeholders_are_refused() {
+    let called =
+        Value::Func(crate::pb::tensorflow::NameAttrList { name: "f".to_owned(), ..Default::default() });
+    let mut graph = floats();
+    graph.dense("y", "x", 8).floats("z", "PartitionedCall", &["y"]).with("f", called);
+    assert_eq!(refused(&graph.frozen(&["z"])), "a call of a function in node z (PartitionedCall)");
+    let graph =
+        floats().node("p", "Placeholder", &[], &[("dtype", DType::Float)]).dense("y", "p", 8).frozen(&["y"]);
+    assert_eq!(refused(&graph), "a placeholder that nothing feeds in node p (Placeholder)");
+}
+
+#[test]
+fn strings_stay() {
+    let mut graph = Builder::default();
+    graph.input("text", DType::String, &[-1]);
+    graph.node("n", "StringToNumber", &["text"], &[("out_type", DType::Float)]);
+    let parts = cut(&graph.dense("y", "n", 8).frozen(&["y"]));
+    assert_eq!(parts.before.as_ref().unwrap().inputs[0].dtype, DType::String);
+    assert_eq!(parts.fast.inputs[0].dtype, DType::Float);
+}
+
+/// An id that is out of range is an error in TensorFlow, and a row of zeros in OpenVINO.
+#[test]
+fn rows_are_looked_up_by_tensorflow() {
+    for dtype in [DType::Int32, DType::Int64] {
+        let mut graph = Builder::default();
+        graph.input("ids", dtype, &[-1, 16]).weights("rows", &[100, 8]).integers("axis", &[0]);
+        let types = [("Tparams", DType::Float), ("Tindices", dtype), ("Taxis", DType::Int32)];
+        graph.node("e", "GatherV2", &["rows", "ids", "axis"], &types);
+        let parts = cut(&graph.dense("y", "e", 8).frozen(&["y"]));
+        assert!(!moves(&parts, "GatherV2"));
+        assert_eq!(parts.fast.inputs[0].shape, Some(vec![-1, 16, 8]));
+    }
+}
+
+#[test]
+fn rows_of_constant_ids_are_moved() {
+    let mut graph = floats();
+    graph.integers("ids", &[1, 0]).integers("axis", &[1]);
+    graph.node("g", "GatherV2", &["x", "ids", "axis"], &[("Tparams", DType::Float)]);
+    assert!(is_whole(&cut(&graph.dense("y", "g", 2).frozen(&["y"]))));
+}
+
+/// OpenVINO compares int32 as float32: 2²⁴ equals 2²⁴ + 1.
+#[test]
+fn comparisons_and_arithmetic_of_int32_values_stay() {
+    for op in ["Equal", "Less", "AddV2", "Mul", "Maximum"] {
+        let mut graph = Builder::default();
+        graph.input("n", DType::Int32, &[-1, 8]).integers("one", &[1]);
+        graph.node("a", op, &["n", "one"], &[("T", DType::Int32)]);
+        let source = if op.len() < 6 && op != "AddV2" && op != "Mul" { DType::Bool } else { DType::Int32 };
+        graph.node("f", "Cast", &["a"], &[("SrcT", source), ("DstT", DType::Float)]);
+        assert!(!moves(&cut(&graph.dense("y", "f", 8).frozen(&["y"])), op), "{op}");
+    }
+}
+
+#[test]
+fn casts_to_floats_are_moved_and_casts_to_integers_stay() {
+    for (dtype, moved) in [
+        (DType::Int32, true),
+        (DType::UInt8, true),
+        (DType::Bool, true),
+        (DType::Int64, false),
+        (DType::Double, false),
+        (DType::Half, false),
+        (DType::UInt32, false),
+    ] {
+        let mut graph = Builder::default();
+        graph.input("n", dtype, &[-1, 8]);
+        graph.node("f", "Cast", &["n"], &[("SrcT", dtype), ("DstT", DType::Float)]);
+        assert_eq!(moves(&cut(&graph.dense("y", "f", 8).frozen(&["y"])), "Cast"), moved, "{dtype:?}");
+    }
+    let mut graph = floats();
+    graph.dense("y", "x", 8);
+    graph.node("n", "Cast", &["y"], &[("SrcT", DType::Float), ("DstT", DType::Int32)]);
+    assert!(!moves(&cut(&graph.with_outputs(&[("n", DType::Int32)])), "Cast"));
+}
+
+#[test]
+fn argmax_stays_and_keeps_its_dtype() {
+    let mut graph = floats();
+    graph.dense("y", "x", 8).integers("axis", &[1]);
+    graph.node("best", "ArgMax", &["y", "axis"], &[("T", DType::Float), ("output_type", DType::Int64)]);
+    let parts = cut(&graph.with_outputs(&[("best", DType::Int64)]));
+    assert!(!moves(&parts, "ArgMax"));
+    assert_eq!(parts.after.unwrap().outputs[0].dtype, DType::Int64);
+}
+
+#[test]
+fn shapes_and_what_is_made_of_them_are_moved() {
+    for wide in [DType::Int32, DType::Int64] {
+        let mut graph = floats();
+        graph.dense("y", "x", 8).node("s", "Shape", &["y"], &[("T", DType::Float), ("out_type", wide)]);
+        graph.integers("zero", &[0]).integers("from", &[0, 1]).integers("axes", &[0]);
+        let ints = [("T", wide), ("Tidx", DType::Int32)];
+        graph.node("n", "Prod", &["s", "zero"], &ints).node("to", "Pack", &["n"], &ints);
+        graph.node("r", "Reshape", &["y", "to"], &[("T", DType::Float), ("Tshape", wide)]);
+        assert!(is_whole(&cut(&graph.frozen(&["r"]))), "{wide:?}");
+        // A product of int64 may exceed int32, so it must not become a value.
+        graph.node("f", "Cast", &["n"], &[("SrcT", wide), ("DstT", DType::Float)]);
+        let parts = cut(&graph.floats("z", "Mul", &["y", "f"]).frozen(&["z"]));
+        assert_eq!(moves(&parts, "Cast"), wide == DType::Int32, "{wide:?}");
+    }
+}
+
+#[test]
+fn a_size_that_a_request_decides_about_stays() {
+    let mut graph = floats();
+    graph.input("n", DType::Int32, &[2]);
+    graph.node("r", "Reshape", &["x", "n"], &[("T", DType::Float), ("Tshape", DType::Int32)]);
+    assert!(!moves(&cut(&graph.dense("y", "r", 8).frozen(&["y"])), "Reshape"));
+}
+
+#[test]
+fn of_an_int64_only_the_shape_is_read() {
+    let mut graph = floats();
+    graph.input("ids", DType::Int64, &[-1, 8]);
+    graph.node("s", "Shape", &["ids"], &[("T", DType::Int64), ("out_type", DType::Int32)]);
+    graph.node("r", "Reshape", &["x", "s"], &[("T", DType::Float), ("Tshape", DType::Int32)]);
+    let parts = cut(&graph.dense("y", "r", 8).frozen(&["y"]));
+    assert!(is_whole(&parts) && parts.fast.inputs.iter().any(|input| input.dtype == DType::Int64));
+    // A string has no shape there.
+    let mut graph = floats();
+    graph.input("text", DType::String, &[-1, 8]);
+    graph.node("s", "Shape", &["text"], &[("T", DType::String), ("out_type", DType::Int32)]);
+    graph.node("r", "Reshape", &["x", "s"], &[("T", DType::Float), ("Tshape", DType::Int32)]);
+    assert!(!moves(&cut(&graph.dense("y", "r", 8).frozen(&["y"])), "Shape"));
+}
+
+#[test]
+fn attributes_that_mean_something_else_stay() {
+    type Set = (&'static str, Value);
+    let window = |sizes: &[i64]| Value::List(ListValue { i: sizes.to_vec(), ..ListValue::default() });
+    let cases: [(&str, &[&str], &[Set]); 8] = [
+        ("MaxPool", &["y"], &[("ksize", window(&[1, 1, 1, 2]))]),
+        ("AvgPool", &["y"], &[("ksize", window(&[1, 2, 2, 1])), ("padding", text("EXPLICIT"))]),
+        ("Einsum", &["y", "x"], &[("equation", text("aa,ab->b"))]),
+        ("Einsum", &["y"], &[("equation", text("ab->ba"))]),
+        ("FusedBatchNormV3", &["y", "x", "x", "x", "x"], &[("is_training", Value::B(true))]),
+        ("BiasAdd", &["y", "x"], &[("data_format", text("NCHW"))]),
+        ("GatherV2", &["y", "ids", "axis"], &[("batch_dims", Value::I(1))]),
+        ("Mean", &["y", "none"], &[]),
+    ];
+    for (op, inputs, set) in cases {
+        let mut graph = floats();
+        graph.dense("y", "x", 128).integers("ids", &[0, 1]).integers("axis", &[1]).integers("none", &[]);
+        graph.node("z", op, inputs, &[("T", DType::Float), ("Tparams", DType::Float)]);
+        for (name, value) in set {
+            graph.with(name, value.clone());
+        }
+        assert!(!moves(&cut(&graph.frozen(&["z"])), op), "{op}");
+    }
+}
+
+#[test]
+fn attributes_that_mean_the_same_are_moved() {
+    let window = Value::List(ListValue { i: vec![1, 2, 2, 1], ..ListValue::default() });
+    let mut graph = floats();
+    graph
+        .dense("y", "x", 8)
+        .floats("p", "MaxPool", &["y"])
+        .with("ksize", window)
+        .with("padding", text("SAME"));
+    graph.floats("e", "Einsum", &["p", "x"]).with("equation", text("ab,cb->ac"));
+    graph.floats("n", "FusedBatchNormV3", &["e", "x", "x", "x", "x"]).with("is_training", Value::B(false));
+    graph.floats("b", "BiasAdd", &["n", "x"]).with("data_format", text("NHWC"));
+    assert!(is_whole(&cut(&graph.frozen(&["b"]))));
+}
+
+#[test]
+fn checks_are_not_lost() {
+    // A node that waits for a check, and one that waits for nothing that could fail.
+    let mut graph = floats();
+    graph.input("ok", DType::Bool, &[]).node("check", "Assert", &["ok"], &[]);
+    graph.floats("a", "Identity", &["x", "^check"]).dense("y", "a", 8);
+    let parts = cut(&graph.frozen(&["y"]));
+    assert!(parts.before.unwrap().graph.node.iter().any(|node| node.op == "Assert"));
+    let mut graph = floats();
+    graph.dense("y", "x", 8).node("done", "NoOp", &["^y", "^y/weights"], &[]);
+    assert!(is_whole(&cut(&graph.floats("z", "Identity", &["y", "^done"]).frozen(&["z"]))));
+    // A check of what is computed.
+    let mut graph = floats();
+    graph.dense("y", "x", 8).node("check", "Assert", &["y"], &[]);
+    let parts = cut(&graph.floats("z", "Identity", &["y", "^check"]).frozen(&["z"]));
+    assert!(parts.after.unwrap().graph.node.iter().any(|node| node.op == "Assert"));
+}
+
+#[test]
+fn broken_graphs_are_refused() {
+    let graph = floats().floats("y", "MatMul", &["x", "missing"]).frozen(&["y"]);
+    assert_eq!(refused(&graph), "the graph lacks missing, which y takes");
+    let graph = floats().dense("y", "x", 8).frozen(&["missing"]);
+    assert_eq!(refused(&graph), "the graph lacks missing:0, which the signature takes");
+    let graph = floats().floats("a", "Relu", &["b"]).floats("b", "Relu", &["a"]).frozen(&["b"]);
+    assert_eq!(refused(&graph), "the graph has a circle that is no loop");
+    let graph = floats().dense("y", "x", 8).dense("y", "x", 8).frozen(&["y"]);
+    assert_eq!(refused(&graph), "two nodes are called y/weights");
+    let mut graph = floats().dense("y", "x", 8).frozen(&["y"]);
+    graph.inputs[0].tensor = "y:0".to_owned();
+    assert_eq!(refused(&graph), "the input y:0 is no placeholder");
+}

@@ -1,0 +1,8 @@
+//! Tests of the gate and the cut.
+
+mod builder;
+mod checks;
+mod cuts;
+mod gates;
+mod models;
+mod random;
