@@ -225,6 +225,8 @@ def _start(arguments: Arguments) -> int:
 
 
 def _run(arguments: Arguments) -> int:
+    import logging
+
     from servable.config import settings
     from servable.engines import libraries, tensorflow_library
 
@@ -239,6 +241,11 @@ def _run(arguments: Arguments) -> int:
         config.core.log_level,
         lambda: _may_need_tensorflow(config),
     )
+    if not arguments.serve and "engine" not in arguments.given and "openvino" in found.found:
+        logging.getLogger("engine").info(
+            "SavedModels run in TensorFlow alone; --engine=auto would move those to OpenVINO that it answers "
+            "alike and faster (servable optimize PATH shows which)"
+        )
     return _run_server(_with_libraries(config, found, "engine" in arguments.given), opening)
 
 
