@@ -19,26 +19,34 @@ pub(super) struct Layers {
     pub(super) has_branch: bool,
     /// Bytes that the file of weights must have.
     pub(super) weights: u64,
+    /// True if a layer with state does not say which: OpenVINO crashes on that (2026.4).
+    pub(super) is_damaged: bool,
 }
 
 /// Reads `xml`.
 pub(super) fn scan(xml: &[u8]) -> Layers {
     let mut layers = Layers::default();
     let mut in_constant = false;
+    let mut needs_variable = false;
     for tag in tags(xml) {
         if let Some(attributes) = named(tag, b"layer") {
             layers.count += 1;
+            layers.is_damaged |= needs_variable;
             let kind = value(attributes, b"type").unwrap_or_default();
             in_constant = kind == b"Const";
-            layers.has_state |= matches!(kind, b"ReadValue" | b"Assign");
+            needs_variable = matches!(kind, b"ReadValue" | b"Assign");
+            layers.has_state |= needs_variable;
             layers.has_loop |= kind == b"Loop";
             layers.has_branch |= kind == b"If";
+        } else if let Some(attributes) = named(tag, b"data").filter(|_| needs_variable) {
+            needs_variable = value(attributes, b"variable_id").is_none();
         } else if let Some(attributes) = named(tag, b"data").filter(|_| in_constant) {
             let number = |name| std::str::from_utf8(value(attributes, name)?).ok()?.parse::<u64>().ok();
             let end = number(b"offset").unwrap_or(0).saturating_add(number(b"size").unwrap_or(0));
             layers.weights = layers.weights.max(end);
         }
     }
+    layers.is_damaged |= needs_variable;
     layers
 }
 
@@ -108,6 +116,19 @@ mod tests {
         assert!(of("Loop").has_loop && !of("TensorIterator").has_loop);
         assert!(of("If").has_branch && !of("Loop").has_branch);
         assert_eq!(scan(b"<layers><layering type=\"Loop\"/>"), Layers::default());
+    }
+
+    #[test]
+    fn a_layer_with_state_says_which() {
+        let good = r#"<layer type="ReadValue"><data variable_id="v"/></layer><layer type="Assign"><data variable_id="v"/>"#;
+        assert!(!scan(good.as_bytes()).is_damaged);
+        for (from, to) in [
+            ("variable_id", "id"),
+            ("data", "date"),
+            ("<layer type=\"Assign\"><data", "<layer type=\"Assign\"><at"),
+        ] {
+            assert!(scan(good.replacen(from, to, 1).as_bytes()).is_damaged, "{from}");
+        }
     }
 
     #[test]

@@ -116,10 +116,12 @@ fn checked(file: &Path) -> Result<Layers> {
         .read_to_end(&mut xml)
         .map_err(|why| Error::new(Kind::Unavailable, format!("{} cannot be read: {why}", file.display())))?;
     let layers = layers::scan(&xml);
-    if layers.count == 0 {
+    if layers.count == 0 || layers.is_damaged {
+        let why =
+            if layers.is_damaged { "a layer with state does not say which" } else { "it has no layers" };
         return Err(Error::new(
             Kind::DataLoss,
-            format!("{} is no model of OpenVINO's: it has no layers", file.display()),
+            format!("{} is no model of OpenVINO's: {why}", file.display()),
         ));
     }
     let weights = file.with_extension("bin");
