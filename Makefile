@@ -39,6 +39,7 @@ test: lint test-rust test-python ## All tests and checks.
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
 	@library=$$(ls "$(CURDIR)"/$(BIN)/../lib/python3*/site-packages/tensorflow/libtensorflow_cc.so.2 2>/dev/null | head -n 1); \
 	if [ -n "$$library" ]; then export SERVABLE_TENSORFLOW_LIBRARY="$$library"; fi; \
+	library=$$(ls "$(CURDIR)"/$(BIN)/../lib/python3*/site-packages/ai_edge_litert/libLiteRt.so 2>/dev/null | head -n 1); if [ -n "$$library" ]; then export SERVABLE_TFLITE_LIBRARY="$$library"; fi; \
 	cargo test --locked
 
 test-python: dev ## The Python tests, end-to-end and conformance ones included.
