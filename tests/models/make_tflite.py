@@ -42,7 +42,9 @@ DTYPES = (
 )
 
 
-def write(name: str, functions: dict[str, Callable[..., object]], module: tf.Module, *, flex: bool = False) -> None:
+def write(
+    name: str, functions: dict[str, Callable[..., object]], module: tf.Module, *, flex: bool = False
+) -> None:
     """Converts ``functions``, the signatures of a model by name."""
     module.functions = list(functions.values())
     signatures = {key: function.get_concrete_function() for key, function in functions.items()}

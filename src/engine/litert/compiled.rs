@@ -126,13 +126,13 @@ impl Compiled {
                 self.resize(runner.index, index, shape)?;
             }
         }
-        let inputs: Vec<Shape> = shapes.iter().cloned().collect();
+        let inputs = shapes.to_vec();
         let outputs = if known.inputs == inputs {
             known.outputs
         } else {
             self.outputs(runner, true).map_err(|why| {
                 let named = runner.inputs.iter().zip(shapes);
-                let named: Vec<_> = named.map(|(io, shape)| format!("{:?} {shape:?}", io.name)).collect();
+                let named: Vec<_> = named.map(|(io, shape)| format!("{:?} {shape:?}", io.alias)).collect();
                 let message =
                     format!("The model cannot be run on these shapes: {}: {}", named.join(", "), why.message);
                 Error::invalid(message)
@@ -284,7 +284,8 @@ impl Compiled {
                 (None, Some(earlier)) => Room::Earlier(earlier),
                 (None, None) => {
                     let bytes = element_count(shape).and_then(|count| count.checked_mul(io.dtype.size()));
-                    Room::Numbers(filled(bytes.ok_or_else(unknown_shape)?))
+                    let bytes = bytes.filter(|bytes| i32::try_from(*bytes).is_ok());
+                    Room::Numbers(filled(bytes.ok_or_else(|| too_large(io, shape))?))
                 }
             });
         }
@@ -425,7 +426,7 @@ fn memory(tensor: &Tensor) -> Result<Memory<'_>> {
     }
     let bytes = tensor.bytes();
     let end = bytes.as_ptr() as usize + bytes.len();
-    if bytes.as_ptr() as usize % ALIGNMENT == 0 && (end - 1) / PAGE == (end - 1 + SPARE) / PAGE {
+    if (bytes.as_ptr() as usize).is_multiple_of(ALIGNMENT) && (end - 1) / PAGE == (end - 1 + SPARE) / PAGE {
         return Ok(Memory::Own(bytes));
     }
     let mut copy: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, bytes.len() + SPARE);
@@ -474,6 +475,11 @@ fn filled(length: usize) -> Aligned<u8> {
     let mut values: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, length.max(ALIGNMENT));
     values.resize(length, FILLED);
     values
+}
+
+fn too_large(io: &Io, shape: &Shape) -> Error {
+    let why = format!("Output {:?} would have shape {shape:?}, which is more than 2 GiB", io.name);
+    Error::new(Kind::ResourceExhausted, why)
 }
 
 fn unknown_shape() -> Error {

@@ -59,6 +59,8 @@ pub(super) struct TensorInfo {
     pub(super) shape: Vec<i32>,
     /// The shape with -1 where it is dynamic; `None` if none is.
     pub(super) signature: Option<Vec<i32>>,
+    /// Whether the file has its values.
+    is_constant: bool,
 }
 
 /// An operator of a graph.
@@ -157,9 +159,12 @@ fn subgraph(
     let tables = table.tables(0)?;
     let tensor = |one: &Table<'_>| tensor(one, buffers, tables.len());
     let tensors = tables.iter().map(tensor).collect::<Read<Vec<_>>>()?;
-    let operator = |one: &Table<'_>| operator(one, codes, tensors.len(), subgraphs);
-    let operators = table.tables(3)?.iter().map(operator).collect::<Read<Vec<_>>>()?;
     let (inputs, outputs) = (indices(table, 1, tensors.len())?, indices(table, 2, tensors.len())?);
+    if inputs.iter().any(|input| tensors[*input].is_constant) {
+        return Err("an input is a constant");
+    }
+    let operator = |one: &Table<'_>| operator(one, codes, &tensors, &inputs, subgraphs);
+    let operators = table.tables(3)?.iter().map(operator).collect::<Read<Vec<_>>>()?;
     Ok(Subgraph { tensors, inputs, outputs, operators })
 }
 
@@ -196,7 +201,7 @@ fn tensor(table: &Table<'_>, buffers: &[Option<&[u8]>], tensors: usize) -> Read<
         return Err("a constant of strings is damaged");
     }
     quantization(table, tensors)?;
-    Ok(TensorInfo { name: table.text(3)?, dtype, shape, signature })
+    Ok(TensorInfo { name: table.text(3)?, dtype, shape, signature, is_constant: content.is_some() })
 }
 
 const NO_BUFFER: Damage = "a tensor has a buffer that is not there";
@@ -213,13 +218,31 @@ fn quantization(tensor: &Table<'_>, tensors: usize) -> Read<()> {
     Ok(())
 }
 
-fn operator(table: &Table<'_>, codes: &[(i32, String)], tensors: usize, subgraphs: usize) -> Read<Operator> {
+/// Operators that move elements without a look at them, from their first input to their outputs: RESHAPE, TRANSPOSE and
+/// the like. LiteRT does not check that these are of one type.
+const MOVES: [i32; 20] = [2, 5, 22, 26, 34, 36, 37, 38, 39, 43, 45, 60, 65, 69, 70, 83, 88, 100, 102, 105];
+
+fn operator(
+    table: &Table<'_>,
+    codes: &[(i32, String)],
+    tensors: &[TensorInfo],
+    graph_inputs: &[usize],
+    subgraphs: usize,
+) -> Read<Operator> {
     let (code, custom) = codes.get(table.u32(0)? as usize).ok_or("an operator is of no kind")?.clone();
     // -1 stands for an optional input that is left out.
-    for index in table.numbers(1)?.unwrap_or_default().into_iter().filter(|index| *index != -1) {
-        within(index, tensors)?;
+    let inputs = table.numbers(1)?.unwrap_or_default().into_iter().filter(|index| *index != -1);
+    let inputs = inputs.map(|index| within(index, tensors.len())).collect::<Read<Vec<_>>>()?;
+    let outputs = indices(table, 2, tensors.len())?;
+    // The memory of inputs is the request's.
+    if outputs.iter().any(|output| tensors[*output].is_constant || graph_inputs.contains(output)) {
+        return Err("an operator writes to an input or a constant");
     }
-    indices(table, 2, tensors)?;
+    let differs =
+        |output: &usize| inputs.first().is_none_or(|input| tensors[*input].dtype != tensors[*output].dtype);
+    if MOVES.contains(&code) && outputs.iter().any(differs) {
+        return Err("an operator's input and output differ in type");
+    }
     Ok(Operator { code, custom, calls: calls(table, code, subgraphs)? })
 }
 

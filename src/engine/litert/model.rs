@@ -122,9 +122,9 @@ impl Loaded {
             let mut fed = feeds.iter().filter(is_it);
             match (fed.next(), fed.next()) {
                 (Some((_, tensor)), None) => inputs.push(tensor),
-                (None, _) => return Err(Error::invalid(format!("Input {:?} is missing", io.name))),
+                (None, _) => return Err(Error::invalid(format!("Input {:?} is missing", io.alias))),
                 (Some(_), Some(_)) => {
-                    return Err(Error::invalid(format!("Input {:?} is fed twice", io.name)));
+                    return Err(Error::invalid(format!("Input {:?} is fed twice", io.alias)));
                 }
             }
             inputs.last().map_or(Ok(()), |tensor| check(io, runner.any_shape, tensor))?;
@@ -227,7 +227,7 @@ impl Handle {
 
 /// Checks a tensor that is fed to `io`.
 fn check(io: &Io, any_shape: bool, tensor: &Tensor) -> Result<()> {
-    let name = &io.name;
+    let name = &io.alias;
     if tensor.dtype() != io.dtype {
         let (is, wanted) = (tensor.dtype().name(), io.dtype.name());
         return Err(Error::invalid(format!(

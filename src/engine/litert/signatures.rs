@@ -50,6 +50,8 @@ pub(super) struct Runner {
 pub(super) struct Io {
     pub(super) tensor: usize,
     pub(super) name: String,
+    /// Its name in the first signature that has it, for errors.
+    pub(super) alias: String,
     pub(super) dtype: DType,
     /// LiteRT's number of the dtype.
     pub(super) element: i32,
@@ -96,6 +98,7 @@ pub(super) fn plan(file: &File) -> Result<Plan> {
     }
     plan.name_endpoints();
     plan.add_signatures(file)?;
+    plan.name_inputs();
     Ok(plan)
 }
 
@@ -113,6 +116,17 @@ impl Plan {
                 let endpoint = Endpoint(u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX));
                 self.names.insert(name, endpoint);
                 self.endpoints.push(place);
+            }
+        }
+    }
+
+    fn name_inputs(&mut self) {
+        for (name, runner) in self.runner_of.iter().rev() {
+            for spec in &self.signatures[name].inputs {
+                let tensor =
+                    self.names.get(&spec.tensor).map(|endpoint| self.endpoints[endpoint.0 as usize].tensor);
+                let inputs = self.runners[*runner].inputs.iter_mut();
+                inputs.filter(|io| Some(io.tensor) == tensor).for_each(|io| io.alias.clone_from(&spec.alias));
             }
         }
     }
@@ -281,6 +295,7 @@ fn io(info: &TensorInfo, tensor: usize) -> Result<Io> {
     Ok(Io {
         tensor,
         name: info.name.clone(),
+        alias: info.name.clone(),
         dtype,
         element,
         shape: shape.iter().map(|dim| i64::from(*dim)).collect(),

@@ -103,6 +103,26 @@ fn the_batch_may_be_any() {
 }
 
 #[test]
+fn eight_threads_may_run_different_batches() {
+    let Some(model) = load(&ours("tflite_dense")).map(Result::unwrap) else { return };
+    let model = &*model;
+    std::thread::scope(|scope| {
+        for number in 0..8_i64 {
+            let threads = [Threads::Caller, Threads::Pool][number as usize % 2];
+            scope.spawn(move || {
+                for rows in (1..60).map(|round| 1 + (round * number) % 5) {
+                    let x = floats(&[rows, 3], &[number as f32, 0.0, 0.0].repeat(rows as usize));
+                    let answer =
+                        ask(model, DEFAULT, &[("x", x)], RunOptions { threads, timeout: None }).unwrap();
+                    let row = [number as f32 + 1.0, 1.0 - number as f32];
+                    assert_eq!(values(&answer[0]), row.repeat(rows as usize));
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn inputs_are_checked_before_the_library_sees_them() {
     let Some(model) = load(&ours("tflite_dense")).map(Result::unwrap) else { return };
     let good = || floats(&[1, 3], &[1.0, 2.0, 3.0]);
@@ -129,7 +149,7 @@ fn shapes_that_the_operators_refuse_leave_the_next_run_unaffected() {
     for _ in 0..3 {
         let why = run(&[1.0, 2.0, 3.0], &[1, 2]).unwrap_err();
         assert_eq!(why.kind, Kind::InvalidArgument, "{why}");
-        assert!(why.message.contains("a:0\" [3]"), "{why}");
+        assert!(why.message.contains("\"a\" [3]"), "{why}");
         assert_eq!(values(&run(&[1.0, 2.0], &[1, 2]).unwrap()[0]), [2.0, 4.0]);
     }
 }
@@ -141,13 +161,15 @@ fn every_dtype_comes_and_goes() {
     for (name, signature) in model.signatures() {
         let dtype = signature.inputs[0].dtype;
         for rows in [2_i64, 3] {
-            let x = match dtype {
-                DType::String => words(&["a", "", "bc"][..rows as usize]),
-                _ => {
-                    let bytes: Vec<u8> =
-                        (0..rows as usize * dtype.size()).map(|byte| (byte % 2) as u8).collect();
-                    Tensor::numbers(dtype, vec![rows], bytes.into())
-                }
+            let x = if dtype == DType::String {
+                words(&["a", "", "bc"][..rows as usize])
+            } else {
+                let bytes = 0..rows as usize * dtype.size();
+                Tensor::numbers(
+                    dtype,
+                    vec![rows],
+                    bytes.map(|byte| (byte % 2) as u8).collect::<Vec<u8>>().into(),
+                )
             };
             let answer =
                 ask(&*model, name, &[("x", x.clone())], CALLER).unwrap_or_else(|why| panic!("{name}: {why}"));
