@@ -48,7 +48,7 @@ impl TensorFlow {
     }
 }
 
-fn info(spec: &TensorSpec) -> TensorInfo {
+pub(super) fn info(spec: &TensorSpec) -> TensorInfo {
     let dim = |size: &i64| tensor_shape_proto::Dim { size: *size, ..tensor_shape_proto::Dim::default() };
     TensorInfo {
         encoding: Some(Encoding::Name(spec.tensor.clone())),

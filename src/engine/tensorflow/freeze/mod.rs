@@ -121,7 +121,7 @@ impl Session {
 
 /// Runs `plan` in a session of its own, with `values` of its variables and `fed` inputs; returns the graph that it ran.
 fn inlined(api: &'static Api, plan: &Plan, values: &[Tensor], fed: &[Tensor]) -> Result<GraphDef> {
-    let options = Configured::new(api, &[], without_optimisations())?;
+    let options = Configured::new(api, &without_optimisations().encode_to_vec(), ConfigProto::default())?;
     let session = ByName::open(api, options.1, &plan.graph.encode_to_vec())?;
     let in_caller = Buffer(api, buffer(api, IN_CALLER, None));
     let (mut assigned, mut targets, mut feeds) = (Vec::new(), Vec::new(), Vec::new());
@@ -167,6 +167,8 @@ fn without_optimisations() -> ConfigProto {
     };
     ConfigProto {
         device_count: [("GPU".to_owned(), 0)].into(),
+        // Runs in its caller's thread: needs no pool.
+        inter_op_parallelism_threads: -1,
         allow_soft_placement: true,
         graph_options: Some(graph_options),
         ..ConfigProto::default()

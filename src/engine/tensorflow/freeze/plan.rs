@@ -309,3 +309,6 @@ pub(super) fn placeholder(name: &str, spec: &TensorSpec) -> NodeDef {
     made.attr.insert("shape".to_owned(), AttrValue { value: Some(Value::Shape(shape)) });
     made
 }
+
+#[cfg(test)]
+mod tests;

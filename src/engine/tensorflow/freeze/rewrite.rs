@@ -393,3 +393,6 @@ fn check(graph: &GraphDef) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
