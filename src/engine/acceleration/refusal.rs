@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why a graph stays with TensorFlow, as a text for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(pub(super) String);
+pub(super) struct Refusal(pub(super) String);
 
 impl Refusal {
     /// Refuses because of `what` in `node`.
