@@ -277,7 +277,9 @@ fn attributes_fit(graph: &Graph<'_>, node: &Node<'_>) -> Result<(), &'static str
             Err("a reduction of no axis")
         }
         // Division of ints by zero is an error in TensorFlow, and rounds otherwise for negative ones.
-        "FloorDiv" if !integers(1).is_some_and(|by| by.iter().all(|by| *by > 0)) => Err("division of ints"),
+        "FloorDiv" | "FloorMod" if !integers(1).is_some_and(|by| by.iter().all(|by| *by > 0)) => {
+            Err("division of ints")
+        }
         _ => Ok(()),
     }
 }

@@ -43,7 +43,7 @@ const TABLE: &[(&str, char, &[&str])] = &[
     ("bff", 'f', &["SelectV2"]),
     ("fc", 'f', &["Mean", "Sum", "Max", "Min", "Pad", "MirrorPad", "ReverseV2"]),
     ("fcf", 'f', &["PadV2"]),
-    ("fcc", 'f', &["SpaceToBatchND", "BatchToSpaceND"]),
+    ("fcs", 'f', &["SpaceToBatchND", "BatchToSpaceND"]),
     ("fs", 'f', &["ResizeBilinear", "ResizeNearestNeighbor"]),
     ("ff", 'f', &["MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum", "BiasAdd"]),
     ("ff", 'f', &["Conv2D", "DepthwiseConv2dNative", "Conv3D"]),
@@ -68,7 +68,7 @@ const TABLE: &[(&str, char, &[&str])] = &[
     ("x", 's', &["Shape", "Size", "Rank"]),
     ("x*", 's', &["ShapeN"]),
     ("ss", 's', &["Add", "AddV2", "Sub", "Mul", "Maximum", "Minimum", "BroadcastArgs"]),
-    ("sc", 's', &["Prod", "Sum", "Max", "Min", "FloorDiv"]),
+    ("sc", 's', &["Prod", "Sum", "Max", "Min", "FloorDiv", "FloorMod"]),
     ("sss", 's', &["Slice", "Range"]),
     ("s", 's', &["Cast"]),
 ];
@@ -165,7 +165,22 @@ const STATE: &[(&str, &[&str])] = &[
         "random numbers",
         &["Stateful", "NonDeterministic", "Skipgram", "NegTrain", "SampleDistorted", "CudnnRNN"],
     ),
-    ("state", &["Var", "Assign", "Stack", "Scatter", "Restore", "Save", "Resource", "Handle", "Session"]),
+    (
+        "state",
+        &[
+            "Variable",
+            "VarHandle",
+            "VarIs",
+            "Assign",
+            "Stack",
+            "Scatter",
+            "Restore",
+            "Save",
+            "Resource",
+            "Handle",
+            "Session",
+        ],
+    ),
     (
         "state",
         &["BoostedTrees", "MemoryCache", "TensorsMap", "IterId", "Counter", "StatsAggregator", "Checkpoint"],
@@ -196,8 +211,6 @@ const STATELESS: &[&str] = &[
     "TensorScatterSub",
     "TensorScatterMax",
     "TensorScatterMin",
-    "FakeQuantWithMinMaxVars",
-    "FakeQuantWithMinMaxVarsPerChannel",
 ];
 
 /// Returns what makes a run of `op` depend on more than its inputs, or do more than compute.

@@ -13,6 +13,7 @@ use crate::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A graph in parts, which run one after the other.
+#[allow(dead_code)] // Nothing runs them yet.
 #[derive(Clone, Debug)]
 pub(in crate::engine::acceleration) struct Parts {
     /// What TensorFlow computes for `fast`; `None` if nothing.

@@ -150,8 +150,22 @@ const SAME_SHAPE: &[&str] = &[
 ];
 
 /// Operations whose output has the shape that their inputs broadcast to.
-const BROADCAST: &[&str] =
-    &["Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "SelectV2", "Less", "Equal"];
+const BROADCAST: &[&str] = &[
+    "Add",
+    "AddV2",
+    "Sub",
+    "Mul",
+    "RealDiv",
+    "Maximum",
+    "Minimum",
+    "SelectV2",
+    "Less",
+    "LessEqual",
+    "Greater",
+    "GreaterEqual",
+    "Equal",
+    "NotEqual",
+];
 
 /// Returns the shapes of the first output of every node, as far as known: enough for what models compute before their
 /// first large operation.
