@@ -186,8 +186,8 @@ impl<R: Read + Seek> Walk<R> {
     /// Walks the nodes of a graph or function, which are its fields `nodes`, in the order in which they run.
     fn nodes(&mut self, end: u64, nodes: u32, depth: usize) -> Result<()> {
         while let Some((number, value)) = self.reader.field(end)? {
-            match value {
-                Value::Until(end) if number == nodes => self.node(end, depth)?,
+            match (number == nodes, value) {
+                (true, Value::Until(end)) => self.node(end, depth)?,
                 _ => self.reader.skip(value)?,
             }
         }

@@ -68,13 +68,11 @@ fn describe(file: &Path) -> Result<Description> {
 }
 
 fn unreadable(file: &Path, why: &std::io::Error) -> Error {
-    let kind = match why.kind() {
-        ErrorKind::NotFound => {
-            return Error::not_found(format!("Could not find the ONNX model {}", file.display()));
-        }
-        ErrorKind::PermissionDenied => Kind::PermissionDenied,
-        _ => Kind::FailedPrecondition,
-    };
+    if why.kind() == ErrorKind::NotFound {
+        return Error::not_found(format!("Could not find the ONNX model {}", file.display()));
+    }
+    let is_forbidden = why.kind() == ErrorKind::PermissionDenied;
+    let kind = if is_forbidden { Kind::PermissionDenied } else { Kind::FailedPrecondition };
     Error::new(kind, format!("{}: {why}", file.display()))
 }
 
@@ -134,13 +132,12 @@ impl Options {
             api.check((api.create_session_options)(&raw mut raw))?;
             let options = Options(runtime, raw);
             api.check((api.disable_per_session_threads)(raw))?;
-            let experiment = std::env::var("EXPERIMENT").unwrap_or_default();
-            if experiment.contains('a') {
-                api.check((api.disable_cpu_mem_arena)(raw))?;
-            }
-            if experiment.contains('p') {
-                api.check((api.disable_mem_pattern)(raw))?;
-            }
+            // Without its arena, which keeps what the largest run took, and without its memory patterns, of which it
+            // keeps one for each shape that ever came: the C library's allocator keeps as much for the next run, and
+            // gives it back (`host/memory.rs`). Measured with MobileNetV2 at batches 1 to 32, three rounds: 407 MB
+            // resident, and 51 MB when trimmed; with both 638 and 543 MB; the same time, no faults in either.
+            api.check((api.disable_cpu_mem_arena)(raw))?;
+            api.check((api.disable_mem_pattern)(raw))?;
             Ok(options)
         }
     }

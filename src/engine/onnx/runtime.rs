@@ -8,7 +8,7 @@ use super::watch::Watch;
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::num::NonZero;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 /// The open library with its environment.
 pub(super) struct Runtime {
@@ -121,7 +121,7 @@ unsafe extern "C" fn log(
     _place: *const c_char,
     message: *const c_char,
 ) {
-    if message == null() {
+    if message.is_null() {
         return;
     }
     // SAFETY: ONNX Runtime passes a C string that is live during the call.
