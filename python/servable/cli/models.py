@@ -103,7 +103,7 @@ def load(argv: Sequence[str]) -> int:
         "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
     )
     parser.add_argument("name")
-    parser.add_argument("path", help="base path: the folder of numbered versions, or a URI")
+    parser.add_argument("path", help="base path: the folder of numbered versions, a model's file, or a URI")
     parser.add_argument(
         "--versions",
         help="latest, latest:N, all, or numbers: 3,4 (default: what it is now; of a new model the latest)",
