@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python test-exports lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and ru
 
 test-python: dev ## The Python tests, end-to-end and conformance ones included.
 	$(BIN)/python -m pytest
+
+test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
+	@bash scripts/test-exports.sh $(VENV) build/exports
 
 lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
 	cargo fmt --check

@@ -522,9 +522,20 @@ def test_decisions_of_queues_are_pure(path: str) -> None:
 
 
 def test_the_package_never_imports_tensorflow() -> None:
-    """The core opens its library, and a client needs none of it."""
-    users = [shown(path) for path in CONTROL_PLANE.rglob("*.py") if "tensorflow" in _roots(imports(path))]
-    assert users == []
+    """The core opens its library, and a client needs none of it; what converts is a process of its own."""
+    exporting = CONTROL_PLANE / "engines" / "keras_export.py"
+    heavy = {"tensorflow", "keras", "tf_keras", "h5py", "numpy"}
+    users = {path for path in CONTROL_PLANE.rglob("*.py") if "tensorflow" in _roots(imports(path))}
+    assert users == {exporting}
+    at_import = [node for node in tree_of(exporting).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not heavy & _roots({name for node in at_import for name in _imported(node)})
+    assert not [
+        shown(path) for path in package_modules().values() if "engines.keras_export" in modules_used(path)
+    ]
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    return {node.module or ""} if isinstance(node, ast.ImportFrom) else {name.name for name in node.names}
 
 
 def _roots(names: set[str]) -> set[str]:

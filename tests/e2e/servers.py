@@ -14,6 +14,8 @@ from pathlib import Path
 
 from conftest import ROOT, START_SECONDS, STOP_SECONDS, Served
 
+from servable.engines import tensorflow_library
+
 MODELS = ROOT / "tests" / "models"
 FRIENDLY = (sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0")
 WITH_GRPC = "--port=0"
@@ -101,6 +103,18 @@ def admin_url(served: Served) -> str:
     """Returns the address of the administration (``ADMIN``): ``http://127.0.0.1:PORT``."""
     (line,) = [line for line in served.lines if "administration at http://" in line]
     return line.rpartition("administration at ")[2].removesuffix("/admin/models")
+
+
+def without_keras(folder: Path) -> dict[str, str]:
+    """Returns the environment of a server that finds TensorFlow's library, but no Python package of it."""
+    (folder / "sitecustomize.py").write_text(
+        "import importlib.util as util\nfind, absent = util.find_spec, ('keras', 'tensorflow')\n"
+        "util.find_spec = lambda name, *more: None if name in absent else find(name, *more)\n"
+    )
+    return {
+        "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+        "SERVABLE_TENSORFLOW_LIBRARY": tensorflow_library.find(),
+    }
 
 
 def put_version(model: str, base: Path, version: int) -> Path:

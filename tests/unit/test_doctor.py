@@ -65,13 +65,14 @@ def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch:
     ("files", "words"),
     [
         ([], "the folder is empty"),
-        (["model.keras"], "Keras file"),
+        (["model.hdf5"], "Keras file"),
+        (["m.keras"], "rename it to model.keras, or serve the file itself"),
         (["net.tflite"], "rename it to model.tflite, or serve the file itself"),
         (["net/model.onnx"], "the model is one folder deeper, in net/"),
         (["export/saved_model.pb"], "one folder deeper, in export/"),
         (
             ["weights.bin"],
-            "holds weights.bin; expected saved_model.pb (a SavedModel), model.onnx, model.tflite or",
+            "holds weights.bin; expected saved_model.pb (a SavedModel), model.onnx, model.tflite, model.xml",
         ),
     ],
 )

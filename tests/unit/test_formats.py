@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from servable.engines.formats import (
+    CONVERTED,
     FORMATS,
     beside,
     fingerprint,
@@ -15,7 +16,7 @@ from servable.engines.formats import (
     may_hold_saved_model,
     model_bytes,
 )
-from servable.savedmodel.layout import ENDINGS, OTHER_FILES, held_by, model_file_in, model_name
+from servable.savedmodel.layout import ENDINGS, KERAS_FILES, OTHER_FILES, held_by, model_file_in, model_name
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -50,9 +51,10 @@ def test_the_first_file_found_decides(
 
 
 def test_a_file_is_known_by_its_ending(tmp_path: Path) -> None:
-    put(tmp_path, "a.onnx", "A.TFLITE", "b.xml", "b.bin")
-    found = [engine(tmp_path / name) for name in ("a.onnx", "A.TFLITE", "b.xml", "b.bin", "none.onnx")]
-    assert found == ["onnx", "tflite", "openvino", None, None]
+    put(tmp_path, "a.onnx", "A.TFLITE", "b.xml", "b.bin", "c.keras", "c.h5")
+    names = ("a.onnx", "A.TFLITE", "b.xml", "b.bin", "none.onnx", "c.keras", "c.h5")
+    expected = ["onnx", "tflite", "openvino", None, None, "tensorflow", "tensorflow"]
+    assert [engine(tmp_path / name) for name in names] == expected
     (tmp_path / "folder.onnx").mkdir()
     assert engine(tmp_path / "folder.onnx") is None
 
@@ -60,7 +62,8 @@ def test_a_file_is_known_by_its_ending(tmp_path: Path) -> None:
 def test_the_lists_of_names_agree() -> None:
     others = [one for one in FORMATS if one.ending]
     assert tuple(name for one in others for name in one.files) == OTHER_FILES
-    assert tuple(one.ending for one in others) == ENDINGS
+    assert tuple(name for one in CONVERTED for name in one.files) == KERAS_FILES
+    assert tuple(one.ending for one in (*others, *CONVERTED)) == ENDINGS
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from servable.cli import inspect_other
+from servable.cli.inspect_keras import inspect_keras
 from servable.cli.table import table
 from servable.engines.description import describe, other_format
 from servable.errors import StatusError
 from servable.savedmodel import doctor, foreign
 from servable.savedmodel.example_request import curl_line
-from servable.savedmodel.layout import held_by, is_model_file, is_version_name, model_name
+from servable.savedmodel.layout import held_by, is_model_file, is_version_name, keras_file_at, model_name
 from servable.savedmodel.saved_model import MetaGraph, SavedModel, read
 from servable.sizes import size_text
 
@@ -39,6 +40,9 @@ def inspect(argv: Sequence[str]) -> int:
     path = os.path.abspath(os.path.expanduser(given.path))
     try:
         path = version_folder(path)
+        keras = keras_file_at(path)
+        if keras:
+            return inspect_keras(keras, given.json)
         other = other_format(path)
         if other is not None:
             text, is_fine = inspect_other.shown(describe(path, other), REST_AT, given.json)

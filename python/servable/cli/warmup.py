@@ -25,7 +25,7 @@ from servable.engines.description import describe, other_format
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class
 from servable.savedmodel.example_request import example_body
-from servable.savedmodel.layout import is_model_file, model_name
+from servable.savedmodel.layout import is_model_file, keras_file_at, model_name
 from servable.savedmodel.saved_model import WARMUP_FILE, read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import read_records, write_warmup
@@ -107,6 +107,12 @@ def _signatures(folder: str) -> tuple[Signature, ...]:
     other = other_format(folder)
     if other is not None:
         return describe(folder, other).signatures
+    if keras_file_at(folder):
+        raise StatusError(
+            "FAILED_PRECONDITION",
+            f"{keras_file_at(folder)} is a Keras file: its signatures are known once it has been converted",
+            "serve it, and write the file from requests: servable warmup record",
+        )
     graphs = read(folder).graphs
     return next((graph for graph in graphs if "serve" in graph.tags), graphs[0]).signatures
 

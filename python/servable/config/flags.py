@@ -104,7 +104,8 @@ _MODELS = (
         "string",
         "",
         "models",
-        "folder that remote versions are fetched into; empty: servable in $XDG_CACHE_HOME, or in ~/.cache",
+        "folder that remote versions are fetched into, and Keras files converted into; empty: servable in "
+        "$XDG_CACHE_HOME, or in ~/.cache",
         own=True,
     ),
     Flag(

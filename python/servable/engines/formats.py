@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from servable.savedmodel.layout import (
+    KERAS_ENDINGS,
+    KERAS_FILES,
     OTHER_FILES,
     SAVED_MODEL_FILES,
     SAVED_MODEL_FOLDERS,
@@ -44,10 +46,16 @@ FORMATS = (
     Format("openvino", "OpenVINO IR", OTHER_FILES[2:], ending=".xml"),
 )
 """Every format; of several in one folder, the first one counts."""
+CONVERTED = tuple(
+    Format("tensorflow", "Keras", (name,), ending=ending)
+    for name, ending in zip(KERAS_FILES, KERAS_ENDINGS, strict=True)
+)
+"""Formats that a SavedModel is made of before the core sees them: ``sources/conversion.py``."""
 
 
-_FILES = (*(name for format in FORMATS for name in format.files), *READ_FOR_ANY)
-_FOLDERS = tuple(dict.fromkeys(name for format in FORMATS for name in format.folders))
+_ALL = (*FORMATS, *CONVERTED)
+_FILES = (*(name for format in _ALL for name in format.files), *READ_FOR_ANY)
+_FOLDERS = tuple(dict.fromkeys(name for format in _ALL for name in format.folders))
 
 
 def format_of(path: str, prefer_tflite: bool = False) -> Format | None:
@@ -56,9 +64,9 @@ def format_of(path: str, prefer_tflite: bool = False) -> Format | None:
     prefer_tflite: a TensorFlow Lite model comes before a SavedModel in the same folder.
     """
     if is_model_file(path):
-        return next(one for one in FORMATS if one.ending and path.lower().endswith(one.ending))
+        return next(one for one in _ALL if one.ending and path.lower().endswith(one.ending))
     preferred = [one for one in FORMATS if prefer_tflite and one.engine == "tflite"]
-    return next((one for one in (*preferred, *FORMATS) if _holds(path, one)), None)
+    return next((one for one in (*preferred, *_ALL) if _holds(path, one)), None)
 
 
 def _holds(folder: str, format: Format) -> bool:

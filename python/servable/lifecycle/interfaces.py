@@ -53,6 +53,28 @@ class Core(Protocol):
         """Replaces the labels of a model."""
 
 
+class Preparation(Protocol):
+    """Makes versions ready before the core loads them, or after it could not; see ``sources/conversion.py``.
+
+    ``prepare`` and ``heal`` may take longer than a load.
+    """
+
+    def prepare(self, model: str, path: str) -> str:
+        """Returns the folder of the SavedModel made of the Keras file at ``path``. Raises ``StatusError``."""
+
+    def heal(self, model: str, path: str, error: StatusError) -> str:
+        """Returns the folder to load in place of ``path``, whose signatures do not see their variables.
+
+        Raises ``error``, with a hint, if there is none.
+        """
+
+    def phase(self, path: str) -> str:
+        """Returns what is being done for the version at ``path``, in words; "" if nothing is."""
+
+    def stop(self) -> None:
+        """Ends what is being done; nothing more begins."""
+
+
 class Listener(Protocol):
     """Notified of every event of versions, on the thread where it happens, with no lock held."""
 

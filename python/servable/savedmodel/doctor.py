@@ -13,6 +13,7 @@ import re
 
 from servable.savedmodel.layout import (
     EXPECTED,
+    MODEL_FILES,
     OTHER_FILES,
     SAVED_MODEL_FILES,
     SAVED_MODEL_FOLDERS,
@@ -41,7 +42,7 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
 def no_versions(name: str, path: str, names: list[str]) -> str:
     """Describes a base path without a single version folder."""
     text = f"No versions of servable {name} found under base path {path}"
-    own = next((file for file in (*SAVED_MODEL_FILES, *OTHER_FILES) if file in names), "")
+    own = next((file for file in MODEL_FILES if file in names), "")
     if own:
         what = "a SavedModel" if own in SAVED_MODEL_FILES else own
         return (
@@ -136,7 +137,7 @@ def _no_model(path: str, _found: re.Match[str]) -> str:
     names = sorted(os.listdir(path)) if os.access(path, os.R_OK) else []
     if not names:
         return "the folder is empty; copy versions under another name and rename them when they are complete"
-    if any(one.endswith((".keras", ".h5", ".hdf5")) for one in names):
+    if any(one.endswith(".hdf5") for one in names):
         return "this is a Keras file, not a SavedModel: load it with Keras and call model.export(folder)"
     misnamed = next((one for one in names if has_model_ending(one)), "")
     if misnamed:

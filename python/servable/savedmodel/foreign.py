@@ -16,7 +16,10 @@ A_MODEL = (
     f"{OTHER_FILES[-1]}, or a file that ends in {', '.join(ENDINGS)}"
 )
 
-_KERAS = "a Keras file: load it with Keras and call model.export(FOLDER)"
+_KERAS = (
+    "a Keras file: `servable serve` converts one that ends in .keras or .h5; otherwise load it with Keras "
+    "and call model.export(FOLDER)"
+)
 _LITE = "a TensorFlow Lite model: it is served under a name that ends in .tflite"
 _CHECKPOINT = "a checkpoint, weights without a graph: load it into its model, and export that"
 _TORCH = "a PyTorch file: export the model to ONNX (torch.onnx.export)"

@@ -10,9 +10,14 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 SAVED_MODEL_FOLDERS = ("variables", "assets", "assets.extra")
 OTHER_FILES = ("model.onnx", "model.tflite", "model.xml")
 """The file that makes a folder a version of another format, the first one found."""
-ENDINGS = tuple(os.path.splitext(name)[1] for name in OTHER_FILES)
+KERAS_FILES = ("model.keras", "model.h5")
+"""The file that makes a folder a version that Keras converts to a SavedModel, the first one found."""
+KERAS_ENDINGS = tuple(os.path.splitext(name)[1] for name in KERAS_FILES)
+ENDINGS = (*(os.path.splitext(name)[1] for name in OTHER_FILES), *KERAS_ENDINGS)
 """The endings of files that are models by themselves."""
-EXPECTED = f"{SAVED_MODEL_FILES[0]} (a SavedModel), {', '.join(OTHER_FILES[:-1])} or {OTHER_FILES[-1]}"
+MODEL_FILES = (*SAVED_MODEL_FILES, *OTHER_FILES, *KERAS_FILES)
+"""The file that makes a folder a version, the first one found."""
+EXPECTED = f"{SAVED_MODEL_FILES[0]} (a SavedModel), {', '.join(OTHER_FILES)}, {' or '.join(KERAS_FILES)}"
 """What makes a folder a version, for texts."""
 
 
@@ -28,8 +33,7 @@ def holds_saved_model(path: str) -> bool:
 
 def model_file_in(path: str) -> str:
     """Returns the name of the file that makes the folder ``path`` a version; "" if there is none."""
-    names = (*SAVED_MODEL_FILES, *OTHER_FILES)
-    return next((name for name in names if os.path.isfile(os.path.join(path, name))), "")
+    return next((name for name in MODEL_FILES if os.path.isfile(os.path.join(path, name))), "")
 
 
 def held_by(path: str) -> str:
@@ -46,6 +50,14 @@ def has_model_ending(path: str) -> bool:
 def is_model_file(path: str) -> bool:
     """True if ``path`` is a file that is a model by itself."""
     return has_model_ending(path) and os.path.isfile(path)
+
+
+def keras_file_at(path: str) -> str:
+    """Returns the Keras file of the version at ``path``, a file or a folder; "" if it is none."""
+    if is_model_file(path):
+        return path if path.lower().endswith(KERAS_ENDINGS) else ""
+    name = model_file_in(path)
+    return os.path.join(path, name) if name in KERAS_FILES else ""
 
 
 def model_name(path: str) -> str:

@@ -54,7 +54,7 @@ class StartReport:
         """Logs the error, a hint below it, and whether the load will be retried."""
         text = f"{error.code}: {error.message}".rstrip().replace("\n", "\n    ")
         outlook = "not tried again" if next_try is None else f"next try in {next_try:g} s"
-        hint = doctor.load_hint(version.path, error.message)
+        hint = error.hint or doctor.load_hint(version.path, error.message)
         _log.error(
             "could not load %s version %d from %s (%s): %s%s",
             model,

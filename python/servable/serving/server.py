@@ -27,9 +27,10 @@ from servable.config.model_paths import cache_dir
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
-from servable.lifecycle.interfaces import Core as LifecycleCore
+from servable.lifecycle.interfaces import Core as LifecycleCore, Preparation
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
+from servable.lifecycle.preparing import PreparingCore
 from servable.serving.report import StartReport
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
@@ -86,7 +87,8 @@ class Server:
         core = self._core
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
-        self.manager = Manager(core, source, inventory, config.load, config.lifecycle)
+        self._preparing = PreparingCore(core, self._conversion)
+        self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
         self._management = Management(config, self.manager, inventory, core, self.reread)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
@@ -138,6 +140,7 @@ class Server:
         """Drains, and unloads within the grace period; True if everything ended in time. Call once."""
         self._ended.set()
         self._core.drain()
+        self._preparing.stop()
         self.manager.stop()
         if self.addresses:
             time.sleep(self.config.drain_delay_seconds)
@@ -346,6 +349,11 @@ class Server:
 
         folder = cache_dir(self.config.cache_dir, os.environ)
         return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
+
+    def _conversion(self) -> Preparation:
+        from servable.sources.conversion import Conversion
+
+        return Conversion(cache_dir(self.config.cache_dir, os.environ))
 
     # ---- signals
 

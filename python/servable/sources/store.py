@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from servable.config.model_paths import is_model_uri
 from servable.errors import StatusError
 from servable.savedmodel import layout
-from servable.savedmodel.layout import OTHER_FILES, SAVED_MODEL_FILES, is_version_name
+from servable.savedmodel.layout import MODEL_FILES, is_version_name
 from servable.sources import LONE_VERSION
 from servable.sources.archive import ENDINGS, ArchiveStore, is_archive
 from servable.sources.cache import CHUNK, RemoteFile, md5_of
@@ -91,7 +91,7 @@ class FsspecStore:
             if entry["type"] == "directory" and is_version_name(name):
                 found[int(name)] = str(entry["name"]).rstrip("/")
         names = {str(entry["name"]).rpartition("/")[2] for entry in entries}
-        if not found and names & {*SAVED_MODEL_FILES, *OTHER_FILES}:
+        if not found and names & set(MODEL_FILES):
             return {LONE_VERSION: self._root.rstrip("/")}
         return found
 

@@ -24,6 +24,8 @@ pub(super) fn core(api: &Api) -> Result<Handle<OvCore>> {
         (c"INFERENCE_NUM_THREADS", threads.as_c_str()),
         // Bound threads would keep a core from TensorFlow, and from models that are bound to the same one.
         (c"ENABLE_CPU_PINNING", c"NO"),
+        // A file that is mapped and cut while the model runs would end the process.
+        (c"ENABLE_MMAP", c"NO"),
     ] {
         // SAFETY: the core is live; key and value are C strings, one of each.
         let set = unsafe { (api.set_property)(core.as_ptr(), DEVICE.as_ptr(), key.as_ptr(), value.as_ptr()) };

@@ -1,0 +1,132 @@
+"""Reads what a Keras file says of itself, without Keras: its version, the kind of model, what it needs.
+
+A ``.keras`` file is a zip with ``metadata.json``, ``config.json`` and the weights. An HDF5 file keeps the
+same texts as attributes, which take a library for HDF5.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from servable.regular_files import open_file
+
+HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
+LARGEST_CONFIG = 1 << 28
+"""Largest configuration that is read, in bytes."""
+_KERAS = ("keras", "tf_keras", "tensorflow", "builtins")
+
+
+@dataclass(frozen=True)
+class KerasFile:
+    """A Keras file.
+
+    kind: the model's class. layers: their number, as far as it says so. lambdas: names of the layers whose
+    code is in the file. custom: classes that Keras does not have.
+    """
+
+    keras_version: str = ""
+    saved: str = ""
+    kind: str = ""
+    name: str = ""
+    layers: int = 0
+    lambdas: tuple[str, ...] = ()
+    custom: tuple[str, ...] = ()
+
+
+def is_hdf5(path: str) -> bool:
+    """True if the file begins as HDF5 does. Raises ``OSError``."""
+    with open_file(path) as file:
+        return file.read(len(HDF5_HEAD)) == HDF5_HEAD
+
+
+def read(path: str) -> KerasFile:
+    """Reads a ``.keras`` file. Raises ``ValueError`` if it is none, and ``OSError``."""
+    try:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+            if "config.json" not in names:
+                raise ValueError("it is a zip file without config.json")
+            damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f"its part {damaged} is damaged")
+            config = _json(archive, "config.json")
+            metadata = _json(archive, "metadata.json") if "metadata.json" in names else {}
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"it is not a whole zip file ({error})") from None
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata.json is not an object")
+    return of_config(config, str(metadata.get("keras_version", "")), str(metadata.get("date_saved", "")))
+
+
+def _json(archive: zipfile.ZipFile, name: str) -> Any:
+    if archive.getinfo(name).file_size > LARGEST_CONFIG:
+        raise ValueError(f"its {name} has more than {LARGEST_CONFIG} bytes")
+    try:
+        return json.loads(archive.read(name))
+    except RecursionError:
+        raise ValueError(f"its {name} is nested too deeply") from None
+
+
+def of_config(config: Any, keras_version: str, saved: str = "") -> KerasFile:
+    """Returns what a model's configuration says. Raises ``ValueError`` if it is none."""
+    if not isinstance(config, dict):
+        raise ValueError("its configuration is not an object")
+    inner = config.get("config")
+    inner = inner if isinstance(inner, dict) else {}
+    layers = inner.get("layers")
+    parts = list(_parts(config))
+    return KerasFile(
+        keras_version,
+        saved,
+        str(config.get("class_name", "")),
+        str(inner.get("name", "")),
+        len(layers) if isinstance(layers, list) else 0,
+        tuple(dict.fromkeys(_name(one) for one in parts if _has_code(one))),
+        tuple(dict.fromkeys(str(one["class_name"]) for one in parts if _is_custom(one))),
+    )
+
+
+def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields every object of the configuration, without recursion: a file may nest it as it likes.
+
+    Leaves out how the model was trained, which is not loaded.
+    """
+    ahead: list[Any] = [{key: value for key, value in config.items() if key != "compile_config"}]
+    while ahead:
+        one = ahead.pop()
+        if isinstance(one, dict):
+            yield one
+            ahead.extend(one.values())
+        elif isinstance(one, list):
+            ahead.extend(one)
+
+
+def _has_code(part: dict[str, Any]) -> bool:
+    """True for a Lambda layer with a Python lambda: its bytecode is in the file, and would be run."""
+    if part.get("class_name") == "__lambda__":
+        return True
+    config = part.get("config")
+    return (
+        part.get("class_name") == "Lambda"
+        and isinstance(config, dict)
+        and (config.get("function_type") == "lambda" or isinstance(config.get("function"), list))
+    )
+
+
+def _name(part: dict[str, Any]) -> str:
+    config = part.get("config")
+    return str(config.get("name") or part.get("name") or "lambda") if isinstance(config, dict) else "lambda"
+
+
+def _is_custom(part: dict[str, Any]) -> bool:
+    """True for a class that was registered by a program, or is in one of its modules."""
+    if not isinstance(part.get("class_name"), str) or not isinstance(part.get("config"), dict):
+        return False
+    module = part.get("module")
+    if isinstance(module, str):
+        return module.partition(".")[0] not in _KERAS
+    return bool(part.get("registered_name"))

@@ -1,0 +1,264 @@
+"""Versions that are made ready before a load: Keras files, and SavedModels that would answer nothing.
+
+A Keras file is exported as a SavedModel. A SavedModel whose signatures do not see its variables (as
+``tf.saved_model.save`` leaves a ``tf.Module`` around a Keras 3 model) is loaded by TensorFlow's Python and
+saved again. Both happen in a process of their own (``engines/export_process.py``), once for each content, and
+into the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from servable.engines import export_process
+from servable.engines.export_process import ExportProcess, Job
+from servable.errors import StatusError
+from servable.savedmodel import doctor
+from servable.savedmodel.layout import (
+    SAVED_MODEL_FILES,
+    SAVED_MODEL_FOLDERS,
+    keras_file_at,
+)
+from servable.sizes import size_text
+from servable.sources.conversion_cache import ConversionCache
+
+_log = logging.getLogger("convert")
+
+CONVERTER = 1
+"""Counts up when the same source is converted to something else than before."""
+MOST_AT_ONCE = 2
+"""Conversions at once; each takes hundreds of megabytes and more than a core."""
+PROGRESS_SECONDS = 5.0
+"""Interval between progress messages of a long conversion."""
+SETTLED_SECONDS = 1.0
+"""Age at which a file counts as written: a program that writes it goes on within this time."""
+WARMUP_FOLDER = SAVED_MODEL_FOLDERS[-1]
+_CHUNK = 1 << 20
+
+
+class Runner(Protocol):
+    """See ``ExportProcess``."""
+
+    def run(self, job: Job, stopped: threading.Event, say: Callable[[str, float], None]) -> dict[str, Any]:
+        """Does the job."""
+
+
+@dataclass
+class _Work:
+    """A conversion of a version of ``model``, as a ``Job`` of this kind.
+
+    path: the version's. source: what the job reads. needs: packages. files: all that the result depends on.
+    """
+
+    kind: str
+    model: str
+    path: str
+    source: str
+    needs: tuple[str, ...]
+    files: tuple[str, ...]
+    phase: str = "it waits for another conversion"
+
+    def __str__(self) -> str:
+        return f"{_DOING[self.kind]} {self.source}"
+
+
+class Conversion:
+    """Makes versions ready. See ``Preparation`` in ``lifecycle/interfaces.py``."""
+
+    def __init__(self, cache_dir: str, runner: Runner | None = None) -> None:
+        self._cache = ConversionCache(cache_dir)
+        self._runner: Runner = runner or ExportProcess()
+        self._stopped = threading.Event()
+        self._free = threading.Semaphore(MOST_AT_ONCE)
+        self._lock = threading.Lock()
+        self._under_way: dict[str, _Work] = {}
+        # By key: what can never be converted, so that no retry spends seconds on it.
+        self._refused: dict[str, StatusError] = {}
+
+    def prepare(self, model: str, path: str) -> str:
+        """Returns the folder of the SavedModel made of the Keras file at ``path``, a file or a folder."""
+        file = keras_file_at(path)
+        self._wait_until_written(file)
+        extra = os.path.join(path, WARMUP_FOLDER) if os.path.isdir(path) else ""
+        work = _Work("convert", model, path, file, ("keras", "tensorflow"), (file, *_files_in(extra)))
+        return self._converted(work)
+
+    def heal(self, model: str, path: str, error: StatusError) -> str:
+        """Returns a folder that serves what the SavedModel in ``path`` does not, because of ``error``.
+
+        Raises ``error`` again, with a hint, if there is none.
+        """
+        folders = [os.path.join(path, one) for one in SAVED_MODEL_FOLDERS]
+        files = [os.path.join(path, one) for one in SAVED_MODEL_FILES]
+        found = [one for one in files if os.path.isfile(one)]
+        found += [one for folder in folders for one in _files_in(folder)]
+        try:
+            return self._converted(_Work("heal", model, path, path, ("tensorflow",), tuple(found)))
+        except StatusError as failure:
+            hint = f"{doctor.load_hint(path, error.message)}\n    {failure.message}"
+            hint += f"\n    {failure.hint}" if failure.hint else ""
+            raise StatusError(error.code, error.message, hint.strip()) from None
+
+    def phase(self, path: str) -> str:
+        """Returns what is being done for the version at ``path``, in words; "" if nothing is."""
+        with self._lock:
+            work = self._under_way.get(path)
+            return work.phase if work is not None else ""
+
+    def stop(self) -> None:
+        """Ends all conversions; no further one begins."""
+        self._stopped.set()
+
+    def _wait_until_written(self, file: str) -> None:
+        """Waits for a program that is writing the file; its end is not seen otherwise."""
+        while 0 <= time.time() - _modified(file) < SETTLED_SECONDS:
+            if self._stopped.wait(SETTLED_SECONDS / 10):
+                return
+
+    def _converted(self, work: _Work) -> str:
+        absent = export_process.missing(work.needs)
+        if absent is not None:
+            raise StatusError(absent.code, f"{work}: {absent.message}", absent.hint)
+        with self._lock:
+            self._under_way[work.path] = work
+        try:
+            return self._from_cache_or_made(work)
+        finally:
+            with self._lock:
+                self._under_way.pop(work.path, None)
+
+    def _from_cache_or_made(self, work: _Work) -> str:
+        key = _key(work)
+        if key in self._refused:
+            raise self._refused[key]
+        place = self._cache.place(work.path, key)
+        known = self._cache.claim(work.path, place)
+        if known is not None:
+            _log.info(
+                "%s: %s was made from %s before, by %s",
+                work.model,
+                place,
+                work.source,
+                known.get("made_by", "?"),
+            )
+            return place
+        with self._cache.turn(place, self._stopped), self._free:
+            if self._cache.claim(work.path, place) is None:  # made by another server meanwhile
+                self._make(work, place, key)
+        return place
+
+    def _make(self, work: _Work, place: str, key: str) -> None:
+        needed = sum(size for size, _, _ in _stamps(work.files))
+        found = export_process.versions()
+        by = " and ".join(f"{_TITLES[one]} {found.get(one, '?')}" for one in work.needs)
+        _log.info("%s: %s (%s) with %s, in a process of its own", work.model, work, size_text(needed), by)
+        begun = time.monotonic()
+        try:
+            made = self._cache.make(work.path, place, needed, lambda target: self._run(work, target))
+        except StatusError as error:
+            failure = self._explained(work, error)
+            if error.code in ("FAILED_PRECONDITION", "DATA_LOSS"):
+                self._refused[key] = failure
+            raise failure from None
+        seconds = time.monotonic() - begun
+        done = f"{_DONE[work.kind]} {work.source}"
+        how = _how(work, made)
+        _log.info("%s: %s in %.1f s%s; the SavedModel is %s", work.model, done, seconds, how, place)
+
+    def _run(self, work: _Work, target: str) -> dict[str, Any]:
+        before = _stamps(work.files)
+        job = Job(work.kind, work.source, target)
+        made = self._runner.run(job, self._stopped, _Progress(work))
+        extra = os.path.join(work.path, WARMUP_FOLDER)
+        if os.path.isdir(extra) and not os.path.exists(os.path.join(target, WARMUP_FOLDER)):
+            shutil.copytree(extra, os.path.join(target, WARMUP_FOLDER))
+        if _stamps(work.files) != before:
+            raise StatusError("UNAVAILABLE", "it changed while it was read")
+        return made
+
+    def _explained(self, work: _Work, error: StatusError) -> StatusError:
+        text = f"{work} failed: {error.message}"
+        if error.code == "RESOURCE_EXHAUSTED" and not error.hint:
+            return self._cache.no_room(f"{text} ({self._cache.folder})")
+        return StatusError(error.code, text, error.hint)
+
+
+_TITLES = {"keras": "Keras", "tensorflow": "TensorFlow"}
+_DOING = {"convert": "converting", "heal": "healing"}
+_DONE = {"convert": "converted", "heal": "healed"}
+
+
+def _how(work: _Work, made: dict[str, Any]) -> str:
+    if work.kind != "heal":
+        return ""
+    compared = ", ".join(made.get("compared", ()))
+    answers = f"; the answers of {compared} are the same as those of the model in Python" if compared else ""
+    return (
+        ": its signatures read other variables than those that are restored; loaded with "
+        f"tf.saved_model.load, all {made.get('variables', '?')} have their values, and so it was saved again"
+        f"{answers}"
+    )
+
+
+class _Progress:
+    """Logs the progress of a conversion, at most every few seconds, and remembers its phase."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._said = 0.0
+
+    def __call__(self, phase: str, seconds: float) -> None:
+        """Takes the phase, and the seconds since the begin."""
+        self._work.phase = f"{_DOING[self._work.kind]} it, {phase}"
+        if seconds - self._said >= PROGRESS_SECONDS:
+            self._said = seconds
+            _log.info("%s: %s: %s, %d s", self._work.model, self._work, phase, seconds)
+
+
+def _key(work: _Work) -> str:
+    """Returns a hash of the files and of what converts them. Raises ``StatusError`` if one cannot be read."""
+    digest = hashlib.sha256(f"{CONVERTER} {work.kind} {sorted(export_process.versions().items())}".encode())
+    for path in work.files:
+        try:
+            with open(path, "rb") as file:
+                content = hashlib.sha256()
+                while piece := file.read(_CHUNK):
+                    content.update(piece)
+        except OSError as error:
+            code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "UNAVAILABLE"
+            raise StatusError(code, f"{path} cannot be read: {error.strerror}") from None
+        name = os.path.relpath(path, work.path) if path != work.path else "."
+        digest.update(f"\n{name} {content.hexdigest()}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _files_in(folder: str) -> list[str]:
+    found = [os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names]
+    return sorted(found)
+
+
+def _stamps(files: tuple[str, ...]) -> list[tuple[int, int, int]]:
+    """Returns size, time and number of each file; those of one that is gone are 0."""
+    found = []
+    for path in files:
+        try:
+            one = os.stat(path)
+            found.append((one.st_size, one.st_mtime_ns, one.st_ino))
+        except OSError:
+            found.append((0, 0, 0))
+    return found
+
+
+def _modified(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

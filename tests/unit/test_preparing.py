@@ -1,0 +1,206 @@
+"""The core with a preparation before each load: paths, failures and states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_core import FakeCore, FakeError
+
+from servable.config.values import LoadOptions
+from servable.errors import StatusError
+from servable.lifecycle.preparing import PreparingCore
+
+LAST = LoadOptions(retrying=False)
+MORE = LoadOptions(retrying=True)
+
+
+class FakePreparation:
+    """Prepares every file as ``/saved``, and heals every model as ``/healed`` unless it is incurable."""
+
+    def __init__(self) -> None:
+        self.error: StatusError | None = None
+        self.doing = ""
+        self.incurable = False
+        self.stopped = False
+
+    def prepare(self, model: str, path: str) -> str:
+        if self.error is not None:
+            raise self.error
+        return "/saved"
+
+    def heal(self, model: str, path: str, error: StatusError) -> str:
+        if self.incurable:
+            raise StatusError(error.code, error.message, "it cannot be healed")
+        return "/healed"
+
+    def phase(self, path: str) -> str:
+        return self.doing
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.fixture
+def core() -> FakeCore:
+    return FakeCore()
+
+
+@pytest.fixture
+def preparation() -> FakePreparation:
+    return FakePreparation()
+
+
+@pytest.fixture
+def prepared(core: FakeCore, preparation: FakePreparation) -> PreparingCore:
+    return PreparingCore(core, lambda: preparation)
+
+
+@pytest.fixture
+def keras(tmp_path: Path) -> str:
+    (tmp_path / "m.keras").touch()
+    return str(tmp_path / "m.keras")
+
+
+@pytest.fixture
+def blind(tmp_path: Path) -> str:
+    """A SavedModel; ``paths_of`` makes its loads fail."""
+    (tmp_path / "blind").mkdir()
+    (tmp_path / "blind" / "saved_model.pb").touch()
+    return str(tmp_path / "blind")
+
+
+def paths_of(core: FakeCore, message: str = "") -> list[tuple[str, bool]]:
+    """Records the loads; those of ``blind`` fail with ``message``."""
+    paths: list[tuple[str, bool]] = []
+
+    def on_load(name: str, version: int, path: str, options: Any) -> None:
+        paths.append((path, options.retrying))
+        if path.endswith("blind"):
+            raise FakeError("FAILED_PRECONDITION", message)
+
+    core.on_load = on_load
+    return paths
+
+
+def test_a_version_is_loaded_from_what_was_made_of_it(
+    core: FakeCore, prepared: PreparingCore, keras: str
+) -> None:
+    paths = paths_of(core)
+    prepared.load("m", 1, keras, LAST)
+    prepared.load("n", 1, "/n", MORE)
+    assert paths == [("/saved", False), ("/n", True)]
+
+
+def test_no_preparation_is_made_for_nothing(core: FakeCore, tmp_path: Path) -> None:
+    def make() -> Any:
+        raise AssertionError("it is not needed")
+
+    prepared = PreparingCore(core, make)
+    prepared.load("n", 1, "/n", LAST)
+    for file in ("saved_model.pb", "model.keras"):
+        (tmp_path / file).touch()
+    prepared.load("m", 1, str(tmp_path), LAST)
+    assert prepared.phase("m", 1) == ""
+    prepared.stop()
+
+
+def test_a_stop_ends_preparations_also_those_that_begin_later(
+    core: FakeCore, preparation: FakePreparation, keras: str
+) -> None:
+    prepared = PreparingCore(core, lambda: preparation)
+    prepared.load("m", 1, keras, LAST)
+    prepared.stop()
+    assert preparation.stopped
+    late = FakePreparation()
+    prepared = PreparingCore(core, lambda: late)
+    prepared.stop()
+    prepared.load("m", 1, keras, LAST)
+    assert late.stopped
+
+
+@pytest.mark.parametrize(("options", "state"), [(LAST, "END"), (MORE, "START")])
+def test_a_failed_preparation_is_a_failed_load(
+    core: FakeCore, preparation: FakePreparation, keras: str, options: LoadOptions, state: str
+) -> None:
+    prepared = PreparingCore(core, lambda: preparation)
+    preparation.error = StatusError("DATA_LOSS", "it is damaged", "copy it")
+    prepared.announce("m", 1)
+    with pytest.raises(StatusError) as caught:
+        prepared.load("m", 1, keras, options)
+    assert caught.value is preparation.error
+    assert core.state["m", 1] == state
+
+
+def test_a_version_that_serves_goes_on_if_its_new_file_is_bad(
+    core: FakeCore, prepared: PreparingCore, preparation: FakePreparation, keras: str
+) -> None:
+    prepared.load("m", 1, keras, LAST)
+    preparation.error = StatusError("DATA_LOSS", "it is damaged")
+    with pytest.raises(StatusError):
+        prepared.load("m", 1, keras, LAST)
+    assert core.state["m", 1] == "AVAILABLE"
+    prepared.retire("m", 1)
+    prepared.unload("m", 1)
+    with pytest.raises(StatusError):
+        prepared.load("m", 1, keras, LAST)
+    assert core.errors["m", 1] == ("DATA_LOSS", "it is damaged")
+
+
+def test_a_load_that_can_be_healed_never_ends(core: FakeCore, prepared: PreparingCore, blind: str) -> None:
+    paths = paths_of(core, "Could not find variable kernel")
+    prepared.load("m", 1, blind, LAST)
+    assert paths == [(blind, True), ("/healed", False)]
+    assert core.state["m", 1] == "AVAILABLE"
+    assert ("failed", "m", 1) not in core.calls
+
+
+@pytest.mark.parametrize(("options", "ends"), [(LAST, True), (MORE, False)])
+def test_another_error_of_such_a_model_is_that_of_the_core(
+    core: FakeCore, prepared: PreparingCore, blind: str, options: LoadOptions, ends: bool
+) -> None:
+    paths_of(core, "Op type not registered")
+    with pytest.raises(FakeError, match="Op type not registered"):
+        prepared.load("m", 1, blind, options)
+    assert (core.state["m", 1] == "END") is ends
+    assert core.errors.get(("m", 1)) == (("FAILED_PRECONDITION", "Op type not registered") if ends else None)
+
+
+def test_other_tags_are_not_healed(core: FakeCore, prepared: PreparingCore, blind: str) -> None:
+    paths = paths_of(core, "Could not find variable kernel")
+    with pytest.raises(FakeError):
+        prepared.load("m", 1, blind, LoadOptions(tags=("serve", "gpu")))
+    assert paths == [(blind, False)]
+
+
+def test_what_cannot_be_healed_says_why(
+    core: FakeCore, prepared: PreparingCore, preparation: FakePreparation, blind: str
+) -> None:
+    preparation.incurable = True
+    paths_of(core, "Could not find variable kernel")
+    with pytest.raises(StatusError, match="Could not find variable kernel") as caught:
+        prepared.load("m", 1, blind, LAST)
+    assert caught.value.hint == "it cannot be healed"
+    assert core.errors["m", 1] == ("FAILED_PRECONDITION", "Could not find variable kernel")
+
+
+def test_the_phase_is_that_of_the_preparation_during_a_load(
+    core: FakeCore, prepared: PreparingCore, preparation: FakePreparation, keras: str
+) -> None:
+    seen = []
+    core.on_load = lambda *_: seen.append(prepared.phase("m", 1))
+    preparation.doing = "converting it"
+    prepared.load("m", 1, keras, LAST)
+    preparation.doing = ""
+    prepared.load("m", 1, keras, LAST)
+    assert seen == ["converting it", "its files are being read"]
+    preparation.doing = "converting it"
+    assert prepared.phase("m", 1) == ""
+
+
+def test_the_rest_is_the_cores(core: FakeCore, prepared: PreparingCore) -> None:
+    prepared.fail("m", 1, "UNKNOWN", "why")
+    prepared.set_labels("m", {"stable": 1})
+    assert core.errors["m", 1] == ("UNKNOWN", "why")
+    assert core.labels == {"m": {"stable": 1}}
