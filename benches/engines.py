@@ -1,6 +1,6 @@
 """What --engine=auto brings: real models in TensorFlow and in what Servable moves them to, by turns.
 
-    python benches/engines.py [--models NAME...] [--seconds 2] [--rounds 3] [--clients 1 4 16] [--flag=FLAG...]
+    python benches/engines.py [--models NAME...] [--seconds 2] [--rounds 3] [--clients 1 4 16] [--flag=FLAG]
 
 For each model two servers run side by side, one with ``--engine=tensorflow`` and one with ``--engine=auto``,
 the second with a cache of its own that is empty. They are asked over REST and gRPC by turns, once the second

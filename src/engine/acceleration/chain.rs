@@ -1,7 +1,8 @@
 //! One or more models that together compute a signature: each takes what the request and those before it provide.
 //!
-//! Another engine may answer what TensorFlow refuses, and differs from it where numbers are not finite. So it gets only
-//! finite numbers, in tensors of shapes with which TensorFlow has run the same part of the model.
+//! Another engine may answer what TensorFlow refuses, or end the process, and differs from it where there are no numbers,
+//! or numbers that are not finite. So it gets only finite numbers, in tensors that are not empty and have shapes with
+//! which TensorFlow has run the same part of the model; and what it answers has to be finite.
 
 use super::cut::Parts;
 use crate::engine::choice::EngineKind;
@@ -117,8 +118,8 @@ impl Chain {
 pub(super) enum Declined {
     /// The other engine would get shapes that TensorFlow is not known to run.
     Shapes(Shapes),
-    /// It would get numbers that are not finite.
-    NotFinite,
+    /// It would get, or has made, numbers that are not finite; or there are none.
+    Numbers,
     /// A model failed.
     Failed(Error),
 }
@@ -149,8 +150,8 @@ impl KnownShapes {
 
     /// Declines feeds that the other engine may not get.
     fn check(&self, feeds: &[(Endpoint, Tensor)], answered: bool) -> Result<(), Declined> {
-        if !feeds.iter().all(|(_, tensor)| is_finite(tensor)) {
-            return Err(Declined::NotFinite);
+        if !feeds.iter().all(|(_, tensor)| is_plain(tensor)) {
+            return Err(Declined::Numbers);
         }
         let shapes = shapes_of(feeds);
         if self.has(&shapes) {
@@ -177,13 +178,15 @@ fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
     shapes
 }
 
-/// Returns whether every number of `tensor` is finite. Only floats of 32 bits reach another engine.
-fn is_finite(tensor: &Tensor) -> bool {
+/// Returns whether there are numbers, and all of them are finite. Another engine gets and makes no floats but of 32 bits.
+fn is_plain(tensor: &Tensor) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let is_special = |four: &[u8; 4]| u32::from_le_bytes(*four) & EXPONENT == EXPONENT;
     let (numbers, _) = tensor.bytes().as_chunks::<4>();
     // Without an early end, the compiler looks at many at once.
-    tensor.dtype() != DType::Float || !numbers.iter().fold(false, |found, four| found | is_special(four))
+    !tensor.is_empty()
+        && (tensor.dtype() != DType::Float
+            || !numbers.iter().fold(false, |found, four| found | is_special(four)))
 }
 
 impl Step {
@@ -220,6 +223,9 @@ impl Step {
         }
         let fetches: SmallVec<[Endpoint; 4]> = self.fetches.iter().map(|(endpoint, _)| *endpoint).collect();
         let outputs = self.model.run(&feeds, &fetches, options)?;
+        if self.known.is_some() && !outputs.iter().all(is_plain) {
+            return Err(Declined::Numbers);
+        }
         for ((_, slot), output) in self.fetches.iter().zip(outputs) {
             values[*slot] = Some(output);
         }

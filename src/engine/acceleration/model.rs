@@ -144,7 +144,7 @@ impl Route {
         let outputs = reference.run(feeds, fetches, options)?;
         match declined {
             Declined::Shapes(shapes) => moved.learn(shapes),
-            Declined::NotFinite => {}
+            Declined::Numbers => {}
             Declined::Failed(why) => self.refuse(&why),
         }
         Ok(outputs)

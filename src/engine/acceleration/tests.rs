@@ -281,7 +281,11 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
     for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(ran_by(&five(special)), (1, 0));
     }
-    assert_eq!(ran_by(&five(f32::MAX)), (0, 1));
+    assert_eq!(ran_by(&five(1e38)), (0, 1));
+    assert_eq!(ran_by(&five(f32::MAX)), (1, 1), "its sum is infinite");
+    let none = Tensor::numbers(DType::Float, vec![0], vec![].into());
+    let none = vec![(Endpoint(0), none.clone()), (Endpoint(1), none)];
+    assert_eq!([ran_by(&none), ran_by(&none)], [(1, 0), (1, 0)]);
     assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
 }
 
