@@ -108,8 +108,9 @@ libraries_of_onnx() {
   ls -d onnxruntime/capi/libonnxruntime*.so* onnxruntime/{LICENSE,ThirdPartyNotices.txt} onnxruntime-*.dist-info
 }
 
+# The core reads the version of LiteRT in __init__.py.
 libraries_of_tflite() {
-  ls -d ai_edge_litert/libLiteRt.so ai_edge_litert-*.dist-info
+  ls -d ai_edge_litert/{libLiteRt.so,__init__.py} ai_edge_litert-*.dist-info
 }
 
 site_packages() {

@@ -1,6 +1,6 @@
 """Builds the container images with Docker and runs each as TensorFlow Serving's tutorial runs its own.
 
-    python tests/container/check_images.py [--no_build] [--build_option=OPTION]... [IMAGE...]
+    python deploy/check_images.py [--no_build] [--build_option=OPTION]... [IMAGE...]
 
 An image is named by its engines, as in the build argument ENGINES; without names, all of `IMAGES` are built.
 Needs a Docker daemon, and the development environment (`make dev`), which makes the models. --no_build checks
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "examples" / "mobilenet_v2"
 MODELS = PROJECT / "build" / "container"
 IMAGES = ("tensorflow", "tensorflow,openvino", "openvino", "onnx", "tflite")
