@@ -11,7 +11,7 @@ use super::trial;
 use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;
-use crate::engine::{Model, RunOptions, Threads};
+use crate::engine::{Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Result, guarded};
 use crate::host::{memory, priority};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ const SHORT: Duration = Duration::from_micros(200);
 /// A candidate this much faster is not compared with a slower kind.
 const MUCH_FASTER: f64 = 1.4;
 /// Longest time of a run while candidates are compared.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepares the signatures of a model that are not decided, one after another. Returns whether all are now.
 pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
@@ -126,10 +126,10 @@ impl Tried {
 }
 
 /// Returns whether the shortest of a few runs takes less than [`SHORT`].
-fn is_short(run: &dyn Fn(RunOptions) -> Result<()>) -> bool {
+fn is_short(run: &dyn Fn() -> Result<()>) -> bool {
     let once = || {
         let begun = Instant::now();
-        run(RunOptions { threads: Threads::Caller, timeout: Some(TIMEOUT) }).ok().map(|()| begun.elapsed())
+        run().ok().map(|()| begun.elapsed())
     };
     (0..5).filter_map(|_| once()).min().is_some_and(|shortest| shortest < SHORT)
 }
@@ -153,7 +153,7 @@ impl Task<'_> {
             return Err(format!("runs of {changing} may change something that all of them read"));
         }
         let outputs = &self.route.ends.outputs;
-        let run = |options| self.shared.reference.run(&self.sample, outputs, options).map(drop);
+        let run = || self.shared.reference.run(&self.sample, outputs, self.options()).map(drop);
         if !self.rules.forced && before.is_none() && is_short(&run) {
             return Err(format!("its runs take less than {} µs", SHORT.as_micros()));
         }
@@ -231,19 +231,32 @@ impl Task<'_> {
         if self.rules.forced || candidate.times.is_some() {
             return Ok(chain);
         }
-        let one = probe::of_rows(self.inputs()?, &self.sample, 1);
+        let one = probe::of_rows(self.inputs()?, &self.sample, 1, self.ends());
         let reference = |options| self.shared.reference.run(&one, &ends.outputs, options).map(drop);
         let fast = |options| match chain.run(&one, &ends.outputs, options, true) {
             Ok(_) => Ok(()),
             Err(Declined::Failed(why)) => Err(why),
             Err(_) => Err(Error::invalid("the numbers between its parts are not finite")),
         };
-        let times = trial::times(&reference, &fast, self.rules.cores, &|| self.shared.goes_on());
+        let ways = [self.options().threads, Threads::Pool];
+        let times = trial::times(&reference, &fast, ways, self.rules.cores, &|| self.shared.goes_on());
         let times = times.map_err(|why| why.message.into_owned())?;
         candidate.times = Some(times);
         // What came in meanwhile has to be answered alike as well.
         candidate.difference = Some(self.compare(&chain)?);
         trial::refusal(&times).map_or(Ok(chain), Err)
+    }
+
+    /// Returns whether runs end whatever the values are.
+    fn ends(&self) -> bool {
+        self.shared.reference.termination(&self.route.signature) == Termination::ByShapes
+    }
+
+    /// Returns the options of a run by which the reference and a candidate are compared: it ends by its timeout, unless
+    /// it ends anyway.
+    fn options(&self) -> RunOptions {
+        let threads = if self.ends() { Threads::Caller } else { Threads::One };
+        RunOptions { threads, timeout: Some(TIMEOUT) }
     }
 
     fn inputs(&self) -> Result<&[TensorSpec], String> {
@@ -253,10 +266,9 @@ impl Task<'_> {
 
     /// Returns the largest difference of any answer, or what differs.
     fn compare(&self, chain: &Chain) -> Result<f64, String> {
-        let options = RunOptions { threads: Threads::Caller, timeout: Some(TIMEOUT) };
-        let outputs = &self.route.ends.outputs;
+        let (options, outputs) = (self.options(), &self.route.ends.outputs);
         let (mut largest, mut answered) = (0.0f64, 0);
-        let tried = probe::inputs(self.inputs()?, &self.sample);
+        let tried = probe::inputs(self.inputs()?, &self.sample, self.ends());
         for feeds in self.route.samples.all().iter().skip(1).chain(&tried) {
             if !self.shared.goes_on() {
                 return Err("the version is being unloaded".to_owned());

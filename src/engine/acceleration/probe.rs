@@ -17,26 +17,31 @@ pub(super) const BATCHES: [usize; 3] = [1, 2, 8];
 /// Random whole numbers are below this: indices of small tables are tried, too.
 const MOST_RANDOM: u64 = 8;
 
-/// Returns the inputs to try, made of `sample`, whose tensors are those of `inputs`.
-pub(super) fn inputs(inputs: &[TensorSpec], sample: &Feeds) -> Vec<Feeds> {
+/// Returns the inputs to try, made of `sample`, whose tensors are those of `inputs`. `made_up`: with other numbers, too;
+/// not where a run may never end by some.
+pub(super) fn inputs(inputs: &[TensorSpec], sample: &Feeds, made_up: bool) -> Vec<Feeds> {
     let mut made = vec![sample.clone()];
     let sizes: &[usize] = if has_rows(inputs, sample) { &BATCHES } else { &[0] };
     for (number, rows) in sizes.iter().enumerate() {
         let mut random = Random(number as u64 + 1);
-        let of = |tensor: &Tensor, random: &mut Random| randomised(&with_rows(tensor, *rows), random);
+        let of = |tensor: &Tensor, random: &mut Random| {
+            let tensor = with_rows(tensor, *rows);
+            if made_up { randomised(&tensor, random) } else { tensor }
+        };
         made.push(sample.iter().map(|(endpoint, tensor)| (*endpoint, of(tensor, &mut random))).collect());
     }
     made
 }
 
 /// Returns inputs with `rows` rows each, for measuring; those of `sample` if it has no dimension for them.
-pub(super) fn of_rows(inputs: &[TensorSpec], sample: &Feeds, rows: usize) -> Feeds {
+pub(super) fn of_rows(inputs: &[TensorSpec], sample: &Feeds, rows: usize, made_up: bool) -> Feeds {
     let rows = if has_rows(inputs, sample) { rows } else { 0 };
     let mut random = Random(7);
-    sample
-        .iter()
-        .map(|(endpoint, tensor)| (*endpoint, randomised_floats(&with_rows(tensor, rows), &mut random)))
-        .collect()
+    let mut of = |tensor: &Tensor| {
+        let tensor = with_rows(tensor, rows);
+        if made_up { randomised_floats(&tensor, &mut random) } else { tensor }
+    };
+    sample.iter().map(|(endpoint, tensor)| (*endpoint, of(tensor))).collect()
 }
 
 /// Returns whether the first dimension of every input counts rows: it is not declared, and the same for all.
@@ -147,25 +152,27 @@ mod tests {
     #[test]
     fn rows_are_repeated_and_numbers_are_random() {
         let sample = feeds(Tensor::numbers(DType::Float, vec![1, 2], vec![0; 8].into()));
-        let made = inputs(&[spec(DType::Float, &[-1, 2])], &sample);
+        let made = inputs(&[spec(DType::Float, &[-1, 2])], &sample, true);
         let shapes: Vec<_> = made.iter().map(|feeds| feeds[0].1.shape().to_vec()).collect();
         assert_eq!(shapes, [[1, 2], [1, 2], [2, 2], [8, 2]]);
         assert_eq!(made[0][0].1.bytes(), [0; 8]);
         assert!(made[1..].iter().all(|feeds| feeds[0].1.bytes().iter().any(|byte| *byte != 0)));
-        assert_eq!(inputs(&[spec(DType::Float, &[1, 2])], &sample).len(), 2, "no dimension for rows");
+        assert_eq!(inputs(&[spec(DType::Float, &[1, 2])], &sample, true).len(), 2, "no dimension for rows");
+        let kept = inputs(&[spec(DType::Float, &[-1, 2])], &sample, false);
+        assert!(kept.iter().all(|feeds| feeds[0].1.bytes().iter().all(|byte| *byte == 0)));
     }
 
     #[test]
     fn strings_are_kept_and_whole_numbers_are_small() {
         let pictures = feeds(Tensor::strings(vec![1], ["jpeg"].into_iter().collect()));
-        let made = inputs(&[spec(DType::String, &[-1])], &pictures);
+        let made = inputs(&[spec(DType::String, &[-1])], &pictures, true);
         let all: Vec<_> = made.iter().flat_map(|feeds| feeds[0].1.as_strings().unwrap().iter()).collect();
         assert_eq!(all, [b"jpeg"; 12]);
         let ids = feeds(Tensor::numbers(DType::Int32, vec![1, 3], vec![0; 12].into()));
-        let made = inputs(&[spec(DType::Int32, &[-1, 3])], &ids);
+        let made = inputs(&[spec(DType::Int32, &[-1, 3])], &ids, true);
         let values = |feeds: &Feeds| bytemuck::pod_collect_to_vec::<u8, i32>(feeds[0].1.bytes());
         assert!(made.iter().all(|feeds| values(feeds).iter().all(|id| (0..8).contains(id))));
-        assert_eq!(values(&of_rows(&[spec(DType::Int32, &[-1, 3])], &ids, 2)), [0; 6]);
+        assert_eq!(values(&of_rows(&[spec(DType::Int32, &[-1, 3])], &ids, 2, true)), [0; 6]);
     }
 
     proptest! {
@@ -174,7 +181,7 @@ mod tests {
             let dtype = [DType::Float, DType::Int64, DType::Bool, DType::Half][dtype];
             let bytes = vec![1; rows * width * dtype.size()];
             let sample = feeds(Tensor::numbers(dtype, vec![rows as i64, width as i64], bytes.into()));
-            for feeds in inputs(&[spec(dtype, &[-1, -1])], &sample) {
+            for feeds in inputs(&[spec(dtype, &[-1, -1])], &sample, true) {
                 prop_assert_eq!((feeds[0].1.dtype(), feeds[0].1.shape()[1]), (dtype, width as i64));
             }
         }

@@ -42,20 +42,22 @@ pub(super) fn speed(times: &Times) -> f64 {
 pub(super) fn times(
     reference: Runner<'_>,
     candidate: Runner<'_>,
+    ways: Ways,
     cores: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Times> {
-    let alone = shortest(reference, candidate, 1, goes_on)?;
-    let together = shortest(reference, candidate, cores, goes_on)?;
+    let alone = shortest(reference, candidate, ways, 1, goes_on)?;
+    let together = shortest(reference, candidate, ways, cores, goes_on)?;
     Ok(Times { alone, together })
 }
 
 /// The ways that TensorFlow may run the reference: serving takes the faster one, too.
-const WAYS: [Threads; 2] = [Threads::Caller, Threads::Pool];
+pub(super) type Ways = [Threads; 2];
 
 fn shortest(
     reference: Runner<'_>,
     candidate: Runner<'_>,
+    ways: Ways,
     callers: usize,
     goes_on: &dyn Fn() -> bool,
 ) -> Result<Pair> {
@@ -65,7 +67,7 @@ fn shortest(
         if !goes_on() || (round >= *ROUNDS.start() && begun.elapsed() > TIME) {
             break;
         }
-        for way in WAYS {
+        for way in ways {
             let (wall, cpu) = once(reference, way, callers)?;
             pair.wall.0 = pair.wall.0.min(wall);
             pair.cpu.0 = pair.cpu.0.min(cpu);
@@ -113,6 +115,8 @@ mod tests {
     use proptest::prelude::*;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+    const WAYS: Ways = [Threads::Caller, Threads::Pool];
+
     fn same(reference: f64, candidate: f64) -> Pair {
         Pair { wall: (reference, candidate), cpu: (reference, candidate) }
     }
@@ -141,10 +145,10 @@ mod tests {
             runs.fetch_add(1, Relaxed);
             Ok(())
         };
-        let timed = times(&|_| count(&one), &|_| count(&other), 2, &|| true).unwrap();
+        let timed = times(&|_| count(&one), &|_| count(&other), WAYS, 2, &|| true).unwrap();
         assert_eq!(one.load(Relaxed), other.load(Relaxed));
         assert!(timed.alone.wall.0 > 0.0 && timed.together.wall.1 > 0.0);
-        let failed = times(&|_| Ok(()), &|_| Err(crate::error::Error::invalid("no")), 2, &|| true);
+        let failed = times(&|_| Ok(()), &|_| Err(crate::error::Error::invalid("no")), WAYS, 2, &|| true);
         assert!(failed.is_err());
     }
 
