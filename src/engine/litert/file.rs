@@ -69,6 +69,9 @@ pub(super) struct Operator {
     pub(super) code: i32,
     /// The name of a custom operator.
     pub(super) custom: String,
+    /// Indices of tensors.
+    inputs: Vec<usize>,
+    outputs: Vec<usize>,
     /// The subgraphs it runs.
     pub(super) calls: Vec<usize>,
 }
@@ -165,7 +168,23 @@ fn subgraph(
     }
     let operator = |one: &Table<'_>| operator(one, codes, &tensors, &inputs, subgraphs);
     let operators = table.tables(3)?.iter().map(operator).collect::<Read<Vec<_>>>()?;
-    Ok(Subgraph { tensors, inputs, outputs, operators })
+    let graph = Subgraph { tensors, inputs, outputs, operators };
+    all_is_written(&graph)?;
+    Ok(graph)
+}
+
+/// Checks that operators, which run in their order, and the outputs read only what has values by then.
+fn all_is_written(graph: &Subgraph) -> Read<()> {
+    let has_values = |tensor: &TensorInfo| tensor.is_constant || tensor.shape.contains(&0);
+    let mut written: Vec<bool> = graph.tensors.iter().map(has_values).collect();
+    graph.inputs.iter().for_each(|input| written[*input] = true);
+    for operator in &graph.operators {
+        if !operator.inputs.iter().all(|input| written[*input]) {
+            return Err("an operator reads what has no values");
+        }
+        operator.outputs.iter().for_each(|output| written[*output] = true);
+    }
+    if graph.outputs.iter().all(|output| written[*output]) { Ok(()) } else { Err("an output has no values") }
 }
 
 /// Returns the indices in `slot`, each below `count`.
@@ -197,7 +216,9 @@ fn tensor(table: &Table<'_>, buffers: &[Option<&[u8]>], tensors: usize) -> Read<
     let index = table.u32(2)? as usize;
     let content =
         if index == 0 && buffers.is_empty() { None } else { *buffers.get(index).ok_or(NO_BUFFER)? };
-    if dtype == STRING && content.is_some_and(|content| strings::decode(content).is_none()) {
+    let has_all =
+        |content| strings::decode(content).is_some_and(|found| element_count(&whole) == Some(found.len()));
+    if dtype == STRING && !content.is_none_or(has_all) {
         return Err("a constant of strings is damaged");
     }
     quantization(table, tensors)?;
@@ -243,7 +264,7 @@ fn operator(
     if MOVES.contains(&code) && outputs.iter().any(differs) {
         return Err("an operator's input and output differ in type");
     }
-    Ok(Operator { code, custom, calls: calls(table, code, subgraphs)? })
+    Ok(Operator { code, custom, inputs, outputs, calls: calls(table, code, subgraphs)? })
 }
 
 /// For each operator that runs subgraphs: the slots of their indices in its options, and whether these are in the
