@@ -10,6 +10,8 @@ use std::time::Duration;
 const SETTLED: Duration = Duration::from_millis(500);
 /// Time until models without a request to try with are looked at again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A load that takes longer holds up nobody.
+const LONGEST_LOAD: Duration = Duration::from_secs(30);
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 /// Stack size of the thread, in bytes: TensorFlow optimises graphs by recursion.
 const STACK_BYTES: usize = 8 << 20;
@@ -107,10 +109,17 @@ impl Shared {
         let wait = |state, time, on: fn(&mut State) -> bool| {
             self.changed.wait_timeout_while(state, time, on).unwrap_or_else(PoisonError::into_inner)
         };
-        let patience = if state.waiting.is_empty() { FOR_EVER } else { AGAIN };
+        let patience = match () {
+            () if !state.queue.is_empty() => LONGEST_LOAD,
+            () if state.waiting.is_empty() => FOR_EVER,
+            () => AGAIN,
+        };
         let nothing_to_do = |state: &mut State| !state.ended && (state.loads > 0 || state.queue.is_empty());
         let (mut state, timeout) = wait(state, patience, nothing_to_do);
         if timeout.timed_out() {
+            if let Some(first) = state.queue.pop_front() {
+                return Some(first);
+            }
             let again = std::mem::take(&mut state.waiting);
             state.queue.extend(again);
         }

@@ -256,7 +256,8 @@ fn placed(
     Ok(placed)
 }
 
-fn time_left(timeout: Duration, passed: Duration) -> Result<Duration> {
+/// Returns what is left of `timeout`, or the error if nothing is.
+pub(super) fn time_left(timeout: Duration, passed: Duration) -> Result<Duration> {
     let left = timeout.checked_sub(passed).filter(|left| !left.is_zero());
     left.ok_or_else(|| {
         Error::new(Kind::DeadlineExceeded, "The deadline passed between two parts of the model")

@@ -9,6 +9,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Largest file of decisions that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -101,7 +102,9 @@ impl Decisions {
         if let Some(folder) = self.0.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let new = self.0.with_extension(format!("{}.new", std::process::id()));
+        // Processes of several containers may have the same number.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let new = self.0.with_extension(format!("{}-{now}.new", std::process::id()));
         std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.0)).inspect_err(|_| {
             // It may not even be there.
             let _gone = std::fs::remove_file(&new);

@@ -30,7 +30,7 @@ use model::Accelerated;
 use prepare::{Rules, Tools};
 use probe::Feeds;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How SavedModels are accelerated.
 #[derive(Clone, Debug)]
@@ -72,7 +72,8 @@ impl Engine for Accelerating {
             options: options.tensorflow.clone(),
             openvino: self.openvino.clone(),
             version: path.to_owned(),
-            folder: self.acceleration.cache.clone(),
+            acceleration: self.acceleration.clone(),
+            decisions: OnceLock::new(),
         };
         let name = path.display().to_string();
         Ok(Box::new(Accelerated::new(name, session, move |shared| prepare::prepare(shared, &tools, rules))))
@@ -86,7 +87,21 @@ struct Workshop {
     options: tensorflow::Options,
     openvino: Result<PathBuf, String>,
     version: PathBuf,
-    folder: PathBuf,
+    acceleration: Acceleration,
+    decisions: OnceLock<Option<Decisions>>,
+}
+
+impl Workshop {
+    /// Returns what decides beside the model and the machine.
+    fn key(&self) -> String {
+        let openvino =
+            self.openvino.as_deref().map_or_else(|_| String::new(), |path| path.display().to_string());
+        let onednn = std::env::var("TF_ENABLE_ONEDNN_OPTS").unwrap_or_default();
+        let (ours, tensorflow) = (env!("CARGO_PKG_VERSION"), self.tensorflow.version());
+        let tensorflow::Options { tags, session_config } = &self.options;
+        let tolerance = self.acceleration.tolerance;
+        format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?} {tolerance}")
+    }
 }
 
 impl Tools for Workshop {
@@ -104,8 +119,8 @@ impl Tools for Workshop {
             EngineKind::OpenVino => {
                 let library = self.openvino.as_ref();
                 let library = library.map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
-                let folder = prepared::folder(&self.folder, graph)?;
-                OpenVino::open(library)?.open_frozen(graph, &folder, Precision::F32)
+                let folder = prepared::Folder::of(&self.acceleration.cache, graph)?;
+                OpenVino::open(library)?.open_frozen(graph, folder.path(), Precision::F32)
             }
             EngineKind::Onnx | EngineKind::LiteRt => {
                 Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))
@@ -114,13 +129,10 @@ impl Tools for Workshop {
     }
 
     fn decisions(&self) -> Option<Decisions> {
-        let openvino =
-            self.openvino.as_deref().map_or_else(|_| String::new(), |path| path.display().to_string());
-        let onednn = std::env::var("TF_ENABLE_ONEDNN_OPTS").unwrap_or_default();
-        let (ours, tensorflow) = (env!("CARGO_PKG_VERSION"), self.tensorflow.version());
-        let tensorflow::Options { tags, session_config } = &self.options;
-        let all = format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?}");
-        Decisions::of(&self.version, &all, &self.folder)
+        // It takes a look at all files of the model.
+        self.decisions
+            .get_or_init(|| Decisions::of(&self.version, &self.key(), &self.acceleration.cache))
+            .clone()
     }
 
     fn fast_engine(&self) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! A model whose signatures may move to another engine, one by one, between two runs.
 
-use super::chain::{Chain, Declined, Ends};
+use super::chain::{Chain, Declined, Ends, time_left};
 use super::report::{Progress, Report};
 use super::samples::Samples;
 use crate::engine::content::Content;
@@ -13,9 +13,14 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Runs that the other engine may refuse, and TensorFlow answer, before the signature goes back for good.
 const MOST_REFUSED: u64 = 3;
+/// Of at least so many runs that were not for the other engine, one in [`SHARE`] of all sends the signature back, too: they
+/// are done twice.
+const MANY_DECLINED: u64 = 64;
+const SHARE: u64 = 4;
 
 /// The model as TensorFlow loaded it, and the ways of its signatures.
 pub(super) struct Accelerated {
@@ -42,6 +47,8 @@ pub(super) struct Route {
     pub(super) moved: ArcSwapOption<Chain>,
     pub(super) samples: Samples,
     refused: AtomicU64,
+    runs: AtomicU64,
+    declined: AtomicU64,
     report: Mutex<Report>,
 }
 
@@ -59,6 +66,14 @@ impl Accelerated {
         Accelerated {
             shared: Arc::new(Shared { name, reference, routes, ends, busy, prepare: Box::new(prepare) }),
         }
+    }
+}
+
+#[cfg(test)]
+impl Accelerated {
+    /// Says that the model is about to be dropped.
+    pub(super) fn end(&self) {
+        self.shared.ends.store(true, Relaxed);
     }
 }
 
@@ -93,6 +108,8 @@ impl Route {
             moved: ArcSwapOption::empty(),
             samples: Samples::new(),
             refused: AtomicU64::new(0),
+            runs: AtomicU64::new(0),
+            declined: AtomicU64::new(0),
             report: Mutex::new(Report {
                 signature: signature.name.to_string(),
                 progress: Progress::Waiting,
@@ -134,6 +151,8 @@ impl Route {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
+        let begun = Instant::now();
+        self.runs.fetch_add(1, Relaxed);
         let declined = match moved.run(feeds, fetches, options, false) {
             Ok(outputs) => return Ok(outputs),
             Err(Declined::Failed(why)) if matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled) => {
@@ -141,13 +160,28 @@ impl Route {
             }
             Err(declined) => declined,
         };
-        let outputs = reference.run(feeds, fetches, options)?;
+        let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
+        let outputs = reference.run(feeds, fetches, RunOptions { timeout, ..options })?;
         match declined {
-            Declined::Shapes(shapes) => moved.learn(shapes),
-            Declined::Numbers => {}
+            // A run for some outputs says nothing of the others, which the other engine computes as well.
+            Declined::Shapes(shapes) if self.are_all(fetches) => moved.learn(shapes),
+            Declined::Shapes(_) | Declined::Numbers => self.decline(),
             Declined::Failed(why) => self.refuse(&why),
         }
         Ok(outputs)
+    }
+
+    /// Returns whether `fetches` are all outputs of the signature.
+    fn are_all(&self, fetches: &[Endpoint]) -> bool {
+        self.ends.outputs.iter().all(|output| fetches.contains(output))
+    }
+
+    /// Counts a run that was not for the other engine, which it had begun.
+    fn decline(&self) {
+        let (declined, runs) = (self.declined.fetch_add(1, Relaxed) + 1, self.runs.load(Relaxed));
+        if declined >= MANY_DECLINED && declined >= runs / SHARE {
+            self.go_back(&format!("{declined} of {runs} runs had shapes or numbers that are TensorFlow's"));
+        }
     }
 
     /// Counts a run that only the reference could do.
@@ -155,13 +189,19 @@ impl Route {
         let number = self.refused.fetch_add(1, Relaxed) + 1;
         tracing::warn!("signature {}: a run was done by TensorFlow, {}", self.signature, why.message);
         if number == MOST_REFUSED {
-            self.moved.store(None);
+            self.go_back(&format!("{number} runs were refused, the last one: {}", why.message));
+        }
+    }
+
+    /// Sends runs to TensorFlow for good.
+    fn go_back(&self, why: &str) {
+        if self.moved.swap(None).is_some() {
             self.tell(|report| {
                 report.progress = Progress::Stays;
-                report.reason = format!("{number} runs were refused, the last one: {}", why.message);
+                why.clone_into(&mut report.reason);
                 "tensorflow".clone_into(&mut report.engine);
             });
-            tracing::warn!("signature {}: goes back to TensorFlow for good", self.signature);
+            tracing::warn!("signature {}: goes back to TensorFlow for good: {why}", self.signature);
         }
     }
 }
@@ -209,7 +249,10 @@ impl Model for Accelerated {
             return route.run(&moved, reference, feeds, fetches, options);
         }
         let outputs = reference.run(feeds, fetches, options)?;
-        route.samples.offer(feeds);
+        // Several signatures may have the same inputs.
+        for route in self.shared.routes.iter().filter(|route| route.takes(feeds, fetches)) {
+            route.samples.offer(feeds);
+        }
         Ok(outputs)
     }
 }

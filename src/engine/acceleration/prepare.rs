@@ -12,9 +12,10 @@ use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::TensorSpec;
 use crate::engine::{Model, RunOptions, Termination, Threads};
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, Kind, Result, guarded};
 use crate::host::{memory, priority};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What makes candidates of a loaded model.
@@ -58,20 +59,36 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepares the signatures of a model that are not decided, one after another. Returns whether all are now.
 pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
     let waiting = |route: &&Route| route.report().progress == Progress::Waiting;
-    let kept = if rules.forced { None } else { in_background(|| Ok(tools.decisions())).ok().flatten() };
     let mut waits = false;
     for route in shared.routes.iter().filter(waiting) {
         match route.samples.first() {
             _ if !shared.goes_on() => return true,
-            Some(sample) => decide(&Task { shared, route, tools, rules, sample }, kept.as_ref()),
+            _ if shared.changing().is_some() => stay(shared, route),
+            Some(sample) => {
+                let kept = in_background(|| Ok(tools.decisions())).ok().flatten().filter(|_| !rules.forced);
+                let has_failed = AtomicBool::new(false);
+                decide(&Task { shared, route, tools, rules, sample, has_failed }, kept.as_ref());
+            }
             None => {
                 route.tell(|report| "no request has come that could be tried".clone_into(&mut report.reason));
                 waits = true;
             }
         }
     }
-    memory::after_unload();
+    if !waits {
+        memory::after_unload();
+    }
     !waits
+}
+
+/// Lets a signature stay whose model may change: then no value of it is constant.
+fn stay(shared: &Shared, route: &Route) {
+    let changing = shared.changing().unwrap_or_default();
+    route.samples.close();
+    route.tell(|report| {
+        report.progress = Progress::Stays;
+        report.reason = format!("runs of {changing} may change something that all of them read");
+    });
 }
 
 /// Does work that nobody waits for, at low priority.
@@ -86,13 +103,15 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
     route.tell(|report| (report.progress, report.reason) = (Progress::Preparing, String::new()));
     let before = kept.filter(|_| !task.rules.fresh).and_then(|kept| kept.read(signature));
     let chosen = guarded(|| Ok(task.choose(before.as_ref())));
-    let chosen = chosen.unwrap_or_else(|why| Err(why.message.into_owned()));
+    let chosen = chosen.unwrap_or_else(|why| Err(task.failed(why)));
     route.samples.close();
     if let Some(kept) = kept.filter(|_| task.shared.goes_on()) {
-        kept.write(match &chosen {
-            Ok(tried) => Decision::chosen(signature, tried.engine.name(), tried.times),
-            Err(why) => Decision::stays(signature, why),
-        });
+        match &chosen {
+            Ok(tried) => kept.write(Decision::chosen(signature, tried.engine.name(), tried.times)),
+            // What failed at this moment may succeed at the next start.
+            Err(_) if task.has_failed.load(Relaxed) => {}
+            Err(why) => kept.write(Decision::stays(signature, why)),
+        }
     }
     match chosen {
         Ok(Tried { chain, engine_name, .. }) => {
@@ -141,16 +160,21 @@ struct Task<'a> {
     tools: &'a dyn Tools,
     rules: Rules,
     sample: Feeds,
+    /// True once something failed that says nothing of the candidates.
+    has_failed: AtomicBool,
 }
 
 impl Task<'_> {
+    /// Notes a failure of this moment; returns its text.
+    fn failed(&self, why: Error) -> String {
+        self.has_failed.store(true, Relaxed);
+        why.message.into_owned()
+    }
+
     /// Returns the best candidate, or why there is none. `before`: what was decided at an earlier start.
     fn choose(&self, before: Option<&Decision>) -> Result<Tried, String> {
         if let Some(stays) = before.filter(|before| before.engine.is_empty()) {
             return Err(stays.reason.clone());
-        }
-        if let Some(changing) = self.shared.changing() {
-            return Err(format!("runs of {changing} may change something that all of them read"));
         }
         let outputs = &self.route.ends.outputs;
         let run = || self.shared.reference.run(&self.sample, outputs, self.options()).map(drop);
@@ -158,7 +182,10 @@ impl Task<'_> {
             return Err(format!("its runs take less than {} µs", SHORT.as_micros()));
         }
         let frozen = in_background(|| self.tools.freeze(&self.route.signature, &self.sample));
-        let frozen = frozen.map_err(|why| why.message.into_owned())?;
+        let frozen = frozen.map_err(|why| match why.kind {
+            Kind::Unimplemented => why.message.into_owned(),
+            _ => self.failed(why),
+        })?;
         match before.and_then(|before| Some((EngineKind::from_name(&before.engine)?, before.times()))) {
             Some((engine, times)) => self.try_again(engine, times, &frozen).ok_or_else(|| self.reason()),
             None => self.best(&frozen).ok_or_else(|| self.reason()),
@@ -226,7 +253,10 @@ impl Task<'_> {
     ) -> Result<Chain, String> {
         let ends = &self.route.ends;
         let chain = Chain::open(whole, parts, engine, ends, |engine, graph| self.tools.open(engine, graph));
-        let chain = chain.map_err(|why| why.message.into_owned())?;
+        let chain = chain.map_err(|why| match why.kind {
+            Kind::Unimplemented => why.message.into_owned(),
+            _ => self.failed(why),
+        })?;
         candidate.difference = Some(self.compare(&chain)?);
         if self.rules.forced || candidate.times.is_some() {
             return Ok(chain);
@@ -240,7 +270,7 @@ impl Task<'_> {
         };
         let ways = [self.options().threads, Threads::Pool];
         let times = trial::times(&reference, &fast, ways, self.rules.cores, &|| self.shared.goes_on());
-        let times = times.map_err(|why| why.message.into_owned())?;
+        let times = times.map_err(|why| self.failed(why))?;
         candidate.times = Some(times);
         // What came in meanwhile has to be answered alike as well.
         candidate.difference = Some(self.compare(&chain)?);
@@ -279,13 +309,13 @@ impl Task<'_> {
                 Ok(got) => got,
                 // In serving, too, it does not get these.
                 Err(Declined::Numbers | Declined::Shapes(_)) => continue,
-                Err(Declined::Failed(why)) => return Err(format!("it refused a run: {}", why.message)),
+                Err(Declined::Failed(why)) => return Err(format!("it refused a run: {}", self.failed(why))),
             };
             largest = largest.max(compare::difference(&expected, &got, self.rules.tolerance)?);
             answered += 1;
         }
         if answered == 0 {
-            Err("no request was answered, so none could be compared".to_owned())
+            Err(self.failed(Error::invalid("no answer could be compared")))
         } else {
             Ok(largest)
         }

@@ -8,30 +8,53 @@ use crate::error::{Error, Kind, Result};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Bytes that all folders together may have.
 const MOST_BYTES: u64 = 4 << 30;
 
-/// Returns the folder for `graph` in `cache`, which is made if it is not there, and counts as used now. Where nothing
-/// can be written, it is one in the folder for temporary files.
-pub(super) fn folder(cache: &Path, graph: &FrozenGraph) -> Result<PathBuf> {
-    let hash = Sha256::digest(graph.graph.encode_to_vec());
-    let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let temporary = std::env::temp_dir().join("servable-engines");
-    let mut refused = None;
-    for cache in [cache, &temporary] {
-        let folder = cache.join(&name);
-        match used(&folder) {
-            Ok(()) => {
-                prune(cache, &folder, MOST_BYTES);
-                return Ok(folder);
-            }
-            Err(why) => refused = Some(format!("{} cannot be written: {why}", folder.display())),
+/// A folder for a graph.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// True if it goes with this value.
+    is_temporary: bool,
+}
+
+impl Folder {
+    /// Returns the folder for `graph` in `cache`, which is made if it is not there, and counts as used now. Where nothing
+    /// can be written, it is one of this process alone, in the folder for temporary files.
+    pub(super) fn of(cache: &Path, graph: &FrozenGraph) -> Result<Folder> {
+        let hash = Sha256::digest(graph.graph.encode_to_vec());
+        let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = cache.join(name);
+        if used(&path).is_ok() {
+            prune(cache, &path, MOST_BYTES);
+            return Ok(Folder { path, is_temporary: false });
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let path = std::env::temp_dir().join(format!("servable-engine-{}-{now}", std::process::id()));
+        // Fails if it is there already: it may be somebody else's.
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|why| {
+            let both = format!("neither {} nor {} can be written: {why}", cache.display(), path.display());
+            Error::new(Kind::Unavailable, both)
+        })?;
+        Ok(Folder { path, is_temporary: true })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            // What is left behind is of no use to anybody.
+            let _left = fs::remove_dir_all(&self.path);
         }
     }
-    Err(Error::new(Kind::Unavailable, refused.unwrap_or_default()))
 }
 
 /// Makes `folder`, and marks it as used now.
@@ -72,6 +95,7 @@ fn size(folder: &Path) -> u64 {
 mod tests {
     use super::*;
     use crate::pb::tensorflow::{GraphDef, NodeDef};
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     fn graph(name: &str) -> FrozenGraph {
@@ -86,18 +110,22 @@ mod tests {
     #[test]
     fn each_graph_has_a_folder_of_its_own() {
         let cache = tempfile::tempdir().unwrap();
-        let one = folder(cache.path(), &graph("one")).unwrap();
-        assert_eq!(folder(cache.path(), &graph("one")).unwrap(), one);
-        assert_ne!(folder(cache.path(), &graph("other")).unwrap(), one);
+        let of = |name| Folder::of(cache.path(), &graph(name)).unwrap().path().to_owned();
+        let one = of("one");
+        assert_eq!(of("one"), one);
+        assert_ne!(of("other"), one);
         assert!(one.starts_with(cache.path()) && one.is_dir());
     }
 
     #[test]
-    fn where_nothing_can_be_written_it_is_a_temporary_one() {
+    fn where_nothing_can_be_written_it_is_a_private_one_for_a_while() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let elsewhere = folder(&file.path().join("cache"), &graph("elsewhere")).unwrap();
-        assert!(elsewhere.starts_with(std::env::temp_dir()));
-        fs::remove_dir_all(elsewhere).unwrap();
+        let elsewhere = Folder::of(&file.path().join("cache"), &graph("elsewhere")).unwrap();
+        let path = elsewhere.path().to_owned();
+        assert!(path.starts_with(std::env::temp_dir()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(elsewhere);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Inputs by which a candidate is compared with the reference, made of requests that succeeded: pure.
 //!
 //! Of one request several are made: with 1, 2 and more rows, where the signature's inputs have a dimension for them, and
-//! with random numbers, since the zeros of a synthetic warm-up say little. Strings are kept: they have to be what the
+//! with random numbers, since the zeros of a synthetic warm-up say little; and with nothing but 0 and but -1, by which
+//! logarithms, roots and quotients stop being finite. Strings are kept: they have to be what the
 //! model decodes.
 
 use crate::engine::Endpoint;
@@ -30,7 +31,20 @@ pub(super) fn inputs(inputs: &[TensorSpec], sample: &Feeds, made_up: bool) -> Ve
         };
         made.push(sample.iter().map(|(endpoint, tensor)| (*endpoint, of(tensor, &mut random))).collect());
     }
+    if made_up {
+        let all =
+            |value: f32| sample.iter().map(|(endpoint, tensor)| (*endpoint, filled(tensor, value))).collect();
+        made.extend([all(0.0), all(-1.0)]);
+    }
     made
+}
+
+/// Returns `tensor` with every floating-point number replaced by `value`.
+fn filled(tensor: &Tensor, value: f32) -> Tensor {
+    match tensor.dtype() {
+        DType::Float => of_bytes(tensor, (0..tensor.len()).flat_map(|_| value.to_le_bytes())),
+        _ => tensor.clone(),
+    }
 }
 
 /// Returns inputs with `rows` rows each, for measuring; those of `sample` if it has no dimension for them.
@@ -154,10 +168,10 @@ mod tests {
         let sample = feeds(Tensor::numbers(DType::Float, vec![1, 2], vec![0; 8].into()));
         let made = inputs(&[spec(DType::Float, &[-1, 2])], &sample, true);
         let shapes: Vec<_> = made.iter().map(|feeds| feeds[0].1.shape().to_vec()).collect();
-        assert_eq!(shapes, [[1, 2], [1, 2], [2, 2], [8, 2]]);
-        assert_eq!(made[0][0].1.bytes(), [0; 8]);
-        assert!(made[1..].iter().all(|feeds| feeds[0].1.bytes().iter().any(|byte| *byte != 0)));
-        assert_eq!(inputs(&[spec(DType::Float, &[1, 2])], &sample, true).len(), 2, "no dimension for rows");
+        assert_eq!(shapes, [[1, 2], [1, 2], [2, 2], [8, 2], [1, 2], [1, 2]]);
+        assert_eq!((made[0][0].1.bytes(), made[4][0].1.bytes()), (&[0; 8][..], &[0; 8][..]));
+        assert!(made[1..4].iter().all(|feeds| feeds[0].1.bytes().iter().any(|byte| *byte != 0)));
+        assert_eq!(inputs(&[spec(DType::Float, &[1, 2])], &sample, true).len(), 4, "no dimension for rows");
         let kept = inputs(&[spec(DType::Float, &[-1, 2])], &sample, false);
         assert!(kept.iter().all(|feeds| feeds[0].1.bytes().iter().all(|byte| *byte == 0)));
     }
@@ -167,7 +181,7 @@ mod tests {
         let pictures = feeds(Tensor::strings(vec![1], ["jpeg"].into_iter().collect()));
         let made = inputs(&[spec(DType::String, &[-1])], &pictures, true);
         let all: Vec<_> = made.iter().flat_map(|feeds| feeds[0].1.as_strings().unwrap().iter()).collect();
-        assert_eq!(all, [b"jpeg"; 12]);
+        assert_eq!(all, [b"jpeg"; 14]);
         let ids = feeds(Tensor::numbers(DType::Int32, vec![1, 3], vec![0; 12].into()));
         let made = inputs(&[spec(DType::Int32, &[-1, 3])], &ids, true);
         let values = |feeds: &Feeds| bytemuck::pod_collect_to_vec::<u8, i32>(feeds[0].1.bytes());

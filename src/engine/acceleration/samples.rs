@@ -6,9 +6,9 @@ use crate::tensor::{Aligned, Data, Tensor};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Most requests that are kept, and most bytes of one.
+/// Most requests that are kept, and most bytes of all of them: the first may have any size up to that.
 const MOST: usize = 8;
-const LARGEST: usize = 8 << 20;
+const MOST_BYTES: usize = 64 << 20;
 
 /// The latest requests to a signature, and the first.
 #[derive(Debug)]
@@ -25,12 +25,17 @@ impl Samples {
 
     /// Keeps a copy of `feeds` if samples are still taken. Never waits.
     pub(super) fn offer(&self, feeds: &[(Endpoint, Tensor)]) {
-        if !self.open.load(Relaxed)
-            || feeds.iter().map(|(_, tensor)| tensor.memory()).sum::<usize>() > LARGEST
-        {
+        if !self.open.load(Relaxed) {
             return;
         }
         let Ok(mut kept) = self.kept.try_lock() else { return };
+        let bytes =
+            |feeds: &[(Endpoint, Tensor)]| feeds.iter().map(|(_, tensor)| tensor.memory()).sum::<usize>();
+        let before: usize = kept.iter().map(|feeds| bytes(feeds)).sum();
+        // Asked again: it may have been closed meanwhile.
+        if before + bytes(feeds) > MOST_BYTES || !self.open.load(Relaxed) {
+            return;
+        }
         let number = self.offered.fetch_add(1, Relaxed);
         let copy = feeds.iter().map(|(endpoint, tensor)| (*endpoint, copied(tensor))).collect();
         if kept.len() < MOST {
@@ -53,8 +58,9 @@ impl Samples {
 
     /// Frees those kept, and takes no more.
     pub(super) fn close(&self) {
+        let mut kept = self.kept();
         self.open.store(false, Relaxed);
-        *self.kept() = Vec::new();
+        *kept = Vec::new();
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Feeds>> {
@@ -98,7 +104,8 @@ mod tests {
     #[test]
     fn large_requests_are_not_kept() {
         let samples = Samples::new();
-        let large = Tensor::numbers(DType::UInt8, vec![LARGEST as i64 + 1], vec![0; LARGEST + 1].into());
+        let large =
+            Tensor::numbers(DType::UInt8, vec![MOST_BYTES as i64 + 1], vec![0; MOST_BYTES + 1].into());
         samples.offer(&[(Endpoint(0), large)]);
         assert!(samples.all().is_empty());
         let words = Tensor::strings(vec![2], ["a", "bc"].into_iter().collect());

@@ -273,7 +273,7 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
     };
     let ran_by = |feeds: &Feeds| {
         let before = runs();
-        model.run(feeds, &[SUM], OPTIONS).unwrap();
+        model.run(feeds, &[Endpoint(2), SUM], OPTIONS).unwrap();
         let after = runs();
         (after.0 - before.0, after.1 - before.1)
     };
@@ -313,9 +313,14 @@ fn without_a_request_it_waits_for_one() {
 #[test]
 fn a_model_that_goes_ends_its_preparation() {
     let (began, begins) = std::sync::mpsc::channel();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let (counted, (go_on, goes_on)) = (runs.clone(), std::sync::mpsc::channel::<()>());
+    let goes_on = std::sync::Mutex::new(goes_on);
     let opening = tools(move |_| {
         began.send(()).unwrap();
-        Ok(Box::new(made(FAST, Ok)))
+        // Until the model is about to be dropped.
+        goes_on.lock().unwrap().recv().unwrap_err();
+        Ok(Box::new(Made { runs: counted.clone(), ..made(FAST, Ok) }))
     });
     let model = accelerated(slow_reference(), opening, false);
     assert_eq!(sum(&model, [1.0, 2.0]), Ok(3.0));
@@ -325,7 +330,10 @@ fn a_model_that_goes_ends_its_preparation() {
         std::thread::spawn(move || preparation.prepare())
     };
     begins.recv().unwrap();
+    model.end();
+    drop(go_on);
     drop(model);
+    assert_eq!(runs.load(Relaxed), 0, "a candidate was run for nobody");
     assert!(preparing.join().unwrap() && preparation.reports().is_empty());
     assert!(preparation.prepare(), "there is nothing to do");
 }
@@ -369,4 +377,43 @@ fn requests_while_it_moves_are_all_answered() {
         }
         assert!(preparing.join().unwrap());
     });
+    assert_eq!(report(&model).progress, Progress::Moved);
+}
+
+#[test]
+fn a_run_for_some_outputs_says_nothing_of_the_others() {
+    let (reference, fast_runs) = (slow_reference(), Arc::new(AtomicUsize::new(0)));
+    let counted = fast_runs.clone();
+    let model = accelerated(reference, fast(move || Made { runs: counted.clone(), ..made(FAST, Ok) }), false);
+    prepared(&model);
+    let four = Tensor::numbers(DType::Float, vec![4], vec![0; 16].into());
+    let four = vec![(Endpoint(0), four.clone()), (Endpoint(1), four)];
+    let ran = |fetches: &[Endpoint]| {
+        let before = fast_runs.load(Relaxed);
+        model.run(&four, fetches, OPTIONS).unwrap();
+        fast_runs.load(Relaxed) - before
+    };
+    let both = [Endpoint(2), SUM];
+    assert_eq!([ran(&[SUM]), ran(&[SUM]), ran(&both), ran(&both), ran(&[SUM])], [0, 0, 0, 1, 1]);
+}
+
+#[test]
+fn a_signature_whose_runs_are_mostly_declined_goes_back() {
+    let model = accelerated(slow_reference(), fast(|| made(FAST, Ok)), false);
+    prepared(&model);
+    for _ in 0..64 {
+        assert_eq!(report(&model).progress, Progress::Moved);
+        sum(&model, [f32::INFINITY, 1.0]).unwrap();
+    }
+    assert_eq!(report(&model).progress, Progress::Stays);
+}
+
+#[test]
+fn a_failure_of_the_moment_is_not_kept() {
+    let cache = tempfile::tempdir().unwrap();
+    let with_cache = |tools: Given| Given { cache: Some(cache.path().to_owned()), ..tools };
+    let broken = with_cache(tools(|_| Err(Error::new(Kind::Unavailable, "the disk is full"))));
+    assert_eq!(prepared(&accelerated(slow_reference(), broken, false)).progress, Progress::Stays);
+    let mended = with_cache(fast(|| made(FAST, Ok)));
+    assert_eq!(prepared(&accelerated(slow_reference(), mended, false)).progress, Progress::Moved);
 }

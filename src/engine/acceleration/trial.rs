@@ -15,6 +15,9 @@ const LOSS: f64 = 0.97;
 const ROUNDS: std::ops::RangeInclusive<usize> = 3..=20;
 const TIME: Duration = Duration::from_millis(600);
 
+/// After so long one round has to do: nobody is to wait for the machine.
+const LONG: Duration = Duration::from_secs(2);
+
 /// Longest time of a run in a trial.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,10 +67,14 @@ fn shortest(
     let mut pair = Pair { wall: (f64::MAX, f64::MAX), cpu: (f64::MAX, f64::MAX) };
     let begun = Instant::now();
     for round in 0..*ROUNDS.end() {
-        if !goes_on() || (round >= *ROUNDS.start() && begun.elapsed() > TIME) {
+        let enough = if begun.elapsed() > LONG { 1 } else { *ROUNDS.start() };
+        if !goes_on() || (round >= enough && begun.elapsed() > TIME) {
             break;
         }
         for way in ways {
+            if !goes_on() {
+                break;
+            }
             let (wall, cpu) = once(reference, way, callers)?;
             pair.wall.0 = pair.wall.0.min(wall);
             pair.cpu.0 = pair.cpu.0.min(cpu);

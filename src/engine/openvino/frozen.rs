@@ -15,6 +15,7 @@ use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A graph for the front end, and the names of its tensors.
 pub(super) struct Prepared {
@@ -116,8 +117,9 @@ pub(super) fn write(graph: &GraphDef, folder: &Path) -> Result<PathBuf> {
     {
         return Ok(path);
     }
-    // Another process may write there, too.
-    let unfinished = folder.join(format!("graph.pb.{}", std::process::id()));
+    // Another process may write there, too, even one of the same number, in another container.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let unfinished = folder.join(format!("graph.pb.{}-{now}", std::process::id()));
     let written = || {
         let mut file = std::fs::File::create(&unfinished)?;
         file.write_all(&content)?;

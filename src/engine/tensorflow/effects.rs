@@ -48,6 +48,13 @@ const WRITES: &[&str] = &[
     "Worker",
     "Tpu",
     "TPU",
+    "CountUpTo",
+    "RngSkip",
+    "RngReadAndSkip",
+    "StatefulUniform",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+    "StatefulRandom",
 ];
 
 /// Operations whose names contain such a part but that only compute.

@@ -7,8 +7,8 @@
 //!   and a value of 0 in OpenVINO.
 //! - `Cast` to integers: other results beyond the range. `ArgMax`: other results with NaN; and it is short.
 //! - `BatchMatMul` and `Slice` of values, `EnsureShape`: they answer what TensorFlow refuses.
-//! - `Floor`, `Ceil`, `Round`, `Sign`: a difference of 1e-7 before them becomes 1. `Log1p`, `Expm1`, `LRN`, `Prod`, `Mod`,
-//!   `Xdivy`, `DivNoNan`, `Atan2`: other results.
+//! - `Floor`, `Ceil`, `Round`, `Sign`, and comparisons (`Greater`, `Equal`, …): a difference of 1e-7 before them becomes 1.
+//! - `Log1p`, `Expm1`, `LRN`, `Prod`, `Mod`, `Xdivy`, `DivNoNan`, `Atan2`: other results.
 //!
 //! What remains still differs for NaN, infinities and denormals (`Relu` of NaN is 0, `Exp` of NaN is infinite), for tensors
 //! without elements, and above all for shapes that TensorFlow refuses: these may be answered, or end the process. So a
@@ -37,7 +37,6 @@ const TABLE: &[(&str, char, &[&str])] = &[
     ("ff", 'f', &["Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "SquaredDifference", "Pow"]),
     ("f*", 'f', &["AddN"]),
     ("fff", 'f', &["ClipByValue"]),
-    ("ff", 'b', &["Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"]),
     ("bb", 'b', &["LogicalAnd", "LogicalOr"]),
     ("b", 'b', &["LogicalNot"]),
     ("bff", 'f', &["SelectV2"]),

@@ -99,12 +99,22 @@ fn new_names_do_not_collide() {
 #[test]
 fn masks_and_sizes_are_computed_where_they_are_needed() {
     let mut graph = floats();
-    graph.dense("y", "x", 8).floats("m", "Greater", &["y", "x"]).floats("s", "SelectV2", &["m", "y", "x"]);
+    graph.input("go", DType::Bool, &[-1, 8]).node("m", "LogicalNot", &["go"], &[]).dense("y", "x", 8);
+    graph.floats("s", "SelectV2", &["m", "y", "x"]);
     graph.node("n", "Shape", &["y"], &[("T", DType::Float), ("out_type", DType::Int32)]);
     let outputs = [("s", DType::Float), ("m", DType::Bool), ("n", DType::Int32)];
     let parts = cut(&graph.with_outputs(&outputs));
-    assert!(has(Some(&parts.fast), "m") && has(parts.after.as_ref(), "m"));
+    assert!(has(parts.before.as_ref(), "m") && has(Some(&parts.fast), "s"));
     assert!(!has(Some(&parts.fast), "n") && has(parts.after.as_ref(), "n"));
+}
+
+#[test]
+fn a_threshold_for_computed_numbers_is_tensorflows() {
+    let mut graph = floats();
+    graph.dense("y", "x", 8).floats("m", "Greater", &["y", "x"]).floats("s", "SelectV2", &["m", "y", "x"]);
+    let parts = cut(&graph.frozen(&["s"]));
+    assert_eq!(outputs(&parts.fast), ["y/cut:0"]);
+    assert!(has(parts.after.as_ref(), "m") && has(parts.after.as_ref(), "s"));
 }
 
 #[test]
