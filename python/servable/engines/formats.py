@@ -85,12 +85,25 @@ def may_hold_saved_model(base_path: str, prefer_tflite: bool = False) -> bool:
     lone = format_of(base_path, prefer_tflite)
     if lone is not None:
         return lone.engine == "tensorflow"
+    found = _formats_of_versions(base_path, prefer_tflite)
+    return not found or any(one is None or one.engine == "tensorflow" for one in found)
+
+
+def holds_only_saved_models(base_path: str, prefer_tflite: bool = False) -> bool:
+    """True if there are versions at ``base_path``, and all are for TensorFlow, at once or once converted."""
+    found = [format_of(base_path, prefer_tflite)]
+    if found == [None]:
+        found = _formats_of_versions(base_path, prefer_tflite)
+    return bool(found) and all(one is not None and one.engine == "tensorflow" for one in found)
+
+
+def _formats_of_versions(base_path: str, prefer_tflite: bool) -> list[Format | None]:
+    """Returns the format of each version in a folder of versions; none if it cannot be read."""
     try:
         versions = [one for one in os.listdir(base_path) if is_version_name(one)]
     except (OSError, ValueError):
-        return True
-    found = [format_of(os.path.join(base_path, one), prefer_tflite) for one in versions]
-    return not found or any(one is None or one.engine == "tensorflow" for one in found)
+        return []
+    return [format_of(os.path.join(base_path, one), prefer_tflite) for one in versions]
 
 
 def fingerprint(path: str) -> str:

@@ -95,6 +95,12 @@ def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str
     return libraries
 
 
+def no_tensorflow(found: Libraries) -> TensorFlowNotFoundError:
+    """Returns the error of a server that needs TensorFlow, where only other engines were found."""
+    head, _, hint = found.missing["tensorflow"].partition("; ")
+    return TensorFlowNotFoundError(f"{head}\n    {hint}")
+
+
 def no_engine(found: Libraries) -> TensorFlowNotFoundError:
     """Returns the error of a server that finds no engine at all."""
     head, _, hint = found.missing["tensorflow"].partition("; ")
