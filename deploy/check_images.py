@@ -175,10 +175,23 @@ class Running:
 
 
 @contextmanager
-def running(image: str, model: Model, *options: str) -> Iterator[Running]:
-    """`docker run` of the tutorial, in the background, on a free port; waits until the model is served."""
+def running(image: str, model: Model, *options: str, removed: bool = True) -> Iterator[Running]:
+    """`docker run` of the tutorial, in the background, on a free port; waits until the model is served.
+
+    removed: by Docker once it has stopped; otherwise at the end of the context, for its status to be read.
+    """
     mount = f"{model.folder()}:/models/{model.name}"
-    words = ["-t", "--rm", "-p", "8501", "-v", mount, "-e", f"MODEL_NAME={model.name}", *options]
+    words = [
+        "-t",
+        *(["--rm"] if removed else []),
+        "-p",
+        "8501",
+        "-v",
+        mount,
+        "-e",
+        f"MODEL_NAME={model.name}",
+        *options,
+    ]
     container = Running(docker("run", "--detach", *words, image))
     try:
         wait_until(f"{model.name} is served", lambda: state_of(container, model) == "AVAILABLE")
@@ -249,17 +262,14 @@ def check_stop(image: str, model: Model) -> int:
             failed.append(error)
         answered.append(count)
 
-    with running(image, model) as container:
+    with running(image, model, removed=False) as container:
         work = (container.own(), model.body())
         clients = [threading.Thread(target=client, args=work) for _ in range(CLIENTS)]
         for one in clients:
             one.start()
         time.sleep(LOAD_SECONDS)  # of load before the end
-        with subprocess.Popen(
-            ["docker", "wait", container.number], stdout=subprocess.PIPE, text=True
-        ) as waiting:
-            docker("stop", container.number)
-            status = waiting.communicate(timeout=60)[0].strip()
+        docker("stop", container.number)
+        status = container.inspect("{{.State.ExitCode}}")
         for one in clients:
             one.join()
     if failed or status != "0":

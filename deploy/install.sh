@@ -98,10 +98,11 @@ libraries_of_tensorflow() {
   ls -d tensorflow/libtensorflow_{cc,framework}.so.2 tensorflow/THIRD_PARTY_NOTICES.txt tensorflow*.dist-info
 }
 
-# Of OpenVINO the CPU's plugin, and the front ends for its own format and for TensorFlow's.
+# Of OpenVINO the CPU's plugin, and the front ends for its own format and for TensorFlow's. Not every wheel has hwloc.
 libraries_of_openvino() {
   ls -d openvino/libs/libopenvino{_c,,_ir_frontend,_tensorflow_frontend}.so.* openvino/libs/libopenvino_*_cpu_plugin.so \
-    openvino/libs/lib{tbb,hwloc}*.so.* openvino-*.dist-info
+    openvino/libs/libtbb*.so.* openvino-*.dist-info &&
+    shopt -s nullglob && printf '%s\n' openvino/libs/libhwloc*.so.*
 }
 
 libraries_of_onnx() {

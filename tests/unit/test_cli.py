@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,71 @@ def test_a_server_starts_with_any_engine(runs: Runs, tmp_path: Path, monkeypatch
     (config,) = runs.configs
     assert config.core.libraries == {"tflite": "/lib/libLiteRt.so"}
     assert set(config.core.missing_engines) == {"tensorflow", "onnx"}
+
+
+@dataclass
+class Bare:
+    """A place without TensorFlow: the servers run there, and the base path of their model."""
+
+    runs: Runs
+    base_path: Path
+
+
+@pytest.fixture
+def bare(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bare:
+    """Only LiteRT is installed."""
+    monkeypatch.setattr("threading.active_count", lambda: 1)
+    without_engines(monkeypatch, {"tflite": "/lib/libLiteRt.so"})
+    return Bare(runs, tmp_path / "m")
+
+
+def command_line(command: str, base_path: Path, *flags: str) -> int:
+    """Runs either command on one model."""
+    if command == "serve":
+        return cli.main(["serve", str(base_path), *flags])
+    return cli.tensorflow_model_server([f"--model_base_path={base_path}", "--port=1", *flags])
+
+
+@pytest.mark.parametrize(
+    ("given", "starts"),
+    [
+        (["1/saved_model.pb"], False),
+        (["1/saved_model.pb", "2/saved_model.pbtxt"], False),
+        (["1/model.keras"], False),
+        (["1/model.tflite", "--op_library=ops.so"], False),
+        (["1/saved_model.pb", "2/model.tflite"], True),
+        (["1/saved_model.pb", "2/unknown"], True),
+        (["1/saved_model.pb", "1/model.tflite", "--prefer_tflite_model"], True),
+        (["1/model.tflite"], True),
+        (["readme"], True),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "tensorflow_model_server"])
+def test_a_server_of_saved_models_alone_needs_tensorflow(
+    bare: Bare, capsys: Capture, command: str, given: list[str], starts: bool
+) -> None:
+    for file in given:
+        if not file.startswith("--"):
+            (bare.base_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (bare.base_path / file).touch()
+    status = command_line(command, bare.base_path, *(one for one in given if one.startswith("--")))
+    output = capsys.readouterr()
+    if starts:
+        (config,) = bare.runs.configs
+        assert status == 0
+        assert set(config.lifecycle.final_errors) == set(config.core.missing_engines.values())
+    else:
+        assert status == (1 if command == "serve" else 255)
+        expected = "Failed to start server. Error: NOT_FOUND: TensorFlow not found: no package\n"
+        assert (output.out, bare.runs.configs) == (expected, [])
+        assert "hint: install it\n" in output.err
+
+
+def test_models_elsewhere_may_be_of_any_format(bare: Bare) -> None:
+    (bare.base_path / "1").mkdir(parents=True)
+    (bare.base_path / "1" / "saved_model.pb").touch()
+    assert cli.main(["serve", str(bare.base_path), "s3://bucket/m2"]) == 0
+    assert len(bare.runs.configs) == 1
 
 
 @pytest.mark.parametrize(

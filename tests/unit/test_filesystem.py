@@ -471,6 +471,32 @@ def test_a_file_that_is_being_written_is_announced_when_two_polls_agree(
         source.stop()
 
 
+def test_a_log_that_grows_beside_a_file_does_not_hold_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, log = tmp_path / "model.onnx", tmp_path / "model_train.log"
+    file.write_bytes(b"1")
+    looked = filesystem.fingerprint
+
+    def write_and_look(path: str) -> str:
+        with log.open("a") as opened:
+            opened.write("one more step\n")
+        return looked(path)
+
+    monkeypatch.setattr(filesystem, "fingerprint", write_and_look)
+    receiver, source = Places(), FilesystemSource(0.01)
+    source.watch([ModelConfig("m", str(file), policy=Folder(1))])
+    source.start(receiver)
+    try:
+        receiver.wait_for(m=[1])
+        first = receiver.places[0].fingerprint
+        file.write_bytes(b"2!")
+        receiver.wait_until(lambda places: places[0].fingerprint != first)
+        assert receiver.count == 2
+    finally:
+        source.stop()
+
+
 def test_every_way_to_replace_a_file_is_announced(tmp_path: Path) -> None:
     file, fresh = tmp_path / "net.onnx", tmp_path / "fresh"
     file.write_bytes(b"1")

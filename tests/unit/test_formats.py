@@ -124,19 +124,61 @@ def test_a_fingerprint_tells_every_file_that_a_load_reads(tmp_path: Path, first:
 def test_a_fingerprint_of_a_file_leaves_its_neighbours_out(tmp_path: Path) -> None:
     put(tmp_path, "m.onnx", "m.tflite", "m.xml")
     before = [fingerprint(str(tmp_path / name)) for name in ("m.onnx", "m.tflite", "m.xml")]
-    put(tmp_path, "n.onnx", "readme", "n.bin")
+    put(
+        tmp_path,
+        "n.onnx",
+        "readme",
+        "n.bin",
+        "m_train.log",
+        "m.onnx.new",
+        "m2.onnx",
+        "m.json",
+        "m.onnx.data.tmp",
+    )
     assert [fingerprint(str(tmp_path / name)) for name in ("m.onnx", "m.tflite", "m.xml")] == before
 
 
 def test_what_belongs_to_a_file(tmp_path: Path) -> None:
     put(tmp_path, "m.onnx", "m.onnx.data", "m.bin", "n.bin", "m.d/inner", "m.xml")
     names = [os.path.basename(one) for one in beside(str(tmp_path / "m.onnx"))]
-    assert names == ["m.bin", "m.onnx.data", "m.xml"]
+    assert names == ["m.bin", "m.onnx.data"]
     assert beside(str(tmp_path / "m.xml")) == [str(tmp_path / "m.bin")]
     assert beside(str(tmp_path / "m.tflite")) == []
     assert model_bytes(str(tmp_path / "m.xml")) == 2 * len(b"content")
     assert model_bytes(str(tmp_path)) == 6 * len(b"content")
     assert model_bytes(str(tmp_path / "none")) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs"),
+    [
+        ("resnet.onnx.data", True),
+        ("resnet.onnx.data.1", True),
+        ("resnet.onnx_data", True),
+        ("resnet.onnx_data_1", True),
+        ("resnet.ONNX.data", False),
+        ("resnet.data", True),
+        ("resnet.bin", True),
+        ("resnet.weights", True),
+        ("resnet_weights.bin", True),
+        ("resnet-data-2", True),
+        ("resnet50.onnx", False),
+        ("resnet50.bin", False),
+        ("resnet_head.bin", False),
+        ("resnet_train.log", False),
+        ("resnet.data.onnx", False),
+        ("resnet.onnx.data.json", False),
+        ("resnet.onnx.data.new", False),
+        ("resnet.onnx.new", False),
+        ("resnet.onnx.tmp", False),
+        ("resnet.tflite", False),
+        ("resnet.weights.h5", False),
+        ("resnet", False),
+    ],
+)
+def test_which_neighbours_are_weights_of_an_onnx_file(tmp_path: Path, name: str, belongs: bool) -> None:
+    put(tmp_path, "resnet.onnx", name)
+    assert beside(str(tmp_path / "resnet.onnx")) == [str(tmp_path / name)] * belongs
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,29 @@ def test_what_is_missing_says_how_to_install_it(package: Package) -> None:
     why = find_all("", {}, []).missing[package.engine]
     assert f'pip install "servable[{package.extra}]"' in why and f"${package.variable}" in why
     assert "\n" not in why
+
+
+def test_a_package_without_its_library_is_told_from_none(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    missing = find_all("", {}, [str(tmp_path)]).missing
+    pattern = PACKAGES[0].library
+    assert f"package in {tmp_path}/onnxruntime, but no {pattern} in it; install it" in missing["onnx"]
+    assert "no package in " in missing["openvino"]
+
+
+@pytest.mark.parametrize(
+    "file", ["capi/libonnxruntime.1.32.0.dylib", "libs/libopenvino_c.2641.dylib", "libLiteRt.dylib"]
+)
+def test_libraries_of_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    from servable.engines import libraries
+
+    monkeypatch.setattr("sys.platform", "darwin")
+    spec = importlib.util.spec_from_file_location("libraries_of_macos", libraries.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "libraries_of_macos", module)
+    spec.loader.exec_module(module)
+    assert any(fnmatch.fnmatch(file, package.library) for package in module.PACKAGES)
 
 
 def test_the_environment_names_a_library(tmp_path: Path) -> None:

@@ -264,6 +264,21 @@ def test_retries_run_out(make: Make) -> None:
     assert [event[-1] for event in setup.events.all] == [0.0, 0.0, 0.0, None]
 
 
+def test_a_failure_that_no_retry_mends_is_final_at_once(make: Make) -> None:
+    why = "ONNX Runtime not found: install it"
+    setup = make(LifecycleOptions(retries=3, retry_seconds=3600.0, final_errors=("another", why)), "m")
+
+    def on_load(name: str, version: int, path: str, options: Any) -> None:
+        raise FakeError("FAILED_PRECONDITION", why)
+
+    setup.core.on_load = on_load
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.FAILED)
+    assert setup.core.errors["m", 1] == ("FAILED_PRECONDITION", why)
+    assert setup.core.calls.count(("load", "m", 1)) == 1
+    assert [event[-1] for event in setup.events.all] == [None]
+
+
 def test_a_try_that_cannot_be_begun_ends_nothing_else(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -234,6 +234,10 @@ def _run(arguments: Arguments) -> int:
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if not found.found:
         raise libraries.no_engine(found)
+    if "tensorflow" in found.missing and tensorflow_library.look_in_time(
+        lambda: _surely_needs_tensorflow(config), otherwise=False
+    ):
+        raise libraries.no_tensorflow(found)
     tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
     opening = tensorflow_library.Opening(
         found.found.get("tensorflow", ""),
@@ -261,6 +265,19 @@ def _may_need_tensorflow(config: ServerConfig) -> bool:
     )
 
 
+def _surely_needs_tensorflow(config: ServerConfig) -> bool:
+    """True if there are op libraries, or models that are all local and of nothing but SavedModels."""
+    from servable.config.model_paths import is_remote, local_path
+    from servable.engines.formats import holds_only_saved_models
+
+    prefer_tflite = config.load.prefer_tflite
+    return bool(config.core.op_libraries) or (
+        bool(config.models)
+        and not any(is_remote(one.base_path) for one in config.models)
+        and all(holds_only_saved_models(local_path(one.base_path), prefer_tflite) for one in config.models)
+    )
+
+
 def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given: bool) -> ServerConfig:
     """Returns ``config`` with the engines' libraries. Without OpenVINO nothing is accelerated by default."""
     from dataclasses import replace
@@ -269,7 +286,8 @@ def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given:
     load = config.load
     if "openvino" in libraries.missing and not is_engine_given:
         load = replace(load, engine="tensorflow")
-    return replace(config, core=core, load=load)
+    lifecycle = replace(config.lifecycle, final_errors=tuple(libraries.missing.values()))
+    return replace(config, core=core, load=load, lifecycle=lifecycle)
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:

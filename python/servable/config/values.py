@@ -224,7 +224,8 @@ class LifecycleOptions:
     """Options of the manager for loading and unloading.
 
     start_threads: concurrent loads during startup; load_threads, unload_threads: afterwards. retries: further
-    attempts after the first; retry_seconds: the pause between. policy: see ``lifecycle/policy.py``.
+    attempts after the first; retry_seconds: the pause between; final_errors: messages of the failures that no
+    further attempt mends, such as that of a missing engine. policy: see ``lifecycle/policy.py``.
     allowed_base_paths: the prefixes that base paths must lie in, if any; see ``base_paths.py``.
     """
 
@@ -233,6 +234,7 @@ class LifecycleOptions:
     unload_threads: int = 1
     retries: int = 5
     retry_seconds: float = 60.0
+    final_errors: tuple[str, ...] = ()
     policy: str = "availability_preserving"
     allowed_base_paths: tuple[str, ...] = ()
 

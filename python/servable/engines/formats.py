@@ -6,10 +6,12 @@ The core chooses the engine by the same files: ``src/engine/choice.rs``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from servable.savedmodel.layout import (
+    ENDINGS,
     KERAS_ENDINGS,
     KERAS_FILES,
     OTHER_FILES,
@@ -52,6 +54,11 @@ CONVERTED = tuple(
 )
 """Formats that a SavedModel is made of before the core sees them: ``sources/conversion.py``."""
 
+_DATA = re.compile(r"[._]data.*", re.IGNORECASE | re.DOTALL)
+"""What follows the name of an .onnx in that of its data: ``m.onnx.data``, ``m.onnx_data_1``."""
+_WEIGHTS = re.compile(r"([._-](data|bin|weights))+([._-]?\d+)?", re.IGNORECASE)
+"""Likewise, what follows its stem: ``m.data``, ``m.bin``, ``m_weights.bin``."""
+_NO_WEIGHTS = (*ENDINGS, ".log", ".json", ".new", ".tmp", ".part")
 
 _ALL = (*FORMATS, *CONVERTED)
 _FILES = (*(name for format in _ALL for name in format.files), *READ_FOR_ANY)
@@ -78,12 +85,25 @@ def may_hold_saved_model(base_path: str, prefer_tflite: bool = False) -> bool:
     lone = format_of(base_path, prefer_tflite)
     if lone is not None:
         return lone.engine == "tensorflow"
+    found = _formats_of_versions(base_path, prefer_tflite)
+    return not found or any(one is None or one.engine == "tensorflow" for one in found)
+
+
+def holds_only_saved_models(base_path: str, prefer_tflite: bool = False) -> bool:
+    """True if there are versions at ``base_path``, and all are for TensorFlow, at once or once converted."""
+    found = [format_of(base_path, prefer_tflite)]
+    if found == [None]:
+        found = _formats_of_versions(base_path, prefer_tflite)
+    return bool(found) and all(one is not None and one.engine == "tensorflow" for one in found)
+
+
+def _formats_of_versions(base_path: str, prefer_tflite: bool) -> list[Format | None]:
+    """Returns the format of each version in a folder of versions; none if it cannot be read."""
     try:
         versions = [one for one in os.listdir(base_path) if is_version_name(one)]
     except (OSError, ValueError):
-        return True
-    found = [format_of(os.path.join(base_path, one), prefer_tflite) for one in versions]
-    return not found or any(one is None or one.engine == "tensorflow" for one in found)
+        return []
+    return [format_of(os.path.join(base_path, one), prefer_tflite) for one in versions]
 
 
 def fingerprint(path: str) -> str:
@@ -105,19 +125,26 @@ def fingerprint(path: str) -> str:
 def beside(path: str) -> list[str]:
     """Returns the files that belong to the model file at ``path``: weights are often kept beside the graph.
 
-    These are the .bin of an .xml, and, for an .onnx, whatever begins with its name: ``m.onnx.data`` and
-    ``m_weights.bin`` for ``m.onnx``.
+    These are the .bin of an .xml, and, for an .onnx, what ``_DATA`` and ``_WEIGHTS`` say. Other neighbours
+    are left out: a log that grows, another model, or a file that is yet to be renamed must not make this one
+    look changed.
     """
     stem, ending = os.path.splitext(path)
     if ending.lower() == ".xml":
         return [f"{stem}.bin"] if os.path.isfile(f"{stem}.bin") else []
     if ending.lower() != ".onnx":
         return []
-    return [
-        one
-        for one in _entries(os.path.dirname(path))
-        if one.startswith(stem) and one != path and os.path.isfile(one)
-    ]
+    return [one for one in _entries(os.path.dirname(path)) if _are_weights(one, path) and os.path.isfile(one)]
+
+
+def _are_weights(path: str, model: str) -> bool:
+    """True if the name of ``path`` is one under which programs write the data of the .onnx ``model``."""
+    stem, ending = os.path.splitext(model)
+    if not path.startswith(stem):
+        return False
+    rest = path[len(stem) :]
+    of_file = rest.startswith(ending) and _DATA.fullmatch(rest, len(ending))
+    return bool(of_file or _WEIGHTS.fullmatch(rest)) and not rest.lower().endswith(_NO_WEIGHTS)
 
 
 def model_bytes(path: str) -> int:

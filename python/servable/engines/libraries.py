@@ -34,13 +34,15 @@ class Package:
     extra: str
 
 
+_IS_MAC = sys.platform == "darwin"
+
 PACKAGES = (
     Package(
         "onnx",
         "ONNX Runtime",
         "onnxruntime",
         ("onnxruntime", "onnxruntime-gpu"),
-        "capi/libonnxruntime.so.*",
+        "capi/" + ("libonnxruntime.*dylib" if _IS_MAC else "libonnxruntime.so.*"),
         "SERVABLE_ONNX_LIBRARY",
         "onnx",
     ),
@@ -49,7 +51,7 @@ PACKAGES = (
         "OpenVINO",
         "openvino",
         ("openvino",),
-        "libs/libopenvino_c.so.*",
+        "libs/" + ("libopenvino_c.*dylib" if _IS_MAC else "libopenvino_c.so.*"),
         "SERVABLE_OPENVINO_LIBRARY",
         "openvino",
     ),
@@ -58,7 +60,7 @@ PACKAGES = (
         "LiteRT",
         "ai_edge_litert",
         ("ai-edge-litert",),
-        "libLiteRt.so",
+        "libLiteRt.dylib" if _IS_MAC else "libLiteRt.so",
         "SERVABLE_TFLITE_LIBRARY",
         "tflite",
     ),
@@ -91,8 +93,16 @@ def find_all(tensorflow: str, environment: Mapping[str, str], packages: list[str
         if os.path.isfile(path):
             libraries.found[package.engine] = path
         else:
-            libraries.missing[package.engine] = _not_found(package, path)
+            libraries.missing[package.engine] = _not_found(
+                package, path, sys.path if packages is None else packages
+            )
     return libraries
+
+
+def no_tensorflow(found: Libraries) -> TensorFlowNotFoundError:
+    """Returns the error of a server that needs TensorFlow, where only other engines were found."""
+    head, _, hint = found.missing["tensorflow"].partition("; ")
+    return TensorFlowNotFoundError(f"{head}\n    {hint}")
 
 
 def no_engine(found: Libraries) -> TensorFlowNotFoundError:
@@ -139,8 +149,15 @@ def _find(package: Package, environment: Mapping[str, str], folders: list[str]) 
     return ""
 
 
-def _not_found(package: Package, stated: str) -> str:
-    seen = f"no such file: {stated} (from ${package.variable})" if stated else f"no package in {sys.prefix}"
+def _not_found(package: Package, stated: str, folders: list[str]) -> str:
+    places = [os.path.join(os.path.abspath(folder or "."), package.folder) for folder in folders]
+    present = [place for place in places if os.path.isdir(place)]
+    if stated:
+        seen = f"no such file: {stated} (from ${package.variable})"
+    elif present:
+        seen = f"package in {' and '.join(present)}, but no {package.library} in it"
+    else:
+        seen = f"no package in {sys.prefix}"
     return (
         f"{package.title} not found: {seen}; install it beside servable: "
         f'pip install "servable[{package.extra}]", or name its library with ${package.variable}'

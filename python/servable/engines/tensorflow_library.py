@@ -96,6 +96,15 @@ LOOK_SECONDS = 1.0
 """Longest time that it is waited for what is to be served; without an answer, TensorFlow is opened."""
 
 
+def look_in_time(look: Callable[[], bool], otherwise: bool) -> bool:
+    """Looks on a separate thread, which a file system that does not answer may block; ``otherwise``, then."""
+    found: list[bool] = []
+    looking = threading.Thread(target=lambda: found.append(look()), name="look", daemon=True)
+    looking.start()
+    looking.join(LOOK_SECONDS)
+    return found[0] if found else otherwise
+
+
 class Opening:
     """Opens the library on a thread: the longest part of a start, so it begins first.
 
@@ -133,7 +142,7 @@ class Opening:
 
     def _open(self) -> None:
         self._core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
-        if not self._path or not self._may_be_needed():
+        if not self._path or not look_in_time(self._is_needed, otherwise=True):
             return
         try:
             version = self._core.preload(self._path, list(self._op_libraries))
@@ -141,11 +150,3 @@ class Opening:
             self._error = StatusError(error.code, error.message, f"the library is {self._path}")
         else:
             logging.getLogger("tensorflow").debug("TensorFlow %s from %s", version, self._path)
-
-    def _may_be_needed(self) -> bool:
-        """Looks on a separate thread, which a file system that does not answer may block."""
-        found: list[bool] = []
-        looking = threading.Thread(target=lambda: found.append(self._is_needed()), name="look", daemon=True)
-        looking.start()
-        looking.join(LOOK_SECONDS)
-        return not found or found[0]

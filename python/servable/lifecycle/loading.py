@@ -232,12 +232,16 @@ class Loader:
 
     def _load_failed(self, model: Model, version: Version, error: StatusError, retrying: bool) -> None:
         pause = self._options.retry_seconds
+        is_final = error.message in self._options.final_errors
         with self._changed:
             place = version.condition.place
-            again = retrying and model.wants(place.version) and not self._models.stopping
-            if retrying and not again:
+            wanted = model.wants(place.version) and not self._models.stopping
+            again = retrying and wanted and not is_final
+            if retrying and not wanted:
                 self._give_up(model, version, error)
             else:
+                if retrying and is_final:
+                    self._fail(model, version, error)
                 retry_at = self._models.clock() + pause if again else None
                 version.condition = version.condition.load_failed(error, retry_at)
         with _logged("notifying of", model, version):
