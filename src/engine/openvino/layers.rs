@@ -4,7 +4,7 @@
 //! A scanner of tags, not a parser: what it does not understand it skips, and OpenVINO, which reads the file as well,
 //! reports what is wrong with it.
 
-use memchr::{memchr, memchr_iter};
+use super::xml::{self, Tag};
 
 /// What the layers of a model tell, those in the bodies of loops included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub(super) struct Layers {
     pub(super) has_branch: bool,
     /// Bytes that the file of weights must have.
     pub(super) weights: u64,
-    /// True if a layer with state does not say which: OpenVINO crashes on that (2026.4).
+    /// True if it is no file that OpenVINO has written, and may hide one of the above; or if a layer with state does not
+    /// say which, on which OpenVINO crashes (2026.4).
     pub(super) is_damaged: bool,
 }
 
@@ -28,74 +29,46 @@ pub(super) fn scan(xml: &[u8]) -> Layers {
     let mut layers = Layers::default();
     let mut in_constant = false;
     let mut needs_variable = false;
-    for tag in tags(xml) {
-        if let Some(attributes) = named(tag, b"layer") {
-            layers.count += 1;
-            layers.is_damaged |= needs_variable;
-            let kind = value(attributes, b"type").unwrap_or_default();
-            in_constant = kind == b"Const";
-            needs_variable = matches!(kind, b"ReadValue" | b"Assign");
-            layers.has_state |= needs_variable;
-            layers.has_loop |= kind == b"Loop";
-            layers.has_branch |= kind == b"If";
-        } else if let Some(attributes) = named(tag, b"data").filter(|_| needs_variable) {
-            needs_variable = value(attributes, b"variable_id").is_none();
-        } else if let Some(attributes) = named(tag, b"data").filter(|_| in_constant) {
-            let number = |name| std::str::from_utf8(value(attributes, name)?).ok()?.parse::<u64>().ok();
-            let end = number(b"offset").unwrap_or(0).saturating_add(number(b"size").unwrap_or(0));
-            layers.weights = layers.weights.max(end);
+    for tag in xml::tags(xml) {
+        match tag.name() {
+            b"layer" => {
+                layers.count += 1;
+                layers.is_damaged |= needs_variable;
+                let kind = layers.text(tag, b"type").unwrap_or_default().to_ascii_lowercase();
+                // Names of types are read without regard to case.
+                in_constant = matches!(&kind[..], b"const" | b"constant");
+                needs_variable = matches!(&kind[..], b"readvalue" | b"assign");
+                layers.has_state |= needs_variable;
+                layers.has_loop |= kind == b"loop";
+                layers.has_branch |= kind == b"if";
+            }
+            b"data" if needs_variable => needs_variable = tag.value(b"variable_id").is_none(),
+            b"data" if in_constant => {
+                let start = layers.number(tag, b"offset").unwrap_or(0);
+                let end = start.saturating_add(layers.number(tag, b"size").unwrap_or(0));
+                layers.weights = layers.weights.max(end);
+            }
+            // A type of documents, which may define entities.
+            name => layers.is_damaged |= name.starts_with(b"!"),
         }
     }
     layers.is_damaged |= needs_variable;
     layers
 }
 
-/// Returns what stands between `<` and the end of each tag. A `>` in quotes does not end one; comments are tags to it.
-fn tags(xml: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut end = 0;
-    memchr_iter(b'<', xml).filter_map(move |open| {
-        if open < end {
-            return None;
-        }
-        let tag = &xml[open + 1..];
-        let mut quote = None;
-        let length = tag.iter().position(|byte| match quote {
-            None if *byte == b'>' => true,
-            None => {
-                quote = matches!(byte, b'"' | b'\'').then_some(*byte);
-                false
-            }
-            Some(open) => {
-                if *byte == open {
-                    quote = None;
-                }
-                false
-            }
-        });
-        // A tag without an end takes the rest.
-        let length = length.unwrap_or(tag.len());
-        end = open + 1 + length;
-        Some(&tag[..length])
-    })
-}
+impl Layers {
+    /// Returns the value of attribute `name`. OpenVINO writes no entities there.
+    fn text<'x>(&mut self, tag: Tag<'x>, name: &[u8]) -> Option<&'x [u8]> {
+        let value = tag.value(name)?;
+        self.is_damaged |= value.contains(&b'&');
+        Some(value)
+    }
 
-/// Returns the attributes of `tag` if it is a start tag `name`.
-fn named<'x>(tag: &'x [u8], name: &[u8]) -> Option<&'x [u8]> {
-    tag.strip_prefix(name).filter(|rest| rest.first().is_some_and(u8::is_ascii_whitespace))
-}
-
-/// Returns the value of attribute `name`, as it is written.
-fn value<'x>(mut attributes: &'x [u8], name: &[u8]) -> Option<&'x [u8]> {
-    loop {
-        let equals = memchr(b'=', attributes)?;
-        let key = attributes[..equals].trim_ascii();
-        let rest = attributes[equals + 1..].trim_ascii_start();
-        let (quote, rest) = rest.split_first()?;
-        let end = memchr(*quote, rest)?;
-        if key == name {
-            return Some(&rest[..end]);
-        }
-        attributes = &rest[end + 1..];
+    fn number(&mut self, tag: Tag<'_>, name: &[u8]) -> Option<u64> {
+        let value = self.text(tag, name)?;
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        self.is_damaged |= number.is_none();
+        number
     }
 }
 
@@ -115,6 +88,7 @@ mod tests {
         assert!(of("ReadValue").has_state && of("Assign").has_state && !of("Add").has_state);
         assert!(of("Loop").has_loop && !of("TensorIterator").has_loop);
         assert!(of("If").has_branch && !of("Loop").has_branch);
+        assert!(of("loop").has_loop && of("readvalue").has_state && of("IF").has_branch);
         assert_eq!(scan(b"<layers><layering type=\"Loop\"/>"), Layers::default());
     }
 
@@ -129,6 +103,30 @@ mod tests {
         ] {
             assert!(scan(good.replacen(from, to, 1).as_bytes()).is_damaged, "{from}");
         }
+    }
+
+    #[test]
+    fn comments_hide_no_layers() {
+        for text in ["<!-- don't -->", "<![CDATA[ \" ]]>", "<?pi ' ?>"] {
+            let found = scan(format!("<net>{text}<layer type=\"Loop\"/></net>").as_bytes());
+            assert_eq!(found, Layers { count: 1, has_loop: true, ..Layers::default() }, "{text}");
+        }
+        let commented = scan(b"<!-- <layer type='Loop'/> --><layer type='Add'/>");
+        assert_eq!(commented, Layers { count: 1, ..Layers::default() });
+    }
+
+    #[test]
+    fn what_openvino_would_read_otherwise_is_damaged() {
+        for text in [
+            "<layer type=\"&#76;oop\"/>",
+            "<layer type=\"Const\"><data offset=\"0\" size=\"0x10\"/></layer>",
+            "<layer type=\"Const\"><data offset=\"&#57;\" size=\"1\"/></layer>",
+            "<layer type=\"Const\"><data offset=\"0\" size=\"99999999999999999999\"/></layer>",
+            "<!DOCTYPE net [<!ENTITY a \"b\">]><layer type=\"Add\"/>",
+        ] {
+            assert!(scan(text.as_bytes()).is_damaged, "{text}");
+        }
+        assert!(!scan(b"<layer type=\"Add\" name=\"a &amp; b\"/>").is_damaged);
     }
 
     #[test]

@@ -117,8 +117,11 @@ fn checked(file: &Path) -> Result<Layers> {
         .map_err(|why| Error::new(Kind::Unavailable, format!("{} cannot be read: {why}", file.display())))?;
     let layers = layers::scan(&xml);
     if layers.count == 0 || layers.is_damaged {
-        let why =
-            if layers.is_damaged { "a layer with state does not say which" } else { "it has no layers" };
+        let why = if layers.is_damaged {
+            "a layer with state does not say which, or it is not as OpenVINO writes it"
+        } else {
+            "it has no layers"
+        };
         return Err(Error::new(
             Kind::DataLoss,
             format!("{} is no model of OpenVINO's: {why}", file.display()),

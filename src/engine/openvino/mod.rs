@@ -24,6 +24,7 @@ mod start;
 mod starter;
 mod tensors;
 mod types;
+mod xml;
 
 use super::frozen::FrozenGraph;
 use super::{Engine, LoadOptions, Model};
