@@ -82,6 +82,21 @@ def test_a_crash(program: str, words: str) -> None:
     assert error.code == "ABORTED" and words in error.message
 
 
+def test_no_module_is_read_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("json", "errno", "h5py"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'it ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    (tmp_path / "m.keras").write_bytes(b"no model")
+    with pytest.raises(StatusError, match="cannot be read as a Keras file"):
+        ExportProcess().run(
+            Job("convert", str(tmp_path / "m.keras"), str(tmp_path / "saved")),
+            threading.Event(),
+            lambda *_: None,
+        )
+    assert not (tmp_path / "it ran").exists()
+
+
 def test_a_python_that_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(StatusError, match="cannot be started"):
         ExportProcess((str(tmp_path / "python"),)).run(

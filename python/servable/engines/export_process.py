@@ -126,7 +126,9 @@ class ExportProcess:
             raise _crashed(process.returncode, _last_lines(printed))
 
     def _started(self, job: Job, printed: IO[bytes]) -> subprocess.Popen[bytes]:
-        command = self._command or (sys.executable, "-c", PROGRAM, json.dumps(sys.path))
+        # Isolated, and without "": no module is read from the current folder, which holds what it likes.
+        path = json.dumps([one for one in sys.path if one])
+        command = self._command or (sys.executable, "-I", "-c", PROGRAM, path)
         fields = {"kind": job.kind, "source": job.source, "target": job.target}
         try:
             return subprocess.Popen(
