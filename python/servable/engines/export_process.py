@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -136,12 +137,20 @@ class ExportProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed,
-                env={**os.environ, **ENVIRONMENT},
+                env=_without_secrets(os.environ) | ENVIRONMENT,
                 # A Ctrl-C is for the server, which ends this process.
                 start_new_session=True,
             )
         except OSError as error:
             raise StatusError("INTERNAL", f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+_SECRETS = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY|^AWS_|^AZURE_|^GOOGLE_")
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns what the process that reads a foreign file may know of the server's environment."""
+    return {name: value for name, value in environment.items() if not _SECRETS.search(name)}
 
 
 def _followed(

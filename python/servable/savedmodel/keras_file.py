@@ -106,15 +106,10 @@ def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _has_code(part: dict[str, Any]) -> bool:
-    """True for a Lambda layer with a Python lambda: its bytecode is in the file, and would be run."""
-    if part.get("class_name") == "__lambda__":
+    """True for a Lambda layer: what it runs is named in the file, or is bytecode there."""
+    if part.get("class_name") in ("__lambda__", "Lambda"):
         return True
-    config = part.get("config")
-    return (
-        part.get("class_name") == "Lambda"
-        and isinstance(config, dict)
-        and (config.get("function_type") == "lambda" or isinstance(config.get("function"), list))
-    )
+    return any(key.endswith("_type") and value == "lambda" for key, value in part.items())
 
 
 def _name(part: dict[str, Any]) -> str:
@@ -124,9 +119,13 @@ def _name(part: dict[str, Any]) -> str:
 
 def _is_custom(part: dict[str, Any]) -> bool:
     """True for a class that was registered by a program, or is in one of its modules."""
-    if not isinstance(part.get("class_name"), str) or not isinstance(part.get("config"), dict):
+    config, module = part.get("config"), part.get("module")
+    if not isinstance(part.get("class_name"), str) or not isinstance(config, dict | str):
         return False
-    module = part.get("module")
     if isinstance(module, str):
-        return module.partition(".")[0] not in _KERAS
+        root = module.partition(".")[0]
+        # A reference to a function has its name for its config: one of Python's own is not a layer's.
+        return root not in _KERAS or (root == "builtins" and isinstance(config, str))
+    if isinstance(config, str):
+        return False
     return bool(part.get("registered_name"))

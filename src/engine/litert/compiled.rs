@@ -268,6 +268,8 @@ impl Compiled {
         match self.checked(status, "run the model") {
             Err(_) if self.limit.stopped.load(Ordering::Relaxed) => Err(too_late()),
             Err(why) if why.message.contains(HAS_NO_PLACE) => Err(unknown_shape()),
+            // Such as an index that is out of range.
+            Err(why) if why.kind == Kind::Internal => Err(Error::new(Kind::InvalidArgument, why.message)),
             ran => ran,
         }
     }

@@ -6,7 +6,8 @@
 use super::flatbuffer::{Buffer, Damage, Read, Table};
 use super::{flexbuffer, strings};
 use crate::tensor::element_count;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// The name of the metadata in which TensorFlow Serving's tools store signatures.
 const SIGNATURES: &str = "signature_defs_metadata";
@@ -68,7 +69,7 @@ pub(super) struct TensorInfo {
 pub(super) struct Operator {
     pub(super) code: i32,
     /// The name of a custom operator.
-    pub(super) custom: String,
+    pub(super) custom: Arc<str>,
     /// Indices of tensors.
     inputs: Vec<usize>,
     outputs: Vec<usize>,
@@ -141,14 +142,14 @@ fn buffers<'a>(model: &Table<'a>, bytes: &'a [u8]) -> Read<Vec<Option<&'a [u8]>>
 }
 
 /// Returns the code of each kind of operator, with the name of a custom one.
-fn codes(model: &Table<'_>) -> Read<Vec<(i32, String)>> {
+fn codes(model: &Table<'_>) -> Read<Vec<(i32, Arc<str>)>> {
     let code = |table: &Table<'_>| {
         // Files of before 2020 have the first field alone, and later ones the larger of both.
         let code = i32::from(table.byte(0)?.cast_signed()).max(table.i32(3)?);
         if code < 0 {
             return Err("it has an operator without a code");
         }
-        Ok((code, table.text(1)?))
+        Ok((code, table.text(1)?.into()))
     };
     model.tables(1)?.iter().map(code).collect()
 }
@@ -156,7 +157,7 @@ fn codes(model: &Table<'_>) -> Read<Vec<(i32, String)>> {
 fn subgraph(
     table: &Table<'_>,
     buffers: &[Option<&[u8]>],
-    codes: &[(i32, String)],
+    codes: &[(i32, Arc<str>)],
     subgraphs: usize,
 ) -> Read<Subgraph> {
     let tables = table.tables(0)?;
@@ -166,7 +167,8 @@ fn subgraph(
     if inputs.iter().any(|input| tensors[*input].is_constant) {
         return Err("an input is a constant");
     }
-    let operator = |one: &Table<'_>| operator(one, codes, &tensors, &inputs, subgraphs);
+    let graph_inputs: HashSet<usize> = inputs.iter().copied().collect();
+    let operator = |one: &Table<'_>| operator(one, codes, &tensors, &graph_inputs, subgraphs);
     let operators = table.tables(3)?.iter().map(operator).collect::<Read<Vec<_>>>()?;
     let graph = Subgraph { tensors, inputs, outputs, operators };
     all_is_written(&graph)?;
@@ -245,9 +247,9 @@ const MOVES: [i32; 20] = [2, 5, 22, 26, 34, 36, 37, 38, 39, 43, 45, 60, 65, 69, 
 
 fn operator(
     table: &Table<'_>,
-    codes: &[(i32, String)],
+    codes: &[(i32, Arc<str>)],
     tensors: &[TensorInfo],
-    graph_inputs: &[usize],
+    graph_inputs: &HashSet<usize>,
     subgraphs: usize,
 ) -> Read<Operator> {
     let (code, custom) = codes.get(table.u32(0)? as usize).ok_or("an operator is of no kind")?.clone();
@@ -268,24 +270,28 @@ fn operator(
 }
 
 /// For each operator that runs subgraphs: the slots of their indices in its options, and whether these are in the
-/// second union of options.
-const CALLS: [(i32, &[usize], bool); 9] = [
-    (code::IF, &[0, 1], false),
-    (code::WHILE, &[0, 1], false),
-    (code::CALL_ONCE, &[0], false),
-    (174, &[1], true), // STABLEHLO_REDUCE
-    (190, &[6], true), // STABLEHLO_SCATTER
-    (198, &[5], true), // STABLEHLO_REDUCE_WINDOW
-    (199, &[2], true), // STABLEHLO_SORT
-    (code::STABLEHLO_WHILE, &[0, 1], true),
-    (206, &[1], true), // STABLEHLO_COMPOSITE
+/// second union of options, and the type of its options in that union. With those of another type LiteRT would run
+/// the first graph.
+const CALLS: [(i32, &[usize], bool, u8); 9] = [
+    (code::IF, &[0, 1], false, 92),
+    (code::WHILE, &[0, 1], false, 93),
+    (code::CALL_ONCE, &[0], false, 103),
+    (174, &[1], true, 6),  // STABLEHLO_REDUCE
+    (190, &[6], true, 7),  // STABLEHLO_SCATTER
+    (198, &[5], true, 13), // STABLEHLO_REDUCE_WINDOW
+    (199, &[2], true, 14), // STABLEHLO_SORT
+    (code::STABLEHLO_WHILE, &[0, 1], true, 15),
+    (206, &[1], true, 21), // STABLEHLO_COMPOSITE
 ];
 
 /// Returns the subgraphs that an operator runs.
 fn calls(table: &Table<'_>, code: i32, subgraphs: usize) -> Read<Vec<usize>> {
-    let Some((_, slots, second)) = CALLS.iter().find(|(known, ..)| *known == code) else {
+    let Some((_, slots, second, kind)) = CALLS.iter().find(|(known, ..)| *known == code) else {
         return Ok(Vec::new());
     };
+    if table.byte(if *second { 11 } else { 3 })? != *kind {
+        return Err("an operator that calls others has options of another kind");
+    }
     let options =
         table.table(if *second { 12 } else { 4 })?.ok_or("an operator that calls others has no options")?;
     slots.iter().map(|slot| within(options.i32(*slot)?, subgraphs)).collect()

@@ -273,7 +273,7 @@ fn smallest(io: &Io) -> Tensor {
 fn customs(file: &File) -> Vec<&str> {
     let operators = file.subgraphs.iter().flat_map(|graph| &graph.operators);
     let mut names: Vec<_> =
-        operators.filter(|one| one.code == code::CUSTOM).map(|one| one.custom.as_str()).collect();
+        operators.filter(|one| one.code == code::CUSTOM).map(|one| &*one.custom).collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -245,6 +245,9 @@ fn plain_aliases(ios: &[Io]) -> Result<Vec<(String, Io)>> {
     ios.iter().map(alias).collect()
 }
 
+/// Operators whose work goes by a size that may be computed or fed: TILE, FILL, RANGE, BROADCAST_TO, and what selects.
+const SIZED: [i32; 8] = [69, 94, 96, 109, 120, 121, 130, 143];
+
 fn runner(file: &File, index: usize, subgraph: usize) -> Result<Runner> {
     let graph = &file.subgraphs[subgraph];
     let codes: Vec<i32> = file.reached(subgraph).iter().map(|operator| operator.code).collect();
@@ -252,7 +255,7 @@ fn runner(file: &File, index: usize, subgraph: usize) -> Result<Runner> {
     let inputs = ios(graph, &graph.inputs)?;
     let termination = match () {
         () if has(&[code::WHILE, code::STABLEHLO_WHILE]) => Termination::MayLoop,
-        () if inputs.iter().any(|io| io.dtype == DType::String) => Termination::Finite,
+        () if inputs.iter().any(|io| io.dtype == DType::String) || has(&SIZED) => Termination::Finite,
         () => Termination::ByShapes,
     };
     Ok(Runner {

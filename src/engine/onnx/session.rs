@@ -149,8 +149,8 @@ impl Session {
         if owned.len() != fetches.len() {
             return Err(Error::internal("ONNX Runtime left an output out"));
         }
-        drop(fed);
-        let ranges: Few<Range<usize>> = feeds.iter().map(|(_, tensor)| range(tensor.bytes())).collect();
+        let given = fed.iter().filter_map(Fed::copy).chain(feeds.iter().map(|(_, tensor)| tensor.bytes()));
+        let ranges: Few<Range<usize>> = given.map(range).collect();
         owned.into_iter().map(|value| value.into_tensor(&ranges)).collect()
     }
 

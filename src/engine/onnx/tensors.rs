@@ -135,10 +135,15 @@ impl Drop for Value {
 pub(super) struct Fed {
     value: Value,
     /// The numbers, if those of the tensor could not be used where they are.
-    _copy: Option<Aligned<u8>>,
+    copy: Option<Aligned<u8>>,
 }
 
 impl Fed {
+    /// Returns the copy that ONNX Runtime was given in place of the tensor's numbers, if there is one.
+    pub(super) fn copy(&self) -> Option<&[u8]> {
+        self.copy.as_ref().map(|copy| copy.as_slice())
+    }
+
     /// Converts `tensor` for ONNX Runtime.
     pub(super) fn new(runtime: &'static Runtime, tensor: &Tensor) -> Result<Fed> {
         let failed = |why: Failure| Error::new(why.of_run(), why.text);
@@ -148,7 +153,7 @@ impl Fed {
         match tensor.data() {
             Data::Strings(strings) => {
                 let value = of_strings(runtime, tensor, number, strings).map_err(failed)?;
-                Ok(Fed { value, _copy: None })
+                Ok(Fed { value, copy: None })
             }
             Data::Numbers(bytes) => {
                 let in_place = (bytes.as_ptr() as usize).is_multiple_of(tensor.dtype().size());
@@ -156,7 +161,7 @@ impl Fed {
                 let data = copy.as_deref().unwrap_or(bytes);
                 // SAFETY: the data are the tensor's, which outlives the value, or the copy's, which is kept beside it.
                 let value = unsafe { of_numbers(runtime, tensor, number, data) }.map_err(failed)?;
-                Ok(Fed { value, _copy: copy })
+                Ok(Fed { value, copy: copy })
             }
         }
     }

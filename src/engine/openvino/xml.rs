@@ -55,11 +55,6 @@ impl<'x> Tag<'x> {
         &self.0[..end.unwrap_or(self.0.len())]
     }
 
-    /// Returns whether the element has nothing in it.
-    pub(super) fn is_empty(self) -> bool {
-        self.0.ends_with(b"/")
-    }
-
     /// Returns the value of attribute `name`, as it is written.
     pub(super) fn value(self, name: &[u8]) -> Option<&'x [u8]> {
         let mut attributes = &self.0[self.name().len()..];
@@ -106,7 +101,7 @@ mod tests {
     fn attributes_have_names_and_quotes() {
         let tag = tags(br#"<layer id = "7" name='type="Loop"' type='If'/>"#).next().unwrap();
         assert_eq!((tag.value(b"id"), tag.value(b"type")), (Some(&b"7"[..]), Some(&b"If"[..])));
-        assert_eq!((tag.value(b"layer"), tag.is_empty()), (None, true));
+        assert_eq!(tag.value(b"layer"), None);
         for cut in ["<a", "<a ", "<a b", "<a b=", "<a b=\"c"] {
             assert_eq!(tags(cut.as_bytes()).next().unwrap().value(b"b"), None, "{cut}");
         }
