@@ -85,6 +85,7 @@ fn same_largest(expected: &[f64], got: &[f64], row: usize, tie: f64) -> bool {
 }
 
 /// Returns the values of a tensor of floating-point numbers; `None` for another one.
+#[allow(clippy::wildcard_enum_match_arm)] // All others are no floats, also new ones.
 fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     let bytes = tensor.bytes();
     match tensor.dtype() {

@@ -165,6 +165,11 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// Returns the text of an error, and notes a failure of this moment: any but of what an engine cannot do.
+    fn refused(&self, why: Error) -> String {
+        if why.kind == Kind::Unimplemented { why.message.into_owned() } else { self.failed(why) }
+    }
+
     /// Notes a failure of this moment; returns its text.
     fn failed(&self, why: Error) -> String {
         self.has_failed.store(true, Relaxed);
@@ -182,10 +187,7 @@ impl Task<'_> {
             return Err(format!("its runs take less than {} µs", SHORT.as_micros()));
         }
         let frozen = in_background(|| self.tools.freeze(&self.route.signature, &self.sample));
-        let frozen = frozen.map_err(|why| match why.kind {
-            Kind::Unimplemented => why.message.into_owned(),
-            _ => self.failed(why),
-        })?;
+        let frozen = frozen.map_err(|why| self.refused(why))?;
         match before.and_then(|before| Some((EngineKind::from_name(&before.engine)?, before.times()))) {
             Some((engine, times)) => self.try_again(engine, times, &frozen).ok_or_else(|| self.reason()),
             None => self.best(&frozen).ok_or_else(|| self.reason()),
@@ -210,7 +212,7 @@ impl Task<'_> {
     fn try_again(&self, engine: EngineKind, times: Option<Times>, frozen: &FrozenGraph) -> Option<Tried> {
         match engine {
             EngineKind::TensorFlow => self.try_out(engine, times, frozen, &Parts::whole(frozen.clone())),
-            _ => self.try_fast(times, frozen),
+            EngineKind::OpenVino | EngineKind::Onnx | EngineKind::LiteRt => self.try_fast(times, frozen),
         }
     }
 
@@ -253,10 +255,7 @@ impl Task<'_> {
     ) -> Result<Chain, String> {
         let ends = &self.route.ends;
         let chain = Chain::open(whole, parts, engine, ends, |engine, graph| self.tools.open(engine, graph));
-        let chain = chain.map_err(|why| match why.kind {
-            Kind::Unimplemented => why.message.into_owned(),
-            _ => self.failed(why),
-        })?;
+        let chain = chain.map_err(|why| self.refused(why))?;
         candidate.difference = Some(self.compare(&chain)?);
         if self.rules.forced || candidate.times.is_some() {
             return Ok(chain);
@@ -339,6 +338,6 @@ fn name(engine: EngineKind, parts: &Parts) -> String {
     match engine {
         EngineKind::TensorFlow => format!("{name} frozen"),
         _ if parts.is_cut() => format!("{} + {name}", EngineKind::TensorFlow.name()),
-        _ => name.to_owned(),
+        EngineKind::OpenVino | EngineKind::Onnx | EngineKind::LiteRt => name.to_owned(),
     }
 }

@@ -110,7 +110,9 @@ fn tools(open: impl Fn(EngineKind) -> Result<Box<dyn Model>> + Send + Sync + 'st
 fn fast(candidate: impl Fn() -> Made + Send + Sync + 'static) -> Given {
     tools(move |engine| match engine {
         EngineKind::OpenVino => Ok(Box::new(candidate())),
-        _ => Err(Error::invalid("TensorFlow cannot be frozen")),
+        EngineKind::TensorFlow | EngineKind::Onnx | EngineKind::LiteRt => {
+            Err(Error::invalid("TensorFlow cannot be frozen"))
+        }
     })
 }
 
@@ -209,7 +211,7 @@ fn where_answers_are_the_same_the_operator_may_force_it() {
 fn frozen_tensorflow_is_taken_where_the_other_engine_is_not() {
     let only_frozen = tools(|engine| match engine {
         EngineKind::TensorFlow => Ok(Box::new(made(FAST, Ok))),
-        _ => Ok(Box::new(made(FAST, off_by(1.0)))),
+        EngineKind::OpenVino | EngineKind::Onnx | EngineKind::LiteRt => Ok(Box::new(made(FAST, off_by(1.0)))),
     });
     let report = prepared(&accelerated(slow_reference(), only_frozen, false));
     assert_eq!((report.progress, &*report.engine), (Progress::Moved, "tensorflow frozen"));

@@ -161,7 +161,7 @@ impl Fed {
                 let data = copy.as_deref().unwrap_or(bytes);
                 // SAFETY: the data are the tensor's, which outlives the value, or the copy's, which is kept beside it.
                 let value = unsafe { of_numbers(runtime, tensor, number, data) }.map_err(failed)?;
-                Ok(Fed { value, copy: copy })
+                Ok(Fed { value, copy })
             }
         }
     }

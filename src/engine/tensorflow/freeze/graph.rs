@@ -60,6 +60,7 @@ impl Graph {
     }
 
     /// Writes the nodes that `needed` depend on; these keep their names, which are unique.
+    #[allow(clippy::needless_range_loop)] // It is changed meanwhile, at other places, too.
     pub(super) fn write(mut self, needed: &[usize]) -> GraphDef {
         let kept = self.reached(needed);
         let mut taken: HashSet<String> = needed.iter().map(|place| self.nodes[*place].name.clone()).collect();
