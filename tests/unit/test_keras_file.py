@@ -67,7 +67,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_a_whole_file(tmp_path: Path) -> None:
-    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, NAMED_LAMBDA))))
+    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, DENSE))))
     assert found == keras_file.KerasFile("3.15.1", "2026-01-02@03:04:05", "Sequential", "net", 3)
 
 
@@ -76,6 +76,10 @@ def test_a_whole_file(tmp_path: Path) -> None:
     [
         ([LAMBDA], ["twice", "lambda"], []),
         ([OLD_LAMBDA, DENSE], ["old"], []),
+        ([NAMED_LAMBDA], ["fine"], []),
+        ([{**DENSE, "config": {"mask_type": "lambda"}}], ["lambda", "dense"], []),
+        ([{"module": "os", "class_name": "function", "config": "system"}], [], ["function"]),
+        ([{"module": "builtins", "class_name": "function", "config": "eval"}], [], ["function"]),
         ([OWN, DENSE, PACKAGED], [], ["Own", "Other"]),
         ([model(model(OWN))], [], ["Own"]),
     ],

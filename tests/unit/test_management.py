@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     manager: Any = Configured(before)
     config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
     inventory = Inventory(StartReport())
-    core: Any = None
+    core: Any = SimpleNamespace(states=list)
     management = Management(config, manager, inventory, core, lambda: None)
     management.load(before.name, entry, 0.0)
     (model,) = manager.models

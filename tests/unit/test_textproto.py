@@ -21,7 +21,7 @@ from servable.config.config_files import (
     session_config,
 )
 from servable.config.textproto import read_text_message
-from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
+from servable.config.values import All, Latest, LoadOptions, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
 
 pytestmark = pytest.mark.usefixtures("descriptors")
@@ -207,20 +207,22 @@ platform_configs {
 
 
 def test_a_platform_config(tmp_path: Path) -> None:
-    options = read_platform_config(write(tmp_path, PLATFORM_CONFIG))
+    options = read_platform_config(write(tmp_path, PLATFORM_CONFIG), LoadOptions())
     assert (options.tags, options.warmup, options.warmup_iterations) == (("serve", "gpu"), True, 4)
     assert config_proto(options.session_config).intra_op_parallelism_threads == 3
 
 
 def test_a_platform_config_for_something_else(tmp_path: Path) -> None:
     with pytest.raises(StatusError, match="has no platform config for tensorflow"):
-        read_platform_config(write(tmp_path, PLATFORM_CONFIG.replace('"tensorflow"', '"other"')))
+        read_platform_config(
+            write(tmp_path, PLATFORM_CONFIG.replace('"tensorflow"', '"other"')), LoadOptions()
+        )
 
 
 def test_a_platform_config_that_asks_for_what_tensorflow_serving_refuses_too(tmp_path: Path) -> None:
     text = PLATFORM_CONFIG.replace("legacy_config {", "legacy_config { enable_saved_model_config: true")
     with pytest.raises(StatusError, match="Saved model config functionality is not implemented"):
-        read_platform_config(write(tmp_path, text))
+        read_platform_config(write(tmp_path, text), LoadOptions())
 
 
 def config_proto(content: bytes) -> Any:
