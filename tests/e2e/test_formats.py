@@ -17,7 +17,7 @@ from conftest import Served
 from engines import ANSWER, BODY, FILES, Engine, engine_or_skip, only
 from model_configs import config_file, entry
 from prometheus import monitoring, samples
-from servers import MODELS, ONE_TRY, WITH_GRPC, put_version, serving, until
+from servers import MODELS, ONE_TRY, WITH_GRPC, put_version, run_to_its_end, serving, until
 from stubs import own_message
 from wire import ask, predict
 
@@ -272,10 +272,14 @@ def test_a_tensorflow_lite_model_beside_a_saved_model(tmp_path: Path, preferred:
     put_version("pair", tmp_path / "m", 1)
     lite.put(tmp_path / "m" / "1")
     command, environment = only(tmp_path / "site", "tflite")
-    flag = f"--prefer_tflite_model={str(preferred).lower()}"
-    with serving(tmp_path / "m", flag, ONE_TRY, command=command, environment=environment) as served:
-        assert available(served, "m") == ([1] if preferred else [])
-        assert (answered(served, "m") == ANSWER) == preferred
+    arguments = (tmp_path / "m", f"--prefer_tflite_model={str(preferred).lower()}", ONE_TRY)
+    if not preferred:
+        ended = run_to_its_end(*arguments, command=command, environment=environment)
+        assert ended.returncode == 1 and "TensorFlow not found" in ended.stdout
+        return
+    with serving(*arguments, command=command, environment=environment) as served:
+        assert available(served, "m") == [1]
+        assert answered(served, "m") == ANSWER
 
 
 # ---- everything else works as for SavedModels

@@ -168,7 +168,8 @@ def test_the_drop_ins_argument_errors(runs: Runs, capsys: Capture, monkeypatch: 
 def test_without_tensorflow(
     runs: Runs, capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("SERVABLE_TENSORFLOW_LIBRARY")
+    for engine in ("TENSORFLOW", "ONNX", "OPENVINO", "TFLITE"):
+        monkeypatch.delenv(f"SERVABLE_{engine}_LIBRARY", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.setattr("threading.active_count", lambda: 1)
     assert cli.main(["serve", str(tmp_path)]) == 1

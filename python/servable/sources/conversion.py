@@ -119,8 +119,10 @@ class Conversion:
 
     def _wait_until_written(self, file: str) -> None:
         """Waits for a program that is writing the file; its end is not seen otherwise."""
-        while 0 <= time.time() - _modified(file) < SETTLED_SECONDS:
-            if self._stopped.wait(SETTLED_SECONDS / 10):
+        before = None
+        while before != (now := _modified(file)):
+            before = now
+            if self._stopped.wait(SETTLED_SECONDS):
                 return
 
     def _converted(self, work: _Work) -> str:
