@@ -269,9 +269,8 @@ fn operator(
     Ok(Operator { code, custom, inputs, outputs, calls: calls(table, code, subgraphs)? })
 }
 
-/// For each operator that runs subgraphs: the slots of their indices in its options, and whether these are in the
-/// second union of options, and the type of its options in that union. With those of another type LiteRT would run
-/// the first graph.
+/// For each operator that runs subgraphs: the slots of their indices in its options, whether these are in the second
+/// union of options, and the type that they have there. With another type, LiteRT takes all indices for 0.
 const CALLS: [(i32, &[usize], bool, u8); 9] = [
     (code::IF, &[0, 1], false, 92),
     (code::WHILE, &[0, 1], false, 93),
@@ -284,17 +283,30 @@ const CALLS: [(i32, &[usize], bool, u8); 9] = [
     (206, &[1], true, 21), // STABLEHLO_COMPOSITE
 ];
 
+/// `STABLEHLO_CASE` and the type of its options, which have a list of subgraphs.
+const CASE: (i32, u8) = (209, 23);
+
+const NO_OPTIONS: Damage = "an operator that calls others has no options";
+
 /// Returns the subgraphs that an operator runs.
 fn calls(table: &Table<'_>, code: i32, subgraphs: usize) -> Read<Vec<usize>> {
+    if code == CASE.0 {
+        return indices(&options(table, true, CASE.1)?, 0, subgraphs);
+    }
     let Some((_, slots, second, kind)) = CALLS.iter().find(|(known, ..)| *known == code) else {
         return Ok(Vec::new());
     };
-    if table.byte(if *second { 11 } else { 3 })? != *kind {
-        return Err("an operator that calls others has options of another kind");
-    }
-    let options =
-        table.table(if *second { 12 } else { 4 })?.ok_or("an operator that calls others has no options")?;
+    let options = options(table, *second, *kind)?;
     slots.iter().map(|slot| within(options.i32(*slot)?, subgraphs)).collect()
+}
+
+/// Returns the options of an operator, which have to be of type `kind`.
+fn options<'a>(table: &Table<'a>, second: bool, kind: u8) -> Read<Table<'a>> {
+    let slot = if second { 11 } else { 3 };
+    if table.byte(slot)? != kind {
+        return Err(NO_OPTIONS);
+    }
+    table.table(slot + 1)?.ok_or(NO_OPTIONS)
 }
 
 /// Checks that no subgraph calls itself.
@@ -354,4 +366,63 @@ fn signature_defs(model: &Table<'_>, buffers: &[Option<&[u8]>]) -> Read<Vec<(Str
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Field, Fields, Graph, file, tensor};
+    use super::*;
+
+    /// An operator of three graphs, the second and the third of which copy a number.
+    fn calling(code: i32, options: Fields) -> Vec<u8> {
+        let tensors = || {
+            let names = [("x", 0), ("c", 6), ("y", 0)];
+            names.iter().map(|(name, dtype)| tensor(name, *dtype, &[1], 0)).collect::<Vec<_>>()
+        };
+        let main = Graph {
+            tensors: tensors(),
+            inputs: vec![1, 0],
+            outputs: vec![2],
+            operators: vec![(code, vec![1, 0], vec![2], options)],
+        };
+        let relu = |_| Graph {
+            tensors: tensors(),
+            inputs: vec![0],
+            outputs: vec![2],
+            operators: vec![(19, vec![0], vec![2], vec![])],
+        };
+        file(std::iter::once(main).chain([1, 2].map(relu)).collect(), &[])
+    }
+
+    /// Options of `slots` whose indices lead to the graph `to`.
+    fn options(slots: &[usize], second: bool, kind: u8, to: i32) -> Fields {
+        let first = if second { 11 } else { 3 };
+        let indices = slots.iter().map(|slot| (*slot, Field::Word(to))).collect();
+        vec![(first, Field::Byte(kind)), (first + 1, Field::Table(indices))]
+    }
+
+    #[test]
+    fn options_of_another_type_are_refused() {
+        for (code, slots, second, kind) in CALLS {
+            let read = |kind| File::read(&calling(code, options(slots, second, kind, 1)));
+            assert_eq!(read(kind).unwrap().subgraphs[0].operators[0].calls, vec![1; slots.len()], "{code}");
+            for other in [0, kind - 1, 255] {
+                assert_eq!(read(other).unwrap_err(), NO_OPTIONS, "{code}");
+            }
+            let own = File::read(&calling(code, options(slots, second, kind, 0)));
+            assert!(own.unwrap_err().contains("for ever"), "{code}");
+        }
+    }
+
+    #[test]
+    fn all_graphs_of_a_case_are_called() {
+        let case = |kind, calls: &[i32]| {
+            let list = Field::Table(vec![(0, Field::Numbers(calls.to_vec()))]);
+            File::read(&calling(CASE.0, vec![(11, Field::Byte(kind)), (12, list)]))
+        };
+        assert_eq!(case(CASE.1, &[1, 2]).unwrap().subgraphs[0].operators[0].calls, [1, 2]);
+        assert!(case(CASE.1, &[1, 0]).unwrap_err().contains("for ever"));
+        assert!(case(CASE.1, &[3]).is_err());
+        assert_eq!(case(0, &[1, 2]).unwrap_err(), NO_OPTIONS);
+    }
 }

@@ -7,6 +7,8 @@ mod compiled;
 mod dtypes;
 mod ffi;
 pub mod file;
+#[cfg(test)]
+mod fixture;
 mod flatbuffer;
 mod flexbuffer;
 mod model;

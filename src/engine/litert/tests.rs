@@ -1,6 +1,7 @@
 //! The engine against the real library. Needs `SERVABLE_TFLITE_LIBRARY` (the path of `libLiteRt.so`), and some tests the
 //! models in `../shared/testdata`; if one is missing, prints why it skips.
 
+use super::fixture::{self, Field, Graph, tensor};
 use super::{LiteRt, file::File};
 use crate::engine::{Engine, LoadOptions, Model, RunOptions, Termination, Threads, contract};
 use crate::error::{Error, Kind};
@@ -309,4 +310,81 @@ fn a_file_with_a_byte_changed_is_read_or_refused() {
             let _ = File::read(&changed);
         }
     }
+}
+
+/// In the environment of a process that loads the files in the folder that it says.
+const FOLDER: &str = "SERVABLE_TEST_TFLITE_FOLDER";
+
+/// Loads each version below the folder of [`FOLDER`] and runs it once; does nothing without one.
+#[test]
+fn in_a_process_of_its_own() {
+    let (Some(folder), Some(litert)) = (std::env::var_os(FOLDER), litert()) else { return };
+    for version in std::fs::read_dir(folder).unwrap() {
+        let path = version.unwrap().path();
+        eprintln!("{}", path.display());
+        let Ok(model) = litert.load(&path, &LoadOptions::default()) else { continue };
+        for signature in model.signatures().values() {
+            let shape = |dims: &[i64]| -> Vec<i64> { dims.iter().map(|dim| (*dim).max(1)).collect() };
+            let zeros = |spec: &crate::engine::signature::TensorSpec| {
+                let shape = shape(spec.shape.as_deref().unwrap_or_default());
+                let count: i64 = shape.iter().product();
+                let tensor = if spec.dtype == DType::String {
+                    Tensor::strings(shape, (0..count).map(|_| "").collect::<Strings>())
+                } else {
+                    Tensor::numbers(spec.dtype, shape, vec![0; count as usize * spec.dtype.size()].into())
+                };
+                (model.endpoint(&spec.tensor).unwrap(), tensor)
+            };
+            let feeds: Vec<_> = signature.inputs.iter().map(zeros).collect();
+            let fetches: Vec<_> =
+                signature.outputs.iter().filter_map(|spec| model.endpoint(&spec.tensor)).collect();
+            let timeout = Some(Duration::from_millis(200));
+            let _ = model.run(&feeds, &fetches, RunOptions { threads: Threads::One, timeout });
+        }
+    }
+}
+
+/// Loads and runs `files` in another process, which has to end as it should.
+fn survives(files: impl Iterator<Item = Vec<u8>>) {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, bytes) in files.enumerate() {
+        let version = folder.path().join(number.to_string());
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("model.tflite"), bytes).unwrap();
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.env(FOLDER, folder.path()).args(["--nocapture", "--exact"]);
+    let output = child.arg("engine::litert::tests::in_a_process_of_its_own").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {}", output.status, &said[said.len().saturating_sub(400)..]);
+}
+
+#[test]
+fn an_if_with_options_of_no_type_does_not_call_itself() {
+    let Some(litert) = litert() else { return };
+    // All graphs have the same inputs, so that LiteRT would let the first call itself.
+    let with = |kind: u8| {
+        let tensors = || vec![tensor("c", 6, &[1], 0), tensor("x", 0, &[1], 0), tensor("y", 0, &[1], 0)];
+        let calls = Field::Table(vec![(0, Field::Word(1)), (1, Field::Word(1))]);
+        let main = Graph {
+            tensors: tensors(),
+            inputs: vec![0, 1],
+            outputs: vec![2],
+            operators: vec![(118, vec![0, 0, 1], vec![2], vec![(3, Field::Byte(kind)), (4, calls)])],
+        };
+        let relu = Graph {
+            tensors: tensors(),
+            inputs: vec![0, 1],
+            outputs: vec![2],
+            operators: vec![(19, vec![1], vec![2], vec![])],
+        };
+        fixture::file(vec![main, relu], &[])
+    };
+    survives([0, 93].into_iter().map(with));
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.tflite"), with(92)).unwrap();
+    let model = litert.load(folder.path(), &LoadOptions::default()).unwrap();
+    let condition = Tensor::numbers(DType::Bool, vec![1], vec![1].into());
+    let answer = ask(&*model, DEFAULT, &[("c", condition), ("x", floats(&[1], &[-3.0]))], CALLER).unwrap();
+    assert_eq!(values(&answer[0]), [0.0]);
 }
