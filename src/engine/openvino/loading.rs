@@ -46,7 +46,7 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         has_state: layers.has_state,
         termination: match layers {
             Layers { has_loop: true, .. } => Termination::MayLoop,
-            Layers { has_branch: true, .. } => Termination::Finite,
+            Layers { has_branch: true, .. } | Layers { has_fed_size: true, .. } => Termination::Finite,
             Layers { .. } => Termination::ByShapes,
         },
     };
