@@ -4,6 +4,7 @@
 //! A scanner of tags, not a parser: what it does not understand it skips, and OpenVINO, which reads the file as well,
 //! reports what is wrong with it.
 
+use super::sizes::Sizes;
 use super::xml::{self, Tag};
 
 /// What the layers of a model tell, those in the bodies of loops included.
@@ -17,6 +18,8 @@ pub(super) struct Layers {
     pub(super) has_loop: bool,
     /// True if values decide what is computed.
     pub(super) has_branch: bool,
+    /// True if values may decide the sizes of what is computed.
+    pub(super) has_fed_size: bool,
     /// Bytes that the file of weights must have.
     pub(super) weights: u64,
     /// True if it is no file that OpenVINO has written, and may hide one of the above; or if a layer with state does not
@@ -29,7 +32,9 @@ pub(super) fn scan(xml: &[u8]) -> Layers {
     let mut layers = Layers::default();
     let mut in_constant = false;
     let mut needs_variable = false;
+    let mut sizes = Sizes::default();
     for tag in xml::tags(xml) {
+        sizes.see(tag);
         match tag.name() {
             b"layer" => {
                 layers.count += 1;
@@ -53,6 +58,7 @@ pub(super) fn scan(xml: &[u8]) -> Layers {
         }
     }
     layers.is_damaged |= needs_variable;
+    layers.has_fed_size = sizes.by_values();
     layers
 }
 

@@ -16,6 +16,7 @@ use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_int};
 use std::io::{ErrorKind, Read};
@@ -46,7 +47,7 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         has_state: layers.has_state,
         termination: match layers {
             Layers { has_loop: true, .. } => Termination::MayLoop,
-            Layers { has_branch: true, .. } => Termination::Finite,
+            Layers { has_branch: true, .. } | Layers { has_fed_size: true, .. } => Termination::Finite,
             Layers { .. } => Termination::ByShapes,
         },
     };
@@ -224,7 +225,9 @@ fn bound(
     // SAFETY: the model is live, the name a C string.
     let handle = made(api, |made| unsafe { by_name(compiled.as_ptr(), name.as_ptr(), made) })
         .map_err(|why| refused(format!("\"{}\" is not found: {}", spec.alias, why.text)))?;
-    let port = Port::new(api, spec.alias.clone(), handle)?;
+    let mut port = Port::new(api, spec.alias.clone(), handle)?;
+    // Graphs that compute with integers of more bits than OpenVINO are not handed over (`acceleration`).
+    port.is_read_for_shape = matches!(port.dtype, DType::Int64 | DType::UInt32 | DType::UInt64);
     if port.dtype != spec.dtype {
         let (found, expected) = (port.dtype.name(), spec.dtype.name());
         return Err(refused(format!("\"{}\" is {found} instead of {expected}", spec.alias)));

@@ -20,6 +20,7 @@ mod loading;
 mod model;
 mod port;
 mod requests;
+mod sizes;
 mod start;
 mod starter;
 mod tensors;

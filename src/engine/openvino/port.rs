@@ -17,6 +17,8 @@ pub(super) struct Port {
     pub(super) number: u32,
     /// Bounds of each dimension; `None` if the rank is dynamic.
     pub(super) shape: Option<Vec<Bounds>>,
+    /// True for an input of integers of which the model reads the shape alone.
+    pub(super) is_read_for_shape: bool,
     pub(super) handle: Handle<OvPort>,
 }
 
@@ -72,7 +74,7 @@ impl Port {
                 ),
             ));
         };
-        Ok(Port { name, dtype, number, shape: dims, handle })
+        Ok(Port { name, dtype, number, shape: dims, is_read_for_shape: false, handle })
     }
 
     /// Returns the shape, -1 for what is not fixed.
@@ -93,6 +95,9 @@ impl Port {
                 tensor.dtype().name(),
                 self.expected()
             )));
+        }
+        if self.is_read_for_shape {
+            return Ok(());
         }
         match types::beyond_32_bits(self.dtype, tensor.bytes()) {
             None => Ok(()),

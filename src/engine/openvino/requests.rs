@@ -40,6 +40,12 @@ impl Requests {
     fn free(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Lets the next run make the only request, as this one could not.
+    fn not_made(&self) {
+        self.free().is_made = false;
+        self.freed.notify_one();
+    }
 }
 
 /// A request that no other run has meanwhile.
@@ -70,7 +76,7 @@ impl Lease {
         drop(free);
         let request = match found {
             Some(request) => request,
-            None => compiled.new_request().inspect_err(|_| requests.free().is_made = false)?,
+            None => compiled.new_request().inspect_err(|_| requests.not_made())?,
         };
         Ok(Lease { compiled: compiled.clone(), request: Some(request), has_failed: AtomicBool::new(false) })
     }

@@ -12,6 +12,10 @@ use std::ffi::{CStr, CString};
 /// The device that models are compiled for.
 const DEVICE: &CStr = c"CPU";
 
+/// Most kernels of each kind that a model keeps for shapes that came. The default is 5,000, so clients that send ever new
+/// shapes would make it grow for long.
+pub(super) const KEPT_SHAPES: &CStr = c"128";
+
 /// Makes the core. Fails if the library is not of the kind that `types` knows.
 pub(super) fn core(api: &Api) -> Result<Handle<OvCore>> {
     check_types(api)?;
@@ -26,6 +30,7 @@ pub(super) fn core(api: &Api) -> Result<Handle<OvCore>> {
         (c"ENABLE_CPU_PINNING", c"NO"),
         // A file that is mapped and cut while the model runs would end the process.
         (c"ENABLE_MMAP", c"NO"),
+        (c"CPU_RUNTIME_CACHE_CAPACITY", KEPT_SHAPES),
     ] {
         // SAFETY: the core is live; key and value are C strings, one of each.
         let set = unsafe { (api.set_property)(core.as_ptr(), DEVICE.as_ptr(), key.as_ptr(), value.as_ptr()) };

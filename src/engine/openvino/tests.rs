@@ -320,7 +320,7 @@ fn a_loop_ends_with_its_timeout() {
     assert_eq!(why.kind, Kind::DeadlineExceeded, "{why}");
     // The model goes on with it, and then with the next one.
     assert!(values::<f32>(&looped(2, Threads::Pool, long).unwrap()[0]).iter().all(|y| *y == 2.5));
-    assert!(took < begun.elapsed());
+    assert!(took < begun.elapsed() / 2, "{took:?} of {:?}", begun.elapsed());
     assert!(looped(1 << 31, Threads::One, long).unwrap_err().message.contains("32 bits"));
 }
 
