@@ -55,6 +55,11 @@ impl<'x> Tag<'x> {
         &self.0[..end.unwrap_or(self.0.len())]
     }
 
+    /// Returns whether the element ends with this tag.
+    pub(super) fn is_empty(self) -> bool {
+        self.0.ends_with(b"/")
+    }
+
     /// Returns the value of attribute `name`, as it is written.
     pub(super) fn value(self, name: &[u8]) -> Option<&'x [u8]> {
         let mut attributes = &self.0[self.name().len()..];
