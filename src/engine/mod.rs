@@ -135,6 +135,12 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// With `true`, makes what the model has for many runs at once, and uses it for all; with `false`, drops it until
+    /// such runs come. To try it out; models without that do nothing.
+    fn share_cores(&self, _shared: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs the graph with `feeds` and returns one tensor per fetch, in the order of `fetches`. Both may come in any
     /// order; an endpoint may be fed once and fetched several times.
     fn run(

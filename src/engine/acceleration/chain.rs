@@ -105,6 +105,11 @@ impl Chain {
         wanted.iter().map(|slot| values[*slot].clone().ok_or_else(|| missing().into())).collect()
     }
 
+    /// Tries out what its models have for many runs at once ([`Model::share_cores`]).
+    pub(super) fn share_cores(&self, shared: bool) -> Result<()> {
+        self.steps.iter().try_for_each(|step| step.model.share_cores(shared))
+    }
+
     /// Takes `shapes`, which a run was declined for, for known: the reference has answered it.
     pub(super) fn learn(&self, shapes: Shapes) {
         if let Some(known) = self.steps.iter().find_map(|step| step.known.as_ref()) {

@@ -120,7 +120,7 @@ impl Tools for Workshop {
                 let library = self.openvino.as_ref();
                 let library = library.map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
                 let folder = prepared::Folder::of(&self.acceleration.cache, graph)?;
-                OpenVino::open(library)?.open_frozen(graph, folder.path(), Precision::F32)
+                OpenVino::open(library)?.open_frozen(graph, folder, Precision::F32)
             }
             EngineKind::Onnx | EngineKind::LiteRt => {
                 Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))

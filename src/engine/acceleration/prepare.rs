@@ -268,11 +268,18 @@ impl Task<'_> {
             Err(_) => Err(Error::invalid("the numbers between its parts are not finite")),
         };
         let ways = [self.options().threads, Threads::Pool];
-        let times = trial::times(&reference, &fast, ways, self.rules.cores, &|| self.shared.goes_on());
-        let times = times.map_err(|why| self.failed(why))?;
+        let timed = |callers| {
+            let pair = trial::shortest(&reference, &fast, ways, callers, &|| self.shared.goes_on());
+            pair.map_err(|why| self.failed(why))
+        };
+        let alone = timed(1)?;
+        // Where it has nothing for that, it is timed as it is.
+        let _ = chain.share_cores(true);
+        let times = Times { alone, together: timed(self.rules.cores)? };
         candidate.times = Some(times);
-        // What came in meanwhile has to be answered alike as well.
+        // What came in meanwhile has to be answered alike as well, and by what runs that come at once take.
         candidate.difference = Some(self.compare(&chain)?);
+        let _ = chain.share_cores(false);
         trial::refusal(&times).map_or(Ok(chain), Err)
     }
 

@@ -42,8 +42,10 @@ impl Folder {
         })?;
         Ok(Folder { path, is_temporary: true })
     }
+}
 
-    pub(super) fn path(&self) -> &Path {
+impl AsRef<Path> for Folder {
+    fn as_ref(&self) -> &Path {
         &self.path
     }
 }
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn each_graph_has_a_folder_of_its_own() {
         let cache = tempfile::tempdir().unwrap();
-        let of = |name| Folder::of(cache.path(), &graph(name)).unwrap().path().to_owned();
+        let of = |name| Folder::of(cache.path(), &graph(name)).unwrap().as_ref().to_owned();
         let one = of("one");
         assert_eq!(of("one"), one);
         assert_ne!(of("other"), one);
@@ -121,7 +123,7 @@ mod tests {
     fn where_nothing_can_be_written_it_is_a_private_one_for_a_while() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let elsewhere = Folder::of(&file.path().join("cache"), &graph("elsewhere")).unwrap();
-        let path = elsewhere.path().to_owned();
+        let path = elsewhere.as_ref().to_owned();
         assert!(path.starts_with(std::env::temp_dir()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         drop(elsewhere);

@@ -41,23 +41,11 @@ pub(super) fn speed(times: &Times) -> f64 {
     (ratio(times.alone) * ratio(times.together)).sqrt()
 }
 
-/// Times both, one run at once, then `cores` at once. `goes_on` is asked between two rounds.
-pub(super) fn times(
-    reference: Runner<'_>,
-    candidate: Runner<'_>,
-    ways: Ways,
-    cores: usize,
-    goes_on: &dyn Fn() -> bool,
-) -> Result<Times> {
-    let alone = shortest(reference, candidate, ways, 1, goes_on)?;
-    let together = shortest(reference, candidate, ways, cores, goes_on)?;
-    Ok(Times { alone, together })
-}
-
 /// The ways that TensorFlow may run the reference: serving takes the faster one, too.
 pub(super) type Ways = [Threads; 2];
 
-fn shortest(
+/// Times both with this many callers at once. `goes_on` is asked between two rounds.
+pub(super) fn shortest(
     reference: Runner<'_>,
     candidate: Runner<'_>,
     ways: Ways,
@@ -152,10 +140,10 @@ mod tests {
             runs.fetch_add(1, Relaxed);
             Ok(())
         };
-        let timed = times(&|_| count(&one), &|_| count(&other), WAYS, 2, &|| true).unwrap();
+        let timed = shortest(&|_| count(&one), &|_| count(&other), WAYS, 2, &|| true).unwrap();
         assert_eq!(one.load(Relaxed), other.load(Relaxed));
-        assert!(timed.alone.wall.0 > 0.0 && timed.together.wall.1 > 0.0);
-        let failed = times(&|_| Ok(()), &|_| Err(crate::error::Error::invalid("no")), WAYS, 2, &|| true);
+        assert!(timed.wall.0 > 0.0 && timed.wall.1 > 0.0);
+        let failed = shortest(&|_| Ok(()), &|_| Err(crate::error::Error::invalid("no")), WAYS, 2, &|| true);
         assert!(failed.is_err());
     }
 

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
+use super::forms::{Forms, Make, Spread};
 use super::frozen::{self, refused};
 use super::handle::{Failure, Handle, check};
 use super::layers::{self, Layers};
@@ -30,19 +31,13 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
     let file = choice::model_file(path, "model.xml");
     let layers = checked(&file)?;
     let name = c_string(&file)?;
-    let (model, compiled) = library
-        .starter
-        .run(move || {
-            let model = Handle::made(api, api.model_free, |made| {
-                // SAFETY: the core is live, the path a C string; without a path of the weights OpenVINO looks beside it.
-                unsafe { (api.read_model)(library.core.as_ptr(), name.as_ptr(), std::ptr::null(), made) }
-            });
-            let model = model.map_err(|why| ("read", why))?;
-            let compiled =
-                start::compile(library, &model, Precision::F32).map_err(|why| ("compiled", why))?;
-            Ok((model, compiled))
-        })?
-        .map_err(|(what, why): (&str, Failure)| unusable(&file, what, &why))?;
+    let model = library.starter.run(move || {
+        Handle::made(api, api.model_free, |made| {
+            // SAFETY: the core is live, the path a C string; without a path of the weights OpenVINO looks beside it.
+            unsafe { (api.read_model)(library.core.as_ptr(), name.as_ptr(), std::ptr::null(), made) }
+        })
+    })?;
+    let model = Arc::new(model.map_err(|why| unusable(&file, "read", &why))?);
     let behaviour = Behaviour {
         has_state: layers.has_state,
         termination: match layers {
@@ -51,56 +46,62 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
             Layers { .. } => Termination::ByShapes,
         },
     };
-    let named = |kind, names| named_ports(api, kind, &model, &compiled, names);
-    let mut names = BTreeSet::new();
-    let inputs = named(Side::Input, &mut names)?;
-    // An output may be an input as it is.
-    let outputs = named(Side::Output, &mut BTreeSet::new())?;
-    let outputs_names: Vec<String> = outputs
-        .iter()
-        .map(
-            |port| {
-                if names.contains(&port.name) { format!("{}:output", port.name) } else { port.name.clone() }
-            },
-        )
-        .collect();
-    let specs = |ports: &[Port], tensors: &mut dyn Iterator<Item = String>| {
-        let spec = |(port, tensor): (&Port, String)| TensorSpec {
-            alias: port.name.clone(),
-            tensor,
-            dtype: port.dtype,
-            shape: port.declared(),
-        };
-        ports.iter().zip(tensors).map(spec).collect::<Vec<_>>()
+    let compile = move |spread| -> Result<Compiled> {
+        let read = model.clone();
+        let compiled = library.starter.run(move || start::compile(library, &read, Precision::F32, spread))?;
+        let handle = compiled.map_err(|why| unusable(&file, "compiled", &why))?;
+        let named = |kind, names| named_ports(api, kind, &model, &handle, names);
+        let mut names = BTreeSet::new();
+        let inputs = named(Side::Input, &mut names)?;
+        // An output may be an input as it is.
+        let outputs = named(Side::Output, &mut BTreeSet::new())?;
+        Ok(Compiled { api, requests: Requests::new(behaviour.one_request()), inputs, outputs, handle })
     };
-    let input_specs = specs(&inputs, &mut inputs.iter().map(|port| port.name.clone()));
-    let output_specs = specs(&outputs, &mut outputs_names.into_iter());
-    Ok(loaded(library, compiled, (inputs, input_specs), (outputs, output_specs), behaviour))
+    let first = compile(Spread::AllCores)?;
+    let spec = |port: &Port, tensor: String| TensorSpec {
+        alias: port.name.clone(),
+        tensor,
+        dtype: port.dtype,
+        shape: port.declared(),
+    };
+    let inputs: Vec<_> = first.inputs.iter().map(|port| spec(port, port.name.clone())).collect();
+    let output = |port: &Port| {
+        let is_input = inputs.iter().any(|input| input.alias == port.name);
+        spec(port, if is_input { format!("{}:output", port.name) } else { port.name.clone() })
+    };
+    let outputs = first.outputs.iter().map(output).collect();
+    Ok(loaded(library, first, (inputs, outputs), behaviour, Box::new(move || compile(Spread::CoreEach))))
 }
 
-/// Loads `frozen` by way of a file in `folder`.
+/// Loads `frozen` by way of a file in `folder`, which the model keeps.
 pub(super) fn frozen(
     library: &'static Library,
     frozen: &FrozenGraph,
-    folder: &Path,
+    folder: impl AsRef<Path> + Send + Sync + 'static,
     precision: Precision,
 ) -> Result<Loaded> {
     let prepared = frozen::prepare(frozen)?;
-    let file = frozen::write(&prepared.graph, folder)?;
-    let (file, cache) = (c_string(&file)?, c_string(folder)?);
-    let compile = move || start::compile_file(library, &file, &cache, precision);
-    let compiled = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
-    let bound = |side, specs: &[TensorSpec], names: &[String]| -> Result<Vec<Port>> {
-        if size(&library.api, side, &compiled)? != names.len() {
-            return Err(refused("its file has other inputs or outputs"));
-        }
-        specs.iter().zip(names).map(|(spec, name)| bound(library, side, &compiled, spec, name)).collect()
-    };
-    let inputs = bound(Side::Input, &frozen.inputs, &prepared.inputs)?;
-    let outputs = bound(Side::Output, &frozen.outputs, &prepared.outputs)?;
+    let file = c_string(&frozen::write(&prepared.graph, folder.as_ref())?)?;
+    let specs = (frozen.inputs.clone(), frozen.outputs.clone());
     let behaviour = Behaviour { has_state: false, termination: prepared.termination };
-    let (inputs, outputs) = ((inputs, frozen.inputs.clone()), (outputs, frozen.outputs.clone()));
-    Ok(loaded(library, compiled, inputs, outputs, behaviour))
+    let (inputs, outputs) =
+        ((frozen.inputs.clone(), prepared.inputs), (frozen.outputs.clone(), prepared.outputs));
+    let compile = move |spread| -> Result<Compiled> {
+        let (file, cache) = (file.clone(), c_string(folder.as_ref())?);
+        let compile = move || start::compile_file(library, (&file, &cache), precision, spread);
+        let handle = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
+        let bound = |side, (specs, names): &(Vec<TensorSpec>, Vec<String>)| -> Result<Vec<Port>> {
+            if size(&library.api, side, &handle)? != names.len() {
+                return Err(refused("its file has other inputs or outputs"));
+            }
+            specs.iter().zip(names).map(|(spec, name)| bound(library, side, &handle, spec, name)).collect()
+        };
+        let (inputs, outputs) = (bound(Side::Input, &inputs)?, bound(Side::Output, &outputs)?);
+        let requests = Requests::new(behaviour.one_request());
+        Ok(Compiled { api: &library.api, requests, inputs, outputs, handle })
+    };
+    let first = compile(Spread::AllCores)?;
+    Ok(loaded(library, first, specs, behaviour, Box::new(move || compile(Spread::CoreEach))))
 }
 
 /// Checks what can be told of the files without OpenVINO, and returns what the layers tell.
@@ -235,39 +236,34 @@ fn bound(
     Ok(port)
 }
 
-/// Puts a model together of ports and, in the same order, what the signature says of them.
+/// Puts a model together of its first form, what the signature says of the inputs and outputs, in the order of the ports,
+/// and what makes its second form.
 fn loaded(
     library: &'static Library,
-    compiled: Handle<OvCompiledModel>,
-    (inputs, mut input_specs): (Vec<Port>, Vec<TensorSpec>),
-    (outputs, mut output_specs): (Vec<Port>, Vec<TensorSpec>),
+    first: Compiled,
+    (mut inputs, mut outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
     behaviour: Behaviour,
+    make: Make,
 ) -> Loaded {
     let mut places = BTreeMap::new();
-    let of_inputs = input_specs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
-    let of_outputs = output_specs.iter().enumerate().map(|(at, spec)| (spec, Place::Output(at)));
+    let of_inputs = inputs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
+    let of_outputs = outputs.iter().enumerate().map(|(at, spec)| (spec, Place::Output(at)));
     for (spec, place) in of_inputs.chain(of_outputs) {
         places.entry(spec.tensor.clone()).or_insert(place);
     }
     let by_alias = |one: &TensorSpec, other: &TensorSpec| one.alias.cmp(&other.alias);
-    input_specs.sort_by(by_alias);
-    output_specs.sort_by(by_alias);
+    inputs.sort_by(by_alias);
+    outputs.sort_by(by_alias);
     let signature = Signature {
         name: DEFAULT_SIGNATURE.into(),
         method_name: "tensorflow/serving/predict".to_owned(),
-        inputs: input_specs,
-        outputs: output_specs,
-        defaults: BTreeMap::new(),
-    };
-    let compiled = Compiled {
-        api: &library.api,
-        requests: Requests::new(behaviour.one_request()),
         inputs,
         outputs,
-        handle: compiled,
+        defaults: BTreeMap::new(),
     };
+    let make = (!behaviour.one_request()).then_some(make);
     Loaded {
-        compiled: Arc::new(compiled),
+        forms: Arc::new(Forms::new(&library.gauge, first, make)),
         signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
         endpoints: places.into_iter().collect(),
         behaviour,

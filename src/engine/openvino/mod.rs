@@ -9,10 +9,12 @@
 //!   beyond that are refused where they are fed; what a model makes itself of 32 bits or more it makes wrongly.
 //! - A model with state has one state, which all its clients share, as a SavedModel's variables would be: it has one
 //!   infer request, which its runs get one after the other.
-//! - A run takes at most the cores: OpenVINO runs one request of a model at a time, on as many threads as there are
-//!   cores, which all models share, that of the run being one of them. They are bound to no core.
+//! - Runs take at most the cores: either one request of a model at a time, on as many threads as there are cores, which
+//!   all models share, that of the run being one of them; or as many requests as there are cores, each in the thread of
+//!   its run ([`forms`]). Threads are bound to no core.
 
 mod ffi;
+mod forms;
 mod frozen;
 mod handle;
 mod layers;
@@ -32,6 +34,7 @@ use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
 use crate::host::memory;
 use ffi::{Api, OvCore};
+use forms::Gauge;
 use handle::Handle;
 use starter::Starter;
 use std::path::{Path, PathBuf};
@@ -56,6 +59,7 @@ struct Library {
     api: Api,
     core: Handle<OvCore>,
     starter: Starter,
+    gauge: Gauge,
 }
 
 /// The path of the open library, and the library itself.
@@ -78,7 +82,8 @@ impl OpenVino {
         }
         let api = ffi::open(library)?;
         let core = start::core(&api)?;
-        let library_with_core = Library { api, core, starter: Starter::new()? };
+        let gauge = Gauge::new(start::cores());
+        let library_with_core = Library { api, core, starter: Starter::new()?, gauge };
         let openvino = OpenVino { library: Box::leak(Box::new(library_with_core)) };
         start::shared_threads(openvino.library)?;
         memory::drop_relocation_pages(library);
@@ -87,12 +92,12 @@ impl OpenVino {
     }
 
     /// Loads a frozen TensorFlow graph; its one signature, `serving_default`, has the names of `frozen`. What OpenVINO
-    /// needs is kept in `folder`, by which the next load of the same graph is faster. A graph that OpenVINO cannot read,
+    /// needs is kept in `folder`, by which the next load of the same graph is faster; the model keeps `folder`, too. A graph that OpenVINO cannot read,
     /// or whose inputs and outputs it has under other names or types, is an error.
     pub fn open_frozen(
         &self,
         frozen: &FrozenGraph,
-        folder: &Path,
+        folder: impl AsRef<Path> + Send + Sync + 'static,
         precision: Precision,
     ) -> Result<Box<dyn Model>> {
         Ok(Box::new(loading::frozen(self.library, frozen, folder, precision)?))

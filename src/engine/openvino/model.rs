@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvInferRequest};
+use super::forms::Forms;
 use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::{Lease, Requests, too_late};
@@ -49,7 +50,7 @@ pub(super) struct Behaviour {
 
 /// A loaded model; it has one signature.
 pub(super) struct Loaded {
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) forms: Arc<Forms>,
     pub(super) signatures: BTreeMap<String, Signature>,
     /// Indexed by [`Endpoint`], sorted by name.
     pub(super) endpoints: Vec<(String, Place)>,
@@ -81,7 +82,7 @@ impl Loaded {
 
     /// Returns the tensor for each input, if every one is fed once with what fits.
     fn fed<'t>(&self, feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
-        let inputs = &self.compiled.inputs;
+        let inputs = &self.forms.first().inputs;
         let mut fed: Few<Option<&Tensor>> = SmallVec::from_elem(None, inputs.len());
         for (endpoint, tensor) in feeds {
             let at = match self.place(*endpoint) {
@@ -156,7 +157,8 @@ impl Model for Loaded {
         let (fed, fetched) = (self.fed(feeds)?, self.fetched(fetches)?);
         let begun = Instant::now();
         let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
-        let running = Running::new(&self.compiled, &fed, timeout)?;
+        let turn = self.forms.begin();
+        let running = Running::new(&turn.compiled, &fed, timeout)?;
         let running = match timeout {
             Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
                 running.within(timeout.saturating_sub(begun.elapsed()))?
@@ -166,10 +168,15 @@ impl Model for Loaded {
                 running
             }
         };
+        drop(turn);
         if timeout.is_some_and(|timeout| begun.elapsed() > timeout) {
             return Err(too_late());
         }
         running.results(&fetched)
+    }
+
+    fn share_cores(&self, shared: bool) -> Result<()> {
+        self.forms.take_core_each(shared)
     }
 }
 

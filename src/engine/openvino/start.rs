@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvCore, OvInferRequest, OvModel};
+use super::forms::Spread;
 use super::handle::{Handle, check};
 use super::tensors::shape_of;
 use super::{Library, Precision, types};
@@ -16,13 +17,17 @@ const DEVICE: &CStr = c"CPU";
 /// shapes would make it grow for long.
 pub(super) const KEPT_SHAPES: &CStr = c"128";
 
+/// Returns the number of cores that runs may take.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Makes the core. Fails if the library is not of the kind that `types` knows.
 pub(super) fn core(api: &Api) -> Result<Handle<OvCore>> {
     check_types(api)?;
     // SAFETY: the result is ours.
     let core = Handle::made(api, api.core_free, |made| unsafe { (api.core_create)(made) })?;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string();
-    let threads = CString::new(threads).unwrap_or_default();
+    let threads = CString::new(cores().to_string()).unwrap_or_default();
     for (key, value) in [
         (c"PERFORMANCE_HINT", c"LATENCY"),
         (c"INFERENCE_NUM_THREADS", threads.as_c_str()),
@@ -68,20 +73,24 @@ pub(super) fn compile(
     library: &Library,
     model: &Handle<OvModel>,
     precision: Precision,
+    spread: Spread,
 ) -> Result<Handle<OvCompiledModel>, super::handle::Failure> {
     let api = &library.api;
     let (key, value) = precision.property();
+    let (spread_key, spread_value) = spread.property(library.gauge.cores);
     Handle::made(api, api.compiled_model_free, |made| {
-        // SAFETY: core and model are live; two C strings follow, as the number says.
+        // SAFETY: core and model are live; four C strings follow, as the number says.
         unsafe {
             (api.compile_model)(
                 library.core.as_ptr(),
                 model.as_ptr(),
                 DEVICE.as_ptr(),
-                2,
+                4,
                 made,
                 key.as_ptr(),
                 value.as_ptr(),
+                spread_key.as_ptr(),
+                spread_value.as_ptr(),
             )
         }
     })
@@ -90,23 +99,26 @@ pub(super) fn compile(
 /// Compiles the model in the file `path`, or takes what was compiled of it before from `cache`, a folder.
 pub(super) fn compile_file(
     library: &Library,
-    path: &CStr,
-    cache: &CStr,
+    (path, cache): (&CStr, &CStr),
     precision: Precision,
+    spread: Spread,
 ) -> Result<Handle<OvCompiledModel>, super::handle::Failure> {
     let api = &library.api;
     let (key, value) = precision.property();
+    let (spread_key, spread_value) = spread.property(library.gauge.cores);
     Handle::made(api, api.compiled_model_free, |made| {
-        // SAFETY: the core is live; four C strings follow, as the number says.
+        // SAFETY: the core is live; six C strings follow, as the number says.
         unsafe {
             (api.compile_file)(
                 library.core.as_ptr(),
                 path.as_ptr(),
                 DEVICE.as_ptr(),
-                4,
+                6,
                 made,
                 key.as_ptr(),
                 value.as_ptr(),
+                spread_key.as_ptr(),
+                spread_value.as_ptr(),
                 c"CACHE_DIR".as_ptr(),
                 cache.as_ptr(),
             )
@@ -121,6 +133,15 @@ impl Precision {
             Precision::Bf16 => c"bf16",
         };
         (c"INFERENCE_PRECISION_HINT", value)
+    }
+}
+
+impl Spread {
+    fn property(self, cores: usize) -> (&'static CStr, CString) {
+        match self {
+            Spread::AllCores => (c"PERFORMANCE_HINT", c"LATENCY".into()),
+            Spread::CoreEach => (c"NUM_STREAMS", CString::new(cores.to_string()).unwrap_or_default()),
+        }
     }
 }
 
@@ -148,7 +169,7 @@ pub(super) fn shared_threads(library: &Library) -> Result<()> {
             (api.read_model_from_memory)(library.core.as_ptr(), start, text.len(), std::ptr::null(), made)
         }
     })?;
-    let compiled = compile(library, &model, Precision::F32)?;
+    let compiled = compile(library, &model, Precision::F32, Spread::AllCores)?;
     // SAFETY: the model is live.
     let request: Handle<OvInferRequest> = Handle::made(api, api.infer_request_free, |made| unsafe {
         (api.create_infer_request)(compiled.as_ptr(), made)

@@ -31,7 +31,7 @@ fn spec(alias: &str, tensor: &str) -> TensorSpec {
 }
 
 /// x float -> sum: x + [1, 2], positive: the sum, or 0 where it is negative, double: 2 sums.
-fn small() -> FrozenGraph {
+pub(super) fn small() -> FrozenGraph {
     let float = Value::Type(1);
     // A TensorProto: float, of shape [2], with the bytes of 1.0 and 2.0.
     let mut constant = vec![0x08, 1, 0x12, 4, 0x12, 2, 0x08, 2, 0x22, 8];
@@ -53,7 +53,7 @@ fn small() -> FrozenGraph {
 }
 
 fn open(frozen: &FrozenGraph, folder: &Path) -> Option<Result<Box<dyn Model>>> {
-    Some(openvino()?.open_frozen(frozen, folder, Precision::F32))
+    Some(openvino()?.open_frozen(frozen, folder.to_owned(), Precision::F32))
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_graph_that_openvino_has_otherwise_is_refused() {
     let why = refused(&|frozen| frozen.graph.node[2].op = "HashTableV2".to_owned()).unwrap();
     assert!(why.contains("does not take this graph"), "{why}");
     let openvino = openvino().unwrap();
-    let nowhere = openvino.open_frozen(&small(), &folder.path().join("none"), Precision::F32);
+    let nowhere = openvino.open_frozen(&small(), folder.path().join("none"), Precision::F32);
     assert_eq!(nowhere.err().unwrap().kind, Kind::Unavailable);
 }
 
@@ -185,7 +185,7 @@ fn mobilenet_frozen_answers_as_tensorflow_does() {
     };
     let (x, y) = (read("x"), read("y"));
     for precision in [Precision::F32, Precision::F32, Precision::Bf16] {
-        let model = openvino.open_frozen(&frozen, folder.path(), precision).unwrap();
+        let model = openvino.open_frozen(&frozen, folder.path().to_owned(), precision).unwrap();
         let model = &*model;
         assert_eq!(model.endpoint(&frozen.inputs[0].tensor), Some(feed(model, "images")));
         let out = run(model, &[("images", floats(&[2, 224, 224, 3], &x))], &["probabilities"]).unwrap();

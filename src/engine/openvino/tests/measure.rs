@@ -75,7 +75,7 @@ fn a_frozen_graph_is_loaded_faster_the_second_time() {
     let graph = frozen::mobilenet(source.path()).unwrap();
     let load = |folder: &Path| {
         let begun = Instant::now();
-        let model = openvino.open_frozen(&graph, folder, Precision::F32).unwrap();
+        let model = openvino.open_frozen(&graph, folder.to_owned(), Precision::F32).unwrap();
         (begun.elapsed(), model)
     };
     for _ in 0..3 {
@@ -105,7 +105,7 @@ fn overhead(what: &str, model: &Loaded, feeds: &[(&str, Tensor)], output: &str, 
     let fed: Vec<_> = feeds.iter().map(|(alias, tensor)| (feed(model, alias), tensor.clone())).collect();
     let fetched = [fetch(model, output)];
     let tensors: Vec<&Tensor> = feeds.iter().map(|(_, tensor)| tensor).collect();
-    let running = Running::new(&model.compiled, &tensors, None).unwrap();
+    let running = Running::new(model.forms.first(), &tensors, None).unwrap();
     for _ in 0..3 {
         let bare = times(count, || running.again());
         let ours = times(count, || drop(model.run(&fed, &fetched, options).unwrap()));
@@ -121,7 +121,7 @@ fn what_a_run_costs_beside_openvino() {
     overhead("pair", &pair, &[("a", floats(&[2], &[1.0; 2])), ("b", ints(&[2], &[1; 2]))], "sum", 5_000);
     let source = tempfile::tempdir().unwrap();
     let graph = frozen::mobilenet(source.path()).unwrap();
-    let mobilenet = loading::frozen(library, &graph, source.path(), Precision::F32).unwrap();
+    let mobilenet = loading::frozen(library, &graph, source.path().to_owned(), Precision::F32).unwrap();
     let photo = floats(&[1, 224, 224, 3], &[0.5; 3 * 224 * 224]);
     overhead("MobileNetV2", &mobilenet, &[("images", photo)], "probabilities", 100);
 }
