@@ -9,26 +9,26 @@ use super::xml::{self, Tag};
 
 /// What the layers of a model tell, those in the bodies of loops included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Layers {
+pub struct Layers {
     /// The number of layers.
-    pub(super) count: usize,
+    pub count: usize,
     /// True if a run leaves something for the next one.
-    pub(super) has_state: bool,
+    pub has_state: bool,
     /// True if values decide how often a loop is run.
-    pub(super) has_loop: bool,
+    pub has_loop: bool,
     /// True if values decide what is computed.
-    pub(super) has_branch: bool,
+    pub has_branch: bool,
     /// True if values may decide the sizes of what is computed.
-    pub(super) has_fed_size: bool,
+    pub has_fed_size: bool,
     /// Bytes that the file of weights must have.
-    pub(super) weights: u64,
+    pub weights: u64,
     /// True if it is no file that OpenVINO has written, and may hide one of the above; or if a layer with state does not
     /// say which, on which OpenVINO crashes (2026.4).
-    pub(super) is_damaged: bool,
+    pub is_damaged: bool,
 }
 
 /// Reads `xml`.
-pub(super) fn scan(xml: &[u8]) -> Layers {
+pub fn scan(xml: &[u8]) -> Layers {
     let mut layers = Layers::default();
     let mut in_constant = false;
     let mut needs_variable = false;

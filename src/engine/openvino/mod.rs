@@ -17,7 +17,7 @@ mod ffi;
 mod forms;
 mod frozen;
 mod handle;
-mod layers;
+pub mod layers;
 mod loading;
 mod model;
 mod port;
