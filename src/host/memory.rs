@@ -2,21 +2,38 @@
 //!
 //! Relocating TensorFlow's libraries when they are opened reads their symbol and relocation tables once and faults in
 //! the pages around them: about 285 MB of clean, file-backed pages. They are dropped from this process (not from the
-//! page cache); a minor fault brings back those whose code or data is really used.
+//! page cache); a minor fault brings back those whose code or data is really used. Loading and compiling models touches
+//! much that serving them does not.
 
 #![allow(unsafe_code)]
 
 use super::libraries;
 use crate::memory::{leave_behind, take_left_behind};
+use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Drops the clean pages of the library at `library` and of its neighbours in the same folder.
+/// The libraries of the engines that are open.
+static LIBRARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Drops the clean pages of the library at `library`, which was just opened and stays open, and of its neighbours in the
+/// same folder.
 pub(crate) fn drop_relocation_pages(library: &Path) {
+    LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).insert(library.to_owned());
+    drop_pages_beside(library);
+}
+
+/// Drops the clean pages of all libraries of engines: once models have moved to another engine, little of either is used.
+pub(crate) fn drop_library_pages() {
+    let libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    libraries.iter().for_each(|library| drop_pages_beside(library));
+}
+
+fn drop_pages_beside(library: &Path) {
     libraries::beside(library, &mut |loaded| {
         for (start, bytes, flags) in loaded.segments(libc::PT_LOAD) {
             if flags & libc::PF_W == 0 {

@@ -6,6 +6,7 @@
 //! requests that came and to others made of them ([`probe`]), and has to be faster ([`trial`]). Then runs move to it
 //! ([`chain`]). What it refuses, TensorFlow does, which stays loaded.
 
+mod alike;
 mod chain;
 mod compare;
 mod cut;
@@ -24,6 +25,7 @@ use super::openvino::{OpenVino, Precision};
 use super::tensorflow::{self, Session, TensorFlow};
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
+use alike::Models;
 use cut::Parts;
 use decisions::Decisions;
 use model::Accelerated;
@@ -74,6 +76,7 @@ impl Engine for Accelerating {
             version: path.to_owned(),
             acceleration: self.acceleration.clone(),
             decisions: OnceLock::new(),
+            models: Models::default(),
         };
         let name = path.display().to_string();
         Ok(Box::new(Accelerated::new(name, session, move |shared| prepare::prepare(shared, &tools, rules))))
@@ -89,6 +92,7 @@ struct Workshop {
     version: PathBuf,
     acceleration: Acceleration,
     decisions: OnceLock<Option<Decisions>>,
+    models: Models,
 }
 
 impl Workshop {
@@ -102,18 +106,8 @@ impl Workshop {
         let tolerance = self.acceleration.tolerance;
         format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?} {tolerance}")
     }
-}
 
-impl Tools for Workshop {
-    fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph> {
-        self.session.freeze(signature, feeds)
-    }
-
-    fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
-        cut::plan(graph).map_err(|refusal| refusal.to_string())
-    }
-
-    fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
+    fn open_anew(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
         match engine {
             EngineKind::TensorFlow => self.tensorflow.open_frozen(graph, &self.options),
             EngineKind::OpenVino => {
@@ -126,6 +120,20 @@ impl Tools for Workshop {
                 Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))
             }
         }
+    }
+}
+
+impl Tools for Workshop {
+    fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph> {
+        self.session.freeze(signature, feeds)
+    }
+
+    fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
+        cut::plan(graph).map_err(|refusal| refusal.to_string())
+    }
+
+    fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
+        self.models.open(engine, graph, |graph| self.open_anew(engine, graph))
     }
 
     fn decisions(&self) -> Option<Decisions> {

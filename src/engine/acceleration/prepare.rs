@@ -77,6 +77,7 @@ pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool 
     }
     if !waits {
         memory::after_unload();
+        memory::drop_library_pages();
     }
     !waits
 }
