@@ -70,6 +70,10 @@ impl Model for Renamed {
         self.model.termination(signature)
     }
 
+    fn share_cores(&self, shared: bool) -> Result<()> {
+        self.model.share_cores(shared)
+    }
+
     fn run(
         &self,
         feeds: &[(Endpoint, Tensor)],
