@@ -117,10 +117,13 @@ fn renamed(graph: &FrozenGraph) -> Result<FrozenGraph> {
         let (before, name, after) = parts(tensor);
         format!("{before}{}{after}", names[name])
     };
-    let node = |node: &NodeDef| NodeDef {
-        name: names[&*node.name].clone(),
-        input: node.input.iter().map(|input| tensor(input)).collect(),
-        ..node.clone()
+    let node = |node: &NodeDef| {
+        let mut renamed = node.clone();
+        renamed.name.clone_from(&names[&*node.name]);
+        renamed.input.iter_mut().for_each(|input| *input = tensor(input));
+        // It places a node beside another, by name.
+        renamed.attr.remove("_class");
+        renamed
     };
     let spec = |spec: &TensorSpec| TensorSpec { tensor: tensor(&spec.tensor), ..spec.clone() };
     Ok(FrozenGraph {
