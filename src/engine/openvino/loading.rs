@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
-use super::frozen::{self, refused};
+use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
 use super::layers::{self, Layers};
 use super::model::{Behaviour, Compiled, Loaded, Place};
@@ -87,7 +87,24 @@ pub(super) fn frozen(
 ) -> Result<Loaded> {
     let prepared = frozen::prepare(frozen)?;
     let file = frozen::write(&prepared.graph, folder)?;
-    let (file, cache) = (c_string(&file)?, c_string(folder)?);
+    compiled(library, frozen, &prepared, &file, precision)
+}
+
+/// Loads the model in `file`, which was made of the graph that is written of `frozen`.
+pub(super) fn quantized(library: &'static Library, frozen: &FrozenGraph, file: &Path) -> Result<Loaded> {
+    // What is not to be quantized stays in 32 bits.
+    compiled(library, frozen, &frozen::prepare(frozen)?, file, Precision::F32)
+}
+
+/// Compiles `file`, or takes what was compiled of it before, and binds it to the names of `frozen`.
+fn compiled(
+    library: &'static Library,
+    frozen: &FrozenGraph,
+    prepared: &Prepared,
+    file: &Path,
+    precision: Precision,
+) -> Result<Loaded> {
+    let (file, cache) = (c_string(file)?, c_string(file.parent().unwrap_or(file))?);
     let compile = move || start::compile_file(library, &file, &cache, precision);
     let compiled = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
     let bound = |side, specs: &[TensorSpec], names: &[String]| -> Result<Vec<Port>> {

@@ -97,6 +97,18 @@ impl OpenVino {
     ) -> Result<Box<dyn Model>> {
         Ok(Box::new(loading::frozen(self.library, frozen, folder, precision)?))
     }
+
+    /// Writes what [`Self::open_frozen`] reads to `graph.pb` in `folder`. Returns its path, and the names of its inputs.
+    pub fn write_frozen(frozen: &FrozenGraph, folder: &Path) -> Result<(PathBuf, Vec<String>)> {
+        let prepared = frozen::prepare(frozen)?;
+        let path = frozen::write(&prepared.graph, folder)?;
+        Ok((path, prepared.inputs))
+    }
+
+    /// Loads the model in the file `model`, which was made of the file that [`Self::write_frozen`] writes of `frozen`.
+    pub fn open_quantized(&self, frozen: &FrozenGraph, model: &Path) -> Result<Box<dyn Model>> {
+        Ok(Box::new(loading::quantized(self.library, frozen, model)?))
+    }
 }
 
 impl Engine for OpenVino {
