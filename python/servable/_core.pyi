@@ -171,6 +171,10 @@ class LoadOptions(Protocol):
     @property
     def engine_fresh(self) -> bool: ...
     @property
+    def engine_precision(self) -> str: ...
+    @property
+    def engine_quantizer(self) -> Sequence[str]: ...
+    @property
     def prefer_tflite(self) -> bool: ...
     @property
     def tags(self) -> Sequence[str]: ...
@@ -208,8 +212,9 @@ Times = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tup
 """Seconds of one run, of TensorFlow and of the candidate: wall and CPU time with one caller, then both with
 as many callers as there are cores."""
 
-Candidate = tuple[str, float | None, Times | None, str]
-"""Engine, largest relative difference, times, and why it was not chosen ("": it was)."""
+Candidate = tuple[str, float | None, float | None, Times | None, str]
+"""Engine, largest relative difference, share of answers that agree (of one in lower precision), times,
+and why it was not chosen ("": it was)."""
 
 Acceleration = tuple[str, str, str, str, int, list[Candidate]]
 """Signature; ``waiting``, ``preparing``, ``moved`` or ``stays``; engine; why; refused runs; candidates."""

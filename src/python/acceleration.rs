@@ -4,8 +4,8 @@ use crate::engine::acceleration::report::{Candidate, Report, Times};
 
 /// Wall and CPU time in seconds, each of the reference and of the candidate: alone, then together.
 type Timed = ((f64, f64), (f64, f64), (f64, f64), (f64, f64));
-/// Engine, difference, times, refusal.
-type Tried = (String, Option<f64>, Option<Timed>, String);
+/// Engine, difference, agreement, times, refusal.
+type Tried = (String, Option<f64>, Option<f64>, Option<Timed>, String);
 /// Signature, progress, engine, reason, runs refused, candidates.
 pub(super) type Told = (String, &'static str, String, String, u64, Vec<Tried>);
 
@@ -16,7 +16,7 @@ pub(super) fn told(report: Report) -> Told {
 }
 
 fn tried(candidate: Candidate) -> Tried {
-    let Candidate { engine, difference, times, refusal } = candidate;
+    let Candidate { engine, difference, agreement, times, refusal } = candidate;
     let timed = |Times { alone, together }| (alone.wall, alone.cpu, together.wall, together.cpu);
-    (engine, difference, times.map(timed), refusal)
+    (engine, difference, agreement, times.map(timed), refusal)
 }

@@ -4,7 +4,7 @@ use crate::admin;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions as EngineOptions;
-use crate::engine::acceleration::Acceleration;
+use crate::engine::acceleration::{Acceleration, Lower};
 use crate::engine::choice::{EngineKind, Engines};
 use crate::engine::tensorflow;
 use crate::error::{Error, Result};
@@ -119,6 +119,8 @@ pub(super) struct LoadOptions {
     engine_tolerance: f64,
     engine_cache: PathBuf,
     engine_fresh: bool,
+    engine_precision: String,
+    engine_quantizer: Vec<String>,
     prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
@@ -272,11 +274,18 @@ impl LoadOptions {
             "openvino" => Some(true),
             other => return Err(unknown("engine", other)),
         };
+        let lower = match self.engine_precision.as_str() {
+            "" | "f32" => None,
+            "bf16" => Some(Lower::Bf16),
+            "int8" => Some(Lower::Int8 { quantizer: self.engine_quantizer }),
+            other => return Err(unknown("engine_precision", other)),
+        };
         let acceleration = forced.map(|forced| Acceleration {
             forced,
             tolerance: self.engine_tolerance,
             cache: self.engine_cache,
             fresh: self.engine_fresh,
+            lower,
         });
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,

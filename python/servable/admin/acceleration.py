@@ -6,6 +6,9 @@ from typing import Any
 
 from servable.admin.interfaces import Acceleration, Candidate, Times
 
+LOWER = (" bf16", " int8")
+"""How the names of candidates in lower precision end."""
+
 
 def acceleration_fields(acceleration: Acceleration) -> dict[str, Any]:
     """Returns the fields of one signature."""
@@ -20,13 +23,16 @@ def acceleration_fields(acceleration: Acceleration) -> dict[str, Any]:
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
-    engine, difference, times, refusal = candidate
+    engine, difference, agreement, times, refusal = candidate
     fields: dict[str, Any] = {"engine": engine}
     if difference is not None:
         fields["largest_difference"] = difference
+    if agreement is not None:
+        fields["agreement"] = agreement
     if times is not None:
         fields["milliseconds"] = _milliseconds(times)
-    fields["decision"] = f"not chosen: {refusal}" if refusal else "equal and faster"
+    chosen = "accurate enough, and faster" if engine.endswith(LOWER) else "equal and faster"
+    fields["decision"] = f"not chosen: {refusal}" if refusal else chosen
     return fields
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from servable.config.values import AdminOptions
 
 Times = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
-Candidate = tuple[str, float | None, Times | None, str]
+Candidate = tuple[str, float | None, float | None, Times | None, str]
 Acceleration = tuple[str, str, str, str, int, list[Candidate]]
 """What is known of a signature's acceleration, as in ``_core.Server.accelerations``."""
 

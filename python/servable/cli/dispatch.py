@@ -228,12 +228,14 @@ def _run(arguments: Arguments) -> int:
     import logging
 
     from servable.config import settings
-    from servable.engines import libraries, tensorflow_library
+    from servable.engines import libraries, precision, tensorflow_library
 
     config = settings.server_config(arguments, os.environ)
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if not found.found:
         raise libraries.no_engine(found)
+    if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):
+        raise error
     if "tensorflow" in found.missing and tensorflow_library.look_in_time(
         lambda: _surely_needs_tensorflow(config), otherwise=False
     ):

@@ -21,7 +21,7 @@ from servable.cli.inspect import version_folder
 from servable.cli.table import table
 from servable.config.arguments import parse
 from servable.config.model_paths import is_remote, local_path
-from servable.engines import libraries, tensorflow_library
+from servable.engines import libraries, precision, tensorflow_library
 from servable.errors import StatusError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,16 @@ Loads a SavedModel, tries faster engines beside TensorFlow, and prints for each 
 answers are the same, how long runs take, and what servers will use. The decision is kept in
 --model_cache_dir; a file assets.extra/tf_serving_warmup_requests makes the comparison one of real requests.
 """
-HEADS = ("SIGNATURE", "ENGINE", "LARGEST DIFFERENCE", "ONE CALLER", "ALL CORES", "CPU OF ONE", "DECISION")
+HEADS = (
+    "SIGNATURE",
+    "ENGINE",
+    "LARGEST DIFFERENCE",
+    "AGREEMENT",  # of what is in lower precision; see ``--engine_precision``
+    "ONE CALLER",
+    "ALL CORES",
+    "CPU OF ONE",
+    "DECISION",
+)
 
 
 def optimize(argv: Sequence[str]) -> int:
@@ -92,6 +101,8 @@ def _core_of(config: ServerConfig) -> _core.Server:
     _core.init_logging("warn")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
+    if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):
+        raise error
     options = replace(
         config.core,
         rest_address=None,
@@ -129,14 +140,16 @@ def _described(found: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _rows(signature: str, fields: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     if not fields["candidates"]:
-        yield (signature, fields["engine"], "", "", "", "", fields["progress"])
+        yield (signature, fields["engine"], "", "", "", "", "", fields["progress"])
     for candidate in fields["candidates"]:
         difference = candidate.get("largest_difference")
+        agreement = candidate.get("agreement")
         times = candidate.get("milliseconds", {})
         yield (
             signature,
             candidate["engine"],
             "" if difference is None else f"{difference:.1e}",
+            "" if agreement is None else f"{agreement:.1%}",
             *(_times(times.get(name)) for name in ("one_caller", "all_cores", "one_caller_cpu")),
             candidate["decision"],
         )

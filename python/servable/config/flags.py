@@ -433,6 +433,16 @@ _SESSION = (
         own=True,
     ),
     Flag(
+        "engine_precision",
+        "choice",
+        "f32",
+        "session",
+        "what a faster engine computes SavedModels with: f32; bf16, where the processor has it; int8, made "
+        "with NNCF (servable[int8]). Answers differ then, and are measured; taken where accurate enough",
+        own=True,
+        choices=("f32", "bf16", "int8"),
+    ),
+    Flag(
         "tensorflow_onednn",
         "choice",
         "auto",

@@ -29,6 +29,7 @@ from servable.config.values import (
     check_models,
     is_absolute,
 )
+from servable.engines.precision import quantizer
 from servable.engines.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 from servable.errors import UsageError, invalid_argument
 
@@ -237,6 +238,8 @@ def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadO
         engine=arguments.text("engine"),
         engine_tolerance=_tolerance(arguments),
         engine_cache=os.path.join(cache, "engines"),
+        engine_precision=_precision(arguments),
+        engine_quantizer=quantizer() if arguments.text("engine_precision") == "int8" else (),
         prefer_tflite=arguments.boolean("prefer_tflite_model"),
         placement=arguments.text("run_in"),
     )
@@ -256,6 +259,16 @@ def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadO
         automatic_batching=arguments.text("batching") == "auto",
         batching_per_version=arguments.boolean("enable_per_model_batching_parameters"),
     )
+
+
+def _precision(arguments: Arguments) -> str:
+    precision = arguments.text("engine_precision")
+    if precision != "f32" and arguments.text("engine") == "tensorflow":
+        raise UsageError(
+            f"--engine_precision={precision} is for a faster engine beside TensorFlow: it needs "
+            "--engine=auto or --engine=openvino, got --engine=tensorflow"
+        )
+    return precision
 
 
 def _tolerance(arguments: Arguments) -> float:

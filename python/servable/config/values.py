@@ -198,7 +198,8 @@ class LoadOptions:
     engine: of SavedModels; ``tensorflow``, ``auto`` (moved to a faster one whose answers are the same) or
     ``openvino`` (moved where its answers are the same, faster or not). engine_tolerance: the accepted
     difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what was
-    decided; engine_fresh: it is measured again whatever is there.
+    decided; engine_fresh: it is measured again whatever is there. engine_precision: ``f32``, ``bf16`` or
+    ``int8``; engine_quantizer: the beginning of the command line that makes int8 models.
     prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
     """
 
@@ -216,6 +217,8 @@ class LoadOptions:
     engine_tolerance: float = 1e-5
     engine_cache: str = ""
     engine_fresh: bool = False
+    engine_precision: str = "f32"
+    engine_quantizer: tuple[str, ...] = ()
     prefer_tflite: bool = False
 
 

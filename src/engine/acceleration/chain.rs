@@ -184,7 +184,7 @@ fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
 }
 
 /// Returns whether there are numbers, and all of them are finite. Another engine gets and makes no floats but of 32 bits.
-fn is_plain(tensor: &Tensor) -> bool {
+pub(super) fn is_plain(tensor: &Tensor) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let is_special = |four: &[u8; 4]| u32::from_le_bytes(*four) & EXPONENT == EXPONENT;
     let (numbers, _) = tensor.bytes().as_chunks::<4>();

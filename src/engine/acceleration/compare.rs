@@ -20,10 +20,7 @@ pub(super) fn difference(expected: &[Tensor], got: &[Tensor], tolerance: f64) ->
 }
 
 fn of_tensor(expected: &Tensor, got: &Tensor, tolerance: f64) -> Result<f64, String> {
-    let kind = |tensor: &Tensor| format!("{} {:?}", tensor.dtype().name(), tensor.shape());
-    if expected.dtype() != got.dtype() || expected.shape() != got.shape() {
-        return Err(format!("{} instead of {}", kind(got), kind(expected)));
-    }
+    same_kind(expected, got)?;
     match (expected.data(), got.data()) {
         (Data::Strings(expected), Data::Strings(got)) => match expected.iter().eq(got.iter()) {
             true => Ok(0.0),
@@ -37,8 +34,17 @@ fn of_tensor(expected: &Tensor, got: &Tensor, tolerance: f64) -> Result<f64, Str
     }
 }
 
+/// Fails if the types or the shapes of two tensors differ.
+pub(super) fn same_kind(expected: &Tensor, got: &Tensor) -> Result<(), String> {
+    let kind = |tensor: &Tensor| format!("{} {:?}", tensor.dtype().name(), tensor.shape());
+    if expected.dtype() != got.dtype() || expected.shape() != got.shape() {
+        return Err(format!("{} instead of {}", kind(got), kind(expected)));
+    }
+    Ok(())
+}
+
 /// Returns the length of the last dimension, along which a class is chosen.
-fn row_length(tensor: &Tensor) -> usize {
+pub(super) fn row_length(tensor: &Tensor) -> usize {
     match tensor.shape() {
         [.., _, last] => usize::try_from(*last).unwrap_or(0),
         _ => 0,
@@ -68,16 +74,19 @@ fn of_floats(expected: &[f64], got: &[f64], row: usize, tolerance: f64) -> Resul
     Ok(relative)
 }
 
-fn same_special(expected: f64, got: f64) -> bool {
+pub(super) fn same_special(expected: f64, got: f64) -> bool {
     (expected.is_nan() && got.is_nan()) || expected == got
+}
+
+/// Returns where the largest value of a row is.
+pub(super) fn largest_place(row: &[f64]) -> Option<usize> {
+    row.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1)).map(|(at, _)| at)
 }
 
 /// Returns whether the largest value of each row is where it was. `tie`: values this close may change places.
 fn same_largest(expected: &[f64], got: &[f64], row: usize, tie: f64) -> bool {
-    let place =
-        |row: &[f64]| row.iter().enumerate().max_by(|one, other| one.1.total_cmp(other.1)).map(|(at, _)| at);
     expected.chunks_exact(row).zip(got.chunks_exact(row)).all(|(expected, got)| {
-        match (place(expected), place(got)) {
+        match (largest_place(expected), largest_place(got)) {
             (Some(one), Some(other)) => one == other || (expected[one] - expected[other]).abs() <= tie,
             _ => true,
         }
@@ -86,7 +95,7 @@ fn same_largest(expected: &[f64], got: &[f64], row: usize, tie: f64) -> bool {
 
 /// Returns the values of a tensor of floating-point numbers; `None` for another one.
 #[allow(clippy::wildcard_enum_match_arm)] // All others are no floats, also new ones.
-fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
+pub(super) fn floats(tensor: &Tensor) -> Option<Vec<f64>> {
     let bytes = tensor.bytes();
     match tensor.dtype() {
         DType::Float => Some(numbers(bytes, |four| f64::from(f32::from_le_bytes(four)))),

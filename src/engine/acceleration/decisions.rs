@@ -33,24 +33,31 @@ pub(super) struct Decision {
     /// The engine of the chosen candidate; empty if the signature stays.
     #[prost(string, tag = "2")]
     pub(super) engine: String,
-    /// Why it stays.
+    /// Why it stays, or is not in the precision that was asked for.
     #[prost(string, tag = "3")]
     pub(super) reason: String,
     /// The eight numbers of [`Times`].
     #[prost(double, repeated, tag = "4")]
     times: Vec<f64>,
+    /// True if the chosen candidate computes in the precision that was asked for, by which the file is named, too.
+    #[prost(bool, tag = "5")]
+    pub(super) is_lower: bool,
 }
 
 impl Decision {
     pub(super) fn chosen(signature: &str, engine: &str, times: Option<Times>) -> Decision {
         let pair = |pair: Pair| [pair.wall.0, pair.wall.1, pair.cpu.0, pair.cpu.1];
         let times = times.map(|times| [pair(times.alone), pair(times.together)].concat()).unwrap_or_default();
-        Decision { signature: signature.to_owned(), engine: engine.to_owned(), reason: String::new(), times }
+        Decision { signature: signature.to_owned(), engine: engine.to_owned(), times, ..Decision::default() }
+    }
+
+    /// Notes whether it is in the precision that was asked for, and if not, why (empty if none was).
+    pub(super) fn of_precision(self, is_lower: bool, reason: String) -> Decision {
+        Decision { is_lower, reason, ..self }
     }
 
     pub(super) fn stays(signature: &str, reason: &str) -> Decision {
-        let reason = reason.to_owned();
-        Decision { signature: signature.to_owned(), engine: String::new(), reason, times: Vec::new() }
+        Decision { signature: signature.to_owned(), reason: reason.to_owned(), ..Decision::default() }
     }
 
     /// Returns the times by which it was chosen, if it was timed.
@@ -73,6 +80,12 @@ impl Decisions {
         add_folder(&mut hash, version).ok()?;
         let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Decisions(folder.join(format!("{name}.decisions"))))
+    }
+
+    /// Returns a name of the model, engines and machine, for a part of a file's name.
+    pub(super) fn name(&self) -> &str {
+        let name = self.0.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        name.get(..16).unwrap_or(name)
     }
 
     /// Returns what was decided for `signature`.

@@ -3,9 +3,11 @@
 //! TensorFlow loads a version and serves it at once ([`model`]). Beside that, candidates are prepared ([`prepare`]):
 //! another engine for the whole graph of a signature, or for the part of it that this engine computes rightly; and
 //! TensorFlow itself, with the variables as constants. A candidate has to give the same answers ([`compare`]) to
-//! requests that came and to others made of them ([`probe`]), and has to be faster ([`trial`]). Then runs move to it
+//! requests that came and to others made of them ([`probe`]), and has to be faster ([`trial`]). One in lower precision,
+//! if it was asked for, has to be accurate instead ([`accuracy`]). Then runs move to it
 //! ([`chain`]). What it refuses, TensorFlow does, which stays loaded.
 
+mod accuracy;
 mod alike;
 mod chain;
 mod compare;
@@ -15,6 +17,7 @@ mod model;
 mod prepare;
 mod prepared;
 mod probe;
+mod quantized;
 pub mod report;
 mod samples;
 mod trial;
@@ -31,6 +34,7 @@ use decisions::Decisions;
 use model::Accelerated;
 use prepare::{Rules, Tools};
 use probe::Feeds;
+use quantized::Calibration;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -45,6 +49,30 @@ pub struct Acceleration {
     pub cache: PathBuf,
     /// True to decide again, whatever was decided before.
     pub fresh: bool,
+    /// The lower precision that was asked for, if one was.
+    pub lower: Option<Lower>,
+}
+
+/// A precision below that of floats of 32 bits.
+#[derive(Clone, Debug)]
+pub enum Lower {
+    /// Floats of 16 bits with the range of 32. The processor has to have it.
+    Bf16,
+    /// Whole numbers of 8 bits.
+    Int8 {
+        /// The beginning of the command line of the program that makes such graphs.
+        quantizer: Vec<String>,
+    },
+}
+
+impl Lower {
+    /// Returns the name used in reports.
+    fn name(&self) -> &'static str {
+        match self {
+            Lower::Bf16 => "bf16",
+            Lower::Int8 { .. } => "int8",
+        }
+    }
 }
 
 /// TensorFlow, whose models may move to a faster engine.
@@ -104,17 +132,44 @@ impl Workshop {
         let (ours, tensorflow) = (env!("CARGO_PKG_VERSION"), self.tensorflow.version());
         let tensorflow::Options { tags, session_config } = &self.options;
         let tolerance = self.acceleration.tolerance;
-        format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?} {tolerance}")
+        let lower = self.acceleration.lower.as_ref().map(|lower| format!(" {}", lower.name()));
+        let lower = lower.unwrap_or_default();
+        format!("{ours} {tensorflow} {onednn} {openvino} {tags:?} {session_config:?} {tolerance}{lower}")
+    }
+
+    fn openvino(&self) -> Result<OpenVino> {
+        let library = self.openvino.as_ref();
+        let library = library.map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
+        OpenVino::open(library)
+    }
+
+    /// Returns the folder with `graph` in 8 bits, made by `quantizer`.
+    fn quantized(
+        &self,
+        graph: &FrozenGraph,
+        quantizer: &[String],
+        calibration: &Calibration<'_>,
+    ) -> Result<prepared::Folder> {
+        let Acceleration { cache, fresh, .. } = &self.acceleration;
+        // Warm-up requests are files of the model: other ones calibrate otherwise.
+        let of = self.decisions().map(|decisions| format!("int8-{}", decisions.name()));
+        let is_fresh = *fresh || of.is_none();
+        let kind = of.as_deref().unwrap_or("int8");
+        prepared::Folder::made(cache, graph, (kind, is_fresh), |folder| {
+            let (path, names) = OpenVino::write_frozen(graph, folder)?;
+            quantized::make(quantizer, folder, &names, calibration)?;
+            // The model is what is read from now on. A file that is left only takes room.
+            let _removed = std::fs::remove_file(path);
+            Ok(())
+        })
     }
 
     fn open_anew(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
         match engine {
             EngineKind::TensorFlow => self.tensorflow.open_frozen(graph, &self.options),
             EngineKind::OpenVino => {
-                let library = self.openvino.as_ref();
-                let library = library.map_err(|why| Error::new(Kind::FailedPrecondition, why.clone()))?;
                 let folder = prepared::Folder::of(&self.acceleration.cache, graph)?;
-                OpenVino::open(library)?.open_frozen(graph, folder, Precision::F32)
+                self.openvino()?.open_frozen(graph, folder, Precision::F32)
             }
             EngineKind::Onnx | EngineKind::LiteRt => {
                 Err(Error::internal(format!("{} runs no part of a SavedModel", engine.name())))
@@ -134,6 +189,25 @@ impl Tools for Workshop {
 
     fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>> {
         self.models.open(engine, graph, |graph| self.open_anew(engine, graph))
+    }
+
+    fn precision(&self) -> Option<&'static str> {
+        self.acceleration.lower.as_ref().map(Lower::name)
+    }
+
+    fn open_lower(&self, graph: &FrozenGraph, calibration: &Calibration<'_>) -> Result<Box<dyn Model>> {
+        let cache = &self.acceleration.cache;
+        match &self.acceleration.lower {
+            Some(Lower::Bf16) => {
+                let folder = prepared::Folder::of(cache, graph)?;
+                self.openvino()?.open_frozen(graph, folder, Precision::Bf16)
+            }
+            Some(Lower::Int8 { quantizer }) => {
+                let folder = self.quantized(graph, quantizer, calibration)?;
+                self.openvino()?.open_quantized(graph, folder, quantized::MODEL)
+            }
+            None => Err(Error::internal("No lower precision was asked for")),
+        }
     }
 
     fn decisions(&self) -> Option<Decisions> {

@@ -6,6 +6,7 @@ use super::cut::Parts;
 use super::decisions::{Decision, Decisions};
 use super::model::{Route, Shared};
 use super::probe::{self, Feeds};
+use super::quantized::Calibration;
 use super::report::{Candidate, Progress, Times};
 use super::trial;
 use crate::engine::choice::EngineKind;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+mod lower;
+
 /// What makes candidates of a loaded model.
 pub(super) trait Tools: Send + Sync {
     /// Returns the graph of a signature by itself; `feeds` is a request to it.
@@ -28,6 +31,12 @@ pub(super) trait Tools: Send + Sync {
 
     /// Opens `graph` with `engine`.
     fn open(&self, engine: EngineKind, graph: &FrozenGraph) -> Result<Box<dyn Model>>;
+
+    /// Returns the name of the lower precision that was asked for, if one was.
+    fn precision(&self) -> Option<&'static str>;
+
+    /// Opens `graph` with the fast engine in that precision.
+    fn open_lower(&self, graph: &FrozenGraph, calibration: &Calibration<'_>) -> Result<Box<dyn Model>>;
 
     /// Returns what was decided for this model before, if anything can be known of it.
     fn decisions(&self) -> Option<Decisions>;
@@ -106,10 +115,17 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
     let chosen = guarded(|| Ok(task.choose(before.as_ref())));
     let chosen = chosen.unwrap_or_else(|why| Err(task.failed(why)));
     route.samples.close();
+    let not_lower = chosen.as_ref().ok().and_then(|tried| task.not_lower(tried, before.as_ref()));
     if let Some(kept) = kept.filter(|_| task.shared.goes_on()) {
         match &chosen {
-            Ok(tried) => kept.write(Decision::chosen(signature, tried.engine.name(), tried.times)),
             // What failed at this moment may succeed at the next start.
+            Ok(_) if not_lower.is_some() && task.has_failed.load(Relaxed) => {}
+            Ok(tried) => {
+                let reason = not_lower.clone().unwrap_or_default();
+                let is_lower = !tried.precision.is_empty();
+                let chosen = Decision::chosen(signature, tried.engine.name(), tried.times);
+                kept.write(chosen.of_precision(is_lower, reason));
+            }
             Err(_) if task.has_failed.load(Relaxed) => {}
             Err(why) => kept.write(Decision::stays(signature, why)),
         }
@@ -120,7 +136,13 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
             tracing::info!(
                 "{name}: signature {signature}: runs move to {engine_name}, prepared in {took:.1} s"
             );
-            route.tell(|report| (report.progress, report.engine) = (Progress::Moved, engine_name));
+            if let Some(why) = &not_lower {
+                tracing::warn!("{name}: signature {signature}: {why}");
+            }
+            route.tell(|report| {
+                (report.progress, report.engine) = (Progress::Moved, engine_name);
+                report.reason = not_lower.unwrap_or_default();
+            });
             route.moved.store(Some(Arc::new(chain)));
         }
         Err(why) => {
@@ -137,6 +159,8 @@ struct Tried {
     engine_name: String,
     /// `None` if it was not timed, because that is known or does not matter.
     times: Option<Times>,
+    /// The lower precision in which it computes; empty for floats of 32 bits.
+    precision: &'static str,
 }
 
 impl Tried {
@@ -189,15 +213,15 @@ impl Task<'_> {
         }
         let frozen = in_background(|| self.tools.freeze(&self.route.signature, &self.sample));
         let frozen = frozen.map_err(|why| self.refused(why))?;
-        match before.and_then(|before| Some((EngineKind::from_name(&before.engine)?, before.times()))) {
-            Some((engine, times)) => self.try_again(engine, times, &frozen).ok_or_else(|| self.reason()),
+        match before.and_then(|before| Some((EngineKind::from_name(&before.engine)?, before))) {
+            Some((engine, before)) => self.try_again(engine, before, &frozen).ok_or_else(|| self.reason()),
             None => self.best(&frozen).ok_or_else(|| self.reason()),
         }
     }
 
     /// Tries all candidates.
     fn best(&self, frozen: &FrozenGraph) -> Option<Tried> {
-        let best = self.try_fast(None, frozen);
+        let best = self.or_lower(self.try_fast(None, frozen), frozen);
         let is_enough = best.as_ref().is_some_and(|best| self.rules.forced || best.speed() >= MUCH_FASTER);
         if is_enough || self.rules.forced || !self.shared.goes_on() {
             return best;
@@ -209,8 +233,13 @@ impl Task<'_> {
         }
     }
 
-    /// Tries the candidate that was chosen before, with these times.
-    fn try_again(&self, engine: EngineKind, times: Option<Times>, frozen: &FrozenGraph) -> Option<Tried> {
+    /// Tries the candidate that was chosen before, with the times that it had; of one in lower precision that does not
+    /// hold any more, all.
+    fn try_again(&self, engine: EngineKind, before: &Decision, frozen: &FrozenGraph) -> Option<Tried> {
+        let times = before.times();
+        if before.is_lower {
+            return self.try_lower(times, frozen).or_else(|| self.try_fast(None, frozen));
+        }
         match engine {
             EngineKind::TensorFlow => self.try_out(engine, times, frozen, &Parts::whole(frozen.clone())),
             EngineKind::OpenVino | EngineKind::Onnx | EngineKind::LiteRt => self.try_fast(times, frozen),
@@ -223,7 +252,7 @@ impl Task<'_> {
             Ok(parts) => self.try_out(EngineKind::OpenVino, times, frozen, &parts),
             Err(refusal) => {
                 let engine = EngineKind::OpenVino.name().to_owned();
-                self.tell(Candidate { engine, difference: None, times: None, refusal });
+                self.tell(Candidate { refusal, ..Candidate::new(engine) });
                 None
             }
         }
@@ -238,13 +267,12 @@ impl Task<'_> {
         parts: &Parts,
     ) -> Option<Tried> {
         let name = name(engine, parts);
-        let mut candidate =
-            Candidate { engine: name.clone(), difference: None, times, refusal: String::new() };
+        let mut candidate = Candidate { times, ..Candidate::new(name.clone()) };
         let tried = self.examine(engine, whole, parts, &mut candidate);
         candidate.refusal = tried.as_ref().err().cloned().unwrap_or_default();
         let times = candidate.times;
         self.tell(candidate);
-        tried.ok().map(|chain| Tried { chain, engine, engine_name: name, times })
+        tried.ok().map(|chain| Tried { chain, engine, engine_name: name, times, precision: "" })
     }
 
     fn examine(
@@ -257,10 +285,26 @@ impl Task<'_> {
         let ends = &self.route.ends;
         let chain = Chain::open(whole, parts, engine, ends, |engine, graph| self.tools.open(engine, graph));
         let chain = chain.map_err(|why| self.refused(why))?;
-        candidate.difference = Some(self.compare(&chain)?);
+        let judge = |chain: &Chain, candidate: &mut Candidate| {
+            candidate.difference = Some(self.compare(chain)?);
+            Ok(())
+        };
+        judge(&chain, candidate)?;
+        self.timed(chain, candidate, &judge)
+    }
+
+    /// Times `chain`, unless that is known or does not matter. Returns it if it is fast enough, and `judge` finds nothing
+    /// in its answers afterwards, too.
+    fn timed(
+        &self,
+        chain: Chain,
+        candidate: &mut Candidate,
+        judge: &dyn Fn(&Chain, &mut Candidate) -> Result<(), String>,
+    ) -> Result<Chain, String> {
         if self.rules.forced || candidate.times.is_some() {
             return Ok(chain);
         }
+        let ends = &self.route.ends;
         let one = probe::of_rows(self.inputs()?, &self.sample, 1, self.ends());
         let reference = |options| self.shared.reference.run(&one, &ends.outputs, options).map(drop);
         let fast = |options| match chain.run(&one, &ends.outputs, options, true) {
@@ -279,7 +323,7 @@ impl Task<'_> {
         let times = Times { alone, together: timed(self.rules.cores)? };
         candidate.times = Some(times);
         // What came in meanwhile has to be answered alike as well, and by what runs that come at once take.
-        candidate.difference = Some(self.compare(&chain)?);
+        judge(&chain, candidate)?;
         let _ = chain.share_cores(false);
         trial::refusal(&times).map_or(Ok(chain), Err)
     }

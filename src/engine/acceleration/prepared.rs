@@ -26,15 +26,44 @@ impl Folder {
     /// Returns the folder for `graph` in `cache`, which is made if it is not there, and counts as used now. Where nothing
     /// can be written, it is one of this process alone, in the folder for temporary files.
     pub(super) fn of(cache: &Path, graph: &FrozenGraph) -> Result<Folder> {
-        let hash = Sha256::digest(graph.graph.encode_to_vec());
-        let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = cache.join(name);
+        let path = cache.join(name_of(graph));
         if used(&path).is_ok() {
             prune(cache, &path, MOST_BYTES);
             return Ok(Folder { path, is_temporary: false });
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let path = std::env::temp_dir().join(format!("servable-engine-{}-{now}", std::process::id()));
+        Folder::temporary(cache)
+    }
+
+    /// Returns the folder for what `make` puts into one for `graph`, in `cache` under `kind`. It is made once, or if it
+    /// is to be `fresh`: all of it, or nothing. Where nothing can be written, as [`Self::of`].
+    pub(super) fn made(
+        cache: &Path,
+        graph: &FrozenGraph,
+        (kind, fresh): (&str, bool),
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Folder> {
+        let path = cache.join(format!("{}-{kind}", name_of(graph)));
+        if !fresh && path.is_dir() && used(&path).is_ok() {
+            return Ok(Folder { path, is_temporary: false });
+        }
+        let unfinished = cache.join(format!("{}.new", unique()));
+        let mut folder = match used(&unfinished) {
+            Ok(()) => Folder { path: unfinished, is_temporary: true },
+            Err(_) => Folder::temporary(cache)?,
+        };
+        make(folder.as_ref())?;
+        // Another process may have made it, too, or may be reading it: then this one is for this process alone.
+        let is_free = !fresh || !path.exists() || fs::remove_dir_all(&path).is_ok();
+        if is_free && fs::rename(folder.as_ref(), &path).is_ok() {
+            prune(cache, &path, MOST_BYTES);
+            (folder.path, folder.is_temporary) = (path, false);
+        }
+        Ok(folder)
+    }
+
+    /// Makes one for this process alone, since `cache` cannot be written.
+    fn temporary(cache: &Path) -> Result<Folder> {
+        let path = std::env::temp_dir().join(format!("servable-engine-{}", unique()));
         // Fails if it is there already: it may be somebody else's.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(|why| {
             let both = format!("neither {} nor {} can be written: {why}", cache.display(), path.display());
@@ -57,6 +86,18 @@ impl Drop for Folder {
             let _left = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// Returns the name of the folder for `graph`.
+fn name_of(graph: &FrozenGraph) -> String {
+    let hash = Sha256::digest(graph.graph.encode_to_vec());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns a name that nothing else has: processes of several containers may have the same number.
+fn unique() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("{}-{now}", std::process::id())
 }
 
 /// Makes `folder`, and marks it as used now.
@@ -128,6 +169,26 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         drop(elsewhere);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_made_for_a_graph_is_kept_whole_or_not_at_all() {
+        let cache = tempfile::tempdir().unwrap();
+        let made = |fresh, text: &'static str| {
+            let folder = Folder::made(cache.path(), &graph("one"), ("int8", fresh), |folder| {
+                fs::write(folder.join("model.xml"), text).unwrap();
+                if text.is_empty() { Err(Error::internal("on purpose")) } else { Ok(()) }
+            });
+            folder.map(|folder| fs::read_to_string(folder.as_ref().join("model.xml")).unwrap())
+        };
+        assert!(made(false, "").is_err());
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is left over");
+        assert_eq!(made(false, "first").unwrap(), "first");
+        assert_eq!(made(false, "second").unwrap(), "first");
+        assert_eq!(made(true, "third").unwrap(), "third");
+        assert!(made(true, "").is_err());
+        assert_eq!(made(false, "fourth").unwrap(), "third");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -32,9 +32,10 @@ pub struct Report {
     pub signature: String,
     /// How far it is.
     pub progress: Progress,
-    /// What runs it: `tensorflow`, `tensorflow frozen`, `openvino`, or several, as in `tensorflow + openvino`.
+    /// What runs it: `tensorflow`, `tensorflow frozen`, `openvino`, or several, as in `tensorflow + openvino`; with a
+    /// lower precision behind it, as in `openvino int8`.
     pub engine: String,
-    /// Why it stays, or waits; empty if there is nothing to say.
+    /// Why it stays, or waits, or is not in the precision that was asked for; empty if there is nothing to say.
     pub reason: String,
     /// What was tried.
     pub candidates: Vec<Candidate>,
@@ -49,10 +50,19 @@ pub struct Candidate {
     pub engine: String,
     /// The largest difference of a number, relative to its tensor's largest; `None` if it could not be compared.
     pub difference: Option<f64>,
+    /// The share of rows and values that agree with the reference's; `None` unless it computes in lower precision.
+    pub agreement: Option<f64>,
     /// Its times; `None` if it was not timed.
     pub times: Option<Times>,
     /// Why it was not chosen; empty if it was.
     pub refusal: String,
+}
+
+impl Candidate {
+    /// Returns one of which nothing is known yet.
+    pub fn new(engine: String) -> Candidate {
+        Candidate { engine, difference: None, agreement: None, times: None, refusal: String::new() }
+    }
 }
 
 /// Times of one run, in seconds: the reference's and the candidate's.

@@ -5,6 +5,7 @@ use super::decisions::Decisions;
 use super::model::Accelerated;
 use super::prepare::{self, Rules, Tools};
 use super::probe::Feeds;
+use super::quantized::Calibration;
 use super::report::{Progress, Report};
 use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
@@ -63,6 +64,7 @@ impl Model for Made {
     }
 }
 
+type OpenedLower = Box<dyn Fn(Vec<Vec<Tensor>>) -> Result<Box<dyn Model>> + Send + Sync>;
 type Opened = Box<dyn Fn(EngineKind) -> Result<Box<dyn Model>> + Send + Sync>;
 
 /// Tools whose candidates are made by a function.
@@ -71,6 +73,7 @@ struct Given {
     plan: Result<(), String>,
     frozen: Arc<AtomicUsize>,
     cache: Option<PathBuf>,
+    lower: Option<OpenedLower>,
 }
 
 impl Tools for Given {
@@ -88,6 +91,15 @@ impl Tools for Given {
         (self.open)(engine)
     }
 
+    fn precision(&self) -> Option<&'static str> {
+        self.lower.as_ref().map(|_| "int8")
+    }
+
+    fn open_lower(&self, _: &FrozenGraph, calibration: &Calibration<'_>) -> Result<Box<dyn Model>> {
+        let requests = (calibration.requests)()?;
+        self.lower.as_ref().map_or_else(|| Err(Error::internal("not asked for")), |open| open(requests))
+    }
+
     fn decisions(&self) -> Option<Decisions> {
         let cache = self.cache.as_ref()?;
         std::fs::create_dir_all(cache.join("model")).unwrap();
@@ -103,7 +115,7 @@ const SLOW: Duration = Duration::from_millis(3);
 const FAST: Duration = Duration::from_millis(1);
 
 fn tools(open: impl Fn(EngineKind) -> Result<Box<dyn Model>> + Send + Sync + 'static) -> Given {
-    Given { open: Box::new(open), plan: Ok(()), frozen: Arc::default(), cache: None }
+    Given { open: Box::new(open), plan: Ok(()), frozen: Arc::default(), cache: None, lower: None }
 }
 
 /// Tools with one kind of candidate, on the fast engine.
@@ -418,4 +430,101 @@ fn a_failure_of_the_moment_is_not_kept() {
     assert_eq!(prepared(&accelerated(slow_reference(), broken, false)).progress, Progress::Stays);
     let mended = with_cache(fast(|| made(FAST, Ok)));
     assert_eq!(prepared(&accelerated(slow_reference(), mended, false)).progress, Progress::Moved);
+}
+
+/// Candidates whose one in int8 is made by `lower`, calibrated by requests that are counted.
+fn with_lower(tools: Given, lower: impl Fn() -> Result<Made> + Send + Sync + 'static) -> Given {
+    let open = move |_: Vec<Vec<Tensor>>| Ok(Box::new(lower()?) as Box<dyn Model>);
+    Given { lower: Some(Box::new(open)), ..tools }
+}
+
+#[test]
+fn what_is_asked_for_in_lower_precision_is_measured_and_taken_if_it_is_faster() {
+    let inexact = || Ok(made(FAST, off_by(0.05)));
+    let model = accelerated(slow_reference(), with_lower(fast(|| made(2 * FAST, Ok)), inexact), false);
+    let report = prepared(&model);
+    assert_eq!((report.progress, &*report.engine, &*report.reason), (Progress::Moved, "openvino int8", ""));
+    let [exact, lower] = &report.candidates[..] else { panic!("{report:?}") };
+    assert_eq!((&*exact.refusal, exact.agreement), ("openvino int8 was asked for", None));
+    assert!(lower.difference.unwrap() > 0.03 && lower.refusal.is_empty(), "{lower:?}");
+    assert_eq!(sum(&model, [1.0, 2.0]), Ok(3.05));
+}
+
+#[test]
+fn what_is_not_accurate_or_not_faster_stays_in_floats_of_32_bits_and_says_so() {
+    type Lower = fn() -> Result<Made>;
+    let cases: [(Lower, &str); 5] = [
+        (
+            || Ok(made(Duration::ZERO, off_by(1.0))),
+            "a difference of 1.0e0 of the largest value, more than 1e-1",
+        ),
+        (|| Ok(made(Duration::ZERO, off_by(f32::NAN))), "not finite where TensorFlow's are"),
+        (|| Ok(made(2 * FAST, Ok)), "not faster than with floats of 32 bits"),
+        (|| Ok(made(4 * SLOW, Ok)), "slower"),
+        (|| Err(Error::new(Kind::Unavailable, "the process was killed")), "the process was killed"),
+    ];
+    for (lower, expected) in cases {
+        let report =
+            prepared(&accelerated(slow_reference(), with_lower(fast(|| made(FAST, Ok)), lower), false));
+        assert_eq!((report.progress, &*report.engine), (Progress::Moved, "openvino"), "{expected}");
+        assert!(report.reason.starts_with("not in int8: ") && report.reason.contains(expected), "{report:?}");
+    }
+}
+
+#[test]
+fn the_operator_may_force_lower_precision_as_far_as_it_is_accurate() {
+    let slow = || Ok(made(2 * SLOW, off_by(0.05)));
+    let report = prepared(&accelerated(slow_reference(), with_lower(fast(|| made(FAST, Ok)), slow), true));
+    assert_eq!(&*report.engine, "openvino int8");
+    let wrong = || Ok(made(FAST, off_by(1.0)));
+    let report = prepared(&accelerated(slow_reference(), with_lower(fast(|| made(FAST, Ok)), wrong), true));
+    assert_eq!(&*report.engine, "openvino");
+}
+
+#[test]
+fn a_decision_for_lower_precision_is_kept_and_measured_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let with_cache = |tools: Given| Given { cache: Some(cache.path().to_owned()), ..tools };
+    let taken = || with_lower(fast(|| made(2 * FAST, Ok)), || Ok(made(FAST, off_by(0.05))));
+    assert_eq!(prepared(&accelerated(slow_reference(), with_cache(taken()), false)).engine, "openvino int8");
+    let again = prepared(&accelerated(slow_reference(), with_cache(taken()), false));
+    assert_eq!(
+        (&*again.engine, again.candidates.len()),
+        ("openvino int8", 1),
+        "the other one is not even made"
+    );
+    // It is not accurate any more: the one with 32 bits is tried, and that is kept, with the reason.
+    let wrong = || with_lower(fast(|| made(FAST, Ok)), || Ok(made(FAST, off_by(1.0))));
+    for _ in 0..2 {
+        let report = prepared(&accelerated(slow_reference(), with_cache(wrong()), false));
+        assert_eq!(&*report.engine, "openvino");
+        assert!(report.reason.contains("not in int8: a difference of"), "{}", report.reason);
+    }
+}
+
+#[test]
+fn it_is_calibrated_by_the_requests_that_came() {
+    let seen: Arc<std::sync::Mutex<Vec<Vec<Tensor>>>> = Arc::default();
+    let kept = seen.clone();
+    let open = move |requests: Vec<Vec<Tensor>>| {
+        *kept.lock().unwrap() = requests;
+        Ok(Box::new(made(FAST, Ok)) as Box<dyn Model>)
+    };
+    let tools = Given { lower: Some(Box::new(open)), ..fast(|| made(FAST, Ok)) };
+    let model = accelerated(slow_reference(), tools, true);
+    for values in [[0.0, 0.0], [3.0, 4.0], [5.0, 0.0]] {
+        sum(&model, values).unwrap();
+    }
+    assert!(model.preparation().unwrap().prepare());
+    let expected: Vec<Vec<Tensor>> = [[3.0, 4.0], [5.0, 0.0]]
+        .map(|values| feeds(values).into_iter().map(|(_, tensor)| tensor).collect())
+        .to_vec();
+    let bytes = |requests: &[Vec<Tensor>]| -> Vec<Vec<u8>> {
+        requests.iter().flatten().map(|tensor| tensor.bytes().to_vec()).collect()
+    };
+    assert_eq!(
+        bytes(&seen.lock().unwrap()),
+        bytes(&expected),
+        "the zeros of a synthetic warm-up say nothing"
+    );
 }

@@ -4,7 +4,7 @@
 
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
 use super::forms::{Forms, Make, Spread};
-use super::frozen::{self, refused};
+use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
 use super::layers::{self, Layers};
 use super::model::{Behaviour, Compiled, Loaded, Place};
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, c_int};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Loads the model in `path`, a folder with `model.xml` or such a file.
@@ -81,7 +81,31 @@ pub(super) fn frozen(
     precision: Precision,
 ) -> Result<Loaded> {
     let prepared = frozen::prepare(frozen)?;
-    let file = c_string(&frozen::write(&prepared.graph, folder.as_ref())?)?;
+    let file = frozen::write(&prepared.graph, folder.as_ref())?;
+    from_file(library, frozen, prepared, (file, folder), precision)
+}
+
+/// Loads the model `name` in `folder`, which was made of the graph that is written of `frozen`; the model keeps `folder`.
+pub(super) fn quantized(
+    library: &'static Library,
+    frozen: &FrozenGraph,
+    folder: impl AsRef<Path> + Send + Sync + 'static,
+    name: &str,
+) -> Result<Loaded> {
+    let file = folder.as_ref().join(name);
+    // What is not to be quantized stays in 32 bits.
+    from_file(library, frozen, frozen::prepare(frozen)?, (file, folder), Precision::F32)
+}
+
+/// Compiles `file`, or takes what was compiled of it before from `folder`, and binds it to the names of `frozen`.
+fn from_file(
+    library: &'static Library,
+    frozen: &FrozenGraph,
+    prepared: Prepared,
+    (file, folder): (PathBuf, impl AsRef<Path> + Send + Sync + 'static),
+    precision: Precision,
+) -> Result<Loaded> {
+    let file = c_string(&file)?;
     let specs = (frozen.inputs.clone(), frozen.outputs.clone());
     let behaviour = Behaviour { has_state: false, termination: prepared.termination };
     let (inputs, outputs) =

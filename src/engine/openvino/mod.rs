@@ -92,8 +92,8 @@ impl OpenVino {
     }
 
     /// Loads a frozen TensorFlow graph; its one signature, `serving_default`, has the names of `frozen`. What OpenVINO
-    /// needs is kept in `folder`, by which the next load of the same graph is faster; the model keeps `folder`, too. A graph that OpenVINO cannot read,
-    /// or whose inputs and outputs it has under other names or types, is an error.
+    /// needs is kept in `folder`, by which the next load of the same graph is faster; the model keeps `folder`, too. A
+    /// graph that OpenVINO cannot read, or whose inputs and outputs it has under other names or types, is an error.
     pub fn open_frozen(
         &self,
         frozen: &FrozenGraph,
@@ -101,6 +101,24 @@ impl OpenVino {
         precision: Precision,
     ) -> Result<Box<dyn Model>> {
         Ok(Box::new(loading::frozen(self.library, frozen, folder, precision)?))
+    }
+
+    /// Writes what [`Self::open_frozen`] reads to `graph.pb` in `folder`. Returns its path, and the names of its inputs.
+    pub fn write_frozen(frozen: &FrozenGraph, folder: &Path) -> Result<(PathBuf, Vec<String>)> {
+        let prepared = frozen::prepare(frozen)?;
+        let path = frozen::write(&prepared.graph, folder)?;
+        Ok((path, prepared.inputs))
+    }
+
+    /// Loads the model in the file `name` in `folder`, which was made of the file that [`Self::write_frozen`] writes of
+    /// `frozen`; the model keeps `folder`.
+    pub fn open_quantized(
+        &self,
+        frozen: &FrozenGraph,
+        folder: impl AsRef<Path> + Send + Sync + 'static,
+        name: &str,
+    ) -> Result<Box<dyn Model>> {
+        Ok(Box::new(loading::quantized(self.library, frozen, folder, name)?))
     }
 }
 
