@@ -39,8 +39,27 @@ NAMED_LAMBDA = {
     "class_name": "Lambda",
     "config": {"name": "fine", "function": "relu", "function_type": "function"},
 }
+SHAPED_LAMBDA = {"class_name": "Wrapped", "config": {"name": "shaped", "output_shape_type": "lambda"}}
+MASKED_LAMBDA = {"class_name": "Wrapped", "config": {"name": "masked", "mask_type": "lambda"}}
+RELU = {
+    "module": "keras.layers",
+    "class_name": "Activation",
+    "config": {
+        "name": "relu",
+        "activation": {"module": "builtins", "class_name": "function", "config": "relu"},
+    },
+}
 OWN = {"module": None, "class_name": "Own", "config": {"name": "own"}, "registered_name": "Own"}
 PACKAGED = {"module": "my_layers", "class_name": "Other", "config": {}, "registered_name": "my>Other"}
+
+
+def function(name: str, module: str) -> dict[str, Any]:
+    named = {"class_name": "function", "config": name, "module": module, "registered_name": "function"}
+    return {
+        "module": "keras.layers",
+        "class_name": "Activation",
+        "config": {"name": "a", "activation": named},
+    }
 
 
 def model(*layers: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -67,7 +86,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_a_whole_file(tmp_path: Path) -> None:
-    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, DENSE))))
+    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, RELU))))
     assert found == keras_file.KerasFile("3.15.1", "2026-01-02@03:04:05", "Sequential", "net", 3)
 
 
@@ -77,9 +96,14 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ([LAMBDA], ["twice", "lambda"], []),
         ([OLD_LAMBDA, DENSE], ["old"], []),
         ([NAMED_LAMBDA], ["fine"], []),
-        ([{**DENSE, "config": {"mask_type": "lambda"}}], ["lambda", "dense"], []),
-        ([{"module": "os", "class_name": "function", "config": "system"}], [], ["function"]),
-        ([{"module": "builtins", "class_name": "function", "config": "eval"}], [], ["function"]),
+        ([{"class_name": "keras>Lambda", "config": "any"}], ["lambda"], []),
+        ([SHAPED_LAMBDA], ["shaped"], []),
+        ([MASKED_LAMBDA], ["masked"], []),
+        ([function("system", "os")], [], ["system"]),
+        ([function("eval", "builtins")], [], ["eval"]),
+        ([function("write_file", "tensorflow.io")], [], ["write_file"]),
+        ([function("relu", "keras.activations"), function("relu", "builtins")], [], []),
+        ([{"module": "os", "class_name": "system", "config": None}], [], ["system"]),
         ([OWN, DENSE, PACKAGED], [], ["Own", "Other"]),
         ([model(model(OWN))], [], ["Own"]),
     ],
