@@ -130,6 +130,12 @@ def test_a_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
     os.close(ear)
 
 
+def test_a_job_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_process, "LONGEST_SECONDS", 0.01)
+    error = error_of("say(phase='the model is being read'); sys.stdin.read()")
+    assert error.code == "DEADLINE_EXCEEDED" and "it took more than 0.01 s" in error.message
+
+
 def test_what_is_installed_is_known_without_an_import() -> None:
     before = set(sys.modules)
     found = export_process.versions()

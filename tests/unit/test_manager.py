@@ -12,7 +12,7 @@ from fake_core import FakeCore, FakeError
 from servable.config import saved_model_config
 from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle import manager
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
@@ -341,6 +341,53 @@ def test_a_version_withdrawn_while_it_loads_is_unloaded_after(make: Make) -> Non
     gate.opened.set()
     setup.core.wait_for(("m", 1, "END"))
     assert setup.core.calls[-1] == ("unload", "m", 1)
+
+
+def cancellable(setup: Setup) -> threading.Event:
+    """Makes loads of the core end when they are cancelled; returns what is set once one has begun."""
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def wait(name: str, version: int, path: str, options: Any) -> None:
+        begun.set()
+        assert cancelled.wait(10)
+        raise CancelledError("CANCELLED", "not wanted")
+
+    setup.core.on_load = wait
+    setup.core.on_cancel = lambda *_: cancelled.set()
+    return begun
+
+
+def test_a_load_that_is_not_wanted_any_more_is_cancelled(make: Make) -> None:
+    setup = make(LONG_PAUSE, "m")
+    begun = cancellable(setup)
+    setup.aspire("m", 1)
+    assert begun.wait(10)
+    setup.aspire("m")
+    setup.events.wait_for("failed", "m", 1, "CANCELLED", None)
+    setup.core.wait_for(("m", 1, "END"))
+
+
+@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE])
+def test_a_version_that_is_wanted_again_after_its_load_was_cancelled_is_loaded(
+    make: Make, options: LifecycleOptions
+) -> None:
+    setup = make(options, "m")
+    begun = cancellable(setup)
+    ends = setup.core.on_load
+
+    def wanted_again(*load: Any) -> None:
+        try:
+            ends(*load)
+        finally:
+            setup.core.on_load = lambda *_: None
+            setup.aspire("m", 1)
+
+    setup.core.on_load = wanted_again
+    setup.aspire("m", 1)
+    assert begun.wait(10)
+    setup.aspire("m")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.events.wait_for("failed", "m", 1, "CANCELLED", 0.0)
 
 
 def test_so_many_loads_at_once_as_there_are_threads(make: Make) -> None:

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 from servable.engines.tensorflow_library import PIP_LINE
-from servable.errors import StatusError
+from servable.errors import NOT_WANTED, CancelledError, StatusError
 
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -31,6 +31,8 @@ PROGRAM = (
 )
 WAKE_SECONDS = 0.2
 """Interval at which a job is asked whether it goes on."""
+LONGEST_SECONDS = 3600.0
+"""Time that a job may take: the largest models take minutes."""
 LAST_SECONDS = 5.0
 """Time for a process that has closed its output to end by itself, so that its status is known."""
 SHOWN_LINES = 15
@@ -107,8 +109,8 @@ class ExportProcess:
     def run(self, job: Job, stopped: threading.Event, say: Callable[[str, float], None]) -> dict[str, Any]:
         """Returns the job's result. Raises ``StatusError``, with what was printed if nothing says it better.
 
-        stopped: ends the job, with CANCELLED. say: called again and again, with the phase and the seconds
-        since the begin.
+        stopped: ends the job, with CANCELLED; so does its time limit, with DEADLINE_EXCEEDED. say: called
+        again and again, with the phase and the seconds since the begin.
         """
         with tempfile.TemporaryFile() as printed:
             process = self._started(job, printed)
@@ -162,7 +164,10 @@ def _followed(
     threading.Thread(target=_read, args=(process.stdout, messages), name="export", daemon=True).start()
     begun, phase = time.monotonic(), "Python is being started"
     while not stopped.is_set():
-        say(phase, time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        say(phase, seconds)
+        if seconds >= LONGEST_SECONDS:
+            raise StatusError("DEADLINE_EXCEEDED", f"it took more than {LONGEST_SECONDS:g} s: {phase}")
         with suppress(queue.Empty):
             message = messages.get(timeout=WAKE_SECONDS)
             if message is None:
@@ -172,7 +177,7 @@ def _followed(
             if "phase" not in message:
                 return message
             phase = str(message["phase"])
-    raise StatusError("CANCELLED", "the server is stopping")
+    raise CancelledError("CANCELLED", NOT_WANTED)
 
 
 def _read(lines: IO[bytes], messages: queue.Queue[Mapping[str, Any] | None]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from servable.config import batching, saved_model_config
 from servable.config.values import LifecycleOptions, LoadOptions
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle.condition import Condition, Stage
 from servable.lifecycle.interfaces import Core, Listener, Report
 from servable.lifecycle.models import Model, Models, Version
@@ -231,13 +231,15 @@ class Loader:
             raise failure from None
 
     def _load_failed(self, model: Model, version: Version, error: StatusError, retrying: bool) -> None:
-        pause = self._options.retry_seconds
         is_final = error.message in self._options.final_errors
         with self._changed:
             place = version.condition.place
             wanted = model.wants(place.version) and not self._models.stopping
-            again = retrying and wanted and not is_final
-            if retrying and not wanted:
+            # Wanted again while it was being cancelled: that was no try.
+            cancelled = isinstance(error, CancelledError)
+            pause = 0.0 if cancelled else self._options.retry_seconds
+            again = (retrying or cancelled) and wanted and not is_final
+            if (retrying or cancelled) and not wanted:
                 self._give_up(model, version, error)
             else:
                 if retrying and is_final:

@@ -17,7 +17,7 @@ from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, c
 from servable.errors import StatusError
 from servable.lifecycle import labels
 from servable.lifecycle.availability import Availability
-from servable.lifecycle.interfaces import Core, Listener
+from servable.lifecycle.interfaces import CancellableCore, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Models, Version
@@ -46,7 +46,7 @@ class Manager:
 
     def __init__(
         self,
-        core: Core,
+        core: CancellableCore,
         source: Source,
         listener: Listener,
         load_options: LoadOptions | None = None,
