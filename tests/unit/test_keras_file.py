@@ -146,6 +146,37 @@ def test_a_file_that_is_cut_or_damaged(tmp_path: Path) -> None:
         keras_file.read(str(path))
 
 
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(model(DENSE)))
+        archive.writestr("model.weights.h5", b"\0" * 1_000_000)
+    assert keras_file.read(str(path)).kind == "Sequential"
+    monkeypatch.setattr(keras_file, "ALWAYS_UNPACKED", 500_000)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("it was unpacked"))
+    with pytest.raises(ValueError, match=r"unpacked to 1\.0 MB, \d+ times its size; at most 100 times"):
+        keras_file.read(str(path))
+
+
+def test_parts_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.keras", model(DENSE), weights=b"w" * 500)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    with pytest.raises(ValueError, match="parts overlap"):
+        keras_file._check_sizes(parts * 3, path.stat().st_size)
+
+
+def test_a_part_larger_than_it_declares_is_not_read_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.keras", model(DENSE), weights=b"w" * 5000)
+    path.write_bytes(
+        path.read_bytes().replace(
+            (5000).to_bytes(4, "little") * 2, (5000).to_bytes(4, "little") + b"\1\0\0\0"
+        )
+    )
+    with pytest.raises(ValueError, match="damaged"):
+        keras_file.read(str(path))
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.keras"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,10 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from servable.regular_files import open_file
+from servable.sizes import size_text
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
 LARGEST_CONFIG = 1 << 28
 """Largest configuration that is read, in bytes."""
+LARGEST_RATIO = 100
+"""Largest ratio of the unpacked size to the file's. Keras does not compress, and weights hardly shrink."""
+ALWAYS_UNPACKED = 1 << 30
+"""Bytes that are unpacked at any ratio."""
 _KERAS = ("keras", "tf_keras", "tensorflow", "builtins")
 _FUNCTIONS = ("keras", "tf_keras", "builtins")
 """Packages whose functions a file may name; ``builtins`` stands for Keras' own."""
@@ -55,6 +61,7 @@ def read(path: str) -> KerasFile:
             names = set(archive.namelist())
             if "config.json" not in names:
                 raise ValueError("it is a zip file without config.json")
+            _check_sizes(archive.infolist(), os.fstat(file.fileno()).st_size)
             damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"its part {damaged} is damaged")
@@ -65,6 +72,21 @@ def read(path: str) -> KerasFile:
     if not isinstance(metadata, dict):
         raise ValueError("its metadata.json is not an object")
     return of_config(config, str(metadata.get("keras_version", "")), str(metadata.get("date_saved", "")))
+
+
+def _check_sizes(parts: list[zipfile.ZipInfo], size: int) -> None:
+    """Raises ``ValueError`` for a zip bomb, before anything is unpacked.
+
+    zipfile unpacks no more of a part than the size that the part declares.
+    """
+    if sum(one.compress_size for one in parts) > size:
+        raise ValueError("its parts overlap")
+    unpacked = sum(one.file_size for one in parts)
+    if unpacked > max(ALWAYS_UNPACKED, LARGEST_RATIO * size):
+        raise ValueError(
+            f"it would be unpacked to {size_text(unpacked)}, {unpacked // max(size, 1)} times its size; "
+            f"at most {LARGEST_RATIO} times are read"
+        )
 
 
 def _json(archive: zipfile.ZipFile, name: str) -> Any:
