@@ -1001,3 +1001,51 @@ def test_a_changed_file_that_cannot_be_loaded_leaves_what_serves(make: Make) -> 
     wait_for_loads(setup, 2)
     setup.manager.aspire("m", ())
     setup.core.wait_for(("m", 1, "END"))
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_reload_of_a_file_is_tried_again_as_often_as_a_load(make: Make, retries: int) -> None:
+    setup = make(LifecycleOptions(retries=retries, retry_seconds=0.0), "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.core.on_load = fail_always
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert setup.events.all.count(("failed", "m", 1, "INTERNAL", 0.0)) == retries
+    # The next change has its own tries.
+    setup.core.on_load = lambda *_: None
+    follow(setup, "third")
+    wait_for_loads(setup, 2)
+
+
+def test_a_reload_of_a_file_that_failed_in_passing_succeeds(make: Make) -> None:
+    setup = make(MANY_TRIES, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+
+    def fail_once(*_: Any) -> None:
+        setup.core.on_load = lambda *_: None
+        raise FakeError("UNAVAILABLE", "half of it was written")
+
+    setup.core.on_load = fail_once
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "UNAVAILABLE", 0.0)
+    wait_for_loads(setup, 2)
+
+
+def test_what_waits_for_its_next_reload_follows_and_goes_at_once(make: Make) -> None:
+    setup = make(LONG_PAUSE, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.core.on_load = fail_always
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", 3600.0)
+    setup.core.on_load = lambda *_: None
+    follow(setup, "third")
+    wait_for_loads(setup, 2)
+    setup.core.on_load = fail_always
+    follow(setup, "fourth")
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    setup.manager.aspire("m", ())
+    setup.core.wait_for(("m", 1, "END"))

@@ -176,21 +176,33 @@ class Loader:
             begins = condition.may_begin_reload and not self._models.stopping
             if begins:
                 condition = self._begin(model, version)
+        pause = None
         try:
             if begins:
                 report = self._load_in_core(model, version, condition, False)
                 with _logged("notifying of", model, version):
                     self._listener.loaded(model.name, condition.place, report)
         except StatusError as error:
+            pause = self._pause_before_reload(condition, error)
             with _logged("notifying of", model, version):
-                self._listener.failed(model.name, condition.place, error, None)
-        self._reload_ended(model, version)
+                self._listener.failed(model.name, condition.place, error, pause)
+        self._reload_ended(model, version, pause)
 
-    def _reload_ended(self, model: Model, version: Version) -> None:
+    def _pause_before_reload(self, begun: Condition, error: StatusError) -> float | None:
+        """Returns the seconds until a failed reload is tried again; None if it is not.
+
+        A file that changed is all that there is of its model, and what failed may pass: a disk was full, a
+        file was there before its weights, or its rights.
+        """
+        is_last = begun.reload_tries > self._options.retries or error.message in self._options.final_errors
+        return self._options.retry_seconds if begun.place.reloads and not is_last else None
+
+    def _reload_ended(self, model: Model, version: Version, pause: float | None) -> None:
         """Ends a reload, after everybody has been told. A pending unload goes ahead now."""
         with self._changed:
             waited = version.condition.unload_waits
-            version.condition = version.condition.reload_ended()
+            again_at = None if pause is None else self._models.clock() + pause
+            version.condition = version.condition.reload_ended(again_at)
             if waited:
                 self.submit_unload(model, version)
             self._models.touch(model.name)

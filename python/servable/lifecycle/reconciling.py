@@ -52,9 +52,14 @@ class Reconciler:
                 version.condition = condition.retries_renewed()
 
     def retry(self, model: Model, version: Version) -> None:
-        """Starts the next try, which is due."""
+        """Starts the next try of a load, which is due."""
         version.condition = version.condition.retry_queued()
         self._loader.submit_load(model, version)
+
+    def retry_reload(self, model: Model, version: Version) -> None:
+        """Starts the next try of a reload, which is due."""
+        version.condition = version.condition.reload_queued()
+        self._loader.submit_reload(model, version)
 
     def _merge(self, model: Model) -> None:
         """Marks the wanted versions.
