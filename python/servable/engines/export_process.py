@@ -39,6 +39,12 @@ SHOWN_LINES = 15
 """Last lines of a failed job's standard error that are kept."""
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 """Keras has to run on TensorFlow, and the GPU's memory is the server's."""
+IMAGE_MARK = "/usr/bin/tf_serving_entrypoint.sh"
+"""What only the container images have; they hold the engines without their Python packages."""
+IMAGE_ADVICE = (
+    "the container images have no Keras: call model.export(FOLDER) where the model was made and serve that "
+    f"folder, or run `servable serve` outside of a container, where {PIP_LINE} is installed"
+)
 _DISTRIBUTIONS = {
     "keras": ("keras", "keras-nightly"),
     "tf_keras": ("tf_keras", "tf-keras-nightly"),
@@ -81,10 +87,13 @@ def missing(wanted: tuple[str, ...]) -> StatusError | None:
     absent = [titles[name] for name in wanted if name not in versions()]
     if not absent:
         return None
+    advice = f"install it beside servable: {PIP_LINE} (Keras comes with TensorFlow)"
+    if os.path.exists(IMAGE_MARK):
+        advice = IMAGE_ADVICE
     return StatusError(
         "FAILED_PRECONDITION",
         f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed in {sys.prefix}",
-        f"install it beside servable: {PIP_LINE} (Keras comes with TensorFlow)",
+        advice,
     )
 
 
