@@ -78,9 +78,9 @@ docs: dev ## Put the list of flags into the migration guide.
 	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
-	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --group tools -o requirements/dev.txt
-	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
-	$(BIN)/python -m uv pip compile --quiet --universal --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group tools -o requirements/dev.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
 
 wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
 	$(BIN)/maturin build --release --locked --out build/wheels

@@ -18,8 +18,8 @@ if [[ ! -e "$frameworks/.done" ]]; then
   # The index of builds without CUDA: the package on PyPI brings gigabytes of it.
   "$python" -m pip install --quiet --retries 1 --timeout 15 torch --index-url https://download.pytorch.org/whl/cpu \
     && "$python" -m pip install --quiet onnxscript \
-    || echo "==> PyTorch's index of CPU builds does not answer: its part is skipped"
-  touch "$frameworks/.done"
+    && touch "$frameworks/.done" \
+    || echo "==> PyTorch's index of CPU builds does not answer: its part is skipped, and tried again next time"
 fi
 
 PYTHONPATH="$PWD/python" "$python" -m pytest tests/e2e/test_exporting.py

@@ -61,7 +61,7 @@ PYTHON_ARROWS = {
     "lifecycle": {"sources"},
     "sources": {"config", "sizes"},
     "config": {"engines"},
-    "savedmodel": {"messages", "regular_files"},
+    "savedmodel": {"messages", "regular_files", "sizes"},
     "engines": {"savedmodel"},
     "client": {"messages"},
     "messages": {"errors", "_core"},

@@ -36,6 +36,8 @@ CODES = (
     "UNAUTHENTICATED",
 )
 """Canonical RPC codes; the index is the number on the wire (google/rpc/code.proto)."""
+NOT_WANTED = "the version is not wanted any more, or the server is stopping"
+"""The message of a load that was cancelled."""
 
 
 class ServableError(Exception):

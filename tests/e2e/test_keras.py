@@ -220,6 +220,20 @@ def test_a_stop_during_a_conversion(tmp_path: Path, made: Path) -> None:
         assert [one for one in os.listdir(cache / "converted") if not one.endswith(".lock")] == []
 
 
+def test_a_newer_version_ends_the_conversion_of_the_one_before(tmp_path: Path, made: Path) -> None:
+    cache, model = tmp_path / "cache", tmp_path / "m"
+    (model / "1").mkdir(parents=True)
+    shutil.copyfile(made / "sum.keras", model / "1" / "model.keras")
+    shutil.copytree(MODELS / "half_plus_two" / "1", tmp_path / "next")
+    with serving(model, f"--model_cache_dir={cache}", ready="in a process of its own") as served:
+        (child,) = until_child(served.process.pid)
+        (tmp_path / "next").rename(model / "2")
+        log_of(served, "could not load m version 1", "CANCELLED", "not wanted any more")
+        assert until(lambda: not is_running(child))
+        log_of(served, "loaded m version 2")
+    assert [one for one in os.listdir(cache / "converted") if not one.endswith(".lock")] == []
+
+
 def until_child(parent: int) -> list[int]:
     children = Path(f"/proc/{parent}/task")
 

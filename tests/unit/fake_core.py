@@ -33,7 +33,8 @@ class FakeReport:
 class FakeCore:
     """Loads succeed at once unless ``on_load``, called with (name, version, path, options), raises.
 
-    ``on_retire`` and ``on_unload``, called with (name, version), may delay an unload.
+    ``on_retire`` and ``on_unload``, called with (name, version), may delay an unload. ``on_cancel`` is called
+    likewise.
     """
 
     def __init__(self, options: object = None) -> None:
@@ -41,6 +42,7 @@ class FakeCore:
         self.on_load: Callable[[str, int, str, Any], None] = lambda *_: None
         self.on_retire: Callable[[str, int], None] = lambda *_: None
         self.on_unload: Callable[[str, int], None] = lambda *_: None
+        self.on_cancel: Callable[[str, int], None] = lambda *_: None
         self.calls: list[tuple[Any, ...]] = []
         self.state: dict[tuple[str, int], str] = {}
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
@@ -75,6 +77,9 @@ class FakeCore:
     def unload(self, name: str, version: int) -> None:
         self.on_unload(name, version)
         self._note(name, version, "END", "unload")
+
+    def cancel(self, name: str, version: int) -> None:
+        self.on_cancel(name, version)
 
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         self.errors[name, version] = (code, message)

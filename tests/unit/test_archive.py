@@ -9,6 +9,7 @@ import struct
 import tarfile
 import threading
 import urllib.error
+import urllib.request
 import zipfile
 from email.message import Message
 from pathlib import Path
@@ -113,6 +114,57 @@ def test_the_weights_of_a_models_own_file(tmp_path: Path, monkeypatch: pytest.Mo
         "model.xml": GRAPH,
         "model.bin": b"weights",
     }
+
+
+class Site:
+    """Serves files by their paths, with tags, and not again to who knows the tag."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tagged: bool = True, **files: bytes) -> None:
+        self.files = files
+        self.tagged = tagged
+        self.sent: list[str] = []
+        monkeypatch.setattr("urllib.request.urlopen", self._open)
+
+    def _open(self, request: urllib.request.Request, timeout: float) -> Reply:
+        name = request.selector.rpartition("/")[2]
+        if name not in self.files:
+            raise urllib.error.HTTPError(request.full_url, 404, "Not Found", Message(), None)
+        content = self.files[name]
+        tag = hashlib.md5(content).hexdigest()
+        if request.get_header("If-none-match") == tag:
+            raise urllib.error.HTTPError(request.full_url, 304, "Not Modified", Message(), None)
+        self.sent.append(name)
+        reply = Reply(content)
+        reply.headers = {"ETag": tag} if self.tagged else {}
+        return reply
+
+
+def test_new_weights_beside_an_unchanged_graph_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(monkeypatch, **{"net.xml": GRAPH, "net.bin": b"one"})
+    store = open_store("https://example.com/net.xml", str(tmp_path), MIB)
+    before = store.files(*store.versions().values())
+    assert store.files(*store.versions().values()) == before and site.sent == ["net.xml", "net.bin"]
+    site.files["net.bin"] = b"two"
+    (place,) = store.versions().values()
+    after = store.files(place)
+    assert site.sent == ["net.xml", "net.bin", "net.bin"]
+    assert [one.path for one in after] == ["model.bin", "model.xml"]
+    assert after[0] != before[0] and after[1] == before[1]
+    assert [b"".join(store.read(place, one)) for one in after] == [b"two", GRAPH]
+    # What cannot be fetched changes nothing, and is fetched once it is there.
+    for bad, reason in ((None, "404"), (b"w" * MIB, "more than")):
+        site.files.pop("net.bin")
+        site.files.update({"net.bin": bad} if bad else {})
+        with pytest.raises(OSError, match=reason):
+            store.versions()
+        site.files["net.bin"] = b"two"
+        assert store.files(*store.versions().values()) == after
+    site.files["net.xml"] = b"another graph"
+    (place,) = store.versions().values()
+    assert [b"".join(store.read(place, one)) for one in store.files(place)] == [b"two", b"another graph"]
+    assert len(os.listdir(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside-of-it"])

@@ -130,6 +130,12 @@ def test_a_stop_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
     os.close(ear)
 
 
+def test_a_job_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_process, "LONGEST_SECONDS", 0.01)
+    error = error_of("say(phase='the model is being read'); sys.stdin.read()")
+    assert error.code == "DEADLINE_EXCEEDED" and "it took more than 0.01 s" in error.message
+
+
 def test_what_is_installed_is_known_without_an_import() -> None:
     before = set(sys.modules)
     found = export_process.versions()
@@ -143,3 +149,19 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error is not None and "TensorFlow's Python package is not installed" in error.message
     assert 'pip install "servable[cpu]"' in error.hint
     assert export_process.missing(()) is None
+
+
+def test_what_to_do_in_an_image_without_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_process, "find_spec", lambda _: None)
+    monkeypatch.setattr(export_process, "IMAGE_MARK", str(tmp_path / "entrypoint"))
+    outside = export_process.missing(("keras", "tensorflow"))
+    assert outside is not None and "container" not in outside.hint
+    (tmp_path / "entrypoint").touch()
+    inside = export_process.missing(("keras", "tensorflow"))
+    assert inside is not None and inside.message == outside.message
+    assert "the container images have no Keras" in inside.hint and "model.export(FOLDER)" in inside.hint
+
+
+def test_the_image_has_its_mark() -> None:
+    dockerfile = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    assert f" {export_process.IMAGE_MARK}\n" in dockerfile

@@ -39,8 +39,27 @@ NAMED_LAMBDA = {
     "class_name": "Lambda",
     "config": {"name": "fine", "function": "relu", "function_type": "function"},
 }
+SHAPED_LAMBDA = {"class_name": "Wrapped", "config": {"name": "shaped", "output_shape_type": "lambda"}}
+MASKED_LAMBDA = {"class_name": "Wrapped", "config": {"name": "masked", "mask_type": "lambda"}}
+RELU = {
+    "module": "keras.layers",
+    "class_name": "Activation",
+    "config": {
+        "name": "relu",
+        "activation": {"module": "builtins", "class_name": "function", "config": "relu"},
+    },
+}
 OWN = {"module": None, "class_name": "Own", "config": {"name": "own"}, "registered_name": "Own"}
 PACKAGED = {"module": "my_layers", "class_name": "Other", "config": {}, "registered_name": "my>Other"}
+
+
+def function(name: str, module: str) -> dict[str, Any]:
+    named = {"class_name": "function", "config": name, "module": module, "registered_name": "function"}
+    return {
+        "module": "keras.layers",
+        "class_name": "Activation",
+        "config": {"name": "a", "activation": named},
+    }
 
 
 def model(*layers: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -67,7 +86,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_a_whole_file(tmp_path: Path) -> None:
-    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, DENSE))))
+    found = keras_file.read(str(write(tmp_path / "m.keras", model(DENSE, ADD, RELU))))
     assert found == keras_file.KerasFile("3.15.1", "2026-01-02@03:04:05", "Sequential", "net", 3)
 
 
@@ -77,9 +96,14 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ([LAMBDA], ["twice", "lambda"], []),
         ([OLD_LAMBDA, DENSE], ["old"], []),
         ([NAMED_LAMBDA], ["fine"], []),
-        ([{**DENSE, "config": {"mask_type": "lambda"}}], ["lambda", "dense"], []),
-        ([{"module": "os", "class_name": "function", "config": "system"}], [], ["function"]),
-        ([{"module": "builtins", "class_name": "function", "config": "eval"}], [], ["function"]),
+        ([{"class_name": "keras>Lambda", "config": "any"}], ["lambda"], []),
+        ([SHAPED_LAMBDA], ["shaped"], []),
+        ([MASKED_LAMBDA], ["masked"], []),
+        ([function("system", "os")], [], ["system"]),
+        ([function("eval", "builtins")], [], ["eval"]),
+        ([function("write_file", "tensorflow.io")], [], ["write_file"]),
+        ([function("relu", "keras.activations"), function("relu", "builtins")], [], []),
+        ([{"module": "os", "class_name": "system", "config": None}], [], ["system"]),
         ([OWN, DENSE, PACKAGED], [], ["Own", "Other"]),
         ([model(model(OWN))], [], ["Own"]),
     ],
@@ -119,6 +143,37 @@ def test_a_file_that_is_cut_or_damaged(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "nothing")
     with pytest.raises(ValueError, match=r"without config\.json"):
+        keras_file.read(str(path))
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(model(DENSE)))
+        archive.writestr("model.weights.h5", b"\0" * 1_000_000)
+    assert keras_file.read(str(path)).kind == "Sequential"
+    monkeypatch.setattr(keras_file, "ALWAYS_UNPACKED", 500_000)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("it was unpacked"))
+    with pytest.raises(ValueError, match=r"unpacked to 1\.0 MB, \d+ times its size; at most 100 times"):
+        keras_file.read(str(path))
+
+
+def test_parts_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.keras", model(DENSE), weights=b"w" * 500)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    with pytest.raises(ValueError, match="parts overlap"):
+        keras_file._check_sizes(parts * 3, path.stat().st_size)
+
+
+def test_a_part_larger_than_it_declares_is_not_read_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.keras", model(DENSE), weights=b"w" * 5000)
+    path.write_bytes(
+        path.read_bytes().replace(
+            (5000).to_bytes(4, "little") * 2, (5000).to_bytes(4, "little") + b"\1\0\0\0"
+        )
+    )
+    with pytest.raises(ValueError, match="damaged"):
         keras_file.read(str(path))
 
 

@@ -12,7 +12,7 @@ from fake_core import FakeCore, FakeError
 from servable.config import saved_model_config
 from servable.config.base_paths import Way
 from servable.config.values import LifecycleOptions, ModelConfig
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle import manager
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Report
@@ -341,6 +341,53 @@ def test_a_version_withdrawn_while_it_loads_is_unloaded_after(make: Make) -> Non
     gate.opened.set()
     setup.core.wait_for(("m", 1, "END"))
     assert setup.core.calls[-1] == ("unload", "m", 1)
+
+
+def cancellable(setup: Setup) -> threading.Event:
+    """Makes loads of the core end when they are cancelled; returns what is set once one has begun."""
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def wait(name: str, version: int, path: str, options: Any) -> None:
+        begun.set()
+        assert cancelled.wait(10)
+        raise CancelledError("CANCELLED", "not wanted")
+
+    setup.core.on_load = wait
+    setup.core.on_cancel = lambda *_: cancelled.set()
+    return begun
+
+
+def test_a_load_that_is_not_wanted_any_more_is_cancelled(make: Make) -> None:
+    setup = make(LONG_PAUSE, "m")
+    begun = cancellable(setup)
+    setup.aspire("m", 1)
+    assert begun.wait(10)
+    setup.aspire("m")
+    setup.events.wait_for("failed", "m", 1, "CANCELLED", None)
+    setup.core.wait_for(("m", 1, "END"))
+
+
+@pytest.mark.parametrize("options", [ONCE, LONG_PAUSE])
+def test_a_version_that_is_wanted_again_after_its_load_was_cancelled_is_loaded(
+    make: Make, options: LifecycleOptions
+) -> None:
+    setup = make(options, "m")
+    begun = cancellable(setup)
+    ends = setup.core.on_load
+
+    def wanted_again(*load: Any) -> None:
+        try:
+            ends(*load)
+        finally:
+            setup.core.on_load = lambda *_: None
+            setup.aspire("m", 1)
+
+    setup.core.on_load = wanted_again
+    setup.aspire("m", 1)
+    assert begun.wait(10)
+    setup.aspire("m")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.events.wait_for("failed", "m", 1, "CANCELLED", 0.0)
 
 
 def test_so_many_loads_at_once_as_there_are_threads(make: Make) -> None:
@@ -952,5 +999,53 @@ def test_a_changed_file_that_cannot_be_loaded_leaves_what_serves(make: Make) -> 
     setup.core.on_load = lambda *_: None
     follow(setup, "whole")
     wait_for_loads(setup, 2)
+    setup.manager.aspire("m", ())
+    setup.core.wait_for(("m", 1, "END"))
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_reload_of_a_file_is_tried_again_as_often_as_a_load(make: Make, retries: int) -> None:
+    setup = make(LifecycleOptions(retries=retries, retry_seconds=0.0), "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.core.on_load = fail_always
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", None)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert setup.events.all.count(("failed", "m", 1, "INTERNAL", 0.0)) == retries
+    # The next change has its own tries.
+    setup.core.on_load = lambda *_: None
+    follow(setup, "third")
+    wait_for_loads(setup, 2)
+
+
+def test_a_reload_of_a_file_that_failed_in_passing_succeeds(make: Make) -> None:
+    setup = make(MANY_TRIES, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+
+    def fail_once(*_: Any) -> None:
+        setup.core.on_load = lambda *_: None
+        raise FakeError("UNAVAILABLE", "half of it was written")
+
+    setup.core.on_load = fail_once
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "UNAVAILABLE", 0.0)
+    wait_for_loads(setup, 2)
+
+
+def test_what_waits_for_its_next_reload_follows_and_goes_at_once(make: Make) -> None:
+    setup = make(LONG_PAUSE, "m")
+    follow(setup, "first")
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    setup.core.on_load = fail_always
+    follow(setup, "second")
+    setup.events.wait_for("failed", "m", 1, "INTERNAL", 3600.0)
+    setup.core.on_load = lambda *_: None
+    follow(setup, "third")
+    wait_for_loads(setup, 2)
+    setup.core.on_load = fail_always
+    follow(setup, "fourth")
+    setup.wait_available_as(m=Availability.AVAILABLE)
     setup.manager.aspire("m", ())
     setup.core.wait_for(("m", 1, "END"))

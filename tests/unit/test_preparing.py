@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from fake_core import FakeCore, FakeError
 
 from servable.config.values import LoadOptions
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle.preparing import PreparingCore
+from servable.sources import VersionLoad
 
 LAST = LoadOptions(retrying=False)
 MORE = LoadOptions(retrying=True)
@@ -23,23 +25,26 @@ class FakePreparation:
         self.error: StatusError | None = None
         self.doing = ""
         self.incurable = False
-        self.stopped = False
+        self.kept: list[tuple[str, int, str]] = []
+        self.on_work: Callable[[VersionLoad], None] = lambda _: None
 
-    def prepare(self, model: str, path: str) -> str:
+    def prepare(self, load: VersionLoad) -> str:
+        self.on_work(load)
         if self.error is not None:
             raise self.error
         return "/saved"
 
-    def heal(self, model: str, path: str, error: StatusError) -> str:
+    def heal(self, load: VersionLoad, error: StatusError) -> str:
+        self.on_work(load)
         if self.incurable:
             raise StatusError(error.code, error.message, "it cannot be healed")
         return "/healed"
 
-    def phase(self, path: str) -> str:
-        return self.doing
+    def keep(self, model: str, version: int, place: str) -> None:
+        self.kept.append((model, version, place))
 
-    def stop(self) -> None:
-        self.stopped = True
+    def phase(self, model: str, version: int) -> str:
+        return self.doing
 
 
 @pytest.fixture
@@ -106,18 +111,62 @@ def test_no_preparation_is_made_for_nothing(core: FakeCore, tmp_path: Path) -> N
     prepared.stop()
 
 
-def test_a_stop_ends_preparations_also_those_that_begin_later(
-    core: FakeCore, preparation: FakePreparation, keras: str
+@pytest.mark.parametrize("by", ["stop", "cancel"])
+@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("kind", ["keras", "blind"])
+def test_a_load_that_is_not_wanted_ends(
+    core: FakeCore, request: pytest.FixtureRequest, by: str, when: str, kind: str
 ) -> None:
+    preparation = FakePreparation()
     prepared = PreparingCore(core, lambda: preparation)
+    paths = paths_of(core, "Could not find variable kernel")
+
+    def end(*_: Any) -> None:
+        prepared.stop() if by == "stop" else prepared.cancel("m", 1)
+
+    prepared.announce("m", 1)
+    if when == "before":
+        end()
+    else:
+        preparation.on_work = end
+    with pytest.raises(CancelledError):
+        prepared.load("m", 1, request.getfixturevalue(kind), LAST)
+    assert "/saved" not in dict(paths) and "/healed" not in dict(paths)
+    # Not final: it may be wanted again.
+    assert core.state["m", 1] != "END" and ("m", 1) not in core.errors
+
+
+def test_a_version_that_is_wanted_again_is_loaded(
+    core: FakeCore, prepared: PreparingCore, keras: str, blind: str
+) -> None:
+    for path in (keras, blind):
+        prepared.cancel("m", 1)
+        prepared.announce("m", 1)
+        prepared.load("m", 1, path, LAST)
+        prepared.cancel("m", 1)
+        with pytest.raises(CancelledError):
+            prepared.load("m", 1, keras, LAST)
+        prepared.load("m", 1, keras, LAST)
+
+
+def test_what_was_made_is_kept_as_long_as_it_serves(
+    core: FakeCore, prepared: PreparingCore, preparation: FakePreparation, keras: str
+) -> None:
     prepared.load("m", 1, keras, LAST)
-    prepared.stop()
-    assert preparation.stopped
-    late = FakePreparation()
-    prepared = PreparingCore(core, lambda: late)
-    prepared.stop()
-    prepared.load("m", 1, keras, LAST)
-    assert late.stopped
+    preparation.error = StatusError("DATA_LOSS", "it is damaged")
+    with pytest.raises(StatusError):
+        prepared.load("m", 1, keras, LAST)
+    with pytest.raises(StatusError):
+        prepared.load("m", 2, keras, LAST)
+    core.on_unload = lambda *_: preparation.kept.append(("the files may be", 0, "in use until here"))
+    prepared.unload("m", 1)
+    assert preparation.kept == [
+        ("m", 1, "/saved"),
+        ("m", 1, "/saved"),
+        ("m", 2, ""),
+        ("the files may be", 0, "in use until here"),
+        ("m", 1, ""),
+    ]
 
 
 @pytest.mark.parametrize(("options", "state"), [(LAST, "END"), (MORE, "START")])

@@ -8,11 +8,14 @@ tried, 2 invalid command line.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +24,20 @@ from servable.cli.inspect import version_folder
 from servable.cli.table import table
 from servable.config.arguments import parse
 from servable.config.model_paths import is_remote, local_path
+from servable.config.values import check_models
 from servable.engines import libraries, precision, tensorflow_library
-from servable.errors import StatusError, UsageError
+from servable.errors import ServableError, StatusError, UsageError
+from servable.savedmodel import foreign
+from servable.savedmodel.layout import held_by, is_model_file, keras_file_at
 
 if TYPE_CHECKING:
     from servable import _core
     from servable.config.values import LoadOptions, ServerConfig
 
 POLL_SECONDS = 0.1
+PATIENCE = 900.0
+"""Seconds without a result after which the engines are not waited for any more."""
+REQUESTS = "record some: servable warmup record MODEL (or `warmup make`, where the shapes are known)"
 USAGE = """\
 usage: servable optimize PATH... [--json] [flags of servable serve]
 
@@ -49,49 +58,120 @@ HEADS = (
 
 
 def optimize(argv: Sequence[str]) -> int:
-    """Runs the command."""
-    as_json = "--json" in argv
+    """Runs the command. Ctrl-C ends the process at once: nothing that it writes can be half written."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        # Python's handler would wait for a load to return, and end it with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        arguments = parse([one for one in argv if one != "--json"], serve=True)
+        return _run([one for one in argv if one != "--json"], "--json" in argv)
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
+
+
+def _run(argv: Sequence[str], as_json: bool) -> int:
+    try:
+        arguments = parse(argv, serve=True)
         if arguments.help or not arguments.positionals:
             print(USAGE, end="", file=sys.stdout if arguments.help else sys.stderr)
             return 0 if arguments.help else 2
         from servable.config import settings
 
         config = settings.server_config(arguments, os.environ)
+        check_models(config.models)
         tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
-        found = {model.name: _optimized(config, model.name, model.base_path) for model in config.models}
+        _check_cache(config.load.engine_cache)
     except UsageError as error:
         print(f"servable: {error}", file=sys.stderr)
         return 2
-    except StatusError as error:
-        print(f"servable: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+    except ServableError as error:
+        _tell(error)
         return 1
-    print(json.dumps(found, indent=2) if as_json else "\n".join(_described(found)))
-    undecided = (one for signatures in found.values() for one in signatures.values())
-    return 1 if any(one["progress"] == "waiting" for one in undecided) else 0
+    found = dict(_optimized_models(config))
+    if found or as_json:
+        print(json.dumps(found, indent=2) if as_json else "\n".join(_described(found)))
+    waiting = [
+        (name, signature)
+        for name, signatures in found.items()
+        for signature, fields in signatures.items()
+        if fields["progress"] == "waiting"
+    ]
+    for name, signature in waiting:
+        print(f"servable: {name}: {signature} waits for a request; {REQUESTS}", file=sys.stderr)
+    return 1 if waiting or len(found) < len(config.models) else 0
+
+
+def _tell(error: ServableError, name: str = "") -> None:
+    """Prints an error, of a model if there is a name, with its hint."""
+    print(f"servable: {name}{': ' if name else ''}{str(error).replace(chr(10), ' ')}", file=sys.stderr)
+    if isinstance(error, StatusError) and error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def _check_cache(folder: str) -> None:
+    """Raises ``StatusError`` if nothing could be kept in the cache, before time is spent on it."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    except OSError as error:
+        code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "FAILED_PRECONDITION"
+        raise StatusError(
+            code,
+            f"the cache {folder} cannot be written: {error.strerror}",
+            "choose a folder that may be written: --model_cache_dir",
+        ) from None
+
+
+def _optimized_models(config: ServerConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields what is known of each model; prints why of those of which nothing is."""
+    for model in config.models:
+        try:
+            yield model.name, _optimized(config, model.name, model.base_path)
+        except ServableError as error:
+            _tell(error, model.name)
 
 
 def _optimized(config: ServerConfig, name: str, base_path: str) -> dict[str, Any]:
     """Loads and prepares the newest version of one model; returns what is known of each signature."""
     from servable import _core
 
-    if is_remote(base_path):
-        raise StatusError("INVALID_ARGUMENT", f"{base_path} is remote", "fetch it first, and give its folder")
-    path = version_folder(local_path(base_path))
+    path = _saved_model_at(base_path)
     core = _core_of(config)
     print(f"{name}: loading {path}", file=sys.stderr)
     try:
         core.load(name, 1, path, _load_options(config))
-        known = _decided(core, name)
+        known = _decided(lambda: core.accelerations(name, 1))
         core.unload(name, 1)
     except _core.CoreError as error:
         raise StatusError(error.code, error.message) from None
     if not known:
         raise StatusError("UNIMPLEMENTED", f"{path} is no SavedModel, and runs in its own engine as it is")
     return {one[0]: acceleration_fields(one) for one in known if not one[0].startswith("__")}
+
+
+def _saved_model_at(base_path: str) -> str:
+    """Returns the folder of the newest version. Raises ``StatusError`` if no engine could take it."""
+    if is_remote(base_path):
+        raise StatusError("INVALID_ARGUMENT", f"{base_path} is remote", "fetch it first, and give its folder")
+    path = version_folder(local_path(base_path))
+    if keras_file_at(path):
+        raise StatusError(
+            "UNIMPLEMENTED",
+            f"{path} is a Keras file, which `servable serve` makes a SavedModel of",
+            "serve it once, and give the folder that the log names",
+        )
+    if not (held_by(path) or is_model_file(path)):
+        try:
+            os.listdir(path)
+        except PermissionError:
+            raise StatusError("PERMISSION_DENIED", f"{path} may not be read") from None
+        except OSError as error:
+            raise StatusError("NOT_FOUND", f"{path} cannot be read: {error.strerror}") from None
+        raise StatusError("NOT_FOUND", f"{path} holds no model", foreign.found_instead(path))
+    return path
 
 
 def _core_of(config: ServerConfig) -> _core.Server:
@@ -119,13 +199,23 @@ def _load_options(config: ServerConfig) -> LoadOptions:
     return replace(config.load, engine=engine, engine_fresh=True)
 
 
-def _decided(core: _core.Server, name: str) -> list[_core.Acceleration]:
-    """Waits until nothing more can be decided."""
+def _decided(
+    look: Callable[[], list[_core.Acceleration]], clock: Callable[[], float] = time.monotonic
+) -> list[_core.Acceleration]:
+    """Waits until nothing more can be decided. Raises ``StatusError`` once nothing has changed for long."""
+    before, since = look(), clock()
     while True:
-        known = core.accelerations(name, 1)
+        known = look()
         # One that waits with a reason waits for a request, and none will come.
         if all(one[1] in ("moved", "stays") or (one[1] == "waiting" and one[3]) for one in known):
             return known
+        if known != before:
+            before, since = known, clock()
+        elif clock() - since >= PATIENCE:
+            stuck = next(one for one in known if one[1] not in ("moved", "stays"))
+            raise StatusError(
+                "DEADLINE_EXCEEDED", f"{stuck[0]} has been {stuck[1]} for {PATIENCE:g} s without a result"
+            )
         time.sleep(POLL_SECONDS)
 
 

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 from servable.engines.tensorflow_library import PIP_LINE
-from servable.errors import StatusError
+from servable.errors import NOT_WANTED, CancelledError, StatusError
 
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -31,12 +31,20 @@ PROGRAM = (
 )
 WAKE_SECONDS = 0.2
 """Interval at which a job is asked whether it goes on."""
+LONGEST_SECONDS = 3600.0
+"""Time that a job may take: the largest models take minutes."""
 LAST_SECONDS = 5.0
 """Time for a process that has closed its output to end by itself, so that its status is known."""
 SHOWN_LINES = 15
 """Last lines of a failed job's standard error that are kept."""
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 """Keras has to run on TensorFlow, and the GPU's memory is the server's."""
+IMAGE_MARK = "/usr/bin/tf_serving_entrypoint.sh"
+"""What only the container images have; they hold the engines without their Python packages."""
+IMAGE_ADVICE = (
+    "the container images have no Keras: call model.export(FOLDER) where the model was made and serve that "
+    f"folder, or run `servable serve` outside of a container, where {PIP_LINE} is installed"
+)
 _DISTRIBUTIONS = {
     "keras": ("keras", "keras-nightly"),
     "tf_keras": ("tf_keras", "tf-keras-nightly"),
@@ -79,10 +87,13 @@ def missing(wanted: tuple[str, ...]) -> StatusError | None:
     absent = [titles[name] for name in wanted if name not in versions()]
     if not absent:
         return None
+    advice = f"install it beside servable: {PIP_LINE} (Keras comes with TensorFlow)"
+    if os.path.exists(IMAGE_MARK):
+        advice = IMAGE_ADVICE
     return StatusError(
         "FAILED_PRECONDITION",
         f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed in {sys.prefix}",
-        f"install it beside servable: {PIP_LINE} (Keras comes with TensorFlow)",
+        advice,
     )
 
 
@@ -107,8 +118,8 @@ class ExportProcess:
     def run(self, job: Job, stopped: threading.Event, say: Callable[[str, float], None]) -> dict[str, Any]:
         """Returns the job's result. Raises ``StatusError``, with what was printed if nothing says it better.
 
-        stopped: ends the job, with CANCELLED. say: called again and again, with the phase and the seconds
-        since the begin.
+        stopped: ends the job, with CANCELLED; so does its time limit, with DEADLINE_EXCEEDED. say: called
+        again and again, with the phase and the seconds since the begin.
         """
         with tempfile.TemporaryFile() as printed:
             process = self._started(job, printed)
@@ -162,7 +173,10 @@ def _followed(
     threading.Thread(target=_read, args=(process.stdout, messages), name="export", daemon=True).start()
     begun, phase = time.monotonic(), "Python is being started"
     while not stopped.is_set():
-        say(phase, time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        say(phase, seconds)
+        if seconds >= LONGEST_SECONDS:
+            raise StatusError("DEADLINE_EXCEEDED", f"it took more than {LONGEST_SECONDS:g} s: {phase}")
         with suppress(queue.Empty):
             message = messages.get(timeout=WAKE_SECONDS)
             if message is None:
@@ -172,7 +186,7 @@ def _followed(
             if "phase" not in message:
                 return message
             phase = str(message["phase"])
-    raise StatusError("CANCELLED", "the server is stopping")
+    raise CancelledError("CANCELLED", NOT_WANTED)
 
 
 def _read(lines: IO[bytes], messages: queue.Queue[Mapping[str, Any] | None]) -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import traceback
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,8 @@ PRIORITY = 10
 """How much this process gives way to others: a server may be answering beside it."""
 TOLERANCE = 1e-5
 """Largest difference of answers before and after, as a part of the largest value."""
+SAFE_SINCE = 3, 12
+"""The first Keras 3 whose safe mode has no known way around it."""
 Say = Callable[[str], None]
 
 EXPORT = "call model.export(FOLDER) in the program that made the model, and serve that folder"
@@ -155,7 +158,7 @@ def convert(job: Mapping[str, str], say: Say) -> dict[str, Any]:
 def _load(keras: Any, source: str, version: str) -> Any:
     """Returns the model, read in Keras' safe mode."""
     try:
-        return keras.models.load_model(source, compile=False)
+        return keras.models.load_model(source, compile=False, safe_mode=True)
     except Exception as error:
         if not version.startswith("2.") or keras.__version__.startswith("2."):
             raise
@@ -170,7 +173,11 @@ def _load(keras: Any, source: str, version: str) -> Any:
 def _read_file(path: str) -> keras_file.KerasFile:
     """Returns what the file says of itself. Raises ``Refused`` if it is none of Keras'."""
     try:
-        if keras_file.is_hdf5(path):
+        is_hdf5, is_zip = keras_file.is_hdf5(path), zipfile.is_zipfile(path)
+        # Keras could read the other one of them.
+        if (is_hdf5 and is_zip) or (is_zip and not path.lower().endswith(".keras")):
+            raise ValueError("it is a zip file, and HDF5 too, or named so")
+        if is_hdf5:
             return keras_file.of_config(*_hdf5_config(path))
         return keras_file.read(path)
     except (ValueError, OSError, KeyError, EOFError) as error:
@@ -202,14 +209,29 @@ def _keras_for(version: str) -> Any:
     from importlib.util import find_spec
 
     if version.startswith("2.") and find_spec("tf_keras") is not None:
-        return import_module("tf_keras")
+        keras = import_module("tf_keras")
+        check_safe(keras, "tf_keras")
+        return keras
     keras = import_module("keras")
+    check_safe(keras, "keras")
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise Refused(
             "FAILED_PRECONDITION", f"Keras runs on {backend} here, and on TensorFlow it exports SavedModels"
         )
     return keras
+
+
+def check_safe(keras: Any, package: str) -> None:
+    """Raises ``Refused`` if this Keras has no safe mode, or one that is known to run code of a file."""
+    numbers = [int(one) for one in re.findall(r"\d+", keras.__version__)[:2]]
+    old = numbers < list(SAFE_SINCE) if numbers[:1] == [3] else numbers < [2, 13]
+    if old:
+        raise Refused(
+            "FAILED_PRECONDITION",
+            f"Keras {keras.__version__} may run code that is in a file",
+            f"pip install -U {package}",
+        )
 
 
 def _named(what: str, names: tuple[str, ...]) -> str:

@@ -38,9 +38,9 @@ class Condition:
     """A version from its announcement until it is at END and no longer wanted.
 
     tries: loads begun since it was announced, repaired or reloaded. retry_at: time of the next load, if it
-    waits for one. error: of the last load, until one succeeds. reloading: a load was requested and the
-    requester may be waiting. loading_since: start of the current load. reports: number of warnings that it
-    takes long.
+    waits for one. reload_tries, reload_at: likewise, of the reloads of one that serves. error: of the last
+    load, until one succeeds. reloading: a load was requested and the requester may be waiting. loading_since:
+    start of the current load. reports: number of warnings that it takes long.
     """
 
     place: AspiredVersion
@@ -48,6 +48,8 @@ class Condition:
     aspired: bool = True
     tries: int = 0
     retry_at: float | None = None
+    reload_tries: int = 0
+    reload_at: float | None = None
     error: StatusError | None = None
     reloading: bool = False
     stage: Stage = Stage.NONE
@@ -122,7 +124,7 @@ class Condition:
     def moved(self, place: AspiredVersion) -> Condition:
         """It serves, and its files moved or changed; a reload finds them there."""
         self._check("moved", self.state is State.AVAILABLE)
-        return replace(self, place=place)
+        return replace(self, place=place, reload_tries=0, reload_at=None)
 
     def repaired(self, place: AspiredVersion) -> Condition:
         """Its load failed, and its files changed: at END it becomes new, otherwise it is retried now."""
@@ -197,7 +199,8 @@ class Condition:
         """It is to be loaded anew: while serving, or, if it failed, starting with the first try."""
         self._check("reload_queued", self.may_reload)
         if self.state is State.AVAILABLE:
-            return replace(self, reloading=True, stage=Stage.QUEUED)
+            tries = self.reload_tries + 1
+            return replace(self, reloading=True, stage=Stage.QUEUED, reload_tries=tries, reload_at=None)
         return replace(self, state=State.LOADING, tries=0, retry_at=None, reloading=True, stage=Stage.QUEUED)
 
     def retries_renewed(self) -> Condition:
@@ -206,23 +209,28 @@ class Condition:
         self._check("retries_renewed", failed_before and self.retry_at is None and not self.reloading)
         return replace(self, tries=0)
 
-    def reload_ended(self) -> Condition:
-        """The reload of a loaded version is over, successful or not, and announced; or it never began."""
+    def reload_ended(self, again_at: float | None = None) -> Condition:
+        """The reload of a loaded version is over, successful or not, and announced; or it never began.
+
+        again_at: when it is tried again, if it failed; None: never.
+        """
         loaded_before = self.state in (State.AVAILABLE, State.UNLOADING, State.END)
         self._check("reload_ended", loaded_before and self.stage in (Stage.QUEUED, Stage.RETURNED))
-        return replace(self, reloading=False, stage=Stage.NONE)
+        again_at = again_at if self.state is State.AVAILABLE else None
+        tries = 0 if again_at is None else self.reload_tries
+        return replace(self, reloading=False, stage=Stage.NONE, reload_tries=tries, reload_at=again_at)
 
     # ---- the unload
 
     def unload_begun(self) -> Condition:
         """It takes no more requests, once no reload is in progress."""
         self._check("unload_begun", self.state is State.AVAILABLE)
-        return replace(self, state=State.UNLOADING)
+        return replace(self, state=State.UNLOADING, reload_at=None)
 
     def shut_down(self) -> Condition:
         """The server stops: it is unloaded, whatever becomes of a reload."""
         self._check("shut_down", self.may_be_shut_down)
-        return replace(self, state=State.UNLOADING, aspired=False, reloading=False)
+        return replace(self, state=State.UNLOADING, aspired=False, reloading=False, reload_at=None)
 
     def unloaded(self) -> Condition:
         """Its memory is free."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from servable.config.values import LoadOptions
 from servable.errors import StatusError
-from servable.sources import AspiredVersion
+from servable.sources import AspiredVersion, VersionLoad
 
 
 class Report(Protocol):
@@ -53,26 +53,37 @@ class Core(Protocol):
         """Replaces the labels of a model."""
 
 
+class CancellableCore(Core, Protocol):
+    """A core whose loads can be ended early."""
+
+    def cancel(self, name: str, version: int) -> None:
+        """Ends the load of a version that is not wanted any more, if it can: it raises ``CancelledError``.
+
+        Does not wait for that.
+        """
+
+
 class Preparation(Protocol):
     """Makes versions ready before the core loads them, or after it could not; see ``sources/conversion.py``.
 
-    ``prepare`` and ``heal`` may take longer than a load.
+    ``prepare`` and ``heal`` may take longer than a load; once that is stopped, they raise ``CancelledError``.
+    The folder that they return stays until ``keep`` says otherwise.
     """
 
-    def prepare(self, model: str, path: str) -> str:
-        """Returns the folder of the SavedModel made of the Keras file at ``path``. Raises ``StatusError``."""
+    def prepare(self, load: VersionLoad) -> str:
+        """Returns the folder of the SavedModel made of the Keras file there. Raises ``StatusError``."""
 
-    def heal(self, model: str, path: str, error: StatusError) -> str:
-        """Returns the folder to load in place of ``path``, whose signatures do not see their variables.
+    def heal(self, load: VersionLoad, error: StatusError) -> str:
+        """Returns the folder to load in place of one whose signatures do not see their variables.
 
         Raises ``error``, with a hint, if there is none.
         """
 
-    def phase(self, path: str) -> str:
-        """Returns what is being done for the version at ``path``, in words; "" if nothing is."""
+    def keep(self, model: str, version: int, place: str) -> None:
+        """Of what was made for this version, it needs ``place`` alone from now on; nothing if that is ""."""
 
-    def stop(self) -> None:
-        """Ends what is being done; nothing more begins."""
+    def phase(self, model: str, version: int) -> str:
+        """Returns what is being done for the version, in words; "" if nothing is."""
 
 
 class Listener(Protocol):

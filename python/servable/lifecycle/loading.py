@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from servable.config import batching, saved_model_config
 from servable.config.values import LifecycleOptions, LoadOptions
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle.condition import Condition, Stage
 from servable.lifecycle.interfaces import Core, Listener, Report
 from servable.lifecycle.models import Model, Models, Version
@@ -176,21 +176,33 @@ class Loader:
             begins = condition.may_begin_reload and not self._models.stopping
             if begins:
                 condition = self._begin(model, version)
+        pause = None
         try:
             if begins:
                 report = self._load_in_core(model, version, condition, False)
                 with _logged("notifying of", model, version):
                     self._listener.loaded(model.name, condition.place, report)
         except StatusError as error:
+            pause = self._pause_before_reload(condition, error)
             with _logged("notifying of", model, version):
-                self._listener.failed(model.name, condition.place, error, None)
-        self._reload_ended(model, version)
+                self._listener.failed(model.name, condition.place, error, pause)
+        self._reload_ended(model, version, pause)
 
-    def _reload_ended(self, model: Model, version: Version) -> None:
+    def _pause_before_reload(self, begun: Condition, error: StatusError) -> float | None:
+        """Returns the seconds until a failed reload is tried again; None if it is not.
+
+        A file that changed is all that there is of its model, and what failed may pass: a disk was full, a
+        file was there before its weights, or its rights.
+        """
+        is_last = begun.reload_tries > self._options.retries or error.message in self._options.final_errors
+        return self._options.retry_seconds if begun.place.reloads and not is_last else None
+
+    def _reload_ended(self, model: Model, version: Version, pause: float | None) -> None:
         """Ends a reload, after everybody has been told. A pending unload goes ahead now."""
         with self._changed:
             waited = version.condition.unload_waits
-            version.condition = version.condition.reload_ended()
+            again_at = None if pause is None else self._models.clock() + pause
+            version.condition = version.condition.reload_ended(again_at)
             if waited:
                 self.submit_unload(model, version)
             self._models.touch(model.name)
@@ -231,13 +243,15 @@ class Loader:
             raise failure from None
 
     def _load_failed(self, model: Model, version: Version, error: StatusError, retrying: bool) -> None:
-        pause = self._options.retry_seconds
         is_final = error.message in self._options.final_errors
         with self._changed:
             place = version.condition.place
             wanted = model.wants(place.version) and not self._models.stopping
-            again = retrying and wanted and not is_final
-            if retrying and not wanted:
+            # Wanted again while it was being cancelled: that was no try.
+            cancelled = isinstance(error, CancelledError)
+            pause = 0.0 if cancelled else self._options.retry_seconds
+            again = (retrying or cancelled) and wanted and not is_final
+            if (retrying or cancelled) and not wanted:
                 self._give_up(model, version, error)
             else:
                 if retrying and is_final:

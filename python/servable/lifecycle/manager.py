@@ -17,7 +17,7 @@ from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, c
 from servable.errors import StatusError
 from servable.lifecycle import labels
 from servable.lifecycle.availability import Availability
-from servable.lifecycle.interfaces import Core, Listener
+from servable.lifecycle.interfaces import CancellableCore, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Models, Version
@@ -46,7 +46,7 @@ class Manager:
 
     def __init__(
         self,
-        core: Core,
+        core: CancellableCore,
         source: Source,
         listener: Listener,
         load_options: LoadOptions | None = None,
@@ -258,7 +258,11 @@ class Manager:
         times = [
             time
             for _, version in self._models.versions()
-            for time in (version.condition.retry_at, self._loader.report_at(version.condition))
+            for time in (
+                version.condition.retry_at,
+                version.condition.reload_at,
+                self._loader.report_at(version.condition),
+            )
             if time is not None
         ]
         return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
@@ -268,9 +272,11 @@ class Manager:
         now = self._clock()
         for model, version in self._models.versions():
             try:
-                retry_at = version.condition.retry_at
+                retry_at, reload_at = version.condition.retry_at, version.condition.reload_at
                 if retry_at is not None and retry_at <= now:
                     self._reconciler.retry(model, version)
+                elif reload_at is not None and reload_at <= now:
+                    self._reconciler.retry_reload(model, version)
                 self._loader.report_long_load(model, version, now)
             except Exception:
                 # As in ``_follow``.

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from servable.config.values import LoadOptions
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.lifecycle.interfaces import Core, Preparation, Report
 from servable.savedmodel.layout import holds_saved_model, keras_file_at
+from servable.sources import VersionLoad
 
 HIDDEN = "Could not find variable"
 """How the core's error begins for signatures that do not see their variables (``variables.rs``)."""
 HEALED_TAGS = ("serve",)
 """The only tags that a healed model has."""
+_Key = tuple[str, int]
 
 
 class PreparingCore:
@@ -29,66 +31,98 @@ class PreparingCore:
         self._preparation: Preparation | None = None
         self._stopped = False
         self._lock = threading.Lock()
-        self._loading: dict[tuple[str, int], str] = {}
-        self._serving: set[tuple[str, int]] = set()
+        # By model and version.
+        self._loading: dict[_Key, VersionLoad] = {}
+        self._cancelled: set[_Key] = set()
+        # Where each version that serves was loaded from.
+        self._serving: dict[_Key, str] = {}
 
     def stop(self) -> None:
         """Ends preparations; no further one begins."""
         with self._lock:
             self._stopped = True
-            if self._preparation is not None:
-                self._preparation.stop()
+            for load in self._loading.values():
+                load.stopped.set()
+
+    def cancel(self, name: str, version: int) -> None:
+        """Ends the preparation of a load, also of one that is about to begin. See ``CancellableCore``."""
+        with self._lock:
+            self._cancelled.add((name, version))
+            load = self._loading.get((name, version))
+            if load is not None:
+                load.stopped.set()
 
     def announce(self, name: str, version: int) -> None:
         """See ``Core``."""
+        with self._lock:
+            self._cancelled.discard((name, version))
         self._core.announce(name, version)
 
     def phase(self, name: str, version: int) -> str:
         """See ``Core``."""
         with self._lock:
-            path, preparation = self._loading.get((name, version)), self._preparation
-        doing = preparation.phase(path) if preparation is not None and path is not None else ""
+            is_loading, preparation = (name, version) in self._loading, self._preparation
+        doing = preparation.phase(name, version) if preparation is not None and is_loading else ""
         return doing or self._core.phase(name, version)
 
     def load(self, name: str, version: int, path: str, options: LoadOptions) -> Report:
         """See ``Core``."""
         key = name, version
+        load = VersionLoad(name, version, path, threading.Event())
         with self._lock:
-            self._loading[key] = path
+            self._loading[key] = load
+            if self._stopped or key in self._cancelled:
+                load.stopped.set()
         try:
-            report = self._load(name, version, path, options)
-            with self._lock:
-                self._serving.add(key)
-            return report
+            return self._load(load, options)
         finally:
             with self._lock:
                 self._loading.pop(key, None)
+                self._cancelled.discard(key)
+            self._keep(key)
 
-    def _load(self, name: str, version: int, path: str, options: LoadOptions) -> Report:
-        ready = path
+    def _load(self, load: VersionLoad, options: LoadOptions) -> Report:
+        name, version, ready = load.model, load.version, load.path
         try:
-            if keras_file_at(path):
-                ready = self._prepared().prepare(name, path)
-            elif options.tags == HEALED_TAGS and holds_saved_model(path):
+            if keras_file_at(load.path):
+                ready = self._prepared().prepare(load)
+                load.check()
+            elif options.tags == HEALED_TAGS and holds_saved_model(load.path):
                 try:
                     # Not final: the version may be healed.
-                    return self._core.load(name, version, path, replace(options, retrying=True))
+                    report = self._core.load(name, version, load.path, replace(options, retrying=True))
                 except Exception as error:
                     failure = _status(error)
                     if not failure.message.startswith(HIDDEN):
                         raise
-                ready = self._prepared().heal(name, path, failure)
+                    ready = self._prepared().heal(load, failure)
+                    load.check()
+                else:
+                    return self._loaded(load, ready, report)
+        except CancelledError:
+            # Not final: it may be wanted again already.
+            raise
         except Exception as error:
             self._failed(name, version, error, options)
             raise
-        return self._core.load(name, version, ready, options)
+        return self._loaded(load, ready, self._core.load(name, version, ready, options))
+
+    def _loaded(self, load: VersionLoad, ready: str, report: Report) -> Report:
+        with self._lock:
+            self._serving[load.model, load.version] = ready
+        return report
+
+    def _keep(self, key: _Key) -> None:
+        """Lets go of what was made for a version, but for what it serves from."""
+        with self._lock:
+            preparation, serves_from = self._preparation, self._serving.get(key, "")
+        if preparation is not None:
+            preparation.keep(*key, serves_from)
 
     def _prepared(self) -> Preparation:
         with self._lock:
             if self._preparation is None:
                 self._preparation = self._make_preparation()
-                if self._stopped:
-                    self._preparation.stop()
             return self._preparation
 
     def _failed(self, name: str, version: int, error: Exception, options: LoadOptions) -> None:
@@ -105,9 +139,10 @@ class PreparingCore:
 
     def unload(self, name: str, version: int) -> None:
         """See ``Core``."""
-        with self._lock:
-            self._serving.discard((name, version))
         self._core.unload(name, version)
+        with self._lock:
+            self._serving.pop((name, version), None)
+        self._keep((name, version))
 
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """See ``Core``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servable.lifecycle.condition import Condition
-from servable.lifecycle.interfaces import Core
+from servable.lifecycle.interfaces import CancellableCore
 from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Model, Version
 from servable.lifecycle.policy import Load, Policy, Snapshot
@@ -17,7 +17,7 @@ class Reconciler:
     Has no state. Reads and changes what ``Models.changed`` guards, so callers hold it.
     """
 
-    def __init__(self, core: Core, policy: Policy, loader: Loader) -> None:
+    def __init__(self, core: CancellableCore, policy: Policy, loader: Loader) -> None:
         self._core = core
         self._policy = policy
         self._loader = loader
@@ -52,9 +52,14 @@ class Reconciler:
                 version.condition = condition.retries_renewed()
 
     def retry(self, model: Model, version: Version) -> None:
-        """Starts the next try, which is due."""
+        """Starts the next try of a load, which is due."""
         version.condition = version.condition.retry_queued()
         self._loader.submit_load(model, version)
+
+    def retry_reload(self, model: Model, version: Version) -> None:
+        """Starts the next try of a reload, which is due."""
+        version.condition = version.condition.reload_queued()
+        self._loader.submit_reload(model, version)
 
     def _merge(self, model: Model) -> None:
         """Marks the wanted versions.
@@ -98,8 +103,13 @@ class Reconciler:
             self._loader.submit_reload(model, version)
 
     def _withdraw(self, model: Model, version: Version) -> None:
-        """Ends a version that is no longer wanted and not loaded yet, or waits for its next try."""
+        """Ends a version that is no longer wanted and not loaded yet, or waits for its next try.
+
+        One that is being loaded ends with that, early if possible.
+        """
         condition = version.condition
+        if condition.loading_since is not None:
+            self._core.cancel(model.name, condition.place.version)
         if condition.may_be_withdrawn:
             version.condition = condition.withdrawn()
             error = condition.withdrawal

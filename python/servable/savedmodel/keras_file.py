@@ -6,26 +6,37 @@ same texts as attributes, which take a library for HDF5.
 
 from __future__ import annotations
 
+import builtins
 import json
+import os
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from servable.regular_files import open_file
+from servable.sizes import size_text
 
 HDF5_HEAD = b"\x89HDF\r\n\x1a\n"
 LARGEST_CONFIG = 1 << 28
 """Largest configuration that is read, in bytes."""
+LARGEST_RATIO = 100
+"""Largest ratio of the unpacked size to the file's. Keras does not compress, and weights hardly shrink."""
+ALWAYS_UNPACKED = 1 << 30
+"""Bytes that are unpacked at any ratio."""
 _KERAS = ("keras", "tf_keras", "tensorflow", "builtins")
+_FUNCTIONS = ("keras", "tf_keras", "builtins")
+"""Packages whose functions a file may name; ``builtins`` stands for Keras' own."""
 
 
 @dataclass(frozen=True)
 class KerasFile:
     """A Keras file.
 
-    kind: the model's class. layers: their number, as far as it says so. lambdas: names of the layers whose
-    code is in the file. custom: classes that Keras does not have.
+    kind: the model's class. layers: their number, as far as it says so. lambdas: names of the layers that
+    run code of the file, or any function that it names. custom: classes and functions that Keras does not
+    have.
     """
 
     keras_version: str = ""
@@ -50,6 +61,7 @@ def read(path: str) -> KerasFile:
             names = set(archive.namelist())
             if "config.json" not in names:
                 raise ValueError("it is a zip file without config.json")
+            _check_sizes(archive.infolist(), os.fstat(file.fileno()).st_size)
             damaged = archive.testzip()
             if damaged:
                 raise ValueError(f"its part {damaged} is damaged")
@@ -60,6 +72,21 @@ def read(path: str) -> KerasFile:
     if not isinstance(metadata, dict):
         raise ValueError("its metadata.json is not an object")
     return of_config(config, str(metadata.get("keras_version", "")), str(metadata.get("date_saved", "")))
+
+
+def _check_sizes(parts: list[zipfile.ZipInfo], size: int) -> None:
+    """Raises ``ValueError`` for a zip bomb, before anything is unpacked.
+
+    zipfile unpacks no more of a part than the size that the part declares.
+    """
+    if sum(one.compress_size for one in parts) > size:
+        raise ValueError("its parts overlap")
+    unpacked = sum(one.file_size for one in parts)
+    if unpacked > max(ALWAYS_UNPACKED, LARGEST_RATIO * size):
+        raise ValueError(
+            f"it would be unpacked to {size_text(unpacked)}, {unpacked // max(size, 1)} times its size; "
+            f"at most {LARGEST_RATIO} times are read"
+        )
 
 
 def _json(archive: zipfile.ZipFile, name: str) -> Any:
@@ -86,7 +113,7 @@ def of_config(config: Any, keras_version: str, saved: str = "") -> KerasFile:
         str(inner.get("name", "")),
         len(layers) if isinstance(layers, list) else 0,
         tuple(dict.fromkeys(_name(one) for one in parts if _has_code(one))),
-        tuple(dict.fromkeys(str(one["class_name"]) for one in parts if _is_custom(one))),
+        tuple(dict.fromkeys(_custom_name(one) for one in parts if _is_custom(one))),
     )
 
 
@@ -106,26 +133,38 @@ def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _has_code(part: dict[str, Any]) -> bool:
-    """True for a Lambda layer: what it runs is named in the file, or is bytecode there."""
-    if part.get("class_name") in ("__lambda__", "Lambda"):
+    """True for every Lambda layer, and for a Python lambda, whose bytecode is in the file and would be run.
+
+    A Lambda layer calls what it names with arguments from the file, so those of functions are no safer.
+    """
+    if "__lambda__" in (part.get("class_name"), part.get("registered_name")):
         return True
-    return any(key.endswith("_type") and value == "lambda" for key, value in part.items())
+    names = (part.get("class_name"), part.get("registered_name"))
+    if any(isinstance(one, str) and re.split("[>.]", one)[-1] == "Lambda" for one in names):
+        return True
+    return any(value == "lambda" and key.endswith("_type") for key, value in part.items())
 
 
 def _name(part: dict[str, Any]) -> str:
     config = part.get("config")
-    return str(config.get("name") or part.get("name") or "lambda") if isinstance(config, dict) else "lambda"
+    inner = config.get("name") if isinstance(config, dict) else None
+    return str(inner or part.get("name") or "lambda")
 
 
 def _is_custom(part: dict[str, Any]) -> bool:
-    """True for a class that was registered by a program, or is in one of its modules."""
-    config, module = part.get("config"), part.get("module")
-    if not isinstance(part.get("class_name"), str) or not isinstance(config, dict | str):
+    """True for a class or function that was registered by a program, or is in one of its modules."""
+    if "class_name" not in part:
         return False
+    module, config = part.get("module"), part.get("config")
     if isinstance(module, str):
-        root = module.partition(".")[0]
-        # A reference to a function has its name for its config: one of Python's own is not a layer's.
-        return root not in _KERAS or (root == "builtins" and isinstance(config, str))
-    if isinstance(config, str):
-        return False
-    return bool(part.get("registered_name"))
+        package = module.partition(".")[0]
+        if part["class_name"] != "function" and not isinstance(config, str):
+            return package not in _KERAS
+        # What is named like one of Python's own functions would be that: eval, exec.
+        return package not in _FUNCTIONS or (package == "builtins" and hasattr(builtins, str(config)))
+    return isinstance(config, dict) and bool(part.get("registered_name"))
+
+
+def _custom_name(part: dict[str, Any]) -> str:
+    config = part.get("config")
+    return config if isinstance(config, str) else str(part["class_name"])

@@ -7,11 +7,13 @@ announcement may be repeated or lost without harm. Acting on the list is the man
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from servable.config.values import ModelConfig
+from servable.errors import NOT_WANTED, CancelledError
 
 LONE_VERSION = 1
 """The version number of a model that is not inside a version's folder."""
@@ -30,6 +32,21 @@ class AspiredVersion:
     path: str
     fingerprint: str = ""
     reloads: bool = False
+
+
+@dataclass(frozen=True)
+class VersionLoad:
+    """A load of the version at ``path``. stopped: set once nobody wants it any more."""
+
+    model: str
+    version: int
+    path: str
+    stopped: threading.Event
+
+    def check(self) -> None:
+        """Raises ``CancelledError`` if nobody wants it any more."""
+        if self.stopped.is_set():
+            raise CancelledError("CANCELLED", NOT_WANTED)
 
 
 class Receiver(Protocol):

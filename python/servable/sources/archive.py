@@ -29,6 +29,8 @@ ENDINGS = (".zip", ".tar.gz", ".tgz", ".tar")
 MOST_FILES = 100_000
 """Most files and folders in an archive."""
 TIMEOUT_SECONDS = 60.0
+GRAPH, WEIGHTS = "model.xml", "model.bin"
+"""The files of a model whose weights are a file of their own."""
 
 
 def is_archive(base_path: str) -> bool:
@@ -47,18 +49,16 @@ class ArchiveStore:
         self._scratch = scratch
         self._most_bytes = most_bytes
         self._tag = ""
+        self._weights_tag = ""
         self._folder = ""
         self._refused: tuple[str, OSError] | None = None
 
     def versions(self) -> dict[int, str]:
         """See ``Store``. Sends If-None-Match; an unchanged or refused archive is not sent again."""
-        request = urllib.request.Request(self._url)
         known = self._refused[0] if self._refused else self._tag if os.path.isdir(self._folder) else ""
-        if known:
-            request.add_header("If-None-Match", known)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
-                self._unpack(reply, reply.headers.get("ETag", "") or reply.headers.get("Last-Modified", ""))
+            with _asked(self._url, known) as reply:
+                self._unpack(reply, _tag_of(reply))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:
@@ -67,6 +67,7 @@ class ArchiveStore:
                 raise
             if self._refused:
                 raise self._refused[1] from None
+            self._follow_weights()
         root = self._root()
         found = {
             int(one): os.path.join(root, one) for one in sorted(os.listdir(root)) if is_version_name(one)
@@ -101,16 +102,50 @@ class ArchiveStore:
 
     def _keep(self, reply: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
         """Writes a model's file into ``folder``, named as in a version, and the weights that belong to it."""
-        stem, ending = os.path.splitext(urlsplit(self._url).path)
+        ending = os.path.splitext(urlsplit(self._url).path)[1]
         with open(os.path.join(folder, f"model{ending.lower()}"), "wb") as file:
             unpacked.copy(reply, file)
-        if ending.lower() == ".xml":
-            weights = urlsplit(self._url)._replace(path=f"{stem}.bin").geturl()
-            with (
-                urllib.request.urlopen(weights, timeout=TIMEOUT_SECONDS) as content,
-                open(os.path.join(folder, "model.bin"), "wb") as file,
-            ):
-                unpacked.copy(content, file)
+        weights = self._weights_url()
+        if weights:
+            with _asked(weights) as content:
+                self._keep_weights(content, folder, unpacked)
+
+    def _weights_url(self) -> str:
+        """Returns where the weights of a model's file are; "" if it has none of their own."""
+        parts = urlsplit(self._url)
+        stem, ending = os.path.splitext(parts.path)
+        is_xml = is_model_uri(self._url) and ending.lower() == ".xml"
+        return parts._replace(path=f"{stem}.bin").geturl() if is_xml else ""
+
+    def _keep_weights(self, content: Any, folder: str, unpacked: _Unpacked) -> None:
+        path = os.path.join(folder, WEIGHTS)
+        with open(path, "wb") as file:
+            unpacked.copy(content, file)
+        self._weights_tag = _tag_of(content)
+
+    def _follow_weights(self) -> None:
+        """Fetches the weights of a file that has not changed, if they have."""
+        url = self._weights_url()
+        if not url:
+            return
+        fresh = tempfile.mkdtemp(prefix="archive-", dir=self._scratch)
+        try:
+            with _asked(url, self._weights_tag) as content:
+                unpacked = _Unpacked(self._url, self._most_bytes)
+                with (
+                    open(os.path.join(self._folder, GRAPH), "rb") as graph,
+                    open(os.path.join(fresh, GRAPH), "wb") as file,
+                ):
+                    unpacked.copy(graph, file)
+                self._keep_weights(content, fresh, unpacked)
+        except BaseException as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            if not (isinstance(error, urllib.error.HTTPError) and error.code == 304):
+                raise
+            error.close()
+        else:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = fresh
 
     def _root(self) -> str:
         """Returns the folder with the versions or the model: archives often wrap it."""
@@ -128,7 +163,9 @@ class ArchiveStore:
         for folder, _, names in os.walk(place):
             for name in names:
                 path = os.path.join(folder, name)
-                found.append(RemoteFile(os.path.relpath(path, place), os.path.getsize(path), self._tag))
+                of_weights = name == WEIGHTS and self._weights_url()
+                tag = self._weights_tag if of_weights else self._tag
+                found.append(RemoteFile(os.path.relpath(path, place), os.path.getsize(path), tag))
         return tuple(sorted(found, key=lambda one: one.path))
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
@@ -143,6 +180,18 @@ class ArchiveStore:
             os.link(os.path.join(place, file.path), path)
             return True
         return False
+
+
+def _asked(url: str, known: str = "") -> Any:
+    """Sends a request; ``known`` is the tag of what need not be sent again. Raises ``HTTPError``."""
+    request = urllib.request.Request(url)
+    if known:
+        request.add_header("If-None-Match", known)
+    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+
+
+def _tag_of(reply: Any) -> str:
+    return str(reply.headers.get("ETag", "") or reply.headers.get("Last-Modified", ""))
 
 
 class _Unpacked:

@@ -8,7 +8,8 @@
 
 The key is a hash of everything that the result depends on. A model is written under a temporary name and
 renamed. Any number of servers may share the cache: one of them converts while the others wait. The next one
-removes what a killed one has left, and earlier results from the same source, unless they are in use.
+removes what a killed one has left, and all but the last two results from the same source, or from versions in
+the same folder, unless they are in use.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ from typing import Any
 from servable.errors import StatusError
 from servable.savedmodel.layout import is_version_name
 from servable.sizes import size_text
+from servable.sources import VersionLoad
 from servable.sources.locks import Lock, take
 
 WAITING_SECONDS = 0.1
 """Interval at which a conversion that waits for another checks whether that is over."""
 _WRITING = ".converting-"
+KEPT = 2
+"""Results from one source that stay, whether they are in use or not."""
+Version = tuple[str, int]
+"""A model's name and the version that a result is for."""
 Make = Callable[[str], dict[str, Any]]
 """Writes a SavedModel into the new folder that it is given; returns how."""
 
@@ -39,14 +45,14 @@ Make = Callable[[str], dict[str, Any]]
 class ConversionCache:
     """The converted models below ``folder``, as seen by one server. Thread-safe.
 
-    A claimed model stays until ``claim`` of another one from the same source, whatever other servers do.
+    A result that a version claims stays until the version releases it, whatever other servers do.
     """
 
     def __init__(self, folder: str) -> None:
         self.folder = os.path.join(folder, "converted")
         self._lock = threading.Lock()
-        # By source: what is claimed.
-        self._claims: dict[str, tuple[str, Lock]] = {}
+        # By model and version: what it claims.
+        self._claims: dict[Version, dict[str, Lock]] = {}
 
     def place(self, source: str, key: str) -> str:
         """Returns the folder of a result, whether it exists or not."""
@@ -56,14 +62,14 @@ class ConversionCache:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".-")[:40]
         return os.path.join(self.folder, f"{stem or 'model'}-{key}")
 
-    def claim(self, source: str, place: str) -> dict[str, Any] | None:
+    def claim(self, version: Version, place: str) -> dict[str, Any] | None:
         """Claims the result at ``place``, so that nobody removes it; returns how it was made.
 
         Returns None if it is not complete.
         """
         with self._lock:
-            held = self._claims.get(source)
-            if held is not None and held[0] == place:
+            held = self._claims.get(version, {})
+            if place in held:
                 return _proof(place)
             lock = take(f"{place}.lock", shared=True) if _proof(place) is not None else None
             if lock is None:
@@ -72,23 +78,25 @@ class ConversionCache:
             if proof is None:
                 lock.release()
                 return None
-            if held is not None:
-                held[1].release()
-            self._claims[source] = place, lock
+            self._claims[version] = {**held, place: lock}
             return proof
 
-    def close(self) -> None:
-        """Releases everything that is claimed."""
+    def release(self, version: Version, keep: str = "") -> None:
+        """Releases what ``version`` claims, but for ``keep``."""
         with self._lock:
-            for _, lock in self._claims.values():
-                lock.release()
-            self._claims = {}
+            held = self._claims.pop(version, {})
+            kept = {place: lock for place, lock in held.items() if place == keep}
+            if kept:
+                self._claims[version] = kept
+            for place, lock in held.items():
+                if place not in kept:
+                    lock.release()
 
     @contextmanager
-    def turn(self, place: str, stopped: threading.Event) -> Iterator[None]:
+    def turn(self, load: VersionLoad, place: str) -> Iterator[None]:
         """Holds the exclusive right, among all models and servers, to make the result at ``place``.
 
-        Waits for it. Raises ``StatusError`` if ``stopped`` is set first, or if the folder cannot be made.
+        Waits for it. Raises ``StatusError`` if the folder cannot be made, and once nobody wants the load.
         """
         try:
             os.makedirs(self.folder, exist_ok=True)
@@ -96,15 +104,15 @@ class ConversionCache:
             raise self.failure(error) from None
         path = os.path.join(self.folder, f"{_WRITING}{os.path.basename(place)}.lock")
         while (lock := take(path, shared=False)) is None:
-            if stopped.wait(WAITING_SECONDS):
-                raise StatusError("CANCELLED", "the server is stopping")
+            if load.stopped.wait(WAITING_SECONDS):
+                load.check()
         try:
             yield
         finally:
             lock.release(remove=True)
 
-    def make(self, source: str, place: str, needed: int, make: Make) -> dict[str, Any]:
-        """Makes and claims the result at ``place``, completely or not at all; returns how it was made.
+    def make(self, load: VersionLoad, place: str, needed: int, make: Make) -> dict[str, Any]:
+        """Makes and claims the result for ``load``, completely or not at all; returns how it was made.
 
         The caller holds the ``turn``. needed: bytes that it takes at least. Raises ``StatusError``.
         """
@@ -114,21 +122,23 @@ class ConversionCache:
             self._check_room(needed)
             os.mkdir(scratch)
             target = os.path.join(scratch, "model")
-            proof = {"source": source, **make(target)}
+            proof = {"source": load.path, **make(target)}
             proof["files"] = _sizes(target)
             if not os.path.isfile(os.path.join(target, "saved_model.pb")):
                 raise StatusError("INTERNAL", "no SavedModel was written")
             with open(os.path.join(scratch, "proof"), "w", encoding="utf-8") as file:
                 json.dump(proof, file)
-            _discard(place)
-            os.rename(target, place)
-            os.replace(os.path.join(scratch, "proof"), f"{place}.json")
+            # Held until it is claimed, so that no other server removes it before.
+            with _shared(f"{place}.lock"):
+                _discard(place)
+                os.rename(target, place)
+                os.replace(os.path.join(scratch, "proof"), f"{place}.json")
+                claimed = self.claim((load.model, load.version), place)
         except OSError as error:
             raise self.failure(error) from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        self._evict(source, place)
-        claimed = self.claim(source, place)
+        self._evict(load.path, place)
         if claimed is None:
             raise StatusError("ABORTED", f"{place} was removed while it was made")
         return claimed
@@ -174,19 +184,44 @@ class ConversionCache:
             if lock is not None:
                 lock.release(remove=lock.real)
 
-    def _evict(self, source: str, keep: str) -> None:
-        """Removes the earlier results from ``source`` that nobody uses, this server included."""
-        for name in self._names():
-            place = os.path.join(self.folder, name.removesuffix(".json"))
-            if not name.endswith(".json") or place == keep:
-                continue
-            proof = _proof(place)
-            if proof is not None and proof.get("source") != source:
-                continue
+    def _evict(self, source: str, newest: str) -> None:
+        """Removes the results from ``source`` but for the last ``KEPT``, and those that somebody uses."""
+        places = [os.path.join(self.folder, one[:-5]) for one in self._names() if one.endswith(".json")]
+        proofs = {place: _proof(place) for place in places if place != newest}
+        same = [
+            one for one, proof in proofs.items() if proof and _origin(proof.get("source")) == _origin(source)
+        ]
+        same.sort(key=lambda place: _age(f"{place}.json"))
+        broken = [one for one, proof in proofs.items() if proof is None]
+        for place in same[KEPT - 1 :] + broken:
             lock = take(f"{place}.lock", shared=False)
             if lock is not None and lock.real:
                 _discard(place)
                 lock.release(remove=True)
+
+
+def _origin(source: object) -> str:
+    """Returns what has one result after another: a file or folder, or the folder of versions."""
+    path = str(source).rstrip("/")
+    above, name = os.path.split(path)
+    return above if is_version_name(name) else path
+
+
+def _age(path: str) -> float:
+    try:
+        return -os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+@contextmanager
+def _shared(path: str) -> Iterator[None]:
+    lock = take(path, shared=True, wait=True)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _proof(place: str) -> dict[str, Any] | None:
