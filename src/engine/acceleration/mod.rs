@@ -11,6 +11,7 @@ mod compare;
 mod cut;
 mod decisions;
 mod model;
+mod others;
 mod prepare;
 mod prepared;
 mod probe;
@@ -27,6 +28,7 @@ use crate::error::{Error, Kind, Result};
 use cut::Parts;
 use decisions::Decisions;
 use model::Accelerated;
+use others::Others;
 use prepare::{Rules, Tools};
 use probe::Feeds;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ pub struct Acceleration {
     pub fresh: bool,
 }
 
+/// What the models of this process do while one of them is timed.
+static OTHERS: Others = Others::new();
+
 /// TensorFlow, whose models may move to a faster engine.
 pub(super) struct Accelerating {
     pub(super) tensorflow: TensorFlow,
@@ -59,7 +64,9 @@ impl Engine for Accelerating {
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        OTHERS.note();
         let session = Arc::new(self.tensorflow.load_session(path, options)?);
+        OTHERS.note();
         let rules = Rules {
             tolerance: self.acceleration.tolerance,
             forced: self.acceleration.forced,
@@ -76,7 +83,8 @@ impl Engine for Accelerating {
             decisions: OnceLock::new(),
         };
         let name = path.display().to_string();
-        Ok(Box::new(Accelerated::new(name, session, move |shared| prepare::prepare(shared, &tools, rules))))
+        let prepare = move |shared: &model::Shared| prepare::prepare(shared, &tools, rules);
+        Ok(Box::new(Accelerated::new(name, session, &OTHERS, prepare)))
     }
 }
 

@@ -107,9 +107,9 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
     route.samples.close();
     if let Some(kept) = kept.filter(|_| task.shared.goes_on()) {
         match &chosen {
-            Ok(tried) => kept.write(Decision::chosen(signature, tried.engine.name(), tried.times)),
             // What failed at this moment may succeed at the next start.
-            Err(_) if task.has_failed.load(Relaxed) => {}
+            _ if task.has_failed.load(Relaxed) => {}
+            Ok(tried) => kept.write(Decision::chosen(signature, tried.engine.name(), tried.times)),
             Err(why) => kept.write(Decision::stays(signature, why)),
         }
     }
@@ -120,6 +120,8 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
                 "{name}: signature {signature}: runs move to {engine_name}, prepared in {took:.1} s"
             );
             route.tell(|report| (report.progress, report.engine) = (Progress::Moved, engine_name));
+            // Before the first run, which may be refused. Set once: a signature is decided once.
+            let _set = kept.map(|kept| route.kept.set(kept.clone()));
             route.moved.store(Some(Arc::new(chain)));
         }
         Err(why) => {
@@ -268,12 +270,17 @@ impl Task<'_> {
             Err(_) => Err(Error::invalid("the numbers between its parts are not finite")),
         };
         let ways = [self.options().threads, Threads::Pool];
+        let watch = self.shared.others.watch();
         let times = trial::times(&reference, &fast, ways, self.rules.cores, &|| self.shared.goes_on());
-        let times = times.map_err(|why| self.failed(why))?;
+        let (times, under_load) = (times.map_err(|why| self.failed(why))?, watch.were_many());
+        drop(watch);
         candidate.times = Some(times);
         // What came in meanwhile has to be answered alike as well.
         candidate.difference = Some(self.compare(&chain)?);
-        trial::refusal(&times).map_or(Ok(chain), Err)
+        let refusal = trial::refusal(&times);
+        // Beside others, times may be anything: at the next start it is timed again.
+        self.has_failed.fetch_or(refusal.is_some() && under_load, Relaxed);
+        refusal.map_or(Ok(chain), Err)
     }
 
     /// Returns whether runs end whatever the values are.
