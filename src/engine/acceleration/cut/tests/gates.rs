@@ -44,6 +44,9 @@ fn a_dense_layer_is_moved_whole() {
     assert_eq!(parts.fast.graph.node.len(), 4);
 }
 
+/// Adds the node `made`.
+type Make<'a> = &'a dyn Fn(&mut Builder);
+
 #[test]
 fn what_makes_no_number_does_not_come_before_what_loses_it() {
     let divided = |graph: &mut Builder| {
@@ -52,7 +55,7 @@ fn what_makes_no_number_does_not_come_before_what_loses_it() {
     let root = |graph: &mut Builder| {
         graph.floats("negative", "Neg", &["d"]).floats("made", "Sqrt", &["negative"]);
     };
-    let makers: [(&str, &dyn Fn(&mut Builder)); 4] = [
+    let makers: [(&str, Make<'_>); 4] = [
         ("Log", &|graph| {
             graph.floats("made", "Log", &["d"]);
         }),
