@@ -243,6 +243,18 @@ def test_a_unix_socket_that_a_dead_server_left_is_taken_over(tmp_path: Path) -> 
         assert _answers(f"unix:{path}") == 2.5
 
 
+def test_a_unix_socket_that_another_server_holds_is_taken_over_by_the_drop_in(tmp_path: Path) -> None:
+    """As gRPC's C core does: TensorFlow Serving's own tests start one server after another on one path."""
+    path = tmp_path / "grpc.sock"
+    flags = (f"--model_base_path={MODELS / 'half_plus_two'}", "--port=0", f"--grpc_socket_path={path}")
+    ready = "ready: 1 of 1 models"
+    with (
+        serving(*flags, "--model_name=first", command=DROP_IN, ready=ready),
+        serving(*flags, "--model_name=half_plus_two", command=DROP_IN, ready=ready),
+    ):
+        assert _answers(f"unix:{path}") == 2.5
+
+
 def test_a_unix_socket_is_reached_however_it_is_written(tmp_path: Path, monkeypatch: Any) -> None:
     """Clients send the path as the host, with any ``:``, ``@`` and ``[`` in it."""
     monkeypatch.chdir(tmp_path)

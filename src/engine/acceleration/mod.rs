@@ -14,6 +14,7 @@ mod compare;
 mod cut;
 mod decisions;
 mod model;
+mod others;
 mod prepare;
 mod prepared;
 mod probe;
@@ -32,6 +33,7 @@ use alike::Models;
 use cut::Parts;
 use decisions::Decisions;
 use model::Accelerated;
+use others::Others;
 use prepare::{Rules, Tools};
 use probe::Feeds;
 use quantized::Calibration;
@@ -75,6 +77,9 @@ impl Lower {
     }
 }
 
+/// What the models of this process do while one of them is timed.
+static OTHERS: Others = Others::new();
+
 /// TensorFlow, whose models may move to a faster engine.
 pub(super) struct Accelerating {
     pub(super) tensorflow: TensorFlow,
@@ -89,7 +94,9 @@ impl Engine for Accelerating {
     }
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
+        OTHERS.note();
         let session = Arc::new(self.tensorflow.load_session(path, options)?);
+        OTHERS.note();
         let rules = Rules {
             tolerance: self.acceleration.tolerance,
             forced: self.acceleration.forced,
@@ -107,7 +114,8 @@ impl Engine for Accelerating {
             models: Models::default(),
         };
         let name = path.display().to_string();
-        Ok(Box::new(Accelerated::new(name, session, move |shared| prepare::prepare(shared, &tools, rules))))
+        let prepare = move |shared: &model::Shared| prepare::prepare(shared, &tools, rules);
+        Ok(Box::new(Accelerated::new(name, session, &OTHERS, prepare)))
     }
 }
 

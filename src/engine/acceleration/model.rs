@@ -1,6 +1,8 @@
 //! A model whose signatures may move to another engine, one by one, between two runs.
 
 use super::chain::{Chain, Declined, Ends, time_left};
+use super::decisions::{Decision, Decisions};
+use super::others::Others;
 use super::report::{Progress, Report};
 use super::samples::Samples;
 use crate::engine::content::Content;
@@ -12,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Runs that the other engine may refuse, and TensorFlow answer, before the signature goes back for good.
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     pub(super) routes: Vec<Route>,
     /// True once the model is to be freed.
     pub(super) ends: AtomicBool,
+    /// Counts the runs of clients while a candidate is timed.
+    pub(super) others: &'static Others,
     /// Held while the model is prepared.
     pub(super) busy: Arc<Mutex<()>>,
     prepare: Box<dyn Fn(&Shared) -> bool + Send + Sync>,
@@ -46,6 +50,8 @@ pub(super) struct Route {
     pub(super) ends: Ends,
     pub(super) moved: ArcSwapOption<Chain>,
     pub(super) samples: Samples,
+    /// Where it is kept that the signature goes back, if it moved and that can be kept.
+    pub(super) kept: OnceLock<Decisions>,
     refused: AtomicU64,
     runs: AtomicU64,
     declined: AtomicU64,
@@ -57,6 +63,7 @@ impl Accelerated {
     pub(super) fn new(
         name: String,
         reference: Arc<dyn Model>,
+        others: &'static Others,
         prepare: impl Fn(&Shared) -> bool + Send + Sync + 'static,
     ) -> Accelerated {
         let routes =
@@ -64,7 +71,15 @@ impl Accelerated {
         let routes = routes.collect();
         let (ends, busy) = (AtomicBool::new(false), Arc::default());
         Accelerated {
-            shared: Arc::new(Shared { name, reference, routes, ends, busy, prepare: Box::new(prepare) }),
+            shared: Arc::new(Shared {
+                name,
+                reference,
+                routes,
+                ends,
+                others,
+                busy,
+                prepare: Box::new(prepare),
+            }),
         }
     }
 }
@@ -107,6 +122,7 @@ impl Route {
             ends,
             moved: ArcSwapOption::empty(),
             samples: Samples::new(),
+            kept: OnceLock::new(),
             refused: AtomicU64::new(0),
             runs: AtomicU64::new(0),
             declined: AtomicU64::new(0),
@@ -189,7 +205,21 @@ impl Route {
         let number = self.refused.fetch_add(1, Relaxed) + 1;
         tracing::warn!("signature {}: a run was done by TensorFlow, {}", self.signature, why.message);
         if number == MOST_REFUSED {
-            self.go_back(&format!("{number} runs were refused, the last one: {}", why.message));
+            let reason = format!("{number} runs were refused, the last one: {}", why.message);
+            self.go_back(&reason);
+            // What failed for want of memory or threads may succeed at the next start.
+            if !matches!(why.kind, Kind::ResourceExhausted | Kind::Unavailable) {
+                self.keep(Decision::stays(&self.signature, &reason));
+            }
+        }
+    }
+
+    /// Keeps `decision` for the next start. No request waits for the disk.
+    fn keep(&self, decision: Decision) {
+        let Some(kept) = self.kept.get().cloned() else { return };
+        let thread = std::thread::Builder::new().name("servable-keep".to_owned());
+        if let Err(why) = thread.spawn(move || kept.write(decision)) {
+            tracing::warn!("signature {}: what was decided is not kept: {why}", self.signature);
         }
     }
 
@@ -241,6 +271,7 @@ impl Model for Accelerated {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
+        self.shared.others.note();
         let reference = &*self.shared.reference;
         let Some(route) = self.shared.route(feeds, fetches) else {
             return reference.run(feeds, fetches, options);

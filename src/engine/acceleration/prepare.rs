@@ -119,14 +119,13 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
     if let Some(kept) = kept.filter(|_| task.shared.goes_on()) {
         match &chosen {
             // What failed at this moment may succeed at the next start.
-            Ok(_) if not_lower.is_some() && task.has_failed.load(Relaxed) => {}
+            _ if task.has_failed.load(Relaxed) => {}
             Ok(tried) => {
                 let reason = not_lower.clone().unwrap_or_default();
                 let is_lower = !tried.precision.is_empty();
                 let chosen = Decision::chosen(signature, tried.engine.name(), tried.times);
                 kept.write(chosen.of_precision(is_lower, reason));
             }
-            Err(_) if task.has_failed.load(Relaxed) => {}
             Err(why) => kept.write(Decision::stays(signature, why)),
         }
     }
@@ -143,6 +142,8 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
                 (report.progress, report.engine) = (Progress::Moved, engine_name);
                 report.reason = not_lower.unwrap_or_default();
             });
+            // Before the first run, which may be refused. Set once: a signature is decided once.
+            let _set = kept.map(|kept| route.kept.set(kept.clone()));
             route.moved.store(Some(Arc::new(chain)));
         }
         Err(why) => {
@@ -317,15 +318,21 @@ impl Task<'_> {
             let pair = trial::shortest(&reference, &fast, ways, callers, &|| self.shared.goes_on());
             pair.map_err(|why| self.failed(why))
         };
+        let watch = self.shared.others.watch();
         let alone = timed(1)?;
         // Where it has nothing for that, it is timed as it is.
         let _ = chain.share_cores(true);
         let times = Times { alone, together: timed(self.rules.cores)? };
+        let under_load = watch.were_many();
+        drop(watch);
         candidate.times = Some(times);
         // What came in meanwhile has to be answered alike as well, and by what runs that come at once take.
         judge(&chain, candidate)?;
         let _ = chain.share_cores(false);
-        trial::refusal(&times).map_or(Ok(chain), Err)
+        let refusal = trial::refusal(&times);
+        // Beside others, times may be anything: at the next start it is timed again.
+        self.has_failed.fetch_or(refusal.is_some() && under_load, Relaxed);
+        refusal.map_or(Ok(chain), Err)
     }
 
     /// Returns whether runs end whatever the values are.

@@ -3,6 +3,7 @@
 use super::cut::Parts;
 use super::decisions::Decisions;
 use super::model::Accelerated;
+use super::others::Others;
 use super::prepare::{self, Rules, Tools};
 use super::probe::Feeds;
 use super::quantized::Calibration;
@@ -130,7 +131,8 @@ fn fast(candidate: impl Fn() -> Made + Send + Sync + 'static) -> Given {
 
 fn accelerated(reference: Made, tools: Given, forced: bool) -> Accelerated {
     let rules = Rules { tolerance: 1e-5, forced, fresh: false, cores: 2 };
-    Accelerated::new("m".to_owned(), Arc::new(reference), move |shared| {
+    let others = Box::leak(Box::new(Others::new()));
+    Accelerated::new("m".to_owned(), Arc::new(reference), others, move |shared| {
         prepare::prepare(shared, &tools, rules)
     })
 }
@@ -527,4 +529,53 @@ fn it_is_calibrated_by_the_requests_that_came() {
         bytes(&expected),
         "the zeros of a synthetic warm-up say nothing"
     );
+}
+
+#[test]
+fn what_is_refused_in_serving_stays_at_the_next_start() {
+    let cache = tempfile::tempdir().unwrap();
+    let with_cache = |tools: Given| Given { cache: Some(cache.path().to_owned()), ..tools };
+    // Refuses whatever comes once it serves: while it is compared, no sum is as large.
+    let refusing = |outputs: Vec<Tensor>| {
+        let sum = f32::from_le_bytes(outputs.last().unwrap().bytes()[..4].try_into().unwrap());
+        if sum < 100.0 { Ok(outputs) } else { Err(Error::internal("too large")) }
+    };
+    let tools = with_cache(fast(move || made(FAST, refusing)));
+    let decisions = tools.decisions().unwrap();
+    let model = accelerated(slow_reference(), tools, false);
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+    for _ in 0..3 {
+        assert_eq!(sum(&model, [99.0, 1.0]), Ok(100.0));
+    }
+    // It is written beside.
+    let begun = std::time::Instant::now();
+    while !decisions.read(DEFAULT_SIGNATURE).is_some_and(|kept| kept.engine.is_empty()) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it was not kept");
+        std::thread::yield_now();
+    }
+    let next = prepared(&accelerated(slow_reference(), with_cache(fast(|| made(FAST, Ok))), false));
+    assert_eq!(next.progress, Progress::Stays);
+    assert_eq!(next.reason, "3 runs were refused, the last one: too large");
+}
+
+#[test]
+fn times_taken_beside_others_are_not_kept_where_they_refuse() {
+    let cache = tempfile::tempdir().unwrap();
+    let with_cache = |tools: Given| Given { cache: Some(cache.path().to_owned()), ..tools };
+    let others: &'static Others = Box::leak(Box::new(Others::new()));
+    let rules = Rules { tolerance: 1e-5, forced: false, fresh: false, cores: 2 };
+    // Each of its runs meets one of somebody else.
+    let busy = with_cache(fast(move || {
+        made(4 * SLOW, move |outputs| {
+            others.note();
+            Ok(outputs)
+        })
+    }));
+    let model = Accelerated::new("m".to_owned(), Arc::new(slow_reference()), others, move |shared| {
+        prepare::prepare(shared, &busy, rules)
+    });
+    let report = prepared(&model);
+    assert!(report.progress == Progress::Stays && report.reason.contains("slower"), "{report:?}");
+    let quiet = with_cache(fast(|| made(FAST, Ok)));
+    assert_eq!(prepared(&accelerated(slow_reference(), quiet, false)).progress, Progress::Moved);
 }

@@ -123,6 +123,10 @@ pub(super) fn write(graph: &GraphDef, folder: &Path) -> Result<PathBuf> {
     let written = || {
         let mut file = std::fs::File::create(&unfinished)?;
         file.write_all(&content)?;
+        if path.is_dir() {
+            // Nobody's: the folder is the graph's alone.
+            std::fs::remove_dir_all(&path)?;
+        }
         std::fs::rename(&unfinished, &path)
     };
     written().map_err(|why| {
@@ -219,6 +223,10 @@ mod tests {
         write(&graph, folder.path()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), first);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(write(&graph, folder.path()).unwrap(), path);
+        assert!(path.is_file(), "a folder in its place");
         assert_eq!(write(&graph, &folder.path().join("none")).unwrap_err().kind, Kind::Unavailable);
     }
 }

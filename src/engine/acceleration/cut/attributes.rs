@@ -86,6 +86,18 @@ pub(super) fn constant_integers(node: &NodeDef, most: usize) -> Option<Vec<i64>>
     Some(numbers.chunks_exact(bytes).map(integer).collect())
 }
 
+/// Returns the numbers of a constant of float32 of at most `most` elements.
+pub(super) fn constant_floats(node: &NodeDef, most: usize) -> Option<Vec<f32>> {
+    let opened = tensor::open(content(node)?).ok()?;
+    let count = opened.shape().iter().try_fold(1usize, |count, dim| count.checked_mul(*dim as usize))?;
+    if count > most || opened.dtype() != DType::Float {
+        return None;
+    }
+    let tensor: Tensor = opened.read().ok()?;
+    let (numbers, _) = tensor.bytes().as_chunks::<4>();
+    Some(numbers.iter().map(|four| f32::from_le_bytes(*four)).collect())
+}
+
 /// Reads a little-endian integer of 4 or 8 bytes.
 fn integer(bytes: &[u8]) -> i64 {
     match *bytes {

@@ -10,6 +10,7 @@
 //! read, since its values would wrap.
 
 use super::graph::{Graph, Node, Port};
+use super::numbers::Numbers;
 use super::operations::{self, Operation};
 use super::refusal::Refusal;
 use super::{attributes, types};
@@ -52,9 +53,13 @@ impl Gate {
             why_not: vec![None; count],
             never_awaited: never_awaited(graph),
         };
+        let mut numbers = Numbers::of(count);
         for position in &graph.order {
             let node = &graph.nodes[*position];
-            let judged = gate.judge(graph, node);
+            let judged = gate.judge(graph, node).and_then(|class| {
+                let passed = numbers.pass(graph, *position, |taken| gate.allows(taken));
+                passed.map(|()| class).map_err(|what| at(what, node))
+            });
             gate.classes[*position] = match &judged {
                 Ok(class) => *class,
                 Err(_) => outside(node, 0),

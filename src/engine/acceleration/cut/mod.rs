@@ -8,6 +8,7 @@
 mod attributes;
 mod gate;
 mod graph;
+mod numbers;
 mod operations;
 mod parts;
 mod refusal;

@@ -44,6 +44,56 @@ fn a_dense_layer_is_moved_whole() {
     assert_eq!(parts.fast.graph.node.len(), 4);
 }
 
+/// Adds the node `made`.
+type Make<'a> = &'a dyn Fn(&mut Builder);
+
+#[test]
+fn what_makes_no_number_does_not_come_before_what_loses_it() {
+    let divided = |graph: &mut Builder| {
+        graph.floats("made", "RealDiv", &["d", "d"]);
+    };
+    let root = |graph: &mut Builder| {
+        graph.floats("negative", "Neg", &["d"]).floats("made", "Sqrt", &["negative"]);
+    };
+    let makers: [(&str, Make<'_>); 4] = [
+        ("Log", &|graph| {
+            graph.floats("made", "Log", &["d"]);
+        }),
+        ("Exp", &|graph| {
+            graph.floats("made", "Exp", &["d"]);
+        }),
+        ("RealDiv", &divided),
+        ("Sqrt", &root),
+    ];
+    for (name, make) in makers {
+        for (op, inputs) in [("Relu", &["sum"][..]), ("Maximum", &["sum", "d"]), ("Minimum", &["sum", "d"])] {
+            let mut graph = floats();
+            make(graph.dense("d", "x", 8));
+            graph.floats("sum", "AddV2", &["made", "d"]).floats("lost", op, inputs);
+            let parts = cut(&graph.frozen(&["lost"]));
+            assert!(moves(&parts, name) && !moves(&parts, op), "{name}, {op}");
+            // Nothing is lost: it is seen at the end.
+            let seen = cut(&graph.frozen(&["sum"]));
+            assert!(is_whole(&seen), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_certainly_a_number_may_be_lost() {
+    let mut graph = floats();
+    let tenth = 0.1f32.to_le_bytes().to_vec();
+    graph.dense("d", "x", 8).constant("small", DType::Float, &[], tenth).integers("axis", &[1]);
+    graph.floats("square", "Square", &["d"]).floats("mean", "Mean", &["square", "axis"]);
+    graph.with("keep_dims", Value::B(true));
+    graph.floats("above", "AddV2", &["mean", "small"]).floats("root", "Rsqrt", &["above"]);
+    graph.floats("scaled", "Mul", &["d", "root"]).floats("part", "RealDiv", &["scaled", "small"]);
+    graph.floats("most", "Maximum", &["mean", "small"]).floats("ratio", "RealDiv", &["part", "most"]);
+    graph.floats("logarithm", "Log", &["above"]).floats("all", "AddV2", &["ratio", "logarithm"]);
+    let parts = cut(&graph.floats("y", "Relu", &["all"]).frozen(&["y"]));
+    assert!(is_whole(&parts) && moves(&parts, "Relu"));
+}
+
 #[test]
 fn arithmetic_of_int64_stays() {
     let mut graph = Builder::default();

@@ -1,12 +1,13 @@
 //! Models that people serve, frozen, without their weights.
 
-use super::builder::spec;
+use super::builder::{Builder, spec};
 use super::checks;
+use crate::engine::acceleration::cut::attributes;
 use crate::engine::acceleration::cut::parts::Parts;
 use crate::engine::acceleration::cut::plan;
 use crate::engine::acceleration::cut::refusal::Refusal;
 use crate::engine::frozen::FrozenGraph;
-use crate::pb::tensorflow::GraphDef;
+use crate::pb::tensorflow::{GraphDef, NodeDef};
 use crate::tensor::DType;
 use flate2::read::GzDecoder;
 use prost::Message;
@@ -17,14 +18,27 @@ fn cut(file: &[u8], input: (&str, DType, &[i64]), output: DType) -> Result<Parts
     let mut bytes = Vec::new();
     GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     let (name, dtype, shape) = input;
+    let mut graph = GraphDef::decode(bytes.as_slice()).unwrap();
+    graph.node.iter_mut().for_each(with_small_number);
     let whole = FrozenGraph {
-        graph: GraphDef::decode(bytes.as_slice()).unwrap(),
+        graph,
         inputs: vec![spec(name, dtype, Some(shape.to_vec()))],
         outputs: vec![spec("Identity", output, None)],
     };
     let parts = plan(&whole)?;
     checks::well_formed(&whole, &parts);
     Ok(parts)
+}
+
+/// Gives a scalar of float32 a value: what is added to a variance, so that there is a root of it.
+fn with_small_number(node: &mut NodeDef) {
+    let is_scalar = attributes::constant_shape(node).is_some_and(|shape| shape.is_empty());
+    if is_scalar && attributes::dtype(node, "dtype", 0) == Some(DType::Float) {
+        let mut small = Builder::default();
+        small.constant("small", DType::Float, &[], 1e-6f32.to_le_bytes().to_vec());
+        let value = small.frozen(&[]).graph.node[0].attr["value"].clone();
+        node.attr.insert("value".to_owned(), value);
+    }
 }
 
 fn count(part: Option<&FrozenGraph>, op: &str) -> usize {
