@@ -123,6 +123,16 @@ impl File {
         }
         found
     }
+
+    /// Returns whether it has a loop whose condition and body compute nothing. LiteRT looks for the end of a run's time
+    /// before each operator, and so never in such a loop.
+    pub(super) fn has_idle_loop(&self) -> bool {
+        // What only calls others is no work: LiteRT may put the operators of the others in its place.
+        let computes = |graph: &usize| self.reached(*graph).iter().any(|one| one.calls.is_empty());
+        let is_loop = |one: &&Operator| matches!(one.code, code::WHILE | code::STABLEHLO_WHILE);
+        let operators = self.subgraphs.iter().flat_map(|graph| &graph.operators);
+        operators.filter(is_loop).any(|one| !one.calls.iter().any(computes))
+    }
 }
 
 /// Returns the content of each buffer; `None` where it is outside the FlatBuffer or there is none.

@@ -78,6 +78,13 @@ const ELEMENTWISE: [i32; 23] =
 
 /// Makes the plan of a file.
 pub(super) fn plan(file: &File) -> Result<Plan> {
+    if file.has_idle_loop() {
+        return Err(Error::new(
+            Kind::Unimplemented,
+            "the body of one of its loops computes nothing, and LiteRT could not end such a loop: convert the model \
+             again without it",
+        ));
+    }
     let mut plan = Plan {
         signatures: BTreeMap::new(),
         runner_of: BTreeMap::new(),

@@ -388,3 +388,49 @@ fn an_if_with_options_of_no_type_does_not_call_itself() {
     let answer = ask(&*model, DEFAULT, &[("c", condition), ("x", floats(&[1], &[-3.0]))], CALLER).unwrap();
     assert_eq!(values(&answer[0]), [0.0]);
 }
+
+/// The file of a loop whose condition and body have so many operators. It goes on as long as `c` is true.
+fn looping(operators: [usize; 2]) -> Vec<u8> {
+    let graph = |operators: Vec<fixture::Op>, outputs: Vec<i32>| Graph {
+        tensors: vec![
+            tensor("c", 6, &[1], 0),
+            tensor("x", 0, &[1], 0),
+            tensor("d", 6, &[1], 0),
+            tensor("y", 0, &[1], 0),
+        ],
+        inputs: vec![0, 1],
+        outputs,
+        operators,
+    };
+    let calls = Field::Table(vec![(0, Field::Word(1)), (1, Field::Word(2))]);
+    let options = vec![(3, Field::Byte(93)), (4, calls)];
+    let main = graph(vec![(119, vec![0, 1], vec![2, 3], options)], vec![2, 3]);
+    let relu = |count| (0..count).map(|_| (19, vec![1], vec![3], vec![])).collect();
+    let condition = graph(relu(operators[0]), vec![0]);
+    let body = graph(relu(operators[1]), vec![0, if operators[1] > 0 { 3 } else { 1 }]);
+    fixture::file(vec![main, condition, body], &[])
+}
+
+#[test]
+fn a_loop_that_could_not_be_ended_is_refused() {
+    let Some(litert) = litert() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let load = |operators| {
+        std::fs::write(folder.path().join("model.tflite"), looping(operators)).unwrap();
+        litert.load(folder.path(), &LoadOptions::default())
+    };
+    for operators in [[0, 1], [1, 0]] {
+        let model = load(operators).unwrap();
+        let run = |c, timeout| {
+            let c = Tensor::numbers(DType::Bool, vec![1], vec![c].into());
+            let options = RunOptions { threads: Threads::One, timeout };
+            ask(&*model, DEFAULT, &[("c", c), ("x", floats(&[1], &[1.0]))], options)
+        };
+        let short = Some(Duration::from_millis(20));
+        assert_eq!(run(1, short).unwrap_err().kind, Kind::DeadlineExceeded, "{operators:?}");
+        assert_eq!(values(&run(0, None).unwrap()[1]), [1.0]);
+    }
+    let why = load([0, 0]).err().unwrap();
+    assert_eq!(why.kind, Kind::Unimplemented);
+    assert!(why.message.contains("computes nothing"), "{why}");
+}
