@@ -9,6 +9,7 @@ use super::permits::too_late;
 use super::signatures::{Io, Runner};
 use super::strings;
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use crate::tensor::{Aligned, DType, Shape, Tensor, element_count};
 use smallvec::SmallVec;
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -111,6 +112,7 @@ impl Compiled {
     ) -> Result<Compiled> {
         let api = &library.api;
         let options = Options::new(library, threads)?;
+        let _mapped = MappedWeights::begin();
         let mut handle = std::ptr::null_mut();
         // SAFETY: environment, model and options are live; the result is written to a place of our own.
         let status =
@@ -135,6 +137,8 @@ impl Compiled {
         if self.prepared[number].inputs.as_deref() == Some(shapes) {
             return Ok(());
         }
+        // The first time, LiteRT packs the weights.
+        let _mapped = self.prepared[number].good.is_none().then(MappedWeights::begin);
         let known = self.prepared[number].inputs.take().unwrap_or_default();
         for (index, shape) in shapes.iter().enumerate() {
             // LiteRT has no function that makes an input a scalar; those of the file are.

@@ -13,6 +13,7 @@ use crate::engine::choice::model_file;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::host::memory::MappedWeights;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, c_char, c_int};
 use std::io::ErrorKind;
@@ -116,6 +117,7 @@ fn open(runtime: &'static Runtime, file: &Path, description: &Description) -> Re
         options.leave_the_graph().map_err(failed)?;
     }
     let mut session = null_mut();
+    let _mapped = MappedWeights::begin();
     // SAFETY: the path is a C string, environment and options are live; the session is ours.
     api.check(unsafe { (api.create_session)(runtime.env, path.as_ptr(), options.1, &raw mut session) })
         .map_err(failed)?;
