@@ -79,7 +79,7 @@ FORMATS = {
     "tflite": MAKE_TFLITE,
     "openvino": MAKE_OPENVINO,
 }
-"""Scripts that write a model into the folder argv[1] with argv[2] megabytes of weights, ten a layer, by format."""
+"""By format, scripts that write a model to the folder argv[1] with argv[2] megabytes of weights."""
 
 
 @dataclass

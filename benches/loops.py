@@ -1,11 +1,11 @@
-"""What the server adds to an engine: one client's p50 against the engine's own loop in a process beside, by turns.
+"""What the server adds to an engine: one client's p50 against the engine's own loop beside it, by turns.
 
     python benches/loops.py MODEL.onnx MODEL.tflite... [--seconds 3] [--rounds 5] [--limit 0.5]
 
-Each model has one float input; a dynamic first dimension is 1. A round times runs by the engine's Python package
-(``onnxruntime``, ``ai_edge_litert``) with as many threads as cores, then calls over gRPC with the same values.
-Prints the median p50 of the rounds, and the CPU time of a run, of both. Ends with status 1 where the server's p50
-is longer by more than ``--limit`` milliseconds. Needs cargo. MobileNetV2 as a ``.tflite`` file::
+Each model has one float input; a dynamic first dimension is 1. A round times runs by the engine's Python
+package (``onnxruntime``, ``ai_edge_litert``) with as many threads as cores, then calls over gRPC with the same
+values. Prints the median p50 of the rounds, and the CPU time of a run, of both. Ends with status 1 where the
+server's p50 is longer by more than ``--limit`` milliseconds. Needs cargo. MobileNetV2 as a ``.tflite`` file::
 
     tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert()
 """
@@ -64,7 +64,7 @@ for line in sys.stdin:
     cpu = (time.process_time() - cpu) / len(times)
     print(json.dumps({"p50_ms": statistics.median(times) * 1e3, "cpu_ms": cpu * 1e3}), flush=True)
 """
-"""Says the input of the model argv[1], reads a file of its values, then times runs for each number of seconds."""
+"""Says the input of the model argv[1], reads a file of its values, then times runs for some seconds each."""
 
 
 class Loop:
@@ -98,7 +98,11 @@ class Loop:
 def looping(model: Path) -> Iterator[Loop]:
     """Runs the loop of a model."""
     command = [sys.executable, "-c", LOOP, str(model)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.DEVNULL,
+    }
     with subprocess.Popen(command, text=True, **pipes) as process:
         try:
             yield Loop(process)
@@ -130,7 +134,9 @@ def measure(
             bare.append(loop.run(options.seconds))
             sample = programs.load_on(target, body, 1, options.seconds)
             served.append((sample.p50_us / 1e3, (sample.cpu_us or 0.0) / 1e3))
-    (bare_p50, bare_cpu), (p50, cpu) = (map(statistics.median, zip(*one, strict=True)) for one in (bare, served))
+    (bare_p50, bare_cpu), (p50, cpu) = (
+        map(statistics.median, zip(*one, strict=True)) for one in (bare, served)
+    )
     longer = p50 - bare_p50
     figures = [f"{figure:.2f}" for figure in (bare_p50, p50, longer, bare_cpu, cpu)]
     return [model.name, *figures], longer

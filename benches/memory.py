@@ -3,8 +3,9 @@
     python benches/memory.py [--formats saved_model onnx tflite openvino] [--cycles 20] [--megabytes 100]
                              [--keep FOLDER]
 
-Each format has a server of its own. Ends with status 1 where the last cycle left more than 1.1 times what the first one
-left. Needs Linux and, for each format, the packages that write and serve it. ``tflite`` needs TensorFlow to be written.
+Each format has a server of its own. Ends with status 1 where the last cycle left more than 1.1 times what the
+first one left. Needs Linux and, for each format, the packages that write and serve it. ``tflite`` needs
+TensorFlow to be written.
 """
 
 from __future__ import annotations
