@@ -3,7 +3,7 @@
     python benches/loops.py MODEL.onnx MODEL.tflite... [--seconds 3] [--rounds 5] [--limit 0.5]
 
 Each model has one float input; a dynamic first dimension is 1. A round times runs by the engine's Python
-package (``onnxruntime``, ``ai_edge_litert``) with as many threads as cores, then calls over gRPC with the same
+package (``onnxruntime``, ``ai_edge_litert``) with as many threads as cores, then calls over gRPC with these
 values. Prints the median p50 of the rounds, and the CPU time of a run, of both. Ends with status 1 where the
 server's p50 is longer by more than ``--limit`` milliseconds. Needs cargo. MobileNetV2 as a ``.tflite`` file::
 
