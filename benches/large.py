@@ -20,7 +20,7 @@ from process import BenchError, Process, wait_until
 ROOT = Path(__file__).resolve().parent.parent
 LOAD_SECONDS = 300
 SMALL = ROOT / "tests" / "models" / "half_plus_two"
-MAKE = """
+MAKE_SAVED_MODEL = """
 import sys, tensorflow as tf
 class Large(tf.Module):
     def __init__(self, count):
@@ -32,7 +32,54 @@ class Large(tf.Module):
 module = Large(int(sys.argv[2]) // 10)
 tf.saved_model.save(module, sys.argv[1], signatures={"serving_default": module.serve})
 """
-"""Script that writes a SavedModel to argv[1] with argv[2] megabytes of variables, ten each."""
+MAKE_TFLITE = """
+import os, sys, tensorflow as tf
+layers = [tf.random.stateless_normal([1600, 1600], [1, n]) for n in range(int(sys.argv[2]) // 10)]
+@tf.function(input_signature=[tf.TensorSpec([None, 1600], tf.float32, name="x")])
+def serve(x):
+    for layer in layers:
+        x = tf.nn.relu(tf.matmul(x, layer))
+    return {"y": x}
+converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()])
+os.makedirs(sys.argv[1])
+with open(sys.argv[1] + "/model.tflite", "wb") as file:
+    file.write(converter.convert())
+"""
+MAKE_ONNX = """
+import os, sys, numpy, onnx
+from onnx import TensorProto, helper, numpy_helper
+random = numpy.random.default_rng(1)
+nodes, layers = [], []
+for n in range(int(sys.argv[2]) // 10):
+    layers.append(numpy_helper.from_array(random.random([1600, 1600], dtype=numpy.float32), f"w{n}"))
+    nodes.append(helper.make_node("MatMul", [f"x{n}", f"w{n}"], [f"y{n}"]))
+    nodes.append(helper.make_node("Relu", [f"y{n}"], [f"x{n + 1}"]))
+value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1600])
+graph = helper.make_graph(nodes, "large", [value("x0")], [value(f"x{len(layers)}")], layers)
+os.makedirs(sys.argv[1])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+onnx.save(model, sys.argv[1] + "/model.onnx")
+"""
+MAKE_OPENVINO = """
+import os, sys, numpy, openvino
+from openvino import opset13
+random = numpy.random.default_rng(1)
+node = x = opset13.parameter([-1, 1600], openvino.Type.f32)
+x.output(0).set_names({"x"})
+for _ in range(int(sys.argv[2]) // 10):
+    layer = opset13.constant(random.random([1600, 1600], dtype=numpy.float32))
+    node = opset13.relu(opset13.matmul(node, layer, False, False))
+node.output(0).set_names({"y"})
+os.makedirs(sys.argv[1])
+openvino.save_model(openvino.Model([node], [x]), sys.argv[1] + "/model.xml", compress_to_fp16=False)
+"""
+FORMATS = {
+    "saved_model": MAKE_SAVED_MODEL,
+    "onnx": MAKE_ONNX,
+    "tflite": MAKE_TFLITE,
+    "openvino": MAKE_OPENVINO,
+}
+"""By format, scripts that write a model to the folder argv[1] with argv[2] megabytes of weights."""
 
 
 @dataclass
@@ -119,12 +166,12 @@ def serving(folder: Path, large: Path) -> Iterator[Server]:
         yield Server(process, config, large, f"http://127.0.0.1:{port}")
 
 
-def large_model(folder: Path, megabytes: int) -> Path:
-    """Returns the large model's base path, creating the model if it is missing."""
-    version = folder / f"large_{megabytes}" / "1"
+def large_model(folder: Path, megabytes: int, form: str = "saved_model") -> Path:
+    """Returns the large model's base path, creating the model if it is missing. form: one of ``FORMATS``."""
+    version = folder / f"large_{form}_{megabytes}" / "1"
     if not version.is_dir():
-        print(f"making a model of {megabytes} MB", flush=True)
-        command = [sys.executable, "-c", MAKE, str(version), str(megabytes)]
+        print(f"making a model of {megabytes} MB ({form})", flush=True)
+        command = [sys.executable, "-c", FORMATS[form], str(version), str(megabytes)]
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode != 0:
             raise BenchError(f"the large model could not be made: {made.stderr[-2000:]}")

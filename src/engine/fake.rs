@@ -15,10 +15,21 @@ const TENSORS: [&str; 4] = ["a", "b", "difference", "sum"];
 struct Adder {
     signatures: BTreeMap<String, Signature>,
     before: Box<dyn Fn() + Send + Sync>,
+    /// Whether each run would have to wait for another.
+    is_busy: bool,
+}
+
+/// Returns the model of which no run begins at once.
+pub(crate) fn busy() -> Box<dyn Model> {
+    Box::new(Adder { is_busy: true, ..adder(|| {}) })
 }
 
 /// Returns the model, which calls `before` at the beginning of each run.
 pub(crate) fn model(before: impl Fn() + Send + Sync + 'static) -> Box<dyn Model> {
+    Box::new(adder(before))
+}
+
+fn adder(before: impl Fn() + Send + Sync + 'static) -> Adder {
     let spec = |tensor: &&str| TensorSpec {
         alias: (*tensor).to_owned(),
         tensor: (*tensor).to_owned(),
@@ -33,7 +44,7 @@ pub(crate) fn model(before: impl Fn() + Send + Sync + 'static) -> Box<dyn Model>
         defaults: BTreeMap::new(),
     };
     let signatures = [(DEFAULT_SIGNATURE.to_owned(), signature)].into();
-    Box::new(Adder { signatures, before: Box::new(before) })
+    Adder { signatures, before: Box::new(before), is_busy: false }
 }
 
 impl Engine for Fake {
@@ -86,6 +97,15 @@ impl Model for Adder {
         }
         let sign = |fetch: &Endpoint| if fetch.0 == 2 { -1.0 } else { 1.0 };
         Ok(fetches.iter().map(|fetch| combined(&a, &b, sign(fetch))).collect())
+    }
+
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        (!self.is_busy).then(|| self.run(feeds, fetches, options))
     }
 }
 

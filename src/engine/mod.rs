@@ -149,4 +149,15 @@ pub trait Model: Send + Sync {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>>;
+
+    /// Does [`Self::run`] if it begins at once; `None` if it would have to wait for another run, or to make first what
+    /// runs need. For threads that serve others meanwhile.
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        Some(self.run(feeds, fetches, options))
+    }
 }

@@ -35,7 +35,7 @@ pub(crate) fn process_cpu_time() -> Option<Duration> {
     time_of(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
-fn thread_cpu_time() -> Option<Duration> {
+pub(crate) fn thread_cpu_time() -> Option<Duration> {
     time_of(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 

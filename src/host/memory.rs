@@ -70,9 +70,6 @@ fn drop_pages(start: usize, length: usize) {
 pub(crate) fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     {
-        /// Larger blocks are mapped each time, in bytes. Up to here they are taken from an arena. The C library before
-        /// 2.35 takes at most the second value; without one, setting the other threshold would freeze this at 128 KB.
-        const MAPPED_FROM: [c_int; 2] = [1 << 30, 32 << 20];
         for (variable, setting, values) in [
             ("MALLOC_MMAP_THRESHOLD_", libc::M_MMAP_THRESHOLD, &MAPPED_FROM[..]),
             ("MALLOC_TRIM_THRESHOLD_", libc::M_TRIM_THRESHOLD, &[KEPT_FREE]),
@@ -81,6 +78,53 @@ pub(crate) fn keep_freed_memory() {
             if !is_set(variable) && !is_set("GLIBC_TUNABLES") {
                 // If all are refused, the C library's own way stays.
                 values.iter().any(|value| set(setting, *value));
+            }
+        }
+    }
+}
+
+/// Larger blocks are mapped each time, in bytes. Up to here they are taken from an arena. The C library before 2.35 takes
+/// at most the second value; without one, setting the other threshold would freeze this at 128 KB.
+#[cfg(target_env = "gnu")]
+const MAPPED_FROM: [c_int; 2] = [1 << 30, 32 << 20];
+
+/// The threads that read weights now.
+#[cfg(target_env = "gnu")]
+static READING: Mutex<usize> = Mutex::new(0);
+
+/// While this lives, the C library maps large blocks, so that they go back when they are freed.
+///
+/// For reading and packing weights: they are freed with their model, and [`after_unload`] leaves what arenas hold for some
+/// time where models come and go. Measured with 20 loads and unloads of 100 MB, one after another: up to 5.4 times the
+/// resident size after the first (ONNX Runtime), 7.1 times (LiteRT), 1.6 times (OpenVINO).
+#[must_use = "blocks are mapped as long as this is held"]
+pub(crate) struct MappedWeights(());
+
+impl MappedWeights {
+    /// Begins.
+    pub(crate) fn begin() -> MappedWeights {
+        #[cfg(target_env = "gnu")]
+        {
+            /// In bytes.
+            const LARGE: c_int = 1 << 20;
+            let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+            *reading += 1;
+            if *reading == 1 && !is_set("MALLOC_MMAP_THRESHOLD_") && !is_set("GLIBC_TUNABLES") {
+                set(libc::M_MMAP_THRESHOLD, LARGE);
+            }
+        }
+        MappedWeights(())
+    }
+}
+
+impl Drop for MappedWeights {
+    fn drop(&mut self) {
+        #[cfg(target_env = "gnu")]
+        {
+            let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+            *reading -= 1;
+            if *reading == 0 && !is_set("MALLOC_MMAP_THRESHOLD_") && !is_set("GLIBC_TUNABLES") {
+                MAPPED_FROM.iter().any(|value| set(libc::M_MMAP_THRESHOLD, *value));
             }
         }
     }
@@ -213,6 +257,20 @@ mod tests {
     /// Taken from an arena, in bytes.
     const BLOCK: usize = 16 << 20;
 
+    /// Returns true in a process of its own, whose allocator is set by nothing else; elsewhere runs the test `name` there.
+    fn in_child(name: &str) -> bool {
+        if std::env::var_os(CHILD).is_some() {
+            return true;
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        for variable in ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"] {
+            child.env_remove(variable);
+        }
+        child.env_remove("GLIBC_TUNABLES").env(CHILD, "1");
+        assert!(child.args(["--exact", name, "--nocapture"]).status().unwrap().success());
+        false
+    }
+
     /// Returns the resident size in bytes.
     fn resident() -> usize {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -231,15 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn weights_go_back_when_they_are_freed() {
+        if !in_child("host::memory::tests::weights_go_back_when_they_are_freed") {
+            return;
+        }
+        keep_freed_memory();
+        let before = resident();
+        let weights = MappedWeights::begin();
+        drop(MappedWeights::begin());
+        fill_and_free(BLOCK);
+        assert!(resident().saturating_sub(before) < BLOCK / 10);
+        drop(weights);
+        fill_and_free(BLOCK);
+        assert!(resident().saturating_sub(before) > BLOCK / 10 * 9, "what runs free is kept");
+    }
+
+    #[test]
     fn a_trim_reaches_the_arenas_of_threads_that_go_on() {
-        if std::env::var_os(CHILD).is_none() {
-            let name = "host::memory::tests::a_trim_reaches_the_arenas_of_threads_that_go_on";
-            let mut child = Command::new(std::env::current_exe().unwrap());
-            for variable in ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX"] {
-                child.env_remove(variable);
-            }
-            child.env_remove("GLIBC_TUNABLES").env(CHILD, "1");
-            assert!(child.args(["--exact", name, "--nocapture"]).status().unwrap().success());
+        if !in_child("host::memory::tests::a_trim_reaches_the_arenas_of_threads_that_go_on") {
             return;
         }
         keep_freed_memory();

@@ -10,6 +10,7 @@ use crate::metrics::Protocol;
 use crate::servable::{self, Servable};
 use crate::tensor::Tensor;
 use bytes::Bytes;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Most bytes of outputs that are encoded in the thread that read the call (some 100 µs of work).
@@ -96,9 +97,12 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Contex
     let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
     let servable = servable?;
     let in_caller = servable.in_caller(request.signature());
-    let planned = guarded(|| Planned::new(server, call, servable, request, context))?;
+    let mut planned = guarded(|| Planned::new(server, call, servable, request, context))?;
     if in_caller {
-        return guarded(|| planned.run(server));
+        match guarded(|| planned.run_at_once(server))? {
+            ControlFlow::Break(reply) => return Ok(reply),
+            ControlFlow::Continue(delayed) => planned = delayed,
+        }
     }
     if planned.batches() {
         return Box::pin(guarded(|| planned.submit())?.answer(server)).await;
@@ -198,6 +202,21 @@ impl<C: Call> Planned<C> {
         let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
         let outputs = servable.run(run, &context)?;
         Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
+    }
+
+    /// Runs in this thread and encodes the answer, unless the run would have to wait.
+    fn run_at_once(self, server: &ServerState) -> Result<ControlFlow<C::Reply, Planned<C>>> {
+        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        match servable.run_at_once(run, &context)? {
+            ControlFlow::Break(outputs) => {
+                let unanswered = Unanswered { call, servable, sample, reading, context };
+                unanswered.answer(server, outputs).map(ControlFlow::Break)
+            }
+            ControlFlow::Continue(run) => {
+                let plan = Plan { run, reading };
+                Ok(ControlFlow::Continue(Planned { call, servable, sample, plan, context }))
+            }
+        }
     }
 
     /// Submits the run to be done together with others, which may be at once and in this thread.

@@ -7,7 +7,7 @@ use crate::batch::{self, Batcher, Batching, Lane, Ran, Scheduler};
 use crate::context::Context;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec, named};
-use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination};
+use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination, Threads};
 use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -249,9 +250,9 @@ impl Servable {
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
         let begun = Begun { api, signature, at: Instant::now() };
-        let place = self.place(&begun.signature);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
+        let place = self.place(&begun.signature);
         let Plan { threads, timed } = place.placement.plan();
         if let Some(batcher) = self.batcher.as_ref().filter(|batcher| batcher.runs_alone()) {
             let repeatable = self.changes_nothing(&begun.signature);
@@ -259,16 +260,44 @@ impl Servable {
             let ran = batcher.run(batch::Run { feeds, fetches, threads, context, repeatable });
             return self.ran_in_batch(&begun, place, ran);
         }
-        let running = profile::phase(Phase::Run);
-        let usage = if timed { Usage::of_this_thread() } else { None };
+        let watch = Watch::begin(timed);
         let ran = self.model.run(&feeds, &fetches, RunOptions { threads, timeout });
-        drop(running);
-        let took = self.ended(&begun);
+        self.observed(&begun, threads, watch, ran)
+    }
+
+    /// Does [`Self::run`] in this thread, which serves others meanwhile. Gives `run` back if it would have to wait for
+    /// another one.
+    pub fn run_at_once(&self, run: Run, context: &Context) -> Result<ControlFlow<Vec<Tensor>, Run>> {
+        if self.batcher.as_ref().is_some_and(|batcher| batcher.runs_alone()) {
+            return self.run(run, context).map(ControlFlow::Break);
+        }
+        let Run { api, signature, feeds, fetches } = run;
+        let begun = Begun { api, signature, at: Instant::now() };
+        context.is_wanted(begun.at)?;
+        let timeout = context.time_left(begun.at)?;
+        let Plan { threads, timed } = self.placement(&begun.signature).plan();
+        let watch = Watch::begin(timed);
+        match self.model.run_at_once(&feeds, &fetches, RunOptions { threads, timeout }) {
+            Some(ran) => self.observed(&begun, threads, watch, ran).map(ControlFlow::Break),
+            None => Ok(ControlFlow::Continue(Run { api, signature: begun.signature, feeds, fetches })),
+        }
+    }
+
+    /// Accounts for a run in the engine's `threads` that has just ended.
+    fn observed(
+        &self,
+        begun: &Begun,
+        threads: Threads,
+        watch: Watch,
+        ran: Result<Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
+        drop(watch.phase);
+        let took = self.ended(begun);
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
-        let measured = usage.and_then(|usage| usage.took(took));
-        place.placement.observe(threads, took, measured);
-        self.count(&begun, took, true);
+        let measured = watch.usage.and_then(|usage| usage.took(took));
+        self.placement(&begun.signature).observe(threads, took, measured);
+        self.count(begun, took, true);
         Ok(outputs)
     }
 
@@ -323,6 +352,20 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
+}
+
+/// What is measured while the model runs.
+struct Watch {
+    phase: Option<profile::Running>,
+    usage: Option<Usage>,
+}
+
+impl Watch {
+    /// Begins. `timed`: with the time of this thread.
+    fn begin(timed: bool) -> Watch {
+        let phase = profile::phase(Phase::Run);
+        Watch { phase, usage: if timed { Usage::of_this_thread() } else { None } }
+    }
 }
 
 /// The outputs of a batched run, yet to come. Dropping them withdraws what still waits for a batch.

@@ -9,6 +9,7 @@ use super::permits::too_late;
 use super::signatures::{Io, Runner};
 use super::strings;
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use crate::tensor::{Aligned, DType, Shape, Tensor, element_count};
 use smallvec::SmallVec;
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -22,6 +23,9 @@ const ALIGNMENT: usize = 64;
 
 /// Room for the strings of an output, whose length is known only after the run. Untouched pages take no memory.
 const STRINGS: usize = 64 << 20;
+
+/// Room of which a run has written more is given back to the system after it.
+const KEPT: usize = 1 << 20;
 
 /// What outputs hold before a run; a run that writes none of them is suspicious.
 const FILLED: u8 = 0xa5;
@@ -42,6 +46,8 @@ pub(super) struct Compiled {
     /// Asked by LiteRT during a run.
     limit: Box<Limit>,
     prepared: Vec<Prepared>,
+    /// Room for strings that no run has.
+    strings: Vec<Vec<u8>>,
 }
 
 // SAFETY: an interpreter may be used by any thread, by one at a time; `&mut self` sees to that.
@@ -50,9 +56,11 @@ unsafe impl Send for Compiled {}
 /// What the subgraph of a runner is prepared for.
 #[derive(Clone, Default)]
 struct Prepared {
-    /// The shape of each input; none before the first run.
-    inputs: Vec<Shape>,
+    /// The shape of each input; `None` before the first run, and where that is not known.
+    inputs: Option<Vec<Shape>>,
     outputs: Vec<Shape>,
+    /// The shapes of inputs that it was prepared for last.
+    good: Option<Vec<Shape>>,
 }
 
 /// When a run has to end.
@@ -104,6 +112,7 @@ impl Compiled {
     ) -> Result<Compiled> {
         let api = &library.api;
         let options = Options::new(library, threads)?;
+        let _mapped = MappedWeights::begin();
         let mut handle = std::ptr::null_mut();
         // SAFETY: environment, model and options are live; the result is written to a place of our own.
         let status =
@@ -111,7 +120,13 @@ impl Compiled {
         checked(status, "compile the model")?;
         let limit = Box::new(Limit { end: AtomicU64::new(NEVER), stopped: AtomicBool::new(false) });
         let data = std::ptr::from_ref(&*limit).cast_mut().cast();
-        let compiled = Compiled { library, handle, limit, prepared: vec![Prepared::default(); runners] };
+        let compiled = Compiled {
+            library,
+            handle,
+            limit,
+            prepared: vec![Prepared::default(); runners],
+            strings: Vec::new(),
+        };
         // SAFETY: the interpreter is live, and so is what the function reads as long as it is.
         checked(unsafe { (api.set_cancellation)(handle, data, is_over) }, "set a time limit")?;
         Ok(compiled)
@@ -119,27 +134,40 @@ impl Compiled {
 
     /// Prepares runner `number`, which is `runner`, for inputs of `shapes`.
     fn prepare(&mut self, number: usize, runner: &Runner, shapes: &[Shape]) -> Result<()> {
-        let known = std::mem::take(&mut self.prepared[number]);
+        if self.prepared[number].inputs.as_deref() == Some(shapes) {
+            return Ok(());
+        }
+        // The first time, LiteRT packs the weights.
+        let _mapped = self.prepared[number].good.is_none().then(MappedWeights::begin);
+        let known = self.prepared[number].inputs.take().unwrap_or_default();
         for (index, shape) in shapes.iter().enumerate() {
             // LiteRT has no function that makes an input a scalar; those of the file are.
-            if known.inputs.get(index) != Some(shape) && !shape.is_empty() {
+            if known.get(index) != Some(shape) && !shape.is_empty() {
                 self.resize(runner.index, index, shape)?;
             }
         }
-        let inputs = shapes.to_vec();
-        let outputs = if known.inputs == inputs {
-            known.outputs
-        } else {
-            self.outputs(runner, true).map_err(|why| {
-                let named = runner.inputs.iter().zip(shapes);
-                let named: Vec<_> = named.map(|(io, shape)| format!("{:?} {shape:?}", io.alias)).collect();
-                let message =
-                    format!("The model cannot be run on these shapes: {}: {}", named.join(", "), why.message);
-                Error::invalid(message)
-            })?
-        };
-        self.prepared[number] = Prepared { inputs, outputs };
+        let outputs = self.outputs(runner, true).map_err(|why| {
+            let named = runner.inputs.iter().zip(shapes);
+            let named: Vec<_> = named.map(|(io, shape)| format!("{:?} {shape:?}", io.alias)).collect();
+            let message =
+                format!("The model cannot be run on these shapes: {}: {}", named.join(", "), why.message);
+            Error::invalid(message)
+        })?;
+        let inputs = Some(shapes.to_vec());
+        self.prepared[number] = Prepared { good: inputs.clone(), inputs, outputs };
         Ok(())
+    }
+
+    /// Returns whether it can be used again after a run of `runner` that failed with `why`: it compares with a new one
+    /// if the fault was the request's, and it is prepared for the last good shapes again.
+    pub(super) fn recovers(&mut self, number: usize, runner: &Runner, why: Kind) -> bool {
+        if !matches!(why, Kind::InvalidArgument | Kind::DeadlineExceeded | Kind::ResourceExhausted) {
+            return false;
+        }
+        let smallest = |io: &Io| io.shape.iter().map(|dim| (*dim).max(1)).collect();
+        let good = self.prepared[number].good.clone();
+        let good = good.unwrap_or_else(|| runner.inputs.iter().map(smallest).collect());
+        self.prepare(number, runner, &good).is_ok()
     }
 
     fn resize(&mut self, signature: usize, input: usize, shape: &Shape) -> Result<()> {
@@ -275,13 +303,15 @@ impl Compiled {
     }
 
     /// Makes room for the outputs of a run.
-    fn room(&self, number: usize, runner: &Runner) -> Result<Vec<Room>> {
+    fn room(&mut self, number: usize, runner: &Runner) -> Result<Vec<Room>> {
         let mut room = Vec::with_capacity(runner.outputs.len());
         for (index, (io, shape)) in runner.outputs.iter().zip(&self.prepared[number].outputs).enumerate() {
             let input = runner.inputs.iter().position(|input| input.tensor == io.tensor);
             let earlier = runner.outputs[..index].iter().position(|one| one.tensor == io.tensor);
             room.push(match (input, earlier) {
-                _ if io.dtype == DType::String => Room::Strings(vec![0; STRINGS + ALIGNMENT]),
+                _ if io.dtype == DType::String => {
+                    Room::Strings(self.strings.pop().unwrap_or_else(|| vec![0; STRINGS + ALIGNMENT]))
+                }
                 (Some(input), _) => Room::Input(input),
                 (None, Some(earlier)) => Room::Earlier(earlier),
                 (None, None) => {
@@ -327,7 +357,13 @@ impl Compiled {
                 Room::Strings(mut bytes) => {
                     let found = strings::decode(aligned(&mut bytes));
                     let found = found.filter(|found| element_count(&shape) == Some(found.len()));
-                    Tensor::strings(shape, found.ok_or_else(unknown_shape)?)
+                    let found = found.ok_or_else(unknown_shape)?;
+                    if strings::size(&found) <= KEPT {
+                        // What no run writes to is no tensor of strings.
+                        aligned(&mut bytes)[..strings::HEAD].fill(0);
+                        self.strings.push(bytes);
+                    }
+                    Tensor::strings(shape, found)
                 }
             });
         }

@@ -115,6 +115,7 @@ functions! {
 
 /// Opens LiteRT's library at `path`.
 pub(super) fn open(path: &Path) -> Result<Api> {
+    memory::keep_freed_memory();
     // SAFETY: opening runs the library's initialisers; these are LiteRT's, and importing it in Python runs them in the
     // same way. Local: its symbols are for nobody else.
     let opened = unsafe { Library::open(Some(path), RTLD_LAZY | RTLD_LOCAL) };

@@ -6,6 +6,7 @@
 use super::flatbuffer::{Buffer, Damage, Read, Table};
 use super::{flexbuffer, strings};
 use crate::tensor::element_count;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ impl File {
     pub fn read(bytes: &[u8]) -> Result<File, &'static str> {
         let buffer = Buffer::new(bytes);
         let model = buffer.root(b"TFL3")?;
-        let buffers = buffers(&model, bytes)?;
+        let buffers: Vec<Content<'_>> = buffers(&model, bytes)?.into_iter().map(Content::new).collect();
         let codes = codes(&model)?;
         let graphs = model.tables(2)?;
         if graphs.is_empty() {
@@ -108,20 +109,50 @@ impl File {
         Ok(File { subgraphs, signatures, signature_defs })
     }
 
-    /// Returns the operators that a run of `subgraph` may reach.
-    pub(super) fn reached(&self, subgraph: usize) -> Vec<&Operator> {
-        let (mut ahead, mut seen) = (vec![subgraph], vec![false; self.subgraphs.len()]);
-        let mut found = Vec::new();
-        while let Some(index) = ahead.pop() {
-            if std::mem::replace(&mut seen[index], true) {
-                continue;
+    /// Returns for each graph the bits that `bits` gives its operators, and those of the graphs that it calls.
+    pub(super) fn marked(&self, bits: impl Fn(&Operator) -> u8) -> Vec<u8> {
+        let own = |graph: &Subgraph| graph.operators.iter().fold(0, |all, operator| all | bits(operator));
+        let mut marked: Vec<u8> = self.subgraphs.iter().map(own).collect();
+        let calls = self.subgraphs.iter().map(|graph| graph.operators.iter().flat_map(|one| &one.calls));
+        let calls: Vec<Vec<usize>> = calls.map(|calls| calls.copied().collect()).collect();
+        // As often as the deepest nesting allows.
+        for _ in 0..=DEEPEST {
+            let with_called =
+                |(own, to): (&u8, &Vec<usize>)| to.iter().fold(*own, |all, to| all | marked[*to]);
+            let next: Vec<u8> = marked.iter().zip(&calls).map(with_called).collect();
+            if next == marked {
+                break;
             }
-            for operator in &self.subgraphs[index].operators {
-                ahead.extend(&operator.calls);
-                found.push(operator);
-            }
+            marked = next;
         }
-        found
+        marked
+    }
+
+    /// Returns whether it has a loop whose condition and body compute nothing. LiteRT looks for the end of a run's time
+    /// before each operator, and so never in such a loop.
+    pub(super) fn has_idle_loop(&self) -> bool {
+        // What only calls others is no work: LiteRT may put the operators of the others in its place.
+        let computes = self.marked(|one| u8::from(one.calls.is_empty()));
+        let is_loop = |one: &&Operator| matches!(one.code, code::WHILE | code::STABLEHLO_WHILE);
+        let operators = self.subgraphs.iter().flat_map(|graph| &graph.operators);
+        operators.filter(is_loop).any(|one| one.calls.iter().all(|graph| computes[*graph] == 0))
+    }
+}
+
+/// The content of a buffer; `None` where it is outside the FlatBuffer or there is none.
+struct Content<'a> {
+    bytes: Option<&'a [u8]>,
+    /// How many strings it holds, if it does: many tensors may have one buffer.
+    strings: OnceCell<Option<usize>>,
+}
+
+impl<'a> Content<'a> {
+    fn new(bytes: Option<&'a [u8]>) -> Content<'a> {
+        Content { bytes, strings: OnceCell::new() }
+    }
+
+    fn strings(&self) -> Option<usize> {
+        *self.strings.get_or_init(|| self.bytes.and_then(strings::count))
     }
 }
 
@@ -156,7 +187,7 @@ fn codes(model: &Table<'_>) -> Read<Vec<(i32, Arc<str>)>> {
 
 fn subgraph(
     table: &Table<'_>,
-    buffers: &[Option<&[u8]>],
+    buffers: &[Content<'_>],
     codes: &[(i32, Arc<str>)],
     subgraphs: usize,
 ) -> Read<Subgraph> {
@@ -198,7 +229,7 @@ fn within(index: i32, count: usize) -> Read<usize> {
     usize::try_from(index).ok().filter(|index| *index < count).ok_or("an index leads to nothing")
 }
 
-fn tensor(table: &Table<'_>, buffers: &[Option<&[u8]>], tensors: usize) -> Read<TensorInfo> {
+fn tensor(table: &Table<'_>, buffers: &[Content<'_>], tensors: usize) -> Read<TensorInfo> {
     if table.u32(10)? != 0 {
         return Err("its weights are in a file of their own, which cannot be served");
     }
@@ -217,14 +248,14 @@ fn tensor(table: &Table<'_>, buffers: &[Option<&[u8]>], tensors: usize) -> Read<
     let dtype = table.byte(1)?;
     let index = table.u32(2)? as usize;
     let content =
-        if index == 0 && buffers.is_empty() { None } else { *buffers.get(index).ok_or(NO_BUFFER)? };
-    let has_all =
-        |content| strings::decode(content).is_some_and(|found| element_count(&whole) == Some(found.len()));
-    if dtype == STRING && !content.is_none_or(has_all) {
+        if index == 0 && buffers.is_empty() { None } else { Some(buffers.get(index).ok_or(NO_BUFFER)?) };
+    let constant = content.filter(|content| content.bytes.is_some());
+    let has_all = |content: &Content<'_>| content.strings() == element_count(&whole);
+    if dtype == STRING && !constant.is_none_or(has_all) {
         return Err("a constant of strings is damaged");
     }
     quantization(table, tensors)?;
-    Ok(TensorInfo { name: table.text(3)?, dtype, shape, signature, is_constant: content.is_some() })
+    Ok(TensorInfo { name: table.text(3)?, dtype, shape, signature, is_constant: constant.is_some() })
 }
 
 const NO_BUFFER: Damage = "a tensor has a buffer that is not there";
@@ -337,29 +368,31 @@ fn file_signature(table: &Table<'_>, subgraphs: &[Subgraph]) -> Read<FileSignatu
 }
 
 fn aliases(tables: &[Table<'_>], tensors: &[usize]) -> Read<BTreeMap<String, usize>> {
+    // Which of them has no name yet.
+    let mut unnamed: HashSet<usize> = tensors.iter().copied().collect();
+    let known = unnamed.clone();
     let mut named = BTreeMap::new();
     for table in tables {
         let index = table.u32(1)? as usize;
         let alias = table.text(0)?;
-        if alias.is_empty() || !tensors.contains(&index) || named.insert(alias, index).is_some() {
+        if alias.is_empty() || !known.contains(&index) || named.insert(alias, index).is_some() {
             return Err("a signature names what its graph does not have");
         }
+        unnamed.remove(&index);
     }
-    if tables.len() != tensors.len()
-        || !tensors.iter().all(|tensor| named.values().any(|index| index == tensor))
-    {
+    if tables.len() != tensors.len() || !unnamed.is_empty() {
         return Err("a signature leaves out an input or output of its graph");
     }
     Ok(named)
 }
 
-fn signature_defs(model: &Table<'_>, buffers: &[Option<&[u8]>]) -> Read<Vec<(String, Vec<u8>)>> {
+fn signature_defs(model: &Table<'_>, buffers: &[Content<'_>]) -> Read<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for table in model.tables(6)? {
         if table.bytes(0)?.is_none() {
             return Err("it has metadata without a name");
         }
-        let buffer = *buffers.get(table.u32(1)? as usize).ok_or("its metadata is not there")?;
+        let buffer = buffers.get(table.u32(1)? as usize).ok_or("its metadata is not there")?.bytes;
         if table.text(0)? == SIGNATURES && found.is_empty() {
             let map = buffer.and_then(flexbuffer::map).ok_or("its signatures are damaged")?;
             found = map.into_iter().map(|(name, bytes)| (name, bytes.to_vec())).collect();

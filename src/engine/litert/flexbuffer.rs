@@ -18,10 +18,13 @@ pub(super) fn map(bytes: &[u8]) -> Option<Vec<(String, &[u8])>> {
     let keys_width = number(bytes, start.checked_sub(2 * width)?, width)?;
     let keys = back(bytes, start.checked_sub(3 * width)?, width)?;
     let types = bytes.get(start.checked_add(count.checked_mul(width)?)?..)?;
+    // Many entries may refer to the same bytes.
+    let mut left = 4 * bytes.len();
     let entry = |index: usize| {
         let key = back(bytes, keys.checked_add(index.checked_mul(keys_width)?)?, keys_width)?;
         let key = bytes.get(key..)?.split(|byte| *byte == 0).next()?;
         let value = value(bytes, start + index * width, width, *types.get(index)?)?;
+        left = left.checked_sub(key.len() + value.len())?;
         Some((String::from_utf8_lossy(key).into_owned(), value))
     };
     // Each entry takes several bytes.
@@ -67,6 +70,28 @@ mod tests {
         assert_eq!(map(FILE), Some(vec![("key".to_owned(), &b"value"[..])]));
         assert!((0..FILE.len()).all(|end| map(&FILE[..end]).is_none()));
         assert_eq!(map(b""), None);
+    }
+
+    #[test]
+    fn the_work_is_bounded() {
+        // All entries have the same key, and the same value of 50 bytes.
+        let value = [&[50][..], &[b'v'; 50]].concat();
+        let file = [b"k\0", &value[..]].concat();
+        let back = |file: &Vec<u8>, to: usize| u8::try_from(file.len() - to).unwrap();
+        let of = |count: u8| {
+            let mut file = file.clone();
+            file.push(count);
+            let keys = file.len();
+            (0..count).for_each(|_| file.push(back(&file, 0)));
+            file.extend([back(&file, keys), 1, count]);
+            let root = file.len();
+            (0..count).for_each(|_| file.push(back(&file, 3)));
+            file.extend(vec![BLOB << 2; usize::from(count)]);
+            file.extend([back(&file, root), MAP << 2, 1]);
+            file
+        };
+        assert_eq!(map(&of(4)).unwrap().len(), 4);
+        assert_eq!(map(&of(60)), None);
     }
 
     proptest! {

@@ -81,6 +81,12 @@ impl Loaded {
         Ok(())
     }
 
+    /// Returns how many interpreters for `threads` threads no run has.
+    #[cfg(test)]
+    pub(super) fn idle(&self, threads: usize) -> usize {
+        lock(self.pool(threads)).len()
+    }
+
     /// Takes an interpreter for a run, or makes one.
     fn interpreter(&self, threads: usize) -> Result<Compiled> {
         match lock(self.pool(threads)).pop() {
@@ -135,16 +141,81 @@ impl Loaded {
         Ok(inputs)
     }
 
-    /// Takes what a run needs: for a model with state its turn, and cores.
-    fn permits(
-        &self,
-        options: RunOptions,
-        deadline: Option<Instant>,
-    ) -> Result<(Option<Held<'_>>, Held<'_>)> {
-        let turn = self.turns.as_ref().map(|turns| turns.take(false, deadline)).transpose()?;
-        let whole = options.threads == Threads::Pool && self.turns.is_none();
-        Ok((turn, self.handle.library.cores.take(whole, deadline)?))
+    /// Returns which runner a run is of, with its inputs and the positions of its outputs.
+    fn call<'a>(&self, feeds: &'a [(Endpoint, Tensor)], fetches: &[Endpoint]) -> Result<Call<'a>> {
+        let runner = self.runner(feeds, fetches)?;
+        let inputs = self.inputs(runner, feeds)?;
+        let place = |fetch: &Endpoint| {
+            let wanted = self.place(*fetch)?.tensor;
+            let output = self.plan.runners[runner].outputs.iter().position(|io| io.tensor == wanted);
+            output.ok_or_else(|| Error::invalid("An input is asked for as an output"))
+        };
+        let outputs = fetches.iter().map(place).collect::<Result<Vec<_>>>()?;
+        Ok(Call { runner, inputs, outputs })
     }
+
+    /// Returns whether a run may have all cores.
+    fn may_be_whole(&self, options: RunOptions) -> bool {
+        options.threads == Threads::Pool && self.turns.is_none()
+    }
+
+    /// Waits for what a run needs: for a model with state its turn, and cores.
+    fn permits(&self, options: RunOptions, deadline: Option<Instant>) -> Result<Permitted<'_>> {
+        let turn = self.turns.as_ref().map(|turns| turns.take(false, deadline)).transpose()?;
+        let cores = self.handle.library.cores.take(self.may_be_whole(options), deadline)?;
+        Ok(Permitted { _turn: turn, cores })
+    }
+
+    /// Takes what a run needs, with an interpreter, if all of that is free.
+    fn permits_at_once(&self, options: RunOptions) -> Option<(Permitted<'_>, Compiled)> {
+        let turn = match &self.turns {
+            Some(turns) => Some(turns.try_take(false)?),
+            None => None,
+        };
+        let cores = self.handle.library.cores.try_take(self.may_be_whole(options))?;
+        let compiled = lock(self.pool(cores.count())).pop()?;
+        Some((Permitted { _turn: turn, cores }, compiled))
+    }
+
+    /// Does a run on `compiled`.
+    fn run_on(
+        &self,
+        mut compiled: Compiled,
+        call: &Call<'_>,
+        permitted: &Permitted<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>> {
+        let runner = &self.plan.runners[call.runner];
+        let ran = compiled.run(call.runner, runner, &call.inputs, deadline);
+        // One that has the model's state is kept in any case.
+        let is_good = match &ran {
+            Ok(_) => true,
+            Err(why) => compiled.recovers(call.runner, runner, why.kind),
+        };
+        if is_good || self.turns.is_some() {
+            lock(self.pool(permitted.cores.count())).push(compiled);
+        }
+        let outputs = ran?;
+        Ok(call.outputs.iter().map(|place| outputs[*place].clone()).collect())
+    }
+}
+
+/// A run that has been checked: the number of its runner, its inputs in order, and the positions of its outputs.
+struct Call<'a> {
+    runner: usize,
+    inputs: Vec<&'a Tensor>,
+    outputs: Vec<usize>,
+}
+
+/// What a run holds.
+struct Permitted<'a> {
+    _turn: Option<Held<'a>>,
+    cores: Held<'a>,
+}
+
+/// Returns when a run that begins now has to end.
+fn deadline(options: RunOptions) -> Option<Instant> {
+    options.timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 impl Model for Loaded {
@@ -171,25 +242,25 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let number = self.runner(feeds, fetches)?;
-        let runner = &self.plan.runners[number];
-        let inputs = self.inputs(number, feeds)?;
-        let place = |fetch: &Endpoint| {
-            let wanted = self.place(*fetch)?.tensor;
-            let output = runner.outputs.iter().position(|io| io.tensor == wanted);
-            output.ok_or_else(|| Error::invalid("An input is asked for as an output"))
+        let call = self.call(feeds, fetches)?;
+        let deadline = deadline(options);
+        let permitted = self.permits(options, deadline)?;
+        let compiled = self.interpreter(permitted.cores.count())?;
+        self.run_on(compiled, &call, &permitted, deadline)
+    }
+
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        let call = match self.call(feeds, fetches) {
+            Ok(call) => call,
+            Err(why) => return Some(Err(why)),
         };
-        let places = fetches.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (_turn, cores) = self.permits(options, deadline)?;
-        let mut compiled = self.interpreter(cores.count())?;
-        // One that failed is in an unknown condition and is not used again, unless it has the model's state.
-        let ran = compiled.run(number, runner, &inputs, deadline);
-        if ran.is_ok() || self.turns.is_some() {
-            lock(self.pool(cores.count())).push(compiled);
-        }
-        let outputs = ran?;
-        Ok(places.iter().map(|place| outputs[*place].clone()).collect())
+        let (permitted, compiled) = self.permits_at_once(options)?;
+        Some(self.run_on(compiled, &call, &permitted, deadline(options)))
     }
 }
 

@@ -41,6 +41,14 @@ impl Permits {
         Ok(Held { from: self, count })
     }
 
+    /// Takes as [`Self::take`] does, if no other run has to end first.
+    pub(super) fn try_take(&self, whole: bool) -> Option<Held<'_>> {
+        let mut free = self.free();
+        let count = if whole && *free == self.all { self.all } else { 1 };
+        *free = free.checked_sub(count)?;
+        Some(Held { from: self, count })
+    }
+
     fn free(&self) -> MutexGuard<'_, usize> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +89,9 @@ mod tests {
         assert_eq!(alone.count(), 3);
         let late = permits.take(true, Some(Instant::now() + Duration::from_millis(1))).err().unwrap();
         assert_eq!(late.kind, Kind::DeadlineExceeded);
+        assert!(permits.try_take(false).is_none());
         drop(alone);
+        assert_eq!(permits.try_take(true).map(|held| held.count()), Some(3));
         let small = permits.take(false, None).unwrap();
         assert_eq!((small.count(), permits.take(true, None).unwrap().count()), (1, 1));
     }

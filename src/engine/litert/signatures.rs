@@ -4,7 +4,7 @@
 //! without any, one is made of the inputs and outputs, with TensorFlow Serving's names.
 
 use super::dtypes;
-use super::file::{File, FileSignature, MOST_DIMENSIONS, Subgraph, TensorInfo, code};
+use super::file::{File, FileSignature, MOST_DIMENSIONS, Operator, Subgraph, TensorInfo, code};
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::engine::{Endpoint, Termination};
 use crate::error::{Error, Kind, Result};
@@ -12,7 +12,8 @@ use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{SignatureDef, TensorInfo as DefInfo};
 use crate::tensor::DType;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 const PREDICT: &str = "tensorflow/serving/predict";
 
@@ -25,6 +26,10 @@ pub(super) struct Plan {
     pub(super) endpoints: Vec<Place>,
     /// The tensors of signatures by name.
     pub(super) names: BTreeMap<String, Endpoint>,
+    /// The name of each tensor of a runner.
+    name_of: HashMap<Place, String>,
+    /// The runner of each subgraph that has one.
+    of_subgraph: HashMap<usize, usize>,
 }
 
 /// A subgraph that signatures run.
@@ -62,7 +67,7 @@ pub(super) struct Io {
 }
 
 /// Where an endpoint is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) runner: usize,
     pub(super) tensor: usize,
@@ -78,13 +83,23 @@ const ELEMENTWISE: [i32; 23] =
 
 /// Makes the plan of a file.
 pub(super) fn plan(file: &File) -> Result<Plan> {
+    if file.has_idle_loop() {
+        return Err(Error::new(
+            Kind::Unimplemented,
+            "the body of one of its loops computes nothing, and LiteRT could not end such a loop: convert the model \
+             again without it",
+        ));
+    }
     let mut plan = Plan {
         signatures: BTreeMap::new(),
         runner_of: BTreeMap::new(),
         runners: Vec::new(),
         endpoints: Vec::new(),
         names: BTreeMap::new(),
+        name_of: HashMap::new(),
+        of_subgraph: HashMap::new(),
     };
+    let marked = file.marked(marks);
     // Without signatures LiteRT has one, of the main graph.
     let subgraphs: Vec<usize> = if file.signatures.is_empty() {
         vec![0]
@@ -92,8 +107,9 @@ pub(super) fn plan(file: &File) -> Result<Plan> {
         file.signatures.iter().map(|signature| signature.subgraph).collect()
     };
     for (index, subgraph) in subgraphs.into_iter().enumerate() {
-        if !plan.runners.iter().any(|runner| runner.subgraph == subgraph) {
-            plan.runners.push(runner(file, index, subgraph)?);
+        if let Entry::Vacant(vacant) = plan.of_subgraph.entry(subgraph) {
+            vacant.insert(plan.runners.len());
+            plan.runners.push(runner(file, index, subgraph, marked[subgraph])?);
         }
     }
     plan.name_endpoints();
@@ -107,34 +123,48 @@ impl Plan {
         for (number, runner) in self.runners.iter().enumerate() {
             for io in runner.inputs.iter().chain(&runner.outputs) {
                 let place = Place { runner: number, tensor: io.tensor };
-                if self.endpoints.contains(&place) {
+                if self.name_of.contains_key(&place) {
                     continue;
                 }
                 // Graphs may use one name for different tensors.
-                let other = || format!("{}@{}.{}", io.name, runner.subgraph, io.tensor);
-                let name = if self.names.contains_key(&io.name) { other() } else { io.name.clone() };
+                let mut name = io.name.clone();
+                while self.names.contains_key(&name) {
+                    name = format!("{name}@{}.{}", runner.subgraph, io.tensor);
+                }
                 let endpoint = Endpoint(u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX));
-                self.names.insert(name, endpoint);
+                self.names.insert(name.clone(), endpoint);
+                self.name_of.insert(place, name);
                 self.endpoints.push(place);
             }
         }
     }
 
     fn name_inputs(&mut self) {
+        let mut aliases: HashMap<Place, &String> = HashMap::new();
         for (name, runner) in self.runner_of.iter().rev() {
             for spec in &self.signatures[name].inputs {
-                let tensor =
-                    self.names.get(&spec.tensor).map(|endpoint| self.endpoints[endpoint.0 as usize].tensor);
-                let inputs = self.runners[*runner].inputs.iter_mut();
-                inputs.filter(|io| Some(io.tensor) == tensor).for_each(|io| io.alias.clone_from(&spec.alias));
+                let endpoint = self.names.get(&spec.tensor);
+                let place = endpoint.map(|endpoint| self.endpoints[endpoint.0 as usize]);
+                if let Some(place) = place.filter(|place| place.runner == *runner) {
+                    aliases.insert(place, &spec.alias);
+                }
+            }
+        }
+        for (number, runner) in self.runners.iter_mut().enumerate() {
+            for io in &mut runner.inputs {
+                if let Some(alias) = aliases.get(&Place { runner: number, tensor: io.tensor }) {
+                    io.alias.clone_from(alias);
+                }
             }
         }
     }
 
     fn add_signatures(&mut self, file: &File) -> Result<()> {
-        let main = self.runners.iter().position(|runner| runner.subgraph == 0);
+        let main = self.of_subgraph.get(&0).copied();
         if let Some(main) = main.filter(|_| !file.signature_defs.is_empty()) {
-            return file.signature_defs.iter().try_for_each(|(name, bytes)| self.add_def(main, name, bytes));
+            let ends = [by_name(&self.runners[main].inputs), by_name(&self.runners[main].outputs)];
+            let defs = file.signature_defs.iter();
+            return defs.into_iter().try_for_each(|(name, bytes)| self.add_def(main, &ends, name, bytes));
         }
         file.signatures.iter().try_for_each(|signature| self.add_of_file(signature))?;
         if file.signatures.is_empty() {
@@ -159,11 +189,11 @@ impl Plan {
 
     /// Adds a signature that TensorFlow's converter wrote.
     fn add_of_file(&mut self, signature: &FileSignature) -> Result<()> {
-        let same = |runner: &Runner| runner.subgraph == signature.subgraph;
-        let Some(number) = self.runners.iter().position(same) else { return Ok(()) };
+        let Some(number) = self.of_subgraph.get(&signature.subgraph).copied() else { return Ok(()) };
         let runner = &self.runners[number];
         let named = |aliases: &BTreeMap<String, usize>, ios: &[Io]| -> Vec<(String, Io)> {
-            let io = |tensor: &usize| ios.iter().find(|io| io.tensor == *tensor).cloned();
+            let of: HashMap<usize, &Io> = ios.iter().rev().map(|io| (io.tensor, io)).collect();
+            let io = |tensor: &usize| of.get(tensor).copied().cloned();
             aliases.iter().filter_map(|(alias, tensor)| Some((alias.clone(), io(tensor)?))).collect()
         };
         let inputs = self.specs(number, named(&signature.inputs, &runner.inputs));
@@ -177,35 +207,30 @@ impl Plan {
     }
 
     /// Adds a signature that TensorFlow Serving's tools stored.
-    fn add_def(&mut self, number: usize, name: &str, bytes: &[u8]) -> Result<()> {
+    fn add_def(&mut self, number: usize, ends: &[ByName; 2], name: &str, bytes: &[u8]) -> Result<()> {
         let def = SignatureDef::decode(bytes)
             .map_err(|why| damaged(format!("its signature {name:?} cannot be read ({why})")))?;
-        let runner = &self.runners[number];
-        let specs = |infos: &BTreeMap<String, DefInfo>, ios: &[Io], what: &str| -> Result<Vec<TensorSpec>> {
-            let spec = |(alias, info): (&String, &DefInfo)| {
-                let io = resolved(info, ios).ok_or_else(|| {
-                    damaged(format!("Signature {what} {alias} references an unknown tensor"))
-                })?;
-                let spec = self.specs(number, vec![(alias.clone(), io.clone())]).pop();
-                let shape = info.tensor_shape.as_ref().filter(|shape| !shape.unknown_rank);
-                let shape = shape.map(|shape| shape.dim.iter().map(|dim| dim.size).collect());
-                spec.map(|spec| TensorSpec { shape, ..spec }).ok_or_else(|| damaged(String::new()))
-            };
-            infos.iter().map(spec).collect()
-        };
         let specs =
-            [specs(&def.inputs, &runner.inputs, "input")?, specs(&def.outputs, &runner.outputs, "output")?];
+            |infos: &BTreeMap<String, DefInfo>, ios: &ByName, what: &str| -> Result<Vec<TensorSpec>> {
+                let spec = |(alias, info): (&String, &DefInfo)| {
+                    let io = resolved(info, ios).ok_or_else(|| {
+                        damaged(format!("Signature {what} {alias} references an unknown tensor"))
+                    })?;
+                    let spec = self.specs(number, vec![(alias.clone(), io.clone())]).pop();
+                    let shape = info.tensor_shape.as_ref().filter(|shape| !shape.unknown_rank);
+                    let shape = shape.map(|shape| shape.dim.iter().map(|dim| dim.size).collect());
+                    spec.map(|spec| TensorSpec { shape, ..spec }).ok_or_else(|| damaged(String::new()))
+                };
+                infos.iter().map(spec).collect()
+            };
+        let specs = [specs(&def.inputs, &ends[0], "input")?, specs(&def.outputs, &ends[1], "output")?];
         self.add(number, name, &def.method_name, specs);
         Ok(())
     }
 
     /// Returns the specs of inputs or outputs of runner `number`, by alias.
     fn specs(&self, number: usize, named: Vec<(String, Io)>) -> Vec<TensorSpec> {
-        let name_of = |tensor: usize| {
-            let place = Place { runner: number, tensor };
-            let is_it = |endpoint: &Endpoint| self.endpoints[endpoint.0 as usize] == place;
-            self.names.iter().find(|(_, endpoint)| is_it(endpoint)).map(|(name, _)| name.clone())
-        };
+        let name_of = |tensor: usize| self.name_of.get(&Place { runner: number, tensor }).cloned();
         let spec = |(alias, io): (String, Io)| TensorSpec {
             alias,
             tensor: name_of(io.tensor).unwrap_or_default(),
@@ -218,11 +243,17 @@ impl Plan {
     }
 }
 
+/// Inputs or outputs by name; of several with one name, the first.
+type ByName = HashMap<String, Io>;
+
+fn by_name(ios: &[Io]) -> ByName {
+    ios.iter().rev().map(|io| (io.name.clone(), io.clone())).collect()
+}
+
 /// Returns the input or output that a stored signature means: early converters cut `:0` from names.
-fn resolved<'a>(info: &DefInfo, ios: &'a [Io]) -> Option<&'a Io> {
+fn resolved<'a>(info: &DefInfo, ios: &'a ByName) -> Option<&'a Io> {
     let Some(Encoding::Name(name)) = &info.encoding else { return None };
-    let named = |wanted: &str| ios.iter().find(|io| io.name == wanted);
-    named(name).or_else(|| named(cut(name)))
+    ios.get(name).or_else(|| ios.get(cut(name)))
 }
 
 fn cut(name: &str) -> &str {
@@ -231,16 +262,17 @@ fn cut(name: &str) -> &str {
 
 /// Names inputs or outputs by their tensors, as TensorFlow Serving does: without `:0`, unless that makes two the same.
 fn plain_aliases(ios: &[Io]) -> Result<Vec<(String, Io)>> {
-    let same = |io: &Io, name: fn(&str) -> &str| {
-        ios.iter().filter(|other| name(&other.name) == name(&io.name)).count()
-    };
-    let alias = |io: &Io| match () {
-        () if io.name.is_empty() => Err(damaged("an input or output has no name".to_owned())),
-        () if same(io, |name| name) > 1 => {
-            Err(damaged(format!("tensor name: {} has multiple indices", io.name)))
-        }
-        () if same(io, cut) > 1 || cut(&io.name).is_empty() => Ok((io.name.clone(), io.clone())),
-        () => Ok((cut(&io.name).to_owned(), io.clone())),
+    let (mut whole, mut short) = (HashMap::<&str, usize>::new(), HashMap::<&str, usize>::new());
+    for io in ios {
+        *whole.entry(&io.name).or_default() += 1;
+        *short.entry(cut(&io.name)).or_default() += 1;
+    }
+    let alias = |io: &Io| match cut(&io.name) {
+        _ if io.name.is_empty() => Err(damaged("an input or output has no name".to_owned())),
+        _ if whole[&*io.name] > 1 => Err(damaged(format!("tensor name: {} has multiple indices", io.name))),
+        "" => Ok((io.name.clone(), io.clone())),
+        name if short[name] > 1 => Ok((io.name.clone(), io.clone())),
+        name => Ok((name.to_owned(), io.clone())),
     };
     ios.iter().map(alias).collect()
 }
@@ -248,14 +280,36 @@ fn plain_aliases(ios: &[Io]) -> Result<Vec<(String, Io)>> {
 /// Operators whose work goes by a size that may be computed or fed: TILE, FILL, RANGE, BROADCAST_TO, and what selects.
 const SIZED: [i32; 8] = [69, 94, 96, 109, 120, 121, 130, 143];
 
-fn runner(file: &File, index: usize, subgraph: usize) -> Result<Runner> {
+/// Marks of operators, for [`File::marked`].
+const IS_LOOP: u8 = 1;
+const IS_SIZED: u8 = 2;
+const HAS_STATE: u8 = 4;
+const ASSIGNS: u8 = 8;
+const IS_RANDOM: u8 = 16;
+const IS_NOT_ELEMENTWISE: u8 = 32;
+
+/// Returns what a run depends on by `operator`.
+fn marks(operator: &Operator) -> u8 {
+    let code = operator.code;
+    let marks = [
+        (IS_LOOP, matches!(code, code::WHILE | code::STABLEHLO_WHILE)),
+        (IS_SIZED, SIZED.contains(&code)),
+        (HAS_STATE, STATE.contains(&code)),
+        (ASSIGNS, code == code::ASSIGN_VARIABLE),
+        (IS_RANDOM, RANDOM.contains(&code)),
+        (IS_NOT_ELEMENTWISE, !ELEMENTWISE.contains(&code)),
+    ];
+    marks.iter().filter(|(_, has)| *has).fold(0, |all, (mark, _)| all | mark)
+}
+
+/// `marked`: the marks of all operators that a run may reach.
+fn runner(file: &File, index: usize, subgraph: usize, marked: u8) -> Result<Runner> {
     let graph = &file.subgraphs[subgraph];
-    let codes: Vec<i32> = file.reached(subgraph).iter().map(|operator| operator.code).collect();
-    let has = |list: &[i32]| codes.iter().any(|code| list.contains(code));
+    let has = |marks: u8| marked & marks != 0;
     let inputs = ios(graph, &graph.inputs)?;
     let termination = match () {
-        () if has(&[code::WHILE, code::STABLEHLO_WHILE]) => Termination::MayLoop,
-        () if inputs.iter().any(|io| io.dtype == DType::String) || has(&SIZED) => Termination::Finite,
+        () if has(IS_LOOP) => Termination::MayLoop,
+        () if inputs.iter().any(|io| io.dtype == DType::String) || has(IS_SIZED) => Termination::Finite,
         () => Termination::ByShapes,
     };
     Ok(Runner {
@@ -264,10 +318,10 @@ fn runner(file: &File, index: usize, subgraph: usize) -> Result<Runner> {
         inputs,
         outputs: ios(graph, &graph.outputs)?,
         termination,
-        changes_nothing: !has(&STATE) && !has(&RANDOM),
-        has_state: has(&STATE),
-        may_repeat: !has(&[code::ASSIGN_VARIABLE]),
-        any_shape: codes.iter().all(|code| ELEMENTWISE.contains(code)),
+        changes_nothing: !has(HAS_STATE | IS_RANDOM),
+        has_state: has(HAS_STATE),
+        may_repeat: !has(ASSIGNS),
+        any_shape: !has(IS_NOT_ELEMENTWISE),
     })
 }
 
@@ -308,4 +362,33 @@ fn io(info: &TensorInfo, tensor: usize) -> Result<Io> {
 
 fn damaged(why: String) -> Error {
     Error::new(Kind::DataLoss, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, Graph, tensor};
+    use super::*;
+    use crate::host::clock::thread_cpu_time;
+    use std::time::Duration;
+
+    #[test]
+    fn the_work_grows_as_the_number_of_tensors() {
+        const COUNT: i32 = 20_000;
+        // As many empty strings, which are the content of every tensor.
+        let strings: Vec<u8> = [&[COUNT][..], &[4 * (COUNT + 2); COUNT as usize + 1]]
+            .concat()
+            .iter()
+            .flat_map(|one| one.to_le_bytes())
+            .collect();
+        let tensors = (0..COUNT).map(|index| tensor(&format!("x{index}:0"), 5, &[COUNT], 1)).collect();
+        let graph =
+            Graph { tensors, inputs: Vec::new(), outputs: (0..COUNT).collect(), operators: Vec::new() };
+        let bytes = fixture::file(vec![graph], &[&strings]);
+        let begun = thread_cpu_time();
+        let plan = plan(&File::read(&bytes).unwrap()).unwrap();
+        assert_eq!(plan.signatures[DEFAULT_SIGNATURE].outputs.len(), COUNT as usize);
+        assert_eq!(plan.signatures[DEFAULT_SIGNATURE].outputs[1].tensor, "x1:0");
+        let took = thread_cpu_time().zip(begun).map(|(now, begun)| now.saturating_sub(begun));
+        assert!(took.is_none_or(|took| took < Duration::from_secs(10)), "{took:?}");
+    }
 }

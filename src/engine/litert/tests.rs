@@ -156,6 +156,36 @@ fn shapes_that_the_operators_refuse_leave_the_next_run_unaffected() {
 }
 
 #[test]
+fn a_run_that_fails_for_its_request_leaves_the_interpreter() {
+    let Some(litert) = litert() else { return };
+    let load = |model: &str| {
+        let bytes = super::read(&ours(model).join("model.tflite")).unwrap();
+        super::model::Loaded::new(litert.library, bytes).unwrap()
+    };
+    let idle = |model: &super::model::Loaded| model.idle(1);
+    let pair = load("tflite_pair");
+    let sum = |a: i64, b: usize| {
+        let a = floats(&[a], &vec![0.5; a as usize]);
+        Ok::<_, Error>(values(&ask(&pair, DEFAULT, &[("a", a), ("b", ints(&vec![2; b]))], CALLER)?[0]))
+    };
+    for (a, b) in [(3, 2), (2, 2), (3, 2), (2, 3), (3, 3), (5, 4), (7, 7), (2, 2), (4, 9), (9, 9)] {
+        match sum(a, b) {
+            Ok(values) => assert!(a as usize == b && values == vec![2.5; b], "{a} {b} {values:?}"),
+            Err(why) => assert!(a as usize != b && why.kind == Kind::InvalidArgument, "{a} {b} {why}"),
+        }
+        assert_eq!(idle(&pair), 1, "{a} {b}");
+    }
+    let picking = load("tflite_words");
+    let pick =
+        |order: i32| ask(&picking, DEFAULT, &[("words", words(&["one"])), ("order", ints(&[order]))], CALLER);
+    for _ in 0..3 {
+        assert_eq!(pick(7).unwrap_err().kind, Kind::InvalidArgument);
+        assert_eq!(idle(&picking), 1);
+        assert_eq!(pick(0).unwrap()[1].as_strings().unwrap().iter().next(), Some(&b"one"[..]));
+    }
+}
+
+#[test]
 fn every_dtype_comes_and_goes() {
     let Some(model) = load(&ours("tflite_types")).map(Result::unwrap) else { return };
     assert_eq!(model.signatures().len(), 12);
@@ -304,11 +334,29 @@ fn a_file_that_is_cut_is_refused() {
 fn a_file_with_a_byte_changed_is_read_or_refused() {
     for model in ["tflite_dense", "tflite_words", "tflite_loop"] {
         let whole = std::fs::read(ours(model).join("model.tflite")).unwrap();
-        for place in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[place] ^= 0xff;
-            let _ = File::read(&changed);
-        }
+        mutants(&whole).for_each(|changed| drop(File::read(&changed)));
+    }
+}
+
+/// Returns `whole` with each of its bytes changed, one at a time, in two ways.
+fn mutants(whole: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..whole.len()).flat_map(move |place| {
+        [0xff, 0x01].map(|change| {
+            let mut changed = whole.to_vec();
+            changed[place] ^= change;
+            changed
+        })
+    })
+}
+
+#[test]
+fn a_file_with_a_byte_changed_that_loads_does_not_end_the_process() {
+    if litert().is_none() {
+        return;
+    }
+    for model in ["tflite_dense", "tflite_words", "tflite_loop"] {
+        let whole = std::fs::read(ours(model).join("model.tflite")).unwrap();
+        survives(mutants(&whole).filter(|changed| File::read(changed).is_ok()));
     }
 }
 
@@ -347,7 +395,9 @@ fn in_a_process_of_its_own() {
 /// Loads and runs `files` in another process, which has to end as it should.
 fn survives(files: impl Iterator<Item = Vec<u8>>) {
     let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
     for (number, bytes) in files.enumerate() {
+        count = number + 1;
         let version = folder.path().join(number.to_string());
         std::fs::create_dir(&version).unwrap();
         std::fs::write(version.join("model.tflite"), bytes).unwrap();
@@ -357,6 +407,8 @@ fn survives(files: impl Iterator<Item = Vec<u8>>) {
     let output = child.arg("engine::litert::tests::in_a_process_of_its_own").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {}", output.status, &said[said.len().saturating_sub(400)..]);
+    let loaded = said.lines().filter(|line| line.starts_with(&*folder.path().to_string_lossy())).count();
+    assert!(loaded == count && count > 0, "{loaded} of {count}");
 }
 
 #[test]
@@ -387,4 +439,98 @@ fn an_if_with_options_of_no_type_does_not_call_itself() {
     let condition = Tensor::numbers(DType::Bool, vec![1], vec![1].into());
     let answer = ask(&*model, DEFAULT, &[("c", condition), ("x", floats(&[1], &[-3.0]))], CALLER).unwrap();
     assert_eq!(values(&answer[0]), [0.0]);
+}
+
+/// The file of a loop whose condition and body have so many operators. It goes on as long as `c` is true.
+fn looping(operators: [usize; 2]) -> Vec<u8> {
+    let graph = |operators: Vec<fixture::Op>, outputs: Vec<i32>| Graph {
+        tensors: vec![
+            tensor("c", 6, &[1], 0),
+            tensor("x", 0, &[1], 0),
+            tensor("d", 6, &[1], 0),
+            tensor("y", 0, &[1], 0),
+        ],
+        inputs: vec![0, 1],
+        outputs,
+        operators,
+    };
+    let calls = Field::Table(vec![(0, Field::Word(1)), (1, Field::Word(2))]);
+    let options = vec![(3, Field::Byte(93)), (4, calls)];
+    let main = graph(vec![(119, vec![0, 1], vec![2, 3], options)], vec![2, 3]);
+    let relu = |count| (0..count).map(|_| (19, vec![1], vec![3], vec![])).collect();
+    let condition = graph(relu(operators[0]), vec![0]);
+    let body = graph(relu(operators[1]), vec![0, if operators[1] > 0 { 3 } else { 1 }]);
+    fixture::file(vec![main, condition, body], &[])
+}
+
+#[test]
+fn a_loop_that_could_not_be_ended_is_refused() {
+    let Some(litert) = litert() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let load = |operators| {
+        std::fs::write(folder.path().join("model.tflite"), looping(operators)).unwrap();
+        litert.load(folder.path(), &LoadOptions::default())
+    };
+    for operators in [[0, 1], [1, 0]] {
+        let model = load(operators).unwrap();
+        let run = |c, timeout| {
+            let c = Tensor::numbers(DType::Bool, vec![1], vec![c].into());
+            let options = RunOptions { threads: Threads::One, timeout };
+            ask(&*model, DEFAULT, &[("c", c), ("x", floats(&[1], &[1.0]))], options)
+        };
+        let short = Some(Duration::from_millis(20));
+        assert_eq!(run(1, short).unwrap_err().kind, Kind::DeadlineExceeded, "{operators:?}");
+        assert_eq!(values(&run(0, None).unwrap()[1]), [1.0]);
+    }
+    let why = load([0, 0]).err().unwrap();
+    assert_eq!(why.kind, Kind::Unimplemented);
+    assert!(why.message.contains("computes nothing"), "{why}");
+}
+
+#[test]
+fn a_run_at_once_waits_for_no_other() {
+    let (Some(litert), Some(lookup)) = (litert(), load(&ours("tflite_lookup"))) else { return };
+    let lookup = lookup.unwrap();
+    let word = (lookup.endpoint(&lookup.signatures()[DEFAULT].inputs[0].tensor).unwrap(), words(&["two"]));
+    let id = lookup.endpoint(&lookup.signatures()[DEFAULT].outputs[0].tensor).unwrap();
+    let at_once = || lookup.run_at_once(std::slice::from_ref(&word), &[id], CALLER);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let all: Vec<_> = (0..cores).map(|_| litert.library.cores.take(false, None).unwrap()).collect();
+    assert!(at_once().is_none());
+    drop(all);
+    // Other tests run meanwhile.
+    let begun = std::time::Instant::now();
+    while at_once().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn strings_of_an_earlier_run_are_not_returned_by_a_later_one() {
+    let Some(model) = load(&ours("tflite_words")).map(Result::unwrap) else { return };
+    let long = "y".repeat(3 << 20);
+    for items in [&["secret", "b", "c"][..], &["x"], &[long.as_str(), ""], &[""], &["", "z"]] {
+        let order: Vec<i32> = (0..items.len() as i32).collect();
+        let answer =
+            ask(&*model, DEFAULT, &[("words", words(items)), ("order", ints(&order))], CALLER).unwrap();
+        for strings in answer.iter().map(|tensor| tensor.as_strings().unwrap()) {
+            assert!(strings.iter().eq(items.iter().map(|item| item.as_bytes())));
+        }
+    }
+}
+
+#[test]
+fn a_model_without_inputs_answers() {
+    let Some(litert) = litert() else { return };
+    let tensors = vec![tensor("a", 0, &[2], 1), tensor("y", 0, &[2], 0)];
+    let operators = vec![(19, vec![0], vec![1], vec![])];
+    let graph = Graph { tensors, inputs: vec![], outputs: vec![1], operators };
+    let content: Vec<u8> = [-1.0_f32, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.tflite"), fixture::file(vec![graph], &[&content])).unwrap();
+    let model = litert.load(folder.path(), &LoadOptions::default()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(values(&ask(&*model, DEFAULT, &[], CALLER).unwrap()[0]), [0.0, 2.0]);
+    }
 }

@@ -87,6 +87,7 @@ functions! {
     create_session_options = 10: fn(*mut *mut OrtSessionOptions) -> Status;
     disable_mem_pattern = 17: fn(*mut OrtSessionOptions) -> Status;
     disable_cpu_mem_arena = 19: fn(*mut OrtSessionOptions) -> Status;
+    set_graph_optimization_level = 23: fn(*mut OrtSessionOptions, c_int) -> Status;
     input_count = 30: fn(*const OrtSession, *mut usize) -> Status;
     output_count = 31: fn(*const OrtSession, *mut usize) -> Status;
     input_type = 33: fn(*const OrtSession, usize, *mut *mut OrtTypeInfo) -> Status;

@@ -29,6 +29,9 @@ pub struct Description {
     /// Whether a loop's body computes nothing from its inputs. Between its steps ONNX Runtime would never see that a run
     /// has to end.
     pub has_idle_loop: bool,
+    /// Whether a loop's body may become one that computes nothing, if ONNX Runtime optimises it: what follows from
+    /// constants is computed at the load, and what passes its input on is taken out.
+    pub may_have_idle_loop: bool,
 }
 
 /// Deepest nesting of graphs: protobuf's own limit of 100 messages allows hardly more.
@@ -43,8 +46,16 @@ pub fn describe(file: impl Read + Seek, length: u64) -> Result<Description> {
         unranked: HashSet::new(),
         has_graph: false,
         has_idle_loop: false,
+        may_have_idle_loop: false,
     };
-    let mut walk = Walk { reader: Reader::new(file), description, settled: HashSet::new(), computing: 0 };
+    let mut walk = Walk {
+        reader: Reader::new(file),
+        description,
+        settled: HashSet::new(),
+        folds: HashSet::new(),
+        counts: Counts::default(),
+        in_function: false,
+    };
     walk.model(length)?;
     Ok(walk.description)
 }
@@ -55,8 +66,21 @@ struct Walk<R> {
     /// The tensors whose values follow from constants and shapes alone. Names are those of one graph and of the graphs
     /// nested in it, which ONNX does not let share them.
     settled: HashSet<String>,
-    /// The number of nodes so far whose outputs do not follow from constants and shapes alone.
+    /// The tensors that are not settled, and that ONNX Runtime may compute at the load all the same: those of branches
+    /// and functions, and what follows from them.
+    folds: HashSet<String>,
+    counts: Counts,
+    /// Whether the nodes are those of a function. Its inputs may be constants where it is called.
+    in_function: bool,
+}
+
+/// Numbers of nodes so far.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    /// Those whose outputs do not follow from constants and shapes alone.
     computing: u64,
+    /// Those that ONNX Runtime's optimisations leave where they are.
+    staying: u64,
 }
 
 /// A node, as far as it matters.
@@ -69,6 +93,8 @@ struct Node {
     has_graphs: bool,
     /// Whether one of its graphs computes nothing.
     has_idle_graph: bool,
+    /// Whether none of the nodes of one of its graphs is sure to stay.
+    may_have_idle_graph: bool,
 }
 
 impl<R: Read + Seek> Walk<R> {
@@ -84,7 +110,9 @@ impl<R: Read + Seek> Walk<R> {
                 (FUNCTIONS, Value::Until(end)) => {
                     // A scope of its own, whose inputs may be any values.
                     let outside = std::mem::take(&mut self.settled);
+                    self.in_function = true;
                     self.nodes(end, FUNCTION_NODES, 0)?;
+                    self.in_function = false;
                     self.settled = outside;
                 }
                 _ => self.reader.skip(value)?,
@@ -106,6 +134,7 @@ impl<R: Read + Seek> Walk<R> {
                     let (name, has_shape) = self.value_info(end)?;
                     if depth > 0 && number == INPUT {
                         self.settled.remove(&name);
+                        self.folds.remove(&name);
                     } else if depth == 0 && !has_shape {
                         self.description.unranked.insert(name);
                     }
@@ -197,6 +226,7 @@ impl<R: Read + Seek> Walk<R> {
     /// Reads a `NodeProto`.
     fn node(&mut self, end: u64, depth: usize) -> Result<()> {
         let mut node = Node::default();
+        let staying = self.counts.staying;
         while let Some((number, value)) = self.reader.field(end)? {
             match (number, value) {
                 (1, Value::Until(end)) => node.inputs.push(self.reader.text(end)?),
@@ -206,6 +236,10 @@ impl<R: Read + Seek> Walk<R> {
                 (7, Value::Until(end)) => node.domain = self.reader.text(end)?,
                 _ => self.reader.skip(value)?,
             }
+        }
+        if ops::is_removable(&node.domain, &node.op, false) {
+            // With the nodes of its graphs, of which ONNX Runtime may take the branch that is never run.
+            self.counts.staying = staying;
         }
         self.judge(node);
         Ok(())
@@ -221,10 +255,11 @@ impl<R: Read + Seek> Walk<R> {
                     if depth == DEEPEST {
                         return Err(Fault::TooDeep);
                     }
-                    let before = self.computing;
+                    let before = self.counts;
                     self.graph(end, depth + 1)?;
                     node.has_graphs = true;
-                    node.has_idle_graph |= self.computing == before;
+                    node.has_idle_graph |= self.counts.computing == before.computing;
+                    node.may_have_idle_graph |= self.counts.staying == before.staying;
                 }
                 _ => self.reader.skip(value)?,
             }
@@ -234,11 +269,13 @@ impl<R: Read + Seek> Walk<R> {
 
     /// Takes note of what `node` does.
     fn judge(&mut self, node: Node) {
-        let is_settled = |input: &String| input.is_empty() || self.settled.contains(input);
+        let is_settled_input = |input: &String| input.is_empty() || self.settled.contains(input);
         let termination = match ops::work(&node.domain, &node.op) {
             Work::MayLoop => Termination::MayLoop,
             Work::ByValues => Termination::Finite,
-            Work::ByInputs(sizes) if !sizes.iter().filter_map(|at| node.inputs.get(*at)).all(is_settled) => {
+            Work::ByInputs(sizes)
+                if !sizes.iter().filter_map(|at| node.inputs.get(*at)).all(is_settled_input) =>
+            {
                 Termination::Finite
             }
             Work::ByInputs(_) | Work::ByShapes => Termination::ByShapes,
@@ -247,18 +284,32 @@ impl<R: Read + Seek> Walk<R> {
         let is_settled = !is_random
             && !node.has_graphs
             && ops::is_standard(&node.domain)
-            && (ops::tells_shapes(&node.domain, &node.op) || node.inputs.iter().all(is_settled));
+            && (ops::tells_shapes(&node.domain, &node.op) || node.inputs.iter().all(is_settled_input));
+        let may_fold = |input: &String| is_settled_input(input) || self.folds.contains(input);
+        let folds = self.in_function
+            || ops::may_be_constant(&node.domain, &node.op)
+            || (!is_random && !node.has_graphs && node.inputs.iter().all(may_fold));
+        let stays = !folds && !ops::is_removable(&node.domain, &node.op, node.inputs.iter().any(may_fold));
         self.description.termination = self.description.termination.min(termination);
         self.description.changes_nothing &= !is_random;
-        self.description.has_idle_loop |= termination == Termination::MayLoop && node.has_idle_graph;
-        self.computing += u64::from(!is_settled);
+        let is_loop = termination == Termination::MayLoop;
+        self.description.has_idle_loop |= is_loop && node.has_idle_graph;
+        self.description.may_have_idle_loop |= is_loop && node.may_have_idle_graph;
+        self.counts.computing += u64::from(!is_settled);
+        self.counts.staying += u64::from(stays);
         for output in node.outputs {
-            if is_settled {
-                self.settled.insert(output);
-            } else {
-                self.settled.remove(&output);
-            }
+            mark(&mut self.folds, &output, folds);
+            mark(&mut self.settled, &output, is_settled);
         }
+    }
+}
+
+/// Adds `name` to `names`, or removes it.
+fn mark(names: &mut HashSet<String>, name: &str, is_in: bool) {
+    if !is_in {
+        names.remove(name);
+    } else if !names.contains(name) {
+        names.insert(name.to_owned());
     }
 }
 
@@ -308,6 +359,35 @@ mod tests {
             let found = of(&nodes);
             assert_eq!(found.termination, expected, "{} nodes", nodes.len());
             assert!(found.changes_nothing && !found.has_idle_loop);
+        }
+    }
+
+    #[test]
+    fn loops_that_optimisations_could_make_idle_are_told() {
+        let branch = |op| graph(&[node(op, &["x"], &["z"])], &[], &[], &[value("z", 1, None)]);
+        let chosen = |op| with_graph(node("If", &["one"], &["c"]), "then_branch", &branch(op));
+        let call = || node("Unknown", &["x"], &["c"]).bytes(7, "mine");
+        for (nodes, expected) in [
+            (vec![node("Relu", &["x"], &["c"])], false),
+            (vec![node("Add", &["x", "x"], &["c"])], false),
+            (vec![node("RandomNormalLike", &["one"], &["c"])], false),
+            (vec![node("Identity", &["x"], &["c"])], true),
+            (vec![node("Cast", &["x"], &["b"]), node("Dropout", &["b"], &["c"])], true),
+            (vec![node("Identity", &["x"], &["b"]), node("Relu", &["b"], &["c"])], false),
+            (vec![node("Add", &["x", "one"], &["c"])], true),
+            (vec![chosen("Relu")], true),
+            (vec![chosen("Relu"), node("Neg", &["c"], &["d"])], true),
+            (vec![chosen("Relu"), node("Add", &["c", "x"], &["d"])], true),
+            (vec![chosen("Relu"), node("Max", &["c", "x"], &["d"])], false),
+            (vec![call()], true),
+            (vec![call(), node("Neg", &["c"], &["d"])], true),
+            (vec![call(), node("Neg", &["x"], &["d"])], false),
+        ] {
+            let x = value("x", 1, Some(&[Dim::Any]));
+            let body = graph(&nodes, &[], std::slice::from_ref(&x), &[value("c", 1, None)]);
+            let found = of(&[with_graph(node("Loop", &["one", ""], &["y"]), "body", &body)]);
+            let ops = nodes.iter().map(|node| String::from_utf8_lossy(node.as_ref()).into_owned());
+            assert_eq!(found.may_have_idle_loop, expected, "{:?}", ops.collect::<Vec<_>>());
         }
     }
 

@@ -13,8 +13,9 @@ use crate::engine::choice::model_file;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::host::memory::MappedWeights;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, c_char, c_int};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -26,7 +27,7 @@ pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
     let description = describe(&file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     description.external.iter().try_for_each(|external| check_external(&file, folder, external))?;
-    let handle = open(runtime, &file)?;
+    let handle = open(runtime, &file, &description)?;
     let inputs = list(&handle, Side::Input, &description, &file)?;
     let outputs = list(&handle, Side::Output, &description, &file)?;
     let signature = Signature {
@@ -99,7 +100,7 @@ fn check_external(file: &Path, folder: &Path, external: &str) -> Result<()> {
 }
 
 /// Makes a session of `file`.
-fn open(runtime: &'static Runtime, file: &Path) -> Result<Handle> {
+fn open(runtime: &'static Runtime, file: &Path, description: &Description) -> Result<Handle> {
     let api = &runtime.api;
     let path = CString::new(file.as_os_str().as_bytes())
         .map_err(|_| Error::invalid(format!("A NUL character is not allowed in {}", file.display())))?;
@@ -112,7 +113,11 @@ fn open(runtime: &'static Runtime, file: &Path) -> Result<Handle> {
         Error::new(why.of_load(), text)
     };
     let options = Options::new(runtime).map_err(failed)?;
+    if description.may_have_idle_loop {
+        options.leave_the_graph().map_err(failed)?;
+    }
     let mut session = null_mut();
+    let _mapped = MappedWeights::begin();
     // SAFETY: the path is a C string, environment and options are live; the session is ours.
     api.check(unsafe { (api.create_session)(runtime.env, path.as_ptr(), options.1, &raw mut session) })
         .map_err(failed)?;
@@ -140,6 +145,15 @@ impl Options {
             api.check((api.disable_mem_pattern)(raw))?;
             Ok(options)
         }
+    }
+
+    /// Turns optimisations of the graph off.
+    fn leave_the_graph(&self) -> std::result::Result<(), Failure> {
+        /// `ORT_DISABLE_ALL`.
+        const NONE: c_int = 0;
+        let api = &self.0.api;
+        // SAFETY: the options are live.
+        api.check(unsafe { (api.set_graph_optimization_level)(self.1, NONE) })
     }
 }
 

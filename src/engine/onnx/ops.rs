@@ -58,6 +58,29 @@ const BY_VALUES: &[&str] = &[
     "WhisperBeamSearch",
 ];
 
+/// Operators that ONNX Runtime's optimisations may take out of a graph, as they may pass their input on.
+const REMOVABLE: &[&str] = &[
+    "Cast",
+    "CastLike",
+    "Concat",
+    "Dropout",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "If",
+    "Pad",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Operators that are taken out where one of their inputs is a constant, such as 0 or 1.
+const REMOVABLE_BY_CONSTANT: &[&str] = &["Add", "Div", "Mul", "Sub"];
+
 /// Operators with a random generator.
 const RANDOM: &[&str] = &[
     "Bernoulli",
@@ -81,6 +104,17 @@ pub(super) fn is_standard(domain: &str) -> bool {
 /// functions, whose nodes are in the file.
 fn is_known(domain: &str) -> bool {
     is_standard(domain) || domain == "com.microsoft"
+}
+
+/// Returns whether ONNX Runtime may take an operator out of a graph. A function, of which it takes the nodes, may have
+/// none that stay. `has_constant`: one of its inputs may be a constant.
+pub(super) fn is_removable(domain: &str, op: &str, has_constant: bool) -> bool {
+    !is_known(domain) || REMOVABLE.contains(&op) || (has_constant && REMOVABLE_BY_CONSTANT.contains(&op))
+}
+
+/// Returns whether an operator's output may be a constant though its inputs are none: that of a branch, or a function.
+pub(super) fn may_be_constant(domain: &str, op: &str) -> bool {
+    !is_known(domain) || op == "If"
 }
 
 /// Returns what the work of an operator depends on.
@@ -119,7 +153,11 @@ mod tests {
     #[test]
     fn the_lists_are_sorted_and_each_operator_is_in_one() {
         assert!(BY_INPUTS.is_sorted_by(|one, next| one.0 < next.0));
-        assert!([BY_VALUES, RANDOM].iter().all(|list| list.is_sorted_by(|one, next| one < next)));
+        assert!(
+            [BY_VALUES, RANDOM, REMOVABLE, REMOVABLE_BY_CONSTANT]
+                .iter()
+                .all(|list| list.is_sorted_by(|one, next| one < next))
+        );
         assert!(BY_INPUTS.iter().all(|(name, _)| !BY_VALUES.contains(name)));
     }
 

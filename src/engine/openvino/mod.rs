@@ -129,6 +129,7 @@ impl Engine for OpenVino {
     }
 
     fn load(&self, path: &Path, _: &LoadOptions) -> Result<Box<dyn Model>> {
+        let _mapped = memory::MappedWeights::begin();
         Ok(Box::new(loading::ir(self.library, path)?))
     }
 }

@@ -6,8 +6,9 @@ use super::*;
 use crate::batch;
 use crate::batch::Scheduler;
 use crate::config::Options;
+use crate::engine::fake::{self, Fake};
 use crate::engine::signature::DEFAULT_SIGNATURE;
-use crate::engine::{Engine, LoadOptions, fake::Fake};
+use crate::engine::{Engine, LoadOptions, Model};
 use crate::error::Kind;
 use crate::methods::record::{RecordLimits, Recorder};
 use crate::metrics::{Api, Metrics};
@@ -112,7 +113,11 @@ fn stuck() -> (Doubling, Receiver<&'static str>) {
 
 /// Starts a server with the fake model as version 3 of `m`.
 fn server(policy: Policy) -> Arc<ServerState> {
-    let model = Fake.load(Path::new("/"), &LoadOptions::default()).unwrap();
+    server_of(policy, Fake.load(Path::new("/"), &LoadOptions::default()).unwrap())
+}
+
+/// Starts a server with `model` as version 3 of `m`.
+fn server_of(policy: Policy, model: Box<dyn Model>) -> Arc<ServerState> {
     let scheduler = Scheduler::with_slots(1);
     let (servable, _drain) = Servable::new("m".to_owned(), 3, model, Resources::plain(policy, &scheduler));
     serving(servable, scheduler, None)
@@ -162,6 +167,14 @@ async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
         assert_eq!(reply, (aliases, decoded, run), "{policy:?} {small} {named}");
         assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
     }
+}
+
+#[tokio::test]
+async fn a_run_that_would_have_to_wait_does_so_on_a_thread_of_the_scheduler() {
+    let server = server_of(Policy::Caller, fake::busy());
+    let (_, decoded, run) = ask(&server, call("m"), Context::default(), pending()).await.unwrap();
+    assert_eq!((decoded, run), (false, true));
+    assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
 }
 
 #[tokio::test]

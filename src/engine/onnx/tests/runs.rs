@@ -239,10 +239,33 @@ fn idle() -> Message {
     )
 }
 
+/// The bodies of which ONNX Runtime's optimisations would leave nothing: what `nodes` compute is not used, or a constant.
+fn vanishing() -> impl Iterator<Item = Message> {
+    let zero = || initializer("zero", INT64, &[], &[0; 8]);
+    let branch = |op| graph(&[node(op, &["count"], &["z"])], &[], &[], &[value("z", INT64, Some(&[]))]);
+    let chosen = model::with_graph(node("If", &["still"], &["u"]), "then_branch", &branch("Identity"));
+    let chosen = model::with_graph(chosen, "else_branch", &branch("Neg"));
+    let nodes = [
+        vec![node("Identity", &["count"], &["u"])],
+        vec![model::with_number(node("Cast", &["count"], &["u"]), "to", INT64)],
+        vec![node("Identity", &["count"], &["u"]), node("Identity", &["u"], &["v"])],
+        vec![chosen],
+    ];
+    nodes.into_iter().map(move |nodes| {
+        let scalar = Some(&[][..]);
+        graph(
+            &nodes,
+            &[initializer("still", BOOL, &[], &[1]), zero()],
+            &[value("i", INT64, scalar), value("goes_on", BOOL, scalar), value("count", INT64, scalar)],
+            &[value("still", BOOL, scalar), value("zero", INT64, scalar)],
+        )
+    })
+}
+
 #[test]
 fn a_loop_without_end_ends_at_its_deadline() {
     let Some(onnx) = onnx() else { return };
-    for body in [adding(), passing()] {
+    for body in [adding(), passing()].into_iter().chain(vanishing()) {
         let model = load(onnx, &counting(&body)).unwrap();
         assert_eq!(model.termination("serving_default"), Termination::MayLoop);
         let run = |steps, threads, timeout| {
