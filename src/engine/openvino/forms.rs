@@ -8,6 +8,7 @@
 
 use super::model::Compiled;
 use crate::error::Result;
+use crate::host::memory;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -121,6 +122,8 @@ impl Forms {
     fn make_now(&self) -> Result<()> {
         if let Some(make) = self.make.as_ref().filter(|_| self.core_each.load().is_none()) {
             self.core_each.store(Some(Arc::new(make()?)));
+            // What compiling has freed.
+            memory::after_unload();
         }
         Ok(())
     }
