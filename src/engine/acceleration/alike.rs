@@ -8,8 +8,6 @@ use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::error::{Error, Result};
 use crate::pb::tensorflow::{GraphDef, NodeDef};
 use crate::tensor::Tensor;
-use prost::Message;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -29,7 +27,7 @@ impl Models {
         open: impl FnOnce(&FrozenGraph) -> Result<Box<dyn Model>>,
     ) -> Result<Box<dyn Model>> {
         let alike = renamed(graph)?;
-        let key = (engine, hash(&alike));
+        let key = (engine, alike.hash());
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         models.retain(|_, model| model.strong_count() > 0);
         let model = match models.get(&key).and_then(Weak::upgrade) {
@@ -82,17 +80,6 @@ impl Model for Renamed {
     ) -> Result<Vec<Tensor>> {
         self.model.run(feeds, fetches, options)
     }
-}
-
-/// Returns a hash of all that an engine is told of `graph`, but for aliases.
-fn hash(graph: &FrozenGraph) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(graph.graph.encode_to_vec());
-    for spec in graph.inputs.iter().chain(&graph.outputs) {
-        hash.update(format!("{} {:?} {:?}\n", spec.tensor, spec.dtype, spec.shape));
-    }
-    hash.update(graph.inputs.len().to_le_bytes());
-    hash.finalize().into()
 }
 
 /// Returns `graph` with the nodes that its outputs need, named and ordered by their places: how they are reached from the
@@ -193,7 +180,7 @@ mod tests {
     fn graphs_are_alike_whatever_their_names_and_order_are() {
         let one = renamed(&sum("p", 1, &["sum:0"])).unwrap();
         let other = renamed(&sum("other/", 1, &["sum:0"])).unwrap();
-        assert_eq!((hash(&one), &one.graph), (hash(&other), &other.graph));
+        assert_eq!((one.hash(), &one.graph), (other.hash(), &other.graph));
         let nodes: Vec<_> = one.graph.node.iter().map(|node| (&*node.name, node.input.join(" "))).collect();
         let named = |name, input: &str| (name, input.to_owned());
         let expected = [
@@ -212,7 +199,7 @@ mod tests {
     #[test]
     fn what_computes_something_else_is_not_alike() {
         let plain = || sum("p", 1, &["sum:0"]);
-        let hash = |graph: &FrozenGraph| super::hash(&renamed(graph).unwrap());
+        let hash = |graph: &FrozenGraph| renamed(graph).unwrap().hash();
         let mut others =
             vec![sum("p", 2, &["sum:0"]), sum("p", 1, &["inner:0"]), sum("p", 1, &["sum:0", "inner:1"])];
         let mut changed = |change: fn(&mut FrozenGraph)| {

@@ -322,13 +322,14 @@ impl Task<'_> {
         let alone = timed(1)?;
         // Where it has nothing for that, it is timed as it is.
         let _ = chain.share_cores(true);
-        let times = Times { alone, together: timed(self.rules.cores)? };
-        let under_load = watch.were_many();
-        drop(watch);
-        candidate.times = Some(times);
-        // What came in meanwhile has to be answered alike as well, and by what runs that come at once take.
-        judge(&chain, candidate)?;
+        let tried = timed(self.rules.cores).and_then(|together| {
+            candidate.times = Some(Times { alone, together });
+            // What came in meanwhile has to be answered alike as well, and by what runs that come at once take.
+            judge(&chain, candidate).map(|()| Times { alone, together })
+        });
+        // Whatever came of it: another signature may have moved to the same model.
         let _ = chain.share_cores(false);
+        let (times, under_load) = (tried?, watch.were_many());
         let refusal = trial::refusal(&times);
         // Beside others, times may be anything: at the next start it is timed again.
         self.has_failed.fetch_or(refusal.is_some() && under_load, Relaxed);

@@ -1,12 +1,10 @@
 //! The folders of prepared graphs: what an engine keeps of each, for the next start.
 //!
-//! A folder is named by a hash of its graph, which has the weights: so what lies there is of this graph, whoever made
-//! it. Those used last stay; the others go when all together are too large.
+//! A folder is named by a hash of its graph, with the weights, inputs and outputs: so what lies there is of this graph,
+//! whoever made it. Those used last stay; the others go when all together are too large.
 
 use crate::engine::frozen::FrozenGraph;
 use crate::error::{Error, Kind, Result};
-use prost::Message;
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -90,8 +88,7 @@ impl Drop for Folder {
 
 /// Returns the name of the folder for `graph`.
 fn name_of(graph: &FrozenGraph) -> String {
-    let hash = Sha256::digest(graph.graph.encode_to_vec());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    graph.hash().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns a name that nothing else has: processes of several containers may have the same number.
@@ -137,7 +134,9 @@ fn size(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::signature::TensorSpec;
     use crate::pb::tensorflow::{GraphDef, NodeDef};
+    use crate::tensor::DType;
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
@@ -157,6 +156,11 @@ mod tests {
         let one = of("one");
         assert_eq!(of("one"), one);
         assert_ne!(of("other"), one);
+        // The same nodes, asked for something else.
+        let (alias, tensor) = (String::new(), "one:1".to_owned());
+        let output = TensorSpec { alias, tensor, dtype: DType::Float, shape: None };
+        let asked = FrozenGraph { outputs: vec![output], ..graph("one") };
+        assert_ne!(Folder::of(cache.path(), &asked).unwrap().as_ref(), one);
         assert!(one.starts_with(cache.path()) && one.is_dir());
     }
 

@@ -18,7 +18,7 @@ use crate::tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 const OPTIONS: RunOptions = RunOptions { threads: Threads::Caller, timeout: None };
@@ -30,11 +30,12 @@ struct Made {
     after: Box<dyn Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync>,
     runs: Arc<AtomicUsize>,
     changes: bool,
+    shares_cores: Arc<AtomicBool>,
 }
 
 fn made(time: Duration, after: impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Made {
     let adder = fake::model(move || std::thread::sleep(time));
-    Made { adder, after: Box::new(after), runs: Arc::default(), changes: false }
+    Made { adder, after: Box::new(after), runs: Arc::default(), changes: false, shares_cores: Arc::default() }
 }
 
 impl Model for Made {
@@ -52,6 +53,11 @@ impl Model for Made {
 
     fn termination(&self, signature: &str) -> Termination {
         self.adder.termination(signature)
+    }
+
+    fn share_cores(&self, shared: bool) -> Result<()> {
+        self.shares_cores.store(shared, Relaxed);
+        Ok(())
     }
 
     fn run(
@@ -529,6 +535,21 @@ fn it_is_calibrated_by_the_requests_that_came() {
         bytes(&expected),
         "the zeros of a synthetic warm-up say nothing"
     );
+}
+
+#[test]
+fn what_runs_that_come_at_once_take_is_compared_too_and_left_afterwards() {
+    let shared = Arc::new(AtomicBool::new(false));
+    let seen = shared.clone();
+    let open = move || {
+        let (seen, wrong) = (seen.clone(), off_by(1.0));
+        let shares_cores = seen.clone();
+        let after = move |outputs| if seen.load(Relaxed) { wrong(outputs) } else { Ok(outputs) };
+        Made { shares_cores, ..made(FAST, after) }
+    };
+    let report = prepared(&accelerated(slow_reference(), fast(open), false));
+    assert_eq!(report.progress, Progress::Stays, "{report:?}");
+    assert!(!shared.load(Relaxed), "another signature may run on the same model");
 }
 
 #[test]

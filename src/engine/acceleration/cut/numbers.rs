@@ -26,7 +26,22 @@ pub(super) struct Numbers {
     constant: Vec<bool>,
 }
 
-/// Operations that give NaN for NaN in both engines, or only move values.
+/// Operations with one tensor of values, which they only move.
+const MOVERS: &[&str] = &[
+    "Identity",
+    "StopGradient",
+    "PreventGradient",
+    "Snapshot",
+    "Squeeze",
+    "ExpandDims",
+    "Reshape",
+    "Transpose",
+    "Tile",
+    "BroadcastTo",
+    "StridedSlice",
+];
+
+/// Others that give NaN for NaN in both engines, or only move values.
 const CARRIERS: &[&str] = &[
     "Add",
     "AddV2",
@@ -46,23 +61,12 @@ const CARRIERS: &[&str] = &[
     "BatchMatMulV3",
     "Einsum",
     "BiasAdd",
-    "Identity",
     "IdentityN",
-    "StopGradient",
-    "PreventGradient",
-    "Snapshot",
-    "Squeeze",
-    "ExpandDims",
-    "Reshape",
-    "Transpose",
-    "Tile",
-    "BroadcastTo",
     "Pack",
     "Unpack",
     "ConcatV2",
     "Split",
     "SplitV",
-    "StridedSlice",
     // Of these, only the shape is read.
     "Shape",
     "ShapeN",
@@ -70,27 +74,8 @@ const CARRIERS: &[&str] = &[
     "Rank",
 ];
 
-/// Operations whose output has the sign of their first input.
-const PASSED_ON: &[&str] = &[
-    "Identity",
-    "StopGradient",
-    "PreventGradient",
-    "Snapshot",
-    "Squeeze",
-    "ExpandDims",
-    "Reshape",
-    "Transpose",
-    "Tile",
-    "BroadcastTo",
-    "StridedSlice",
-    "Mean",
-    "Sum",
-    "Max",
-    "Min",
-    "Sqrt",
-    "AvgPool",
-    "MaxPool",
-];
+/// Others whose output has the sign of their first input.
+const PASSED_ON: &[&str] = &["Mean", "Sum", "Max", "Min", "Sqrt", "AvgPool", "MaxPool"];
 
 /// Operations whose output is never negative.
 const NOT_NEGATIVE: &[&str] =
@@ -115,7 +100,7 @@ impl Numbers {
         let node = &graph.nodes[position];
         let op = node.def.op.as_str();
         let doubtful = node.data.iter().any(|port| inside(port.node) && self.doubtful[port.node]);
-        if doubtful && !CARRIERS.contains(&op) {
+        if doubtful && !MOVERS.contains(&op) && !CARRIERS.contains(&op) {
             return Err("what may be no number, and could be lost");
         }
         let known = |node: usize| match (inside(node), self.constant[node]) {
@@ -175,7 +160,9 @@ fn sign(node: &Node<'_>, signs: &[Sign]) -> Sign {
         ("Mul" | "RealDiv" | "Minimum", [one, other]) => least(*one, *other),
         ("Rsqrt" | "Reciprocal" | "Inv", [Sign::Positive]) => Sign::Positive,
         // The mean of what is not 0 may be 0.
-        (op, [first, ..]) if PASSED_ON.contains(&op) && *first != Sign::NotZero => *first,
+        (op, [first, ..]) if MOVERS.contains(&op) || PASSED_ON.contains(&op) && *first != Sign::NotZero => {
+            *first
+        }
         // Nothing that is read of a tensor with elements is less than 1.
         ("Shape" | "Size", _) => Sign::Positive,
         (op, _) if NOT_NEGATIVE.contains(&op) => Sign::NotNegative,
