@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-exports lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python test-exports test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ test-python: dev ## The Python tests, end-to-end and conformance ones included.
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
 	@bash scripts/test-exports.sh $(VENV) build/exports
 
+test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
+	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
+	$(BIN)/python -m pytest -q tests/unit/test_metrics_list.py tests/e2e/test_prometheus.py
+
 lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -74,7 +78,9 @@ proto: ## Generate src/pb from proto/.
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py
 
-docs: dev ## Put the list of flags into the migration guide.
+docs: dev ## Put the list of flags into the migration guide, and make the list of metrics and the dashboard.
+	@$(BIN)/python scripts/make_metrics_page.py
+	@$(BIN)/python scripts/make_dashboard.py
 	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.

@@ -1,9 +1,11 @@
-//! Cost of counting one request: the protocol's observer and the run's. `cargo bench --bench metrics`
+//! Cost of counting one request, from its timeline to its end, and its run. `cargo bench --bench metrics`
 
 #![allow(clippy::print_stdout)] // This is a command-line program.
 
-use servable::metrics::{Api, Metrics, Protocol};
+use servable::metrics::{Api, Methods, Metrics, Protocol, Timeline};
+use servable::profile::Phase;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const REQUESTS: u32 = 2_000_000;
@@ -21,30 +23,27 @@ fn main() {
 /// Returns nanoseconds per request on each of `threads` threads, with `models` models.
 fn nanoseconds(threads: usize, models: usize) -> f64 {
     let metrics = Metrics::default();
-    let names: Vec<String> = (0..models).map(|index| format!("model-{index}")).collect();
-    let served: Vec<_> = names.iter().map(|name| metrics.served(name)).collect();
+    let signature = |index| metrics.served(&format!("model-{index}")).version(1).signature("serving_default");
+    let served: Vec<Arc<Methods>> = (0..models).map(signature).collect();
     let took = std::thread::scope(|scope| {
-        let runs: Vec<_> =
-            (0..threads).map(|_| scope.spawn(|| requests(&metrics, &names, &served))).collect();
+        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(|| requests(&served))).collect();
         runs.into_iter().filter_map(|run| run.join().ok()).max().unwrap_or_default()
     });
     took.as_nanos() as f64 / f64::from(REQUESTS)
 }
 
-/// Does the counting for requests: the protocol resolves the name and takes the time twice; the servable has its
-/// counts.
-fn requests(
-    metrics: &Metrics,
-    names: &[String],
-    served: &[std::sync::Arc<servable::metrics::ModelCounts>],
-) -> Duration {
+/// Does the counting for requests that are answered where they were read. The time is taken twice: the run takes it
+/// anyway.
+fn requests(served: &[Arc<Methods>]) -> Duration {
     let begin = Instant::now();
     for index in 0..REQUESTS as usize {
-        let which = index % names.len();
-        let model = metrics.asked(black_box(&names[which]));
-        let started = Instant::now();
-        served[which].ran(Api::Predict, black_box(Duration::from_micros(9)), true);
-        model.answered(Protocol::Rest, Some(Api::Predict), started, Ok(()));
+        let series = &black_box(served)[index % served.len()][Api::Predict as usize];
+        let timeline = Arc::new(Timeline::begin(100));
+        timeline.assign(series);
+        timeline.enter(Phase::Run, begin);
+        timeline.enter(Phase::Encode, begin + Duration::from_micros(9));
+        series.part().ran(black_box(Duration::from_micros(9)), true);
+        timeline.end(Protocol::Rest, Ok(100), None);
     }
     begin.elapsed()
 }

@@ -58,8 +58,10 @@ pub struct Options {
     pub tensor_content: bool,
     /// True to enforce a signature's method name.
     pub method_name_check: bool,
-    /// Path of the Prometheus metrics, if enabled.
+    /// Path of TensorFlow Serving's metrics, if enabled.
     pub prometheus_path: Option<String>,
+    /// Path of all metrics, if enabled.
+    pub metrics_path: Option<String>,
 }
 
 #[cfg(test)]
@@ -88,6 +90,7 @@ impl Options {
             tensor_content: false,
             method_name_check: false,
             prometheus_path: None,
+            metrics_path: None,
         }
     }
 }

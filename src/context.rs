@@ -5,6 +5,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
+use crate::metrics::Timeline;
+use crate::profile::Phase;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -20,9 +22,18 @@ pub struct Context {
     pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
+    /// What is counted of the request, if anything is.
+    pub timeline: Option<Arc<Timeline>>,
 }
 
 impl Context {
+    /// Says that `phase` begins at `at`.
+    pub fn enter(&self, phase: Phase, at: Instant) {
+        if let Some(timeline) = &self.timeline {
+            timeline.enter(phase, at);
+        }
+    }
+
     /// Fails with the reason if nobody wants the answer at `now` any more.
     pub fn is_wanted(&self, now: Instant) -> Result<()> {
         if self.cancelled.is_set() {

@@ -39,6 +39,24 @@ pub(crate) fn first_unreadable(folder: &Path) -> Option<(PathBuf, String)> {
     None
 }
 
+/// Returns the bytes of the file at `path`, or of all files in that folder and below; what cannot be read counts as none.
+pub(crate) fn size(path: &Path) -> u64 {
+    let (mut ahead, mut bytes) = (vec![(path.to_owned(), 0)], 0);
+    let mut seen = 0;
+    while let Some((path, depth)) = ahead.pop() {
+        seen += 1;
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() && depth <= DEEPEST && seen <= MOST => {
+                let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+                ahead.extend(entries.map(|entry| (entry.path(), depth + 1)));
+            }
+            Ok(found) if found.is_file() => bytes += found.len(),
+            _ => {}
+        }
+    }
+    bytes
+}
+
 fn refusal(kind: &str) -> String {
     format!("it is {kind}, and a file was expected: remove it, or put a file in its place")
 }

@@ -1,24 +1,36 @@
-//! Metrics: requests, latencies, runs, loads and warm-ups, under TensorFlow Serving's names (docs/spec/server.md,
-//! section 9) and in Prometheus's text format.
+//! Metrics: what is counted ([`list`]), and Prometheus's text of it ([`text`]), on two pages ([`page`]): TensorFlow
+//! Serving's (docs/spec/server.md, section 9), and one of everything.
 //!
-//! Each call has one observer: the protocol fetches the model's counts ([`Metrics::asked`]) and reports the outcome
-//! ([`ModelCounts::answered`]); the servable reports how long its runs took ([`ModelCounts::ran`]). These paths take no
-//! lock. Nothing is counted unless metrics are enabled.
+//! Each request has a [`Timeline`], which is assigned to the [`Series`] of its signature once that is known: a handle that
+//! was looked up at the load. At the end it counts everything there, once, without a lock that others use; TensorFlow
+//! Serving's sums by model are made of that when they are read. Nothing is counted unless metrics are enabled.
 
 mod batches;
+pub mod content;
+pub mod family;
 mod histogram;
+mod latencies;
+mod list;
 mod loads;
 mod model;
+mod page;
 mod refusals;
+mod series;
 mod text;
+mod timeline;
 
 pub use batches::Batches;
-pub use model::ModelCounts;
-pub use refusals::{Reason, Refusals};
+pub use content::Surroundings;
+pub use model::{BatchSizes, ModelCounts, VersionCounts};
+pub use refusals::{ByReason, Reason, Refusals};
+pub use series::{Methods, Series};
+pub use text::Format;
+pub use timeline::Timeline;
 
 use crate::error::Kind;
 use crate::memory::Budget;
 use arc_swap::ArcSwap;
+use family::Family;
 use loads::Loads;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -39,10 +51,19 @@ impl Protocol {
     const COUNT: usize = 2;
     const ALL: [Protocol; Protocol::COUNT] = [Protocol::Rest, Protocol::Grpc];
 
+    /// Returns the value of TensorFlow Serving's label `entrypoint`.
     fn name(self) -> &'static str {
         match self {
             Protocol::Rest => "REST",
             Protocol::Grpc => "GRPC",
+        }
+    }
+
+    /// Returns the value of the label `protocol`.
+    fn label(self) -> &'static str {
+        match self {
+            Protocol::Rest => "rest",
+            Protocol::Grpc => "grpc",
         }
     }
 }
@@ -56,15 +77,29 @@ pub enum Api {
     Classify,
     /// Examples in, numbers out.
     Regress,
-    /// Anything else; its runs have no latency of their own.
+    /// Examples in, an answer of each of several signatures out. TensorFlow Serving counts only the examples.
+    MultiInference,
+    /// Anything else: status, metadata, what no method is for.
     Other,
 }
 
 impl Api {
-    const COUNT: usize = 4;
-    const ALL: [Api; Api::COUNT] = [Api::Predict, Api::Classify, Api::Regress, Api::Other];
+    const COUNT: usize = 5;
+    const ALL: [Api; Api::COUNT] =
+        [Api::Predict, Api::Classify, Api::Regress, Api::MultiInference, Api::Other];
 
-    /// Returns the value of the label `API`: REST's verbs are lower-case.
+    /// Returns the value of the label `method`.
+    fn method(self) -> &'static str {
+        match self {
+            Api::Predict => "predict",
+            Api::Classify => "classify",
+            Api::Regress => "regress",
+            Api::MultiInference => "multi_inference",
+            Api::Other => "other",
+        }
+    }
+
+    /// Returns the value of TensorFlow Serving's label `API`: REST's verbs are lower-case.
     fn label(self, protocol: Protocol) -> &'static str {
         match (self, protocol) {
             (Api::Predict, Protocol::Rest) => "predict",
@@ -73,17 +108,24 @@ impl Api {
             (Api::Predict, Protocol::Grpc) => "Predict",
             (Api::Classify, Protocol::Grpc) => "Classify",
             (Api::Regress, Protocol::Grpc) => "Regress",
-            (Api::Other, _) => "",
+            (Api::MultiInference | Api::Other, _) => "",
         }
     }
 }
 
+/// Number of canonical codes: OK, and every [`Kind`].
+const CODES: usize = 17;
 /// Maximum number of unknown model names that are counted individually: clients choose them.
 const MAX_STRANGERS: usize = 1000;
 /// Longest such name, in bytes.
 const MAX_NAME: usize = 128;
 
 type Models = HashMap<Box<str>, Arc<ModelCounts>>;
+
+/// Returns the list of metrics.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    list::LIST.iter().map(|(family, _)| family)
+}
 
 /// All counts of one server.
 #[derive(Debug, Default)]
@@ -106,7 +148,9 @@ impl Metrics {
     /// Returns the counts of model `name`, which is served here.
     pub fn served(&self, name: &str) -> Arc<ModelCounts> {
         let known = self.models.load().get(name).cloned();
-        known.unwrap_or_else(|| self.add(name, &mut self.strangers()))
+        let model = known.unwrap_or_else(|| self.add(name, &mut self.strangers()));
+        model.serve();
+        model
     }
 
     /// Returns the counts of the model that a request names. Names of unknown models are counted individually as long
@@ -120,8 +164,7 @@ impl Metrics {
             *strangers += 1;
             return self.add(name, &mut strangers);
         }
-        drop(strangers);
-        self.served("")
+        self.add("", &mut strangers)
     }
 
     /// Returns the counts of batches.
@@ -136,33 +179,26 @@ impl Metrics {
 
     /// Counts a load of the version in `path`.
     pub fn loaded(&self, path: &Path, took: Duration, succeeded: bool) {
-        self.loads().loaded(&path.to_string_lossy(), model::micros(took), succeeded);
+        self.loads().loaded(&path.to_string_lossy(), micros(took), succeeded);
     }
 
     /// Counts a warm-up of the version in `path` that read `records` records.
     pub fn warmed(&self, path: &Path, took: Duration, records: u64, outcome: Result<(), Kind>) {
-        self.loads().warmed(&path.to_string_lossy(), model::micros(took), records, outcome);
+        self.loads().warmed(&path.to_string_lossy(), micros(took), records, outcome);
     }
 
     /// Returns the first series of each metric in `names` (with slashes, as TensorFlow Serving names them); 0 if there
     /// is none that is a whole number.
     pub fn values(&self, names: &[String]) -> Vec<i64> {
-        let text = self.text();
+        let text = self.tensorflow_page();
         names.iter().map(|name| text::first(&text, name)).collect()
     }
 
-    /// Returns everything counted so far in Prometheus's text format. Slow: some milliseconds for a thousand models.
-    pub fn text(&self) -> String {
+    /// Calls `tell` with every known model, by name.
+    fn each_model(&self, mut tell: impl FnMut(&str, &ModelCounts)) {
         let models = self.models.load();
-        let counts: BTreeMap<&str, _> =
-            models.iter().map(|(name, model)| (&**name, model.counts())).collect();
-        text::of(&text::Counted {
-            models: &counts,
-            loads: &self.loads(),
-            batches: &self.batches.counts(),
-            memory: &self.memory,
-            refusals: &self.refusals,
-        })
+        let sorted: BTreeMap<&str, _> = models.iter().map(|(name, model)| (&**name, model)).collect();
+        sorted.into_iter().for_each(|(name, model)| tell(name, model));
     }
 
     /// Adds a model; `_writer` proves that the caller holds the lock for additions.
@@ -171,7 +207,7 @@ impl Metrics {
         if let Some(known) = models.get(name) {
             return known.clone();
         }
-        let added = Arc::new(ModelCounts::new());
+        let added = Arc::new(ModelCounts::default());
         let mut models = Models::clone(&models);
         models.insert(name.into(), added.clone());
         self.models.store(Arc::new(models));
@@ -185,6 +221,10 @@ impl Metrics {
     fn loads(&self) -> MutexGuard<'_, Loads> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Returns the label of an outcome.

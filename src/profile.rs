@@ -22,6 +22,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Number of phases.
+    pub const COUNT: usize = 4;
+    /// Every phase, in the order of their numbers.
+    pub const ALL: [Phase; Phase::COUNT] = [Phase::Decode, Phase::Queue, Phase::Run, Phase::Encode];
+
     /// Returns the name shown in viewers.
     pub fn name(self) -> &'static str {
         match self {

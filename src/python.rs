@@ -110,6 +110,9 @@ impl PyServer {
 
     fn fail(&self, py: Python<'_>, name: &str, version: i64, code: &str, message: String) -> PyResult<()> {
         let error = Error::new(Kind::from_name(code).unwrap_or(Kind::Unknown), message);
+        if let Some(metrics) = &self.server.state().metrics {
+            metrics.served(name).loaded(Duration::ZERO, Err(error.kind));
+        }
         self.set_state(py, name, version, State::End, Some(error))
     }
 
@@ -195,7 +198,7 @@ impl PyServer {
         options: AdminOptions,
         answer: Py<PyAny>,
     ) -> PyResult<admin::Administration> {
-        admin::serve(py, address, options, answer, self.server.readiness())
+        admin::serve(py, address, options, answer, &self.server)
     }
 
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
@@ -323,6 +326,12 @@ fn checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data)
 }
 
+/// Returns the list of metrics: names, types, names of labels, explanations.
+#[pyfunction]
+fn metrics() -> Vec<(String, &'static str, &'static [&'static str], &'static str)> {
+    crate::metrics::families().map(|one| (one.sample_name(), one.kind.name(), one.labels, one.help)).collect()
+}
+
 /// Returns the core's version.
 #[pyfunction]
 fn version() -> &'static str {
@@ -341,5 +350,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;
+    module.add_function(wrap_pyfunction!(metrics, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

@@ -60,7 +60,8 @@ impl Server {
     /// Makes a server without models or open ports.
     pub fn new(options: Options) -> Result<Server> {
         let memory = Budget::new(options.max_memory_in_flight);
-        let metrics = options.prometheus_path.is_some().then(|| Metrics::new(memory.clone()));
+        let counts = options.prometheus_path.is_some() || options.metrics_path.is_some();
+        let metrics = counts.then(|| Metrics::new(memory.clone()));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
         let scheduler = Scheduler::new(options.limits.clone(), refusals);
         let batches = match options.limits.batch_threads {

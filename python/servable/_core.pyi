@@ -16,6 +16,7 @@ __all__ = [
     "describe",
     "descriptors",
     "init_logging",
+    "metrics",
     "preload",
     "version",
 ]
@@ -128,6 +129,8 @@ class CoreOptions(Protocol):
     def op_libraries(self) -> Sequence[str]: ...
     @property
     def prometheus_path(self) -> str | None: ...
+    @property
+    def metrics_path(self) -> str | None: ...
     @property
     def tensor_content(self) -> bool: ...
     @property
@@ -335,6 +338,9 @@ def init_logging(level: str) -> None:
 
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C of ``data``: 0xe3069283 for b"123456789"."""
+
+def metrics() -> list[tuple[str, str, list[str], str]]:
+    """Returns the list of metrics: names, types, names of labels, explanations."""
 
 def version() -> str:
     """Returns the version of the core."""

@@ -22,6 +22,7 @@ use answer::Reply;
 use bytes::Bytes;
 use deadline::Deadline;
 use guard::Guard;
+use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::Full;
@@ -62,6 +63,8 @@ pub struct AdminRequest {
     pub query: String,
     /// The whole body.
     pub body: Bytes,
+    /// The `Accept` header; empty if there is none.
+    pub accept: String,
 }
 
 /// Answers an authorized request; may block.
@@ -143,7 +146,9 @@ impl AdminConnection {
         self.shared.guard.check(&head.headers)?;
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         let query = head.uri.query().unwrap_or_default().to_owned();
-        self.handled(connection, AdminRequest { method, path: path.into_owned(), query, body }).await
+        let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let accept = accept.unwrap_or_default().to_owned();
+        self.handled(connection, AdminRequest { method, path: path.into_owned(), query, body, accept }).await
     }
 
     /// Calls the handler on a thread of its own and returns its reply.

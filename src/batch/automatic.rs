@@ -403,7 +403,7 @@ mod tests {
         };
         let model = Lengths { signatures: [("lengths".to_owned(), signature)].into(), content, pads };
         let batcher =
-            Batcher::new(super::super::Batching::Automatic(None), Arc::new(model), mpsc::channel().0);
+            Batcher::new(super::super::Batching::Automatic(None), Arc::new(model), None, mpsc::channel().0);
         let run = Run {
             feeds: vec![(Endpoint(0), Tensor::strings(vec![1], [text].into_iter().collect()))],
             fetches: vec![Endpoint(1)],

@@ -25,7 +25,7 @@ use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result, guarded};
 use crate::host::clock::Usage;
 use crate::memory::Reservation;
-use crate::metrics::Batches;
+use crate::metrics::{BatchSizes, Batches};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
 use outputs::{Part, Waiting, overdue};
@@ -146,6 +146,8 @@ pub struct Batcher {
     /// `None` if the scheduler batches.
     pool: Option<Arc<Pool>>,
     counts: Option<Arc<Batches>>,
+    /// The same of this version.
+    sizes: Option<Arc<BatchSizes>>,
     /// What may be batched without parameters, found at the end of warm-up.
     verified: OnceLock<Vec<Ends>>,
     model: Arc<dyn Model>,
@@ -159,9 +161,14 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Makes a batcher for `model`, which is being warmed until [`Self::warm`]. `in_use` closes once the model is no
-    /// longer used here.
-    pub fn new(batching: Batching, model: Arc<dyn Model>, in_use: mpsc::Sender<Infallible>) -> Arc<Batcher> {
+    /// Makes a batcher for `model`, which is being warmed until [`Self::warm`]. Its batches are counted in `sizes`.
+    /// `in_use` closes once the model is no longer used here.
+    pub fn new(
+        batching: Batching,
+        model: Arc<dyn Model>,
+        sizes: Option<Arc<BatchSizes>>,
+        in_use: mpsc::Sender<Infallible>,
+    ) -> Arc<Batcher> {
         let (pool, parameters, counts) = match batching {
             Batching::Parameters(pool, parameters) => (Some(pool.clone()), parameters, pool.counts.clone()),
             Batching::Automatic(counts) => (None, automatic::parameters(), counts),
@@ -177,6 +184,7 @@ impl Batcher {
         Arc::new(Batcher {
             pool,
             counts,
+            sizes,
             verified,
             model,
             parameters,
@@ -342,6 +350,9 @@ impl Batcher {
         let measured = usage.and_then(|usage| usage.took(wall)).unwrap_or(wall);
         if let Some(counted) = &self.counts {
             count(counted, tasks, size, started, wall);
+        }
+        if let Some(sizes) = &self.sizes {
+            sizes.ran(rows, tasks.len());
         }
         let (threads, alone) = (options.threads, tasks.len() == 1);
         let ran = || Ran { outputs: Vec::with_capacity(outputs.len()), wall, measured, threads, alone };

@@ -101,7 +101,7 @@ fn made(model: Arc<Adder>, counts: Arc<Batches>, batching: Batching, scheduler: 
     let (sender, in_use) = mpsc::channel();
     let work = if matches!(batching, Batching::Automatic(_)) { Work::Gathered } else { Work::Batches };
     Setup {
-        batcher: Batcher::new(batching, model.clone(), sender),
+        batcher: Batcher::new(batching, model.clone(), None, sender),
         lane: scheduler.lane("adder", work),
         scheduler,
         model,

@@ -72,6 +72,14 @@ impl<M: Method> Call for ModelCall<M> {
         self.request.counted()
     }
 
+    fn received(&self) -> usize {
+        self.message.len()
+    }
+
+    fn sent(reply: &Reply) -> usize {
+        reply.message_len()
+    }
+
     fn signature(&self) -> Option<&str> {
         Some(named(self.spec.as_ref().map_or("", |spec| &spec.signature_name)))
     }

@@ -73,9 +73,14 @@ impl Reply {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
+    /// Returns the length of the message.
+    pub(super) fn message_len(&self) -> usize {
+        self.len().saturating_sub(PREFIX)
+    }
+
     /// Returns the reply if its message has at most `limit` bytes.
     pub(super) fn within(self, limit: usize) -> Result<Reply> {
-        let length = self.len().saturating_sub(PREFIX);
+        let length = self.message_len();
         if length > limit {
             return Err(Error::new(
                 Kind::ResourceExhausted,

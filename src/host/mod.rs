@@ -7,3 +7,4 @@ pub(crate) mod clock;
 pub(crate) mod libraries;
 pub(crate) mod memory;
 pub(crate) mod priority;
+pub(crate) mod process;

@@ -8,8 +8,10 @@ pub mod tfrecord;
 mod warmup;
 
 use crate::batch;
+use crate::engine::choice::{EngineKind, engine_of};
 use crate::engine::{Engine, LoadOptions};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host::{memory, priority};
 use crate::methods::ServerState;
 use crate::metrics::Metrics;
@@ -100,7 +102,7 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<Arc<Servable>> {
-        let _load = self.preparing.load();
+        let (_load, started) = (self.preparing.load(), Instant::now());
         let registry = &self.server.registry;
         let serves = self.drains().contains_key(&(name.to_owned(), version));
         if !serves {
@@ -113,6 +115,10 @@ impl Lifecycle {
         });
         let key = (name.to_owned(), version);
         self.phases().remove(&key);
+        if let Some(metrics) = &self.server.metrics {
+            let outcome = prepared.as_ref().map(|_| ()).map_err(|why| why.kind);
+            metrics.served(name).loaded(started.elapsed(), outcome);
+        }
         match prepared {
             Ok((servable, drain)) => {
                 let replaced = self.drains().insert(key.clone(), drain);
@@ -131,6 +137,9 @@ impl Lifecycle {
             Err(why) => {
                 if !options.retrying && !serves {
                     registry.set_state(name, version, State::End, Some(why.clone()));
+                }
+                if !serves {
+                    self.forget_counts(name, version);
                 }
                 self.in_background(memory::after_unload)?;
                 Err(why)
@@ -162,8 +171,16 @@ impl Lifecycle {
         let Some(drain) = drain else { return Err(handle.err().unwrap_or_else(never_loaded)) };
         drop(handle);
         let freed = self.free(drain);
+        self.forget_counts(name, version);
         self.server.registry.set_state(name, version, State::End, None);
         freed
+    }
+
+    /// Ends the metrics of a version that no longer serves.
+    fn forget_counts(&self, name: &str, version: i64) {
+        if let Some(metrics) = &self.server.metrics {
+            metrics.served(name).retire(version);
+        }
     }
 
     fn prepare(
@@ -174,7 +191,7 @@ impl Lifecycle {
         path: &Path,
         options: &Options,
     ) -> Result<(Arc<Servable>, Drain)> {
-        let counts = self.server.metrics.as_ref().map(|metrics| metrics.served(name));
+        let counts = self.server.metrics.as_ref().map(|metrics| metrics.served(name).version(version));
         let key = (name.to_owned(), version);
         self.phases().insert(key.clone(), Phase::Reading);
         let started = Instant::now();
@@ -183,6 +200,10 @@ impl Lifecycle {
             metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
         let model = loaded?;
+        if let Some(counts) = &counts {
+            let engine = engine_of(path, options.engine.prefer_tflite).map_or("", EngineKind::name);
+            counts.is_loaded(engine, files::size(path));
+        }
         let batching = self.batching(&options.batching);
         let resources =
             Resources { policy: options.placement, scheduler: &self.server.scheduler, batching, counts };

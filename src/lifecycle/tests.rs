@@ -221,7 +221,7 @@ fn a_record_that_fails_fails_the_load() {
     assert_eq!(model.runs(), (0, 1));
     let status = &loaded.server.registry.status("m", Some(1)).unwrap()[0];
     assert_eq!((status.state, status.error.clone()), (State::End, loaded.outcome.err()));
-    let text = loaded.server.metrics.as_ref().unwrap().text();
+    let text = loaded.server.metrics.as_ref().unwrap().tensorflow_page();
     let path = loaded.folder.path().display();
     let read = format!("model_warmup_records_read{{model_path=\"{path}\",status=\"ABORTED\"}} 2\n");
     assert!(text.contains(&read), "{text}");

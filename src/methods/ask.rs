@@ -2,7 +2,7 @@
 //!
 //! A protocol provides a [`Call`], which reads and writes its own format; [`ask`] does the rest.
 
-use super::observer::{Counted, Observer, Subject};
+use super::observer::{self, Counted, Observer, Subject};
 use super::record::Sample;
 use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
 use crate::error::{Error, Result, guarded};
@@ -30,6 +30,12 @@ pub trait Call: Send + 'static {
 
     /// Returns how the call is counted.
     fn counted(&self) -> Counted;
+
+    /// Returns the bytes of the body or message; only asked before the call is decoded.
+    fn received(&self) -> usize;
+
+    /// Returns the bytes of a reply.
+    fn sent(reply: &Self::Reply) -> usize;
 
     /// Returns the name of the signature called; `None` if only the body contains it.
     fn signature(&self) -> Option<&str>;
@@ -68,17 +74,17 @@ pub trait Call: Send + 'static {
 pub async fn ask<C: Call>(
     server: &Arc<ServerState>,
     call: C,
-    context: Context,
+    mut context: Context,
     ended: impl Future<Output = Error>,
 ) -> Result<C::Reply> {
-    let model = call.spec().map_or("", |spec| spec.name.as_str());
-    let observer = Observer::begin(server, Subject { protocol: C::PROTOCOL, model, counted: call.counted() });
+    let subject = Subject { protocol: C::PROTOCOL, counted: call.counted(), received: call.received() };
+    let observer = Observer::begin(server, subject, &mut context);
     let reply = tokio::select! {
         biased;
         reply = answer(server, call, context) => reply,
         error = ended => Err(error),
     };
-    observer.end(reply.as_ref().map(|_| ()).map_err(|error| error.kind));
+    observer.end(reply.as_ref().map(C::sent).map_err(|error| error.kind));
     reply
 }
 
@@ -86,16 +92,24 @@ pub async fn ask<C: Call>(
 ///
 /// What waits for other threads is boxed: that costs little beside such a wait, and keeps the call's future small.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
-    call.check(server, &context)?;
+    let checked = call.check(server, &context);
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    let here = decodes_here(&call, &servable);
+    if !here || checked.is_err() || servable.is_err() {
+        observer::assign_call(server, &call, servable.as_deref(), &context);
+    }
+    checked?;
     if !C::BODY_FIRST {
         servable.as_ref().map_err(Error::clone)?;
     }
-    if !decodes_here(&call, &servable) {
+    if !here {
         return Box::pin(answer_large(server, call, servable, context)).await;
     }
-    let request = guarded(|| call.decode(server, servable.as_deref(), &context))?;
-    let servable = servable?;
+    let decoded = guarded(|| call.decode(server, servable.as_deref(), &context));
+    if let (Err(_), Ok(servable)) = (&decoded, &servable) {
+        observer::assign_call(server, &call, Ok(servable), &context);
+    }
+    let (request, servable) = (decoded?, servable?);
     let in_caller = servable.in_caller(request.signature());
     let mut planned = guarded(|| Planned::new(server, call, servable, request, context))?;
     if in_caller {
@@ -177,6 +191,8 @@ impl<C: Call> Planned<C> {
         request: Request,
         context: Context,
     ) -> Result<Planned<C>> {
+        let api = call.counted().api();
+        observer::assign(server, &servable, Some(request.signature()), api, &context);
         let sample = sample(server, &call, &servable, &request);
         let plan = request.plan(server, &servable)?;
         Ok(Planned { call, servable, sample, plan, context })

@@ -119,7 +119,7 @@ pub fn multi_inference(
         .map(|(spec, method)| task(server, servable, find(servable, &spec.signature_name)?, *method))
         .collect::<Result<Vec<_>>>()?;
     let first = find(servable, tasks.first().map_or("", |(spec, _)| &spec.signature_name))?;
-    plan(Api::Other, servable, first, &bound, examples)
+    plan(Api::MultiInference, servable, first, &bound, examples)
 }
 
 /// Returns the method of a task that names `method_name`, if signature `name` supports it.

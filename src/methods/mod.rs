@@ -5,6 +5,7 @@ mod ask;
 pub mod bind;
 mod debug_text;
 pub mod examples;
+pub mod exposition;
 pub mod info;
 pub mod messages;
 pub mod observer;

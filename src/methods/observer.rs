@@ -1,20 +1,20 @@
 //! The observer around every call: counts how the call ends.
 
-use super::ServerState;
-use crate::error::Kind;
-use crate::metrics::{Api, ModelCounts, Protocol};
+use super::{Call, Context, ServerState};
+use crate::error::{Error, Kind};
+use crate::metrics::{Api, Protocol, Timeline};
+use crate::servable::Servable;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The call to observe.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct Subject {
     /// The protocol of the call.
     pub protocol: Protocol,
-    /// The model named by the call.
-    pub model: &'a str,
     /// How the call is counted.
     pub counted: Counted,
+    /// The bytes of its body or message.
+    pub received: usize,
 }
 
 /// How a call is counted.
@@ -22,36 +22,54 @@ pub struct Subject<'a> {
 pub enum Counted {
     /// A request of an API.
     Request(Api),
-    /// The examples of a successful multi-inference; TensorFlow Serving does not count the request itself.
+    /// The examples of a multi-inference.
     Examples(usize),
+}
+
+impl Counted {
+    /// Returns the API of the request.
+    pub fn api(self) -> Api {
+        match self {
+            Counted::Request(api) => api,
+            Counted::Examples(_) => Api::MultiInference,
+        }
+    }
 }
 
 /// A call in progress. Dropping it before its end counts as cancellation.
 pub struct Observer(Option<Counts>);
 
-/// The counters for a call.
+/// What is counted of a call.
 struct Counts {
-    model: Arc<ModelCounts>,
+    timeline: Arc<Timeline>,
     protocol: Protocol,
     counted: Counted,
-    started: Instant,
-    outcome: Result<(), Kind>,
+    /// The bytes of the answer.
+    outcome: Result<usize, Kind>,
 }
 
 impl Observer {
-    /// Begins to observe a call, if metrics are enabled.
-    pub fn begin(server: &ServerState, subject: Subject<'_>) -> Observer {
-        Observer(server.metrics.as_ref().map(|metrics| Counts {
-            model: metrics.asked(subject.model),
-            protocol: subject.protocol,
-            counted: subject.counted,
-            started: Instant::now(),
-            outcome: Err(Kind::Cancelled),
+    /// Begins to observe a call, if metrics are enabled. What happens to it is told to the timeline of `context`.
+    pub fn begin(server: &ServerState, subject: Subject, context: &mut Context) -> Observer {
+        let Subject { protocol, counted, received } = subject;
+        Observer(server.metrics.as_ref().map(|_| {
+            let timeline = Arc::new(Timeline::begin(received));
+            context.timeline = Some(timeline.clone());
+            Counts { timeline, protocol, counted, outcome: Err(Kind::Cancelled) }
         }))
     }
 
-    /// Ends the call with `outcome`.
-    pub fn end(mut self, outcome: Result<(), Kind>) {
+    /// Begins to observe a call that is answered without a version of `model`.
+    pub fn begin_simple(server: &ServerState, protocol: Protocol, model: &str) -> Observer {
+        let mut context = Context::default();
+        let subject = Subject { protocol, counted: Counted::Request(Api::Other), received: 0 };
+        let observer = Observer::begin(server, subject, &mut context);
+        assign_unresolved(server, model, Api::Other, &context);
+        observer
+    }
+
+    /// Ends the call with `outcome`: the bytes of its answer, or its error.
+    pub fn end(mut self, outcome: Result<usize, Kind>) {
         if let Some(counts) = &mut self.0 {
             counts.outcome = outcome;
         }
@@ -60,12 +78,46 @@ impl Observer {
 
 impl Drop for Counts {
     fn drop(&mut self) {
-        match (self.counted, self.outcome) {
-            (Counted::Request(api), outcome) => {
-                self.model.answered(self.protocol, Some(api), self.started, outcome);
-            }
-            (Counted::Examples(examples), Ok(())) => self.model.inferred(examples),
-            (Counted::Examples(_), Err(_)) => {}
-        }
+        let examples = match self.counted {
+            Counted::Request(_) => None,
+            Counted::Examples(examples) => Some(examples),
+        };
+        self.timeline.end(self.protocol, self.outcome, examples);
+    }
+}
+
+/// Says that `call`, of which no more is known, is to `servable`; or is to none.
+pub(super) fn assign_call<C: Call>(
+    server: &ServerState,
+    call: &C,
+    servable: Result<&Servable, &Error>,
+    context: &Context,
+) {
+    let api = call.counted().api();
+    match servable {
+        Ok(servable) => assign(server, servable, call.signature(), api, context),
+        Err(_) => assign_unresolved(server, call.spec().map_or("", |spec| &spec.name), api, context),
+    }
+}
+
+/// Says that the call is to `signature` of `servable`, if it is known.
+pub(super) fn assign(
+    server: &ServerState,
+    servable: &Servable,
+    signature: Option<&str>,
+    api: Api,
+    context: &Context,
+) {
+    let Some(timeline) = &context.timeline else { return };
+    match servable.series(signature, api) {
+        Some(series) => timeline.assign(series),
+        // It was loaded without counts.
+        None => assign_unresolved(server, servable.name(), api, context),
+    }
+}
+
+fn assign_unresolved(server: &ServerState, model: &str, api: Api, context: &Context) {
+    if let (Some(metrics), Some(timeline)) = (&server.metrics, &context.timeline) {
+        timeline.assign(metrics.asked(model).unresolved(api));
     }
 }

@@ -1,7 +1,7 @@
 //! Counts of batches, for all models together.
 
 use super::histogram::{BATCH_SIZES, Histogram, Merged, QUEUING};
-use super::model::micros;
+use super::micros;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};

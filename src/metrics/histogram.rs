@@ -44,6 +44,17 @@ impl<const N: usize> Histogram<N> {
     pub(super) fn add(&self, limits: &[f64; N], value: u64) {
         #[allow(clippy::cast_precision_loss)] // Limits are far below where doubles skip integers.
         let index = limits.partition_point(|limit| *limit <= value as f64);
+        self.count(index, value);
+    }
+
+    /// The same, but a limit is the last value of its own bucket, as in Prometheus.
+    pub(super) fn add_up_to(&self, limits: &[f64; N], value: u64) {
+        #[allow(clippy::cast_precision_loss)] // As above.
+        let index = limits.partition_point(|limit| *limit < value as f64);
+        self.count(index, value);
+    }
+
+    fn count(&self, index: usize, value: u64) {
         self.below.get(index).unwrap_or(&self.beyond).fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
@@ -75,6 +86,13 @@ impl Merged {
         self.sum += histogram.sum.load(Relaxed);
     }
 
+    /// Adds `other`, which has the same limits.
+    pub(super) fn add(&mut self, other: &Merged) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(total, count)| *total += count);
+        self.sum += other.sum;
+    }
+
     /// Returns the number of values.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -96,6 +114,17 @@ mod tests {
         merged.merge(&histogram);
         assert_eq!(merged.counts[..4], [2, 2, 1, 0]);
         assert_eq!((merged.counts.len(), merged.counts[33], merged.count()), (34, 1, 6));
+    }
+
+    #[test]
+    fn or_the_last_of_its_own() {
+        let histogram = Histogram::default();
+        [1, 2, 3, 8192, 8193].into_iter().for_each(|value| histogram.add_up_to(&BATCH_SIZES, value));
+        let merged = Merged::of(&histogram);
+        assert_eq!(
+            (merged.counts[..3].to_vec(), merged.counts[13], merged.counts[14]),
+            (vec![1, 1, 1], 1, 1)
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Counts per version folder: loads and warm-ups.
+//! Counts per version folder, which only TensorFlow Serving has: loads and warm-ups.
 
 use super::code_name;
 use super::histogram::{Histogram, LATENCY, Merged};

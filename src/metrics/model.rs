@@ -1,126 +1,209 @@
-//! Counts of one model name, split into one part per few threads so that cores do not contend.
+//! The counts of one model: by version and signature while a version is loaded, and the sum of those that are gone, so
+//! that counts never go down.
 
-use super::histogram::{EXAMPLES, Histogram, LATENCY, Merged};
-use super::{Api, Protocol};
+use super::histogram::{BATCH_SIZES, Histogram, Merged};
+use super::series::{Methods, Part, Series, Tally, nanos};
+use super::{Api, CODES};
 use crate::error::Kind;
-use std::cell::Cell;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Number of canonical codes: OK, and every [`Kind`].
-pub(super) const CODES: usize = 17;
-/// Maximum number of parts; further threads share them.
-const MAX_PARTS: usize = 16;
+/// Finite limits of the times of loads, in milliseconds.
+pub(super) const LOAD_TIMES: [f64; 13] =
+    [100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 1.2e5, 3e5, 6e5, 1.8e6];
 
 /// The counts of one model name. Kept for the life of the process, as Prometheus expects of counters.
-#[derive(Debug)]
-pub struct ModelCounts {
-    parts: Box<[OnceLock<Box<Part>>]>,
-}
-
-/// The counts of some threads, 3 KB; allocated when one of them first counts something.
 #[derive(Debug, Default)]
-struct Part {
-    outcomes: [AtomicU64; CODES],
-    latency: [Histogram<33>; Protocol::COUNT * Api::COUNT],
-    runtime: [Histogram<33>; Api::COUNT],
-    runs: AtomicU64,
-    run_micros: AtomicU64,
-    examples: Histogram<15>,
+pub struct ModelCounts {
+    /// True once it is a model that is, or was, to be served here, and not only a name in a request.
+    served: AtomicBool,
+    /// Requests for which no version was found.
+    unresolved: Methods,
+    versions: Mutex<BTreeMap<i64, Arc<VersionCounts>>>,
+    gone: Mutex<Gone>,
+    loads: [AtomicU64; CODES],
+    load_times: Histogram<13>,
 }
 
-/// A snapshot of one model's counts, all parts together.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) outcomes: [u64; CODES],
-    pub(super) latency: [Merged; Protocol::COUNT * Api::COUNT],
-    pub(super) runtime: [Merged; Api::COUNT],
-    pub(super) runs: u64,
-    pub(super) run_micros: u64,
-    pub(super) examples: Merged,
+/// What versions that are unloaded have counted.
+#[derive(Debug, Default)]
+struct Gone {
+    total: [Tally; Api::COUNT],
+    /// Parts that requests may still hold.
+    held: Vec<(Api, Arc<Part>)>,
+}
+
+/// The counts of one version, by signature.
+#[derive(Debug, Default)]
+pub struct VersionCounts {
+    signatures: Mutex<BTreeMap<Box<str>, Arc<Methods>>>,
+    batches: Arc<BatchSizes>,
+    facts: Mutex<Facts>,
+}
+
+/// What is known of a loaded version.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    /// The engine for its files.
+    pub(super) engine: &'static str,
+    /// The bytes of its files; 0 if that is not known.
+    pub(super) bytes: u64,
+}
+
+/// The batches of one version.
+#[derive(Debug, Default)]
+pub struct BatchSizes {
+    rows: Histogram<14>,
+    requests: Histogram<14>,
+}
+
+impl BatchSizes {
+    /// Counts a batch of `rows` rows of so many `requests`.
+    pub fn ran(&self, rows: usize, requests: usize) {
+        self.rows.add_up_to(&BATCH_SIZES, rows as u64);
+        self.requests.add_up_to(&BATCH_SIZES, requests as u64);
+    }
+
+    /// Returns the histograms of rows and of requests.
+    pub(super) fn read(&self) -> [Merged; 2] {
+        [Merged::of(&self.rows), Merged::of(&self.requests)]
+    }
 }
 
 impl ModelCounts {
-    /// Starts with empty counts.
-    pub(super) fn new() -> ModelCounts {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let parts = cores.next_power_of_two().min(MAX_PARTS);
-        ModelCounts { parts: (0..parts).map(|_| OnceLock::new()).collect() }
+    /// Returns the counts of requests by `api` for which no version was found.
+    pub fn unresolved(&self, api: Api) -> &Series {
+        &self.unresolved[api as usize]
     }
 
-    /// Counts a request through `protocol` that began at `started` and has just ended; `api` is set for calls that have
-    /// one.
-    pub fn answered(
-        &self,
-        protocol: Protocol,
-        api: Option<Api>,
-        started: Instant,
-        outcome: Result<(), Kind>,
-    ) {
-        let part = self.part();
-        part.outcomes[outcome.map_or_else(|kind| kind as usize, |()| 0)].fetch_add(1, Relaxed);
-        if let (Some(api), Ok(())) = (api, outcome) {
-            part.latency[latency_index(protocol, api)].add(&LATENCY, micros(started.elapsed()));
+    pub(super) fn all_unresolved(&self) -> &Methods {
+        &self.unresolved
+    }
+
+    /// Notes that the model is to be served here.
+    pub(super) fn serve(&self) {
+        self.served.store(true, Relaxed);
+    }
+
+    pub(super) fn is_served(&self) -> bool {
+        self.served.load(Relaxed)
+    }
+
+    /// Returns the counts of a version, also of one that is loaded again.
+    pub fn version(&self, version: i64) -> Arc<VersionCounts> {
+        self.versions().entry(version).or_default().clone()
+    }
+
+    /// Counts a load of a version, with its warm-up.
+    pub fn loaded(&self, took: Duration, outcome: Result<(), Kind>) {
+        self.loads[outcome.map_or_else(|kind| kind as usize, |()| 0)].fetch_add(1, Relaxed);
+        if outcome.is_ok() {
+            self.load_times.add(&LOAD_TIMES, nanos(took) / 1_000_000);
         }
     }
 
-    /// Counts the latency of a run on behalf of `api`, and the run itself if it was for this request alone.
-    pub fn ran(&self, api: Api, took: Duration, alone: bool) {
-        let part = self.part();
-        let took = micros(took);
-        if alone {
-            part.runs.fetch_add(1, Relaxed);
-            part.run_micros.fetch_add(took, Relaxed);
-        }
-        part.runtime[api as usize].add(&LATENCY, took);
-    }
-
-    /// Counts the examples of one multi-inference request.
-    pub fn inferred(&self, examples: usize) {
-        self.part().examples.add(&EXAMPLES, examples as u64);
-    }
-
-    /// Returns the counts so far.
-    pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for part in self.parts.iter().filter_map(OnceLock::get) {
-            for (total, count) in counts.outcomes.iter_mut().zip(&part.outcomes) {
-                *total += count.load(Relaxed);
+    /// Ends the counts of a version that is unloaded: from now on they are the model's alone.
+    pub fn retire(&self, version: i64) {
+        let mut versions = self.versions();
+        let Some(counts) = versions.remove(&version) else { return };
+        let mut gone = self.gone();
+        for methods in counts.signatures().values() {
+            for (api, series) in Api::ALL.into_iter().zip(&**methods) {
+                gone.held.extend(series.parts().map(|part| (api, part.clone())));
             }
-            counts.latency.iter_mut().zip(&part.latency).for_each(|(merged, part)| merged.merge(part));
-            counts.runtime.iter_mut().zip(&part.runtime).for_each(|(merged, part)| merged.merge(part));
-            counts.runs += part.runs.load(Relaxed);
-            counts.run_micros += part.run_micros.load(Relaxed);
-            counts.examples.merge(&part.examples);
         }
-        counts
     }
 
-    fn part(&self) -> &Part {
-        self.parts[thread_number() % self.parts.len()].get_or_init(Box::default)
-    }
-}
-
-/// Returns the index of the latencies of `api` through `protocol`.
-pub(super) fn latency_index(protocol: Protocol, api: Api) -> usize {
-    protocol as usize * Api::COUNT + api as usize
-}
-
-pub(super) fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Returns a small number that is fixed for each thread.
-fn thread_number() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    NUMBER.with(|number| {
-        if number.get() == usize::MAX {
-            number.set(THREADS.fetch_add(1, Relaxed));
+    /// Returns the sums of all requests, by method.
+    pub(super) fn total(&self) -> [Tally; Api::COUNT] {
+        // Locked in this order, as in `retire`: nothing is missed, and nothing counted twice.
+        let versions = self.versions();
+        let mut gone = self.gone();
+        gone.settle();
+        let mut total = gone.total.clone();
+        gone.held.iter().for_each(|(api, part)| total[*api as usize].read(part));
+        for methods in versions.values().flat_map(|version| version.all()) {
+            add(&mut total, &methods);
         }
-        number.get()
-    })
+        add(&mut total, &self.unresolved);
+        total
+    }
+
+    /// Returns its versions.
+    pub(super) fn all(&self) -> Vec<(i64, Arc<VersionCounts>)> {
+        self.versions().iter().map(|(number, version)| (*number, version.clone())).collect()
+    }
+
+    /// Returns the number of loads by status code, and the times of those that succeeded.
+    pub(super) fn loads(&self) -> ([u64; CODES], Merged) {
+        (self.loads.each_ref().map(|loads| loads.load(Relaxed)), Merged::of(&self.load_times))
+    }
+
+    fn versions(&self) -> MutexGuard<'_, BTreeMap<i64, Arc<VersionCounts>>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Gone> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(total: &mut [Tally; Api::COUNT], methods: &Methods) {
+    for (total, series) in total.iter_mut().zip(methods) {
+        series.parts().for_each(|part| total.read(part));
+    }
+}
+
+impl Gone {
+    /// Adds to the total what no request holds any more.
+    fn settle(&mut self) {
+        let total = &mut self.total;
+        self.held.retain(|(api, part)| {
+            let is_held = Arc::strong_count(part) > 1;
+            if !is_held {
+                total[*api as usize].read(part);
+            }
+            is_held
+        });
+    }
+}
+
+impl VersionCounts {
+    /// Returns the counts of requests to `signature`; of those whose signature is not known, for an empty name.
+    pub fn signature(&self, signature: &str) -> Arc<Methods> {
+        let mut signatures = self.signatures();
+        if let Some(known) = signatures.get(signature) {
+            return known.clone();
+        }
+        signatures.entry(signature.into()).or_default().clone()
+    }
+
+    /// Returns the counts of its batches.
+    pub fn batches(&self) -> Arc<BatchSizes> {
+        self.batches.clone()
+    }
+
+    /// Notes the engine for its files, and their bytes.
+    pub fn is_loaded(&self, engine: &'static str, bytes: u64) {
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Facts { engine, bytes };
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the signatures with their counts.
+    pub(super) fn named(&self) -> Vec<(Box<str>, Arc<Methods>)> {
+        self.signatures().iter().map(|(name, methods)| (name.clone(), methods.clone())).collect()
+    }
+
+    fn all(&self) -> Vec<Arc<Methods>> {
+        self.signatures().values().cloned().collect()
+    }
+
+    fn signatures(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Methods>>> {
+        self.signatures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -1,6 +1,8 @@
-//! Counts of the requests that the scheduler refused.
+//! Counts of the requests that the scheduler refused, by model.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +48,11 @@ impl Reason {
     }
 }
 
-/// The refusals of one server, by reason.
+/// The refusals of one model's requests, by reason.
 #[derive(Debug, Default)]
-pub struct Refusals([AtomicU64; Reason::ALL.len()]);
+pub struct ByReason([AtomicU64; Reason::ALL.len()]);
 
-impl Refusals {
+impl ByReason {
     /// Counts a refusal.
     pub fn count(&self, reason: Reason) {
         self.0[reason as usize].fetch_add(1, Relaxed);
@@ -59,5 +61,36 @@ impl Refusals {
     /// Returns the number of refusals by reason.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Reason::ALL.into_iter().map(|reason| (reason.name(), self.0[reason as usize].load(Relaxed)))
+    }
+}
+
+/// The refusals of one server.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<BTreeMap<Box<str>, Arc<ByReason>>>);
+
+impl Refusals {
+    /// Returns the counts of `model`, which is served here.
+    pub fn of(&self, model: &str) -> Arc<ByReason> {
+        let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = models.get(model) {
+            return known.clone();
+        }
+        models.entry(model.into()).or_default().clone()
+    }
+
+    /// Returns the counts of every model, by name.
+    pub(super) fn all(&self) -> Vec<(Box<str>, Arc<ByReason>)> {
+        let models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().map(|(name, refusals)| (name.clone(), refusals.clone())).collect()
+    }
+
+    /// Returns the number of refusals of all models by reason.
+    pub(super) fn total(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = self.all();
+        let total = move |(index, reason): (usize, Reason)| {
+            let one = |(_, refusals): &(_, Arc<ByReason>)| refusals.0[index].load(Relaxed);
+            (reason.name(), all.iter().map(one).sum())
+        };
+        Reason::ALL.into_iter().enumerate().map(total)
     }
 }

@@ -2,20 +2,36 @@
 
 use super::*;
 use crate::memory::{Account, Reservation};
+use crate::profile::Phase;
 use std::time::Instant;
 
 fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
-    metrics.text().lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+    starting(&metrics.tensorflow_page(), start)
+}
+
+/// Returns the lines of the page of all metrics.
+fn all(metrics: &Metrics, start: &str) -> Vec<String> {
+    starting(&metrics.page(&Surroundings::default(), Format::Prometheus), start)
+}
+
+fn starting(text: &str, start: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
+}
+
+/// Counts a request.
+fn end(series: &Series, protocol: Protocol, outcome: Result<usize, Kind>) {
+    let timeline = Timeline::begin(10);
+    timeline.assign(series);
+    timeline.end(protocol, outcome, None);
 }
 
 #[test]
 fn a_request_is_counted_with_its_outcome_and_its_latency() {
     let metrics = Metrics::default();
-    let started = Instant::now();
-    let model = metrics.asked("m");
-    model.answered(Protocol::Rest, Some(Api::Predict), started, Ok(()));
-    model.answered(Protocol::Grpc, Some(Api::Predict), started, Ok(()));
-    model.answered(Protocol::Rest, Some(Api::Predict), started, Err(Kind::NotFound));
+    let signature = metrics.served("m").version(1).signature("serving_default");
+    end(&signature[Api::Predict as usize], Protocol::Rest, Ok(7));
+    end(&signature[Api::Predict as usize], Protocol::Grpc, Ok(5));
+    end(metrics.asked("m").unresolved(Api::Predict), Protocol::Rest, Err(Kind::NotFound));
     assert_eq!(
         lines(&metrics, ":tensorflow:serving:request_count{"),
         [
@@ -30,15 +46,38 @@ fn a_request_is_counted_with_its_outcome_and_its_latency() {
             r#":tensorflow:serving:request_latency_count{model_name="m",API="Predict",entrypoint="GRPC"} 1"#,
         ]
     );
+    let known = r#"model="m",version="1",signature="serving_default",method="predict""#;
+    let none = r#"model="m",version="",signature="",method="predict""#;
+    assert_eq!(
+        all(&metrics, "servable_requests_total"),
+        [
+            format!("servable_requests_total{{{none},protocol=\"rest\",outcome=\"NOT_FOUND\"}} 1"),
+            format!("servable_requests_total{{{known},protocol=\"rest\",outcome=\"OK\"}} 1"),
+            format!("servable_requests_total{{{known},protocol=\"grpc\",outcome=\"OK\"}} 1"),
+        ]
+    );
+    assert_eq!(
+        all(&metrics, "servable_request_duration_seconds_count"),
+        [
+            format!("servable_request_duration_seconds_count{{{known},protocol=\"rest\"}} 1"),
+            format!("servable_request_duration_seconds_count{{{known},protocol=\"grpc\"}} 1"),
+        ]
+    );
+    let sent = all(&metrics, "servable_response_bytes_total");
+    assert_eq!(sent[1], format!("servable_response_bytes_total{{{known},protocol=\"rest\"}} 7"));
+    let received = all(&metrics, "servable_request_bytes_total");
+    assert_eq!(received[0], format!("servable_request_bytes_total{{{none},protocol=\"rest\"}} 10"));
 }
 
 #[test]
 fn a_run_is_counted_once_and_each_request_has_its_latency() {
     let metrics = Metrics::default();
-    let model = metrics.served("m");
-    model.ran(Api::Predict, Duration::from_micros(10), true);
+    let signature = metrics.served("m").version(1).signature("");
+    let ran = |api: Api, took, alone| signature[api as usize].part().ran(Duration::from_micros(took), alone);
+    ran(Api::Predict, 10, true);
+    ran(Api::Regress, 40, false);
     metrics.batches().ran(&[1, 2], 3, Duration::from_micros(30), std::iter::empty());
-    model.ran(Api::Other, Duration::from_micros(2), true);
+    ran(Api::Other, 2, true);
     assert_eq!(lines(&metrics, ":tensorflow:core:graph_runs{"), [":tensorflow:core:graph_runs{} 3"]);
     assert_eq!(
         lines(&metrics, ":tensorflow:core:graph_run_time_usecs{"),
@@ -46,12 +85,75 @@ fn a_run_is_counted_once_and_each_request_has_its_latency() {
     );
     let runtime = lines(&metrics, ":tensorflow:serving:runtime_latency");
     let labels = r#"model_name="m",API="Predict",runtime="TF1""#;
-    assert_eq!(runtime.len(), 34 + 2);
+    assert_eq!(runtime.len(), 2 * (34 + 2));
     assert_eq!(runtime[0], format!(":tensorflow:serving:runtime_latency_bucket{{{labels},le=\"10\"}} 0"));
     assert_eq!(runtime[1], format!(":tensorflow:serving:runtime_latency_bucket{{{labels},le=\"18\"}} 1"));
     assert_eq!(runtime[33], format!(":tensorflow:serving:runtime_latency_bucket{{{labels},le=\"+Inf\"}} 1"));
     assert_eq!(runtime[34], format!(":tensorflow:serving:runtime_latency_sum{{{labels}}} 10"));
     assert_eq!(runtime[35], format!(":tensorflow:serving:runtime_latency_count{{{labels}}} 1"));
+}
+
+#[test]
+fn phases_are_told_apart() {
+    let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
+    let timeline = Timeline::begin(0);
+    let at = |millis| Instant::now() + Duration::from_millis(millis);
+    timeline.assign(&signature[Api::Predict as usize]);
+    let before = timeline.enter(Phase::Queue, at(10));
+    assert_eq!(before, Phase::Decode);
+    assert_eq!(timeline.enter(before, at(110)), Phase::Queue);
+    timeline.enter(Phase::Run, at(120));
+    timeline.enter(Phase::Encode, at(1120));
+    timeline.end(Protocol::Rest, Ok(1), None);
+    let labels = r#"{model="m",version="1",signature="s",method="predict","#;
+    for (phase, below, limit) in
+        [("decode", "0.01", "0.025"), ("queue", "0.05", "0.25"), ("run", "0.5", "2.5")]
+    {
+        let name = format!("servable_request_{phase}_seconds_bucket{labels}");
+        let buckets = all(&metrics, &name);
+        assert!(buckets.contains(&format!("{name}le=\"{below}\"}} 0")), "{buckets:?}");
+        assert!(buckets.contains(&format!("{name}le=\"{limit}\"}} 1")), "{buckets:?}");
+    }
+}
+
+#[test]
+fn a_request_is_in_flight_until_it_ends_where_it_was_assigned_last() {
+    let metrics = Metrics::default();
+    let version = metrics.served("m").version(1);
+    let in_flight = || -> Vec<String> {
+        let all = all(&metrics, "servable_requests_in_flight");
+        all.iter().map(|line| line.split("signature=").nth(1).unwrap().to_owned()).collect()
+    };
+    let timeline = Timeline::begin(0);
+    timeline.assign(&version.signature("")[Api::Predict as usize]);
+    assert_eq!(in_flight(), [r#""",method="predict"} 1"#]);
+    timeline.assign(&version.signature("s")[Api::Predict as usize]);
+    assert_eq!(in_flight(), [r#""",method="predict"} 0"#, r#""s",method="predict"} 1"#]);
+    timeline.end(Protocol::Grpc, Err(Kind::Cancelled), None);
+    assert_eq!(in_flight(), [r#""",method="predict"} 0"#, r#""s",method="predict"} 0"#]);
+}
+
+#[test]
+fn what_an_unloaded_version_has_counted_stays_in_the_models_sums() {
+    let metrics = Metrics::default();
+    let model = metrics.served("m");
+    let version = model.version(1);
+    let late = Timeline::begin(0);
+    late.assign(&version.signature("s")[Api::Predict as usize]);
+    end(&version.signature("s")[Api::Predict as usize], Protocol::Rest, Ok(1));
+    drop(version);
+    model.retire(1);
+    let counted = || lines(&metrics, ":tensorflow:serving:request_count{");
+    let times =
+        |count: u64| format!(":tensorflow:serving:request_count{{model_name=\"m\",status=\"OK\"}} {count}");
+    assert_eq!(counted(), [times(1)]);
+    late.end(Protocol::Rest, Ok(1), None);
+    assert_eq!(counted(), [times(2)], "a request that ends after its version");
+    assert_eq!(counted(), [times(2)]);
+    assert_eq!(all(&metrics, "servable_requests_total"), Vec::<String>::new());
+    end(&model.version(1).signature("s")[Api::Predict as usize], Protocol::Rest, Ok(1));
+    assert_eq!(counted(), [times(3)]);
 }
 
 #[test]
@@ -80,58 +182,140 @@ fn loads_and_warm_ups_are_counted_by_folder() {
 }
 
 #[test]
-fn examples_of_multi_inference_are_counted() {
+fn examples_of_multi_inference_are_counted_and_its_requests_only_on_the_page_of_all() {
     let metrics = Metrics::default();
-    metrics.asked("m").inferred(3);
-    metrics.asked("m").inferred(1);
+    let signature = metrics.served("m").version(1).signature("s");
+    for examples in [3, 1] {
+        let timeline = Timeline::begin(0);
+        timeline.assign(&signature[Api::MultiInference as usize]);
+        timeline.end(Protocol::Grpc, Ok(9), Some(examples));
+    }
     let total = ":tensorflow:serving:request_example_count_total{";
     assert_eq!(lines(&metrics, total), [r#":tensorflow:serving:request_example_count_total{model="m"} 4"#]);
     let buckets = lines(&metrics, ":tensorflow:serving:request_example_counts_bucket");
     assert_eq!(buckets.len(), 16);
     assert!(buckets[3].ends_with(r#"le="8"} 2"#), "{}", buckets[3]);
+    assert_eq!(lines(&metrics, ":tensorflow:serving:request_count{"), Vec::<String>::new());
+    assert!(all(&metrics, "servable_requests_total")[0].ends_with(r#"outcome="OK"} 2"#));
 }
 
 #[test]
 fn names_that_clients_make_up_do_not_fill_the_memory() {
     let metrics = Metrics::default();
-    for index in 0..2 * MAX_STRANGERS {
-        let name = format!("made-up-{index}");
-        metrics.asked(&name).answered(Protocol::Rest, None, Instant::now(), Err(Kind::NotFound));
-    }
-    metrics.asked(&"x".repeat(MAX_NAME + 1)).answered(
-        Protocol::Rest,
-        None,
-        Instant::now(),
-        Err(Kind::NotFound),
-    );
+    let ask =
+        |name: &str| end(metrics.asked(name).unresolved(Api::Other), Protocol::Rest, Err(Kind::NotFound));
+    (0..2 * MAX_STRANGERS).for_each(|index| ask(&format!("made-up-{index}")));
+    ask(&"x".repeat(MAX_NAME + 1));
     let counted = lines(&metrics, ":tensorflow:serving:request_count{");
     assert_eq!(counted.len(), MAX_STRANGERS + 1);
     let rest = MAX_STRANGERS + 1;
     let nameless =
-        format!(":tensorflow:serving:request_count{{model_name=\"\",status=\"NOT_FOUND\"}} {rest}");
-    assert_eq!(counted[0], nameless);
+        |count| format!(":tensorflow:serving:request_count{{model_name=\"\",status=\"NOT_FOUND\"}} {count}");
+    assert_eq!(counted[0], nameless(rest));
     // A served model is counted under its own name nevertheless.
     assert!(!Arc::ptr_eq(&metrics.served("new"), &metrics.asked("other")));
     assert!(Arc::ptr_eq(&metrics.served("new"), &metrics.asked("new")));
+    // The page of all metrics tells none of them.
+    let page = metrics.page(&Surroundings::default(), Format::OpenMetrics);
+    assert!(!page.contains("made-up") && !page.contains("xxx"));
+    assert_eq!(starting(&page, ":tensorflow:serving:request_count{"), [nameless(2 * MAX_STRANGERS + 1)]);
+    assert_eq!(starting(&page, "servable_requests_total").len(), 1);
 }
 
 #[test]
 fn every_metric_is_announced_before_it_has_a_sample() {
-    let text = Metrics::default().text();
-    assert_eq!(text.matches("# TYPE ").count(), 22);
+    let metrics = Metrics::default();
+    let text = metrics.tensorflow_page();
+    assert_eq!((text.matches("# TYPE ").count(), text.matches("# HELP").count()), (22, 0));
     assert!(text.contains("# TYPE :tensorflow:serving:request_count counter\n"));
     assert!(text.ends_with("# TYPE :tensorflow:serving:runtime_latency histogram\n"));
+    for format in [Format::Prometheus, Format::OpenMetrics] {
+        let text = metrics.page(&Surroundings::default(), format);
+        for announced in ["# TYPE ", "# HELP "] {
+            assert_eq!(text.matches(announced).count(), list::LIST.len());
+        }
+        assert_eq!(text.ends_with("\n# EOF\n"), format == Format::OpenMetrics);
+    }
+}
+
+#[test]
+fn openmetrics_leaves_out_the_endings_of_its_types() {
+    let metrics = Metrics::default();
+    end(metrics.served("m").unresolved(Api::Other), Protocol::Rest, Ok(1));
+    let page = |format| metrics.page(&Surroundings::default(), format);
+    let cases = [
+        ("# TYPE servable_requests_total counter", "# TYPE servable_requests counter"),
+        ("# TYPE servable_build_info gauge", "# TYPE servable_build info"),
+        ("# TYPE :tensorflow:core:graph_runs counter", "# TYPE :tensorflow:core:graph_runs unknown"),
+    ];
+    for (text, open) in cases {
+        assert!(
+            page(Format::Prometheus).contains(text) && page(Format::OpenMetrics).contains(open),
+            "{text}"
+        );
+    }
+    let sample = "\nservable_requests_total{model=\"m\"";
+    assert!(page(Format::Prometheus).contains(sample) && page(Format::OpenMetrics).contains(sample));
+}
+
+#[test]
+fn refusals_are_counted_by_model_and_in_all() {
+    let metrics = Metrics::default();
+    for model in ["a", "b", "b"] {
+        metrics.refusals().of(model).count(Reason::Overload);
+    }
+    let all = all(&metrics, "servable_requests_refused_total{model=\"b\"");
+    assert!(all.contains(&r#"servable_requests_refused_total{model="b",reason="overload"} 2"#.to_owned()));
+    assert_eq!(all.len(), 7, "each reason has a sample before it occurs");
+    let sum = lines(&metrics, ":servable:scheduler_refusals{reason=\"overload\"");
+    assert_eq!(sum, [r#":servable:scheduler_refusals{reason="overload"} 3"#]);
+}
+
+#[test]
+fn loads_are_counted_by_model_and_outcome() {
+    let metrics = Metrics::default();
+    let model = metrics.served("m");
+    model.loaded(Duration::from_millis(700), Ok(()));
+    model.loaded(Duration::from_millis(1), Err(Kind::NotFound));
+    model.version(1).is_loaded("tensorflow", 1234);
+    assert_eq!(
+        all(&metrics, "servable_model_loads_total"),
+        [
+            r#"servable_model_loads_total{model="m",outcome="OK"} 1"#,
+            r#"servable_model_loads_total{model="m",outcome="NOT_FOUND"} 1"#,
+        ]
+    );
+    let times = all(&metrics, "servable_model_load_seconds");
+    assert_eq!(times[2], r#"servable_model_load_seconds_bucket{model="m",le="0.5"} 0"#);
+    assert_eq!(times[3], r#"servable_model_load_seconds_bucket{model="m",le="1.0"} 1"#);
+    assert_eq!(times[14], r#"servable_model_load_seconds_sum{model="m"} 0.7"#);
+    assert_eq!(
+        all(&metrics, "servable_model_file_bytes"),
+        [r#"servable_model_file_bytes{model="m",version="1"} 1234"#]
+    );
+    let engine = |engine: &str| content::SignatureEngine {
+        model: "m".to_owned(),
+        version: 1,
+        signature: "s".to_owned(),
+        engine: engine.to_owned(),
+    };
+    let surroundings =
+        Surroundings { engines: vec![engine(""), engine("openvino")], ..Surroundings::default() };
+    let page = metrics.page(&surroundings, Format::Prometheus);
+    let labels = r#"servable_signature_engine_info{model="m",version="1",signature="s",engine="#;
+    let expected = ["tensorflow", "openvino"].map(|engine| format!("{labels}\"{engine}\"}} 1"));
+    assert_eq!(starting(&page, "servable_signature_engine_info"), expected);
 }
 
 #[test]
 fn threads_count_together() {
     let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..1000 {
-                    let model = metrics.asked("m");
-                    model.answered(Protocol::Rest, Some(Api::Predict), Instant::now(), Ok(()));
+                    end(&signature[Api::Predict as usize], Protocol::Rest, Ok(1));
                 }
             });
         }

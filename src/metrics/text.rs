@@ -1,257 +1,145 @@
-//! Prometheus's text format, and the one list of metric names (docs/spec/server.md, section 9).
+//! How samples are written: TensorFlow Serving's text (docs/spec/server.md, section 9.1), Prometheus's text format 0.0.4,
+//! and OpenMetrics 1.0.
 
-use super::batches::BatchCounts;
-use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
-use super::loads::Loads;
-use super::model::{CODES, Counts, latency_index};
-use super::refusals::Refusals;
-use super::{Api, Protocol, code_name};
-use crate::error::Kind;
-use crate::memory::Budget;
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use super::family::{Family, Type, metric_name};
+use super::histogram::Merged;
+use std::fmt::{Arguments, Display, Write};
 
-/// Every metric with its type, sorted by name. That of request logs has no samples yet.
-const METRICS: [(&str, &str, Rows); 22] = [
-    ("/servable/memory_in_flight_bytes", "gauge", memory_in_flight),
-    ("/servable/memory_in_flight_limit_bytes", "gauge", memory_limit),
-    ("/servable/memory_in_flight_refusals", "counter", memory_refusals),
-    ("/servable/scheduler_refusals", "counter", scheduler_refusals),
-    ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
-    ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
-    ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
-    ("/tensorflow/core/graph_runs", "counter", graph_runs),
-    ("/tensorflow/serving/batching_session/input_batch_size", "histogram", input_sizes),
-    ("/tensorflow/serving/batching_session/padding_size", "histogram", padding),
-    ("/tensorflow/serving/batching_session/processed_batch_size", "histogram", processed_sizes),
-    ("/tensorflow/serving/batching_session/queuing_latency", "histogram", queuing),
-    ("/tensorflow/serving/batching_session/wrapped_run_count", "counter", batch_runs),
-    ("/tensorflow/serving/mlmd_map", "gauge", none),
-    ("/tensorflow/serving/model_warmup_latency", "histogram", warmup_latency),
-    ("/tensorflow/serving/model_warmup_records_read", "counter", warmup_records),
-    ("/tensorflow/serving/request_count", "counter", request_count),
-    ("/tensorflow/serving/request_example_count_total", "counter", example_total),
-    ("/tensorflow/serving/request_example_counts", "histogram", example_counts),
-    ("/tensorflow/serving/request_latency", "histogram", request_latency),
-    ("/tensorflow/serving/request_log_count", "counter", none),
-    ("/tensorflow/serving/runtime_latency", "histogram", runtime_latency),
-];
-
-type Rows = fn(&mut Samples<'_>, &Counted<'_>);
-
-/// All counts to print.
-pub(super) struct Counted<'a> {
-    pub(super) models: &'a BTreeMap<&'a str, Counts>,
-    pub(super) loads: &'a Loads,
-    pub(super) batches: &'a BatchCounts,
-    pub(super) memory: &'a Budget,
-    pub(super) refusals: &'a Refusals,
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// As TensorFlow Serving does: without explanations.
+    TensorFlow,
+    /// Prometheus's text format, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
 }
 
-/// Formats all metrics.
-pub(super) fn of(counted: &Counted<'_>) -> String {
-    let mut text = String::new();
-    for (name, kind, rows) in METRICS {
-        let name = metric_name(name);
-        write(&mut text, format_args!("# TYPE {name} {kind}\n"));
-        rows(&mut Samples { text: &mut text, name: &name }, counted);
+impl Format {
+    /// Returns the page's media type.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::TensorFlow => "text/plain",
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
     }
-    text
+
+    /// Returns the format for a client that sent `accept` as its `Accept` header: OpenMetrics if it prefers that to text.
+    pub fn accepted(accept: &str) -> Format {
+        let quality = |media_type: &str| {
+            let ranges = accept.split(',').filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let named = parts.next()?.eq_ignore_ascii_case(media_type);
+                let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+                let quality = quality.map_or(Some(1.0), |quality| quality.parse::<f32>().ok())?;
+                named.then_some(quality)
+            });
+            ranges.fold(0.0, f32::max)
+        };
+        let open = quality("application/openmetrics-text");
+        if open > 0.0 && open >= quality("text/plain") { Format::OpenMetrics } else { Format::Prometheus }
+    }
 }
 
-/// Returns the value of the first sample of metric `name` in a complete text; 0 if there is none.
+/// Writes the samples of one family.
+pub(super) struct Samples<'a> {
+    text: &'a mut String,
+    family: &'a Family,
+    name: String,
+    format: Format,
+}
+
+impl Samples<'_> {
+    /// Announces `family`, whose samples follow.
+    pub(super) fn begin<'a>(text: &'a mut String, family: &'a Family, format: Format) -> Samples<'a> {
+        let name = family.sample_name();
+        let (announced, kind) = announcement(family, &name, format);
+        if format != Format::TensorFlow {
+            write(text, format_args!("# HELP {announced} {}\n", explained(family.help)));
+        }
+        write(text, format_args!("# TYPE {announced} {kind}\n"));
+        Samples { text, family, name, format }
+    }
+
+    /// Writes a sample; `values` are those of the family's labels.
+    pub(super) fn sample(&mut self, values: &[&str], value: impl Display) {
+        let labels = joined(self.family.labels, values);
+        self.line("", &labels, value);
+    }
+
+    /// Writes a histogram between `limits`. Limits and sum are divided by `scale`.
+    pub(super) fn histogram(&mut self, values: &[&str], limits: &[f64], merged: &Merged, scale: f64) {
+        let labels = joined(self.family.labels, values);
+        let comma = if labels.is_empty() { "" } else { "," };
+        let number = |number: f64| {
+            if self.family.is_own() { format!("{:?}", number / scale) } else { general(number / scale) }
+        };
+        let limits = limits.iter().map(|limit| number(*limit)).chain(["+Inf".to_owned()]);
+        let mut total = 0;
+        let bucket = |(limit, count): (String, &u64)| {
+            total += count;
+            (format!("{labels}{comma}le=\"{limit}\""), total)
+        };
+        let buckets: Vec<_> = limits.zip(&merged.counts).map(bucket).collect();
+        #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.
+        let sum = number(merged.sum as f64);
+        buckets.iter().for_each(|(labels, total)| self.line("_bucket", labels, total));
+        self.line("_sum", &labels, sum);
+        self.line("_count", &labels, total);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &str, value: impl Display) {
+        let name = &self.name;
+        if labels.is_empty() && self.format != Format::TensorFlow {
+            write(self.text, format_args!("{name}{suffix} {value}\n"));
+        } else {
+            write(self.text, format_args!("{name}{suffix}{{{labels}}} {value}\n"));
+        }
+    }
+}
+
+/// Returns the name and the type by which `family` is announced. OpenMetrics leaves out the endings that its types
+/// require; TensorFlow Serving's counters do not have them, and keep their names as what has no type.
+fn announcement<'a>(family: &Family, name: &'a str, format: Format) -> (&'a str, &'static str) {
+    let is_open = format == Format::OpenMetrics;
+    match family.kind {
+        Type::Counter if is_open && family.is_own() => (name.trim_end_matches("_total"), "counter"),
+        Type::Counter if is_open => (name, "unknown"),
+        Type::Info if is_open => (name.trim_end_matches("_info"), "info"),
+        Type::Info => (name, "gauge"),
+        kind => (name, kind.name()),
+    }
+}
+
+/// Returns the value of the first sample of metric `name` in TensorFlow Serving's text; 0 if there is none.
 pub(super) fn first(text: &str, name: &str) -> i64 {
     let prefix = format!("{}{{", metric_name(name));
     let sample = text.lines().find(|line| line.starts_with(&prefix));
     sample.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Writes the samples of one metric.
-struct Samples<'a> {
-    text: &'a mut String,
-    name: &'a str,
-}
-
-type Labels<'a> = [(&'a str, &'a str)];
-
-impl Samples<'_> {
-    fn count(&mut self, labels: &Labels<'_>, value: u64) {
-        write(self.text, format_args!("{}{{{}}} {value}\n", self.name, joined(labels)));
-    }
-
-    /// Writes a histogram unless it is empty.
-    fn once(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
-        if merged.count() > 0 {
-            self.histogram(labels, limits, merged);
-        }
-    }
-
-    fn histogram(&mut self, labels: &Labels<'_>, limits: &[f64], merged: &Merged) {
-        let (name, labels) = (self.name, joined(labels));
+/// Formats labels as `name="value"`, comma-separated. The names need no escaping.
+fn joined(names: &[&str], values: &[&str]) -> String {
+    debug_assert_eq!(names.len(), values.len());
+    let mut labels = String::with_capacity(32 * names.len());
+    for (name, value) in names.iter().zip(values) {
         let comma = if labels.is_empty() { "" } else { "," };
-        let mut total = 0;
-        let limits = limits.iter().map(|limit| general(*limit)).chain(["+Inf".to_owned()]);
-        for (limit, count) in limits.zip(&merged.counts) {
-            total += count;
-            write(self.text, format_args!("{name}_bucket{{{labels}{comma}le=\"{limit}\"}} {total}\n"));
-        }
-        #[allow(clippy::cast_precision_loss)] // Printed with six digits.
-        let sum = general(merged.sum as f64);
-        write(self.text, format_args!("{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}\n"));
+        write(&mut labels, format_args!("{comma}{name}=\"{}\"", escaped(value)));
     }
-}
-
-fn none(_: &mut Samples<'_>, _: &Counted<'_>) {}
-
-fn load_attempts(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for folder in &counted.loads.0 {
-        for (status, count) in [("fail", folder.failed_loads), ("success", folder.loads)] {
-            if count > 0 {
-                samples.count(&[("model_path", &folder.path), ("status", status)], count);
-            }
-        }
-    }
-}
-
-fn load_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for folder in counted.loads.0.iter().filter(|folder| folder.loads > 0) {
-        samples.count(&[("model_path", &folder.path)], folder.load_micros);
-    }
-}
-
-fn memory_in_flight(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.count(&[], counted.memory.used() as u64);
-}
-
-fn memory_limit(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.count(&[], counted.memory.limit() as u64);
-}
-
-fn memory_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.count(&[], counted.memory.refused());
-}
-
-fn scheduler_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (reason, count) in counted.refusals.counts() {
-        samples.count(&[("reason", reason)], count);
-    }
-}
-
-fn graph_run_time(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    let alone: u64 = counted.models.values().map(|counts| counts.run_micros).sum();
-    samples.count(&[], alone + counted.batches.run_micros);
-}
-
-fn graph_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    let alone: u64 = counted.models.values().map(|counts| counts.runs).sum();
-    samples.count(&[], alone + counted.batches.runs);
-}
-
-fn warmup_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for folder in &counted.loads.0 {
-        for (status, warmups) in &folder.warmups {
-            let labels = [("model_path", &*folder.path), ("status", *status)];
-            samples.histogram(&labels, &LATENCY, &warmups.latency());
-        }
-    }
-}
-
-fn warmup_records(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for folder in &counted.loads.0 {
-        for (status, warmups) in &folder.warmups {
-            samples.count(&[("model_path", &folder.path), ("status", status)], warmups.records);
-        }
-    }
-}
-
-fn request_count(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (name, counts) in counted.models {
-        for code in (0..CODES).filter(|code| counts.outcomes[*code] > 0) {
-            let code = i32::try_from(code).unwrap_or(0);
-            let status = code_name(if code == 0 { Ok(()) } else { Err(Kind::from_code(code)) });
-            samples.count(&[("model_name", name), ("status", status)], counts.outcomes[code as usize]);
-        }
-    }
-}
-
-fn example_total(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (name, counts) in counted.models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
-        samples.count(&[("model", name)], counts.examples.sum);
-    }
-}
-
-fn example_counts(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (name, counts) in counted.models.iter().filter(|(_, counts)| counts.examples.count() > 0) {
-        samples.histogram(&[("model", name)], &EXAMPLES, &counts.examples);
-    }
-}
-
-fn request_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (name, counts) in counted.models {
-        for (protocol, api) in
-            Protocol::ALL.into_iter().flat_map(|protocol| Api::ALL.map(|api| (protocol, api)))
-        {
-            let latency = &counts.latency[latency_index(protocol, api)];
-            if latency.count() > 0 {
-                let labels =
-                    [("model_name", *name), ("API", api.label(protocol)), ("entrypoint", protocol.name())];
-                samples.histogram(&labels, &LATENCY, latency);
-            }
-        }
-    }
-}
-
-fn runtime_latency(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (name, counts) in counted.models {
-        for api in [Api::Predict, Api::Classify, Api::Regress] {
-            let latency = &counts.runtime[api as usize];
-            if latency.count() > 0 {
-                let labels = [("model_name", *name), ("API", api.label(Protocol::Grpc)), ("runtime", "TF1")];
-                samples.histogram(&labels, &LATENCY, latency);
-            }
-        }
-    }
-}
-
-fn input_sizes(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.once(&[], &BATCH_SIZES, &counted.batches.inputs);
-}
-
-fn processed_sizes(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.once(&[], &BATCH_SIZES, &counted.batches.processed);
-}
-
-fn padding(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    for (size, filler) in &counted.batches.padding {
-        samples.once(&[("execution_batch_size", &size.to_string())], &BATCH_SIZES, filler);
-    }
-}
-
-fn queuing(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    samples.once(&[("thread_pool_name", "")], &QUEUING, &counted.batches.queuing);
-}
-
-fn batch_runs(samples: &mut Samples<'_>, counted: &Counted<'_>) {
-    if counted.batches.runs > 0 {
-        samples.count(&[], counted.batches.runs);
-    }
-}
-
-/// Returns a name in Prometheus's spelling.
-fn metric_name(name: &str) -> String {
-    name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', ":")
-}
-
-/// Formats labels as `name="value"`, comma-separated. The names here need no escaping.
-fn joined(labels: &Labels<'_>) -> String {
-    let quoted = |(name, value): &(_, &str)| format!("{name}=\"{}\"", escaped(value));
-    labels.iter().map(quoted).collect::<Vec<_>>().join(",")
+    labels
 }
 
 /// Escapes a label's value. TensorFlow Serving leaves line ends as they are, which would let a client write lines of
 /// its own.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Escapes an explanation, for both formats.
+fn explained(help: &str) -> String {
+    help.replace('\\', "\\\\").replace('\n', "\\n")
 }
 
 /// Formats a number like C's `%g`: six digits, with an exponent where that is shorter.
@@ -276,18 +164,13 @@ fn without_zeros(digits: &str) -> &str {
 }
 
 /// Writing to a string cannot fail.
-fn write(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+fn write(text: &mut String, arguments: Arguments<'_>) {
     let _infallible = text.write_fmt(arguments);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn metrics_are_sorted_by_name() {
-        assert!(METRICS.is_sorted_by_key(|(name, ..)| *name));
-    }
 
     #[test]
     fn the_first_series_of_a_metric_has_a_value() {
@@ -319,6 +202,27 @@ mod tests {
 
     #[test]
     fn label_values_are_escaped() {
-        assert_eq!(joined(&[("a", "b\\c\"d\ne")]), r#"a="b\\c\"d\ne""#);
+        assert_eq!(joined(&["a", "b"], &["b\\c\"d\ne", ""]), r#"a="b\\c\"d\ne",b="""#);
+    }
+
+    #[test]
+    fn who_prefers_openmetrics_gets_it() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;\
+                          q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let cases = [
+            ("", Format::Prometheus),
+            ("*/*", Format::Prometheus),
+            ("text/html,application/xhtml+xml", Format::Prometheus),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            ("Application/OpenMetrics-Text; version=1.0.0; charset=utf-8", Format::OpenMetrics),
+            ("text/plain, application/openmetrics-text; q=0.9", Format::Prometheus),
+            ("text/plain;q=0.5, application/openmetrics-text;q=0.9", Format::OpenMetrics),
+            ("application/openmetrics-text;q=0", Format::Prometheus),
+            ("application/openmetrics-text;q=x", Format::Prometheus),
+            (prometheus, Format::OpenMetrics),
+        ];
+        for (accept, format) in cases {
+            assert_eq!(Format::accepted(accept), format, "{accept}");
+        }
     }
 }

@@ -4,11 +4,13 @@ use super::options::AdminOptions;
 use super::released;
 use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
+use crate::methods::{ServerState, exposition};
+use crate::server::Server;
+use http::Method;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A listening administration.
 #[pyclass(frozen, module = "servable._core")]
@@ -27,16 +29,18 @@ impl Administration {
 }
 
 /// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body,
-/// returns content type and bytes; the `code`, `message` and `hint` of an exception become the error reply.
+/// returns content type and bytes; the `code`, `message` and `hint` of an exception become the error reply. The metrics of
+/// `server` are answered here.
 pub(super) fn serve(
     py: Python<'_>,
     address: &str,
     options: AdminOptions,
     answer: Py<PyAny>,
-    ready: Arc<AtomicBool>,
+    server: &Server,
 ) -> PyResult<Administration> {
     let options = options.options(address).map_err(|why| PyValueError::new_err(why.message))?;
-    let served = py.detach(|| admin::serve(&options, ready, handler(answer)));
+    let handler = with_metrics(server.state().clone(), handler(answer));
+    let served = py.detach(|| admin::serve(&options, server.readiness(), handler));
     served.map(Administration).map_err(|why| os_error(py, &why))
 }
 
@@ -45,6 +49,18 @@ fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
     let Some(number) = why.raw_os_error() else { return PyOSError::new_err(why.to_string()) };
     let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))?.extract::<String>());
     text.map_or_else(|failed| failed, |text| PyOSError::new_err((number, text)))
+}
+
+/// Returns a handler that answers requests for the page of metrics, and leaves the others to `handler`.
+fn with_metrics(server: Arc<ServerState>, handler: Handler) -> Handler {
+    Arc::new(move |request: &AdminRequest| {
+        let wanted = server.options.metrics_path.as_deref().filter(|path| *path == request.path);
+        let page = wanted.filter(|_| request.method == Method::GET).and_then(|_| {
+            let exposition::Page { content_type, text } = exposition::page(&server, &request.accept)?;
+            Some(Answer { content_type: content_type.to_owned(), bytes: text.into_bytes() })
+        });
+        page.map_or_else(|| handler(request), Ok)
+    })
 }
 
 fn handler(answer: Py<PyAny>) -> Handler {
@@ -59,7 +75,7 @@ fn handler(answer: Py<PyAny>) -> Handler {
 }
 
 fn call(py: Python<'_>, answer: &Py<PyAny>, request: &AdminRequest) -> PyResult<Answer> {
-    let AdminRequest { method, path, query, body } = request;
+    let AdminRequest { method, path, query, body, .. } = request;
     let answered = answer.bind(py).call1((method.as_str(), path, query, PyBytes::new(py, body)))?;
     let (content_type, content): (String, Bound<'_, PyBytes>) = answered.extract()?;
     Ok(Answer { content_type, bytes: content.as_bytes().to_vec() })

@@ -49,6 +49,7 @@ pub(super) struct CoreOptions {
     missing_engines: HashMap<String, String>,
     op_libraries: Vec<PathBuf>,
     prometheus_path: Option<String>,
+    metrics_path: Option<String>,
     tensor_content: bool,
     base64_non_utf8: bool,
     method_name_check: bool,
@@ -223,6 +224,7 @@ impl CoreOptions {
             tensor_content: self.tensor_content,
             method_name_check: self.method_name_check,
             prometheus_path: self.prometheus_path,
+            metrics_path: self.metrics_path,
         })
     }
 

@@ -54,6 +54,14 @@ impl Call for RestCall {
         Counted::Request(self.verb.api)
     }
 
+    fn received(&self) -> usize {
+        self.body.len()
+    }
+
+    fn sent(reply: &Body) -> usize {
+        reply.len()
+    }
+
     fn signature(&self) -> Option<&str> {
         None
     }

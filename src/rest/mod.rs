@@ -74,11 +74,11 @@ impl Service for RestService {
         let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
         let _in_hand = client.stream.begin();
         let path = target::of(&head.uri);
-        let is_page = metrics_page::is_at(&self.server, path);
-        let api = !is_page && path::is_api(path);
-        let mut reply = if is_page {
+        let page = metrics_page::at(&self.server, &head.method, path);
+        let api = page.is_none() && path::is_api(path);
+        let mut reply = if let Some(page) = page {
             drain(&head, body).await;
-            metrics_page::answer(&self.server, path).await
+            metrics_page::answer(&self.server, page, &head, path).await
         } else {
             answered(&self.server, &client, &head, api, body).await
         };

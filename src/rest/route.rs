@@ -6,9 +6,9 @@ use super::{encode, reply};
 use crate::error::{Error, Kind, Result};
 use crate::http::head::{self, Fields};
 use crate::http::reply::{Body, Refusal, Reply};
-use crate::methods::observer::{Counted, Observer, Subject};
+use crate::methods::observer::Observer;
 use crate::methods::{ServerState, info};
-use crate::metrics::{Api, Protocol};
+use crate::metrics::Protocol;
 use crate::registry::VersionChoice;
 use http::header::ORIGIN;
 use http::request::Parts;
@@ -48,8 +48,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_g
     let known = is_get || method == Method::POST;
     let target = if known { path::parse(!is_get, path) } else { Target::Malformed };
     let model = if is_get { target.model() } else { "" };
-    let counted = Counted::Request(Api::Other);
-    let observer = Observer::begin(server, Subject { protocol: Protocol::Rest, model, counted });
+    let observer = Observer::begin_simple(server, Protocol::Rest, model);
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
     } else {
@@ -58,7 +57,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_g
         let json = |body| reply::json(Body::packed(body, accepts_gzip, &server.options));
         (answer.map_or_else(Reply::from, json), outcome)
     };
-    observer.end(outcome);
+    observer.end(outcome.map(|()| reply.body.len()));
     reply
 }
 

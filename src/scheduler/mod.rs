@@ -17,7 +17,7 @@ pub use queues::{Admission, Limits, Refused};
 use crate::context::{Cancelled, Context};
 use crate::error::{Error, Kind, Result, guarded};
 use crate::memory;
-use crate::metrics::Refusals;
+use crate::metrics::{ByReason, Refusals};
 use crate::parallel::IdleCores;
 use crate::profile::{self, Phase};
 use queues::{Asked, LaneId, Next, Queues, Run};
@@ -130,13 +130,14 @@ impl<T: Task> Clone for Lane<T> {
 struct OwnedLane<T: Task> {
     id: LaneId,
     model: Box<str>,
+    refusals: Arc<ByReason>,
     shared: Arc<Shared<T>>,
 }
 
 impl<T: Task> OwnedLane<T> {
     /// Counts a refusal and returns its error.
     fn refuse(&self, why: Refused) -> Error {
-        self.shared.refusals.count(why.reason());
+        self.refusals.count(why.reason());
         refusal::error(why, &self.model)
     }
 }
@@ -217,7 +218,9 @@ impl<T: Task> Scheduler<T> {
         context: &Context,
         work: impl FnOnce(Cancelled) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        context.time_left(Instant::now())?;
+        let now = Instant::now();
+        context.time_left(now)?;
+        let waiting = context.timeline.clone().map(|timeline| (timeline.enter(Phase::Queue, now), timeline));
         let (answer, answered) = oneshot::channel();
         let mut cancel = Cancel { flag: Arc::default(), armed: true };
         let cancelled = Cancelled::by(cancel.flag.clone());
@@ -225,8 +228,12 @@ impl<T: Task> Scheduler<T> {
         let queued = profile::phase(Phase::Queue);
         let work = move || {
             drop(queued);
+            let now = Instant::now();
+            if let Some((phase, timeline)) = waiting {
+                timeline.enter(phase, now);
+            }
             let context = Context { deadline, cancelled, ..Context::default() };
-            let result = context.is_wanted(Instant::now()).and_then(|()| guarded(|| work(context.cancelled)));
+            let result = context.is_wanted(now).and_then(|()| guarded(|| work(context.cancelled)));
             let done = result.is_ok();
             let late =
                 matches!(&result, Err(why) if matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled));
@@ -272,7 +279,8 @@ impl<T: Task> Lane<T> {
             Work::Bodies => state.queues.never_short(id),
         }
         drop(state);
-        Lane(Arc::new(OwnedLane { id, model: model.into(), shared: shared.clone() }))
+        let refusals = shared.refusals.of(model);
+        Lane(Arc::new(OwnedLane { id, model: model.into(), refusals, shared: shared.clone() }))
     }
 
     /// Queues `task` of a request with `context`, if it is accepted. Dropping the result removes it if it still waits.

@@ -11,7 +11,7 @@ use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination, Threa
 use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
-use crate::metrics::{self, Api};
+use crate::metrics::{Api, Methods, Series, Timeline, VersionCounts};
 use crate::profile::{self, Phase};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
@@ -36,8 +36,6 @@ pub struct Servable {
     bodies: Lane,
     // Batches its requests, if enabled.
     batcher: Option<Arc<Batcher>>,
-    // Counts its runs, if enabled.
-    counts: Option<Arc<metrics::ModelCounts>>,
     // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -50,8 +48,8 @@ pub struct Resources<'a> {
     pub scheduler: &'a Scheduler,
     /// How requests are batched, if they are.
     pub batching: Option<Batching>,
-    /// Counts the runs, if enabled.
-    pub counts: Option<Arc<metrics::ModelCounts>>,
+    /// Counts requests and runs, if enabled.
+    pub counts: Option<Arc<VersionCounts>>,
 }
 
 #[cfg(test)]
@@ -62,10 +60,11 @@ impl<'a> Resources<'a> {
     }
 }
 
-/// Where the runs of a signature happen.
+/// Where the runs of a signature happen, and what its requests are counted in.
 struct Place {
     placement: Placement,
     lane: Lane,
+    counts: Option<Arc<Methods>>,
 }
 
 /// One run of a version's graph.
@@ -129,15 +128,18 @@ impl Servable {
             Some(Batching::Automatic(_)) => Work::Gathered,
             Some(Batching::Parameters(..)) => Work::Batches,
         };
-        let place =
-            |known| Place { placement: Placement::new(policy, known), lane: scheduler.lane(&name, work) };
-        let of = |signature: &String| (signature.clone(), place(model.termination(signature)));
+        let place = |known, signature: &str| Place {
+            placement: Placement::new(policy, known),
+            lane: scheduler.lane(&name, work),
+            counts: counts.as_ref().map(|counts| counts.signature(signature)),
+        };
+        let of = |signature: &String| (signature.clone(), place(model.termination(signature), signature));
         let places = model.signatures().keys().map(of).collect();
-        let unknown = place(Termination::Unknown);
+        let unknown = place(Termination::Unknown, "");
         let bodies = scheduler.lane(&name, Work::Bodies);
-        let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sender.clone()));
-        let servable =
-            Servable { name, version, model, places, unknown, bodies, batcher, counts, _in_use: sender };
+        let sizes = counts.as_ref().map(|counts| counts.batches());
+        let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sizes, sender.clone()));
+        let servable = Servable { name, version, model, places, unknown, bodies, batcher, _in_use: sender };
         (Arc::new(servable), drain)
     }
 
@@ -210,6 +212,13 @@ impl Servable {
         &self.place(named(signature)).lane
     }
 
+    /// Returns what requests by `api` to `signature` (the default one for an empty name) are counted in; to none that is
+    /// known, without one.
+    pub fn series(&self, signature: Option<&str>, api: Api) -> Option<&Series> {
+        let place = signature.map_or(&self.unknown, |signature| self.place(named(signature)));
+        place.counts.as_ref().map(|methods| &methods[api as usize])
+    }
+
     fn placement(&self, signature: &str) -> &Placement {
         &self.place(signature).placement
     }
@@ -249,7 +258,7 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun::now(api, signature, context);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let place = self.place(&begun.signature);
@@ -272,7 +281,7 @@ impl Servable {
             return self.run(run, context).map(ControlFlow::Break);
         }
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun::now(api, signature, context);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let Plan { threads, timed } = self.placement(&begun.signature).plan();
@@ -292,12 +301,14 @@ impl Servable {
         ran: Result<Vec<Tensor>>,
     ) -> Result<Vec<Tensor>> {
         drop(watch.phase);
-        let took = self.ended(begun);
+        let took = begun.ended();
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
+        begun.enter(Phase::Encode, begun.at + took);
         let measured = watch.usage.and_then(|usage| usage.took(took));
-        self.placement(&begun.signature).observe(threads, took, measured);
-        self.count(begun, took, true);
+        let place = self.place(&begun.signature);
+        place.placement.observe(threads, took, measured);
+        place.count(begun, took, true);
         Ok(outputs)
     }
 
@@ -305,9 +316,10 @@ impl Servable {
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun::now(api, signature, context);
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
+        begun.enter(Phase::Queue, begun.at);
         let (threads, context) = (place.placement.threads_of_batch(), context.clone());
         let repeatable = self.changes_nothing(&begun.signature);
         let run = batch::Run { feeds, fetches, threads, context, repeatable };
@@ -317,32 +329,26 @@ impl Servable {
 
     /// Accounts for a run by the batcher, which has counted it.
     fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
-        let took = self.ended(begun);
+        let took = begun.ended();
         let Ran { outputs, wall, measured, threads, alone } = ran?;
+        let end = begun.at + took;
+        begun.enter(Phase::Run, end.checked_sub(wall).unwrap_or(begun.at));
+        begun.enter(Phase::Encode, end);
         if alone {
             place.placement.observe(threads, wall, Some(measured));
         } else {
             place.placement.observe_batch(threads, wall, measured);
         }
-        self.count(begun, took, false);
+        place.count(begun, took, false);
         Ok(outputs)
     }
+}
 
-    /// Returns how long a run took that has just ended.
-    fn ended(&self, begun: &Begun) -> Duration {
-        /// Runs from here on may have held much memory, on threads that do not tell.
-        const LONG: Duration = Duration::from_millis(1);
-        let took = begun.at.elapsed();
-        if took >= LONG {
-            memory::leave_behind();
-        }
-        took
-    }
-
+impl Place {
     /// Counts a run that succeeded, as TensorFlow Serving does. `alone`: it has not been counted in a batch.
     fn count(&self, begun: &Begun, took: Duration, alone: bool) {
-        if let Some(counts) = &self.counts {
-            counts.ran(begun.api, took, alone);
+        if let Some(methods) = &self.counts {
+            methods[begun.api as usize].part().ran(took, alone);
         }
     }
 }
@@ -352,6 +358,34 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
+    timeline: Option<Arc<Timeline>>,
+}
+
+impl Begun {
+    /// Begins a run for the request with `context`.
+    fn now(api: Api, signature: Arc<str>, context: &Context) -> Begun {
+        let begun = Begun { api, signature, at: Instant::now(), timeline: context.timeline.clone() };
+        begun.enter(Phase::Run, begun.at);
+        begun
+    }
+
+    /// Says that `phase` of the request begins at `at`.
+    fn enter(&self, phase: Phase, at: Instant) {
+        if let Some(timeline) = &self.timeline {
+            timeline.enter(phase, at);
+        }
+    }
+
+    /// Returns how long a run took that has just ended.
+    fn ended(&self) -> Duration {
+        /// Runs from here on may have held much memory, on threads that do not tell.
+        const LONG: Duration = Duration::from_millis(1);
+        let took = self.at.elapsed();
+        if took >= LONG {
+            memory::leave_behind();
+        }
+        took
+    }
 }
 
 /// What is measured while the model runs.

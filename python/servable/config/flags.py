@@ -534,6 +534,15 @@ _PROCESS = (
         "text MonitoringConfig: Prometheus metrics on the REST port",
     ),
     Flag(
+        "metrics_path",
+        "string",
+        "",
+        "process",
+        "path of all metrics, for Prometheus, on the REST port and the administration's; empty: off",
+        serve_default="/metrics",
+        own=True,
+    ),
+    Flag(
         "io_threads",
         "int32",
         0,

@@ -7,6 +7,7 @@ the command line and the container's two environment variables.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -222,6 +223,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         tensorflow_library=arguments.text("tensorflow_library") or environment.get(LIBRARY_VARIABLE, ""),
         op_libraries=tuple(os.path.abspath(path) for path in arguments.texts("op_library")),
         prometheus_path=_prometheus_path(arguments),
+        metrics_path=_metrics_path(arguments),
         tensor_content=arguments.boolean("enable_serialization_as_tensor_content"),
         method_name_check=arguments.boolean("enable_signature_method_name_check"),
         grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
@@ -345,6 +347,20 @@ def _prometheus_path(arguments: Arguments) -> str | None:
     from servable.config.config_files import read_monitoring_config
 
     return read_monitoring_config(path)
+
+
+def _metrics_path(arguments: Arguments) -> str | None:
+    """Returns the path of all metrics. It is no path of the API, so that it hides none of these."""
+    path = arguments.text("metrics_path")
+    if not path:
+        return None
+    taken = path.lower().startswith("/v1/") or path.startswith("/admin/")
+    if taken or not re.fullmatch(r"/[\w.~/-]*", path, re.ASCII):
+        raise UsageError(
+            "--metrics_path expects a path of letters, digits and . _ ~ - / that is not below /v1/ or "
+            f"/admin/, got {path!r}"
+        )
+    return path
 
 
 def _poll_seconds(arguments: Arguments, name: str) -> float | None:

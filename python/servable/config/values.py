@@ -125,7 +125,8 @@ class CoreOptions:
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
     none. tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
-    for. max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
+    for. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
+    max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
     have profiles stored, None for nowhere.
     """
 
@@ -155,6 +156,7 @@ class CoreOptions:
     missing_engines: dict[str, str] = field(default_factory=dict)
     op_libraries: tuple[str, ...] = ()
     prometheus_path: str | None = None
+    metrics_path: str | None = None
     tensor_content: bool = False
     base64_non_utf8: bool = False
     method_name_check: bool = False

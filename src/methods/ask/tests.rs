@@ -53,6 +53,14 @@ impl Call for Doubling {
         Counted::Request(Api::Predict)
     }
 
+    fn received(&self) -> usize {
+        0
+    }
+
+    fn sent(_: &Self::Reply) -> usize {
+        0
+    }
+
     fn signature(&self) -> Option<&str> {
         self.named.then_some(DEFAULT_SIGNATURE)
     }
@@ -143,7 +151,7 @@ fn serving(
 
 /// Returns the number of calls per model and status, in Prometheus's format.
 fn counted(server: &ServerState) -> Vec<String> {
-    let text = server.metrics.as_ref().unwrap().text();
+    let text = server.metrics.as_ref().unwrap().tensorflow_page();
     let counts = text.lines().filter_map(|line| line.strip_prefix(":tensorflow:serving:request_count{"));
     counts.map(str::to_owned).collect()
 }

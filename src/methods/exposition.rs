@@ -1,0 +1,78 @@
+//! The page of all metrics: what was counted, with the states of versions and the process.
+
+use super::ServerState;
+use crate::host::process;
+use crate::metrics::content::{Process, SignatureEngine, Surroundings, VersionState};
+use crate::metrics::{Format, Metrics};
+use crate::registry::{State, VersionChoice, VersionStatus};
+
+/// A page of metrics.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// Returns the page for a client that sent `accept` as its `Accept` header; `None` if metrics are off.
+pub fn page(server: &ServerState, accept: &str) -> Option<Page> {
+    let format = Format::accepted(accept);
+    let text = server.metrics.as_ref()?.page(&surroundings(server), format);
+    Some(Page { content_type: format.content_type(), text })
+}
+
+/// Returns TensorFlow Serving's page.
+pub fn tensorflow_page(server: &ServerState) -> Page {
+    let text = server.metrics.as_ref().map(Metrics::tensorflow_page).unwrap_or_default();
+    Page { content_type: Format::TensorFlow.content_type(), text }
+}
+
+fn surroundings(server: &ServerState) -> Surroundings {
+    let states = server.registry.states();
+    let available = states.iter().filter(|(_, status)| status.state == State::Available);
+    let engines = available.flat_map(|(model, status)| engines(server, model, status.version)).collect();
+    let versions = states.into_iter().filter_map(|(model, status)| version(model, &status)).collect();
+    Surroundings { versions, engines, process: observed() }
+}
+
+/// Returns the state of a version, unless it is unloaded.
+fn version(model: String, status: &VersionStatus) -> Option<VersionState> {
+    let state = match (status.state, &status.error) {
+        (State::End, None) => return None,
+        (State::End, Some(_)) => "FAILED",
+        (state, _) => state.name(),
+    };
+    Some(VersionState { model, version: status.version, state })
+}
+
+/// Returns what runs the signatures of a version.
+fn engines(server: &ServerState, model: &str, version: i64) -> Vec<SignatureEngine> {
+    let Ok(servable) = server.registry.resolve(model, &VersionChoice::Version(version)) else {
+        return Vec::new();
+    };
+    let reports = servable.preparation().map(|preparation| preparation.reports()).unwrap_or_default();
+    let engine = |signature: &String| {
+        let report = reports.iter().find(|report| report.signature == *signature);
+        SignatureEngine {
+            model: model.to_owned(),
+            version,
+            signature: signature.clone(),
+            engine: report.map(|report| report.engine.clone()).unwrap_or_default(),
+        }
+    };
+    servable.signatures().keys().map(engine).collect()
+}
+
+fn observed() -> Process {
+    let memory = process::memory();
+    Process {
+        cpu: process::cpu_time(),
+        resident_bytes: memory.map(|memory| memory.resident),
+        virtual_bytes: memory.map(|memory| memory.mapped),
+        open_descriptors: process::open_descriptors(),
+        most_descriptors: process::most_descriptors(),
+        started: process::started(),
+        threads: process::threads(),
+    }
+}

@@ -1,0 +1,169 @@
+"""A real Prometheus scrapes a server under load: every expression of dashboard and alert rules has data.
+
+Needs ``prometheus`` and ``promtool`` (Debian: ``apt-get install prometheus``); ``make test-prometheus`` runs
+it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clients import Stub
+from conftest import ROOT, Served
+from servers import WITH_GRPC, serving, until
+from test_metrics_list import ALERTS, expressions, selectors
+from wire import ask, predict
+
+pytestmark = [
+    pytest.mark.needs_tensorflow,
+    pytest.mark.skipif(
+        not (shutil.which("prometheus") and shutil.which("promtool")),
+        reason="there is no prometheus and promtool: `apt-get install prometheus`",
+    ),
+]
+
+EXAMPLE = ROOT / "deploy" / "prometheus" / "prometheus.yml"
+CHOSEN = {"$job": "servable", "$instance": ".*", "$model": ".*", "$__rate_interval": "30s"}
+"""What Grafana would put in place of the dashboard's variables."""
+
+
+@contextmanager
+def prometheus(folder: Path, served: Served) -> Iterator[Callable[[str], Any]]:
+    """Runs Prometheus by the example, but each second; yields a function that asks its API."""
+    shutil.copy(ALERTS, folder / ALERTS.name)
+    config = folder / EXAMPLE.name
+    text = EXAMPLE.read_text().replace("localhost:8501", f"127.0.0.1:{served.rest_port}").replace("15s", "1s")
+    config.write_text(text)
+    subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True, text=True)
+    process = subprocess.Popen(
+        [
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            "--web.listen-address=127.0.0.1:0",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield asks(_address(process))
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        found = re.search(r"Listening on.*address=(127\.0\.0\.1:\d+)", line)
+        if found:
+            return found[1]
+    raise AssertionError("".join(lines))
+
+
+def asks(address: str) -> Callable[[str], Any]:
+    def ask_api(path: str) -> Any:
+        with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=30) as reply:
+            return json.load(reply)["data"]
+
+    return ask_api
+
+
+@contextmanager
+def load(served: Served) -> Iterator[None]:
+    """Sends requests that end well and others all the while."""
+    ended = threading.Event()
+
+    def send() -> None:
+        with Stub(served) as stub:
+            while not ended.wait(0.02):
+                predict(served, "m", {"instances": [1.0, 2.0]})
+                predict(served, "m", {"instances": "no"})
+                stub.predict("m")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(60)
+
+
+@pytest.mark.timeout(300)
+def test_every_expression_has_data(base: Path, tmp_path: Path) -> None:
+    wanted = [_chosen(expression) for expression in expressions()]
+    # What an alert compares is there, whether it fires or not.
+    alerts = _alerts()
+    inputs = {f"count({name})" for expression in alerts for name, _ in selectors(expression)}
+    missing = {expression for expression in wanted if expression not in alerts} | inputs
+    assert len(missing) > 30
+    with (
+        serving(f"m={base}", WITH_GRPC, "--enable_batching") as served,
+        load(served),
+        prometheus(tmp_path, served) as ask_api,
+    ):
+
+        def complete() -> bool:
+            missing.difference_update([one for one in missing if _has_data(ask_api, one)])
+            return not missing
+
+        assert until(complete, 120), missing
+        assert len(_rules(ask_api)) == len(alerts)
+        assert until(lambda: all(rule["health"] == "ok" for rule in _rules(ask_api)), 60), _rules(ask_api)
+
+
+def _chosen(expression: str) -> str:
+    for variable, text in CHOSEN.items():
+        expression = expression.replace(variable, text)
+    return expression
+
+
+def _alerts() -> list[str]:
+    """Returns the expressions of the alert rules, which have no variables."""
+    return [expression for expression in expressions() if "$" not in expression]
+
+
+def _rules(ask_api: Callable[[str], Any]) -> list[dict[str, Any]]:
+    return [rule for group in ask_api("rules")["groups"] for rule in group["rules"]]
+
+
+def _has_data(ask_api: Callable[[str], Any], expression: str) -> bool:
+    return bool(ask_api(f"query?{urllib.parse.urlencode({'query': expression})}")["result"])
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
+    checked = subprocess.run(
+        ["promtool", "check", "rules", ALERTS], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_promtool_finds_nothing_wrong_with_the_servers_own_metrics(base: Path) -> None:
+    """TensorFlow Serving's have colons in their names, which is for rules, and microseconds."""
+    with serving(f"m={base}") as served:
+        assert predict(served, "m", {"instances": [1.0]}).status == 200
+        lines = ask(served, "GET", "/metrics").text.splitlines()
+    own = [line for line in lines if not re.match(r"(# (HELP|TYPE) )?:", line)]
+    assert len(own) > 100
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input="\n".join(own) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stderr) == (0, ""), checked.stderr
