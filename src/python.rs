@@ -110,9 +110,6 @@ impl PyServer {
 
     fn fail(&self, py: Python<'_>, name: &str, version: i64, code: &str, message: String) -> PyResult<()> {
         let error = Error::new(Kind::from_name(code).unwrap_or(Kind::Unknown), message);
-        if let Some(metrics) = &self.server.state().metrics {
-            metrics.served(name).loaded(Duration::ZERO, Err(error.kind));
-        }
         self.set_state(py, name, version, State::End, Some(error))
     }
 

@@ -66,7 +66,7 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
 
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;
-    "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions, by the code of their outcome." loads;
+    "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
     "servable_model_load_seconds" Histogram ["model"] "Time of loads that succeeded, warm-up included." load_times;
     "servable_model_file_bytes" Gauge ["model", "version"] "Size of the files of a loaded version: about what it takes in memory, which engines do not tell." file_bytes;
     "servable_signature_engine_info" Info ["model", "version", "signature", "engine"] "The engine that runs a signature now." engines;

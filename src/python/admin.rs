@@ -6,7 +6,6 @@ use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
 use crate::methods::{ServerState, exposition};
 use crate::server::Server;
-use http::Method;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -55,7 +54,7 @@ fn os_error(py: Python<'_>, why: &std::io::Error) -> PyErr {
 fn with_metrics(server: Arc<ServerState>, handler: Handler) -> Handler {
     Arc::new(move |request: &AdminRequest| {
         let wanted = server.options.metrics_path.as_deref().filter(|path| *path == request.path);
-        let page = wanted.filter(|_| request.method == Method::GET).and_then(|_| {
+        let page = wanted.filter(|_| request.method.as_str() == "GET").and_then(|_| {
             let exposition::Page { content_type, text } = exposition::page(&server, &request.accept)?;
             Some(Answer { content_type: content_type.to_owned(), bytes: text.into_bytes() })
         });

@@ -1,5 +1,7 @@
 //! The pages of metrics: TensorFlow Serving's, and that of all metrics.
 
+use super::RestService;
+use crate::error::Error;
 use crate::http::head::Fields;
 use crate::http::reply::{Body, Reply};
 use crate::methods::exposition::{self, Page};
@@ -35,32 +37,48 @@ fn ends(rest: &str) -> bool {
     rest.is_empty() || rest.starts_with('?')
 }
 
-/// Answers with `page`. On TensorFlow Serving's, a query is refused, as it does.
-pub(super) async fn answer(server: &Arc<ServerState>, page: MetricsPage, head: &Parts, path: &str) -> Reply {
-    let wanted = server.options.prometheus_path.as_deref().unwrap_or_default();
-    if page == MetricsPage::TensorFlow && path != wanted {
-        let text = format!("Unexpected path: {path}. Should be {wanted}");
-        return plain(400, HeaderValue::from_static("text/plain"), Body::plain(text.into_bytes()));
+/// Answers with `page`.
+pub(super) async fn answer(service: &RestService, page: MetricsPage, head: &Parts, path: &str) -> Reply {
+    match page {
+        MetricsPage::TensorFlow => answer_tensorflow(&service.server, path).await,
+        MetricsPage::All => answer_all(service, head).await,
     }
-    let accepts_gzip = page == MetricsPage::All && Fields::of(&head.headers).accepts_gzip;
-    let accept: Vec<&str> =
-        head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let (own, context, accept) = (server.clone(), Context::default(), accept.join(","));
-    let made = server.scheduler.run(None, &context, move |_| {
-        let page = match page {
-            MetricsPage::TensorFlow => Some(exposition::tensorflow_page(&own)),
-            MetricsPage::All => exposition::page(&own, &accept),
-        };
-        let Page { content_type, text } =
-            page.unwrap_or(Page { content_type: "text/plain", text: String::new() });
-        Ok((content_type, Body::packed(text.into_bytes(), accepts_gzip, &own.options)))
-    });
+}
+
+/// Answers with TensorFlow Serving's page. A query is refused, as there.
+async fn answer_tensorflow(server: &Arc<ServerState>, path: &str) -> Reply {
+    let page = server.options.prometheus_path.as_deref().unwrap_or_default();
+    if path != page {
+        let text = format!("Unexpected path: {path}. Should be {page}");
+        return plain(400, "text/plain", Body::plain(text.into_bytes()));
+    }
+    let (own, context) = (server.clone(), Context::default());
+    let made = server.scheduler.run(None, &context, move |_| Ok(exposition::tensorflow_page(&own)));
     match made.await {
-        Ok((content_type, body)) => plain(200, HeaderValue::from_static(content_type), body),
+        Ok(Page { content_type, text }) => plain(200, content_type, Body::plain(text.into_bytes())),
         Err(error) => error.into(),
     }
 }
 
-fn plain(status: u16, content_type: HeaderValue, body: Body) -> Reply {
+/// Answers with the page of all metrics, in a thread of its own: who watches an overload does not wait for its end. One is
+/// made at a time, however many clients ask.
+async fn answer_all(service: &RestService, head: &Parts) -> Reply {
+    let accepts_gzip = Fields::of(&head.headers).accepts_gzip;
+    let accept = head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (own, accept) = (service.server.clone(), accept.collect::<Vec<_>>().join(","));
+    let _turn = service.pages.lock().await;
+    let made = tokio::task::spawn_blocking(move || {
+        let page = exposition::page(&own, &accept)?;
+        let body = Body::packed(page.text.into_bytes(), accepts_gzip, &own.options);
+        Some((page.content_type, body))
+    });
+    match made.await {
+        Ok(Some((content_type, body))) => plain(200, content_type, body),
+        Ok(None) | Err(_) => Error::internal("The page of metrics could not be made").into(),
+    }
+}
+
+fn plain(status: u16, content_type: &'static str, body: Body) -> Reply {
+    let content_type = HeaderValue::from_static(content_type);
     Reply { status, content_type, body, close: false, retry_after: None }
 }

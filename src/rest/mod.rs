@@ -47,11 +47,13 @@ pub enum Format {
 /// The API and the models behind it.
 pub(crate) struct RestService {
     server: Arc<ServerState>,
+    /// Held while a page of metrics is made.
+    pages: tokio::sync::Mutex<()>,
 }
 
 impl RestService {
     pub(crate) fn new(server: Arc<ServerState>) -> RestService {
-        RestService { server }
+        RestService { server, pages: tokio::sync::Mutex::default() }
     }
 }
 
@@ -78,7 +80,7 @@ impl Service for RestService {
         let api = page.is_none() && path::is_api(path);
         let mut reply = if let Some(page) = page {
             drain(&head, body).await;
-            metrics_page::answer(&self.server, page, &head, path).await
+            metrics_page::answer(&self, page, &head, path).await
         } else {
             answered(&self.server, &client, &head, api, body).await
         };

@@ -43,8 +43,9 @@ def prometheus(folder: Path, served: Served) -> Iterator[Callable[[str], Any]]:
     """Runs Prometheus by the example, but each second; yields a function that asks its API."""
     shutil.copy(ALERTS, folder / ALERTS.name)
     config = folder / EXAMPLE.name
-    text = EXAMPLE.read_text().replace("localhost:8501", f"127.0.0.1:{served.rest_port}").replace("15s", "1s")
-    config.write_text(text)
+    text, targets = re.subn(r'"localhost:\d+"', f'"127.0.0.1:{served.rest_port}"', EXAMPLE.read_text())
+    assert targets == 1
+    config.write_text(text.replace("15s", "1s"))
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True, text=True)
     process = subprocess.Popen(
         [

@@ -49,7 +49,7 @@ def family(name: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("expression", expressions())
+@pytest.mark.parametrize("expression", list(expressions()))
 def test_an_expression_names_metrics_and_labels_that_there_are(expression: str) -> None:
     asked = selectors(expression)
     assert asked

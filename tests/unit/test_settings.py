@@ -304,3 +304,18 @@ def test_an_environment_that_is_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TOKEN must be UTF-8") as error:
         serve(str(tmp_path), "--admin_address=:0", environment={"SERVABLE_ADMIN_TOKEN": "secret\udcff"})
     assert "secret" not in str(error.value)
+
+
+def test_metrics_are_on_in_servable_serve_alone_unless_told() -> None:
+    assert serve("--model_base_path=/m").core.metrics_path == "/metrics"
+    assert serve("--model_base_path=/m", "--metrics_path=/a/b.txt").core.metrics_path == "/a/b.txt"
+    assert serve("--model_base_path=/m", "--metrics_path=").core.metrics_path is None
+    assert drop_in("--model_base_path=/m").core.metrics_path is None
+    assert drop_in("--model_base_path=/m", "--metrics_path=/metrics").core.metrics_path == "/metrics"
+    assert serve("--model_base_path=/m").core.prometheus_path is None
+
+
+@pytest.mark.parametrize("path", ["metrics", "/m?x", "/m m", "/V1/models/m", "/admin/models", "/é", "/m\n"])
+def test_the_page_of_metrics_hides_no_other(path: str) -> None:
+    with pytest.raises(UsageError, match="--metrics_path expects a path"):
+        serve("--model_base_path=/m", f"--metrics_path={path}")
