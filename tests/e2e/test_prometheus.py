@@ -47,32 +47,18 @@ def prometheus(folder: Path, served: Served) -> Iterator[Callable[[str], Any]]:
     assert targets == 1
     config.write_text(text.replace("15s", "1s"))
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True, text=True)
-    process = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            "--web.listen-address=127.0.0.1:0",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = folder / "prometheus.log"
+    flags = (f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(["prometheus", f"--config.file={config}", *flags], stderr=stderr)
     try:
-        yield asks(_address(process))
+        assert until(lambda: "Server is ready" in log.read_text() or process.poll() is not None, 60)
+        found = re.search(r"Listening on.*address=(127\.0\.0\.1:\d+)", log.read_text())
+        assert found, log.read_text()
+        yield asks(found[1])
     finally:
         process.terminate()
-        process.communicate(timeout=60)
-
-
-def _address(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        found = re.search(r"Listening on.*address=(127\.0\.0\.1:\d+)", line)
-        if found:
-            return found[1]
-    raise AssertionError("".join(lines))
+        process.wait(60)
 
 
 def asks(address: str) -> Callable[[str], Any]:
