@@ -109,7 +109,7 @@ fn announcement<'a>(family: &Family, name: &'a str, format: Format) -> (&'a str,
         Type::Counter if is_open => (name, "unknown"),
         Type::Info if is_open => (name.trim_end_matches("_info"), "info"),
         Type::Info => (name, "gauge"),
-        kind => (name, kind.name()),
+        Type::Counter | Type::Gauge | Type::Histogram => (name, family.kind.name()),
     }
 }
 
