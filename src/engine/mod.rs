@@ -13,11 +13,13 @@ pub mod content;
 pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod fake;
+mod forms;
 pub mod frozen;
 pub mod litert;
 pub mod onnx;
 pub mod openvino;
 pub mod signature;
+mod starter;
 pub mod tensorflow;
 
 use crate::error::Result;

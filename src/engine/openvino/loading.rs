@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
-use super::forms::{Forms, Make, Spread};
 use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
 use super::layers::{self, Layers};
@@ -13,6 +12,7 @@ use super::requests::Requests;
 use super::{Library, Precision, start};
 use crate::engine::Termination;
 use crate::engine::choice;
+use crate::engine::forms::{Forms, Make, Spread};
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
@@ -267,7 +267,7 @@ fn loaded(
     first: Compiled,
     (mut inputs, mut outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
     behaviour: Behaviour,
-    make: Make,
+    make: Make<Compiled>,
 ) -> Loaded {
     let mut places = BTreeMap::new();
     let of_inputs = inputs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));

@@ -3,11 +3,11 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvInferRequest};
-use super::forms::Forms;
 use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::{Lease, Requests, too_late};
 use super::tensors::{self, Fed};
+use crate::engine::forms::Forms;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
@@ -50,7 +50,7 @@ pub(super) struct Behaviour {
 
 /// A loaded model; it has one signature.
 pub(super) struct Loaded {
-    pub(super) forms: Arc<Forms>,
+    pub(super) forms: Arc<Forms<Compiled>>,
     pub(super) signatures: BTreeMap<String, Signature>,
     /// Indexed by [`Endpoint`], sorted by name.
     pub(super) endpoints: Vec<(String, Place)>,

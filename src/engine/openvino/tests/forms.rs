@@ -1,9 +1,9 @@
 //! Models in two forms, for runs that are alone and for runs that come at once.
 
 use super::*;
+use crate::engine::forms::tests::{has_one_core, run_at_once};
 use crate::engine::openvino::model::Loaded;
 use crate::engine::openvino::{Precision, loading};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 fn pair() -> Option<Loaded> {
     Some(loading::ir(openvino()?.library, &folder("openvino_pair")).unwrap())
@@ -12,10 +12,6 @@ fn pair() -> Option<Loaded> {
 fn sum(model: &Loaded, first: f32) -> f32 {
     let feeds = [("a", floats(&[2], &[first, 2.0])), ("b", ints(&[2], &[3, 5]))];
     values::<f32>(&run(model, &feeds, &["sum"]).unwrap()[0])[0]
-}
-
-fn has_one_core() -> bool {
-    std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1)
 }
 
 #[test]
@@ -34,24 +30,8 @@ fn both_forms_answer_alike() {
 #[test]
 fn runs_that_come_at_once_get_the_second_form() {
     let Some(model) = pair().filter(|_| !has_one_core()) else { return };
-    let (ends, begun) = (AtomicBool::new(false), Instant::now());
-    std::thread::scope(|scope| {
-        let callers = std::thread::available_parallelism().map_or(2, |cores| cores.get() + 2);
-        for first in 0..callers {
-            let (model, ends) = (&model, &ends);
-            #[allow(clippy::cast_precision_loss)] // A small number.
-            let first = first as f32;
-            scope.spawn(move || {
-                while !ends.load(Relaxed) {
-                    assert!((sum(model, first) - (first + 3.0)).abs() < f32::EPSILON);
-                }
-            });
-        }
-        while !model.forms.has_both() && begun.elapsed() < Duration::from_secs(60) {
-            std::thread::yield_now();
-        }
-        ends.store(true, Relaxed);
-    });
+    let run = |first| assert!((sum(&model, first) - (first + 3.0)).abs() < f32::EPSILON);
+    run_at_once(run, || model.forms.has_both());
     assert!(model.forms.has_both());
 }
 
