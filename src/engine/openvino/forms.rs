@@ -26,6 +26,16 @@ pub(super) enum Spread {
     CoreEach,
 }
 
+impl Spread {
+    /// Returns how many requests of a model OpenVINO runs at once.
+    pub(super) fn streams(self, cores: usize) -> usize {
+        match self {
+            Spread::AllCores => 1,
+            Spread::CoreEach => cores,
+        }
+    }
+}
+
 /// The library's runs under way.
 pub(super) struct Gauge {
     running: AtomicUsize,
@@ -74,8 +84,19 @@ impl Forms {
 
     /// Begins a run: returns the form that it takes, which counts it until it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Turn {
+        let turn = self.turn(false);
+        turn.compiled.requests.begun();
+        turn
+    }
+
+    /// Begins a short run, if it need not wait for one that [`Self::begin`] has begun.
+    pub(super) fn begin_at_once(self: &Arc<Self>) -> Option<Turn> {
+        Some(self.turn(true)).filter(|turn| !turn.compiled.requests.are_busy())
+    }
+
+    fn turn(self: &Arc<Self>, is_short: bool) -> Turn {
         let running = self.gauge.running.fetch_add(1, Relaxed) + 1;
-        let turn = |compiled| Turn { compiled, gauge: self.gauge };
+        let turn = |compiled| Turn { compiled, gauge: self.gauge, is_short };
         if !fills(running, self.gauge.cores) && !self.always.load(Relaxed) {
             if self.make.is_some() {
                 let _ = self
@@ -151,11 +172,16 @@ fn fills(running: usize, cores: usize) -> bool {
 pub(super) struct Turn {
     pub(super) compiled: Arc<Compiled>,
     gauge: &'static Gauge,
+    /// True if others may wait for it.
+    is_short: bool,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         self.gauge.running.fetch_sub(1, Relaxed);
+        if !self.is_short {
+            self.compiled.requests.ended();
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod ffi;
 mod forms;
 mod frozen;
 mod handle;
+mod kept;
 pub mod layers;
 mod loading;
 mod model;
