@@ -186,7 +186,7 @@ fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
 }
 
 /// Another engine gets only numbers below this, 2⁴⁸: a sum of 2³⁰ squares of such numbers stays finite.
-pub(super) const LIMIT: f32 = (1u64 << 48) as f32;
+pub(super) const LIMIT: f32 = 281_474_976_710_656.0;
 
 /// Returns whether there are numbers, and all of them are below [`LIMIT`]. Another engine gets no floats but of 32 bits.
 pub(super) fn is_moderate(tensor: &Tensor) -> bool {
