@@ -28,10 +28,8 @@ pub(super) fn write(file: &Path) -> std::io::Result<()> {
 /// Compares `file` with its checksum.
 pub(super) fn check(file: &Path) -> Condition {
     let Ok(written) = std::fs::read_to_string(beside(file)) else { return Condition::Unknown };
-    match of(file) {
-        Ok(found) if found == written => Condition::Whole,
-        _ => Condition::Damaged,
-    }
+    let is_whole = of(file).is_ok_and(|found| found == written);
+    if is_whole { Condition::Whole } else { Condition::Damaged }
 }
 
 /// Removes `file` and its checksum.

@@ -125,10 +125,7 @@ fn alike(op: &str, (expected, got): (&Tensor, &Tensor), request: &[Tensor]) -> R
 }
 
 pub(super) fn values(tensor: &Tensor) -> Vec<f32> {
-    match tensor.dtype() {
-        DType::Float => bytemuck::pod_collect_to_vec(tensor.bytes()),
-        _ => Vec::new(),
-    }
+    if tensor.dtype() == DType::Float { bytemuck::pod_collect_to_vec(tensor.bytes()) } else { Vec::new() }
 }
 
 pub(super) fn floats(shape: &[i64], values: &[f32]) -> Tensor {
