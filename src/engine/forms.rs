@@ -26,6 +26,16 @@ pub(super) enum Spread {
     CoreEach,
 }
 
+impl Spread {
+    /// Returns how many requests of a model OpenVINO runs at once.
+    pub(super) fn streams(self, cores: usize) -> usize {
+        match self {
+            Spread::AllCores => 1,
+            Spread::CoreEach => cores,
+        }
+    }
+}
+
 /// The library's runs under way.
 pub(super) struct Gauge {
     running: AtomicUsize,
@@ -35,6 +45,19 @@ pub(super) struct Gauge {
 impl Gauge {
     pub(super) fn new(cores: usize) -> Gauge {
         Gauge { running: AtomicUsize::new(0), cores }
+    }
+}
+
+/// What an engine has made of a model, for runs of one kind.
+pub(super) trait Form: Send + Sync + 'static {
+    /// Counts a run that may be long, until [`Self::ended`].
+    fn begun(&self) {}
+
+    fn ended(&self) {}
+
+    /// Returns whether a run would have to wait for the end of those that are counted.
+    fn is_busy(&self) -> bool {
+        false
     }
 }
 
@@ -54,7 +77,7 @@ pub(super) struct Forms<C> {
     always: AtomicBool,
 }
 
-impl<C: Send + Sync + 'static> Forms<C> {
+impl<C: Form> Forms<C> {
     /// `make`: makes the second form, if the model may have one.
     pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Option<Make<C>>) -> Forms<C> {
         Forms {
@@ -74,8 +97,19 @@ impl<C: Send + Sync + 'static> Forms<C> {
 
     /// Begins a run: returns the form that it takes, which counts it until it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Turn<C> {
+        let turn = self.turn(false);
+        turn.compiled.begun();
+        turn
+    }
+
+    /// Begins a short run, if it need not wait for one that [`Self::begin`] has begun.
+    pub(super) fn begin_at_once(self: &Arc<Self>) -> Option<Turn<C>> {
+        Some(self.turn(true)).filter(|turn| !turn.compiled.is_busy())
+    }
+
+    fn turn(self: &Arc<Self>, is_short: bool) -> Turn<C> {
         let running = self.gauge.running.fetch_add(1, Relaxed) + 1;
-        let turn = |compiled| Turn { compiled, gauge: self.gauge };
+        let turn = |compiled| Turn { compiled, gauge: self.gauge, is_short };
         if !fills(running, self.gauge.cores) && !self.always.load(Relaxed) {
             if self.make.is_some() {
                 let _ = self
@@ -148,14 +182,19 @@ fn fills(running: usize, cores: usize) -> bool {
 }
 
 /// A run under way, and the form that it takes.
-pub(super) struct Turn<C> {
+pub(super) struct Turn<C: Form> {
     pub(super) compiled: Arc<C>,
     gauge: &'static Gauge,
+    /// True if others may wait for it.
+    is_short: bool,
 }
 
-impl<C> Drop for Turn<C> {
+impl<C: Form> Drop for Turn<C> {
     fn drop(&mut self) {
         self.gauge.running.fetch_sub(1, Relaxed);
+        if !self.is_short {
+            self.compiled.ended();
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! happens on an unloading thread.
 
 pub mod acceleration;
+mod checksums;
 pub mod choice;
 pub mod content;
 #[cfg(test)]

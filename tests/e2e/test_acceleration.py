@@ -172,6 +172,26 @@ def test_optimizing_ahead_prints_the_table_and_the_next_server_measures_nothing(
 
 
 @pytest.mark.needs_shared
+def test_what_was_prepared_and_is_damaged_is_prepared_again(tmp_path: Path) -> None:
+    cache = f"--model_cache_dir={tmp_path / 'cache'}"
+    command = [sys.executable, "-m", "servable", "optimize", str(MOBILENET), cache]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    blobs = sorted(tmp_path.glob("cache/engines/*/*.blob"))
+    assert blobs
+    for blob in blobs:
+        content = bytearray(blob.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        blob.write_bytes(content)
+    with serving(f"m={MOBILENET}", ADMIN, "--engine=auto", cache) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved", served.log
+    told = [served.log.count(f"{blob} is damaged: it is removed") for blob in blobs]
+    assert told == [1] * len(blobs), served.log
+    with serving(f"m={MOBILENET}", ADMIN, "--engine=auto", cache) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved", served.log
+    assert "is damaged" not in served.log
+
+
+@pytest.mark.needs_shared
 def test_versions_that_go_while_they_are_prepared_do_no_harm(tmp_path: Path) -> None:
     poll = "--file_system_poll_wait_seconds=1"
     put(tmp_path, 1)

@@ -7,7 +7,7 @@ use super::graph::Description;
 use super::runtime::Runtime;
 use super::tensors::{Fed, Value};
 use super::watch;
-use crate::engine::forms::Forms;
+use crate::engine::forms::{Form, Forms};
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
@@ -33,6 +33,9 @@ pub(super) struct Handle {
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
+
+// A session takes any number of runs at once.
+impl Form for Handle {}
 
 impl Handle {
     /// # Safety

@@ -5,6 +5,7 @@
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
 use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
+use super::kept;
 use super::layers::{self, Layers};
 use super::model::{Behaviour, Compiled, Loaded, Place};
 use super::port::{self, Port};
@@ -55,7 +56,8 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         let inputs = named(Side::Input, &mut names)?;
         // An output may be an input as it is.
         let outputs = named(Side::Output, &mut BTreeSet::new())?;
-        Ok(Compiled { api, requests: Requests::new(behaviour.one_request()), inputs, outputs, handle })
+        let requests = Requests::new(behaviour.one_request(), spread.streams(library.gauge.cores));
+        Ok(Compiled { api, requests, inputs, outputs, handle })
     };
     let first = compile(Spread::AllCores)?;
     let spec = |port: &Port, tensor: String| TensorSpec {
@@ -111,9 +113,9 @@ fn from_file(
     let (inputs, outputs) =
         ((frozen.inputs.clone(), prepared.inputs), (frozen.outputs.clone(), prepared.outputs));
     let compile = move |spread| -> Result<Compiled> {
-        let (file, cache) = (file.clone(), c_string(folder.as_ref())?);
-        let compile = move || start::compile_file(library, (&file, &cache), precision, spread);
-        let handle = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
+        let (file, folder) = (file.clone(), folder.as_ref().to_owned());
+        let compile = move || compile_kept(library, &file, &folder, (precision, spread));
+        let handle = library.starter.run(compile)??;
         let bound = |side, (specs, names): &(Vec<TensorSpec>, Vec<String>)| -> Result<Vec<Port>> {
             if size(&library.api, side, &handle)? != names.len() {
                 return Err(refused("its file has other inputs or outputs"));
@@ -121,11 +123,25 @@ fn from_file(
             specs.iter().zip(names).map(|(spec, name)| bound(library, side, &handle, spec, name)).collect()
         };
         let (inputs, outputs) = (bound(Side::Input, &inputs)?, bound(Side::Output, &outputs)?);
-        let requests = Requests::new(behaviour.one_request());
+        let requests = Requests::new(behaviour.one_request(), spread.streams(library.gauge.cores));
         Ok(Compiled { api: &library.api, requests, inputs, outputs, handle })
     };
     let first = compile(Spread::AllCores)?;
     Ok(loaded(library, first, specs, behaviour, Box::new(move || compile(Spread::CoreEach))))
+}
+
+/// Compiles `file`, or takes what was compiled of it before from `folder`, if that is whole.
+fn compile_kept(
+    library: &Library,
+    file: &CStr,
+    folder: &Path,
+    (precision, spread): (Precision, Spread),
+) -> Result<Handle<OvCompiledModel>> {
+    let cache = c_string(folder)?;
+    let before = kept::only_whole(folder)?;
+    let compiled = start::compile_file(library, (file, &cache), precision, spread);
+    kept::complete(folder, &before);
+    compiled.map_err(|why| refused(why.text))
 }
 
 /// Checks what can be told of the files without OpenVINO, and returns what the layers tell.

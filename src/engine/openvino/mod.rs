@@ -16,6 +16,7 @@
 mod ffi;
 mod frozen;
 mod handle;
+mod kept;
 pub mod layers;
 mod loading;
 mod model;

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::super::model::{Loaded, Running};
+use super::super::requests::Lease;
 use super::super::{OpenVino, Precision, loading};
 use super::{feed, fetch, floats, folder, frozen, ints, openvino, run};
 use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads};
@@ -105,7 +106,7 @@ fn overhead(what: &str, model: &Loaded, feeds: &[(&str, Tensor)], output: &str, 
     let fed: Vec<_> = feeds.iter().map(|(alias, tensor)| (feed(model, alias), tensor.clone())).collect();
     let fetched = [fetch(model, output)];
     let tensors: Vec<&Tensor> = feeds.iter().map(|(_, tensor)| tensor).collect();
-    let running = Running::new(model.forms.first(), &tensors, None).unwrap();
+    let running = Running::new(Lease::take(model.forms.first(), None).unwrap(), &tensors).unwrap();
     for _ in 0..3 {
         let bare = times(count, || running.again());
         let ours = times(count, || drop(model.run(&fed, &fetched, options).unwrap()));
