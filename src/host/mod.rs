@@ -5,5 +5,6 @@
 pub(crate) mod allocator;
 pub(crate) mod clock;
 pub(crate) mod libraries;
+pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;
