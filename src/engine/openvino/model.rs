@@ -81,8 +81,7 @@ impl Loaded {
     }
 
     /// Returns the tensor for each input, if every one is fed once with what fits.
-    fn fed<'t>(&self, feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
-        let inputs = &self.forms.first().inputs;
+    fn fed<'t>(&self, inputs: &[Port], feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
         let mut fed: Few<Option<&Tensor>> = SmallVec::from_elem(None, inputs.len());
         for (endpoint, tensor) in feeds {
             let at = match self.place(*endpoint) {
@@ -154,10 +153,10 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let (fed, fetched) = (self.fed(feeds)?, self.fetched(fetches)?);
         let begun = Instant::now();
-        let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
         let turn = self.forms.begin();
+        let (fed, fetched) = (self.fed(&turn.compiled.inputs, feeds)?, self.fetched(fetches)?);
+        let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
         let running = Running::new(&turn.compiled, &fed, timeout)?;
         let running = match timeout {
             Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
