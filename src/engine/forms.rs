@@ -5,17 +5,23 @@
 //! not running. Measured on two cores, 4 callers: OpenVINO does 1.3 times the runs of a MobileNetV2, and 1.4 times those
 //! of a transformer; ONNX Runtime 1.2 times those of a MobileNetV2.
 //! What OpenVINO and ONNX Runtime make of a model is for one of both and has weights of its own, so the second form is
-//! made only once runs have come at once for a while. Until then, and if it cannot be made, all take the first.
+//! made only once runs have come at once for a while. Until then, and if it cannot be made, all take the first. Where the
+//! weights are large, the first one goes when the second is there, and the other way round once most runs are alone again.
 
 use crate::error::Result;
 use crate::host::memory;
 use arc_swap::ArcSwapOption;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
+use std::time::{Duration, Instant};
 
 /// How many more runs have to come at once than alone before the second form is made.
 const ENOUGH: u32 = 32;
+/// Weights of so many bytes are not kept twice.
+pub(super) const LARGE: u64 = 32 << 20;
+/// A model with one form at a time changes it no sooner than after this time.
+const BETWEEN_CHANGES: Duration = Duration::from_secs(10);
 
 /// How a run is spread over the cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,13 @@ impl Spread {
             Spread::CoreEach => cores,
         }
     }
+
+    pub(super) fn other(self) -> Spread {
+        match self {
+            Spread::AllCores => Spread::CoreEach,
+            Spread::CoreEach => Spread::AllCores,
+        }
+    }
 }
 
 /// The library's runs under way.
@@ -46,6 +59,20 @@ impl Gauge {
     pub(super) fn new(cores: usize) -> Gauge {
         Gauge { running: AtomicUsize::new(0), cores }
     }
+}
+
+/// Makes a form.
+pub(super) type Make<C> = Box<dyn Fn(Spread) -> Result<C> + Send + Sync>;
+
+/// How many forms a model has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The first one, always.
+    First,
+    /// Both, if they are needed.
+    Both,
+    /// Whichever is needed more.
+    OneAtATime,
 }
 
 /// What an engine has made of a model, for runs of one kind.
@@ -61,38 +88,57 @@ pub(super) trait Form: Send + Sync + 'static {
     }
 }
 
-/// Makes the second form.
-pub(super) type Make<C> = Box<dyn Fn() -> Result<C> + Send + Sync>;
-
 /// Both forms of a model; `C` is one of them.
 pub(super) struct Forms<C> {
     gauge: &'static Gauge,
-    all_cores: Arc<C>,
+    /// One of both is always there.
+    all_cores: ArcSwapOption<C>,
     core_each: ArcSwapOption<C>,
-    /// `None` if the second form is of no use.
-    make: Option<Make<C>>,
-    /// How many more runs came at once than alone, no less than 0; what is beyond [`ENOUGH`] means nothing.
+    make: Make<C>,
+    kept: Kept,
+    /// How many more runs came at once than alone, from 0 to [`ENOUGH`].
     met: AtomicU32,
+    /// False while a thread makes a form, and once a second one could not be made.
+    may_change: AtomicBool,
+    /// Held while forms are made or dropped. When runs last had one made.
+    changed: Mutex<Option<Instant>>,
     /// True if even a run that is alone takes the second form.
     always: AtomicBool,
 }
 
 impl<C: Form> Forms<C> {
-    /// `make`: makes the second form, if the model may have one.
-    pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Option<Make<C>>) -> Forms<C> {
+    /// `make`: makes either form again.
+    pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Make<C>, kept: Kept) -> Forms<C> {
         Forms {
             gauge,
-            all_cores: Arc::new(all_cores),
+            all_cores: ArcSwapOption::from_pointee(all_cores),
             core_each: ArcSwapOption::empty(),
-            make: make.filter(|_| gauge.cores > 1),
+            make,
+            kept: if gauge.cores > 1 { kept } else { Kept::First },
             met: AtomicU32::new(0),
+            may_change: AtomicBool::new(true),
+            changed: Mutex::default(),
             always: AtomicBool::new(false),
         }
     }
 
-    /// Returns the first form. Both have the same ports.
-    pub(super) fn first(&self) -> &Arc<C> {
-        &self.all_cores
+    fn form(&self, spread: Spread) -> &ArcSwapOption<C> {
+        match spread {
+            Spread::AllCores => &self.all_cores,
+            Spread::CoreEach => &self.core_each,
+        }
+    }
+
+    /// Returns one that is there: that of `spread`, if possible.
+    fn there(&self, spread: Spread) -> (Spread, Arc<C>) {
+        loop {
+            for spread in [spread, spread.other()] {
+                if let Some(compiled) = self.form(spread).load_full() {
+                    return (spread, compiled);
+                }
+            }
+            // They have changed meanwhile.
+        }
     }
 
     /// Begins a run: returns the form that it takes, which counts it until it is dropped.
@@ -109,55 +155,78 @@ impl<C: Form> Forms<C> {
 
     fn turn(self: &Arc<Self>, is_short: bool) -> Turn<C> {
         let running = self.gauge.running.fetch_add(1, Relaxed) + 1;
-        let turn = |compiled| Turn { compiled, gauge: self.gauge, is_short };
-        if !fills(running, self.gauge.cores) && !self.always.load(Relaxed) {
-            if self.make.is_some() {
-                let _ = self
-                    .met
-                    .fetch_update(Relaxed, Relaxed, |met| met.checked_sub(1).filter(|_| met < ENOUGH));
-            }
-            return turn(self.all_cores.clone());
+        let at_once = fills(running, self.gauge.cores);
+        let wanted = if at_once || self.always.load(Relaxed) { Spread::CoreEach } else { Spread::AllCores };
+        let (found, compiled) = self.there(wanted);
+        if self.kept != Kept::First && !self.always.load(Relaxed) {
+            self.count(at_once, found);
         }
-        match self.core_each.load_full() {
-            Some(compiled) => turn(compiled),
-            None => {
-                self.meet();
-                turn(self.all_cores.clone())
-            }
-        }
+        Turn { compiled, gauge: self.gauge, is_short }
     }
 
-    /// Counts a run that came while others went on; the last of enough starts a thread that makes the second form.
-    fn meet(self: &Arc<Self>) {
-        if self.make.is_none()
-            || self.met.load(Relaxed) >= ENOUGH
-            || self.met.fetch_add(1, Relaxed) + 1 != ENOUGH
-        {
-            return;
-        }
-        let forms = Arc::downgrade(self);
-        let make = move || {
-            if let Some(forms) = forms.upgrade()
-                && let Err(why) = forms.make_now()
-            {
-                tracing::debug!("A model cannot be compiled for runs that come at once: {}", why.message);
-            }
+    /// Counts a run, which found the form for `found`. Starts a thread that makes the other one, once enough runs want it.
+    fn count(self: &Arc<Self>, at_once: bool, found: Spread) {
+        let counted =
+            |met: u32| if at_once { Some(met + 1).filter(|met| *met <= ENOUGH) } else { met.checked_sub(1) };
+        let before = self.met.fetch_update(Relaxed, Relaxed, counted);
+        let wanted = match before.map_or_else(|met| met, |met| counted(met).unwrap_or(met)) {
+            ENOUGH => Spread::CoreEach,
+            0 => Spread::AllCores,
+            _ => return,
         };
-        // Without a thread the runs go on as before.
-        let _ = Builder::new().name("servable-forms".to_owned()).spawn(make);
+        if wanted != found && self.is_due() && self.may_change.swap(false, Relaxed) {
+            let forms = Arc::downgrade(self);
+            let change = move || {
+                if let Some(forms) = forms.upgrade() {
+                    forms.change(wanted);
+                }
+            };
+            // Without a thread the runs go on as before.
+            let _ = Builder::new().name("servable-forms".to_owned()).spawn(change);
+        }
     }
 
-    /// Returns whether the second form is there.
+    fn is_due(&self) -> bool {
+        // Not while it is being changed.
+        let Ok(changed) = self.changed.try_lock() else { return false };
+        changed.is_none_or(|changed| changed.elapsed() >= BETWEEN_CHANGES)
+    }
+
+    /// Makes the form that runs want; where there is one at a time, drops the other.
+    fn change(&self, wanted: Spread) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(why) = self.make_now(wanted) {
+            let runs = if wanted == Spread::CoreEach { "come at once" } else { "are alone" };
+            tracing::debug!("A model cannot be compiled for runs that {runs}: {}", why.message);
+            // Runs that are alone have no form of theirs then.
+            self.may_change.store(self.kept == Kept::OneAtATime, Relaxed);
+        } else {
+            if self.kept == Kept::OneAtATime && !self.always.load(Relaxed) {
+                self.form(wanted.other()).store(None);
+            }
+            self.may_change.store(true, Relaxed);
+        }
+        *changed = Some(Instant::now());
+        drop(changed);
+        // What compiling has freed, and the other form.
+        memory::after_unload();
+    }
+
+    /// Lets runs have a form made at once, even if that was done a moment ago.
     #[cfg(test)]
-    pub(super) fn has_both(&self) -> bool {
-        self.core_each.load().is_some()
+    pub(super) fn is_long_unchanged(&self) {
+        *self.changed.lock().unwrap() = None;
     }
 
-    fn make_now(&self) -> Result<()> {
-        if let Some(make) = self.make.as_ref().filter(|_| self.core_each.load().is_none()) {
-            self.core_each.store(Some(Arc::new(make()?)));
-            // What compiling has freed.
-            memory::after_unload();
+    /// Returns whether this form is there.
+    #[cfg(test)]
+    pub(super) fn has(&self, spread: Spread) -> bool {
+        self.form(spread).load().is_some()
+    }
+
+    fn make_now(&self, spread: Spread) -> Result<()> {
+        if self.form(spread).load().is_none() {
+            self.form(spread).store(Some(Arc::new((self.make)(spread)?)));
         }
         Ok(())
     }
@@ -165,12 +234,20 @@ impl<C: Form> Forms<C> {
     /// With `true`, makes the second form in this thread and lets all runs take it; with `false`, drops it until it is
     /// needed. Where it cannot be made, runs go on as before.
     pub(super) fn take_core_each(&self, always: bool) -> Result<()> {
-        let made = if always { self.make_now() } else { Ok(()) };
+        if self.kept == Kept::First {
+            return Ok(());
+        }
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = if always { self.make_now(Spread::CoreEach) } else { Ok(()) };
         self.always.store(always && made.is_ok(), Relaxed);
         if !always {
-            self.core_each.store(None);
             self.met.store(0, Relaxed);
+            if self.all_cores.load().is_some() {
+                self.core_each.store(None);
+            }
         }
+        drop(changed);
+        memory::after_unload();
         made
     }
 }

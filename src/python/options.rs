@@ -121,6 +121,8 @@ pub(super) struct LoadOptions {
     engine_fresh: bool,
     engine_precision: String,
     engine_quantizer: Vec<String>,
+    /// `None`: TensorFlow's session stays.
+    engine_reference_idle: Option<f64>,
     prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
@@ -280,12 +282,16 @@ impl LoadOptions {
             "int8" => Some(Lower::Int8 { quantizer: self.engine_quantizer }),
             other => return Err(unknown("engine_precision", other)),
         };
+        let reference_idle = self.engine_reference_idle.map(Duration::try_from_secs_f64).transpose();
+        let reference_idle =
+            reference_idle.map_err(|why| Error::invalid(format!("engine_reference_idle: {why}")))?;
         let acceleration = forced.map(|forced| Acceleration {
             forced,
             tolerance: self.engine_tolerance,
             cache: self.engine_cache,
             fresh: self.engine_fresh,
             lower,
+            reference_idle,
         });
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,

@@ -206,3 +206,55 @@ def put(base: Path, version: int) -> None:
     """Copies the model to ``base/VERSION``, which appears atomically."""
     shutil.copytree(MOBILENET / "1", base / "copying")
     (base / "copying").rename(base / str(version))
+
+
+GOES, COMES = "TensorFlow's session, which no run needs, is let go", "session was loaded again for a run"
+RESTING = "--engine_reference_idle_seconds=0.1"
+
+
+def assert_alike(got: list[list[float]], expected: list[list[float]]) -> None:
+    for one, other in zip(got, expected, strict=True):
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 2e-5 * max(other)
+
+
+def pictures(count: int) -> dict[str, Any]:
+    return {"instances": [picture(0.1 * at) for at in range(count)]}
+
+
+@pytest.mark.needs_shared
+def test_tensorflows_session_goes_and_comes_back_for_a_run(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    once = "--file_system_poll_wait_seconds=0"
+    with serving(f"m={tmp_path}", ADMIN, once, "--engine=auto", RESTING) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved"
+        served.wait_for_line(GOES)
+        # Racing: each of these shapes is new, and the session may go at any time between two of them.
+        with ThreadPoolExecutor(3) as clients:
+            answers = list(clients.map(lambda count: predict(served, "m", pictures(count)), range(3, 6)))
+        assert [answer.status_code for answer in answers] == [200] * 3
+        rows = answers[-1].json()["predictions"]
+        for count, answer in enumerate(answers, 3):
+            assert_alike(answer.json()["predictions"], rows[:count])
+        served.wait_for_line(COMES)
+        served.wait_for_line(GOES)
+        shutil.rmtree(tmp_path / "1")
+        for count in (6, 7):
+            refused = predict(served, "m", pictures(count))
+            assert refused.status_code == 503 and "have gone or changed" in refused.text, refused.text
+        assert_alike(predict(served, "m", pictures(5)).json()["predictions"], rows)
+        assert served.log.count("session cannot be loaded again") == 1, served.log
+        assert engines(served, "m")["serving_default"]["progress"] == "moved"
+
+
+@pytest.mark.needs_shared
+def test_a_version_is_replaced_while_its_session_rests(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    poll = "--file_system_poll_wait_seconds=1"
+    with serving(f"m={tmp_path}", ADMIN, poll, "--engine=auto", RESTING) as served:
+        decided(served, "m")
+        served.wait_for_line(GOES)
+        put(tmp_path, 2)
+        served.wait_for_line(r"unloaded m version 1\b")
+        assert predict(served, "m", pictures(2)).status_code == 200
+        served.wait_for_line(GOES)
+    assert served.process.returncode == 0, served.log

@@ -25,6 +25,17 @@ def serve(*argv: str, environment: Mapping[str, str] = NO_ENVIRONMENT) -> Server
     return server_config(parse(argv, serve=True), environment)
 
 
+def test_tensorflows_session_stays_unless_a_time_is_given() -> None:
+    def idle(*flags: str) -> float | None:
+        return drop_in("--model_base_path=/m", *flags).load.engine_reference_idle
+
+    assert idle() is idle("--engine_reference_idle_seconds=0") is None
+    assert idle("--engine_reference_idle_seconds=0.5") == 0.5
+    for wrong in ("-1", "2e9", "nan"):
+        with pytest.raises(UsageError, match="engine_reference_idle_seconds"):
+            idle(f"--engine_reference_idle_seconds={wrong}")
+
+
 def test_the_drop_ins_defaults() -> None:
     config = drop_in("--model_base_path=/m")
     assert config.models == (ModelConfig("default", "/m"),)

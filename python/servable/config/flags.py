@@ -443,6 +443,17 @@ _SESSION = (
         choices=("f32", "bf16", "int8"),
     ),
     Flag(
+        "engine_reference_idle_seconds",
+        "float",
+        0.0,
+        "session",
+        "after so many seconds without a run that needs it, TensorFlow's session of a model whose signatures "
+        "have all moved to a faster engine is let go, which frees the memory of its weights; 0: never. The "
+        "price: the next run with a new shape, or with numbers that are not finite, waits until the session "
+        "is loaded again, and fails with UNAVAILABLE if the version's files have gone or changed",
+        own=True,
+    ),
+    Flag(
         "tensorflow_onednn",
         "choice",
         "auto",

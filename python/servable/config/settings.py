@@ -240,6 +240,7 @@ def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadO
         engine_cache=os.path.join(cache, "engines"),
         engine_precision=_precision(arguments),
         engine_quantizer=quantizer() if arguments.text("engine_precision") == "int8" else (),
+        engine_reference_idle=_reference_idle(arguments),
         prefer_tflite=arguments.boolean("prefer_tflite_model"),
         placement=arguments.text("run_in"),
     )
@@ -269,6 +270,15 @@ def _precision(arguments: Arguments) -> str:
             "--engine=auto or --engine=openvino, got --engine=tensorflow"
         )
     return precision
+
+
+def _reference_idle(arguments: Arguments) -> float | None:
+    seconds = arguments.number("engine_reference_idle_seconds")
+    if not 0 <= seconds <= 1e9:
+        raise UsageError(
+            f"--engine_reference_idle_seconds expects a number from 0 (never) to 1e9, got {seconds:g}"
+        )
+    return seconds or None
 
 
 def _tolerance(arguments: Arguments) -> float:

@@ -200,6 +200,8 @@ class LoadOptions:
     difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what was
     decided; engine_fresh: it is measured again whatever is there. engine_precision: ``f32``, ``bf16`` or
     ``int8``; engine_quantizer: the beginning of the command line that makes int8 models.
+    engine_reference_idle: seconds without use until TensorFlow's session is let go where all runs have
+    moved to a faster engine, or None: it stays.
     prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
     """
 
@@ -219,6 +221,7 @@ class LoadOptions:
     engine_fresh: bool = False
     engine_precision: str = "f32"
     engine_quantizer: tuple[str, ...] = ()
+    engine_reference_idle: float | None = None
     prefer_tflite: bool = False
 
 

@@ -41,6 +41,11 @@ pub(super) trait Tools: Send + Sync {
     /// Returns what was decided for this model before, if anything can be known of it.
     fn decisions(&self) -> Option<Decisions>;
 
+    /// Lets TensorFlow's session go if nothing has used it for a while. Returns whether it is to be asked again later.
+    fn rest(&self) -> bool {
+        false
+    }
+
     /// Returns whether the fast engine is installed; if not, why.
     fn fast_engine(&self) -> Result<(), String>;
 }
@@ -65,11 +70,12 @@ const MUCH_FASTER: f64 = 1.4;
 /// Longest time of a run while candidates are compared.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prepares the signatures of a model that are not decided, one after another. Returns whether all are now.
+/// Prepares the signatures of a model that are not decided, one after another. Returns whether nothing is left to do.
 pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
-    let waiting = |route: &&Route| route.report().progress == Progress::Waiting;
+    let is = |progress, route: &Route| route.report().progress == progress;
+    let waiting: Vec<&Route> = shared.routes.iter().filter(|route| is(Progress::Waiting, route)).collect();
     let mut waits = false;
-    for route in shared.routes.iter().filter(waiting) {
+    for route in &waiting {
         match route.samples.first() {
             _ if !shared.goes_on() => return true,
             _ if shared.changing().is_some() => stay(shared, route),
@@ -84,11 +90,12 @@ pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool 
             }
         }
     }
-    if !waits {
+    if !waits && !waiting.is_empty() {
         memory::after_unload();
         memory::drop_library_pages();
     }
-    !waits
+    let rests = shared.has_all_routes() && shared.routes.iter().all(|route| is(Progress::Moved, route));
+    !(waits || rests && tools.rest())
 }
 
 /// Lets a signature stay whose model may change: then no value of it is constant.

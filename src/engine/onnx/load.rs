@@ -11,7 +11,7 @@ use super::source::Source;
 use super::tensors::{self, Declared};
 use super::wire::Fault;
 use crate::engine::choice::model_file;
-use crate::engine::forms::{Forms, Spread};
+use crate::engine::forms::{Forms, Kept, LARGE, Spread};
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -49,8 +49,9 @@ pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
         })
     };
     let tensors = names.into_iter().map(named).collect::<Result<_>>()?;
-    let make = Box::new(move || source.open_again(Spread::CoreEach));
-    let forms = Arc::new(Forms::new(&runtime.gauge, handle, Some(make)));
+    let kept = if source.bytes() < LARGE { Kept::Both } else { Kept::OneAtATime };
+    let make = Box::new(move |spread| source.open_again(spread));
+    let forms = Arc::new(Forms::new(&runtime.gauge, handle, make, kept));
     Ok(Session::new(runtime, forms, tensors, signature, &description))
 }
 

@@ -52,6 +52,11 @@ impl Source {
         Ok(Source { runtime, files, path, were, leave_the_graph: description.may_have_idle_loop })
     }
 
+    /// Returns the size of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.were.iter().map(|(_, _, length, _, _)| length).sum()
+    }
+
     /// Makes the first session.
     pub(super) fn open(&self, spread: Spread) -> Result<Handle> {
         let file = &self.files[0];

@@ -13,7 +13,7 @@ use super::requests::Requests;
 use super::{Library, Precision, start};
 use crate::engine::Termination;
 use crate::engine::choice;
-use crate::engine::forms::{Forms, Make, Spread};
+use crate::engine::forms::{Forms, Kept, LARGE, Make, Spread};
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
@@ -72,7 +72,8 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         spec(port, if is_input { format!("{}:output", port.name) } else { port.name.clone() })
     };
     let outputs = first.outputs.iter().map(output).collect();
-    Ok(loaded(library, first, (inputs, outputs), behaviour, Box::new(move || compile(Spread::CoreEach))))
+    let kept = kept(behaviour, layers.weights);
+    Ok(loaded(library, first, (inputs, outputs), behaviour, (kept, Box::new(compile))))
 }
 
 /// Loads `frozen` by way of a file in `folder`, which the model keeps.
@@ -107,6 +108,9 @@ fn from_file(
     (file, folder): (PathBuf, impl AsRef<Path> + Send + Sync + 'static),
     precision: Precision,
 ) -> Result<Loaded> {
+    // A graph has them in it, a quantized one beside it.
+    let bytes = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    let weights = bytes(&file).max(bytes(&file.with_extension("bin")));
     let file = c_string(&file)?;
     let specs = (frozen.inputs.clone(), frozen.outputs.clone());
     let behaviour = Behaviour { has_state: false, termination: prepared.termination };
@@ -127,7 +131,16 @@ fn from_file(
         Ok(Compiled { api: &library.api, requests, inputs, outputs, handle })
     };
     let first = compile(Spread::AllCores)?;
-    Ok(loaded(library, first, specs, behaviour, Box::new(move || compile(Spread::CoreEach))))
+    Ok(loaded(library, first, specs, behaviour, (kept(behaviour, weights), Box::new(compile))))
+}
+
+/// Returns how many forms a model has whose weights take so many bytes.
+fn kept(behaviour: Behaviour, weights: u64) -> Kept {
+    match () {
+        () if behaviour.one_request() => Kept::First,
+        () if weights >= LARGE => Kept::OneAtATime,
+        () => Kept::Both,
+    }
 }
 
 /// Compiles `file`, or takes what was compiled of it before from `folder`, if that is whole.
@@ -277,13 +290,13 @@ fn bound(
 }
 
 /// Puts a model together of its first form, what the signature says of the inputs and outputs, in the order of the ports,
-/// and what makes its second form.
+/// and what makes its forms.
 fn loaded(
     library: &'static Library,
     first: Compiled,
     (mut inputs, mut outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
     behaviour: Behaviour,
-    make: Make<Compiled>,
+    (kept, make): (Kept, Make<Compiled>),
 ) -> Loaded {
     let mut places = BTreeMap::new();
     let of_inputs = inputs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
@@ -301,9 +314,8 @@ fn loaded(
         outputs,
         defaults: BTreeMap::new(),
     };
-    let make = (!behaviour.one_request()).then_some(make);
     Loaded {
-        forms: Arc::new(Forms::new(&library.gauge, first, make)),
+        forms: Arc::new(Forms::new(&library.gauge, first, make, kept)),
         signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
         endpoints: places.into_iter().collect(),
         behaviour,

@@ -95,8 +95,7 @@ impl Loaded {
     }
 
     /// Returns the tensor for each input, if every one is fed once with what fits.
-    fn fed<'t>(&self, feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
-        let inputs = &self.forms.first().inputs;
+    fn fed<'t>(&self, inputs: &[Port], feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
         let mut fed: Few<Option<&Tensor>> = SmallVec::from_elem(None, inputs.len());
         for (endpoint, tensor) in feeds {
             let at = match self.place(*endpoint) {
@@ -137,11 +136,12 @@ impl Loaded {
 
     fn call<'t>(
         &self,
+        inputs: &[Port],
         feeds: &'t [(Endpoint, Tensor)],
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Call<'t>> {
-        let (fed, fetched) = (self.fed(feeds)?, self.fetched(fetches)?);
+        let (fed, fetched) = (self.fed(inputs, feeds)?, self.fetched(fetches)?);
         let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
         Ok(Call { fed, fetched, begun: Instant::now(), timeout })
     }
@@ -206,8 +206,8 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let call = self.call(feeds, fetches, options)?;
         let turn = self.forms.begin();
+        let call = self.call(&turn.compiled.inputs, feeds, fetches, options)?;
         let lease = Lease::take(&turn.compiled, call.timeout)?;
         self.run_on(turn, lease, &call)
     }
@@ -218,11 +218,11 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
-        let call = match self.call(feeds, fetches, options) {
+        let turn = self.forms.begin_at_once()?;
+        let call = match self.call(&turn.compiled.inputs, feeds, fetches, options) {
             Ok(call) => call,
             Err(why) => return Some(Err(why)),
         };
-        let turn = self.forms.begin_at_once()?;
         let lease = Lease::take_at_once(&turn.compiled)?;
         Some(self.run_on(turn, lease, &call))
     }

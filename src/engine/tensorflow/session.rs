@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 /// A value for each tensor of a run; up to four need no allocation.
 pub(super) type Few<T> = SmallVec<[T; 4]>;
@@ -38,7 +38,7 @@ pub(in crate::engine) struct Session {
     has_single: bool,
     /// The tensors' names, indexed by [`Endpoint`], sorted.
     pub(super) endpoints: Vec<String>,
-    pub(super) meta: Meta,
+    pub(super) meta: Arc<Meta>,
 }
 
 /// TensorFlow's session, with what stands for each endpoint there.
@@ -61,7 +61,7 @@ impl Session {
         api: &'static Api,
         path: &Path,
         options: &Options,
-        meta: Option<Meta>,
+        meta: Option<Arc<Meta>>,
     ) -> Result<Session> {
         // SAFETY: has no precondition.
         let graph = unsafe { (api.new_graph)() };
@@ -83,10 +83,10 @@ impl Session {
             on_pool: buffer(api, pools::SHARED, None),
             has_single: has_single(options),
             endpoints: Vec::new(),
-            meta: Meta::default(),
+            meta: Arc::default(),
         };
         loaded.meta = match (meta, meta_graph) {
-            (None, Some(meta_graph)) => saved_model::of(path, meta_graph.message()?)?,
+            (None, Some(meta_graph)) => Arc::new(saved_model::of(path, meta_graph.message()?)?),
             (meta, _) => meta.unwrap_or_default(),
         };
         loaded.find_endpoints();
@@ -112,7 +112,7 @@ impl Session {
             on_pool: buffer(api, pools::SHARED, None),
             has_single: has_single(options),
             endpoints,
-            meta,
+            meta: Arc::new(meta),
         })
     }
 
@@ -230,11 +230,11 @@ impl Model for Session {
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
-        self.meta.effects.get(signature).is_some_and(|effects| effects.none)
+        self.meta.changes_nothing(signature)
     }
 
     fn termination(&self, signature: &str) -> Termination {
-        self.meta.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
+        self.meta.termination(signature)
     }
 
     fn content(&self, signature: &str, input: &str) -> Option<&Content> {

@@ -3,6 +3,7 @@
 use super::model::{self, Dim, graph, node, value};
 use super::{FLOAT, as_floats, floats, onnx, x_to_y};
 use crate::engine::Model;
+use crate::engine::forms::Spread;
 use crate::engine::forms::tests::{has_one_core, run_at_once};
 use crate::engine::onnx::load::load;
 use crate::engine::onnx::session::Session;
@@ -31,12 +32,12 @@ fn sum(session: &Session, x: f32) -> f32 {
 fn both_forms_answer_alike() {
     let folder = tempfile::tempdir().unwrap();
     let Some(session) = plus(folder.path(), 2.0) else { return };
-    assert!((sum(&session, 1.5) - 3.5).abs() < f32::EPSILON && !session.forms.has_both());
+    assert!((sum(&session, 1.5) - 3.5).abs() < f32::EPSILON && !session.forms.has(Spread::CoreEach));
     session.share_cores(true).unwrap();
-    assert_ne!(session.forms.has_both(), has_one_core());
+    assert_ne!(session.forms.has(Spread::CoreEach), has_one_core());
     assert!((sum(&session, 1.5) - 3.5).abs() < f32::EPSILON);
     session.share_cores(false).unwrap();
-    assert!((sum(&session, 2.5) - 4.5).abs() < f32::EPSILON && !session.forms.has_both());
+    assert!((sum(&session, 2.5) - 4.5).abs() < f32::EPSILON && !session.forms.has(Spread::CoreEach));
 }
 
 #[test]
@@ -44,8 +45,8 @@ fn runs_that_come_at_once_get_the_second_form() {
     let folder = tempfile::tempdir().unwrap();
     let Some(session) = plus(folder.path(), 2.0).filter(|_| !has_one_core()) else { return };
     let run = |x: f32| assert!((sum(&session, x) - (x + 2.0)).abs() < f32::EPSILON);
-    run_at_once(run, || session.forms.has_both());
-    assert!(session.forms.has_both());
+    run_at_once(run, || session.forms.has(Spread::CoreEach));
+    assert!(session.forms.has(Spread::CoreEach));
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn files_that_have_changed_make_no_second_form() {
     std::fs::write(folder.path().join("new"), 3.0_f32.to_le_bytes()).unwrap();
     std::fs::rename(folder.path().join("new"), folder.path().join("weights")).unwrap();
     assert_eq!(session.share_cores(true).unwrap_err().kind, Kind::FailedPrecondition);
-    assert!(!session.forms.has_both());
+    assert!(!session.forms.has(Spread::CoreEach));
     assert!((sum(&session, 1.0) - 3.0).abs() < f32::EPSILON);
     std::fs::remove_file(folder.path().join("model.onnx")).unwrap();
     assert!(session.share_cores(true).is_err());

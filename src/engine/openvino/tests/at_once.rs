@@ -22,7 +22,7 @@ fn a_run_of_a_model_with_state_waits_for_no_other() {
     assert_eq!(at_once(&model, &feeds, "total"), None, "its request is not made");
     assert_eq!(values::<f32>(&run(&model, &feeds, &["total"]).unwrap()[0]), [1.0]);
     assert_eq!(at_once(&model, &feeds, "total"), Some(2.0));
-    let other = Lease::take(model.forms.first(), None).unwrap();
+    let other = Lease::take(&model.forms.begin().compiled, None).unwrap();
     assert_eq!(at_once(&model, &feeds, "total"), None);
     drop(other);
     assert_eq!(at_once(&model, &feeds, "total"), Some(3.0), "what did not begin has changed nothing");
