@@ -14,6 +14,7 @@ use crate::engine::content::Content;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use crate::pb::tensorflow::{ConfigProto, config_proto};
 use crate::tensor::Tensor;
 use bytes::Bytes;
@@ -440,6 +441,7 @@ fn open(
     let configured = Configured::new(api, &options.session_config, ConfigProto::default())?;
     // Restores variables in this thread: on the session's pool that would delay the runs of other models.
     let in_caller = Buffer(api, buffer(api, IN_CALLER, None));
+    let _mapped = MappedWeights::begin();
     // SAFETY: every pointer outlives the call, and every length is that of its array.
     let session = unsafe {
         (api.load_session)(
