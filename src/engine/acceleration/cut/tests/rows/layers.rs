@@ -184,7 +184,7 @@ fn products() -> Vec<Case> {
 fn norms() -> Vec<Case> {
     let pixels = floats(&[1, 2, 2, 2], &[0.0, -0.0, 1.0, -1.0, 1e3, -1e3, 1e-3, 5.0]);
     let of = |op: &'static str, statistics: [f32; 4]| {
-        case(op, &[&[pixels.clone()], &[mixed(&[2, 1, 3, 2])]], |graph| {
+        case(op, &[std::slice::from_ref(&pixels), &[mixed(&[2, 1, 3, 2])]], |graph| {
             pictures(graph, 2).numbers("scale", &[2], &[1.5, -0.5]).numbers("offset", &[2], &[0.25, -2.0]);
             graph.numbers("mean", &[2], &statistics[..2]).numbers("variance", &[2], &statistics[2..]);
             graph.floats("op", op, &["x", "scale", "offset", "mean", "variance"]);
