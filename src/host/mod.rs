@@ -7,3 +7,6 @@ pub(crate) mod clock;
 pub(crate) mod libraries;
 pub(crate) mod memory;
 pub(crate) mod priority;
+pub(crate) mod stderr;
+#[cfg(feature = "python")]
+pub(crate) mod stderr_pipe;
