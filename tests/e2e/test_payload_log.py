@@ -7,14 +7,16 @@ import json
 import shutil
 import signal
 import stat
+import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clients import Stub, answer
-from model_configs import config_file, config_text, entry, replace_file
-from servers import ADMIN, MODELS, ONE_TRY, RELOADS, WITH_GRPC, serving, until
-from stubs import failure, floats_request, own_message
+from model_configs import config_file, config_text, entry, model_config, replace_file
+from servers import ADMIN, ONE_TRY, RELOADS, WITH_GRPC, admin_url, serving, until
+from stubs import failure, own_message
 from tfrecord import WARM_UP
 from wire import ask, predict
 
@@ -77,8 +79,6 @@ def test_requests_of_both_protocols_are_logged_with_their_answers(tmp_path: Path
 
 
 def _numbers(tensor: Any) -> list[float]:
-    import numpy as np
-
     return list(tensor.float_val) or np.frombuffer(tensor.tensor_content, np.float32).tolist()
 
 
@@ -261,8 +261,6 @@ def test_clients_write_no_files_but_where_that_is_allowed(tmp_path: Path, base: 
 
     def reload(stub: Stub, prefix: Path | str) -> str:
         request = own_message("ReloadConfigRequest")()
-        from model_configs import model_config
-
         request.config.CopyFrom(model_config(entry("m", base, loggingConfig=logging(prefix))))
         return failure(lambda: stub.call("HandleReloadConfigRequest", request))[0]
 
@@ -280,13 +278,8 @@ def test_clients_write_no_files_but_where_that_is_allowed(tmp_path: Path, base: 
 
 
 def test_the_administration_shows_and_keeps_it(tmp_path: Path, base: Path) -> None:
-    from servers import admin_url
-
     prefix = tmp_path / "m"
     with serving(configured(tmp_path, base, loggingConfig=logging(prefix)), ADMIN) as served:
-        import urllib.request
-
         with urllib.request.urlopen(admin_url(served) + "/admin/config?format=text") as reply:
             text = reply.read().decode()
         assert f'filename_prefix: "{prefix}"' in text
-    assert MODELS.is_dir() and floats_request
