@@ -1,7 +1,7 @@
 //! What becomes known of one request on its way to its answer, for its line in the access log.
 
+use super::id::RequestId;
 use crate::profile::Phases;
-use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ pub struct Head {
     /// The client's address; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
     /// Identifies the request.
-    pub id: Bytes,
+    pub id: RequestId,
     /// The trace that the client goes on with.
     pub trace: Option<[u8; 32]>,
 }

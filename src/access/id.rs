@@ -1,8 +1,11 @@
 //! Identifiers of requests: those that clients send, if they are sane, and those made here.
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+
+/// The identifier of a request. Those made here, and most that clients send, need no allocation.
+pub type RequestId = SmallVec<[u8; 40]>;
 
 /// Longest identifier that is taken from a client, in bytes.
 pub const LONGEST: usize = 128;
@@ -15,14 +18,14 @@ pub fn is_sane(id: &[u8]) -> bool {
 }
 
 /// Makes an identifier: 32 hexadecimal digits, unlike any other for all practical purposes, but not secret.
-pub fn made() -> Bytes {
+pub fn made() -> RequestId {
     let mut digits = [0; 32];
     for (part, digits) in [random(), random()].into_iter().zip(digits.chunks_exact_mut(16)) {
         for (index, digit) in digits.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(part >> (4 * index) & 15) as usize];
         }
     }
-    Bytes::copy_from_slice(&digits)
+    RequestId::from_slice(&digits)
 }
 
 /// Returns the trace identifier of a `traceparent` (W3C Trace Context, version 00 and what later ones keep of it).
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn those_made_differ_in_every_thread() {
         let of_one = || (0..1000).map(|_| made()).collect::<Vec<_>>();
-        let all: Vec<Bytes> = std::thread::scope(|scope| {
+        let all: Vec<RequestId> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(of_one)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });

@@ -115,7 +115,7 @@ mod tests {
         let head = Head {
             protocol: "rest",
             peer: Some("192.0.2.7:5555".parse().unwrap()),
-            id: "abc-1".into(),
+            id: (&b"abc-1"[..]).into(),
             trace: Some(*b"4bf92f3577b34da6a3ce929d0e0e4736"),
         };
         let entry = Entry::new(head, "predict", path);

@@ -15,7 +15,7 @@ pub use output::Output;
 
 use crate::log_format::LogFormat;
 use crate::log_queue::{Limits, LogQueue};
-use bytes::Bytes;
+use id::RequestId;
 use output::Lines;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub struct Asked<'a> {
 #[derive(Default)]
 pub struct Exchange {
     /// The identifier to return with the answer, if any.
-    pub id: Option<Bytes>,
+    pub id: Option<RequestId>,
     /// The request, if it is logged.
     pub logged: Option<Logged>,
 }
@@ -98,7 +98,7 @@ impl Exchange {
         if log.is_none() && ids == RequestIds::Off {
             return Exchange::default();
         }
-        let given = header(REQUEST_ID).filter(|id| id::is_sane(id)).map(Bytes::copy_from_slice);
+        let given = header(REQUEST_ID).filter(|id| id::is_sane(id)).map(RequestId::from_slice);
         let known = given.or_else(|| (ids == RequestIds::All).then(id::made));
         let head = || Head {
             protocol: asked.protocol,

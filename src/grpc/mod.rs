@@ -134,7 +134,7 @@ impl http2::Service for GrpcService {
             let (status, code) = reply::outcome(&response);
             logged.end(status, code, response.body().len());
         }
-        if let Some(id) = id.and_then(|id| HeaderValue::from_maybe_shared(id).ok()) {
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response

@@ -19,7 +19,7 @@ const LAST: Duration = Duration::from_millis(300);
 /// The signals of a crash.
 const CRASHES: [c_int; 5] = [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
 
-/// The end of the pipe that is read.
+/// The end of the pipe that is read; below 0 if there is none.
 static READ: AtomicI32 = AtomicI32::new(-1);
 /// True while the thread has lines that are not logged yet.
 static BUSY: AtomicBool = AtomicBool::new(false);
@@ -33,12 +33,14 @@ pub(crate) fn take_over(on_line: impl Fn(&str) + Send + 'static) -> io::Result<(
         return Ok(());
     }
     let before = io::stderr().as_fd().try_clone_to_owned()?;
-    let (reader, writer) = io::pipe()?;
+    let (mut reader, writer) = io::pipe()?;
     READ.store(reader.as_raw_fd(), SeqCst);
-    // Both stay open until the process ends.
+    // It stays open until the process ends.
     LOG.store(before.into_raw_fd(), SeqCst);
     std::thread::Builder::new().name("servable-stderr".to_owned()).spawn(move || {
-        read_lines(reader, on_line);
+        read_lines(&mut reader, on_line);
+        READ.store(-1, SeqCst);
+        drop(reader);
         ENDED.store(true, SeqCst);
     })?;
     lead_to(writer.as_raw_fd())?;
@@ -72,7 +74,7 @@ fn lead_to(descriptor: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn read_lines(mut pipe: PipeReader, on_line: impl Fn(&str)) {
+fn read_lines(pipe: &mut PipeReader, on_line: impl Fn(&str)) {
     let mut pending = Vec::new();
     let mut chunk = [0; 8 << 10];
     let tell = |line: &[u8]| {
@@ -128,7 +130,7 @@ fn handle(signal: c_int) {
 extern "C" fn on_crash(signal: c_int) {
     const STEP_MILLIS: c_int = 5;
     let (pipe, log) = (READ.load(SeqCst), LOG.load(SeqCst));
-    let mut left = LAST.as_millis() as c_int;
+    let mut left = if pipe < 0 { 0 } else { LAST.as_millis() as c_int };
     let mut calm = 0;
     // SAFETY: system calls that take numbers and pointers to live variables, and may be made in a signal handler. No
     // memory is allocated and no lock is taken.

@@ -92,7 +92,7 @@ impl Service for RestService {
             logged.end(reply.status, None, reply.body.len() as u64);
         }
         let mut response = reply.into_response(&self.server.options, api, head.headers);
-        if let Some(id) = id.and_then(|id| HeaderValue::from_maybe_shared(id).ok()) {
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response
