@@ -1,6 +1,8 @@
 //! The core's configuration: set once, validated by Python, only read here.
 
+use crate::access::{AccessOptions, RequestIds};
 use crate::pace::Pace;
+use crate::payload::FileLimits;
 use crate::scheduler::Limits;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -60,6 +62,12 @@ pub struct Options {
     pub method_name_check: bool,
     /// Path of the Prometheus metrics, if enabled.
     pub prometheus_path: Option<String>,
+    /// The access log, if there is one.
+    pub access: Option<AccessOptions>,
+    /// The identifiers of requests that are returned.
+    pub request_ids: RequestIds,
+    /// When a file of a payload log ends and another begins.
+    pub payload_files: FileLimits,
 }
 
 #[cfg(test)]
@@ -88,6 +96,9 @@ impl Options {
             tensor_content: false,
             method_name_check: false,
             prometheus_path: None,
+            access: None,
+            request_ids: RequestIds::Off,
+            payload_files: FileLimits { bytes: 0, age: None },
         }
     }
 }

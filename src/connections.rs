@@ -2,6 +2,7 @@
 
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,10 +79,16 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers an accepted connection.
+    /// Registers an accepted connection whose client has no address.
     pub fn accepted(self: &Arc<Self>) -> Slot {
+        self.accepted_from(None)
+    }
+
+    /// Registers an accepted connection of the client at `peer`.
+    pub fn accepted_from(self: &Arc<Self>, peer: Option<SocketAddr>) -> Slot {
         let connection = Arc::new(Connection {
             all: self.clone(),
+            peer,
             account: Account::new(self.budget.clone()),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
@@ -197,6 +204,7 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
+    peer: Option<SocketAddr>,
     account: Arc<Account>,
     opened_in: Stage,
     /// Complete requests that have not been answered yet.
@@ -208,6 +216,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Returns the client's address; `None` for a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
     /// Records that something has arrived from the client.
     pub fn touch(&self) {
         self.last.store(self.all.microseconds(), Relaxed);

@@ -3,8 +3,10 @@
 //! Anything else that should accompany every request (its sender, its trace) belongs here and thereby reaches every
 //! layer.
 
+use crate::access::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
+use crate::profile::Phases;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ pub struct Context {
     pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
+    /// What is to be logged of the request; `None` if it is not logged.
+    pub entry: Option<Arc<Entry>>,
 }
 
 impl Context {
@@ -29,6 +33,11 @@ impl Context {
             return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
         }
         self.time_left(now).map(|_| ())
+    }
+
+    /// Returns where the times of the request's phases are kept, if they are.
+    pub fn phases(&self) -> Option<&Arc<Phases>> {
+        self.entry.as_ref().map(|entry| &entry.phases)
     }
 
     /// Returns the time limit of a run that begins at `now`, if there is one; `DEADLINE_EXCEEDED` if no time is left.

@@ -5,6 +5,7 @@
 
 mod accept;
 
+use crate::access::{AccessLog, AccessOptions};
 use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
@@ -18,6 +19,7 @@ use crate::memory::{self, Budget};
 use crate::methods::ServerState;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
+use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
 use accept::{Accepted, accept_all};
@@ -70,13 +72,16 @@ impl Server {
                 Some(Arc::new(Pool::new(counts).map_err(|why| cannot_start(&why))?))
             }
         };
+        let payload_files = options.payload_files;
+        let access = options.access.as_ref().map(open_access_log).transpose()?;
         let state = Arc::new(ServerState {
             registry: Registry::default(),
             scheduler,
             batches,
             options,
             metrics,
-            recorder: Recorder::default(),
+            recorder: Recorder::new(Payloads::new(payload_files, rest::payload_json::line)),
+            access,
         });
         Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })
     }
@@ -146,6 +151,15 @@ impl Server {
             addresses.grpc_socket = Some(path.clone());
         }
         Ok((listeners, addresses))
+    }
+
+    /// Writes what waits in the access log and the payload logs, `within` at most; nothing is logged afterwards.
+    pub fn finish_logs(&self, within: Duration) {
+        let state = &self.state;
+        let written = state.access.as_ref().is_none_or(|access| access.finish(within));
+        if !(state.recorder.payloads.finish(within) && written) {
+            tracing::warn!("not all of the access log and the payload logs could be written in time");
+        }
     }
 
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
@@ -340,6 +354,13 @@ fn is_no_ipv6(why: &std::io::Error) -> bool {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(run).map_err(|why| cannot_start(&why))
+}
+
+fn open_access_log(options: &AccessOptions) -> Result<AccessLog> {
+    AccessLog::open(options).map_err(|why| {
+        let message = format!("The access log cannot be written to {:?}: {why}", options.output);
+        Error::new(Kind::FailedPrecondition, message)
+    })
 }
 
 fn cannot_start(why: &std::io::Error) -> Error {

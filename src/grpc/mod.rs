@@ -17,13 +17,14 @@ mod reply;
 mod rpc;
 mod standard;
 
+use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits, tls::Tls};
 use crate::methods::ServerState;
 use crate::pb::tensorflow::serving as wire;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use reply::{Body, Reply};
 use rpc::Rpc;
@@ -126,6 +127,40 @@ impl http2::Service for GrpcService {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
+        let Exchange { id, logged } = self.begin(&request, client);
+        let entry = logged.as_ref().map(|logged| logged.entry.clone());
+        let mut response = self.answered(request, client, entry).await;
+        if let Some(logged) = logged {
+            let (status, code) = reply::outcome(&response);
+            logged.end(status, code, response.body().len());
+        }
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+impl GrpcService {
+    /// Begins a call for the access log.
+    fn begin(&self, request: &Request<Incoming>, client: &Connection) -> Exchange {
+        let path = request.uri().path();
+        let asked = Asked {
+            protocol: "grpc",
+            peer: client.peer(),
+            method: path.rsplit('/').next().unwrap_or(path),
+            path: Some(path).filter(|path| !path.starts_with("/tensorflow.serving.")),
+        };
+        let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+        Exchange::begin(self.server.access.as_ref(), self.server.options.request_ids, asked, header)
+    }
+
+    async fn answered(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<Connection>,
+        entry: Option<Arc<Entry>>,
+    ) -> Response<Body> {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
         }
@@ -133,7 +168,7 @@ impl http2::Service for GrpcService {
             return reply::failed(refusal);
         }
         let (head, body) = request.into_parts();
-        let rpc = Rpc { service: &self, head: &head, body, client };
+        let rpc = Rpc { service: self, head: &head, body, client, entry };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,

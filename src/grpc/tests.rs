@@ -110,7 +110,8 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         batches: None,
         options: Options::closed(),
         metrics: None,
-        recorder: Recorder::default(),
+        recorder: Recorder::none(),
+        access: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
     (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)

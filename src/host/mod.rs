@@ -8,3 +8,6 @@ pub(crate) mod libraries;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;
+pub(crate) mod stderr;
+#[cfg(feature = "python")]
+pub(crate) mod stderr_pipe;

@@ -41,6 +41,11 @@ impl Body {
         Body { bytes, packed: false, memory: None }
     }
 
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Compresses the body if the client accepts that and it is worthwhile. Slow for large bodies.
     pub(crate) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
         if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {

@@ -11,11 +11,13 @@ pub mod observer;
 mod parsed_example;
 pub mod record;
 mod request;
+pub mod responses;
 
 pub use crate::context::Context;
 pub use ask::{Call, ask};
 pub use request::{Answer, Plan, Positions, Reading, Request};
 
+use crate::access::AccessLog;
 use crate::batch::{self, Scheduler};
 use crate::config::Options;
 use crate::metrics::Metrics;
@@ -37,6 +39,8 @@ pub struct ServerState {
     pub metrics: Option<Metrics>,
     /// Records live requests on demand.
     pub recorder: Recorder,
+    /// The access log, if there is one.
+    pub access: Option<AccessLog>,
 }
 
 /// The servable, and its signature, that a request names.

@@ -1,5 +1,6 @@
 //! Options from Python: structs with the attributes of `_core.pyi`'s protocols, and their conversion for the core.
 
+use crate::access::{AccessOptions, Output, RequestIds, Which};
 use crate::admin;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
@@ -12,7 +13,9 @@ use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
 use crate::http2::tls::Tls;
 use crate::lifecycle::{self, Batching};
+use crate::log_format::LogFormat;
 use crate::pace::Pace;
+use crate::payload::{FileLimits, Form, PayloadRule, Place};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
 use pyo3::prelude::*;
@@ -55,7 +58,56 @@ pub(super) struct CoreOptions {
     grpc_health: bool,
     profiler: bool,
     profile_folder: Option<PathBuf>,
+    access_log: Option<AccessLogOptions>,
+    request_ids: String,
+    payload_file_bytes: u64,
+    payload_file_seconds: f64,
     backlog: u32,
+}
+
+/// `_core.AccessLogOptions`.
+#[derive(FromPyObject)]
+struct AccessLogOptions {
+    errors_only: bool,
+    share: f64,
+    output: String,
+    format: String,
+}
+
+/// `_core.PayloadLog`.
+#[derive(FromPyObject)]
+pub(super) struct PayloadLog {
+    model: String,
+    form: String,
+    prefix: PathBuf,
+    share: f64,
+    sampling_config: Vec<u8>,
+    tags: Vec<String>,
+}
+
+impl AccessLogOptions {
+    fn options(self) -> Result<AccessOptions> {
+        let output = match self.output.as_str() {
+            "stdout" => Output::Stdout,
+            "stderr" => Output::Stderr,
+            path => Output::File(path.into()),
+        };
+        Ok(AccessOptions {
+            which: if self.errors_only { Which::Errors } else { Which::All },
+            share: self.share,
+            output,
+            format: LogFormat::named(&self.format).ok_or_else(|| unknown("log_format", &self.format))?,
+        })
+    }
+}
+
+impl PayloadLog {
+    pub(super) fn rule(self) -> Result<PayloadRule> {
+        let form = Form::named(&self.form).ok_or_else(|| unknown("form", &self.form))?;
+        let place = Place { form, prefix: self.prefix };
+        let PayloadLog { model, share, sampling_config, tags, .. } = self;
+        Ok(PayloadRule { model, place, share, sampling_config, tags })
+    }
 }
 
 /// `_core.GrpcLimits`.
@@ -225,6 +277,17 @@ impl CoreOptions {
             tensor_content: self.tensor_content,
             method_name_check: self.method_name_check,
             prometheus_path: self.prometheus_path,
+            access: self.access_log.map(AccessLogOptions::options).transpose()?,
+            request_ids: match self.request_ids.as_str() {
+                "off" => RequestIds::Off,
+                "given" => RequestIds::Given,
+                "all" => RequestIds::All,
+                other => return Err(unknown("request_ids", other)),
+            },
+            payload_files: FileLimits {
+                bytes: self.payload_file_bytes,
+                age: seconds(self.payload_file_seconds),
+            },
         })
     }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
 use crate::metrics::{self, Api};
-use crate::profile::{self, Phase};
+use crate::profile::{self, Phase, Phases};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
 use bytes::Bytes;
@@ -249,7 +249,7 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun { api, signature, at: Instant::now(), phases: context.phases().cloned() };
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let place = self.place(&begun.signature);
@@ -272,7 +272,7 @@ impl Servable {
             return self.run(run, context).map(ControlFlow::Break);
         }
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun { api, signature, at: Instant::now(), phases: context.phases().cloned() };
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let Plan { threads, timed } = self.placement(&begun.signature).plan();
@@ -293,6 +293,7 @@ impl Servable {
     ) -> Result<Vec<Tensor>> {
         drop(watch.phase);
         let took = self.ended(begun);
+        begun.took(Phase::Run, took);
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
         let measured = watch.usage.and_then(|usage| usage.took(took));
@@ -305,7 +306,7 @@ impl Servable {
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun { api, signature, at: Instant::now() };
+        let begun = Begun { api, signature, at: Instant::now(), phases: context.phases().cloned() };
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
         let (threads, context) = (place.placement.threads_of_batch(), context.clone());
@@ -319,6 +320,8 @@ impl Servable {
     fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
         let took = self.ended(begun);
         let Ran { outputs, wall, measured, threads, alone } = ran?;
+        begun.took(Phase::Run, wall);
+        begun.took(Phase::Queue, took.saturating_sub(wall));
         if alone {
             place.placement.observe(threads, wall, Some(measured));
         } else {
@@ -352,6 +355,17 @@ struct Begun {
     api: Api,
     signature: Arc<str>,
     at: Instant,
+    /// Where the request keeps the times of its phases.
+    phases: Option<Arc<Phases>>,
+}
+
+impl Begun {
+    /// Adds to the time of a phase.
+    fn took(&self, phase: Phase, time: Duration) {
+        if let Some(phases) = &self.phases {
+            phases.add(phase, time);
+        }
+    }
 }
 
 /// What is measured while the model runs.
@@ -363,7 +377,7 @@ struct Watch {
 impl Watch {
     /// Begins. `timed`: with the time of this thread.
     fn begin(timed: bool) -> Watch {
-        let phase = profile::phase(Phase::Run);
+        let phase = profile::phase(Phase::Run, None);
         Watch { phase, usage: if timed { Usage::of_this_thread() } else { None } }
     }
 }

@@ -9,6 +9,7 @@ use crate::metrics::Protocol;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -137,7 +138,7 @@ impl Acceptor {
     fn hand_over(&self, stream: Stream) {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
         worker.load.fetch_add(1, Relaxed);
-        let (slot, load) = (self.connections.accepted(), Load(worker.load.clone()));
+        let (slot, load) = (self.connections.accepted_from(stream.peer()), Load(worker.load.clone()));
         // A worker that is gone means that the server is stopping: the stream closes.
         let _gone = worker.connections.send(Accepted { stream, slot, load });
     }
@@ -201,6 +202,20 @@ impl Open {
                 let next = || listener.accept().ok().map(|(stream, _)| Stream::Unix(stream));
                 std::iter::from_fn(next).map(prepared).collect()
             }
+        }
+    }
+}
+
+impl Stream {
+    /// Returns the client's address, without IPv6 around an IPv4 one; `None` for a Unix socket, and for a client that has
+    /// left.
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(_, stream) => {
+                let peer = stream.peer_addr().ok()?;
+                Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+            }
+            Stream::Unix(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ import pytest
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
-from servable.config.values import Folder, ModelConfig, ServerConfig
+from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, UsageError
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -210,6 +210,50 @@ def test_flags_reach_the_core() -> None:
     assert (core.max_body_bytes, core.max_depth, core.gzip_min_bytes) == (10, 20, 0)
     assert (core.io_threads, core.compute_threads) == (3, 5)
     assert (core.tensorflow_library, core.op_libraries, core.log_level) == ("/lib.so", ("/op.so",), "debug")
+
+
+def test_the_access_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert drop_in("--model_base_path=/m").core.access_log is None
+
+    def log(*argv: str) -> AccessLogOptions | None:
+        return drop_in("--model_base_path=/m", "--access_log=all", *argv).core.access_log
+
+    assert log() == AccessLogOptions(False, 1.0, "stdout", "text")
+    assert log("--access_log=errors", "--access_log_sample=0.5", "--log_format=json") == AccessLogOptions(
+        True, 0.5, "stdout", "json"
+    )
+    assert log("--access_log_file=stderr") == AccessLogOptions(output="stderr")
+    assert log("--access_log_file=./stdout") == AccessLogOptions(output=f"{tmp_path}/stdout")
+    for wrong in ("--access_log_sample=1.5", "--access_log_sample=-1", "--access_log_file="):
+        with pytest.raises(UsageError, match=wrong.partition("=")[0]):
+            log(wrong)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), ("off", "given")),
+        (("--access_log=errors",), ("off", "all")),
+        (("--request_ids=auto",), ("given", "given")),
+        (("--request_ids=off", "--access_log=all"), ("off", "off")),
+        (("--request_ids=all",), ("all", "all")),
+    ],
+)
+def test_the_identifiers_that_are_returned(flags: tuple[str, ...], expected: tuple[str, str]) -> None:
+    """In ``tensorflow_model_server``, and in ``servable serve``."""
+    configs = drop_in("--model_base_path=/m", *flags), serve("--model_base_path=/m", *flags)
+    assert tuple(config.core.request_ids for config in configs) == expected
+
+
+def test_payload_logs() -> None:
+    config = drop_in("--model_base_path=/m")
+    assert (config.core.payload_file_bytes, config.core.payload_file_seconds) == (128 << 20, 3600.0)
+    assert config.lifecycle.payload_log_dir == ""
+    flags = "--payload_log_dir=/logs/", "--payload_log_max_bytes=0", "--payload_log_max_seconds=0"
+    config = drop_in("--model_base_path=/m", *flags)
+    assert (config.core.payload_file_bytes, config.core.payload_file_seconds) == (0, 0.0)
+    assert config.lifecycle.payload_log_dir == "/logs"
 
 
 def test_the_library_from_the_environment() -> None:

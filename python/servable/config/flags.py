@@ -25,6 +25,7 @@ GROUPS = {
     "session": "TensorFlow",
     "batching": "Batching",
     "process": "The process",
+    "logs": "Logs",
     "other": "Accepted for TensorFlow Serving's sake",
 }
 
@@ -578,15 +579,6 @@ _PROCESS = (
         own=True,
     ),
     Flag(
-        "log_level",
-        "choice",
-        "info",
-        "process",
-        "least severe lines to log",
-        own=True,
-        choices=("debug", "info", "warning", "error"),
-    ),
-    Flag(
         "admin_address",
         "string",
         "",
@@ -603,6 +595,88 @@ _PROCESS = (
         own=True,
     ),
     Flag("version", "bool", False, "process", "print the versions of the server and of TensorFlow, and exit"),
+)
+
+_LOGS = (
+    Flag(
+        "log_level",
+        "choice",
+        "info",
+        "logs",
+        "least severe lines to log",
+        own=True,
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Flag(
+        "log_format",
+        "choice",
+        "text",
+        "logs",
+        "json: each line is an object, also those of TensorFlow and other libraries",
+        own=True,
+        choices=("text", "json"),
+    ),
+    Flag(
+        "access_log",
+        "choice",
+        "off",
+        "logs",
+        "log a line for each request, or for each that fails",
+        own=True,
+        choices=("off", "errors", "all"),
+    ),
+    Flag(
+        "access_log_sample",
+        "float",
+        1.0,
+        "logs",
+        "share of these requests that is logged, from 0.0 to 1.0, chosen by chance",
+        own=True,
+    ),
+    Flag(
+        "access_log_file",
+        "string",
+        "stdout",
+        "logs",
+        "stdout, stderr, or a file to append to, which may be renamed at any time",
+        own=True,
+    ),
+    Flag(
+        "request_ids",
+        "choice",
+        "off",
+        "logs",
+        "which identifiers are returned as X-Request-Id, and as metadata x-request-id over gRPC: those that "
+        "clients sent (given), or also made ones (all); auto: all with an access log, otherwise given",
+        serve_default="auto",
+        own=True,
+        choices=("auto", "off", "given", "all"),
+    ),
+    Flag(
+        "payload_log_dir",
+        "string",
+        "",
+        "logs",
+        "folder in which the files of every logging_config must lie; empty: anywhere, but nothing new by "
+        "HandleReloadConfigRequest",
+        own=True,
+    ),
+    Flag(
+        "payload_log_max_bytes",
+        "int64",
+        128 << 20,
+        "logs",
+        "size from which on a file of a payload log is followed by another; 0: no limit",
+        own=True,
+    ),
+    Flag(
+        "payload_log_max_seconds",
+        "float",
+        3600.0,
+        "logs",
+        "age at which it is; 0: no limit",
+        own=True,
+    ),
 )
 
 _THREADS = "the server sizes its own threads; see --io_threads and --compute_threads"
@@ -683,7 +757,7 @@ _OVERLOAD = (
     ),
 )
 
-_GROUPED = (_MODELS, _PORTS, _REQUESTS, _OVERLOAD, _LOADING, _SESSION, _BATCHING, _PROCESS, _OTHER)
+_GROUPED = (_MODELS, _PORTS, _REQUESTS, _OVERLOAD, _LOADING, _SESSION, _BATCHING, _PROCESS, _LOGS, _OTHER)
 
 FLAGS: dict[str, Flag] = {flag.name: flag for group in _GROUPED for flag in group}
 """Every flag by its name, in the order of the help text."""

@@ -17,6 +17,7 @@ from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
 from servable.config.queue_limits import queue_limits
 from servable.config.values import (
+    AccessLogOptions,
     AdminOptions,
     BatchingOptions,
     CoreOptions,
@@ -227,8 +228,36 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
         profiler=arguments.boolean("enable_profiler"),
         profile_folder=arguments.text("profile_folder") or None,
+        access_log=_access_log(arguments),
+        request_ids=_request_ids(arguments),
+        payload_file_bytes=_at_least(arguments, "payload_log_max_bytes", 0),
+        payload_file_seconds=_span(arguments, "payload_log_max_seconds"),
         log_level=arguments.text("log_level"),
+        log_format=arguments.text("log_format"),
     )
+
+
+def _access_log(arguments: Arguments) -> AccessLogOptions | None:
+    which, share = arguments.text("access_log"), arguments.number("access_log_sample")
+    if not 0 <= share <= 1:
+        raise UsageError(f"--access_log_sample expects a number from 0 to 1, got {share:g}")
+    output = arguments.text("access_log_file")
+    if not output:
+        raise UsageError("--access_log_file expects stdout, stderr or a path, got ''")
+    if output not in ("stdout", "stderr"):
+        output = os.path.abspath(os.path.expanduser(output))
+        check_text([output])
+    if which == "off":
+        return None
+    return AccessLogOptions(which == "errors", share, output, arguments.text("log_format"))
+
+
+def _request_ids(arguments: Arguments) -> str:
+    """Returns which identifiers of requests are returned."""
+    which = arguments.text("request_ids")
+    if which != "auto":
+        return which
+    return "given" if arguments.text("access_log") == "off" else "all"
 
 
 def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadOptions:
@@ -307,7 +336,14 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
         retries=max(0, arguments.integer("max_num_load_retries")),
         retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
         policy=arguments.text("aspired_version_policy"),
+        payload_log_dir=_payload_log_dir(arguments),
     )
+
+
+def _payload_log_dir(arguments: Arguments) -> str:
+    folder = arguments.text("payload_log_dir")
+    check_text([folder])
+    return os.path.abspath(os.path.expanduser(folder)) if folder else ""
 
 
 def _session_config(arguments: Arguments) -> bytes:

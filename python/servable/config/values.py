@@ -46,11 +46,25 @@ VersionPolicy = Latest | All | Specific | Folder
 
 
 @dataclass(frozen=True)
+class LoggingConfig:
+    """What a model's ``logging_config`` says.
+
+    collector: the form of the files; prefix: the beginning of their paths; rate: the share of requests.
+    sampling and message: its SamplingConfig and itself, serialized.
+    """
+
+    collector: str = ""
+    prefix: str = ""
+    rate: float = 0.0
+    sampling: bytes = b""
+    message: bytes = b""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model: its name, the location of its versions, and the policy that selects among them.
 
-    labels: label → version; applied whenever the version is available. logged: the config asks for request
-    logging.
+    labels: label → version; applied whenever the version is available. logging: which requests are logged.
     """
 
     name: str
@@ -58,7 +72,38 @@ class ModelConfig:
     platform: str = PLATFORM
     policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    logged: bool = False
+    logging: LoggingConfig | None = None
+
+
+@dataclass(frozen=True)
+class AccessLogOptions:
+    """The access log; the core reads these attributes by name.
+
+    share: of the requests, from 0 to 1. output: ``stdout``, ``stderr``, or an absolute path. format: ``text``
+    or ``json``.
+    """
+
+    errors_only: bool = False
+    share: float = 1.0
+    output: str = "stdout"
+    format: str = "text"
+
+
+@dataclass(frozen=True)
+class PayloadLog:
+    """The payload log of a model; the core reads these attributes by name.
+
+    form: ``tfrecord`` or ``json``. prefix: the beginning of the paths of its files. share: of the requests,
+    from 0 to 1. sampling_config: a serialized SamplingConfig, and tags: those of the model's graph, for the
+    records.
+    """
+
+    model: str
+    form: str
+    prefix: str
+    share: float
+    sampling_config: bytes = b""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +171,9 @@ class CoreOptions:
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
     none. tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
-    have profiles stored, None for nowhere.
+    have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
+    payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
+    another.
     """
 
     rest_address: str | None = None
@@ -161,7 +208,12 @@ class CoreOptions:
     grpc_health: bool = False
     profiler: bool = True
     profile_folder: str | None = None
+    access_log: AccessLogOptions | None = None
+    request_ids: str = "off"
+    payload_file_bytes: int = 128 << 20
+    payload_file_seconds: float = 3600.0
     log_level: str = "info"
+    log_format: str = "text"
     backlog: int = 1024
 
 
@@ -233,6 +285,7 @@ class LifecycleOptions:
     attempts after the first; retry_seconds: the pause between; final_errors: messages of the failures that no
     further attempt mends, such as that of a missing engine. policy: see ``lifecycle/policy.py``.
     allowed_base_paths: the prefixes that base paths must lie in, if any; see ``base_paths.py``.
+    payload_log_dir: the folder that payload logs must lie in, if any; see ``payload_logging.py``.
     """
 
     start_threads: int = 4
@@ -243,6 +296,7 @@ class LifecycleOptions:
     final_errors: tuple[str, ...] = ()
     policy: str = "availability_preserving"
     allowed_base_paths: tuple[str, ...] = ()
+    payload_log_dir: str = ""
 
 
 @dataclass(frozen=True)
