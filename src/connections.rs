@@ -3,7 +3,7 @@
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -83,6 +83,7 @@ impl Connections {
         let connection = Arc::new(Connection {
             all: self.clone(),
             account: Account::new(self.budget.clone()),
+            certified: OnceLock::new(),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
             last: AtomicU64::new(self.microseconds()),
@@ -198,6 +199,8 @@ impl Drop for Slot {
 pub struct Connection {
     all: Arc<Connections>,
     account: Arc<Account>,
+    /// The name in the client's certificate.
+    certified: OnceLock<Arc<str>>,
     opened_in: Stage,
     /// Complete requests that have not been answered yet.
     answering: AtomicUsize,
@@ -208,6 +211,17 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Records the name in the client's certificate, which has been verified.
+    pub fn certify(&self, name: &str) {
+        // A connection has one handshake.
+        let _had_one = self.certified.set(name.into());
+    }
+
+    /// Returns the name in the client's certificate, if it has shown one.
+    pub fn certified(&self) -> Option<Arc<str>> {
+        self.certified.get().cloned()
+    }
+
     /// Records that something has arrived from the client.
     pub fn touch(&self) {
         self.last.store(self.all.microseconds(), Relaxed);

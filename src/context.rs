@@ -20,6 +20,8 @@ pub struct Context {
     pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
+    /// The name in the client's certificate, if it has shown one (TLS); an authority of the server's vouches for it.
+    pub certified: Option<Arc<str>>,
 }
 
 impl Context {

@@ -52,3 +52,4 @@ pub mod server;
 mod skipped;
 pub mod tensor;
 mod throttled;
+pub mod tls;

@@ -22,8 +22,8 @@ TESTS = ROOT / "tests"
 ARROWS = {
     "python": {"server", "lifecycle", "admin"},
     "server": {"rest", "grpc", "throttled", "listen"},
-    "admin": {"http", "json", "listen"},
-    "rest": {"registry", "methods", "http", "json"},
+    "admin": {"http", "json", "listen", "methods"},
+    "rest": {"registry", "methods", "http", "http2", "json"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config", "parallel"},
     "grpc": {"registry", "methods", "http2"},
@@ -43,7 +43,8 @@ ARROWS = {
     "memory": {"error"},
     "parallel": set(),
     "profile": set(),
-    "config": {"pace", "scheduler"},
+    "config": {"pace", "scheduler", "tls"},
+    "tls": {"error", "metrics"},
     "pace": set(),
     "files": set(),
     "throttled": set(),
@@ -279,7 +280,7 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
         for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
     }
-    assert len(structs) == 7
+    assert len(structs) == 8
     assert structs == protocols
 
 

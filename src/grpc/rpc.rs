@@ -86,7 +86,8 @@ impl Rpc<'_> {
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let context = Context { deadline, memory, ..Context::default() };
+        let certified = self.client.certified();
+        let context = Context { deadline, memory, certified, ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }
 }

@@ -10,6 +10,7 @@ pub mod decode;
 pub mod encode;
 pub mod features;
 mod metrics_page;
+mod over_http2;
 mod path;
 pub mod proto_json;
 mod reply;
@@ -17,17 +18,21 @@ mod route;
 mod rows;
 mod verb;
 
+pub(crate) use over_http2::RestOverHttp2;
+
+use crate::connections::Connection;
 use crate::error::{Error, Kind};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
-use crate::http::reply::Reply;
+use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
+use crate::methods::health::{HealthPages, Page};
 use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
@@ -47,11 +52,57 @@ pub enum Format {
 /// The API and the models behind it.
 pub(crate) struct RestService {
     server: Arc<ServerState>,
+    /// The pages of health, if they are served.
+    health: Option<HealthPages>,
+}
+
+/// The client of one request.
+struct Caller {
+    connection: Arc<Connection>,
+    /// Over HTTP/1.1, the stream that has brought this request alone. Over HTTP/2, the protocol drops the request of a
+    /// client that has left it.
+    stream: Option<Client>,
+}
+
+impl Caller {
+    /// Returns when the client has left.
+    async fn left(&self) {
+        match &self.stream {
+            Some(stream) => stream.left().await,
+            None => pending().await,
+        }
+    }
 }
 
 impl RestService {
-    pub(crate) fn new(server: Arc<ServerState>) -> RestService {
-        RestService { server }
+    pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
+        RestService { server, health }
+    }
+
+    /// Answers a request, whatever HTTP has brought it.
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+        let (head, body) = request.into_parts();
+        let path = target::of(&head.uri);
+        let is_page = metrics_page::is_at(&self.server, path);
+        let api = !is_page && path::is_api(path);
+        let mut reply = if is_page {
+            drain(&head, body).await;
+            metrics_page::answer(&self.server, path).await
+        } else if let Some((status, page)) = self.health_page(&head) {
+            drain(&head, body).await;
+            Reply { status, ..reply::json(Body::plain(page.to_vec())) }
+        } else {
+            answered(&self.server, &client, &head, api, body).await
+        };
+        // While the server drains, the client should send its next request elsewhere.
+        reply.close |= client.connection.is_draining();
+        reply.into_response(&self.server.options, api, head.version, head.headers)
+    }
+
+    /// Returns the page of health that the head asks for.
+    fn health_page(&self, head: &Parts) -> Option<Page> {
+        let health = self.health.as_ref()?;
+        if matches!(head.method, Method::GET | Method::HEAD) { health.at(head.uri.path()) } else { None }
     }
 }
 
@@ -70,21 +121,11 @@ impl Service for RestService {
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-        let _in_hand = client.stream.begin();
-        let path = target::of(&head.uri);
-        let is_page = metrics_page::is_at(&self.server, path);
-        let api = !is_page && path::is_api(path);
-        let mut reply = if is_page {
-            drain(&head, body).await;
-            metrics_page::answer(&self.server, path).await
-        } else {
-            answered(&self.server, &client, &head, api, body).await
-        };
-        // While the server drains, the client should send its next request elsewhere.
-        reply.close |= client.stream.connection.is_draining();
-        reply.into_response(&self.server.options, api, head.headers)
+        let _in_hand = stream.begin();
+        let is_modern = request.version() == Version::HTTP_11;
+        let connection = stream.connection.clone();
+        let client = Caller { connection, stream: Some(Client { stream: stream.clone(), is_modern }) };
+        self.answer_caller(client, request).await.map(Full::new)
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
@@ -95,7 +136,7 @@ impl Service for RestService {
 /// Answers a request of `client` whose `head` has been read.
 async fn answered(
     server: &Arc<ServerState>,
-    client: &Client,
+    client: &Caller,
     head: &Parts,
     api: bool,
     body: Incoming,
@@ -117,16 +158,17 @@ async fn drain(head: &Parts, body: Incoming) {
 }
 
 /// Reads the body and asks the model.
-async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
-    let memory = Arc::new(client.stream.connection.reserve());
+async fn call(server: &Arc<ServerState>, client: &Caller, post: Post, body: Incoming) -> Reply {
+    let memory = Arc::new(client.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
         Err(unread) => return unread.into(),
     };
-    let _answering = client.stream.connection.answering();
+    let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, ..Context::default() };
+    let certified = client.connection.certified();
+    let context = Context { deadline, memory, certified, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
@@ -134,7 +176,7 @@ async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Inco
 }
 
 /// Waits until nobody waits for the answer any more; returns the reason.
-async fn ended(timeout: Option<Duration>, client: &Client) -> Error {
+async fn ended(timeout: Option<Duration>, client: &Caller) -> Error {
     let late = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
