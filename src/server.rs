@@ -129,13 +129,16 @@ impl Server {
         let rest = Arc::new(rest::RestService::new(self.state.clone(), health));
         let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
         let (of_grpc, keys_within) = grpc.tls();
-        let secure = |tls: &tls::Tls, offer, within| {
-            Some(Secure { tls: tls.clone(), offer, within, failures: failures.clone() })
+        let secure = |tls: &tls::Tls, offer, within| Secure {
+            tls: tls.clone(),
+            offer,
+            within,
+            failures: failures.clone(),
         };
         let rest_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
         Services {
-            rest_tls: options.tls.as_ref().and_then(|tls| secure(tls, Offer::Either, rest_within)),
-            grpc_tls: of_grpc.and_then(|tls| secure(tls, Offer::Http2, keys_within)),
+            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, rest_within)),
+            grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
             rest,
             over_http2,
             grpc,
@@ -296,10 +299,10 @@ impl Services {
             return connection::serve(stream, self.rest, client).await;
         };
         match secure.begin(stream, &client).await {
-            Some(Begun::Tls(stream)) if tls::is_http2(&stream) => {
-                http2::connection::serve(stream, self.over_http2, client).await;
+            Some(Begun::Tls(stream)) if tls::is_http2(&*stream) => {
+                http2::connection::serve(*stream, self.over_http2, client).await;
             }
-            Some(Begun::Tls(stream)) => connection::serve(stream, self.rest, client).await,
+            Some(Begun::Tls(stream)) => connection::serve(*stream, self.rest, client).await,
             Some(Begun::Plain(stream)) => {
                 connection::serve(stream, Arc::new(Unencrypted::of(&*self.rest)), client).await;
             }
@@ -313,7 +316,7 @@ impl Services {
         };
         // A client without TLS learns from the end of the connection that it is not understood.
         if let Some(Begun::Tls(stream)) = secure.begin(stream, &client).await {
-            http2::connection::serve(stream, self.grpc, client).await;
+            http2::connection::serve(*stream, self.grpc, client).await;
         }
     }
 

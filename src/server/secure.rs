@@ -25,7 +25,7 @@ pub(super) struct Secure {
 /// What became of a connection.
 pub(super) enum Begun {
     /// It is encrypted.
-    Tls(TlsStream<TcpStream>),
+    Tls(Box<TlsStream<TcpStream>>),
     /// The client does not speak TLS.
     Plain(TcpStream),
 }
@@ -39,7 +39,7 @@ impl Secure {
             () = given_up(client) => return None,
         };
         match begins {
-            Ok(true) => self.encrypted(stream, client).await.map(Begun::Tls),
+            Ok(true) => self.encrypted(stream, client).await.map(Box::new).map(Begun::Tls),
             Ok(false) => {
                 self.failures.count(HandshakeFailure::NotTls);
                 Some(Begun::Plain(stream))
