@@ -4,6 +4,7 @@ use crate::access::{AccessOptions, RequestIds};
 use crate::pace::Pace;
 use crate::payload::FileLimits;
 use crate::scheduler::Limits;
+use crate::tls::Tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub struct Options {
     pub grpc_socket_path: Option<PathBuf>,
     /// True to take the socket over from a process that listens on it.
     pub grpc_socket_takeover: bool,
+    /// Encryption of the REST port and of the administration, if any.
+    pub tls: Option<Tls>,
+    /// True to serve the pages of health on the REST port.
+    pub health_pages: bool,
     /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
@@ -79,6 +84,8 @@ impl Options {
             grpc_address: None,
             grpc_socket_path: None,
             grpc_socket_takeover: false,
+            tls: None,
+            health_pages: false,
             rest_timeout: None,
             cors: false,
             max_body_bytes: 1 << 20,

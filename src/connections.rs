@@ -4,7 +4,7 @@ use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -90,6 +90,7 @@ impl Connections {
             all: self.clone(),
             peer,
             account: Account::new(self.budget.clone()),
+            certified: OnceLock::new(),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
             last: AtomicU64::new(self.microseconds()),
@@ -206,6 +207,8 @@ pub struct Connection {
     all: Arc<Connections>,
     peer: Option<SocketAddr>,
     account: Arc<Account>,
+    /// The name in the client's certificate.
+    certified: OnceLock<Arc<str>>,
     opened_in: Stage,
     /// Complete requests that have not been answered yet.
     answering: AtomicUsize,
@@ -219,6 +222,17 @@ impl Connection {
     /// Returns the client's address; `None` for a Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Records the name in the client's certificate, which has been verified.
+    pub fn certify(&self, name: &str) {
+        // A connection has one handshake.
+        let _had_one = self.certified.set(name.into());
+    }
+
+    /// Returns the name in the client's certificate, if it has shown one.
+    pub fn certified(&self) -> Option<Arc<str>> {
+        self.certified.get().cloned()
     }
 
     /// Records that something has arrived from the client.

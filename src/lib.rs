@@ -61,3 +61,4 @@ mod skipped;
 pub mod tensor;
 pub mod tfrecord;
 mod throttled;
+pub mod tls;

@@ -6,6 +6,7 @@
 //! lock. Nothing is counted unless metrics are enabled.
 
 mod batches;
+mod handshakes;
 mod histogram;
 mod loads;
 mod model;
@@ -13,6 +14,7 @@ mod refusals;
 mod text;
 
 pub use batches::Batches;
+pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::ModelCounts;
 pub use refusals::{Reason, Refusals};
 
@@ -95,6 +97,7 @@ pub struct Metrics {
     batches: Arc<Batches>,
     memory: Arc<Budget>,
     refusals: Arc<Refusals>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Metrics {
@@ -134,6 +137,11 @@ impl Metrics {
         self.refusals.clone()
     }
 
+    /// Returns the counts of failed TLS handshakes.
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        self.handshakes.clone()
+    }
+
     /// Counts a load of the version in `path`.
     pub fn loaded(&self, path: &Path, took: Duration, succeeded: bool) {
         self.loads().loaded(&path.to_string_lossy(), model::micros(took), succeeded);
@@ -162,6 +170,7 @@ impl Metrics {
             batches: &self.batches.counts(),
             memory: &self.memory,
             refusals: &self.refusals,
+            handshakes: &self.handshakes,
         })
     }
 

@@ -22,7 +22,7 @@ use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
 use crate::server::Server;
 use options::{AdminOptions, CoreOptions, LoadOptions, PayloadLog};
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::collections::{BTreeMap, HashMap};
@@ -93,8 +93,9 @@ impl PyServer {
     fn new(py: Python<'_>, options: CoreOptions, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
         let made = || {
             let engines = options.engines();
-            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))))?;
-            let server = Server::new(options.options()?)?;
+            let tls = options.tls()?;
+            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))), tls.clone())?;
+            let server = Server::new(options.options(tls)?)?;
             let lifecycle = Lifecycle::new(server.state().clone());
             Ok(PyServer { server, lifecycle, engines, settings })
         };
@@ -202,7 +203,9 @@ impl PyServer {
         options: AdminOptions,
         answer: Py<PyAny>,
     ) -> PyResult<admin::Administration> {
-        admin::serve(py, address, options, answer, self.server.readiness())
+        let tls = self.server.state().options.tls.clone();
+        let options = options.options(address, tls).map_err(|why| PyValueError::new_err(why.message))?;
+        admin::serve(py, &options, answer, self.server.health())
     }
 
     /// Logs the payloads of requests by these rules from now on, and by no others.

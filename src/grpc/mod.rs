@@ -20,9 +20,10 @@ mod standard;
 use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::http2::{self, flood::Floods, limits::ConnectionLimits, tls::Tls};
+use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::ServerState;
 use crate::pb::tensorflow::serving as wire;
+use crate::tls::Tls;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -94,7 +95,7 @@ impl GrpcService {
         settings: Settings,
         stages: watch::Receiver<Stage>,
     ) -> Result<GrpcService> {
-        let standard = standard::services(&settings, &stages)?;
+        let standard = standard::services(&server, &settings, &stages)?;
         let sessions = profiler::Sessions::default();
         Ok(GrpcService { server, settings, standard, sessions, floods: Arc::default(), stages })
     }
@@ -102,6 +103,11 @@ impl GrpcService {
     /// Returns the floods of the service's clients.
     pub(crate) fn floods(&self) -> Arc<Floods> {
         self.floods.clone()
+    }
+
+    /// Returns the encryption of connections, if any, and the time for its handshake.
+    pub(crate) fn tls(&self) -> (Option<&Tls>, Duration) {
+        (self.settings.tls.as_ref(), self.settings.limits.keys_within)
     }
 
     /// Passes the request to one of the services built on tonic.
@@ -120,9 +126,9 @@ impl http2::Service for GrpcService {
     fn settings(&self) -> http2::Settings<'_> {
         http2::Settings {
             limits: &self.settings.limits,
-            tls: self.settings.tls.as_ref(),
             floods: &self.floods,
-            stages: &self.stages,
+            // gRPC has no use for it.
+            dated: false,
         }
     }
 
@@ -197,9 +203,7 @@ impl GrpcService {
 
 /// Refuses a call with more than `max` bytes of headers.
 fn check_metadata(headers: &HeaderMap, max: u32) -> Result<()> {
-    /// Bytes that HTTP/2 counts per header besides name and value.
-    const EACH: usize = 32;
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
+    let bytes = http2::header_bytes(headers);
     if bytes > max as usize {
         return Err(Error::new(
             Kind::ResourceExhausted,

@@ -3,6 +3,7 @@
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
 use crate::http2::streams::handed_over;
+use crate::http2::whole_body::PIECE;
 use crate::memory::Reservation;
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -22,10 +23,6 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Length of the prefix of a message, in bytes.
 const PREFIX: usize = 5;
-
-/// Size of the pieces in which a reply is handed to the HTTP/2 library, in bytes; each once the client has taken the
-/// one before.
-const PIECE: usize = 32 << 10;
 
 /// Longest status text, in bytes; longer ones are cut.
 const MAX_TEXT: usize = 1024;

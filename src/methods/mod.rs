@@ -5,6 +5,7 @@ mod ask;
 pub mod bind;
 mod debug_text;
 pub mod examples;
+pub mod health;
 pub mod info;
 pub mod messages;
 pub mod observer;
@@ -41,6 +42,22 @@ pub struct ServerState {
     pub recorder: Recorder,
     /// The access log, if there is one.
     pub access: Option<AccessLog>,
+}
+
+#[cfg(test)]
+impl ServerState {
+    /// A server without models and metrics.
+    pub(crate) fn for_tests(options: Options) -> ServerState {
+        ServerState {
+            registry: Registry::default(),
+            scheduler: Scheduler::with_slots(1),
+            batches: None,
+            options,
+            metrics: None,
+            recorder: Recorder::none(),
+            access: None,
+        }
+    }
 }
 
 /// The servable, and its signature, that a request names.

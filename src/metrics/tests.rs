@@ -118,7 +118,7 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
 #[test]
 fn every_metric_is_announced_before_it_has_a_sample() {
     let text = Metrics::default().text();
-    assert_eq!(text.matches("# TYPE ").count(), 22);
+    assert_eq!(text.matches("# TYPE ").count(), 23);
     assert!(text.contains("# TYPE :tensorflow:serving:request_count counter\n"));
     assert!(text.ends_with("# TYPE :tensorflow:serving:runtime_latency histogram\n"));
 }

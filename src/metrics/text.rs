@@ -1,6 +1,7 @@
 //! Prometheus's text format, and the one list of metric names (docs/spec/server.md, section 9).
 
 use super::batches::BatchCounts;
+use super::handshakes::Handshakes;
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::loads::Loads;
 use super::model::{CODES, Counts, latency_index};
@@ -12,11 +13,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Every metric with its type, sorted by name. That of request logs has no samples yet.
-const METRICS: [(&str, &str, Rows); 22] = [
+const METRICS: [(&str, &str, Rows); 23] = [
     ("/servable/memory_in_flight_bytes", "gauge", memory_in_flight),
     ("/servable/memory_in_flight_limit_bytes", "gauge", memory_limit),
     ("/servable/memory_in_flight_refusals", "counter", memory_refusals),
     ("/servable/scheduler_refusals", "counter", scheduler_refusals),
+    ("/servable/tls_handshake_failures", "counter", handshake_failures),
     ("/tensorflow/cc/saved_model/load_attempt_count", "counter", load_attempts),
     ("/tensorflow/cc/saved_model/load_latency", "counter", load_latency),
     ("/tensorflow/core/graph_run_time_usecs", "counter", graph_run_time),
@@ -46,6 +48,7 @@ pub(super) struct Counted<'a> {
     pub(super) batches: &'a BatchCounts,
     pub(super) memory: &'a Budget,
     pub(super) refusals: &'a Refusals,
+    pub(super) handshakes: &'a Handshakes,
 }
 
 /// Formats all metrics.
@@ -133,6 +136,12 @@ fn memory_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
 
 fn scheduler_refusals(samples: &mut Samples<'_>, counted: &Counted<'_>) {
     for (reason, count) in counted.refusals.counts() {
+        samples.count(&[("reason", reason)], count);
+    }
+}
+
+fn handshake_failures(samples: &mut Samples<'_>, counted: &Counted<'_>) {
+    for (reason, count) in counted.handshakes.counts() {
         samples.count(&[("reason", reason)], count);
     }
 }

@@ -1,14 +1,13 @@
 //! The administration's interface to Python: the core handles HTTP, Python answers.
 
-use super::options::AdminOptions;
 use super::released;
 use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use crate::methods::health::HealthPages;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A listening administration.
 #[pyclass(frozen, module = "servable._core")]
@@ -26,17 +25,15 @@ impl Administration {
     }
 }
 
-/// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body,
+/// Listens. `answer`: called with method, path, query and body,
 /// returns content type and bytes; the `code`, `message` and `hint` of an exception become the error reply.
 pub(super) fn serve(
     py: Python<'_>,
-    address: &str,
-    options: AdminOptions,
+    options: &admin::Options,
     answer: Py<PyAny>,
-    ready: Arc<AtomicBool>,
+    health: HealthPages,
 ) -> PyResult<Administration> {
-    let options = options.options(address).map_err(|why| PyValueError::new_err(why.message))?;
-    let served = py.detach(|| admin::serve(&options, ready, handler(answer)));
+    let served = py.detach(|| admin::serve(options, health, handler(answer)));
     served.map(Administration).map_err(|why| os_error(py, &why))
 }
 

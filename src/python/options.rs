@@ -11,13 +11,13 @@ use crate::engine::tensorflow;
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
-use crate::http2::tls::Tls;
 use crate::lifecycle::{self, Batching};
 use crate::log_format::LogFormat;
 use crate::pace::Pace;
 use crate::payload::{FileLimits, Form, PayloadRule, Place};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
+use crate::tls::{self, Tls};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ pub(super) struct CoreOptions {
     grpc_socket_path: Option<PathBuf>,
     grpc_socket_takeover: bool,
     grpc_tls: Option<TlsOptions>,
+    tls_files: Option<TlsFiles>,
+    health_pages: bool,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
@@ -164,6 +166,14 @@ struct TlsOptions {
     client_verify: bool,
 }
 
+/// `_core.TlsFiles`.
+#[derive(FromPyObject)]
+struct TlsFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
 /// `_core.LoadOptions`.
 #[derive(FromPyObject)]
 pub(super) struct LoadOptions {
@@ -226,8 +236,19 @@ impl CoreOptions {
         engines(self.libraries.clone(), self.missing_engines.clone(), self.op_libraries.clone())
     }
 
-    /// Returns the settings of the gRPC API; `reload` replaces the configuration.
-    pub(super) fn grpc(&self, reload: Option<grpc::Reload>) -> Result<grpc::Settings> {
+    /// Reads the files for TLS, if there are any.
+    pub(super) fn tls(&self) -> Result<Option<Tls>> {
+        let files = self.tls_files.as_ref().map(|files| tls::TlsFiles {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            client_ca: files.client_ca.clone(),
+        });
+        files.map(Tls::of_files).transpose()
+    }
+
+    /// Returns the settings of the gRPC API; `reload` replaces the configuration. `tls` is that of all ports, in whose
+    /// place gRPC may have its own.
+    pub(super) fn grpc(&self, reload: Option<grpc::Reload>, tls: Option<Tls>) -> Result<grpc::Settings> {
         let limits = ConnectionLimits {
             headers_within: seconds(self.header_timeout_seconds),
             pace: self.pace(),
@@ -240,13 +261,14 @@ impl CoreOptions {
             max_message_bytes: self.grpc_limits.max_receive_bytes,
             max_reply_bytes: self.grpc_limits.max_send_bytes,
             limits,
-            tls: self.grpc_tls.as_ref().map(TlsOptions::tls).transpose()?,
+            tls: self.grpc_tls.as_ref().map(TlsOptions::tls).transpose()?.or(tls),
             reload,
             ..grpc::Settings::default()
         })
     }
 
-    pub(super) fn options(self) -> Result<Options> {
+    /// Returns the server's options; `tls` is that of its ports.
+    pub(super) fn options(self, tls: Option<Tls>) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = self.pace();
         // Where nothing is said of the first, there is a slot for each batch that may run.
@@ -257,6 +279,8 @@ impl CoreOptions {
             grpc_address: address("grpc_address", self.grpc_address)?,
             grpc_socket_path: self.grpc_socket_path,
             grpc_socket_takeover: self.grpc_socket_takeover,
+            tls,
+            health_pages: self.health_pages,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
                 .filter(|timeout| *timeout > 0)
@@ -400,12 +424,13 @@ impl From<BatchingOptions> for batch::Parameters {
 }
 
 impl AdminOptions {
-    /// Returns the options of an administration that listens at `at`, the resolved `address`.
-    pub(super) fn options(self, at: &str) -> Result<admin::Options> {
+    /// Returns the options of an administration that listens at `at`, the resolved `address`, with `tls`.
+    pub(super) fn options(self, at: &str, tls: Option<Tls>) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
             name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
             token: self.token,
+            tls,
             request_within: seconds(self.request_seconds).unwrap_or_default(),
             max_connections: self.max_connections,
             max_answered: self.max_answered,

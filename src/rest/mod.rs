@@ -10,6 +10,7 @@ pub mod decode;
 pub mod encode;
 pub mod features;
 mod metrics_page;
+mod over_http2;
 mod path;
 pub mod payload_json;
 pub mod proto_json;
@@ -18,18 +19,22 @@ mod route;
 mod rows;
 mod verb;
 
+pub(crate) use over_http2::RestOverHttp2;
+
 use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
+use crate::connections::Connection;
 use crate::error::{Error, Kind};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
-use crate::http::reply::Reply;
+use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
+use crate::methods::health::{HealthPages, Page};
 use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
@@ -49,11 +54,66 @@ pub enum Format {
 /// The API and the models behind it.
 pub(crate) struct RestService {
     server: Arc<ServerState>,
+    /// The pages of health, if they are served.
+    health: Option<HealthPages>,
+}
+
+/// The client of one request.
+struct Caller {
+    connection: Arc<Connection>,
+    /// Over HTTP/1.1, the stream that has brought this request alone. Over HTTP/2, the protocol drops the request of a
+    /// client that has left it.
+    stream: Option<Client>,
+}
+
+impl Caller {
+    /// Returns when the client has left.
+    async fn left(&self) {
+        match &self.stream {
+            Some(stream) => stream.left().await,
+            None => pending().await,
+        }
+    }
 }
 
 impl RestService {
-    pub(crate) fn new(server: Arc<ServerState>) -> RestService {
-        RestService { server }
+    pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
+        RestService { server, health }
+    }
+
+    /// Answers a request, whatever HTTP has brought it.
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+        let (head, body) = request.into_parts();
+        let path = target::of(&head.uri);
+        let exchange = begin(&self.server, &client, &head, path);
+        let is_page = metrics_page::is_at(&self.server, path);
+        let api = !is_page && path::is_api(path);
+        let mut reply = if is_page {
+            drain(&head, body).await;
+            metrics_page::answer(&self.server, path).await
+        } else if let Some((status, page)) = self.health_page(&head) {
+            drain(&head, body).await;
+            Reply { status, ..reply::json(Body::plain(page.to_vec())) }
+        } else {
+            answered(&self.server, &client, &head, &exchange, body).await
+        };
+        // While the server drains, the client should send its next request elsewhere.
+        reply.close |= client.connection.is_draining();
+        let Exchange { id, logged } = exchange;
+        if let Some(logged) = logged {
+            logged.end(reply.status, None, reply.body.len() as u64);
+        }
+        let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    /// Returns the page of health that the head asks for.
+    fn health_page(&self, head: &Parts) -> Option<Page> {
+        let health = self.health.as_ref()?;
+        if matches!(head.method, Method::GET | Method::HEAD) { health.at(head.uri.path()) } else { None }
     }
 }
 
@@ -72,30 +132,11 @@ impl Service for RestService {
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-        let _in_hand = client.stream.begin();
-        let path = target::of(&head.uri);
-        let exchange = begin(&self.server, &client, &head, path);
-        let is_page = metrics_page::is_at(&self.server, path);
-        let api = !is_page && path::is_api(path);
-        let mut reply = if is_page {
-            drain(&head, body).await;
-            metrics_page::answer(&self.server, path).await
-        } else {
-            answered(&self.server, &client, &head, &exchange, body).await
-        };
-        // While the server drains, the client should send its next request elsewhere.
-        reply.close |= client.stream.connection.is_draining();
-        let Exchange { id, logged } = exchange;
-        if let Some(logged) = logged {
-            logged.end(reply.status, None, reply.body.len() as u64);
-        }
-        let mut response = reply.into_response(&self.server.options, api, head.headers);
-        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
-            response.headers_mut().insert(REQUEST_ID, id);
-        }
-        response
+        let _in_hand = stream.begin();
+        let is_modern = request.version() == Version::HTTP_11;
+        let connection = stream.connection.clone();
+        let client = Caller { connection, stream: Some(Client { stream: stream.clone(), is_modern }) };
+        self.answer_caller(client, request).await.map(Full::new)
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
@@ -104,10 +145,10 @@ impl Service for RestService {
 }
 
 /// Begins a request for the access log. A query is left out of it, as it may hold secrets.
-fn begin(server: &ServerState, client: &Client, head: &Parts, path: &str) -> Exchange {
+fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exchange {
     let asked = Asked {
         protocol: "rest",
-        peer: client.stream.connection.peer(),
+        peer: client.connection.peer(),
         method: head.method.as_str(),
         path: path.split('?').next(),
     };
@@ -118,7 +159,7 @@ fn begin(server: &ServerState, client: &Client, head: &Parts, path: &str) -> Exc
 /// Answers a request of `client` whose `head` has been read.
 async fn answered(
     server: &Arc<ServerState>,
-    client: &Client,
+    client: &Caller,
     head: &Parts,
     exchange: &Exchange,
     body: Incoming,
@@ -143,7 +184,7 @@ async fn drain(head: &Parts, body: Incoming) {
 /// Reads the body and asks the model.
 async fn call(
     server: &Arc<ServerState>,
-    client: &Client,
+    client: &Caller,
     post: Post,
     entry: Option<Arc<Entry>>,
     body: Incoming,
@@ -152,7 +193,7 @@ async fn call(
         entry.calls(post.verb.word);
         entry.names(&post.name);
     }
-    let memory = Arc::new(client.stream.connection.reserve());
+    let memory = Arc::new(client.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
         Err(unread) => return unread.into(),
@@ -160,10 +201,11 @@ async fn call(
     if let Some(entry) = &entry {
         entry.received(body.len());
     }
-    let _answering = client.stream.connection.answering();
+    let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, entry, ..Context::default() };
+    let certified = client.connection.certified();
+    let context = Context { deadline, memory, certified, entry, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
@@ -171,7 +213,7 @@ async fn call(
 }
 
 /// Waits until nobody waits for the answer any more; returns the reason.
-async fn ended(timeout: Option<Duration>, client: &Client) -> Error {
+async fn ended(timeout: Option<Duration>, client: &Caller) -> Error {
     let late = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 /// First and longest pause after connections that could not be accepted.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// Pause after each gRPC connection while clients flood: clients that are cut off reconnect at once, and opening
+/// Pause after each connection that may speak HTTP/2 while clients flood: clients that are cut off reconnect at once, and opening
 /// connections costs the server more than it costs them.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 /// Interval, in seconds, at which the same warning is repeated.
@@ -38,6 +38,7 @@ pub(super) fn accept_all(
     workers: Vec<Worker>,
     connections: Arc<Connections>,
     floods: Arc<Floods>,
+    rest_over_http2: bool,
 ) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
         tracing::error!("no thread can accept connections: the system gives no more descriptors");
@@ -52,6 +53,7 @@ pub(super) fn accept_all(
                     workers: workers.clone(),
                     connections: connections.clone(),
                     floods: floods.clone(),
+                    rest_over_http2,
                 }
                 .run(listener),
             );
@@ -80,6 +82,8 @@ struct Acceptor {
     workers: Arc<[Worker]>,
     connections: Arc<Connections>,
     floods: Arc<Floods>,
+    /// True if clients may choose HTTP/2 for REST.
+    rest_over_http2: bool,
 }
 
 impl Acceptor {
@@ -107,7 +111,7 @@ impl Acceptor {
                 Ok(stream) => {
                     self.hand_over(stream);
                     pause = PAUSE[0];
-                    if open.speaks_grpc() && self.floods.go_on(Instant::now()) {
+                    if (open.speaks_grpc() || self.rest_over_http2) && self.floods.go_on(Instant::now()) {
                         tokio::time::sleep(FLOOD_PAUSE).await;
                     }
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
-from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig
+from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig, TlsFiles
 from servable.errors import StatusError, UsageError
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -359,3 +360,20 @@ def test_an_environment_that_is_not_utf_8(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="TOKEN must be UTF-8") as error:
         serve(str(tmp_path), "--admin_address=:0", environment={"SERVABLE_ADMIN_TOKEN": "secret\udcff"})
     assert "secret" not in str(error.value)
+
+
+def test_tls_files_are_taken_together_and_as_absolute_paths(tmp_path: Path) -> None:
+    assert serve(str(tmp_path)).core.tls_files is None
+    files = serve(str(tmp_path), "--tls_cert_file=c", "--tls_key_file=/k").core.tls_files
+    assert files == TlsFiles(certificate=os.path.abspath("c"), key="/k", client_ca=None)
+    asking = serve(str(tmp_path), "--tls_cert_file=/c", "--tls_key_file=/k", "--tls_client_ca_file=/a")
+    assert asking.core.tls_files == TlsFiles("/c", "/k", "/a")
+    for flag in ("--tls_cert_file=/c", "--tls_key_file=/k", "--tls_client_ca_file=/a"):
+        with pytest.raises(UsageError, match="needs both --tls_cert_file and --tls_key_file"):
+            serve(str(tmp_path), flag)
+
+
+def test_only_serve_has_pages_of_health_on_the_rest_port_by_default(tmp_path: Path) -> None:
+    assert serve(str(tmp_path)).core.health_pages
+    assert not drop_in("--model_base_path=/m").core.health_pages
+    assert drop_in("--model_base_path=/m", "--enable_rest_healthcheck").core.health_pages

@@ -194,6 +194,32 @@ _PORTS = (
     ),
     Flag("ssl_config_file", "string", "", "ports", "text SSLConfig (PEM texts): TLS on the gRPC port"),
     Flag(
+        "tls_cert_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of the server's certificate and those between it and its authority: TLS on both ports and "
+        "the administration (--ssl_config_file goes before it for gRPC); read again when it changes",
+        own=True,
+    ),
+    Flag(
+        "tls_key_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of the private key of --tls_cert_file; read again when it changes",
+        own=True,
+    ),
+    Flag(
+        "tls_client_ca_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of authorities, one of which must have signed every client's certificate; empty: clients "
+        "need none",
+        own=True,
+    ),
+    Flag(
         "use_alts_credentials",
         "bool",
         False,
@@ -233,6 +259,15 @@ _REQUESTS = (
         "requests",
         "grpc.health.v1 on the gRPC port",
         serve_default=True,
+    ),
+    Flag(
+        "enable_rest_healthcheck",
+        "bool",
+        False,
+        "requests",
+        "/livez, /healthz, /readyz and /readyz/MODEL on the REST port",
+        serve_default=True,
+        own=True,
     ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(

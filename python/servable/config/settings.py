@@ -26,6 +26,7 @@ from servable.config.values import (
     LoadOptions,
     ModelConfig,
     ServerConfig,
+    TlsFiles,
     TlsOptions,
     check_models,
     is_absolute,
@@ -205,6 +206,8 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_socket_path=socket,
         grpc_socket_takeover=not arguments.serve,
         grpc_tls=_tls(arguments),
+        tls_files=_tls_files(arguments),
+        health_pages=arguments.boolean("enable_rest_healthcheck"),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
@@ -374,6 +377,21 @@ def _tls(arguments: Arguments) -> TlsOptions | None:
     from servable.config.config_files import read_ssl_config
 
     return read_ssl_config(path)
+
+
+def _tls_files(arguments: Arguments) -> TlsFiles | None:
+    certificate, key, client_ca = map(arguments.text, ("tls_cert_file", "tls_key_file", "tls_client_ca_file"))
+    if not (certificate or key or client_ca):
+        return None
+    if not (certificate and key):
+        raise UsageError(
+            "TLS needs both --tls_cert_file and --tls_key_file"
+            + (", and --tls_client_ca_file works with these" if client_ca else "")
+        )
+    check_text([certificate, key, client_ca])
+    # The server may change its folder; the files are read again.
+    authorities = os.path.abspath(client_ca) if client_ca else None
+    return TlsFiles(os.path.abspath(certificate), os.path.abspath(key), authorities)
 
 
 def _grpc_limits(arguments: Arguments) -> GrpcLimits:

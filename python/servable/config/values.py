@@ -120,6 +120,18 @@ class TlsOptions:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """PEM files for TLS on both ports and the administration, which are followed while they change.
+
+    The core reads these attributes by name. client_ca: clients must have a certificate of its authorities.
+    """
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
+
+
+@dataclass(frozen=True)
 class GrpcLimits:
     """Limits on gRPC messages, calls and connections; the core reads these by name.
 
@@ -169,7 +181,8 @@ class CoreOptions:
     pause of a body or a reply; one that takes longer than this in all must average min_transfer_rate bytes a
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
-    none. tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
+    none. tls_files: of all ports, unless gRPC has its grpc_tls. health_pages: on the REST port.
+    tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
     have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
     payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
@@ -181,6 +194,8 @@ class CoreOptions:
     grpc_socket_path: str | None = None
     grpc_socket_takeover: bool = False
     grpc_tls: TlsOptions | None = None
+    tls_files: TlsFiles | None = None
+    health_pages: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False

@@ -83,7 +83,8 @@ class Server:
     ) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
-        self.report = StartReport()
+        self._scheme = "https" if config.core.tls_files else "http"
+        self.report = StartReport(self._scheme)
         self._core: Core
         if make_core is None:
             self._core = _compiled_core(config.core, self.reload_request)
@@ -339,7 +340,7 @@ class Server:
         if self.config.admin is not None:
             from servable.admin.http import AdminServer
 
-            self._admin = AdminServer(self._core, self.config.admin, self._management)
+            self._admin = AdminServer(self._core, self.config.admin, self._management, self._scheme)
 
     def _close_admin(self) -> bool:
         """Whether nothing is being administered any more."""
