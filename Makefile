@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-exports test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: help demo test test-rust test-python test-exports test-int8 test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-python: dev ## The Python tests, end-to-end and conformance ones included.
 
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
 	@bash scripts/test-exports.sh $(VENV) build/exports
+
+test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for them in build/int8.
+	@bash scripts/test-int8.sh $(VENV) build/int8
 
 test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
@@ -87,6 +90,9 @@ lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group tools -o requirements/dev.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
+	@# Pins of the engines where NNCF admits them: uv prefers what the file has already.
+	cp requirements/engines.txt requirements/int8.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra int8 pyproject.toml -o requirements/int8.txt
 
 wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
 	$(BIN)/maturin build --release --locked --out build/wheels

@@ -155,11 +155,11 @@ def write_config(file: Path, large: Path | None) -> None:
 
 
 @contextmanager
-def serving(folder: Path, large: Path) -> Iterator[Server]:
+def serving(folder: Path, large: Path, *flags: str) -> Iterator[Server]:
     """Runs a server with the small model on a known port."""
     config = folder / "models.config"
     write_config(config, None)
-    command = [sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0"]
+    command = [sys.executable, "-m", "servable", "serve", "--port=off", "--rest_api_port=0", *flags]
     with Process([*command, f"--model_config_file={config}"], folder / "server.log") as process:
         port = process.wait_for(r"Exporting HTTP/REST API at:localhost:(\d+)")[1]
         process.wait_for(r"ready: \d+ of \d+ models")

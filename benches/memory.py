@@ -1,7 +1,7 @@
 """Memory that comes back: what a server holds after each of many loads and unloads of one large model.
 
     python benches/memory.py [--formats saved_model onnx tflite openvino] [--cycles 20] [--megabytes 100]
-                             [--keep FOLDER]
+                             [--keep FOLDER] [--flag=--engine=auto]
 
 Each format has a server of its own. Ends with status 1 where the last cycle left more than 1.1 times what the
 first one left. Needs Linux and, for each format, the packages that write and serve it. ``tflite`` needs
@@ -30,14 +30,14 @@ def still_open(pid: int, folder: Path) -> list[str]:
     return sorted({path for path in opened + mapped if path.startswith(str(folder))})
 
 
-def run(folder: Path, form: str, cycles: int, megabytes: int) -> list[int]:
+def run(folder: Path, form: str, options: argparse.Namespace) -> list[int]:
     """Returns the resident bytes after each cycle."""
     resident: list[int] = []
-    large = large_model(folder, megabytes, form)
-    with serving(folder, large) as server:
+    large = large_model(folder, options.megabytes, form)
+    with serving(folder, large, *options.flag) as server:
         pid = server.process.pid
         print(f"{form}, before: {memory_bytes(pid, 'VmRSS') / 1e6:.0f} MB", flush=True)
-        for cycle in range(cycles):
+        for cycle in range(options.cycles):
             server.come_and_go()
             wait_until(lambda: not still_open(pid, large), SETTLE_SECONDS, f"the files of {large} to close")
             resident.append(memory_bytes(pid, "VmRSS"))
@@ -52,13 +52,14 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=20)
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--keep", type=Path, help="where the large model is kept for the next time")
+    parser.add_argument("--flag", action="append", default=[], help="of the server; may be repeated")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         ratios = {}
         for form in options.formats:
-            resident = run(folder, form, options.cycles, options.megabytes)
+            resident = run(folder, form, options)
             ratios[form] = resident[-1] / resident[0]
     for form, ratio in ratios.items():
         print(f"{form}: after {options.cycles} cycles {ratio:.2f} times what the first left")

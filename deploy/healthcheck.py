@@ -1,15 +1,16 @@
 """The image's health check: the server must answer, and its model must be available.
 
 Healthy (exit 0): the REST port answers and, if one model is served by name, a version of it is AVAILABLE.
-With a model config file an answer is enough, and with REST off an open gRPC port. Unhealthy (exit 1)
-otherwise, including a server that still waits for its first model. The ports and the name are those that the
-running server was started with, parsed by its own parser.
+With a model config file an answer is enough, and with REST off, or if clients need a certificate, an open
+port. Unhealthy (exit 1) otherwise, including a server that still waits for its first model. The ports and the
+name are those that the running server was started with, parsed by its own parser.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -32,8 +33,10 @@ def trouble(processes: Path = Path("/proc")) -> str:
     rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
     if rest is None:
         return closed(grpc) if grpc is not None else ""
+    if arguments.text("tls_client_ca_file"):
+        return closed(rest)
     try:
-        states = states_of(arguments.text("model_name"), rest)
+        states = states_of(arguments.text("model_name"), rest, bool(arguments.text("tls_cert_file")))
     except (OSError, ValueError) as error:
         return f"nothing answers on port {rest}: {error}"
     if arguments.text("model_config_file") or "AVAILABLE" in states:
@@ -57,13 +60,15 @@ def served_with(processes: Path) -> Arguments | None:
     return None
 
 
-def states_of(model: str, port: int) -> list[str]:
+def states_of(model: str, port: int, tls: bool = False) -> list[str]:
     """Returns the states of a model's versions; none if the server knows no such model."""
-    # This machine's own port is not reached through a proxy.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # This machine's own port is not reached through a proxy, and its certificate is not one for 127.0.0.1.
+    unverified = urllib.request.HTTPSHandler(context=ssl._create_unverified_context())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), unverified)
+    scheme = "https" if tls else "http"
     try:
         with opener.open(
-            f"http://127.0.0.1:{port}/v1/models/{quote(model, safe='')}", timeout=SECONDS
+            f"{scheme}://127.0.0.1:{port}/v1/models/{quote(model, safe='')}", timeout=SECONDS
         ) as answer:
             return [version["state"] for version in json.load(answer)["model_version_status"]]
     except urllib.error.HTTPError:

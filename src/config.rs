@@ -1,7 +1,10 @@
 //! The core's configuration: set once, validated by Python, only read here.
 
+use crate::access::{AccessOptions, RequestIds};
 use crate::pace::Pace;
+use crate::payload::FileLimits;
 use crate::scheduler::Limits;
+use crate::tls::Tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +29,10 @@ pub struct Options {
     pub grpc_socket_path: Option<PathBuf>,
     /// True to take the socket over from a process that listens on it.
     pub grpc_socket_takeover: bool,
+    /// Encryption of the REST port and of the administration, if any.
+    pub tls: Option<Tls>,
+    /// True to serve the pages of health on the REST port.
+    pub health_pages: bool,
     /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
@@ -62,6 +69,12 @@ pub struct Options {
     pub prometheus_path: Option<String>,
     /// Path of all metrics, if enabled.
     pub metrics_path: Option<String>,
+    /// The access log, if there is one.
+    pub access: Option<AccessOptions>,
+    /// The identifiers of requests that are returned.
+    pub request_ids: RequestIds,
+    /// When a file of a payload log ends and another begins.
+    pub payload_files: FileLimits,
 }
 
 #[cfg(test)]
@@ -73,6 +86,8 @@ impl Options {
             grpc_address: None,
             grpc_socket_path: None,
             grpc_socket_takeover: false,
+            tls: None,
+            health_pages: false,
             rest_timeout: None,
             cors: false,
             max_body_bytes: 1 << 20,
@@ -91,6 +106,9 @@ impl Options {
             method_name_check: false,
             prometheus_path: None,
             metrics_path: None,
+            access: None,
+            request_ids: RequestIds::Off,
+            payload_files: FileLimits { bytes: 0, age: None },
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
@@ -78,11 +79,18 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers an accepted connection.
+    /// Registers an accepted connection whose client has no address.
     pub fn accepted(self: &Arc<Self>) -> Slot {
+        self.accepted_from(None)
+    }
+
+    /// Registers an accepted connection of the client at `peer`.
+    pub fn accepted_from(self: &Arc<Self>, peer: Option<SocketAddr>) -> Slot {
         let connection = Arc::new(Connection {
             all: self.clone(),
+            peer,
             account: Account::new(self.budget.clone()),
+            certified: OnceLock::new(),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
             last: AtomicU64::new(self.microseconds()),
@@ -197,7 +205,10 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
+    peer: Option<SocketAddr>,
     account: Arc<Account>,
+    /// The name in the client's certificate.
+    certified: OnceLock<Arc<str>>,
     opened_in: Stage,
     /// Complete requests that have not been answered yet.
     answering: AtomicUsize,
@@ -208,6 +219,22 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Returns the client's address; `None` for a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Records the name in the client's certificate, which has been verified.
+    pub fn certify(&self, name: &str) {
+        // A connection has one handshake.
+        let _had_one = self.certified.set(name.into());
+    }
+
+    /// Returns the name in the client's certificate, if it has shown one.
+    pub fn certified(&self) -> Option<Arc<str>> {
+        self.certified.get().cloned()
+    }
+
     /// Records that something has arrived from the client.
     pub fn touch(&self) {
         self.last.store(self.all.microseconds(), Relaxed);

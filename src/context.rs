@@ -3,10 +3,11 @@
 //! Anything else that should accompany every request (its sender, its trace) belongs here and thereby reaches every
 //! layer.
 
+use crate::access::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
 use crate::metrics::Timeline;
-use crate::profile::Phase;
+use crate::profile::{Phase, Phases};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -22,6 +23,10 @@ pub struct Context {
     pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
+    /// What is to be logged of the request; `None` if it is not logged.
+    pub entry: Option<Arc<Entry>>,
+    /// The name in the client's certificate, if it has shown one (TLS); an authority of the server's vouches for it.
+    pub certified: Option<Arc<str>>,
     /// What is counted of the request, if anything is.
     pub timeline: Option<Arc<Timeline>>,
 }
@@ -40,6 +45,11 @@ impl Context {
             return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
         }
         self.time_left(now).map(|_| ())
+    }
+
+    /// Returns where the times of the request's phases are kept, if they are.
+    pub fn phases(&self) -> Option<&Arc<Phases>> {
+        self.entry.as_ref().map(|entry| &entry.phases)
     }
 
     /// Returns the time limit of a run that begins at `now`, if there is one; `DEADLINE_EXCEEDED` if no time is left.

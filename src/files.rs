@@ -1,9 +1,11 @@
 //! Access to a model's files: only regular ones are read. Opening a pipe or a socket would wait for its other end.
 
+use std::collections::BTreeMap;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Limits on the search through a model's folders: depth, and number of entries.
 const DEEPEST: usize = 8;
@@ -37,6 +39,29 @@ pub(crate) fn first_unreadable(folder: &Path) -> Option<(PathBuf, String)> {
         }
     }
     None
+}
+
+/// The files of a model: the path of each, with size, time of change, and number.
+pub(crate) type Listed = BTreeMap<PathBuf, (u64, Option<SystemTime>, u64)>;
+
+/// Lists the files below `folder`, without those that serving may add (`assets.extra`).
+pub(crate) fn list(folder: &Path) -> io::Result<Listed> {
+    let (mut listed, mut ahead) = (Listed::new(), vec![(folder.to_owned(), 0)]);
+    while let Some((folder, depth)) = ahead.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let found = std::fs::metadata(&path)?;
+            if listed.len() > MOST || depth > DEEPEST {
+                return Err(io::Error::other("there are too many files"));
+            }
+            if !found.is_dir() {
+                listed.insert(path, (found.len(), found.modified().ok(), found.ino()));
+            } else if !path.ends_with("assets.extra") {
+                ahead.push((path, depth + 1));
+            }
+        }
+    }
+    Ok(listed)
 }
 
 /// Returns the bytes of the file at `path`, or of all files in that folder and below; what cannot be read counts as none.

@@ -10,12 +10,15 @@
 //! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
 //! [`lifecycle`] frees it on its own thread.
 //!
+//! What an operator wants to know of requests goes with each one's [`context`]: [`access`] logs it.
+//!
 //! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
 //!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
 //! [`profile`] records what requests spend their time on, [`metrics`] how they end and how long they take; `python` is
 //! the only module that knows Python.
 
+pub mod access;
 pub mod admin;
 pub mod batch;
 pub mod config;
@@ -31,14 +34,19 @@ pub mod http2;
 pub mod json;
 pub mod lifecycle;
 mod listen;
+pub mod log_format;
 #[cfg(any(feature = "python", test))]
 mod log_line;
+pub mod log_queue;
 pub mod memory;
 pub mod methods;
 pub mod metrics;
+#[cfg(any(feature = "python", test))]
+mod native_line;
 mod on_wake;
 pub mod pace;
 pub mod parallel;
+pub mod payload;
 pub mod pb;
 pub mod profile;
 #[cfg(feature = "python")]
@@ -51,4 +59,6 @@ pub mod server;
 #[cfg(test)]
 mod skipped;
 pub mod tensor;
+pub mod tfrecord;
 mod throttled;
+pub mod tls;

@@ -1,13 +1,15 @@
-//! The format of log lines: the same as the control plane's (`python/servable/serving/log_format.py`).
+//! The lines of the core's log, the same as the control plane's (`python/servable/serving/log_format.py`).
 
+use crate::log_format::{LogFormat, json_member, json_string, time};
 use std::fmt;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// `2026-01-02 03:04:05.678 I rest: text`, in local time.
-pub(crate) struct LogLine;
+/// The lines of the core's own log.
+pub(crate) struct LogLine(pub(crate) LogFormat);
 
 impl<S, N> FormatEvent<S, N> for LogLine
 where
@@ -21,11 +23,47 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S%.3f");
-        write!(writer, "{time} {} {}: ", letter(*metadata.level()), name(metadata.target()))?;
+        let (level, name) = (*metadata.level(), name(metadata.target()));
+        if self.0 == LogFormat::Json {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            let line = json_line(level_name(level), name, &fields.message, &fields.others);
+            return writeln!(writer, "{line}");
+        }
+        write!(writer, "{} {} {name}: ", time(LogFormat::Text, chrono::Local::now()), letter(level))?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
+}
+
+/// The message of an event, and its other fields.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = text,
+            other => self.others.push((other, text)),
+        }
+    }
+}
+
+/// Returns a line of the log as JSON, without its end.
+pub(crate) fn json_line(level: &str, logger: &str, message: &str, others: &[(&str, String)]) -> String {
+    let mut line = String::with_capacity(96 + message.len());
+    line.push_str("{\"time\":");
+    json_string(&mut line, &time(LogFormat::Json, chrono::Local::now()));
+    for (key, value) in [("level", level), ("logger", logger), ("message", message)] {
+        json_member(&mut line, key, value);
+    }
+    others.iter().for_each(|(key, value)| json_member(&mut line, key, value));
+    line.push('}');
+    line
 }
 
 /// Returns the origin of a line: the module of the core, or another library.
@@ -44,6 +82,15 @@ fn letter(level: Level) -> char {
         Level::WARN => 'W',
         Level::INFO => 'I',
         Level::DEBUG | Level::TRACE => 'D',
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        Level::DEBUG | Level::TRACE => "debug",
     }
 }
 
@@ -66,18 +113,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_line_has_time_level_name_and_text() {
+    fn logged(format: LogFormat, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let log =
-            tracing_subscriber::fmt().event_format(LogLine).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(log, || tracing::warn!("text {}", 7));
-        let line = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let log = tracing_subscriber::fmt()
+            .event_format(LogLine(format))
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(log, work);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_time_level_name_and_text() {
+        let line = logged(LogFormat::Text, || tracing::warn!("text {}", 7));
         let (time, rest) = line.split_at(23);
         let shape: String = time.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
         assert_eq!(shape, "0000-00-00 00:00:00.000");
         assert_eq!(rest, " W log_line: text 7\n");
+    }
+
+    #[test]
+    fn the_same_as_json_is_one_object_on_one_line() {
+        let line = logged(LogFormat::Json, || tracing::warn!(code = 7, "two\nlines \"{}\"", "quoted"));
+        let (line, rest) = line.split_once('\n').unwrap();
+        assert_eq!(rest, "");
+        let read: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(read["message"], "two\nlines \"quoted\"");
+        assert_eq!(
+            (read["level"].as_str(), read["logger"].as_str(), read["code"].as_str()),
+            (Some("warning"), Some("log_line"), Some("7"))
+        );
+        assert!(chrono::DateTime::parse_from_rfc3339(read["time"].as_str().unwrap()).is_ok());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod batches;
 pub mod content;
 pub mod family;
+mod handshakes;
 mod histogram;
 mod latencies;
 mod list;
@@ -21,6 +22,7 @@ mod timeline;
 
 pub use batches::Batches;
 pub use content::Surroundings;
+pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
 pub use refusals::{ByReason, Reason, Refusals};
 pub use series::{Methods, Series};
@@ -137,6 +139,7 @@ pub struct Metrics {
     batches: Arc<Batches>,
     memory: Arc<Budget>,
     refusals: Arc<Refusals>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Metrics {
@@ -175,6 +178,11 @@ impl Metrics {
     /// Returns the counts of refused requests.
     pub fn refusals(&self) -> Arc<Refusals> {
         self.refusals.clone()
+    }
+
+    /// Returns the counts of failed TLS handshakes.
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        self.handshakes.clone()
     }
 
     /// Counts a load of the version in `path`.

@@ -12,17 +12,21 @@ use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::allocator::Allocator;
+use crate::host::{stderr, stderr_pipe};
 use crate::lifecycle::{self, Lifecycle};
-use crate::log_line::LogLine;
+use crate::log_format::LogFormat;
+use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
+use crate::native_line::NativeLine;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
 use crate::server::Server;
-use options::{AdminOptions, CoreOptions, LoadOptions};
-use pyo3::exceptions::PyException;
+use options::{AdminOptions, CoreOptions, LoadOptions, PayloadLog};
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +42,9 @@ pyo3::create_exception!(
 
 /// Largest size of a recording, in bytes.
 const MOST_RECORDED: usize = 256 << 20;
+
+/// Longest time that the end of a server waits for the last lines and records of its logs.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -86,8 +93,9 @@ impl PyServer {
     fn new(py: Python<'_>, options: CoreOptions, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
         let made = || {
             let engines = options.engines();
-            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))))?;
-            let server = Server::new(options.options()?)?;
+            let tls = options.tls()?;
+            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))), tls.clone())?;
+            let server = Server::new(options.options(tls)?)?;
             let lifecycle = Lifecycle::new(server.state().clone());
             Ok(PyServer { server, lifecycle, engines, settings })
         };
@@ -195,7 +203,24 @@ impl PyServer {
         options: AdminOptions,
         answer: Py<PyAny>,
     ) -> PyResult<admin::Administration> {
-        admin::serve(py, address, options, answer, &self.server)
+        let tls = self.server.state().options.tls.clone();
+        let options = options.options(address, tls).map_err(|why| PyValueError::new_err(why.message))?;
+        admin::serve(py, &options, answer, &self.server)
+    }
+
+    /// Logs the payloads of requests by these rules from now on, and by no others.
+    fn set_payload_logs(&self, py: Python<'_>, logs: Vec<PayloadLog>) -> PyResult<()> {
+        released(py, || {
+            let rules = logs.into_iter().map(PayloadLog::rule).collect::<Result<_>>()?;
+            self.server.state().recorder.payloads.configure(rules)
+        })
+    }
+
+    /// Has the access log's file opened again.
+    fn reopen_logs(&self) {
+        if let Some(access) = &self.server.state().access {
+            access.reopen();
+        }
     }
 
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
@@ -209,7 +234,9 @@ impl PyServer {
         let grace = Duration::try_from_secs_f64(grace_seconds).unwrap_or_default();
         released(py, || {
             self.server.state().recorder.end();
-            Ok(self.server.stop(grace))
+            let finished = self.server.stop(grace);
+            self.server.finish_logs(LAST_LINES);
+            Ok(finished)
         })
     }
 }
@@ -298,16 +325,37 @@ fn describe(
     })
 }
 
-/// Logs the core's messages of `level` (`error`, `warn`, `info`, `debug`, `trace`) and above to stderr. Only the first
-/// call has an effect.
+/// Logs the core's messages of `level` (`error`, `warn`, `info`, `debug`, `trace`) and above to stderr, as `format`
+/// (`text`, `json`). Only the first call has an effect.
 #[pyfunction]
-fn init_logging(level: &str) {
+fn init_logging(level: &str, format: &str) {
+    let format = LogFormat::named(format).unwrap_or_default();
     let level = level.parse().unwrap_or(tracing::Level::INFO);
     // Clients can provoke warnings of other libraries: these are only logged for debugging.
     let others = if level >= tracing::Level::DEBUG { level } else { tracing::Level::ERROR };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(LogLine);
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr::writer).event_format(LogLine(format));
     let wanted = Targets::new().with_target("servable", level).with_default(others);
     let _already_set = tracing_subscriber::registry().with(lines.with_filter(wanted)).try_init();
+}
+
+/// Makes lines of the log, as JSON, of what libraries write to stderr by themselves. Returns the descriptor that the log
+/// is written to from now on.
+#[pyfunction]
+fn take_over_stderr() -> PyResult<i32> {
+    stderr_pipe::take_over(|line| {
+        let NativeLine { level, logger, source, message } = NativeLine::read(line);
+        let source = source.map(|source| ("source", source.to_owned()));
+        let line = json_line(level, logger, message, source.as_slice()) + "\n";
+        // There is nowhere else to tell it.
+        let _lost = stderr::writer().write_all(line.as_bytes());
+    })?;
+    Ok(stderr_pipe::log_descriptor())
+}
+
+/// Gives stderr back, once what was written to it is logged.
+#[pyfunction]
+fn give_back_stderr(py: Python<'_>) {
+    py.detach(stderr_pipe::give_back);
 }
 
 /// Returns every message of `proto/` as a serialized `FileDescriptorSet`, imports before importers.
@@ -345,6 +393,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preload, module)?)?;
     module.add_function(wrap_pyfunction!(describe, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
+    module.add_function(wrap_pyfunction!(take_over_stderr, module)?)?;
+    module.add_function(wrap_pyfunction!(give_back_stderr, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;
     module.add_function(wrap_pyfunction!(metrics, module)?)?;

@@ -8,6 +8,7 @@ use crate::servable::Servable;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 
 /// The states of a version, with TensorFlow Serving's numbers (`ModelVersionStatus.State`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ type Table = BTreeMap<String, Arc<Model>>;
 pub struct Registry {
     table: ArcSwap<Table>,
     writer: Mutex<()>,
+    /// Tells whoever waits for it of every change.
+    changes: watch::Sender<()>,
 }
 
 impl Registry {
@@ -121,6 +124,30 @@ impl Registry {
     /// Returns whether any version is available.
     pub fn serves(&self) -> bool {
         self.table.load().values().any(|model| !model.available.is_empty())
+    }
+
+    /// Returns whether a version is available, or none is wanted: every known one has been unloaded.
+    pub fn serves_what_it_should(&self) -> bool {
+        let wanted = |status: &VersionStatus| status.state != State::End || status.error.is_some();
+        let table = self.table.load();
+        self.serves() || !table.values().any(|model| model.versions.values().any(wanted))
+    }
+
+    /// Returns whether any version of `name`, or `version` alone, is available; `None` if it is not known.
+    pub fn is_available(&self, name: &str, version: Option<i64>) -> Option<bool> {
+        let table = self.table.load();
+        let model = table.get(name)?;
+        match version {
+            None => (!model.versions.is_empty()).then_some(!model.available.is_empty()),
+            Some(version) => {
+                model.versions.contains_key(&version).then(|| model.available.contains_key(&version))
+            }
+        }
+    }
+
+    /// Returns what changes with every change of a state, a version or a label.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Returns every known version of every model, sorted by name, oldest version first.
@@ -182,5 +209,6 @@ impl Registry {
         edit(&mut model);
         table.insert(name.to_owned(), Arc::new(model));
         self.table.store(Arc::new(table));
+        self.changes.send_replace(());
     }
 }

@@ -4,7 +4,9 @@
 //! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
+mod secure;
 
+use crate::access::{AccessLog, AccessOptions};
 use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
@@ -12,15 +14,20 @@ use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::{self, priority};
 use crate::http::connection;
+use crate::http::unencrypted::Unencrypted;
 use crate::http2;
 use crate::listen::listen;
 use crate::memory::{self, Budget};
 use crate::methods::ServerState;
+use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
+use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
+use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
+use secure::{Begun, Secure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -71,13 +78,16 @@ impl Server {
                 Some(Arc::new(Pool::new(counts).map_err(|why| cannot_start(&why))?))
             }
         };
+        let payload_files = options.payload_files;
+        let access = options.access.as_ref().map(open_access_log).transpose()?;
         let state = Arc::new(ServerState {
             registry: Registry::default(),
             scheduler,
             batches,
             options,
             metrics,
-            recorder: Recorder::default(),
+            recorder: Recorder::new(Payloads::new(payload_files, rest::payload_json::line)),
+            access,
         });
         Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })
     }
@@ -87,10 +97,9 @@ impl Server {
         &self.state
     }
 
-    /// Returns a flag that is true while requests to models are answered: the ports are open, and shutdown has not
-    /// begun.
-    pub fn readiness(&self) -> Arc<AtomicBool> {
-        self.ready.clone()
+    /// Returns the pages of health: requests to models are answered once the ports are open, until shutdown begins.
+    pub fn health(&self) -> HealthPages {
+        HealthPages::new(self.state.clone(), self.ready.clone())
     }
 
     /// Opens the ports and starts serving. `settings` are those of gRPC.
@@ -104,17 +113,42 @@ impl Server {
         let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
-        let services = Services { rest: Arc::new(rest::RestService::new(self.state.clone())), grpc };
+        let services = self.services(grpc);
+        let over_http2 = services.rest_tls.is_some();
         let mut threads = Vec::new();
         let workers = (0..self.state.options.io_threads.max(1))
             .map(|index| worker(index, &services, &connections, &mut threads))
             .collect::<Result<Vec<_>>>()?;
         let accepting = connections.clone();
-        let acceptor =
-            spawn("servable-accept".to_owned(), move || accept_all(listeners, workers, accepting, floods))?;
+        let acceptor = spawn("servable-accept".to_owned(), move || {
+            accept_all(listeners, workers, accepting, floods, over_http2)
+        })?;
         *running = Some(Running { connections, acceptor, threads });
         self.ready.store(true, Relaxed);
         Ok(addresses)
+    }
+
+    fn services(&self, grpc: Arc<grpc::GrpcService>) -> Services {
+        let options = &self.state.options;
+        let failures = self.state.metrics.as_ref().map(Metrics::handshakes).unwrap_or_default();
+        let health = options.health_pages.then(|| self.health());
+        let rest = Arc::new(rest::RestService::new(self.state.clone(), health));
+        let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
+        let (of_grpc, keys_within) = grpc.tls();
+        let secure = |tls: &tls::Tls, offer, within| Secure {
+            tls: tls.clone(),
+            offer,
+            within,
+            failures: failures.clone(),
+        };
+        let rest_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
+        Services {
+            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, rest_within)),
+            grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
+            rest,
+            over_http2,
+            grpc,
+        }
     }
 
     /// From now on, tells every client to send its next request elsewhere; requests are still answered, on new
@@ -147,6 +181,15 @@ impl Server {
             addresses.grpc_socket = Some(path.clone());
         }
         Ok((listeners, addresses))
+    }
+
+    /// Writes what waits in the access log and the payload logs, `within` at most; nothing is logged afterwards.
+    pub fn finish_logs(&self, within: Duration) {
+        let state = &self.state;
+        let written = state.access.as_ref().is_none_or(|access| access.finish(within));
+        if !(state.recorder.payloads.finish(within) && written) {
+            tracing::warn!("not all of the access log and the payload logs could be written in time");
+        }
     }
 
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
@@ -194,7 +237,11 @@ enum Listener {
 #[derive(Clone)]
 struct Services {
     rest: Arc<rest::RestService>,
+    /// The same over HTTP/2, which clients may choose with TLS.
+    over_http2: Arc<rest::RestOverHttp2>,
+    rest_tls: Option<Secure>,
     grpc: Arc<grpc::GrpcService>,
+    grpc_tls: Option<Secure>,
 }
 
 /// One connection's weight on its worker.
@@ -251,14 +298,49 @@ impl Services {
     async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
             Stream::Tcp(protocol, stream) => match (protocol, TcpStream::from_std(stream)) {
-                (Protocol::Rest, Ok(stream)) => connection::serve(stream, self.rest, client).await,
-                (Protocol::Grpc, Ok(stream)) => http2::connection::serve(stream, self.grpc, client).await,
+                (Protocol::Rest, Ok(stream)) => self.rest(stream, client).await,
+                (Protocol::Grpc, Ok(stream)) => self.grpc(stream, client).await,
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => http2::connection::serve_local(stream, self.grpc, client).await,
+                Ok(stream) => self.grpc_socket(stream, client).await,
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
+        }
+    }
+
+    async fn rest(self, stream: TcpStream, client: Arc<Connection>) {
+        let Some(secure) = &self.rest_tls else {
+            return connection::serve(stream, self.rest, client).await;
+        };
+        match secure.begin(stream, &client).await {
+            Some(Begun::Tls(stream)) if tls::is_http2(&*stream) => {
+                http2::connection::serve(*stream, self.over_http2, client).await;
+            }
+            Some(Begun::Tls(stream)) => connection::serve(*stream, self.rest, client).await,
+            Some(Begun::Plain(stream)) => {
+                connection::serve(stream, Arc::new(Unencrypted::of(&*self.rest)), client).await;
+            }
+            None => {}
+        }
+    }
+
+    async fn grpc(self, stream: TcpStream, client: Arc<Connection>) {
+        let Some(secure) = &self.grpc_tls else {
+            return http2::connection::serve(stream, self.grpc, client).await;
+        };
+        // A client without TLS learns from the end of the connection that it is not understood.
+        if let Some(Begun::Tls(stream)) = secure.begin(stream, &client).await {
+            http2::connection::serve(*stream, self.grpc, client).await;
+        }
+    }
+
+    async fn grpc_socket(self, stream: UnixStream, client: Arc<Connection>) {
+        let Some(secure) = &self.grpc_tls else {
+            return http2::connection::serve_local(stream, self.grpc, client).await;
+        };
+        if let Some(stream) = secure.encrypted(stream, &client).await {
+            http2::connection::serve_local(stream, self.grpc, client).await;
         }
     }
 }
@@ -341,6 +423,13 @@ fn is_no_ipv6(why: &std::io::Error) -> bool {
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name).spawn(run).map_err(|why| cannot_start(&why))
+}
+
+fn open_access_log(options: &AccessOptions) -> Result<AccessLog> {
+    AccessLog::open(options).map_err(|why| {
+        let message = format!("The access log cannot be written to {:?}: {why}", options.output);
+        Error::new(Kind::FailedPrecondition, message)
+    })
 }
 
 fn cannot_start(why: &std::io::Error) -> Error {

@@ -20,21 +20,23 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle", "admin"},
+    "python": {"server", "lifecycle", "admin", "log_line", "native_line"},
     "server": {"rest", "grpc", "throttled", "listen"},
-    "admin": {"http", "json", "listen"},
-    "rest": {"registry", "methods", "http", "json"},
+    "admin": {"http", "json", "listen", "methods"},
+    "rest": {"registry", "methods", "http", "http2", "json"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config", "parallel"},
     "grpc": {"registry", "methods", "http2"},
     "http2": {"connections"},
-    "lifecycle": {"registry", "methods", "files"},
+    "lifecycle": {"registry", "methods", "files", "tfrecord"},
     "methods": {"registry", "servable", "config"},
     "registry": {"servable"},
     "servable": {"batch"},
     "batch": {"engine", "scheduler"},
     "scheduler": {"context", "metrics", "parallel", "profile"},
-    "context": {"memory", "metrics"},
+    "context": {"memory", "access", "metrics"},
+    "access": {"host", "log_format", "log_queue", "profile", "throttled"},
+    "payload": {"access", "pb", "tfrecord"},
     "engine": {"tensor", "error", "pb", "host", "files"},
     "host": {"error", "memory"},
     "connections": {"memory", "pace"},
@@ -43,10 +45,16 @@ ARROWS = {
     "memory": {"error"},
     "parallel": set(),
     "profile": set(),
-    "config": {"pace", "scheduler"},
+    "config": {"pace", "scheduler", "payload", "tls"},
+    "tls": {"error", "metrics"},
     "pace": set(),
     "files": set(),
     "throttled": set(),
+    "log_format": set(),
+    "log_line": {"log_format"},
+    "log_queue": set(),
+    "native_line": set(),
+    "tfrecord": {"error"},
     "listen": set(),
     "tensor": set(),
     "error": set(),
@@ -279,7 +287,7 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
         for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
     }
-    assert len(structs) == 7
+    assert len(structs) == 9
     assert structs == protocols
 
 

@@ -15,9 +15,11 @@ __all__ = [
     "crc32c",
     "describe",
     "descriptors",
+    "give_back_stderr",
     "init_logging",
     "metrics",
     "preload",
+    "take_over_stderr",
     "version",
 ]
 
@@ -34,6 +36,15 @@ class TlsOptions(Protocol):
     def client_ca(self) -> str: ...
     @property
     def client_verify(self) -> bool: ...
+
+class TlsFiles(Protocol):
+    """``config.values.TlsFiles``, as far as the core reads it."""
+    @property
+    def certificate(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def client_ca(self) -> str | None: ...
 
 class GrpcLimits(Protocol):
     """``config.values.GrpcLimits``, as far as the core reads it."""
@@ -90,6 +101,10 @@ class CoreOptions(Protocol):
     @property
     def grpc_tls(self) -> TlsOptions | None: ...
     @property
+    def tls_files(self) -> TlsFiles | None: ...
+    @property
+    def health_pages(self) -> bool: ...
+    @property
     def grpc_limits(self) -> GrpcLimits: ...
     @property
     def rest_timeout_ms(self) -> int: ...
@@ -144,7 +159,41 @@ class CoreOptions(Protocol):
     @property
     def profile_folder(self) -> str | None: ...
     @property
+    def access_log(self) -> AccessLogOptions | None: ...
+    @property
+    def request_ids(self) -> str: ...
+    @property
+    def payload_file_bytes(self) -> int: ...
+    @property
+    def payload_file_seconds(self) -> float: ...
+    @property
     def backlog(self) -> int: ...
+
+class AccessLogOptions(Protocol):
+    """``config.values.AccessLogOptions``, as far as the core reads it."""
+    @property
+    def errors_only(self) -> bool: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def output(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+
+class PayloadLog(Protocol):
+    """``config.values.PayloadLog``, as far as the core reads it."""
+    @property
+    def model(self) -> str: ...
+    @property
+    def form(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def sampling_config(self) -> bytes: ...
+    @property
+    def tags(self) -> Sequence[str]: ...
 
 class BatchingOptions(Protocol):
     """``config.values.BatchingOptions``, as far as the core reads it."""
@@ -177,6 +226,8 @@ class LoadOptions(Protocol):
     def engine_precision(self) -> str: ...
     @property
     def engine_quantizer(self) -> Sequence[str]: ...
+    @property
+    def engine_reference_idle(self) -> float | None: ...
     @property
     def prefer_tflite(self) -> bool: ...
     @property
@@ -311,12 +362,20 @@ class Server:
         request with a content type and bytes, on a thread that may block. An exception's ``code``,
         ``message`` and ``hint`` become the error reply. Raises ``OSError`` if it cannot listen.
         """
+    def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
+        """Logs the payloads of requests as these say from now on, and of no others.
+
+        Waits until what was logged before is written, for some seconds at most.
+        """
+    def reopen_logs(self) -> None:
+        """Opens the access log's file again, as its name may mean another one now."""
     def drain(self) -> None:
         """Starts telling clients to send their next requests elsewhere; still answers all of them."""
     def stop(self, grace_seconds: float) -> bool:
         """Stops accepting connections and finishes requests in progress or on their way.
 
-        Returns True if all ended within ``grace_seconds``.
+        Returns True if all ended within ``grace_seconds``, after the last lines and records of its logs are
+        written.
         """
 
 def preload(path: str, op_libraries: list[str]) -> str:
@@ -330,11 +389,20 @@ def describe(
     The engines: as in ``CoreOptions``. Raises ``CoreError``.
     """
 
-def init_logging(level: str) -> None:
-    """Logs the core's messages of ``level`` (error … trace) and above to stderr.
+def init_logging(level: str, format: str) -> None:
+    """Logs the core's messages of ``level`` (error … trace) and above to stderr, as ``text`` or ``json``.
 
     Only the first call has an effect.
     """
+
+def take_over_stderr() -> int:
+    """Makes JSON lines of what libraries write to stderr by themselves.
+
+    Returns the descriptor that the log is written to from now on.
+    """
+
+def give_back_stderr() -> None:
+    """Gives stderr back, once what was written to it is logged."""
 
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C of ``data``: 0xe3069283 for b"123456789"."""

@@ -8,14 +8,16 @@
 use super::deadline::Deadline;
 use super::guard::Guard;
 use super::{AdminConnection, Handler, Options, Shared};
-use crate::connections::{Connections, Slot, Stage};
+use crate::connections::{Connection, Connections, Slot, Stage};
 use crate::http::connection;
+use crate::http::unencrypted::Unencrypted;
 use crate::listen::listen;
 use crate::memory::Budget;
+use crate::methods::health::HealthPages;
+use crate::tls::{self, Offer, Tls};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -58,8 +60,8 @@ impl Administration {
     }
 }
 
-/// Starts listening. `ready`: true while requests to models are answered.
-pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io::Result<Administration> {
+/// Starts listening. `health` has the pages that everybody may see.
+pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Result<Administration> {
     let listener = listen(options.address, BACKLOG)?;
     let address = listener.local_addr()?;
     let runtime = Builder::new_current_thread()
@@ -69,7 +71,7 @@ pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io:
         .build()?;
     let shared = Arc::new(Shared {
         guard: Guard::new(&options.token, &options.name, address.ip()),
-        ready,
+        health,
         handler,
         permits: Arc::new(Semaphore::new(options.max_answered)),
         max_answered: options.max_answered,
@@ -81,7 +83,9 @@ pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io:
         TcpListener::from_std(listener)?
     };
     let (ended, all_ended) = mpsc::channel(1);
-    let acceptor = Acceptor { shared, connections, request_within: options.request_within, _open: ended };
+    let tls = options.tls.clone();
+    let acceptor =
+        Acceptor { shared, connections, tls, request_within: options.request_within, _open: ended };
     let (close, closing) = oneshot::channel();
     std::thread::Builder::new().name("servable-admin".to_owned()).spawn(move || {
         runtime.block_on(run(acceptor, listener, closing, all_ended));
@@ -95,6 +99,7 @@ pub fn serve(options: &Options, ready: Arc<AtomicBool>, handler: Handler) -> io:
 struct Acceptor {
     shared: Arc<Shared>,
     connections: Arc<Connections>,
+    tls: Option<Tls>,
     request_within: Duration,
     /// Dropped with the last connection.
     _open: mpsc::Sender<()>,
@@ -154,8 +159,30 @@ impl Acceptor {
             Arc::new(AdminConnection { shared: self.shared.clone(), client, deadline: deadline.clone() });
         tokio::select! {
             biased;
-            () = connection::serve(stream, service, slot.connection.clone()) => {}
+            () = talk(stream, self.tls, service, slot.connection.clone()) => {}
             () = deadline.passed() => tracing::debug!("connection of {client} ended: no whole request in time"),
         }
+    }
+}
+
+/// Serves the connection, encrypted if there is a `tls`.
+async fn talk(stream: TcpStream, tls: Option<Tls>, service: Arc<AdminConnection>, client: Arc<Connection>) {
+    let Some(tls) = tls else { return connection::serve(stream, service, client).await };
+    let encrypted = async {
+        if !tls::begins(&stream).await {
+            return Some(Err(stream));
+        }
+        // The deadline for a request is also that for the handshake.
+        let accepted = tls.accept(stream, Offer::Http1, Duration::MAX).await;
+        accepted.inspect_err(|failed| tracing::debug!("no TLS with a client: {}", failed.why)).ok().map(Ok)
+    };
+    let encrypted = tokio::select! {
+        encrypted = encrypted => encrypted,
+        () = client.must_close() => None,
+    };
+    match encrypted {
+        Some(Ok(stream)) => connection::serve(stream, service, client).await,
+        Some(Err(plain)) => connection::serve(plain, Arc::new(Unencrypted::of(&*service)), client).await,
+        None => {}
     }
 }

@@ -2,7 +2,7 @@
 //! Python, behind a [`Handler`].
 //!
 //! It has its own address and thread ([`listener`]), so that serving models cannot delay it. [`body`] reads the whole
-//! request, `/livez` and `/readyz` are answered to everyone, [`guard`] checks all other requests, the handler answers
+//! request, the pages of health are answered to everyone, [`guard`] checks all other requests, the handler answers
 //! them on a thread that may block, and [`answer`] writes the response.
 
 mod answer;
@@ -18,6 +18,8 @@ use crate::connections::{Answering, Connection};
 use crate::error::Kind;
 use crate::http::client_stream::ClientStream;
 use crate::http::{Service, Settings};
+use crate::methods::health::HealthPages;
+use crate::tls::Tls;
 use answer::Reply;
 use bytes::Bytes;
 use deadline::Deadline;
@@ -30,7 +32,6 @@ use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub name: String,
     /// The bearer token that clients must send; empty for none.
     pub token: String,
+    /// Encryption of connections, if any.
+    pub tls: Option<Tls>,
     /// Longest time from the opening of a connection, or its last reply, until the next request has arrived in full;
     /// also the time for a client to read a reply.
     pub request_within: Duration,
@@ -82,8 +85,7 @@ const OTHER_METHODS: [Method; 3] = [Method::OPTIONS, Method::TRACE, Method::CONN
 /// State shared by all connections.
 struct Shared {
     guard: Guard,
-    /// True while requests to models are answered.
-    ready: Arc<AtomicBool>,
+    health: HealthPages,
     handler: Handler,
     /// One permit per request that the handler may take now.
     permits: Arc<Semaphore>,
@@ -139,9 +141,9 @@ impl AdminConnection {
         let body = body::read(body, &memory).await?;
         let path = path_of(head.uri.path());
         if is_look(&head.method)
-            && let Some(reply) = health(&path, self.shared.ready.load(Relaxed))
+            && let Some((status, page)) = self.shared.health.at(&path)
         {
-            return Ok(reply);
+            return Ok(Reply::json(status, page));
         }
         self.shared.guard.check(&head.headers)?;
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
@@ -208,16 +210,6 @@ fn path_of(path: &str) -> Cow<'_, str> {
         Cow::Owned(format!("/{}", path.trim_start_matches('/')))
     } else {
         Cow::Borrowed(path)
-    }
-}
-
-/// Returns the reply to `/livez` and `/readyz`; `None` for other paths.
-fn health(path: &str, ready: bool) -> Option<Reply> {
-    match path {
-        "/livez" => Some(Reply::json(200, b"{\n  \"live\": true\n}\n")),
-        "/readyz" if ready => Some(Reply::json(200, b"{\n  \"ready\": true\n}\n")),
-        "/readyz" => Some(Reply::json(503, b"{\n  \"ready\": false\n}\n")),
-        _ => None,
     }
 }
 

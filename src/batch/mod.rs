@@ -342,7 +342,7 @@ impl Batcher {
             ends.feeds.iter().enumerate().map(|(index, endpoint)| (*endpoint, input(index))).collect();
         let started = Instant::now();
         let options = RunOptions { threads: tasks[0].threads, timeout: timeout(tasks, started) };
-        let running = profile::phase(Phase::Run);
+        let running = profile::phase(Phase::Run, None);
         let usage = if options.threads == Threads::Caller { Usage::of_this_thread() } else { None };
         let outputs = self.model.run(&feeds, &ends.fetches, options)?;
         drop(running);

@@ -7,17 +7,20 @@
 //! happens on an unloading thread.
 
 pub mod acceleration;
+mod checksums;
 pub mod choice;
 pub mod content;
 #[cfg(test)]
 pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod fake;
+mod forms;
 pub mod frozen;
 pub mod litert;
 pub mod onnx;
 pub mod openvino;
 pub mod signature;
+mod starter;
 pub mod tensorflow;
 
 use crate::error::Result;

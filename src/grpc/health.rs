@@ -1,8 +1,11 @@
-//! `grpc.health.v1.Health`: SERVING until the server drains, for the whole server and, named as in TensorFlow Serving,
-//! for its two services.
+//! `grpc.health.v1.Health`: for the whole server (""), for each model by `MODEL` or `MODEL/VERSION`, and, named as in
+//! TensorFlow Serving, for its two services, which serve until the server drains.
 
 use crate::connections::Stage;
+use crate::methods::ServerState;
+use crate::methods::health::Health as Condition;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use tonic::codegen::tokio_stream::Stream;
@@ -11,25 +14,35 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health as Service;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-const SERVICES: [&str; 3] = ["", "ModelService", "PredictionService"];
+const SERVICES: [&str; 2] = ["ModelService", "PredictionService"];
 
 /// The service.
 pub(super) struct Health {
+    server: Arc<ServerState>,
     stages: watch::Receiver<Stage>,
 }
 
 impl Health {
-    /// Makes the health service of a server with these `stages`.
-    pub(super) fn new(stages: watch::Receiver<Stage>) -> Health {
-        Health { stages }
+    /// Makes the health service of `server`, which is in these `stages`.
+    pub(super) fn new(server: Arc<ServerState>, stages: watch::Receiver<Stage>) -> Health {
+        Health { server, stages }
     }
 }
 
-fn status(service: &str, stage: Stage) -> ServingStatus {
-    match stage {
-        _ if !SERVICES.contains(&service) => ServingStatus::ServiceUnknown,
-        Stage::Serving => ServingStatus::Serving,
-        Stage::Draining | Stage::Closing => ServingStatus::NotServing,
+fn status(server: &ServerState, service: &str, stage: Stage) -> ServingStatus {
+    let serving = stage == Stage::Serving;
+    let condition = match service {
+        "" => Condition::of_server(&server.registry, serving),
+        name if SERVICES.contains(&name) => match stage {
+            Stage::Serving => Condition::Ready,
+            Stage::Draining | Stage::Closing => Condition::NotReady,
+        },
+        name => Condition::of_model(&server.registry, serving, name),
+    };
+    match condition {
+        Condition::Ready => ServingStatus::Serving,
+        Condition::NotReady => ServingStatus::NotServing,
+        Condition::Unknown => ServingStatus::ServiceUnknown,
     }
 }
 
@@ -39,7 +52,7 @@ impl Service for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        let status = status(&request.into_inner().service, *self.stages.borrow());
+        let status = status(&self.server, &request.into_inner().service, *self.stages.borrow());
         if status == ServingStatus::ServiceUnknown {
             return Err(Status::new(Code::NotFound, "service not registered"));
         }
@@ -49,28 +62,40 @@ impl Service for Health {
     type WatchStream = Watch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watch>, Status> {
+        let mut seen = Seen { stages: self.stages.clone(), models: self.server.registry.changes() };
+        // The first status is sent at once.
+        seen.stages.mark_changed();
         let service = request.into_inner().service;
-        Ok(Response::new(Watch { service, told: None, stage: next(self.stages.clone(), true) }))
+        Ok(Response::new(Watch { server: self.server.clone(), service, told: None, next: next(seen) }))
     }
 }
 
-type Next = Pin<Box<dyn Future<Output = Option<watch::Receiver<Stage>>> + Send>>;
+/// What a status follows from: the server's stage, and the states of the models.
+struct Seen {
+    stages: watch::Receiver<Stage>,
+    models: watch::Receiver<()>,
+}
 
-/// Returns the stage `now`, or the next one; `None` if there will be none.
-fn next(mut stages: watch::Receiver<Stage>, now: bool) -> Next {
+type Next = Pin<Box<dyn Future<Output = Option<Seen>> + Send>>;
+
+/// Waits for a change of what was `seen`; `None` if there will be none.
+fn next(mut seen: Seen) -> Next {
     Box::pin(async move {
-        if !now && stages.changed().await.is_err() {
-            return None;
-        }
-        Some(stages)
+        let changed = tokio::select! {
+            changed = seen.stages.changed() => changed,
+            changed = seen.models.changed() => changed,
+        };
+        changed.is_ok().then_some(seen)
     })
 }
 
 /// The status of one service, sent whenever it changes. An unknown service may become known: its stream stays open.
+/// Nothing is queued for a client that takes no message: the next one has the status of that time.
 pub(super) struct Watch {
+    server: Arc<ServerState>,
     service: String,
     told: Option<ServingStatus>,
-    stage: Next,
+    next: Next,
 }
 
 impl Stream for Watch {
@@ -78,9 +103,12 @@ impl Stream for Watch {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let Some(mut stages) = ready!(self.stage.as_mut().poll(cx)) else { return Poll::Ready(None) };
-            let status = status(&self.service, *stages.borrow_and_update());
-            self.stage = next(stages, false);
+            let Some(mut seen) = ready!(self.next.as_mut().poll(cx)) else { return Poll::Ready(None) };
+            // Marked as seen before it is read, so that no later change is missed.
+            seen.models.mark_unchanged();
+            let stage = *seen.stages.borrow_and_update();
+            let status = status(&self.server, &self.service, stage);
+            self.next = next(seen);
             if self.told.replace(status) != Some(status) {
                 return Poll::Ready(Some(Ok(HealthCheckResponse { status: status as i32 })));
             }

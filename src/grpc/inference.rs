@@ -3,14 +3,12 @@
 use super::model_call::{Method, unexpected, used};
 use super::reply::Reply;
 use crate::error::Result;
-use crate::methods::examples::{self, Classifications};
 use crate::methods::observer::Counted;
-use crate::methods::{Answer, Context, ModelSpec, Request, ServerState, messages};
+use crate::methods::{Answer, Context, ModelSpec, Request, ServerState, messages, responses};
 use crate::metrics::Api;
 use crate::pb::tensorflow::serving::{
-    self as wire, ClassificationRequest, ClassificationResponse, ClassificationResult, InferenceResult,
-    MultiInferenceRequest, MultiInferenceResponse, RegressionRequest, RegressionResponse, RegressionResult,
-    inference_result, input,
+    self as wire, ClassificationRequest, ClassificationResponse, MultiInferenceRequest, RegressionRequest,
+    RegressionResponse, input,
 };
 use crate::servable::Servable;
 
@@ -29,7 +27,7 @@ impl Method for ClassificationRequest {
 
     fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
         let Answer::Classes(answer) = answer else { return Err(unexpected(&answer)) };
-        let result = Some(classes(answer));
+        let result = Some(responses::classes(&answer));
         Reply::of(&ClassificationResponse { result, model_spec: Some(used(spec, servable)) })
     }
 }
@@ -49,7 +47,7 @@ impl Method for RegressionRequest {
 
     fn reply(_: &ServerState, servable: &Servable, spec: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
         let Answer::Values(answer) = answer else { return Err(unexpected(&answer)) };
-        let result = Some(values(answer));
+        let result = Some(responses::values(&answer));
         Reply::of(&RegressionResponse { result, model_spec: Some(used(spec, servable)) })
     }
 }
@@ -80,38 +78,8 @@ impl Method for MultiInferenceRequest {
 
     fn reply(_: &ServerState, servable: &Servable, _: ModelSpec, answer: Answer<'_>) -> Result<Reply> {
         let Answer::Tasks(answers) = answer else { return Err(unexpected(&answer)) };
-        let results = answers.into_iter().map(|(spec, answer)| result(used(spec, servable), answer));
-        Reply::of(&MultiInferenceResponse { results: results.collect() })
+        Reply::of(&responses::multi_inference(servable, &answers))
     }
-}
-
-fn result(model_spec: wire::ModelSpec, answer: examples::TaskAnswer) -> InferenceResult {
-    let result = match answer {
-        examples::TaskAnswer::Classes(answer) => {
-            inference_result::Result::ClassificationResult(classes(answer))
-        }
-        examples::TaskAnswer::Values(answer) => inference_result::Result::RegressionResult(values(answer)),
-    };
-    InferenceResult { model_spec: Some(model_spec), result: Some(result) }
-}
-
-fn classes(answer: Classifications) -> ClassificationResult {
-    let class = |index: usize| wire::Class {
-        // A protobuf string cannot hold a label that is not UTF-8.
-        label: answer
-            .labels
-            .as_ref()
-            .map_or_else(String::new, |labels| String::from_utf8_lossy(labels.get(index)).into_owned()),
-        score: answer.scores.as_ref().map_or(0.0, |scores| scores[index]),
-    };
-    let row = |row: usize| wire::Classifications {
-        classes: (row * answer.columns..(row + 1) * answer.columns).map(class).collect(),
-    };
-    ClassificationResult { classifications: (0..answer.rows).map(row).collect() }
-}
-
-fn values(answer: Vec<f32>) -> RegressionResult {
-    RegressionResult { regressions: answer.into_iter().map(|value| wire::Regression { value }).collect() }
 }
 
 #[cfg(test)]

@@ -40,6 +40,15 @@ pub(super) enum Message {
     Packed(Packed),
 }
 
+impl Message {
+    /// Returns its size as received, in bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Message::Plain(bytes) | Message::Packed(Packed { bytes, .. }) => bytes.len(),
+        }
+    }
+}
+
 /// A compressed message.
 #[derive(Debug)]
 pub(super) struct Packed {

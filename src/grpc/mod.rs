@@ -17,13 +17,15 @@ mod reply;
 mod rpc;
 mod standard;
 
+use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
-use crate::http2::{self, flood::Floods, limits::ConnectionLimits, tls::Tls};
+use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::ServerState;
 use crate::pb::tensorflow::serving as wire;
+use crate::tls::Tls;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use reply::{Body, Reply};
 use rpc::Rpc;
@@ -93,7 +95,7 @@ impl GrpcService {
         settings: Settings,
         stages: watch::Receiver<Stage>,
     ) -> Result<GrpcService> {
-        let standard = standard::services(&settings, &stages)?;
+        let standard = standard::services(&server, &settings, &stages)?;
         let sessions = profiler::Sessions::default();
         Ok(GrpcService { server, settings, standard, sessions, floods: Arc::default(), stages })
     }
@@ -101,6 +103,11 @@ impl GrpcService {
     /// Returns the floods of the service's clients.
     pub(crate) fn floods(&self) -> Arc<Floods> {
         self.floods.clone()
+    }
+
+    /// Returns the encryption of connections, if any, and the time for its handshake.
+    pub(crate) fn tls(&self) -> (Option<&Tls>, Duration) {
+        (self.settings.tls.as_ref(), self.settings.limits.keys_within)
     }
 
     /// Passes the request to one of the services built on tonic.
@@ -119,13 +126,47 @@ impl http2::Service for GrpcService {
     fn settings(&self) -> http2::Settings<'_> {
         http2::Settings {
             limits: &self.settings.limits,
-            tls: self.settings.tls.as_ref(),
             floods: &self.floods,
-            stages: &self.stages,
+            // gRPC has no use for it.
+            dated: false,
         }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
+        let Exchange { id, logged } = self.begin(&request, client);
+        let entry = logged.as_ref().map(|logged| logged.entry.clone());
+        let mut response = self.answered(request, client, entry).await;
+        if let Some(logged) = logged {
+            let (status, code) = reply::outcome(&response);
+            logged.end(status, code, response.body().len());
+        }
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+}
+
+impl GrpcService {
+    /// Begins a call for the access log.
+    fn begin(&self, request: &Request<Incoming>, client: &Connection) -> Exchange {
+        let path = request.uri().path();
+        let asked = Asked {
+            protocol: "grpc",
+            peer: client.peer(),
+            method: path.rsplit('/').next().unwrap_or(path),
+            path: Some(path).filter(|path| !path.starts_with("/tensorflow.serving.")),
+        };
+        let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+        Exchange::begin(self.server.access.as_ref(), self.server.options.request_ids, asked, header)
+    }
+
+    async fn answered(
+        &self,
+        request: Request<Incoming>,
+        client: &Arc<Connection>,
+        entry: Option<Arc<Entry>>,
+    ) -> Response<Body> {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
         }
@@ -133,7 +174,7 @@ impl http2::Service for GrpcService {
             return reply::failed(refusal);
         }
         let (head, body) = request.into_parts();
-        let rpc = Rpc { service: &self, head: &head, body, client };
+        let rpc = Rpc { service: self, head: &head, body, client, entry };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
@@ -162,9 +203,7 @@ impl http2::Service for GrpcService {
 
 /// Refuses a call with more than `max` bytes of headers.
 fn check_metadata(headers: &HeaderMap, max: u32) -> Result<()> {
-    /// Bytes that HTTP/2 counts per header besides name and value.
-    const EACH: usize = 32;
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum();
+    let bytes = http2::header_bytes(headers);
     if bytes > max as usize {
         return Err(Error::new(
             Kind::ResourceExhausted,

@@ -10,6 +10,7 @@ use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState};
 use crate::metrics::Protocol;
 use crate::pb::tensorflow::serving as wire;
 use crate::pb::tensorflow::serving::model_spec::VersionChoice;
+use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use bytes::Bytes;
 
@@ -110,6 +111,7 @@ impl<M: Method> Call for ModelCall<M> {
         answer: Answer<'_>,
         context: &Context,
     ) -> Result<Reply> {
+        let _encode = profile::phase(Phase::Encode, context.phases());
         let reply = M::reply(server, servable, self.spec.ok_or_else(missing_spec)?, answer)?;
         reply.counted(context.memory.clone())
     }

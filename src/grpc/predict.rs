@@ -11,7 +11,6 @@ use crate::pb::tensor::{Encoded, locate_numbers};
 use crate::pb::tensorflow::serving as wire;
 use crate::pb::tensorflow::serving::PredictRequest;
 use crate::pb::wire::bytes_field_len;
-use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use prost::Message;
@@ -50,7 +49,6 @@ impl Method for PredictRequest {
 
 /// Writes a `PredictResponse`: each output straight from its tensor, then `model_spec`, which is already serialized.
 fn encode(outputs: &[(&str, Tensor)], model_spec: &[u8], as_content: bool) -> Result<Reply> {
-    let _encode = profile::phase(Phase::Encode);
     // Map entries: key 1 is the alias, key 2 the tensor.
     let entries: Vec<_> = outputs
         .iter()

@@ -3,6 +3,7 @@
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
 use crate::http2::streams::handed_over;
+use crate::http2::whole_body::PIECE;
 use crate::memory::Reservation;
 use crate::pb::wire::Pieces;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -22,10 +23,6 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Length of the prefix of a message, in bytes.
 const PREFIX: usize = 5;
-
-/// Size of the pieces in which a reply is handed to the HTTP/2 library, in bytes; each once the client has taken the
-/// one before.
-const PIECE: usize = 32 << 10;
 
 /// Longest status text, in bytes; longer ones are cut.
 const MAX_TEXT: usize = 1024;
@@ -152,6 +149,17 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     Some(response)
 }
 
+/// Returns how a call ended: the status, and its name. What a standard service streams has not ended; what is no call is
+/// refused with a status of HTTP.
+pub(super) fn outcome(response: &Response<Body>) -> (u16, Option<&'static str>) {
+    if response.status() != StatusCode::OK {
+        return (response.status().as_u16(), None);
+    }
+    let status = response.headers().get(STATUS).and_then(|status| status.to_str().ok()?.parse().ok());
+    let status = status.unwrap_or(0);
+    (status, Some(Kind::from_code(status.into()).name()).filter(|_| status > 0).or(Some("OK")))
+}
+
 /// The body of a response.
 pub struct Body(Source);
 
@@ -173,6 +181,16 @@ impl Body {
         response.map(|body| {
             Body(Source::Streamed(body, Box::pin(async move { reached(&mut stages, Stage::Closing).await })))
         })
+    }
+
+    /// Returns the number of bytes of the reply, without its prefix.
+    pub(super) fn len(&self) -> u64 {
+        match &self.0 {
+            Source::Pieces(pieces, _) => {
+                pieces.iter().map(Bytes::len).sum::<usize>().saturating_sub(PREFIX) as u64
+            }
+            Source::Streamed(..) | Source::Ended => 0,
+        }
     }
 
     /// Returns the last frame.

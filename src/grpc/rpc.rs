@@ -4,6 +4,7 @@ use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
 use super::{GrpcService, deadline};
+use crate::access::Entry;
 use crate::connections::{Answering, Connection};
 use crate::error::{Error, Result};
 use crate::methods::{self, Context};
@@ -20,6 +21,8 @@ pub(super) struct Rpc<'a> {
     pub(super) head: &'a Parts,
     pub(super) body: Incoming,
     pub(super) client: &'a Arc<Connection>,
+    /// What is to be logged of it.
+    pub(super) entry: Option<Arc<Entry>>,
 }
 
 /// An RPC whose message, of type `M`, has been read.
@@ -71,6 +74,9 @@ impl Rpc<'_> {
         let deadline = deadline::of(&self.head.headers);
         let read = message::read(&self.head.headers, self.body, limits, locate);
         let bytes = deadline::bounded(deadline, read).await?;
+        if let Some(entry) = &self.entry {
+            entry.received(bytes.len());
+        }
         let answering = self.client.answering();
         let bytes = match bytes {
             Message::Plain(bytes) => bytes,
@@ -81,12 +87,14 @@ impl Rpc<'_> {
                 deadline::bounded(deadline, unpacked).await?
             }
         };
-        let _decode = profile::phase(Phase::Decode);
+        let _decode = profile::phase(Phase::Decode, self.entry.as_ref().map(|entry| &entry.phases));
         memory.grow(decoded(&bytes))?;
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let context = Context { deadline, memory, ..Context::default() };
+        let certified = self.client.certified();
+        let context =
+            Context { deadline, memory, certified, entry: self.entry.clone(), ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }
 }

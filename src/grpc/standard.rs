@@ -4,6 +4,7 @@ use super::Settings;
 use super::health::Health;
 use crate::connections::Stage;
 use crate::error::{Error, Result};
+use crate::methods::ServerState;
 use crate::pb;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -46,10 +47,14 @@ impl Standard {
 }
 
 /// Makes the services that `settings` enable.
-pub(super) fn services(settings: &Settings, stages: &watch::Receiver<Stage>) -> Result<Vec<Standard>> {
+pub(super) fn services(
+    server: &Arc<ServerState>,
+    settings: &Settings,
+    stages: &watch::Receiver<Stage>,
+) -> Result<Vec<Standard>> {
     let mut services = Vec::new();
     if settings.health {
-        let health = HealthServer::new(Health::new(stages.clone()));
+        let health = HealthServer::new(Health::new(server.clone(), stages.clone()));
         services.push(Standard::new("/grpc.health.v1.Health/", health));
     }
     if settings.reflection {

@@ -110,7 +110,8 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         batches: None,
         options: Options::closed(),
         metrics: None,
-        recorder: Recorder::default(),
+        recorder: Recorder::none(),
+        access: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
     (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)
@@ -400,7 +401,7 @@ async fn a_reload_hands_the_configuration_over() {
 }
 
 #[tokio::test]
-async fn health_answers_for_the_names_of_tensorflow_serving() {
+async fn health_answers_for_the_names_of_tensorflow_serving_and_for_models() {
     let client = client(Policy::Auto, Settings::default()).await;
     let path = "/grpc.health.v1.Health/Check";
     for (name, status) in [
@@ -408,6 +409,9 @@ async fn health_answers_for_the_names_of_tensorflow_serving() {
         ("ModelService", "0"),
         ("PredictionService", "0"),
         ("tensorflow.serving.PredictionService", "5"),
+        ("m", "0"),
+        ("m/3", "0"),
+        ("m/4", "5"),
     ] {
         let wire = if name.is_empty() { vec![] } else { [&[10, name.len() as u8], name.as_bytes()].concat() };
         let answer = client.send(path, framed(&wire), None).await;

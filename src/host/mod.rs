@@ -5,6 +5,10 @@
 pub(crate) mod allocator;
 pub(crate) mod clock;
 pub(crate) mod libraries;
+pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;
 pub(crate) mod process;
+pub(crate) mod stderr;
+#[cfg(feature = "python")]
+pub(crate) mod stderr_pipe;

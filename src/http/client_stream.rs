@@ -5,17 +5,15 @@
 //! ends. They differ when something is sent to them: the system of a client that has left refuses it. So the client is
 //! sent what HTTP/1.1 allows at any time before an answer, `100 Continue` (RFC 9110, section 15.2).
 
+use super::transport::{End, Transport};
 use crate::connections::Connection;
-use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Interval between checks whether the probe has been refused.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +27,7 @@ const PART_AT_ONCE: usize = 8;
 /// The stream of one connection, shared by its HTTP implementation and the call that is waiting.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    stream: Mutex<TcpStream>,
+    stream: Mutex<Transport>,
     /// True while the system has not yet accepted all of an earlier answer.
     unsent: AtomicBool,
     /// Twice the number of request heads received, less one while the last request is unanswered.
@@ -65,7 +63,7 @@ impl Client {
     /// stream.
     pub(crate) async fn left(&self) {
         let stream = &self.stream;
-        if std::future::poll_fn(|cx| stream.poll_end(cx)).await == End::Reset {
+        if std::future::poll_fn(|cx| stream.stream().poll_end(cx)).await == End::Reset {
             return;
         }
         if self.is_modern && !stream.unsent.load(Relaxed) {
@@ -75,23 +73,14 @@ impl Client {
                 _ => {}
             }
         }
-        while !stream.is_refused() {
+        while !stream.stream().is_refused() {
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-/// The ways in which a client's sending ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client sends no more.
-    Closed,
-    /// The client is gone.
-    Reset,
-}
-
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, connection: Arc<Connection>) -> ClientStream {
+    pub(super) fn new(stream: Transport, connection: Arc<Connection>) -> ClientStream {
         let (unsent, requests, received) = Default::default();
         let answered = AtomicU64::new(connection.last());
         ClientStream { stream: Mutex::new(stream), unsent, requests, answered, received, connection }
@@ -139,30 +128,25 @@ impl ClientStream {
         }
     }
 
-    fn stream(&self) -> MutexGuard<'_, TcpStream> {
+    fn stream(&self) -> MutexGuard<'_, Transport> {
         self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ready when the client sends no more; never again once the client has sent its next request.
-    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<End> {
-        let stream = self.stream();
-        loop {
-            if ready!(stream.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(End::Reset);
-            }
-            let peek = || SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]);
-            match stream.try_io(Interest::READABLE, peek) {
-                Ok(0) => return Poll::Ready(End::Closed),
-                Ok(_) => return Poll::Pending,
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(End::Reset),
-            }
+    /// Writes `wanted` bytes by `write`, and records whether the system has accepted all of them.
+    fn write(
+        &self,
+        wanted: usize,
+        write: impl FnOnce(Pin<&mut Transport>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream();
+        let wrote = write(Pin::new(&mut *stream));
+        let holds_back = stream.holds_back();
+        drop(stream);
+        if holds_back {
+            self.unsent.store(true, Relaxed);
+            return wrote;
         }
-    }
-
-    /// Returns whether the client's system has refused what was sent to it.
-    fn is_refused(&self) -> bool {
-        !matches!(self.stream().take_error(), Ok(None))
+        self.wrote(wrote, wanted)
     }
 
     /// Records whether all of `wanted` bytes were accepted.
@@ -205,8 +189,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut *self.0.stream()).poll_write(cx, bytes);
-        self.0.wrote(wrote, bytes.len())
+        self.0.write(bytes.len(), |stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -214,8 +197,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut *self.0.stream()).poll_write_vectored(cx, buffers);
-        self.0.wrote(wrote, buffers.iter().map(|buffer| buffer.len()).sum())
+        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.0.write(wanted, |stream| stream.poll_write_vectored(cx, buffers))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -223,7 +206,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream()).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut *self.0.stream()).poll_flush(cx));
+        if self.0.unsent.load(Relaxed) && flushed.is_ok() {
+            // TLS had held back the end of it.
+            let _taken = self.0.wrote(Poll::Ready(Ok(0)), 0);
+        }
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,15 +224,97 @@ mod tests {
     use super::*;
     use crate::connections::Connections;
     use crate::memory::Budget;
+    use socket2::SockRef;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (Client, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let near = listener.accept().await.unwrap().0;
         let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
-        (Client { stream: Arc::new(ClientStream::new(near, slot.connection.clone())), is_modern: true }, far)
+        (
+            Client {
+                stream: Arc::new(ClientStream::new(near.into(), slot.connection.clone())),
+                is_modern: true,
+            },
+            far,
+        )
+    }
+
+    /// Does the same with TLS.
+    async fn encrypted() -> (Client, tokio_rustls::client::TlsStream<TcpStream>) {
+        let (near, far) = crate::tls::tests::pair().await;
+        let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
+        (
+            Client {
+                stream: Arc::new(ClientStream::new(near.into(), slot.connection.clone())),
+                is_modern: true,
+            },
+            far,
+        )
+    }
+
+    #[tokio::test]
+    async fn with_tls_a_client_that_closes_its_connection_has_left_however_it_does() {
+        let (client, mut far) = encrypted().await;
+        far.shutdown().await.unwrap();
+        drop(far);
+        client.left().await;
+        let (client, far) = encrypted().await;
+        drop(far.into_inner().0);
+        client.left().await;
+    }
+
+    #[tokio::test]
+    async fn with_tls_a_client_that_sends_no_more_is_asked_and_has_not_left() {
+        let (client, mut far) = encrypted().await;
+        far.get_mut().1.send_close_notify();
+        far.flush().await.unwrap();
+        let mut asked = [0; PROBE.len()];
+        assert!(!left(&client, far.read_exact(&mut asked)).await);
+        assert_eq!(asked, PROBE);
+        drop(far);
+        let mut stream = Stream(client.stream.clone());
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+        client.left().await;
+    }
+
+    #[tokio::test]
+    async fn with_tls_who_sends_more_has_not_left_and_nothing_of_it_is_lost() {
+        let (client, mut far) = encrypted().await;
+        far.write_all(b"POST").await.unwrap();
+        far.flush().await.unwrap();
+        for _ in 0..2 {
+            assert!(!left(&client, tokio::time::sleep(PAUSE)).await);
+        }
+        let mut next = [0; 4];
+        Stream(client.stream.clone()).read_exact(&mut next).await.unwrap();
+        assert_eq!(&next, b"POST");
+    }
+
+    #[tokio::test]
+    async fn with_tls_an_answer_that_is_held_back_is_not_sent_yet() {
+        let (client, mut far) = encrypted().await;
+        let mut stream = Stream(client.stream.clone());
+        let much = vec![7; 64 << 20];
+        let mut sent = 0;
+        // Until the system takes no more, and TLS holds back the end of what it has accepted.
+        while let Poll::Ready(wrote) =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_write(cx, &much[sent..]))).await
+        {
+            sent += wrote.unwrap();
+        }
+        assert!(!client.stream.is_idle() && client.stream.awaited().is_some());
+        let reading = async {
+            let mut all = vec![0; sent];
+            far.read_exact(&mut all).await.unwrap();
+            all
+        };
+        let (flushed, all) = tokio::join!(stream.flush(), reading);
+        flushed.unwrap();
+        assert!(all.iter().all(|byte| *byte == 7) && client.stream.is_idle());
     }
 
     /// Returns whether the client is seen to have left before `other` completes.

@@ -4,6 +4,7 @@ use super::client_stream::ClientStream;
 use super::lingering::LingeringStream;
 use super::own_wakes::OwnWaker;
 use super::timed::Timed;
+use super::transport::Transport;
 use super::{Service, Settings};
 use crate::connections::Connection;
 use crate::on_wake::OnWake;
@@ -18,7 +19,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// A connection is closed if no complete request head arrives for this long. TensorFlow Serving waits forever; clients
 /// that keep connections open longer than this between requests are rare, half-open connections are not.
@@ -29,9 +29,13 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Serves `stream` until the client is done, until its place is needed, or until the server closes and no request is on
 /// its way.
-pub(crate) async fn serve<S: Service>(stream: TcpStream, service: Arc<S>, client: Arc<Connection>) {
+pub(crate) async fn serve<S: Service>(
+    stream: impl Into<Transport>,
+    service: Arc<S>,
+    client: Arc<Connection>,
+) {
     let Settings { headers_within, pace, max_header_bytes } = service.settings();
-    let stream = Arc::new(ClientStream::new(stream, client.clone()));
+    let stream = Arc::new(ClientStream::new(stream.into(), client.clone()));
     let io = TokioIo::new(Timed::new(stream.clone(), S::write_error, headers_within, pace));
     let mut builder = http1::Builder::new();
     builder

@@ -1,4 +1,4 @@
-//! HTTP/1.1: connections, bodies, limits, replies. Independent of any API and of JSON.
+//! HTTP/1.1: connections, with or without TLS, bodies, limits, replies. Independent of any API and of JSON.
 //!
 //! [`connection::serve`] talks to one client and has a [`Service`] answer its requests.
 
@@ -11,6 +11,8 @@ mod own_wakes;
 pub(crate) mod reply;
 pub(crate) mod target;
 mod timed;
+pub(crate) mod transport;
+pub(crate) mod unencrypted;
 
 use crate::pace::Pace;
 use bytes::Bytes;

@@ -9,8 +9,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
     CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
 };
-use http::{HeaderMap, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, Response, StatusCode, Version};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -89,16 +88,17 @@ impl Refusal {
 }
 
 impl Reply {
-    /// Builds the HTTP response; `api` adds the CORS headers, if enabled. `used` are the headers of the request, whose
-    /// storage is used again.
+    /// Builds the response of HTTP `version`; `api` adds the CORS headers, if enabled. `used` are the headers of the
+    /// request, whose storage is used again.
     pub(crate) fn into_response(
         self,
         options: &Options,
         api: bool,
+        version: Version,
         used: HeaderMap,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Bytes> {
         let is_packed = self.body.packed;
-        let mut response = Response::new(Full::new(self.body.into_bytes()));
+        let mut response = Response::new(self.body.into_bytes());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -116,7 +116,8 @@ impl Reply {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.close {
+        // HTTP/2 has no such header: a connection that is to end says so by a message of its own.
+        if self.close && version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -59,10 +59,14 @@ impl Timed {
                 self.reply.moved(*wrote.as_ref().unwrap_or(&0));
                 Poll::Ready(wrote)
             }
-            Poll::Pending => self.reply.poll_overdue(cx).map(|()| {
-                Err(io::Error::new(ErrorKind::TimedOut, "the client did not take its reply in time"))
-            }),
+            Poll::Pending => self.poll_overdue(cx).map(Err),
         }
+    }
+
+    /// Ready with the error of a client that has not taken its reply for too long.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let late = || io::Error::new(ErrorKind::TimedOut, "the client did not take its reply in time");
+        self.reply.poll_overdue(cx).map(|()| late())
     }
 }
 
@@ -114,9 +118,14 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP flushes once it has written everything.
-        self.reply.restart();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // HTTP flushes once it has written everything; with TLS, the client has not taken all of that yet.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => {
+                self.reply.restart();
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => self.poll_overdue(cx).map(Err),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,9 +4,8 @@ use super::followed::Followed;
 use super::frames::Frames;
 use super::in_flight::{InFlight, TrackedBody};
 use super::limits::{ConnectionLimits, jittered};
-use super::tls::Tls;
 use super::{Service, Settings};
-use crate::connections::{Connection, Stage, reached};
+use crate::connections::Connection;
 use crate::on_wake::OnWake;
 use http::Request;
 use hyper::body::Incoming;
@@ -18,7 +17,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::server::TlsStream;
 
 /// Time after which a connection ends although the client has not reacted to the server's GOAWAY, if it waits for no
 /// answer.
@@ -26,7 +24,7 @@ const GOOD_BYE: Duration = Duration::from_secs(5);
 /// Time for a client to finish when a new connection needs its place.
 const MAKE_ROOM: Duration = Duration::from_secs(1);
 
-/// Serves `io`, encrypted if the service is set up so. Must be called on a runtime with time and I/O enabled, which
+/// Serves `io`. Must be called on a runtime with time and I/O enabled, which
 /// also runs the calls.
 pub async fn serve<I, S: Service>(io: I, service: Arc<S>, connection: Arc<Connection>)
 where
@@ -50,35 +48,8 @@ async fn serve_followed<I, S: Service>(io: I, service: Arc<S>, connection: Arc<C
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = service.settings();
-    let within = settings.limits.within();
-    match settings.tls {
-        None => serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await,
-        Some(tls) => {
-            if let Some(io) = encrypted(io, tls, &settings, &connection).await {
-                serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await;
-            }
-        }
-    }
-}
-
-/// Performs the TLS handshake; `None` if it fails or the server stops first.
-async fn encrypted<I>(
-    io: I,
-    tls: &Tls,
-    settings: &Settings<'_>,
-    connection: &Connection,
-) -> Option<TlsStream<I>>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut stages = settings.stages.clone();
-    let accepted = tokio::select! {
-        accepted = tls.accept(io, settings.limits.keys_within) => accepted,
-        () = reached(&mut stages, Stage::Closing) => return None,
-        () = connection.must_close() => return None,
-    };
-    accepted.inspect_err(|why| tracing::debug!("no TLS with a client: {why}")).ok()
+    let within = service.settings().limits.within();
+    serve_http2(Followed::new(io, frames, connection.clone(), within), service, connection).await;
 }
 
 /// Serves `io` until the client ends the connection, or until its time is over and the calls in flight are answered.
@@ -86,7 +57,8 @@ async fn serve_http2<I, S: Service>(io: I, service: Arc<S>, client: Arc<Connecti
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = service.settings().limits.clone();
+    let Settings { limits, dated, .. } = service.settings();
+    let limits = limits.clone();
     let in_flight = InFlight::default();
     let (calls, of) = (in_flight.clone(), client.clone());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -97,7 +69,9 @@ where
             Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, call)))
         })
     });
-    let mut connection = pin!(limits.http2(client.clone()).serve_connection(TokioIo::new(io), service));
+    let mut http2 = limits.http2(client.clone());
+    http2.auto_date_header(dated);
+    let mut connection = pin!(http2.serve_connection(TokioIo::new(io), service));
     let result = tokio::select! {
         biased;
         result = connection.as_mut() => result,

@@ -91,8 +91,7 @@ impl ConnectionLimits {
             .header_table_size(self.header_table_bytes)
             .max_frame_size(self.max_frame_bytes)
             .keep_alive_interval(self.asked_every)
-            .keep_alive_timeout(self.answered_within)
-            .auto_date_header(false);
+            .keep_alive_timeout(self.answered_within);
         builder
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/2: connections with or without TLS, their limits, frames and streams. Independent of gRPC and of any API.
+//! HTTP/2: connections, their limits, frames and streams. Independent of gRPC, of any API and of encryption.
 //!
 //! [`connection::serve`] talks to one client and has a [`Service`] answer its calls, each in a task of its own
 //! ([`streams`]). hyper speaks HTTP/2; the client's bytes pass through [`followed`], which counts frames against a
@@ -17,18 +17,16 @@ mod frames;
 mod in_flight;
 pub mod limits;
 pub(crate) mod streams;
-pub mod tls;
+pub(crate) mod whole_body;
 
-use crate::connections::{Connection, Stage};
+use crate::connections::Connection;
 use bytes::Bytes;
 use flood::Floods;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use limits::ConnectionLimits;
 use std::error::Error;
 use std::sync::Arc;
-use tls::Tls;
-use tokio::sync::watch;
 
 /// Answers the calls of a port.
 pub trait Service: Send + Sync + 'static {
@@ -53,10 +51,15 @@ pub trait Service: Send + Sync + 'static {
 pub struct Settings<'a> {
     /// Limits of each connection.
     pub limits: &'a ConnectionLimits,
-    /// Encryption, if any.
-    pub tls: Option<&'a Tls>,
     /// The floods of all clients.
     pub(crate) floods: &'a Arc<Floods>,
-    /// The stages of the server's shutdown.
-    pub stages: &'a watch::Receiver<Stage>,
+    /// True to date responses, as HTTP asks of a server of resources.
+    pub(crate) dated: bool,
+}
+
+/// Returns the size of `headers` as HTTP/2 counts it (RFC 9113, section 6.5.2).
+pub(crate) fn header_bytes(headers: &HeaderMap) -> usize {
+    /// What counts of each, besides name and value.
+    const EACH: usize = 32;
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + EACH).sum()
 }

@@ -4,7 +4,6 @@
 //! them.
 
 mod preparing;
-pub mod tfrecord;
 mod warmup;
 
 use crate::batch;

@@ -1,6 +1,5 @@
 //! Loading with a model written in Rust: warm-up counts, and the state after a failure.
 
-use super::tfrecord::framed;
 use super::*;
 use crate::batch::Scheduler;
 use crate::config;
@@ -19,6 +18,7 @@ use crate::pb::tensorflow::{
 };
 use crate::registry::{Registry, VersionChoice};
 use crate::tensor::{DType, Tensor};
+use crate::tfrecord::framed;
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -167,7 +167,8 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         batches: None,
         options: config::Options::closed(),
         metrics: Some(Metrics::default()),
-        recorder: Recorder::default(),
+        recorder: Recorder::none(),
+        access: None,
     });
     let lifecycle = Lifecycle::new(server.clone());
     let outcome = lifecycle.load(Ok(model), "m", 1, folder.path(), &options(iterations)).map(drop);

@@ -77,6 +77,10 @@ pub async fn ask<C: Call>(
     mut context: Context,
     ended: impl Future<Output = Error>,
 ) -> Result<C::Reply> {
+    let entry = context.entry.clone();
+    if let Some(entry) = &entry {
+        entry.names(call.spec().map_or("", |spec| spec.name.as_str()));
+    }
     let subject = Subject { protocol: C::PROTOCOL, counted: call.counted(), received: call.received() };
     let observer = Observer::begin(server, subject, &mut context);
     let reply = tokio::select! {
@@ -85,6 +89,9 @@ pub async fn ask<C: Call>(
         error = ended => Err(error),
     };
     observer.end(reply.as_ref().map(C::sent).map_err(|error| error.kind));
+    if let Some(entry) = entry {
+        entry.ends(reply.as_ref().map_or_else(|error| error.kind.name(), |_| "OK"));
+    }
     reply
 }
 
@@ -101,6 +108,9 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Contex
     checked?;
     if !C::BODY_FIRST {
         servable.as_ref().map_err(Error::clone)?;
+    }
+    if let (Some(entry), Ok(servable)) = (&context.entry, &servable) {
+        entry.is_for(servable.version());
     }
     if !here {
         return Box::pin(answer_large(server, call, servable, context)).await;
@@ -191,6 +201,9 @@ impl<C: Call> Planned<C> {
         request: Request,
         context: Context,
     ) -> Result<Planned<C>> {
+        if let Some(entry) = &context.entry {
+            entry.asks(request.signature());
+        }
         let api = call.counted().api();
         observer::assign(server, &servable, Some(request.signature()), api, &context);
         let sample = sample(server, &call, &servable, &request);
@@ -279,8 +292,11 @@ struct Unanswered<C> {
 impl<C: Call> Unanswered<C> {
     /// Encodes the answer made of `outputs`, and keeps the sample of a call that succeeds.
     fn answer(self, server: &ServerState, outputs: Vec<Tensor>) -> Result<C::Reply> {
-        let Unanswered { call, servable, sample, reading, context } = self;
+        let Unanswered { call, servable, mut sample, reading, context } = self;
         let answer = reading.finish(&servable, outputs, &context)?;
+        if let Some(sample) = &mut sample {
+            sample.answered(&servable, &answer);
+        }
         let reply = call.encode(server, &servable, answer, &context)?;
         sample.into_iter().for_each(Sample::keep);
         Ok(reply)
@@ -288,7 +304,8 @@ impl<C: Call> Unanswered<C> {
 }
 
 fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
-    server.recorder.sample(servable.name(), request.into(), || call.record(servable, request))
+    let record = || call.record(servable, request);
+    server.recorder.sample(servable.name(), request.into(), request.signature(), record)
 }
 
 #[cfg(test)]

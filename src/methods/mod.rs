@@ -6,17 +6,20 @@ pub mod bind;
 mod debug_text;
 pub mod examples;
 pub mod exposition;
+pub mod health;
 pub mod info;
 pub mod messages;
 pub mod observer;
 mod parsed_example;
 pub mod record;
 mod request;
+pub mod responses;
 
 pub use crate::context::Context;
 pub use ask::{Call, ask};
 pub use request::{Answer, Plan, Positions, Reading, Request};
 
+use crate::access::AccessLog;
 use crate::batch::{self, Scheduler};
 use crate::config::Options;
 use crate::metrics::Metrics;
@@ -38,6 +41,24 @@ pub struct ServerState {
     pub metrics: Option<Metrics>,
     /// Records live requests on demand.
     pub recorder: Recorder,
+    /// The access log, if there is one.
+    pub access: Option<AccessLog>,
+}
+
+#[cfg(test)]
+impl ServerState {
+    /// A server without models and metrics.
+    pub(crate) fn for_tests(options: Options) -> ServerState {
+        ServerState {
+            registry: Registry::default(),
+            scheduler: Scheduler::with_slots(1),
+            batches: None,
+            options,
+            metrics: None,
+            recorder: Recorder::none(),
+            access: None,
+        }
+    }
 }
 
 /// The servable, and its signature, that a request names.

@@ -1,21 +1,22 @@
-//! Recording of live requests for a warm-up file.
+//! Recording of live requests: for a warm-up file, and with their answers for the payload log.
 //!
-//! Without a recording, a call costs one check of a flag. With one, a [`Sample`] of a call is taken before it runs, and
-//! kept if the call succeeds: a request that fails would fail every load that replays it.
+//! Without either, a call costs two checks of a flag. Otherwise a [`Sample`] of a call is taken before it runs, and kept
+//! if the call succeeds: a request that fails would fail every load that replays it.
 
-use super::Request;
+use super::{Answer, Request, responses};
 use crate::engine::signature::Signature;
-use crate::pb::tensor::Encoded;
-use crate::pb::tensorflow::serving::{self as wire, PredictRequest, input};
+use crate::payload::{Chosen, Payloads};
+use crate::pb::tensorflow::serving::{self as wire, LogMetadata, PredictRequest, input};
 use crate::pb::wire::{Pieces, bytes_field_len};
+use crate::servable::Servable;
 use crate::tensor::{Strings, Tensor};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Kinds of requests, with the numbers of their fields in `PredictionLog` (docs/spec/grpc.md section 2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +53,12 @@ pub struct RecordLimits {
     pub bytes: usize,
 }
 
-/// The current recordings, at most one per model.
-#[derive(Default)]
+/// The current recordings, at most one per model, and the payload logs.
 pub struct Recorder {
     active: AtomicBool,
     recordings: Mutex<HashMap<String, Arc<Recording>>>,
+    /// The payload logs.
+    pub payloads: Payloads,
 }
 
 struct Recording {
@@ -76,6 +78,18 @@ struct Progress {
 }
 
 impl Recorder {
+    /// Starts without recordings.
+    pub fn new(payloads: Payloads) -> Recorder {
+        Recorder { active: AtomicBool::new(false), recordings: Mutex::default(), payloads }
+    }
+
+    /// Starts without recordings, and without payload logs.
+    #[cfg(test)]
+    pub(crate) fn none() -> Recorder {
+        let limits = crate::payload::FileLimits { bytes: 0, age: None };
+        Recorder::new(Payloads::new(limits, |record| record.to_vec()))
+    }
+
     /// Records calls to `model` until there are enough or `time` is over; blocks until then. Returns their distinct
     /// `PredictionLog`s. A later call for the same model ends an earlier one.
     pub fn record(&self, model: &str, limits: RecordLimits, time: Duration) -> Vec<Bytes> {
@@ -97,25 +111,28 @@ impl Recorder {
         self.change(|all| all.values().for_each(|recording| recording.end()));
     }
 
-    /// Returns whether anything is being recorded: if not, nothing need be prepared.
+    /// Returns whether requests are being recorded.
     pub fn is_active(&self) -> bool {
         self.active.load(Relaxed)
     }
 
-    /// Samples a starting call if calls to `model` are recorded and this one is due; `request` makes its message, and
-    /// without one there is no sample.
+    /// Samples a starting call if calls to `model` are recorded and this one is due, or if its payload is to be logged;
+    /// `request` makes its message, and without one there is no sample.
     pub fn sample(
         &self,
         model: &str,
         kind: RecordKind,
+        signature: &str,
         request: impl FnOnce() -> Option<Bytes>,
     ) -> Option<Sample> {
-        if !self.is_active() {
+        let recording = if self.is_active() { self.all().get(model).cloned() } else { None };
+        let recording = recording.filter(|recording| recording.wants_next());
+        let log = if self.payloads.is_active() { self.payloads.choose(model) } else { None };
+        if recording.is_none() && log.is_none() {
             return None;
         }
-        let recording = self.all().get(model).cloned()?;
-        let request = if recording.wants_next() { request()? } else { return None };
-        Some(Sample { record: prediction_log(kind, &request), recording })
+        let signature = signature.into();
+        Some(Sample { recording, log, kind, signature, request: request()?, answered: None })
     }
 
     fn change<T>(&self, edit: impl FnOnce(&mut HashMap<String, Arc<Recording>>) -> T) -> T {
@@ -132,14 +149,38 @@ impl Recorder {
 
 /// A request to keep if it succeeds.
 pub struct Sample {
-    recording: Arc<Recording>,
-    record: Bytes,
+    recording: Option<Arc<Recording>>,
+    log: Option<Arc<Chosen>>,
+    kind: RecordKind,
+    signature: Box<str>,
+    request: Bytes,
+    /// For the payload log: who has answered, and the answer.
+    answered: Option<(LogMetadata, Bytes)>,
 }
 
 impl Sample {
+    /// Takes down the answer of `servable`, which is not sent yet.
+    pub fn answered(&mut self, servable: &Servable, answer: &Answer<'_>) {
+        let Some(log) = &self.log else { return };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let metadata = LogMetadata {
+            model_spec: Some(responses::used(servable.name(), &self.signature, servable)),
+            sampling_config: Some(log.sampling_config.clone()),
+            saved_model_tags: log.tags.clone(),
+            timestamp_secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            ..LogMetadata::default()
+        };
+        self.answered = Some((metadata, responses::response(servable, &self.signature, answer)));
+    }
+
     /// Keeps the sample: the call succeeded.
     pub fn keep(self) {
-        self.recording.keep(self.record);
+        if let Some(recording) = self.recording {
+            recording.keep(prediction_log(self.kind, &self.request));
+        }
+        if let (Some(log), Some((metadata, response))) = (self.log, self.answered) {
+            log.log(answered_log(self.kind, &metadata, &self.request, &response));
+        }
     }
 }
 
@@ -199,21 +240,31 @@ fn prediction_log(kind: RecordKind, request: &[u8]) -> Bytes {
     out.bytes_key(kind as u32, inner);
     out.bytes_key(1, request.len());
     out.copy(request);
-    joined(out)
+    out.joined()
+}
+
+/// The same with who answered, and the response, which is field 2 for all kinds.
+fn answered_log(kind: RecordKind, metadata: &LogMetadata, request: &[u8], response: &[u8]) -> Bytes {
+    let metadata = metadata.encode_to_vec();
+    let inner = bytes_field_len(1, request.len()) + bytes_field_len(2, response.len());
+    let whole = bytes_field_len(1, metadata.len()) + bytes_field_len(kind as u32, inner);
+    let mut out = Pieces::with_capacity(whole);
+    out.bytes_key(1, metadata.len());
+    out.copy(&metadata);
+    out.bytes_key(kind as u32, inner);
+    for (number, message) in [(1, request), (2, response)] {
+        out.bytes_key(number, message.len());
+        out.copy(message);
+    }
+    out.joined()
 }
 
 /// Serializes a `PredictRequest` for `signature`, with its `inputs` in the signature's order.
 pub fn predict_request(model: &str, signature: &Signature, inputs: &[Tensor]) -> Bytes {
-    let proto = |tensor| {
-        let encoded = Encoded::new(tensor, true);
-        let mut out = Pieces::with_capacity(encoded.len());
-        encoded.write(&mut out);
-        joined(out)
-    };
     let aliases = signature.inputs.iter().map(|spec| spec.alias.clone());
     let request = PredictRequest {
         model_spec: spec(model, &signature.name),
-        inputs: aliases.zip(inputs.iter().map(proto)).collect(),
+        inputs: aliases.zip(inputs.iter().map(responses::proto)).collect(),
         ..Default::default()
     };
     request.encode_to_vec().into()
@@ -236,13 +287,6 @@ fn spec(model: &str, signature: &str) -> Option<wire::ModelSpec> {
         signature_name: signature.to_owned(),
         version_choice: None,
     })
-}
-
-fn joined(pieces: Pieces) -> Bytes {
-    let pieces = pieces.finish();
-    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    whole.freeze()
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(super) const LIST: &[Listed] = families! {
     "/servable/memory_in_flight_limit_bytes" Gauge [] "As servable_memory_in_flight_limit_bytes." memory_limit;
     "/servable/memory_in_flight_refusals" Counter [] "As servable_memory_in_flight_refusals_total." memory_refusals;
     "/servable/scheduler_refusals" Counter ["reason"] "As servable_requests_refused_total, of all models." scheduler_refusals;
+    "/servable/tls_handshake_failures" Counter ["reason"] "As servable_tls_handshake_failures_total." handshake_failures;
     "/tensorflow/cc/saved_model/load_attempt_count" Counter ["model_path", "status"] "Loads of a version's folder." load_attempts;
     "/tensorflow/cc/saved_model/load_latency" Counter ["model_path"] "Time of all loads of a version's folder that succeeded, in microseconds." load_latency;
     "/tensorflow/core/graph_run_time_usecs" Counter [] "Time of all runs, in microseconds." graph_run_time;
@@ -64,6 +65,7 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_bytes" Gauge [] "Memory that requests hold, from their bodies until their answers are taken." memory_in_flight;
     "servable_memory_in_flight_limit_bytes" Gauge [] "Most memory that requests may hold." memory_limit;
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
+    "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
 
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;
     "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
@@ -112,6 +114,10 @@ fn memory_refusals(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn scheduler_refusals(samples: &mut Samples<'_>, content: &Content<'_>) {
     content.refusals.total().for_each(|(reason, count)| samples.sample(&[reason], count));
+}
+
+fn handshake_failures(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.handshakes.counts().for_each(|(reason, count)| samples.sample(&[reason], count));
 }
 
 /// Returns the number and the nanoseconds of runs that are not counted as batches.

@@ -39,6 +39,7 @@ impl Metrics {
             batches: self.batches.counts(),
             memory: &self.memory,
             refusals: &self.refusals,
+            handshakes: &self.handshakes,
             surroundings,
         }
     }

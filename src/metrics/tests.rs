@@ -226,7 +226,7 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
 fn every_metric_is_announced_before_it_has_a_sample() {
     let metrics = Metrics::default();
     let text = metrics.tensorflow_page();
-    assert_eq!((text.matches("# TYPE ").count(), text.matches("# HELP").count()), (22, 0));
+    assert_eq!((text.matches("# TYPE ").count(), text.matches("# HELP").count()), (23, 0));
     assert!(text.contains("# TYPE :tensorflow:serving:request_count counter\n"));
     assert!(text.ends_with("# TYPE :tensorflow:serving:runtime_latency histogram\n"));
     for format in [Format::Prometheus, Format::OpenMetrics] {

@@ -164,6 +164,14 @@ impl Pieces {
         self.full.push_back(content.clone());
     }
 
+    /// Returns everything written in one piece.
+    pub fn joined(self) -> Bytes {
+        let pieces = self.finish();
+        let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole.freeze()
+    }
+
     /// Returns everything written, in order, without empty pieces.
     pub fn finish(mut self) -> VecDeque<Bytes> {
         if !self.open.is_empty() {

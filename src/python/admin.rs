@@ -1,12 +1,11 @@
 //! The administration's interface to Python: the core handles HTTP, Python answers.
 
-use super::options::AdminOptions;
 use super::released;
 use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
 use crate::methods::{ServerState, exposition};
 use crate::server::Server;
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
@@ -27,19 +26,16 @@ impl Administration {
     }
 }
 
-/// Listens at `address`. `options`: see `config.AdminOptions`. `answer`: called with method, path, query and body,
-/// returns content type and bytes; the `code`, `message` and `hint` of an exception become the error reply. The metrics of
-/// `server` are answered here.
+/// Listens. `answer`: called with method, path, query and body, returns content type and bytes; the `code`, `message` and
+/// `hint` of an exception become the error reply. The metrics of `server` are answered here.
 pub(super) fn serve(
     py: Python<'_>,
-    address: &str,
-    options: AdminOptions,
+    options: &admin::Options,
     answer: Py<PyAny>,
     server: &Server,
 ) -> PyResult<Administration> {
-    let options = options.options(address).map_err(|why| PyValueError::new_err(why.message))?;
     let handler = with_metrics(server.state().clone(), handler(answer));
-    let served = py.detach(|| admin::serve(&options, server.readiness(), handler));
+    let served = py.detach(|| admin::serve(options, server.health(), handler));
     served.map(Administration).map_err(|why| os_error(py, &why))
 }
 

@@ -1,5 +1,6 @@
 //! Options from Python: structs with the attributes of `_core.pyi`'s protocols, and their conversion for the core.
 
+use crate::access::{AccessOptions, Output, RequestIds, Which};
 use crate::admin;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
@@ -10,11 +11,13 @@ use crate::engine::tensorflow;
 use crate::error::{Error, Result};
 use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
-use crate::http2::tls::Tls;
 use crate::lifecycle::{self, Batching};
+use crate::log_format::LogFormat;
 use crate::pace::Pace;
+use crate::payload::{FileLimits, Form, PayloadRule, Place};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
+use crate::tls::{self, Tls};
 use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -29,6 +32,8 @@ pub(super) struct CoreOptions {
     grpc_socket_path: Option<PathBuf>,
     grpc_socket_takeover: bool,
     grpc_tls: Option<TlsOptions>,
+    tls_files: Option<TlsFiles>,
+    health_pages: bool,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
@@ -56,7 +61,56 @@ pub(super) struct CoreOptions {
     grpc_health: bool,
     profiler: bool,
     profile_folder: Option<PathBuf>,
+    access_log: Option<AccessLogOptions>,
+    request_ids: String,
+    payload_file_bytes: u64,
+    payload_file_seconds: f64,
     backlog: u32,
+}
+
+/// `_core.AccessLogOptions`.
+#[derive(FromPyObject)]
+struct AccessLogOptions {
+    errors_only: bool,
+    share: f64,
+    output: String,
+    format: String,
+}
+
+/// `_core.PayloadLog`.
+#[derive(FromPyObject)]
+pub(super) struct PayloadLog {
+    model: String,
+    form: String,
+    prefix: PathBuf,
+    share: f64,
+    sampling_config: Vec<u8>,
+    tags: Vec<String>,
+}
+
+impl AccessLogOptions {
+    fn options(self) -> Result<AccessOptions> {
+        let output = match self.output.as_str() {
+            "stdout" => Output::Stdout,
+            "stderr" => Output::Stderr,
+            path => Output::File(path.into()),
+        };
+        Ok(AccessOptions {
+            which: if self.errors_only { Which::Errors } else { Which::All },
+            share: self.share,
+            output,
+            format: LogFormat::named(&self.format).ok_or_else(|| unknown("log_format", &self.format))?,
+        })
+    }
+}
+
+impl PayloadLog {
+    pub(super) fn rule(self) -> Result<PayloadRule> {
+        let form = Form::named(&self.form).ok_or_else(|| unknown("form", &self.form))?;
+        let place = Place { form, prefix: self.prefix };
+        let PayloadLog { model, share, sampling_config, tags, .. } = self;
+        Ok(PayloadRule { model, place, share, sampling_config, tags })
+    }
 }
 
 /// `_core.GrpcLimits`.
@@ -113,6 +167,14 @@ struct TlsOptions {
     client_verify: bool,
 }
 
+/// `_core.TlsFiles`.
+#[derive(FromPyObject)]
+struct TlsFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
 /// `_core.LoadOptions`.
 #[derive(FromPyObject)]
 pub(super) struct LoadOptions {
@@ -122,6 +184,8 @@ pub(super) struct LoadOptions {
     engine_fresh: bool,
     engine_precision: String,
     engine_quantizer: Vec<String>,
+    /// `None`: TensorFlow's session stays.
+    engine_reference_idle: Option<f64>,
     prefer_tflite: bool,
     tags: Vec<String>,
     session_config: Vec<u8>,
@@ -173,8 +237,19 @@ impl CoreOptions {
         engines(self.libraries.clone(), self.missing_engines.clone(), self.op_libraries.clone())
     }
 
-    /// Returns the settings of the gRPC API; `reload` replaces the configuration.
-    pub(super) fn grpc(&self, reload: Option<grpc::Reload>) -> Result<grpc::Settings> {
+    /// Reads the files for TLS, if there are any.
+    pub(super) fn tls(&self) -> Result<Option<Tls>> {
+        let files = self.tls_files.as_ref().map(|files| tls::TlsFiles {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+            client_ca: files.client_ca.clone(),
+        });
+        files.map(Tls::of_files).transpose()
+    }
+
+    /// Returns the settings of the gRPC API; `reload` replaces the configuration. `tls` is that of all ports, in whose
+    /// place gRPC may have its own.
+    pub(super) fn grpc(&self, reload: Option<grpc::Reload>, tls: Option<Tls>) -> Result<grpc::Settings> {
         let limits = ConnectionLimits {
             headers_within: seconds(self.header_timeout_seconds),
             pace: self.pace(),
@@ -187,13 +262,14 @@ impl CoreOptions {
             max_message_bytes: self.grpc_limits.max_receive_bytes,
             max_reply_bytes: self.grpc_limits.max_send_bytes,
             limits,
-            tls: self.grpc_tls.as_ref().map(TlsOptions::tls).transpose()?,
+            tls: self.grpc_tls.as_ref().map(TlsOptions::tls).transpose()?.or(tls),
             reload,
             ..grpc::Settings::default()
         })
     }
 
-    pub(super) fn options(self) -> Result<Options> {
+    /// Returns the server's options; `tls` is that of its ports.
+    pub(super) fn options(self, tls: Option<Tls>) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = self.pace();
         // Where nothing is said of the first, there is a slot for each batch that may run.
@@ -204,6 +280,8 @@ impl CoreOptions {
             grpc_address: address("grpc_address", self.grpc_address)?,
             grpc_socket_path: self.grpc_socket_path,
             grpc_socket_takeover: self.grpc_socket_takeover,
+            tls,
+            health_pages: self.health_pages,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
                 .filter(|timeout| *timeout > 0)
@@ -225,6 +303,17 @@ impl CoreOptions {
             method_name_check: self.method_name_check,
             prometheus_path: self.prometheus_path,
             metrics_path: self.metrics_path,
+            access: self.access_log.map(AccessLogOptions::options).transpose()?,
+            request_ids: match self.request_ids.as_str() {
+                "off" => RequestIds::Off,
+                "given" => RequestIds::Given,
+                "all" => RequestIds::All,
+                other => return Err(unknown("request_ids", other)),
+            },
+            payload_files: FileLimits {
+                bytes: self.payload_file_bytes,
+                age: seconds(self.payload_file_seconds),
+            },
         })
     }
 
@@ -282,12 +371,16 @@ impl LoadOptions {
             "int8" => Some(Lower::Int8 { quantizer: self.engine_quantizer }),
             other => return Err(unknown("engine_precision", other)),
         };
+        let reference_idle = self.engine_reference_idle.map(Duration::try_from_secs_f64).transpose();
+        let reference_idle =
+            reference_idle.map_err(|why| Error::invalid(format!("engine_reference_idle: {why}")))?;
         let acceleration = forced.map(|forced| Acceleration {
             forced,
             tolerance: self.engine_tolerance,
             cache: self.engine_cache,
             fresh: self.engine_fresh,
             lower,
+            reference_idle,
         });
         let placement = match self.placement.as_str() {
             "auto" => Policy::Auto,
@@ -333,12 +426,13 @@ impl From<BatchingOptions> for batch::Parameters {
 }
 
 impl AdminOptions {
-    /// Returns the options of an administration that listens at `at`, the resolved `address`.
-    pub(super) fn options(self, at: &str) -> Result<admin::Options> {
+    /// Returns the options of an administration that listens at `at`, the resolved `address`, with `tls`.
+    pub(super) fn options(self, at: &str, tls: Option<Tls>) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
             name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
             token: self.token,
+            tls,
             request_within: seconds(self.request_seconds).unwrap_or_default(),
             max_connections: self.max_connections,
             max_answered: self.max_answered,

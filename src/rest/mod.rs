@@ -10,24 +10,31 @@ pub mod decode;
 pub mod encode;
 pub mod features;
 mod metrics_page;
+mod over_http2;
 mod path;
+pub mod payload_json;
 pub mod proto_json;
 mod reply;
 mod route;
 mod rows;
 mod verb;
 
+pub(crate) use over_http2::RestOverHttp2;
+
+use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
+use crate::connections::Connection;
 use crate::error::{Error, Kind};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
-use crate::http::reply::Reply;
+use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
+use crate::methods::health::{HealthPages, Page};
 use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
@@ -47,13 +54,68 @@ pub enum Format {
 /// The API and the models behind it.
 pub(crate) struct RestService {
     server: Arc<ServerState>,
+    /// The pages of health, if they are served.
+    health: Option<HealthPages>,
     /// Held while a page of metrics is made.
     pages: tokio::sync::Mutex<()>,
 }
 
+/// The client of one request.
+struct Caller {
+    connection: Arc<Connection>,
+    /// Over HTTP/1.1, the stream that has brought this request alone. Over HTTP/2, the protocol drops the request of a
+    /// client that has left it.
+    stream: Option<Client>,
+}
+
+impl Caller {
+    /// Returns when the client has left.
+    async fn left(&self) {
+        match &self.stream {
+            Some(stream) => stream.left().await,
+            None => pending().await,
+        }
+    }
+}
+
 impl RestService {
-    pub(crate) fn new(server: Arc<ServerState>) -> RestService {
-        RestService { server, pages: tokio::sync::Mutex::default() }
+    pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
+        RestService { server, health, pages: tokio::sync::Mutex::default() }
+    }
+
+    /// Answers a request, whatever HTTP has brought it.
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+        let (head, body) = request.into_parts();
+        let path = target::of(&head.uri);
+        let exchange = begin(&self.server, &client, &head, path);
+        let page = metrics_page::at(&self.server, &head.method, path);
+        let api = page.is_none() && path::is_api(path);
+        let mut reply = if let Some(page) = page {
+            drain(&head, body).await;
+            metrics_page::answer(self, page, &head, path).await
+        } else if let Some((status, page)) = self.health_page(&head) {
+            drain(&head, body).await;
+            Reply { status, ..reply::json(Body::plain(page.to_vec())) }
+        } else {
+            answered(&self.server, &client, &head, &exchange, body).await
+        };
+        // While the server drains, the client should send its next request elsewhere.
+        reply.close |= client.connection.is_draining();
+        let Exchange { id, logged } = exchange;
+        if let Some(logged) = logged {
+            logged.end(reply.status, None, reply.body.len() as u64);
+        }
+        let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
+        if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    /// Returns the page of health that the head asks for.
+    fn health_page(&self, head: &Parts) -> Option<Page> {
+        let health = self.health.as_ref()?;
+        if matches!(head.method, Method::GET | Method::HEAD) { health.at(head.uri.path()) } else { None }
     }
 }
 
@@ -72,21 +134,11 @@ impl Service for RestService {
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let client = Client { stream, is_modern: head.version == Version::HTTP_11 };
-        let _in_hand = client.stream.begin();
-        let path = target::of(&head.uri);
-        let page = metrics_page::at(&self.server, &head.method, path);
-        let api = page.is_none() && path::is_api(path);
-        let mut reply = if let Some(page) = page {
-            drain(&head, body).await;
-            metrics_page::answer(&self, page, &head, path).await
-        } else {
-            answered(&self.server, &client, &head, api, body).await
-        };
-        // While the server drains, the client should send its next request elsewhere.
-        reply.close |= client.stream.connection.is_draining();
-        reply.into_response(&self.server.options, api, head.headers)
+        let _in_hand = stream.begin();
+        let is_modern = request.version() == Version::HTTP_11;
+        let connection = stream.connection.clone();
+        let client = Caller { connection, stream: Some(Client { stream: stream.clone(), is_modern }) };
+        self.answer_caller(client, request).await.map(Full::new)
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
@@ -94,16 +146,29 @@ impl Service for RestService {
     }
 }
 
+/// Begins a request for the access log. A query is left out of it, as it may hold secrets.
+fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exchange {
+    let asked = Asked {
+        protocol: "rest",
+        peer: client.connection.peer(),
+        method: head.method.as_str(),
+        path: path.split('?').next(),
+    };
+    let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+    Exchange::begin(server.access.as_ref(), server.options.request_ids, asked, header)
+}
+
 /// Answers a request of `client` whose `head` has been read.
 async fn answered(
     server: &Arc<ServerState>,
-    client: &Client,
+    client: &Caller,
     head: &Parts,
-    api: bool,
+    exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
-    match route(server, head, target::of(&head.uri), api) {
-        Ok(post) => call(server, client, post, body).await,
+    let path = target::of(&head.uri);
+    match route(server, head, path, path::is_api(path)) {
+        Ok(post) => call(server, client, post, exchange.entry(), body).await,
         Err(reply) => {
             drain(head, body).await;
             reply
@@ -119,16 +184,30 @@ async fn drain(head: &Parts, body: Incoming) {
 }
 
 /// Reads the body and asks the model.
-async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Incoming) -> Reply {
-    let memory = Arc::new(client.stream.connection.reserve());
+async fn call(
+    server: &Arc<ServerState>,
+    client: &Caller,
+    post: Post,
+    entry: Option<Arc<Entry>>,
+    body: Incoming,
+) -> Reply {
+    if let Some(entry) = &entry {
+        entry.calls(post.verb.word);
+        entry.names(&post.name);
+    }
+    let memory = Arc::new(client.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
         Err(unread) => return unread.into(),
     };
-    let _answering = client.stream.connection.answering();
+    if let Some(entry) = &entry {
+        entry.received(body.len());
+    }
+    let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, ..Context::default() };
+    let certified = client.connection.certified();
+    let context = Context { deadline, memory, certified, entry, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
@@ -136,7 +215,7 @@ async fn call(server: &Arc<ServerState>, client: &Client, post: Post, body: Inco
 }
 
 /// Waits until nobody waits for the answer any more; returns the reason.
-async fn ended(timeout: Option<Duration>, client: &Client) -> Error {
+async fn ended(timeout: Option<Duration>, client: &Caller) -> Error {
     let late = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,

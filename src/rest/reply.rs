@@ -7,6 +7,8 @@ use crate::http::reply::{Body, Refusal, Reply};
 use http::HeaderValue;
 
 pub(super) const JSON: &str = "application/json";
+/// The error of a head that is larger than allowed.
+pub(super) const HEADERS_TOO_LARGE: &str = "Request Header Fields Too Large: send fewer or shorter headers";
 const JSON_TYPE: HeaderValue = HeaderValue::from_static(JSON);
 
 /// Makes the reply of a successful call.

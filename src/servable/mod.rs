@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
 use crate::metrics::{Api, Methods, Series, Timeline, VersionCounts};
-use crate::profile::{self, Phase};
+use crate::profile::{self, Phase, Phases};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
 use bytes::Bytes;
@@ -302,6 +302,7 @@ impl Servable {
     ) -> Result<Vec<Tensor>> {
         drop(watch.phase);
         let took = begun.ended();
+        begun.took(Phase::Run, took);
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
         begun.enter(Phase::Encode, begun.at + took);
@@ -334,6 +335,8 @@ impl Servable {
         let end = begun.at + took;
         begun.enter(Phase::Run, end.checked_sub(wall).unwrap_or(begun.at));
         begun.enter(Phase::Encode, end);
+        begun.took(Phase::Run, wall);
+        begun.took(Phase::Queue, took.saturating_sub(wall));
         if alone {
             place.placement.observe(threads, wall, Some(measured));
         } else {
@@ -359,12 +362,15 @@ struct Begun {
     signature: Arc<str>,
     at: Instant,
     timeline: Option<Arc<Timeline>>,
+    /// Where the request keeps the times of its phases, for the access log.
+    phases: Option<Arc<Phases>>,
 }
 
 impl Begun {
     /// Begins a run for the request with `context`.
     fn now(api: Api, signature: Arc<str>, context: &Context) -> Begun {
-        let begun = Begun { api, signature, at: Instant::now(), timeline: context.timeline.clone() };
+        let (timeline, phases) = (context.timeline.clone(), context.phases().cloned());
+        let begun = Begun { api, signature, at: Instant::now(), timeline, phases };
         begun.enter(Phase::Run, begun.at);
         begun
     }
@@ -386,6 +392,13 @@ impl Begun {
         }
         took
     }
+
+    /// Adds to the time of a phase.
+    fn took(&self, phase: Phase, time: Duration) {
+        if let Some(phases) = &self.phases {
+            phases.add(phase, time);
+        }
+    }
 }
 
 /// What is measured while the model runs.
@@ -397,7 +410,7 @@ struct Watch {
 impl Watch {
     /// Begins. `timed`: with the time of this thread.
     fn begin(timed: bool) -> Watch {
-        let phase = profile::phase(Phase::Run);
+        let phase = profile::phase(Phase::Run, None);
         Watch { phase, usage: if timed { Usage::of_this_thread() } else { None } }
     }
 }

@@ -9,6 +9,7 @@ use crate::metrics::Protocol;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 
 /// First and longest pause after connections that could not be accepted.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// Pause after each gRPC connection while clients flood: clients that are cut off reconnect at once, and opening
+/// Pause after each connection that may speak HTTP/2 while clients flood: clients that are cut off reconnect at once, and opening
 /// connections costs the server more than it costs them.
 const FLOOD_PAUSE: Duration = Duration::from_millis(2);
 /// Interval, in seconds, at which the same warning is repeated.
@@ -37,6 +38,7 @@ pub(super) fn accept_all(
     workers: Vec<Worker>,
     connections: Arc<Connections>,
     floods: Arc<Floods>,
+    rest_over_http2: bool,
 ) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
         tracing::error!("no thread can accept connections: the system gives no more descriptors");
@@ -51,6 +53,7 @@ pub(super) fn accept_all(
                     workers: workers.clone(),
                     connections: connections.clone(),
                     floods: floods.clone(),
+                    rest_over_http2,
                 }
                 .run(listener),
             );
@@ -79,6 +82,8 @@ struct Acceptor {
     workers: Arc<[Worker]>,
     connections: Arc<Connections>,
     floods: Arc<Floods>,
+    /// True if clients may choose HTTP/2 for REST.
+    rest_over_http2: bool,
 }
 
 impl Acceptor {
@@ -106,7 +111,7 @@ impl Acceptor {
                 Ok(stream) => {
                     self.hand_over(stream);
                     pause = PAUSE[0];
-                    if open.speaks_grpc() && self.floods.go_on(Instant::now()) {
+                    if (open.speaks_grpc() || self.rest_over_http2) && self.floods.go_on(Instant::now()) {
                         tokio::time::sleep(FLOOD_PAUSE).await;
                     }
                 }
@@ -137,7 +142,7 @@ impl Acceptor {
     fn hand_over(&self, stream: Stream) {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
         worker.load.fetch_add(1, Relaxed);
-        let (slot, load) = (self.connections.accepted(), Load(worker.load.clone()));
+        let (slot, load) = (self.connections.accepted_from(stream.peer()), Load(worker.load.clone()));
         // A worker that is gone means that the server is stopping: the stream closes.
         let _gone = worker.connections.send(Accepted { stream, slot, load });
     }
@@ -201,6 +206,20 @@ impl Open {
                 let next = || listener.accept().ok().map(|(stream, _)| Stream::Unix(stream));
                 std::iter::from_fn(next).map(prepared).collect()
             }
+        }
+    }
+}
+
+impl Stream {
+    /// Returns the client's address, without IPv6 around an IPv4 one; `None` for a Unix socket, and for a client that has
+    /// left.
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(_, stream) => {
+                let peer = stream.peer_addr().ok()?;
+                Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+            }
+            Stream::Unix(_) => None,
         }
     }
 }

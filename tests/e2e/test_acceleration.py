@@ -172,6 +172,26 @@ def test_optimizing_ahead_prints_the_table_and_the_next_server_measures_nothing(
 
 
 @pytest.mark.needs_shared
+def test_what_was_prepared_and_is_damaged_is_prepared_again(tmp_path: Path) -> None:
+    cache = f"--model_cache_dir={tmp_path / 'cache'}"
+    command = [sys.executable, "-m", "servable", "optimize", str(MOBILENET), cache]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    blobs = sorted(tmp_path.glob("cache/engines/*/*.blob"))
+    assert blobs
+    for blob in blobs:
+        content = bytearray(blob.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        blob.write_bytes(content)
+    with serving(f"m={MOBILENET}", ADMIN, "--engine=auto", cache) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved", served.log
+    told = [served.log.count(f"{blob} is damaged: it is removed") for blob in blobs]
+    assert told == [1] * len(blobs), served.log
+    with serving(f"m={MOBILENET}", ADMIN, "--engine=auto", cache) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved", served.log
+    assert "is damaged" not in served.log
+
+
+@pytest.mark.needs_shared
 def test_versions_that_go_while_they_are_prepared_do_no_harm(tmp_path: Path) -> None:
     poll = "--file_system_poll_wait_seconds=1"
     put(tmp_path, 1)
@@ -186,3 +206,55 @@ def put(base: Path, version: int) -> None:
     """Copies the model to ``base/VERSION``, which appears atomically."""
     shutil.copytree(MOBILENET / "1", base / "copying")
     (base / "copying").rename(base / str(version))
+
+
+GOES, COMES = "TensorFlow's session, which no run needs, is let go", "session was loaded again for a run"
+RESTING = "--engine_reference_idle_seconds=0.1"
+
+
+def assert_alike(got: list[list[float]], expected: list[list[float]]) -> None:
+    for one, other in zip(got, expected, strict=True):
+        assert max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 2e-5 * max(other)
+
+
+def pictures(count: int) -> dict[str, Any]:
+    return {"instances": [picture(0.1 * at) for at in range(count)]}
+
+
+@pytest.mark.needs_shared
+def test_tensorflows_session_goes_and_comes_back_for_a_run(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    once = "--file_system_poll_wait_seconds=0"
+    with serving(f"m={tmp_path}", ADMIN, once, "--engine=auto", RESTING) as served:
+        assert decided(served, "m")["serving_default"]["progress"] == "moved"
+        served.wait_for_line(GOES)
+        # Racing: each of these shapes is new, and the session may go at any time between two of them.
+        with ThreadPoolExecutor(3) as clients:
+            answers = list(clients.map(lambda count: predict(served, "m", pictures(count)), range(3, 6)))
+        assert [answer.status_code for answer in answers] == [200] * 3
+        rows = answers[-1].json()["predictions"]
+        for count, answer in enumerate(answers, 3):
+            assert_alike(answer.json()["predictions"], rows[:count])
+        served.wait_for_line(COMES)
+        served.wait_for_line(GOES)
+        shutil.rmtree(tmp_path / "1")
+        for count in (6, 7):
+            refused = predict(served, "m", pictures(count))
+            assert refused.status_code == 503 and "have gone or changed" in refused.text, refused.text
+        assert_alike(predict(served, "m", pictures(5)).json()["predictions"], rows)
+        assert served.log.count("session cannot be loaded again") == 1, served.log
+        assert engines(served, "m")["serving_default"]["progress"] == "moved"
+
+
+@pytest.mark.needs_shared
+def test_a_version_is_replaced_while_its_session_rests(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    poll = "--file_system_poll_wait_seconds=1"
+    with serving(f"m={tmp_path}", ADMIN, poll, "--engine=auto", RESTING) as served:
+        decided(served, "m")
+        served.wait_for_line(GOES)
+        put(tmp_path, 2)
+        served.wait_for_line(r"unloaded m version 1\b")
+        assert predict(served, "m", pictures(2)).status_code == 200
+        served.wait_for_line(GOES)
+    assert served.process.returncode == 0, served.log

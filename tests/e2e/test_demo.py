@@ -17,6 +17,7 @@ TIME = re.compile(r"^  (\S[\w +,]*?) +[0-9.]+ ms  (.*?)(?:  \(.*\))?$", re.MULTI
 
 
 @pytest.mark.needs_tensorflow
+@pytest.mark.timeout(300)
 def test_the_demo_makes_its_models_and_recognises_the_photo_without_a_network(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "examples", tmp_path / "examples")  # the models are made beside it
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), NO_PROXY_IS_THERE)

@@ -89,6 +89,16 @@ def test_keras_files_beside_another_model(made: Path, cache: str) -> None:
         assert "in a process of its own" not in served.log
 
 
+def test_a_conversion_leaves_no_temporary_files(tmp_path: Path, made: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    cache = f"--model_cache_dir={tmp_path / 'cache'}"
+    with serving(made / "sum.keras", cache, environment={"TMPDIR": str(temporary)}) as served:
+        assert answers(served, "sum") == [[9.0], [1.0]]
+        assert "converted " in served.log
+        assert not list(temporary.iterdir())
+
+
 def test_a_replaced_file_is_served_anew_and_a_damaged_one_changes_nothing(
     tmp_path: Path, made: Path, cache: str
 ) -> None:

@@ -23,7 +23,10 @@ pytestmark = [
     pytest.mark.needs_shared,
     pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed"),
 ]
-needs_nncf = pytest.mark.skipif(find_spec("nncf") is None, reason="NNCF is not installed: servable[int8]")
+slow = pytest.mark.timeout(300)  # it makes several models
+needs_nncf = pytest.mark.skipif(
+    find_spec("nncf") is None, reason="NNCF is not installed; `make test-int8` installs it"
+)
 
 PHOTOS = SHARED / "mobilenet" / "photos"
 INT8 = "--engine_precision=int8"
@@ -55,6 +58,7 @@ def run(*arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@slow
 @needs_nncf
 def test_int8_is_measured_and_serves_from_the_cache(photo_model: Path, tmp_path: Path) -> None:
     cache = f"--model_cache_dir={tmp_path / 'cache'}"
@@ -82,6 +86,7 @@ def test_int8_is_measured_and_serves_from_the_cache(photo_model: Path, tmp_path:
     assert [path.stat().st_mtime_ns for path in made] == before, "it was made again"
 
 
+@slow
 @needs_nncf
 def test_without_requests_and_with_a_broken_nncf_it_stays_in_32_bits(
     photo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

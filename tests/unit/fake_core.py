@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from servable.admin.interfaces import Acceleration
+from servable.config.values import PayloadLog
 
 
 class FakeError(Exception):
@@ -47,6 +48,8 @@ class FakeCore:
         self.state: dict[tuple[str, int], str] = {}
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
         self.labels: dict[str, dict[str, int]] = {}
+        self.payload_logs: list[PayloadLog] = []
+        self.reopened = 0
         self.changed = threading.Condition()
         self.stopped = False
 
@@ -87,6 +90,12 @@ class FakeCore:
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         self.labels[name] = labels
+
+    def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
+        self.payload_logs = list(logs)
+
+    def reopen_logs(self) -> None:
+        self.reopened += 1
 
     def states(self) -> list[tuple[str, int, str, str, str]]:
         with self.changed:

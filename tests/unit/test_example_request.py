@@ -105,3 +105,6 @@ def test_the_address_holds_port_and_quoted_name() -> None:
     assert curl_line("a b/c", [signature(("x", "float", "[-1]"))], "[::1]:77").endswith(
         " http://[::1]:77/v1/models/a%20b%2Fc:predict"
     )
+    assert curl_line("m", [signature(("x", "float", "[-1]"))], "https://localhost:1").endswith(
+        " https://localhost:1/v1/models/m:predict"
+    )

@@ -16,6 +16,7 @@ from servable.config.values import (
     Latest,
     LifecycleOptions,
     LoadOptions,
+    LoggingConfig,
     ModelConfig,
     ServerConfig,
     Specific,
@@ -61,17 +62,19 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     return model
 
 
-M = ModelConfig("m", "/m", policy=Specific((1, 2)), labels={"stable": 1}, logged=True)
+M = ModelConfig(
+    "m", "/m", policy=Specific((1, 2)), labels={"stable": 1}, logging=LoggingConfig("json", "/logs/m", 0.5)
+)
 
 
 def test_what_is_not_given_stays() -> None:
     assert changed(M, base_path="/m") == M
     moved = changed(M, basePath="/elsewhere")
-    assert (moved.base_path, moved.policy, moved.labels, moved.logged) == (
-        "/elsewhere", M.policy, M.labels, True,
+    assert (moved.base_path, moved.policy, moved.labels, moved.logging) == (
+        "/elsewhere", M.policy, M.labels, M.logging,
     )  # fmt: skip
     other = changed(M, base_path="/m", model_version_policy={"all": {}})
-    assert (other.policy, other.labels, other.logged) == (All(), M.labels, True)
+    assert (other.policy, other.labels, other.logging) == (All(), M.labels, M.logging)
 
 
 def test_what_is_given_counts_in_both_spellings() -> None:
@@ -79,7 +82,7 @@ def test_what_is_given_counts_in_both_spellings() -> None:
     assert changed(M, base_path="/m", versionLabels={}).labels == {}
     assert changed(M, base_path="/m", modelVersionPolicy={"latest": {"num_versions": 3}}).policy == Latest(3)
     assert changed(M, base_path="/m", model_version_policy={}).policy == Latest()
-    assert not changed(M, base_path="/m", loggingConfig=None).logged
+    assert changed(M, base_path="/m", loggingConfig=None).logging is None
 
 
 def test_a_versions_own_folder_is_one_as_long_as_the_path_is_the_same() -> None:

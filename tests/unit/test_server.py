@@ -17,7 +17,16 @@ from fake_core import FakeCore, FakeError
 
 from servable import messages
 from servable.config import config_files
-from servable.config.values import CoreOptions, LifecycleOptions, LoadOptions, ModelConfig, ServerConfig
+from servable.config.values import (
+    AccessLogOptions,
+    CoreOptions,
+    LifecycleOptions,
+    LoadOptions,
+    LoggingConfig,
+    ModelConfig,
+    PayloadLog,
+    ServerConfig,
+)
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server, check_ports
@@ -62,6 +71,21 @@ def with_config_file(*models: ModelConfig, poll_seconds: float | None = None) ->
 
 def fail(name: str, version: int, path: str, options: object) -> None:
     raise FakeError("DATA_LOSS", "broken")
+
+
+def test_what_is_logged_follows_the_configuration(tmp_path: Path) -> None:
+    """Nothing is loaded again for that."""
+    core = FakeCore()
+    one = model(tmp_path, "m", 1)
+    server = Server(config(one), lambda _: core)
+    assert server.start() and core.payload_logs == []
+    logged = replace(one, logging=LoggingConfig("json", "/logs/m", 0.5))
+    server.manager.apply((logged,))
+    assert core.payload_logs == [PayloadLog("m", "json", "/logs/m", 0.5, b"", ("serve",))]
+    server.manager.apply((one,))
+    assert core.payload_logs == []
+    assert [call for call in core.calls if call[0] == "load"] == [("load", "m", 1)]
+    assert server.stop()
 
 
 def test_start_and_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,6 +320,28 @@ def test_of_two_rereads_the_later_counts(tmp_path: Path, monkeypatch: pytest.Mon
         thread.join(10)
     assert [one.name for one in server.manager.configured()] == ["new"]
     assert server.stop()
+
+
+@pytest.mark.parametrize("output", ["/logs/access.log", "stdout"])
+def test_a_hang_up_opens_the_access_log_again(tmp_path: Path, output: str) -> None:
+    """Without a file of any kind it ends the server."""
+    reopened = threading.Event()
+
+    class Logging(FakeCore):
+        def start(self) -> dict[str, str]:
+            os.kill(os.getpid(), signal.SIGHUP)
+            if output != "stdout":
+                assert reopened.wait(10)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().start()
+
+        def reopen_logs(self) -> None:
+            reopened.set()
+
+    core = CoreOptions(access_log=AccessLogOptions(output=output))
+    server = Server(replace(config(model(tmp_path, "m", 1)), core=core), Logging)
+    assert server.run() == 0
+    assert reopened.is_set() == (output != "stdout")
 
 
 @pytest.mark.parametrize("content", ["new", "bad", "the same"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
-from servable.config.values import Folder, ModelConfig, ServerConfig
+from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig, TlsFiles
 from servable.errors import StatusError, UsageError
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -23,6 +24,17 @@ def drop_in(*argv: str) -> ServerConfig:
 
 def serve(*argv: str, environment: Mapping[str, str] = NO_ENVIRONMENT) -> ServerConfig:
     return server_config(parse(argv, serve=True), environment)
+
+
+def test_tensorflows_session_stays_unless_a_time_is_given() -> None:
+    def idle(*flags: str) -> float | None:
+        return drop_in("--model_base_path=/m", *flags).load.engine_reference_idle
+
+    assert idle() is idle("--engine_reference_idle_seconds=0") is None
+    assert idle("--engine_reference_idle_seconds=0.5") == 0.5
+    for wrong in ("-1", "2e9", "nan"):
+        with pytest.raises(UsageError, match="engine_reference_idle_seconds"):
+            idle(f"--engine_reference_idle_seconds={wrong}")
 
 
 def test_the_drop_ins_defaults() -> None:
@@ -201,6 +213,50 @@ def test_flags_reach_the_core() -> None:
     assert (core.tensorflow_library, core.op_libraries, core.log_level) == ("/lib.so", ("/op.so",), "debug")
 
 
+def test_the_access_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert drop_in("--model_base_path=/m").core.access_log is None
+
+    def log(*argv: str) -> AccessLogOptions | None:
+        return drop_in("--model_base_path=/m", "--access_log=all", *argv).core.access_log
+
+    assert log() == AccessLogOptions(False, 1.0, "stdout", "text")
+    assert log("--access_log=errors", "--access_log_sample=0.5", "--log_format=json") == AccessLogOptions(
+        True, 0.5, "stdout", "json"
+    )
+    assert log("--access_log_file=stderr") == AccessLogOptions(output="stderr")
+    assert log("--access_log_file=./stdout") == AccessLogOptions(output=f"{tmp_path}/stdout")
+    for wrong in ("--access_log_sample=1.5", "--access_log_sample=-1", "--access_log_file="):
+        with pytest.raises(UsageError, match=wrong.partition("=")[0]):
+            log(wrong)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), ("off", "given")),
+        (("--access_log=errors",), ("off", "all")),
+        (("--request_ids=auto",), ("given", "given")),
+        (("--request_ids=off", "--access_log=all"), ("off", "off")),
+        (("--request_ids=all",), ("all", "all")),
+    ],
+)
+def test_the_identifiers_that_are_returned(flags: tuple[str, ...], expected: tuple[str, str]) -> None:
+    """In ``tensorflow_model_server``, and in ``servable serve``."""
+    configs = drop_in("--model_base_path=/m", *flags), serve("--model_base_path=/m", *flags)
+    assert tuple(config.core.request_ids for config in configs) == expected
+
+
+def test_payload_logs() -> None:
+    config = drop_in("--model_base_path=/m")
+    assert (config.core.payload_file_bytes, config.core.payload_file_seconds) == (128 << 20, 3600.0)
+    assert config.lifecycle.payload_log_dir == ""
+    flags = "--payload_log_dir=/logs/", "--payload_log_max_bytes=0", "--payload_log_max_seconds=0"
+    config = drop_in("--model_base_path=/m", *flags)
+    assert (config.core.payload_file_bytes, config.core.payload_file_seconds) == (0, 0.0)
+    assert config.lifecycle.payload_log_dir == "/logs"
+
+
 def test_the_library_from_the_environment() -> None:
     environment = {"SERVABLE_TENSORFLOW_LIBRARY": "/e.so", "MODEL_NAME": "m"}
     assert serve(environment=environment).core.tensorflow_library == "/e.so"
@@ -319,3 +375,18 @@ def test_metrics_are_on_in_servable_serve_alone_unless_told() -> None:
 def test_the_page_of_metrics_hides_no_other(path: str) -> None:
     with pytest.raises(UsageError, match="--metrics_path expects a path"):
         serve("--model_base_path=/m", f"--metrics_path={path}")
+def test_tls_files_are_taken_together_and_as_absolute_paths(tmp_path: Path) -> None:
+    assert serve(str(tmp_path)).core.tls_files is None
+    files = serve(str(tmp_path), "--tls_cert_file=c", "--tls_key_file=/k").core.tls_files
+    assert files == TlsFiles(certificate=os.path.abspath("c"), key="/k", client_ca=None)
+    asking = serve(str(tmp_path), "--tls_cert_file=/c", "--tls_key_file=/k", "--tls_client_ca_file=/a")
+    assert asking.core.tls_files == TlsFiles("/c", "/k", "/a")
+    for flag in ("--tls_cert_file=/c", "--tls_key_file=/k", "--tls_client_ca_file=/a"):
+        with pytest.raises(UsageError, match="needs both --tls_cert_file and --tls_key_file"):
+            serve(str(tmp_path), flag)
+
+
+def test_only_serve_has_pages_of_health_on_the_rest_port_by_default(tmp_path: Path) -> None:
+    assert serve(str(tmp_path)).core.health_pages
+    assert not drop_in("--model_base_path=/m").core.health_pages
+    assert drop_in("--model_base_path=/m", "--enable_rest_healthcheck").core.health_pages

@@ -63,7 +63,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     paths: list[str] = []
     monkeypatch.setattr(_core, "preload", lambda path, _: paths.append(path) or "2")
-    monkeypatch.setattr(_core, "init_logging", lambda _: None)
+    monkeypatch.setattr(_core, "init_logging", lambda *_: None)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
     return paths
 

@@ -21,7 +21,15 @@ from servable.config.config_files import (
     session_config,
 )
 from servable.config.textproto import read_text_message
-from servable.config.values import All, Latest, LoadOptions, ModelConfig, Specific, VersionPolicy
+from servable.config.values import (
+    All,
+    Latest,
+    LoadOptions,
+    LoggingConfig,
+    ModelConfig,
+    Specific,
+    VersionPolicy,
+)
 from servable.errors import StatusError
 
 pytestmark = pytest.mark.usefixtures("descriptors")
@@ -51,7 +59,7 @@ def test_all_fields_of_a_model(tmp_path: Path) -> None:
         "/models/m",
         policy=Specific((42, 43)),
         labels={"canary": 43, "stable": 42},
-        logged=True,
+        logging=LoggingConfig("x", "y", message=b"\n\x06\n\x01x\x12\x01y"),
     )
 
 

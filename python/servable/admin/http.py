@@ -1,6 +1,6 @@
 """The administration over HTTP: routes a request to its operation and formats the reply.
 
-The core listens on a separate address, checks authorization, and answers ``/livez`` and ``/readyz``
+The core listens on a separate address, checks authorization, and answers the pages of health
 (``src/admin/``). Off unless ``--admin_address`` is given.
 
     GET    /admin/models                  every model: versions, states, labels, sizes, load times
@@ -42,7 +42,9 @@ DEFAULT_WAIT = 60.0
 class AdminServer:
     """Listens from construction until ``close``."""
 
-    def __init__(self, core: Core, options: AdminOptions, management: Management) -> None:
+    def __init__(
+        self, core: Core, options: AdminOptions, management: Management, scheme: str = "http"
+    ) -> None:
         try:
             self._served = core.serve_admin(_resolved(options.address), options, Routes(management).answer)
         except (OSError, ValueError) as error:
@@ -50,7 +52,7 @@ class AdminServer:
                 "UNAVAILABLE", f"Failed to start the administration at {options.address}: {error}"
             ) from None
         self.address = self._served.address
-        _log.info("administration at http://%s/admin/models", self.address)
+        _log.info("administration at %s://%s/admin/models", scheme, self.address)
 
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""

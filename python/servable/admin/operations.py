@@ -256,7 +256,7 @@ def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) 
     if not states("version_labels"):
         kept["labels"] = before.labels
     if not states("logging_config"):
-        kept["logged"] = before.logged
+        kept["logging"] = before.logging
     # A policy for a path that is itself a version's folder is valid for that path only.
     moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
     if not states("model_version_policy") and not moved:

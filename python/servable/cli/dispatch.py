@@ -209,7 +209,7 @@ def _start(arguments: Arguments) -> int:
     """Configures and runs a server; returns the exit status."""
     from servable.serving.log_format import log_to_stderr
 
-    log_to_stderr(arguments.text("log_level"))
+    log_to_stderr(arguments.text("log_level"), arguments.text("log_format"))
     try:
         _log_oddities(arguments)
         return _run(arguments)
@@ -246,6 +246,7 @@ def _run(arguments: Arguments) -> int:
         config.core.op_libraries,
         config.core.log_level,
         lambda: _may_need_tensorflow(config),
+        config.core.log_format,
     )
     if not arguments.serve and "engine" not in arguments.given and "openvino" in found.found:
         logging.getLogger("engine").info(

@@ -1,7 +1,8 @@
 """``servable models``, ``load``, ``unload``, ``label``, ``reload``: a running server's administration.
 
-They connect to the address of ``servable serve --admin_address=HOST:PORT`` and speak the protocol of
-``admin/http.py``. Exit statuses: 0 success, 1 refused or failed, 2 invalid command line.
+They connect to the address of ``servable serve --admin_address=HOST:PORT``, with TLS if it is given as
+``https://HOST:PORT``, and speak the protocol of ``admin/http.py``. Exit statuses: 0 success, 1 refused or
+failed, 2 invalid command line.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from http.client import HTTPConnection, HTTPException
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -30,13 +32,27 @@ LONGEST_WAIT = 3600.0
 Fields = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Trust:
+    """PEM files for TLS; "" for none.
+
+    ca: authorities to trust instead of the system's. certificate and key: of this client, for a server that
+    asks for one; the key may be in the certificate's file.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
 class Administration:
     """A client of the administration at ``address``; ``token`` "" for none."""
 
-    def __init__(self, address: str, token: str, wait: float) -> None:
+    def __init__(self, address: str, token: str, wait: float, trust: Trust | None = None) -> None:
         self.address = address
         self._token = token
         self._wait = wait
+        self._trust = trust or Trust()
 
     def ask(self, method: str, path: str, body: object = None) -> Fields:
         """Sends one request.
@@ -47,13 +63,12 @@ class Administration:
 
     def fetch(self, method: str, path: str, body: object = None) -> bytes:
         """Does the same as ``ask`` for an answer that is not JSON."""
-        host, _, port = self.address.rpartition(":")
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         content = None if body is None else json.dumps(body)
         try:
-            connection = HTTPConnection(host.strip("[]"), int(port), timeout=self._patience())
+            connection = self._connection()
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
             data = reply.read()
@@ -69,6 +84,21 @@ class Administration:
         if reply.status >= 400:
             raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
         return data
+
+    def _connection(self) -> HTTPConnection:
+        scheme, _, where = self.address.rpartition("://")
+        host, _, port = where.rstrip("/").rpartition(":")
+        host, seconds = host.strip("[]"), self._patience()
+        if scheme in ("", "http"):
+            return HTTPConnection(host, int(port), timeout=seconds)
+        if scheme != "https":
+            raise ValueError(f"expected HOST:PORT or https://HOST:PORT, got {self.address}")
+        import ssl
+
+        context = ssl.create_default_context(cafile=self._trust.ca or None)
+        if self._trust.certificate:
+            context.load_cert_chain(self._trust.certificate, self._trust.key or None)
+        return HTTPSConnection(host, int(port), timeout=seconds, context=context)
 
     def _patience(self) -> float:
         """Returns the socket timeout. The server refuses an invalid wait, so any timeout will do for that."""
@@ -238,25 +268,39 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def address_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--admin_address``, the address of the server's administration."""
+    """Adds ``--admin_address``, the address of the server's administration, and the files for TLS."""
     parser.add_argument(
         "--admin_address",
         "--admin-address",
         default=os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS),
-        help=f"HOST:PORT of the administration (default ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS})",
+        help=f"HOST:PORT of the administration, https://HOST:PORT with TLS (default ${ADDRESS_VARIABLE}, "
+        f"else {DEFAULT_ADDRESS})",
     )
+    for name, said in (
+        ("ca", "of the authorities to trust with TLS, instead of the system's"),
+        ("cert", "of this client's certificate, for a server with --tls_client_ca_file"),
+        ("key", "of its key, if that is not in the same file"),
+    ):
+        parser.add_argument(
+            f"--{name}_file",
+            f"--{name}-file",
+            metavar="FILE",
+            default=os.environ.get(f"SERVABLE_{name.upper()}_FILE", ""),
+            help=f"PEM file {said} (default $SERVABLE_{name.upper()}_FILE)",
+        )
 
 
 def _run(given: argparse.Namespace, work: Callable[[Administration], int]) -> int:
-    return asked(given.admin_address, given.wait, work)
+    return asked(given, given.wait, work)
 
 
-def asked(address: str, wait: float, work: Callable[[Administration], int]) -> int:
-    """Runs ``work`` with the server at ``address``, which may take ``wait`` seconds.
+def asked(given: argparse.Namespace, wait: float, work: Callable[[Administration], int]) -> int:
+    """Runs ``work`` with the server of ``address_argument``, which may take ``wait`` seconds.
 
     Returns the exit status.
     """
-    server = Administration(address, os.environ.get(TOKEN_VARIABLE, ""), wait)
+    trust = Trust(given.ca_file, given.cert_file, given.key_file)
+    server = Administration(given.admin_address, os.environ.get(TOKEN_VARIABLE, ""), wait, trust)
     try:
         return work(server)
     except StatusError as error:

@@ -178,7 +178,7 @@ def _core_of(config: ServerConfig) -> _core.Server:
     """Returns a core without ports."""
     from servable import _core
 
-    _core.init_logging("warn")
+    _core.init_logging("warn", "text")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):

@@ -106,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         default="http://localhost:8501",
         help="http://, https://, grpc://, grpcs://, unix:///path or http+unix:///path (default %(default)s)",
     )
+    parser.add_argument(
+        "--ca_file",
+        "--ca-file",
+        metavar="FILE",
+        default=os.environ.get("SERVABLE_CA_FILE") or None,
+        help="PEM file of the authorities to trust with TLS (default $SERVABLE_CA_FILE, else the system's)",
+    )
     parser.add_argument("--signature", metavar="NAME", default="", help="default: serving_default")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", metavar="N", type=int, help="a version; default: the newest")
@@ -136,7 +143,7 @@ def _answer(options: argparse.Namespace) -> str:
 
     name = options.signature or given.signature
     inputs = given.value
-    with Client(options.server, timeout=options.timeout) as client:
+    with Client(options.server, timeout=options.timeout, ca_file=options.ca_file) as client:
         if not isinstance(inputs, Mapping):
             metadata = client.metadata(options.model, version=options.version, label=options.label)
             inputs = {only_input(signature_of(metadata, name)): inputs}

@@ -59,7 +59,7 @@ def record(given: argparse.Namespace) -> int:
         print(f"{path}: {len(records)} requests recorded, {count} in all")
         return 0
 
-    return asked(given.admin_address, given.seconds, work)
+    return asked(given, given.seconds, work)
 
 
 def _file(output: str) -> str:

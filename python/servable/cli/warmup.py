@@ -5,7 +5,8 @@
 The file, ``assets.extra/tf_serving_warmup_requests`` in the version's folder, is replayed before the version
 serves, also by TensorFlow Serving. Requests are predict bodies as sent by POST: ``--request`` takes JSON, or
 ``@file`` with one body, or with one per line (``.jsonl``). Without any, one is made up for each signature.
-``warmup show PATH`` prints the content of a file.
+``warmup show PATH`` prints the content of a file. Files of a payload log are such files, too, but for their
+answers, which a replay ignores: ``--log FILE`` takes requests from them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from servable.savedmodel.example_request import example_body
 from servable.savedmodel.layout import is_model_file, keras_file_at, model_name
 from servable.savedmodel.saved_model import WARMUP_FILE, read
 from servable.savedmodel.signature import Signature
-from servable.savedmodel.tfrecord import read_records, write_warmup
+from servable.savedmodel.tfrecord import MOST_RECORDS, read_records, write_warmup
 
 FIELDS = {
     "float": "float_val",
@@ -57,20 +58,28 @@ def warmup(argv: Sequence[str]) -> int:
     making.add_argument(
         "--request", action="append", default=[], metavar="JSON|@FILE", help="a predict body; repeatable"
     )
+    making.add_argument(
+        "--log",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a TFRecord file of a payload log, whose requests are taken; repeatable",
+    )
     making.add_argument("--append", action="store_true", help="keep the records that are there")
     recording = commands.add_parser("record", help="write a warm-up file from requests to a running server")
     record_command.add_arguments(recording)
-    showing = commands.add_parser("show", help="print the records of a warm-up file")
-    showing.add_argument("path")
+    showing = commands.add_parser("show", help="print the records of a warm-up file, or of a payload log")
+    showing.add_argument("path", help="folder of a version, or of versions; or a TFRecord file")
     given = parser.parse_args(argv)
     if given.command == "record":
         return record_command.record(given)
     try:
-        folder = version_folder(os.path.abspath(os.path.expanduser(given.path)))
+        path = os.path.abspath(os.path.expanduser(given.path))
         if given.command == "show":
-            _show(os.path.join(folder, WARMUP_FILE))
+            _show(path if _is_record_file(path) else os.path.join(version_folder(path), WARMUP_FILE))
         else:
-            count = make(folder, given.request, given.append)
+            folder = version_folder(path)
+            count = make(folder, given.request, given.append, logged_requests(given.log))
             print(f"{os.path.join(folder, WARMUP_FILE)}: {count} requests")
     except StatusError as error:
         print(f"servable: {error}", file=sys.stderr)
@@ -83,10 +92,35 @@ def warmup(argv: Sequence[str]) -> int:
     return 0
 
 
-def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
+def _is_record_file(path: str) -> bool:
+    return os.path.isfile(path) and not is_model_file(path) and not keras_file_at(path)
+
+
+def logged_requests(files: Sequence[str]) -> list[bytes]:
+    """Returns the different requests of payload logs as PredictionLogs without answers.
+
+    As many as a warm-up file may hold.
+    Raises ``StatusError`` for a damaged file.
+    """
+    logged: dict[bytes, None] = {}
+    for path in files:
+        for data in read_records(path):
+            log = message_class("tensorflow.serving.PredictionLog").FromString(data)
+            log.ClearField("log_metadata")
+            kind = log.WhichOneof("log_type")
+            if kind is not None:
+                getattr(log, kind).ClearField("response")
+                logged[bytes(log.SerializeToString(deterministic=True))] = None
+            if len(logged) == MOST_RECORDS:
+                return list(logged)
+    return list(logged)
+
+
+def make(folder: str, requests: Sequence[str], append: bool = False, logged: Sequence[bytes] = ()) -> int:
     """Writes the warm-up file of the version in ``folder``; returns its number of records.
 
-    Raises ``StatusError`` for a request that does not fit its signature; nothing is written then.
+    logged: PredictionLogs, kept as they are. Raises ``StatusError`` for a request that does not fit its
+    signature; nothing is written then.
     """
     if is_model_file(folder):
         raise StatusError(
@@ -96,8 +130,8 @@ def make(folder: str, requests: Sequence[str], append: bool = False) -> int:
         )
     signatures = {one.name: one for one in _signatures(folder)}
     name = model_name(folder)
-    bodies = list(_bodies(requests)) if requests else _made_up(signatures.values())
-    records = [prediction_log(name, signatures, body) for body in bodies]
+    bodies = list(_bodies(requests)) if requests or logged else _made_up(signatures.values())
+    records = [*logged, *(prediction_log(name, signatures, body) for body in bodies)]
     if not records:
         raise invalid_argument("no request could be made up for any signature", "give one with --request")
     return write_warmup(os.path.join(folder, WARMUP_FILE), records, append)

@@ -14,6 +14,7 @@ from servable.config.values import (
     Folder,
     Latest,
     LoadOptions,
+    LoggingConfig,
     ModelConfig,
     Specific,
     TlsOptions,
@@ -97,6 +98,10 @@ def _config_message(models: Sequence[ModelConfig]) -> Any:
         entry.name, entry.base_path = model.name, _base_path(model)
         entry.model_platform = model.platform
         entry.version_labels.update(model.labels)
+        if model.logging is not None:
+            entry.logging_config.ParseFromString(model.logging.message)
+            # Present, even if it says nothing.
+            entry.logging_config.SetInParent()
         if isinstance(model.policy, All):
             entry.model_version_policy.all.SetInParent()
         elif isinstance(model.policy, Latest):
@@ -122,7 +127,18 @@ def _model(entry: Any) -> ModelConfig:
         platform=_platform(entry),
         policy=_policy(entry),
         labels=dict(sorted(entry.version_labels.items())),
-        logged=entry.HasField("logging_config"),
+        logging=_logging(entry.logging_config) if entry.HasField("logging_config") else None,
+    )
+
+
+def _logging(config: Any) -> LoggingConfig:
+    collector, sampling = config.log_collector_config, config.sampling_config
+    return LoggingConfig(
+        collector=collector.type,
+        prefix=collector.filename_prefix,
+        rate=sampling.sampling_rate,
+        sampling=sampling.SerializeToString(deterministic=True),
+        message=config.SerializeToString(deterministic=True),
     )
 
 

@@ -25,6 +25,7 @@ GROUPS = {
     "session": "TensorFlow",
     "batching": "Batching",
     "process": "The process",
+    "logs": "Logs",
     "other": "Accepted for TensorFlow Serving's sake",
 }
 
@@ -193,6 +194,32 @@ _PORTS = (
     ),
     Flag("ssl_config_file", "string", "", "ports", "text SSLConfig (PEM texts): TLS on the gRPC port"),
     Flag(
+        "tls_cert_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of the server's certificate and those between it and its authority: TLS on both ports and "
+        "the administration (--ssl_config_file goes before it for gRPC); read again when it changes",
+        own=True,
+    ),
+    Flag(
+        "tls_key_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of the private key of --tls_cert_file; read again when it changes",
+        own=True,
+    ),
+    Flag(
+        "tls_client_ca_file",
+        "string",
+        "",
+        "ports",
+        "PEM file of authorities, one of which must have signed every client's certificate; empty: clients "
+        "need none",
+        own=True,
+    ),
+    Flag(
         "use_alts_credentials",
         "bool",
         False,
@@ -232,6 +259,15 @@ _REQUESTS = (
         "requests",
         "grpc.health.v1 on the gRPC port",
         serve_default=True,
+    ),
+    Flag(
+        "enable_rest_healthcheck",
+        "bool",
+        False,
+        "requests",
+        "/livez, /healthz, /readyz and /readyz/MODEL on the REST port",
+        serve_default=True,
+        own=True,
     ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
@@ -443,6 +479,17 @@ _SESSION = (
         choices=("f32", "bf16", "int8"),
     ),
     Flag(
+        "engine_reference_idle_seconds",
+        "float",
+        0.0,
+        "session",
+        "after so many seconds without a run that needs it, TensorFlow's session of a model whose signatures "
+        "have all moved to a faster engine is let go, which frees the memory of its weights; 0: never. The "
+        "price: the next run with a new shape, or with numbers that are not finite, waits until the session "
+        "is loaded again, and fails with UNAVAILABLE if the version's files have gone or changed",
+        own=True,
+    ),
+    Flag(
         "tensorflow_onednn",
         "choice",
         "auto",
@@ -576,15 +623,6 @@ _PROCESS = (
         own=True,
     ),
     Flag(
-        "log_level",
-        "choice",
-        "info",
-        "process",
-        "least severe lines to log",
-        own=True,
-        choices=("debug", "info", "warning", "error"),
-    ),
-    Flag(
         "admin_address",
         "string",
         "",
@@ -601,6 +639,88 @@ _PROCESS = (
         own=True,
     ),
     Flag("version", "bool", False, "process", "print the versions of the server and of TensorFlow, and exit"),
+)
+
+_LOGS = (
+    Flag(
+        "log_level",
+        "choice",
+        "info",
+        "logs",
+        "least severe lines to log",
+        own=True,
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Flag(
+        "log_format",
+        "choice",
+        "text",
+        "logs",
+        "json: each line is an object, also those of TensorFlow and other libraries",
+        own=True,
+        choices=("text", "json"),
+    ),
+    Flag(
+        "access_log",
+        "choice",
+        "off",
+        "logs",
+        "log a line for each request, or for each that fails",
+        own=True,
+        choices=("off", "errors", "all"),
+    ),
+    Flag(
+        "access_log_sample",
+        "float",
+        1.0,
+        "logs",
+        "share of these requests that is logged, from 0.0 to 1.0, chosen by chance",
+        own=True,
+    ),
+    Flag(
+        "access_log_file",
+        "string",
+        "stdout",
+        "logs",
+        "stdout, stderr, or a file to append to, which may be renamed at any time",
+        own=True,
+    ),
+    Flag(
+        "request_ids",
+        "choice",
+        "off",
+        "logs",
+        "which identifiers are returned as X-Request-Id, and as metadata x-request-id over gRPC: those that "
+        "clients sent (given), or also made ones (all); auto: all with an access log, otherwise given",
+        serve_default="auto",
+        own=True,
+        choices=("auto", "off", "given", "all"),
+    ),
+    Flag(
+        "payload_log_dir",
+        "string",
+        "",
+        "logs",
+        "folder in which the files of every logging_config must lie; empty: anywhere, but nothing new by "
+        "HandleReloadConfigRequest",
+        own=True,
+    ),
+    Flag(
+        "payload_log_max_bytes",
+        "int64",
+        128 << 20,
+        "logs",
+        "size from which on a file of a payload log is followed by another; 0: no limit",
+        own=True,
+    ),
+    Flag(
+        "payload_log_max_seconds",
+        "float",
+        3600.0,
+        "logs",
+        "age at which it is; 0: no limit",
+        own=True,
+    ),
 )
 
 _THREADS = "the server sizes its own threads; see --io_threads and --compute_threads"
@@ -681,7 +801,7 @@ _OVERLOAD = (
     ),
 )
 
-_GROUPED = (_MODELS, _PORTS, _REQUESTS, _OVERLOAD, _LOADING, _SESSION, _BATCHING, _PROCESS, _OTHER)
+_GROUPED = (_MODELS, _PORTS, _REQUESTS, _OVERLOAD, _LOADING, _SESSION, _BATCHING, _PROCESS, _LOGS, _OTHER)
 
 FLAGS: dict[str, Flag] = {flag.name: flag for group in _GROUPED for flag in group}
 """Every flag by its name, in the order of the help text."""

@@ -18,6 +18,7 @@ from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
 from servable.config.queue_limits import queue_limits
 from servable.config.values import (
+    AccessLogOptions,
     AdminOptions,
     BatchingOptions,
     CoreOptions,
@@ -26,6 +27,7 @@ from servable.config.values import (
     LoadOptions,
     ModelConfig,
     ServerConfig,
+    TlsFiles,
     TlsOptions,
     check_models,
     is_absolute,
@@ -205,6 +207,8 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_socket_path=socket,
         grpc_socket_takeover=not arguments.serve,
         grpc_tls=_tls(arguments),
+        tls_files=_tls_files(arguments),
+        health_pages=arguments.boolean("enable_rest_healthcheck"),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
@@ -229,8 +233,36 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
         profiler=arguments.boolean("enable_profiler"),
         profile_folder=arguments.text("profile_folder") or None,
+        access_log=_access_log(arguments),
+        request_ids=_request_ids(arguments),
+        payload_file_bytes=_at_least(arguments, "payload_log_max_bytes", 0),
+        payload_file_seconds=_span(arguments, "payload_log_max_seconds"),
         log_level=arguments.text("log_level"),
+        log_format=arguments.text("log_format"),
     )
+
+
+def _access_log(arguments: Arguments) -> AccessLogOptions | None:
+    which, share = arguments.text("access_log"), arguments.number("access_log_sample")
+    if not 0 <= share <= 1:
+        raise UsageError(f"--access_log_sample expects a number from 0 to 1, got {share:g}")
+    output = arguments.text("access_log_file")
+    if not output:
+        raise UsageError("--access_log_file expects stdout, stderr or a path, got ''")
+    if output not in ("stdout", "stderr"):
+        output = os.path.abspath(os.path.expanduser(output))
+        check_text([output])
+    if which == "off":
+        return None
+    return AccessLogOptions(which == "errors", share, output, arguments.text("log_format"))
+
+
+def _request_ids(arguments: Arguments) -> str:
+    """Returns which identifiers of requests are returned."""
+    which = arguments.text("request_ids")
+    if which != "auto":
+        return which
+    return "given" if arguments.text("access_log") == "off" else "all"
 
 
 def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadOptions:
@@ -242,6 +274,7 @@ def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadO
         engine_cache=os.path.join(cache, "engines"),
         engine_precision=_precision(arguments),
         engine_quantizer=quantizer() if arguments.text("engine_precision") == "int8" else (),
+        engine_reference_idle=_reference_idle(arguments),
         prefer_tflite=arguments.boolean("prefer_tflite_model"),
         placement=arguments.text("run_in"),
     )
@@ -273,6 +306,15 @@ def _precision(arguments: Arguments) -> str:
     return precision
 
 
+def _reference_idle(arguments: Arguments) -> float | None:
+    seconds = arguments.number("engine_reference_idle_seconds")
+    if not 0 <= seconds <= 1e9:
+        raise UsageError(
+            f"--engine_reference_idle_seconds expects a number from 0 (never) to 1e9, got {seconds:g}"
+        )
+    return seconds or None
+
+
 def _tolerance(arguments: Arguments) -> float:
     tolerance = arguments.number("engine_tolerance")
     if not 0 <= tolerance <= 1:
@@ -299,7 +341,14 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
         retries=max(0, arguments.integer("max_num_load_retries")),
         retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
         policy=arguments.text("aspired_version_policy"),
+        payload_log_dir=_payload_log_dir(arguments),
     )
+
+
+def _payload_log_dir(arguments: Arguments) -> str:
+    folder = arguments.text("payload_log_dir")
+    check_text([folder])
+    return os.path.abspath(os.path.expanduser(folder)) if folder else ""
 
 
 def _session_config(arguments: Arguments) -> bytes:
@@ -330,6 +379,21 @@ def _tls(arguments: Arguments) -> TlsOptions | None:
     from servable.config.config_files import read_ssl_config
 
     return read_ssl_config(path)
+
+
+def _tls_files(arguments: Arguments) -> TlsFiles | None:
+    certificate, key, client_ca = map(arguments.text, ("tls_cert_file", "tls_key_file", "tls_client_ca_file"))
+    if not (certificate or key or client_ca):
+        return None
+    if not (certificate and key):
+        raise UsageError(
+            "TLS needs both --tls_cert_file and --tls_key_file"
+            + (", and --tls_client_ca_file works with these" if client_ca else "")
+        )
+    check_text([certificate, key, client_ca])
+    # The server may change its folder; the files are read again.
+    authorities = os.path.abspath(client_ca) if client_ca else None
+    return TlsFiles(os.path.abspath(certificate), os.path.abspath(key), authorities)
 
 
 def _grpc_limits(arguments: Arguments) -> GrpcLimits:

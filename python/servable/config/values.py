@@ -46,11 +46,25 @@ VersionPolicy = Latest | All | Specific | Folder
 
 
 @dataclass(frozen=True)
+class LoggingConfig:
+    """What a model's ``logging_config`` says.
+
+    collector: the form of the files; prefix: the beginning of their paths; rate: the share of requests.
+    sampling and message: its SamplingConfig and itself, serialized.
+    """
+
+    collector: str = ""
+    prefix: str = ""
+    rate: float = 0.0
+    sampling: bytes = b""
+    message: bytes = b""
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model: its name, the location of its versions, and the policy that selects among them.
 
-    labels: label → version; applied whenever the version is available. logged: the config asks for request
-    logging.
+    labels: label → version; applied whenever the version is available. logging: which requests are logged.
     """
 
     name: str
@@ -58,7 +72,38 @@ class ModelConfig:
     platform: str = PLATFORM
     policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    logged: bool = False
+    logging: LoggingConfig | None = None
+
+
+@dataclass(frozen=True)
+class AccessLogOptions:
+    """The access log; the core reads these attributes by name.
+
+    share: of the requests, from 0 to 1. output: ``stdout``, ``stderr``, or an absolute path. format: ``text``
+    or ``json``.
+    """
+
+    errors_only: bool = False
+    share: float = 1.0
+    output: str = "stdout"
+    format: str = "text"
+
+
+@dataclass(frozen=True)
+class PayloadLog:
+    """The payload log of a model; the core reads these attributes by name.
+
+    form: ``tfrecord`` or ``json``. prefix: the beginning of the paths of its files. share: of the requests,
+    from 0 to 1. sampling_config: a serialized SamplingConfig, and tags: those of the model's graph, for the
+    records.
+    """
+
+    model: str
+    form: str
+    prefix: str
+    share: float
+    sampling_config: bytes = b""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +117,18 @@ class TlsOptions:
     certificate: str
     client_ca: str = ""
     client_verify: bool = False
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """PEM files for TLS on both ports and the administration, which are followed while they change.
+
+    The core reads these attributes by name. client_ca: clients must have a certificate of its authorities.
+    """
+
+    certificate: str
+    key: str
+    client_ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,10 +181,13 @@ class CoreOptions:
     pause of a body or a reply; one that takes longer than this in all must average min_transfer_rate bytes a
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
-    none. tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
+    none. tls_files: of all ports, unless gRPC has its grpc_tls. health_pages: on the REST port.
+    tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
     max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
-    have profiles stored, None for nowhere.
+    have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
+    payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
+    another.
     """
 
     rest_address: str | None = None
@@ -135,6 +195,8 @@ class CoreOptions:
     grpc_socket_path: str | None = None
     grpc_socket_takeover: bool = False
     grpc_tls: TlsOptions | None = None
+    tls_files: TlsFiles | None = None
+    health_pages: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False
@@ -163,7 +225,12 @@ class CoreOptions:
     grpc_health: bool = False
     profiler: bool = True
     profile_folder: str | None = None
+    access_log: AccessLogOptions | None = None
+    request_ids: str = "off"
+    payload_file_bytes: int = 128 << 20
+    payload_file_seconds: float = 3600.0
     log_level: str = "info"
+    log_format: str = "text"
     backlog: int = 1024
 
 
@@ -202,6 +269,8 @@ class LoadOptions:
     difference of numbers, relative to a tensor's largest value. engine_cache: a folder for what was
     decided; engine_fresh: it is measured again whatever is there. engine_precision: ``f32``, ``bf16`` or
     ``int8``; engine_quantizer: the beginning of the command line that makes int8 models.
+    engine_reference_idle: seconds without use until TensorFlow's session is let go where all runs have
+    moved to a faster engine, or None: it stays.
     prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
     """
 
@@ -221,6 +290,7 @@ class LoadOptions:
     engine_fresh: bool = False
     engine_precision: str = "f32"
     engine_quantizer: tuple[str, ...] = ()
+    engine_reference_idle: float | None = None
     prefer_tflite: bool = False
 
 
@@ -232,6 +302,7 @@ class LifecycleOptions:
     attempts after the first; retry_seconds: the pause between; final_errors: messages of the failures that no
     further attempt mends, such as that of a missing engine. policy: see ``lifecycle/policy.py``.
     allowed_base_paths: the prefixes that base paths must lie in, if any; see ``base_paths.py``.
+    payload_log_dir: the folder that payload logs must lie in, if any; see ``payload_logging.py``.
     """
 
     start_threads: int = 4
@@ -242,6 +313,7 @@ class LifecycleOptions:
     final_errors: tuple[str, ...] = ()
     policy: str = "availability_preserving"
     allowed_base_paths: tuple[str, ...] = ()
+    payload_log_dir: str = ""
 
 
 @dataclass(frozen=True)

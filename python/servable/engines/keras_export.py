@@ -11,11 +11,12 @@ import json
 import os
 import re
 import sys
+import tempfile
 import threading
 import traceback
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from servable.savedmodel import keras_file
@@ -53,7 +54,8 @@ def main() -> None:
     with suppress(OSError):
         os.nice(PRIORITY)
     try:
-        result = JOBS[job["kind"]](job, lambda phase: send({"phase": phase}))
+        with _own_temporary_files():
+            result = JOBS[job["kind"]](job, lambda phase: send({"phase": phase}))
     except Refused as refused:
         send({"code": refused.code, "message": refused.message, "hint": refused.hint})
     except BaseException as error:
@@ -65,6 +67,17 @@ def main() -> None:
     sys.stderr.flush()
     # TensorFlow's threads and destructors have nothing left to do.
     os._exit(0)
+
+
+@contextmanager
+def _own_temporary_files() -> Iterator[None]:
+    """Removes temporary files at the end: autograph leaves each function that it rewrote in one."""
+    with tempfile.TemporaryDirectory(prefix="servable-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
 
 
 def _take_standard_output() -> Callable[[Mapping[str, Any]], None]:

@@ -118,6 +118,7 @@ class Opening:
         op_libraries: tuple[str, ...],
         log_level: str = "info",
         is_needed: Callable[[], bool] = lambda: True,
+        log_format: str = "text",
     ) -> None:
         # In the constructing thread, which lives on: the core's allocator is tied to the loading thread.
         from servable import _core
@@ -128,7 +129,7 @@ class Opening:
         self._core = _core
         self._path = path
         self._op_libraries = op_libraries
-        self._log_level = log_level
+        self._logging = {"warning": "warn"}.get(log_level, log_level), log_format
         self._is_needed = is_needed
         self._error: StatusError | None = None
         self._thread = threading.Thread(target=self._open, name="open-tensorflow", daemon=True)
@@ -141,7 +142,7 @@ class Opening:
             raise self._error
 
     def _open(self) -> None:
-        self._core.init_logging({"warning": "warn"}.get(self._log_level, self._log_level))
+        self._core.init_logging(*self._logging)
         if not self._path or not look_in_time(self._is_needed, otherwise=True):
             return
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from servable.config.values import LoadOptions
+from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, VersionLoad
 
@@ -51,6 +52,9 @@ class Core(Protocol):
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
+
+    def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
+        """Replaces the payload logs of all models."""
 
 
 class CancellableCore(Core, Protocol):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
+from servable.config.payload_logging import PayloadLogging
 from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.lifecycle import labels
@@ -54,9 +55,12 @@ class Manager:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         options = options or LifecycleOptions()
+        load_options = load_options or LoadOptions()
+        self._core = core
         self._source = source
         self._clock = clock
         self._allowed = AllowedPaths(options.allowed_base_paths)
+        self._logging = PayloadLogging(options.payload_log_dir, load_options.tags)
         self._models = Models(clock)
         self._changed = self._models.changed
         self._applying = threading.Lock()
@@ -67,7 +71,7 @@ class Manager:
         self._availability: dict[str, Availability] = {}
         self._wait_cancelled = False
         self._labels = LabelTable(core, self._models)
-        self._loader = Loader(core, listener, self._models, load_options or LoadOptions(), options, PATIENCE)
+        self._loader = Loader(core, listener, self._models, load_options, options, PATIENCE)
         self._reconciler = Reconciler(core, POLICIES[options.policy], self._loader)
         self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
 
@@ -97,10 +101,12 @@ class Manager:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
             self._allowed.check(models, self._configured, way)
+            self._logging.check(models, self._configured, way)
             if self._applied and way is not Way.START:
                 labels.check(models, self._configured, allow_unavailable_labels, way, self._is_available)
             self._applied = True
-            _warn_of_logging(models)
+            for warning in self._logging.warnings(models):
+                _log.warning("%s", warning)
             before = {model.name: (model.base_path, model.policy) for model in self._configured}
             gone = before.keys() - {model.name for model in models}
             with self._changed:
@@ -114,6 +120,7 @@ class Manager:
                     del self._availability[name]
             with self._changed:
                 self._labels.configure(models, gone)
+            self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
 
     def _is_available(self, name: str, version: int) -> bool:
@@ -298,9 +305,3 @@ class Manager:
             self._availability[name] = model.availability()
         elif not model.versions:
             del self._models.by_name[name]
-
-
-def _warn_of_logging(models: Sequence[ModelConfig]) -> None:
-    for model in models:
-        if model.logged:
-            _log.warning("logging_config of model %s has no effect: requests are not logged yet", model.name)

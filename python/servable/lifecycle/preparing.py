@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from servable.config.values import LoadOptions
+from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle.interfaces import Core, Preparation, Report
 from servable.savedmodel.layout import holds_saved_model, keras_file_at
@@ -151,6 +151,10 @@ class PreparingCore:
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """See ``Core``."""
         self._core.set_labels(name, labels)
+
+    def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
+        """See ``Core``."""
+        self._core.set_payload_logs(logs)
 
 
 def _status(error: Exception) -> StatusError:

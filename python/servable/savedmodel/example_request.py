@@ -26,7 +26,7 @@ _BIGGEST = 4_000_000
 
 
 def curl_line(model: str, signatures: list[Signature], rest_at: str) -> str:
-    """Returns a shell command for the REST API at ``rest_at`` (``host:port``).
+    """Returns a shell command for the REST API at ``rest_at``: ``host:port``, or a URL with these.
 
     "" if no signature accepts example values over REST.
     """
@@ -36,7 +36,8 @@ def curl_line(model: str, signatures: list[Signature], rest_at: str) -> str:
     body = _body(signature)
     if body is None:
         return ""
-    url = f"http://{rest_at}/v1/models/{quote(model, safe='')}:predict"
+    base = rest_at if "://" in rest_at else f"http://{rest_at}"
+    url = f"{base}/v1/models/{quote(model, safe='')}:predict"
     text = body.json()
     if len(text) <= LONGEST_BODY:
         return f"curl -d {_quoted(text)} {url}"

@@ -23,10 +23,11 @@ _log = logging.getLogger("servable")
 class StartReport:
     """The manager's ``Listener``: one line per version loaded, failed, unloaded.
 
-    Then the addresses and curl commands.
+    Then the addresses and curl commands. scheme: of REST's URLs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str = "http") -> None:
+        self._scheme = scheme
         self._lock = threading.Lock()
         self._signatures: dict[str, tuple[int, list[Signature]]] = {}
         self._rest_at: str | None = None
@@ -91,7 +92,8 @@ class StartReport:
         # Not needed before the ports are open, so it is kept out of the time to the first answer.
         from servable.savedmodel.example_request import curl_line
 
-        line = curl_line(model, signatures, rest_at) if rest_at is not None else ""
+        at = f"{self._scheme}://{rest_at}"
+        line = curl_line(model, signatures, at) if rest_at is not None else ""
         if line:
             _log.info("try %s:\n    %s", model, line)
 

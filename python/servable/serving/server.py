@@ -3,7 +3,8 @@
 Start: TensorFlow's library begins to open on a thread at once; the ports open when every configured model has
 settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and nothing more is loaded; after the
 drain delay no connections are accepted, requests in flight finish within the grace period, versions unload,
-exit 0. A second signal exits at once. SIGHUP reads the model config file again.
+exit 0. A second signal exits at once. SIGHUP reads the model config file again, and opens the access log's
+file again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from servable.lifecycle.interfaces import Core as LifecycleCore, Preparation
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.preparing import PreparingCore
+from servable.serving import log_format
 from servable.serving.report import StartReport
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
@@ -57,6 +59,9 @@ class Core(LifecycleCore, AdminCore, Protocol):
     def drain(self) -> None:
         """Tells clients to send their next requests elsewhere."""
 
+    def reopen_logs(self) -> None:
+        """Opens the access log's file again."""
+
     def stop(self, grace_seconds: float) -> bool:
         """Stops accepting and finishes what is in flight; True if all of it ended in time."""
 
@@ -78,7 +83,8 @@ class Server:
     ) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
-        self.report = StartReport()
+        self._scheme = "https" if config.core.tls_files else "http"
+        self.report = StartReport(self._scheme)
         self._core: Core
         if make_core is None:
             self._core = _compiled_core(config.core, self.reload_request)
@@ -334,7 +340,7 @@ class Server:
         if self.config.admin is not None:
             from servable.admin.http import AdminServer
 
-            self._admin = AdminServer(self._core, self.config.admin, self._management)
+            self._admin = AdminServer(self._core, self.config.admin, self._management, self._scheme)
 
     def _close_admin(self) -> bool:
         """Whether nothing is being administered any more."""
@@ -363,10 +369,9 @@ class Server:
             (signal.SIGINT, self._on_stop),
         ]
         if hasattr(signal, "SIGHUP"):
-            # Without a file to read again, a hang-up means what it says: the terminal is gone.
-            handled.append(
-                (signal.SIGHUP, self._on_hangup if self.config.model_config_file else self._on_stop)
-            )
+            # Without a file to open again, a hang-up means what it says: the terminal is gone.
+            has_file = bool(self.config.model_config_file) or self._logs_to_file()
+            handled.append((signal.SIGHUP, self._on_hangup if has_file else self._on_stop))
         previous = [(number, signal.signal(number, handler)) for number, handler in handled]
         if hasattr(signal, "SIGHUP"):
             # The command has blocked it until now; see ``cli/dispatch.py``.
@@ -385,12 +390,20 @@ class Server:
         _log.info("%s: finishing requests in flight; once more to exit at once", signal.Signals(number).name)
         self.manager.cancel_wait()
 
+    def _logs_to_file(self) -> bool:
+        log = self.config.core.access_log
+        return log is not None and log.output not in ("stdout", "stderr")
+
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        self._hung_up = True
+        self._hung_up = bool(self.config.model_config_file)
         threading.Thread(target=self._reload_in_turn, name="reload", daemon=True).start()
 
     def _reload_in_turn(self) -> None:
-        """Reloads, but not before the initial configuration is applied, which would replace it."""
+        """Reloads, but not before the initial configuration is applied, which would replace it.
+
+        Logs are opened again at once.
+        """
+        self._core.reopen_logs()
         self._begun.wait()
         if self._takes_hangup():
             self.reload()
@@ -457,6 +470,7 @@ class _Outcome:
 
 def leave(status: int) -> None:
     """Ends the process without waiting for threads that are inside TensorFlow."""
+    log_format.end()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -2,7 +2,9 @@
 //!
 //! Another engine may answer what TensorFlow refuses, or end the process, and differs from it where there are no numbers,
 //! or numbers that are not finite. So it gets only finite numbers, in tensors that are not empty and have shapes with
-//! which TensorFlow has run the same part of the model; and what it answers has to be finite.
+//! which TensorFlow has run the same part of the model; and what it answers has to be finite. Nor does it get numbers so
+//! large that sums and products of them become infinite: by another order of these, one engine may have a number where the
+//! other has none.
 
 use super::cut::Parts;
 use crate::engine::choice::EngineKind;
@@ -123,7 +125,7 @@ impl Chain {
 pub(super) enum Declined {
     /// The other engine would get shapes that TensorFlow is not known to run.
     Shapes(Shapes),
-    /// It would get, or has made, numbers that are not finite; or there are none.
+    /// It would get, or has made, numbers that are not finite, or would get too large ones; or there are none.
     Numbers,
     /// A model failed.
     Failed(Error),
@@ -155,7 +157,7 @@ impl KnownShapes {
 
     /// Declines feeds that the other engine may not get.
     fn check(&self, feeds: &[(Endpoint, Tensor)], answered: bool) -> Result<(), Declined> {
-        if !feeds.iter().all(|(_, tensor)| is_plain(tensor)) {
+        if !feeds.iter().all(|(_, tensor)| is_moderate(tensor)) {
             return Err(Declined::Numbers);
         }
         let shapes = shapes_of(feeds);
@@ -183,15 +185,29 @@ fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
     shapes
 }
 
-/// Returns whether there are numbers, and all of them are finite. Another engine gets and makes no floats but of 32 bits.
-pub(super) fn is_plain(tensor: &Tensor) -> bool {
+/// Another engine gets only numbers below this, 2⁴⁸: a sum of 2³⁰ squares of such numbers stays finite.
+pub(super) const LIMIT: f32 = 281_474_976_710_656.0;
+
+/// Returns whether there are numbers, and all of them are below [`LIMIT`]. Another engine gets no floats but of 32 bits.
+pub(super) fn is_moderate(tensor: &Tensor) -> bool {
+    are_below(tensor, LIMIT)
+}
+
+/// Returns whether there are numbers, and all of them are finite.
+fn is_plain(tensor: &Tensor) -> bool {
+    are_below(tensor, f32::INFINITY)
+}
+
+/// Returns whether there are numbers, and the absolute values of all floats are below `limit`, a power of two or infinite.
+fn are_below(tensor: &Tensor, limit: f32) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
-    let is_special = |four: &[u8; 4]| u32::from_le_bytes(*four) & EXPONENT == EXPONENT;
+    let limit = limit.to_bits();
+    let is_large = |four: &[u8; 4]| u32::from_le_bytes(*four) & EXPONENT >= limit;
     let (numbers, _) = tensor.bytes().as_chunks::<4>();
     // Without an early end, the compiler looks at many at once.
     !tensor.is_empty()
         && (tensor.dtype() != DType::Float
-            || !numbers.iter().fold(false, |found, four| found | is_special(four)))
+            || !numbers.iter().fold(false, |found, four| found | is_large(four)))
 }
 
 impl Step {

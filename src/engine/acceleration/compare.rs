@@ -74,6 +74,21 @@ fn of_floats(expected: &[f64], got: &[f64], row: usize, tolerance: f64) -> Resul
     Ok(relative)
 }
 
+/// Fails if a number of `expected` is not finite and that of `got` is: what differs, for a person to read. Other
+/// differences do not count.
+pub(super) fn specials(expected: &[Tensor], got: &[Tensor]) -> Result<(), String> {
+    for (expected, got) in expected.iter().zip(got) {
+        same_kind(expected, got)?;
+        let (Some(expected), Some(got)) = (floats(expected), floats(got)) else { continue };
+        let found =
+            expected.iter().zip(&got).find(|(expected, got)| !expected.is_finite() && got.is_finite());
+        if let Some((expected, got)) = found {
+            return Err(format!("{got} instead of {expected}, for very large or small inputs"));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn same_special(expected: f64, got: f64) -> bool {
     (expected.is_nan() && got.is_nan()) || expected == got
 }
@@ -157,6 +172,16 @@ mod tests {
             assert!(compared(&[1.0, infinite], &got).is_err(), "{got:?}");
         }
         assert!(compared(&[infinite], &[-infinite]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_number_may_not_become_one() {
+        let (nan, infinite) = (f32::NAN, f32::INFINITY);
+        let compared = |expected: &[f32], got: &[f32]| specials(&[row(expected)], &[row(got)]);
+        assert_eq!(compared(&[1.0, nan, infinite, 3.0], &[5.0, infinite, nan, nan]), Ok(()));
+        let why = "1 instead of inf, for very large or small inputs";
+        assert_eq!(compared(&[1.0, infinite], &[1.0, 1.0]), Err(why.to_owned()));
+        assert!(compared(&[1.0], &[1.0, 1.0]).is_err());
     }
 
     #[test]

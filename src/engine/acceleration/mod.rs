@@ -5,7 +5,8 @@
 //! TensorFlow itself, with the variables as constants. A candidate has to give the same answers ([`compare`]) to
 //! requests that came and to others made of them ([`probe`]), and has to be faster ([`trial`]). One in lower precision,
 //! if it was asked for, has to be accurate instead ([`accuracy`]). Then runs move to it
-//! ([`chain`]). What it refuses, TensorFlow does, which stays loaded.
+//! ([`chain`]). What it refuses, TensorFlow does, which stays loaded; or, if that was asked for, is let go while nothing
+//! needs it, and loaded again (`tensorflow/resting.rs`).
 
 mod accuracy;
 mod alike;
@@ -26,7 +27,7 @@ mod trial;
 use super::choice::EngineKind;
 use super::frozen::FrozenGraph;
 use super::openvino::{OpenVino, Precision};
-use super::tensorflow::{self, Session, TensorFlow};
+use super::tensorflow::{self, Resting, Session, TensorFlow};
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
 use alike::Models;
@@ -39,6 +40,7 @@ use probe::Feeds;
 use quantized::Calibration;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// How SavedModels are accelerated.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Acceleration {
     pub fresh: bool,
     /// The lower precision that was asked for, if one was.
     pub lower: Option<Lower>,
+    /// After this time without use, TensorFlow's session is let go where all runs have moved; `None`: it stays.
+    pub reference_idle: Option<Duration>,
 }
 
 /// A precision below that of floats of 32 bits.
@@ -95,7 +99,10 @@ impl Engine for Accelerating {
 
     fn load(&self, path: &Path, options: &LoadOptions) -> Result<Box<dyn Model>> {
         OTHERS.note();
-        let session = Arc::new(self.tensorflow.load_session(path, options)?);
+        let reference = match self.acceleration.reference_idle {
+            None => Reference::Stays(Arc::new(self.tensorflow.load_session(path, options)?)),
+            Some(idle) => Reference::Rests(Arc::new(self.tensorflow.load_resting(path, options, idle)?)),
+        };
         OTHERS.note();
         let rules = Rules {
             tolerance: self.acceleration.tolerance,
@@ -105,7 +112,7 @@ impl Engine for Accelerating {
         };
         let tools = Workshop {
             tensorflow: self.tensorflow,
-            session: session.clone(),
+            reference: reference.clone(),
             options: options.tensorflow.clone(),
             openvino: self.openvino.clone(),
             version: path.to_owned(),
@@ -115,14 +122,37 @@ impl Engine for Accelerating {
         };
         let name = path.display().to_string();
         let prepare = move |shared: &model::Shared| prepare::prepare(shared, &tools, rules);
-        Ok(Box::new(Accelerated::new(name, session, &OTHERS, prepare)))
+        Ok(Box::new(Accelerated::new(name, reference.model(), &OTHERS, prepare)))
+    }
+}
+
+/// TensorFlow's session of a version.
+#[derive(Clone)]
+enum Reference {
+    Stays(Arc<Session>),
+    Rests(Arc<Resting<Session>>),
+}
+
+impl Reference {
+    fn model(&self) -> Arc<dyn Model> {
+        match self {
+            Reference::Stays(session) => session.clone(),
+            Reference::Rests(resting) => resting.clone(),
+        }
+    }
+
+    fn session(&self) -> Result<Arc<Session>> {
+        match self {
+            Reference::Stays(session) => Ok(session.clone()),
+            Reference::Rests(resting) => resting.session(),
+        }
     }
 }
 
 /// The real tools: TensorFlow freezes, OpenVINO is the fast engine.
 struct Workshop {
     tensorflow: TensorFlow,
-    session: Arc<Session>,
+    reference: Reference,
     options: tensorflow::Options,
     openvino: Result<PathBuf, String>,
     version: PathBuf,
@@ -188,7 +218,7 @@ impl Workshop {
 
 impl Tools for Workshop {
     fn freeze(&self, signature: &str, feeds: &Feeds) -> Result<FrozenGraph> {
-        self.session.freeze(signature, feeds)
+        self.reference.session()?.freeze(signature, feeds)
     }
 
     fn plan(&self, graph: &FrozenGraph) -> Result<Parts, String> {
@@ -223,6 +253,16 @@ impl Tools for Workshop {
         self.decisions
             .get_or_init(|| Decisions::of(&self.version, &self.key(), &self.acceleration.cache))
             .clone()
+    }
+
+    fn rest(&self) -> bool {
+        match &self.reference {
+            Reference::Stays(_) => false,
+            Reference::Rests(resting) => {
+                resting.let_go_if_idle();
+                true
+            }
+        }
     }
 
     fn fast_engine(&self) -> Result<(), String> {

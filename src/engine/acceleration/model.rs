@@ -105,6 +105,12 @@ impl Shared {
         names.map(String::as_str).find(|name| !self.reference.changes_nothing(name))
     }
 
+    /// Returns whether every signature of clients has a route.
+    pub(super) fn has_all_routes(&self) -> bool {
+        let mut names = self.reference.signatures().keys().filter(|name| !name.starts_with("__saved_model"));
+        names.all(|name| self.routes.iter().any(|route| route.signature == *name))
+    }
+
     fn route(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> Option<&Route> {
         self.routes.iter().find(|route| route.takes(feeds, fetches))
     }

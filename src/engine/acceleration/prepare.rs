@@ -41,6 +41,11 @@ pub(super) trait Tools: Send + Sync {
     /// Returns what was decided for this model before, if anything can be known of it.
     fn decisions(&self) -> Option<Decisions>;
 
+    /// Lets TensorFlow's session go if nothing has used it for a while. Returns whether it is to be asked again later.
+    fn rest(&self) -> bool {
+        false
+    }
+
     /// Returns whether the fast engine is installed; if not, why.
     fn fast_engine(&self) -> Result<(), String>;
 }
@@ -65,11 +70,12 @@ const MUCH_FASTER: f64 = 1.4;
 /// Longest time of a run while candidates are compared.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Prepares the signatures of a model that are not decided, one after another. Returns whether all are now.
+/// Prepares the signatures of a model that are not decided, one after another. Returns whether nothing is left to do.
 pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
-    let waiting = |route: &&Route| route.report().progress == Progress::Waiting;
+    let is = |progress, route: &Route| route.report().progress == progress;
+    let waiting: Vec<&Route> = shared.routes.iter().filter(|route| is(Progress::Waiting, route)).collect();
     let mut waits = false;
-    for route in shared.routes.iter().filter(waiting) {
+    for route in &waiting {
         match route.samples.first() {
             _ if !shared.goes_on() => return true,
             _ if shared.changing().is_some() => stay(shared, route),
@@ -84,11 +90,12 @@ pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool 
             }
         }
     }
-    if !waits {
+    if !waits && !waiting.is_empty() {
         memory::after_unload();
         memory::drop_library_pages();
     }
-    !waits
+    let rests = shared.has_all_routes() && shared.routes.iter().all(|route| is(Progress::Moved, route));
+    !(waits || rests && tools.rest())
 }
 
 /// Lets a signature stay whose model may change: then no value of it is constant.
@@ -311,7 +318,7 @@ impl Task<'_> {
         let fast = |options| match chain.run(&one, &ends.outputs, options, true) {
             Ok(_) => Ok(()),
             Err(Declined::Failed(why)) => Err(why),
-            Err(_) => Err(Error::invalid("the numbers between its parts are not finite")),
+            Err(_) => Err(Error::invalid("its numbers are not finite, or too large")),
         };
         let ways = [self.options().threads, Threads::Pool];
         let timed = |callers| {
@@ -374,10 +381,25 @@ impl Task<'_> {
             answered += 1;
         }
         if answered == 0 {
-            Err(self.failed(Error::invalid("no answer could be compared")))
-        } else {
-            Ok(largest)
+            return Err(self.failed(Error::invalid("no answer could be compared")));
         }
+        self.compare_extremes(chain)?;
+        Ok(largest)
+    }
+
+    /// Compares where answers to very large and very small numbers are finite. How much others differ says nothing: so
+    /// large numbers cancel each other out up to what was rounded.
+    fn compare_extremes(&self, chain: &Chain) -> Result<(), String> {
+        let (options, outputs) = (self.options(), &self.route.ends.outputs);
+        let tried = if self.ends() { probe::extremes(&self.sample) } else { Vec::new() };
+        for feeds in tried.iter().take_while(|_| self.shared.goes_on()) {
+            let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
+            // What it declines or refuses is TensorFlow's, or was said above.
+            if let Ok(got) = chain.run(feeds, outputs, options, true) {
+                compare::specials(&expected, &got)?;
+            }
+        }
+        Ok(())
     }
 
     fn tell(&self, candidate: Candidate) {

@@ -3,8 +3,10 @@
 //! A folder is named by a hash of its graph, with the weights, inputs and outputs: so what lies there is of this graph,
 //! whoever made it. Those used last stay; the others go when all together are too large.
 
+use crate::engine::checksums::{self, Condition};
 use crate::engine::frozen::FrozenGraph;
 use crate::error::{Error, Kind, Result};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use std::time::SystemTime;
 
 /// Bytes that all folders together may have.
 const MOST_BYTES: u64 = 4 << 30;
+/// The file that says when a folder was used last.
+const USED: &str = "used";
 
 /// A folder for a graph.
 pub(super) struct Folder {
@@ -41,6 +45,7 @@ impl Folder {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Folder> {
         let path = cache.join(format!("{}-{kind}", name_of(graph)));
+        let fresh = fresh || (path.is_dir() && !is_whole(&path));
         if !fresh && path.is_dir() && used(&path).is_ok() {
             return Ok(Folder { path, is_temporary: false });
         }
@@ -50,6 +55,7 @@ impl Folder {
             Err(_) => Folder::temporary(cache)?,
         };
         make(folder.as_ref())?;
+        complete(folder.as_ref());
         // Another process may have made it, too, or may be reading it: then this one is for this process alone.
         let is_free = !fresh || !path.exists() || fs::remove_dir_all(&path).is_ok();
         if is_free && fs::rename(folder.as_ref(), &path).is_ok() {
@@ -86,6 +92,28 @@ impl Drop for Folder {
     }
 }
 
+/// Writes the checksums of all files in `folder`.
+fn complete(folder: &Path) {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in files.filter(|file| file.is_file() && !file.ends_with(USED)).collect::<Vec<_>>() {
+        if let Err(why) = checksums::write(&file) {
+            tracing::debug!("{}: its checksum is not kept: {why}", file.display());
+        }
+    }
+}
+
+/// Returns whether the files in `folder` are as they were made; says which is not. What an engine has added looks after
+/// itself.
+fn is_whole(folder: &Path) -> bool {
+    let files = checksums::named(folder).into_iter();
+    let made: Vec<PathBuf> = files.filter(|file| file.extension() != Some(OsStr::new("blob"))).collect();
+    let damaged = made.iter().find(|file| checksums::check(file) != Condition::Whole);
+    if let Some(file) = damaged {
+        tracing::warn!("{} is damaged: what was prepared is made again", file.display());
+    }
+    damaged.is_none() && !made.is_empty()
+}
+
 /// Returns the name of the folder for `graph`.
 fn name_of(graph: &FrozenGraph) -> String {
     graph.hash().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -100,7 +128,7 @@ fn unique() -> String {
 /// Makes `folder`, and marks it as used now.
 fn used(folder: &Path) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("used"), [])
+    fs::write(folder.join(USED), [])
 }
 
 /// Removes the folders of `cache` that were used longest ago, until all have at most `most` bytes; never `kept`.
@@ -108,7 +136,7 @@ fn prune(cache: &Path, kept: &Path, most: u64) {
     let entries = fs::read_dir(cache).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<(SystemTime, PathBuf, u64)> = entries
         .filter_map(|folder| {
-            let used = fs::metadata(folder.join("used")).and_then(|file| file.modified()).ok()?;
+            let used = fs::metadata(folder.join(USED)).and_then(|file| file.modified()).ok()?;
             let bytes = size(&folder);
             Some((used, folder, bytes))
         })
@@ -192,6 +220,32 @@ mod tests {
         assert_eq!(made(true, "third").unwrap(), "third");
         assert!(made(true, "").is_err());
         assert_eq!(made(false, "fourth").unwrap(), "third");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_damaged_is_made_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let made = |text: &'static str| {
+            let folder = Folder::made(cache.path(), &graph("one"), ("int8", false), |folder| {
+                fs::write(folder.join("model.xml"), "layers").unwrap();
+                fs::write(folder.join("model.bin"), text).unwrap();
+                Ok(())
+            });
+            folder.unwrap().as_ref().to_owned()
+        };
+        let content = |folder: &Path| fs::read_to_string(folder.join("model.bin")).unwrap();
+        let folder = made("first");
+        assert_eq!(content(&made("second")), "first");
+        fs::write(folder.join("model.bin"), "First").unwrap();
+        assert_eq!(content(&made("third")), "third");
+        fs::remove_file(folder.join("model.bin")).unwrap();
+        assert_eq!((made("fourth"), content(&folder)), (folder.clone(), "fourth".to_owned()));
+        // What an engine adds is its own.
+        fs::write(folder.join("some.blob"), "compiled").unwrap();
+        checksums::write(&folder.join("some.blob")).unwrap();
+        fs::write(folder.join("some.blob"), "damaged").unwrap();
+        assert_eq!(content(&made("fifth")), "fourth");
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
     }
 

@@ -3,8 +3,9 @@
 //! Of one request several are made: with 1, 2 and more rows, where the signature's inputs have a dimension for them, and
 //! with random numbers, since the zeros of a synthetic warm-up say little; and with nothing but 0 and but -1, by which
 //! logarithms, roots and quotients stop being finite. Strings are kept: they have to be what the
-//! model decodes.
+//! model decodes. Others hold the largest and smallest numbers ([`extremes`]).
 
+use super::chain::LIMIT;
 use crate::engine::Endpoint;
 use crate::engine::signature::TensorSpec;
 use crate::tensor::{Aligned, DType, Data, Strings, Tensor};
@@ -39,11 +40,29 @@ pub(super) fn inputs(inputs: &[TensorSpec], sample: &Feeds, made_up: bool) -> Ve
     made
 }
 
+/// Returns `sample` with the largest numbers that another engine gets, and with the smallest that are not 0: what is no
+/// number for the reference has to be none for it, too. Empty if there is no floating-point number in it.
+pub(super) fn extremes(sample: &Feeds) -> Vec<Feeds> {
+    let large = LIMIT / 2.0;
+    let sequences =
+        [[large, large], [-large, -large], [large, -large], [f32::MIN_POSITIVE, -f32::MIN_POSITIVE]];
+    let of = |values: &[f32; 2]| {
+        sample.iter().map(|(endpoint, tensor)| (*endpoint, alternating(tensor, *values))).collect()
+    };
+    let has_floats = sample.iter().any(|(_, tensor)| tensor.dtype() == DType::Float);
+    sequences.iter().filter(|_| has_floats).map(of).collect()
+}
+
 /// Returns `tensor` with every floating-point number replaced by `value`.
-#[allow(clippy::wildcard_enum_match_arm)] // All others stay as they are, also new ones.
 fn filled(tensor: &Tensor, value: f32) -> Tensor {
+    alternating(tensor, [value; 2])
+}
+
+/// Returns `tensor` with every floating-point number replaced, by both values in turn.
+#[allow(clippy::wildcard_enum_match_arm)] // All others stay as they are, also new ones.
+fn alternating(tensor: &Tensor, values: [f32; 2]) -> Tensor {
     match tensor.dtype() {
-        DType::Float => of_bytes(tensor, (0..tensor.len()).flat_map(|_| value.to_le_bytes())),
+        DType::Float => of_bytes(tensor, (0..tensor.len()).flat_map(|at| values[at % 2].to_le_bytes())),
         _ => tensor.clone(),
     }
 }
@@ -156,6 +175,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::acceleration::chain::is_moderate;
     use proptest::prelude::*;
 
     fn spec(dtype: DType, shape: &[i64]) -> TensorSpec {
@@ -190,6 +210,16 @@ mod tests {
         let values = |feeds: &Feeds| bytemuck::pod_collect_to_vec::<u8, i32>(feeds[0].1.bytes());
         assert!(made.iter().all(|feeds| values(feeds).iter().all(|id| (0..8).contains(id))));
         assert_eq!(values(&of_rows(&[spec(DType::Int32, &[-1, 3])], &ids, 2, true)), [0; 6]);
+    }
+
+    #[test]
+    fn extremes_are_as_large_and_as_small_as_they_come() {
+        let floats = feeds(Tensor::numbers(DType::Float, vec![3], vec![0; 12].into()));
+        let made = extremes(&floats);
+        let values = |feeds: &Feeds| bytemuck::pod_collect_to_vec::<u8, f32>(feeds[0].1.bytes());
+        assert_eq!(values(&made[2]), [LIMIT / 2.0, -LIMIT / 2.0, LIMIT / 2.0]);
+        assert!(made.iter().all(|feeds| is_moderate(&feeds[0].1)));
+        assert!(extremes(&feeds(Tensor::numbers(DType::Int32, vec![1], vec![0; 4].into()))).is_empty());
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The way of a model to a faster engine, with engines that are made up.
 
+use super::chain::LIMIT;
 use super::cut::Parts;
 use super::decisions::Decisions;
 use super::model::Accelerated;
@@ -303,12 +304,41 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
     for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(ran_by(&five(special)), (1, 0));
     }
-    assert_eq!(ran_by(&five(1e38)), (0, 1));
-    assert_eq!(ran_by(&five(f32::MAX)), (1, 1), "its sum is infinite");
+    assert_eq!([ran_by(&five(-LIMIT / 2.0)), ran_by(&five(f32::MIN_POSITIVE))], [(0, 1); 2]);
+    for large in [LIMIT, -LIMIT, f32::MAX] {
+        assert_eq!(ran_by(&five(large)), (1, 0), "sums and products of such numbers are infinite");
+    }
     let none = Tensor::numbers(DType::Float, vec![0], vec![].into());
     let none = vec![(Endpoint(0), none.clone()), (Endpoint(1), none)];
     assert_eq!([ran_by(&none), ran_by(&none)], [(1, 0), (1, 0)]);
     assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
+}
+
+/// Makes sums of more than `most` infinite.
+fn infinite_above(most: f32) -> impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Clone {
+    move |outputs| {
+        let sum = f32::from_le_bytes(outputs.last().unwrap().bytes()[..4].try_into().unwrap());
+        if sum < most { Ok(outputs) } else { off_by(f32::INFINITY)(outputs) }
+    }
+}
+
+#[test]
+fn answers_that_are_not_finite_are_tensorflows() {
+    let reference = slow_reference();
+    let of_reference = reference.runs.clone();
+    let model = accelerated(reference, fast(|| made(FAST, infinite_above(100.0))), false);
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+    let before = of_reference.load(Relaxed);
+    assert_eq!([sum(&model, [99.0, 1.0]), sum(&model, [1.0, 1.0])], [Ok(100.0), Ok(2.0)]);
+    assert_eq!(of_reference.load(Relaxed), before + 1);
+}
+
+#[test]
+fn what_has_numbers_where_tensorflow_has_none_for_large_inputs_stays() {
+    let reference = made(SLOW, infinite_above(1e14));
+    let report = prepared(&accelerated(reference, fast(|| made(FAST, Ok)), false));
+    assert_eq!(report.progress, Progress::Stays);
+    assert!(report.reason.contains("instead of inf, for very large or small inputs"), "{}", report.reason);
 }
 
 #[test]

@@ -305,10 +305,8 @@ impl Compiled {
     /// Makes room for the outputs of a run.
     fn room(&mut self, number: usize, runner: &Runner) -> Result<Vec<Room>> {
         let mut room = Vec::with_capacity(runner.outputs.len());
-        for (index, (io, shape)) in runner.outputs.iter().zip(&self.prepared[number].outputs).enumerate() {
-            let input = runner.inputs.iter().position(|input| input.tensor == io.tensor);
-            let earlier = runner.outputs[..index].iter().position(|one| one.tensor == io.tensor);
-            room.push(match (input, earlier) {
+        for (io, shape) in runner.outputs.iter().zip(&self.prepared[number].outputs) {
+            room.push(match (io.input, io.earlier) {
                 _ if io.dtype == DType::String => {
                     Room::Strings(self.strings.pop().unwrap_or_else(|| vec![0; STRINGS + ALIGNMENT]))
                 }

@@ -3,6 +3,7 @@
 //! The library is opened once per process ([`LiteRt::open`]) and stays open. A file is read and checked here ([`file`])
 //! before LiteRT sees it; a version is LiteRT's model of it with the interpreters that run it ([`model`]).
 
+mod call;
 mod compiled;
 mod dtypes;
 mod ffi;
@@ -21,10 +22,10 @@ use super::choice::model_file;
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::tensor::Aligned;
+use crate::host::mapping::Mapping;
 use ffi::{Api, EnvironmentOption};
 use permits::Permits;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -108,21 +109,23 @@ impl Engine for LiteRt {
     }
 }
 
-/// Reads a file into memory that is aligned as LiteRT needs it.
-fn read(file: &Path) -> Result<Aligned<u8>> {
-    let opened = files::open(file).and_then(|opened| Ok((opened.metadata()?.len(), opened)));
-    let (length, mut opened) = opened.map_err(|why| unreadable(file, &why))?;
-    let mut bytes: Aligned<u8> = Aligned::new(64);
-    bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-    opened.read_exact(&mut bytes).map_err(|why| unreadable(file, &why))?;
-    Ok(bytes)
+/// Reads a file into memory that is aligned as LiteRT needs it, and that goes back with the model.
+fn read(file: &Path) -> Result<Mapping> {
+    let bytes = || {
+        let mut opened = files::open(file)?;
+        let length = usize::try_from(opened.metadata()?.len()).map_err(io::Error::other)?;
+        let mut bytes = Mapping::zeroed(length)?;
+        opened.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    bytes().map_err(|why| unreadable(file, &why))
 }
 
 #[allow(clippy::wildcard_enum_match_arm)] // The standard library's list of kinds grows.
-fn unreadable(file: &Path, why: &std::io::Error) -> Error {
+fn unreadable(file: &Path, why: &io::Error) -> Error {
     match why.kind() {
-        std::io::ErrorKind::NotFound => Error::not_found(format!("There is no file {}", file.display())),
-        std::io::ErrorKind::PermissionDenied => Error::new(
+        io::ErrorKind::NotFound => Error::not_found(format!("There is no file {}", file.display())),
+        io::ErrorKind::PermissionDenied => Error::new(
             Kind::PermissionDenied,
             format!("{} may not be read by this user: give it read permission", file.display()),
         ),

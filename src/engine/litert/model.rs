@@ -3,15 +3,17 @@
 #![allow(unsafe_code)]
 
 use super::Library;
+use super::call::Call;
 use super::compiled::{Compiled, checked};
 use super::ffi;
 use super::file::{File, code};
 use super::permits::{Held, Permits};
-use super::signatures::{Io, Place, Plan, plan};
+use super::signatures::{Io, Plan, plan};
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Aligned, DType, Strings, Tensor, element_count};
+use crate::host::mapping::Mapping;
+use crate::tensor::{DType, Strings, Tensor, element_count};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +28,7 @@ pub(super) struct Loaded {
     /// For a model with state: its runs follow each other, on one interpreter, which has the state.
     turns: Option<Permits>,
     handle: Handle,
-    _bytes: Aligned<u8>,
+    _bytes: Mapping,
 }
 
 /// LiteRT's model.
@@ -51,7 +53,7 @@ impl Drop for Handle {
 
 impl Loaded {
     /// Loads the file that is `bytes`.
-    pub(super) fn new(library: &'static Library, bytes: Aligned<u8>) -> Result<Loaded> {
+    pub(super) fn new(library: &'static Library, bytes: Mapping) -> Result<Loaded> {
         let file = File::read(&bytes).map_err(damaged)?;
         let plan = plan(&file)?;
         let handle = Handle::new(library, &bytes, &file)?;
@@ -97,61 +99,6 @@ impl Loaded {
 
     fn pool(&self, threads: usize) -> &Mutex<Vec<Compiled>> {
         if threads == 1 { &self.single } else { &self.whole }
-    }
-
-    /// Returns the place of `endpoint`.
-    fn place(&self, endpoint: Endpoint) -> Result<Place> {
-        let place = self.plan.endpoints.get(endpoint.0 as usize).copied();
-        place.ok_or_else(|| Error::internal(format!("The model has no endpoint {}", endpoint.0)))
-    }
-
-    /// Returns the number of the one runner that all of a run's endpoints belong to.
-    fn runner(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> Result<usize> {
-        let endpoints = fetches.iter().chain(feeds.iter().map(|(endpoint, _)| endpoint));
-        let runners =
-            endpoints.map(|endpoint| Ok(self.place(*endpoint)?.runner)).collect::<Result<Vec<_>>>()?;
-        match runners.first() {
-            Some(first) if runners.iter().all(|runner| runner == first) => Ok(*first),
-            Some(_) => Err(Error::invalid("A run cannot be of several graphs of a TensorFlow Lite model")),
-            None => Err(Error::invalid("Nothing is fed, and nothing is asked for")),
-        }
-    }
-
-    /// Returns the tensors fed, in the order of the runner's inputs.
-    fn inputs<'a>(&self, number: usize, feeds: &'a [(Endpoint, Tensor)]) -> Result<Vec<&'a Tensor>> {
-        let runner = &self.plan.runners[number];
-        let mut inputs = Vec::with_capacity(runner.inputs.len());
-        for io in &runner.inputs {
-            let is_it = |(endpoint, _): &&(Endpoint, Tensor)| {
-                self.place(*endpoint).is_ok_and(|at| at.tensor == io.tensor)
-            };
-            let mut fed = feeds.iter().filter(is_it);
-            match (fed.next(), fed.next()) {
-                (Some((_, tensor)), None) => inputs.push(tensor),
-                (None, _) => return Err(Error::invalid(format!("Input {:?} is missing", io.alias))),
-                (Some(_), Some(_)) => {
-                    return Err(Error::invalid(format!("Input {:?} is fed twice", io.alias)));
-                }
-            }
-            inputs.last().map_or(Ok(()), |tensor| check(io, runner.any_shape, tensor))?;
-        }
-        if feeds.len() != inputs.len() {
-            return Err(Error::invalid("A tensor is fed that is no input of the model"));
-        }
-        Ok(inputs)
-    }
-
-    /// Returns which runner a run is of, with its inputs and the positions of its outputs.
-    fn call<'a>(&self, feeds: &'a [(Endpoint, Tensor)], fetches: &[Endpoint]) -> Result<Call<'a>> {
-        let runner = self.runner(feeds, fetches)?;
-        let inputs = self.inputs(runner, feeds)?;
-        let place = |fetch: &Endpoint| {
-            let wanted = self.place(*fetch)?.tensor;
-            let output = self.plan.runners[runner].outputs.iter().position(|io| io.tensor == wanted);
-            output.ok_or_else(|| Error::invalid("An input is asked for as an output"))
-        };
-        let outputs = fetches.iter().map(place).collect::<Result<Vec<_>>>()?;
-        Ok(Call { runner, inputs, outputs })
     }
 
     /// Returns whether a run may have all cores.
@@ -200,13 +147,6 @@ impl Loaded {
     }
 }
 
-/// A run that has been checked: the number of its runner, its inputs in order, and the positions of its outputs.
-struct Call<'a> {
-    runner: usize,
-    inputs: Vec<&'a Tensor>,
-    outputs: Vec<usize>,
-}
-
 /// What a run holds.
 struct Permitted<'a> {
     _turn: Option<Held<'a>>,
@@ -242,7 +182,7 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let call = self.call(feeds, fetches)?;
+        let call = Call::new(&self.plan, feeds, fetches)?;
         let deadline = deadline(options);
         let permitted = self.permits(options, deadline)?;
         let compiled = self.interpreter(permitted.cores.count())?;
@@ -255,7 +195,7 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
-        let call = match self.call(feeds, fetches) {
+        let call = match Call::new(&self.plan, feeds, fetches) {
             Ok(call) => call,
             Err(why) => return Some(Err(why)),
         };
@@ -294,40 +234,6 @@ impl Handle {
         // SAFETY: the model is live, and outlives its interpreters by the order of `Loaded`'s fields.
         unsafe { Compiled::new(self.library, self.raw, threads, plan.runners.len()) }
     }
-}
-
-/// Checks a tensor that is fed to `io`.
-fn check(io: &Io, any_shape: bool, tensor: &Tensor) -> Result<()> {
-    let name = &io.alias;
-    if tensor.dtype() != io.dtype {
-        let (is, wanted) = (tensor.dtype().name(), io.dtype.name());
-        return Err(Error::invalid(format!(
-            "Input {name:?} has to be of type {wanted}, and it is of type {is}"
-        )));
-    }
-    let shape = tensor.shape();
-    if shape.len() > super::file::MOST_DIMENSIONS || shape.iter().any(|dim| i32::try_from(*dim).is_err()) {
-        return Err(Error::invalid(format!(
-            "Input {name:?} has shape {shape:?}, which is too large for LiteRT"
-        )));
-    }
-    if element_count(shape) == Some(0) {
-        return Err(Error::invalid(format!(
-            "Input {name:?} has shape {shape:?}: LiteRT cannot run on empty tensors"
-        )));
-    }
-    let fits = |(index, (dim, wanted)): (usize, (&i64, &i64))| {
-        dim == wanted || *wanted < 0 || (index == 0 && io.any_rows)
-    };
-    let same_rank = shape.len() == io.shape.len();
-    let any_shape = any_shape && !shape.is_empty() && !io.shape.is_empty();
-    if any_shape || (same_rank && shape.iter().zip(&io.shape).enumerate().all(fits)) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "Input {name:?} has to have shape {:?}, and it has shape {shape:?}",
-        io.shape
-    )))
 }
 
 /// Returns a tensor of the smallest shape that `io` can have.

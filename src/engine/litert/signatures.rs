@@ -23,7 +23,7 @@ pub(super) struct Plan {
     /// The runner of each signature.
     pub(super) runner_of: BTreeMap<String, usize>,
     pub(super) runners: Vec<Runner>,
-    pub(super) endpoints: Vec<Place>,
+    pub(super) endpoints: Vec<End>,
     /// The tensors of signatures by name.
     pub(super) names: BTreeMap<String, Endpoint>,
     /// The name of each tensor of a runner.
@@ -64,13 +64,32 @@ pub(super) struct Io {
     pub(super) shape: Vec<i64>,
     /// Whether the file says that the first dimension is dynamic, or does not say it of any.
     pub(super) any_rows: bool,
+    /// The first input of the runner that is this tensor.
+    pub(super) input: Option<usize>,
+    /// The first input, or output, before this one that is this tensor.
+    pub(super) earlier: Option<usize>,
+}
+
+/// A tensor of a runner.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    runner: usize,
+    tensor: usize,
 }
 
 /// Where an endpoint is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
-    pub(super) runner: usize,
-    pub(super) tensor: usize,
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    place: Place,
+    /// The first input of the runner that it is, and the first output.
+    pub(super) input: Option<usize>,
+    pub(super) output: Option<usize>,
+}
+
+impl End {
+    pub(super) fn runner(self) -> usize {
+        self.place.runner
+    }
 }
 
 /// Operators whose results depend on more than their inputs: variables, tables, random numbers.
@@ -121,6 +140,8 @@ pub(super) fn plan(file: &File) -> Result<Plan> {
 impl Plan {
     fn name_endpoints(&mut self) {
         for (number, runner) in self.runners.iter().enumerate() {
+            let outputs: Vec<usize> = runner.outputs.iter().map(|io| io.tensor).collect();
+            let outputs = first_places(&outputs);
             for io in runner.inputs.iter().chain(&runner.outputs) {
                 let place = Place { runner: number, tensor: io.tensor };
                 if self.name_of.contains_key(&place) {
@@ -134,7 +155,8 @@ impl Plan {
                 let endpoint = Endpoint(u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX));
                 self.names.insert(name.clone(), endpoint);
                 self.name_of.insert(place, name);
-                self.endpoints.push(place);
+                let output = outputs.get(&io.tensor).copied();
+                self.endpoints.push(End { place, input: io.input, output });
             }
         }
     }
@@ -144,7 +166,7 @@ impl Plan {
         for (name, runner) in self.runner_of.iter().rev() {
             for spec in &self.signatures[name].inputs {
                 let endpoint = self.names.get(&spec.tensor);
-                let place = endpoint.map(|endpoint| self.endpoints[endpoint.0 as usize]);
+                let place = endpoint.map(|endpoint| self.endpoints[endpoint.0 as usize].place);
                 if let Some(place) = place.filter(|place| place.runner == *runner) {
                     aliases.insert(place, &spec.alias);
                 }
@@ -325,10 +347,22 @@ fn runner(file: &File, index: usize, subgraph: usize, marked: u8) -> Result<Runn
     })
 }
 
+/// Returns `tensors`, which are the inputs or the outputs of `graph`.
 fn ios(graph: &Subgraph, tensors: &[usize]) -> Result<Vec<Io>> {
-    tensors.iter().map(|tensor| io(&graph.tensors[*tensor], *tensor)).collect()
+    let (inputs, first) = (first_places(&graph.inputs), first_places(tensors));
+    let io = |(place, tensor): (usize, &usize)| {
+        let earlier = first.get(tensor).copied().filter(|first| *first < place);
+        Ok(Io { input: inputs.get(tensor).copied(), earlier, ..io(&graph.tensors[*tensor], *tensor)? })
+    };
+    tensors.iter().enumerate().map(io).collect()
 }
 
+/// Returns the first place of each of `tensors`.
+fn first_places(tensors: &[usize]) -> HashMap<usize, usize> {
+    tensors.iter().enumerate().rev().map(|(place, tensor)| (*tensor, place)).collect()
+}
+
+/// Returns a tensor that is an input or an output, in no place yet.
 fn io(info: &TensorInfo, tensor: usize) -> Result<Io> {
     let (dtype, element) = dtypes::of(info.dtype).ok_or_else(|| {
         Error::new(
@@ -357,6 +391,8 @@ fn io(info: &TensorInfo, tensor: usize) -> Result<Io> {
         element,
         shape: shape.iter().map(|dim| i64::from(*dim)).collect(),
         any_rows: info.signature.as_ref().is_none_or(|signature| signature.first() == Some(&-1)),
+        input: None,
+        earlier: None,
     })
 }
 

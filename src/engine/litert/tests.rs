@@ -534,3 +534,27 @@ fn a_model_without_inputs_answers() {
         assert_eq!(values(&ask(&*model, DEFAULT, &[], CALLER).unwrap()[0]), [0.0, 2.0]);
     }
 }
+
+#[test]
+fn a_model_of_many_tensors_answers_each_in_its_place() {
+    const COUNT: i32 = 300;
+    let Some(litert) = litert() else { return };
+    let tensors =
+        ["x", "y"].map(|kind| (0..COUNT).map(move |one| tensor(&format!("{kind}{one}"), 0, &[1], 0)));
+    let operators = (0..COUNT).map(|one| (19, vec![one], vec![COUNT + one], vec![])).collect();
+    let outputs = (COUNT..2 * COUNT).rev().collect();
+    let tensors = tensors.into_iter().flatten().collect();
+    let graph = Graph { tensors, inputs: (0..COUNT).collect(), outputs, operators };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.tflite"), fixture::file(vec![graph], &[])).unwrap();
+    let loaded = super::read(&folder.path().join("model.tflite")).unwrap();
+    let model = super::model::Loaded::new(litert.library, loaded).unwrap();
+    let end = |kind: &str, one: i32| model.endpoint(&format!("{kind}{one}")).unwrap();
+    let feeds: Vec<_> = (0..COUNT).rev().map(|one| (end("x", one), floats(&[1], &[one as f32]))).collect();
+    let fetches: Vec<_> = (0..COUNT).map(|one| end("y", one)).collect();
+    for threads in [Threads::Caller, Threads::Pool] {
+        let answer = model.run(&feeds, &fetches, RunOptions { threads, timeout: None }).unwrap();
+        let answer: Vec<f32> = answer.iter().flat_map(values).collect();
+        assert!(answer.iter().copied().eq((0..COUNT).map(|one| one as f32)), "{answer:?}");
+    }
+}

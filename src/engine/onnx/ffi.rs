@@ -24,7 +24,6 @@ macro_rules! opaque {
 opaque!(
     OrtStatus,
     OrtEnv,
-    OrtThreadingOptions,
     OrtSessionOptions,
     OrtSession,
     OrtRunOptions,
@@ -79,6 +78,7 @@ macro_rules! functions {
 functions! {
     error_code = 1: fn(*const OrtStatus) -> c_int;
     error_message = 2: fn(*const OrtStatus) -> *const c_char;
+    create_env = 4: fn(Logger, *mut c_void, c_int, *const c_char, *mut *mut OrtEnv) -> Status;
     create_session = 7: fn(
         *const OrtEnv, *const c_char, *const OrtSessionOptions, *mut *mut OrtSession) -> Status;
     run = 9: fn(
@@ -88,6 +88,7 @@ functions! {
     disable_mem_pattern = 17: fn(*mut OrtSessionOptions) -> Status;
     disable_cpu_mem_arena = 19: fn(*mut OrtSessionOptions) -> Status;
     set_graph_optimization_level = 23: fn(*mut OrtSessionOptions, c_int) -> Status;
+    set_intra_op_threads = 24: fn(*mut OrtSessionOptions, c_int) -> Status;
     input_count = 30: fn(*const OrtSession, *mut usize) -> Status;
     output_count = 31: fn(*const OrtSession, *mut usize) -> Status;
     input_type = 33: fn(*const OrtSession, usize, *mut *mut OrtTypeInfo) -> Status;
@@ -118,14 +119,7 @@ functions! {
     release_type_info = 98: fn(*mut OrtTypeInfo);
     release_tensor_info = 99: fn(*mut OrtTensorInfo);
     release_session_options = 100: fn(*mut OrtSessionOptions);
-    disable_per_session_threads = 120: fn(*mut OrtSessionOptions) -> Status;
-    create_threading_options = 121: fn(*mut *mut OrtThreadingOptions) -> Status;
-    release_threading_options = 122: fn(*mut OrtThreadingOptions);
-    set_global_intra_op_threads = 147: fn(*mut OrtThreadingOptions, c_int) -> Status;
-    set_global_inter_op_threads = 148: fn(*mut OrtThreadingOptions, c_int) -> Status;
-    set_global_spin_control = 149: fn(*mut OrtThreadingOptions, c_int) -> Status;
-    create_env = 151: fn(
-        Logger, *mut c_void, c_int, *const c_char, *const OrtThreadingOptions, *mut *mut OrtEnv) -> Status;
+    add_session_config_entry = 130: fn(*mut OrtSessionOptions, *const c_char, *const c_char) -> Status;
     resized_string = 252: fn(*mut OrtValue, usize, usize, *mut *mut c_char) -> Status;
 }
 

@@ -3,23 +3,24 @@
 #![allow(unsafe_code)]
 
 use super::failure::Failure;
-use super::ffi::{OrtSession, OrtSessionOptions, OrtTypeInfo, Status};
+use super::ffi::{OrtSession, OrtTypeInfo, Status};
 use super::graph::{self, Description};
 use super::runtime::Runtime;
 use super::session::{Handle, Named, Session};
+use super::source::Source;
 use super::tensors::{self, Declared};
 use super::wire::Fault;
 use crate::engine::choice::model_file;
+use crate::engine::forms::{Forms, Kept, LARGE, Spread};
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::host::memory::MappedWeights;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char};
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::ptr::null_mut;
+use std::sync::Arc;
 
 /// Loads the model in `path`, a version's folder or a file.
 pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
@@ -27,7 +28,8 @@ pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
     let description = describe(&file)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     description.external.iter().try_for_each(|external| check_external(&file, folder, external))?;
-    let handle = open(runtime, &file, &description)?;
+    let source = Source::new(runtime, &file, &description)?;
+    let handle = source.open(Spread::AllCores)?;
     let inputs = list(&handle, Side::Input, &description, &file)?;
     let outputs = list(&handle, Side::Output, &description, &file)?;
     let signature = Signature {
@@ -47,7 +49,10 @@ pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
         })
     };
     let tensors = names.into_iter().map(named).collect::<Result<_>>()?;
-    Ok(Session::new(handle, tensors, signature, &description))
+    let kept = if source.bytes() < LARGE { Kept::Both } else { Kept::OneAtATime };
+    let make = Box::new(move |spread| source.open_again(spread));
+    let forms = Arc::new(Forms::new(&runtime.gauge, handle, make, kept));
+    Ok(Session::new(runtime, forms, tensors, signature, &description))
 }
 
 /// Reads what the file says of the model.
@@ -97,71 +102,6 @@ fn check_external(file: &Path, folder: &Path, external: &str) -> Result<()> {
             ),
         )
     })
-}
-
-/// Makes a session of `file`.
-fn open(runtime: &'static Runtime, file: &Path, description: &Description) -> Result<Handle> {
-    let api = &runtime.api;
-    let path = CString::new(file.as_os_str().as_bytes())
-        .map_err(|_| Error::invalid(format!("A NUL character is not allowed in {}", file.display())))?;
-    let failed = |why: Failure| {
-        let (version, advice) = (&api.version, why.advice());
-        // The file is named once.
-        let names_it = format!("Load model from {} failed:", file.display());
-        let text = why.text.strip_prefix(&names_it).unwrap_or(&why.text).trim_start().trim_end_matches('.');
-        let text = format!("{}: ONNX Runtime {version} cannot load it: {text}. {advice}", file.display());
-        Error::new(why.of_load(), text)
-    };
-    let options = Options::new(runtime).map_err(failed)?;
-    if description.may_have_idle_loop {
-        options.leave_the_graph().map_err(failed)?;
-    }
-    let mut session = null_mut();
-    let _mapped = MappedWeights::begin();
-    // SAFETY: the path is a C string, environment and options are live; the session is ours.
-    api.check(unsafe { (api.create_session)(runtime.env, path.as_ptr(), options.1, &raw mut session) })
-        .map_err(failed)?;
-    // SAFETY: made above, and nothing else has it.
-    Ok(unsafe { Handle::from_raw(runtime, session) })
-}
-
-/// `OrtSessionOptions`, released when dropped.
-struct Options(&'static Runtime, *mut OrtSessionOptions);
-
-impl Options {
-    fn new(runtime: &'static Runtime) -> std::result::Result<Options, Failure> {
-        let api = &runtime.api;
-        let mut raw = null_mut();
-        // SAFETY: the result is ours, and live for the calls that follow.
-        unsafe {
-            api.check((api.create_session_options)(&raw mut raw))?;
-            let options = Options(runtime, raw);
-            api.check((api.disable_per_session_threads)(raw))?;
-            // Without its arena, which keeps what the largest run took, and without its memory patterns, of which it
-            // keeps one for each shape that ever came: the C library's allocator keeps as much for the next run, and
-            // gives it back (`host/memory.rs`). Measured with MobileNetV2 at batches 1 to 32, three rounds: 407 MB
-            // resident, and 51 MB when trimmed; with both 638 and 543 MB; the same time, no faults in either.
-            api.check((api.disable_cpu_mem_arena)(raw))?;
-            api.check((api.disable_mem_pattern)(raw))?;
-            Ok(options)
-        }
-    }
-
-    /// Turns optimisations of the graph off.
-    fn leave_the_graph(&self) -> std::result::Result<(), Failure> {
-        /// `ORT_DISABLE_ALL`.
-        const NONE: c_int = 0;
-        let api = &self.0.api;
-        // SAFETY: the options are live.
-        api.check(unsafe { (api.set_graph_optimization_level)(self.1, NONE) })
-    }
-}
-
-impl Drop for Options {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, released once.
-        unsafe { (self.0.api.release_session_options)(self.1) };
-    }
 }
 
 #[derive(Clone, Copy)]

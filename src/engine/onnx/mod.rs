@@ -1,8 +1,8 @@
 //! ONNX Runtime through its C API.
 //!
-//! The library is opened once per process and stays open ([`ffi`]). All models share one environment, whose pool of
-//! threads is as large as the machine has cores ([`runtime`]). A version is one session ([`session`]); its file is
-//! read first for what the C API does not tell ([`graph`]).
+//! The library is opened once per process and stays open ([`ffi`]). All models share one environment ([`runtime`]). A
+//! version is a session with a thread for each core, and, once runs come at once, one whose runs take a core each
+//! ([`super::forms`], [`source`]); its file is read first for what the C API does not tell ([`graph`]).
 
 mod failure;
 mod ffi;
@@ -11,6 +11,7 @@ mod load;
 mod ops;
 mod runtime;
 mod session;
+mod source;
 mod tensors;
 mod watch;
 mod wire;
@@ -31,7 +32,8 @@ pub struct Onnx {
 static OPEN: Mutex<Option<(PathBuf, Onnx)>> = Mutex::new(None);
 
 impl Onnx {
-    /// Opens `library` (`libonnxruntime.so.1.…`) and starts its threads, or returns it if it is already open.
+    /// Opens `library` (`libonnxruntime.so.1.…`), or returns it if it is already open. Threads of sessions get the
+    /// priority of the thread that opens it: so not at low priority.
     pub fn open(library: &Path) -> Result<Onnx> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         match &*open {
@@ -57,7 +59,7 @@ impl Onnx {
 
 impl Engine for Onnx {
     fn shares_threads(&self, _: &LoadOptions) -> bool {
-        // They were started when the library was opened.
+        // Its sessions' threads are started in a thread of their own (`starter.rs`).
         true
     }
 

@@ -1,10 +1,12 @@
-//! What all models share: the environment with its threads, the allocator's names, the watch over runs with a deadline.
+//! What all models share: the environment, the allocator of names, the count of runs, the watch over runs with a deadline.
 
 #![allow(unsafe_code)]
 
 use super::failure::Failure;
-use super::ffi::{Api, OrtAllocator, OrtEnv, OrtMemoryInfo, OrtThreadingOptions, Status};
+use super::ffi::{Api, OrtAllocator, OrtEnv, OrtMemoryInfo, Status};
 use super::watch::Watch;
+use crate::engine::forms::Gauge;
+use crate::engine::starter::Starter;
 use crate::error::{Error, Result};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::num::NonZero;
@@ -19,6 +21,9 @@ pub(super) struct Runtime {
     /// ONNX Runtime's own, for names and strings.
     pub(super) allocator: *mut OrtAllocator,
     pub(super) watch: Watch,
+    /// Starts the threads of sessions.
+    pub(super) starter: Starter,
+    pub(super) gauge: Gauge,
 }
 
 // SAFETY: ONNX Runtime's environment, memory descriptions and default allocator may be used from any thread at once, and
@@ -34,23 +39,20 @@ const DEVICE_ALLOCATOR: c_int = 0;
 const DEFAULT_MEMORY: c_int = 0;
 
 impl Runtime {
-    /// Makes the environment and starts its threads: as many as cores, the caller of a run included.
+    /// Makes the environment.
     pub(super) fn new(api: Api) -> Result<Runtime> {
         let failed = |why: Failure| Error::internal(format!("ONNX Runtime cannot start: {}", why.text));
-        let threading = Threading::new(&api).map_err(failed)?;
         let (mut env, mut memory, mut allocator) = (null_mut(), null_mut(), null_mut());
-        // SAFETY: the name is a C string, the options are live; the results are ours. The environment, whose threads
-        // run until the end of the process, is never released.
+        // SAFETY: the name is a C string; the results are ours. The environment is never released.
         unsafe {
-            let made =
-                (api.create_env)(log, null_mut(), WARNINGS, c"servable".as_ptr(), threading.1, &raw mut env);
+            let made = (api.create_env)(log, null_mut(), WARNINGS, c"servable".as_ptr(), &raw mut env);
             api.check(made).map_err(failed)?;
             let made = (api.create_cpu_memory_info)(DEVICE_ALLOCATOR, DEFAULT_MEMORY, &raw mut memory);
             api.check(made).map_err(failed)?;
             api.check((api.default_allocator)(&raw mut allocator)).map_err(failed)?;
         }
-        drop(threading);
-        Ok(Runtime { api, env, memory, allocator, watch: Watch::start()? })
+        let gauge = Gauge::new(std::thread::available_parallelism().map_or(1, NonZero::get));
+        Ok(Runtime { api, env, memory, allocator, watch: Watch::start()?, starter: Starter::new()?, gauge })
     }
 
     /// Takes over a C string that ONNX Runtime allocated.
@@ -81,34 +83,6 @@ impl Api {
             (self.release_status)(status);
             Err(failure)
         }
-    }
-}
-
-/// The options of the shared threads, released when dropped.
-struct Threading<'a>(&'a Api, *mut OrtThreadingOptions);
-
-impl Threading<'_> {
-    fn new(api: &Api) -> std::result::Result<Threading<'_>, Failure> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let cores = c_int::try_from(cores).unwrap_or(c_int::MAX);
-        let mut options = null_mut();
-        // SAFETY: the result is ours, and live for the calls that follow.
-        unsafe {
-            api.check((api.create_threading_options)(&raw mut options))?;
-            let threading = Threading(api, options);
-            api.check((api.set_global_intra_op_threads)(options, cores))?;
-            api.check((api.set_global_inter_op_threads)(options, 1))?;
-            // Threads that wait by turning take cores from the other engines and from the server.
-            api.check((api.set_global_spin_control)(options, 0))?;
-            Ok(threading)
-        }
-    }
-}
-
-impl Drop for Threading<'_> {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, released once.
-        unsafe { (self.0.release_threading_options)(self.1) };
     }
 }
 

@@ -1,4 +1,4 @@
-//! A loaded model: a session, and its inputs and outputs in a fixed order.
+//! A loaded model: its sessions, and its inputs and outputs in a fixed order.
 
 #![allow(unsafe_code)]
 
@@ -7,6 +7,7 @@ use super::graph::Description;
 use super::runtime::Runtime;
 use super::tensors::{Fed, Value};
 use super::watch;
+use crate::engine::forms::{Form, Forms};
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
@@ -32,6 +33,9 @@ pub(super) struct Handle {
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
+
+// A session takes any number of runs at once.
+impl Form for Handle {}
 
 impl Handle {
     /// # Safety
@@ -61,9 +65,10 @@ pub(super) struct Named {
     pub(super) is_output: bool,
 }
 
-/// A session, with everything needed to run it.
+/// The sessions of a model, with everything needed to run it.
 pub(super) struct Session {
-    handle: Handle,
+    runtime: &'static Runtime,
+    pub(super) forms: Arc<Forms<Handle>>,
     /// Indexed by [`Endpoint`], sorted by name.
     tensors: Vec<Named>,
     signatures: BTreeMap<String, Signature>,
@@ -74,13 +79,15 @@ pub(super) struct Session {
 impl Session {
     /// Makes a model of a session with one signature. `tensors` are sorted by name.
     pub(super) fn new(
-        handle: Handle,
+        runtime: &'static Runtime,
+        forms: Arc<Forms<Handle>>,
         tensors: Vec<Named>,
         signature: Signature,
         description: &Description,
     ) -> Session {
         Session {
-            handle,
+            runtime,
+            forms,
             tensors,
             signatures: [(signature.name.to_string(), signature)].into(),
             termination: description.termination,
@@ -121,18 +128,19 @@ impl Session {
         fetches: &[Endpoint],
         options: *const OrtRunOptions,
     ) -> Result<Few<Tensor>> {
-        let (runtime, api) = (self.handle.runtime, &self.handle.runtime.api);
+        let (runtime, api) = (self.runtime, &self.runtime.api);
         let fed = feeds.iter().map(|(_, tensor)| Fed::new(runtime, tensor)).collect::<Result<Few<Fed>>>()?;
         let name = |endpoint: &Endpoint| self.tensors[endpoint.0 as usize].name.as_ptr();
         let inputs: Few<*const c_char> = feeds.iter().map(|(endpoint, _)| name(endpoint)).collect();
         let values: Few<*const OrtValue> = fed.iter().map(Fed::as_ptr).collect();
         let outputs: Few<*const c_char> = fetches.iter().map(name).collect();
         let mut results: Few<*mut OrtValue> = SmallVec::from_elem(null_mut(), outputs.len());
+        let turn = self.forms.begin();
         // SAFETY: every array has the length passed with it; session, options, names and values are live, and outlive
         // the call; we own each result.
         let status = unsafe {
             (api.run)(
-                self.handle.raw,
+                turn.compiled.raw,
                 options,
                 inputs.as_ptr(),
                 values.as_ptr(),
@@ -142,6 +150,7 @@ impl Session {
                 results.as_mut_ptr(),
             )
         };
+        drop(turn);
         let owned = results.into_iter().filter(|result| !result.is_null());
         // SAFETY: as above; failed runs leave nulls.
         let owned: Few<Value> = owned.map(|result| unsafe { Value::from_raw(runtime, result) }).collect();
@@ -161,7 +170,7 @@ impl Session {
         fetches: &[Endpoint],
         timeout: Duration,
     ) -> Result<Few<Tensor>> {
-        let runtime = self.handle.runtime;
+        let runtime = self.runtime;
         let options = watch::Options::new(runtime).map_err(|why| Error::internal(why.text))?;
         let options = Arc::new(options);
         let watched = runtime.watch.over(options.clone(), timeout);
@@ -193,6 +202,10 @@ impl Model for Session {
 
     fn termination(&self, signature: &str) -> Termination {
         if self.signatures.contains_key(signature) { self.termination } else { Termination::Unknown }
+    }
+
+    fn share_cores(&self, shared: bool) -> Result<()> {
+        self.forms.take_core_each(shared)
     }
 
     fn run(

@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
-use super::forms::{Forms, Make, Spread};
 use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
+use super::kept;
 use super::layers::{self, Layers};
 use super::model::{Behaviour, Compiled, Loaded, Place};
 use super::port::{self, Port};
@@ -13,6 +13,7 @@ use super::requests::Requests;
 use super::{Library, Precision, start};
 use crate::engine::Termination;
 use crate::engine::choice;
+use crate::engine::forms::{Forms, Kept, LARGE, Make, Spread};
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
@@ -55,7 +56,8 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         let inputs = named(Side::Input, &mut names)?;
         // An output may be an input as it is.
         let outputs = named(Side::Output, &mut BTreeSet::new())?;
-        Ok(Compiled { api, requests: Requests::new(behaviour.one_request()), inputs, outputs, handle })
+        let requests = Requests::new(behaviour.one_request(), spread.streams(library.gauge.cores));
+        Ok(Compiled { api, requests, inputs, outputs, handle })
     };
     let first = compile(Spread::AllCores)?;
     let spec = |port: &Port, tensor: String| TensorSpec {
@@ -70,7 +72,8 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         spec(port, if is_input { format!("{}:output", port.name) } else { port.name.clone() })
     };
     let outputs = first.outputs.iter().map(output).collect();
-    Ok(loaded(library, first, (inputs, outputs), behaviour, Box::new(move || compile(Spread::CoreEach))))
+    let kept = kept(behaviour, layers.weights);
+    Ok(loaded(library, first, (inputs, outputs), behaviour, (kept, Box::new(compile))))
 }
 
 /// Loads `frozen` by way of a file in `folder`, which the model keeps.
@@ -105,15 +108,18 @@ fn from_file(
     (file, folder): (PathBuf, impl AsRef<Path> + Send + Sync + 'static),
     precision: Precision,
 ) -> Result<Loaded> {
+    // A graph has them in it, a quantized one beside it.
+    let bytes = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
+    let weights = bytes(&file).max(bytes(&file.with_extension("bin")));
     let file = c_string(&file)?;
     let specs = (frozen.inputs.clone(), frozen.outputs.clone());
     let behaviour = Behaviour { has_state: false, termination: prepared.termination };
     let (inputs, outputs) =
         ((frozen.inputs.clone(), prepared.inputs), (frozen.outputs.clone(), prepared.outputs));
     let compile = move |spread| -> Result<Compiled> {
-        let (file, cache) = (file.clone(), c_string(folder.as_ref())?);
-        let compile = move || start::compile_file(library, (&file, &cache), precision, spread);
-        let handle = library.starter.run(compile)?.map_err(|why| refused(why.text))?;
+        let (file, folder) = (file.clone(), folder.as_ref().to_owned());
+        let compile = move || compile_kept(library, &file, &folder, (precision, spread));
+        let handle = library.starter.run(compile)??;
         let bound = |side, (specs, names): &(Vec<TensorSpec>, Vec<String>)| -> Result<Vec<Port>> {
             if size(&library.api, side, &handle)? != names.len() {
                 return Err(refused("its file has other inputs or outputs"));
@@ -121,11 +127,34 @@ fn from_file(
             specs.iter().zip(names).map(|(spec, name)| bound(library, side, &handle, spec, name)).collect()
         };
         let (inputs, outputs) = (bound(Side::Input, &inputs)?, bound(Side::Output, &outputs)?);
-        let requests = Requests::new(behaviour.one_request());
+        let requests = Requests::new(behaviour.one_request(), spread.streams(library.gauge.cores));
         Ok(Compiled { api: &library.api, requests, inputs, outputs, handle })
     };
     let first = compile(Spread::AllCores)?;
-    Ok(loaded(library, first, specs, behaviour, Box::new(move || compile(Spread::CoreEach))))
+    Ok(loaded(library, first, specs, behaviour, (kept(behaviour, weights), Box::new(compile))))
+}
+
+/// Returns how many forms a model has whose weights take so many bytes.
+fn kept(behaviour: Behaviour, weights: u64) -> Kept {
+    match () {
+        () if behaviour.one_request() => Kept::First,
+        () if weights >= LARGE => Kept::OneAtATime,
+        () => Kept::Both,
+    }
+}
+
+/// Compiles `file`, or takes what was compiled of it before from `folder`, if that is whole.
+fn compile_kept(
+    library: &Library,
+    file: &CStr,
+    folder: &Path,
+    (precision, spread): (Precision, Spread),
+) -> Result<Handle<OvCompiledModel>> {
+    let cache = c_string(folder)?;
+    let before = kept::only_whole(folder)?;
+    let compiled = start::compile_file(library, (file, &cache), precision, spread);
+    kept::complete(folder, &before);
+    compiled.map_err(|why| refused(why.text))
 }
 
 /// Checks what can be told of the files without OpenVINO, and returns what the layers tell.
@@ -261,13 +290,13 @@ fn bound(
 }
 
 /// Puts a model together of its first form, what the signature says of the inputs and outputs, in the order of the ports,
-/// and what makes its second form.
+/// and what makes its forms.
 fn loaded(
     library: &'static Library,
     first: Compiled,
     (mut inputs, mut outputs): (Vec<TensorSpec>, Vec<TensorSpec>),
     behaviour: Behaviour,
-    make: Make,
+    (kept, make): (Kept, Make<Compiled>),
 ) -> Loaded {
     let mut places = BTreeMap::new();
     let of_inputs = inputs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
@@ -285,9 +314,8 @@ fn loaded(
         outputs,
         defaults: BTreeMap::new(),
     };
-    let make = (!behaviour.one_request()).then_some(make);
     Loaded {
-        forms: Arc::new(Forms::new(&library.gauge, first, make)),
+        forms: Arc::new(Forms::new(&library.gauge, first, make, kept)),
         signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
         endpoints: places.into_iter().collect(),
         behaviour,

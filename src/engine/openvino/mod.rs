@@ -11,12 +11,12 @@
 //!   infer request, which its runs get one after the other.
 //! - Runs take at most the cores: either one request of a model at a time, on as many threads as there are cores, which
 //!   all models share, that of the run being one of them; or as many requests as there are cores, each in the thread of
-//!   its run ([`forms`]). Threads are bound to no core.
+//!   its run ([`super::forms`]). Threads are bound to no core.
 
 mod ffi;
-mod forms;
 mod frozen;
 mod handle;
+mod kept;
 pub mod layers;
 mod loading;
 mod model;
@@ -24,19 +24,18 @@ mod port;
 mod requests;
 mod sizes;
 mod start;
-mod starter;
 mod tensors;
 mod types;
 mod xml;
 
+use super::forms::Gauge;
 use super::frozen::FrozenGraph;
+use super::starter::Starter;
 use super::{Engine, LoadOptions, Model};
 use crate::error::{Error, Kind, Result};
 use crate::host::memory;
 use ffi::{Api, OvCore};
-use forms::Gauge;
 use handle::Handle;
-use starter::Starter;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 

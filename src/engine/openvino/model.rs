@@ -3,11 +3,11 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvInferRequest};
-use super::forms::Forms;
 use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::{Lease, Requests, too_late};
 use super::tensors::{self, Fed};
+use crate::engine::forms::{Form, Forms, Turn};
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
@@ -50,7 +50,7 @@ pub(super) struct Behaviour {
 
 /// A loaded model; it has one signature.
 pub(super) struct Loaded {
-    pub(super) forms: Arc<Forms>,
+    pub(super) forms: Arc<Forms<Compiled>>,
     pub(super) signatures: BTreeMap<String, Signature>,
     /// Indexed by [`Endpoint`], sorted by name.
     pub(super) endpoints: Vec<(String, Place)>,
@@ -63,6 +63,20 @@ impl Behaviour {
     /// of a model run at a time.
     pub(super) fn one_request(self) -> bool {
         self.has_state || self.termination <= Termination::MayLoop
+    }
+}
+
+impl Form for Compiled {
+    fn begun(&self) {
+        self.requests.begun();
+    }
+
+    fn ended(&self) {
+        self.requests.ended();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.requests.are_busy()
     }
 }
 
@@ -81,8 +95,7 @@ impl Loaded {
     }
 
     /// Returns the tensor for each input, if every one is fed once with what fits.
-    fn fed<'t>(&self, feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
-        let inputs = &self.forms.first().inputs;
+    fn fed<'t>(&self, inputs: &[Port], feeds: &'t [(Endpoint, Tensor)]) -> Result<Few<&'t Tensor>> {
         let mut fed: Few<Option<&Tensor>> = SmallVec::from_elem(None, inputs.len());
         for (endpoint, tensor) in feeds {
             let at = match self.place(*endpoint) {
@@ -120,6 +133,45 @@ impl Loaded {
         };
         fetches.iter().map(place).collect()
     }
+
+    fn call<'t>(
+        &self,
+        inputs: &[Port],
+        feeds: &'t [(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Call<'t>> {
+        let (fed, fetched) = (self.fed(inputs, feeds)?, self.fetched(fetches)?);
+        let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
+        Ok(Call { fed, fetched, begun: Instant::now(), timeout })
+    }
+
+    /// Does a run with the request of `lease`.
+    fn run_on(&self, turn: Turn<Compiled>, lease: Lease, call: &Call<'_>) -> Result<Vec<Tensor>> {
+        let running = Running::new(lease, &call.fed)?;
+        let running = match call.timeout {
+            Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
+                running.within(timeout.saturating_sub(call.begun.elapsed()))?
+            }
+            _ => {
+                running.infer()?;
+                running
+            }
+        };
+        drop(turn);
+        if call.timeout.is_some_and(|timeout| call.begun.elapsed() > timeout) {
+            return Err(too_late());
+        }
+        running.results(&call.fetched)
+    }
+}
+
+/// A run that has been checked: a tensor for each input, the positions of its outputs, and its time.
+struct Call<'t> {
+    fed: Few<&'t Tensor>,
+    fetched: Few<usize>,
+    begun: Instant,
+    timeout: Option<Duration>,
 }
 
 fn unknown(endpoint: Endpoint) -> Error {
@@ -154,25 +206,25 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let (fed, fetched) = (self.fed(feeds)?, self.fetched(fetches)?);
-        let begun = Instant::now();
-        let timeout = options.timeout.filter(|_| options.threads != Threads::Caller);
         let turn = self.forms.begin();
-        let running = Running::new(&turn.compiled, &fed, timeout)?;
-        let running = match timeout {
-            Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
-                running.within(timeout.saturating_sub(begun.elapsed()))?
-            }
-            _ => {
-                running.infer()?;
-                running
-            }
+        let call = self.call(&turn.compiled.inputs, feeds, fetches, options)?;
+        let lease = Lease::take(&turn.compiled, call.timeout)?;
+        self.run_on(turn, lease, &call)
+    }
+
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        let turn = self.forms.begin_at_once()?;
+        let call = match self.call(&turn.compiled.inputs, feeds, fetches, options) {
+            Ok(call) => call,
+            Err(why) => return Some(Err(why)),
         };
-        drop(turn);
-        if timeout.is_some_and(|timeout| begun.elapsed() > timeout) {
-            return Err(too_late());
-        }
-        running.results(&fetched)
+        let lease = Lease::take_at_once(&turn.compiled)?;
+        Some(self.run_on(turn, lease, &call))
     }
 
     fn share_cores(&self, shared: bool) -> Result<()> {
@@ -187,15 +239,10 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(
-        compiled: &Arc<Compiled>,
-        tensors: &[&Tensor],
-        timeout: Option<Duration>,
-    ) -> Result<Running> {
-        let api = compiled.api;
-        let lease = Lease::take(compiled, timeout)?;
+    pub(super) fn new(lease: Lease, tensors: &[&Tensor]) -> Result<Running> {
+        let api = lease.api();
         let mut fed = Few::new();
-        for (port, tensor) in compiled.inputs.iter().zip(tensors) {
+        for (port, tensor) in lease.compiled().inputs.iter().zip(tensors) {
             let tensor = Fed::new(api, port, tensor).map_err(Failure::of_run)?;
             // SAFETY: request, port and tensor are live, and of one model; no run of the request is going on.
             let set =

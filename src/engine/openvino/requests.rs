@@ -9,7 +9,7 @@ use super::ffi::{Api, OvInferRequest};
 use super::handle::Handle;
 use super::model::Compiled;
 use crate::error::{Error, Kind, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ pub(super) struct Requests {
     freed: Condvar,
     /// True if there is only one, which runs get one after the other.
     only_one: bool,
+    /// How many of them OpenVINO runs at once.
+    streams: usize,
+    /// Runs under way, without those of threads that serve others meanwhile: these are short.
+    under_way: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -33,8 +37,23 @@ struct Free {
 }
 
 impl Requests {
-    pub(super) fn new(only_one: bool) -> Requests {
-        Requests { free: Mutex::default(), freed: Condvar::new(), only_one }
+    pub(super) fn new(only_one: bool, streams: usize) -> Requests {
+        let (free, freed, under_way) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
+        Requests { free, freed, only_one, streams, under_way }
+    }
+
+    /// Counts a run until [`Self::ended`].
+    pub(super) fn begun(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn ended(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns whether a run would have to wait in OpenVINO for the end of others.
+    pub(super) fn are_busy(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) >= self.streams
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -78,7 +97,17 @@ impl Lease {
             Some(request) => request,
             None => compiled.new_request().inspect_err(|_| requests.not_made())?,
         };
-        Ok(Lease { compiled: compiled.clone(), request: Some(request), has_failed: AtomicBool::new(false) })
+        Ok(Lease::of(compiled, request))
+    }
+
+    /// Returns a request that is free, if there is one.
+    pub(super) fn take_at_once(compiled: &Arc<Compiled>) -> Option<Lease> {
+        let request = compiled.requests.free().requests.pop()?;
+        Some(Lease::of(compiled, request))
+    }
+
+    fn of(compiled: &Arc<Compiled>, request: Handle<OvInferRequest>) -> Lease {
+        Lease { compiled: compiled.clone(), request: Some(request), has_failed: AtomicBool::new(false) }
     }
 
     pub(super) fn compiled(&self) -> &Arc<Compiled> {

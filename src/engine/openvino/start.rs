@@ -3,10 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::ffi::{Api, OvCompiledModel, OvCore, OvInferRequest, OvModel};
-use super::forms::Spread;
 use super::handle::{Handle, check};
 use super::tensors::shape_of;
 use super::{Library, Precision, types};
+use crate::engine::forms::Spread;
 use crate::error::{Error, Kind, Result};
 use std::ffi::{CStr, CString};
 

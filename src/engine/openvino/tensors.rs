@@ -9,7 +9,7 @@ use super::requests::Lease;
 use crate::error::Result;
 use crate::tensor::{Aligned, Data, Shape, Tensor};
 use bytes::Bytes;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
 /// A tensor that OpenVINO reads in its own memory, which has to outlive the run.
@@ -112,12 +112,20 @@ fn overlap(one: &[u8], other: &[u8]) -> bool {
     one.start < other.end && other.start < one.end
 }
 
+/// `INVALID_C_PARAM`: what OpenVINO says when it is asked for the shape of a scalar, as it cannot make one without
+/// dimensions. Nothing else can be wrong with a live tensor.
+const INVALID_PARAMETER: c_int = -14;
+
 fn shape(api: &Api, tensor: &Handle<OvTensor>) -> Result<Shape, Failure> {
     let mut shape = OvShape { rank: 0, dims: std::ptr::null_mut() };
     // SAFETY: the tensor is live; OpenVINO fills the shape with as many dimensions as its rank says, and it is freed
     // once.
     unsafe {
-        check(api, (api.tensor_shape)(tensor.as_ptr(), &raw mut shape))?;
+        let code = (api.tensor_shape)(tensor.as_ptr(), &raw mut shape);
+        if code == INVALID_PARAMETER && shape.dims.is_null() {
+            return Ok(Shape::new());
+        }
+        check(api, code)?;
         let rank = usize::try_from(shape.rank).unwrap_or(0);
         let dims = if rank == 0 || shape.dims.is_null() {
             Shape::new()

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+mod at_once;
 mod forms;
 mod frozen;
 mod measure;

@@ -10,6 +10,7 @@ use super::ffi::{Api, NamedApi, TfBuffer, TfNamedSession, TfSessionOptions, TfTe
 use super::session::{Buffer, Few, length};
 use super::tensors::Owned;
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use smallvec::SmallVec;
 use std::ffi::{CString, c_char, c_void};
 
@@ -40,6 +41,7 @@ impl ByName {
         let session = unsafe { (functions.new_session)(options, status.raw) };
         status.check()?;
         let opened = ByName { api, functions, session };
+        let _mapped = MappedWeights::begin();
         // SAFETY: the session is live; the bytes outlive the call.
         unsafe { (functions.extend)(session, graph.as_ptr().cast(), graph.len(), status.raw) };
         status.check()?;

@@ -14,6 +14,7 @@ mod frozen;
 mod parsing;
 mod pools;
 mod reads;
+mod resting;
 mod saved_model;
 mod session;
 mod tensors;
@@ -25,10 +26,12 @@ use crate::files;
 use crate::pb::tensorflow::ConfigProto;
 use ffi::{Api, TfStatus};
 use prost::Message;
+pub(super) use resting::Resting;
 pub(super) use session::Session;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Options for loading a SavedModel.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +111,31 @@ impl TensorFlow {
         if let Some((file, why)) = files::first_unreadable(path) {
             return Err(Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())));
         }
-        Session::load(self.api, path, &options.tensorflow, meta)
+        Session::load(self.api, path, &options.tensorflow, meta.map(Arc::new))
+    }
+
+    /// Loads the SavedModel in `path`, whose session may be let go when nothing has used it for `idle`.
+    pub(super) fn load_resting(
+        &self,
+        path: &Path,
+        options: &LoadOptions,
+        idle: Duration,
+    ) -> Result<Resting<Session>> {
+        let files = files::list(path).ok();
+        let session = self.load_session(path, options)?;
+        let (meta, endpoints) = (session.meta.clone(), session.endpoints.clone());
+        // What a load computes by itself may be something else the next time.
+        let files = files.filter(|_| !meta.initialises);
+        if files.is_none() {
+            tracing::info!(
+                "{}: TensorFlow's session stays: a load runs operations of its own",
+                path.display()
+            );
+        }
+        let known = resting::Known { version: path.to_owned(), meta: meta.clone(), endpoints, files };
+        let (api, path, options) = (self.api, path.to_owned(), options.tensorflow.clone());
+        let load = move || Session::load(api, &path, &options, Some(meta.clone()));
+        Ok(Resting::new(known, idle, session, load))
     }
 }
 

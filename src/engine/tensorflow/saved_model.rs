@@ -4,6 +4,7 @@ use super::contents;
 use super::effects::{self, Effects};
 use super::flow::Flow;
 use super::variables;
+use crate::engine::Termination;
 use crate::engine::content::Content;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
@@ -27,6 +28,18 @@ pub(super) struct Meta {
     pub(super) effects: BTreeMap<String, Effects>,
     /// What the string inputs of each signature have to hold, by name and alias, as far as it is known.
     pub(super) contents: BTreeMap<String, BTreeMap<String, Content>>,
+    /// True if loading it runs operations of its own, which need not do the same twice.
+    pub(super) initialises: bool,
+}
+
+impl Meta {
+    pub(super) fn changes_nothing(&self, signature: &str) -> bool {
+        self.effects.get(signature).is_some_and(|effects| effects.none)
+    }
+
+    pub(super) fn termination(&self, signature: &str) -> Termination {
+        self.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
+    }
 }
 
 /// Reads the meta graph whose tag set is exactly `tags`; `None` for the text format, which only TensorFlow can read.
@@ -43,8 +56,9 @@ pub(super) fn of(folder: &Path, meta_graph: MetaGraphDef) -> Result<Meta> {
     let signatures =
         meta_graph.signature_def.iter().map(|(name, def)| (name.clone(), signature(name, def))).collect();
     let (effects, contents) = (all_effects(&meta_graph), all_contents(&meta_graph));
+    let initialises = variables::initialises(&meta_graph);
     let map = SignatureDefMap { signature_def: meta_graph.signature_def };
-    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), effects, contents })
+    Ok(Meta { signatures, signature_def_map: map.encode_to_vec().into(), effects, contents, initialises })
 }
 
 fn all_effects(meta_graph: &MetaGraphDef) -> BTreeMap<String, Effects> {

@@ -14,6 +14,7 @@ use crate::engine::content::Content;
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use crate::pb::tensorflow::{ConfigProto, config_proto};
 use crate::tensor::Tensor;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 /// A value for each tensor of a run; up to four need no allocation.
 pub(super) type Few<T> = SmallVec<[T; 4]>;
@@ -38,7 +39,7 @@ pub(in crate::engine) struct Session {
     has_single: bool,
     /// The tensors' names, indexed by [`Endpoint`], sorted.
     pub(super) endpoints: Vec<String>,
-    pub(super) meta: Meta,
+    pub(super) meta: Arc<Meta>,
 }
 
 /// TensorFlow's session, with what stands for each endpoint there.
@@ -61,7 +62,7 @@ impl Session {
         api: &'static Api,
         path: &Path,
         options: &Options,
-        meta: Option<Meta>,
+        meta: Option<Arc<Meta>>,
     ) -> Result<Session> {
         // SAFETY: has no precondition.
         let graph = unsafe { (api.new_graph)() };
@@ -83,10 +84,10 @@ impl Session {
             on_pool: buffer(api, pools::SHARED, None),
             has_single: has_single(options),
             endpoints: Vec::new(),
-            meta: Meta::default(),
+            meta: Arc::default(),
         };
         loaded.meta = match (meta, meta_graph) {
-            (None, Some(meta_graph)) => saved_model::of(path, meta_graph.message()?)?,
+            (None, Some(meta_graph)) => Arc::new(saved_model::of(path, meta_graph.message()?)?),
             (meta, _) => meta.unwrap_or_default(),
         };
         loaded.find_endpoints();
@@ -112,7 +113,7 @@ impl Session {
             on_pool: buffer(api, pools::SHARED, None),
             has_single: has_single(options),
             endpoints,
-            meta,
+            meta: Arc::new(meta),
         })
     }
 
@@ -230,11 +231,11 @@ impl Model for Session {
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
-        self.meta.effects.get(signature).is_some_and(|effects| effects.none)
+        self.meta.changes_nothing(signature)
     }
 
     fn termination(&self, signature: &str) -> Termination {
-        self.meta.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
+        self.meta.termination(signature)
     }
 
     fn content(&self, signature: &str, input: &str) -> Option<&Content> {
@@ -440,6 +441,7 @@ fn open(
     let configured = Configured::new(api, &options.session_config, ConfigProto::default())?;
     // Restores variables in this thread: on the session's pool that would delay the runs of other models.
     let in_caller = Buffer(api, buffer(api, IN_CALLER, None));
+    let _mapped = MappedWeights::begin();
     // SAFETY: every pointer outlives the call, and every length is that of its array.
     let session = unsafe {
         (api.load_session)(

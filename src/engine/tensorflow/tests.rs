@@ -245,3 +245,27 @@ fn what_is_no_saved_model_says_so() {
     assert_eq!(damaged.kind, Kind::DataLoss);
     assert!(damaged.message.contains("copy the folder again"), "{damaged}");
 }
+
+#[test]
+fn a_session_that_was_let_go_is_loaded_again_and_answers_the_same() {
+    let Some(tensorflow) = tensorflow() else { return };
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/mobilenet/mobilenet_v2_float/1");
+    if !path.exists() {
+        crate::skipped::because(format_args!("{} is not here", path.display()));
+        return;
+    }
+    let model = tensorflow.load_resting(&path, &serve(), Duration::from_secs(60)).unwrap();
+    let signature = &model.signatures()["serving_default"];
+    let end = |spec: &crate::engine::signature::TensorSpec| model.endpoint(&spec.tensor).unwrap();
+    let picture = floats(vec![1, 224, 224, 3], &vec![0.25; 224 * 224 * 3]);
+    let run = || {
+        let outputs: Vec<_> = signature.outputs.iter().map(end).collect();
+        let answer = model.run(&[(end(&signature.inputs[0]), picture.clone())], &outputs, CALLER);
+        answer.unwrap().iter().map(|tensor| tensor.bytes().to_vec()).collect::<Vec<_>>()
+    };
+    let before = run();
+    model.let_go_after(Duration::from_secs(60));
+    assert!(!model.has_session());
+    assert_eq!(run(), before);
+    assert!(model.has_session());
+}

@@ -4,7 +4,7 @@
 //! The usual cause is a Keras 3 model inside a `tf.Module` that was exported with `tf.saved_model.save`: the graph then
 //! holds two sets of variable handles, and the restore fills the other one. Another is a missing `variables` folder.
 
-use super::effects::{is_fed, node_of};
+use super::effects::{self, is_fed, node_of};
 use crate::error::{Error, Kind, Result};
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{GraphDef, MetaGraphDef, NodeDef, TensorInfo, collection_def};
@@ -65,6 +65,13 @@ fn has_variables(folder: &Path) -> Result<()> {
             folder.display()
         ))),
     }
+}
+
+/// Returns whether a load of `meta` runs more than the restore of the checkpoint.
+pub(super) fn initialises(meta: &MetaGraphDef) -> bool {
+    let Some(graph) = &meta.graph_def else { return false };
+    let reached = effects::reached(graph, &BTreeSet::new(), initialisers(meta));
+    reached.into_values().any(|node| node.op != "NoOp")
 }
 
 fn initialisers(meta: &MetaGraphDef) -> impl Iterator<Item = &str> {

@@ -145,7 +145,8 @@ fn serving(
         batches,
         options: Options::closed(),
         metrics: Some(Metrics::default()),
-        recorder: Recorder::default(),
+        recorder: Recorder::none(),
+        access: None,
     })
 }
 

@@ -12,14 +12,14 @@ fn request(text: &str) -> Bytes {
 }
 
 fn call(recorder: &Recorder, model: &str, text: &str) {
-    if let Some(sample) = recorder.sample(model, RecordKind::Predict, || Some(request(text))) {
+    if let Some(sample) = recorder.sample(model, RecordKind::Predict, "", || Some(request(text))) {
         sample.keep();
     }
 }
 
 /// Returns the records of the calls that `work` makes once the recording has begun.
 fn recorded(limits: RecordLimits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
-    let recorder = Recorder::default();
+    let recorder = Recorder::none();
     let records = std::thread::scope(|scope| {
         let recording = scope.spawn(|| recorder.record("m", limits, time));
         while !recorder.active.load(Relaxed) {
@@ -40,8 +40,8 @@ fn name_of(record: &Bytes) -> String {
 
 #[test]
 fn nothing_is_sampled_while_nobody_records() {
-    let recorder = Recorder::default();
-    assert!(recorder.sample("m", RecordKind::Predict, || unreachable!()).is_none());
+    let recorder = Recorder::none();
+    assert!(recorder.sample("m", RecordKind::Predict, "", || unreachable!()).is_none());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn enough_requests_end_a_recording_and_equal_ones_count_once() {
 fn other_models_and_calls_that_failed_are_not_kept() {
     let names = recorded(LIMITS, LONG, |recorder| {
         call(recorder, "other", "a");
-        drop(recorder.sample("m", RecordKind::Predict, || Some(request("failed"))));
+        drop(recorder.sample("m", RecordKind::Predict, "", || Some(request("failed"))));
         call(recorder, "m", "b");
         recorder.end();
     });
@@ -83,7 +83,7 @@ fn what_would_be_too_much_is_left_out() {
 
 #[test]
 fn time_ends_a_recording_and_so_does_a_later_one() {
-    assert!(Recorder::default().record("m", LIMITS, Duration::ZERO).is_empty());
+    assert!(Recorder::none().record("m", LIMITS, Duration::ZERO).is_empty());
     let names = recorded(LIMITS, LONG, |recorder| {
         call(recorder, "m", "a");
         assert!(recorder.record("m", LIMITS, Duration::ZERO).is_empty(), "the later one has seen nothing");

@@ -281,12 +281,33 @@ fn attributes_fit(graph: &Graph<'_>, node: &Node<'_>) -> Result<(), &'static str
         "Mean" | "Sum" | "Max" | "Min" if integers(1).is_some_and(|axes| axes.is_empty()) => {
             Err("a reduction of no axis")
         }
+        // OpenVINO refuses these, so they would keep all of a part from it.
+        "ReverseV2" if integers(1).is_none_or(|axes| axes.len() != 1) => Err("a reversal of several axes"),
+        // Both are as exact as 1, where they are small, too: enough beside 1, and for parts of another value, as in GELU.
+        "Erf" if !all_takers(graph, node, adds_one) => Err("an error function by itself"),
+        "Erfc" if !all_takers(graph, node, |_, taker| taker.def.op == "Mul") => {
+            Err("an error function by itself")
+        }
         // Division of ints by zero is an error in TensorFlow, and rounds otherwise for negative ones.
         "FloorDiv" | "FloorMod" if !integers(1).is_some_and(|by| by.iter().all(|by| *by > 0)) => {
             Err("division of ints")
         }
         _ => Ok(()),
     }
+}
+
+/// Returns whether `node` is no output, and all that takes what it gives is as `fits` says.
+fn all_takers(graph: &Graph<'_>, node: &Node<'_>, fits: impl Fn(&Graph<'_>, &Node<'_>) -> bool) -> bool {
+    let is_it = |port: &Port| std::ptr::eq(&graph.nodes[port.node], node);
+    let mut takers = graph.nodes.iter().filter(|taker| taker.data.iter().any(is_it));
+    !graph.outputs.iter().any(is_it) && takers.all(|taker| fits(graph, taker))
+}
+
+/// Returns whether `node` is a sum with the constant 1.
+fn adds_one(graph: &Graph<'_>, node: &Node<'_>) -> bool {
+    let constant = |port: &Port| attributes::constant_floats(graph.nodes[port.node].def, 1);
+    matches!(node.def.op.as_str(), "Add" | "AddV2")
+        && node.data.iter().any(|port| constant(port).is_some_and(|values| values == [1.0]))
 }
 
 /// Returns whether an equation multiplies two tensors, without a diagonal of one.

@@ -85,6 +85,7 @@ const AS_INPUT: &[&str] = &[
     "Round",
     "ScatterNd",
     "Sign",
+    "Softplus",
     "SparseToDense",
     "TensorScatterUpdate",
     "TruncateDiv",

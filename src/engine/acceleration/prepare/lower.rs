@@ -1,7 +1,7 @@
 //! The candidate in the lower precision that was asked for: its answers are measured instead of compared.
 
 use super::super::accuracy::Accuracy;
-use super::super::chain::{Chain, Declined, is_plain};
+use super::super::chain::{Chain, Declined, is_moderate};
 use super::super::cut::Parts;
 use super::super::decisions::Decision;
 use super::super::probe;
@@ -123,7 +123,7 @@ impl Task<'_> {
             let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
             let is_plain_here = || {
                 let tensors = feeds.iter().map(|(_, tensor)| tensor).chain(&expected);
-                at < requests.len() && tensors.into_iter().all(is_plain)
+                at < requests.len() && tensors.into_iter().all(is_moderate)
             };
             match chain.run(feeds, outputs, options, true) {
                 Ok(got) if at < requests.len() => {

@@ -1,7 +1,8 @@
 //! The engine against the real library. Needs `SERVABLE_ONNX_LIBRARY` (the path of `libonnxruntime.so.1.…`); if it is
 //! missing, prints why it skips.
 
-pub(super) mod model;
+pub(super) mod forms;
+pub(crate) mod model;
 mod runs;
 
 use super::Onnx;

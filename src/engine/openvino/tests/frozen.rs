@@ -11,7 +11,7 @@ use crate::pb::tensorflow::{AttrValue, GraphDef, NodeDef, TensorShapeProto};
 use crate::tensor::DType;
 use bytes::Bytes;
 use prost::Message;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn node(name: &str, op: &str, input: &[&str], attr: &[(&str, Value)]) -> NodeDef {
@@ -81,16 +81,33 @@ fn a_frozen_graph_has_the_names_of_its_signature_also_where_an_output_is_no_end(
         }
     }
     let kept: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(kept.len(), 2, "the graph, and what was compiled of it");
-    // What was kept is cut: it is made anew.
-    let compiled =
-        kept.iter().map(|entry| entry.as_ref().unwrap().path()).find(|path| !path.ends_with("graph.pb"));
-    std::fs::write(compiled.unwrap(), b"cut").ok();
-    let model = open(&frozen, folder.path()).unwrap().unwrap();
-    assert_eq!(
-        values::<f32>(&run(&*model, &[("x", floats(&[1, 2], &[0.0; 2]))], &["sum"]).unwrap()[0]),
-        [1.0, 2.0]
-    );
+    assert_eq!(kept.len(), 3, "the graph, what was compiled of it, and its checksum");
+}
+
+/// Returns what was compiled in `folder`.
+fn blob(folder: &Path) -> PathBuf {
+    let mut all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    all.find(|path| path.extension().is_some_and(|ending| ending == "blob")).unwrap()
+}
+
+#[test]
+fn what_was_compiled_and_is_damaged_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let frozen = small();
+    let Some(model) = open(&frozen, folder.path()) else { return };
+    let kept = blob(folder.path());
+    let whole = std::fs::read(&kept).unwrap();
+    drop(model.unwrap());
+    // The weights: a byte of the 2.0 that is added.
+    let place = whole.windows(8).position(|eight| eight == [0, 0, 0x80, 0x3f, 0, 0, 0, 0x40]).unwrap() + 7;
+    let flipped = [&whole[..place], &[whole[place] ^ 1], &whole[place + 1..]].concat();
+    for damaged in [b"cut", &[][..], &whole[..whole.len() / 2], &flipped] {
+        std::fs::write(&kept, damaged).unwrap();
+        let model = open(&frozen, folder.path()).unwrap().unwrap();
+        let out = run(&*model, &[("x", floats(&[1, 2], &[0.0; 2]))], &["sum"]).unwrap();
+        assert_eq!(values::<f32>(&out[0]), [1.0, 2.0]);
+        assert_eq!(std::fs::read(&kept).unwrap().len(), whole.len(), "it is kept again");
+    }
 }
 
 #[test]

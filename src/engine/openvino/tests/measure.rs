@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::super::model::{Loaded, Running};
+use super::super::requests::Lease;
 use super::super::{OpenVino, Precision, loading};
 use super::{feed, fetch, floats, folder, frozen, ints, openvino, run};
 use crate::engine::{Engine, LoadOptions, Model, RunOptions, Threads};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 const SIZE: usize = 5_000;
 
 /// y = x times weights.
-const LARGE: &str = r#"<?xml version="1.0"?><net name="large" version="11"><layers>
+pub(super) const LARGE: &str = r#"<?xml version="1.0"?><net name="large" version="11"><layers>
 <layer id="0" name="x" type="Parameter" version="opset1"><data shape="1,5000" element_type="f32"/>
 <output><port id="0" precision="FP32" names="x"><dim>1</dim><dim>5000</dim></port></output></layer>
 <layer id="1" name="w" type="Const" version="opset1">
@@ -105,7 +106,7 @@ fn overhead(what: &str, model: &Loaded, feeds: &[(&str, Tensor)], output: &str, 
     let fed: Vec<_> = feeds.iter().map(|(alias, tensor)| (feed(model, alias), tensor.clone())).collect();
     let fetched = [fetch(model, output)];
     let tensors: Vec<&Tensor> = feeds.iter().map(|(_, tensor)| tensor).collect();
-    let running = Running::new(model.forms.first(), &tensors, None).unwrap();
+    let running = Running::new(Lease::take(&model.forms.begin().compiled, None).unwrap(), &tensors).unwrap();
     for _ in 0..3 {
         let bare = times(count, || running.again());
         let ours = times(count, || drop(model.run(&fed, &fetched, options).unwrap()));

@@ -340,6 +340,27 @@ fn attributes_that_mean_something_else_stay() {
 }
 
 #[test]
+fn an_error_function_moves_as_a_part_of_something_larger() {
+    let with = |op: &str, taker: &str, other: f32| {
+        let mut graph = floats();
+        graph.dense("d", "x", 8).floats("e", op, &["d"]);
+        graph.constant("c", DType::Float, &[], other.to_le_bytes().to_vec()).floats("t", taker, &["c", "e"]);
+        graph
+    };
+    for (op, taker, other, moves_it) in [
+        ("Erf", "AddV2", 1.0, true),
+        ("Erf", "AddV2", 0.0, false),
+        ("Erf", "Mul", 1.0, false),
+        ("Erfc", "Mul", 0.5, true),
+        ("Erfc", "RealDiv", 1.0, false),
+    ] {
+        let parts = cut(&with(op, taker, other).frozen(&["t"]));
+        assert_eq!(moves(&parts, op), moves_it, "{op} {taker} {other}");
+        assert!(!moves(&cut(&with(op, taker, other).frozen(&["t", "e"])), op), "an output of its own");
+    }
+}
+
+#[test]
 fn attributes_that_mean_the_same_are_moved() {
     let window = Value::List(ListValue { i: vec![1, 2, 2, 1], ..ListValue::default() });
     let mut graph = floats();

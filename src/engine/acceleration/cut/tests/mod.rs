@@ -6,3 +6,4 @@ mod cuts;
 mod gates;
 mod models;
 mod random;
+mod rows;

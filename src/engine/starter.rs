@@ -1,7 +1,7 @@
 //! Starts the threads in which models are read and compiled.
 //!
 //! OpenVINO starts threads when it likes: those that all models share while anything is computed, and some for each
-//! model. They get the priority of the thread that starts them, and serve for ever. Measured with a MobileNetV2 compiled
+//! model; ONNX Runtime starts some with each session. They get the priority of the thread that starts them, and serve for ever. Measured with a MobileNetV2 compiled
 //! at low priority, next to a busy core: a helping thread that it had started then did a tenth of the work of each run.
 //! So that part of a load runs in a thread with the priority that the process began with.
 

@@ -92,8 +92,7 @@ fn masked(bytes: &[u8]) -> u32 {
 }
 
 /// Returns `record` as stored in a file.
-#[cfg(test)]
-pub(super) fn framed(record: &[u8]) -> Vec<u8> {
+pub fn framed(record: &[u8]) -> Vec<u8> {
     let length = (record.len() as u64).to_le_bytes();
     [&length[..], &masked(&length).to_le_bytes(), record, &masked(record).to_le_bytes()].concat()
 }

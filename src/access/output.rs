@@ -1,0 +1,248 @@
+//! Where the lines go: a stream of the process, or a file that may be renamed at any time.
+
+use super::{Line, line};
+use crate::host::stderr;
+use crate::log_format::LogFormat;
+use crate::log_queue::Sink;
+use crate::throttled::Throttled;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Stdout,
+    /// Standard error, where the log goes.
+    Stderr,
+    /// The end of this file.
+    File(PathBuf),
+}
+
+/// Interval, in seconds, at which it is told that lines cannot be written.
+const QUIET_SECONDS: u64 = 60;
+/// Lines are written in pieces of about this many bytes.
+const AT_ONCE: usize = 256 << 10;
+
+static NOT_WRITTEN: Throttled = Throttled::new(QUIET_SECONDS);
+
+/// Writes lines.
+pub(super) struct Lines {
+    to: Target,
+    format: LogFormat,
+    reopen: Arc<AtomicBool>,
+    /// Lines that could not be written and have not been told of.
+    missing: u64,
+    /// True if the last line was written in part.
+    is_torn: bool,
+}
+
+enum Target {
+    Stdout,
+    Stderr,
+    File { path: PathBuf, open: Option<File> },
+}
+
+impl Lines {
+    /// Opens the output. A file is created, and has to be writable now; later it may be away for a while.
+    pub(super) fn open(output: &Output, format: LogFormat, reopen: Arc<AtomicBool>) -> io::Result<Lines> {
+        let to = match output {
+            Output::Stdout => Target::Stdout,
+            Output::Stderr => Target::Stderr,
+            Output::File(path) => Target::File { path: path.clone(), open: Some(open(path)?) },
+        };
+        Ok(Lines { to, format, reopen, missing: 0, is_torn: false })
+    }
+
+    /// Writes whole lines; those that are not written, or in part, are missing. Returns whether all are.
+    fn put(&mut self, text: &str) -> bool {
+        let (written, failure) = self.to.write(text.as_bytes(), self.is_torn);
+        if let Some(last) = text.as_bytes()[..written].last() {
+            self.is_torn = *last != b'\n';
+        }
+        let Some(why) = failure else { return true };
+        let is_end = |byte: &&u8| **byte == b'\n';
+        self.missing += text.as_bytes()[written..].iter().filter(is_end).count() as u64;
+        if NOT_WRITTEN.pass().is_some() {
+            tracing::warn!("lines of the access log are lost: {}: {why}", self.to.name());
+        }
+        false
+    }
+}
+
+impl Sink<Line> for Lines {
+    fn write(&mut self, items: Vec<Line>, dropped: u64) {
+        self.to.follow(self.reopen.swap(false, Relaxed));
+        let missing = std::mem::take(&mut self.missing) + dropped;
+        let mut text = String::new();
+        if missing > 0 {
+            line::write_dropped(&mut text, self.format, missing);
+            // If this cannot be written either, they are still to be told of.
+            if !self.put(&text) {
+                self.missing = missing;
+            }
+            text.clear();
+        }
+        for item in items {
+            line::write(&mut text, self.format, &item);
+            if text.len() >= AT_ONCE {
+                self.put(&text);
+                text.clear();
+            }
+        }
+        if !text.is_empty() {
+            self.put(&text);
+        }
+    }
+}
+
+impl Target {
+    /// Writes `text`, on a new line if the last one `is_torn`. Returns how many bytes of it are written, and what has
+    /// prevented the rest.
+    fn write(&mut self, text: &[u8], is_torn: bool) -> (usize, Option<io::Error>) {
+        let mut out: Box<dyn Write + '_> = match self {
+            Target::Stdout => Box::new(stderr::stdout()),
+            Target::Stderr => Box::new(stderr::writer()),
+            Target::File { open: Some(file), .. } => Box::new(file),
+            Target::File { path, open: none } => match open(path) {
+                Ok(file) => Box::new(none.insert(file)),
+                Err(why) => return (0, Some(why)),
+            },
+        };
+        if is_torn && let Err(why) = out.write_all(b"\n") {
+            return (0, Some(why));
+        }
+        let mut written = 0;
+        while written < text.len() {
+            match out.write(&text[written..]) {
+                Ok(0) => return (written, Some(io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(why) => return (written, Some(why)),
+            }
+        }
+        (written, None)
+    }
+
+    /// Lets go of a file that its name no longer means, as when it was renamed to make place for a new one.
+    fn follow(&mut self, reopen: bool) {
+        if let Target::File { path, open: file } = self
+            && (reopen || file.as_ref().is_some_and(|file| !is_at(path, file)))
+        {
+            *file = None;
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Target::Stdout => "standard output".to_owned(),
+            Target::Stderr => "standard error".to_owned(),
+            Target::File { path, .. } => path.display().to_string(),
+        }
+    }
+}
+
+/// Opens a file to append to; readable by its owner and group, as it tells who asked for what. A pipe that nobody reads
+/// is an error, and one that is full loses lines.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+fn is_at(path: &Path, file: &File) -> bool {
+    let identity = |of: std::fs::Metadata| (of.dev(), of.ino());
+    match (std::fs::metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => identity(named) == identity(open),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AccessLog, AccessOptions, Head, Which};
+    use super::*;
+    use std::time::Duration;
+
+    const SOON: Duration = Duration::from_secs(60);
+
+    fn options(path: &Path) -> AccessOptions {
+        let output = Output::File(path.to_owned());
+        AccessOptions { which: Which::All, share: 1.0, output, format: LogFormat::Text }
+    }
+
+    fn log(access: &AccessLog, id: &'static str, status: u16) {
+        let head = || Head { protocol: "grpc", peer: None, id: id.as_bytes().into(), trace: None };
+        access.begin(head, "Predict", None).unwrap().end(status, None, 0);
+    }
+
+    fn ids(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| line.split_once("request_id=").unwrap().1.to_owned()).collect()
+    }
+
+    fn until(condition: impl Fn() -> bool) {
+        while !condition() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+        let access = AccessLog::open(&options(&path)).unwrap();
+        log(&access, "a", 200);
+        until(|| ids(&path) == ["a"]);
+        std::fs::rename(&path, &old).unwrap();
+        log(&access, "b", 200);
+        until(|| ids(&path) == ["b"]);
+        access.reopen();
+        log(&access, "c", 200);
+        assert!(access.finish(SOON));
+        assert_eq!((ids(&old), ids(&path)), (vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_told_of_once_they_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("logs");
+        std::fs::create_dir(&inner).unwrap();
+        let path = inner.join("access.log");
+        let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, Arc::default()).unwrap();
+        std::fs::remove_dir_all(&inner).unwrap();
+        let line = || {
+            let head = Head { protocol: "rest", peer: None, id: (&b"x"[..]).into(), trace: None };
+            let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
+            Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
+        };
+        lines.write(vec![line(), line()], 3);
+        std::fs::create_dir(&inner).unwrap();
+        lines.write(vec![line()], 0);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let told: Vec<_> = text.lines().map(|line| line.split_once("access: ").unwrap().1).collect();
+        assert_eq!((told.len(), told[0]), (2, "dropped=5"));
+    }
+
+    #[test]
+    fn errors_alone_are_logged_where_no_more_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let access = AccessLog::open(&AccessOptions { which: Which::Errors, ..options(&path) }).unwrap();
+        log(&access, "good", 200);
+        log(&access, "bad", 404);
+        let head = || Head { protocol: "rest", peer: None, id: (&b"left"[..]).into(), trace: None };
+        drop(access.begin(head, "predict", None));
+        access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
+        assert!(access.finish(SOON));
+        assert_eq!(ids(&path), ["bad", "left"]);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("code=CANCELLED"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_an_error_at_the_start() {
+        assert!(AccessLog::open(&options(Path::new("/no/such/folder/access.log"))).is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! A model compiled twice: for runs that are alone, and for runs that come at once.
+//!
+//! A run alone is fastest if all cores work on it. When as many runs as there are cores go on, each is cheaper on a core
+//! of its own: threads that share a run wait for each other at every layer, and on a busy machine often for one that is
+//! not running. Measured on two cores, 4 callers: OpenVINO does 1.3 times the runs of a MobileNetV2, and 1.4 times those
+//! of a transformer; ONNX Runtime 1.2 times those of a MobileNetV2.
+//! What OpenVINO and ONNX Runtime make of a model is for one of both and has weights of its own, so the second form is
+//! made only once runs have come at once for a while. Until then, and if it cannot be made, all take the first. Where the
+//! weights are large, the first one goes when the second is there, and the other way round once most runs are alone again.
+
+use crate::error::Result;
+use crate::host::memory;
+use arc_swap::ArcSwapOption;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// How many more runs have to come at once than alone before the second form is made.
+const ENOUGH: u32 = 32;
+/// Weights of so many bytes are not kept twice.
+pub(super) const LARGE: u64 = 32 << 20;
+/// A model with one form at a time changes it no sooner than after this time.
+const BETWEEN_CHANGES: Duration = Duration::from_secs(10);
+
+/// How a run is spread over the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// One run at a time, over all of them.
+    AllCores,
+    /// A core for each run.
+    CoreEach,
+}
+
+impl Spread {
+    /// Returns how many requests of a model OpenVINO runs at once.
+    pub(super) fn streams(self, cores: usize) -> usize {
+        match self {
+            Spread::AllCores => 1,
+            Spread::CoreEach => cores,
+        }
+    }
+
+    pub(super) fn other(self) -> Spread {
+        match self {
+            Spread::AllCores => Spread::CoreEach,
+            Spread::CoreEach => Spread::AllCores,
+        }
+    }
+}
+
+/// The library's runs under way.
+pub(super) struct Gauge {
+    running: AtomicUsize,
+    pub(super) cores: usize,
+}
+
+impl Gauge {
+    pub(super) fn new(cores: usize) -> Gauge {
+        Gauge { running: AtomicUsize::new(0), cores }
+    }
+}
+
+/// Makes a form.
+pub(super) type Make<C> = Box<dyn Fn(Spread) -> Result<C> + Send + Sync>;
+
+/// How many forms a model has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The first one, always.
+    First,
+    /// Both, if they are needed.
+    Both,
+    /// Whichever is needed more.
+    OneAtATime,
+}
+
+/// What an engine has made of a model, for runs of one kind.
+pub(super) trait Form: Send + Sync + 'static {
+    /// Counts a run that may be long, until [`Self::ended`].
+    fn begun(&self) {}
+
+    fn ended(&self) {}
+
+    /// Returns whether a run would have to wait for the end of those that are counted.
+    fn is_busy(&self) -> bool {
+        false
+    }
+}
+
+/// Both forms of a model; `C` is one of them.
+pub(super) struct Forms<C> {
+    gauge: &'static Gauge,
+    /// One of both is always there.
+    all_cores: ArcSwapOption<C>,
+    core_each: ArcSwapOption<C>,
+    make: Make<C>,
+    kept: Kept,
+    /// How many more runs came at once than alone, from 0 to [`ENOUGH`].
+    met: AtomicU32,
+    /// False while a thread makes a form, and once a second one could not be made.
+    may_change: AtomicBool,
+    /// Held while forms are made or dropped. When runs last had one made.
+    changed: Mutex<Option<Instant>>,
+    /// True if even a run that is alone takes the second form.
+    always: AtomicBool,
+}
+
+impl<C: Form> Forms<C> {
+    /// `make`: makes either form again.
+    pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Make<C>, kept: Kept) -> Forms<C> {
+        Forms {
+            gauge,
+            all_cores: ArcSwapOption::from_pointee(all_cores),
+            core_each: ArcSwapOption::empty(),
+            make,
+            kept: if gauge.cores > 1 { kept } else { Kept::First },
+            met: AtomicU32::new(0),
+            may_change: AtomicBool::new(true),
+            changed: Mutex::default(),
+            always: AtomicBool::new(false),
+        }
+    }
+
+    fn form(&self, spread: Spread) -> &ArcSwapOption<C> {
+        match spread {
+            Spread::AllCores => &self.all_cores,
+            Spread::CoreEach => &self.core_each,
+        }
+    }
+
+    /// Returns one that is there: that of `spread`, if possible.
+    fn there(&self, spread: Spread) -> (Spread, Arc<C>) {
+        loop {
+            for spread in [spread, spread.other()] {
+                if let Some(compiled) = self.form(spread).load_full() {
+                    return (spread, compiled);
+                }
+            }
+            // They have changed meanwhile.
+        }
+    }
+
+    /// Begins a run: returns the form that it takes, which counts it until it is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Turn<C> {
+        let turn = self.turn(false);
+        turn.compiled.begun();
+        turn
+    }
+
+    /// Begins a short run, if it need not wait for one that [`Self::begin`] has begun.
+    pub(super) fn begin_at_once(self: &Arc<Self>) -> Option<Turn<C>> {
+        Some(self.turn(true)).filter(|turn| !turn.compiled.is_busy())
+    }
+
+    fn turn(self: &Arc<Self>, is_short: bool) -> Turn<C> {
+        let running = self.gauge.running.fetch_add(1, Relaxed) + 1;
+        let at_once = fills(running, self.gauge.cores);
+        let wanted = if at_once || self.always.load(Relaxed) { Spread::CoreEach } else { Spread::AllCores };
+        let (found, compiled) = self.there(wanted);
+        if self.kept != Kept::First && !self.always.load(Relaxed) {
+            self.count(at_once, found);
+        }
+        Turn { compiled, gauge: self.gauge, is_short }
+    }
+
+    /// Counts a run, which found the form for `found`. Starts a thread that makes the other one, once enough runs want it.
+    fn count(self: &Arc<Self>, at_once: bool, found: Spread) {
+        let counted =
+            |met: u32| if at_once { Some(met + 1).filter(|met| *met <= ENOUGH) } else { met.checked_sub(1) };
+        let before = self.met.fetch_update(Relaxed, Relaxed, counted);
+        let wanted = match before.map_or_else(|met| met, |met| counted(met).unwrap_or(met)) {
+            ENOUGH => Spread::CoreEach,
+            0 => Spread::AllCores,
+            _ => return,
+        };
+        if wanted != found && self.is_due() && self.may_change.swap(false, Relaxed) {
+            let forms = Arc::downgrade(self);
+            let change = move || {
+                if let Some(forms) = forms.upgrade() {
+                    forms.change(wanted);
+                }
+            };
+            // Without a thread the runs go on as before.
+            let _ = Builder::new().name("servable-forms".to_owned()).spawn(change);
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        // Not while it is being changed.
+        let Ok(changed) = self.changed.try_lock() else { return false };
+        changed.is_none_or(|changed| changed.elapsed() >= BETWEEN_CHANGES)
+    }
+
+    /// Makes the form that runs want; where there is one at a time, drops the other.
+    fn change(&self, wanted: Spread) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(why) = self.make_now(wanted) {
+            let runs = if wanted == Spread::CoreEach { "come at once" } else { "are alone" };
+            tracing::debug!("A model cannot be compiled for runs that {runs}: {}", why.message);
+            // Runs that are alone have no form of theirs then.
+            self.may_change.store(self.kept == Kept::OneAtATime, Relaxed);
+        } else {
+            if self.kept == Kept::OneAtATime && !self.always.load(Relaxed) {
+                self.form(wanted.other()).store(None);
+            }
+            self.may_change.store(true, Relaxed);
+        }
+        *changed = Some(Instant::now());
+        drop(changed);
+        // What compiling has freed, and the other form.
+        memory::after_unload();
+    }
+
+    /// Lets runs have a form made at once, even if that was done a moment ago.
+    #[cfg(test)]
+    pub(super) fn is_long_unchanged(&self) {
+        *self.changed.lock().unwrap() = None;
+    }
+
+    /// Returns whether this form is there.
+    #[cfg(test)]
+    pub(super) fn has(&self, spread: Spread) -> bool {
+        self.form(spread).load().is_some()
+    }
+
+    fn make_now(&self, spread: Spread) -> Result<()> {
+        if self.form(spread).load().is_none() {
+            self.form(spread).store(Some(Arc::new((self.make)(spread)?)));
+        }
+        Ok(())
+    }
+
+    /// With `true`, makes the second form in this thread and lets all runs take it; with `false`, drops it until it is
+    /// needed. Where it cannot be made, runs go on as before.
+    pub(super) fn take_core_each(&self, always: bool) -> Result<()> {
+        if self.kept == Kept::First {
+            return Ok(());
+        }
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = if always { self.make_now(Spread::CoreEach) } else { Ok(()) };
+        self.always.store(always && made.is_ok(), Relaxed);
+        if !always {
+            self.met.store(0, Relaxed);
+            if self.all_cores.load().is_some() {
+                self.core_each.store(None);
+            }
+        }
+        drop(changed);
+        memory::after_unload();
+        made
+    }
+}
+
+/// Returns whether so many runs get a core each: if more than half of the cores have something to do. With fewer, more is
+/// lost by cores at rest than by threads that wait for each other.
+fn fills(running: usize, cores: usize) -> bool {
+    running > (cores / 2).max(1)
+}
+
+/// A run under way, and the form that it takes.
+pub(super) struct Turn<C: Form> {
+    pub(super) compiled: Arc<C>,
+    gauge: &'static Gauge,
+    /// True if others may wait for it.
+    is_short: bool,
+}
+
+impl<C: Form> Drop for Turn<C> {
+    fn drop(&mut self) {
+        self.gauge.running.fetch_sub(1, Relaxed);
+        if !self.is_short {
+            self.compiled.ended();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::num::NonZero;
+    use std::thread::available_parallelism;
+    use std::time::{Duration, Instant};
+
+    /// Returns whether no model of this machine has a second form.
+    pub(in crate::engine) fn has_one_core() -> bool {
+        available_parallelism().is_ok_and(|cores| cores.get() == 1)
+    }
+
+    /// Calls `run` from more threads than cores, until `done` or for a minute.
+    pub(in crate::engine) fn run_at_once(run: impl Fn(f32) + Sync, done: impl Fn() -> bool) {
+        let (ends, begun) = (AtomicBool::new(false), Instant::now());
+        std::thread::scope(|scope| {
+            let callers = available_parallelism().map_or(2, NonZero::get) + 2;
+            for number in 0..u16::try_from(callers).unwrap() {
+                let (run, ends) = (&run, &ends);
+                scope.spawn(move || {
+                    while !ends.load(Relaxed) {
+                        run(number.into());
+                    }
+                });
+            }
+            while !done() && begun.elapsed() < Duration::from_secs(60) {
+                std::thread::yield_now();
+            }
+            ends.store(true, Relaxed);
+        });
+    }
+
+    #[test]
+    fn runs_that_fill_more_than_half_of_the_cores_have_one_each() {
+        let first = |cores| (1..).find(|running| fills(*running, cores));
+        assert_eq!([1, 2, 3, 4, 8, 9].map(first), [2, 2, 2, 3, 5, 5].map(Some));
+        assert!(fills(usize::MAX, usize::MAX));
+    }
+}

@@ -1,0 +1,149 @@
+//! The files of one place: a new one once the last is large or old enough, or could not be written to.
+
+use super::{AsJson, Counts, Form, Place};
+use crate::log_queue::Sink;
+use crate::tfrecord::framed;
+use bytes::Bytes;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// When a file ends and another begins.
+#[derive(Clone, Copy, Debug)]
+pub struct FileLimits {
+    /// Bytes from which on it is full; 0 for no limit.
+    pub bytes: u64,
+    /// Its age; `None` for no limit.
+    pub age: Option<Duration>,
+}
+
+/// Records are written in pieces of about this many bytes.
+const AT_ONCE: usize = 1 << 20;
+
+/// Numbers the files of this process, so that no two have the same name.
+static FILES: AtomicU64 = AtomicU64::new(1);
+
+/// Writes records.
+pub(super) struct Files {
+    place: Place,
+    limits: FileLimits,
+    as_json: AsJson,
+    counts: Arc<Counts>,
+    open: Option<OpenFile>,
+    /// True from the first record that could not be written to the next one that was: both are logged.
+    is_failing: bool,
+}
+
+struct OpenFile {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+    since: Instant,
+}
+
+impl Files {
+    pub(super) fn new(place: Place, limits: FileLimits, as_json: AsJson, counts: Arc<Counts>) -> Files {
+        Files { place, limits, as_json, counts, open: None, is_failing: false }
+    }
+
+    /// Writes some records at once; all of them count as lost if that fails.
+    fn put(&mut self, bytes: &[u8], records: u64) {
+        match self.append(bytes) {
+            Ok(()) => {
+                self.counts.written.fetch_add(records, Relaxed);
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("the payload log {} is written again", self.place.prefix.display());
+                }
+            }
+            Err(why) => {
+                self.counts.failed.fetch_add(records, Relaxed);
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::error!(
+                        "the payload log {} cannot be written, and records are lost until it can: {why}",
+                        self.place.prefix.display()
+                    );
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.create()?,
+        };
+        if let Err(why) = open.file.write_all(bytes) {
+            // A file ends with a whole record, or does not exist; the next records get a file of their own.
+            let _cut = open.file.set_len(open.bytes);
+            if open.bytes == 0 {
+                let _gone = std::fs::remove_file(&open.path);
+            }
+            return Err(why);
+        }
+        open.bytes += bytes.len() as u64;
+        let is_full = self.limits.bytes > 0 && open.bytes >= self.limits.bytes;
+        self.open = Some(open).filter(|_| !is_full);
+        Ok(())
+    }
+
+    /// Creates a file that was not there, readable by its owner and group: what clients send may be private.
+    fn create(&self) -> io::Result<OpenFile> {
+        loop {
+            let (now, number) = (chrono::Local::now().format("%Y%m%d-%H%M%S"), FILES.fetch_add(1, Relaxed));
+            let mut path = self.place.prefix.clone().into_os_string();
+            path.push(format!("-{now}-{}-{number}.{}", std::process::id(), self.place.form.ending()));
+            let path = PathBuf::from(path);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            match OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path) {
+                Ok(file) => return Ok(OpenFile { file, path, bytes: 0, since: Instant::now() }),
+                // Of an earlier process with the same number.
+                Err(why) if why.kind() == ErrorKind::AlreadyExists => {}
+                Err(why) => return Err(why),
+            }
+        }
+    }
+
+    fn end_old(&mut self) {
+        if self.next_call().is_some_and(|end| end <= Instant::now()) {
+            self.open = None;
+        }
+    }
+}
+
+impl Sink<Bytes> for Files {
+    fn write(&mut self, items: Vec<Bytes>, _dropped: u64) {
+        self.end_old();
+        let (mut bytes, mut records) = (Vec::new(), 0);
+        for item in items {
+            match self.place.form {
+                Form::TfRecord => bytes.extend(framed(&item)),
+                Form::Json => {
+                    bytes.extend((self.as_json)(&item));
+                    bytes.push(b'\n');
+                }
+            }
+            records += 1;
+            let written = self.open.as_ref().map_or(0, |open| open.bytes);
+            let fills = self.limits.bytes > 0 && written + bytes.len() as u64 >= self.limits.bytes;
+            if bytes.len() >= AT_ONCE || fills {
+                self.put(&bytes, records);
+                bytes.clear();
+                records = 0;
+            }
+        }
+        if records > 0 {
+            self.put(&bytes, records);
+        }
+    }
+
+    fn next_call(&self) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        self.limits.age.and_then(|age| open.since.checked_add(age))
+    }
+}

@@ -1,0 +1,206 @@
+//! The payload log: a share of the requests that a model answers, with their answers, in files (docs/spec/server.md,
+//! section 10).
+//!
+//! A model's rule ([`PayloadRule`]) says how many requests are logged, and where. Rules with the same place share its
+//! files, as in TensorFlow Serving. The rules of all models are replaced at once ([`Payloads::configure`]), whatever
+//! versions are loaded. Records are written by a thread for each place; one that cannot be written is counted, and no
+//! request waits for it or fails.
+
+mod files;
+
+pub use files::FileLimits;
+
+use crate::access::id::chosen;
+use crate::error::{Error, Result};
+use crate::log_queue::{Limits, LogQueue};
+use crate::pb::tensorflow::serving::SamplingConfig;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use files::Files;
+use prost::Message;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What may wait to be written to one place.
+const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20 };
+/// How long a place that no rule names any more may take for its last records.
+const LAST: Duration = Duration::from_secs(5);
+
+/// The form of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// TFRecord files of `PredictionLog`s.
+    TfRecord,
+    /// A line of JSON for each.
+    Json,
+}
+
+impl Form {
+    /// Returns the form of this name.
+    pub fn named(name: &str) -> Option<Form> {
+        match name {
+            "tfrecord" => Some(Form::TfRecord),
+            "json" => Some(Form::Json),
+            _ => None,
+        }
+    }
+
+    fn ending(self) -> &'static str {
+        match self {
+            Form::TfRecord => "tfrecord",
+            Form::Json => "jsonl",
+        }
+    }
+}
+
+/// Where records go: files whose names begin so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The form of the files.
+    pub form: Form,
+    /// The beginning of their paths.
+    pub prefix: PathBuf,
+}
+
+/// What is logged of a model.
+#[derive(Clone, Debug)]
+pub struct PayloadRule {
+    /// The model.
+    pub model: String,
+    /// Where to.
+    pub place: Place,
+    /// The share of requests, from 0 to 1, chosen by chance.
+    pub share: f64,
+    /// A serialized `SamplingConfig`, for the records.
+    pub sampling_config: Vec<u8>,
+    /// The tags of the model's graph, for the records.
+    pub tags: Vec<String>,
+}
+
+/// Returns a serialized `PredictionLog` as a line of JSON, without its end.
+pub type AsJson = fn(&Bytes) -> Vec<u8>;
+
+/// The payload logs of a server.
+pub struct Payloads {
+    limits: FileLimits,
+    as_json: AsJson,
+    active: AtomicBool,
+    models: ArcSwap<HashMap<String, Arc<Chosen>>>,
+    collectors: Mutex<HashMap<Place, Arc<Collector>>>,
+    counts: Arc<Counts>,
+}
+
+/// The records of all places.
+#[derive(Debug, Default)]
+struct Counts {
+    written: AtomicU64,
+    failed: AtomicU64,
+    /// Of collectors that have ended.
+    dropped: AtomicU64,
+}
+
+/// A model whose requests are logged.
+pub struct Chosen {
+    share: f64,
+    /// For the records.
+    pub sampling_config: SamplingConfig,
+    /// For the records.
+    pub tags: Vec<String>,
+    collector: Arc<Collector>,
+}
+
+struct Collector(LogQueue<Bytes>);
+
+impl Chosen {
+    /// Has a serialized `PredictionLog` written.
+    pub fn log(&self, record: Bytes) {
+        let bytes = record.len();
+        self.collector.0.offer(record, bytes);
+    }
+}
+
+impl Payloads {
+    /// Starts without rules. `as_json` writes the lines of JSON files.
+    pub fn new(limits: FileLimits, as_json: AsJson) -> Payloads {
+        let (active, models, collectors, counts) = Default::default();
+        Payloads { limits, as_json, active, models, collectors, counts }
+    }
+
+    /// Logs by these rules from now on, and by no others. What is waiting by former ones is still written.
+    pub fn configure(&self, rules: Vec<PayloadRule>) -> Result<()> {
+        let mut collectors = self.collectors();
+        let mut kept = HashMap::new();
+        let mut models = HashMap::new();
+        for rule in rules.into_iter().filter(|rule| rule.share > 0.0) {
+            let sampling_config = SamplingConfig::decode(&rule.sampling_config[..])
+                .map_err(|why| Error::invalid(format!("sampling_config cannot be read: {why}")))?;
+            let collector = match kept.get(&rule.place).or_else(|| collectors.get(&rule.place)) {
+                Some(collector) => Arc::clone(collector),
+                None => Arc::new(self.collector(&rule.place)?),
+            };
+            kept.insert(rule.place, collector.clone());
+            let chosen = Chosen { share: rule.share, sampling_config, tags: rule.tags, collector };
+            models.insert(rule.model, Arc::new(chosen));
+        }
+        self.active.store(!models.is_empty(), Relaxed);
+        self.models.store(Arc::new(models));
+        let before = std::mem::replace(&mut *collectors, kept);
+        let ended = before.into_iter().filter(|(place, _)| !collectors.contains_key(place));
+        let ended: Vec<_> = ended.map(|(_, collector)| collector).collect();
+        drop(collectors);
+        self.finish_all(&ended, LAST);
+        Ok(())
+    }
+
+    /// Returns whether anything is logged: if not, nothing need be prepared.
+    pub fn is_active(&self) -> bool {
+        self.active.load(Relaxed)
+    }
+
+    /// Returns the log for a request to `model`, if the request is chosen.
+    pub fn choose(&self, model: &str) -> Option<Arc<Chosen>> {
+        let models = self.models.load();
+        models.get(model).filter(|of| chosen(of.share)).cloned()
+    }
+
+    /// Writes what waits, `within` at most, and ends. Returns whether all is written.
+    pub fn finish(&self, within: Duration) -> bool {
+        self.active.store(false, Relaxed);
+        self.models.store(Arc::default());
+        let ended: Vec<_> = std::mem::take(&mut *self.collectors()).into_values().collect();
+        self.finish_all(&ended, within)
+    }
+
+    /// Returns the number of records that were written, and of those that were lost.
+    pub fn counts(&self) -> (u64, u64) {
+        let waiting: u64 = self.collectors().values().map(|collector| collector.0.dropped()).sum();
+        let Counts { written, failed, dropped } = &*self.counts;
+        (written.load(Relaxed), failed.load(Relaxed) + dropped.load(Relaxed) + waiting)
+    }
+
+    fn finish_all(&self, ended: &[Arc<Collector>], within: Duration) -> bool {
+        let give_up = Instant::now() + within;
+        let mut finished = true;
+        for collector in ended {
+            finished &= collector.0.finish(give_up.saturating_duration_since(Instant::now()));
+            self.counts.dropped.fetch_add(collector.0.dropped(), Relaxed);
+        }
+        finished
+    }
+
+    fn collector(&self, place: &Place) -> Result<Collector> {
+        let files = Files::new(place.clone(), self.limits, self.as_json, self.counts.clone());
+        let queue = LogQueue::start("servable-payload", LIMITS, files);
+        queue.map(Collector).map_err(|why| Error::internal(format!("The payload log has no thread: {why}")))
+    }
+
+    fn collectors(&self) -> MutexGuard<'_, HashMap<Place, Arc<Collector>>> {
+        self.collectors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! The payload log: what is chosen, how files end and begin, and what happens when they cannot be written.
+
+use super::*;
+use crate::tfrecord::Records;
+use std::path::Path;
+
+const SOON: Duration = Duration::from_secs(60);
+const NO_LIMITS: FileLimits = FileLimits { bytes: 0, age: None };
+
+fn as_json(record: &Bytes) -> Vec<u8> {
+    format!("[{}]", record.len()).into_bytes()
+}
+
+fn payloads(limits: FileLimits) -> Payloads {
+    Payloads::new(limits, as_json)
+}
+
+fn rule(model: &str, folder: &Path, form: Form, share: f64) -> PayloadRule {
+    let place = Place { form, prefix: folder.join("logs/of") };
+    PayloadRule { model: model.to_owned(), place, share, sampling_config: Vec::new(), tags: Vec::new() }
+}
+
+fn log(payloads: &Payloads, model: &str, record: &'static [u8]) {
+    payloads.choose(model).unwrap().log(record.into());
+}
+
+/// Returns the files in the order they were made.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder.join("logs")) else { return Vec::new() };
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let number = |path: &PathBuf| -> u64 {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        stem.rsplit_once('-').unwrap().1.parse().unwrap()
+    };
+    files.sort_by_key(number);
+    files
+}
+
+fn records(file: &Path) -> Vec<Vec<u8>> {
+    Records::new(std::fs::File::open(file).unwrap()).collect::<Result<_>>().unwrap()
+}
+
+#[test]
+fn records_of_several_models_with_one_place_go_to_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    assert!(!payloads.is_active() && payloads.choose("a").is_none());
+    let of = |model| rule(model, folder.path(), Form::TfRecord, 1.0);
+    payloads.configure(vec![of("a"), of("b")]).unwrap();
+    assert!(payloads.is_active() && payloads.choose("c").is_none());
+    log(&payloads, "a", b"one");
+    log(&payloads, "b", b"two");
+    assert!(payloads.finish(SOON));
+    let [file] = &files(folder.path())[..] else { panic!() };
+    assert_eq!((records(file), payloads.counts()), (vec![b"one".to_vec(), b"two".to_vec()], (2, 0)));
+    assert!(payloads.choose("a").is_none());
+}
+
+#[test]
+fn rules_are_replaced_and_what_waits_is_still_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+    log(&payloads, "a", b"one");
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 1.0)]).unwrap();
+    log(&payloads, "a", b"two!");
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 0.0)]).unwrap();
+    assert!(!payloads.is_active());
+    let [first, second] = &files(folder.path())[..] else { panic!() };
+    assert_eq!(records(first), [b"one"]);
+    assert_eq!(std::fs::read_to_string(second).unwrap(), "[4]\n");
+    assert_eq!(payloads.counts(), (2, 0));
+}
+
+#[test]
+fn a_rule_that_stays_keeps_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    for record in [&b"one"[..], b"two"] {
+        payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+        log(&payloads, "a", record);
+    }
+    payloads.finish(SOON);
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[test]
+fn a_share_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 0.5)]).unwrap();
+    let chosen = (0..1000).filter(|_| payloads.choose("a").is_some()).count();
+    // 15 standard deviations.
+    assert!((250..750).contains(&chosen), "{chosen}");
+}
+
+#[test]
+fn a_file_that_is_full_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = FileLimits { bytes: 10, age: None };
+    let payloads = payloads(limits);
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 1.0)]).unwrap();
+    (0..6).for_each(|_| log(&payloads, "a", b"123"));
+    payloads.finish(SOON);
+    let sizes: Vec<_> = files(folder.path()).iter().map(|file| file.metadata().unwrap().len()).collect();
+    assert_eq!(sizes, [12, 12], "three records of four bytes fill one");
+}
+
+#[test]
+fn a_file_that_is_old_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(FileLimits { bytes: 0, age: Some(Duration::ZERO) });
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 1.0)]).unwrap();
+    for number in 1..=2 {
+        log(&payloads, "a", b"123");
+        while payloads.counts().0 < number {
+            std::thread::yield_now();
+        }
+    }
+    payloads.finish(SOON);
+    assert_eq!(files(folder.path()).len(), 2);
+}
+
+#[test]
+fn what_cannot_be_written_is_counted_and_what_can_be_later_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("logs"), "a file where a folder should be").unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 1.0)]).unwrap();
+    log(&payloads, "a", b"123");
+    while payloads.counts() != (0, 1) {
+        std::thread::yield_now();
+    }
+    std::fs::remove_file(folder.path().join("logs")).unwrap();
+    log(&payloads, "a", b"123");
+    payloads.finish(SOON);
+    assert_eq!((files(folder.path()).len(), payloads.counts()), (1, (1, 1)));
+}
+
+#[test]
+fn files_are_not_for_everybody() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::Json, 1.0)]).unwrap();
+    log(&payloads, "a", b"123");
+    payloads.finish(SOON);
+    let [file] = &files(folder.path())[..] else { panic!() };
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o007, 0);
+}

@@ -1,0 +1,72 @@
+//! The API over HTTP/2.
+
+use super::{Caller, RestService, reply};
+use crate::connections::Connection;
+use crate::http::reply::{Refusal, Reply};
+use crate::http2::flood::Floods;
+use crate::http2::limits::ConnectionLimits;
+use crate::http2::whole_body::WholeBody;
+use crate::http2::{self, header_bytes};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time after which a connection without requests is ended, as over HTTP/1.1.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// The same service as over HTTP/1.1.
+pub(crate) struct RestOverHttp2 {
+    service: Arc<RestService>,
+    limits: ConnectionLimits,
+    floods: Arc<Floods>,
+}
+
+impl RestOverHttp2 {
+    /// Serves `service`; `floods` are those of its clients.
+    pub(crate) fn new(service: Arc<RestService>, floods: Arc<Floods>) -> RestOverHttp2 {
+        let options = &service.server.options;
+        let limits = ConnectionLimits {
+            max_header_bytes: u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX),
+            headers_within: options.headers_within,
+            pace: options.pace,
+            max_idle: Some(IDLE),
+            ..ConnectionLimits::default()
+        };
+        RestOverHttp2 { service, limits, floods }
+    }
+}
+
+impl http2::Service for RestOverHttp2 {
+    type Body = WholeBody;
+
+    fn settings(&self) -> http2::Settings<'_> {
+        http2::Settings { limits: &self.limits, floods: &self.floods, dated: true }
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: &Arc<Connection>,
+    ) -> Response<WholeBody> {
+        if header_bytes(request.headers()) > self.limits.max_header_bytes as usize {
+            let refusal = Refusal::new(431, reply::HEADERS_TOO_LARGE);
+            let options = &self.service.server.options;
+            let refused =
+                Reply::from(refusal).into_response(options, false, request.version(), Default::default());
+            return refused.map(WholeBody::new);
+        }
+        let is_head = request.method() == Method::HEAD;
+        let caller = Caller { connection: client.clone(), stream: None };
+        let response = self.service.answer_caller(caller, request).await;
+        if is_head { without_body(response) } else { response.map(WholeBody::new) }
+    }
+}
+
+/// Leaves out the body of an answer to HEAD, which HTTP/1.1 does by itself.
+fn without_body(response: Response<bytes::Bytes>) -> Response<WholeBody> {
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    Response::from_parts(head, WholeBody::default())
+}
