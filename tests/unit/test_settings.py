@@ -375,6 +375,8 @@ def test_metrics_are_on_in_servable_serve_alone_unless_told() -> None:
 def test_the_page_of_metrics_hides_no_other(path: str) -> None:
     with pytest.raises(UsageError, match="--metrics_path expects a path"):
         serve("--model_base_path=/m", f"--metrics_path={path}")
+
+
 def test_tls_files_are_taken_together_and_as_absolute_paths(tmp_path: Path) -> None:
     assert serve(str(tmp_path)).core.tls_files is None
     files = serve(str(tmp_path), "--tls_cert_file=c", "--tls_key_file=/k").core.tls_files
