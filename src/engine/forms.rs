@@ -9,7 +9,7 @@
 //! weights are large, the first one goes when the second is there, and the other way round once most runs are alone again.
 
 use crate::error::Result;
-use crate::host::memory;
+use crate::host::memory::{self, MappedWeights};
 use arc_swap::ArcSwapOption;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,7 +94,8 @@ pub(super) struct Forms<C> {
     /// One of both is always there.
     all_cores: ArcSwapOption<C>,
     core_each: ArcSwapOption<C>,
-    make: Make<C>,
+    /// `None` if only the first form is kept: it holds what a form is made of.
+    make: Option<Make<C>>,
     kept: Kept,
     /// How many more runs came at once than alone, from 0 to [`ENOUGH`].
     met: AtomicU32,
@@ -109,12 +110,13 @@ pub(super) struct Forms<C> {
 impl<C: Form> Forms<C> {
     /// `make`: makes either form again.
     pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Make<C>, kept: Kept) -> Forms<C> {
+        let kept = if gauge.cores > 1 { kept } else { Kept::First };
         Forms {
             gauge,
             all_cores: ArcSwapOption::from_pointee(all_cores),
             core_each: ArcSwapOption::empty(),
-            make,
-            kept: if gauge.cores > 1 { kept } else { Kept::First },
+            make: (kept != Kept::First).then_some(make),
+            kept,
             met: AtomicU32::new(0),
             may_change: AtomicBool::new(true),
             changed: Mutex::default(),
@@ -179,6 +181,9 @@ impl<C: Form> Forms<C> {
             let change = move || {
                 if let Some(forms) = forms.upgrade() {
                     forms.change(wanted);
+                    // The version may have been unloaded meanwhile.
+                    drop(forms);
+                    memory::after_unload();
                 }
             };
             // Without a thread the runs go on as before.
@@ -197,19 +202,16 @@ impl<C: Form> Forms<C> {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(why) = self.make_now(wanted) {
             let runs = if wanted == Spread::CoreEach { "come at once" } else { "are alone" };
-            tracing::debug!("A model cannot be compiled for runs that {runs}: {}", why.message);
+            tracing::warn!("A model cannot be loaded again for runs that {runs}: {}", why.message);
             // Runs that are alone have no form of theirs then.
-            self.may_change.store(self.kept == Kept::OneAtATime, Relaxed);
+            self.may_change.store(wanted == Spread::AllCores, Relaxed);
         } else {
             if self.kept == Kept::OneAtATime && !self.always.load(Relaxed) {
-                self.form(wanted.other()).store(None);
+                free(self.form(wanted.other()).swap(None));
             }
             self.may_change.store(true, Relaxed);
         }
         *changed = Some(Instant::now());
-        drop(changed);
-        // What compiling has freed, and the other form.
-        memory::after_unload();
     }
 
     /// Lets runs have a form made at once, even if that was done a moment ago.
@@ -225,8 +227,9 @@ impl<C: Form> Forms<C> {
     }
 
     fn make_now(&self, spread: Spread) -> Result<()> {
-        if self.form(spread).load().is_none() {
-            self.form(spread).store(Some(Arc::new((self.make)(spread)?)));
+        if let Some(make) = self.make.as_ref().filter(|_| self.form(spread).load().is_none()) {
+            let _mapped = MappedWeights::begin();
+            self.form(spread).store(Some(Arc::new(make(spread)?)));
         }
         Ok(())
     }
@@ -249,6 +252,16 @@ impl<C: Form> Forms<C> {
         drop(changed);
         memory::after_unload();
         made
+    }
+}
+
+/// Frees a form once its runs have ended and what they made has been taken: not in a thread that answers.
+fn free<C>(form: Option<Arc<C>>) {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(30);
+    let begun = Instant::now();
+    while form.as_ref().is_some_and(|form| Arc::strong_count(form) > 1) && begun.elapsed() < LONGEST {
+        std::thread::sleep(PAUSE);
     }
 }
 

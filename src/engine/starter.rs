@@ -1,8 +1,9 @@
 //! Starts the threads in which models are read and compiled.
 //!
 //! OpenVINO starts threads when it likes: those that all models share while anything is computed, and some for each
-//! model; ONNX Runtime starts some with each session. They get the priority of the thread that starts them, and serve for ever. Measured with a MobileNetV2 compiled
-//! at low priority, next to a busy core: a helping thread that it had started then did a tenth of the work of each run.
+//! model; ONNX Runtime starts some with each session. They get the priority of the thread that starts them. Measured with
+//! a MobileNetV2 compiled by OpenVINO at low priority, next to a busy core: a helping thread that it had started then did
+//! a tenth of the work of each run.
 //! So that part of a load runs in a thread with the priority that the process began with.
 
 use crate::error::{Error, Kind, Result};

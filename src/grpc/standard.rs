@@ -46,6 +46,10 @@ impl Standard {
     }
 }
 
+/// Largest message of their clients, in bytes: names. They are held outside of the budget of memory, those of `Watch` as
+/// long as its client stays.
+const LARGEST: usize = 4 << 10;
+
 /// Makes the services that `settings` enable.
 pub(super) fn services(
     server: &Arc<ServerState>,
@@ -55,6 +59,7 @@ pub(super) fn services(
     let mut services = Vec::new();
     if settings.health {
         let health = HealthServer::new(Health::new(server.clone(), stages.clone()));
+        let health = health.max_decoding_message_size(LARGEST);
         services.push(Standard::new("/grpc.health.v1.Health/", health));
     }
     if settings.reflection {
@@ -69,8 +74,8 @@ pub(super) fn services(
                 .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET);
             names(settings).fold(builder, |builder, name| builder.with_service_name(name))
         };
-        let v1 = described().build_v1().map_err(failed)?;
-        let v1alpha = described().build_v1alpha().map_err(failed)?;
+        let v1 = described().build_v1().map_err(failed)?.max_decoding_message_size(LARGEST);
+        let v1alpha = described().build_v1alpha().map_err(failed)?.max_decoding_message_size(LARGEST);
         services.push(Standard::new("/grpc.reflection.v1.ServerReflection/", v1));
         services.push(Standard::new("/grpc.reflection.v1alpha.ServerReflection/", v1alpha));
     }

@@ -15,6 +15,7 @@ use std::ptr::{NonNull, null_mut};
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     length: usize,
+    mapped: usize,
 }
 
 // SAFETY: it is the only owner of plain memory.
@@ -23,19 +24,20 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Makes a block of `length` zeros. No file lies behind it: one that is cut while it is mapped would end the process.
-    pub(crate) fn zeroed(length: usize) -> io::Result<Mapping> {
-        if length == 0 {
-            return Ok(Mapping { start: NonNull::dangling(), length });
+    /// Makes a block of `length` zeros; as many as `spare` behind it may be read, too. No file lies behind it: one that is cut while it is mapped would end the process.
+    pub(crate) fn zeroed(length: usize, spare: usize) -> io::Result<Mapping> {
+        let mapped = length.checked_add(spare).ok_or(io::ErrorKind::OutOfMemory)?;
+        if mapped == 0 {
+            return Ok(Mapping { start: NonNull::dangling(), length, mapped });
         }
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at a place that the system chooses.
-        let start = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
+        let start = unsafe { libc::mmap(null_mut(), mapped, access, kind, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { start, length })
+        Ok(Mapping { start, length, mapped })
     }
 }
 
@@ -57,9 +59,9 @@ impl DerefMut for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if self.length > 0 {
+        if self.mapped > 0 {
             // SAFETY: mapped by `zeroed` with this length, unmapped once; nothing refers to it any more.
-            unsafe { libc::munmap(self.start.as_ptr().cast::<c_void>(), self.length) };
+            unsafe { libc::munmap(self.start.as_ptr().cast::<c_void>(), self.mapped) };
         }
     }
 }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn it_is_zeroed_aligned_and_writable() {
         for length in [0, 1, 4096, 4097, 1 << 20] {
-            let mut block = Mapping::zeroed(length).unwrap();
+            let mut block = Mapping::zeroed(length, 128).unwrap();
             assert_eq!((block.len(), block.iter().any(|byte| *byte != 0)), (length, false));
             assert!(length == 0 || (block.as_ptr() as usize).is_multiple_of(4096));
             block.fill(7);
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_the_system_does_not_have_is_an_error() {
-        assert!(Mapping::zeroed(usize::MAX / 2).is_err());
+        assert!(Mapping::zeroed(usize::MAX / 2, 0).is_err() && Mapping::zeroed(usize::MAX, 1).is_err());
     }
 
     #[cfg(target_os = "linux")]
@@ -95,7 +97,7 @@ mod tests {
         };
         let before = mapped();
         for _ in 0..BLOCKS {
-            Mapping::zeroed(BLOCK).unwrap()[BLOCK / 2] = 1;
+            Mapping::zeroed(BLOCK, 0).unwrap()[BLOCK / 2] = 1;
         }
         // Other tests map some, too.
         assert!(mapped().saturating_sub(before) < BLOCKS / 2 * BLOCK);

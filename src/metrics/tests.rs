@@ -132,6 +132,9 @@ fn a_request_is_in_flight_until_it_ends_where_it_was_assigned_last() {
     assert_eq!(in_flight(), [r#""",method="predict"} 0"#, r#""s",method="predict"} 1"#]);
     timeline.end(Protocol::Grpc, Err(Kind::Cancelled), None);
     assert_eq!(in_flight(), [r#""",method="predict"} 0"#, r#""s",method="predict"} 0"#]);
+    // A thread goes on with it after its client has left.
+    timeline.assign(&version.signature("s")[Api::Predict as usize]);
+    assert_eq!(in_flight(), [r#""",method="predict"} 0"#, r#""s",method="predict"} 0"#]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{Protocol, Series};
 use crate::error::Kind;
 use crate::profile::Phase;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What is known of a request so far. It is one phase at a time, in one thread at a time.
@@ -17,7 +17,16 @@ pub struct Timeline {
     phase: AtomicU8,
     since: AtomicU64,
     spent: [AtomicU64; Phase::COUNT],
-    part: Mutex<Option<Arc<Part>>>,
+    counted: Mutex<Counted>,
+}
+
+/// Where a request is counted.
+#[derive(Debug)]
+enum Counted {
+    Nowhere,
+    In(Arc<Part>),
+    /// It has ended. A thread that still works on it, for nobody, begins nothing.
+    Ended,
 }
 
 impl Timeline {
@@ -29,7 +38,7 @@ impl Timeline {
             phase: AtomicU8::new(Phase::Decode as u8),
             since: AtomicU64::new(0),
             spent: Default::default(),
-            part: Mutex::new(None),
+            counted: Mutex::new(Counted::Nowhere),
         }
     }
 
@@ -42,10 +51,13 @@ impl Timeline {
 
     /// Counts the request in `series`, and no longer where it was counted before.
     pub fn assign(&self, series: &Series) {
+        let mut counted = self.counted();
+        if matches!(*counted, Counted::Ended) {
+            return;
+        }
         let part = series.part();
         part.begin();
-        let before = self.part.lock().unwrap_or_else(PoisonError::into_inner).replace(part.clone());
-        if let Some(before) = before {
+        if let Counted::In(before) = std::mem::replace(&mut *counted, Counted::In(part.clone())) {
             before.leave();
         }
     }
@@ -54,7 +66,7 @@ impl Timeline {
     pub fn end(&self, protocol: Protocol, outcome: Result<usize, Kind>, examples: Option<usize>) {
         let took = nanos(self.begun.elapsed());
         self.pass(took);
-        let Some(part) = self.part.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Counted::In(part) = std::mem::replace(&mut *self.counted(), Counted::Ended) else { return };
         let phases = self.spent.each_ref().map(|spent| spent.load(Relaxed));
         part.end(&Ending { protocol, outcome, received: self.received, took, phases });
         if let (Some(examples), Ok(_)) = (examples, outcome) {
@@ -64,7 +76,11 @@ impl Timeline {
 
     /// Returns whether it is counted anywhere.
     pub fn is_assigned(&self) -> bool {
-        self.part.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        matches!(*self.counted(), Counted::In(_))
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the time until `now`, in nanoseconds after the beginning, to the current phase, which it returns.

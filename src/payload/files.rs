@@ -117,8 +117,14 @@ impl Files {
 }
 
 impl Sink<Bytes> for Files {
-    fn write(&mut self, items: Vec<Bytes>, _dropped: u64) {
+    fn write(&mut self, items: Vec<Bytes>, dropped: u64) {
         self.end_old();
+        if dropped > 0 {
+            tracing::warn!(
+                "the payload log {} lacks {dropped} records that came faster than they were written",
+                self.place.prefix.display()
+            );
+        }
         let (mut bytes, mut records) = (Vec::new(), 0);
         for item in items {
             match self.place.form {

@@ -66,8 +66,10 @@ async fn answer_all(service: &RestService, head: &Parts) -> Reply {
     let accepts_gzip = Fields::of(&head.headers).accepts_gzip;
     let accept = head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (own, accept) = (service.server.clone(), accept.collect::<Vec<_>>().join(","));
-    let _turn = service.pages.lock().await;
+    let turn = service.pages.clone().lock_owned().await;
     let made = tokio::task::spawn_blocking(move || {
+        // A client that leaves does not end it.
+        let _turn = turn;
         let page = exposition::page(&own, &accept)?;
         let body = Body::packed(page.text.into_bytes(), accepts_gzip, &own.options);
         Some((page.content_type, body))

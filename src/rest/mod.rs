@@ -57,7 +57,7 @@ pub(crate) struct RestService {
     /// The pages of health, if they are served.
     health: Option<HealthPages>,
     /// Held while a page of metrics is made.
-    pages: tokio::sync::Mutex<()>,
+    pages: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The client of one request.
@@ -80,7 +80,7 @@ impl Caller {
 
 impl RestService {
     pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
-        RestService { server, health, pages: tokio::sync::Mutex::default() }
+        RestService { server, health, pages: Arc::default() }
     }
 
     /// Answers a request, whatever HTTP has brought it.

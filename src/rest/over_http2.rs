@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Time after which a connection without requests is ended, as over HTTP/1.1.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Most fields of a request's head, as over HTTP/1.1: a field takes more memory here than it takes on its way.
+const MAX_FIELDS: usize = 100;
+
 /// The same service as over HTTP/1.1.
 pub(crate) struct RestOverHttp2 {
     service: Arc<RestService>,
@@ -50,16 +53,16 @@ impl http2::Service for RestOverHttp2 {
         request: Request<Incoming>,
         client: &Arc<Connection>,
     ) -> Response<WholeBody> {
-        if header_bytes(request.headers()) > self.limits.max_header_bytes as usize {
-            let refusal = Refusal::new(431, reply::HEADERS_TOO_LARGE);
+        let (is_head, headers) = (request.method() == Method::HEAD, request.headers());
+        let too_large = header_bytes(headers) > self.limits.max_header_bytes as usize;
+        let response = if too_large || headers.len() > MAX_FIELDS {
+            let refusal = Reply::from(Refusal::new(431, reply::HEADERS_TOO_LARGE));
             let options = &self.service.server.options;
-            let refused =
-                Reply::from(refusal).into_response(options, false, request.version(), Default::default());
-            return refused.map(WholeBody::new);
-        }
-        let is_head = request.method() == Method::HEAD;
-        let caller = Caller { connection: client.clone(), stream: None };
-        let response = self.service.answer_caller(caller, request).await;
+            refusal.into_response(options, false, request.version(), Default::default())
+        } else {
+            let caller = Caller { connection: client.clone(), stream: None };
+            self.service.answer_caller(caller, request).await
+        };
         if is_head { without_body(response) } else { response.map(WholeBody::new) }
     }
 }

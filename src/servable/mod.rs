@@ -331,6 +331,7 @@ impl Servable {
     /// Accounts for a run by the batcher, which has counted it.
     fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
         let took = begun.ended();
+        let ran = ran.inspect_err(|_| begun.took(Phase::Queue, took));
         let Ran { outputs, wall, measured, threads, alone } = ran?;
         let end = begun.at + took;
         begun.enter(Phase::Run, end.checked_sub(wall).unwrap_or(begun.at));

@@ -242,6 +242,10 @@ mod tests {
         let (other_key, _) = signed_by(&one.authority);
         let files = &one.followed.files;
         let (key, certificate) = (fs::read(&files.key).unwrap(), fs::read(&files.certificate).unwrap());
+        // As a variable or a template may leave it; nothing of it may be told.
+        let on_one_line = std::str::from_utf8(&key).unwrap().replace('\n', "");
+        let cut = on_one_line.replace("-----END PRIVATE KEY-----", "");
+        let secret = &on_one_line[60..90];
         for (name, content, said) in [
             ("cert.pem", "", "--tls_cert_file: expected a certificate"),
             ("cert.pem", " \n", "got nothing"),
@@ -251,6 +255,9 @@ mod tests {
             ("key.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----", "got an encrypted one"),
             ("key.pem", "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED", "got an encrypted one"),
             ("key.pem", &other_key, "is not the key of the certificate in"),
+            ("key.pem", &on_one_line, "got no -----END line"),
+            ("key.pem", &cut, "are line ends missing?"),
+            ("cert.pem", &on_one_line, "got no -----END line"),
         ] {
             one.write("key.pem", std::str::from_utf8(&key).unwrap());
             one.write("cert.pem", std::str::from_utf8(&certificate).unwrap());
@@ -258,6 +265,8 @@ mod tests {
             let error = Tls::of_files(files.clone()).unwrap_err();
             assert!(error.message.contains(said), "{name} {content}: {error}");
             assert!(error.message.starts_with("--tls_") && !error.message.contains('\n'), "{error}");
+            let bytes = secret.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+            assert!(!error.message.contains(secret) && !error.message.contains(&bytes), "{name}");
         }
         one.write("key.pem", std::str::from_utf8(&key).unwrap());
         let (missing, nobody) = (Some(one.folder.path().join("no")), Some(files.key.clone()));

@@ -5,7 +5,7 @@ use crate::error::Error;
 use std::fmt::Display;
 use std::sync::Arc;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
@@ -103,7 +103,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
         let got = "an encrypted one: decrypt it (openssl pkey -in KEY -out PLAIN_KEY)";
         return Err(Problem::new(Part::Key, got));
     }
-    PrivateKeyDer::from_pem_slice(pem).map_err(|why| unread(Part::Key, pem, why))
+    PrivateKeyDer::from_pem_slice(pem).map_err(|why| unread(Part::Key, pem, reason(&why)))
 }
 
 fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
@@ -111,7 +111,7 @@ fn certificates(part: Part, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
     match certificates {
         Ok(certificates) if certificates.is_empty() => Err(unread(part, pem, "none")),
         Ok(certificates) => Ok(certificates),
-        Err(why) => Err(unread(part, pem, why)),
+        Err(why) => Err(unread(part, pem, reason(&why))),
     }
 }
 
@@ -126,8 +126,21 @@ fn verifier(pem: &[u8], provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientC
         .map_err(|why| Problem::new(Part::ClientCa, why))
 }
 
+/// Says why PEM could not be read, without anything of it: the library's own texts quote lines, which may be a key's.
+fn reason(why: &pem::Error) -> &'static str {
+    match why {
+        pem::Error::MissingSectionEnd { .. } => "no -----END line for a -----BEGIN line",
+        pem::Error::IllegalSectionStart { .. } => {
+            "a -----BEGIN line that does not end in -----: are line ends missing?"
+        }
+        pem::Error::Base64Decode(_) => "something that is not base64 between -----BEGIN and -----END",
+        pem::Error::NoItemsFound => "none",
+        _ => "something that cannot be read",
+    }
+}
+
 /// Returns the problem with a `pem` in which nothing was found because of `why`.
-fn unread(part: Part, pem: &[u8], why: impl Display) -> Problem {
+fn unread(part: Part, pem: &[u8], why: &'static str) -> Problem {
     if pem.trim_ascii().is_empty() {
         return Problem::new(part, "nothing");
     }

@@ -129,3 +129,16 @@ def test_a_thousand_watches_do_not_hold_anybody_up(served: Served, base: Path) -
         assert until(lambda: page(served, "/readyz/m/2") == (200, READY))
         for stream in watched:
             assert until(lambda: next(stream) == SERVING), "it was told what came last"  # noqa: B023
+
+
+def test_a_name_of_any_length_is_not_kept(served: Served) -> None:
+    """Names are held as long as their clients watch."""
+    long = b"\x0a" + bytes([0x88, 0x27]) + b"x" * 5000
+    with grpc.insecure_channel(served.grpc) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(f"{PATH}/Check")(long, timeout=PATIENCE)
+        assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
+        with pytest.raises(grpc.RpcError) as refused:
+            next(channel.unary_stream(f"{PATH}/Watch")(long, timeout=PATIENCE))
+        assert refused.value.code() is grpc.StatusCode.OUT_OF_RANGE
+        assert check(channel, "m") == SERVING

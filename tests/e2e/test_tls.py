@@ -128,6 +128,10 @@ def test_the_api_is_the_same_over_both(served: Served, authority: Authority, htt
         assert reply.headers["content-encoding"] == "gzip"
         refused = client.get("/v1/models/half_plus_two", headers={"X-Large": "x" * 100_000})
         assert refused.status_code == 431
+        many = {f"x-{number}": "" for number in range(100)}
+        assert client.get("/v1/models/half_plus_two", headers=many).status_code == 431
+        head = client.head("/v1/models/half_plus_two", headers=many)
+        assert (head.status_code, head.content) == (431, b"")
         assert client.post(PREDICT, json=BODY).json() == ANSWER
 
 

@@ -63,6 +63,15 @@ def test_clients_name_no_new_files_without_a_folder() -> None:
         logging.check([model()], [], way)
 
 
+@pytest.mark.parametrize("unused", [model(rate=0.0), model(kind="fancy"), model(kind="json")])
+def test_files_that_no_model_logs_to_are_new(unused: ModelConfig) -> None:
+    """A configuration that has no effect is not checked, so it must not allow anything later."""
+    logging = PayloadLogging()
+    logging.check([unused], [model(kind="json")], Way.RPC)
+    with pytest.raises(StatusError, match="Model m may not be logged to /logs/m"):
+        logging.check([model()], [unused], Way.RPC)
+
+
 @pytest.mark.parametrize("way", list(Way))
 def test_a_folder_holds_for_every_way(way: Way, tmp_path: Path) -> None:
     folder = tmp_path / "logs"

@@ -29,13 +29,13 @@ class PayloadLogging:
     def check(self, models: Sequence[ModelConfig], known: Sequence[ModelConfig], way: Way) -> None:
         """Raises ``StatusError`` PERMISSION_DENIED for the first model that may not be logged where it says.
 
-        known: the models served now; what they log was allowed before. By RPC nothing new is allowed without
-        a folder: a client would choose which files the server writes.
+        known: the models served now; the files that they log to were allowed before. By RPC no others are
+        allowed without a folder: a client would choose which files the server writes.
         """
-        before = {model.logging.prefix for model in known if model.logging is not None}
+        before = {(log.form, log.prefix) for log in self.logs(known)}
         for model, logging in _logged(models):
             path = self._path(logging)
-            if self._problem(logging) or path is None or logging.prefix in before:
+            if self._problem(logging) or path is None or (FORMS[logging.collector], path) in before:
                 continue
             if self.folder and not _lies_in(path, self.folder):
                 said = f"{FLAG} allows {self.folder}"

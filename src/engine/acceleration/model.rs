@@ -292,6 +292,17 @@ impl Model for Accelerated {
         }
         Ok(outputs)
     }
+
+    /// A signature that has moved might wait for another run of its engine, or for TensorFlow's session.
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        let has_moved = self.shared.route(feeds, fetches).is_some_and(|route| route.moved.load().is_some());
+        (!has_moved).then(|| self.run(feeds, fetches, options))
+    }
 }
 
 impl Drop for Accelerated {

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Bytes behind an input that LiteRT's kernels may read (`XNN_EXTRA_BYTES`), and the alignment it asks for.
-const SPARE: usize = 128;
+pub(super) const SPARE: usize = 128;
 const ALIGNMENT: usize = 64;
 
 /// Room for the strings of an output, whose length is known only after the run. Untouched pages take no memory.

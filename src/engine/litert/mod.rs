@@ -114,7 +114,7 @@ fn read(file: &Path) -> Result<Mapping> {
     let bytes = || {
         let mut opened = files::open(file)?;
         let length = usize::try_from(opened.metadata()?.len()).map_err(io::Error::other)?;
-        let mut bytes = Mapping::zeroed(length)?;
+        let mut bytes = Mapping::zeroed(length, compiled::SPARE)?;
         opened.read_exact(&mut bytes)?;
         Ok(bytes)
     };

@@ -27,13 +27,12 @@ pub(super) struct Source {
     leave_the_graph: bool,
 }
 
-/// Changes when a file is replaced or written: device, inode, length, and the times of its content and of its entry.
-type Identity = (u64, u64, u64, (i64, i64), (i64, i64));
+/// Changes when a file is replaced or written: device, inode, length, and the time of its content.
+type Identity = (u64, u64, u64, (i64, i64));
 
 fn identity(file: &Path) -> io::Result<Identity> {
     let found = std::fs::metadata(file)?;
-    let (content, entry) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
-    Ok((found.dev(), found.ino(), found.len(), content, entry))
+    Ok((found.dev(), found.ino(), found.len(), (found.mtime(), found.mtime_nsec())))
 }
 
 impl Source {
@@ -54,7 +53,7 @@ impl Source {
 
     /// Returns the size of all files.
     pub(super) fn bytes(&self) -> u64 {
-        self.were.iter().map(|(_, _, length, _, _)| length).sum()
+        self.were.iter().map(|(_, _, length, _)| length).sum()
     }
 
     /// Makes the first session.
@@ -76,16 +75,21 @@ impl Source {
 
     /// Makes another session, of the same bytes.
     pub(super) fn open_again(&self, spread: Spread) -> Result<Handle> {
+        self.check()?;
         let session = self.open(spread)?;
-        let same =
-            self.files.iter().zip(&self.were).all(|(file, was)| identity(file).is_ok_and(|is| is == *was));
-        if !same {
-            return Err(Error::new(
-                Kind::FailedPrecondition,
-                "The model's files have changed since it was loaded",
-            ));
-        }
+        // Files that changed meanwhile.
+        self.check()?;
         Ok(session)
+    }
+
+    /// Checks that the files are those that were loaded.
+    fn check(&self) -> Result<()> {
+        let is_same = |(file, was): (&PathBuf, &Identity)| identity(file).is_ok_and(|is| is == *was);
+        if self.files.iter().zip(&self.were).all(is_same) {
+            return Ok(());
+        }
+        let what = format!("{} or its weights have changed since they were loaded", self.files[0].display());
+        Err(Error::new(Kind::FailedPrecondition, what))
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::engine::checksums::{self, Condition};
 use crate::error::{Error, Kind, Result};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -29,7 +30,12 @@ pub(super) fn only_whole(folder: &Path) -> Result<Whole> {
             // A process ended while it was written, or it is being written.
             Condition::Unknown => tracing::debug!("{} is not complete: it is removed", blob.display()),
         }
-        checksums::remove(&blob).map_err(|why| {
+        // Another load may have removed it.
+        let removed = checksums::remove(&blob).or_else(|why| match why.kind() {
+            ErrorKind::NotFound => Ok(()),
+            _ => Err(why),
+        });
+        removed.map_err(|why| {
             let what = format!("{} is damaged and cannot be removed: {why}", blob.display());
             Error::new(Kind::Unavailable, what)
         })?;

@@ -153,8 +153,9 @@ fn compile_kept(
     let cache = c_string(folder)?;
     let before = kept::only_whole(folder)?;
     let compiled = start::compile_file(library, (file, &cache), precision, spread);
+    let compiled = compiled.map_err(|why| refused(why.text))?;
     kept::complete(folder, &before);
-    compiled.map_err(|why| refused(why.text))
+    Ok(compiled)
 }
 
 /// Checks what can be told of the files without OpenVINO, and returns what the layers tell.

@@ -1,7 +1,7 @@
 //! OpenVINO through its C API: its own models (`model.xml` with `model.bin`), and frozen TensorFlow graphs.
 //!
-//! The library is opened once per process ([`OpenVino::open`]) and stays open. A version is one compiled model
-//! ([`model`]) on the CPU.
+//! The library is opened once per process ([`OpenVino::open`]) and stays open. A version is a model
+//! ([`model`]) that is compiled for the CPU, in one or two forms.
 //!
 //! - Inputs and outputs have the names of the model's tensors, in one signature, `serving_default`. Types that the C API
 //!   cannot move (strings and numbers of less than a byte) are refused when the model is loaded.

@@ -1,7 +1,7 @@
 //! Infer requests: made when a run needs one, and used again by later runs.
 //!
 //! A request costs a tenth of a millisecond to make and has the memory of its outputs, so a few that are free are kept.
-//! OpenVINO runs one request of a model at a time; the others wait.
+//! OpenVINO runs as many requests of a form at once as it has streams; the others wait.
 
 #![allow(unsafe_code)]
 

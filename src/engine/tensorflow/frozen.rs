@@ -13,6 +13,7 @@ use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::engine::{Endpoint, Model};
 use crate::error::Result;
+use crate::host::memory::MappedWeights;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, TensorShapeProto, tensor_shape_proto};
 use prost::Message;
@@ -111,7 +112,10 @@ impl FrozenSession {
             drop(first);
             return run();
         }
+        // The constants that stay are made now.
+        let mapped = MappedWeights::begin();
         let results = run()?;
+        drop(mapped);
         self.session.drop_graph();
         self.has_run.store(true, Ordering::Release);
         Ok(results)

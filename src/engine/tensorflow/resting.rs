@@ -147,10 +147,14 @@ impl<M: Model> Resting<M> {
 
     /// The same, if it was last used so long ago.
     pub(super) fn let_go_after(&self, unused: Duration) {
+        let used = self.used.load(Relaxed);
         if unused < self.idle || self.session.load().is_none() || !self.known.is_there() {
             return;
         }
         let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.used.load(Relaxed) != used {
+            return;
+        }
         // A run that has it keeps it to its end.
         drop(self.session.swap(None));
         drop(changing);
@@ -203,6 +207,15 @@ impl<M: Model> Model for Resting<M> {
         let left = |timeout: Duration| timeout.checked_sub(begun.elapsed()).ok_or_else(late);
         let timeout = options.timeout.map(left).transpose()?;
         session.run(feeds, fetches, RunOptions { timeout, ..options })
+    }
+
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        self.session.load().is_some().then(|| self.run(feeds, fetches, options))
     }
 }
 
