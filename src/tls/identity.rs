@@ -135,7 +135,7 @@ fn reason(why: &pem::Error) -> &'static str {
         }
         pem::Error::Base64Decode(_) => "something that is not base64 between -----BEGIN and -----END",
         pem::Error::NoItemsFound => "none",
-        _ => "something that cannot be read",
+        pem::Error::Io(_) | pem::Error::SectionTooLarge | _ => "something that cannot be read",
     }
 }
 

@@ -31,10 +31,9 @@ pub(super) fn only_whole(folder: &Path) -> Result<Whole> {
             Condition::Unknown => tracing::debug!("{} is not complete: it is removed", blob.display()),
         }
         // Another load may have removed it.
-        let removed = checksums::remove(&blob).or_else(|why| match why.kind() {
-            ErrorKind::NotFound => Ok(()),
-            _ => Err(why),
-        });
+        let removed = checksums::remove(&blob);
+        let removed =
+            removed.or_else(|why| if why.kind() == ErrorKind::NotFound { Ok(()) } else { Err(why) });
         removed.map_err(|why| {
             let what = format!("{} is damaged and cannot be removed: {why}", blob.display());
             Error::new(Kind::Unavailable, what)
