@@ -272,10 +272,11 @@ mod tests {
         false
     }
 
-    /// Returns the resident size in bytes.
+    /// Returns the resident size in bytes, without pages of files: code comes as it is run.
     fn resident() -> usize {
-        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     /// Allocates `bytes`, writes to each page and frees them.

@@ -269,6 +269,7 @@ mod tests {
             assert!(!error.message.contains(secret) && !error.message.contains(&bytes), "{name}");
         }
         one.write("key.pem", std::str::from_utf8(&key).unwrap());
+        one.write("cert.pem", std::str::from_utf8(&certificate).unwrap());
         let (missing, nobody) = (Some(one.folder.path().join("no")), Some(files.key.clone()));
         for (client_ca, said) in [
             (missing, "--tls_client_ca_file: there is no file"),
