@@ -231,8 +231,8 @@ impl Connection {
     }
 
     /// Returns the name in the client's certificate, if it has shown one.
-    pub fn certified(&self) -> Option<Arc<str>> {
-        self.certified.get().cloned()
+    pub fn certified(&self) -> Option<&Arc<str>> {
+        self.certified.get()
     }
 
     /// Records that something has arrived from the client.

@@ -25,8 +25,6 @@ pub struct Context {
     pub memory: Arc<Reservation>,
     /// What is to be logged of the request; `None` if it is not logged.
     pub entry: Option<Arc<Entry>>,
-    /// The name in the client's certificate, if it has shown one (TLS); an authority of the server's vouches for it.
-    pub certified: Option<Arc<str>>,
     /// What is counted of the request, if anything is.
     pub timeline: Option<Arc<Timeline>>,
 }

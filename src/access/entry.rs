@@ -17,6 +17,8 @@ pub struct Head {
     pub protocol: &'static str,
     /// The client's address; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// The name in the client's certificate.
+    pub certified: Option<Arc<str>>,
     /// Identifies the request.
     pub id: RequestId,
     /// The trace that the client goes on with.
@@ -79,6 +81,11 @@ impl Entry {
             Some(verb) => (verb, None),
             None => (&self.method, self.path.as_deref()),
         }
+    }
+
+    /// Returns the name in the client's certificate.
+    pub(super) fn client(&self) -> Option<&str> {
+        self.head.certified.as_deref().map(cut)
     }
 
     /// This version answers.

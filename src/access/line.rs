@@ -88,6 +88,7 @@ fn members(line: &Line) -> Vec<(&'static str, Value<'_>)> {
         ("run_ms", phase(Phase::Run)),
         ("encode_ms", phase(Phase::Encode)),
         ("peer", Some(Value::Text(peer))),
+        ("client", entry.client().and_then(text)),
         ("request_id", Some(Value::Text(String::from_utf8_lossy(&entry.head.id)))),
         ("trace_id", trace.map(Value::Text)),
     ];
@@ -115,6 +116,7 @@ mod tests {
         let head = Head {
             protocol: "rest",
             peer: Some("192.0.2.7:5555".parse().unwrap()),
+            certified: Some("them".into()),
             id: (&b"abc-1"[..]).into(),
             trace: Some(*b"4bf92f3577b34da6a3ce929d0e0e4736"),
         };
@@ -141,8 +143,8 @@ mod tests {
         assert_eq!(
             &text[23..],
             " I access: protocol=rest method=predict model=m version=3 signature=serving_default status=200 \
-             code=OK bytes_in=17 bytes_out=35 ms=2.250 run_ms=1.500 peer=192.0.2.7:5555 request_id=abc-1 \
-             trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"
+             code=OK bytes_in=17 bytes_out=35 ms=2.250 run_ms=1.500 peer=192.0.2.7:5555 client=them \
+             request_id=abc-1 trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"
         );
         let json: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, &line)).unwrap();
         assert_eq!((json["version"].as_i64(), json["ms"].as_f64()), (Some(3), Some(2.25)));

@@ -72,6 +72,8 @@ pub struct Asked<'a> {
     pub protocol: &'static str,
     /// The client's address; `None` for a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// The name in the client's certificate, which has been verified.
+    pub certified: Option<&'a Arc<str>>,
     /// `GET`, `Predict`.
     pub method: &'a str,
     /// The path, unless the method says the same.
@@ -103,6 +105,7 @@ impl Exchange {
         let head = || Head {
             protocol: asked.protocol,
             peer: asked.peer,
+            certified: asked.certified.cloned(),
             id: known.clone().unwrap_or_else(id::made),
             trace: header(TRACE_PARENT).and_then(id::trace_of),
         };

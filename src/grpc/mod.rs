@@ -154,6 +154,7 @@ impl GrpcService {
         let asked = Asked {
             protocol: "grpc",
             peer: client.peer(),
+            certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
             path: Some(path).filter(|path| !path.starts_with("/tensorflow.serving.")),
         };

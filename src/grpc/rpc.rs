@@ -92,9 +92,7 @@ impl Rpc<'_> {
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let certified = self.client.certified();
-        let context =
-            Context { deadline, memory, certified, entry: self.entry.clone(), ..Context::default() };
+        let context = Context { deadline, memory, entry: self.entry.clone(), ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }
 }

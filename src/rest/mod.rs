@@ -151,6 +151,7 @@ fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exc
     let asked = Asked {
         protocol: "rest",
         peer: client.connection.peer(),
+        certified: client.connection.certified(),
         method: head.method.as_str(),
         path: path.split('?').next(),
     };
@@ -206,8 +207,7 @@ async fn call(
     let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let certified = client.connection.certified();
-    let context = Context { deadline, memory, certified, entry, ..Context::default() };
+    let context = Context { deadline, memory, entry, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),

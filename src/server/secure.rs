@@ -4,7 +4,7 @@ use crate::connections::Connection;
 use crate::metrics::{HandshakeFailure, Handshakes};
 use crate::tls::{self, Offer, Tls};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -33,13 +33,17 @@ pub(super) enum Begun {
 impl Secure {
     /// Begins a connection on a port; `None` if it has ended.
     pub(super) async fn begin(&self, stream: TcpStream, client: &Connection) -> Option<Begun> {
+        let begun = Instant::now();
         let begins = tokio::select! {
-            // A client that says nothing has as long as for a handshake.
             begins = tokio::time::timeout(self.within, tls::begins(&stream)) => begins,
             () = given_up(client) => return None,
         };
         match begins {
-            Ok(true) => self.encrypted(stream, client).await.map(Box::new).map(Begun::Tls),
+            Ok(true) => {
+                // What it said nothing in is part of the handshake's time.
+                let left = self.within.saturating_sub(begun.elapsed());
+                self.handshake(stream, client, left).await.map(Box::new).map(Begun::Tls)
+            }
             Ok(false) => {
                 self.failures.count(HandshakeFailure::NotTls);
                 Some(Begun::Plain(stream))
@@ -56,8 +60,15 @@ impl Secure {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
+        self.handshake(io, client, self.within).await
+    }
+
+    async fn handshake<I>(&self, io: I, client: &Connection, within: Duration) -> Option<TlsStream<I>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
         let accepted = tokio::select! {
-            accepted = self.tls.accept(io, self.offer, self.within) => accepted,
+            accepted = self.tls.accept(io, self.offer, within) => accepted,
             () = given_up(client) => return None,
         };
         match accepted {

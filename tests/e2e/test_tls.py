@@ -62,6 +62,7 @@ def served(folder: Path) -> Iterator[Served]:
 def closed(folder: Path) -> Iterator[Served]:
     """A server that clients need a certificate for."""
     flags = ["--port=0", ADMIN, *tls(folder), f"--tls_client_ca_file={folder / 'ca.pem'}"]
+    flags += ["--access_log=all", f"--access_log_file={folder / 'access.log'}"]
     with serving(MODELS / "half_plus_two", *flags) as served:
         yield served
 
@@ -206,6 +207,10 @@ def test_clients_without_a_certificate_are_refused(
     for more, status in ((shown, 0), ([], 1)):
         ended = subprocess.run([sys.executable, "-m", "servable", *command, *more], capture_output=True)
         assert ended.returncode == status, ended.stderr
+    log = folder / "access.log"
+    for protocol in ("rest", "grpc"):
+        assert until(lambda: any(f"protocol={protocol}" in line for line in log.read_text().splitlines()))  # noqa: B023
+    assert all(" client=client " in line for line in log.read_text().splitlines())
 
 
 def test_http_without_tls_is_told_so_and_counted(served: Served, authority: Authority) -> None:
