@@ -427,7 +427,10 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
 
 fn open_access_log(options: &AccessOptions) -> Result<AccessLog> {
     AccessLog::open(options).map_err(|why| {
-        let message = format!("The access log cannot be written to {:?}: {why}", options.output);
+        let message = format!(
+            "The access log cannot be written to {}: {why}. Name a file that can be with --access_log_file",
+            options.output
+        );
         Error::new(Kind::FailedPrecondition, message)
     })
 }

@@ -5,6 +5,7 @@ use crate::host::stderr;
 use crate::log_format::LogFormat;
 use crate::log_queue::Sink;
 use crate::throttled::Throttled;
+use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -23,6 +24,16 @@ pub enum Output {
     File(PathBuf),
 }
 
+impl Display for Output {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Stdout => formatter.write_str("standard output"),
+            Output::Stderr => formatter.write_str("standard error"),
+            Output::File(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
 /// Interval, in seconds, at which it is told that lines cannot be written.
 const QUIET_SECONDS: u64 = 60;
 /// Lines are written in pieces of about this many bytes.
@@ -32,6 +43,7 @@ static NOT_WRITTEN: Throttled = Throttled::new(QUIET_SECONDS);
 
 /// Writes lines.
 pub(super) struct Lines {
+    output: Output,
     to: Target,
     format: LogFormat,
     reopen: Arc<AtomicBool>,
@@ -55,7 +67,7 @@ impl Lines {
             Output::Stderr => Target::Stderr,
             Output::File(path) => Target::File { path: path.clone(), open: Some(open(path)?) },
         };
-        Ok(Lines { to, format, reopen, missing: 0, is_torn: false })
+        Ok(Lines { output: output.clone(), to, format, reopen, missing: 0, is_torn: false })
     }
 
     /// Writes whole lines; those that are not written, or in part, are missing. Returns whether all are.
@@ -68,7 +80,7 @@ impl Lines {
         let is_end = |byte: &&u8| **byte == b'\n';
         self.missing += text.as_bytes()[written..].iter().filter(is_end).count() as u64;
         if NOT_WRITTEN.pass().is_some() {
-            tracing::warn!("lines of the access log are lost: {}: {why}", self.to.name());
+            tracing::warn!("lines of the access log are lost: {}: {why}", self.output);
         }
         false
     }
@@ -134,14 +146,6 @@ impl Target {
             && (reopen || file.as_ref().is_some_and(|file| !is_at(path, file)))
         {
             *file = None;
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Target::Stdout => "standard output".to_owned(),
-            Target::Stderr => "standard error".to_owned(),
-            Target::File { path, .. } => path.display().to_string(),
         }
     }
 }
