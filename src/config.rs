@@ -1,6 +1,7 @@
 //! The core's configuration: set once, validated by Python, only read here.
 
 use crate::access::{AccessOptions, RequestIds};
+use crate::auth::Auth;
 use crate::pace::Pace;
 use crate::payload::FileLimits;
 use crate::scheduler::Limits;
@@ -31,6 +32,8 @@ pub struct Options {
     pub grpc_socket_takeover: bool,
     /// Encryption of the REST port and of the administration, if any.
     pub tls: Option<Tls>,
+    /// The tokens that requests need, if they need any.
+    pub auth: Option<Auth>,
     /// True to serve the pages of health on the REST port.
     pub health_pages: bool,
     /// Longest time from the last byte of a REST request to its answer.
@@ -87,6 +90,7 @@ impl Options {
             grpc_socket_path: None,
             grpc_socket_takeover: false,
             tls: None,
+            auth: None,
             health_pages: false,
             rest_timeout: None,
             cors: false,

@@ -4,6 +4,7 @@
 //! layer.
 
 use crate::access::Entry;
+use crate::auth::Pass;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
 use crate::metrics::Timeline;
@@ -25,6 +26,8 @@ pub struct Context {
     pub memory: Arc<Reservation>,
     /// What is to be logged of the request; `None` if it is not logged.
     pub entry: Option<Arc<Entry>>,
+    /// What its token allows; `None` if it has shown none.
+    pub pass: Option<Pass>,
     /// What is counted of the request, if anything is.
     pub timeline: Option<Arc<Timeline>>,
 }

@@ -10,7 +10,8 @@
 //! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
 //! [`lifecycle`] frees it on its own thread.
 //!
-//! What an operator wants to know of requests goes with each one's [`context`]: [`access`] logs it.
+//! What an operator wants to know of requests goes with each one's [`context`]: [`access`] logs it. Who may ask at all is
+//! decided in [`auth`], if requests need tokens.
 //!
 //! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
 //!
@@ -20,6 +21,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod auth;
 pub mod batch;
 pub mod config;
 pub mod connections;
@@ -27,6 +29,7 @@ pub mod context;
 pub mod engine;
 pub mod error;
 mod files;
+mod follow;
 pub mod grpc;
 mod host;
 mod http;

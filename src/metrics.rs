@@ -7,6 +7,7 @@
 
 mod batches;
 pub mod content;
+mod denials;
 pub mod family;
 mod handshakes;
 mod histogram;
@@ -22,6 +23,7 @@ mod timeline;
 
 pub use batches::Batches;
 pub use content::Surroundings;
+pub use denials::{Denial, Denials};
 pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
 pub use refusals::{ByReason, Reason, Refusals};
@@ -140,12 +142,19 @@ pub struct Metrics {
     memory: Arc<Budget>,
     refusals: Arc<Refusals>,
     handshakes: Arc<Handshakes>,
+    /// `None` if requests need no tokens.
+    denials: Option<Arc<Denials>>,
 }
 
 impl Metrics {
     /// Starts with empty counts; `memory` is the budget for requests.
     pub fn new(memory: Arc<Budget>) -> Metrics {
         Metrics { memory, ..Metrics::default() }
+    }
+
+    /// Also tells of requests that were refused because of their tokens.
+    pub fn with_denials(self, denials: Option<Arc<Denials>>) -> Metrics {
+        Metrics { denials, ..self }
     }
 
     /// Returns the counts of model `name`, which is served here.

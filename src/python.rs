@@ -203,8 +203,9 @@ impl PyServer {
         options: AdminOptions,
         answer: Py<PyAny>,
     ) -> PyResult<admin::Administration> {
-        let tls = self.server.state().options.tls.clone();
-        let options = options.options(address, tls).map_err(|why| PyValueError::new_err(why.message))?;
+        let options = options
+            .options(address, &self.server.state().options)
+            .map_err(|why| PyValueError::new_err(why.message))?;
         admin::serve(py, &options, answer, &self.server)
     }
 
@@ -377,6 +378,16 @@ fn metrics() -> Vec<(String, &'static str, &'static [&'static str], &'static str
     crate::metrics::families().map(|one| (one.sample_name(), one.kind.name(), one.labels, one.help)).collect()
 }
 
+/// The tokens of a file: number of the line, name, and settings of each.
+type Tokens = Vec<(usize, String, Vec<(&'static str, String)>)>;
+
+/// Reads the text of a file of tokens.
+#[pyfunction]
+fn tokens(py: Python<'_>, text: &str) -> PyResult<Tokens> {
+    let entries = crate::auth::parse(text).map_err(|why| raised(py, &Error::invalid(why)))?;
+    Ok(entries.into_iter().map(|one| (one.number, one.name.to_string(), one.settings)).collect())
+}
+
 /// Returns the core's version.
 #[pyfunction]
 fn version() -> &'static str {
@@ -398,5 +409,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;
     module.add_function(wrap_pyfunction!(metrics, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

@@ -133,6 +133,14 @@ impl Registry {
         self.serves() || !table.values().any(|model| model.versions.values().any(wanted))
     }
 
+    /// Returns the model in `name`, which is one or `MODEL/VERSION`.
+    pub fn model_in<'a>(&self, name: &'a str) -> &'a str {
+        match name.rsplit_once('/') {
+            Some((model, _)) if self.is_available(name, None).is_none() => model,
+            _ => name,
+        }
+    }
+
     /// Returns whether any version of `name`, or `version` alone, is available; `None` if it is not known.
     pub fn is_available(&self, name: &str, version: Option<i64>) -> Option<bool> {
         let table = self.table.load();

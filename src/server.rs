@@ -7,6 +7,7 @@ mod accept;
 mod secure;
 
 use crate::access::{AccessLog, AccessOptions};
+use crate::auth::Auth;
 use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Stage};
@@ -68,7 +69,8 @@ impl Server {
     pub fn new(options: Options) -> Result<Server> {
         let memory = Budget::new(options.max_memory_in_flight);
         let counts = options.prometheus_path.is_some() || options.metrics_path.is_some();
-        let metrics = counts.then(|| Metrics::new(memory.clone()));
+        let denials = options.auth.as_ref().map(Auth::denials);
+        let metrics = counts.then(|| Metrics::new(memory.clone()).with_denials(denials));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
         let scheduler = Scheduler::new(options.limits.clone(), refusals);
         let batches = match options.limits.batch_threads {

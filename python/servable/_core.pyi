@@ -20,6 +20,7 @@ __all__ = [
     "metrics",
     "preload",
     "take_over_stderr",
+    "tokens",
     "version",
 ]
 
@@ -102,6 +103,8 @@ class CoreOptions(Protocol):
     def grpc_tls(self) -> TlsOptions | None: ...
     @property
     def tls_files(self) -> TlsFiles | None: ...
+    @property
+    def auth_file(self) -> str | None: ...
     @property
     def health_pages(self) -> bool: ...
     @property
@@ -409,6 +412,9 @@ def crc32c(data: bytes) -> int:
 
 def metrics() -> list[tuple[str, str, list[str], str]]:
     """Returns the list of metrics: names, types, names of labels, explanations."""
+
+def tokens(text: str) -> list[tuple[int, str, list[tuple[str, str]]]]:
+    """Reads a file of tokens: number of the line, name and settings of each. Raises ``CoreError``."""
 
 def version() -> str:
     """Returns the version of the core."""

@@ -38,6 +38,8 @@ pub struct Entry {
     pub(super) model: OnceLock<Box<str>>,
     version: AtomicI64,
     pub(super) signature: OnceLock<Box<str>>,
+    /// The name of the request's token.
+    token: OnceLock<Arc<str>>,
     pub(super) code: OnceLock<&'static str>,
     received: AtomicU64,
     /// The times of the phases.
@@ -57,6 +59,7 @@ impl Entry {
             model: OnceLock::new(),
             version: AtomicI64::new(-1),
             signature: OnceLock::new(),
+            token: OnceLock::new(),
             code: OnceLock::new(),
             received: AtomicU64::new(0),
             phases: Arc::default(),
@@ -83,9 +86,15 @@ impl Entry {
         }
     }
 
-    /// Returns the name in the client's certificate.
+    /// The request has shown the token of this name.
+    pub fn shows(&self, token: &Arc<str>) {
+        self.token.get_or_init(|| token.clone());
+    }
+
+    /// Returns the name of the client's token, or else that in its certificate.
     pub(super) fn client(&self) -> Option<&str> {
-        self.head.certified.as_deref().map(cut)
+        let token = self.token.get().or(self.head.certified.as_ref());
+        token.map(|name| cut(name))
     }
 
     /// This version answers.

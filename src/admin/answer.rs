@@ -2,10 +2,12 @@
 
 use super::deadline::Deadline;
 use super::{METHODS, RequestPermit};
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::json::writer::Writer;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use std::borrow::Cow;
@@ -14,13 +16,14 @@ use std::sync::Arc;
 pub(super) const JSON: &str = "application/json";
 
 /// HTTP status per error kind; 500 for all others.
-const STATUSES: [(Kind, u16); 8] = [
+const STATUSES: [(Kind, u16); 9] = [
     (Kind::InvalidArgument, 400),
     (Kind::Unauthenticated, 401),
     (Kind::PermissionDenied, 403),
     (Kind::NotFound, 404),
     (Kind::Unimplemented, 405),
     (Kind::FailedPrecondition, 409),
+    (Kind::ResourceExhausted, 429),
     (Kind::Unavailable, 503),
     (Kind::DeadlineExceeded, 504),
 ];
@@ -44,12 +47,21 @@ pub struct Refusal {
     status: Option<u16>,
     /// True to close the connection, because the bytes that follow cannot be trusted.
     close: bool,
+    /// The seconds after which the same request may succeed, if it may.
+    retry_after: Option<u16>,
 }
 
 impl Refusal {
     /// Creates a refusal that keeps the connection open.
     pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
-        Refusal { kind, message: message.into(), hint: String::new(), status: None, close: false }
+        Refusal {
+            kind,
+            message: message.into(),
+            hint: String::new(),
+            status: None,
+            close: false,
+            retry_after: None,
+        }
     }
 
     /// Adds advice on what to do about it.
@@ -70,6 +82,13 @@ impl Refusal {
     pub(super) fn status(&self) -> u16 {
         let of_kind = STATUSES.iter().find(|(kind, _)| *kind == self.kind).map_or(500, |(_, status)| *status);
         self.status.unwrap_or(of_kind)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        let retry_after = error.seconds_to_retry();
+        Refusal { retry_after, ..Refusal::new(error.kind, error.message) }
     }
 }
 
@@ -95,6 +114,7 @@ pub(super) struct Reply {
     content_type: Cow<'static, str>,
     bytes: Vec<u8>,
     pub(super) close: bool,
+    retry_after: Option<u16>,
     permit: Option<RequestPermit>,
 }
 
@@ -102,16 +122,17 @@ impl Reply {
     /// Makes the reply of the handler's `answer`; `permit` is held until the client has it.
     pub(super) fn of(answer: Answer, permit: RequestPermit) -> Reply {
         let Answer { content_type, bytes } = answer;
-        Reply { status: 200, content_type: content_type.into(), bytes, close: false, permit: Some(permit) }
+        Reply { content_type: content_type.into(), bytes, permit: Some(permit), ..Reply::json(200, b"") }
     }
 
     pub(super) fn json(status: u16, text: &[u8]) -> Reply {
-        Reply { status, content_type: JSON.into(), bytes: text.to_vec(), close: false, permit: None }
+        let (content_type, bytes) = (JSON.into(), text.to_vec());
+        Reply { status, content_type, bytes, close: false, retry_after: None, permit: None }
     }
 
     /// Converts to an HTTP response and restarts the client's `deadline`.
     pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
-        let Reply { status, content_type, bytes, close, permit } = self;
+        let Reply { status, content_type, bytes, close, retry_after, permit } = self;
         deadline.restart();
         let unsent = UnsentBody { bytes, deadline: deadline.clone(), _permit: permit };
         let mut response = Response::new(Full::new(Bytes::from_owner(unsent)));
@@ -126,6 +147,9 @@ impl Reply {
         if let Some(methods) = (status == 405).then(allowed).flatten() {
             headers.insert(ALLOW, methods);
         }
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -139,7 +163,8 @@ fn allowed() -> Option<HeaderValue> {
 
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Reply {
-        Reply { close: refusal.close, ..Reply::json(refusal.status(), &error(&refusal)) }
+        let Refusal { close, retry_after, .. } = refusal;
+        Reply { close, retry_after, ..Reply::json(refusal.status(), &error(&refusal)) }
     }
 }
 

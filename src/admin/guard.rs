@@ -1,18 +1,22 @@
 //! Access control of the administration.
 
 use super::Refusal;
+use crate::auth::{Auth, Need, Pass};
 use crate::error::Kind;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
-/// Refuses requests of web pages and requests without the token. If no token is configured, accepts requests only on a
-/// loopback address, and only under a host name that no foreign DNS server can point here.
+/// Refuses requests of web pages and requests without a token: the administration's own, or one of `--auth_file`. If
+/// neither is configured, accepts requests only on a loopback address, and only under a host name that no foreign DNS
+/// server can point here.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The required `Authorization` header; `None` accepts any.
+    /// The `Authorization` header of the administration's own token, if it has one.
     authorization: Option<String>,
+    /// The other tokens, if there are any.
+    auth: Option<Auth>,
     is_on_loopback: bool,
     names: [String; 2],
 }
@@ -22,35 +26,47 @@ impl Guard {
     pub(super) fn new(token: &str, name: &str, address: IpAddr) -> Guard {
         Guard {
             authorization: (!token.is_empty()).then(|| format!("Bearer {token}")),
+            auth: None,
             is_on_loopback: address.to_canonical().is_loopback(),
             names: ["localhost".to_owned(), name.to_lowercase()],
         }
     }
 
-    /// Refuses a request whose headers do not authorize it.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Also accepts the tokens of `auth`, for what they are for.
+    pub(super) fn accepting(self, auth: Option<Auth>) -> Guard {
+        Guard { auth, ..self }
+    }
+
+    /// Refuses a request whose headers do not authorize it for what it needs. Returns the pass of a token of the file's.
+    pub(super) fn check(&self, headers: &HeaderMap, need: Need<'_>) -> Result<Option<Pass>, Refusal> {
         if headers.contains_key(ORIGIN) {
             return Err(denied("Requests of web pages (with an Origin) are refused"));
         }
         if let Some(expected) = &self.authorization {
             let shown = headers.get(AUTHORIZATION).map(text).unwrap_or_default();
             // In a time that does not reveal where they differ.
-            return if shown.as_bytes().ct_eq(expected.as_bytes()).into() {
-                Ok(())
-            } else {
-                let message = "A bearer token is needed: Authorization: Bearer TOKEN";
-                Err(Refusal::new(Kind::Unauthenticated, message))
-            };
+            if shown.as_bytes().ct_eq(expected.as_bytes()).into() {
+                return Ok(None);
+            }
+        }
+        if let Some(auth) = &self.auth {
+            let pass = auth.admit(|name| headers.get(name).map(HeaderValue::as_bytes))?;
+            auth.check(Some(&pass), need)?;
+            return Ok(Some(pass));
+        }
+        if self.authorization.is_some() {
+            let message = "A bearer token is needed: Authorization: Bearer TOKEN";
+            return Err(Refusal::new(Kind::Unauthenticated, message));
         }
         if !self.is_on_loopback {
             let message =
                 "The administration listens beyond this machine and has no token: only health is answered";
-            let hint = "set --admin_token or $SERVABLE_ADMIN_TOKEN, or listen on 127.0.0.1";
+            let hint = "set --auth_file, --admin_token or $SERVABLE_ADMIN_TOKEN, or listen on 127.0.0.1";
             return Err(denied(message).hint(hint));
         }
         match headers.get_all(HOST).iter().map(text).find(|host| !self.is_ours(host)) {
             Some(other) => Err(foreign(&other)),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
@@ -113,7 +129,7 @@ mod tests {
     }
 
     fn status(guard: &Guard, given: &[(http::HeaderName, &[u8])]) -> u16 {
-        guard.check(&headers(given)).map_or_else(|refusal| refusal.status(), |()| 200)
+        guard.check(&headers(given), Need::Manage).map_or_else(|refusal| refusal.status(), |_| 200)
     }
 
     #[test]
@@ -187,7 +203,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let given: HeaderMap = [(HOST, value.clone()), (AUTHORIZATION, value)].into_iter().collect();
                 for token in ["", "secret"] {
-                    let _either = Guard::new(token, "", HERE).check(&given);
+                    let _either = Guard::new(token, "", HERE).check(&given, Need::Manage);
                 }
             }
         }
@@ -225,6 +241,35 @@ mod tests {
             assert_eq!(status(&guard, &given), expected, "{shown:?}");
         }
         assert_eq!(status(&guard, &[]), 401);
+    }
+
+    #[test]
+    fn tokens_of_a_file_are_accepted_besides() {
+        let line = |name: &str, settings: &str| {
+            // The secret is 43 times the letter A.
+            let hash = "2cf26ca0ebf9ebdea5958f900ec1aadc8024392e07660ae3874980ccfba06350";
+            format!("{name} sha256:0123456789ab:{hash} {settings}\n")
+        };
+        let text = line("boss", "scopes=manage models=*") + &line("eye", "scopes=read models=*");
+        let token = |name: &str| format!("Bearer servable.{name}.{}", "A".repeat(43));
+        let auth = Auth::of_text(&text).unwrap();
+        let beyond = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        for own in ["", "secret"] {
+            let guard = Guard::new(own, "", beyond).accepting(Some(auth.clone()));
+            let status = |need, shown: &str| {
+                let given = headers(&[(AUTHORIZATION, shown.as_bytes()), (HOST, b"evil.example")]);
+                guard.check(&given, need).map_or_else(|refusal| refusal.status(), |_| 200)
+            };
+            assert_eq!(status(Need::Manage, &token("boss")), 200);
+            assert_eq!(
+                (status(Need::Manage, &token("eye")), status(Need::ReadAll, &token("eye"))),
+                (403, 200)
+            );
+            assert_eq!(status(Need::Manage, &token("other")), 401);
+            assert_eq!(status(Need::Manage, "Bearer secret"), if own.is_empty() { 401 } else { 200 });
+        }
+        let here = Guard::new("", "", HERE).accepting(Some(auth));
+        assert_eq!(status(&here, &[(HOST, b"localhost")]), 401, "it is not open any more");
     }
 
     #[test]

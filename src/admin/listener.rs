@@ -70,7 +70,9 @@ pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Re
         .max_blocking_threads(options.max_answered.max(1))
         .build()?;
     let shared = Arc::new(Shared {
-        guard: Guard::new(&options.token, &options.name, address.ip()),
+        guard: Guard::new(&options.token, &options.name, address.ip()).accepting(options.auth.clone()),
+        guards_models: options.auth.is_some(),
+        metrics_path: options.metrics_path.clone(),
         health,
         handler,
         permits: Arc::new(Semaphore::new(options.max_answered)),

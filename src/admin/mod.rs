@@ -2,7 +2,8 @@
 //! Python, behind a [`Handler`].
 //!
 //! It has its own address and thread ([`listener`]), so that serving models cannot delay it. [`body`] reads the whole
-//! request, the pages of health are answered to everyone, [`guard`] checks all other requests, the handler answers
+//! request, the pages of health are answered to everyone (with `--auth_file`, those of models to its tokens), [`guard`] checks
+//! all other requests, the handler answers
 //! them on a thread that may block, and [`answer`] writes the response.
 
 mod answer;
@@ -14,11 +15,12 @@ mod listener;
 pub use answer::{Answer, Refusal};
 pub use listener::{Administration, serve};
 
+use crate::auth::{Auth, Need, Pass};
 use crate::connections::{Answering, Connection};
 use crate::error::Kind;
 use crate::http::client_stream::ClientStream;
 use crate::http::{Service, Settings};
-use crate::methods::health::HealthPages;
+use crate::methods::health::{HealthPages, Subject};
 use crate::tls::Tls;
 use answer::Reply;
 use bytes::Bytes;
@@ -42,8 +44,12 @@ pub struct Options {
     pub address: SocketAddr,
     /// The configured host name.
     pub name: String,
-    /// The bearer token that clients must send; empty for none.
+    /// A bearer token that clients may send; empty for none.
     pub token: String,
+    /// Other tokens that they may send, if there are any. With neither, they need none.
+    pub auth: Option<Auth>,
+    /// The path of all metrics, for which a token that may read is enough.
+    pub metrics_path: Option<String>,
     /// Encryption of connections, if any.
     pub tls: Option<Tls>,
     /// Longest time from the opening of a connection, or its last reply, until the next request has arrived in full;
@@ -85,6 +91,9 @@ const OTHER_METHODS: [Method; 3] = [Method::OPTIONS, Method::TRACE, Method::CONN
 /// State shared by all connections.
 struct Shared {
     guard: Guard,
+    /// True if health of models is told to holders of tokens only.
+    guards_models: bool,
+    metrics_path: Option<String>,
     health: HealthPages,
     handler: Handler,
     /// One permit per request that the handler may take now.
@@ -103,6 +112,7 @@ struct AdminConnection {
 struct RequestPermit {
     _permit: OwnedSemaphorePermit,
     _answering: Answering,
+    _pass: Option<Pass>,
 }
 
 impl Service for AdminConnection {
@@ -118,9 +128,11 @@ impl Service for AdminConnection {
     ) -> Response<Full<Bytes>> {
         let _in_hand = stream.begin();
         let (head, body) = request.into_parts();
-        let mut reply = self.reply(&stream.connection, &head, body).await.unwrap_or_else(Reply::from);
+        let mut who = None;
+        let reply = self.reply(&stream.connection, &head, body, &mut who).await;
+        let mut reply = reply.unwrap_or_else(Reply::from);
         reply.close |= stream.connection.is_draining();
-        self.log(&head, reply.status);
+        self.log(&head, reply.status, who.as_deref().unwrap_or("-"));
         reply.into_response(&self.deadline)
     }
 
@@ -135,26 +147,39 @@ impl AdminConnection {
         connection: &Arc<Connection>,
         head: &Parts,
         body: Incoming,
+        who: &mut Option<Arc<str>>,
     ) -> Result<Reply, Refusal> {
         check_method(&head.method)?;
         let memory = connection.reserve();
         let body = body::read(body, &memory).await?;
         let path = path_of(head.uri.path());
-        if is_look(&head.method)
-            && let Some((status, page)) = self.shared.health.at(&path)
-        {
+        let shared = &*self.shared;
+        if let Some(subject) = Subject::at(&path).filter(|_| is_look(&head.method)) {
+            if let Some(need) = shared.health.need(&subject).filter(|_| shared.guards_models) {
+                let _in_flight = shared.guard.check(&head.headers, need)?;
+            }
+            let (status, page) = shared.health.of(&subject);
             return Ok(Reply::json(status, page));
         }
-        self.shared.guard.check(&head.headers)?;
+        let is_metrics = is_look(&head.method) && shared.metrics_path.as_deref() == Some(&*path);
+        let need = if is_metrics { Need::ReadAll } else { Need::Manage };
+        let pass = shared.guard.check(&head.headers, need)?;
+        *who = pass.as_ref().map(|pass| pass.name().clone());
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         let query = head.uri.query().unwrap_or_default().to_owned();
         let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let accept = accept.unwrap_or_default().to_owned();
-        self.handled(connection, AdminRequest { method, path: path.into_owned(), query, body, accept }).await
+        let request = AdminRequest { method, path: path.into_owned(), query, body, accept };
+        self.handled(connection, request, pass).await
     }
 
     /// Calls the handler on a thread of its own and returns its reply.
-    async fn handled(&self, connection: &Arc<Connection>, request: AdminRequest) -> Result<Reply, Refusal> {
+    async fn handled(
+        &self,
+        connection: &Arc<Connection>,
+        request: AdminRequest,
+        pass: Option<Pass>,
+    ) -> Result<Reply, Refusal> {
         if connection.is_closing() {
             // Nobody would see the reply.
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
@@ -170,7 +195,7 @@ impl AdminConnection {
                 return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
             }
         };
-        let permit = RequestPermit { _permit: permit, _answering: connection.answering() };
+        let permit = RequestPermit { _permit: permit, _answering: connection.answering(), _pass: pass };
         self.deadline.lift();
         let handler = self.shared.handler.clone();
         // The permit moves along: the handler continues after the client has left.
@@ -181,13 +206,13 @@ impl AdminConnection {
         Ok(Reply::of(answer?, permit))
     }
 
-    /// Logs a line, at level info for changes and debug for reads.
-    fn log(&self, head: &Parts, status: u16) {
+    /// Logs a line, at level info for changes and debug for reads. `who`: the name of the token.
+    fn log(&self, head: &Parts, status: u16, who: &str) {
         let (client, method, target, version) = (self.client, &head.method, &head.uri, head.version);
         if is_look(method) {
-            tracing::debug!("{client} \"{method} {target} {version:?}\" {status} -");
+            tracing::debug!("{client} \"{method} {target} {version:?}\" {status} {who}");
         } else {
-            tracing::info!("{client} \"{method} {target} {version:?}\" {status} -");
+            tracing::info!("{client} \"{method} {target} {version:?}\" {status} {who}");
         }
     }
 }

@@ -16,6 +16,8 @@ fn options() -> Options {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         name: "127.0.0.1".to_owned(),
         token: String::new(),
+        auth: None,
+        metrics_path: None,
         tls: None,
         request_within: PATIENCE,
         max_connections: 4,

@@ -1,6 +1,8 @@
 //! `grpc.health.v1.Health`: for the whole server (""), for each model by `MODEL` or `MODEL/VERSION`, and, named as in
 //! TensorFlow Serving, for its two services, which serve until the server drains.
 
+use super::access::Shown;
+use crate::auth::Need;
 use crate::connections::Stage;
 use crate::methods::ServerState;
 use crate::methods::health::Health as Condition;
@@ -29,6 +31,21 @@ impl Health {
     }
 }
 
+/// Checks whether a client may know of `service`. All may know of the whole server, except that to watch it takes a token.
+fn check(server: &ServerState, shown: Option<&Shown>, service: &str) -> Result<(), Status> {
+    let need = match service {
+        "" => return Ok(()),
+        name if SERVICES.contains(&name) => Need::Any,
+        name => Need::Read(server.registry.model_in(name)),
+    };
+    let allowed = match shown {
+        Some(Shown(Ok(pass))) => server.check(Some(pass), need),
+        Some(Shown(Err(refused))) => Err(refused.clone()),
+        None => server.check(None, need),
+    };
+    allowed.map_err(|refused| Status::new(Code::from_i32(refused.kind as i32), refused.message))
+}
+
 fn status(server: &ServerState, service: &str, stage: Stage) -> ServingStatus {
     let serving = stage == Stage::Serving;
     let condition = match service {
@@ -52,6 +69,7 @@ impl Service for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
+        check(&self.server, request.extensions().get(), &request.get_ref().service)?;
         let status = status(&self.server, &request.into_inner().service, *self.stages.borrow());
         if status == ServingStatus::ServiceUnknown {
             return Err(Status::new(Code::NotFound, "service not registered"));
@@ -62,6 +80,7 @@ impl Service for Health {
     type WatchStream = Watch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watch>, Status> {
+        check(&self.server, request.extensions().get(), &request.get_ref().service)?;
         let mut seen = Seen { stages: self.stages.clone(), models: self.server.registry.changes() };
         // The first status is sent at once.
         seen.stages.mark_changed();

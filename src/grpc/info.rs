@@ -4,6 +4,7 @@ use super::GrpcService;
 use super::model_call::missing_spec;
 use super::reply::Reply;
 use super::rpc::Received;
+use crate::auth::Need;
 use crate::error::{Error, Kind, Result};
 use crate::methods::messages::model_spec;
 use crate::methods::{ServerState, info};
@@ -24,6 +25,7 @@ const SIGNATURES: &str = "signature_def";
 pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadataRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
+    service.server.check(context.pass.as_ref(), Need::SignaturesOf(&spec.name))?;
     if request.metadata_field.is_empty() {
         return Err(Error::invalid("GetModelMetadataRequest must specify at least one metadata_field"));
     }
@@ -57,6 +59,7 @@ pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadat
 pub(super) fn status(service: &GrpcService, received: Received<GetModelStatusRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
+    service.server.check(context.pass.as_ref(), Need::Read(&spec.name))?;
     let versions = info::status(&service.server, &spec.name, &spec.choice)?;
     let response =
         GetModelStatusResponse { model_version_status: versions.iter().map(version_status).collect() };

@@ -5,6 +5,7 @@
 //! run, and the answer is written ([`reply`]). Messages are framed here and not by tonic, so that tensors are read and
 //! written in place on the wire; health and reflection are built on tonic ([`standard`]).
 
+mod access;
 mod deadline;
 mod health;
 mod inference;
@@ -18,6 +19,7 @@ mod rpc;
 mod standard;
 
 use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
+use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
@@ -111,10 +113,10 @@ impl GrpcService {
     }
 
     /// Passes the request to one of the services built on tonic.
-    async fn standard(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn standard(&self, request: Request<Incoming>, pass: Option<Pass>) -> Response<Body> {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
-            Some(service) => Body::streamed(service.call(request).await, self.stages.clone()),
+            Some(service) => Body::streamed(service.call(request).await, self.stages.clone(), pass),
             None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
         }
     }
@@ -174,8 +176,18 @@ impl GrpcService {
         if let Err(refusal) = check_metadata(request.headers(), self.settings.limits.max_header_bytes) {
             return reply::failed(refusal);
         }
-        let (head, body) = request.into_parts();
-        let rpc = Rpc { service: self, head: &head, body, client, entry };
+        let (mut head, body) = request.into_parts();
+        let admitted = access::admit(self, head.uri.path(), &head.headers, entry.as_deref());
+        let pass = match admitted {
+            Ok(None) => None,
+            Ok(Some(shown)) => {
+                let pass = shown.0.clone().ok();
+                head.extensions.insert(shown);
+                pass
+            }
+            Err(refused) => return reply::failed(refused),
+        };
+        let rpc = Rpc { service: self, head: &head, body, client, entry, pass };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
@@ -193,8 +205,8 @@ impl GrpcService {
             "/tensorflow.ProfilerService/Terminate" if profiler => rpc.tell(profiler::terminate).await,
             "/tensorflow.ProfilerService/Monitor" if profiler => rpc.wait(profiler::monitor).await,
             _ => {
-                let body = rpc.body;
-                return self.standard(Request::from_parts(head, body)).await;
+                let (body, pass) = (rpc.body, rpc.pass);
+                return self.standard(Request::from_parts(head, body), pass).await;
             }
         };
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));

@@ -1,5 +1,6 @@
 //! Replies: one message and an OK, or a status alone.
 
+use crate::auth::Pass;
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
 use crate::http2::streams::handed_over;
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// Tells libraries when to send a call again (gRFC A6), in milliseconds.
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
 /// Length of the prefix of a message, in bytes.
@@ -124,6 +127,9 @@ fn put_status(headers: &mut HeaderMap, error: &Error) {
     if let Ok(text) = HeaderValue::try_from(status_text(&error.message)) {
         headers.insert(MESSAGE, text);
     }
+    if let Some(seconds) = error.seconds_to_retry() {
+        headers.insert(PUSHBACK, HeaderValue::from(u32::from(seconds) * 1000));
+    }
 }
 
 /// Cuts `message` to its limit and percent-encodes everything but printable ASCII.
@@ -166,8 +172,8 @@ pub struct Body(Source);
 enum Source {
     /// These pieces, then an OK.
     Pieces(VecDeque<Bytes>, Option<Arc<Reservation>>),
-    /// The stream of a standard service, until the server stops.
-    Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// The stream of a standard service, until the server stops. It is in flight for its token as long.
+    Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>, Option<Pass>),
     /// Nothing.
     Ended,
 }
@@ -177,9 +183,11 @@ impl Body {
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
         mut stages: watch::Receiver<Stage>,
+        pass: Option<Pass>,
     ) -> Response<Body> {
         response.map(|body| {
-            Body(Source::Streamed(body, Box::pin(async move { reached(&mut stages, Stage::Closing).await })))
+            let stopped = Box::pin(async move { reached(&mut stages, Stage::Closing).await });
+            Body(Source::Streamed(body, stopped, pass))
         })
     }
 
@@ -222,7 +230,7 @@ impl http_body::Body for Body {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece, memory))))),
                 None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
             },
-            Source::Streamed(body, stopped) => {
+            Source::Streamed(body, stopped, _) => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if frame.is_pending() && stopped.as_mut().poll(cx).is_ready() {
                     let mut headers = HeaderMap::new();
@@ -238,7 +246,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Source::Ended => true,
             Source::Pieces(..) => false,
-            Source::Streamed(body, _) => body.is_end_stream(),
+            Source::Streamed(body, ..) => body.is_end_stream(),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
 use super::{GrpcService, deadline};
 use crate::access::Entry;
+use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
 use crate::error::{Error, Result};
 use crate::methods::{self, Context};
@@ -23,6 +24,8 @@ pub(super) struct Rpc<'a> {
     pub(super) client: &'a Arc<Connection>,
     /// What is to be logged of it.
     pub(super) entry: Option<Arc<Entry>>,
+    /// What its token allows.
+    pub(super) pass: Option<Pass>,
 }
 
 /// An RPC whose message, of type `M`, has been read.
@@ -92,7 +95,8 @@ impl Rpc<'_> {
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let context = Context { deadline, memory, entry: self.entry.clone(), ..Context::default() };
+        let (entry, pass) = (self.entry, self.pass);
+        let context = Context { deadline, memory, entry, pass, ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }
 }

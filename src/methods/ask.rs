@@ -5,6 +5,7 @@
 use super::observer::{self, Counted, Observer, Subject};
 use super::record::Sample;
 use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
+use crate::auth::Need;
 use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
 use crate::servable::{self, Servable};
@@ -99,7 +100,7 @@ pub async fn ask<C: Call>(
 ///
 /// What waits for other threads is boxed: that costs little beside such a wait, and keeps the call's future small.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
-    let checked = call.check(server, &context);
+    let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
     let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
     let here = decodes_here(&call, &servable);
     if !here || checked.is_err() || servable.is_err() {
@@ -132,6 +133,12 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Contex
         return Box::pin(guarded(|| planned.submit())?.answer(server)).await;
     }
     Box::pin(planned.queue(server)).await
+}
+
+/// Refuses a call that its token is not for. One that names no model is refused for that.
+fn allowed<C: Call>(server: &ServerState, call: &C, context: &Context) -> Result<()> {
+    let Ok(spec) = call.spec() else { return Ok(()) };
+    server.check(context.pass.as_ref(), Need::Predict(&spec.name))
 }
 
 /// Decodes on a thread of the scheduler, and goes on from there.

@@ -1,8 +1,10 @@
 //! Health: whether the server, a model or a version can be asked. The same for REST, gRPC and the administration.
 
 use super::ServerState;
+use crate::auth::Need;
 use crate::registry::Registry;
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -41,6 +43,32 @@ impl Health {
     }
 }
 
+/// What a page of health is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The process answers.
+    Process,
+    /// The server can be asked.
+    Server,
+    /// A model, or `MODEL/VERSION`, can be asked.
+    Model(Cow<'a, str>),
+}
+
+impl Subject<'_> {
+    /// Returns the subject of the page at `path`, which is still percent-encoded; `None` for other paths. `/livez` and
+    /// `/healthz`: the process; `/readyz`: the server; `/readyz/MODEL`, `/readyz/MODEL/VERSION`: these.
+    pub fn at(path: &str) -> Option<Subject<'_>> {
+        match path {
+            "/livez" | "/healthz" => Some(Subject::Process),
+            "/readyz" => Some(Subject::Server),
+            _ => {
+                let name = path.strip_prefix("/readyz/").filter(|name| !name.is_empty())?;
+                Some(Subject::Model(percent_decode_str(name).decode_utf8_lossy()))
+            }
+        }
+    }
+}
+
 /// A page of health: an HTTP status and JSON.
 pub type Page = (u16, &'static [u8]);
 
@@ -58,23 +86,33 @@ impl HealthPages {
         HealthPages { server, ready }
     }
 
-    /// Returns the page at `path`, which is still percent-encoded; `None` for other paths. `/livez` and `/healthz`: the
-    /// process answers. `/readyz`: the server can be asked; `/readyz/MODEL`, `/readyz/MODEL/VERSION`: these can.
+    /// Returns the page at `path`.
     pub fn at(&self, path: &str) -> Option<Page> {
+        Subject::at(path).map(|subject| self.of(&subject))
+    }
+
+    /// Returns what a request for the page about `subject` needs of its token. Probes of the whole server need none:
+    /// orchestrators cannot send one.
+    pub fn need<'a>(&self, subject: &'a Subject<'_>) -> Option<Need<'a>> {
+        match subject {
+            Subject::Process | Subject::Server => None,
+            Subject::Model(name) => Some(Need::Read(self.server.registry.model_in(name))),
+        }
+    }
+
+    /// Returns the page about `subject`.
+    pub fn of(&self, subject: &Subject<'_>) -> Page {
         let (registry, serving) = (&self.server.registry, self.ready.load(Relaxed));
-        let health = match path {
-            "/livez" | "/healthz" => return Some((200, b"{\n  \"live\": true\n}\n")),
-            "/readyz" => Health::of_server(registry, serving),
-            _ => {
-                let name = path.strip_prefix("/readyz/").filter(|name| !name.is_empty())?;
-                Health::of_model(registry, serving, &percent_decode_str(name).decode_utf8_lossy())
-            }
+        let health = match subject {
+            Subject::Process => return (200, b"{\n  \"live\": true\n}\n"),
+            Subject::Server => Health::of_server(registry, serving),
+            Subject::Model(name) => Health::of_model(registry, serving, name),
         };
-        Some(match health {
+        match health {
             Health::Ready => (200, b"{\n  \"ready\": true\n}\n"),
             Health::NotReady => (503, b"{\n  \"ready\": false\n}\n"),
             Health::Unknown => (404, b"{\n  \"ready\": false\n}\n"),
-        })
+        }
     }
 }
 

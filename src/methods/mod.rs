@@ -20,8 +20,10 @@ pub use ask::{Call, ask};
 pub use request::{Answer, Plan, Positions, Reading, Request};
 
 use crate::access::AccessLog;
+use crate::auth::{Need, Pass};
 use crate::batch::{self, Scheduler};
 use crate::config::Options;
+use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use record::Recorder;
@@ -43,6 +45,16 @@ pub struct ServerState {
     pub recorder: Recorder,
     /// The access log, if there is one.
     pub access: Option<AccessLog>,
+}
+
+impl ServerState {
+    /// Checks whether a request with this pass has what it needs, if requests need anything.
+    pub fn check(&self, pass: Option<&Pass>, need: Need<'_>) -> Result<()> {
+        match &self.options.auth {
+            Some(auth) => auth.check(pass, need),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

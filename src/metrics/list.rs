@@ -2,6 +2,7 @@
 //! Those whose names have slashes are TensorFlow Serving's (docs/spec/server.md, section 9), or were named like them.
 
 use super::content::{Content, Labelled, ModelContent, SignatureEngine, VersionContent};
+use super::denials::Denials;
 use super::family::{Family, Type};
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::latencies::{TIMES, Times};
@@ -53,6 +54,7 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_requests_total" Counter ["model", "version", "signature", "method", "protocol", "outcome"] "Requests that ended, by the code of their outcome: OK, or the name of an error. CANCELLED: the client left first." requests;
     "servable_requests_in_flight" Gauge ["model", "version", "signature", "method"] "Requests that wait, run, or are decoded or encoded now." in_flight;
     "servable_requests_refused_total" Counter ["model", "reason"] "Requests that were refused before they ran: deadline, queue_time and overload, because they would have waited too long; requests, model_requests and model_memory, because of a limit; hanging, because runs of the model hang." refused;
+    "servable_requests_denied_total" Counter ["reason"] "With --auth_file: requests that were refused because of their tokens: no_token, invalid_token; scope and model, because the token is not for that; rate and in_flight, because of its limits." denied;
     "servable_request_duration_seconds" Histogram ["model", "version", "signature", "method", "protocol"] "Time from a request's last byte to its answer, of those that ended OK." durations;
     "servable_request_decode_seconds" Histogram ["model", "version", "signature", "method"] "Time in which requests were decoded and checked." decode_times;
     "servable_request_queue_seconds" Histogram ["model", "version", "signature", "method"] "Time that requests waited for a thread or a batch, of those that did." queue_times;
@@ -114,6 +116,11 @@ fn memory_refusals(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn scheduler_refusals(samples: &mut Samples<'_>, content: &Content<'_>) {
     content.refusals.total().for_each(|(reason, count)| samples.sample(&[reason], count));
+}
+
+fn denied(samples: &mut Samples<'_>, content: &Content<'_>) {
+    let counts = content.denials.into_iter().flat_map(Denials::counts);
+    counts.for_each(|(reason, count)| samples.sample(&[reason], count));
 }
 
 fn handshake_failures(samples: &mut Samples<'_>, content: &Content<'_>) {

@@ -2,6 +2,7 @@
 
 use crate::access::{AccessOptions, Output, RequestIds, Which};
 use crate::admin;
+use crate::auth::Auth;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
 use crate::engine::LoadOptions as EngineOptions;
@@ -33,6 +34,7 @@ pub(super) struct CoreOptions {
     grpc_socket_takeover: bool,
     grpc_tls: Option<TlsOptions>,
     tls_files: Option<TlsFiles>,
+    auth_file: Option<PathBuf>,
     health_pages: bool,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
@@ -281,6 +283,7 @@ impl CoreOptions {
             grpc_socket_path: self.grpc_socket_path,
             grpc_socket_takeover: self.grpc_socket_takeover,
             tls,
+            auth: self.auth_file.map(Auth::of_file).transpose()?,
             health_pages: self.health_pages,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
@@ -426,13 +429,16 @@ impl From<BatchingOptions> for batch::Parameters {
 }
 
 impl AdminOptions {
-    /// Returns the options of an administration that listens at `at`, the resolved `address`, with `tls`.
-    pub(super) fn options(self, at: &str, tls: Option<Tls>) -> Result<admin::Options> {
+    /// Returns the options of an administration that listens at `at`, the resolved `address`, with the encryption and the
+    /// tokens of the `server`'s ports.
+    pub(super) fn options(self, at: &str, server: &Options) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
             name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
             token: self.token,
-            tls,
+            auth: server.auth.clone(),
+            metrics_path: server.metrics_path.clone(),
+            tls: server.tls.clone(),
             request_within: seconds(self.request_seconds).unwrap_or_default(),
             max_connections: self.max_connections,
             max_answered: self.max_answered,

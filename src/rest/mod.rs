@@ -4,6 +4,7 @@
 //! ([`crate::methods::ask`]): the body is decoded against the model's signature ([`decode`]) and run, and the answer is
 //! printed ([`encode`]).
 
+mod access;
 mod call;
 mod columns;
 pub mod decode;
@@ -22,13 +23,14 @@ mod verb;
 pub(crate) use over_http2::RestOverHttp2;
 
 use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
+use crate::auth::{Need, Pass};
 use crate::connections::Connection;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
-use crate::methods::health::{HealthPages, Page};
+use crate::methods::health::{HealthPages, Page, Subject};
 use crate::methods::{Context, ServerState, ask};
 use bytes::Bytes;
 use call::RestCall;
@@ -66,6 +68,8 @@ struct Caller {
     /// Over HTTP/1.1, the stream that has brought this request alone. Over HTTP/2, the protocol drops the request of a
     /// client that has left it.
     stream: Option<Client>,
+    /// What its token allows.
+    pass: Option<Pass>,
 }
 
 impl Caller {
@@ -84,18 +88,27 @@ impl RestService {
     }
 
     /// Answers a request, whatever HTTP has brought it.
-    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+    async fn answer_caller(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);
         let page = metrics_page::at(&self.server, &head.method, path);
         let api = page.is_none() && path::is_api(path);
-        let mut reply = if let Some(page) = page {
+        let admitted = access::admit(self, &head, &exchange).map(|pass| client.pass = pass);
+        let mut reply = if let Err(refused) = admitted {
+            access::refused(refused, &head, body).await
+        } else if let Some(page) = page {
             drain(&head, body).await;
-            metrics_page::answer(self, page, &head, path).await
-        } else if let Some((status, page)) = self.health_page(&head) {
+            match self.server.check(client.pass.as_ref(), Need::ReadAll) {
+                Ok(()) => metrics_page::answer(self, page, &head, path).await,
+                Err(refused) => refused.into(),
+            }
+        } else if let Some(page) = self.health_page(&head, client.pass.as_ref()) {
             drain(&head, body).await;
-            Reply { status, ..reply::json(Body::plain(page.to_vec())) }
+            match page {
+                Ok((status, page)) => Reply { status, ..reply::json(Body::plain(page.to_vec())) },
+                Err(refused) => refused.into(),
+            }
         } else {
             answered(&self.server, &client, &head, &exchange, body).await
         };
@@ -112,10 +125,12 @@ impl RestService {
         response
     }
 
-    /// Returns the page of health that the head asks for.
-    fn health_page(&self, head: &Parts) -> Option<Page> {
-        let health = self.health.as_ref()?;
-        if matches!(head.method, Method::GET | Method::HEAD) { health.at(head.uri.path()) } else { None }
+    /// Returns the page of health that the head asks for. That of a model needs a token.
+    fn health_page(&self, head: &Parts, pass: Option<&Pass>) -> Option<Result<Page>> {
+        let health = self.health.as_ref().filter(|_| matches!(head.method, Method::GET | Method::HEAD))?;
+        let subject = Subject::at(head.uri.path())?;
+        let allowed = health.need(&subject).map_or(Ok(()), |need| self.server.check(pass, need));
+        Some(allowed.map(|()| health.of(&subject)))
     }
 }
 
@@ -137,7 +152,8 @@ impl Service for RestService {
         let _in_hand = stream.begin();
         let is_modern = request.version() == Version::HTTP_11;
         let connection = stream.connection.clone();
-        let client = Caller { connection, stream: Some(Client { stream: stream.clone(), is_modern }) };
+        let stream = Some(Client { stream: stream.clone(), is_modern });
+        let client = Caller { connection, stream, pass: None };
         self.answer_caller(client, request).await.map(Full::new)
     }
 
@@ -167,8 +183,7 @@ async fn answered(
     exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
-    let path = target::of(&head.uri);
-    match route(server, head, path, path::is_api(path)) {
+    match route(server, head, client.pass.as_ref()) {
         Ok(post) => call(server, client, post, exchange.entry(), body).await,
         Err(reply) => {
             drain(head, body).await;
@@ -207,7 +222,7 @@ async fn call(
     let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, entry, ..Context::default() };
+    let context = Context { deadline, memory, entry, pass: client.pass.clone(), ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),

@@ -3,9 +3,11 @@
 use super::path::{self, Target};
 use super::verb::Verb;
 use super::{encode, reply};
+use crate::auth::{Need, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::http::head::{self, Fields};
 use crate::http::reply::{Body, Refusal, Reply};
+use crate::http::target;
 use crate::methods::observer::Observer;
 use crate::methods::{ServerState, info};
 use crate::metrics::Protocol;
@@ -24,8 +26,9 @@ pub(super) struct Post {
 }
 
 /// Returns the call that the head asks for, whose body is needed, or an immediate answer.
-pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool) -> Result<Post, Reply> {
-    let fields = Fields::of(&request.headers);
+pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) -> Result<Post, Reply> {
+    let path = target::of(&request.uri);
+    let (api, fields) = (path::is_api(path), Fields::of(&request.headers));
     if let Some(refusal) = head::refusal(request, &fields, path, api) {
         return Err(refusal.into());
     }
@@ -35,15 +38,16 @@ pub(super) fn route(server: &ServerState, request: &Parts, path: &str, api: bool
     if request.method == Method::POST
         && let Target::Call(verb, name, choice) = path::parse(true, path)
     {
+        server.check(pass, Need::Predict(&name))?;
         let Fields { gzip, accepts_gzip, .. } = fields;
         return Ok(Post { verb, name, choice, gzip, accepts_gzip });
     }
-    Err(answered_at_once(server, request, path, fields.accepts_gzip))
+    Err(answered_at_once(server, request, pass, fields.accepts_gzip))
 }
 
 /// Answers a request that needs no body, observed from outside.
-fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_gzip: bool) -> Reply {
-    let (method, headers) = (&request.method, &request.headers);
+fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, accepts_gzip: bool) -> Reply {
+    let (method, headers, path) = (&request.method, &request.headers, target::of(&request.uri));
     let is_get = matches!(*method, Method::GET | Method::HEAD);
     let known = is_get || method == Method::POST;
     let target = if known { path::parse(!is_get, path) } else { Target::Malformed };
@@ -52,7 +56,7 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_g
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
     } else {
-        let answer = tell(server, target).unwrap_or_else(|| Err(malformed(method, path)));
+        let answer = tell(server, pass, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
         let json = |body| reply::json(Body::packed(body, accepts_gzip, &server.options));
         (answer.map_or_else(Reply::from, json), outcome)
@@ -62,19 +66,35 @@ fn answered_at_once(server: &ServerState, request: &Parts, path: &str, accepts_g
 }
 
 /// Returns status or metadata, if `target` asks for one of these.
-fn tell(server: &ServerState, target: Target) -> Option<Result<Vec<u8>>> {
-    let missing = |name: &str| name.is_empty().then(|| Err(Error::invalid("Missing model name in request.")));
+fn tell(server: &ServerState, pass: Option<&Pass>, target: Target) -> Option<Result<Vec<u8>>> {
     match target {
-        Target::Status(name, choice) => {
-            Some(missing(&name).unwrap_or_else(|| Ok(encode::status(&info::status(server, &name, &choice)?))))
-        }
-        Target::Metadata(name, choice) => Some(missing(&name).unwrap_or_else(|| {
-            let (version, signatures) = info::metadata(server, &name, &choice)?;
-            Ok(encode::metadata(&name, version, &signatures))
-        })),
+        Target::Status(name, choice) => Some(status(server, pass, &name, &choice)),
+        Target::Metadata(name, choice) => Some(metadata(server, pass, &name, &choice)),
         Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
         Target::Malformed | Target::Call(..) => None,
     }
+}
+
+fn status(server: &ServerState, pass: Option<&Pass>, name: &str, choice: &VersionChoice) -> Result<Vec<u8>> {
+    check_name(name)?;
+    server.check(pass, Need::Read(name))?;
+    Ok(encode::status(&info::status(server, name, choice)?))
+}
+
+fn metadata(
+    server: &ServerState,
+    pass: Option<&Pass>,
+    name: &str,
+    choice: &VersionChoice,
+) -> Result<Vec<u8>> {
+    check_name(name)?;
+    server.check(pass, Need::SignaturesOf(name))?;
+    let (version, signatures) = info::metadata(server, name, choice)?;
+    Ok(encode::metadata(name, version, &signatures))
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() { Err(Error::invalid("Missing model name in request.")) } else { Ok(()) }
 }
 
 fn malformed(method: &Method, path: &str) -> Error {

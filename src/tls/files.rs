@@ -1,20 +1,14 @@
 //! Certificates in files that others renew while the server runs.
 //!
-//! The files are read every second and compared. Contents make no mistakes that times and inodes do (a second change
-//! within a tick of the clock, links, file systems without either), and cost some microseconds. New connections get the
-//! new certificate; open ones go on with what they began with.
+//! New connections get the new certificate; open ones go on with what they began with.
 
 use super::Tls;
 use super::identity::{Identity, Part, Pem, Problem};
 use crate::error::{Error, Result};
-use arc_swap::ArcSwap;
+use crate::follow::{Files, Followed, Look};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
-
-/// Pause between two looks at the files.
-const PAUSE: Duration = Duration::from_secs(1);
+use std::sync::Arc;
 
 /// The files of a server's identity. With `client_ca`, clients must present a certificate signed by an authority in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,34 +24,19 @@ pub struct TlsFiles {
 impl Tls {
     /// Reads `files`, and follows their changes until the last clone is dropped.
     pub fn of_files(files: TlsFiles) -> Result<Tls> {
-        let pem = files.read().map_err(Error::invalid)?;
-        let identity = Identity::new(&pem).map_err(|problem| Error::invalid(files.said(&problem)))?;
+        let (followed, identity) = Followed::begin(files).map_err(Error::invalid)?;
         let tls = Tls::of(identity);
-        let (followed, current) = (Followed { files, used: pem, failed: None }, Arc::downgrade(&tls.0));
-        std::thread::Builder::new()
-            .name("servable-tls".to_owned())
-            .spawn(move || follow(followed, &current))
+        followed
+            .follow("servable-tls", Arc::downgrade(&tls.0), |current, files, look| match look {
+                Look::Same | Look::Unsettled => {}
+                Look::Renewed(identity) => {
+                    current.store(Arc::new(identity));
+                    tracing::info!("TLS: new connections get the renewed {}", files.certificate.display());
+                }
+                Look::Failed(why) => tracing::warn!("TLS: what was read before stays in use: {why}"),
+            })
             .map_err(|why| Error::internal(format!("The TLS files cannot be followed: {why}")))?;
         Ok(tls)
-    }
-}
-
-/// Looks at the files until nobody uses `current` any more.
-fn follow(mut followed: Followed, current: &Weak<ArcSwap<Identity>>) {
-    loop {
-        std::thread::sleep(PAUSE);
-        let Some(current) = current.upgrade() else { return };
-        match followed.look() {
-            Look::Same => {}
-            Look::Renewed(identity) => {
-                current.store(Arc::new(identity));
-                tracing::info!(
-                    "TLS: new connections get the renewed {}",
-                    followed.files.certificate.display()
-                );
-            }
-            Look::Failed(why) => tracing::warn!("TLS: what was read before stays in use: {why}"),
-        }
     }
 }
 
@@ -68,23 +47,6 @@ impl TlsFiles {
             Part::Certificate => ("--tls_cert_file", &self.certificate),
             Part::ClientCa => ("--tls_client_ca_file", self.client_ca.as_deref().unwrap_or(Path::new(""))),
         }
-    }
-
-    fn read(&self) -> std::result::Result<Pem, String> {
-        let read = |part| {
-            let (flag, path) = self.path(part);
-            std::fs::read(path).map_err(|why| {
-                if why.kind() == ErrorKind::NotFound {
-                    return format!("{flag}: there is no file {}", path.display());
-                }
-                format!("{flag}: {} cannot be read: {why}", path.display())
-            })
-        };
-        Ok(Pem {
-            certificate: read(Part::Certificate)?,
-            key: read(Part::Key)?,
-            client_ca: self.client_ca.is_some().then(|| read(Part::ClientCa)).transpose()?,
-        })
     }
 
     fn said(&self, problem: &Problem) -> String {
@@ -108,55 +70,31 @@ impl TlsFiles {
     }
 }
 
-/// The state of following files.
-struct Followed {
-    files: TlsFiles,
-    /// What is in use.
-    used: Pem,
-    /// What was found instead at the last look, and could not be used.
-    failed: Option<Failed>,
-}
+impl Files for TlsFiles {
+    type Content = Pem;
+    type Made = Identity;
+    /// Half a key or certificate is none.
+    const SETTLES: bool = false;
 
-struct Failed {
-    found: std::result::Result<Pem, String>,
-    why: String,
-    is_told: bool,
-}
+    fn read(&self) -> std::result::Result<Pem, String> {
+        let read = |part| {
+            let (flag, path) = self.path(part);
+            std::fs::read(path).map_err(|why| {
+                if why.kind() == ErrorKind::NotFound {
+                    return format!("{flag}: there is no file {}", path.display());
+                }
+                format!("{flag}: {} cannot be read: {why}", path.display())
+            })
+        };
+        Ok(Pem {
+            certificate: read(Part::Certificate)?,
+            key: read(Part::Key)?,
+            client_ca: self.client_ca.is_some().then(|| read(Part::ClientCa)).transpose()?,
+        })
+    }
 
-/// The outcome of a look at the files.
-enum Look {
-    Same,
-    Renewed(Identity),
-    /// They cannot be used. Said once, of files that no longer change: they may be half written, or one of them be new and
-    /// the other one not yet.
-    Failed(String),
-}
-
-impl Followed {
-    fn look(&mut self) -> Look {
-        let found = self.files.read();
-        if found.as_ref() == Ok(&self.used) {
-            self.failed = None;
-            return Look::Same;
-        }
-        if let Some(failed) = self.failed.as_mut().filter(|failed| failed.found == found) {
-            let was_told = std::mem::replace(&mut failed.is_told, true);
-            return if was_told { Look::Same } else { Look::Failed(failed.why.clone()) };
-        }
-        let identity = found.as_ref().map_err(String::clone).and_then(|pem| {
-            let identity = Identity::new(pem).map_err(|problem| self.files.said(&problem))?;
-            Ok((identity, pem.clone()))
-        });
-        match identity {
-            Ok((identity, pem)) => {
-                (self.used, self.failed) = (pem, None);
-                Look::Renewed(identity)
-            }
-            Err(why) => {
-                self.failed = Some(Failed { found, why, is_told: false });
-                Look::Same
-            }
-        }
+    fn make(&self, pem: &Pem) -> std::result::Result<Identity, String> {
+        Identity::new(pem).map_err(|problem| self.said(&problem))
     }
 }
 
@@ -170,7 +108,7 @@ mod tests {
     struct Renewable {
         folder: TempDir,
         authority: Authority,
-        followed: Followed,
+        followed: Followed<TlsFiles>,
     }
 
     impl Renewable {
@@ -184,8 +122,8 @@ mod tests {
             let (key, certificate) = signed_by(&authority);
             fs::write(&files.key, key).unwrap();
             fs::write(&files.certificate, certificate).unwrap();
-            let used = files.read().unwrap();
-            Renewable { folder, authority, followed: Followed { files, used, failed: None } }
+            let (followed, _) = Followed::begin(files).unwrap();
+            Renewable { folder, authority, followed }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -196,6 +134,7 @@ mod tests {
         fn looks<const COUNT: usize>(&mut self) -> [&'static str; COUNT] {
             [(); COUNT].map(|()| match self.followed.look() {
                 Look::Same => "same",
+                Look::Unsettled => "unsettled",
                 Look::Renewed(_) => "renewed",
                 Look::Failed(_) => "failed",
             })

@@ -45,6 +45,8 @@ usage: servable COMMAND ...
                   move labels
   reload NAME     load its versions again from their files
   predict MODEL   ask a running server for a prediction (servable predict --help)
+  token new NAME  make a token for a client of a server with --auth_file; also
+                  token list, token remove
   flags           list every flag (--markdown: as a table for documentation)
   version         print the versions of Servable, of TensorFlow and of the other engines
   help            print this text
@@ -198,6 +200,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "unload": _elsewhere("servable.cli.models", "unload"),
     "label": _elsewhere("servable.cli.models", "label"),
     "reload": _elsewhere("servable.cli.models", "reload"),
+    "token": _elsewhere("servable.cli.tokens", "token"),
     "flags": _flags,
     "version": _version,
     "--version": _version,

@@ -22,7 +22,8 @@ from servable.errors import ServableError, StatusError
 from servable.sizes import size_text
 
 ADDRESS_VARIABLE = "SERVABLE_ADMIN_ADDRESS"
-TOKEN_VARIABLE = "SERVABLE_ADMIN_TOKEN"
+TOKEN_VARIABLES = ("SERVABLE_ADMIN_TOKEN", "SERVABLE_TOKEN")
+"""The first that is set is sent. No argument names a token: others see the arguments of a process."""
 DEFAULT_ADDRESS = "127.0.0.1:8502"
 MARGIN_SECONDS = 30.0
 """Seconds that the command waits longer than the server."""
@@ -300,7 +301,8 @@ def asked(given: argparse.Namespace, wait: float, work: Callable[[Administration
     Returns the exit status.
     """
     trust = Trust(given.ca_file, given.cert_file, given.key_file)
-    server = Administration(given.admin_address, os.environ.get(TOKEN_VARIABLE, ""), wait, trust)
+    token = next(filter(None, map(os.environ.get, TOKEN_VARIABLES)), "")
+    server = Administration(given.admin_address, token, wait, trust)
     try:
         return work(server)
     except StatusError as error:

@@ -19,7 +19,7 @@ from servable.client.dialogue import Dialogue, Pause, Send, Steps
 from servable.client.limits import Limits
 from servable.client.model_config import serialized_config
 from servable.client.transport.address import parse_address
-from servable.client.transport.connection import Connection
+from servable.client.transport.connection import Connection, with_token
 from servable.client.transport.open import open_transport
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Features
@@ -37,6 +37,7 @@ class Client:
     connect_timeout: seconds for making one connection. retries: number of times that a call is sent again
     when no server answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers
     or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+    token: for a server that needs one; None takes $SERVABLE_TOKEN if that is set, "" sends none.
 
     Messages may have any size. Threads may, and should, share a client: it keeps its connections. As a
     context manager it closes them at the end.
@@ -46,7 +47,7 @@ class Client:
     ``message``. Over REST the code is derived from the HTTP status, which some codes share.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option, given by its name
         self,
         address: str,
         *,
@@ -55,10 +56,12 @@ class Client:
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
         ca_file: str | None = None,
+        token: str | None = None,
     ) -> None:
         where = parse_address(address)
+        given = with_token(headers or {}, token)
         self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
-        self._transport = open_transport(where, Connection(connect_timeout, headers or {}, ca_file))
+        self._transport = open_transport(where, Connection(connect_timeout, given, ca_file))
 
     @overload
     def predict(

@@ -220,6 +220,15 @@ _PORTS = (
         own=True,
     ),
     Flag(
+        "auth_file",
+        "string",
+        "",
+        "ports",
+        "file of tokens (servable token new makes it), one of which every request must show, on both ports "
+        "and the administration, except probes of the whole server; read again when it changes; empty: none",
+        own=True,
+    ),
+    Flag(
         "use_alts_credentials",
         "bool",
         False,

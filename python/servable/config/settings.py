@@ -208,6 +208,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         grpc_socket_takeover=not arguments.serve,
         grpc_tls=_tls(arguments),
         tls_files=_tls_files(arguments),
+        auth_file=_auth_file(arguments),
         health_pages=arguments.boolean("enable_rest_healthcheck"),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
@@ -394,6 +395,13 @@ def _tls_files(arguments: Arguments) -> TlsFiles | None:
     # The server may change its folder; the files are read again.
     authorities = os.path.abspath(client_ca) if client_ca else None
     return TlsFiles(os.path.abspath(certificate), os.path.abspath(key), authorities)
+
+
+def _auth_file(arguments: Arguments) -> str | None:
+    path = arguments.text("auth_file")
+    check_text([path])
+    # The server may change its folder; the file is read again.
+    return os.path.abspath(os.path.expanduser(path)) if path else None
 
 
 def _grpc_limits(arguments: Arguments) -> GrpcLimits:

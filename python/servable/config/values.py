@@ -181,7 +181,8 @@ class CoreOptions:
     pause of a body or a reply; one that takes longer than this in all must average min_transfer_rate bytes a
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
-    none. tls_files: of all ports, unless gRPC has its grpc_tls. health_pages: on the REST port.
+    none. tls_files: of all ports, unless gRPC has its grpc_tls. auth_file: of the tokens that requests need,
+    None if they need none. health_pages: on the REST port.
     tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
     max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
@@ -196,6 +197,7 @@ class CoreOptions:
     grpc_socket_takeover: bool = False
     grpc_tls: TlsOptions | None = None
     tls_files: TlsFiles | None = None
+    auth_file: str | None = None
     health_pages: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000

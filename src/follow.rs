@@ -1,0 +1,235 @@
+//! Files that others change while the server runs.
+//!
+//! They are read every second and compared. Contents make no mistakes that times and inodes do (a second change within a
+//! tick of the clock, links, file systems without either), and cost some microseconds.
+
+use std::io;
+use std::sync::Weak;
+use std::time::Duration;
+
+/// Pause between two looks at the files.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Pause before the second look at files that may be half written.
+const SETTLED_AFTER: Duration = Duration::from_millis(200);
+
+/// Files, and what is made of them.
+pub(crate) trait Files: Send + 'static {
+    /// What they contain.
+    type Content: PartialEq + Send;
+    /// What is made of that.
+    type Made;
+    /// True if a half of the content may look like a whole: it is used once two looks have found the same.
+    const SETTLES: bool;
+
+    /// Reads them.
+    fn read(&self) -> Result<Self::Content, String>;
+
+    /// Makes what the server uses.
+    fn make(&self, content: &Self::Content) -> Result<Self::Made, String>;
+}
+
+/// The state of following files.
+pub(crate) struct Followed<F: Files> {
+    /// The files.
+    pub(crate) files: F,
+    /// What is in use.
+    used: F::Content,
+    /// What was found instead at the last look, and is not in use.
+    other: Option<Other<F::Content>>,
+}
+
+/// What was found in files, and why it is not in use.
+struct Other<C> {
+    found: Result<C, String>,
+    why: Why,
+}
+
+enum Why {
+    /// It may be half written.
+    New,
+    /// It cannot be used.
+    Bad(String),
+    /// The same, and the log says so.
+    Told,
+}
+
+/// The outcome of a look at files.
+#[derive(Debug)]
+pub(crate) enum Look<M> {
+    /// There is nothing new.
+    Same,
+    /// They have changed, and may be half written.
+    Unsettled,
+    /// They have changed to this.
+    Renewed(M),
+    /// They cannot be used. Said once, of files that no longer change: they may be half written, or one of them be new and
+    /// the other one not yet.
+    Failed(String),
+}
+
+impl<F: Files> Followed<F> {
+    /// Reads the files; also returns what was made of them.
+    pub(crate) fn begin(files: F) -> Result<(Followed<F>, F::Made), String> {
+        let used = files.read()?;
+        let made = files.make(&used)?;
+        Ok((Followed { files, used, other: None }, made))
+    }
+
+    /// Looks at the files.
+    pub(crate) fn look(&mut self) -> Look<F::Made> {
+        let found = self.files.read();
+        if found.as_ref() == Ok(&self.used) {
+            self.other = None;
+            return Look::Same;
+        }
+        if let Some(other) = self.other.as_mut().filter(|other| other.found == found) {
+            match std::mem::replace(&mut other.why, Why::Told) {
+                Why::New => {}
+                Why::Bad(why) => return Look::Failed(why),
+                Why::Told => return Look::Same,
+            }
+        } else if F::SETTLES {
+            self.other = Some(Other { found, why: Why::New });
+            return Look::Unsettled;
+        }
+        self.other = None;
+        self.made_of(found)
+    }
+
+    fn made_of(&mut self, found: Result<F::Content, String>) -> Look<F::Made> {
+        let made = found.as_ref().map_err(String::clone).and_then(|content| self.files.make(content));
+        match (made, found) {
+            (Ok(made), Ok(content)) => {
+                self.used = content;
+                Look::Renewed(made)
+            }
+            (Err(why), found) if F::SETTLES => {
+                self.other = Some(Other { found, why: Why::Told });
+                Look::Failed(why)
+            }
+            (Err(why), found) => {
+                self.other = Some(Other { found, why: Why::Bad(why) });
+                Look::Same
+            }
+            // Nothing is made of what was not read.
+            (Ok(_), Err(_)) => Look::Same,
+        }
+    }
+
+    /// Looks at the files, in a thread called `name`, until nobody holds `user`, which is told what came of each look.
+    pub(crate) fn follow<U: Send + Sync + 'static>(
+        mut self,
+        name: &str,
+        user: Weak<U>,
+        tell: impl Fn(&U, &F, Look<F::Made>) + Send + 'static,
+    ) -> io::Result<()> {
+        let looks = move || {
+            let mut pause = PAUSE;
+            loop {
+                std::thread::sleep(pause);
+                let Some(user) = user.upgrade() else { return };
+                let look = self.look();
+                pause = if matches!(look, Look::Unsettled) { SETTLED_AFTER } else { PAUSE };
+                tell(&user, &self.files, look);
+            }
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(looks).map(|_detached| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Files that contain a text, which is good if it is a number.
+    struct Text<const SETTLES: bool>(RefCell<Result<String, String>>);
+
+    impl<const SETTLES: bool> Files for Text<SETTLES> {
+        type Content = String;
+        type Made = i64;
+        const SETTLES: bool = SETTLES;
+
+        fn read(&self) -> Result<String, String> {
+            self.0.borrow().clone()
+        }
+
+        fn make(&self, content: &String) -> Result<i64, String> {
+            content.parse().map_err(|_| format!("{content} is no number"))
+        }
+    }
+
+    /// Looks once at each of `contents`; returns what the looks came to.
+    fn looks<const SETTLES: bool>(contents: &[&str]) -> Vec<String> {
+        let (mut followed, made) =
+            Followed::begin(Text::<SETTLES>(RefCell::new(Ok("1".to_owned())))).unwrap();
+        assert_eq!(made, 1);
+        let mut look = |content: &&str| {
+            let gone = content.is_empty();
+            *followed.files.0.borrow_mut() =
+                if gone { Err("gone".to_owned()) } else { Ok((*content).to_owned()) };
+            match followed.look() {
+                Look::Same => "same".to_owned(),
+                Look::Unsettled => "unsettled".to_owned(),
+                Look::Renewed(made) => format!("renewed {made}"),
+                Look::Failed(why) => format!("failed: {why}"),
+            }
+        };
+        contents.iter().map(&mut look).collect()
+    }
+
+    #[test]
+    fn what_can_be_used_is_used_at_once() {
+        assert_eq!(
+            looks::<false>(&["1", "2", "2", "x", "x", "x", "2", "", "3"]),
+            [
+                "same",
+                "renewed 2",
+                "same",
+                "same",
+                "failed: x is no number",
+                "same",
+                "same",
+                "same",
+                "renewed 3"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_may_be_half_written_is_used_once_it_stays() {
+        assert_eq!(
+            looks::<true>(&["1", "2", "22", "22", "22", "2", "22", "2", "2"]),
+            [
+                "same",
+                "unsettled",
+                "unsettled",
+                "renewed 22",
+                "same",
+                "unsettled",
+                "same",
+                "unsettled",
+                "renewed 2"
+            ]
+        );
+        assert_eq!(
+            looks::<true>(&["x", "y", "y", "y", "", "", "", "1"]),
+            [
+                "unsettled",
+                "unsettled",
+                "failed: y is no number",
+                "same",
+                "unsettled",
+                "failed: gone",
+                "same",
+                "same"
+            ]
+        );
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_at_the_start_are_an_error() {
+        let begun = |text: &str| Followed::begin(Text::<true>(RefCell::new(Ok(text.to_owned())))).err();
+        assert_eq!((begun("x"), begun("7")), (Some("x is no number".to_owned()), None));
+    }
+}
