@@ -46,7 +46,7 @@ ARROWS = {
     "memory": {"error"},
     "parallel": set(),
     "profile": set(),
-    "config": {"pace", "scheduler", "payload", "tls"},
+    "config": {"auth", "pace", "scheduler", "payload", "tls"},
     "tls": {"error", "follow", "metrics"},
     "follow": set(),
     "pace": set(),

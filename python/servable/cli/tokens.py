@@ -1,7 +1,7 @@
 """``servable token new``, ``list``, ``remove``: the lines of a server's ``--auth_file``.
 
-A token is ``servable.NAME.SECRET``; the file has the salted hash of the secret only (``src/auth/token.rs``), so
-a token is printed once, when it is made. A running server takes a changed file over by itself. Exit
+A token is ``servable.NAME.SECRET``; the file has the salted hash of the secret only (``src/auth/token.rs``),
+so a token is printed once, when it is made. A running server takes a changed file over by itself. Exit
 statuses: 0 success, 1 refused or failed, 2 invalid command line.
 """
 
