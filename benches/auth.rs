@@ -23,7 +23,11 @@ fn main() -> Result<(), Error> {
             ("with a limit of those in flight", 1, "models=* in_flight=1000"),
         ] {
             let auth = auth(tokens, settings)?;
-            println!("{:<44}  {:>12.1}", format!("{name}, {threads} threads"), nanoseconds(&auth, threads, tokens));
+            println!(
+                "{:<44}  {:>12.1}",
+                format!("{name}, {threads} threads"),
+                nanoseconds(&auth, threads, tokens)
+            );
         }
     }
     Ok(())

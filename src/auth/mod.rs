@@ -83,6 +83,11 @@ impl Auth {
         self.0.denials.clone()
     }
 
+    /// Returns whether a request, of which `header` returns the headers, shows a token, valid or not.
+    pub fn is_shown<'h>(header: impl Fn(&'static str) -> Option<&'h [u8]>) -> bool {
+        credential(header).is_some()
+    }
+
     /// Admits a request, of which `header` returns the headers, if it shows a valid token whose limits are not reached.
     /// An unknown name and a wrong secret take the same time and get the same answer.
     pub fn admit<'h>(&self, header: impl Fn(&'static str) -> Option<&'h [u8]>) -> Result<Pass> {

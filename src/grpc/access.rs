@@ -5,7 +5,7 @@
 
 use super::GrpcService;
 use crate::access::Entry;
-use crate::auth::{Need, Pass, Scope};
+use crate::auth::{Auth, Need, Pass, Scope};
 use crate::error::{Error, Result};
 use http::{HeaderMap, HeaderValue};
 
@@ -45,7 +45,7 @@ fn of(path: &str) -> Access {
 #[derive(Clone, Debug)]
 pub(super) struct Shown(pub(super) Result<Pass, Error>);
 
-/// Admits a call by its headers. `None` if calls need no tokens.
+/// Admits a call by its headers. `None` if calls need no tokens, or if this one may need none and shows none.
 pub(super) fn admit(
     service: &GrpcService,
     path: &str,
@@ -53,11 +53,16 @@ pub(super) fn admit(
     entry: Option<&Entry>,
 ) -> Result<Option<Shown>> {
     let Some(auth) = &service.server.options.auth else { return Ok(None) };
-    let shown = auth.admit(|name| headers.get(name).map(HeaderValue::as_bytes));
+    let header = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let access = of(path);
+    if access == Access::ByMessage && !Auth::is_shown(header) {
+        return Ok(None);
+    }
+    let shown = auth.admit(header);
     if let (Some(entry), Ok(pass)) = (entry, &shown) {
         entry.shows(pass.name());
     }
-    if let Access::Token(need) = of(path) {
+    if let Access::Token(need) = access {
         let pass = shown.as_ref().map_err(Error::clone)?;
         auth.check(Some(pass), need)?;
     }

@@ -95,7 +95,7 @@ impl Rpc<'_> {
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let (entry, pass) = (self.entry, self.pass);
+        let (entry, pass) = (self.entry.clone(), self.pass);
         let context = Context { deadline, memory, entry, pass, ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// The texts of an identity. With `client_ca`, clients must present a certificate signed by one of its authorities.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Pem {
+pub(crate) struct Pem {
     pub(super) key: Vec<u8>,
     pub(super) certificate: Vec<u8>,
     pub(super) client_ca: Option<Vec<u8>>,
@@ -21,7 +21,7 @@ pub(super) struct Pem {
 
 /// A server's identity: its configuration for each offer of protocols. They share everything but the offer.
 #[derive(Debug)]
-pub(super) struct Identity([Arc<ServerConfig>; Offer::ALL.len()]);
+pub(crate) struct Identity([Arc<ServerConfig>; Offer::ALL.len()]);
 
 impl Identity {
     /// Reads the texts.

@@ -377,6 +377,12 @@ def test_the_page_of_metrics_hides_no_other(path: str) -> None:
         serve("--model_base_path=/m", f"--metrics_path={path}")
 
 
+def test_the_file_of_tokens_is_an_absolute_path(tmp_path: Path) -> None:
+    assert serve(str(tmp_path)).core.auth_file is None
+    assert serve(str(tmp_path), "--auth_file=t").core.auth_file == os.path.abspath("t")
+    assert serve(str(tmp_path), "--auth_file=/t").core.auth_file == "/t"
+
+
 def test_tls_files_are_taken_together_and_as_absolute_paths(tmp_path: Path) -> None:
     assert serve(str(tmp_path)).core.tls_files is None
     files = serve(str(tmp_path), "--tls_cert_file=c", "--tls_key_file=/k").core.tls_files
