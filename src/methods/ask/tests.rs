@@ -3,6 +3,7 @@
 mod batched;
 
 use super::*;
+use crate::auth::Auth;
 use crate::batch;
 use crate::batch::Scheduler;
 use crate::config::Options;
@@ -276,4 +277,29 @@ async fn only_calls_that_end_well_are_recorded() {
     ask(&server, refused, Context::default(), pending()).await.unwrap_err();
     ask(&server, call("m"), Context::default(), pending()).await.unwrap();
     assert_eq!(recording.join().unwrap().len(), 1);
+}
+
+/// Whatever a protocol forgets: without a pass that is for the model, no model is asked, or told of.
+#[tokio::test]
+async fn where_tokens_are_needed_no_call_goes_without_one() {
+    let secret = "A".repeat(43);
+    // SHA-256 of the salt and the secret.
+    let hash = "sha256:0123456789ab:2cf26ca0ebf9ebdea5958f900ec1aadc8024392e07660ae3874980ccfba06350";
+    let auth = Auth::of_text(&format!("me {hash} scopes=predict models=m")).unwrap();
+    let mut server = Arc::into_inner(server(Policy::Caller)).unwrap();
+    server.options.auth = Some(auth.clone());
+    let server = Arc::new(server);
+    let token = format!("servable.me.{secret}");
+    let pass = auth.admit(|_| Some(token.as_bytes())).unwrap();
+    let with = |pass| Context { pass, ..Context::default() };
+    for (model, pass, expected) in [
+        ("m", Some(pass.clone()), None),
+        ("m", None, Some(Kind::Unauthenticated)),
+        ("other", Some(pass), Some(Kind::PermissionDenied)),
+        ("other", None, Some(Kind::Unauthenticated)),
+    ] {
+        let asked = ask(&server, call(model), with(pass), pending()).await;
+        assert_eq!(asked.err().map(|error| error.kind), expected, "{model}");
+    }
+    assert!(counted(&server).contains(&r#"model_name="m",status="UNAUTHENTICATED"} 1"#.to_owned()));
 }
