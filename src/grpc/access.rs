@@ -30,7 +30,10 @@ fn of(path: &str) -> Access {
         "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
         | "/tensorflow.ProfilerService/Profile"
         | "/tensorflow.ProfilerService/Terminate"
-        | "/tensorflow.ProfilerService/Monitor" => Access::Token(Need::Manage),
+        | "/tensorflow.ProfilerService/Monitor"
+        | "/tensorflow.ProfilerService/StartContinuousProfiling"
+        | "/tensorflow.ProfilerService/StopContinuousProfiling"
+        | "/tensorflow.ProfilerService/GetSnapshot" => Access::Token(Need::Manage),
         // That of the whole server is for probes, which orchestrators send without metadata.
         "/grpc.health.v1.Health/Check" => Access::ByMessage,
         "/grpc.health.v1.Health/Watch" => Access::Token(Need::Of(Scope::Read)),

@@ -173,7 +173,11 @@ enum Source {
     /// These pieces, then an OK.
     Pieces(VecDeque<Bytes>, Option<Arc<Reservation>>),
     /// The stream of a standard service, until the server stops. It is in flight for its token as long.
-    Streamed(tonic::body::Body, Pin<Box<dyn Future<Output = ()> + Send>>, Option<Pass>),
+    Streamed {
+        body: tonic::body::Body,
+        stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+        _pass: Option<Pass>,
+    },
     /// Nothing.
     Ended,
 }
@@ -187,7 +191,7 @@ impl Body {
     ) -> Response<Body> {
         response.map(|body| {
             let stopped = Box::pin(async move { reached(&mut stages, Stage::Closing).await });
-            Body(Source::Streamed(body, stopped, pass))
+            Body(Source::Streamed { body, stopped, _pass: pass })
         })
     }
 
@@ -197,7 +201,7 @@ impl Body {
             Source::Pieces(pieces, _) => {
                 pieces.iter().map(Bytes::len).sum::<usize>().saturating_sub(PREFIX) as u64
             }
-            Source::Streamed(..) | Source::Ended => 0,
+            Source::Streamed { .. } | Source::Ended => 0,
         }
     }
 
@@ -230,7 +234,7 @@ impl http_body::Body for Body {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece, memory))))),
                 None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
             },
-            Source::Streamed(body, stopped, _) => {
+            Source::Streamed { body, stopped, .. } => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if frame.is_pending() && stopped.as_mut().poll(cx).is_ready() {
                     let mut headers = HeaderMap::new();
@@ -246,7 +250,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Source::Ended => true,
             Source::Pieces(..) => false,
-            Source::Streamed(body, ..) => body.is_end_stream(),
+            Source::Streamed { body, .. } => body.is_end_stream(),
         }
     }
 }

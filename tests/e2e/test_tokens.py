@@ -34,6 +34,14 @@ WRONG = "servable.all." + "A" * 43
 PREDICTION = "/tensorflow.serving.PredictionService/"
 MODELS_SERVICE = "/tensorflow.serving.ModelService/"
 HEALTH = "/grpc.health.v1.Health/"
+PROFILER = (
+    "Profile",
+    "Terminate",
+    "Monitor",
+    "StartContinuousProfiling",
+    "StopContinuousProfiling",
+    "GetSnapshot",
+)
 REFLECTIONS = [f"/grpc.reflection.{v}.ServerReflection/ServerReflectionInfo" for v in ("v1", "v1alpha")]
 REFUSED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
 
@@ -163,9 +171,7 @@ GRPC = [
 ] + [
     # Empty messages, which change nothing.
     (MODELS_SERVICE + "HandleReloadConfigRequest", b"", "all boss"),
-    ("/tensorflow.ProfilerService/Profile", b"", "all boss"),
-    ("/tensorflow.ProfilerService/Terminate", b"", "all boss"),
-    ("/tensorflow.ProfilerService/Monitor", b"", "all boss"),
+    *((f"/tensorflow.ProfilerService/{method}", b"", "all boss") for method in PROFILER),
     (HEALTH + "Check", b"", "anybody"),
     (HEALTH + "Check", check_of("PredictionService"), "all caller reader watcher boss"),
     (HEALTH + "Check", check_of("half_plus_two"), "all reader watcher"),
