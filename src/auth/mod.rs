@@ -195,9 +195,8 @@ fn too_many(entry: &Entry, most: usize) -> Error {
 
 fn too_fast(entry: &Entry, wait: Duration) -> Error {
     let message = format!(
-        "Token {} sends more requests than its rate= allows: the next one may come in {} ms",
-        entry.name,
-        wait.as_micros().div_ceil(1000)
+        "Token {} sends more requests than its rate= allows: the next one may come in {wait:.1?}",
+        entry.name
     );
     Error::new(Kind::ResourceExhausted, message).retry_after(wait)
 }
