@@ -1,6 +1,7 @@
 //! A record of the payload log as a line of JSON: the request as it could be sent over REST, in columns, and the answer.
 
-use super::{Format, encode};
+use super::encode::{self, Style};
+use super::Format;
 use crate::config::NonUtf8;
 use crate::error::{Error, Result};
 use crate::log_format::{LogFormat, json_member, json_string, time};
@@ -164,16 +165,9 @@ fn printed(tensors: &BTreeMap<String, Bytes>) -> Result<String> {
         |(alias, proto): (&String, &Bytes)| Ok((alias.clone(), tensor::decode(proto).map_err(malformed)?));
     let read: Vec<(String, Tensor)> = tensors.iter().map(read).collect::<Result<_>>()?;
     let outputs: Vec<(&str, &Tensor)> = read.iter().map(|(alias, tensor)| (&alias[..], tensor)).collect();
-    let text = encode::predict(Format::Columnar, &outputs, NonUtf8::Base64, &Alone)?;
-    Ok(on_one_line(&text))
-}
-
-/// Returns JSON without its line breaks and the indentation after them. There are none inside of strings, where they
-/// are escaped.
-fn on_one_line(text: &[u8]) -> String {
-    let lines = text.split(|byte| *byte == b'\n');
-    let whole: Vec<u8> = lines.flat_map(|line| line.trim_ascii_start()).copied().collect();
-    String::from_utf8_lossy(&whole).into_owned()
+    let style = Style { non_utf8: NonUtf8::Base64, compact: true };
+    let text = encode::predict(Format::Columnar, &outputs, style, &Alone)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

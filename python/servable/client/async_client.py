@@ -37,6 +37,8 @@ class AsyncClient:
     connect_timeout: seconds for making one connection. retries: number of times that a call is sent again
     when no server answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers
     or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+    cert_file: PEM file of this client's certificate, for a server that asks for one; key_file: of its key, if
+    that is not in the same file.
 
     Messages may have any size. A client may be made anywhere and belongs to the event loop of its first call;
     any number of tasks may, and should, share it: it keeps its connections. Cancelling a task cancels its
@@ -56,10 +58,13 @@ class AsyncClient:
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
         ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
     ) -> None:
         where = parse_address(address)
+        connection = Connection(connect_timeout, headers or {}, ca_file, cert_file, key_file)
         self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
-        self._transport = open_async_transport(where, Connection(connect_timeout, headers or {}, ca_file))
+        self._transport = open_async_transport(where, connection)
 
     @overload
     async def predict(
