@@ -471,7 +471,7 @@ impl<T: Value> Column for Numbers<T> {
     ) -> Result<(), Fault> {
         if self.alone
             && self.values.is_empty()
-            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::new(true))
+            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::<T>::new(true))
         {
             self.values = Numbers::joined(parts);
             return Ok(());

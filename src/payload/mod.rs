@@ -167,7 +167,8 @@ impl Payloads {
         let mut collectors = self.collectors();
         let mut kept = HashMap::new();
         let mut models = HashMap::new();
-        let places: HashSet<_> = rules.iter().filter(|rule| rule.share > 0.0).map(|rule| &rule.place).collect();
+        let places: HashSet<_> =
+            rules.iter().filter(|rule| rule.share > 0.0).map(|rule| &rule.place).collect();
         if places.len() > MOST_PLACES {
             let why = format!("at most {MOST_PLACES} payload logs can be written, got {}", places.len());
             return Err(Error::invalid(why));
@@ -231,7 +232,8 @@ impl Payloads {
 
     fn collector(&self, place: &Place) -> Result<Collector> {
         let counts = self.counts.clone();
-        let files = Files::new(place.clone(), self.limits, self.as_json, (counts.clone(), self.reopened.clone()));
+        let files =
+            Files::new(place.clone(), self.limits, self.as_json, (counts.clone(), self.reopened.clone()));
         let queue = LogQueue::start("servable-payload", LIMITS, files)
             .map_err(|why| Error::internal(format!("The payload log has no thread: {why}")))?;
         Ok(Collector { queue, counts })

@@ -187,12 +187,7 @@ fn check_printable(tensor: &Tensor) -> Result<()> {
 }
 
 /// Refuses outputs that are too long; otherwise estimates the length of the text.
-fn expected_length(
-    format: Format,
-    outputs: &[(&str, &Tensor)],
-    rows: usize,
-    style: Style,
-) -> Result<usize> {
+fn expected_length(format: Format, outputs: &[(&str, &Tensor)], rows: usize, style: Style) -> Result<usize> {
     let on_lines = format == Format::Columnar && !style.compact;
     let members = if outputs.len() == 1 { 0 } else { rows.max(1) };
     let length = outputs.iter().fold(64, |length: usize, (alias, tensor)| {
@@ -569,10 +564,7 @@ mod tests {
 
     #[track_caller]
     fn check_text(format: Format, outputs: &[(&str, &Tensor)], expected: &str) {
-        assert_eq!(
-            String::from_utf8(predict(format, outputs, BASE64, &Alone).unwrap()).unwrap(),
-            expected
-        );
+        assert_eq!(String::from_utf8(predict(format, outputs, BASE64, &Alone).unwrap()).unwrap(), expected);
     }
 
     #[test]
@@ -593,7 +585,11 @@ mod tests {
     #[test]
     fn numbers_of_16_bits_are_as_short_as_they_can_be() {
         let tensor = |dtype, bits: [u16; 3]| {
-            Tensor::numbers(dtype, vec![3], bits.iter().flat_map(|two| two.to_le_bytes()).collect::<Vec<_>>().into())
+            Tensor::numbers(
+                dtype,
+                vec![3],
+                bits.iter().flat_map(|two| two.to_le_bytes()).collect::<Vec<_>>().into(),
+            )
         };
         let half = tensor(DType::Half, [0x2E66, 0xC000, 0x7BFF]);
         check_text(Format::Row, &[("y", &half)], "{\n    \"predictions\": [0.1, -2.0, 65500.0\n    ]\n}");
@@ -683,9 +679,8 @@ mod tests {
     #[test]
     fn results_of_examples() {
         let mut results = Classifications { rows: 1, columns: 2, labels: None, scores: Some(vec![0.5, 1.0]) };
-        let text = |results: &Classifications| {
-            String::from_utf8(classifications(results, RAW).unwrap()).unwrap()
-        };
+        let text =
+            |results: &Classifications| String::from_utf8(classifications(results, RAW).unwrap()).unwrap();
         assert_eq!(text(&results), "{\n    \"results\": [[[\"\", 0.5], [\"\", 1.0]]\n    ]\n}");
         results.labels = Some(["a", "b"].into_iter().collect());
         results.scores = None;

@@ -170,8 +170,13 @@ mod tests {
         };
         assert_eq!(outputs(""), Some(Vec::new()));
         assert_eq!(outputs("?outputs="), Some(Vec::new()));
-        assert_eq!(outputs("?outputs=a%2Cb,c:0,,%E4"), Some(["a,b", "c:0", "", "\u{FFFD}"].map(Into::into).into()));
-        for other in ["?", "?x=1", "?outputs", "?outputs=a&x=1", "?outputs=a&outputs=b", "?Outputs=a", "?&outputs=a"] {
+        assert_eq!(
+            outputs("?outputs=a%2Cb,c:0,,%E4"),
+            Some(["a,b", "c:0", "", "\u{FFFD}"].map(Into::into).into())
+        );
+        for other in
+            ["?", "?x=1", "?outputs", "?outputs=a&x=1", "?outputs=a&outputs=b", "?Outputs=a", "?&outputs=a"]
+        {
             assert_eq!(outputs(other), None, "{other}");
         }
         for path in ["/v1/models/a:classify", "/v1/models/a", "/v1/models/a:Predict"] {

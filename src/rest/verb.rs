@@ -82,7 +82,9 @@ fn predict(
 fn wanted(signature: &Signature, in_body: Option<Positions>, in_query: &str) -> Result<Positions> {
     let mut outputs = match in_body {
         Some(_) if !in_query.is_empty() => {
-            return Err(Error::invalid("Both the body and the query name outputs. Name them in one of these"));
+            return Err(Error::invalid(
+                "Both the body and the query name outputs. Name them in one of these",
+            ));
         }
         Some(outputs) => outputs,
         None => bind::outputs(signature, path::output_names(in_query).map(Ok))?,

@@ -167,7 +167,8 @@ fn middles_go_to_even<N: Narrow>() {
         assert_eq!(read::<N>(&format!("{middle}{}1", "0".repeat(200))), lower + 1, "{middle}");
         assert_eq!(read::<N>(&format!("-{middle}{}1e0", "0".repeat(20))), SIGN | (lower + 1), "{middle}");
         let (digits, last) = middle.trim_end_matches('0').split_at(middle.trim_end_matches('0').len() - 1);
-        let (last, digits) = if last == "." { ("0", format!("{digits}.")) } else { (last, digits.to_owned()) };
+        let (last, digits) =
+            if last == "." { ("0", format!("{digits}.")) } else { (last, digits.to_owned()) };
         if last != "0" {
             let below = format!("{digits}{}{}", last.parse::<u8>().unwrap() - 1, "9".repeat(30));
             assert_eq!(read::<N>(&below), lower, "{below}");

@@ -345,7 +345,9 @@ fn a_body_may_name_the_outputs_that_it_wants() {
     let asked = |filter: &str| {
         let bodies = [
             format!(r#"{{"instances":[1],"outputs":{filter}}}"#),
-            format!(r#"{{"outputs":{filter},"outputs":["a"],"inputs":1,"signature_name":"serving_default"}}"#),
+            format!(
+                r#"{{"outputs":{filter},"outputs":["a"],"inputs":1,"signature_name":"serving_default"}}"#
+            ),
         ];
         let [first, second] = bodies.map(|body| match predict(body.as_bytes(), Ok(&all), LIMITS, &Alone) {
             Ok(predict) => Ok(predict.outputs.map(|outputs| outputs.to_vec())),
@@ -364,7 +366,8 @@ fn a_body_may_name_the_outputs_that_it_wants() {
     let unknown = "output tensor alias not found in signature: d Outputs expected to be in the set {a,b,c}.";
     assert_eq!(asked(r#"["a", "d", "a"]"#), invalid(unknown));
     assert_eq!(asked(r#"["a", "b", "a", "d"]"#), invalid("duplicate output tensor alias: a"));
-    let number = "JSON Value: 1 Type: Number is not of expected type: string. 'outputs' lists names of outputs";
+    let number =
+        "JSON Value: 1 Type: Number is not of expected type: string. 'outputs' lists names of outputs";
     assert_eq!(asked(r#"["a", 1]"#), invalid(number));
 }
 
