@@ -4,13 +4,14 @@
 #     scripts/audit.sh VENV
 #
 # Exit status: 0 if nothing was found, 1 if something was. What could not be checked, as its data or its program cannot be
-# had, is said and is no finding. `cargo install --locked cargo-deny` and `pip install pip-audit` get the programs;
-# CARGO_DENY and PIP_AUDIT name them elsewhere.
+# had, is said and is no finding. `cargo install --locked cargo-deny` (0.18 or newer) and `pip install pip-audit` get the
+# programs; CARGO_DENY and PIP_AUDIT name them elsewhere, DENY_CONFIG another configuration than deny.toml.
 set -uo pipefail
 
 venv=$1
 deny=${CARGO_DENY:-cargo-deny}
 audit=${PIP_AUDIT:-pip-audit}
+config=${DENY_CONFIG:-deny.toml}
 found=0
 unchecked=()
 said=$(mktemp)
@@ -22,8 +23,14 @@ check() {
     shift 2
     echo "==> $what"
     if "$@" >"$said" 2>&1; then
-        tail -n 3 "$said"
-    elif grep -qiE "$pattern" "$said"; then
+        local missing
+        missing=$(grep -c "could not be audited" "$said")
+        if [ "$missing" -gt 0 ]; then
+            unchecked+=("$what: the service of vulnerabilities does not know $missing packages")
+        else
+            tail -n 3 "$said"
+        fi
+    elif [ -n "$pattern" ] && grep -qiE "$pattern" "$said"; then
         unchecked+=("$what: $(grep -iE "$pattern" "$said" | head -n 1 | cut -c 1-160)")
     else
         cat "$said"
@@ -31,16 +38,16 @@ check() {
     fi
 }
 
-no_network='failed to (fetch|open|acquire|clone|load)|could not resolve|connection|network|timed? ?out|proxy|dns|unreachable'
+no_network='failed to (fetch|open|acquire|clone|load)|could not resolve|connection|network|timed? ?out|proxy|unreachable'
 if command -v "$deny" >/dev/null; then
-    check "Rust: licences, sources, versions" '^$' "$deny" --locked check bans licenses sources
-    check "Rust: advisories" "$no_network" "$deny" --locked check advisories
+    check "Rust: licences, sources, versions" "" "$deny" --locked check --config "$config" bans licenses sources
+    check "Rust: advisories" "$no_network" "$deny" --locked check --config "$config" advisories
 else
     unchecked+=("Rust: cargo-deny is not installed (cargo install --locked cargo-deny)")
 fi
 if command -v "$audit" >/dev/null; then
     for file in cpu engines int8 dev; do
-        check "Python: requirements/$file.txt" "$no_network|max retries|service" \
+        check "Python: requirements/$file.txt" "$no_network|max retries" \
             "$audit" --vulnerability-service pypi --disable-pip --no-deps -r "requirements/$file.txt"
     done
 else

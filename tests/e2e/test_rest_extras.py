@@ -84,7 +84,8 @@ def test_the_command_prints_them_as_short_as_the_server(server: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "named"), [("", ["sum"]), ("?outputs=sum", None), ("?outputs=%73um", None), ("?outputs=", ["sum"])]
+    ("query", "named"),
+    [("", ["sum"]), ("?outputs=sum", None), ("?outputs=%73um", None), ("?outputs=", ["sum"])],
 )
 def test_one_output_comes_without_its_name(server: Served, query: str, named: list[str] | None) -> None:
     body = {**PAIR, **({"outputs": named} if named else {})}
@@ -143,7 +144,12 @@ def test_other_queries_are_refused_as_ever(server: Served, path: str) -> None:
 
 def test_a_reply_is_compact_where_that_is_asked_for(server: Served) -> None:
     usual = post(server, "pair:predict", PAIR)
-    for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}, {"Accept": "text/plain;compact=true"}):
+    for accept in (
+        {},
+        {"Accept": "*/*"},
+        {"Accept": "application/json"},
+        {"Accept": "text/plain;compact=true"},
+    ):
         assert post(server, "pair:predict", PAIR, accept).body == usual.body
     compact = post(server, "pair:predict", PAIR, COMPACT)
     assert compact.text == '{"predictions":[{"sum":3.5,"twice":4},{"sum":-1.0,"twice":-2}]}'

@@ -14,6 +14,7 @@ import http_stub
 import pytest
 
 from servable import Client
+from servable.client import Tls
 from servable.errors import InvalidArgumentError, UnavailableError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
@@ -61,7 +62,7 @@ def test_a_certificate_of_ones_own_is_read_from_one_file_or_two(start: Start, pe
     certificate, key = str(pem.with_name("certificate")), str(pem.with_name("key"))
     with start(pem) as stub:
         for own in ({"cert_file": str(pem)}, {"cert_file": certificate, "key_file": key}):
-            with Client(stub.address, ca_file=certificate, **own) as client:
+            with Client(stub.address, ca_file=Tls(certificate, **own)) as client:
                 assert client.status("m") == []
 
 
@@ -71,6 +72,6 @@ def test_files_that_cannot_be_read_are_named(pem: Path, tmp_path: Path) -> None:
         address = f"{scheme}://127.0.0.1:1"
         for name in ("ca_file", "cert_file"):
             with pytest.raises(InvalidArgumentError, match=f"{name} {missing} cannot be read: No such file"):
-                Client(address, **{name: missing})
+                Client(address, ca_file=Tls(**{name: missing}))
     with pytest.raises(InvalidArgumentError, match="key_file is given without cert_file"):
-        Client("https://127.0.0.1:1", key_file=str(pem))
+        Tls(key_file=str(pem))

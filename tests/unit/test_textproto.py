@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from servable import messages
 from servable.config.config_files import (
@@ -54,7 +53,16 @@ def models(folder: Path, *entries: str) -> tuple[ModelConfig, ...]:
         st.text(),
         st.lists(
             st.sampled_from(
-                [*"{}:;,<>[]\"'-#\n 0", "model_config_list", "config", "name", "base_path", '"m"', "/a", "all"]
+                [
+                    *"{}:;,<>[]\"'-#\n 0",
+                    "model_config_list",
+                    "config",
+                    "name",
+                    "base_path",
+                    '"m"',
+                    "/a",
+                    "all",
+                ]
             )
         ).map(" ".join),
     )

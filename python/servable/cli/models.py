@@ -118,8 +118,8 @@ class Administration:
             return StatusError(
                 "UNAVAILABLE",
                 f"no TLS connection with {self.address}: {error.reason or error}",
-                "is it the port of the administration, and does it speak TLS? A server with --tls_client_ca_file"
-                " wants a certificate: --cert_file",
+                "is it the port of the administration, and does it speak TLS? A server with"
+                " --tls_client_ca_file wants a certificate: --cert_file",
             )
         return StatusError(
             "UNAVAILABLE",

@@ -150,18 +150,13 @@ def _answer(options: argparse.Namespace) -> str:
     given = read_inputs(options.values, options.inputs)
     _check_address(options.server)
     from servable.cli.predict_output import as_json, as_table
-    from servable.client import Client
+    from servable.client import Client, Tls
     from servable.client.binding import only_input, signature_of
 
     name = options.signature or given.signature
     inputs = given.value
-    with Client(
-        options.server,
-        timeout=options.timeout,
-        ca_file=options.ca_file,
-        cert_file=options.cert_file,
-        key_file=options.key_file,
-    ) as client:
+    tls = Tls(options.ca_file, options.cert_file, options.key_file)
+    with Client(options.server, timeout=options.timeout, ca_file=tls) as client:
         if not isinstance(inputs, Mapping):
             metadata = client.metadata(options.model, version=options.version, label=options.label)
             inputs = {only_input(signature_of(metadata, name)): inputs}

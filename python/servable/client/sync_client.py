@@ -19,7 +19,7 @@ from servable.client.dialogue import Dialogue, Pause, Send, Steps
 from servable.client.limits import Limits
 from servable.client.model_config import serialized_config
 from servable.client.transport.address import parse_address
-from servable.client.transport.connection import Connection
+from servable.client.transport.connection import Connection, Tls
 from servable.client.transport.open import open_transport
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Features
@@ -36,9 +36,8 @@ class Client:
     timeout: seconds for a whole call, retries included; None for no limit.
     connect_timeout: seconds for making one connection. retries: number of times that a call is sent again
     when no server answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers
-    or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
-    cert_file: PEM file of this client's certificate, for a server that asks for one; key_file: of its key, if
-    that is not in the same file.
+    or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's; or a
+    ``Tls``, which may name a certificate of this client, too, for a server that asks for one.
 
     Messages may have any size. Threads may, and should, share a client: it keeps its connections. As a
     context manager it closes them at the end.
@@ -56,12 +55,11 @@ class Client:
         connect_timeout: float | None = 5.0,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
-        ca_file: str | None = None,
-        cert_file: str | None = None,
-        key_file: str | None = None,
+        ca_file: str | Tls | None = None,
     ) -> None:
         where = parse_address(address)
-        connection = Connection(connect_timeout, headers or {}, ca_file, cert_file, key_file)
+        tls = ca_file if isinstance(ca_file, Tls) else Tls(ca_file)
+        connection = Connection(connect_timeout, headers or {}, tls)
         self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
         self._transport = open_transport(where, connection)
 

@@ -53,7 +53,12 @@ class PayloadLogging:
         """Returns the logs to write, of those that can be followed."""
         return [
             PayloadLog(
-                model.name, FORMS[logging.collector], path, min(logging.rate, 1.0), logging.sampling, self.tags
+                model.name,
+                FORMS[logging.collector],
+                path,
+                min(logging.rate, 1.0),
+                logging.sampling,
+                self.tags,
             )
             for model, logging, problem in self._judged(models)
             if not problem and (path := self._path(logging)) is not None

@@ -105,9 +105,10 @@ def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
 
 
 def _credentials(grpc: Any, connection: Connection) -> Any:
-    certificate = _content("cert_file", connection.cert_file)
-    key = certificate if connection.key_file is None else _content("key_file", connection.key_file)
-    return grpc.ssl_channel_credentials(_content("ca_file", connection.ca_file), key, certificate)
+    tls = connection.tls
+    certificate = _content("cert_file", tls.cert_file)
+    key = certificate if tls.key_file is None else _content("key_file", tls.key_file)
+    return grpc.ssl_channel_credentials(_content("ca_file", tls.ca_file), key, certificate)
 
 
 def _content(name: str, path: str | None) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable.client.packages import load
 from servable.client.transport.address import Address
-from servable.client.transport.connection import Connection, closed
+from servable.client.transport.connection import Connection, Tls, closed
 from servable.client.transport.request import Request
 from servable.errors import (
     DeadlineExceededError,
@@ -125,22 +125,22 @@ def _transport_options(httpx: Any, address: Address, connection: Connection) -> 
     if address.socket:
         options["uds"] = address.socket
     if address.tls:
-        options["verify"] = _tls(connection)
+        options["verify"] = _context(connection.tls)
     return options
 
 
-def _tls(connection: Connection) -> Any:
+def _context(tls: Tls) -> Any:
     import ssl
 
-    named = f"ca_file {connection.ca_file}"
+    named = f"ca_file {tls.ca_file}"
     try:
-        context = ssl.create_default_context(cafile=connection.ca_file)
-        if connection.cert_file is not None:
-            named = f"cert_file {connection.cert_file}"
-            if connection.key_file is not None:
-                named += f" with key_file {connection.key_file}"
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            named = f"cert_file {tls.cert_file}"
+            if tls.key_file is not None:
+                named += f" with key_file {tls.key_file}"
             # Without a password: OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(connection.cert_file, connection.key_file, password="")
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except (OSError, ValueError) as error:
         said = error.strerror or error if isinstance(error, OSError) else error
         raise invalid_argument(f"{named} cannot be read: {said}") from None
