@@ -32,8 +32,8 @@ MODELS = """model_config_list {{
 RECORDED = 1003
 SHOWN = 10
 NARROW = ("half", "bfloat16")
-"""TensorFlow Serving converts no JSON value to these, and says so; here they are numbers: users have asked for that
-since 2020, and nobody can depend on a refusal. Such a request is answered, or told which value is no number."""
+"""TensorFlow Serving converts no JSON value to these, and says so; here they are numbers: users have asked
+for that since 2020, and nobody can depend on a refusal. A request is answered, or told which value is none."""
 NARROW_RECORDED = 47
 
 
