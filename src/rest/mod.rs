@@ -18,6 +18,7 @@ mod reply;
 mod route;
 mod rows;
 mod verb;
+mod wanted;
 
 pub(crate) use over_http2::RestOverHttp2;
 

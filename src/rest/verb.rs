@@ -1,11 +1,11 @@
 //! The verbs of the API: methods of a model, and the decoding of their bodies.
 
 use super::decode::{self, DecodeLimits};
-use super::{Format, features, path};
-use crate::engine::signature::Signature;
+use super::wanted::wanted;
+use super::{Format, features};
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
-use crate::methods::{Context, Positions, Request, ServerState, bind, examples};
+use crate::methods::{Context, Request, ServerState, bind, examples};
 use crate::metrics::Api;
 use crate::servable::Servable;
 use crate::tensor::Tensor;
@@ -75,22 +75,6 @@ fn predict(
     bind::check_method(server, signature)?;
     let outputs = wanted(signature, outputs, sent.outputs)?;
     Ok((Request::Predict { signature: signature.name.clone(), inputs, outputs }, format))
-}
-
-/// Returns the positions of the outputs that the body or the query names, in the order in which they are printed; of all, if
-/// none is named.
-fn wanted(signature: &Signature, in_body: Option<Positions>, in_query: &str) -> Result<Positions> {
-    let mut outputs = match in_body {
-        Some(_) if !in_query.is_empty() => {
-            return Err(Error::invalid(
-                "Both the body and the query name outputs. Name them in one of these",
-            ));
-        }
-        Some(outputs) => outputs,
-        None => bind::outputs(signature, path::output_names(in_query).map(Ok))?,
-    };
-    outputs.sort_unstable();
-    Ok(outputs)
 }
 
 fn classify(

@@ -33,7 +33,7 @@ RECORDED = 1003
 SHOWN = 10
 NARROW = ("half", "bfloat16")
 """TensorFlow Serving converts no JSON value to these, and says so; here they are numbers: users have asked
-for that since 2020, and nobody can depend on a refusal. A request is answered, or told which value is none."""
+for that since 2020, and nobody can depend on a refusal. Any value that is no number is told of."""
 NARROW_RECORDED = 47
 
 
