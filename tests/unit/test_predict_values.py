@@ -209,7 +209,7 @@ def test_numbers_of_16_bits_are_as_short_as_they_can_be() -> None:
         outputs = {"h": values[:2].astype(np.float16), "b": values.astype(ml_dtypes.bfloat16)}
     assert as_json(outputs).splitlines()[1:3] == [
         '  "h": [0.1, 65500.0],',
-        '  "b": [0.1, 65536.0, 3.39e+38, Infinity, NaN]',
+        '  "b": [0.1, 65500.0, 3.39e+38, Infinity, NaN]',
     ]
 
 
