@@ -8,7 +8,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-exports test-int8 test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,15 @@ test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for 
 test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pytest -q tests/unit/test_metrics_list.py tests/e2e/test_prometheus.py
+
+audit: ## Known vulnerabilities, licences and sources of the dependencies; says what could not be checked.
+	@bash scripts/audit.sh $(VENV)
+
+fuzz: ## Every decoder, with many changed examples each (FUZZ_RUNS); stable Rust is enough.
+	FUZZ_RUNS=$(or $(FUZZ_RUNS),200000) cargo test --locked --release --test decoders -- --nocapture
+
+fuzz-long: ## One decoder (TARGET=json_decode) with libFuzzer, until ended; needs nightly Rust and cargo-fuzz.
+	cargo +nightly fuzz run $(or $(TARGET),json_decode) -- $(FUZZ_FLAGS)
 
 lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
 	cargo fmt --check

@@ -6,13 +6,14 @@
 use servable::config::NonUtf8;
 use servable::parallel::Alone;
 use servable::rest::Format;
-use servable::rest::encode;
+use servable::rest::encode::{self, Style};
 use servable::tensor::{DType, Tensor};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const VALUES: usize = 224 * 224 * 3;
 const RUNS: usize = 50;
+const STYLE: Style = Style { non_utf8: NonUtf8::Raw, compact: false };
 
 /// A fixed sequence of well-mixed numbers (SplitMix64).
 fn numbers() -> impl Iterator<Item = u64> {
@@ -93,9 +94,9 @@ fn main() {
             if format == Format::Columnar && name != "float, 0 to 1" {
                 continue;
             }
-            let Ok(text) = encode::predict(format, &[("y", &tensor)], NonUtf8::Raw, &Alone) else { continue };
+            let Ok(text) = encode::predict(format, &[("y", &tensor)], STYLE, &Alone) else { continue };
             let (fastest, median) = time(|| {
-                drop(black_box(encode::predict(format, &[("y", black_box(&tensor))], NonUtf8::Raw, &Alone)))
+                drop(black_box(encode::predict(format, &[("y", black_box(&tensor))], STYLE, &Alone)))
             });
             let (copy, _) = time(|| drop(black_box(black_box(&text).clone())));
             println!(

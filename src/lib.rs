@@ -37,6 +37,7 @@ pub mod http2;
 pub mod json;
 pub mod lifecycle;
 mod listen;
+mod log_file;
 pub mod log_format;
 #[cfg(any(feature = "python", test))]
 mod log_line;

@@ -46,35 +46,50 @@ impl Budget {
 pub struct Account {
     budget: Arc<Budget>,
     used: AtomicUsize,
+    /// Divisor of the budget: the part that it may hold.
+    part: usize,
 }
 
 /// Divisor of the budget: the part reserved for small requests.
 const KEPT: usize = 16;
+/// Divisor of the budget: the part that a connection may hold.
+const EACH: usize = 2;
+/// The same for what waits to be written to logs.
+const LOGS: usize = 8;
 /// Most bytes that a small request holds.
 const SMALL: usize = 64 << 10;
 
 impl Account {
     /// Makes the account of a connection without requests.
     pub fn new(budget: Arc<Budget>) -> Arc<Account> {
-        Arc::new(Account { budget, used: AtomicUsize::new(0) })
+        Arc::new(Account { budget, used: AtomicUsize::new(0), part: EACH })
+    }
+
+    /// Makes the account of what is held for logs, which may be less than a connection holds: requests come first.
+    pub fn of_logs(budget: Arc<Budget>) -> Arc<Account> {
+        Arc::new(Account { budget, used: AtomicUsize::new(0), part: LOGS })
     }
 
     /// Returns what the connection, and all connections together, may hold when a request is to hold `wanted` bytes.
     fn limits(&self, wanted: usize) -> [usize; 2] {
-        let all = self.budget.limit;
-        if wanted <= SMALL { [all / 2 + all / KEPT, all] } else { [all / 2, all - all / KEPT] }
+        let (all, own) = (self.budget.limit, self.budget.limit / self.part);
+        if wanted <= SMALL { [own + all / KEPT, all] } else { [own, all - all / KEPT] }
     }
 
     fn take(&self, bytes: usize, held: usize) -> Result<()> {
+        self.try_take(bytes, held).map_err(|free| {
+            self.budget.refused.fetch_add(1, Relaxed);
+            self.refusal(bytes, held, free)
+        })
+    }
+
+    /// Returns how many bytes were free if there were not enough.
+    fn try_take(&self, bytes: usize, held: usize) -> Result<(), usize> {
         let [own, all] = self.limits(held.saturating_add(bytes));
-        let taken = add(&self.used, bytes, own).and_then(|()| {
+        add(&self.used, bytes, own).and_then(|()| {
             add(&self.budget.used, bytes, all).inspect_err(|_| {
                 self.used.fetch_sub(bytes, Relaxed);
             })
-        });
-        taken.map_err(|free| {
-            self.budget.refused.fetch_add(1, Relaxed);
-            self.refusal(bytes, held, free)
         })
     }
 
@@ -85,7 +100,7 @@ impl Account {
 
     fn refusal(&self, bytes: usize, held: usize, free: usize) -> Error {
         let limit = self.budget.limit;
-        let each = limit / 2;
+        let each = limit / self.part;
         let needed = held.saturating_add(bytes);
         let (status, what) = if needed > each {
             (
@@ -138,6 +153,21 @@ impl Reservation {
     /// Adds `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.
     pub fn grow(&self, bytes: usize) -> Result<()> {
         self.resize(self.bytes().saturating_add(bytes))
+    }
+
+    /// Adds `bytes` for what nobody waits for. Returns false, changes nothing and counts no refusal, if there are not enough.
+    pub fn try_grow(&self, bytes: usize) -> bool {
+        let after = self.bytes().saturating_add(bytes);
+        let (before, counted) = (counted(self.bytes()), counted(after));
+        let taken = match &self.account {
+            Some(account) if counted > before => account.try_take(counted - before, before).is_ok(),
+            Some(_) | None => true,
+        };
+        if taken {
+            self.bytes.store(after, Relaxed);
+            self.most.store(self.most.load(Relaxed).max(after), Relaxed);
+        }
+        taken
     }
 
     /// Sets the reservation to `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.
@@ -299,6 +329,20 @@ mod tests {
         );
         assert!(request.grow(usize::MAX).is_err());
         assert_eq!(request.bytes(), MIB - 1000);
+    }
+
+    #[test]
+    fn logs_have_an_eighth_and_are_refused_nothing_that_counts() {
+        let budget = Budget::new(16 * MIB);
+        let logs = Account::of_logs(budget.clone());
+        let [one, other] = [Reservation::new(logs.clone()), Reservation::new(logs)];
+        assert!(one.try_grow(MIB) && other.try_grow(MIB / 2) && !one.try_grow(MIB));
+        assert_eq!((one.bytes(), budget.used(), budget.refused()), (MIB, 3 * MIB / 2, 0));
+        drop(one);
+        assert!(other.try_grow(MIB) && !other.try_grow(usize::MAX));
+        drop(other);
+        assert_eq!(budget.used(), 0);
+        assert!(Reservation::default().try_grow(usize::MAX));
     }
 
     #[test]

@@ -217,8 +217,9 @@ impl PyServer {
         })
     }
 
-    /// Has the access log's file opened again.
+    /// Has the access log's file opened again, and new files of payload logs begun.
     fn reopen_logs(&self) {
+        self.server.state().recorder.payloads.reopen();
         if let Some(access) = &self.server.state().access {
             access.reopen();
         }

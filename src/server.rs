@@ -18,7 +18,7 @@ use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
 use crate::http2;
 use crate::listen::listen;
-use crate::memory::{self, Budget};
+use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
@@ -80,7 +80,8 @@ impl Server {
                 Some(Arc::new(Pool::new(counts).map_err(|why| cannot_start(&why))?))
             }
         };
-        let payload_files = options.payload_files;
+        let logs = Some(Account::of_logs(memory.clone()));
+        let payloads = Payloads::new(options.payload_files, rest::payload_json::line, logs);
         let access = options.access.as_ref().map(open_access_log).transpose()?;
         let state = Arc::new(ServerState {
             registry: Registry::default(),
@@ -88,7 +89,7 @@ impl Server {
             batches,
             options,
             metrics,
-            recorder: Recorder::new(Payloads::new(payload_files, rest::payload_json::line)),
+            recorder: Recorder::new(payloads),
             access,
         });
         Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })

@@ -1,14 +1,6 @@
-//! ONNX files: no bytes make the walk over a model's graph panic, recurse without limit, or read beyond the file.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use servable::engine::onnx::graph::describe;
-use std::io::Cursor;
+#[path = "../targets/mod.rs"]
+mod targets;
 
-fuzz_target!(|file: &[u8]| {
-    if let Ok(found) = describe(Cursor::new(file), file.len() as u64) {
-        let named: usize = found.external.iter().chain(&found.unranked).map(String::len).sum();
-        assert!(named <= file.len());
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::onnx_graph(data));

@@ -1,10 +1,6 @@
-//! TensorFlow Lite's files: no bytes make the reader panic, or read for long.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use servable::engine::litert::file::File;
+#[path = "../targets/mod.rs"]
+mod targets;
 
-fuzz_target!(|bytes: &[u8]| {
-    let _ = File::read(bytes);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::tflite_file(data));

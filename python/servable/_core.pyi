@@ -371,7 +371,7 @@ class Server:
         Waits until what was logged before is written, for some seconds at most.
         """
     def reopen_logs(self) -> None:
-        """Opens the access log's file again, as its name may mean another one now."""
+        """Opens the access log's file again, as its name may mean another one; ends those of payload logs."""
     def drain(self) -> None:
         """Starts telling clients to send their next requests elsewhere; still answers all of them."""
     def stop(self, grace_seconds: float) -> bool:

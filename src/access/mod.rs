@@ -16,10 +16,10 @@ pub use output::Output;
 use crate::log_format::LogFormat;
 use crate::log_queue::{Limits, LogQueue};
 use id::RequestId;
-use output::Lines;
+use output::{Lines, Shared};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// What may wait to be written: some megabytes, and more than comes between two writes.
@@ -124,7 +124,7 @@ pub struct AccessLog {
     which: Which,
     share: f64,
     queue: Arc<LogQueue<Line>>,
-    reopen: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// A request that has ended.
@@ -153,10 +153,10 @@ impl End {
 impl AccessLog {
     /// Opens the log. Fails if its file cannot be written to.
     pub fn open(options: &AccessOptions) -> std::io::Result<AccessLog> {
-        let reopen = Arc::new(AtomicBool::new(false));
-        let lines = Lines::open(&options.output, options.format, reopen.clone())?;
+        let shared = Arc::new(Shared::default());
+        let lines = Lines::open(&options.output, options.format, shared.clone())?;
         let queue = Arc::new(LogQueue::start("servable-access", LIMITS, lines)?);
-        Ok(AccessLog { which: options.which, share: options.share, queue, reopen })
+        Ok(AccessLog { which: options.which, share: options.share, queue, shared })
     }
 
     /// Begins a request, unless chance leaves it out. `path` is given unless the method and the model say the same.
@@ -171,12 +171,12 @@ impl AccessLog {
 
     /// Has the file opened again, as its name may mean another one now.
     pub fn reopen(&self) {
-        self.reopen.store(true, Relaxed);
+        self.shared.reopen.store(true, Relaxed);
     }
 
     /// Returns the number of lines that could not be written.
     pub fn dropped(&self) -> u64 {
-        self.queue.dropped()
+        self.queue.dropped() + self.shared.failed.load(Relaxed)
     }
 
     /// Writes what waits, `within` at most. Nothing more is logged.

@@ -2,16 +2,17 @@
 
 use super::{Line, line};
 use crate::host::stderr;
+use crate::log_file::is_at;
 use crate::log_format::LogFormat;
 use crate::log_queue::Sink;
 use crate::throttled::Throttled;
 use std::fmt::{self, Display, Formatter};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +42,21 @@ const AT_ONCE: usize = 256 << 10;
 
 static NOT_WRITTEN: Throttled = Throttled::new(QUIET_SECONDS);
 
+/// What the log and its thread tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Set to have the file opened again.
+    pub(super) reopen: AtomicBool,
+    /// The lines that were taken and could not be written.
+    pub(super) failed: AtomicU64,
+}
+
 /// Writes lines.
 pub(super) struct Lines {
     output: Output,
     to: Target,
     format: LogFormat,
-    reopen: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     /// Lines that could not be written and have not been told of.
     missing: u64,
     /// True if the last line was written in part.
@@ -61,13 +71,13 @@ enum Target {
 
 impl Lines {
     /// Opens the output. A file is created, and has to be writable now; later it may be away for a while.
-    pub(super) fn open(output: &Output, format: LogFormat, reopen: Arc<AtomicBool>) -> io::Result<Lines> {
+    pub(super) fn open(output: &Output, format: LogFormat, shared: Arc<Shared>) -> io::Result<Lines> {
         let to = match output {
             Output::Stdout => Target::Stdout,
             Output::Stderr => Target::Stderr,
             Output::File(path) => Target::File { path: path.clone(), open: Some(open(path)?) },
         };
-        Ok(Lines { output: output.clone(), to, format, reopen, missing: 0, is_torn: false })
+        Ok(Lines { output: output.clone(), to, format, shared, missing: 0, is_torn: false })
     }
 
     /// Writes whole lines; those that are not written, or in part, are missing. Returns whether all are.
@@ -78,7 +88,9 @@ impl Lines {
         }
         let Some(why) = failure else { return true };
         let is_end = |byte: &&u8| **byte == b'\n';
-        self.missing += text.as_bytes()[written..].iter().filter(is_end).count() as u64;
+        let missing = text.as_bytes()[written..].iter().filter(is_end).count() as u64;
+        self.missing += missing;
+        self.shared.failed.fetch_add(missing, Relaxed);
         if NOT_WRITTEN.pass().is_some() {
             tracing::warn!("lines of the access log are lost: {}: {why}", self.output);
         }
@@ -88,7 +100,7 @@ impl Lines {
 
 impl Sink<Line> for Lines {
     fn write(&mut self, items: Vec<Line>, dropped: u64) {
-        self.to.follow(self.reopen.swap(false, Relaxed));
+        self.to.follow(self.shared.reopen.swap(false, Relaxed));
         let missing = std::mem::take(&mut self.missing) + dropped;
         let mut text = String::new();
         if missing > 0 {
@@ -96,6 +108,7 @@ impl Sink<Line> for Lines {
             // If this cannot be written either, they are still to be told of.
             if !self.put(&text) {
                 self.missing = missing;
+                self.shared.failed.fetch_sub(1, Relaxed);
             }
             text.clear();
         }
@@ -156,14 +169,6 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-fn is_at(path: &Path, file: &File) -> bool {
-    let identity = |of: std::fs::Metadata| (of.dev(), of.ino());
-    match (std::fs::metadata(path), file.metadata()) {
-        (Ok(named), Ok(open)) => identity(named) == identity(open),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{AccessLog, AccessOptions, Head, Which};
@@ -216,7 +221,8 @@ mod tests {
         let inner = folder.path().join("logs");
         std::fs::create_dir(&inner).unwrap();
         let path = inner.join("access.log");
-        let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, Arc::default()).unwrap();
+        let shared = Arc::new(Shared::default());
+        let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, shared.clone()).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
             let head =
@@ -225,6 +231,8 @@ mod tests {
             Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
         };
         lines.write(vec![line(), line()], 3);
+        // Those that were dropped count where that was done.
+        assert_eq!(shared.failed.load(Relaxed), 2);
         std::fs::create_dir(&inner).unwrap();
         lines.write(vec![line()], 0);
         let text = std::fs::read_to_string(&path).unwrap();

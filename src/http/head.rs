@@ -2,7 +2,7 @@
 
 use super::reply::Refusal;
 use super::target;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
@@ -63,6 +63,8 @@ pub(crate) struct Fields<'h> {
     pub(crate) gzip: bool,
     /// True if `Accept-Encoding` names gzip with a quality above zero.
     pub(crate) accepts_gzip: bool,
+    /// True if `Accept` names `application/json; compact=true`.
+    pub(crate) wants_compact: bool,
     hosts: usize,
     /// The number of transfer codings, and the first that is not `chunked`.
     codings: usize,
@@ -86,6 +88,7 @@ impl<'h> Fields<'h> {
                 EXPECT => _ = fields.expected.get_or_insert(value),
                 CONTENT_ENCODING => _ = content_coding.get_or_insert(value),
                 ACCEPT_ENCODING => fields.accepts_gzip |= names_gzip(value),
+                ACCEPT => fields.wants_compact |= names_compact(value.as_bytes()),
                 _ => {}
             }
         }
@@ -107,6 +110,32 @@ fn names_gzip(value: &HeaderValue) -> bool {
     })
 }
 
+/// Returns whether the value of an `Accept` names JSON with the parameter `compact=true` and a quality above zero. Ranges
+/// that are not as RFC 9110 has them (section 12.5.1) name nothing.
+fn names_compact(value: &[u8]) -> bool {
+    // Most name no parameter.
+    memchr::memchr(b';', value).is_some()
+        && std::str::from_utf8(value).is_ok_and(|value| value.split(',').any(is_compact_json))
+}
+
+fn is_compact_json(range: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim_ascii);
+    if !parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        return false;
+    }
+    let mut compact = false;
+    for part in parts {
+        let Some((name, value)) = part.split_once('=') else { return false };
+        let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+        if name.eq_ignore_ascii_case("compact") {
+            compact = value.eq_ignore_ascii_case("true");
+        } else if name.eq_ignore_ascii_case("q") && !value.parse::<f32>().is_ok_and(|quality| quality > 0.0) {
+            return false;
+        }
+    }
+    compact
+}
+
 /// Returns whether `text` contains `part`.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     memchr::memmem::find(text, part).is_some()
@@ -115,6 +144,32 @@ pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compact_json_is_asked_for_by_a_parameter() {
+        for asked in [
+            "application/json;compact=true",
+            "text/html, Application/JSON ; charset=utf-8; Compact=\"true\" ;q=0.5, */*;q=0.1",
+        ] {
+            assert!(names_compact(asked.as_bytes()), "{asked}");
+        }
+        for other in [
+            "*/*",
+            "application/json",
+            "application/json;compact",
+            "application/json;compact=false",
+            "application/json;compact=true;q=0",
+            "application/json;compact=true;q=x",
+            "application/json;compact=true;",
+            "application/jsonl;compact=true",
+            "text/html;compact=true,application/json",
+            "application/json,compact=true",
+            ";compact=true",
+        ] {
+            assert!(!names_compact(other.as_bytes()), "{other}");
+        }
+        assert!(!names_compact(b"application/json;compact=true;x=\xff"));
+    }
 
     #[test]
     fn of_headers_that_come_twice_the_first_counts() {

@@ -5,6 +5,7 @@ use crate::json::avx2_read::{Between, LEAST_TEXT, Several, doubles, several, sin
 use crate::json::base64::decode_base64;
 use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements, Fault};
+use crate::json::narrow::{BFloat16, Half, Narrow, nearest, nearest_to_text};
 use crate::json::number::Number;
 use crate::json::parts;
 use crate::json::rounding::flushed_f32;
@@ -53,18 +54,18 @@ pub(crate) fn column(dtype: DType, alone: bool) -> Box<dyn Column> {
         DType::UInt32 => Box::new(Numbers::<u32>::new(alone)),
         DType::UInt64 => Box::new(Numbers::<u64>::new(alone)),
         DType::Bool => Box::new(Numbers::<bool>::new(alone)),
+        DType::Half => Box::new(Numbers::<Half>::new(alone)),
+        DType::BFloat16 => Box::new(Numbers::<BFloat16>::new(alone)),
         DType::String => Box::new(Texts::default()),
         DType::Invalid
         | DType::Complex64
         | DType::QInt8
         | DType::QUInt8
         | DType::QInt32
-        | DType::BFloat16
         | DType::QInt16
         | DType::QUInt16
         | DType::UInt16
         | DType::Complex128
-        | DType::Half
         | DType::Resource
         | DType::Variant
         | DType::Float8E5M2
@@ -86,19 +87,21 @@ fn dims(shape: &[usize]) -> Shape {
 }
 
 /// A number type that JSON values can have.
-pub(super) trait Value: bytemuck::NoUninit + Send {
+pub(super) trait Value {
     const DTYPE: DType;
+    /// The form in which a tensor holds it.
+    type Stored: bytemuck::NoUninit + Send;
 
     /// Consumes the value here; `None` if it has another type.
-    fn read(cursor: &mut Cursor<'_>) -> Option<Self>;
+    fn read(cursor: &mut Cursor<'_>) -> Option<Self::Stored>;
 
     /// Returns what [`Self::read`] returns for a short number; `None` if that is not known here.
-    fn of(number: ShortNumber) -> Option<Self>;
+    fn of(number: ShortNumber) -> Option<Self::Stored>;
 
     /// Appends what [`Self::of`] returns for the first `count` of `numbers`, up to the first one for which that is not known.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn append(_: Avx2, numbers: &Several, count: usize, values: &mut Aligned<Self>) {
+    fn append(_: Avx2, numbers: &Several, count: usize, values: &mut Aligned<Self::Stored>) {
         for index in 0..count {
             let Some(value) = Self::of(numbers.get(index)) else { return };
             values.push(value);
@@ -110,6 +113,7 @@ macro_rules! integers {
     ($($type:ty, $dtype:ident, $value:ident => $stored:expr;)*) => {$(
         impl Value for $type {
             const DTYPE: DType = DType::$dtype;
+            type Stored = $type;
 
             #[inline(always)]
             fn read(cursor: &mut Cursor<'_>) -> Option<$type> {
@@ -138,6 +142,7 @@ integers! {
 
 impl Value for u64 {
     const DTYPE: DType = DType::UInt64;
+    type Stored = u64;
 
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<u64> {
@@ -156,6 +161,7 @@ impl Value for u64 {
 
 impl Value for f64 {
     const DTYPE: DType = DType::Double;
+    type Stored = f64;
 
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<f64> {
@@ -176,6 +182,7 @@ impl Value for f64 {
 
 impl Value for f32 {
     const DTYPE: DType = DType::Float;
+    type Stored = f32;
 
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<f32> {
@@ -197,6 +204,7 @@ impl Value for f32 {
 
 impl Value for bool {
     const DTYPE: DType = DType::Bool;
+    type Stored = bool;
 
     #[inline(always)]
     fn read(cursor: &mut Cursor<'_>) -> Option<bool> {
@@ -211,12 +219,29 @@ impl Value for bool {
     }
 }
 
+impl<N: Narrow> Value for N {
+    const DTYPE: DType = N::DTYPE;
+    type Stored = u16;
+
+    #[inline(always)]
+    fn read(cursor: &mut Cursor<'_>) -> Option<u16> {
+        let start = cursor.at;
+        let value = cursor.number().ok()?.as_f64();
+        Some(nearest::<N>(value).unwrap_or_else(|| nearest_to_text::<N>(&cursor.text[start..cursor.at])))
+    }
+
+    #[inline(always)]
+    fn of(number: ShortNumber) -> Option<u16> {
+        nearest::<N>(number.as_f64())
+    }
+}
+
 /// After a number that is long, this many are read one by one: lists tend to have numbers of one kind.
 const LONG: usize = 15;
 
 /// A sequence of numbers or truth values.
-pub(super) struct Numbers<T> {
-    pub(super) values: Aligned<T>,
+pub(super) struct Numbers<T: Value> {
+    pub(super) values: Aligned<T::Stored>,
     /// Offset of the first value in the text; set once storage has been reserved.
     start: Option<usize>,
     alone: bool,
@@ -247,7 +272,7 @@ impl<T: Value> Numbers<T> {
     }
 
     /// Returns the values of all `parts` in order.
-    pub(super) fn joined(parts: Vec<Numbers<T>>) -> Aligned<T> {
+    pub(super) fn joined(parts: Vec<Numbers<T>>) -> Aligned<T::Stored> {
         let mut values = AVec::with_capacity(64, parts.iter().map(|part| part.values.len()).sum());
         for part in parts {
             values.extend_from_slice(&part.values);
@@ -446,7 +471,7 @@ impl<T: Value> Column for Numbers<T> {
     ) -> Result<(), Fault> {
         if self.alone
             && self.values.is_empty()
-            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::new(true))
+            && let Some(parts) = parts::fill(reader, cursor, spare, parts::LEAST, || Numbers::<T>::new(true))
         {
             self.values = Numbers::joined(parts);
             return Ok(());

@@ -100,10 +100,10 @@ pub(super) fn put<const N: usize>(slot: &mut Slot, start: usize, text: [u8; N]) 
 /// The decimal number to print: `digits × 10^(exponent + 1 - DIGITS)`, with `digits` in `10^(DIGITS - 1)..10^DIGITS`;
 /// `precision` is that of the `%g` it results from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Decimal {
-    digits: u64,
-    exponent: i32,
-    precision: i32,
+pub(super) struct Decimal {
+    pub(super) digits: u64,
+    pub(super) exponent: i32,
+    pub(super) precision: i32,
 }
 
 /// Returns the decimal number for a normal value, or `None` where the truncated power of ten could make a difference.
@@ -228,7 +228,7 @@ impl std::fmt::Write for Scientific {
 /// Writes a decimal number as `%g` does, with `.0` added, and returns the length. Only stores: digits are shifted in
 /// registers, because reading back what was just stored elsewhere would stall.
 #[inline]
-fn lay_out<F: Float>(slot: &mut [u8], decimal: Decimal) -> usize {
+pub(super) fn lay_out<F: Float>(slot: &mut [u8], decimal: Decimal) -> usize {
     let Decimal { exponent, precision, .. } = decimal;
     let Ascii { first, rest, count } = ascii::<F>(decimal.digits);
     if (0..precision).contains(&exponent) {

@@ -6,6 +6,7 @@
 
 use super::float::{self, Float, Slot, put};
 use super::layouts::BATCH;
+use super::narrow::{self, Narrow};
 use super::single::Batch;
 use crate::config::NonUtf8;
 use base64::Engine as _;
@@ -38,6 +39,7 @@ pub struct Separator(&'static [u8]);
 
 impl Separator {
     const COMMA: Separator = Separator(b", ");
+    const COMPACT: Separator = Separator(b",");
 
     /// A comma and a new line inside `depth` open containers. Beyond the depth of any tensor, the indentation grows no
     /// further.
@@ -53,6 +55,8 @@ pub struct Writer {
     end: usize,
     /// The treatment of strings that are not UTF-8.
     pub(crate) non_utf8: NonUtf8,
+    /// Leaves out all white space that is not in strings.
+    pub(crate) compact: bool,
 }
 
 impl Writer {
@@ -60,7 +64,7 @@ impl Writer {
     pub fn with_room(bytes: usize) -> Writer {
         let mut text = Vec::with_capacity(bytes);
         text.resize(bytes.min(STEP), 0);
-        Writer { text, end: 0, non_utf8: NonUtf8::Raw }
+        Writer { text, end: 0, non_utf8: NonUtf8::Raw, compact: false }
     }
 
     /// Returns the room for further text.
@@ -120,7 +124,19 @@ impl Writer {
 
     /// Writes a line end and the indentation for `depth` open containers.
     pub fn new_line(&mut self, depth: usize) {
-        self.raw(&Separator::next_line(depth).0[1..]);
+        if !self.compact {
+            self.raw(&Separator::next_line(depth).0[1..]);
+        }
+    }
+
+    /// Writes what is between a key and its value.
+    pub fn colon(&mut self) {
+        self.raw(if self.compact { b":" } else { b": " });
+    }
+
+    /// Writes what is between the values of an array on one line.
+    pub fn comma(&mut self) {
+        self.raw(if self.compact { b"," } else { b", " });
     }
 
     /// Writes `bytes` as a JSON string. Bytes that are not UTF-8 are written unchanged.
@@ -185,7 +201,8 @@ impl Writer {
     pub fn base64_object(&mut self, bytes: &[u8], depth: usize) {
         self.raw(b"{");
         self.new_line(depth + 1);
-        self.raw(b"\"b64\": ");
+        self.raw(b"\"b64\"");
+        self.colon();
         self.base64(bytes);
         self.new_line(depth);
         self.raw(b"}");
@@ -196,6 +213,13 @@ impl Writer {
     pub fn float<F: Float>(&mut self, value: F) {
         let slot = self.slot();
         let length = float::write(slot, value);
+        self.end += length;
+    }
+
+    /// Writes a number of 16 bits.
+    #[inline]
+    pub fn narrow<N: Narrow>(&mut self, bits: u16) {
+        let length = narrow::write::<N>(self.slot(), bits);
         self.end += length;
     }
 
@@ -367,14 +391,15 @@ pub struct Place {
 /// Writes `block`; `values` is called once for every innermost array, in order, to write the elements of a range.
 pub fn nested(out: &mut Writer, block: Block<'_>, mut values: impl FnMut(&mut Writer, Range<usize>, Place)) {
     let dims = until_empty(block.dims);
-    let arrays = Arrays { block: &block, rank: dims.len(), empty: dims.last() == Some(&0) };
+    let (rank, empty, compact) = (dims.len(), dims.last() == Some(&0), out.compact);
+    let arrays = Arrays { block: &block, rank, empty, compact };
     let place = Place { depth: block.depth + dims.len(), separator: arrays.separator(dims.len()) };
     let Some((width, outer)) = dims.split_last() else {
         return values(out, block.first..block.first + 1, place);
     };
     let (width, mut next) = (*width as usize, block.first);
     let mut indices = vec![0; outer.len()];
-    let mut innermost = Writer::with_room(0);
+    let mut innermost = Writer { compact, ..Writer::with_room(0) };
     if !outer.is_empty() {
         arrays.step(&mut innermost, outer.len());
     }
@@ -401,7 +426,7 @@ pub fn nested_part(
     mut values: impl FnMut(&mut Writer, Range<usize>, Place),
 ) {
     let Some((width, outer)) = block.dims.split_last() else { return nested(out, block, values) };
-    let arrays = Arrays { block: &block, rank: block.dims.len(), empty: false };
+    let arrays = Arrays { block: &block, rank: block.dims.len(), empty: false, compact: out.compact };
     let place =
         Place { depth: block.depth + block.dims.len(), separator: arrays.separator(block.dims.len()) };
     let (width, mut next) = (*width as usize, range.start);
@@ -458,12 +483,14 @@ struct Arrays<'a> {
     rank: usize,
     /// True if the innermost arrays are `[]`.
     empty: bool,
+    compact: bool,
 }
 
 impl Arrays<'_> {
     /// Returns the text between values inside `level` arrays of this block.
     fn separator(&self, level: usize) -> Separator {
         match self.block.layout {
+            _ if self.compact => Separator::COMPACT,
             Layout::Lines => Separator::next_line(self.block.depth + level),
             Layout::OneLine | Layout::Rows => Separator::COMMA,
         }

@@ -70,12 +70,13 @@ pub fn inputs<T>(
     if used == count { Ok(bound) } else { Err(unused(signature, &sent)) }
 }
 
-/// Returns the positions of the outputs in `filter`, in its order; all outputs if it is empty.
-pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Positions> {
-    if filter.is_empty() {
-        return Ok((0..signature.outputs.len()).collect());
-    }
-    let position = |alias: &String| {
+/// Returns the positions of the outputs that `filter` names, in its order; all outputs if it names none. A filter's length
+/// is not limited, but it is read only up to the first fault.
+pub fn outputs<S: AsRef<str>>(
+    signature: &Signature,
+    filter: impl IntoIterator<Item = Result<S>>,
+) -> Result<Positions> {
+    let position = |alias: &str| {
         signature.output(alias).ok_or_else(|| {
             Error::invalid(format!(
                 "output tensor alias not found in signature: {alias} Outputs expected to be in the set {{{}}}.",
@@ -83,18 +84,20 @@ pub fn outputs(signature: &Signature, filter: &[String]) -> Result<Positions> {
             ))
         })
     };
-    let mut seen = BTreeSet::new();
-    filter
-        .iter()
-        .map(|alias| {
-            let position = position(alias)?;
-            if seen.insert(position) {
-                Ok(position)
-            } else {
-                Err(Error::invalid(format!("duplicate output tensor alias: {alias}")))
-            }
-        })
-        .collect()
+    let (mut seen, mut wanted) = (BTreeSet::new(), Positions::new());
+    for alias in filter {
+        let alias = alias?;
+        let alias = alias.as_ref();
+        let position = position(alias)?;
+        if !seen.insert(position) {
+            return Err(Error::invalid(format!("duplicate output tensor alias: {alias}")));
+        }
+        wanted.push(position);
+    }
+    if wanted.is_empty() {
+        wanted.extend(0..signature.outputs.len());
+    }
+    Ok(wanted)
 }
 
 /// Returns the error for too many or too few inputs.

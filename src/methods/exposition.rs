@@ -2,7 +2,7 @@
 
 use super::ServerState;
 use crate::host::process;
-use crate::metrics::content::{Process, SignatureEngine, Surroundings, VersionState};
+use crate::metrics::content::{Logs, Process, SignatureEngine, Surroundings, VersionState};
 use crate::metrics::{Format, Metrics};
 use crate::registry::{State, VersionChoice, VersionStatus};
 
@@ -33,7 +33,13 @@ fn surroundings(server: &ServerState) -> Surroundings {
     let available = states.iter().filter(|(_, status)| status.state == State::Available);
     let engines = available.flat_map(|(model, status)| engines(server, model, status.version)).collect();
     let versions = states.into_iter().filter_map(|(model, status)| version(model, &status)).collect();
-    Surroundings { versions, engines, process: observed() }
+    Surroundings { versions, engines, logs: logs(server), process: observed() }
+}
+
+fn logs(server: &ServerState) -> Logs {
+    let (written, lost) = server.recorder.payloads.counts();
+    let dropped = server.access.as_ref().map(|access| access.dropped());
+    Logs { access_lines_lost: dropped, payload_records: written, payload_records_lost: lost }
 }
 
 /// Returns the state of a version, unless it is unloaded.

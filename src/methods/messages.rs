@@ -33,7 +33,7 @@ pub fn predict(
         context.memory.grow(encoded.drawn_out())?;
         encoded.read().map_err(malformed)
     })?;
-    let outputs = bind::outputs(signature, &request.output_filter)?;
+    let outputs = bind::outputs(signature, request.output_filter.iter().map(Ok))?;
     Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Answer, Request, responses};
 use crate::engine::signature::Signature;
+use crate::memory::Reservation;
 use crate::payload::{Chosen, Payloads};
 use crate::pb::tensorflow::serving::{self as wire, LogMetadata, PredictRequest, input};
 use crate::pb::wire::{Pieces, bytes_field_len};
@@ -87,7 +88,7 @@ impl Recorder {
     #[cfg(test)]
     pub(crate) fn none() -> Recorder {
         let limits = crate::payload::FileLimits { bytes: 0, age: None };
-        Recorder::new(Payloads::new(limits, |record| record.to_vec()))
+        Recorder::new(Payloads::new(limits, |record| record.to_vec(), None))
     }
 
     /// Records calls to `model` until there are enough or `time` is over; blocks until then. Returns their distinct
@@ -131,8 +132,10 @@ impl Recorder {
         if recording.is_none() && log.is_none() {
             return None;
         }
-        let signature = signature.into();
-        Some(Sample { recording, log, kind, signature, request: request()?, answered: None })
+        let (signature, memory, request) = (signature.into(), self.payloads.reserve(), request()?);
+        let sample = Sample { recording, log, kind, signature, request, answered: None, memory };
+        sample.memory.try_grow(sample.request.len()).then_some(()).or_else(|| sample.lose())?;
+        Some(sample)
     }
 
     fn change<T>(&self, edit: impl FnOnce(&mut HashMap<String, Arc<Recording>>) -> T) -> T {
@@ -156,6 +159,8 @@ pub struct Sample {
     request: Bytes,
     /// For the payload log: who has answered, and the answer.
     answered: Option<(LogMetadata, Bytes)>,
+    /// Counts these copies.
+    memory: Reservation,
 }
 
 impl Sample {
@@ -170,7 +175,12 @@ impl Sample {
             timestamp_secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             ..LogMetadata::default()
         };
-        self.answered = Some((metadata, responses::response(servable, &self.signature, answer)));
+        let response = responses::response(servable, &self.signature, answer);
+        if self.memory.try_grow(response.len()) {
+            self.answered = Some((metadata, response));
+        } else {
+            log.lose();
+        }
     }
 
     /// Keeps the sample: the call succeeded.
@@ -179,8 +189,15 @@ impl Sample {
             recording.keep(prediction_log(self.kind, &self.request));
         }
         if let (Some(log), Some((metadata, response))) = (self.log, self.answered) {
-            log.log(answered_log(self.kind, &metadata, &self.request, &response));
+            // As long as what it is made of, which goes at once.
+            log.log(answered_log(self.kind, &metadata, &self.request, &response), self.memory);
         }
+    }
+
+    /// Counts a record for which there is no memory.
+    fn lose<T>(&self) -> Option<T> {
+        self.log.iter().for_each(|log| log.lose());
+        None
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Surroundings {
     pub versions: Vec<VersionState>,
     /// What runs the signatures of loaded versions.
     pub engines: Vec<SignatureEngine>,
+    /// What became of lines and records of logs.
+    pub logs: Logs,
     /// The process, as far as the system tells.
     pub process: Process,
 }
@@ -47,6 +49,17 @@ pub struct SignatureEngine {
     pub signature: String,
     /// The name of the engine; empty for the one that the version's files are for.
     pub engine: String,
+}
+
+/// The logs of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Logs {
+    /// Lines that were not written; `None` without an access log.
+    pub access_lines_lost: Option<u64>,
+    /// Records of payload logs that were written.
+    pub payload_records: u64,
+    /// Those that were not.
+    pub payload_records_lost: u64,
 }
 
 /// The process on its machine. `None` where the system does not tell.

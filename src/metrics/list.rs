@@ -68,6 +68,8 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_limit_bytes" Gauge [] "Most memory that requests may hold." memory_limit;
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
     "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
+    "servable_access_log_lines_lost_total" Counter [] "Lines of the access log that came faster than they were written, or could not be. None without such a log." access_lines;
+    "servable_payload_log_records_total" Counter ["outcome"] "Records of payload logs: written; or lost, because they came too fast, could not be written, or there was no memory for them." payload_records;
 
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;
     "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
@@ -391,6 +393,17 @@ fn engines(samples: &mut Samples<'_>, content: &Content<'_>) {
     for of in &content.surroundings.engines {
         let engine = if of.engine.is_empty() { of_files(of).unwrap_or_default() } else { &of.engine };
         samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1);
+    }
+}
+
+fn access_lines(samples: &mut Samples<'_>, content: &Content<'_>) {
+    known(samples, content.surroundings.logs.access_lines_lost);
+}
+
+fn payload_records(samples: &mut Samples<'_>, content: &Content<'_>) {
+    let logs = content.surroundings.logs;
+    for (outcome, count) in [("written", logs.payload_records), ("lost", logs.payload_records_lost)] {
+        samples.sample(&[outcome], count);
     }
 }
 

@@ -1,9 +1,9 @@
-//! The files of one place: a new one once the last is large or old enough, or could not be written to.
+//! The files of one place: a new one once the last is large or old enough, could not be written to, or was renamed.
 
-use super::{AsJson, Counts, Form, Place};
+use super::{AsJson, Counts, Form, Place, Record};
+use crate::log_file::is_at;
 use crate::log_queue::Sink;
 use crate::tfrecord::framed;
-use bytes::Bytes;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -33,6 +33,8 @@ pub(super) struct Files {
     limits: FileLimits,
     as_json: AsJson,
     counts: Arc<Counts>,
+    /// How often new files were asked for, in all, and when the open one began.
+    reopened: (Arc<AtomicU64>, u64),
     open: Option<OpenFile>,
     /// True from the first record that could not be written to the next one that was: both are logged.
     is_failing: bool,
@@ -46,8 +48,14 @@ struct OpenFile {
 }
 
 impl Files {
-    pub(super) fn new(place: Place, limits: FileLimits, as_json: AsJson, counts: Arc<Counts>) -> Files {
-        Files { place, limits, as_json, counts, open: None, is_failing: false }
+    pub(super) fn new(
+        place: Place,
+        limits: FileLimits,
+        as_json: AsJson,
+        (counts, reopened): (Arc<Counts>, Arc<AtomicU64>),
+    ) -> Files {
+        let reopened = (reopened, 0);
+        Files { place, limits, as_json, counts, reopened, open: None, is_failing: false }
     }
 
     /// Writes some records at once; all of them count as lost if that fails.
@@ -109,15 +117,20 @@ impl Files {
         }
     }
 
+    /// Lets go of a file that is old enough, or whose name no longer means it, as when it was renamed to be taken away.
     fn end_old(&mut self) {
-        if self.next_call().is_some_and(|end| end <= Instant::now()) {
+        let (asked, seen) = (self.reopened.0.load(Relaxed), self.reopened.1);
+        self.reopened.1 = asked;
+        let is_old = self.next_call().is_some_and(|end| end <= Instant::now());
+        let is_away = |open: &OpenFile| !is_at(&open.path, &open.file);
+        if is_old || asked != seen || self.open.as_ref().is_some_and(is_away) {
             self.open = None;
         }
     }
 }
 
-impl Sink<Bytes> for Files {
-    fn write(&mut self, items: Vec<Bytes>, dropped: u64) {
+impl Sink<Record> for Files {
+    fn write(&mut self, items: Vec<Record>, dropped: u64) {
         self.end_old();
         if dropped > 0 {
             tracing::warn!(
@@ -128,9 +141,9 @@ impl Sink<Bytes> for Files {
         let (mut bytes, mut records) = (Vec::new(), 0);
         for item in items {
             match self.place.form {
-                Form::TfRecord => bytes.extend(framed(&item)),
+                Form::TfRecord => bytes.extend(framed(&item.bytes)),
                 Form::Json => {
-                    bytes.extend((self.as_json)(&item));
+                    bytes.extend((self.as_json)(&item.bytes));
                     bytes.push(b'\n');
                 }
             }

@@ -4,7 +4,7 @@
 //! A model's rule ([`PayloadRule`]) says how many requests are logged, and where. Rules with the same place share its
 //! files, as in TensorFlow Serving. The rules of all models are replaced at once ([`Payloads::configure`]), whatever
 //! versions are loaded. Records are written by a thread for each place; one that cannot be written is counted, and no
-//! request waits for it or fails.
+//! request waits for it or fails. What waits counts as memory in flight, in an account of its own.
 
 mod files;
 
@@ -13,12 +13,13 @@ pub use files::FileLimits;
 use crate::access::id::chosen;
 use crate::error::{Error, Result};
 use crate::log_queue::{Limits, LogQueue};
+use crate::memory::{Account, Reservation};
 use crate::pb::tensorflow::serving::SamplingConfig;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use files::Files;
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// What may wait to be written to one place.
 const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20 };
+/// Most places: each has a thread and an open file.
+pub const MOST_PLACES: usize = 64;
 /// How long a place that no rule names any more may take for its last records.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -87,6 +90,10 @@ pub type AsJson = fn(&Bytes) -> Vec<u8>;
 pub struct Payloads {
     limits: FileLimits,
     as_json: AsJson,
+    /// What records take, from the copy of a request until they are written; `None`: nothing is counted.
+    memory: Option<Arc<Account>>,
+    /// Counts the calls of [`Payloads::reopen`].
+    reopened: Arc<AtomicU64>,
     active: AtomicBool,
     models: ArcSwap<HashMap<String, Arc<Chosen>>>,
     collectors: Mutex<HashMap<Place, Arc<Collector>>>,
@@ -97,6 +104,7 @@ pub struct Payloads {
 #[derive(Debug, Default)]
 struct Counts {
     written: AtomicU64,
+    /// They could not be written, or there was no memory for them.
     failed: AtomicU64,
     /// Of collectors that have ended.
     dropped: AtomicU64,
@@ -112,21 +120,46 @@ pub struct Chosen {
     collector: Arc<Collector>,
 }
 
-struct Collector(LogQueue<Bytes>);
+struct Collector {
+    queue: LogQueue<Record>,
+    counts: Arc<Counts>,
+}
+
+/// A serialized `PredictionLog` that waits to be written.
+struct Record {
+    bytes: Bytes,
+    /// Held as long as it.
+    _memory: Reservation,
+}
 
 impl Chosen {
-    /// Has a serialized `PredictionLog` written.
-    pub fn log(&self, record: Bytes) {
-        let bytes = record.len();
-        self.collector.0.offer(record, bytes);
+    /// Has a serialized `PredictionLog` written; `memory` counts it until then.
+    pub fn log(&self, record: Bytes, memory: Reservation) {
+        let size = record.len();
+        self.collector.queue.offer(Record { bytes: record, _memory: memory }, size);
+    }
+
+    /// Counts a record for which there is no memory.
+    pub fn lose(&self) {
+        self.collector.counts.failed.fetch_add(1, Relaxed);
     }
 }
 
 impl Payloads {
-    /// Starts without rules. `as_json` writes the lines of JSON files.
-    pub fn new(limits: FileLimits, as_json: AsJson) -> Payloads {
-        let (active, models, collectors, counts) = Default::default();
-        Payloads { limits, as_json, active, models, collectors, counts }
+    /// Starts without rules. `as_json` writes the lines of JSON files; `memory` counts what waits to be written.
+    pub fn new(limits: FileLimits, as_json: AsJson, memory: Option<Arc<Account>>) -> Payloads {
+        let (reopened, active, models, collectors, counts) = Default::default();
+        Payloads { limits, as_json, memory, reopened, active, models, collectors, counts }
+    }
+
+    /// Returns an empty reservation for what is kept of a request.
+    pub fn reserve(&self) -> Reservation {
+        self.memory.clone().map(Reservation::new).unwrap_or_default()
+    }
+
+    /// Has every place begin a new file.
+    pub fn reopen(&self) {
+        self.reopened.fetch_add(1, Relaxed);
     }
 
     /// Logs by these rules from now on, and by no others. What is waiting by former ones is still written.
@@ -134,6 +167,12 @@ impl Payloads {
         let mut collectors = self.collectors();
         let mut kept = HashMap::new();
         let mut models = HashMap::new();
+        let places: HashSet<_> =
+            rules.iter().filter(|rule| rule.share > 0.0).map(|rule| &rule.place).collect();
+        if places.len() > MOST_PLACES {
+            let why = format!("at most {MOST_PLACES} payload logs can be written, got {}", places.len());
+            return Err(Error::invalid(why));
+        }
         for rule in rules.into_iter().filter(|rule| rule.share > 0.0) {
             let sampling_config = SamplingConfig::decode(&rule.sampling_config[..])
                 .map_err(|why| Error::invalid(format!("sampling_config cannot be read: {why}")))?;
@@ -176,7 +215,7 @@ impl Payloads {
 
     /// Returns the number of records that were written, and of those that were lost.
     pub fn counts(&self) -> (u64, u64) {
-        let waiting: u64 = self.collectors().values().map(|collector| collector.0.dropped()).sum();
+        let waiting: u64 = self.collectors().values().map(|collector| collector.queue.dropped()).sum();
         let Counts { written, failed, dropped } = &*self.counts;
         (written.load(Relaxed), failed.load(Relaxed) + dropped.load(Relaxed) + waiting)
     }
@@ -185,16 +224,19 @@ impl Payloads {
         let give_up = Instant::now() + within;
         let mut finished = true;
         for collector in ended {
-            finished &= collector.0.finish(give_up.saturating_duration_since(Instant::now()));
-            self.counts.dropped.fetch_add(collector.0.dropped(), Relaxed);
+            finished &= collector.queue.finish(give_up.saturating_duration_since(Instant::now()));
+            self.counts.dropped.fetch_add(collector.queue.dropped(), Relaxed);
         }
         finished
     }
 
     fn collector(&self, place: &Place) -> Result<Collector> {
-        let files = Files::new(place.clone(), self.limits, self.as_json, self.counts.clone());
-        let queue = LogQueue::start("servable-payload", LIMITS, files);
-        queue.map(Collector).map_err(|why| Error::internal(format!("The payload log has no thread: {why}")))
+        let counts = self.counts.clone();
+        let files =
+            Files::new(place.clone(), self.limits, self.as_json, (counts.clone(), self.reopened.clone()));
+        let queue = LogQueue::start("servable-payload", LIMITS, files)
+            .map_err(|why| Error::internal(format!("The payload log has no thread: {why}")))?;
+        Ok(Collector { queue, counts })
     }
 
     fn collectors(&self) -> MutexGuard<'_, HashMap<Place, Arc<Collector>>> {

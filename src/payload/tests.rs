@@ -12,7 +12,7 @@ fn as_json(record: &Bytes) -> Vec<u8> {
 }
 
 fn payloads(limits: FileLimits) -> Payloads {
-    Payloads::new(limits, as_json)
+    Payloads::new(limits, as_json, None)
 }
 
 fn rule(model: &str, folder: &Path, form: Form, share: f64) -> PayloadRule {
@@ -21,7 +21,7 @@ fn rule(model: &str, folder: &Path, form: Form, share: f64) -> PayloadRule {
 }
 
 fn log(payloads: &Payloads, model: &str, record: &'static [u8]) {
-    payloads.choose(model).unwrap().log(record.into());
+    payloads.choose(model).unwrap().log(record.into(), payloads.reserve());
 }
 
 /// Returns the files in the order they were made.
@@ -147,4 +147,83 @@ fn files_are_not_for_everybody() {
     payloads.finish(SOON);
     let [file] = &files(folder.path())[..] else { panic!() };
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o007, 0);
+}
+
+fn until_written(payloads: &Payloads, records: u64) {
+    while payloads.counts().0 < records {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_file_that_is_renamed_or_removed_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+    log(&payloads, "a", b"one");
+    until_written(&payloads, 1);
+    let [first] = &files(folder.path())[..] else { panic!() };
+    let taken = folder.path().join("taken");
+    std::fs::rename(first, &taken).unwrap();
+    log(&payloads, "a", b"two");
+    until_written(&payloads, 2);
+    let [second] = &files(folder.path())[..] else { panic!() };
+    assert_eq!((records(&taken), records(second)), (vec![b"one".to_vec()], vec![b"two".to_vec()]));
+    std::fs::remove_file(second).unwrap();
+    log(&payloads, "a", b"three");
+    payloads.finish(SOON);
+    let [third] = &files(folder.path())[..] else { panic!() };
+    assert_eq!((records(third), payloads.counts()), (vec![b"three".to_vec()], (3, 0)));
+}
+
+#[test]
+fn new_files_begin_when_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+    for number in 1..=3 {
+        log(&payloads, "a", b"one");
+        until_written(&payloads, number);
+        if number == 1 {
+            payloads.reopen();
+        }
+    }
+    payloads.finish(SOON);
+    let sizes: Vec<_> = files(folder.path()).iter().map(|file| records(file).len()).collect();
+    assert_eq!(sizes, [1, 2]);
+}
+
+#[test]
+fn records_count_as_memory_until_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let budget = crate::memory::Budget::new(16 << 20);
+    let payloads = Payloads::new(NO_LIMITS, as_json, Some(Account::of_logs(budget.clone())));
+    payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+    let (memory, more) = (payloads.reserve(), payloads.reserve());
+    assert!(memory.try_grow(1 << 20) && !more.try_grow(2 << 20));
+    assert_eq!(budget.used(), 1 << 20);
+    let chosen = payloads.choose("a").unwrap();
+    chosen.log(vec![0; 1 << 20].into(), memory);
+    chosen.lose();
+    payloads.finish(SOON);
+    assert_eq!((budget.used(), payloads.counts()), (0, (1, 1)));
+}
+
+#[test]
+fn places_are_limited_since_each_has_a_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    let rules = |count: usize, share| {
+        let of = |number: usize| {
+            let place = Place { form: Form::Json, prefix: folder.path().join(format!("{number}")) };
+            PayloadRule { place, ..rule(&format!("m{number}"), folder.path(), Form::Json, share) }
+        };
+        (0..count).map(of).collect::<Vec<_>>()
+    };
+    payloads.configure(rules(1, 1.0)).unwrap();
+    let refused = payloads.configure(rules(MOST_PLACES + 1, 1.0)).unwrap_err();
+    assert_eq!(refused.message, "at most 64 payload logs can be written, got 65");
+    assert!(payloads.choose("m0").is_some(), "the former rules hold");
+    payloads.configure(rules(MOST_PLACES + 1, 0.0)).unwrap();
+    assert!(payloads.choose("m0").is_none());
 }

@@ -1,8 +1,9 @@
 //! A call to a model over REST: decodes a JSON body against the signature, and writes the answer as JSON.
 
+use super::Format;
+use super::encode::{self, Style};
 use super::route::Post;
-use super::verb::Verb;
-use super::{Format, encode};
+use super::verb::{Sent, Verb};
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
 use crate::http::reply::Body;
@@ -27,6 +28,10 @@ pub(super) struct RestCall {
     /// The unpacked size of a compressed body, once checked.
     unpacked: Option<Unpacked>,
     accepts_gzip: bool,
+    /// True for a reply without white space.
+    compact: bool,
+    /// The outputs that the query names, as they are there.
+    outputs: Box<str>,
     /// The format of the body, which the reply shares.
     format: Format,
 }
@@ -34,10 +39,11 @@ pub(super) struct RestCall {
 impl RestCall {
     /// Creates the call that `post` makes with `body`.
     pub(super) fn new(post: Post, body: Bytes) -> RestCall {
-        let Post { verb, name, choice, gzip, accepts_gzip } = post;
+        let Post { verb, name, choice, outputs, gzip, accepts_gzip, compact } = post;
         // The body names the signature.
         let spec = ModelSpec { name, choice, signature_name: String::new() };
-        RestCall { verb, spec, body, gzip, unpacked: None, accepts_gzip, format: Format::Row }
+        let (unpacked, format) = (None, Format::Row);
+        RestCall { verb, spec, body, gzip, unpacked, accepts_gzip, compact, outputs, format }
     }
 }
 
@@ -90,7 +96,8 @@ impl Call for RestCall {
         if let Some(expected) = &self.unpacked {
             body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
         }
-        let (request, format) = (self.verb.decode)(server, &body, servable, context)?;
+        let sent = Sent { body: &body, outputs: &self.outputs };
+        let (request, format) = (self.verb.decode)(server, sent, servable, context)?;
         self.format = format;
         Ok(request)
     }
@@ -115,16 +122,16 @@ impl Call for RestCall {
         context: &Context,
     ) -> Result<Body> {
         let encoding = profile::phase(Phase::Encode, context.phases());
-        let non_utf8 = server.options.non_utf8;
+        let style = Style { non_utf8: server.options.non_utf8, compact: self.compact };
         let text = match &answer {
             Answer::Outputs(outputs) => {
                 context.memory.grow(outputs.iter().map(|(_, tensor)| text_size(tensor)).sum())?;
                 let outputs: SmallVec<[_; 4]> =
                     outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
-                encode::predict(self.format, &outputs, non_utf8, server.scheduler.cores())
+                encode::predict(self.format, &outputs, style, server.scheduler.cores())
             }
-            Answer::Classes(classes) => encode::classifications(classes, non_utf8),
-            Answer::Values(values) => encode::regressions(values),
+            Answer::Classes(classes) => encode::classifications(classes, style),
+            Answer::Values(values) => encode::regressions(values, style),
             Answer::Tasks(_) => Err(Error::internal("REST has no multi-inference")),
         }?;
         drop((answer, encoding));

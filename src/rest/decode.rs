@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::json::cursor::{self, Cursor, Type};
 use crate::json::excerpt::excerpt;
 use crate::json::text::Text;
+use crate::methods::{Positions, bind};
 use crate::parallel::Spare;
 use crate::rest::Format;
 use crate::rest::columns::{columns_at_once, columns_in_order};
@@ -32,6 +33,8 @@ pub struct Predict<'s> {
     pub signature: &'s Signature,
     /// One tensor for each input of the signature, in its order.
     pub inputs: Vec<Tensor>,
+    /// The positions of the outputs that the body names in its order; `None` if it names none.
+    pub outputs: Option<Positions>,
 }
 
 /// Decodes the body of a predict request.
@@ -63,7 +66,7 @@ fn predict_at_once<'s>(
     if !cursor.take(b'{') {
         return None;
     }
-    let (mut first, mut name, mut value) = (true, None, None);
+    let (mut first, mut name, mut value, mut filter) = (true, None, None, None);
     while let Some(key) = cursor.member(first).ok()? {
         first = false;
         match Key::of(key) {
@@ -91,17 +94,21 @@ fn predict_at_once<'s>(
             Key::Value(format) if value.as_ref().is_some_and(|(before, ..)| *before != format) => {
                 return None;
             }
+            Key::Outputs => {
+                filter.get_or_insert(cursor);
+                cursor.skip_value().ok()?;
+            }
             Key::SignatureName | Key::Value(_) | Key::Other => cursor.skip_value().ok()?,
         }
     }
     let (format, mut start, guess) = value?;
-    match guess {
+    let mut decoded = match guess {
         // Without a name, or with the right one.
-        Some(guess) if name.is_none() || std::ptr::eq(guess.signature, signature(signatures, name)?) => {
-            Some(guess)
-        }
-        _ => at_once(&mut start, format, signature(signatures, name)?, limits, spare),
-    }
+        Some(guess) if name.is_none() || std::ptr::eq(guess.signature, signature(signatures, name)?) => guess,
+        _ => at_once(&mut start, format, signature(signatures, name)?, limits, spare)?,
+    };
+    decoded.outputs = outputs(filter, decoded.signature).ok()?;
+    Some(decoded)
 }
 
 /// Returns the signature called `name`, or the default one without a name; only if it has inputs.
@@ -127,7 +134,7 @@ fn at_once<'s>(
         Format::Row => rows_at_once(cursor, signature, limits.max_depth, spare)?,
         Format::Columnar => columns_at_once(cursor, signature, limits.max_depth, spare)?,
     };
-    Some(Predict { format, signature, inputs })
+    Some(Predict { format, signature, inputs, outputs: None })
 }
 
 /// Returns whether a non-empty list starts here.
@@ -139,6 +146,7 @@ fn has_elements(mut cursor: Cursor<'_>) -> bool {
 enum Key {
     SignatureName,
     Value(Format),
+    Outputs,
     Other,
 }
 
@@ -148,6 +156,7 @@ impl Key {
             b"signature_name" => Key::SignatureName,
             b"instances" => Key::Value(Format::Row),
             b"inputs" => Key::Value(Format::Columnar),
+            b"outputs" => Key::Outputs,
             _ => Key::Other,
         }
     }
@@ -161,8 +170,8 @@ fn predict_in_order<'s>(
 ) -> Result<Predict<'s>> {
     let root = cursor::root(body)?;
     let document = || excerpt(body, root.at);
-    let Some([name, instances, inputs]) = cursor::members(root, ["signature_name", "instances", "inputs"])?
-    else {
+    let names = ["signature_name", "instances", "inputs", "outputs"];
+    let Some([name, instances, inputs, filter]) = cursor::members(root, names)? else {
         return Err(Error::invalid(format!("JSON Value: {} Is not object", document())));
     };
     let name = signature_name(name, root)?;
@@ -189,7 +198,38 @@ fn predict_in_order<'s>(
         Format::Row => rows_in_order(&mut value, signature, limits.max_depth)?,
         Format::Columnar => columns_in_order(&mut value, signature, limits.max_depth)?,
     };
-    Ok(Predict { format, signature, inputs })
+    Ok(Predict { format, signature, inputs, outputs: outputs(filter, signature)? })
+}
+
+/// Returns the positions of the outputs that the list at `filter`, which is well-formed, names. `None` if it names none,
+/// or is anything but a list that begins with a string: TensorFlow Serving ignores what is there.
+fn outputs(filter: Option<Cursor<'_>>, signature: &Signature) -> Result<Option<Positions>> {
+    let Some(mut list) = filter.filter(begins_with_string) else { return Ok(None) };
+    list.at += 1;
+    let mut first = true;
+    let names = std::iter::from_fn(|| match list.element(std::mem::take(&mut first)) {
+        Ok(true) => Some(output_name(&mut list)),
+        Ok(false) => None,
+        Err(why) => Some(Err(why.into())),
+    });
+    bind::outputs(signature, names).map(Some)
+}
+
+fn begins_with_string(list: &Cursor<'_>) -> bool {
+    let mut inside = *list;
+    inside.take(b'[') && inside.skip_space() == b'"'
+}
+
+fn output_name(cursor: &mut Cursor<'_>) -> Result<String> {
+    if cursor.value_type() != Type::String {
+        let message = format!(
+            "JSON Value: {} Type: {:?} is not of expected type: string. 'outputs' lists names of outputs",
+            excerpt(cursor.text, cursor.at),
+            cursor.value_type()
+        );
+        return Err(Error::invalid(message));
+    }
+    Ok(cursor.string()?.lossy())
 }
 
 /// Returns the `signature_name` at `value`, empty if there is none. `root` is the whole document.

@@ -19,6 +19,7 @@ mod reply;
 mod route;
 mod rows;
 mod verb;
+mod wanted;
 
 pub(crate) use over_http2::RestOverHttp2;
 

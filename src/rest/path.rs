@@ -1,6 +1,7 @@
 //! The URL grammar (docs/spec/rest.md section 2): methods and models.
 
 use super::verb::Verb;
+use crate::metrics::Api;
 use crate::registry::VersionChoice;
 use std::borrow::Cow;
 
@@ -32,6 +33,15 @@ impl Target {
 /// Returns whether `path` belongs to the API; everything else is a 404.
 pub(super) fn is_api(path: &str) -> bool {
     strip(path, "/v1/").is_some()
+}
+
+/// Parses the path of a POST, which may end with a query that names outputs of a predict: `?outputs=NAME,NAME`. Returns
+/// these names as they are, too. A path with another query is malformed.
+pub(super) fn parse_call(path: &str) -> Option<(Target, &str)> {
+    let Some((path, query)) = path.split_once('?') else { return Some((parse(true, path), "")) };
+    let outputs = query.strip_prefix("outputs=").filter(|names| !names.contains('&'))?;
+    let target = parse(true, path);
+    matches!(&target, Target::Call(verb, ..) if verb.api == Api::Predict).then_some((target, outputs))
 }
 
 /// Parses a path of the API. `post` distinguishes POST from GET. A query is part of the text, as in TensorFlow Serving.
@@ -140,5 +150,29 @@ fn decoded(text: &str) -> String {
     match percent_encoding::percent_decode_str(text).decode_utf8_lossy() {
         Cow::Borrowed(same) => same.to_owned(),
         Cow::Owned(text) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_names_outputs_of_a_predict() {
+        let outputs = |query: &str| match parse_call(&format!("/v1/models/a:predict{query}")) {
+            Some((Target::Call(..), outputs)) => Some(outputs.to_owned()),
+            _ => None,
+        };
+        for (query, names) in [("", ""), ("?outputs=", ""), ("?outputs=a%2Cb,c:0", "a%2Cb,c:0")] {
+            assert_eq!(outputs(query).as_deref(), Some(names), "{query}");
+        }
+        for other in
+            ["?", "?x=1", "?outputs", "?outputs=a&x=1", "?outputs=a&outputs=b", "?Outputs=a", "?&outputs=a"]
+        {
+            assert_eq!(outputs(other), None, "{other}");
+        }
+        for path in ["/v1/models/a:classify", "/v1/models/a", "/v1/models/a:Predict"] {
+            assert!(parse_call(&format!("{path}?outputs=a")).is_none(), "{path}");
+        }
     }
 }

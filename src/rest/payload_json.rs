@@ -1,6 +1,7 @@
 //! A record of the payload log as a line of JSON: the request as it could be sent over REST, in columns, and the answer.
 
-use super::{Format, encode};
+use super::Format;
+use super::encode::{self, Style};
 use crate::config::NonUtf8;
 use crate::error::{Error, Result};
 use crate::log_format::{LogFormat, json_member, json_string, time};
@@ -158,22 +159,23 @@ fn columns(tensors: BTreeMap<String, Bytes>) -> String {
     printed(&tensors).unwrap_or_else(|why| failure(&why.message))
 }
 
+/// Most bytes to which a tensor may be drawn out: a short list that stands for a large tensor is logged as a long one.
+const MOST_DRAWN_OUT: usize = 16 << 20;
+
 fn printed(tensors: &BTreeMap<String, Bytes>) -> Result<String> {
     let malformed = |_| Error::invalid("a tensor cannot be read");
-    let read =
-        |(alias, proto): (&String, &Bytes)| Ok((alias.clone(), tensor::decode(proto).map_err(malformed)?));
+    let read = |(alias, proto): (&String, &Bytes)| {
+        let opened = tensor::open(proto).map_err(malformed)?;
+        if opened.drawn_out() > MOST_DRAWN_OUT {
+            return Err(Error::invalid(format!("the short list of {alias} stands for too many values")));
+        }
+        Ok((alias.clone(), opened.read().map_err(malformed)?))
+    };
     let read: Vec<(String, Tensor)> = tensors.iter().map(read).collect::<Result<_>>()?;
     let outputs: Vec<(&str, &Tensor)> = read.iter().map(|(alias, tensor)| (&alias[..], tensor)).collect();
-    let text = encode::predict(Format::Columnar, &outputs, NonUtf8::Base64, &Alone)?;
-    Ok(on_one_line(&text))
-}
-
-/// Returns JSON without its line breaks and the indentation after them. There are none inside of strings, where they
-/// are escaped.
-fn on_one_line(text: &[u8]) -> String {
-    let lines = text.split(|byte| *byte == b'\n');
-    let whole: Vec<u8> = lines.flat_map(|line| line.trim_ascii_start()).copied().collect();
-    String::from_utf8_lossy(&whole).into_owned()
+    let style = Style { non_utf8: NonUtf8::Base64, compact: true };
+    let text = encode::predict(Format::Columnar, &outputs, style, &Alone)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -240,6 +242,16 @@ mod tests {
         let response = wire::RegressionResponse { result: Some(result), model_spec: None };
         let log = wire::RegressLog { request: Some(request), response: Some(response) };
         assert_eq!(read(LogType::RegressLog(log))["response"], serde_json::json!({"results": [2.0]}));
+    }
+
+    #[test]
+    fn a_short_list_that_stands_for_very_many_values_is_not_drawn_out() {
+        // Ten million floats, of which one is there.
+        let proto = b"\x08\x01\x12\x07\x12\x05\x08\x80\xad\xe2\x04\x2a\x04\0\0\x80?";
+        let inputs = [("x".to_owned(), Bytes::from_static(proto))].into();
+        let request = PredictRequest { inputs, ..PredictRequest::default() };
+        let read = read(LogType::PredictLog(PredictLog { request: Some(request), response: None }));
+        assert_eq!(read["request"]["error"], "the short list of x stands for too many values");
     }
 
     #[test]

@@ -21,8 +21,12 @@ pub(super) struct Post {
     pub(super) verb: &'static Verb,
     pub(super) name: String,
     pub(super) choice: VersionChoice,
+    /// The outputs that the query names, as they are there; empty for all.
+    pub(super) outputs: Box<str>,
     pub(super) gzip: bool,
     pub(super) accepts_gzip: bool,
+    /// True if the reply should have no white space.
+    pub(super) compact: bool,
 }
 
 /// Returns the call that the head asks for, whose body is needed, or an immediate answer.
@@ -36,11 +40,12 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
         return Err(Refusal::new(404, not_found(path)).into());
     }
     if request.method == Method::POST
-        && let Target::Call(verb, name, choice) = path::parse(true, path)
+        && let Some((target, outputs)) = path::parse_call(path)
+        && let Target::Call(verb, name, choice) = target
     {
         server.check(pass, Need::Predict(&name))?;
-        let Fields { gzip, accepts_gzip, .. } = fields;
-        return Ok(Post { verb, name, choice, gzip, accepts_gzip });
+        let Fields { gzip, accepts_gzip, wants_compact: compact, .. } = fields;
+        return Ok(Post { verb, name, choice, outputs: outputs.into(), gzip, accepts_gzip, compact });
     }
     Err(answered_at_once(server, request, pass, fields.accepts_gzip))
 }

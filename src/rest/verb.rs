@@ -1,6 +1,7 @@
 //! The verbs of the API: methods of a model, and the decoding of their bodies.
 
 use super::decode::{self, DecodeLimits};
+use super::wanted::wanted;
 use super::{Format, features};
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
@@ -19,9 +20,17 @@ pub(super) struct Verb {
     pub(super) decode: Decode,
 }
 
+/// What a client has sent.
+#[derive(Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub(super) body: &'a [u8],
+    /// The outputs that the query names, as they are there.
+    pub(super) outputs: &'a str,
+}
+
 /// Decodes a body against the version called; an error of the body may take precedence over that of a missing version.
 /// Also returns the format of the reply.
-type Decode = fn(&ServerState, &[u8], Result<&Servable, &Error>, &Context) -> Result<(Request, Format)>;
+type Decode = fn(&ServerState, Sent<'_>, Result<&Servable, &Error>, &Context) -> Result<(Request, Format)>;
 
 /// All verbs.
 static VERBS: [Verb; 3] = [
@@ -53,36 +62,37 @@ impl fmt::Debug for Verb {
 
 fn predict(
     server: &ServerState,
-    body: &[u8],
+    sent: Sent<'_>,
     servable: Result<&Servable, &Error>,
     context: &Context,
 ) -> Result<(Request, Format)> {
     let limits = DecodeLimits { max_depth: server.options.max_depth };
-    let asked = decode::predict(body, servable.map(Servable::signatures), limits, server.scheduler.cores())?;
+    let asked =
+        decode::predict(sent.body, servable.map(Servable::signatures), limits, server.scheduler.cores())?;
     // Bounded by the body: a number takes at least two characters and at most eight bytes.
     context.memory.grow(asked.inputs.iter().map(Tensor::memory).sum())?;
-    let decode::Predict { format, signature, inputs } = asked;
+    let decode::Predict { format, signature, inputs, outputs } = asked;
     bind::check_method(server, signature)?;
-    let outputs = (0..signature.outputs.len()).collect();
+    let outputs = wanted(signature, outputs, sent.outputs)?;
     Ok((Request::Predict { signature: signature.name.clone(), inputs, outputs }, format))
 }
 
 fn classify(
     _: &ServerState,
-    body: &[u8],
+    sent: Sent<'_>,
     servable: Result<&Servable, &Error>,
     context: &Context,
 ) -> Result<(Request, Format)> {
-    Ok((Request::Classify(examples(body, servable, &context.memory)?), Format::Row))
+    Ok((Request::Classify(examples(sent.body, servable, &context.memory)?), Format::Row))
 }
 
 fn regress(
     _: &ServerState,
-    body: &[u8],
+    sent: Sent<'_>,
     servable: Result<&Servable, &Error>,
     context: &Context,
 ) -> Result<(Request, Format)> {
-    Ok((Request::Regress(examples(body, servable, &context.memory)?), Format::Row))
+    Ok((Request::Regress(examples(sent.body, servable, &context.memory)?), Format::Row))
 }
 
 fn examples(

@@ -31,6 +31,10 @@ MODELS = """model_config_list {{
 """
 RECORDED = 1003
 SHOWN = 10
+NARROW = ("half", "bfloat16")
+"""TensorFlow Serving converts no JSON value to these, and says so; here they are numbers: users have asked
+for that since 2020, and nobody can depend on a refusal. Any value that is no number is told of."""
+NARROW_RECORDED = 47
 
 
 def test_shared_is_there_where_it_is_required() -> None:
@@ -49,8 +53,11 @@ def test_every_recorded_reply_is_given_again(serve: Serve, shared: Path, tmp_pat
     assert served.rest_port is not None
     replies = _replies(shared / "conformance" / "replies.py")
     lines = (shared / "conformance" / "replies.jsonl").read_text().splitlines()
-    differing = [text for line in lines if (text := _difference(replies, served.rest_port, line))]
-    assert len(lines) == RECORDED
+    narrow = [line for line in lines if _is_refusal_of_narrow(json.loads(line)["reply"])]
+    others = [line for line in lines if line not in narrow]
+    differing = [text for line in others if (text := _difference(replies, served.rest_port, line))]
+    differing += [text for line in narrow if (text := _still_refused(replies, served.rest_port, line))]
+    assert (len(lines), len(narrow)) == (RECORDED, NARROW_RECORDED)
     assert not differing, f"{len(differing)} of {RECORDED} differ:\n" + "\n".join(differing[:SHOWN])
 
 
@@ -60,6 +67,22 @@ def _replies(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _is_refusal_of_narrow(reply: dict[str, str]) -> bool:
+    ends = tuple(f' to type: {dtype}"\n}}' for dtype in NARROW)
+    body = reply.get("body", "")
+    return "Conversion of JSON Value: " in body and body.endswith(ends)
+
+
+def _still_refused(replies: ModuleType, port: int, line: str) -> str:
+    """Returns the fault in the reply to a request that TensorFlow Serving refuses for its dtype, or ""."""
+    asked = json.loads(line)["request"]
+    status, _, got = replies.call(port, asked["method"], asked["path"], asked["body"])
+    wrong_type = any(f"is not of expected type: {dtype}".encode() in got for dtype in NARROW)
+    if status == 200 or (status == 400 and wrong_type):
+        return ""
+    return f"{asked['body']}\n  got  {status} {got!r}"
 
 
 def _difference(replies: ModuleType, port: int, line: str) -> str:

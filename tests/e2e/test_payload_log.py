@@ -201,6 +201,30 @@ def test_files_end_by_their_age(tmp_path: Path, base: Path) -> None:
         assert until(lambda: answer(served, "m") == 3.0 and len(files(prefix)) >= 2)
 
 
+def test_a_file_that_is_renamed_is_followed_by_another_and_so_is_one_after_a_signal(
+    tmp_path: Path, base: Path
+) -> None:
+    prefix = tmp_path / "m"
+    with serving(configured(tmp_path, base, loggingConfig=logging(prefix))) as served:
+        answer(served, "m", 1)
+        assert until(lambda: len(records(prefix)) == 1)
+        (first,) = files(prefix)
+        first.rename(tmp_path / "taken.tfrecord")
+        answer(served, "m", 2)
+        assert until(lambda: len(records(prefix)) == 1)
+        served.process.send_signal(signal.SIGHUP)
+        assert until(lambda: answer(served, "m", 3) and len(files(prefix)) == 2)
+        page = ask(served, "GET", "/metrics").text.splitlines()
+    assert len(list(read_records(str(tmp_path / "taken.tfrecord")))) == 1
+    inputs = [_numbers(log.predict_log.request.inputs["x"]) for log in records(prefix)]
+    assert inputs[0] == [2] and inputs[-1] == [3]
+    counted = {
+        line.split()[0]: float(line.split()[1]) for line in page if "payload_log_records_total{" in line
+    }
+    written, lost = (f'servable_payload_log_records_total{{outcome="{one}"}}' for one in ("written", "lost"))
+    assert counted[written] >= 3 and counted[lost] == 0
+
+
 def test_a_folder_that_cannot_be_written_fails_no_request(tmp_path: Path, base: Path) -> None:
     """It is logged once, and so is that it can be written again."""
     (tmp_path / "logs").write_text("a file where a folder should be")

@@ -95,6 +95,11 @@ def failures(client: httpx.Client, reason: str) -> int:
     return int(text.split(f':servable:tls_handshake_failures{{reason="{reason}"}} ')[1].split()[0])
 
 
+def run_command(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "servable", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 # ---- protocols
 
 
@@ -182,6 +187,17 @@ def test_the_client_and_the_commands_speak_tls(served: Served, authority: Author
     assert "https://localhost:" in line
 
 
+def test_the_commands_say_what_is_wrong_with_tls(served: Served, folder: Path) -> None:
+    for ca, said in (
+        ("", "is not trusted"),
+        (str(folder / "none.pem"), "none.pem cannot be read: No such file or directory"),
+    ):
+        ended = run_command(["models", f"--admin_address={admin_at(served)}", f"--ca_file={ca}"])
+        assert ended.returncode == 1 and said in ended.stderr, ended.stderr
+    plain = run_command(["models", f"--admin_address={admin_at(served).removeprefix('https://')}"])
+    assert plain.returncode == 1 and "HTTPS" in plain.stderr, plain.stderr
+
+
 # ---- who does not get in
 
 
@@ -202,11 +218,17 @@ def test_clients_without_a_certificate_are_refused(
     unknown = grpc.ssl_channel_credentials(authority.pem)
     with grpc.secure_channel(f"localhost:{closed.grpc_port}", unknown) as channel:
         assert refused_with(channel) is grpc.StatusCode.UNAVAILABLE
-    command = ["models", f"--admin_address={admin_at(closed)}", f"--ca_file={folder / 'ca.pem'}"]
     shown = [f"--cert_file={own[0]}", f"--key_file={own[1]}"]
-    for more, status in ((shown, 0), ([], 1)):
-        ended = subprocess.run([sys.executable, "-m", "servable", *command, *more], capture_output=True)
-        assert ended.returncode == status, ended.stderr
+    for command in (
+        ["models", f"--admin_address={admin_at(closed)}"],
+        ["predict", "half_plus_two", "1", f"--server={at(closed)}"],
+        ["predict", "half_plus_two", "1", f"--server=grpcs://localhost:{closed.grpc_port}", "--timeout=5"],
+    ):
+        for more, status in ((shown, 0), ([], 1)):
+            arguments = [*command, f"--ca_file={folder / 'ca.pem'}", *more]
+            ended = run_command(arguments)
+            assert ended.returncode == status, ended.stderr
+            assert "nobody administers" not in ended.stderr
     log = folder / "access.log"
     for protocol in ("rest", "grpc"):
         assert until(lambda: any(f"protocol={protocol}" in line for line in log.read_text().splitlines()))  # noqa: B023

@@ -8,6 +8,7 @@ They are committed, so that the tests need no TensorFlow in Python. Each has one
     add_two            x float [None, None] -> y = x + 2
     pair               a float [None], b int32 [None] -> sum float [None], twice int32 [None]
     echo               x string [None] -> text, raw_bytes: the same strings
+    narrow             h half [None], b bfloat16 [None] -> halves, brains: the same, sum float [None]
     loop               steps int64 [] -> done int64 []: that many iterations of a loop, about 10 us each;
                        signature fill: count int32 [] -> y float [count], ones
     normalise          x float [None] -> y: x over the power of two above its maximum; endless for zeros
@@ -70,6 +71,21 @@ class Pair(tf.Module):
     def serve(self, a: tf.Tensor, b: tf.Tensor) -> dict[str, tf.Tensor]:
         """A float [n], b int32 [n] -> sum float [n], twice int32 [n]."""
         return {"sum": a + tf.cast(b, tf.float32), "twice": 2 * b}
+
+
+class Narrow(tf.Module):
+    """Numbers of 16 bits."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.float16, name="h"),
+            tf.TensorSpec([None], tf.bfloat16, name="b"),
+        ]
+    )
+    def serve(self, h: tf.Tensor, b: tf.Tensor) -> dict[str, tf.Tensor]:
+        """H half [n], b bfloat16 [n] -> halves, brains, sum float [n]."""
+        total = tf.cast(h, tf.float32) + tf.cast(b, tf.float32)
+        return {"halves": tf.identity(h), "brains": tf.identity(b), "sum": total}
 
 
 class Echo(tf.Module):
@@ -232,6 +248,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "add_two": saved(AddTwo),
     "pair": saved(Pair),
     "echo": saved(Echo),
+    "narrow": saved(Narrow),
     "loop": saved(Loop),
     "normalise": saved(Normalise),
     "hidden_variables": saved(HiddenVariables),

@@ -12,6 +12,7 @@ from servable.client.answers import Classification, Metadata, Signature, TensorS
 from servable.client.binding import Given, bind
 from servable.client.codecs.codec import Call, Choice
 from servable.client.codecs.rest import RestCodec
+from servable.client.values import dtypes
 from servable.client.values.examples import read_examples
 from servable.errors import InternalError, InvalidArgumentError, UnimplementedError
 
@@ -113,6 +114,39 @@ def test_replies() -> None:
     assert list(only.outputs) == ["z"]
 
 
+def test_outputs_that_are_wanted_are_asked_for() -> None:
+    one = call(TWO, {"a": 1, "b": "b"}, outputs="z")
+    assert body(one)["outputs"] == ["z"]
+    # TensorFlow Serving ignores that.
+    for reply in (b'{"outputs": ["a"]}', b'{"outputs": {"z": ["a"], "y": [1]}}'):
+        assert {name: array.tolist() for name, array in one.read(reply).outputs.items()} == {"z": [b"a"]}
+    scalar = signature({"x": FLOATS}, {"y": FLOATS, "z": TensorSpec("string", ())})
+    read = call(scalar, {"x": 1}, outputs="z").read(b'{"outputs": {"b64": "/w=="}}')
+    assert read.outputs["z"].tolist() == b"\xff"
+    three = signature({"x": FLOATS}, {"y": FLOATS, "z": FLOATS, "b": FLOATS})
+    two = call(three, {"x": 1}, outputs=["z", "y"])
+    assert body(two)["outputs"] == ["z", "y"]
+    for reply in (b'{"outputs": {"y": [1], "z": [2]}}', b'{"outputs": {"y": [1], "z": [2], "b": [3]}}'):
+        assert list(two.read(reply).outputs) == ["z", "y"]
+    for all_of_them in (None, ["z", "y"]):
+        assert "outputs" not in body(call(TWO, {"a": 1, "b": "b"}, outputs=all_of_them))
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16"])
+def test_numbers_of_16_bits(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TensorSpec(dtype, (-1,))
+    metadata = signature({"x": spec}, {"y": spec})
+    wanted = {"half": [0.0999755859375, 65504.0], "bfloat16": [0.10009765625, 65536.0]}[dtype]
+    for extended in (True, False):
+        if not extended:
+            monkeypatch.setattr(dtypes, "_extended", lambda _: None)
+        made = call(metadata, {"x": [0.1, 65504]})
+        read = made.read(b'{"outputs": [0.1, 65504.0]}').outputs["y"]
+        assert read.astype(np.float64).tolist() == wanted
+        if dtype == "half" or extended:
+            assert body(made)["inputs"] == wanted
+
+
 def test_large_integers_next_to_small_ones() -> None:
     metadata = signature({"x": FLOATS}, {"y": TensorSpec("uint64", (-1,))})
     read = call(metadata, {"x": 1}).read
@@ -156,9 +190,9 @@ def test_numbers_that_are_not_of_the_declared_dtype(reply: bytes) -> None:
 
 
 def test_dtypes_that_json_cannot_carry() -> None:
-    half = signature({"x": TensorSpec("half", (-1,))}, {"y": FLOATS})
-    with pytest.raises(UnimplementedError, match="input 'x' of dtype half") as raised:
-        call(half, {"x": [1]})
+    narrow = signature({"x": TensorSpec("uint16", (-1,))}, {"y": FLOATS})
+    with pytest.raises(UnimplementedError, match="input 'x' of dtype uint16") as raised:
+        call(narrow, {"x": [1]})
     assert "grpc://" in raised.value.hint
     with pytest.raises(UnimplementedError, match="an output of dtype complex64"):
         call(signature({"x": FLOATS}, {"y": TensorSpec("complex64", None)}), {"x": 1}).read(

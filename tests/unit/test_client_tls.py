@@ -14,7 +14,8 @@ import http_stub
 import pytest
 
 from servable import Client
-from servable.errors import UnavailableError
+from servable.client import Tls
+from servable.errors import InvalidArgumentError, UnavailableError
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
 
@@ -55,3 +56,22 @@ def test_an_authority_of_ones_own(start: Start, pem: Path) -> None:
 def test_a_server_that_nobody_vouches_for(start: Start, pem: Path) -> None:
     with start(pem) as stub, Client(stub.address, retries=0) as client, pytest.raises(UnavailableError):
         client.status("m")
+
+
+def test_a_certificate_of_ones_own_is_read_from_one_file_or_two(start: Start, pem: Path) -> None:
+    certificate, key = str(pem.with_name("certificate")), str(pem.with_name("key"))
+    with start(pem) as stub:
+        for own in ({"cert_file": str(pem)}, {"cert_file": certificate, "key_file": key}):
+            with Client(stub.address, ca_file=Tls(certificate, **own)) as client:
+                assert client.status("m") == []
+
+
+def test_files_that_cannot_be_read_are_named(pem: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    for scheme in ("https", "grpcs"):
+        address = f"{scheme}://127.0.0.1:1"
+        for name in ("ca_file", "cert_file"):
+            with pytest.raises(InvalidArgumentError, match=f"{name} {missing} cannot be read: No such file"):
+                Client(address, ca_file=Tls(**{name: missing}))
+    with pytest.raises(InvalidArgumentError, match="key_file is given without cert_file"):
+        Tls(key_file=str(pem))

@@ -92,7 +92,7 @@ def test_the_default_signature_is_preferred_and_another_is_named() -> None:
         [],
         [signature()],
         [signature(("x", "complex64", "[-1]"))],
-        [signature(("x", "half", "[-1]"))],
+        [signature(("x", "uint16", "[-1]"))],
         [signature(("x", "float", "[100000,100000]"))],
         [signature(("x", "float", "[-1]"), name="__saved_model_init_op")],
     ],

@@ -31,6 +31,7 @@ PAIR = {
     ),
     "text": Signature("text", [("x", "string", "[-1]")], [("y", "string", "[-1]")]),
     "halves": Signature("halves", [("x", "half", "[-1]")], [("y", "half", "[-1]")]),
+    "brains": Signature("brains", [("x", "bfloat16", "[-1]")], [("y", "bfloat16", "[-1]")]),
     "complex": Signature("complex", [("x", "complex64", "[-1]")], [("y", "float", "[-1]")]),
 }
 
@@ -319,6 +320,8 @@ def test_values_of_every_kind() -> None:
     assert list(log.predict_log.request.inputs["x"].string_val) == ["é".encode(), b"\xff"]
     log.ParseFromString(prediction_log("m", PAIR, {"signature_name": "halves", "inputs": [1.0]}))
     assert list(log.predict_log.request.inputs["x"].half_val) == [0x3C00]
+    log.ParseFromString(prediction_log("m", PAIR, {"signature_name": "brains", "inputs": [1.0, 0.1]}))
+    assert list(log.predict_log.request.inputs["x"].half_val) == [0x3F80, 0x3DCD]
 
 
 def test_nested_lists() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from servable.config.base_paths import Way
-from servable.config.payload_logging import PayloadLogging
+from servable.config.payload_logging import MOST_PLACES, PayloadLogging
 from servable.config.values import LoggingConfig, ModelConfig, PayloadLog
 from servable.errors import StatusError
 
@@ -45,6 +45,21 @@ def test_what_cannot_be_followed_is_said_and_left_out(entry: ModelConfig, why: s
     assert logging.logs([entry]) == []
     for way in Way:
         logging.check([entry], [], way)
+
+
+def test_places_are_limited_and_shared() -> None:
+    logging = PayloadLogging()
+    models = [model(f"/logs/{number}", f"m{number}") for number in range(MOST_PLACES + 2)]
+    models += [model("/logs/0", "shares"), model("/logs/0", "other form", "json")]
+    logged = [log.model for log in logging.logs(models)]
+    assert logged == [f"m{number}" for number in range(MOST_PLACES)] + ["shares"]
+    warnings = logging.warnings(models)
+    assert [warning.split(" has no effect: ")[0].split("model ")[1] for warning in warnings] == [
+        "m64",
+        "m65",
+        "other form",
+    ]
+    assert "64 other places are logged to" in warnings[0]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])

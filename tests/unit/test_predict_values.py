@@ -44,6 +44,8 @@ def test_whole_requests() -> None:
     assert read('{"instances": [1, 2]}') == Inputs([1, 2])
     assert read('{"instances": []}') == Inputs([])
     assert read('{"inputs": {"a": 1}}') == Inputs({"a": 1})
+    assert read('{"inputs": [1], "outputs": ["y", "z"]}') == Inputs([1], "", ["y", "z"])
+    assert read('{"inputs": [1], "outputs": []}') == Inputs([1])
     assert read('{"inputs": 7, "other": 1}') == Inputs({"inputs": 7, "other": 1})
 
 
@@ -130,6 +132,7 @@ def test_wrong_command_lines(values: list[str], named: list[str], words: str) ->
         ("a.json", b'{"instances": [1, {"b": 1}]}', "row 0 of 'instances'"),
         ("a.json", b'{"instances": [1], "signature_name": 7}', "signature_name is 7"),
         ("a.json", b'{"instances": [1], "signature_name": {"b64": "/w=="}}', "signature_name is b'"),
+        ("a.json", b'{"instances": [1], "outputs": "y"}', "outputs is .*; expected a list of names"),
         ("a.json", b"[" * 60_000, "a.json is not JSON"),
         ("a.npy", b"no array", "a.npy is no numpy file"),
         ("a.npz", b"PK", "a.npz is no numpy file"),
@@ -197,6 +200,17 @@ def test_small_integers_of_ml_dtypes() -> None:
     }
     assert as_json(outputs).splitlines()[1:4] == ['  "a": [-1, 7],', '  "b": [1, 15],', '  "c": [1.0, 1.5]']
     assert as_table(outputs).splitlines()[2:] == ["-1  1   1.0", "7   15  1.5"]
+
+
+def test_numbers_of_16_bits_are_as_short_as_they_can_be() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.array([0.1, 65504, 3.3895e38, np.inf, np.nan], np.float64)
+    with np.errstate(over="ignore"):
+        outputs = {"h": values[:2].astype(np.float16), "b": values.astype(ml_dtypes.bfloat16)}
+    assert as_json(outputs).splitlines()[1:3] == [
+        '  "h": [0.1, 65500.0],',
+        '  "b": [0.1, 65500.0, 3.39e+38, Infinity, NaN]',
+    ]
 
 
 def test_escapes_are_read_back() -> None:

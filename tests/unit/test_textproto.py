@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from servable import messages
 from servable.config.config_files import (
@@ -44,6 +45,33 @@ def write(folder: Path, text: str) -> str:
 def models(folder: Path, *entries: str) -> tuple[ModelConfig, ...]:
     body = "".join(f"config {{ {entry} }}\n" for entry in entries)
     return read_model_config_file(write(folder, f"model_config_list {{\n{body}}}"))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.one_of(
+        st.text(),
+        st.lists(
+            st.sampled_from(
+                [
+                    *"{}:;,<>[]\"'-#\n 0",
+                    "model_config_list",
+                    "config",
+                    "name",
+                    "base_path",
+                    '"m"',
+                    "/a",
+                    "all",
+                ]
+            )
+        ).map(" ".join),
+    )
+)
+def test_any_text_is_read_or_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with suppress(StatusError):
+        read_model_config_file(str(path))
 
 
 def test_all_fields_of_a_model(tmp_path: Path) -> None:

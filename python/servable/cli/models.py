@@ -76,30 +76,58 @@ class Administration:
             fields = json.loads(data) if reply.status >= 400 else {}
             connection.close()
         except (OSError, ValueError, HTTPException) as error:
-            raise StatusError(
-                "UNAVAILABLE",
-                f"nobody administers at {self.address}: {error}",
-                "start the server with --admin_address=HOST:PORT and give the same address here, "
-                f"or in ${ADDRESS_VARIABLE}",
-            ) from None
+            raise self._unavailable(error) from None
         if reply.status >= 400:
-            raise StatusError(fields["code"], fields["error"], fields.get("hint", ""))
+            raise StatusError(fields.get("code", "UNKNOWN"), fields["error"], fields.get("hint", ""))
         return data
 
     def _connection(self) -> HTTPConnection:
         scheme, _, where = self.address.rpartition("://")
         host, _, port = where.rstrip("/").rpartition(":")
         host, seconds = host.strip("[]"), self._patience()
-        if scheme in ("", "http"):
-            return HTTPConnection(host, int(port), timeout=seconds)
+        if scheme not in ("", "http", "https") or not port.isdecimal():
+            expected = f"--admin_address expects HOST:PORT or https://HOST:PORT, got {self.address!r}"
+            raise StatusError("INVALID_ARGUMENT", expected)
         if scheme != "https":
-            raise ValueError(f"expected HOST:PORT or https://HOST:PORT, got {self.address}")
+            return HTTPConnection(host, int(port), timeout=seconds)
+        return HTTPSConnection(host, int(port), timeout=seconds, context=self._context())
+
+    def _context(self) -> Any:
         import ssl
 
-        context = ssl.create_default_context(cafile=self._trust.ca or None)
-        if self._trust.certificate:
-            context.load_cert_chain(self._trust.certificate, self._trust.key or None)
-        return HTTPSConnection(host, int(port), timeout=seconds, context=context)
+        named = f"--ca_file {self._trust.ca}"
+        try:
+            context = ssl.create_default_context(cafile=self._trust.ca or None)
+            if self._trust.certificate:
+                named = f"--cert_file {self._trust.certificate}"
+                context.load_cert_chain(self._trust.certificate, self._trust.key or None)
+        except (OSError, ValueError) as error:
+            said = error.strerror or error if isinstance(error, OSError) else error
+            raise StatusError("INVALID_ARGUMENT", f"{named} cannot be read: {said}") from None
+        return context
+
+    def _unavailable(self, error: Exception) -> StatusError:
+        import ssl
+
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return StatusError(
+                "UNAVAILABLE",
+                f"the certificate of {self.address} is not trusted: {error.verify_message}",
+                "give the PEM file of the authority that issued it as --ca_file, and the host as it names it",
+            )
+        if isinstance(error, ssl.SSLError):
+            return StatusError(
+                "UNAVAILABLE",
+                f"no TLS connection with {self.address}: {error.reason or error}",
+                "is it the port of the administration, and does it speak TLS? A server with"
+                " --tls_client_ca_file wants a certificate: --cert_file",
+            )
+        return StatusError(
+            "UNAVAILABLE",
+            f"nobody administers at {self.address}: {error}",
+            "start the server with --admin_address=HOST:PORT and give the same address here, "
+            f"or in ${ADDRESS_VARIABLE}",
+        )
 
     def _patience(self) -> float:
         """Returns the socket timeout. The server refuses an invalid wait, so any timeout will do for that."""

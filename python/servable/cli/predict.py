@@ -113,6 +113,18 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("SERVABLE_CA_FILE") or None,
         help="PEM file of the authorities to trust with TLS (default $SERVABLE_CA_FILE, else the system's)",
     )
+    for name, said in (
+        ("cert", "of this client's certificate, for a server with --tls_client_ca_file"),
+        ("key", "of its key, if that is not in the same file"),
+    ):
+        variable = f"SERVABLE_{name.upper()}_FILE"
+        parser.add_argument(
+            f"--{name}_file",
+            f"--{name}-file",
+            metavar="FILE",
+            default=os.environ.get(variable) or None,
+            help=f"PEM file {said} (default ${variable})",
+        )
     parser.add_argument("--signature", metavar="NAME", default="", help="default: serving_default")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", metavar="N", type=int, help="a version; default: the newest")
@@ -138,12 +150,13 @@ def _answer(options: argparse.Namespace) -> str:
     given = read_inputs(options.values, options.inputs)
     _check_address(options.server)
     from servable.cli.predict_output import as_json, as_table
-    from servable.client import Client
+    from servable.client import Client, Tls
     from servable.client.binding import only_input, signature_of
 
     name = options.signature or given.signature
     inputs = given.value
-    with Client(options.server, timeout=options.timeout, ca_file=options.ca_file) as client:
+    tls = Tls(options.ca_file, options.cert_file, options.key_file)
+    with Client(options.server, timeout=options.timeout, ca_file=tls) as client:
         if not isinstance(inputs, Mapping):
             metadata = client.metadata(options.model, version=options.version, label=options.label)
             inputs = {only_input(signature_of(metadata, name)): inputs}
@@ -153,7 +166,7 @@ def _answer(options: argparse.Namespace) -> str:
             signature=name,
             version=options.version,
             label=options.label,
-            outputs=options.outputs,
+            outputs=options.outputs or given.outputs,
         )
     return as_table(outputs) if options.format == "table" else as_json(outputs)
 

@@ -88,4 +88,8 @@ def _plain_value(value: Any) -> Any:
         return int(value)
     if isinstance(value, np.complexfloating):
         return str(value)
+    if value.dtype.name == "bfloat16":
+        # ml_dtypes prints more digits.
+        texts = (f"{float(value):.{digits}g}" for digits in range(1, 5))
+        return float(next((text for text in texts if value.dtype.type(float(text)) == value), str(value)))
     return float(str(value))

@@ -17,15 +17,19 @@ from typing import Any, TextIO
 
 from servable.errors import ServableError, UsageError
 
-_REQUEST_KEYS = {"signature_name", "instances", "inputs"}
+_REQUEST_KEYS = {"signature_name", "instances", "inputs", "outputs"}
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """value: a mapping from names to values, or a bare value. signature: from a whole request, or ""."""
+    """value: a mapping from names to values, or a bare value.
+
+    signature, outputs: from a whole request; "" and None if it names none.
+    """
 
     value: Any
     signature: str = ""
+    outputs: list[str] | None = None
 
 
 def read_inputs(values: Sequence[str], named: Sequence[str]) -> Inputs:
@@ -151,8 +155,11 @@ def _request(members: Mapping[str, Any]) -> Inputs:
     signature = members.get("signature_name", "")
     if not isinstance(signature, str):
         raise ServableError(f"signature_name is {signature!r}; expected text")
+    outputs = members.get("outputs", [])
+    if not isinstance(outputs, list) or not all(isinstance(name, str) for name in outputs):
+        raise ServableError(f"outputs is {_shortened(json.dumps(outputs))}; expected a list of names")
     value = members["inputs"] if "inputs" in members else _columns(members["instances"])
-    return Inputs(value, signature)
+    return Inputs(value, signature, outputs or None)
 
 
 def _columns(rows: Any) -> Any:

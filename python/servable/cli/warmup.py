@@ -45,6 +45,7 @@ FIELDS = {
     "bool": "bool_val",
     "string": "string_val",
     "half": "half_val",
+    "bfloat16": "half_val",
 }
 """The field of a TensorProto with the values of each dtype (tensorflow/core/framework/tensor.proto)."""
 
@@ -256,6 +257,10 @@ def _converted(value: Any, dtype: str) -> Any:
         raise TypeError(f"expected true or false, got {value!r}")
     if dtype == "half":
         return struct.unpack("<H", struct.pack("<e", value))[0]
+    if dtype == "bfloat16":
+        # The upper half of a float, rounded to nearest, ties to even.
+        (bits,) = struct.unpack("<I", struct.pack("<f", value))
+        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
     return value
 
 

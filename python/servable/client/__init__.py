@@ -31,6 +31,7 @@ from servable.client.answers import (  # noqa: E402
 )
 from servable.client.async_client import AsyncClient  # noqa: E402
 from servable.client.sync_client import Client  # noqa: E402
+from servable.client.transport.connection import Tls  # noqa: E402
 
 __all__ = [
     "AsyncClient",
@@ -39,5 +40,6 @@ __all__ = [
     "Metadata",
     "Signature",
     "TensorSpec",
+    "Tls",
     "VersionStatus",
 ]

@@ -19,7 +19,7 @@ from servable.client.dialogue import Dialogue, Pause, Send, Steps
 from servable.client.limits import Limits
 from servable.client.model_config import serialized_config
 from servable.client.transport.address import parse_address
-from servable.client.transport.connection import Connection, with_token
+from servable.client.transport.connection import Connection, Tls, with_token
 from servable.client.transport.open import open_transport
 from servable.client.values.arrays import Array
 from servable.client.values.examples import Features
@@ -36,7 +36,8 @@ class Client:
     timeout: seconds for a whole call, retries included; None for no limit.
     connect_timeout: seconds for making one connection. retries: number of times that a call is sent again
     when no server answers (UNAVAILABLE); ``reload`` never is. headers: sent with every call, as HTTP headers
-    or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's.
+    or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's; or a
+    ``Tls``, which may name a certificate of this client, too, for a server that asks for one.
     token: for a server that needs one; None takes $SERVABLE_TOKEN if that is set, "" sends none.
 
     Messages may have any size. Threads may, and should, share a client: it keeps its connections. As a
@@ -55,13 +56,14 @@ class Client:
         connect_timeout: float | None = 5.0,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
-        ca_file: str | None = None,
+        ca_file: str | Tls | None = None,
         token: str | None = None,
     ) -> None:
         where = parse_address(address)
-        given = with_token(headers or {}, token)
+        tls = ca_file if isinstance(ca_file, Tls) else Tls(ca_file)
+        connection = Connection(connect_timeout, with_token(headers or {}, token), tls)
         self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
-        self._transport = open_transport(where, Connection(connect_timeout, given, ca_file))
+        self._transport = open_transport(where, connection)
 
     @overload
     def predict(

@@ -1,7 +1,9 @@
 """Which payload logs the ``logging_config`` of models ask for, and where they may be.
 
 The type of a log collector names the form of its files: ``tfrecord`` (also ``file`` and none) or ``json``.
-What cannot be followed has no effect, and a warning says why: the model is served all the same.
+What cannot be followed has no effect, and a warning says why: the model is served all the same. Each place, a
+form with the beginning of its files' names, has a thread in the core; those beyond the first ``MOST_PLACES``
+are not logged to.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from servable.config.values import LoggingConfig, ModelConfig, PayloadLog
 from servable.errors import StatusError
 
 FLAG = "--payload_log_dir"
+MOST_PLACES = 64
+"""The core's ``MOST_PLACES``."""
 FORMS = {"": "tfrecord", "file": "tfrecord", "tfrecord": "tfrecord", "json": "json", "jsonl": "json"}
 """The form of the files for each type of a log collector."""
 
@@ -47,23 +51,42 @@ class PayloadLogging:
 
     def logs(self, models: Sequence[ModelConfig]) -> list[PayloadLog]:
         """Returns the logs to write, of those that can be followed."""
-        logs = []
-        for model, logging in _logged(models):
-            path = self._path(logging)
-            if path is not None and not self._problem(logging):
-                form = FORMS[logging.collector]
-                logs.append(
-                    PayloadLog(model.name, form, path, min(logging.rate, 1.0), logging.sampling, self.tags)
-                )
-        return logs
+        return [
+            PayloadLog(
+                model.name,
+                FORMS[logging.collector],
+                path,
+                min(logging.rate, 1.0),
+                logging.sampling,
+                self.tags,
+            )
+            for model, logging, problem in self._judged(models)
+            if not problem and (path := self._path(logging)) is not None
+        ]
 
     def warnings(self, models: Sequence[ModelConfig]) -> list[str]:
         """Returns a sentence for each logging_config that has no effect."""
         return [
             f"logging_config of model {model.name} has no effect: {problem}"
-            for model, logging in _logged(models)
-            if (problem := self._problem(logging))
+            for model, _, problem in self._judged(models)
+            if problem
         ]
+
+    def _judged(self, models: Sequence[ModelConfig]) -> Iterator[tuple[ModelConfig, LoggingConfig, str]]:
+        """Yields each model of which anything is to be logged, and why it is not, "" if it is."""
+        places: set[tuple[str, str | None]] = set()
+        for model, logging in _logged(models):
+            problem = self._problem(logging)
+            if not problem:
+                place = (FORMS[logging.collector], self._path(logging))
+                if place in places or len(places) < MOST_PLACES:
+                    places.add(place)
+                else:
+                    problem = (
+                        f"{MOST_PLACES} other places are logged to, which is the most; let models share a"
+                        " filename_prefix"
+                    )
+            yield model, logging, problem
 
     def _problem(self, logging: LoggingConfig) -> str:
         if logging.collector not in FORMS:

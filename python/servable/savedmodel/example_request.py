@@ -21,7 +21,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/
 
 # The dtypes JSON can be converted to (spec of the REST API); the others have no conversion.
 _INTEGERS = {"int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"}
-_FLOATS = {"float", "double"}
+_FLOATS = {"float", "double", "half", "bfloat16"}
 _BIGGEST = 4_000_000
 
 

@@ -60,7 +60,7 @@ class Core(LifecycleCore, AdminCore, Protocol):
         """Tells clients to send their next requests elsewhere."""
 
     def reopen_logs(self) -> None:
-        """Opens the access log's file again."""
+        """Opens the access log's file again, and ends those of payload logs."""
 
     def stop(self, grace_seconds: float) -> bool:
         """Stops accepting and finishes what is in flight; True if all of it ended in time."""

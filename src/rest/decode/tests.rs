@@ -70,6 +70,7 @@ fn values(tensor: &Tensor) -> Value {
         DType::UInt8 => all::<u8>(bytes),
         DType::Int64 => all::<i64>(bytes),
         DType::UInt32 => all::<u32>(bytes),
+        DType::Half | DType::BFloat16 => all::<u16>(bytes),
         DType::UInt64 => all::<u64>(bytes),
         DType::Bool => bytes.iter().map(|byte| json!(*byte == 1)).collect(),
         DType::String => tensor.as_strings().unwrap().iter().map(text).collect(),
@@ -162,7 +163,7 @@ fn rows_of_values() {
         tensor_of(&[("x", DType::Bool)], r#"{"instances":[[true],[false]]}"#),
         json!([[2, 1], [true, false]])
     );
-    assert_eq!(tensor_of(&[("x", DType::Half)], r#"{"instances":[[],[]]}"#), json!([[2, 0], []]));
+    assert_eq!(tensor_of(&[("x", DType::Complex64)], r#"{"instances":[[],[]]}"#), json!([[2, 0], []]));
 }
 
 #[test]
@@ -258,12 +259,14 @@ fn errors_of_values() {
     ] {
         assert_eq!(message(FLOAT, &format!("{{\"inputs\":{body}}}")), text, "{body}");
     }
-    let half = run(&[("x", DType::Half)], br#"{"inputs":[1]}"#);
-    let text = "Conversion of JSON Value: 1 to type: half";
-    assert_eq!(half["error"], json!({"code": "UNIMPLEMENTED", "message": text}));
-    let half = run(&[("x", DType::Half)], br#"{"instances":[1]}"#);
+    let complex = run(&[("x", DType::Complex64)], br#"{"inputs":[1]}"#);
+    let text = "Conversion of JSON Value: 1 to type: complex64";
+    assert_eq!(complex["error"], json!({"code": "UNIMPLEMENTED", "message": text}));
+    let complex = run(&[("x", DType::Complex64)], br#"{"instances":[1]}"#);
     let text = format!("Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED: {text}");
-    assert_eq!(half["error"], json!({"code": "INVALID_ARGUMENT", "message": text}));
+    assert_eq!(complex["error"], json!({"code": "INVALID_ARGUMENT", "message": text}));
+    let text = "JSON Value: \"a\" Type: String is not of expected type: half";
+    assert_eq!(message(&[("x", DType::Half)], r#"{"inputs":["a"]}"#), text);
     let first = r#"{"inputs":{"b":1,"a":"q"}}"#;
     assert_eq!(message(TWO, first), "JSON Value: \"q\" Type: String is not of expected type: int32");
 }
@@ -332,6 +335,40 @@ fn the_signature_may_be_named_after_the_values() {
     all.remove("serving_default");
     let named = predict(br#"{"instances":["a"],"signature_name":"s"}"#, Ok(&all), LIMITS, &Alone).unwrap();
     assert_eq!(&*named.signature.name, "s");
+}
+
+#[test]
+fn a_body_may_name_the_outputs_that_it_wants() {
+    let mut all = signatures(&["serving_default"], FLOAT);
+    let outputs = signature_of("", &[("a", DType::Float), ("b", DType::Float), ("c", DType::Float)]).inputs;
+    all.get_mut("serving_default").unwrap().outputs = outputs;
+    let asked = |filter: &str| {
+        let bodies = [
+            format!(r#"{{"instances":[1],"outputs":{filter}}}"#),
+            format!(
+                r#"{{"outputs":{filter},"outputs":["a"],"inputs":1,"signature_name":"serving_default"}}"#
+            ),
+        ];
+        let [first, second] = bodies.map(|body| match predict(body.as_bytes(), Ok(&all), LIMITS, &Alone) {
+            Ok(predict) => Ok(predict.outputs.map(|outputs| outputs.to_vec())),
+            Err(error) => Err((error.kind, error.message.into_owned())),
+        });
+        assert_eq!(first, second);
+        first
+    };
+    assert_eq!(asked(r#"["c", "a"]"#), Ok(Some(vec![2, 0])));
+    assert_eq!(asked(r#"[ "\u0062" ]"#), Ok(Some(vec![1])));
+    // As TensorFlow Serving does, which knows no such key.
+    for other in ["[]", "{}", "\"a\"", "null", "7", "[1, \"a\"]", "[[\"a\"]]", "{\"a\": [1]}"] {
+        assert_eq!(asked(other), Ok(None), "{other}");
+    }
+    let invalid = |message: &str| Err((Kind::InvalidArgument, message.to_owned()));
+    let unknown = "output tensor alias not found in signature: d Outputs expected to be in the set {a,b,c}.";
+    assert_eq!(asked(r#"["a", "d", "a"]"#), invalid(unknown));
+    assert_eq!(asked(r#"["a", "b", "a", "d"]"#), invalid("duplicate output tensor alias: a"));
+    let number =
+        "JSON Value: 1 Type: Number is not of expected type: string. 'outputs' lists names of outputs";
+    assert_eq!(asked(r#"["a", 1]"#), invalid(number));
 }
 
 #[test]

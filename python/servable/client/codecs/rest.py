@@ -18,8 +18,9 @@ import numpy as np
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
 from servable.client.codecs.codec import BoundRequest, Call, Choice, Prediction
 from servable.client.values.arrays import Array, read_numbers
-from servable.client.values.dtypes import dtype_named
+from servable.client.values.dtypes import bfloat16_as_float32, dtype_named
 from servable.client.values.examples import Examples, json_body
+from servable.client.values.tensors import as_bfloat16
 from servable.errors import InternalError, UnimplementedError, invalid_argument
 
 T = TypeVar("T")
@@ -29,20 +30,25 @@ class RestCodec:
     """See ``Codec``."""
 
     def predict(self, bound: BoundRequest) -> Call[Prediction]:
-        """``POST …:predict``. The REST API returns all outputs; those not wanted are dropped."""
+        """``POST …:predict``. TensorFlow Serving returns all outputs; those not wanted are dropped."""
         signature = bound.metadata.signatures[bound.signature]
         for alias in bound.inputs:
             _check_carried(signature.inputs[alias].dtype, f"input {alias!r}")
         columns = {alias: _json_value(array) for alias, array in bound.inputs.items()}
         lone = len(signature.inputs) == 1 and len(columns) == 1
+        filtered = 0 < len(bound.outputs) < len(signature.outputs)
         body = {
             "signature_name": bound.signature,
+            **({"outputs": bound.outputs} if filtered else {}),
             # An input called b64 would be taken for base64.
             "inputs": next(iter(columns.values())) if lone else columns,
         }
 
         def read(reply: Any) -> Prediction:
-            outputs = _outputs(reply["outputs"], signature.outputs)
+            value, specs = reply["outputs"], signature.outputs
+            if filtered and not (isinstance(value, dict) and value.keys() == specs.keys()):
+                specs = {alias: specs[alias] for alias in bound.outputs}
+            outputs = _outputs(value, specs)
             wanted = bound.outputs or tuple(outputs)
             return Prediction({alias: outputs[alias] for alias in wanted})
 
@@ -155,6 +161,8 @@ def _array(value: Any, spec: TensorSpec) -> Array:
     else:
         _check_carried(spec.dtype, "an output")
         array = _numbers(value, dtype_named(spec.dtype).type)
+        if spec.dtype == "bfloat16" and bfloat16_as_float32():
+            array = as_bfloat16(array)
     return _with_declared_rank(array, spec.shape)
 
 

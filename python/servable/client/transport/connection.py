@@ -14,19 +14,36 @@ from servable.errors import FailedPreconditionError, invalid_argument
 TOKEN_VARIABLE = "SERVABLE_TOKEN"
 AUTHORIZATION = "authorization"
 
+@dataclass(frozen=True)
+class Tls:
+    """PEM files for TLS.
+
+    ca_file: of the authorities to trust, instead of the system's. cert_file, key_file: of the client's own
+    certificate, for a server that asks for one, and of its key, which may be in the same file.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.key_file is not None and self.cert_file is None:
+            raise invalid_argument(
+                "key_file is given without cert_file, the certificate that it is the key of"
+            )
+
 
 @dataclass(frozen=True)
 class Connection:
     """Options for connecting.
 
     connect_timeout: seconds for one connection, or None; infinity becomes None. headers: sent with every
-    request, as HTTP headers or gRPC metadata; they may hold secrets, and are not shown. ca_file: PEM file of
-    trusted authorities.
+    request, as HTTP headers or gRPC metadata; they may hold secrets, and are not shown.
     """
 
     connect_timeout: float | None = 5.0
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca_file: str | None = None
+    tls: Tls = field(default_factory=Tls)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "connect_timeout", limit("connect_timeout", self.connect_timeout))

@@ -105,14 +105,21 @@ def _metadatum(name: str, value: str) -> tuple[str, str | bytes]:
 
 
 def _credentials(grpc: Any, connection: Connection) -> Any:
-    if connection.ca_file is None:
-        return grpc.ssl_channel_credentials()
+    tls = connection.tls
+    certificate = _content("cert_file", tls.cert_file)
+    key = certificate if tls.key_file is None else _content("key_file", tls.key_file)
+    return grpc.ssl_channel_credentials(_content("ca_file", tls.ca_file), key, certificate)
+
+
+def _content(name: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
     try:
-        with open(connection.ca_file, "rb") as file:
-            return grpc.ssl_channel_credentials(file.read())
+        with open(path, "rb") as file:
+            return file.read()
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise invalid_argument(f"ca_file {connection.ca_file} cannot be read: {said}") from None
+        raise invalid_argument(f"{name} {path} cannot be read: {said}") from None
 
 
 def _as_status(error: Any) -> StatusError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from servable.client.packages import load
 from servable.client.transport.address import Address
-from servable.client.transport.connection import Connection, closed
+from servable.client.transport.connection import Connection, Tls, closed
 from servable.client.transport.request import Request
 from servable.errors import (
     DeadlineExceededError,
@@ -125,23 +125,37 @@ def _transport_options(httpx: Any, address: Address, connection: Connection) -> 
     if address.socket:
         options["uds"] = address.socket
     if address.tls:
-        options["verify"] = _trusted(connection.ca_file)
+        options["verify"] = _context(connection.tls)
     return options
 
 
-def _trusted(ca_file: str | None) -> Any:
+def _context(tls: Tls) -> Any:
     import ssl
 
+    named = f"ca_file {tls.ca_file}"
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            named = f"cert_file {tls.cert_file}"
+            if tls.key_file is not None:
+                named += f" with key_file {tls.key_file}"
+            # Without a password: OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except (OSError, ValueError) as error:
         said = error.strerror or error if isinstance(error, OSError) else error
-        raise invalid_argument(f"ca_file {ca_file} cannot be read: {said}") from None
+        raise invalid_argument(f"{named} cannot be read: {said}") from None
+    return context
 
 
 def _client_options(address: Address, connection: Connection, transport: Any) -> dict[str, Any]:
     # The server compresses replies on request; on a local network that costs more than it saves.
-    headers = {"Accept-Encoding": "identity", "User-Agent": "servable", **connection.headers}
+    # TensorFlow Serving does not look at Accept.
+    headers = {
+        "Accept": "application/json;compact=true",
+        "Accept-Encoding": "identity",
+        "User-Agent": "servable",
+        **connection.headers,
+    }
     return {"transport": transport, "headers": headers, "trust_env": False}
 
 

@@ -126,8 +126,17 @@ def _from_bits(stored: Array, dtype: DType) -> Array:
     if dtype.name in ("int4", "uint4"):
         return stored.astype(dtype.type)
     if dtype.name == "bfloat16" and bfloat16_as_float32():
-        return (stored.astype(np.uint32) << 16).view(np.float32)
+        return _widened(stored)
     return stored.view(dtype.type)
+
+
+def as_bfloat16(array: Array) -> Array:
+    """Rounds float32 to values that bfloat16 has, without ml_dtypes."""
+    return _widened(_rounded_to_bfloat16(array)).reshape(array.shape)
+
+
+def _widened(bits: Array) -> Array:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _rounded_to_bfloat16(array: Array) -> Array:

@@ -26,6 +26,16 @@ fn body(case: &Value) -> Vec<u8> {
     case["request_parts"].as_array().unwrap().iter().map(part).collect::<String>().into_bytes()
 }
 
+/// TensorFlow Serving refuses every value of these dtypes; here they are numbers. What is none is refused as for a float.
+const NUMBERS_HERE: [&str; 2] = ["half", "bfloat16"];
+
+/// Returns whether TensorFlow Serving's error says that a dtype has no values in JSON which has some here.
+fn is_outdone(error: &Value) -> bool {
+    let message = error.as_str().unwrap_or_default();
+    message.contains("Conversion of JSON Value: ")
+        && NUMBERS_HERE.iter().any(|dtype| message.ends_with(&format!(" to type: {dtype}")))
+}
+
 #[test]
 fn vectors() {
     let Some(text) = shared("spec/vectors/decode.json") else { return };
@@ -48,6 +58,10 @@ fn vectors() {
             assert!(predict_at_once(&body, &all, LIMITS, &Alone).is_some(), "{}", case["name"]);
         }
         let out = outcome(result);
+        if is_outdone(&expected["error"]["message"]) {
+            assert!(out.get("error").is_none(), "{}: {out}", case["name"]);
+            continue;
+        }
         if let Some(error) = expected.get("error") {
             assert_eq!(out["error"]["code"], error["code"], "{}: {out}", case["name"]);
             assert_eq!(out["error"]["message"], error["message"], "{}", case["name"]);
@@ -91,7 +105,7 @@ fn ident() -> Signatures {
 fn recorded_replies() {
     let Some(text) = shared("conformance/replies.jsonl") else { return };
     let all = ident();
-    let (mut refused, mut accepted) = (0, 0);
+    let (mut refused, mut accepted, mut outdone) = (0, 0, 0);
     for line in text.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let path = case["request"]["path"].as_str().unwrap();
@@ -107,6 +121,12 @@ fn recorded_replies() {
             continue;
         }
         let recorded: Value = serde_json::from_str(reply.unwrap_or("null")).unwrap();
+        if is_outdone(&recorded["error"]) {
+            let of_type = |error: Error| error.message.contains("is not of expected type: ");
+            assert!(result.err().is_none_or(of_type), "{body}");
+            outdone += 1;
+            continue;
+        }
         match result {
             Ok(_) => panic!("{body} was refused: {recorded}"),
             Err(error) => {
@@ -116,5 +136,5 @@ fn recorded_replies() {
         }
         refused += 1;
     }
-    assert!(refused >= 200 && accepted >= 150, "{refused} {accepted}");
+    assert!(refused >= 150 && accepted >= 150 && outdone >= 30, "{refused} {accepted} {outdone}");
 }
