@@ -36,6 +36,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Administration {
     address: SocketAddr,
+    /// A copy of the listening socket, for a server that takes it over, until the administration is closed.
+    spare: Mutex<Option<std::net::TcpListener>>,
     close: Mutex<Option<oneshot::Sender<Closed>>>,
 }
 
@@ -48,9 +50,16 @@ impl Administration {
         self.address
     }
 
+    /// Returns a copy of the listening socket; `None` once it is closed.
+    pub fn listener(&self) -> io::Result<Option<std::net::TcpListener>> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.as_ref().map(std::net::TcpListener::try_clone).transpose()
+    }
+
     /// Stops listening and closes every connection without a request being answered. Those requests continue; returns
     /// true if there are none.
     pub fn close(&self) -> bool {
+        drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
         let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
@@ -62,7 +71,18 @@ impl Administration {
 
 /// Starts listening. `health` has the pages that everybody may see.
 pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Result<Administration> {
-    let listener = listen(options.address, BACKLOG)?;
+    serve_on(listen(options.address, BACKLOG)?, options, health, handler)
+}
+
+/// Serves on `listener`, which listens already.
+pub fn serve_on(
+    listener: std::net::TcpListener,
+    options: &Options,
+    health: HealthPages,
+    handler: Handler,
+) -> io::Result<Administration> {
+    listener.set_nonblocking(true)?;
+    let spare = Mutex::new(Some(listener.try_clone()?));
     let address = listener.local_addr()?;
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -91,7 +111,7 @@ pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Re
         runtime.block_on(run(acceptor, listener, closing, all_ended));
         runtime.shutdown_background();
     })?;
-    Ok(Administration { address, close: Mutex::new(Some(close)) })
+    Ok(Administration { address, spare, close: Mutex::new(Some(close)) })
 }
 
 /// Accepts connections and serves each.

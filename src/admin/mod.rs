@@ -12,7 +12,7 @@ mod guard;
 mod listener;
 
 pub use answer::{Answer, Refusal};
-pub use listener::{Administration, serve};
+pub use listener::{Administration, serve, serve_on};
 
 use crate::connections::{Answering, Connection};
 use crate::error::Kind;
