@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grpc
 from conftest import STOP_SECONDS, Served
-from servers import FRIENDLY
+from servers import FRIENDLY, until
 from stubs import floats_request, own_message
 
 PREDICT = "/v1/models/half_plus_two:predict"
@@ -58,13 +58,19 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Sends no more, and waits for the last answers."""
         self._done.set()
         for thread in self._threads:
             thread.join(90)
 
-    def count(self) -> int:
-        """Returns the least number of answers of a kind of client."""
-        return min(self.answered.values())
+    def goes_on(self) -> bool:
+        """Waits until each kind of client has a hundred answers more, or one has failed; whether none has."""
+        before = dict(self.answered)
+        enough = lambda: all(now > before[kind] + 100 for kind, now in self.answered.items())  # noqa: E731
+        return until(lambda: self.lost or enough(), 90) and not self.lost
 
     def _run(self, client: Callable[[], None]) -> None:
         try:
@@ -80,7 +86,7 @@ class Load:
                 self._check("closing", connection.getresponse())
 
     def _persistent(self) -> None:
-        """One connection for as long as the server keeps it; a request that it closed unread is sent again."""
+        """One connection for as long as the server keeps it. A request that it closes on is sent again."""
         connection = self._connection()
         is_new = True
         while not self._done.is_set():
@@ -148,7 +154,7 @@ def successor(path: Path) -> Iterator[Successor]:
 
 
 class Systemd:
-    """Stands in for systemd: holds sockets of REST and gRPC, starts servers on them, and is told how they stand."""
+    """Stands in for systemd: holds the sockets, starts servers on them, and is told how they stand."""
 
     def __init__(self, folder: Path, *arguments: str | Path) -> None:
         self.rest, self.grpc = (socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in range(2))

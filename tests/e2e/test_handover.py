@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Served
 from handover import BODY, PREDICT, Load, successor
-from servers import ADMIN, MODELS, admin_url, run_to_its_end, serving, until
+from servers import ADMIN, MODELS, admin_url, run_to_its_end, serving
 from wire import Wire, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -53,14 +53,14 @@ def test_five_generations_lose_no_request(path: Path) -> None:
         assert servers[0].rest_port and servers[0].grpc_port
         load = stack.enter_context(Load(servers[0].rest_port, servers[0].grpc_port))
         for _ in range(4):
-            assert until(lambda before=load.count(): load.count() > before + 100)  # type: ignore[misc]
+            assert load.goes_on()
             servers.append(stack.enter_context(generation(path)))
             former, latter = servers[-2:]
             assert any("took over" in line for line in latter.lines), latter.log
             assert (latter.rest_port, latter.grpc_port) == (former.rest_port, former.grpc_port)
             assert former.process.wait(60) == 0, former.log
-        assert until(lambda before=load.count(): load.count() > before + 100)  # type: ignore[misc]
-        load.__exit__()
+        assert load.goes_on()
+        load.end()
         assert (load.lost, load.retried) == ([], [])
 
 
@@ -236,11 +236,11 @@ def test_an_access_log_of_both_is_not_torn(path: Path, tmp_path: Path) -> None:
     with generation(path, *flags) as former:
         assert former.rest_port and former.grpc_port
         with Load(former.rest_port, former.grpc_port) as load:
-            assert until(lambda: load.count() > 100)
+            assert load.goes_on()
             with generation(path, *flags):
                 assert former.process.wait(60) == 0
-                assert until(lambda before=load.count(): load.count() > before + 100)  # type: ignore[misc]
-                load.__exit__()
+                assert load.goes_on()
+                load.end()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(lines) == sum(load.answered.values())
     assert load.lost == []

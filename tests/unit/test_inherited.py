@@ -102,7 +102,7 @@ def test_sockets_for_nothing_are_refused(sockets: Sockets, tmp_path: Path) -> No
         ([("admin", one)], f"a socket at {at} for the administration, which is off", "set --admin_address"),
         (
             [("", one)],
-            f"a socket at {at}, where nothing is to be served; there are REST at [::]:8501, gRPC at [::]:8500",
+            f"at {at}, where nothing is to be served; there are REST at [::]:8501, gRPC at [::]:8500",
             "FileDescriptorName=rest|grpc|grpc-unix|admin",
         ),
         ([("rest", one), ("rest", other)], "two sockets for REST", "serves IPv4, too"),

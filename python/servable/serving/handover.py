@@ -1,8 +1,8 @@
 """A running server hands its ports to the next one, over a Unix socket (``--handover_socket``).
 
-The next server gets the listening sockets themselves (SCM_RIGHTS): connections that wait to be accepted belong
-to both. It loads its models, begins to accept, and says that it is ready. Only then the former one accepts no
-more, finishes what is in flight, and ends. If the next one ends before that, nothing has happened.
+The next server gets the listening sockets themselves (SCM_RIGHTS): connections that wait to be accepted
+belong to both. It loads its models, begins to accept, and says that it is ready. Only then the former one
+accepts no more, finishes what is in flight, and ends. If the next one ends before, nothing has happened.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from servable.serving.handover_packets import (
 _log = logging.getLogger("handover")
 
 LAST_REQUESTS_SECONDS = 5.0
-"""How long a server that is replaced waits for one more request on each connection, to send its client away."""
+"""How long a replaced server waits for one more request on each connection, to send its client away."""
 
 
 class Ports(Protocol):
