@@ -2,12 +2,12 @@
 
     python benches/operators.py [--seconds 3] [--rounds 8] [--only NAME …]
 
-A server for each variant serves the same tiny model at once; each load goes to one after the other, and the one
-that begins changes with each round, so that a machine that gets slower does so for all. A row a variant and
-load: the median of requests a second and of CPU time per request, and both over the server with all of it off:
-the median of the rounds' ratios, and their range. The aims: metrics cost at most 1 % of throughput, everything
-5 %; a ratio whose range is wider than the aim says little, and more rounds narrow it. Ends with status 1 if an
-aim is missed. Needs wrk and cargo.
+A server for each variant serves the same tiny model at once; each load goes to one after the other, and the
+one that begins changes with each round, so that a machine that gets slower does so for all. A row a variant
+and load: the median of requests a second and of CPU time per request, and both over the server with all of it
+off: the median of the rounds' ratios, and their range. The aims: metrics cost at most 1 % of throughput,
+everything 5 %; a ratio whose range is wider than the aim says little, and more rounds narrow it. Ends with
+status 1 if an aim is missed. Needs wrk and cargo.
 
 The access log samples a hundredth of the requests, and writes to a file. A whole run writes
 benches/results/operators.json, any other one build/bench/operators.json.
