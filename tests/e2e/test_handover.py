@@ -225,7 +225,7 @@ def test_a_path_that_cannot_be_used(tmp_path: Path, kind: str) -> None:
     wanted = path if kind == "a file" else tmp_path / "none" / "socket"
     failed = run_to_its_end(MODELS / "half_plus_two", f"--handover_socket={wanted}")
     assert failed.returncode == 1
-    expected = "is no socket but another file" if kind == "a file" else "No such file or directory"
+    expected = "is a file that is no socket" if kind == "a file" else "No such file or directory"
     assert expected in failed.stdout
     assert path.read_text() == "precious"
 

@@ -135,7 +135,7 @@ def test_another_user_gets_nothing(
 def test_paths_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path, text in [
-        (str(tmp_path / "file"), "is no socket but another file"),
+        (str(tmp_path / "file"), "is a file that is no socket"),
         ("/" + "x" * 100, "expects a path of up to 99 bytes"),
         (str(tmp_path / "file" / "below"), "cannot be used: Not a directory"),
     ]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 from collections.abc import Mapping
 
 from servable.errors import StatusError
@@ -70,15 +71,12 @@ class Former:
                 f"the server at --handover_socket={path} (pid {pid}) runs as user {user}, this one as user "
                 f"{os.geteuid()}: the ports of another user's server are not taken over",
             )
-        send(connection, {"handover": PROTOCOL, "pid": os.getpid()})
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                connection, LARGEST, _MOST_SOCKETS, socket.MSG_CMSG_CLOEXEC
-            )
+            send(connection, {"handover": PROTOCOL, "pid": os.getpid()})
+            packet, sockets = _receive(connection)
         except OSError as error:
             raise _refused(pid, f"it does not answer ({error.strerror or error})") from None
-        sockets = [socket.socket(fileno=one) for one in descriptors]
-        answer = read(data)
+        answer = read(packet)
         ports = answer.get("ports")
         if not isinstance(ports, list) or len(ports) != len(sockets):
             for one in sockets:
@@ -114,6 +112,18 @@ class Former:
         """Lets it go on, unless it was taken over."""
         self._connection.close()
         self.keep({})
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[socket.socket]]:
+    """Returns a packet and the sockets with it. ``socket.recv_fds`` would let children inherit them."""
+    room = socket.CMSG_SPACE(_MOST_SOCKETS * struct.calcsize("i"))
+    packet, attached, _, _ = connection.recvmsg(LARGEST, room, socket.MSG_CMSG_CLOEXEC)
+    sockets = []
+    for level, kind, data in attached:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            whole = len(data) - len(data) % struct.calcsize("i")
+            sockets += [socket.socket(fileno=one) for (one,) in struct.iter_unpack("i", data[:whole])]
+    return packet, sockets
 
 
 def _refused(pid: int, why: object) -> StatusError:

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from servable.serving.handover_packets import (
     ANSWER_SECONDS,
@@ -115,19 +115,26 @@ class HandoverSocket:
                 # Out of descriptors, most likely.
                 threading.Event().wait(1.0)
                 continue
-            if refusal := self._refusal(connection):
-                _log.warning("no handover: %s", refusal)
-                with suppress(OSError):
+            connection.settimeout(ANSWER_SECONDS)
+            try:
+                refusal = self._refusal(connection, read(connection.recv(LARGEST)))
+                if refusal:
                     send(connection, {"error": refusal})
+            except OSError as error:
+                refusal = f"a process said nothing: {error.strerror or error}"
+            if refusal:
+                _log.warning("no handover: %s", refusal)
                 connection.close()
                 continue
             threading.Thread(target=self._serve, args=(connection,), name="handing-over", daemon=True).start()
 
-    def _refusal(self, connection: socket.socket) -> str:
+    def _refusal(self, connection: socket.socket, hello: dict[str, Any]) -> str:
         """Returns why ``connection`` gets nothing; "" if it is the next server."""
         pid, user = peer(connection)
         if user != os.geteuid():
             return f"process {pid} runs as user {user}, this server as user {os.geteuid()}"
+        if hello.get("handover") != PROTOCOL:
+            return f"handover {PROTOCOL} is expected, got {hello!r}"
         with self._lock:
             if self._is_closed or self._is_passed_on:
                 return "this server is stopping"
@@ -148,11 +155,6 @@ class HandoverSocket:
 
     def _hand_over(self, connection: socket.socket) -> None:
         pid = self._next_pid
-        connection.settimeout(ANSWER_SECONDS)
-        hello = read(connection.recv(LARGEST))
-        if hello.get("handover") != PROTOCOL:
-            send(connection, {"error": f"handover {PROTOCOL} is expected, got {hello!r}"})
-            return
         if not self._give(connection):
             return
         _log.info("process %d is going to take over: serving on until it is ready", pid)

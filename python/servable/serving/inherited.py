@@ -47,13 +47,22 @@ def listening(descriptor: int, whose: str) -> socket.socket:
     except OSError as error:
         raise invalid_argument(f"{expected} {error.strerror}") from None
     one.set_inheritable(False)
-    if one.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        raise invalid_argument(f"{expected} one of the family {one.family}")
-    if one.type != socket.SOCK_STREAM:
-        raise invalid_argument(f"{expected} one of the type {one.type}", "ListenStream= makes the right ones")
-    if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise invalid_argument(f"{expected} one that does not listen", "Accept=no makes the right ones")
+    why, hint = _unusable(one)
+    if why:
+        one.close()
+        raise invalid_argument(f"{expected} {why}", hint)
     return one
+
+
+def _unusable(one: socket.socket) -> tuple[str, str]:
+    """Returns what is wrong with a socket, and advice; nothing if it can be used."""
+    if one.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return f"one of the family {one.family}", ""
+    if one.type != socket.SOCK_STREAM:
+        return f"one of the type {one.type}", "ListenStream= makes the right ones"
+    if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "one that does not listen", "Accept=no makes the right ones"
+    return "", ""
 
 
 def by_port(
