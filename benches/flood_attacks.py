@@ -127,11 +127,15 @@ class Ending:
             self._seen.append(f"RST_STREAM {CODES.get(one.error_code, one.error_code)}")
         elif isinstance(one, HeadersFrame):
             with suppress(HPACKError):
-                fields = dict(self._decoder.decode(one.data))
+                fields = {_text(name): _text(value) for name, value in self._decoder.decode(one.data)}
                 if "grpc-status" in fields:
                     self._seen.append(f"grpc-status {fields['grpc-status']}")
                 elif fields.get(":status") != "200":
                     self._seen.append(f"status {fields.get(':status')}")
+
+
+def _text(part: str | bytes) -> str:
+    return part if isinstance(part, str) else part.decode("latin-1")
 
 
 def wait_for(sock: socket.socket, ending: Ending, until: float) -> None:

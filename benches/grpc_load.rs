@@ -12,9 +12,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::Request;
 use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::error::Error;
 use std::io::Write;

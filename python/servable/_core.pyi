@@ -304,6 +304,8 @@ class Administration:
         """``host:port``."""
     def listener(self) -> int | None:
         """Returns a copy of the listening socket, a descriptor to be closed; None once it is closed."""
+    def pass_on(self) -> None:
+        """Accepts no more; leaves connections that wait to others who have the socket. Open ones go on."""
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""
 

@@ -28,6 +28,10 @@ impl Administration {
         Ok(self.0.listener()?.map(IntoRawFd::into_raw_fd))
     }
 
+    fn pass_on(&self) {
+        self.0.pass_on();
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<bool> {
         released(py, || Ok(self.0.close()))
     }

@@ -122,7 +122,9 @@ def test_a_next_server_that_dies_changes_nothing(path: Path, first: Served) -> N
 
 
 def test_one_that_does_not_start_changes_nothing(path: Path, first: Served) -> None:
-    failed = run_to_its_end(MODELS / "half_plus_two", f"--handover_socket={path}", "--port=1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = f"--rest_api_port={taken.getsockname()[1]}"
+        failed = run_to_its_end(MODELS / "half_plus_two", f"--handover_socket={path}", port)
     assert failed.returncode == 1
     first.wait_for_line(GONE_ON)
     assert answers(first)

@@ -64,6 +64,10 @@ class AdminServer:
         """Returns a copy of the listening socket, a descriptor to be closed; None once it is closed."""
         return self._served.listener()
 
+    def pass_on(self) -> None:
+        """Accepts no more; leaves connections that wait to others who have the socket. Open ones go on."""
+        self._served.pass_on()
+
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""
         return self._served.close()

@@ -31,6 +31,8 @@ _log = logging.getLogger("handover")
 
 LAST_REQUESTS_SECONDS = 5.0
 """How long a replaced server waits for one more request on each connection, to send its client away."""
+ON_ITS_WAY_SECONDS = 0.5
+"""How long a request may be on its way on a connection that was just accepted."""
 
 
 class Ports(Protocol):

@@ -32,7 +32,7 @@ from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.preparing import PreparingCore
 from servable.serving import log_format
-from servable.serving.handover import LAST_REQUESTS_SECONDS, HandoverSocket
+from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
 from servable.serving.main_thread import Bell, Outcome
 from servable.serving.report import StartReport
 from servable.serving.surroundings import Surroundings
@@ -190,6 +190,8 @@ class Server:
         self.manager.stop()
         if is_passed_on:
             self._core.wait_for_clients(max(self.config.drain_delay_seconds, LAST_REQUESTS_SECONDS))
+            # A request may be on its way to the administration.
+            time.sleep(ON_ITS_WAY_SECONDS)
         elif self.addresses:
             time.sleep(self.config.drain_delay_seconds)
         if is_shared:
@@ -243,7 +245,8 @@ class Server:
         """Stops accepting: the next server has the ports. ``leave`` follows."""
         self._around.notifier.replaced()
         self._core.pass_on()
-        self._close_admin()
+        if self._admin is not None:
+            self._admin.pass_on()
 
     def leave(self) -> None:
         """Has ``run`` end as by a signal."""
