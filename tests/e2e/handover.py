@@ -27,7 +27,8 @@ LAUNCH = """
 import os, sys
 copies = [os.dup(int(passed)) for passed in sys.argv[1:3]]
 for descriptor, copy in zip((3, 4), copies):
-    os.dup2(copy, descriptor, inheritable=True)
+    os.dup2(copy, descriptor)
+    os.set_inheritable(descriptor, True)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execvp(sys.argv[3], sys.argv[3:])
 """
