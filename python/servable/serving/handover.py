@@ -96,7 +96,8 @@ class HandoverSocket:
         if following is not None and not self._is_passed_on:
             with suppress(OSError):
                 following.shutdown(socket.SHUT_RDWR)
-        for path in (self._hidden, self._path):
+        # What a next server is about to put at the path is not removed by accident.
+        for path in (self._hidden,) if is_shared else (self._hidden, self._path):
             with suppress(OSError):
                 if os.stat(path).st_ino == self._inode:
                     os.unlink(path)
