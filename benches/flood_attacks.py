@@ -93,6 +93,9 @@ class Ending:
         self.is_closed |= not data
         if self._over_http2:
             self._frames()
+        while self._data.startswith(b"HTTP/1.1 100 ") and b"\r\n\r\n" in self._data:
+            # An interim answer.
+            self._data = self._data.partition(b"\r\n\r\n")[2]
 
     def lost(self) -> None:
         """The connection was reset."""

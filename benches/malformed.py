@@ -24,11 +24,11 @@ def _random_bytes(source: random.Random) -> bytes:
 
 
 def _damaged(source: random.Random) -> bytes:
-    """A good request with some bytes of its body replaced, never by white space alone."""
+    """A good request with bytes of its body replaced, and one before it: what follows a value is ignored."""
     body = bytearray(BODY)
     for _ in range(source.randrange(1, 4)):
         body[source.randrange(len(body))] = source.choice(b'\0\x80\xff{}[]":,e\\')
-    return _post(bytes(body) + b"}")
+    return _post(b"]" + bytes(body))
 
 
 _REST: tuple[Callable[[random.Random], bytes], ...] = (
