@@ -7,12 +7,14 @@
 //! Sends REQUEST_FILE, a serialized `PredictRequest`, to Predict at PORT of HOST (127.0.0.1). The first answer is written
 //! to REPLY_FILE; then, for SECONDS (0: not at all), CALLS calls are kept in flight over CONNECTIONS connections, and one
 //! line of JSON reports the results. Any answer that is not OK, or differs from the first in its bytes (or, for models
-//! whose last digits depend on the batch, in its length), counts as an error.
+//! whose last digits depend on the batch, in its length), counts as an error. With AUTHORIZATION in the environment, every
+//! call has metadata of that name.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::error::Error;
 use std::io::Write;
@@ -33,6 +35,7 @@ struct Ask {
     address: String,
     message: Bytes,
     same_bytes: bool,
+    authorization: Option<HeaderValue>,
 }
 
 impl Ask {
@@ -68,7 +71,8 @@ fn main() -> Result<(), Failure> {
     };
     let address = if address.contains(':') { address.clone() } else { format!("127.0.0.1:{address}") };
     let message = framed(&std::fs::read(request)?);
-    let ask = Ask { address, message, same_bytes: compared == "bytes" };
+    let authorization = std::env::var("AUTHORIZATION").ok().map(HeaderValue::try_from).transpose()?;
+    let ask = Ask { address, message, same_bytes: compared == "bytes", authorization };
     let expected = runtime()?.block_on(first(&ask))?;
     std::fs::write(reply, expected.get(5..).unwrap_or_default())?;
     let (connections, calls): (usize, usize) = (connections.parse()?, calls.parse()?);
@@ -176,11 +180,14 @@ async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
 
 /// Returns the framed reply; an error for any status but OK.
 async fn call(connection: &mut SendRequest<Full<Bytes>>, ask: &Ask) -> Result<Bytes, Failure> {
-    let request =
+    let mut request =
         Request::post(format!("http://{}/tensorflow.serving.PredictionService/Predict", ask.address))
             .header("te", "trailers")
             .header("content-type", "application/grpc")
             .body(Full::new(ask.message.clone()))?;
+    if let Some(authorization) = &ask.authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+    }
     connection.ready().await?;
     let (head, body) = connection.send_request(request).await?.into_parts();
     let whole = body.collect().await?;

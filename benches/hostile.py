@@ -56,16 +56,10 @@ class Server:
     lines: list[str] = field(default_factory=list)
 
     @staticmethod
-    def start() -> Server:
-        """Starts a server on free ports and waits until it is ready."""
-        flags = [
-            f"--max_memory_in_flight={BUDGET}",
-            "--transfer_grace_seconds=5",
-            "--admin_address=127.0.0.1:0",
-            "--port=0",
-            "--rest_api_port=0",
-        ]
-        command = [sys.executable, "-m", "servable", "serve", str(MODEL), *flags]
+    def start(*flags: str) -> Server:
+        """Starts a server with these flags on free ports and waits until it is ready."""
+        ports = ("--admin_address=127.0.0.1:0", "--port=0", "--rest_api_port=0")
+        command = [sys.executable, "-m", "servable", "serve", str(MODEL), *ports, *flags]
         server = Server(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
         assert server.process.stderr is not None
         for line in server.process.stderr:
@@ -102,7 +96,7 @@ class Server:
 # ---- the good client, and the probe
 
 
-def ask_without_a_pause(port: int, results: Connection) -> None:
+def ask_on_and_on(port: int, results: Connection, pause: float = 0.0) -> None:
     """Runs in a process of its own: answers each ``take`` with the latencies, in seconds, since the last."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     latencies: list[float] = []
@@ -120,6 +114,8 @@ def ask_without_a_pause(port: int, results: Connection) -> None:
                 return
             results.send(latencies)
             latencies = []
+        if pause:
+            time.sleep(pause)
 
 
 class Watch:
@@ -296,9 +292,9 @@ def measure(name: str, seconds: float, rounds: int) -> str:
 
     The samplers run in both phases, because they cost the client time as well.
     """
-    server = Server.start()
+    server = Server.start(f"--max_memory_in_flight={BUDGET}", "--transfer_grace_seconds=5")
     results, theirs = multiprocessing.Pipe()
-    good = multiprocessing.Process(target=ask_without_a_pause, args=(server.rest, theirs), daemon=True)
+    good = multiprocessing.Process(target=ask_on_and_on, args=(server.rest, theirs), daemon=True)
     good.start()
 
     def take() -> list[float]:

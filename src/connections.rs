@@ -3,7 +3,10 @@
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -15,6 +18,8 @@ pub enum Stage {
     Serving,
     /// Requests are answered, also on new connections, but clients are told to send their next request elsewhere.
     Draining,
+    /// Another server answers new connections. The clients of open ones are told to send their next request to it.
+    PassedOn,
     /// No new connection is accepted. Open ones end once they have been quiet for a moment.
     Closing,
 }
@@ -34,6 +39,8 @@ pub struct Connections {
     stage: watch::Sender<Stage>,
     /// True once the stage is later than serving.
     draining: AtomicBool,
+    /// True once others have the listening sockets.
+    passed_on: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +79,7 @@ impl Connections {
             closed: Notify::new(),
             stage: watch::Sender::new(Stage::Serving),
             draining: AtomicBool::new(false),
+            passed_on: AtomicBool::new(false),
         })
     }
 
@@ -165,6 +173,20 @@ impl Connections {
             later
         });
         self.draining.fetch_or(stage >= Stage::Draining, Relaxed);
+    }
+
+    /// Leaves connections that are not accepted yet to others who have the listening sockets. Where requests are served,
+    /// clients are told to send the next one to them; where the server drains already, only its end will differ.
+    pub fn pass_on(&self) {
+        self.passed_on.store(true, SeqCst);
+        if *self.stage.borrow() == Stage::Serving {
+            self.enter(Stage::PassedOn);
+        }
+    }
+
+    /// Returns whether others have the listening sockets.
+    pub fn are_ports_passed_on(&self) -> bool {
+        self.passed_on.load(SeqCst)
     }
 
     /// Returns the stage and its changes.
@@ -451,5 +473,26 @@ mod tests {
         all.enter(Stage::Draining);
         assert_eq!(*all.stages().borrow(), Stage::Closing);
         assert_eq!(now(during.connection.is_to_end()), Some(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_passes_its_ports_on_tells_its_clients_to_come_again() {
+        let all = connections(9);
+        let before = all.accepted();
+        assert!(!all.are_ports_passed_on());
+        all.pass_on();
+        let during = all.accepted();
+        assert_eq!((*all.stages().borrow(), all.are_ports_passed_on()), (Stage::PassedOn, true));
+        assert!(before.connection.is_draining() && during.connection.is_draining());
+        assert_eq!(now(before.connection.is_to_end()), Some(()));
+        assert_eq!(now(during.connection.is_to_end()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_drains_already_goes_on_draining() {
+        let all = connections(9);
+        all.enter(Stage::Draining);
+        all.pass_on();
+        assert_eq!((*all.stages().borrow(), all.are_ports_passed_on()), (Stage::Draining, true));
     }
 }

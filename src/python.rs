@@ -12,6 +12,7 @@ use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::allocator::Allocator;
+use crate::host::descriptors::duplicate;
 use crate::host::{stderr, stderr_pipe};
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_format::LogFormat;
@@ -20,13 +21,14 @@ use crate::methods::record::RecordLimits;
 use crate::native_line::NativeLine;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
-use crate::server::Server;
+use crate::server::{Port, Server};
 use options::{AdminOptions, CoreOptions, LoadOptions, PayloadLog};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,6 +112,29 @@ impl PyServer {
             ("grpc_socket", addresses.grpc_socket.map(|path| path.display().to_string())),
         ];
         Ok(named.into_iter().filter_map(|(name, address)| Some((name, address?))).collect())
+    }
+
+    /// Has `start` use a copy of `socket`, which listens already, instead of opening `port`.
+    fn adopt(&self, port: &str, socket: RawFd) -> PyResult<()> {
+        let port =
+            Port::named(port).ok_or_else(|| PyValueError::new_err(format!("there is no port {port}")))?;
+        self.server.adopt(port, duplicate(socket)?);
+        Ok(())
+    }
+
+    /// Copies of the listening sockets by port, which the caller has to close.
+    fn listeners(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, RawFd>> {
+        let sockets = released(py, || self.server.listeners())?;
+        Ok(sockets.into_iter().map(|(port, socket)| (port.name(), socket.into_raw_fd())).collect())
+    }
+
+    fn pass_on(&self, py: Python<'_>) {
+        py.detach(|| self.server.pass_on());
+    }
+
+    fn wait_for_clients(&self, py: Python<'_>, seconds: f64) -> bool {
+        let within = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| self.server.wait_for_clients(within))
     }
 
     fn announce(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<()> {
@@ -196,17 +221,19 @@ impl PyServer {
         Ok(records.iter().map(|record| record.to_vec()).collect())
     }
 
+    #[pyo3(signature = (address, options, answer, socket = None))]
     fn serve_admin(
         &self,
         py: Python<'_>,
         address: &str,
         options: AdminOptions,
         answer: Py<PyAny>,
+        socket: Option<RawFd>,
     ) -> PyResult<admin::Administration> {
         let options = options
             .options(address, &self.server.state().options)
             .map_err(|why| PyValueError::new_err(why.message))?;
-        admin::serve(py, &options, answer, &self.server)
+        admin::serve(py, &options, socket, answer, &self.server)
     }
 
     /// Logs the payloads of requests by these rules from now on, and by no others.

@@ -4,6 +4,7 @@
 //! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
+mod ports;
 mod secure;
 
 use crate::access::{AccessLog, AccessOptions};
@@ -17,7 +18,6 @@ use crate::host::{self, priority};
 use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
 use crate::http2;
-use crate::listen::listen;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
 use crate::methods::health::HealthPages;
@@ -28,9 +28,10 @@ use crate::registry::Registry;
 use crate::rest;
 use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
+pub use ports::{Addresses, Port};
+use ports::{Adopted, Spare};
 use secure::{Begun, Secure};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -45,23 +46,15 @@ pub struct Server {
     memory: Arc<Budget>,
     running: Mutex<Option<Running>>,
     ready: Arc<AtomicBool>,
+    adopted: Mutex<Adopted>,
 }
 
 struct Running {
     connections: Arc<Connections>,
+    /// Copies of the listening sockets, for a server that takes them over.
+    spare: Spare,
     acceptor: JoinHandle<()>,
     threads: Vec<JoinHandle<()>>,
-}
-
-/// The open ports.
-#[derive(Clone, Debug, Default)]
-pub struct Addresses {
-    /// Address of REST.
-    pub rest: Option<SocketAddr>,
-    /// Address of gRPC.
-    pub grpc: Option<SocketAddr>,
-    /// Unix socket of gRPC.
-    pub grpc_socket: Option<PathBuf>,
 }
 
 impl Server {
@@ -92,7 +85,13 @@ impl Server {
             recorder: Recorder::new(payloads),
             access,
         });
-        Ok(Server { state, memory, running: Mutex::default(), ready: Arc::default() })
+        Ok(Server {
+            state,
+            memory,
+            running: Mutex::default(),
+            ready: Arc::default(),
+            adopted: Mutex::default(),
+        })
     }
 
     /// Returns the state shared by all requests.
@@ -105,14 +104,21 @@ impl Server {
         HealthPages::new(self.state.clone(), self.ready.clone())
     }
 
+    /// Has [`Self::start`] use `socket`, which listens already, instead of opening `port`.
+    pub fn adopt(&self, port: Port, socket: OwnedFd) {
+        self.adopted.lock().unwrap_or_else(PoisonError::into_inner).insert(port, socket);
+    }
+
     /// Opens the ports and starts serving. `settings` are those of gRPC.
     pub fn start(&self, settings: grpc::Settings) -> Result<Addresses> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.is_some() {
             return Err(Error::new(Kind::FailedPrecondition, "The server was started already"));
         }
-        let (listeners, addresses) = self.listen()?;
         let options = &self.state.options;
+        let adopted = std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner));
+        let (listeners, addresses) = ports::listen_all(options, adopted)?;
+        let spare = Spare::of(&listeners)?;
         let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
@@ -126,7 +132,7 @@ impl Server {
         let acceptor = spawn("servable-accept".to_owned(), move || {
             accept_all(listeners, workers, accepting, floods, over_http2)
         })?;
-        *running = Some(Running { connections, acceptor, threads });
+        *running = Some(Running { connections, spare, acceptor, threads });
         self.ready.store(true, Relaxed);
         Ok(addresses)
     }
@@ -163,27 +169,27 @@ impl Server {
         }
     }
 
-    /// Opens every configured port and socket.
-    fn listen(&self) -> Result<(Vec<Listener>, Addresses)> {
-        let options = &self.state.options;
-        let mut listeners = Vec::new();
-        let mut addresses = Addresses::default();
-        let ports = [
-            (Protocol::Rest, options.rest_address, &mut addresses.rest),
-            (Protocol::Grpc, options.grpc_address, &mut addresses.grpc),
-        ];
-        for (protocol, wanted, bound) in ports {
-            if let Some(wanted) = wanted {
-                let listener = bind(wanted, options.backlog)?;
-                *bound = listener.local_addr().ok();
-                listeners.push(Listener::Tcp(protocol, listener));
-            }
+    /// Returns copies of the listening sockets, for a server that takes them over.
+    pub fn listeners(&self) -> Result<Vec<(Port, OwnedFd)>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map_or_else(|| Ok(Vec::new()), |running| running.spare.copies())
+    }
+
+    /// Accepts no connection from now on, and leaves those that wait to others who have the listening sockets. A server
+    /// that does not drain yet tells its clients to come again, and its health stays as it is: there is one that answers.
+    pub fn pass_on(&self) {
+        if let Some(running) = &mut *self.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.spare = Spare::default();
+            running.connections.pass_on();
         }
-        if let Some(path) = &options.grpc_socket_path {
-            listeners.push(Listener::Unix(bind_socket(path, options.grpc_socket_takeover)?));
-            addresses.grpc_socket = Some(path.clone());
-        }
-        Ok((listeners, addresses))
+    }
+
+    /// Waits until no connection is open; returns whether that happened `within` this time.
+    pub fn wait_for_clients(&self, within: Duration) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = running.as_ref().map(|running| running.connections.clone());
+        drop(running);
+        connections.is_none_or(|connections| connections.wait(Instant::now() + within))
     }
 
     /// Writes what waits in the access log and the payload logs, `within` at most; nothing is logged afterwards.
@@ -203,6 +209,8 @@ impl Server {
             return true;
         };
         let deadline = Instant::now() + grace;
+        // No copy may keep the ports open.
+        drop(running.spare);
         running.connections.enter(Stage::Closing);
         // Connections that waited to be accepted are now counted. A thread that panicked has nothing left to finish.
         let _panicked = running.acceptor.join();
@@ -228,12 +236,6 @@ struct Worker {
 enum Stream {
     Tcp(Protocol, std::net::TcpStream),
     Unix(std::os::unix::net::UnixStream),
-}
-
-/// An open port or socket. A Unix socket speaks gRPC.
-enum Listener {
-    Tcp(Protocol, std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
 }
 
 /// The services behind the ports, for each thread that serves connections.
@@ -378,50 +380,6 @@ fn descriptor_limit() -> Option<usize> {
 
 fn descriptors_in_use() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
-}
-
-/// Listens on the Unix socket `path`. A socket file without a listener is taken over; one with a listener only with
-/// `takeover`, as in TensorFlow Serving. The previous listener keeps its connections.
-fn bind_socket(path: &Path, takeover: bool) -> Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::{UnixListener, UnixStream};
-    let failed = |why: std::io::Error| {
-        Error::new(Kind::Unavailable, format!("Cannot listen on the socket {}: {why}", path.display()))
-    };
-    let stale = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if stale {
-        let in_use = UnixStream::connect(path).is_ok();
-        if in_use && takeover {
-            tracing::warn!("another process listens on the socket {}: it is taken over", path.display());
-        } else if in_use {
-            let message = format!("Cannot listen on the socket {}: another process does", path.display());
-            return Err(Error::new(Kind::AlreadyExists, message));
-        }
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Listens on `address`; on a machine without IPv6, the IPv6 wildcard falls back to the IPv4 one.
-fn bind(address: SocketAddr, backlog: u32) -> Result<std::net::TcpListener> {
-    let bound = listen(address, backlog);
-    let bound = match bound {
-        Err(why) if address.is_ipv6() && address.ip().is_unspecified() && is_no_ipv6(&why) => {
-            listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()), backlog)
-        }
-        bound => bound,
-    };
-    bound.map_err(|why| {
-        let kind =
-            if why.kind() == std::io::ErrorKind::AddrInUse { Kind::AlreadyExists } else { Kind::Unavailable };
-        Error::new(kind, format!("Cannot listen on {address}: {why}"))
-    })
-}
-
-fn is_no_ipv6(why: &std::io::Error) -> bool {
-    matches!(why.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

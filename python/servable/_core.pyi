@@ -305,6 +305,10 @@ class Administration:
     @property
     def address(self) -> str:
         """``host:port``."""
+    def listener(self) -> int | None:
+        """Returns a copy of the listening socket, a descriptor to be closed; None once it is closed."""
+    def pass_on(self) -> None:
+        """Accepts no more; leaves connections that wait to others who have the socket. Open ones go on."""
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""
 
@@ -325,6 +329,17 @@ class Server:
 
         Returns those opened: ``rest``, ``grpc`` → ``host:port``, ``grpc_socket`` → path.
         """
+    def adopt(self, port: str, socket: int) -> None:
+        """Has ``start`` use a copy of ``socket``, which listens already, instead of opening ``port``."""
+    def listeners(self) -> dict[str, int]:
+        """Copies of the listening sockets by port, as descriptors that the caller has to close."""
+    def pass_on(self) -> None:
+        """Accepts no connection from now on, and leaves those that wait to others who have the sockets.
+
+        Before ``drain``, clients are told to come again, and health stays as it is.
+        """
+    def wait_for_clients(self, seconds: float) -> bool:
+        """Waits until no connection is open; True if that happened in this time."""
     def announce(self, name: str, version: int) -> None:
         """Adds a known version, in state START."""
     def load(self, name: str, version: int, path: str, options: LoadOptions) -> LoadReport:
@@ -357,9 +372,15 @@ class Server:
     def phase(self, name: str, version: int) -> str:
         """Returns the current phase of a version's load, in words; "" if it is not being loaded."""
     def serve_admin(
-        self, address: str, options: AdminOptions, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
+        self,
+        address: str,
+        options: AdminOptions,
+        answer: Callable[[str, str, str, bytes], tuple[str, bytes]],
+        socket: int | None = None,
     ) -> Administration:
         """Opens the administration at ``address`` (``IP:PORT``), which also answers health probes.
+
+        ``socket``: a descriptor that listens already, of which a copy is used.
 
         ``options``: see ``config.AdminOptions``. ``answer(method, path, query, body)`` answers an authorized
         request with a content type and bytes, on a thread that may block. An exception's ``code``,

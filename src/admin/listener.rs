@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 /// Most connections waiting to be accepted.
 const BACKLOG: u32 = 128;
@@ -36,6 +36,9 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Administration {
     address: SocketAddr,
+    /// A copy of the listening socket, for a server that takes it over, until the administration is closed.
+    spare: Mutex<Option<std::net::TcpListener>>,
+    passed_on: Arc<Notify>,
     close: Mutex<Option<oneshot::Sender<Closed>>>,
 }
 
@@ -48,9 +51,23 @@ impl Administration {
         self.address
     }
 
+    /// Returns a copy of the listening socket; `None` once it is closed.
+    pub fn listener(&self) -> io::Result<Option<std::net::TcpListener>> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.as_ref().map(std::net::TcpListener::try_clone).transpose()
+    }
+
+    /// Accepts no connection from now on, and leaves those that wait to others who have the listening socket. Open ones
+    /// go on, and their clients are told to come again.
+    pub fn pass_on(&self) {
+        drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.passed_on.notify_one();
+    }
+
     /// Stops listening and closes every connection without a request being answered. Those requests continue; returns
     /// true if there are none.
     pub fn close(&self) -> bool {
+        drop(self.spare.lock().unwrap_or_else(PoisonError::into_inner).take());
         let Some(close) = self.close.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };
@@ -62,7 +79,18 @@ impl Administration {
 
 /// Starts listening. `health` has the pages that everybody may see.
 pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Result<Administration> {
-    let listener = listen(options.address, BACKLOG)?;
+    serve_on(listen(options.address, BACKLOG)?, options, health, handler)
+}
+
+/// Serves on `listener`, which listens already.
+pub fn serve_on(
+    listener: std::net::TcpListener,
+    options: &Options,
+    health: HealthPages,
+    handler: Handler,
+) -> io::Result<Administration> {
+    listener.set_nonblocking(true)?;
+    let spare = Mutex::new(Some(listener.try_clone()?));
     let address = listener.local_addr()?;
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -89,11 +117,13 @@ pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Re
     let acceptor =
         Acceptor { shared, connections, tls, request_within: options.request_within, _open: ended };
     let (close, closing) = oneshot::channel();
+    let passed_on = Arc::new(Notify::new());
+    let ends = Ends { passed_on: passed_on.clone(), closing };
     std::thread::Builder::new().name("servable-admin".to_owned()).spawn(move || {
-        runtime.block_on(run(acceptor, listener, closing, all_ended));
+        runtime.block_on(run(acceptor, listener, ends, all_ended));
         runtime.shutdown_background();
     })?;
-    Ok(Administration { address, close: Mutex::new(Some(close)) })
+    Ok(Administration { address, spare, passed_on, close: Mutex::new(Some(close)) })
 }
 
 /// Accepts connections and serves each.
@@ -107,19 +137,28 @@ struct Acceptor {
     _open: mpsc::Sender<()>,
 }
 
-/// Accepts until told to close, then waits for the requests being answered.
-async fn run(
-    acceptor: Acceptor,
-    listener: TcpListener,
+/// What ends the accepting, and then everything.
+struct Ends {
+    passed_on: Arc<Notify>,
     closing: oneshot::Receiver<Closed>,
-    mut all_ended: mpsc::Receiver<()>,
-) {
-    let closed = tokio::select! {
+}
+
+/// Accepts until told to close, then waits for the requests being answered.
+async fn run(acceptor: Acceptor, listener: TcpListener, mut ends: Ends, mut all_ended: mpsc::Receiver<()>) {
+    let told = tokio::select! {
         biased;
-        closed = closing => closed.ok(),
+        closed = &mut ends.closing => Some(closed.ok()),
+        () = ends.passed_on.notified() => None,
         never = acceptor.accept(&listener) => match never {},
     };
     drop(listener);
+    let closed = match told {
+        Some(closed) => closed,
+        None => {
+            acceptor.connections.enter(Stage::Draining);
+            (&mut ends.closing).await.ok()
+        }
+    };
     let Shared { permits, max_answered, .. } = &*acceptor.shared;
     // From here on no request reaches the handler.
     permits.close();

@@ -13,7 +13,7 @@ mod guard;
 mod listener;
 
 pub use answer::{Answer, Refusal};
-pub use listener::{Administration, serve};
+pub use listener::{Administration, serve, serve_on};
 
 use crate::auth::{Auth, Need, Pass};
 use crate::connections::{Answering, Connection};

@@ -47,11 +47,12 @@ fn check(server: &ServerState, shown: Option<&Shown>, service: &str) -> Result<(
 }
 
 fn status(server: &ServerState, service: &str, stage: Stage) -> ServingStatus {
-    let serving = stage == Stage::Serving;
+    // Who asks wants to know whether to come to this address, where there is another server once the ports are passed on.
+    let serving = matches!(stage, Stage::Serving | Stage::PassedOn);
     let condition = match service {
         "" => Condition::of_server(&server.registry, serving),
         name if SERVICES.contains(&name) => match stage {
-            Stage::Serving => Condition::Ready,
+            Stage::Serving | Stage::PassedOn => Condition::Ready,
             Stage::Draining | Stage::Closing => Condition::NotReady,
         },
         name => Condition::of_model(&server.registry, serving, name),

@@ -4,6 +4,8 @@
 #[cfg(feature = "python")]
 pub(crate) mod allocator;
 pub(crate) mod clock;
+#[cfg(feature = "python")]
+pub(crate) mod descriptors;
 pub(crate) mod libraries;
 pub(crate) mod mapping;
 pub(crate) mod memory;

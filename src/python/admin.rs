@@ -3,11 +3,13 @@
 use super::released;
 use crate::admin::{self, AdminRequest, Answer, Handler, Refusal};
 use crate::error::Kind;
+use crate::host::descriptors::duplicate;
 use crate::methods::{ServerState, exposition};
 use crate::server::Server;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
 
 /// A listening administration.
@@ -21,21 +23,35 @@ impl Administration {
         self.0.address().to_string()
     }
 
+    /// A copy of the listening socket, which the caller has to close; `None` once it is closed.
+    fn listener(&self) -> PyResult<Option<RawFd>> {
+        Ok(self.0.listener()?.map(IntoRawFd::into_raw_fd))
+    }
+
+    fn pass_on(&self) {
+        self.0.pass_on();
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<bool> {
         released(py, || Ok(self.0.close()))
     }
 }
 
-/// Listens. `answer`: called with method, path, query and body, returns content type and bytes; the `code`, `message` and
+/// Listens, at `socket` if there is one that listens already. `answer`: called with method, path, query and body, returns content type and bytes; the `code`, `message` and
 /// `hint` of an exception become the error reply. The metrics of `server` are answered here.
 pub(super) fn serve(
     py: Python<'_>,
     options: &admin::Options,
+    socket: Option<RawFd>,
     answer: Py<PyAny>,
     server: &Server,
 ) -> PyResult<Administration> {
+    let socket = socket.map(duplicate).transpose().map_err(|why| os_error(py, &why))?;
     let handler = with_metrics(server.state().clone(), handler(answer));
-    let served = py.detach(|| admin::serve(options, server.health(), handler));
+    let served = py.detach(|| match socket {
+        Some(socket) => admin::serve_on(socket.into(), options, server.health(), handler),
+        None => admin::serve(options, server.health(), handler),
+    });
     served.map(Administration).map_err(|why| os_error(py, &why))
 }
 

@@ -1,6 +1,7 @@
 //! Accepts connections on every port and gives each to the thread with the fewest connections.
 
-use super::{Listener, Load, Stream, Worker};
+use super::ports::Listener;
+use super::{Load, Stream, Worker};
 use crate::connections::{Connections, Slot, Stage, reached};
 use crate::host;
 use crate::http2::flood::Floods;
@@ -32,7 +33,8 @@ pub(super) struct Accepted {
     pub(super) load: Load,
 }
 
-/// Accepts until the server closes, and then accepts the connections that are still waiting.
+/// Accepts until the server closes, and then accepts the connections that are still waiting; those of ports that are
+/// passed on are left to others.
 pub(super) fn accept_all(
     listeners: Vec<Listener>,
     workers: Vec<Worker>,
@@ -95,8 +97,11 @@ impl Acceptor {
         let mut stages = self.connections.stages();
         tokio::select! {
             biased;
-            () = reached(&mut stages, Stage::Closing) => {}
+            () = reached(&mut stages, Stage::PassedOn) => {}
             () = self.accept(&open) => {}
+        }
+        if self.connections.are_ports_passed_on() {
+            return;
         }
         for stream in open.close() {
             self.hand_over(stream);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +54,7 @@ class FakeCore:
         self.reopened = 0
         self.changed = threading.Condition()
         self.stopped = False
+        self.sockets: dict[str, socket.socket] = {}
 
     def _note(self, name: str, version: int, state: str, *call: Any) -> None:
         with self.changed:
@@ -107,11 +110,26 @@ class FakeCore:
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         return [f"{name} {requests} {every} {seconds}".encode()]
 
-    def serve_admin(self, address: str, options: object, answer: object) -> NoReturn:
+    def serve_admin(
+        self, address: str, options: object, answer: object, socket: int | None = None
+    ) -> NoReturn:
         raise OSError("a core without TensorFlow has no administration")
 
     def start(self) -> dict[str, str]:
         return {"rest": "[::]:18501", "grpc": "[::]:18500"}
+
+    def adopt(self, port: str, socket: int) -> None:
+        self.calls.append(("adopt", port))
+
+    def listeners(self) -> dict[str, int]:
+        return {port: os.dup(one.fileno()) for port, one in self.sockets.items()}
+
+    def pass_on(self) -> None:
+        self.calls.append(("pass_on",))
+
+    def wait_for_clients(self, seconds: float) -> bool:
+        self.calls.append(("wait_for_clients",))
+        return True
 
     def phase(self, name: str, version: int) -> str:
         return "its files are being read" if self.state.get((name, version)) == "LOADING" else ""

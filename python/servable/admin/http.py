@@ -40,19 +40,33 @@ DEFAULT_WAIT = 60.0
 
 
 class AdminServer:
-    """Listens from construction until ``close``."""
+    """Listens from construction until ``close``; on the socket ``listening``, if that does already."""
 
     def __init__(
-        self, core: Core, options: AdminOptions, management: Management, scheme: str = "http"
+        self,
+        core: Core,
+        options: AdminOptions,
+        management: Management,
+        scheme: str = "http",
+        listening: int | None = None,
     ) -> None:
+        answer = Routes(management).answer
         try:
-            self._served = core.serve_admin(_resolved(options.address), options, Routes(management).answer)
+            self._served = core.serve_admin(_resolved(options.address), options, answer, listening)
         except (OSError, ValueError) as error:
             raise StatusError(
                 "UNAVAILABLE", f"Failed to start the administration at {options.address}: {error}"
             ) from None
         self.address = self._served.address
         _log.info("administration at %s://%s/admin/models", scheme, self.address)
+
+    def listener(self) -> int | None:
+        """Returns a copy of the listening socket, a descriptor to be closed; None once it is closed."""
+        return self._served.listener()
+
+    def pass_on(self) -> None:
+        """Accepts no more; leaves connections that wait to others who have the socket. Open ones go on."""
+        self._served.pass_on()
 
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""

@@ -23,6 +23,12 @@ class Administration(Protocol):
     def address(self) -> str:
         """``host:port``."""
 
+    def listener(self) -> int | None:
+        """Returns a copy of the listening socket, a descriptor to be closed; None once it is closed."""
+
+    def pass_on(self) -> None:
+        """Accepts no more; leaves connections that wait to others who have the socket. Open ones go on."""
+
     def close(self) -> bool:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""
 
@@ -31,9 +37,15 @@ class Core(Protocol):
     """The part of ``_core.Server`` that the administration uses."""
 
     def serve_admin(
-        self, address: str, options: AdminOptions, answer: Callable[[str, str, str, bytes], tuple[str, bytes]]
+        self,
+        address: str,
+        options: AdminOptions,
+        answer: Callable[[str, str, str, bytes], tuple[str, bytes]],
+        socket: int | None = None,
     ) -> Administration:
-        """Listens at ``address`` (``IP:PORT``); ``answer(method, path, query, body)`` answers requests.
+        """Listens at ``address`` (``IP:PORT``), or on ``socket``, which does already.
+
+        ``answer(method, path, query, body)`` answers requests.
 
         Raises ``OSError`` if it cannot listen, ``ValueError`` for an invalid address.
         """

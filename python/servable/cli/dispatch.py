@@ -299,10 +299,12 @@ def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given:
 def _run_server(config: ServerConfig, opening: Opening) -> int:
     from servable.serving.ports import allow_many_connections
     from servable.serving.server import Server, check_ports, leave
+    from servable.serving.surroundings import Surroundings
 
     allow_many_connections()
-    check_ports(config)
-    status = Server(config, before_loading=opening.wait).run()
+    around = Surroundings.find(config, os.environ)
+    check_ports(config, around.sockets)
+    status = Server(config, before_loading=opening.wait, around=around).run()
     # Everything is unloaded: the destructors of TensorFlow's library could only fail.
     leave(status)
     return status

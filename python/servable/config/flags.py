@@ -185,6 +185,15 @@ _PORTS = (
     ),
     Flag("host", "string", "", "ports", "address to bind both ports to; empty: every interface", own=True),
     Flag(
+        "handover_socket",
+        "string",
+        "",
+        "ports",
+        "Unix socket at which a running server hands its ports to the next one with the same flag, without a "
+        "failed request; empty: none",
+        own=True,
+    ),
+    Flag(
         "grpc_channel_arguments",
         "string",
         "",

@@ -77,6 +77,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
         exit_on_failed_start=arguments.boolean("exit_on_failed_start"),
         allow_unavailable_labels=arguments.boolean("allow_version_labels_for_unavailable_models"),
         admin=_admin(arguments, environment),
+        handover_socket=_handover_socket(arguments),
         remote_poll_seconds=_poll_seconds(arguments, "remote_poll_wait_seconds"),
         cache_dir=cache_dir(arguments.text("model_cache_dir"), environment),
         max_archive_bytes=_at_least(arguments, "max_archive_bytes", 1),
@@ -100,6 +101,15 @@ def _admin(arguments: Arguments, environment: Mapping[str, str]) -> AdminOptions
     reached = address(host, int(port))
     # A name is kept, because clients may address the server by it.
     return AdminOptions(f"{host}:{int(port)}" if _is_name(host) else reached, token)
+
+
+def _handover_socket(arguments: Arguments) -> str:
+    path = arguments.text("handover_socket")
+    if not path:
+        return ""
+    path = os.path.abspath(os.path.expanduser(path))
+    check_text([path])
+    return path
 
 
 def _check_ports(arguments: Arguments) -> None:

@@ -343,8 +343,9 @@ class ServerConfig:
     model_config_file is read again every config_poll_seconds (None: never) while serving. wait_for_retries:
     the ports stay closed until a failing model has used up its retries (as in TensorFlow Serving), otherwise
     until its first attempt has failed. allow_reload_rpc: clients may change the models by
-    HandleReloadConfigRequest. On shutdown the server answers new connections for drain_delay_seconds, then
-    allows requests in flight grace_seconds.
+    HandleReloadConfigRequest. handover_socket: where the ports are taken over from a running server, and
+    handed over to the next one; "" for nowhere. On shutdown the server answers new connections for
+    drain_delay_seconds, then allows requests in flight grace_seconds.
     """
 
     models: tuple[ModelConfig, ...]
@@ -361,6 +362,7 @@ class ServerConfig:
     exit_on_failed_start: bool = False
     allow_unavailable_labels: bool = False
     admin: AdminOptions | None = None
+    handover_socket: str = ""
     remote_poll_seconds: float | None = 30.0
     cache_dir: str = ""
     max_archive_bytes: int = 1 << 32

@@ -4,7 +4,7 @@ Start: TensorFlow's library begins to open on a thread at once; the ports open w
 settled. Stop, on SIGTERM or SIGINT: clients are told to go elsewhere, and nothing more is loaded; after the
 drain delay no connections are accepted, requests in flight finish within the grace period, versions unload,
 exit 0. A second signal exits at once. SIGHUP reads the model config file again, and opens the access log's
-file again.
+file again. Where the next server takes over the ports (``handover.py``), it takes the place of the signal.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,7 +32,10 @@ from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.preparing import PreparingCore
 from servable.serving import log_format
+from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
+from servable.serving.main_thread import Bell, Outcome
 from servable.serving.report import StartReport
+from servable.serving.surroundings import Surroundings
 from servable.sources import Source
 from servable.sources.filesystem import FilesystemSource
 from servable.sources.routing import RoutedSource
@@ -53,8 +55,20 @@ _Handler = Callable[[int, FrameType | None], None]
 class Core(LifecycleCore, AdminCore, Protocol):
     """The part of ``_core.Server`` that a server uses: for the packages below, the ports, and their end."""
 
+    def adopt(self, port: str, socket: int) -> None:
+        """Has ``start`` use a copy of ``socket``, which listens already, instead of opening ``port``."""
+
     def start(self) -> dict[str, str]:
         """Opens the ports; returns the addresses of those opened."""
+
+    def listeners(self) -> dict[str, int]:
+        """Returns copies of the listening sockets by port, as descriptors to be closed."""
+
+    def pass_on(self) -> None:
+        """Accepts no more, and leaves connections that wait to others who have the sockets."""
+
+    def wait_for_clients(self, seconds: float) -> bool:
+        """Waits until no connection is open; True if that happened in this time."""
 
     def drain(self) -> None:
         """Tells clients to send their next requests elsewhere."""
@@ -72,7 +86,8 @@ class Server:
     ``run`` serves until a signal; ``start`` and ``stop`` are its two halves.
 
     make_core: builds the core from ``CoreOptions``; by default the compiled one. before_loading: blocks until
-    the first load may begin (TensorFlow is open), or raises ``StatusError``.
+    the first load may begin (TensorFlow is open), or raises ``StatusError``. around: what it does not open
+    itself.
     """
 
     def __init__(
@@ -80,8 +95,12 @@ class Server:
         config: ServerConfig,
         make_core: Callable[[CoreOptions], Core] | None = None,
         before_loading: Callable[[], None] | None = None,
+        around: Surroundings | None = None,
     ) -> None:
         self.config = config
+        self._around = around or Surroundings()
+        self._handover: HandoverSocket | None = None
+        self._bell: Bell | None = None
         self.addresses: dict[str, str] = {}
         self._scheme = "https" if config.core.tls_files else "http"
         self.report = StartReport(self._scheme)
@@ -111,7 +130,12 @@ class Server:
 
         Raises ``StatusError`` if a port cannot be opened, or, if so configured, if a model cannot be served.
         """
-        self._open_admin()
+        around = self._around
+        around.notifier.loading()
+        if self.config.handover_socket:
+            self._handover = HandoverSocket(self.config.handover_socket, self)
+        if not around.is_admin_in_use:
+            self._open_admin()
         self._before_loading()
         self.manager.start()
         self._apply_first()
@@ -119,15 +143,26 @@ class Server:
             return False
         self._check_models()
         self.addresses = self._open()
+        self._take_over()
         self.manager.end_of_start()
         self.report.open_at(self.addresses)
         self._tell_who_may_reload()
         availability = self.manager.availability().values()
         available = sum(one is Availability.AVAILABLE for one in availability)
-        _log.info("ready: %d of %d models available", available, len(availability))
+        ready = f"{available} of {len(availability)} models available"
+        _log.info("ready: %s", ready)
+        around.notifier.ready(ready, took_over=around.former is not None)
         if self.config.config_poll_seconds is not None:
             threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
         return True
+
+    def _take_over(self) -> None:
+        """Has a former server leave, and waits for the next one."""
+        if self._admin is None:
+            self._open_admin()
+        self._around.take_over()
+        if self._handover is not None:
+            self._handover.publish()
 
     def _tell_who_may_reload(self) -> None:
         """Logs where clients may change what is served: any client of the gRPC port can."""
@@ -145,11 +180,22 @@ class Server:
     def stop(self) -> bool:
         """Drains, and unloads within the grace period; True if everything ended in time. Call once."""
         self._ended.set()
-        self._core.drain()
+        # Others who have the listening sockets have to find them as they are.
+        is_shared = self._close_handover() or self._around.kept
+        is_passed_on = self._handover is not None and self._handover.is_passed_on
+        if not is_passed_on:
+            self._around.notifier.stopping()
+            self._core.drain()
         self._preparing.stop()
         self.manager.stop()
-        if self.addresses:
+        if is_passed_on:
+            self._core.wait_for_clients(max(self.config.drain_delay_seconds, LAST_REQUESTS_SECONDS))
+            # A request may be on its way to the administration.
+            time.sleep(ON_ITS_WAY_SECONDS)
+        elif self.addresses:
             time.sleep(self.config.drain_delay_seconds)
+        if is_shared:
+            self._core.pass_on()
         deadline = time.monotonic() + self.config.grace_seconds
         drained = self._core.stop(self.config.grace_seconds) if self.addresses else True
         unloaded = self.manager.unload_all(max(0.0, deadline - time.monotonic()))
@@ -163,24 +209,51 @@ class Server:
 
         Call it on the main thread, because it sets signal handlers.
         """
-        bell = _Bell()
+        bell = self._bell = Bell()
         previous = self._handle_signals()
         # The work runs beside the main thread, which only waits: a Python signal handler runs between two
         # bytecodes of the main thread, so nothing that blocks inside the core may run there.
-        outcome = _Outcome(self.start, bell)
+        outcome = Outcome(self.start, bell)
         if outcome.error is None:
             bell.wait(self._ended.is_set)
-            outcome = _Outcome(self.stop, bell)
+            outcome = Outcome(self.stop, bell)
         for number, handler in previous:
             signal.signal(number, handler)
         bell.close()
         if outcome.error is not None:
             self._close_admin()
+            self._close_handover()
+            self._around.close()
             raise outcome.error
         if not outcome.value:
             # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
+
+    @property
+    def are_kept(self) -> bool:
+        """True if whoever made the listening sockets keeps them open."""
+        return self._around.kept
+
+    def listeners(self) -> dict[str, int]:
+        """Returns copies of the listening sockets by port, as descriptors to be closed."""
+        sockets = self._core.listeners()
+        admin = None if self._admin is None else self._admin.listener()
+        return sockets if admin is None else {**sockets, "admin": admin}
+
+    def pass_on(self) -> None:
+        """Stops accepting: the next server has the ports. ``leave`` follows."""
+        self._around.notifier.replaced()
+        self._core.pass_on()
+        if self._admin is not None:
+            self._admin.pass_on()
+
+    def leave(self) -> None:
+        """Has ``run`` end as by a signal."""
+        self._ended.set()
+        self.manager.cancel_wait()
+        if self._bell is not None:
+            self._bell.ring()
 
     def is_ready(self) -> bool:
         """True while requests are answered: the ports are open and the shutdown has not begun."""
@@ -329,6 +402,7 @@ class Server:
 
     def _open(self) -> dict[str, str]:
         try:
+            self._around.give(self._core)
             return self._core.start()
         except Exception as error:
             code, message = getattr(error, "code", None), getattr(error, "message", None)
@@ -340,11 +414,17 @@ class Server:
         if self.config.admin is not None:
             from servable.admin.http import AdminServer
 
-            self._admin = AdminServer(self._core, self.config.admin, self._management, self._scheme)
+            self._admin = AdminServer(
+                self._core, self.config.admin, self._management, self._scheme, self._around.admin
+            )
 
     def _close_admin(self) -> bool:
         """Whether nothing is being administered any more."""
         return self._admin is None or self._admin.close()
+
+    def _close_handover(self) -> bool:
+        """Whether another server has the listening sockets."""
+        return self._handover is not None and self._handover.close()
 
     def _poll_config(self) -> None:
         while not self._ended.wait(self.config.config_poll_seconds):
@@ -406,7 +486,9 @@ class Server:
         self._core.reopen_logs()
         self._begun.wait()
         if self._takes_hangup():
+            self._around.notifier.reloading()
             self.reload()
+            self._around.notifier.reloaded()
 
     def _takes_hangup(self) -> bool:
         """Returns whether to read the file again.
@@ -415,57 +497,6 @@ class Server:
         """
         hung_up, self._hung_up = self._hung_up, False
         return hung_up
-
-
-class _Bell:
-    """Wakes the main thread: rung by every signal, and by threads that have finished.
-
-    The system may deliver a signal to any thread. Python then records it but wakes nobody: a main thread
-    waiting on a lock would sleep on. ``signal.set_wakeup_fd`` solves this.
-    """
-
-    def __init__(self) -> None:
-        self._ear, self._hand = socket.socketpair()
-        self._hand.setblocking(False)
-        self._before = signal.set_wakeup_fd(self._hand.fileno(), warn_on_full_buffer=False)
-
-    def ring(self) -> None:
-        """Wakes the main thread; if it is awake, it checks once more before it sleeps."""
-        with suppress(BlockingIOError):
-            self._hand.send(b"\0")
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        """Returns when ``condition`` holds; it is checked after each ring. Main thread only."""
-        while not condition():
-            self._ear.recv(4096)
-
-    def close(self) -> None:
-        """Restores the previous state. Call it when no thread rings any more."""
-        signal.set_wakeup_fd(self._before)
-        self._ear.close()
-        self._hand.close()
-
-
-class _Outcome:
-    """The result of ``call``, run on a thread of its own while the main thread waits at the bell."""
-
-    def __init__(self, call: Callable[[], bool], bell: _Bell) -> None:
-        self.value: bool = False
-        self.error: BaseException | None = None
-        self._done = threading.Event()
-        thread = threading.Thread(target=self._run, args=(call, bell), name=call.__name__, daemon=True)
-        thread.start()
-        bell.wait(self._done.is_set)
-        # All it has left to do is ring.
-        thread.join()
-
-    def _run(self, call: Callable[[], bool], bell: _Bell) -> None:
-        try:
-            self.value = call()
-        except BaseException as error:
-            self.error = error
-        self._done.set()
-        bell.ring()
 
 
 def leave(status: int) -> None:
@@ -477,16 +508,16 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def check_ports(config: ServerConfig) -> None:
-    """Raises ``StatusError`` if a port is taken, before anything is loaded."""
+def check_ports(config: ServerConfig, inherited: Collection[str] = ()) -> None:
+    """Raises ``StatusError`` if a port is taken, before anything is loaded. inherited: those open already."""
     from servable.serving import ports
 
     wanted = (
-        (config.core.grpc_address, "port", "Failed to BuildAndStart gRPC server"),
-        (config.core.rest_address, "rest_api_port", "Failed to start HTTP Server"),
+        ("grpc", config.core.grpc_address, "port", "Failed to BuildAndStart gRPC server"),
+        ("rest", config.core.rest_address, "rest_api_port", "Failed to start HTTP Server"),
     )
-    for address, flag, text in wanted:
-        if address is None or address.endswith(":0"):
+    for name, address, flag, text in wanted:
+        if address is None or address.endswith(":0") or name in inherited:
             continue
         try:
             free = ports.is_free(address)

@@ -1,0 +1,148 @@
+"""The talk of two servers at a handover socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from servable.errors import StatusError
+from servable.serving import former, handover
+from servable.serving.former import Former
+from servable.serving.handover import HandoverSocket
+from servable.serving.handover_packets import check, read
+
+PATIENCE = 10.0
+
+
+class Ports:
+    """The ports of a former server: one socket."""
+
+    are_kept = True
+
+    def __init__(self) -> None:
+        self.rest = socket.create_server(("127.0.0.1", 0))
+        self.passed_on, self.left = threading.Event(), threading.Event()
+
+    def listeners(self) -> dict[str, int]:
+        return {"rest": os.dup(self.rest.fileno())}
+
+    def pass_on(self) -> None:
+        assert not self.passed_on.is_set()
+        self.passed_on.set()
+
+    def leave(self) -> None:
+        self.left.set()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "handover")
+
+
+@pytest.fixture
+def ports() -> Iterator[Ports]:
+    made = Ports()
+    yield made
+    made.rest.close()
+
+
+@pytest.fixture
+def waiting(path: str, ports: Ports) -> Iterator[HandoverSocket]:
+    one = HandoverSocket(path, ports)
+    one.publish()
+    yield one
+    one.close()
+
+
+def find(path: str) -> Former:
+    found = Former.find(path)
+    assert found is not None
+    return found
+
+
+def test_ports_are_taken_over(path: str, ports: Ports, waiting: HandoverSocket) -> None:
+    found = find(path)
+    assert found.pid == os.getpid() and found.kept
+    assert found.sockets["rest"].getsockname() == ports.rest.getsockname()
+    assert not os.get_inheritable(found.sockets["rest"].fileno())
+    assert not ports.passed_on.is_set()
+    found.take_over()
+    assert ports.passed_on.is_set() and ports.left.wait(PATIENCE)
+    assert waiting.is_passed_on and waiting.close()
+
+
+def test_without_a_server_there_is_none(path: str, ports: Ports) -> None:
+    assert Former.find(path) is None
+    waiting = HandoverSocket(path, ports)
+    assert Former.find(path) is None
+    waiting.publish()
+    assert not waiting.close()
+    assert Former.find(path) is None
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_what_a_dead_server_left_is_none(path: str, ports: Ports) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(path)
+    assert Former.find(path) is None
+    waiting = HandoverSocket(path, ports)
+    waiting.publish()
+    find(path).close()
+    waiting.close()
+
+
+def test_the_ports_are_shared_while_the_next_server_loads(path: str, waiting: HandoverSocket) -> None:
+    found = find(path)
+    with pytest.raises(StatusError, match=f"a handover to process {os.getpid()} is under way"):
+        Former.find(path)
+    assert waiting.close()
+    # The former server has ended: whoever loads goes on.
+    found.take_over()
+
+
+def test_who_gives_up_makes_room(path: str, ports: Ports, waiting: HandoverSocket) -> None:
+    for _ in range(3):
+        find(path).close()
+        deadline = threading.Event()
+        while waiting._next is not None:
+            assert not deadline.wait(0.01)
+    assert not ports.passed_on.is_set()
+    assert not waiting.close()
+
+
+@pytest.mark.parametrize("side", [former, handover])
+def test_another_user_gets_nothing(
+    path: str, waiting: HandoverSocket, monkeypatch: pytest.MonkeyPatch, side: object
+) -> None:
+    """Each side asks the kernel who the other is."""
+
+    class OtherUser:
+        def __getattr__(self, name: str) -> object:
+            return (lambda: 4242) if name == "geteuid" else getattr(os, name)
+
+    monkeypatch.setattr(side, "os", OtherUser())
+    with pytest.raises(StatusError, match="as user 4242"):
+        Former.find(path)
+    assert not waiting.is_passed_on
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, text in [
+        (str(tmp_path / "file"), "is a file that is no socket"),
+        ("/" + "x" * 100, "expects a path of up to 99 bytes"),
+        (str(tmp_path / "file" / "below"), "cannot be used: Not a directory"),
+    ]:
+        with pytest.raises(StatusError, match=text):
+            check(path)
+
+
+@given(st.binary())
+def test_any_packet_is_read_as_a_message_or_as_none(packet: bytes) -> None:
+    assert isinstance(read(packet), dict)
