@@ -17,6 +17,7 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::log_format::LogFormat;
 use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
+use crate::metrics::Metrics;
 use crate::native_line::NativeLine;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
@@ -204,7 +205,8 @@ impl PyServer {
         answer: Py<PyAny>,
     ) -> PyResult<admin::Administration> {
         let tls = self.server.state().options.tls.clone();
-        let options = options.options(address, tls).map_err(|why| PyValueError::new_err(why.message))?;
+        let counts = self.server.state().metrics.as_ref().map(Metrics::edge).unwrap_or_default();
+        let options = options.options(address, tls, counts).map_err(|why| PyValueError::new_err(why.message))?;
         admin::serve(py, &options, answer, &self.server)
     }
 

@@ -4,12 +4,14 @@
 //! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
+mod proxied;
+mod refused;
 mod secure;
 
 use crate::access::{AccessLog, AccessOptions};
 use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
-use crate::connections::{Connection, Connections, Stage};
+use crate::connections::{Connection, Connections, Edge, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::{self, priority};
@@ -27,6 +29,7 @@ use crate::registry::Registry;
 use crate::rest;
 use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
+use proxied::Peek;
 use secure::{Begun, Secure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -34,6 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -110,7 +114,13 @@ impl Server {
         }
         let (listeners, addresses) = self.listen()?;
         let options = &self.state.options;
-        let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
+        let edge = Edge {
+            most: most_connections(options.max_connections),
+            most_of_peer: options.max_connections_per_peer,
+            proxies: options.proxies.clone(),
+            counts: self.state.metrics.as_ref().map(Metrics::edge).unwrap_or_default(),
+        };
+        let connections = Connections::at(edge, self.memory.clone());
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
         let services = self.services(grpc);
@@ -141,13 +151,14 @@ impl Server {
             within,
             failures: failures.clone(),
         };
-        let rest_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
+        let begun_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
         Services {
-            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, rest_within)),
+            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, begun_within)),
             grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
             rest,
             over_http2,
             grpc,
+            begun_within,
         }
     }
 
@@ -242,6 +253,8 @@ struct Services {
     rest_tls: Option<Secure>,
     grpc: Arc<grpc::GrpcService>,
     grpc_tls: Option<Secure>,
+    /// Longest time for what comes before a connection's first request.
+    begun_within: Duration,
 }
 
 /// One connection's weight on its worker.
@@ -298,15 +311,42 @@ impl Services {
     async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
             Stream::Tcp(protocol, stream) => match (protocol, TcpStream::from_std(stream)) {
-                (Protocol::Rest, Ok(stream)) => self.rest(stream, client).await,
-                (Protocol::Grpc, Ok(stream)) => self.grpc(stream, client).await,
+                (protocol, Ok(stream)) => {
+                    let Some(stream) = self.let_in(stream, &client, protocol).await else { return };
+                    match protocol {
+                        Protocol::Rest => self.rest(stream, client).await,
+                        Protocol::Grpc => self.grpc(stream, client).await,
+                    }
+                }
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => self.grpc_socket(stream, client).await,
+                Ok(stream) => {
+                    let Some(stream) = self.let_in(stream, &client, Protocol::Grpc).await else { return };
+                    self.grpc_socket(stream, client).await;
+                }
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
         }
+    }
+
+    /// Learns who the client is and whether it may have another connection; `None` if the connection has ended.
+    async fn let_in<I>(&self, mut stream: I, client: &Connection, protocol: Protocol) -> Option<I>
+    where
+        I: Peek + AsyncWrite,
+    {
+        if !proxied::begin(&mut stream, client, self.begun_within).await {
+            return None;
+        }
+        if !client.admit() {
+            let secure = match protocol {
+                Protocol::Rest => &self.rest_tls,
+                Protocol::Grpc => &self.grpc_tls,
+            };
+            refused::tell(stream, client, protocol, secure.is_some()).await;
+            return None;
+        }
+        Some(stream)
     }
 
     async fn rest(self, stream: TcpStream, client: Arc<Connection>) {

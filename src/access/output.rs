@@ -168,6 +168,7 @@ fn is_at(path: &Path, file: &File) -> bool {
 mod tests {
     use super::super::{AccessLog, AccessOptions, Head, Which};
     use super::*;
+    use crate::peer::Sender;
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(60);
@@ -179,7 +180,7 @@ mod tests {
 
     fn log(access: &AccessLog, id: &'static str, status: u16) {
         let head =
-            || Head { protocol: "grpc", peer: None, certified: None, id: id.as_bytes().into(), trace: None };
+            || Head { protocol: "grpc", sender: Sender::default(), certified: None, id: id.as_bytes().into(), trace: None };
         access.begin(head, "Predict", None).unwrap().end(status, None, 0);
     }
 
@@ -220,7 +221,7 @@ mod tests {
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
             let head =
-                Head { protocol: "rest", peer: None, certified: None, id: (&b"x"[..]).into(), trace: None };
+                Head { protocol: "rest", sender: Sender::default(), certified: None, id: (&b"x"[..]).into(), trace: None };
             let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
             Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
         };
@@ -240,7 +241,7 @@ mod tests {
         log(&access, "good", 200);
         log(&access, "bad", 404);
         let head =
-            || Head { protocol: "rest", peer: None, certified: None, id: (&b"left"[..]).into(), trace: None };
+            || Head { protocol: "rest", sender: Sender::default(), certified: None, id: (&b"left"[..]).into(), trace: None };
         drop(access.begin(head, "predict", None));
         access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
         assert!(access.finish(SOON));

@@ -40,6 +40,7 @@ impl Metrics {
             memory: &self.memory,
             refusals: &self.refusals,
             handshakes: &self.handshakes,
+            edge: &self.edge,
             surroundings,
         }
     }

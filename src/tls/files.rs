@@ -2,7 +2,8 @@
 //!
 //! The files are read every second and compared. Contents make no mistakes that times and inodes do (a second change
 //! within a tick of the clock, links, file systems without either), and cost some microseconds. New connections get the
-//! new certificate; open ones go on with what they began with.
+//! new certificate; open ones go on with what they began with. What has changed is used once it has stayed the same for two
+//! looks: a chain that is cut between two certificates reads as a whole one.
 
 use super::Tls;
 use super::identity::{Identity, Part, Pem, Problem};
@@ -33,7 +34,7 @@ impl Tls {
         let pem = files.read().map_err(Error::invalid)?;
         let identity = Identity::new(&pem).map_err(|problem| Error::invalid(files.said(&problem)))?;
         let tls = Tls::of(identity);
-        let (followed, current) = (Followed { files, used: pem, failed: None }, Arc::downgrade(&tls.0));
+        let (followed, current) = (Followed { files, used: pem, other: None }, Arc::downgrade(&tls.0));
         std::thread::Builder::new()
             .name("servable-tls".to_owned())
             .spawn(move || follow(followed, &current))
@@ -113,14 +114,14 @@ struct Followed {
     files: TlsFiles,
     /// What is in use.
     used: Pem,
-    /// What was found instead at the last look, and could not be used.
-    failed: Option<Failed>,
+    /// What was found instead at the last look, if it was something else.
+    other: Option<Other>,
 }
 
-struct Failed {
+struct Other {
     found: std::result::Result<Pem, String>,
-    why: String,
-    is_told: bool,
+    /// True once it was found to be of no use.
+    is_judged: bool,
 }
 
 /// The outcome of a look at the files.
@@ -136,26 +137,26 @@ impl Followed {
     fn look(&mut self) -> Look {
         let found = self.files.read();
         if found.as_ref() == Ok(&self.used) {
-            self.failed = None;
+            self.other = None;
             return Look::Same;
         }
-        if let Some(failed) = self.failed.as_mut().filter(|failed| failed.found == found) {
-            let was_told = std::mem::replace(&mut failed.is_told, true);
-            return if was_told { Look::Same } else { Look::Failed(failed.why.clone()) };
+        let Some(other) = self.other.as_mut().filter(|other| other.found == found) else {
+            self.other = Some(Other { found, is_judged: false });
+            return Look::Same;
+        };
+        if std::mem::replace(&mut other.is_judged, true) {
+            return Look::Same;
         }
-        let identity = found.as_ref().map_err(String::clone).and_then(|pem| {
-            let identity = Identity::new(pem).map_err(|problem| self.files.said(&problem))?;
-            Ok((identity, pem.clone()))
+        let judged = found.and_then(|pem| match Identity::new(&pem) {
+            Ok(identity) => Ok((identity, pem)),
+            Err(problem) => Err(self.files.said(&problem)),
         });
-        match identity {
+        match judged {
             Ok((identity, pem)) => {
-                (self.used, self.failed) = (pem, None);
+                (self.used, self.other) = (pem, None);
                 Look::Renewed(identity)
             }
-            Err(why) => {
-                self.failed = Some(Failed { found, why, is_told: false });
-                Look::Same
-            }
+            Err(why) => Look::Failed(why),
         }
     }
 }
@@ -185,7 +186,7 @@ mod tests {
             fs::write(&files.key, key).unwrap();
             fs::write(&files.certificate, certificate).unwrap();
             let used = files.read().unwrap();
-            Renewable { folder, authority, followed: Followed { files, used, failed: None } }
+            Renewable { folder, authority, followed: Followed { files, used, other: None } }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -209,7 +210,32 @@ mod tests {
         let (key, certificate) = signed_by(&one.authority);
         one.write("key.pem", &key);
         one.write("cert.pem", &certificate);
-        assert_eq!(one.looks(), ["renewed", "same"]);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
+    }
+
+    #[test]
+    fn of_a_new_certificate_and_an_old_key_neither_is_used() {
+        let mut one = Renewable::new();
+        let (key, certificate) = signed_by(&one.authority);
+        let before = one.followed.used.clone();
+        one.write("cert.pem", &certificate);
+        assert_eq!(one.looks(), ["same", "failed", "same"]);
+        assert!(one.followed.used == before);
+        one.write("key.pem", &key);
+        assert_eq!(one.looks(), ["same", "renewed"]);
+    }
+
+    #[test]
+    fn a_chain_that_is_cut_between_two_certificates_is_waited_for() {
+        let mut one = Renewable::new();
+        let (key, certificate) = signed_by(&one.authority);
+        one.write("key.pem", &key);
+        one.write("cert.pem", &certificate);
+        assert_eq!(one.looks(), ["same"], "this pair could be used");
+        let chain = format!("{certificate}{}", one.authority.pem());
+        one.write("cert.pem", &chain);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
+        assert_eq!(one.followed.used.certificate, chain.as_bytes());
     }
 
     #[test]
@@ -221,7 +247,7 @@ mod tests {
         one.write("cert.pem", &certificate[..certificate.len() / 2]);
         assert_eq!(one.looks(), ["same", "failed", "same", "same"]);
         one.write("cert.pem", &certificate);
-        assert_eq!(one.looks(), ["renewed", "same"]);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
     }
 
     #[test]
