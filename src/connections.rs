@@ -64,11 +64,11 @@ struct Open {
 
 impl Open {
     fn close_waiting(&mut self, most: usize) -> usize {
-        let mut asked = 0;
+        let (mut asked, crowd) = (0, self.crowd());
         while asked < most {
             let waiting = self.connections.iter().filter(|(_, connection)| connection.waits_for_client());
             let idlest = waiting.min_by_key(|(number, connection)| {
-                (self.rank(connection), connection.last.load(Relaxed), **number)
+                (connection.rank(crowd), connection.last.load(Relaxed), **number)
             });
             let Some((_, idlest)) = idlest else { break };
             idlest.is_closing.store(true, Relaxed);
@@ -79,17 +79,10 @@ impl Open {
         asked
     }
 
-    /// Returns which connections give way first: those that were refused, then those of a peer that has more than half of
-    /// all, so that it cannot crowd others out.
-    fn rank(&self, connection: &Connection) -> u8 {
-        let has_most = |peer: &IpAddr| {
-            self.by_peer.get(peer).is_some_and(|count| 2 * count > self.connections.len())
-        };
-        match connection.admitted.get() {
-            Some(Admitted::Refused) => 0,
-            Some(Admitted::Counted(peer)) if has_most(peer) => 1,
-            Some(Admitted::Counted(_) | Admitted::Uncounted) | None => 2,
-        }
+    /// Returns the peer that has more than half of all connections, if there is one.
+    fn crowd(&self) -> Option<IpAddr> {
+        let most = self.by_peer.iter().find(|(_, count)| 2 * **count > self.connections.len());
+        most.map(|(peer, _)| *peer)
     }
 }
 
@@ -388,6 +381,16 @@ impl Connection {
     pub fn answering(self: &Arc<Self>) -> Answering {
         self.answering.fetch_add(1, Relaxed);
         Answering(self.clone())
+    }
+
+    /// Returns its place among those that give way: first come those that were refused, then those of `crowd`, so that it
+    /// cannot crowd others out.
+    fn rank(&self, crowd: Option<IpAddr>) -> u8 {
+        match self.admitted.get() {
+            Some(Admitted::Refused) => 0,
+            Some(Admitted::Counted(peer)) if Some(*peer) == crowd => 1,
+            Some(Admitted::Counted(_) | Admitted::Uncounted) | None => 2,
+        }
     }
 
     fn waits_for_client(&self) -> bool {

@@ -142,7 +142,30 @@ impl Read for LingeringStream {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::*;
+    use crate::connections::Connections;
+    use crate::http::client_stream::{ClientStream, Stream};
+    use crate::memory::Budget;
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use tokio::io::AsyncWrite;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_does_not_keep_a_connection_with_tls_from_ending() {
+        let (near, far) = crate::tls::tests::pair().await;
+        let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
+        let client = Arc::new(ClientStream::new(near.into(), slot.connection.clone()));
+        let (mut filled, much) = (Stream(client.clone()), vec![7; 1 << 20]);
+        // Until the system takes no more, and TLS holds back the end of what it has accepted.
+        while poll_fn(|cx| Poll::Ready(Pin::new(&mut filled).poll_write(cx, &much))).await.is_ready() {}
+        let timed = Timed::new(client, write_error, None, None);
+        let mut stream = LingeringStream::new(TokioIo::new(timed), write_error);
+        let ends = poll_fn(|cx| Write::poll_shutdown(Pin::new(&mut stream), cx));
+        let began = tokio::time::Instant::now();
+        assert!(tokio::time::timeout(10 * LAST_SECONDS, ends).await.is_ok());
+        assert!(began.elapsed() >= LAST_SECONDS);
+        drop(far);
+    }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
         ("application/json", format!("{{\"error\": \"{message}\"}}").into_bytes())

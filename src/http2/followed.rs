@@ -246,6 +246,43 @@ mod tests {
     use crate::memory::Budget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    /// A stream whose end cannot be sent.
+    struct Stuck(tokio::io::DuplexStream);
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_cannot_be_sent_is_given_up() {
+        let (_near, far) = tokio::io::duplex(1 << 10);
+        let connection = Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone();
+        let within = Within { headers: None, message: None };
+        let mut followed = Followed::new(Stuck(far), Frames::new(Arc::default()), connection, within);
+        let ended = tokio::time::timeout(10 * LAST_SECONDS, followed.shutdown()).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
     #[tokio::test(start_paused = true)]

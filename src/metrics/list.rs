@@ -67,7 +67,7 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
     "servable_connections" Gauge [] "Open connections, on all ports and the administration." open_connections;
     "servable_connections_accepted_total" Counter [] "Connections that were accepted." accepted_connections;
-    "servable_limits_reached_total" Counter ["limit"] "Clients that reached a limit of the server's edge: see edge.md for what each was answered." limits_reached;
+    "servable_limits_reached_total" Counter ["limit"] "Clients that reached a limit of the server's edge: docs/edge.md lists them, with what each is answered." limits_reached;
     "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
 
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;

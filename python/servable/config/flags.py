@@ -352,9 +352,9 @@ _REQUESTS = (
         "int32",
         0,
         "requests",
-        "connections at once of one client (an IPv4 address, or an IPv6 network /64), on both ports together; "
-        "those of --trusted_proxies are not counted; 0: no limit, but while --max_connections are open, those "
-        "of who has more than half of them are closed first",
+        "connections at once of one client (an IPv4 address, or an IPv6 network /64), on both ports; those "
+        "of --trusted_proxies are not counted; 0: no limit, but once --max_connections are open, those of "
+        "who has more than half of them are closed first",
         own=True,
     ),
     Flag(

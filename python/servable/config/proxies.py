@@ -26,6 +26,8 @@ def _proxy(text: str) -> str:
     if text == UNIX:
         return text
     try:
+        if "%" in text:
+            raise ValueError("an interface is not part of it")
         return str(ipaddress.ip_network(text))
     except ValueError as why:
         raise UsageError(
