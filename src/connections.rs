@@ -609,7 +609,9 @@ mod tests {
         assert_eq!(network.each_ref().map(|(admitted, _)| *admitted), [true, true, false]);
         let proxy = [admits("10.0.0.1:1"), admits("10.0.0.1:2"), admits("10.0.0.1:3")];
         assert!(proxy.iter().all(|(admitted, _)| *admitted), "trusted proxies have many clients");
-        assert!((0..3).map(|_| all.accepted()).collect::<Vec<_>>().iter().all(|slot| slot.connection.admit()));
+        assert!(
+            (0..3).map(|_| all.accepted()).collect::<Vec<_>>().iter().all(|slot| slot.connection.admit())
+        );
         drop((second, third, network, proxy));
         assert!(all.open().by_peer.is_empty(), "nothing is kept of who has left");
     }

@@ -206,7 +206,8 @@ impl PyServer {
     ) -> PyResult<admin::Administration> {
         let tls = self.server.state().options.tls.clone();
         let counts = self.server.state().metrics.as_ref().map(Metrics::edge).unwrap_or_default();
-        let options = options.options(address, tls, counts).map_err(|why| PyValueError::new_err(why.message))?;
+        let options =
+            options.options(address, tls, counts).map_err(|why| PyValueError::new_err(why.message))?;
         admin::serve(py, &options, answer, &self.server)
     }
 

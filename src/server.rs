@@ -15,8 +15,8 @@ use crate::connections::{Connection, Connections, Edge, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::{self, priority};
-use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
+use crate::http::{self, connection, last_response};
 use crate::http2;
 use crate::listen::listen;
 use crate::memory::{self, Budget};
@@ -343,7 +343,7 @@ impl Services {
                 Protocol::Rest => &self.rest_tls,
                 Protocol::Grpc => &self.grpc_tls,
             };
-            refused::tell(stream, client, protocol, secure.is_some()).await;
+            refused::tell(stream, client, &too_many(protocol, secure.is_some())).await;
             return None;
         }
         Some(stream)
@@ -382,6 +382,18 @@ impl Services {
         if let Some(stream) = secure.encrypted(stream, &client).await {
             http2::connection::serve_local(stream, self.grpc, client).await;
         }
+    }
+}
+
+/// Returns the answer to a client that has too many connections.
+fn too_many(protocol: Protocol, encrypted: bool) -> Vec<u8> {
+    const LINES: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n";
+    match protocol {
+        _ if encrypted => refused::ALERT.to_vec(),
+        Protocol::Rest => {
+            last_response(LINES, refused::MESSAGE, <rest::RestService as http::Service>::write_error)
+        }
+        Protocol::Grpc => http2::refusal(refused::MESSAGE),
     }
 }
 

@@ -179,8 +179,13 @@ mod tests {
     }
 
     fn log(access: &AccessLog, id: &'static str, status: u16) {
-        let head =
-            || Head { protocol: "grpc", sender: Sender::default(), certified: None, id: id.as_bytes().into(), trace: None };
+        let head = || Head {
+            protocol: "grpc",
+            sender: Sender::default(),
+            certified: None,
+            id: id.as_bytes().into(),
+            trace: None,
+        };
         access.begin(head, "Predict", None).unwrap().end(status, None, 0);
     }
 
@@ -220,8 +225,13 @@ mod tests {
         let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, Arc::default()).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
-            let head =
-                Head { protocol: "rest", sender: Sender::default(), certified: None, id: (&b"x"[..]).into(), trace: None };
+            let head = Head {
+                protocol: "rest",
+                sender: Sender::default(),
+                certified: None,
+                id: (&b"x"[..]).into(),
+                trace: None,
+            };
             let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
             Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
         };
@@ -240,8 +250,13 @@ mod tests {
         let access = AccessLog::open(&AccessOptions { which: Which::Errors, ..options(&path) }).unwrap();
         log(&access, "good", 200);
         log(&access, "bad", 404);
-        let head =
-            || Head { protocol: "rest", sender: Sender::default(), certified: None, id: (&b"left"[..]).into(), trace: None };
+        let head = || Head {
+            protocol: "rest",
+            sender: Sender::default(),
+            certified: None,
+            id: (&b"left"[..]).into(),
+            trace: None,
+        };
         drop(access.begin(head, "predict", None));
         access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
         assert!(access.finish(SOON));

@@ -260,7 +260,11 @@ mod tests {
     }
 
     impl AsyncWrite for Stuck {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             Pin::new(&mut self.0).poll_write(cx, bytes)
         }
 

@@ -202,11 +202,8 @@ mod tests {
     fn client(forwarded: &[&str], usual: &[&str]) -> String {
         let lines = |of: &[&str]| of.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>();
         let (forwarded, usual) = (lines(forwarded), lines(usual));
-        let client = super::client(
-            &networks(),
-            forwarded.iter().map(Vec::as_slice),
-            usual.iter().map(Vec::as_slice),
-        );
+        let client =
+            super::client(&networks(), forwarded.iter().map(Vec::as_slice), usual.iter().map(Vec::as_slice));
         client.map(|client| client.to_string()).unwrap_or_default()
     }
 
@@ -249,11 +246,20 @@ mod tests {
 
     #[test]
     fn where_it_cannot_be_read_there_is_none() {
-        for usual in ["", " , ", "unknown", "_hidden", "192.0.2.7, unknown", "192.0.2.7, 10.0.0.1 10.0.0.2", "192.0.2.256"]
-        {
+        for usual in [
+            "",
+            " , ",
+            "unknown",
+            "_hidden",
+            "192.0.2.7, unknown",
+            "192.0.2.7, 10.0.0.1 10.0.0.2",
+            "192.0.2.256",
+        ] {
             assert_eq!(client(&[], &[usual]), "", "{usual}");
         }
-        for usual in ["192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:+1", "192.0.2.7:000080", "[::1", "::1]", "[::1]80"] {
+        for usual in
+            ["192.0.2.7:", "192.0.2.7:65536", "192.0.2.7:+1", "192.0.2.7:000080", "[::1", "::1]", "[::1]80"]
+        {
             assert_eq!(client(&[], &[usual]), "", "{usual}");
         }
         for forwarded in [

@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn what_is_not_one_is_known_at_once() {
-        for other in [&b"PRI * HTTP/2.0"[..], b"POST /", b"PUT", b"\x16\x03\x01", b"\r\n\r\nGET", b"PROXIES"] {
+        for other in [&b"PRI * HTTP/2.0"[..], b"POST /", b"PUT", b"\x16\x03\x01", b"\r\n\r\nGET", b"PROXIES"]
+        {
             assert_eq!(start(other), Start::Other, "{other:?}");
         }
         for part in [&b""[..], b"P", b"PR", b"PROXY", b"\r", b"\r\n\r\n\0\r\nQUIT"] {

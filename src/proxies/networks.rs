@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "10.0.0.0/8/8", "proxy.example", "Unix"] {
+        for wrong in
+            ["", "10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "10.0.0.0/8/8", "proxy.example", "Unix"]
+        {
             assert!(Networks::read([wrong]).is_err(), "{wrong}");
         }
     }

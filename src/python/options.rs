@@ -452,7 +452,12 @@ impl From<BatchingOptions> for batch::Parameters {
 
 impl AdminOptions {
     /// Returns the options of an administration that listens at `at`, the resolved `address`, with `tls`.
-    pub(super) fn options(self, at: &str, tls: Option<Tls>, counts: Arc<EdgeCounts>) -> Result<admin::Options> {
+    pub(super) fn options(
+        self,
+        at: &str,
+        tls: Option<Tls>,
+        counts: Arc<EdgeCounts>,
+    ) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
             name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),

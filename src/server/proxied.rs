@@ -51,8 +51,7 @@ pub(super) async fn begin(stream: &mut impl Peek, client: &Connection, within: D
     let Some(proxies) = client.proxies().filter(|proxies| proxies.protocol != ProxyProtocol::Off) else {
         return true;
     };
-    let (trusted, required) =
-        (proxies.trust(&client.client()), proxies.protocol == ProxyProtocol::Require);
+    let (trusted, required) = (proxies.trust(&client.client()), proxies.protocol == ProxyProtocol::Require);
     if required && !trusted {
         client.reached(EdgeLimit::UntrustedProxy);
         return false;
@@ -66,7 +65,13 @@ pub(super) async fn begin(stream: &mut impl Peek, client: &Connection, within: D
         Ok(Ok(beginning)) => beginning,
         // It has left.
         Ok(Err(_)) => return false,
-        Err(_late) => if has_begun { Beginning::Broken } else { Beginning::Other },
+        Err(_late) => {
+            if has_begun {
+                Beginning::Broken
+            } else {
+                Beginning::Other
+            }
+        }
     };
     let reached = match beginning {
         Beginning::Header(_) if !trusted => EdgeLimit::UntrustedProxy,

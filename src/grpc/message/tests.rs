@@ -86,8 +86,9 @@ async fn a_message_above_the_limit_is_refused_by_its_announcement() {
 async fn the_located_block_is_aligned() {
     let message: Vec<u8> = (0..100_000u32).map(|index| index as u8).collect();
     let stream = framed(0, &message);
-    let read =
-        read(&headers(None), pieces(&stream, 4096), limited(1 << 20, &client()), Some(|_| Some(1234))).await.unwrap();
+    let read = read(&headers(None), pieces(&stream, 4096), limited(1 << 20, &client()), Some(|_| Some(1234)))
+        .await
+        .unwrap();
     let Message::Plain(read) = read else { panic!("not compressed") };
     assert_eq!(read, message);
     assert_eq!(read[1234..].as_ptr() as usize % ALIGNMENT, 0);
@@ -100,7 +101,9 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 }
 
 async fn unpacked(flag: u8, message: &[u8], encoding: Option<&str>, limit: usize) -> Result<Bytes> {
-    match read(&headers(encoding), pieces(&framed(flag, message), 64), limited(limit, &client()), None).await? {
+    match read(&headers(encoding), pieces(&framed(flag, message), 64), limited(limit, &client()), None)
+        .await?
+    {
         Message::Plain(_) => panic!("compressed"),
         Message::Packed(packed) => packed.unpack(),
     }
