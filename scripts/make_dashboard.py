@@ -191,6 +191,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (f"process_max_fds{{{SERVER}}}", "{{instance}} limit"),
                 ),
             ),
+            Panel("Connections", "short", ((f"servable_connections{{{SERVER}}}", "{{instance}}"),)),
+            Panel(
+                "Limits of the edge that clients reach",
+                "ops",
+                ((rate("servable_limits_reached_total", "limit", SERVER), "{{limit}}"),),
+            ),
             Panel("Threads", "short", ((f"process_threads{{{SERVER}}}", "{{instance}}"),)),
             Panel(
                 "Up since",

@@ -4,10 +4,12 @@ use crate::access::{AccessOptions, RequestIds};
 use crate::auth::Auth;
 use crate::pace::Pace;
 use crate::payload::FileLimits;
+use crate::proxies::Proxies;
 use crate::scheduler::Limits;
 use crate::tls::Tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The form of strings that are not UTF-8 in JSON replies.
@@ -52,6 +54,12 @@ pub struct Options {
     pub max_memory_in_flight: usize,
     /// Most connections open at once, on all ports; 0 for as many as the system's limit on descriptors allows.
     pub max_connections: usize,
+    /// Most of these that one peer may have, if there is a limit.
+    pub max_connections_per_peer: Option<usize>,
+    /// Longest time that a connection of REST may wait for a request.
+    pub idle: Option<Duration>,
+    /// The proxies that may say whom they speak for.
+    pub proxies: Option<Arc<Proxies>>,
     /// Deepest accepted nesting of JSON.
     pub max_depth: usize,
     /// Smallest reply, in bytes, that is compressed for clients that accept it; 0 for none.
@@ -100,6 +108,9 @@ impl Options {
             pace: None,
             max_memory_in_flight: 1 << 30,
             max_connections: 0,
+            max_connections_per_peer: None,
+            idle: None,
+            proxies: None,
             max_depth: 8,
             gzip_min_bytes: 0,
             io_threads: 1,

@@ -1,8 +1,11 @@
-//! The open connections: their limit, the choice of those that give way to new ones, and the stages of shutdown.
+//! The open connections: their limits, the choice of those that give way to new ones, and the stages of shutdown.
 
 use crate::memory::{Account, Budget, Reservation, note_closed};
+use crate::metrics::{EdgeCounts, EdgeLimit};
+use crate::peer::{Address, Sender};
+use crate::proxies::{Proxies, forwarded};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
@@ -27,10 +30,23 @@ pub enum Stage {
 /// Interval between attempts to find a connection that may be closed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// The limits of connections, and what is known of who opens them.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// Most connections at once.
+    pub most: usize,
+    /// Most of them that one peer may have, if there is a limit; trusted proxies, who have many clients, have none.
+    pub most_of_peer: Option<usize>,
+    /// The proxies that may say whom they speak for.
+    pub proxies: Option<Arc<Proxies>>,
+    /// What is counted.
+    pub counts: Arc<EdgeCounts>,
+}
+
 /// Every open connection of a server, on all its ports.
 #[derive(Debug)]
 pub struct Connections {
-    most: usize,
+    edge: Edge,
     budget: Arc<Budget>,
     since: Instant,
     open: Mutex<Open>,
@@ -49,14 +65,18 @@ struct Open {
     connections: HashMap<u64, Arc<Connection>>,
     /// Number of these that were asked to close.
     closing: usize,
+    /// The number of connections of each peer.
+    by_peer: HashMap<IpAddr, usize>,
 }
 
 impl Open {
     fn close_waiting(&mut self, most: usize) -> usize {
-        let mut asked = 0;
+        let (mut asked, crowd) = (0, self.crowd());
         while asked < most {
             let waiting = self.connections.iter().filter(|(_, connection)| connection.waits_for_client());
-            let idlest = waiting.min_by_key(|(number, connection)| (connection.last.load(Relaxed), **number));
+            let idlest = waiting.min_by_key(|(number, connection)| {
+                (connection.rank(crowd), connection.last.load(Relaxed), **number)
+            });
             let Some((_, idlest)) = idlest else { break };
             idlest.is_closing.store(true, Relaxed);
             idlest.close();
@@ -65,13 +85,25 @@ impl Open {
         }
         asked
     }
+
+    /// Returns the peer that has more than half of all connections, if there is one.
+    fn crowd(&self) -> Option<IpAddr> {
+        let most = self.by_peer.iter().find(|(_, count)| 2 * **count > self.connections.len());
+        most.map(|(peer, _)| *peer)
+    }
 }
 
 impl Connections {
     /// Starts without connections. At most `most` are kept open; their requests share `budget`.
     pub fn new(most: usize, budget: Arc<Budget>) -> Arc<Connections> {
+        let edge = Edge { most, most_of_peer: None, proxies: None, counts: Arc::default() };
+        Connections::at(edge, budget)
+    }
+
+    /// Starts without connections, with the limits of `edge`; their requests share `budget`.
+    pub fn at(edge: Edge, budget: Arc<Budget>) -> Arc<Connections> {
         Arc::new(Connections {
-            most: most.max(1),
+            edge: Edge { most: edge.most.max(1), ..edge },
             budget,
             since: Instant::now(),
             open: Mutex::default(),
@@ -89,14 +121,17 @@ impl Connections {
 
     /// Registers an accepted connection whose client has no address.
     pub fn accepted(self: &Arc<Self>) -> Slot {
-        self.accepted_from(None)
+        self.accepted_from(Address::Unix)
     }
 
     /// Registers an accepted connection of the client at `peer`.
-    pub fn accepted_from(self: &Arc<Self>, peer: Option<SocketAddr>) -> Slot {
+    pub fn accepted_from(self: &Arc<Self>, peer: Address) -> Slot {
+        self.edge.counts.opened();
         let connection = Arc::new(Connection {
             all: self.clone(),
             peer,
+            behind: OnceLock::new(),
+            admitted: OnceLock::new(),
             account: Account::new(self.budget.clone()),
             certified: OnceLock::new(),
             opened_in: *self.stage.borrow(),
@@ -118,10 +153,12 @@ impl Connections {
         let mut closed = 0;
         loop {
             let one_closed = self.closed.notified();
-            if self.open().connections.len() <= self.most {
+            if self.open().connections.len() <= self.edge.most {
                 return closed;
             }
-            closed += self.close_idlest();
+            let asked = self.close_idlest();
+            self.edge.counts.reached(EdgeLimit::Connections, asked as u64);
+            closed += asked;
             // If every client waits for an answer, the next one to be answered gives way.
             let _in_time = tokio::time::timeout(LOOK_AGAIN, one_closed).await;
         }
@@ -137,7 +174,7 @@ impl Connections {
     /// Asks surplus connections to close; returns how many.
     fn close_idlest(&self) -> usize {
         let mut open = self.open();
-        let surplus = open.connections.len().saturating_sub(open.closing + self.most);
+        let surplus = open.connections.len().saturating_sub(open.closing + self.edge.most);
         open.close_waiting(surplus)
     }
 
@@ -216,18 +253,43 @@ impl Drop for Slot {
         if self.connection.is_closing.load(Relaxed) {
             open.closing -= 1;
         }
+        if let Some(Admitted::Counted(peer)) = self.connection.admitted.get()
+            && let Some(count) = open.by_peer.get_mut(peer)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.by_peer.remove(peer);
+            }
+        }
         drop(open);
+        all.edge.counts.closed();
         note_closed();
         all.none_left.notify_all();
         all.closed.notify_waiters();
     }
 }
 
+/// How a connection counts among its peer's.
+#[derive(Debug)]
+enum Admitted {
+    /// As one of this peer's.
+    Counted(IpAddr),
+    /// As none: its peer has no address, or is a trusted proxy.
+    Uncounted,
+    /// As none: its peer has too many.
+    Refused,
+}
+
 /// The state of an open connection: which side waits, and since when.
 #[derive(Debug)]
 pub struct Connection {
     all: Arc<Connections>,
-    peer: Option<SocketAddr>,
+    /// Who is at the other end…
+    peer: Address,
+    /// … and the client that it has named before it sent anything else, as a proxy.
+    behind: OnceLock<Address>,
+    /// Set once the client is known.
+    admitted: OnceLock<Admitted>,
     account: Arc<Account>,
     /// The name in the client's certificate.
     certified: OnceLock<Arc<str>>,
@@ -241,9 +303,64 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Returns the client's address; `None` for a Unix socket.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+    /// Returns where the client is, as far as the connection tells.
+    pub fn client(&self) -> Address {
+        self.behind.get().copied().unwrap_or(self.peer)
+    }
+
+    /// Records the client that the other end has named, as a trusted proxy.
+    pub fn is_for(&self, client: Address) {
+        // A connection has one header.
+        let _had_one = self.behind.set(client);
+    }
+
+    /// Counts the connection among its client's, once that is known; returns false if there are too many of them.
+    pub fn admit(&self) -> bool {
+        let client = self.client();
+        let is_proxy = self.all.edge.proxies.as_ref().is_some_and(|proxies| proxies.trust(&client));
+        let Some(peer) = client.counted_as().filter(|_| !is_proxy) else {
+            return self.admitted.set(Admitted::Uncounted).is_ok();
+        };
+        let mut open = self.all.open();
+        let count = open.by_peer.entry(peer).or_default();
+        if self.all.edge.most_of_peer.is_some_and(|most| *count >= most) {
+            drop(open);
+            self.reached(EdgeLimit::PeerConnections);
+            let _first = self.admitted.set(Admitted::Refused);
+            return false;
+        }
+        *count += 1;
+        // Set under the lock, under which it is counted down.
+        let _first = self.admitted.set(Admitted::Counted(peer));
+        true
+    }
+
+    /// Returns the proxies that are known.
+    pub fn proxies(&self) -> Option<&Arc<Proxies>> {
+        self.all.edge.proxies.as_ref()
+    }
+
+    /// Returns the sender of a request, of which `header` returns the values of a header: the client, unless that is a
+    /// trusted proxy which names another.
+    pub fn sender<'h, I>(&self, header: impl Fn(&'static str) -> I) -> Sender
+    where
+        I: DoubleEndedIterator<Item = &'h [u8]>,
+    {
+        let client = self.client();
+        let proxy = self.behind.get().map(|_| self.peer);
+        let Some(proxies) = self.proxies().filter(|proxies| proxies.trust(&client)) else {
+            return Sender { client, proxy };
+        };
+        let (standard, usual) = (header(forwarded::FORWARDED), header(forwarded::X_FORWARDED_FOR));
+        match forwarded::client(&proxies.trusted, standard, usual) {
+            Some(named) => Sender { client: named, proxy: Some(client) },
+            None => Sender { client, proxy },
+        }
+    }
+
+    /// Counts that the client has reached `limit`.
+    pub fn reached(&self, limit: EdgeLimit) {
+        self.all.edge.counts.reached(limit, 1);
     }
 
     /// Records the name in the client's certificate, which has been verified.
@@ -286,6 +403,16 @@ impl Connection {
     pub fn answering(self: &Arc<Self>) -> Answering {
         self.answering.fetch_add(1, Relaxed);
         Answering(self.clone())
+    }
+
+    /// Returns its place among those that give way: first come those that were refused, then those of `crowd`, so that it
+    /// cannot crowd others out.
+    fn rank(&self, crowd: Option<IpAddr>) -> u8 {
+        match self.admitted.get() {
+            Some(Admitted::Refused) => 0,
+            Some(Admitted::Counted(peer)) if Some(*peer) == crowd => 1,
+            Some(Admitted::Counted(_) | Admitted::Uncounted) | None => 2,
+        }
     }
 
     fn waits_for_client(&self) -> bool {
@@ -346,6 +473,7 @@ impl Drop for Answering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxies::Networks;
     use futures_now::now;
 
     fn connections(most: usize) -> Arc<Connections> {
@@ -494,5 +622,89 @@ mod tests {
         all.enter(Stage::Draining);
         all.pass_on();
         assert_eq!((*all.stages().borrow(), all.are_ports_passed_on()), (Stage::Draining, true));
+    }
+
+    fn from(all: &Arc<Connections>, peer: &str) -> Slot {
+        all.accepted_from(Address::Socket(peer.parse().unwrap()))
+    }
+
+    fn edge(most: usize, most_of_peer: Option<usize>, trusted: &[&str]) -> Arc<Connections> {
+        let trusted = Networks::read(trusted.iter().copied()).unwrap();
+        let proxies = Some(Arc::new(Proxies { trusted, ..Proxies::default() }));
+        let edge = Edge { most, most_of_peer, proxies, counts: Arc::default() };
+        Connections::at(edge, Budget::new(1 << 20))
+    }
+
+    #[test]
+    fn a_peer_has_no_more_than_its_share_and_gets_it_back() {
+        let all = edge(99, Some(2), &["10.0.0.0/8", "unix"]);
+        let admits = |peer| {
+            let slot = from(&all, peer);
+            (slot.connection.admit(), slot)
+        };
+        let (first, second) = (admits("192.0.2.7:1"), admits("192.0.2.7:2"));
+        assert!(first.0 && second.0 && !admits("192.0.2.7:3").0);
+        assert!(admits("192.0.2.8:1").0, "another peer has its own");
+        drop(first);
+        let third = admits("192.0.2.7:4");
+        assert!(third.0 && !admits("192.0.2.7:5").0);
+        let network = [admits("[2001:db8::1]:1"), admits("[2001:db8::2]:1"), admits("[2001:db8::3]:1")];
+        assert_eq!(network.each_ref().map(|(admitted, _)| *admitted), [true, true, false]);
+        let proxy = [admits("10.0.0.1:1"), admits("10.0.0.1:2"), admits("10.0.0.1:3")];
+        assert!(proxy.iter().all(|(admitted, _)| *admitted), "trusted proxies have many clients");
+        assert!(
+            (0..3).map(|_| all.accepted()).collect::<Vec<_>>().iter().all(|slot| slot.connection.admit())
+        );
+        drop((second, third, network, proxy));
+        assert!(all.open().by_peer.is_empty(), "nothing is kept of who has left");
+    }
+
+    #[test]
+    fn of_a_proxys_clients_each_has_its_share() {
+        let all = edge(99, Some(1), &["10.0.0.0/8"]);
+        let slots: Vec<_> = [7, 8, 7]
+            .map(|client| {
+                let slot = from(&all, "10.0.0.1:1");
+                slot.connection.is_for(Address::Socket(([192, 0, 2, client], 1).into()));
+                (slot.connection.admit(), slot)
+            })
+            .into();
+        assert_eq!(slots.iter().map(|(admitted, _)| *admitted).collect::<Vec<_>>(), [true, true, false]);
+    }
+
+    #[test]
+    fn who_has_more_than_half_of_all_gives_way_first() {
+        let all = edge(9, None, &[]);
+        let slots = ["192.0.2.7:1", "192.0.2.8:1", "192.0.2.8:2", "192.0.2.8:3"].map(|peer| from(&all, peer));
+        for (last, slot) in slots.iter().enumerate() {
+            assert!(slot.connection.admit());
+            slot.connection.last.store(last as u64, Relaxed);
+        }
+        let closing = || slots.each_ref().map(|slot| slot.connection.is_closing());
+        assert_eq!(all.close_waiting(1), 1);
+        assert_eq!(closing(), [false, true, false, false], "the idlest of who has most");
+        let refused = from(&all, "192.0.2.9:1");
+        let _first = refused.connection.admitted.set(Admitted::Refused);
+        assert_eq!(all.close_waiting(1), 1);
+        assert!(refused.connection.is_closing(), "who was refused has least to lose");
+    }
+
+    #[test]
+    fn the_sender_is_whom_a_trusted_proxy_names() {
+        let all = edge(9, None, &["10.0.0.0/8"]);
+        let sender = |slot: &Slot, usual: &'static str| {
+            let header = move |name| {
+                let lines = if name == forwarded::X_FORWARDED_FOR { vec![usual.as_bytes()] } else { vec![] };
+                lines.into_iter()
+            };
+            let Sender { client, proxy } = slot.connection.sender(header);
+            (client.to_string(), proxy.map(|proxy| proxy.to_string()))
+        };
+        let (near, far) = (from(&all, "10.0.0.1:1"), from(&all, "192.0.2.7:1"));
+        assert_eq!(sender(&near, "6.6.6.6, 192.0.2.9"), ("192.0.2.9".into(), Some("10.0.0.1:1".into())));
+        assert_eq!(sender(&near, "unknown"), ("10.0.0.1:1".into(), None));
+        assert_eq!(sender(&far, "192.0.2.9"), ("192.0.2.7:1".into(), None));
+        near.connection.is_for(Address::Socket("192.0.2.8:5".parse().unwrap()));
+        assert_eq!(sender(&near, "192.0.2.9"), ("192.0.2.8:5".into(), Some("10.0.0.1:1".into())));
     }
 }

@@ -12,15 +12,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Pause before the second look at files that may be half written.
 const SETTLED_AFTER: Duration = Duration::from_millis(200);
 
-/// Files, and what is made of them.
+/// Files, and what is made of them. A half of their content may look like a whole: it is used once two looks have found the
+/// same.
 pub(crate) trait Files: Send + 'static {
     /// What they contain.
     type Content: PartialEq + Send;
     /// What is made of that.
     type Made;
-    /// True if a half of the content may look like a whole: it is used once two looks have found the same.
-    const SETTLES: bool;
-
     /// Reads them.
     fn read(&self) -> Result<Self::Content, String>;
 
@@ -38,19 +36,11 @@ pub(crate) struct Followed<F: Files> {
     other: Option<Other<F::Content>>,
 }
 
-/// What was found in files, and why it is not in use.
+/// What was found in files.
 struct Other<C> {
     found: Result<C, String>,
-    why: Why,
-}
-
-enum Why {
-    /// It may be half written.
-    New,
-    /// It cannot be used.
-    Bad(String),
-    /// The same, and the log says so.
-    Told,
+    /// True once it was found to be of no use, and the log says so.
+    is_judged: bool,
 }
 
 /// The outcome of a look at files.
@@ -82,37 +72,20 @@ impl<F: Files> Followed<F> {
             self.other = None;
             return Look::Same;
         }
-        if let Some(other) = self.other.as_mut().filter(|other| other.found == found) {
-            match std::mem::replace(&mut other.why, Why::Told) {
-                Why::New => {}
-                Why::Bad(why) => return Look::Failed(why),
-                Why::Told => return Look::Same,
-            }
-        } else if F::SETTLES {
-            self.other = Some(Other { found, why: Why::New });
+        let Some(other) = self.other.as_mut().filter(|other| other.found == found) else {
+            self.other = Some(Other { found, is_judged: false });
             return Look::Unsettled;
+        };
+        if std::mem::replace(&mut other.is_judged, true) {
+            return Look::Same;
         }
-        self.other = None;
-        self.made_of(found)
-    }
-
-    fn made_of(&mut self, found: Result<F::Content, String>) -> Look<F::Made> {
-        let made = found.as_ref().map_err(String::clone).and_then(|content| self.files.make(content));
-        match (made, found) {
-            (Ok(made), Ok(content)) => {
-                self.used = content;
+        let judged = found.and_then(|content| self.files.make(&content).map(|made| (made, content)));
+        match judged {
+            Ok((made, content)) => {
+                (self.used, self.other) = (content, None);
                 Look::Renewed(made)
             }
-            (Err(why), found) if F::SETTLES => {
-                self.other = Some(Other { found, why: Why::Told });
-                Look::Failed(why)
-            }
-            (Err(why), found) => {
-                self.other = Some(Other { found, why: Why::Bad(why) });
-                Look::Same
-            }
-            // Nothing is made of what was not read.
-            (Ok(_), Err(_)) => Look::Same,
+            Err(why) => Look::Failed(why),
         }
     }
 
@@ -143,12 +116,11 @@ mod tests {
     use std::cell::RefCell;
 
     /// Files that contain a text, which is good if it is a number.
-    struct Text<const SETTLES: bool>(RefCell<Result<String, String>>);
+    struct Text(RefCell<Result<String, String>>);
 
-    impl<const SETTLES: bool> Files for Text<SETTLES> {
+    impl Files for Text {
         type Content = String;
         type Made = i64;
-        const SETTLES: bool = SETTLES;
 
         fn read(&self) -> Result<String, String> {
             self.0.borrow().clone()
@@ -160,9 +132,8 @@ mod tests {
     }
 
     /// Looks once at each of `contents`; returns what the looks came to.
-    fn looks<const SETTLES: bool>(contents: &[&str]) -> Vec<String> {
-        let (mut followed, made) =
-            Followed::begin(Text::<SETTLES>(RefCell::new(Ok("1".to_owned())))).unwrap();
+    fn looks(contents: &[&str]) -> Vec<String> {
+        let (mut followed, made) = Followed::begin(Text(RefCell::new(Ok("1".to_owned())))).unwrap();
         assert_eq!(made, 1);
         let mut look = |content: &&str| {
             let gone = content.is_empty();
@@ -179,27 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_used_is_used_at_once() {
-        assert_eq!(
-            looks::<false>(&["1", "2", "2", "x", "x", "x", "2", "", "3"]),
-            [
-                "same",
-                "renewed 2",
-                "same",
-                "same",
-                "failed: x is no number",
-                "same",
-                "same",
-                "same",
-                "renewed 3"
-            ]
-        );
-    }
-
-    #[test]
     fn what_may_be_half_written_is_used_once_it_stays() {
         assert_eq!(
-            looks::<true>(&["1", "2", "22", "22", "22", "2", "22", "2", "2"]),
+            looks(&["1", "2", "22", "22", "22", "2", "22", "2", "2"]),
             [
                 "same",
                 "unsettled",
@@ -213,7 +166,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            looks::<true>(&["x", "y", "y", "y", "", "", "", "1"]),
+            looks(&["x", "y", "y", "y", "", "", "", "1"]),
             [
                 "unsettled",
                 "unsettled",
@@ -229,7 +182,7 @@ mod tests {
 
     #[test]
     fn files_that_cannot_be_used_at_the_start_are_an_error() {
-        let begun = |text: &str| Followed::begin(Text::<true>(RefCell::new(Ok(text.to_owned())))).err();
+        let begun = |text: &str| Followed::begin(Text(RefCell::new(Ok(text.to_owned())))).err();
         assert_eq!((begun("x"), begun("7")), (Some("x is no number".to_owned()), None));
     }
 }

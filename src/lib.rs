@@ -52,7 +52,9 @@ pub mod pace;
 pub mod parallel;
 pub mod payload;
 pub mod pb;
+pub mod peer;
 pub mod profile;
+pub mod proxies;
 #[cfg(feature = "python")]
 mod python;
 pub mod registry;

@@ -8,6 +8,7 @@
 mod batches;
 pub mod content;
 mod denials;
+mod edge;
 pub mod family;
 mod handshakes;
 mod histogram;
@@ -24,6 +25,7 @@ mod timeline;
 pub use batches::Batches;
 pub use content::Surroundings;
 pub use denials::{Denial, Denials};
+pub use edge::{EdgeCounts, EdgeLimit};
 pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
 pub use refusals::{ByReason, Reason, Refusals};
@@ -119,8 +121,9 @@ impl Api {
 
 /// Number of canonical codes: OK, and every [`Kind`].
 const CODES: usize = 17;
-/// Maximum number of unknown model names that are counted individually: clients choose them.
-const MAX_STRANGERS: usize = 1000;
+/// Maximum number of unknown model names that are counted individually: clients choose them, each costs up to 100 KB and
+/// five series.
+const MAX_STRANGERS: usize = 100;
 /// Longest such name, in bytes.
 const MAX_NAME: usize = 128;
 
@@ -144,6 +147,7 @@ pub struct Metrics {
     handshakes: Arc<Handshakes>,
     /// `None` if requests need no tokens.
     denials: Option<Arc<Denials>>,
+    edge: Arc<EdgeCounts>,
 }
 
 impl Metrics {
@@ -192,6 +196,11 @@ impl Metrics {
     /// Returns the counts of failed TLS handshakes.
     pub fn handshakes(&self) -> Arc<Handshakes> {
         self.handshakes.clone()
+    }
+
+    /// Returns the counts of connections.
+    pub fn edge(&self) -> Arc<EdgeCounts> {
+        self.edge.clone()
     }
 
     /// Counts a load of the version in `path`.

@@ -18,6 +18,7 @@ use crate::lifecycle::{self, Lifecycle};
 use crate::log_format::LogFormat;
 use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
+use crate::metrics::Metrics;
 use crate::native_line::NativeLine;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
@@ -230,8 +231,10 @@ impl PyServer {
         answer: Py<PyAny>,
         socket: Option<RawFd>,
     ) -> PyResult<admin::Administration> {
+        let state = self.server.state();
+        let counts = state.metrics.as_ref().map(Metrics::edge).unwrap_or_default();
         let options = options
-            .options(address, &self.server.state().options)
+            .options(address, &state.options, counts)
             .map_err(|why| PyValueError::new_err(why.message))?;
         admin::serve(py, &options, socket, answer, &self.server)
     }

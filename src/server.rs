@@ -5,18 +5,20 @@
 
 mod accept;
 mod ports;
+mod proxied;
+mod refused;
 mod secure;
 
 use crate::access::{AccessLog, AccessOptions};
 use crate::auth::Auth;
 use crate::batch::{Pool, Scheduler};
 use crate::config::Options;
-use crate::connections::{Connection, Connections, Stage};
+use crate::connections::{Connection, Connections, Edge, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::{self, priority};
-use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
+use crate::http::{self, connection, last_response};
 use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
@@ -30,12 +32,14 @@ use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
 pub use ports::{Addresses, Port};
 use ports::{Adopted, Spare};
+use proxied::Peek;
 use secure::{Begun, Secure};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -119,7 +123,13 @@ impl Server {
         let adopted = std::mem::take(&mut *self.adopted.lock().unwrap_or_else(PoisonError::into_inner));
         let (listeners, addresses) = ports::listen_all(options, adopted)?;
         let spare = Spare::of(&listeners)?;
-        let connections = Connections::new(most_connections(options.max_connections), self.memory.clone());
+        let edge = Edge {
+            most: most_connections(options.max_connections),
+            most_of_peer: options.max_connections_per_peer,
+            proxies: options.proxies.clone(),
+            counts: self.state.metrics.as_ref().map(Metrics::edge).unwrap_or_default(),
+        };
+        let connections = Connections::at(edge, self.memory.clone());
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
         let services = self.services(grpc);
@@ -150,13 +160,14 @@ impl Server {
             within,
             failures: failures.clone(),
         };
-        let rest_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
+        let begun_within = options.headers_within.unwrap_or(keys_within).min(keys_within);
         Services {
-            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, rest_within)),
+            rest_tls: options.tls.as_ref().map(|tls| secure(tls, Offer::Either, begun_within)),
             grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
             rest,
             over_http2,
             grpc,
+            begun_within,
         }
     }
 
@@ -247,6 +258,8 @@ struct Services {
     rest_tls: Option<Secure>,
     grpc: Arc<grpc::GrpcService>,
     grpc_tls: Option<Secure>,
+    /// Longest time for what comes before a connection's first request.
+    begun_within: Duration,
 }
 
 /// One connection's weight on its worker.
@@ -303,15 +316,42 @@ impl Services {
     async fn serve(self, stream: Stream, client: Arc<Connection>) {
         match stream {
             Stream::Tcp(protocol, stream) => match (protocol, TcpStream::from_std(stream)) {
-                (Protocol::Rest, Ok(stream)) => self.rest(stream, client).await,
-                (Protocol::Grpc, Ok(stream)) => self.grpc(stream, client).await,
+                (protocol, Ok(stream)) => {
+                    let Some(stream) = self.let_in(stream, &client, protocol).await else { return };
+                    match protocol {
+                        Protocol::Rest => self.rest(stream, client).await,
+                        Protocol::Grpc => self.grpc(stream, client).await,
+                    }
+                }
                 (_, Err(why)) => tracing::warn!("a connection could not be served: {why}"),
             },
             Stream::Unix(stream) => match UnixStream::from_std(stream) {
-                Ok(stream) => self.grpc_socket(stream, client).await,
+                Ok(stream) => {
+                    let Some(stream) = self.let_in(stream, &client, Protocol::Grpc).await else { return };
+                    self.grpc_socket(stream, client).await;
+                }
                 Err(why) => tracing::warn!("a connection could not be served: {why}"),
             },
         }
+    }
+
+    /// Learns who the client is and whether it may have another connection; `None` if the connection has ended.
+    async fn let_in<I>(&self, mut stream: I, client: &Connection, protocol: Protocol) -> Option<I>
+    where
+        I: Peek + AsyncWrite,
+    {
+        if !proxied::begin(&mut stream, client, self.begun_within).await {
+            return None;
+        }
+        if !client.admit() {
+            let secure = match protocol {
+                Protocol::Rest => &self.rest_tls,
+                Protocol::Grpc => &self.grpc_tls,
+            };
+            refused::tell(stream, client, &too_many(protocol, secure.is_some())).await;
+            return None;
+        }
+        Some(stream)
     }
 
     async fn rest(self, stream: TcpStream, client: Arc<Connection>) {
@@ -347,6 +387,18 @@ impl Services {
         if let Some(stream) = secure.encrypted(stream, &client).await {
             http2::connection::serve_local(stream, self.grpc, client).await;
         }
+    }
+}
+
+/// Returns the answer to a client that has too many connections.
+fn too_many(protocol: Protocol, encrypted: bool) -> Vec<u8> {
+    const LINES: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n";
+    match protocol {
+        _ if encrypted => refused::ALERT.to_vec(),
+        Protocol::Rest => {
+            last_response(LINES, refused::MESSAGE, <rest::RestService as http::Service>::write_error)
+        }
+        Protocol::Grpc => http2::refusal(refused::MESSAGE),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What becomes known of one request on its way to its answer, for its line in the access log.
 
 use super::id::RequestId;
+use crate::peer::Sender;
 use crate::profile::Phases;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,8 +15,8 @@ const MOST: usize = 200;
 pub struct Head {
     /// `rest` or `grpc`.
     pub protocol: &'static str,
-    /// The client's address; `None` for a Unix socket.
-    pub peer: Option<SocketAddr>,
+    /// The client, and the proxy that named it.
+    pub sender: Sender,
     /// The name in the client's certificate.
     pub certified: Option<Arc<str>>,
     /// Identifies the request.

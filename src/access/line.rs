@@ -2,6 +2,7 @@
 
 use super::{End, Line};
 use crate::log_format::{LogFormat, json_member, text_member, time};
+use crate::peer::Address;
 use crate::profile::Phase;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -67,7 +68,7 @@ fn members(line: &Line) -> Vec<(&'static str, Value<'_>)> {
         Some(Value::Text(Cow::Borrowed(text)))
     }
     let number = |number: String| Some(Value::Number(number));
-    let peer = entry.head.peer.map_or(Cow::Borrowed("unix"), |peer| Cow::Owned(peer.to_string()));
+    let address = |address: Address| Some(Value::Text(Cow::Owned(address.to_string())));
     let trace = entry.head.trace.as_ref().map(|trace| String::from_utf8_lossy(trace));
     let (method, path) = entry.method();
     let phase = |phase| entry.phases.time(phase).map(milliseconds).and_then(number);
@@ -87,7 +88,8 @@ fn members(line: &Line) -> Vec<(&'static str, Value<'_>)> {
         ("queue_ms", phase(Phase::Queue)),
         ("run_ms", phase(Phase::Run)),
         ("encode_ms", phase(Phase::Encode)),
-        ("peer", Some(Value::Text(peer))),
+        ("peer", address(entry.head.sender.client)),
+        ("proxy", entry.head.sender.proxy.and_then(address)),
         ("client", entry.client().and_then(text)),
         ("request_id", Some(Value::Text(String::from_utf8_lossy(&entry.head.id)))),
         ("trace_id", trace.map(Value::Text)),
@@ -109,13 +111,17 @@ fn milliseconds(time: Duration) -> String {
 mod tests {
     use super::super::{Entry, Head};
     use super::*;
+    use crate::peer::Sender;
     use proptest::prelude::*;
     use std::sync::Arc;
 
     fn line(model: &str, signature: &str, path: Option<&str>) -> Line {
         let head = Head {
             protocol: "rest",
-            peer: Some("192.0.2.7:5555".parse().unwrap()),
+            sender: Sender {
+                client: Address::Socket("192.0.2.7:5555".parse().unwrap()),
+                proxy: Some(Address::Ip("10.0.0.1".parse().unwrap())),
+            },
             certified: Some("them".into()),
             id: (&b"abc-1"[..]).into(),
             trace: Some(*b"4bf92f3577b34da6a3ce929d0e0e4736"),
@@ -143,7 +149,7 @@ mod tests {
         assert_eq!(
             &text[23..],
             " I access: protocol=rest method=predict model=m version=3 signature=serving_default status=200 \
-             code=OK bytes_in=17 bytes_out=35 ms=2.250 run_ms=1.500 peer=192.0.2.7:5555 client=them \
+             code=OK bytes_in=17 bytes_out=35 ms=2.250 run_ms=1.500 peer=192.0.2.7:5555 proxy=10.0.0.1 client=them \
              request_id=abc-1 trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"
         );
         let json: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, &line)).unwrap();

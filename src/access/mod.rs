@@ -15,9 +15,9 @@ pub use output::Output;
 
 use crate::log_format::LogFormat;
 use crate::log_queue::{Limits, LogQueue};
+use crate::peer::Sender;
 use id::RequestId;
 use output::{Lines, Shared};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -70,8 +70,8 @@ const TRACE_PARENT: &str = "traceparent";
 pub struct Asked<'a> {
     /// `rest` or `grpc`.
     pub protocol: &'static str,
-    /// The client's address; `None` for a Unix socket.
-    pub peer: Option<SocketAddr>,
+    /// The client, and the proxy that named it.
+    pub sender: Sender,
     /// The name in the client's certificate, which has been verified.
     pub certified: Option<&'a Arc<str>>,
     /// `GET`, `Predict`.
@@ -104,7 +104,7 @@ impl Exchange {
         let known = given.or_else(|| (ids == RequestIds::All).then(id::made));
         let head = || Head {
             protocol: asked.protocol,
-            peer: asked.peer,
+            sender: asked.sender,
             certified: asked.certified.cloned(),
             id: known.clone().unwrap_or_else(id::made),
             trace: header(TRACE_PARENT).and_then(id::trace_of),

@@ -173,6 +173,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::super::{AccessLog, AccessOptions, Head, Which};
     use super::*;
+    use crate::peer::Sender;
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(60);
@@ -183,8 +184,13 @@ mod tests {
     }
 
     fn log(access: &AccessLog, id: &'static str, status: u16) {
-        let head =
-            || Head { protocol: "grpc", peer: None, certified: None, id: id.as_bytes().into(), trace: None };
+        let head = || Head {
+            protocol: "grpc",
+            sender: Sender::default(),
+            certified: None,
+            id: id.as_bytes().into(),
+            trace: None,
+        };
         access.begin(head, "Predict", None).unwrap().end(status, None, 0);
     }
 
@@ -225,8 +231,13 @@ mod tests {
         let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, shared.clone()).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
-            let head =
-                Head { protocol: "rest", peer: None, certified: None, id: (&b"x"[..]).into(), trace: None };
+            let head = Head {
+                protocol: "rest",
+                sender: Sender::default(),
+                certified: None,
+                id: (&b"x"[..]).into(),
+                trace: None,
+            };
             let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
             Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
         };
@@ -247,8 +258,13 @@ mod tests {
         let access = AccessLog::open(&AccessOptions { which: Which::Errors, ..options(&path) }).unwrap();
         log(&access, "good", 200);
         log(&access, "bad", 404);
-        let head =
-            || Head { protocol: "rest", peer: None, certified: None, id: (&b"left"[..]).into(), trace: None };
+        let head = || Head {
+            protocol: "rest",
+            sender: Sender::default(),
+            certified: None,
+            id: (&b"left"[..]).into(),
+            trace: None,
+        };
         drop(access.begin(head, "predict", None));
         access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
         assert!(access.finish(SOON));

@@ -8,12 +8,13 @@
 use super::deadline::Deadline;
 use super::guard::Guard;
 use super::{AdminConnection, Handler, Options, Shared};
-use crate::connections::{Connection, Connections, Slot, Stage};
+use crate::connections::{Connection, Connections, Edge, Slot, Stage};
 use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
 use crate::listen::listen;
 use crate::memory::Budget;
 use crate::methods::health::HealthPages;
+use crate::metrics::EdgeLimit;
 use crate::tls::{self, Offer, Tls};
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -107,7 +108,13 @@ pub fn serve_on(
         max_answered: options.max_answered,
     });
     let budget = Budget::new(options.max_connections * MEMORY_EACH);
-    let connections = Connections::new(options.max_connections, budget);
+    let edge = Edge {
+        most: options.max_connections,
+        most_of_peer: None,
+        proxies: None,
+        counts: options.counts.clone(),
+    };
+    let connections = Connections::at(edge, budget);
     let listener = {
         let _within = runtime.enter();
         TcpListener::from_std(listener)?
@@ -201,7 +208,10 @@ impl Acceptor {
         tokio::select! {
             biased;
             () = talk(stream, self.tls, service, slot.connection.clone()) => {}
-            () = deadline.passed() => tracing::debug!("connection of {client} ended: no whole request in time"),
+            () = deadline.passed() => {
+                slot.connection.reached(EdgeLimit::HeaderTime);
+                tracing::debug!("connection of {client} ended: no whole request in time");
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::error::Kind;
 use crate::http::client_stream::ClientStream;
 use crate::http::{Service, Settings};
 use crate::methods::health::{HealthPages, Subject};
+use crate::metrics::EdgeCounts;
 use crate::tls::Tls;
 use answer::Reply;
 use bytes::Bytes;
@@ -57,6 +58,8 @@ pub struct Options {
     pub request_within: Duration,
     /// Most connections open at once.
     pub max_connections: usize,
+    /// What is counted of connections.
+    pub counts: Arc<EdgeCounts>,
     /// Most requests in the handler at once; fewer than connections, so that one can always be closed.
     pub max_answered: usize,
 }
@@ -118,7 +121,7 @@ struct RequestPermit {
 impl Service for AdminConnection {
     /// Sets no time limits: the [`Deadline`] does.
     fn settings(&self) -> Settings {
-        Settings { headers_within: None, pace: None, max_header_bytes: MAX_HEAD }
+        Settings { headers_within: None, pace: None, max_header_bytes: MAX_HEAD, idle: None }
     }
 
     async fn answer(

@@ -21,6 +21,7 @@ fn options() -> Options {
         tls: None,
         request_within: PATIENCE,
         max_connections: 4,
+        counts: Arc::default(),
         max_answered: 2,
     }
 }

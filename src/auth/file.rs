@@ -60,8 +60,6 @@ struct AuthFile(PathBuf);
 impl Files for AuthFile {
     type Content = String;
     type Made = Vec<Entry>;
-    /// Some of the lines are a file, too.
-    const SETTLES: bool = true;
 
     fn read(&self) -> std::result::Result<String, String> {
         let shown = self.0.display();

@@ -3,8 +3,10 @@
 //! A small message that arrived in one piece is used in place. A larger one is gathered into a buffer of its own,
 //! placed so that its first large block of numbers is aligned for the engine: then this is its only copy.
 
+use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
+use crate::metrics::EdgeLimit;
 use crate::pace::{Meter, Pace};
 use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
@@ -60,27 +62,29 @@ pub(super) struct Packed {
 
 /// Limits on the size and pace of a message.
 #[derive(Clone, Debug)]
-pub(super) struct MessageLimits {
+pub(super) struct MessageLimits<'a> {
     /// Largest message, in bytes.
     pub(super) bytes: usize,
     /// Required pace; `None` for any.
     pub(super) pace: Option<Pace>,
     /// Counts the message's memory.
     pub(super) memory: Arc<Reservation>,
+    /// Counts the limits that are reached.
+    pub(super) client: &'a Connection,
 }
 
 /// Reads the message of a call from its `body`; refuses one that is too long by its announced length.
 pub(super) async fn read<B>(
     headers: &HeaderMap,
     body: B,
-    limits: MessageLimits,
+    limits: MessageLimits<'_>,
     locate: Option<Locate>,
 ) -> Result<Message>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
 {
-    let mut body = Paced { body, meter: Meter::new(limits.pace) };
+    let mut body = Paced { body, meter: Meter::new(limits.pace), client: limits.client };
     let limit = limits.bytes;
     let mut first = body.next().await?.unwrap_or_default();
     while first.len() < PREFIX {
@@ -90,6 +94,7 @@ where
     let flag = first.get_u8();
     let length = first.get_u32() as usize;
     if length > limit {
+        limits.client.reached(EdgeLimit::BodyBytes);
         return Err(Error::new(
             Kind::ResourceExhausted,
             format!("Received message larger than max ({length} vs. {limit})"),
@@ -112,12 +117,13 @@ where
 }
 
 /// A stream that has to arrive at a pace.
-struct Paced<B> {
+struct Paced<'a, B> {
     body: B,
     meter: Meter,
+    client: &'a Connection,
 }
 
-impl<B> Paced<B>
+impl<B> Paced<'_, B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Display,
@@ -128,10 +134,13 @@ where
             let frame = tokio::select! {
                 biased;
                 frame = self.body.frame() => frame,
-                () = self.meter.overdue() => return Err(Error::new(
-                    Kind::DeadlineExceeded,
-                    "The call's message came too slowly: send it without pauses, or lower --min_transfer_rate",
-                )),
+                () = self.meter.overdue() => {
+                    self.client.reached(EdgeLimit::BodyTime);
+                    return Err(Error::new(
+                        Kind::DeadlineExceeded,
+                        "The call's message came too slowly: send it without pauses, or lower --min_transfer_rate",
+                    ));
+                }
             };
             let Some(frame) = frame else { return Ok(None) };
             let frame =
@@ -149,7 +158,7 @@ where
 /// Gathers the message in one buffer as it arrives.
 async fn gather<B>(
     first: Bytes,
-    body: &mut Paced<B>,
+    body: &mut Paced<'_, B>,
     length: usize,
     locate: Option<Locate>,
     memory: &Reservation,

@@ -24,7 +24,9 @@ use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::ServerState;
+use crate::metrics::EdgeLimit;
 use crate::pb::tensorflow::serving as wire;
+use crate::peer::Sender;
 use crate::tls::Tls;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -155,13 +157,19 @@ impl GrpcService {
         let path = request.uri().path();
         let asked = Asked {
             protocol: "grpc",
-            peer: client.peer(),
+            sender: self.sender(request, client),
             certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
             path: Some(path).filter(|path| !path.starts_with("/tensorflow.serving.")),
         };
         let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
         Exchange::begin(self.server.access.as_ref(), self.server.options.request_ids, asked, header)
+    }
+
+    /// Returns the sender of a call, for the access log if there is one.
+    fn sender(&self, request: &Request<Incoming>, client: &Connection) -> Sender {
+        let header = |name| request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes);
+        self.server.access.as_ref().map(|_| client.sender(header)).unwrap_or_default()
     }
 
     async fn answered(
@@ -174,6 +182,7 @@ impl GrpcService {
             return refusal;
         }
         if let Err(refusal) = check_metadata(request.headers(), self.settings.limits.max_header_bytes) {
+            client.reached(EdgeLimit::Headers);
             return reply::failed(refusal);
         }
         let (mut head, body) = request.into_parts();

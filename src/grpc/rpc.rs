@@ -73,6 +73,7 @@ impl Rpc<'_> {
             bytes: self.service.settings.max_message_bytes,
             pace: self.service.settings.limits.pace,
             memory: memory.clone(),
+            client: self.client,
         };
         let deadline = deadline::of(&self.head.headers);
         let read = message::read(&self.head.headers, self.body, limits, locate);

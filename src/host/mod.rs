@@ -11,6 +11,7 @@ pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;
 pub(crate) mod process;
+pub(crate) mod socket;
 pub(crate) mod stderr;
 #[cfg(feature = "python")]
 pub(crate) mod stderr_pipe;

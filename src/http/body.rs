@@ -5,6 +5,7 @@ use super::reply::Refusal;
 use crate::config::Options;
 use crate::error::Error;
 use crate::memory::Reservation;
+use crate::metrics::EdgeLimit;
 use crate::pace::Meter;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
@@ -77,6 +78,17 @@ pub(crate) enum Unread {
     Refused(Refusal),
     /// There is no memory left for the body.
     NoRoom(Error),
+}
+
+impl Unread {
+    /// Returns the limit that the body has reached, if that is why.
+    pub(crate) fn limit(&self) -> Option<EdgeLimit> {
+        match self {
+            Unread::Refused(refusal) if refusal.status == 408 => Some(EdgeLimit::BodyTime),
+            Unread::Refused(refusal) if refusal.status == 413 => Some(EdgeLimit::BodyBytes),
+            Unread::Refused(_) | Unread::NoRoom(_) => None,
+        }
+    }
 }
 
 impl From<Refusal> for Unread {

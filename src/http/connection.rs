@@ -7,6 +7,7 @@ use super::timed::Timed;
 use super::transport::Transport;
 use super::{Service, Settings};
 use crate::connections::Connection;
+use crate::metrics::EdgeLimit;
 use crate::on_wake::OnWake;
 use http::Request;
 use hyper::body::Incoming;
@@ -14,15 +15,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
-
-/// A connection is closed if no complete request head arrives for this long. TensorFlow Serving waits forever; clients
-/// that keep connections open longer than this between requests are rare, half-open connections are not.
-const IDLE: Duration = Duration::from_secs(600);
 
 /// Once the server is closing, a connection that has been quiet for this long has no request on its way.
 const QUIET: Duration = Duration::from_millis(500);
@@ -34,7 +31,7 @@ pub(crate) async fn serve<S: Service>(
     service: Arc<S>,
     client: Arc<Connection>,
 ) {
-    let Settings { headers_within, pace, max_header_bytes } = service.settings();
+    let Settings { headers_within, pace, max_header_bytes, idle } = service.settings();
     let stream = Arc::new(ClientStream::new(stream.into(), client.clone()));
     let io = TokioIo::new(Timed::new(stream.clone(), S::write_error, headers_within, pace));
     let mut builder = http1::Builder::new();
@@ -56,7 +53,7 @@ pub(crate) async fn serve<S: Service>(
     let result = tokio::select! {
         biased;
         result = own => result,
-        over = OnWake::new(over(&client, &stream)) => {
+        over = OnWake::new(over(&client, &stream, idle)) => {
             if over == Over::Now || stream.is_idle() {
                 return;
             }
@@ -80,11 +77,18 @@ enum Over {
 }
 
 /// Waits until the connection has to end.
-async fn over(client: &Connection, stream: &ClientStream) -> Over {
+async fn over(client: &Connection, stream: &ClientStream, idle: Option<Duration>) -> Over {
+    let in_vain = async {
+        match idle {
+            Some(span) => stream.waits_in_vain(span).await,
+            None => pending().await,
+        }
+        client.reached(EdgeLimit::Idle);
+    };
     tokio::select! {
         biased;
         () = client.must_close() => Over::Now,
         () = client.is_closed_and_quiet(QUIET) => Over::Soon,
-        () = stream.waits_in_vain(IDLE) => Over::Now,
+        () = in_vain => Over::Now,
     }
 }

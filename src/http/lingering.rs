@@ -2,6 +2,7 @@
 
 use super::timed::Timed;
 use super::{WriteError, last_response};
+use crate::metrics::EdgeLimit;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -19,6 +20,8 @@ use tokio::time::Sleep;
 pub(super) struct LingeringStream {
     io: TokioIo<Timed>,
     leaving: Option<Leaving>,
+    /// True once everything has been sent, and the client told that nothing follows.
+    is_shut: bool,
     write_error: WriteError,
 }
 
@@ -34,30 +37,38 @@ const LAST_SECONDS: Duration = Duration::from_secs(5);
 
 impl LingeringStream {
     pub(super) fn new(io: TokioIo<Timed>, write_error: WriteError) -> LingeringStream {
-        LingeringStream { io, leaving: None, write_error }
+        LingeringStream { io, leaving: None, is_shut: false, write_error }
     }
 
-    /// Reads and drops incoming bytes; ready when the client has closed its side or a limit is reached.
-    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sends what is left, of which TLS may hold back some, and then reads and drops incoming bytes; ready when the client
+    /// has closed its side or a limit is reached.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let leaving = self.leaving.get_or_insert_with(|| Leaving {
             until: Box::pin(tokio::time::sleep(LAST_SECONDS)),
             bytes_left: LAST_BYTES,
         });
+        if leaving.until.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.is_shut {
+            std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
         let mut scratch = [0u8; 16 << 10];
-        loop {
-            if leaving.bytes_left == 0 || leaving.until.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
+        while leaving.bytes_left > 0 {
             let mut buffer = tokio::io::ReadBuf::new(&mut scratch);
             match std::task::ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {
                     leaving.bytes_left = leaving.bytes_left.saturating_sub(buffer.filled().len());
                 }
-                _ => return Poll::Ready(()),
+                _ => break,
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
+
+const HEADERS_TOO_LARGE: &[u8] = b"HTTP/1.1 431 ";
 
 /// The beginnings of hyper's own answers, with their messages; a [`super::Service`] spells the first header
 /// differently.
@@ -66,7 +77,7 @@ const OWN: &[(&[u8], &str)] = &[
         b"HTTP/1.1 400 ",
         "Bad Request: this is not HTTP/1.1 that can be read (request line, header or body length)",
     ),
-    (b"HTTP/1.1 431 ", "Request Header Fields Too Large: send fewer or shorter headers"),
+    (HEADERS_TOO_LARGE, "Request Header Fields Too Large: send fewer or shorter headers"),
     (b"HTTP/1.1 414 ", "URI Too Long: send a shorter path"),
 ];
 
@@ -86,6 +97,9 @@ fn told(head: &[u8], write_error: WriteError) -> Option<Vec<u8>> {
 impl Write for LingeringStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(answer) = told(bytes, self.write_error) {
+            if bytes.starts_with(HEADERS_TOO_LARGE) {
+                self.io.inner().reached(EdgeLimit::Headers);
+            }
             // An empty socket buffer takes these few hundred bytes at once; if not, the close has to suffice.
             return Pin::new(&mut self.io).poll_write(cx, &answer).map_ok(|_| bytes.len());
         }
@@ -97,10 +111,7 @@ impl Write for LingeringStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.leaving.is_none() {
-            std::task::ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        }
-        self.poll_leave(cx).map(Ok)
+        self.poll_leave(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,7 +142,30 @@ impl Read for LingeringStream {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::*;
+    use crate::connections::Connections;
+    use crate::http::client_stream::{ClientStream, Stream};
+    use crate::memory::Budget;
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use tokio::io::AsyncWrite;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_does_not_keep_a_connection_with_tls_from_ending() {
+        let (near, far) = crate::tls::tests::pair().await;
+        let slot = Connections::new(1, Budget::new(1 << 30)).accepted();
+        let client = Arc::new(ClientStream::new(near.into(), slot.connection.clone()));
+        let (mut filled, much) = (Stream(client.clone()), vec![7; 1 << 20]);
+        // Until the system takes no more, and TLS holds back the end of what it has accepted.
+        while poll_fn(|cx| Poll::Ready(Pin::new(&mut filled).poll_write(cx, &much))).await.is_ready() {}
+        let timed = Timed::new(client, write_error, None, None);
+        let mut stream = LingeringStream::new(TokioIo::new(timed), write_error);
+        let ends = poll_fn(|cx| Write::poll_shutdown(Pin::new(&mut stream), cx));
+        let began = tokio::time::Instant::now();
+        assert!(tokio::time::timeout(10 * LAST_SECONDS, ends).await.is_ok());
+        assert!(began.elapsed() >= LAST_SECONDS);
+        drop(far);
+    }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
         ("application/json", format!("{{\"error\": \"{message}\"}}").into_bytes())

@@ -51,10 +51,13 @@ pub(crate) struct Settings {
     pub(crate) pace: Option<Pace>,
     /// Largest head of a request, in bytes.
     pub(crate) max_header_bytes: usize,
+    /// Longest time without a complete head, if there is a limit. TensorFlow Serving waits forever; clients that keep
+    /// connections open for long between requests are rare, half-open connections are not.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Returns a complete response after which the connection ends; `line` is its status line.
-fn last_response(line: &[u8], message: &str, write_error: WriteError) -> Vec<u8> {
+pub(crate) fn last_response(line: &[u8], message: &str, write_error: WriteError) -> Vec<u8> {
     let (content_type, body) = write_error(message);
     let headers = format!(
         "Content-Type: {content_type}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",

@@ -3,6 +3,7 @@
 
 use super::client_stream::{ClientStream, Stream};
 use super::{WriteError, last_response};
+use crate::metrics::EdgeLimit;
 use crate::pace::{Meter, Pace};
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -45,6 +46,7 @@ impl Timed {
             return Poll::Pending;
         };
         ready!(self.head.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx));
+        self.reached(EdgeLimit::HeaderTime);
         self.client.tell(&too_slow(within, self.write_error));
         Poll::Ready(Err(io::Error::new(
             ErrorKind::TimedOut,
@@ -66,7 +68,14 @@ impl Timed {
     /// Ready with the error of a client that has not taken its reply for too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let late = || io::Error::new(ErrorKind::TimedOut, "the client did not take its reply in time");
-        self.reply.poll_overdue(cx).map(|()| late())
+        ready!(self.reply.poll_overdue(cx));
+        self.reached(EdgeLimit::ReplyTime);
+        Poll::Ready(late())
+    }
+
+    /// Counts that the client has reached `limit`.
+    pub(super) fn reached(&self, limit: EdgeLimit) {
+        self.client.connection.reached(limit);
     }
 }
 

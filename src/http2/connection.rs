@@ -6,6 +6,7 @@ use super::in_flight::{InFlight, TrackedBody};
 use super::limits::{ConnectionLimits, jittered};
 use super::{Service, Settings};
 use crate::connections::Connection;
+use crate::metrics::EdgeLimit;
 use crate::on_wake::OnWake;
 use http::Request;
 use hyper::body::Incoming;
@@ -87,6 +88,9 @@ where
         }
     };
     if let Err(why) = result {
+        if why.is_timeout() {
+            client.reached(EdgeLimit::Ping);
+        }
         // The client left, or does not speak HTTP/2 and has been told.
         tracing::debug!("connection ended: {why}");
     }
@@ -100,6 +104,7 @@ async fn over(limits: &ConnectionLimits, client: &Connection, in_flight: &InFlig
             Some(span) => in_flight.none_for(jittered(span)).await,
             None => pending().await,
         }
+        client.reached(EdgeLimit::Idle);
     };
     tokio::select! {
         biased;

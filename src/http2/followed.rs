@@ -3,6 +3,7 @@
 
 use super::frames::{FAREWELL, Frames};
 use crate::connections::Connection;
+use crate::metrics::EdgeLimit;
 use crate::pace::Pace;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -17,6 +18,8 @@ use tokio::time::{Sleep, sleep};
 const CUT_OFF: Duration = Duration::from_millis(250);
 /// Delay of a hidden farewell.
 const LINGER: Duration = Duration::from_secs(1);
+/// Longest time in which the end of the stream is sent, of which TLS may hold back some.
+const LAST_SECONDS: Duration = Duration::from_secs(5);
 
 /// A stream that follows the client's frames.
 pub(super) struct Followed<I> {
@@ -33,6 +36,8 @@ pub(super) struct Followed<I> {
     written: Written,
     /// The end of a connection whose client has sent too many frames. Nothing more is read from it.
     cut_off: Option<Pin<Box<Sleep>>>,
+    /// The end of a connection that is being closed.
+    leaving: Option<Pin<Box<Sleep>>>,
 }
 
 /// Limits on the time in which a client finishes what it has begun.
@@ -48,7 +53,18 @@ impl<I> Followed<I> {
     /// Starts at the beginning of `connection`.
     pub(super) fn new(io: I, frames: Frames, connection: Arc<Connection>, within: Within) -> Self {
         let written = Written::default();
-        Followed { io, frames, connection, due: None, late: &[], within, begun: None, written, cut_off: None }
+        Followed {
+            io,
+            frames,
+            connection,
+            due: None,
+            late: &[],
+            within,
+            begun: None,
+            written,
+            cut_off: None,
+            leaving: None,
+        }
     }
 
     /// Returns the time allowed for the rest of what the client has begun.
@@ -67,6 +83,8 @@ impl<I> Followed<I> {
         }
         let Some((_, timer)) = &mut self.begun else { return Poll::Pending };
         ready!(timer.as_mut().poll(cx));
+        let is_data = self.frames.data_left().is_some();
+        self.connection.reached(if is_data { EdgeLimit::BodyTime } else { EdgeLimit::HeaderTime });
         let why =
             "the client did not finish in time what it had begun: the preface, a frame or a header block";
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, why)))
@@ -87,6 +105,7 @@ impl<I: AsyncWrite + Unpin> Followed<I> {
             // Best effort: the connection ends soon.
             let _told = Pin::new(&mut self.io).poll_write(cx, goaway);
         }
+        self.connection.reached(EdgeLimit::Frames);
         self.cut_off = Some(Box::pin(sleep(CUT_OFF)));
     }
 
@@ -152,7 +171,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Followed<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if let Poll::Ready(shut) = Pin::new(&mut self.io).poll_shutdown(cx) {
+            return Poll::Ready(shut);
+        }
+        let leaving = self.leaving.get_or_insert_with(|| Box::pin(sleep(LAST_SECONDS)));
+        leaving.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
     }
 
     fn poll_write_vectored(
@@ -222,6 +245,47 @@ mod tests {
     use crate::connections::Connections;
     use crate::memory::Budget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A stream whose end cannot be sent.
+    struct Stuck(tokio::io::DuplexStream);
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_cannot_be_sent_is_given_up() {
+        let (_near, far) = tokio::io::duplex(1 << 10);
+        let connection = Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone();
+        let within = Within { headers: None, message: None };
+        let mut followed = Followed::new(Stuck(far), Frames::new(Arc::default()), connection, within);
+        let ended = tokio::time::timeout(10 * LAST_SECONDS, followed.shutdown()).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

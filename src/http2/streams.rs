@@ -3,6 +3,7 @@
 
 use crate::connections::Connection;
 use crate::memory::Reservation;
+use crate::metrics::EdgeLimit;
 use crate::pace::{Meter, Pace};
 use bytes::Bytes;
 use hyper::rt::Executor;
@@ -156,6 +157,7 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
             Ok(_) | Err(_) => return Poll::Ready(()),
         }
         ready!(self.poll_overdue(cx));
+        self.connection.reached(EdgeLimit::ReplyTime);
         if has_ended {
             self.connection.close();
         }

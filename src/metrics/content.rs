@@ -2,6 +2,7 @@
 
 use super::batches::BatchCounts;
 use super::denials::Denials;
+use super::edge::EdgeCounts;
 use super::handshakes::Handshakes;
 use super::histogram::Merged;
 use super::loads::Loads;
@@ -91,6 +92,7 @@ pub(super) struct Content<'a> {
     pub(super) refusals: &'a Refusals,
     pub(super) handshakes: &'a Handshakes,
     pub(super) denials: Option<&'a Denials>,
+    pub(super) edge: &'a EdgeCounts,
     pub(super) surroundings: &'a Surroundings,
 }
 

@@ -67,6 +67,9 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_bytes" Gauge [] "Memory that requests hold, from their bodies until their answers are taken." memory_in_flight;
     "servable_memory_in_flight_limit_bytes" Gauge [] "Most memory that requests may hold." memory_limit;
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
+    "servable_connections" Gauge [] "Open connections, on all ports and the administration." open_connections;
+    "servable_connections_accepted_total" Counter [] "Connections that were accepted." accepted_connections;
+    "servable_limits_reached_total" Counter ["limit"] "Clients that reached a limit of the server's edge: docs/edge.md lists them, with what each is answered." limits_reached;
     "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
     "servable_access_log_lines_lost_total" Counter [] "Lines of the access log that came faster than they were written, or could not be. None without such a log." access_lines;
     "servable_payload_log_records_total" Counter ["outcome"] "Records of payload logs: written; or lost, because they came too fast, could not be written, or there was no memory for them." payload_records;
@@ -127,6 +130,18 @@ fn denied(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn handshake_failures(samples: &mut Samples<'_>, content: &Content<'_>) {
     content.handshakes.counts().for_each(|(reason, count)| samples.sample(&[reason], count));
+}
+
+fn open_connections(samples: &mut Samples<'_>, content: &Content<'_>) {
+    samples.sample(&[], content.edge.open());
+}
+
+fn accepted_connections(samples: &mut Samples<'_>, content: &Content<'_>) {
+    samples.sample(&[], content.edge.accepted());
+}
+
+fn limits_reached(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.edge.limits().for_each(|(limit, count)| samples.sample(&[limit], count));
 }
 
 /// Returns the number and the nanoseconds of runs that are not counted as batches.

@@ -41,6 +41,7 @@ impl Metrics {
             refusals: &self.refusals,
             handshakes: &self.handshakes,
             denials: self.denials.as_deref(),
+            edge: &self.edge,
             surroundings,
         }
     }

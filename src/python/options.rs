@@ -14,8 +14,10 @@ use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
 use crate::lifecycle::{self, Batching};
 use crate::log_format::LogFormat;
+use crate::metrics::EdgeCounts;
 use crate::pace::Pace;
 use crate::payload::{FileLimits, Form, PayloadRule, Place};
+use crate::proxies::{Networks, Proxies, ProxyProtocol};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
 use crate::tls::{self, Tls};
@@ -23,6 +25,7 @@ use pyo3::prelude::*;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `_core.CoreOptions`.
@@ -45,6 +48,10 @@ pub(super) struct CoreOptions {
     transfer_grace_seconds: f64,
     min_transfer_rate: u64,
     max_connections: usize,
+    max_connections_per_peer: usize,
+    idle_timeout_seconds: f64,
+    trusted_proxies: Vec<String>,
+    proxy_protocol: String,
     max_memory_in_flight: usize,
     max_depth: usize,
     gzip_min_bytes: usize,
@@ -273,7 +280,7 @@ impl CoreOptions {
     /// Returns the server's options; `tls` is that of its ports.
     pub(super) fn options(self, tls: Option<Tls>) -> Result<Options> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let pace = self.pace();
+        let (pace, proxies) = (self.pace(), self.proxies()?);
         // Where nothing is said of the first, there is a slot for each batch that may run.
         let slots =
             if self.compute_threads > 0 { self.compute_threads } else { (2 * cores).max(self.batch_threads) };
@@ -296,6 +303,9 @@ impl CoreOptions {
             pace,
             max_memory_in_flight: self.max_memory_in_flight,
             max_connections: self.max_connections,
+            max_connections_per_peer: Some(self.max_connections_per_peer).filter(|most| *most > 0),
+            idle: seconds(self.idle_timeout_seconds),
+            proxies,
             max_depth: self.max_depth,
             gzip_min_bytes: self.gzip_min_bytes,
             io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
@@ -318,6 +328,21 @@ impl CoreOptions {
                 age: seconds(self.payload_file_seconds),
             },
         })
+    }
+
+    /// Returns the proxies that may say whom they speak for, if there are any.
+    fn proxies(&self) -> Result<Option<Arc<Proxies>>> {
+        let protocol = match self.proxy_protocol.as_str() {
+            "off" => ProxyProtocol::Off,
+            "accept" => ProxyProtocol::Accept,
+            "require" => ProxyProtocol::Require,
+            other => return Err(unknown("proxy_protocol", other)),
+        };
+        if self.trusted_proxies.is_empty() {
+            return Ok(None);
+        }
+        let trusted = Networks::read(self.trusted_proxies.iter().map(String::as_str))?;
+        Ok(Some(Arc::new(Proxies { trusted, protocol })))
     }
 
     /// Returns the required pace of clients; `None` for any.
@@ -431,7 +456,12 @@ impl From<BatchingOptions> for batch::Parameters {
 impl AdminOptions {
     /// Returns the options of an administration that listens at `at`, the resolved `address`, with the encryption and the
     /// tokens of the `server`'s ports.
-    pub(super) fn options(self, at: &str, server: &Options) -> Result<admin::Options> {
+    pub(super) fn options(
+        self,
+        at: &str,
+        server: &Options,
+        counts: Arc<EdgeCounts>,
+    ) -> Result<admin::Options> {
         Ok(admin::Options {
             address: at.parse().map_err(|_| Error::invalid(format!("{at} is no IP:PORT")))?,
             name: self.address.rsplit_once(':').map_or("", |(name, _)| name).to_owned(),
@@ -441,6 +471,7 @@ impl AdminOptions {
             tls: server.tls.clone(),
             request_within: seconds(self.request_seconds).unwrap_or_default(),
             max_connections: self.max_connections,
+            counts,
             max_answered: self.max_answered,
         })
     }

@@ -33,6 +33,7 @@ use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
 use crate::methods::health::{HealthPages, Page, Subject};
 use crate::methods::{Context, ServerState, ask};
+use crate::peer::Sender;
 use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
@@ -142,6 +143,7 @@ impl Service for RestService {
             headers_within: options.headers_within,
             pace: options.pace,
             max_header_bytes: options.max_header_bytes,
+            idle: options.idle,
         }
     }
 
@@ -167,13 +169,19 @@ impl Service for RestService {
 fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exchange {
     let asked = Asked {
         protocol: "rest",
-        peer: client.connection.peer(),
+        sender: sender(server, client, head),
         certified: client.connection.certified(),
         method: head.method.as_str(),
         path: path.split('?').next(),
     };
     let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
     Exchange::begin(server.access.as_ref(), server.options.request_ids, asked, header)
+}
+
+/// Returns the sender of a request, for the access log if there is one.
+fn sender(server: &ServerState, client: &Caller, head: &Parts) -> Sender {
+    let header = |name| head.headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    server.access.as_ref().map(|_| client.connection.sender(header)).unwrap_or_default()
 }
 
 /// Answers a request of `client` whose `head` has been read.
@@ -215,7 +223,12 @@ async fn call(
     let memory = Arc::new(client.connection.reserve());
     let body = match body::read(body, &server.options, &memory).await {
         Ok(body) => body,
-        Err(unread) => return unread.into(),
+        Err(unread) => {
+            if let Some(limit) = unread.limit() {
+                client.connection.reached(limit);
+            }
+            return unread.into();
+        }
     };
     if let Some(entry) = &entry {
         entry.received(body.len());

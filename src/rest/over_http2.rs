@@ -7,14 +7,11 @@ use crate::http2::flood::Floods;
 use crate::http2::limits::ConnectionLimits;
 use crate::http2::whole_body::WholeBody;
 use crate::http2::{self, header_bytes};
+use crate::metrics::EdgeLimit;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Time after which a connection without requests is ended, as over HTTP/1.1.
-const IDLE: Duration = Duration::from_secs(600);
 
 /// Most fields of a request's head, as over HTTP/1.1: a field takes more memory here than it takes on its way.
 const MAX_FIELDS: usize = 100;
@@ -34,7 +31,7 @@ impl RestOverHttp2 {
             max_header_bytes: u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX),
             headers_within: options.headers_within,
             pace: options.pace,
-            max_idle: Some(IDLE),
+            max_idle: options.idle,
             ..ConnectionLimits::default()
         };
         RestOverHttp2 { service, limits, floods }
@@ -56,6 +53,7 @@ impl http2::Service for RestOverHttp2 {
         let (is_head, headers) = (request.method() == Method::HEAD, request.headers());
         let too_large = header_bytes(headers) > self.limits.max_header_bytes as usize;
         let response = if too_large || headers.len() > MAX_FIELDS {
+            client.reached(EdgeLimit::Headers);
             let refusal = Reply::from(Refusal::new(431, reply::HEADERS_TOO_LARGE));
             let options = &self.service.server.options;
             refusal.into_response(options, false, request.version(), Default::default())

@@ -7,10 +7,10 @@ use crate::host;
 use crate::http2::flood::Floods;
 use crate::memory;
 use crate::metrics::Protocol;
+use crate::peer::Address;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -146,8 +146,10 @@ impl Acceptor {
     /// Gives `stream` to the worker with the fewest connections.
     fn hand_over(&self, stream: Stream) {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
+        // Who has left is nobody: certainly not a trusted proxy on a Unix socket.
+        let Some(peer) = stream.peer() else { return };
         worker.load.fetch_add(1, Relaxed);
-        let (slot, load) = (self.connections.accepted_from(stream.peer()), Load(worker.load.clone()));
+        let (slot, load) = (self.connections.accepted_from(peer), Load(worker.load.clone()));
         // A worker that is gone means that the server is stopping: the stream closes.
         let _gone = worker.connections.send(Accepted { stream, slot, load });
     }
@@ -216,15 +218,11 @@ impl Open {
 }
 
 impl Stream {
-    /// Returns the client's address, without IPv6 around an IPv4 one; `None` for a Unix socket, and for a client that has
-    /// left.
-    fn peer(&self) -> Option<SocketAddr> {
+    /// Returns the client's address; `None` for a client that has left.
+    fn peer(&self) -> Option<Address> {
         match self {
-            Stream::Tcp(_, stream) => {
-                let peer = stream.peer_addr().ok()?;
-                Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
-            }
-            Stream::Unix(_) => None,
+            Stream::Tcp(_, stream) => stream.peer_addr().ok().map(Address::from),
+            Stream::Unix(_) => Some(Address::Unix),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Secure {
 
 /// Returns when a connection has to end before its first request: its place is needed, or the server closes, and has left
 /// it the time to finish what may be on its way.
-async fn given_up(client: &Connection) {
+pub(super) async fn given_up(client: &Connection) {
     tokio::select! {
         () = client.is_closed_and_quiet(QUIET) => {}
         () = client.must_close() => {}

@@ -1,6 +1,7 @@
 //! Certificates in files that others renew while the server runs.
 //!
-//! New connections get the new certificate; open ones go on with what they began with.
+//! New connections get the new certificate; open ones go on with what they began with. What has changed is used once it
+//! has stayed the same for two looks: a chain that is cut between two certificates reads as a whole one.
 
 use super::Tls;
 use super::identity::{Identity, Part, Pem, Problem};
@@ -73,8 +74,6 @@ impl TlsFiles {
 impl Files for TlsFiles {
     type Content = Pem;
     type Made = Identity;
-    /// Half a key or certificate is none.
-    const SETTLES: bool = false;
 
     fn read(&self) -> std::result::Result<Pem, String> {
         let read = |part| {
@@ -133,8 +132,7 @@ mod tests {
         /// Looks several times; returns what the looks came to.
         fn looks<const COUNT: usize>(&mut self) -> [&'static str; COUNT] {
             [(); COUNT].map(|()| match self.followed.look() {
-                Look::Same => "same",
-                Look::Unsettled => "unsettled",
+                Look::Same | Look::Unsettled => "same",
                 Look::Renewed(_) => "renewed",
                 Look::Failed(_) => "failed",
             })
@@ -148,7 +146,32 @@ mod tests {
         let (key, certificate) = signed_by(&one.authority);
         one.write("key.pem", &key);
         one.write("cert.pem", &certificate);
-        assert_eq!(one.looks(), ["renewed", "same"]);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
+    }
+
+    #[test]
+    fn of_a_new_certificate_and_an_old_key_neither_is_used() {
+        let mut one = Renewable::new();
+        let (key, certificate) = signed_by(&one.authority);
+        let before = one.followed.used.clone();
+        one.write("cert.pem", &certificate);
+        assert_eq!(one.looks(), ["same", "failed", "same"]);
+        assert!(one.followed.used == before);
+        one.write("key.pem", &key);
+        assert_eq!(one.looks(), ["same", "renewed"]);
+    }
+
+    #[test]
+    fn a_chain_that_is_cut_between_two_certificates_is_waited_for() {
+        let mut one = Renewable::new();
+        let (key, certificate) = signed_by(&one.authority);
+        one.write("key.pem", &key);
+        one.write("cert.pem", &certificate);
+        assert_eq!(one.looks(), ["same"], "this pair could be used");
+        let chain = format!("{certificate}{}", one.authority.pem());
+        one.write("cert.pem", &chain);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
+        assert_eq!(one.followed.used.certificate, chain.as_bytes());
     }
 
     #[test]
@@ -160,7 +183,7 @@ mod tests {
         one.write("cert.pem", &certificate[..certificate.len() / 2]);
         assert_eq!(one.looks(), ["same", "failed", "same", "same"]);
         one.write("cert.pem", &certificate);
-        assert_eq!(one.looks(), ["renewed", "same"]);
+        assert_eq!(one.looks(), ["same", "renewed", "same"]);
     }
 
     #[test]

@@ -339,6 +339,24 @@ _REQUESTS = (
         own=True,
     ),
     Flag(
+        "max_header_bytes",
+        "int32",
+        64 * 1024,
+        "requests",
+        "largest head of a REST request, bytes, from 8192 on; gRPC: grpc.max_metadata_size in "
+        "--grpc_channel_arguments",
+        own=True,
+    ),
+    Flag(
+        "idle_timeout_seconds",
+        "float",
+        600.0,
+        "requests",
+        "how long a connection to the REST port may wait for a request; 0: no limit; gRPC: "
+        "grpc.max_connection_idle_ms in --grpc_channel_arguments",
+        own=True,
+    ),
+    Flag(
         "max_connections",
         "int32",
         0,
@@ -346,6 +364,35 @@ _REQUESTS = (
         "connections at once, on both ports together; more, and those that have waited for their clients for "
         "longest are closed; 0: as many as the limit on open files allows, less a reserve",
         own=True,
+    ),
+    Flag(
+        "max_connections_per_peer",
+        "int32",
+        0,
+        "requests",
+        "connections at once of one client (an IPv4 address, or an IPv6 network /64), on both ports; those "
+        "of --trusted_proxies are not counted; 0: no limit, but once --max_connections are open, those of "
+        "who has more than half of them are closed first",
+        own=True,
+    ),
+    Flag(
+        "trusted_proxies",
+        "strings",
+        (),
+        "requests",
+        "comma list of addresses, networks (10.0.0.0/8,fd00::/8) and unix, the Unix socket: Forwarded, "
+        "X-Forwarded-For and the PROXY protocol from there say who the client is",
+        own=True,
+    ),
+    Flag(
+        "proxy_protocol",
+        "choice",
+        "off",
+        "requests",
+        "header of the PROXY protocol, version 1 or 2, before each connection to both ports: accept it from "
+        "--trusted_proxies, or require it, and close all others",
+        own=True,
+        choices=("off", "accept", "require"),
     ),
     Flag("max_json_depth", "int32", 1000, "requests", "deepest nesting of brackets in a JSON body", own=True),
     Flag(

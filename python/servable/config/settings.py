@@ -16,6 +16,7 @@ from servable.config.arguments import Arguments, check_text
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
+from servable.config.proxies import trusted_proxies
 from servable.config.queue_limits import queue_limits
 from servable.config.values import (
     AccessLogOptions,
@@ -35,6 +36,9 @@ from servable.config.values import (
 from servable.engines.precision import quantizer
 from servable.engines.tensorflow_library import ENVIRONMENT as LIBRARY_VARIABLE
 from servable.errors import UsageError, invalid_argument
+
+MIN_HEADER_BYTES = 8192
+"""What HTTP is read into at once: a smaller limit would have no effect."""
 
 LONGEST_SECONDS = 1e9
 """Thirty years: practically forever, and still a time threads can wait for (``threading.TIMEOUT_MAX``)."""
@@ -228,6 +232,11 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         transfer_grace_seconds=_span(arguments, "transfer_grace_seconds"),
         min_transfer_rate=_at_least(arguments, "min_transfer_rate", 0),
         max_connections=_at_least(arguments, "max_connections", 0),
+        max_connections_per_peer=_at_least(arguments, "max_connections_per_peer", 0),
+        max_header_bytes=_at_least(arguments, "max_header_bytes", MIN_HEADER_BYTES),
+        idle_timeout_seconds=_span(arguments, "idle_timeout_seconds"),
+        trusted_proxies=trusted_proxies(arguments),
+        proxy_protocol=arguments.text("proxy_protocol"),
         max_memory_in_flight=_at_least(arguments, "max_memory_in_flight", 0) or memory_limit.share(),
         max_depth=_at_least(arguments, "max_json_depth", 1),
         gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),

@@ -184,7 +184,9 @@ class CoreOptions:
     none. tls_files: of all ports, unless gRPC has its grpc_tls. auth_file: of the tokens that requests need,
     None if they need none. health_pages: on the REST port.
     tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
-    for. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
+    for. max_connections_per_peer: 0 for no limit. idle_timeout_seconds: of connections of REST.
+    trusted_proxies: networks, addresses and ``unix``; proxy_protocol: what they may say, or must, before a
+    connection. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
     max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
     have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
     payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
@@ -208,6 +210,10 @@ class CoreOptions:
     transfer_grace_seconds: float = 30.0
     min_transfer_rate: int = 1024
     max_connections: int = 0
+    max_connections_per_peer: int = 0
+    idle_timeout_seconds: float = 600.0
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: str = "off"
     max_memory_in_flight: int = 1 << 30
     max_depth: int = 1000
     gzip_min_bytes: int = 1024

@@ -1,6 +1,8 @@
 //! Messages that are split, too long, cut off or compressed.
 
 use super::*;
+use crate::connections::Connections;
+use crate::memory::Budget;
 use http_body::Frame;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -37,12 +39,16 @@ fn headers(encoding: Option<&str>) -> HeaderMap {
     )
 }
 
-fn limited(bytes: usize) -> MessageLimits {
-    MessageLimits { bytes, pace: None, memory: Arc::default() }
+fn client() -> Arc<Connection> {
+    Connections::new(1, Budget::new(1 << 30)).accepted().connection.clone()
+}
+
+fn limited(bytes: usize, client: &Connection) -> MessageLimits<'_> {
+    MessageLimits { bytes, pace: None, memory: Arc::default(), client }
 }
 
 async fn plain(stream: &[u8], piece: usize) -> Result<Bytes> {
-    match read(&headers(None), pieces(stream, piece), limited(1000), None).await? {
+    match read(&headers(None), pieces(stream, piece), limited(1000, &client()), None).await? {
         Message::Plain(message) => Ok(message),
         Message::Packed(_) => panic!("not compressed"),
     }
@@ -80,8 +86,9 @@ async fn a_message_above_the_limit_is_refused_by_its_announcement() {
 async fn the_located_block_is_aligned() {
     let message: Vec<u8> = (0..100_000u32).map(|index| index as u8).collect();
     let stream = framed(0, &message);
-    let read =
-        read(&headers(None), pieces(&stream, 4096), limited(1 << 20), Some(|_| Some(1234))).await.unwrap();
+    let read = read(&headers(None), pieces(&stream, 4096), limited(1 << 20, &client()), Some(|_| Some(1234)))
+        .await
+        .unwrap();
     let Message::Plain(read) = read else { panic!("not compressed") };
     assert_eq!(read, message);
     assert_eq!(read[1234..].as_ptr() as usize % ALIGNMENT, 0);
@@ -94,7 +101,9 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 }
 
 async fn unpacked(flag: u8, message: &[u8], encoding: Option<&str>, limit: usize) -> Result<Bytes> {
-    match read(&headers(encoding), pieces(&framed(flag, message), 64), limited(limit), None).await? {
+    match read(&headers(encoding), pieces(&framed(flag, message), 64), limited(limit, &client()), None)
+        .await?
+    {
         Message::Plain(_) => panic!("compressed"),
         Message::Packed(packed) => packed.unpack(),
     }
@@ -139,7 +148,8 @@ impl Body for Trickle {
 async fn a_message_that_trickles_is_given_up() {
     let pace = Pace { grace: std::time::Duration::from_secs(3), bytes_per_second: 1000 };
     let trickle = Trickle(Box::pin(tokio::time::sleep(std::time::Duration::from_secs(1))));
-    let limits = MessageLimits { bytes: 1000, pace: Some(pace), memory: Arc::default() };
+    let client = client();
+    let limits = MessageLimits { bytes: 1000, pace: Some(pace), memory: Arc::default(), client: &client };
     let refused = read(&headers(None), trickle, limits, None).await.unwrap_err();
     assert_eq!(refused.kind, Kind::DeadlineExceeded);
     assert!(refused.message.starts_with("The call's message came too slowly"), "{}", refused.message);
