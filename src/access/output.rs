@@ -1,6 +1,6 @@
 //! Where the lines go: a stream of the process, or a file that may be renamed at any time.
 
-use super::{Line, line};
+use super::{Ended, line};
 use crate::host::stderr;
 use crate::log_format::LogFormat;
 use crate::log_queue::Sink;
@@ -86,8 +86,8 @@ impl Lines {
     }
 }
 
-impl Sink<Line> for Lines {
-    fn write(&mut self, items: Vec<Line>, dropped: u64) {
+impl Sink<Ended> for Lines {
+    fn write(&mut self, items: Vec<Ended>, dropped: u64) {
         self.to.follow(self.reopen.swap(false, Relaxed));
         let missing = std::mem::take(&mut self.missing) + dropped;
         let mut text = String::new();
@@ -166,7 +166,8 @@ fn is_at(path: &Path, file: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AccessLog, AccessOptions, Head, Which};
+    use super::super::{AccessLog, AccessOptions, End, Entry, Head, Which};
+    use crate::exchange::{Asked, Exchange, Observers};
     use super::*;
     use std::time::Duration;
 
@@ -177,10 +178,14 @@ mod tests {
         AccessOptions { which: Which::All, share: 1.0, output, format: LogFormat::Text }
     }
 
-    fn log(access: &AccessLog, id: &'static str, status: u16) {
-        let head =
-            || Head { protocol: "grpc", peer: None, certified: None, id: id.as_bytes().into(), trace: None };
-        access.begin(head, "Predict", None).unwrap().end(status, None, 0);
+    fn begin(access: &Arc<AccessLog>, id: &'static str) -> Exchange {
+        let asked = Asked { protocol: "grpc", peer: None, certified: None, method: "Predict", path: None };
+        let observers = Observers { log: Some(access), ..Observers::default() };
+        Exchange::begin(&observers, asked, |name| (name == "x-request-id").then_some(id.as_bytes()).into_iter())
+    }
+
+    fn log(access: &Arc<AccessLog>, id: &'static str, status: u16) {
+        begin(access, id).end(status, None, 0);
     }
 
     fn ids(path: &Path) -> Vec<String> {
@@ -198,7 +203,7 @@ mod tests {
     fn a_file_that_is_renamed_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let access = AccessLog::open(&options(&path)).unwrap();
+        let access = Arc::new(AccessLog::open(&options(&path)).unwrap());
         log(&access, "a", 200);
         until(|| ids(&path) == ["a"]);
         std::fs::rename(&path, &old).unwrap();
@@ -221,8 +226,8 @@ mod tests {
         let line = || {
             let head =
                 Head { protocol: "rest", peer: None, certified: None, id: (&b"x"[..]).into(), trace: None };
-            let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
-            Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
+            let end = End { status: Some(200), code: None, bytes: 0, took: SOON };
+            Ended { entry: Arc::new(Entry::begin(head, "GET", Some("/"), None, None)), end }
         };
         lines.write(vec![line(), line()], 3);
         std::fs::create_dir(&inner).unwrap();
@@ -236,13 +241,12 @@ mod tests {
     fn errors_alone_are_logged_where_no_more_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let access = AccessLog::open(&AccessOptions { which: Which::Errors, ..options(&path) }).unwrap();
+        let errors = AccessOptions { which: Which::Errors, ..options(&path) };
+        let access = Arc::new(AccessLog::open(&errors).unwrap());
         log(&access, "good", 200);
         log(&access, "bad", 404);
-        let head =
-            || Head { protocol: "rest", peer: None, certified: None, id: (&b"left"[..]).into(), trace: None };
-        drop(access.begin(head, "predict", None));
-        access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
+        drop(begin(&access, "left"));
+        begin(&access, "fine").end(0, Some("OK"), 0);
         assert!(access.finish(SOON));
         assert_eq!(ids(&path), ["bad", "left"]);
         assert!(std::fs::read_to_string(&path).unwrap().contains("code=CANCELLED"));

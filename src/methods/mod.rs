@@ -22,8 +22,10 @@ pub use request::{Answer, Plan, Positions, Reading, Request};
 use crate::access::AccessLog;
 use crate::batch::{self, Scheduler};
 use crate::config::Options;
+use crate::exchange::Observers;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
+use crate::telemetry::Traces;
 use record::Recorder;
 use std::sync::Arc;
 
@@ -42,7 +44,21 @@ pub struct ServerState {
     /// Records live requests on demand.
     pub recorder: Recorder,
     /// The access log, if there is one.
-    pub access: Option<AccessLog>,
+    pub access: Option<Arc<AccessLog>>,
+    /// The traces, if there are any.
+    pub traces: Option<Arc<Traces>>,
+}
+
+impl ServerState {
+    /// Returns who wants to know of requests.
+    pub fn observers(&self) -> Observers<'_> {
+        Observers {
+            log: self.access.as_ref(),
+            traces: self.traces.as_ref(),
+            metrics: self.metrics.is_some(),
+            ids: self.options.request_ids,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +73,7 @@ impl ServerState {
             metrics: None,
             recorder: Recorder::none(),
             access: None,
+            traces: None,
         }
     }
 }

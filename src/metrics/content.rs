@@ -1,6 +1,7 @@
 //! What a page of metrics tells: everything that was counted, read once, and what nobody counts.
 
 use super::batches::BatchCounts;
+use super::exports::Exports;
 use super::handshakes::Handshakes;
 use super::histogram::Merged;
 use super::loads::Loads;
@@ -76,6 +77,7 @@ pub(super) struct Content<'a> {
     pub(super) memory: &'a Budget,
     pub(super) refusals: &'a Refusals,
     pub(super) handshakes: &'a Handshakes,
+    pub(super) exports: &'a Exports,
     pub(super) surroundings: &'a Surroundings,
 }
 

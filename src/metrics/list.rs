@@ -2,12 +2,13 @@
 //! Those whose names have slashes are TensorFlow Serving's (docs/spec/server.md, section 9), or were named like them.
 
 use super::content::{Content, Labelled, ModelContent, SignatureEngine, VersionContent};
+use super::exemplars::Kept;
 use super::family::{Family, Type};
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::latencies::{TIMES, Times};
 use super::model::LOAD_TIMES;
 use super::series::Answers;
-use super::text::Samples;
+use super::samples::{Buckets, Samples};
 use super::{Api, CODES, Protocol, code_name};
 use crate::error::Kind;
 use crate::profile::Phase;
@@ -67,6 +68,8 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
     "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
 
+    "servable_trace_spans_total" Counter ["outcome"] "Spans of traces that were sent to a collector, or were not: sent; queue_full, because too many waited; failed, because it could not be reached in time or answered an error; rejected by it." spans;
+
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;
     "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
     "servable_model_load_seconds" Histogram ["model"] "Time of loads that succeeded, warm-up included." load_times;
@@ -118,6 +121,10 @@ fn scheduler_refusals(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn handshake_failures(samples: &mut Samples<'_>, content: &Content<'_>) {
     content.handshakes.counts().for_each(|(reason, count)| samples.sample(&[reason], count));
+}
+
+fn spans(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.exports.counts().for_each(|(outcome, count)| samples.sample(&[outcome], count));
 }
 
 /// Returns the number and the nanoseconds of runs that are not counted as batches.
@@ -239,7 +246,7 @@ fn batch_runs(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn build_info(samples: &mut Samples<'_>, _: &Content<'_>) {
-    samples.sample(&[env!("CARGO_PKG_VERSION")], 1);
+    samples.sample(&[env!("CARGO_PKG_VERSION")], 1u64);
 }
 
 /// Calls `tell` with each series: the values of its first labels, from the model to the method, and what it counts.
@@ -282,7 +289,7 @@ fn refused(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn durations(samples: &mut Samples<'_>, content: &Content<'_>) {
-    each_protocol(content, |labels, answers| seconds(samples, &labels, &answers.took));
+    each_protocol(content, |labels, answers| seconds(samples, &labels, &answers.took, &answers.exemplars));
 }
 
 fn decode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
@@ -302,15 +309,17 @@ fn encode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn phase(samples: &mut Samples<'_>, content: &Content<'_>, phase: Phase) {
-    each(content, |labels, series| seconds(samples, &labels, &series.tally.phases[phase as usize]));
+    each(content, |labels, series| {
+        seconds(samples, &labels, &series.tally.phases[phase as usize], &Kept::default());
+    });
 }
 
 /// Writes a histogram of times unless it is empty.
-fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times) {
+fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times, exemplars: &Kept) {
     if times.count() > 0 {
         #[allow(clippy::cast_precision_loss)] // Far below where doubles skip integers.
         let limits = TIMES.map(|nanos| nanos as f64);
-        samples.histogram(labels, &limits, &times.own(), 1e9);
+        samples.buckets(labels, &Buckets { limits: &limits, merged: &times.own(), scale: 1e9, exemplars });
     }
 }
 
@@ -349,7 +358,7 @@ fn batch_requests(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn version_states(samples: &mut Samples<'_>, content: &Content<'_>) {
     for one in &content.surroundings.versions {
-        samples.sample(&[&one.model, &one.version.to_string(), one.state], 1);
+        samples.sample(&[&one.model, &one.version.to_string(), one.state], 1u64);
     }
 }
 
@@ -383,7 +392,7 @@ fn engines(samples: &mut Samples<'_>, content: &Content<'_>) {
     };
     for of in &content.surroundings.engines {
         let engine = if of.engine.is_empty() { of_files(of).unwrap_or_default() } else { &of.engine };
-        samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1);
+        samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1u64);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::memory::{Account, Reservation};
 use crate::profile::Phase;
+use crate::timeline::Timeline;
 use std::time::Instant;
 
 fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
@@ -18,9 +19,16 @@ fn starting(text: &str, start: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
 }
 
+/// Returns a request whose body of `bytes` bytes is there.
+fn begun(bytes: usize) -> Timeline {
+    let timeline = Timeline::begin(None, false);
+    timeline.received(bytes);
+    timeline
+}
+
 /// Counts a request.
 fn end(series: &Series, protocol: Protocol, outcome: Result<usize, Kind>) {
-    let timeline = Timeline::begin(10);
+    let timeline = begun(10);
     timeline.assign(series);
     timeline.end(protocol, outcome, None);
 }
@@ -97,7 +105,7 @@ fn a_run_is_counted_once_and_each_request_has_its_latency() {
 fn phases_are_told_apart() {
     let metrics = Metrics::default();
     let signature = metrics.served("m").version(1).signature("s");
-    let timeline = Timeline::begin(0);
+    let timeline = begun(0);
     let at = |millis| Instant::now() + Duration::from_millis(millis);
     timeline.assign(&signature[Api::Predict as usize]);
     let before = timeline.enter(Phase::Queue, at(10));
@@ -125,7 +133,7 @@ fn a_request_is_in_flight_until_it_ends_where_it_was_assigned_last() {
         let all = all(&metrics, "servable_requests_in_flight");
         all.iter().map(|line| line.split("signature=").nth(1).unwrap().to_owned()).collect()
     };
-    let timeline = Timeline::begin(0);
+    let timeline = begun(0);
     timeline.assign(&version.signature("")[Api::Predict as usize]);
     assert_eq!(in_flight(), [r#""",method="predict"} 1"#]);
     timeline.assign(&version.signature("s")[Api::Predict as usize]);
@@ -142,7 +150,7 @@ fn what_an_unloaded_version_has_counted_stays_in_the_models_sums() {
     let metrics = Metrics::default();
     let model = metrics.served("m");
     let version = model.version(1);
-    let late = Timeline::begin(0);
+    let late = begun(0);
     late.assign(&version.signature("s")[Api::Predict as usize]);
     end(&version.signature("s")[Api::Predict as usize], Protocol::Rest, Ok(1));
     drop(version);
@@ -189,7 +197,7 @@ fn examples_of_multi_inference_are_counted_and_its_requests_only_on_the_page_of_
     let metrics = Metrics::default();
     let signature = metrics.served("m").version(1).signature("s");
     for examples in [3, 1] {
-        let timeline = Timeline::begin(0);
+        let timeline = begun(0);
         timeline.assign(&signature[Api::MultiInference as usize]);
         timeline.end(Protocol::Grpc, Ok(9), Some(examples));
     }

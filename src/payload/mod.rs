@@ -10,7 +10,7 @@ mod files;
 
 pub use files::FileLimits;
 
-use crate::access::id::chosen;
+use crate::chance::chosen;
 use crate::error::{Error, Result};
 use crate::log_queue::{Limits, LogQueue};
 use crate::pb::tensorflow::serving::SamplingConfig;
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What may wait to be written to one place.
-const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20 };
+const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20, ..Limits::NONE };
 /// How long a place that no rule names any more may take for its last records.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -118,7 +118,7 @@ impl Chosen {
     /// Has a serialized `PredictionLog` written.
     pub fn log(&self, record: Bytes) {
         let bytes = record.len();
-        self.collector.0.offer(record, bytes);
+        let _counted = self.collector.0.offer(record, bytes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Options from Python: structs with the attributes of `_core.pyi`'s protocols, and their conversion for the core.
 
-use crate::access::{AccessOptions, Output, RequestIds, Which};
+use crate::access::{AccessOptions, Output, Which};
 use crate::admin;
 use crate::batch;
 use crate::config::{NonUtf8, Options};
@@ -9,6 +9,7 @@ use crate::engine::acceleration::{Acceleration, Lower};
 use crate::engine::choice::{EngineKind, Engines};
 use crate::engine::tensorflow;
 use crate::error::{Error, Result};
+use crate::exchange::RequestIds;
 use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
 use crate::lifecycle::{self, Batching};
@@ -17,6 +18,7 @@ use crate::pace::Pace;
 use crate::payload::{FileLimits, Form, PayloadRule, Place};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
+use crate::telemetry::Settings;
 use crate::tls::{self, Tls};
 use pyo3::prelude::*;
 use std::collections::HashMap;
@@ -310,6 +312,7 @@ impl CoreOptions {
                 "all" => RequestIds::All,
                 other => return Err(unknown("request_ids", other)),
             },
+            telemetry: Settings::of_environment(),
             payload_files: FileLimits {
                 bytes: self.payload_file_bytes,
                 age: seconds(self.payload_file_seconds),

@@ -21,9 +21,9 @@ mod verb;
 
 pub(crate) use over_http2::RestOverHttp2;
 
-use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::connections::Connection;
 use crate::error::{Error, Kind};
+use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::{Body, Reply};
@@ -101,10 +101,7 @@ impl RestService {
         };
         // While the server drains, the client should send its next request elsewhere.
         reply.close |= client.connection.is_draining();
-        let Exchange { id, logged } = exchange;
-        if let Some(logged) = logged {
-            logged.end(reply.status, None, reply.body.len() as u64);
-        }
+        let id = exchange.end(reply.status, None, reply.body.len() as u64);
         let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -146,7 +143,7 @@ impl Service for RestService {
     }
 }
 
-/// Begins a request for the access log. A query is left out of it, as it may hold secrets.
+/// Begins a request. A query is left out of what is told of it, as it may hold secrets.
 fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exchange {
     let asked = Asked {
         protocol: "rest",
@@ -155,8 +152,8 @@ fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exc
         method: head.method.as_str(),
         path: path.split('?').next(),
     };
-    let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
-    Exchange::begin(server.access.as_ref(), server.options.request_ids, asked, header)
+    let header = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    Exchange::begin(&server.observers(), asked, header)
 }
 
 /// Answers a request of `client` whose `head` has been read.
@@ -169,7 +166,7 @@ async fn answered(
 ) -> Reply {
     let path = target::of(&head.uri);
     match route(server, head, path, path::is_api(path)) {
-        Ok(post) => call(server, client, post, exchange.entry(), body).await,
+        Ok(post) => call(server, client, post, exchange, body).await,
         Err(reply) => {
             drain(head, body).await;
             reply
@@ -189,10 +186,11 @@ async fn call(
     server: &Arc<ServerState>,
     client: &Caller,
     post: Post,
-    entry: Option<Arc<Entry>>,
+    exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
-    if let Some(entry) = &entry {
+    let entry = exchange.entry();
+    if let Some(entry) = entry {
         entry.calls(post.verb.word);
         entry.names(&post.name);
     }
@@ -201,13 +199,11 @@ async fn call(
         Ok(body) => body,
         Err(unread) => return unread.into(),
     };
-    if let Some(entry) = &entry {
-        entry.received(body.len());
-    }
+    let (timeline, entry) = (exchange.received(body.len()), entry.cloned());
     let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, entry, ..Context::default() };
+    let context = Context { deadline, memory, entry, timeline, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
