@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 /// Returns a random number: of a sequence (SplitMix64) that begins elsewhere in every thread of every process.
-pub fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(std::thread::current().id()));
     }
@@ -16,7 +16,7 @@ pub fn random() -> u64 {
 }
 
 /// Returns true with the probability `share`.
-pub fn chosen(share: f64) -> bool {
+pub(crate) fn chosen(share: f64) -> bool {
     /// Numbers below this are exact as `f64`.
     const STEPS: f64 = (1_u64 << 53) as f64;
     share >= 1.0 || (share > 0.0 && ((random() >> 11) as f64) < share * STEPS)

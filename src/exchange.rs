@@ -105,10 +105,16 @@ impl Exchange {
                 trace: span,
             };
             let state = |parent| if parent { trace_context::state(header(TRACE_STATE)) } else { None };
-            let traced = |(span, parent): (_, Option<_>)| Traced { span, parent, state: state(parent.is_some()) };
+            let traced =
+                |(span, parent): (_, Option<_>)| Traced { span, parent, state: state(parent.is_some()) };
             let traced = sampled.map(|(_, place)| traced(place));
             let entry = Arc::new(Entry::begin(head, asked.method, asked.path, exemplar, traced));
-            Observed { entry, log: log.cloned(), traces: sampled.map(|(traces, _)| traces.clone()), end: None }
+            Observed {
+                entry,
+                log: log.cloned(),
+                traces: sampled.map(|(traces, _)| traces.clone()),
+                end: None,
+            }
         });
         Exchange { id, observed, counted: metrics, exemplar }
     }

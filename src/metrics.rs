@@ -28,8 +28,8 @@ pub use content::Surroundings;
 pub use exports::{Exports, SpanFate};
 pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
-pub use refusals::{ByReason, Reason, Refusals};
 pub use points::{Histogram as HistogramValue, Number, Point, Value};
+pub use refusals::{ByReason, Reason, Refusals};
 pub use series::{Ending, Methods, Part, Series};
 pub use text::Format;
 

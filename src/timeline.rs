@@ -204,11 +204,8 @@ mod tests {
         assert_eq!(timeline.time(Phase::Encode), None);
         let step = |phase, from: u64, to: u64| Step { phase, from: from * 1_000_000, to: to * 1_000_000 };
         let first = Step { from: received, ..step(Phase::Decode, 0, 1010) };
-        let others = [
-            step(Phase::Queue, 1010, 1020),
-            step(Phase::Decode, 1020, 1030),
-            step(Phase::Run, 1030, 1130),
-        ];
+        let others =
+            [step(Phase::Queue, 1010, 1020), step(Phase::Decode, 1020, 1030), step(Phase::Run, 1030, 1130)];
         assert_eq!(timeline.steps(), [&[first], &others[..]].concat());
         assert_eq!(timeline.bytes(), 7);
     }

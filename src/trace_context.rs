@@ -4,8 +4,9 @@ use crate::chance::random;
 use opentelemetry::trace::{SpanId, TraceId, TraceState};
 use std::str::FromStr;
 
-/// Names of the headers.
+/// Name of the header with the span that a request goes on from.
 pub const TRACE_PARENT: &str = "traceparent";
+/// Name of the header with what vendors add to that.
 pub const TRACE_STATE: &str = "tracestate";
 
 /// A span of a trace.
@@ -26,7 +27,8 @@ impl TraceContext {
         const LENGTH: usize = 55;
         let (known, rest) = traceparent.split_at_checked(LENGTH)?;
         let version = hex(&known[..2])?;
-        let complete = if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
+        let complete =
+            if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|byte| *byte == b'-') };
         if [known[2], known[35], known[52]] != *b"---" || !complete || version == 0xff {
             return None;
         }
@@ -148,7 +150,8 @@ mod tests {
         assert_eq!(of(&["a=1,,\t"]).as_deref(), Some("a=1"));
         let many: Vec<String> = (0..33).map(|number| format!("k{number}=1")).collect();
         assert!(of(&[&many[..32].join(",")]).is_some());
-        for invalid in ["", " ", "a", "a=1,b", "\u{fc}=1", &many.join(","), &format!("a={}", "x".repeat(511))] {
+        for invalid in ["", " ", "a", "a=1,b", "\u{fc}=1", &many.join(","), &format!("a={}", "x".repeat(511))]
+        {
             assert_eq!(of(&[invalid]), None, "{invalid}");
         }
     }

@@ -167,8 +167,8 @@ fn is_at(path: &Path, file: &File) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::{AccessLog, AccessOptions, End, Entry, Head, Which};
-    use crate::exchange::{Asked, Exchange, Observers};
     use super::*;
+    use crate::exchange::{Asked, Exchange, Observers};
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(60);
@@ -181,7 +181,9 @@ mod tests {
     fn begin(access: &Arc<AccessLog>, id: &'static str) -> Exchange {
         let asked = Asked { protocol: "grpc", peer: None, certified: None, method: "Predict", path: None };
         let observers = Observers { log: Some(access), ..Observers::default() };
-        Exchange::begin(&observers, asked, |name| (name == "x-request-id").then_some(id.as_bytes()).into_iter())
+        Exchange::begin(&observers, asked, |name| {
+            (name == "x-request-id").then_some(id.as_bytes()).into_iter()
+        })
     }
 
     fn log(access: &Arc<AccessLog>, id: &'static str, status: u16) {

@@ -204,8 +204,13 @@ impl Lifecycle {
             counts.is_loaded(engine, files::size(path));
         }
         let batching = self.batching(&options.batching);
-        let resources =
-            Resources { engine, policy: options.placement, scheduler: &self.server.scheduler, batching, counts };
+        let resources = Resources {
+            engine,
+            policy: options.placement,
+            scheduler: &self.server.scheduler,
+            batching,
+            counts,
+        };
         let (servable, drain) = Servable::new(name.to_owned(), version, model, resources);
         self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.server, &servable, path, options)?;

@@ -51,8 +51,7 @@ impl Observer {
     /// Begins to observe a call, whose timeline is that of `context`, if anybody asks for it.
     pub fn begin(subject: Subject, context: &Context) -> Observer {
         let Subject { protocol, counted } = subject;
-        let counts =
-            |timeline| Counts { timeline, protocol, counted, outcome: Err(Kind::Cancelled) };
+        let counts = |timeline| Counts { timeline, protocol, counted, outcome: Err(Kind::Cancelled) };
         Observer(context.timeline.clone().map(counts))
     }
 

@@ -76,6 +76,9 @@ mod tests {
         parts[0].keep(longest, u64::MAX);
         parts.iter().for_each(|part| kept.read(part));
         let spans: Vec<_> = kept.0.iter().map(|kept| kept.map(|one| one.span)).collect();
-        assert_eq!((spans.len(), spans[0], spans[1], spans[BUCKETS - 1]), (19, Some(last), None, Some(longest)));
+        assert_eq!(
+            (spans.len(), spans[0], spans[1], spans[BUCKETS - 1]),
+            (19, Some(last), None, Some(longest))
+        );
     }
 }

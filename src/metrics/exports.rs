@@ -16,8 +16,7 @@ pub enum SpanFate {
 }
 
 impl SpanFate {
-    const ALL: [SpanFate; 4] =
-        [SpanFate::Sent, SpanFate::QueueFull, SpanFate::Failed, SpanFate::Rejected];
+    const ALL: [SpanFate; 4] = [SpanFate::Sent, SpanFate::QueueFull, SpanFate::Failed, SpanFate::Rejected];
 
     /// Returns the value of the label `outcome`.
     fn name(self) -> &'static str {

@@ -7,8 +7,8 @@ use super::family::{Family, Type};
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::latencies::{TIMES, Times};
 use super::model::LOAD_TIMES;
-use super::series::Answers;
 use super::samples::{Buckets, Samples};
+use super::series::Answers;
 use super::{Api, CODES, Protocol, code_name};
 use crate::error::Kind;
 use crate::profile::Phase;
@@ -273,7 +273,7 @@ fn each_protocol(content: &Content<'_>, mut tell: impl FnMut([&str; 5], &Answers
 fn requests(samples: &mut Samples<'_>, content: &Content<'_>) {
     each_protocol(content, |[model, version, signature, method, protocol], answers| {
         for (code, count) in answers.outcomes.iter().enumerate().filter(|(_, count)| **count > 0) {
-            samples.sample(&[model, version, signature, method, protocol, code_text(code)], count);
+            samples.sample(&[model, version, signature, method, protocol, code_text(code)], *count);
         }
     });
 }
@@ -365,7 +365,7 @@ fn version_states(samples: &mut Samples<'_>, content: &Content<'_>) {
 fn loads(samples: &mut Samples<'_>, content: &Content<'_>) {
     for model in &content.models {
         for (code, count) in model.loads.iter().enumerate().filter(|(_, count)| **count > 0) {
-            samples.sample(&[&model.name, code_text(code)], count);
+            samples.sample(&[&model.name, code_text(code)], *count);
         }
     }
 }

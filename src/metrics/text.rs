@@ -79,7 +79,8 @@ impl Text {
 
     /// Returns how `exemplar` is written after the value of its bucket: in OpenMetrics alone.
     fn exemplar(&self, exemplar: Option<&Exemplar>, scale: f64) -> String {
-        let Some(Exemplar { span, nanos, at }) = exemplar.filter(|_| self.format == Format::OpenMetrics) else {
+        let Some(Exemplar { span, nanos, at }) = exemplar.filter(|_| self.format == Format::OpenMetrics)
+        else {
             return String::new();
         };
         #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.

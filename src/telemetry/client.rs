@@ -106,7 +106,8 @@ impl Client {
     }
 
     async fn exchange(&self, open: &mut Open, body: Bytes) -> Result<Response<Incoming>, String> {
-        let mut request = Request::post(self.target()).body(Full::new(body)).map_err(|why| why.to_string())?;
+        let mut request =
+            Request::post(self.target()).body(Full::new(body)).map_err(|why| why.to_string())?;
         self.fill(request.headers_mut());
         let sent = match open {
             Open::Http1(sender) => match sender.ready().await {

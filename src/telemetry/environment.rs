@@ -151,7 +151,8 @@ mod tests {
         for good in ["http://localhost:4318", "https://a.b/c/d", "http://[::1]:1/"] {
             assert!(address(good).is_ok(), "{good}");
         }
-        for bad in ["localhost:4318", "localhost", "/v1", "ftp://a", "http://", "a b", "http://me:secret@a/"] {
+        for bad in ["localhost:4318", "localhost", "/v1", "ftp://a", "http://", "a b", "http://me:secret@a/"]
+        {
             assert!(address(bad).is_err(), "{bad}");
         }
     }

@@ -17,11 +17,12 @@ mod metrics;
 mod secure;
 mod server_span;
 mod settings;
+mod span;
 mod spans;
 
 pub use metrics::{Observed, SentMetrics};
+pub use server_span::EngineOf;
 pub use settings::Settings;
-pub use spans::EngineOf;
 
 use crate::access::Ended;
 use crate::log_queue::{Limits, LogQueue, Sink};
@@ -29,7 +30,9 @@ use crate::metrics::{Exports, SpanFate};
 use crate::trace_context::{TraceContext, new_span, new_trace};
 use delivery::Delivery;
 use opentelemetry::trace::{SpanId, SpanKind};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample};
@@ -150,8 +153,10 @@ impl Sender {
         let Some(answer) = self.delivery.deliver(&message) else {
             return self.counts.count(SpanFate::Failed, count);
         };
-        let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
-        let (rejected, why) = partial.map_or((0, String::new()), |part| (part.rejected_spans, part.error_message));
+        let partial =
+            ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+        let (rejected, why) =
+            partial.map_or((0, String::new()), |part| (part.rejected_spans, part.error_message));
         let rejected = usize::try_from(rejected).unwrap_or(0).min(count);
         if rejected > 0 || !why.is_empty() {
             self.delivery.tell(&format!("{rejected} were rejected: {why}"));

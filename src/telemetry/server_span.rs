@@ -2,13 +2,17 @@
 //! HTTP and RPC (1.37), and what is Servable's own under `servable.`.
 
 use super::attributes::{Attributes, whole};
-use super::spans::{EngineOf, flags, named};
+use super::span::{flags, named};
 use crate::access::{End, Ended, Entry, Traced};
 use crate::error::Kind;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use std::ops::Range;
+use std::sync::Arc;
+
+/// Returns the engine that runs a signature of a version of a model, if that is known.
+pub type EngineOf = Arc<dyn Fn(&str, i64, &str) -> Option<String> + Send + Sync>;
 
 /// Returns the span of a request that took the time `time`.
 pub(super) fn of(ended: &Ended, traced: &Traced, time: Range<u64>, engine_of: &EngineOf) -> Span {
@@ -37,9 +41,7 @@ fn model(attributes: &mut Attributes, entry: &Entry, engine_of: &EngineOf) {
     attributes.text("servable.model.name", model);
     attributes.number("servable.model.version", version);
     attributes.text("servable.model.signature", signature);
-    let engine = model.zip(version).and_then(|(model, version)| {
-        engine_of(model, version, signature?)
-    });
+    let engine = model.zip(version).and_then(|(model, version)| engine_of(model, version, signature?));
     attributes.text("servable.model.engine", engine.as_deref());
     attributes.number("servable.request.rows", entry.rows());
     attributes.text("servable.request.id", Some(&String::from_utf8_lossy(&entry.head.id)));

@@ -134,8 +134,11 @@ impl Settings {
         };
         let metrics = environment.exporters("OTEL_METRICS_EXPORTER").unwrap_or(false);
         let metrics = metrics.then(|| MetricSettings::of(environment)).flatten();
-        (traces.is_some() || metrics.is_some())
-            .then(|| Settings { resource: resource(environment), traces, metrics })
+        (traces.is_some() || metrics.is_some()).then(|| Settings {
+            resource: resource(environment),
+            traces,
+            metrics,
+        })
     }
 
     /// Returns whether metrics are sent.
@@ -158,7 +161,8 @@ impl TraceSettings {
         }
         let within = environment.milliseconds(&one("OTEL_BSP_EXPORT_TIMEOUT"), 30_000);
         #[allow(clippy::cast_possible_truncation)] // A million at most.
-        let [most_waiting, most_at_once] = [most_waiting, at_once.min(most_waiting)].map(|count| count as usize);
+        let [most_waiting, most_at_once] =
+            [most_waiting, at_once.min(most_waiting)].map(|count| count as usize);
         Some(TraceSettings {
             to: Destination { within: to.within.min(within), ..to },
             sampling: Sampling::of(environment),
@@ -175,7 +179,8 @@ impl MetricSettings {
         let within = environment.milliseconds(&one("OTEL_METRIC_EXPORT_TIMEOUT"), 30_000);
         let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         if environment.text(preference).is_some_and(|value| !value.eq_ignore_ascii_case("cumulative")) {
-            environment.warn(preference, "is not cumulative. Metrics are sent as sums since the start all the same");
+            environment
+                .warn(preference, "is not cumulative. Metrics are sent as sums since the start all the same");
         }
         Some(MetricSettings {
             to: Destination { within: to.within.min(within), ..to },
@@ -208,7 +213,8 @@ impl Destination {
         if named.is_none() && !by_default {
             return None;
         }
-        let address = place(protocol, signal, named.as_ref().map(|(name, address)| (name.as_str(), address)))?;
+        let address =
+            place(protocol, signal, named.as_ref().map(|(name, address)| (name.as_str(), address)))?;
         let gzip = |value: &str| match value {
             "gzip" => Ok(true),
             "none" => Ok(false),
@@ -275,7 +281,8 @@ impl Sampling {
             Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
             _ => Err(format!("is {value:?}, which is no number from 0 to 1")),
         };
-        let ratio = || environment.first(&one("OTEL_TRACES_SAMPLER_ARG"), share).map_or(1.0, |(_, share)| share);
+        let ratio =
+            || environment.first(&one("OTEL_TRACES_SAMPLER_ARG"), share).map_or(1.0, |(_, share)| share);
         let read = |value: &str| {
             let (root, by_parent) = match value.strip_prefix("parentbased_") {
                 Some(root) => (root, true),

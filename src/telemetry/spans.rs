@@ -1,20 +1,17 @@
 //! The spans of a request that has ended, made of its record: its own, one for each of its phases, and those of a batch.
 
 use super::attributes::{Attributes, whole};
-use super::server_span;
+use super::server_span::{self, EngineOf};
+use super::span::{flags, named};
 use crate::access::{Ended, Traced};
 use crate::profile::Phase;
 use crate::timeline::{BatchRun, Step};
 use crate::trace_context::{TraceContext, new_span};
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use opentelemetry_proto::tonic::trace::v1::{Span, SpanFlags, Status};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
-
-/// Returns the engine that runs a signature of a version of a model, if that is known.
-pub type EngineOf = Arc<dyn Fn(&str, i64, &str) -> Option<String> + Send + Sync>;
 
 /// Returns about the number of spans of a request.
 pub(super) fn count(ended: &Ended) -> usize {
@@ -88,32 +85,6 @@ fn of_batch(batch: &BatchRun, times: &Times) -> Vec<Span> {
         )
     });
     std::iter::once(span).chain(run).collect()
-}
-
-/// Returns a span without attributes.
-pub(super) fn named(
-    name: &str,
-    kind: SpanKind,
-    context: TraceContext,
-    time: Range<u64>,
-    traced: &Traced,
-) -> Span {
-    Span {
-        trace_id: context.trace.to_bytes().to_vec(),
-        span_id: context.span.to_bytes().to_vec(),
-        trace_state: traced.state.as_deref().unwrap_or_default().to_owned(),
-        name: name.to_owned(),
-        kind: kind.into(),
-        start_time_unix_nano: time.start,
-        end_time_unix_nano: time.end.max(time.start),
-        ..Span::default()
-    }
-}
-
-/// Returns the flags of a span that is recorded.
-pub(super) fn flags(is_parent_remote: bool) -> u32 {
-    let remote = if is_parent_remote { SpanFlags::ContextIsRemoteMask as u32 } else { 0 };
-    1 | SpanFlags::ContextHasIsRemoteMask as u32 | remote
 }
 
 fn link(to: TraceContext) -> Link {

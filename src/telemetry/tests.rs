@@ -29,7 +29,13 @@ fn request(protocol: &'static str, span: TraceContext, batch: Option<&Arc<BatchR
         "rest" => "/v1/models/m/versions/3:predict",
         _ => "/tensorflow.serving.PredictionService/Predict",
     };
-    let entry = Entry::begin(head, if protocol == "rest" { "POST" } else { "Predict" }, Some(path), None, Some(traced));
+    let entry = Entry::begin(
+        head,
+        if protocol == "rest" { "POST" } else { "Predict" },
+        Some(path),
+        None,
+        Some(traced),
+    );
     if protocol == "rest" {
         entry.calls("predict");
     }
@@ -84,7 +90,10 @@ fn a_request_has_a_span_and_one_for_each_phase() {
     let own = "POST /v1/models/{model}/versions/{version}:predict";
     assert_eq!(names(&spans), [own, "decode", "queue", "run"]);
     let [server, phases @ ..] = &spans[..] else { panic!() };
-    assert_eq!((&server.trace_id[..], &server.span_id[..]), (&span.trace.to_bytes()[..], &span.span.to_bytes()[..]));
+    assert_eq!(
+        (&server.trace_id[..], &server.span_id[..]),
+        (&span.trace.to_bytes()[..], &span.span.to_bytes()[..])
+    );
     assert_eq!((server.parent_span_id.len(), server.flags, server.trace_state.as_str()), (8, 0x301, "a=1"));
     assert_eq!(server.end_time_unix_nano - server.start_time_unix_nano, 50_000_000);
     for phase in phases {
@@ -116,7 +125,8 @@ fn a_request_has_a_span_and_one_for_each_phase() {
 
 #[test]
 fn an_error_is_one_of_the_server_or_not() {
-    let is_error = |span: &Span| span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32);
+    let is_error =
+        |span: &Span| span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32);
     for (protocol, status, code, kind, failed) in [
         ("rest", Some(404), Some("NOT_FOUND"), "NOT_FOUND", false),
         ("rest", Some(503), None, "503", true),
@@ -172,9 +182,8 @@ fn a_batch_that_fails_says_so() {
 }
 
 fn traces(variables: &[(&str, &str)]) -> (Arc<Traces>, Arc<Exports>) {
-    let variable = |name: &str| {
-        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-    };
+    let variable =
+        |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let (settings, warnings) = Settings::read(&variable);
     assert_eq!(warnings, Vec::<String>::new());
     let counts = Arc::new(Exports::default());

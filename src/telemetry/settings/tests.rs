@@ -6,7 +6,8 @@ use proptest::prelude::*;
 /// Returns the settings by `variables`, written `NAME=value`, and the number of warnings.
 fn read(variables: &[&str]) -> (Option<Settings>, usize) {
     let variable = |name: &str| {
-        let value = |one: &&str| one.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value);
+        let value =
+            |one: &&str| one.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value);
         variables.iter().find_map(value).map(str::to_owned)
     };
     let (settings, warnings) = Settings::read(&variable);
@@ -89,7 +90,11 @@ fn what_cannot_be_understood_is_as_if_it_were_not_there() {
         assert!(matches!(traces.sampling.root, Sampler::AlwaysOn) && traces.sampling.by_parent);
         assert!(traces.most_at_once <= traces.most_waiting && traces.most_waiting == 2048);
     }
-    assert_eq!(traces_to(&["OTEL_EXPORTER_OTLP_ENDPOINT=localhost"]), None, "nobody asked for the usual place");
+    assert_eq!(
+        traces_to(&["OTEL_EXPORTER_OTLP_ENDPOINT=localhost"]),
+        None,
+        "nobody asked for the usual place"
+    );
     assert_eq!(traces_to(&["OTEL_TRACES_EXPORTER=zipkin", "OTEL_EXPORTER_OTLP_ENDPOINT=http://a"]), None);
 }
 
@@ -109,7 +114,8 @@ fn the_values_of_one_signal_come_before_those_of_all() {
     ]);
     let Settings { traces, metrics, .. } = settings.unwrap();
     let (traces, metrics) = (traces.unwrap(), metrics.unwrap());
-    let of = |to: &Destination| (to.protocol, to.headers[0].1.to_str().unwrap().to_owned(), to.within, to.gzip);
+    let of =
+        |to: &Destination| (to.protocol, to.headers[0].1.to_str().unwrap().to_owned(), to.within, to.gzip);
     assert_eq!(of(&traces.to), (Wire::Http, "1".to_owned(), Duration::from_millis(200), false));
     assert_eq!(of(&metrics.to), (Wire::Grpc, "2".to_owned(), Duration::from_millis(100), true));
     assert_eq!((metrics.interval, warnings), (Duration::from_secs(7), 0));
@@ -139,9 +145,11 @@ fn samplers_have_their_share() {
 
 #[test]
 fn a_server_says_who_it_is() {
-    let resource = |variables: &[&str]| read(&[&["OTEL_TRACES_EXPORTER=otlp"], variables].concat()).0.unwrap().resource;
+    let resource =
+        |variables: &[&str]| read(&[&["OTEL_TRACES_EXPORTER=otlp"], variables].concat()).0.unwrap().resource;
     let of = |resource: &[(String, String)], key: &str| {
-        let values: Vec<_> = resource.iter().filter(|(known, _)| known == key).map(|(_, value)| value).collect();
+        let values: Vec<_> =
+            resource.iter().filter(|(known, _)| known == key).map(|(_, value)| value).collect();
         assert_eq!(values.len(), 1, "{key}");
         values[0].clone()
     };
@@ -149,7 +157,10 @@ fn a_server_says_who_it_is() {
     assert_eq!(of(&plain, "service.name"), "servable");
     let told = ["OTEL_RESOURCE_ATTRIBUTES=service.name=a,zone=b%2Cc,service.version=7"];
     let named = resource(&told);
-    assert_eq!([of(&named, "service.name"), of(&named, "zone"), of(&named, "service.version")], ["a", "b,c", "7"]);
+    assert_eq!(
+        [of(&named, "service.name"), of(&named, "zone"), of(&named, "service.version")],
+        ["a", "b,c", "7"]
+    );
     assert_eq!(of(&resource(&[told[0], "OTEL_SERVICE_NAME=d"]), "service.name"), "d");
 }
 
