@@ -45,6 +45,8 @@ use std::time::Duration;
 pub struct Traces {
     sampling: Sampling,
     queue: LogQueue<Ended>,
+    /// The spans that may wait.
+    most_waiting: usize,
     counts: Arc<Exports>,
 }
 
@@ -69,10 +71,10 @@ impl Traces {
         let sink =
             Sender { delivery, resource, engine_of, most_at_once, spans: Vec::new(), counts: counts.clone() };
         // Measured in spans.
-        let hurry = (most_waiting / most_at_once).max(1);
+        let hurry = most_waiting.div_ceil(most_at_once);
         let limits = Limits { items: most_waiting, bytes: most_waiting, pause, hurry };
         let queue = LogQueue::start("servable-traces", limits, sink).map_err(|why| why.to_string())?;
-        Ok(Traces { sampling: traces.sampling.clone(), queue, counts })
+        Ok(Traces { sampling: traces.sampling.clone(), queue, most_waiting, counts })
     }
 
     /// Begins the trace of a request, or goes on with that of `parent`, if it is to be traced. Also returns the parent.
@@ -93,7 +95,8 @@ impl Traces {
     /// Takes a request that has ended, and is traced. Never waits.
     pub fn offer(&self, ended: Ended) {
         let spans = spans::count(&ended);
-        if !self.queue.offer(ended, spans) {
+        // One request fits in any case.
+        if !self.queue.offer(ended, spans.min(self.most_waiting)) {
             self.counts.count(SpanFate::QueueFull, spans);
         }
     }
