@@ -1,9 +1,11 @@
 //! Counts, checked through Prometheus's text.
 
+use super::family::Type;
 use super::*;
 use crate::memory::{Account, Reservation};
 use crate::profile::Phase;
 use crate::timeline::Timeline;
+use crate::trace_context::TraceContext;
 use std::time::Instant;
 
 fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
@@ -351,4 +353,53 @@ fn what_requests_hold_is_told() {
             ":servable:memory_in_flight_refusals{} 1",
         ]
     );
+}
+
+#[test]
+fn a_request_whose_trace_is_recorded_is_an_exemplar_in_openmetrics() {
+    let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
+    let span = TraceContext::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+    for exemplar in [None, Some(span)] {
+        let timeline = Timeline::begin(exemplar, false);
+        timeline.received(1);
+        timeline.assign(&signature[Api::Predict as usize]);
+        timeline.end(Protocol::Rest, Ok(1), None);
+    }
+    let exemplars = |format| {
+        let page = metrics.page(&Surroundings::default(), format);
+        page.lines().filter(|line| line.contains(" # {")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(exemplars(Format::Prometheus), Vec::<String>::new());
+    let [line] = &exemplars(Format::OpenMetrics)[..] else { panic!() };
+    assert!(line.starts_with("servable_request_duration_seconds_bucket{"), "{line}");
+    let ids = " # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\",span_id=\"00f067aa0ba902b7\"} ";
+    assert!(line.contains(ids), "{line}");
+}
+
+#[test]
+fn the_page_and_the_values_for_a_collector_are_the_same() {
+    let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
+    end(&signature[Api::Predict as usize], Protocol::Rest, Ok(7));
+    end(metrics.asked("m").unresolved(Api::Predict), Protocol::Grpc, Err(Kind::NotFound));
+    let points = metrics.points(&Surroundings::default());
+    assert_eq!(points.len(), list::LIST.iter().filter(|(family, _)| family.is_own()).count());
+    for (family, points) in points {
+        let name = family.sample_name();
+        let lines =
+            all(&metrics, &format!("{name}{}", if family.kind == Type::Histogram { "_count" } else { "" }));
+        assert_eq!(lines.len(), points.len(), "{name}");
+        for (line, point) in lines.iter().zip(points) {
+            assert!(point.labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))));
+            let value = match point.value {
+                Value::Number(number) => number.to_string(),
+                Value::Histogram(histogram) => {
+                    assert_eq!(histogram.counts.len(), histogram.limits.len() + 1);
+                    histogram.counts.iter().sum::<u64>().to_string()
+                }
+            };
+            assert!(line.ends_with(&format!(" {value}")), "{line} {value}");
+        }
+    }
 }

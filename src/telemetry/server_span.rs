@@ -67,19 +67,22 @@ fn grpc(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool)
 /// Adds what a request by HTTP is; returns its name, and whether it failed by the server's fault.
 fn http(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool) {
     let (method, path, verb) = entry.asked();
+    // The answer to a client that has left reaches nobody.
+    let left = Some(Kind::Cancelled.http_status());
+    let answered = end.status.filter(|status| Some(*status) != left);
     let route = verb.map(|verb| route(path.unwrap_or_default(), verb));
     attributes.text("http.request.method", Some(method));
     attributes.text("http.route", route.as_deref());
     attributes.text("url.path", path);
-    attributes.number("http.response.status_code", end.status.map(i64::from));
+    attributes.number("http.response.status_code", answered.map(i64::from));
     attributes.number("http.request.body.size", Some(whole(entry.timeline.bytes())));
-    attributes.number("http.response.body.size", end.status.map(|_| whole(end.bytes)));
-    let failed = end.status.is_none_or(|status| status >= 400);
-    let status = end.status.map(|status| status.to_string());
+    attributes.number("http.response.body.size", answered.map(|_| whole(end.bytes)));
+    let failed = answered.is_none_or(|status| status >= 400);
+    let status = answered.map(|status| status.to_string());
     let why = end.code.filter(|code| *code != "OK").or(status.as_deref());
     attributes.text("error.type", why.filter(|_| failed));
     let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-    (name, end.status.is_none_or(|status| status >= 500))
+    (name, answered.is_none_or(|status| status >= 500))
 }
 
 /// Returns the form of the path of a model's method.

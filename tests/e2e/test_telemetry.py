@@ -100,7 +100,7 @@ def server(collector: Collector, protocol: str) -> Iterator[Served]:
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
     }
     environment = variables(collector, protocol, **more)
-    with serving(HALF, WITH_GRPC, "--batching=off", environment=environment) as served:
+    with serving(HALF, WITH_GRPC, "--engine=tensorflow", environment=environment) as served:
         assert re.search(rf"traces go to {re.escape(collector.address)}.* by (gRPC|HTTP)", served.log)
         yield served
 
@@ -246,7 +246,7 @@ def test_who_leaves_is_told(batched: Served, received: Collector) -> None:
 def test_automatic_batches_are_told(collector: Collector, received: Collector, protocol: str) -> None:
     """Which requests run together is up to chance: what there is must be whole."""
     environment = variables(collector, protocol)
-    with serving(HALF, "--run_in=pool", environment=environment) as served, ThreadPoolExecutor(16) as pool:
+    with serving(HALF, "--batching=auto", "--run_in=pool", environment=environment) as served, ThreadPoolExecutor(16) as pool:
         asks = [pool.submit(predict, served, "half_plus_two", GOOD) for _ in range(200)]
         assert {one.result().status for one in asks} == {200}
         assert until(lambda: len(received.named(ROUTE)) == 200)
