@@ -2,8 +2,9 @@
 
 #![allow(clippy::print_stdout)] // This is a command-line program.
 
-use servable::metrics::{Api, Methods, Metrics, Protocol, Timeline};
+use servable::metrics::{Api, Methods, Metrics, Protocol};
 use servable::profile::Phase;
+use servable::timeline::Timeline;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +39,8 @@ fn requests(served: &[Arc<Methods>]) -> Duration {
     let begin = Instant::now();
     for index in 0..REQUESTS as usize {
         let series = &black_box(served)[index % served.len()][Api::Predict as usize];
-        let timeline = Arc::new(Timeline::begin(100));
+        let timeline = Arc::new(Timeline::begin(None, false));
+        timeline.received(100);
         timeline.assign(series);
         timeline.enter(Phase::Run, begin);
         timeline.enter(Phase::Encode, begin + Duration::from_micros(9));

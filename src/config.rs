@@ -1,11 +1,13 @@
 //! The core's configuration: set once, validated by Python, only read here.
 
-use crate::access::{AccessOptions, RequestIds};
+use crate::access::AccessOptions;
 use crate::auth::Auth;
+use crate::exchange::RequestIds;
 use crate::pace::Pace;
 use crate::payload::FileLimits;
 use crate::proxies::Proxies;
 use crate::scheduler::Limits;
+use crate::telemetry::Settings;
 use crate::tls::Tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -84,6 +86,8 @@ pub struct Options {
     pub access: Option<AccessOptions>,
     /// The identifiers of requests that are returned.
     pub request_ids: RequestIds,
+    /// Traces and metrics for a collector, if there are any.
+    pub telemetry: Option<Settings>,
     /// When a file of a payload log ends and another begins.
     pub payload_files: FileLimits,
 }
@@ -123,6 +127,7 @@ impl Options {
             metrics_path: None,
             access: None,
             request_ids: RequestIds::Off,
+            telemetry: None,
             payload_files: FileLimits { bytes: 0, age: None },
         }
     }

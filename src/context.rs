@@ -7,8 +7,8 @@ use crate::access::Entry;
 use crate::auth::Pass;
 use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
-use crate::metrics::Timeline;
-use crate::profile::{Phase, Phases};
+use crate::profile::Phase;
+use crate::timeline::Timeline;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,11 +24,11 @@ pub struct Context {
     pub admitted: bool,
     /// The memory held by the request.
     pub memory: Arc<Reservation>,
-    /// What is to be logged of the request; `None` if it is not logged.
+    /// What is to be told of the request; `None` if it is neither logged nor traced.
     pub entry: Option<Arc<Entry>>,
     /// What its token allows; `None` if it has shown none.
     pub pass: Option<Pass>,
-    /// What is counted of the request, if anything is.
+    /// Its phases; `None` if nobody asks for them.
     pub timeline: Option<Arc<Timeline>>,
 }
 
@@ -46,11 +46,6 @@ impl Context {
             return Err(Error::new(Kind::Cancelled, "The client left before its request ran"));
         }
         self.time_left(now).map(|_| ())
-    }
-
-    /// Returns where the times of the request's phases are kept, if they are.
-    pub fn phases(&self) -> Option<&Arc<Phases>> {
-        self.entry.as_ref().map(|entry| &entry.phases)
     }
 
     /// Returns the time limit of a run that begins at `now`, if there is one; `DEADLINE_EXCEEDED` if no time is left.

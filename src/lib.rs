@@ -10,8 +10,9 @@
 //! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
 //! [`lifecycle`] frees it on its own thread.
 //!
-//! What an operator wants to know of requests goes with each one's [`context`]: [`access`] logs it. Who may ask at all is
-//! decided in [`auth`], if requests need tokens.
+//! What an operator wants to know of requests goes with each one's [`context`]: its [`exchange`] begins and ends it, its
+//! [`timeline`] has its phases, [`access`] logs it, [`telemetry`] makes its trace. Who may ask at all is decided in
+//! [`auth`], if requests need tokens.
 //!
 //! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
 //!
@@ -23,11 +24,13 @@ pub mod access;
 pub mod admin;
 pub mod auth;
 pub mod batch;
+mod chance;
 pub mod config;
 pub mod connections;
 pub mod context;
 pub mod engine;
 pub mod error;
+pub mod exchange;
 mod files;
 mod follow;
 pub mod grpc;
@@ -64,7 +67,10 @@ pub mod servable;
 pub mod server;
 #[cfg(test)]
 mod skipped;
+pub mod telemetry;
 pub mod tensor;
 pub mod tfrecord;
 mod throttled;
+pub mod timeline;
 pub mod tls;
+pub mod trace_context;

@@ -1,13 +1,9 @@
-//! A bounded queue whose items a thread of its own writes: nobody who offers one ever waits for a disk or a terminal.
+//! A bounded queue whose items a thread of its own writes: nobody who offers one ever waits for a disk, a terminal or a
+//! network.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// Pause after a write, so that what comes meanwhile is written at once, and offering it wakes nobody.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Part of the queue that, once taken, ends the pause early.
-const HURRY: usize = 4;
 
 /// What is written, in the queue's thread.
 pub trait Sink<T>: Send + 'static {
@@ -37,8 +33,17 @@ struct Shared<T> {
 pub struct Limits {
     /// Number of items.
     pub items: usize,
-    /// Sum of their sizes, in bytes.
+    /// Sum of their sizes, in bytes or whatever their owner measures.
     pub bytes: usize,
+    /// Pause after a write, so that what comes meanwhile is written at once, and offering it wakes nobody.
+    pub pause: Duration,
+    /// The part of either, one of so many, that ends the pause early once it is taken.
+    pub hurry: usize,
+}
+
+impl Limits {
+    /// Nothing waits, and that not for long.
+    pub const NONE: Limits = Limits { items: 0, bytes: 0, pause: Duration::from_millis(10), hurry: 4 };
 }
 
 struct State<T> {
@@ -56,7 +61,7 @@ struct State<T> {
 impl<T> State<T> {
     /// Returns whether enough waits to be written without a pause.
     fn is_much(&self, limits: Limits) -> bool {
-        self.items.len() > limits.items / HURRY || self.bytes > limits.bytes / HURRY
+        self.items.len() > limits.items / limits.hurry || self.bytes > limits.bytes / limits.hurry
     }
 }
 
@@ -71,13 +76,13 @@ impl<T: Send + 'static> LogQueue<T> {
         Ok(LogQueue { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues an item of `bytes` bytes; drops and counts it if the queue is full. Never waits.
-    pub fn offer(&self, item: T, bytes: usize) {
-        let Limits { items: most, bytes: most_bytes } = self.shared.limits;
+    /// Queues an item of `bytes` bytes; drops and counts it if the queue is full, and returns false. Never waits.
+    pub fn offer(&self, item: T, bytes: usize) -> bool {
+        let Limits { items: most, bytes: most_bytes, .. } = self.shared.limits;
         let mut state = self.shared.state();
         if state.ended || state.items.len() >= most || bytes > most_bytes.saturating_sub(state.bytes) {
             state.dropped.iter_mut().for_each(|count| *count += 1);
-            return;
+            return false;
         }
         let was_much = state.is_much(self.shared.limits);
         state.items.push(item);
@@ -88,6 +93,7 @@ impl<T: Send + 'static> LogQueue<T> {
         if wake {
             self.shared.changed.notify_all();
         }
+        true
     }
 
     /// Returns the number of items that were not accepted.
@@ -136,7 +142,7 @@ impl<T> Shared<T> {
             }
             let state = self.state();
             let may_wait = |state: &mut State<T>| !state.ended && !state.is_much(self.limits);
-            drop(self.changed.wait_timeout_while(state, PAUSE, may_wait));
+            drop(self.changed.wait_timeout_while(state, self.limits.pause, may_wait));
         }
     }
 
@@ -182,7 +188,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    const LIMITS: Limits = Limits { items: 8, bytes: 100 };
+    const LIMITS: Limits = Limits { items: 8, bytes: 100, ..Limits::NONE };
     const SOON: Duration = Duration::from_secs(60);
 
     /// Passes on what it is to write, each time once it is let.

@@ -1,7 +1,7 @@
 //! Metrics: what is counted ([`list`]), and Prometheus's text of it ([`text`]), on two pages ([`page`]): TensorFlow
 //! Serving's (docs/spec/server.md, section 9), and one of everything.
 //!
-//! Each request has a [`Timeline`], which is assigned to the [`Series`] of its signature once that is known: a handle that
+//! Each request has a [`Timeline`](crate::timeline::Timeline), which is assigned to the [`Series`] of its signature once that is known: a handle that
 //! was looked up at the load. At the end it counts everything there, once, without a lock that others use; TensorFlow
 //! Serving's sums by model are made of that when they are read. Nothing is counted unless metrics are enabled.
 
@@ -9,6 +9,8 @@ mod batches;
 pub mod content;
 mod denials;
 mod edge;
+mod exemplars;
+mod exports;
 pub mod family;
 mod handshakes;
 mod histogram;
@@ -17,21 +19,23 @@ mod list;
 mod loads;
 mod model;
 mod page;
+mod points;
 mod refusals;
+mod samples;
 mod series;
 mod text;
-mod timeline;
 
 pub use batches::Batches;
 pub use content::Surroundings;
 pub use denials::{Denial, Denials};
 pub use edge::{EdgeCounts, EdgeLimit};
+pub use exports::{Exports, SpanFate};
 pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
+pub use points::{Histogram as HistogramValue, Number, Point, Value};
 pub use refusals::{ByReason, Reason, Refusals};
-pub use series::{Methods, Series};
+pub use series::{Ending, Methods, Part, Series};
 pub use text::Format;
-pub use timeline::Timeline;
 
 use crate::error::Kind;
 use crate::memory::Budget;
@@ -148,6 +152,7 @@ pub struct Metrics {
     /// `None` if requests need no tokens.
     denials: Option<Arc<Denials>>,
     edge: Arc<EdgeCounts>,
+    exports: Arc<Exports>,
 }
 
 impl Metrics {
@@ -201,6 +206,11 @@ impl Metrics {
     /// Returns the counts of connections.
     pub fn edge(&self) -> Arc<EdgeCounts> {
         self.edge.clone()
+    }
+
+    /// Returns the counts of spans.
+    pub fn exports(&self) -> Arc<Exports> {
+        self.exports.clone()
     }
 
     /// Counts a load of the version in `path`.

@@ -25,6 +25,14 @@ impl Address {
         }
     }
 
+    /// Returns the port, if it is known.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Unix | Address::Ip(_) => None,
+            Address::Socket(socket) => Some(socket.port()),
+        }
+    }
+
     /// Returns the address whose connections are counted together: an IPv6 client has a whole network (/64) to itself.
     pub fn counted_as(&self) -> Option<IpAddr> {
         self.ip().map(|ip| match ip {

@@ -1,11 +1,11 @@
-//! The phases of requests, recorded while a profiler is attached, and for those requests that keep [`Phases`].
+//! The phases of requests, and what is recorded of them while a profiler is attached.
 //!
-//! A phase lasts as long as the value of [`phase`] is held. Without either, that costs one relaxed load. Any number of
-//! [`Recording`]s may run at once.
+//! A phase lasts as long as the value of [`phase`] is held. Without a recording, that costs one relaxed load. Any number
+//! of [`Recording`]s may run at once. The times of a single request are in its [`Timeline`](crate::timeline::Timeline).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The phases of a request.
@@ -35,23 +35,6 @@ impl Phase {
             Phase::Run => "run",
             Phase::Encode => "encode",
         }
-    }
-}
-
-/// How long each phase of one request took, as far as they have ended.
-#[derive(Debug, Default)]
-pub struct Phases([AtomicU64; Phase::COUNT]);
-
-impl Phases {
-    /// Adds to the time of `phase`.
-    pub fn add(&self, phase: Phase, took: Duration) {
-        // A phase that took no time is told from one that was not.
-        self.0[phase as usize].fetch_add((took.as_nanos() as u64).max(1), Relaxed);
-    }
-
-    /// Returns the time of `phase`; `None` if the request had no such phase yet.
-    pub fn time(&self, phase: Phase) -> Option<Duration> {
-        Some(self.0[phase as usize].load(Relaxed)).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     }
 }
 
@@ -94,21 +77,16 @@ fn store() -> MutexGuard<'static, Store> {
 pub struct Running {
     phase: Phase,
     started: Instant,
-    of: Option<Arc<Phases>>,
 }
 
-/// Begins `phase` of the request that keeps `of`, or if a recording is under way.
-pub fn phase(phase: Phase, of: Option<&Arc<Phases>>) -> Option<Running> {
-    let wanted = of.is_some() || WATCHERS.load(Relaxed) > 0;
-    wanted.then(|| Running { phase, started: Instant::now(), of: of.cloned() })
+/// Begins `phase` of a request, if a recording is under way.
+pub fn phase(phase: Phase) -> Option<Running> {
+    (WATCHERS.load(Relaxed) > 0).then(|| Running { phase, started: Instant::now() })
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        if let Some(of) = &self.of {
-            of.add(self.phase, took);
-        }
         if WATCHERS.load(Relaxed) == 0 {
             return;
         }
@@ -186,30 +164,19 @@ mod tests {
                 .map(|span| span.phase)
                 .collect::<Vec<_>>()
         };
-        drop(phase(Phase::Decode, None));
+        drop(phase(Phase::Decode));
         let outer = Recording::start();
-        drop(phase(Phase::Decode, None));
+        drop(phase(Phase::Decode));
         let inner = Recording::start();
-        drop(phase(Phase::Run, None));
+        drop(phase(Phase::Run));
         let profile = inner.finish();
         assert_eq!(of(&profile), [Phase::Run]);
         assert!(
             profile.spans.iter().all(|span| span.started + span.took <= profile.started.0 + profile.took)
         );
-        drop(phase(Phase::Encode, None));
+        drop(phase(Phase::Encode));
         let profile = outer.finish();
         assert_eq!(of(&profile), [Phase::Decode, Phase::Run, Phase::Encode]);
         assert!(profile.threads.contains_key(&mine()));
-    }
-
-    #[test]
-    fn a_request_that_keeps_its_phases_needs_no_recording() {
-        let phases = Arc::default();
-        assert!(phase(Phase::Run, Some(&phases)).is_some());
-        phases.add(Phase::Run, Duration::from_millis(2));
-        phases.add(Phase::Queue, Duration::ZERO);
-        assert!(phases.time(Phase::Run).is_some_and(|time| time >= Duration::from_millis(2)));
-        assert_eq!(phases.time(Phase::Queue), Some(Duration::from_nanos(1)));
-        assert_eq!(phases.time(Phase::Encode), None);
     }
 }

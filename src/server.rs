@@ -22,12 +22,14 @@ use crate::http::{self, connection, last_response};
 use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
+use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
+use crate::telemetry::{SentMetrics, Settings, Traces};
 use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
 pub use ports::{Addresses, Port};
@@ -36,7 +38,7 @@ use proxied::Peek;
 use secure::{Begun, Secure};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
@@ -51,6 +53,8 @@ pub struct Server {
     running: Mutex<Option<Running>>,
     ready: Arc<AtomicBool>,
     adopted: Mutex<Adopted>,
+    /// Sends the metrics to a collector, if they are to be sent.
+    sent_metrics: Option<SentMetrics>,
 }
 
 struct Running {
@@ -65,7 +69,8 @@ impl Server {
     /// Makes a server without models or open ports.
     pub fn new(options: Options) -> Result<Server> {
         let memory = Budget::new(options.max_memory_in_flight);
-        let counts = options.prometheus_path.is_some() || options.metrics_path.is_some();
+        let sends_metrics = options.telemetry.as_ref().is_some_and(Settings::sends_metrics);
+        let counts = options.prometheus_path.is_some() || options.metrics_path.is_some() || sends_metrics;
         let denials = options.auth.as_ref().map(Auth::denials);
         let metrics = counts.then(|| Metrics::new(memory.clone()).with_denials(denials));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
@@ -79,7 +84,10 @@ impl Server {
         };
         let logs = Some(Account::of_logs(memory.clone()));
         let payloads = Payloads::new(options.payload_files, rest::payload_json::line, logs);
-        let access = options.access.as_ref().map(open_access_log).transpose()?;
+        let access = options.access.as_ref().map(open_access_log).transpose()?.map(Arc::new);
+        let telemetry = options.telemetry.clone();
+        let known = Arc::new(OnceLock::new());
+        let traces = telemetry.as_ref().and_then(|settings| begin_traces(settings, metrics.as_ref(), &known));
         let state = Arc::new(ServerState {
             registry: Registry::default(),
             scheduler,
@@ -88,13 +96,20 @@ impl Server {
             metrics,
             recorder: Recorder::new(payloads),
             access,
+            traces,
         });
+        let own = Arc::downgrade(&state);
+        let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
+        let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
+        // Set once.
+        let _set = known.set(Arc::downgrade(&state));
         Ok(Server {
             state,
             memory,
             running: Mutex::default(),
             ready: Arc::default(),
             adopted: Mutex::default(),
+            sent_metrics,
         })
     }
 
@@ -203,12 +218,19 @@ impl Server {
         connections.is_none_or(|connections| connections.wait(Instant::now() + within))
     }
 
-    /// Writes what waits in the access log and the payload logs, `within` at most; nothing is logged afterwards.
+    /// Writes what waits in the access log and the payload logs, and sends traces and metrics, `within` at most; nothing
+    /// is logged or sent afterwards.
     pub fn finish_logs(&self, within: Duration) {
+        let until = Instant::now() + within;
+        let left = || until.saturating_duration_since(Instant::now());
         let state = &self.state;
-        let written = state.access.as_ref().is_none_or(|access| access.finish(within));
-        if !(state.recorder.payloads.finish(within) && written) {
+        let written = state.access.as_ref().is_none_or(|access| access.finish(left()));
+        if !(state.recorder.payloads.finish(left()) && written) {
             tracing::warn!("not all of the access log and the payload logs could be written in time");
+        }
+        let sent = state.traces.as_ref().is_none_or(|traces| traces.finish(left()));
+        if !(self.sent_metrics.as_ref().is_none_or(|metrics| metrics.finish(left())) && sent) {
+            tracing::warn!("not all traces and metrics could be sent in time");
         }
     }
 
@@ -446,6 +468,19 @@ fn open_access_log(options: &AccessOptions) -> Result<AccessLog> {
         );
         Error::new(Kind::FailedPrecondition, message)
     })
+}
+
+/// Begins the traces that `settings` ask for, of the server that `known` will name.
+fn begin_traces(
+    settings: &Settings,
+    metrics: Option<&Metrics>,
+    known: &Arc<OnceLock<Weak<ServerState>>>,
+) -> Option<Arc<Traces>> {
+    let (counts, known) = (metrics.map(Metrics::exports).unwrap_or_default(), known.clone());
+    let engine_of = move |model: &str, version, signature: &str| {
+        exposition::engine_of(&*known.get()?.upgrade()?, model, version, signature)
+    };
+    Traces::start(settings, counts, Arc::new(engine_of))
 }
 
 fn cannot_start(why: &std::io::Error) -> Error {

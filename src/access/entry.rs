@@ -1,14 +1,18 @@
-//! What becomes known of one request on its way to its answer, for its line in the access log.
+//! What becomes known of one request on its way to its answer, for its line in the access log and for its trace.
 
 use super::id::RequestId;
 use crate::peer::Sender;
-use crate::profile::Phases;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use crate::timeline::{BatchRun, Timeline};
+use crate::trace_context::TraceContext;
+use opentelemetry::trace::SpanId;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// Most bytes that a text chosen by a client takes of a line.
 const MOST: usize = 200;
+/// Most batches that are kept of a request that was split.
+const MOST_BATCHES: usize = 16;
 
 /// What the head of a request says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +25,31 @@ pub struct Head {
     pub certified: Option<Arc<str>>,
     /// Identifies the request.
     pub id: RequestId,
-    /// The trace that the client goes on with.
-    pub trace: Option<[u8; 32]>,
+    /// Its span, if it is traced; otherwise the one that the client goes on from.
+    pub trace: Option<TraceContext>,
+}
+
+/// The place of a request in its trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Its own span.
+    pub span: TraceContext,
+    /// The client's.
+    pub parent: Option<SpanId>,
+    /// What vendors have added to the trace.
+    pub state: Option<Box<str>>,
 }
 
 /// One request.
 #[derive(Debug)]
 pub struct Entry {
-    pub(super) head: Head,
-    pub(super) at: SystemTime,
-    pub(super) began: Instant,
+    /// What its head says.
+    pub head: Head,
+    /// When its head was there, by the clock on the wall.
+    pub at: SystemTime,
+    /// Its phases.
+    pub timeline: Arc<Timeline>,
+    traced: Option<Traced>,
     method: Box<str>,
     path: Option<Box<str>>,
     /// The method of the model, once known.
@@ -40,19 +59,27 @@ pub struct Entry {
     pub(super) signature: OnceLock<Box<str>>,
     /// The name of the request's token.
     token: OnceLock<Arc<str>>,
-    pub(super) code: OnceLock<&'static str>,
-    received: AtomicU64,
-    /// The times of the phases.
-    pub phases: Arc<Phases>,
+    code: OnceLock<&'static str>,
+    /// Of its inputs, for its trace.
+    rows: AtomicI64,
+    batches: Mutex<Vec<Arc<BatchRun>>>,
 }
 
 impl Entry {
-    /// Begins with what the head says. `method` and `path` are the client's words.
-    pub(super) fn new(head: Head, method: &str, path: Option<&str>) -> Entry {
+    /// Begins with what the head says. `method` and `path` are the client's words. `exemplar`: the span by which metrics
+    /// show it.
+    pub fn begin(
+        head: Head,
+        method: &str,
+        path: Option<&str>,
+        exemplar: Option<TraceContext>,
+        traced: Option<Traced>,
+    ) -> Entry {
         Entry {
             head,
             at: SystemTime::now(),
-            began: Instant::now(),
+            timeline: Arc::new(Timeline::begin(exemplar, traced.is_some())),
+            traced,
             method: cut(method).into(),
             path: path.map(|path| cut(path).into()),
             verb: OnceLock::new(),
@@ -61,8 +88,8 @@ impl Entry {
             signature: OnceLock::new(),
             token: OnceLock::new(),
             code: OnceLock::new(),
-            received: AtomicU64::new(0),
-            phases: Arc::default(),
+            rows: AtomicI64::new(-1),
+            batches: Mutex::default(),
         }
     }
 
@@ -80,10 +107,55 @@ impl Entry {
 
     /// Returns what is asked for, and the path unless that and the model say the same.
     pub(super) fn method(&self) -> (&str, Option<&str>) {
+        /// What TensorFlow Serving's methods are named by.
+        const KNOWN: &str = "/tensorflow.serving.";
         match self.verb.get() {
             Some(verb) => (verb, None),
-            None => (&self.method, self.path.as_deref()),
+            None => (&self.method, self.path.as_deref().filter(|path| !path.starts_with(KNOWN))),
         }
+    }
+
+    /// Returns what is asked for in the words of the protocol: the method, the path, and the verb of a model.
+    pub fn asked(&self) -> (&str, Option<&str>, Option<&'static str>) {
+        (&self.method, self.path.as_deref(), self.verb.get().copied())
+    }
+
+    /// Returns its place in its trace, if it is traced.
+    pub fn traced(&self) -> Option<&Traced> {
+        self.traced.as_ref()
+    }
+
+    /// Returns whether it is traced.
+    pub fn is_traced(&self) -> bool {
+        self.traced.is_some()
+    }
+
+    /// Its inputs have `rows` rows, if they have any.
+    pub fn has_rows(&self, rows: Option<usize>) {
+        self.rows.store(rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(-1), Relaxed);
+    }
+
+    /// Returns the rows of its inputs, once known.
+    pub fn rows(&self) -> Option<i64> {
+        Some(self.rows.load(Relaxed)).filter(|rows| *rows >= 0)
+    }
+
+    /// It, or some rows of it, is run in `batch`.
+    pub fn runs_in(&self, batch: &Arc<BatchRun>) {
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batches.len() < MOST_BATCHES {
+            batches.push(batch.clone());
+        }
+    }
+
+    /// Returns the batches in which it was run.
+    pub fn batches(&self) -> Vec<Arc<BatchRun>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the model that it names, and the signature, once known.
+    pub fn model(&self) -> (Option<&str>, Option<&str>) {
+        (self.model.get().map(|name| &**name), self.signature.get().map(|name| &**name))
     }
 
     /// The request has shown the token of this name.
@@ -92,7 +164,7 @@ impl Entry {
     }
 
     /// Returns the name of the client's token, or else that in its certificate.
-    pub(super) fn client(&self) -> Option<&str> {
+    pub fn client(&self) -> Option<&str> {
         let token = self.token.get().or(self.head.certified.as_ref());
         token.map(|name| cut(name))
     }
@@ -107,27 +179,24 @@ impl Entry {
         self.signature.get_or_init(|| cut(signature).into());
     }
 
-    /// A body or message of `bytes` bytes has come.
-    pub fn received(&self, bytes: usize) {
-        self.received.store(bytes as u64, Relaxed);
-    }
-
     /// The answer has this canonical code.
     pub fn ends(&self, code: &'static str) {
         self.code.get_or_init(|| code);
     }
 
+    /// Returns the canonical code of the answer, once known.
+    pub fn code(&self) -> Option<&'static str> {
+        self.code.get().copied()
+    }
+
     /// Returns the version, once known.
-    pub(super) fn version(&self) -> Option<i64> {
+    pub fn version(&self) -> Option<i64> {
         Some(self.version.load(Relaxed)).filter(|version| *version >= 0)
     }
 
-    pub(super) fn bytes_in(&self) -> u64 {
-        self.received.load(Relaxed)
-    }
-
-    pub(super) fn took(&self) -> Duration {
-        self.began.elapsed()
+    /// Returns how long it has taken so far.
+    pub fn took(&self) -> Duration {
+        self.timeline.began().elapsed()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a request looks as a line.
 
-use super::{End, Line};
+use super::{End, Ended};
 use crate::log_format::{LogFormat, json_member, text_member, time};
 use crate::peer::Address;
 use crate::profile::Phase;
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 /// Appends the line of a request.
-pub(super) fn write(out: &mut String, format: LogFormat, line: &Line) {
+pub(super) fn write(out: &mut String, format: LogFormat, line: &Ended) {
     let members = members(line);
     begin(out, format, time(format, line.entry.at.into()));
     for (key, value) in &members {
@@ -62,16 +62,16 @@ fn write_member(out: &mut String, format: LogFormat, key: &str, value: &Value<'_
 }
 
 /// Returns what the line tells; what is not known is left out.
-fn members(line: &Line) -> Vec<(&'static str, Value<'_>)> {
-    let Line { entry, end } = line;
+fn members(line: &Ended) -> Vec<(&'static str, Value<'_>)> {
+    let Ended { entry, end } = line;
     fn text(text: &str) -> Option<Value<'_>> {
         Some(Value::Text(Cow::Borrowed(text)))
     }
     let number = |number: String| Some(Value::Number(number));
     let address = |address: Address| Some(Value::Text(Cow::Owned(address.to_string())));
-    let trace = entry.head.trace.as_ref().map(|trace| String::from_utf8_lossy(trace));
+    let trace = entry.head.trace.map(|span| Cow::Owned(span.trace.to_string()));
     let (method, path) = entry.method();
-    let phase = |phase| entry.phases.time(phase).map(milliseconds).and_then(number);
+    let phase = |phase| entry.timeline.time(phase).map(milliseconds).and_then(number);
     let known = [
         ("protocol", text(entry.head.protocol)),
         ("method", text(method)),
@@ -81,7 +81,7 @@ fn members(line: &Line) -> Vec<(&'static str, Value<'_>)> {
         ("signature", entry.signature.get().and_then(|signature| text(signature))),
         ("status", end.status.and_then(|status| number(status.to_string()))),
         ("code", code(end).and_then(text)),
-        ("bytes_in", number(entry.bytes_in().to_string())),
+        ("bytes_in", number(entry.timeline.bytes().to_string())),
         ("bytes_out", number(end.bytes.to_string())),
         ("ms", number(milliseconds(end.took))),
         ("decode_ms", phase(Phase::Decode)),
@@ -112,10 +112,12 @@ mod tests {
     use super::super::{Entry, Head};
     use super::*;
     use crate::peer::Sender;
+    use crate::trace_context::TraceContext;
     use proptest::prelude::*;
     use std::sync::Arc;
+    use std::time::Instant;
 
-    fn line(model: &str, signature: &str, path: Option<&str>) -> Line {
+    fn line(model: &str, signature: &str, path: Option<&str>) -> Ended {
         let head = Head {
             protocol: "rest",
             sender: Sender {
@@ -124,19 +126,21 @@ mod tests {
             },
             certified: Some("them".into()),
             id: (&b"abc-1"[..]).into(),
-            trace: Some(*b"4bf92f3577b34da6a3ce929d0e0e4736"),
+            trace: TraceContext::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         };
-        let entry = Entry::new(head, "predict", path);
+        let entry = Entry::begin(head, "predict", path, None, None);
         entry.names(model);
         entry.asks(signature);
         entry.is_for(3);
-        entry.received(17);
-        entry.phases.add(Phase::Run, Duration::from_micros(1500));
+        entry.timeline.received(17);
+        let began = Instant::now() + Duration::from_secs(3600);
+        entry.timeline.enter(Phase::Run, began);
+        entry.timeline.enter(Phase::Encode, began + Duration::from_micros(1500));
         let end = End { status: Some(200), code: None, bytes: 35, took: Duration::from_micros(2250) };
-        Line { entry: Arc::new(entry), end }
+        Ended { entry: Arc::new(entry), end }
     }
 
-    fn written(format: LogFormat, line: &Line) -> String {
+    fn written(format: LogFormat, line: &Ended) -> String {
         let mut out = String::new();
         write(&mut out, format, line);
         out
@@ -146,11 +150,16 @@ mod tests {
     fn a_line_tells_what_is_known() {
         let line = line("m", "serving_default", None);
         let text = written(LogFormat::Text, &line);
+        let (before, after) = text.split_once(" decode_ms=").unwrap();
         assert_eq!(
-            &text[23..],
+            &before[23..],
             " I access: protocol=rest method=predict model=m version=3 signature=serving_default status=200 \
-             code=OK bytes_in=17 bytes_out=35 ms=2.250 run_ms=1.500 peer=192.0.2.7:5555 proxy=10.0.0.1 client=them \
-             request_id=abc-1 trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"
+             code=OK bytes_in=17 bytes_out=35 ms=2.250"
+        );
+        assert_eq!(
+            after.split_once(' ').unwrap().1,
+            "run_ms=1.500 peer=192.0.2.7:5555 proxy=10.0.0.1 client=them request_id=abc-1 \
+             trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"
         );
         let json: serde_json::Value = serde_json::from_str(&written(LogFormat::Json, &line)).unwrap();
         assert_eq!((json["version"].as_i64(), json["ms"].as_f64()), (Some(3), Some(2.25)));

@@ -1,6 +1,6 @@
 //! Where the lines go: a stream of the process, or a file that may be renamed at any time.
 
-use super::{Line, line};
+use super::{Ended, line};
 use crate::host::stderr;
 use crate::log_file::is_at;
 use crate::log_format::LogFormat;
@@ -98,8 +98,8 @@ impl Lines {
     }
 }
 
-impl Sink<Line> for Lines {
-    fn write(&mut self, items: Vec<Line>, dropped: u64) {
+impl Sink<Ended> for Lines {
+    fn write(&mut self, items: Vec<Ended>, dropped: u64) {
         self.to.follow(self.shared.reopen.swap(false, Relaxed));
         let missing = std::mem::take(&mut self.missing) + dropped;
         let mut text = String::new();
@@ -171,9 +171,10 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AccessLog, AccessOptions, Head, Which};
+    use super::super::{AccessLog, AccessOptions, End, Entry, Head, Which};
     use super::*;
     use crate::peer::Sender;
+    use crate::exchange::{Asked, Exchange, Observers};
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(60);
@@ -183,15 +184,17 @@ mod tests {
         AccessOptions { which: Which::All, share: 1.0, output, format: LogFormat::Text }
     }
 
-    fn log(access: &AccessLog, id: &'static str, status: u16) {
-        let head = || Head {
-            protocol: "grpc",
-            sender: Sender::default(),
-            certified: None,
-            id: id.as_bytes().into(),
-            trace: None,
-        };
-        access.begin(head, "Predict", None).unwrap().end(status, None, 0);
+    fn begin(access: &Arc<AccessLog>, id: &'static str) -> Exchange {
+        let (protocol, sender, method) = ("grpc", Sender::default(), "Predict");
+        let asked = Asked { protocol, sender, certified: None, method, path: None };
+        let observers = Observers { log: Some(access), ..Observers::default() };
+        Exchange::begin(&observers, asked, |name| {
+            (name == "x-request-id").then_some(id.as_bytes()).into_iter()
+        })
+    }
+
+    fn log(access: &Arc<AccessLog>, id: &'static str, status: u16) {
+        begin(access, id).end(status, None, 0);
     }
 
     fn ids(path: &Path) -> Vec<String> {
@@ -209,7 +212,7 @@ mod tests {
     fn a_file_that_is_renamed_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let (path, old) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-        let access = AccessLog::open(&options(&path)).unwrap();
+        let access = Arc::new(AccessLog::open(&options(&path)).unwrap());
         log(&access, "a", 200);
         until(|| ids(&path) == ["a"]);
         std::fs::rename(&path, &old).unwrap();
@@ -231,15 +234,10 @@ mod tests {
         let mut lines = Lines::open(&Output::File(path.clone()), LogFormat::Text, shared.clone()).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
-            let head = Head {
-                protocol: "rest",
-                sender: Sender::default(),
-                certified: None,
-                id: (&b"x"[..]).into(),
-                trace: None,
-            };
-            let end = super::super::End { status: Some(200), code: None, bytes: 0, took: SOON };
-            Line { entry: Arc::new(super::super::Entry::new(head, "GET", Some("/"))), end }
+            let (sender, id) = (Sender::default(), (&b"x"[..]).into());
+            let head = Head { protocol: "rest", sender, certified: None, id, trace: None };
+            let end = End { status: Some(200), code: None, bytes: 0, took: SOON };
+            Ended { entry: Arc::new(Entry::begin(head, "GET", Some("/"), None, None)), end }
         };
         lines.write(vec![line(), line()], 3);
         // Those that were dropped count where that was done.
@@ -255,18 +253,12 @@ mod tests {
     fn errors_alone_are_logged_where_no_more_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let access = AccessLog::open(&AccessOptions { which: Which::Errors, ..options(&path) }).unwrap();
+        let errors = AccessOptions { which: Which::Errors, ..options(&path) };
+        let access = Arc::new(AccessLog::open(&errors).unwrap());
         log(&access, "good", 200);
         log(&access, "bad", 404);
-        let head = || Head {
-            protocol: "rest",
-            sender: Sender::default(),
-            certified: None,
-            id: (&b"left"[..]).into(),
-            trace: None,
-        };
-        drop(access.begin(head, "predict", None));
-        access.begin(head, "predict", None).unwrap().end(0, Some("OK"), 0);
+        drop(begin(&access, "left"));
+        begin(&access, "fine").end(0, Some("OK"), 0);
         assert!(access.finish(SOON));
         assert_eq!(ids(&path), ["bad", "left"]);
         assert!(std::fs::read_to_string(&path).unwrap().contains("code=CANCELLED"));

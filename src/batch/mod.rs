@@ -20,6 +20,7 @@ pub use automatic::{Gathered, Lane, Scheduler};
 pub use outputs::Outputs;
 pub use pool::Pool;
 
+use crate::access::Entry;
 use crate::context::Context;
 use crate::engine::{Endpoint, Model, RunOptions, Threads};
 use crate::error::{Error, Kind, Result, guarded};
@@ -28,6 +29,7 @@ use crate::memory::Reservation;
 use crate::metrics::{BatchSizes, Batches};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
+use crate::timeline::BatchRun;
 use outputs::{Part, Waiting, overdue};
 use pool::Refused;
 use queue::{Item, QueueLimits};
@@ -104,6 +106,8 @@ struct Task {
     reply: UnboundedSender<Part>,
     /// Held as long as the inputs are, even if the client has left.
     memory: Arc<Reservation>,
+    /// What is told of the request, if it is traced.
+    entry: Option<Arc<Entry>>,
 }
 
 /// A batch that is ready to run; its requests fail if it is dropped instead.
@@ -127,8 +131,8 @@ impl Item for Task {
         let all = self.rows();
         let rest = self.inputs.iter().map(|input| input.rows(rows..all)).collect();
         self.inputs = self.inputs.iter().map(|input| input.rows(0..rows)).collect();
-        let (memory, reply) = (self.memory.clone(), self.reply.clone());
-        Task { inputs: rest, first: self.first + rows, memory, reply, ..*self }
+        let (memory, reply, entry) = (self.memory.clone(), self.reply.clone(), self.entry.clone());
+        Task { inputs: rest, first: self.first + rows, memory, reply, entry, ..*self }
     }
 }
 
@@ -269,6 +273,7 @@ impl Batcher {
             queued: Instant::now(),
             reply,
             memory: context.memory,
+            entry: context.entry.filter(|entry| entry.is_traced()),
         };
         (Ends { feeds, fetches }, places, task)
     }
@@ -334,6 +339,7 @@ impl Batcher {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
         let rows = counts.iter().sum();
         let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
+        let traced = traced(tasks, rows, size);
         let input = |index: usize| {
             let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[index]).collect();
             if rows == 0 { parts[0].clone() } else { assemble::join(&parts, size - rows) }
@@ -342,10 +348,14 @@ impl Batcher {
             ends.feeds.iter().enumerate().map(|(index, endpoint)| (*endpoint, input(index))).collect();
         let started = Instant::now();
         let options = RunOptions { threads: tasks[0].threads, timeout: timeout(tasks, started) };
-        let running = profile::phase(Phase::Run, None);
+        let running = profile::phase(Phase::Run);
         let usage = if options.threads == Threads::Caller { Usage::of_this_thread() } else { None };
-        let outputs = self.model.run(&feeds, &ends.fetches, options)?;
+        let outputs = self.model.run(&feeds, &ends.fetches, options);
         drop(running);
+        if let Some(traced) = &traced {
+            traced.ran(started);
+        }
+        let outputs = outputs?;
         let wall = started.elapsed();
         let measured = usage.and_then(|usage| usage.took(wall)).unwrap_or(wall);
         if let Some(counted) = &self.counts {
@@ -360,6 +370,9 @@ impl Batcher {
         for output in &outputs {
             let parts = assemble::cut(output, &counts, size)?;
             answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.outputs.push(part));
+        }
+        if let Some(traced) = &traced {
+            traced.cut();
         }
         Ok(answers)
     }
@@ -487,6 +500,18 @@ fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
 fn may_be_repeated(why: &Error, tasks: &[&Task]) -> bool {
     !matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled | Kind::Unavailable)
         && tasks.iter().all(|task| task.repeatable)
+}
+
+/// Begins the trace of a batch of `tasks`, if any of them is traced, and tells these.
+fn traced(tasks: &[&Task], rows: usize, size: usize) -> Option<Arc<BatchRun>> {
+    let entries = || tasks.iter().filter_map(|task| task.entry.as_ref());
+    let links: Vec<_> = entries().filter_map(|entry| Some(entry.traced()?.span)).collect();
+    if links.is_empty() {
+        return None;
+    }
+    let batch = Arc::new(BatchRun::begin(links, tasks.len(), rows, size));
+    entries().for_each(|entry| entry.runs_in(&batch));
+    Some(batch)
 }
 
 fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant, took: Duration) {

@@ -44,7 +44,7 @@ pub(super) struct Part {
 impl Outputs {
     /// Waits for all rows, or until the deadline. Returns the outputs in the order of the run's fetches.
     pub async fn wait(mut self) -> Result<Ran> {
-        let waiting = profile::phase(Phase::Queue, None);
+        let waiting = profile::phase(Phase::Queue);
         let parts = self.collect().await;
         drop(waiting);
         let parts = parts.map_err(|unanswered| {

@@ -18,10 +18,10 @@ mod reply;
 mod rpc;
 mod standard;
 
-use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
+use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::ServerState;
 use crate::metrics::EdgeLimit;
@@ -137,13 +137,10 @@ impl http2::Service for GrpcService {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
-        let Exchange { id, logged } = self.begin(&request, client);
-        let entry = logged.as_ref().map(|logged| logged.entry.clone());
-        let mut response = self.answered(request, client, entry).await;
-        if let Some(logged) = logged {
-            let (status, code) = reply::outcome(&response);
-            logged.end(status, code, response.body().len());
-        }
+        let exchange = self.begin(&request, client);
+        let mut response = self.answered(request, client, &exchange).await;
+        let (status, code) = reply::outcome(&response);
+        let id = exchange.end(status, code, response.body().len());
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -152,7 +149,7 @@ impl http2::Service for GrpcService {
 }
 
 impl GrpcService {
-    /// Begins a call for the access log.
+    /// Begins a call.
     fn begin(&self, request: &Request<Incoming>, client: &Connection) -> Exchange {
         let path = request.uri().path();
         let asked = Asked {
@@ -160,23 +157,23 @@ impl GrpcService {
             sender: self.sender(request, client),
             certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
-            path: Some(path).filter(|path| !path.starts_with("/tensorflow.serving.")),
+            path: Some(path),
         };
-        let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
-        Exchange::begin(self.server.access.as_ref(), self.server.options.request_ids, asked, header)
+        let header = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        Exchange::begin(&self.server.observers(), asked, header)
     }
 
-    /// Returns the sender of a call, for the access log if there is one.
+    /// Returns the sender of a call, if it may be told.
     fn sender(&self, request: &Request<Incoming>, client: &Connection) -> Sender {
         let header = |name| request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes);
-        self.server.access.as_ref().map(|_| client.sender(header)).unwrap_or_default()
+        if self.server.tells_senders() { client.sender(header) } else { Sender::default() }
     }
 
     async fn answered(
         &self,
         request: Request<Incoming>,
         client: &Arc<Connection>,
-        entry: Option<Arc<Entry>>,
+        exchange: &Exchange,
     ) -> Response<Body> {
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
@@ -186,7 +183,8 @@ impl GrpcService {
             return reply::failed(refusal);
         }
         let (mut head, body) = request.into_parts();
-        let admitted = access::admit(self, head.uri.path(), &head.headers, entry.as_deref());
+        let entry = exchange.entry().map(|entry| &**entry);
+        let admitted = access::admit(self, head.uri.path(), &head.headers, entry);
         let pass = match admitted {
             Ok(None) => None,
             Ok(Some(shown)) => {
@@ -196,7 +194,7 @@ impl GrpcService {
             }
             Err(refused) => return reply::failed(refused),
         };
-        let rpc = Rpc { service: self, head: &head, body, client, entry, pass };
+        let rpc = Rpc { service: self, head: &head, body, client, exchange, pass };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,

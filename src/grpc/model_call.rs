@@ -73,10 +73,6 @@ impl<M: Method> Call for ModelCall<M> {
         self.request.counted()
     }
 
-    fn received(&self) -> usize {
-        self.message.len()
-    }
-
     fn sent(reply: &Reply) -> usize {
         reply.message_len()
     }
@@ -111,7 +107,7 @@ impl<M: Method> Call for ModelCall<M> {
         answer: Answer<'_>,
         context: &Context,
     ) -> Result<Reply> {
-        let _encode = profile::phase(Phase::Encode, context.phases());
+        let _encode = profile::phase(Phase::Encode);
         let reply = M::reply(server, servable, self.spec.ok_or_else(missing_spec)?, answer)?;
         reply.counted(context.memory.clone())
     }

@@ -4,10 +4,10 @@ use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
 use super::{GrpcService, deadline};
-use crate::access::Entry;
 use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
 use crate::error::{Error, Result};
+use crate::exchange::Exchange;
 use crate::methods::{self, Context};
 use crate::pb::wire::{Fields, Value};
 use crate::profile::{self, Phase};
@@ -22,8 +22,7 @@ pub(super) struct Rpc<'a> {
     pub(super) head: &'a Parts,
     pub(super) body: Incoming,
     pub(super) client: &'a Arc<Connection>,
-    /// What is to be logged of it.
-    pub(super) entry: Option<Arc<Entry>>,
+    pub(super) exchange: &'a Exchange,
     /// What its token allows.
     pub(super) pass: Option<Pass>,
 }
@@ -78,26 +77,25 @@ impl Rpc<'_> {
         let deadline = deadline::of(&self.head.headers);
         let read = message::read(&self.head.headers, self.body, limits, locate);
         let bytes = deadline::bounded(deadline, read).await?;
-        if let Some(entry) = &self.entry {
-            entry.received(bytes.len());
-        }
+        let timeline = self.exchange.received(bytes.len());
         let answering = self.client.answering();
         let bytes = match bytes {
             Message::Plain(bytes) => bytes,
             Message::Packed(packed) => {
-                let context = Context { deadline, memory: memory.clone(), ..Context::default() };
+                let (memory, timeline) = (memory.clone(), timeline.clone());
+                let context = Context { deadline, memory, timeline, ..Context::default() };
                 let scheduler = &self.service.server.scheduler;
                 let unpacked = scheduler.run(None, &context, move |_| packed.unpack());
                 deadline::bounded(deadline, unpacked).await?
             }
         };
-        let _decode = profile::phase(Phase::Decode, self.entry.as_ref().map(|entry| &entry.phases));
+        let _decode = profile::phase(Phase::Decode);
         memory.grow(decoded(&bytes))?;
         let message = M::decode(bytes.clone()).map_err(|why| {
             Error::invalid(format!("The request is not the message that this method takes: {why}"))
         })?;
-        let (entry, pass) = (self.entry.clone(), self.pass);
-        let context = Context { deadline, memory, entry, pass, ..Context::default() };
+        let (entry, pass) = (self.exchange.entry().cloned(), self.pass);
+        let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
         Ok(Received { message, bytes, context, _answering: answering })
     }
 }

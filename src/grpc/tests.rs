@@ -112,6 +112,7 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         metrics: None,
         recorder: Recorder::none(),
         access: None,
+        traces: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
     (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)

@@ -199,13 +199,18 @@ impl Lifecycle {
             metrics.loaded(path, started.elapsed(), loaded.is_ok());
         }
         let model = loaded?;
+        let engine = engine_of(path, options.engine.prefer_tflite).map_or("", EngineKind::name);
         if let Some(counts) = &counts {
-            let engine = engine_of(path, options.engine.prefer_tflite).map_or("", EngineKind::name);
             counts.is_loaded(engine, files::size(path));
         }
         let batching = self.batching(&options.batching);
-        let resources =
-            Resources { policy: options.placement, scheduler: &self.server.scheduler, batching, counts };
+        let resources = Resources {
+            engine,
+            policy: options.placement,
+            scheduler: &self.server.scheduler,
+            batching,
+            counts,
+        };
         let (servable, drain) = Servable::new(name.to_owned(), version, model, resources);
         self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.server, &servable, path, options)?;

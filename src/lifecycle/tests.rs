@@ -169,6 +169,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         metrics: Some(Metrics::default()),
         recorder: Recorder::none(),
         access: None,
+        traces: None,
     });
     let lifecycle = Lifecycle::new(server.clone());
     let outcome = lifecycle.load(Ok(model), "m", 1, folder.path(), &options(iterations)).map(drop);

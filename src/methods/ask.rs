@@ -32,9 +32,6 @@ pub trait Call: Send + 'static {
     /// Returns how the call is counted.
     fn counted(&self) -> Counted;
 
-    /// Returns the bytes of the body or message; only asked before the call is decoded.
-    fn received(&self) -> usize;
-
     /// Returns the bytes of a reply.
     fn sent(reply: &Self::Reply) -> usize;
 
@@ -75,15 +72,15 @@ pub trait Call: Send + 'static {
 pub async fn ask<C: Call>(
     server: &Arc<ServerState>,
     call: C,
-    mut context: Context,
+    context: Context,
     ended: impl Future<Output = Error>,
 ) -> Result<C::Reply> {
     let entry = context.entry.clone();
     if let Some(entry) = &entry {
         entry.names(call.spec().map_or("", |spec| spec.name.as_str()));
     }
-    let subject = Subject { protocol: C::PROTOCOL, counted: call.counted(), received: call.received() };
-    let observer = Observer::begin(server, subject, &mut context);
+    let subject = Subject { protocol: C::PROTOCOL, counted: call.counted() };
+    let observer = Observer::begin(subject, &context);
     let reply = tokio::select! {
         biased;
         reply = answer(server, call, context) => reply,
@@ -215,6 +212,9 @@ impl<C: Call> Planned<C> {
         observer::assign(server, &servable, Some(request.signature()), api, &context);
         let sample = sample(server, &call, &servable, &request);
         let plan = request.plan(server, &servable)?;
+        if let Some(entry) = context.entry.as_ref().filter(|entry| entry.is_traced()) {
+            entry.has_rows(plan.run.rows());
+        }
         Ok(Planned { call, servable, sample, plan, context })
     }
 

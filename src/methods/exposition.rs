@@ -3,7 +3,8 @@
 use super::ServerState;
 use crate::host::process;
 use crate::metrics::content::{Logs, Process, SignatureEngine, Surroundings, VersionState};
-use crate::metrics::{Format, Metrics};
+use crate::metrics::family::Family;
+use crate::metrics::{Format, Metrics, Point};
 use crate::registry::{State, VersionChoice, VersionStatus};
 
 /// A page of metrics.
@@ -20,6 +21,20 @@ pub fn page(server: &ServerState, accept: &str) -> Option<Page> {
     let format = Format::accepted(accept);
     let text = server.metrics.as_ref()?.page(&surroundings(server), format);
     Some(Page { content_type: format.content_type(), text })
+}
+
+/// Returns what that page tells as values; `None` if metrics are off.
+pub fn points(server: &ServerState) -> Option<Vec<(&'static Family, Vec<Point>)>> {
+    Some(server.metrics.as_ref()?.points(&surroundings(server)))
+}
+
+/// Returns the name of the engine that runs `signature` of a version now; `None` if that version is not served.
+pub fn engine_of(server: &ServerState, model: &str, version: i64, signature: &str) -> Option<String> {
+    let servable = server.registry.resolve(model, &VersionChoice::Version(version)).ok()?;
+    let reports = servable.preparation().map(|preparation| preparation.reports()).unwrap_or_default();
+    let report = reports.into_iter().find(|report| report.signature == signature);
+    let moved = report.map(|report| report.engine).filter(|engine| !engine.is_empty());
+    Some(moved.unwrap_or_else(|| servable.engine().to_owned())).filter(|engine| !engine.is_empty())
 }
 
 /// Returns TensorFlow Serving's page.

@@ -26,7 +26,7 @@ pub fn predict(
     context: &Context,
 ) -> Result<Request> {
     let signature = bind::signature(server, servable, name)?;
-    let _decode = profile::phase(Phase::Decode, context.phases());
+    let _decode = profile::phase(Phase::Decode);
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
         let malformed = |_| Error::invalid(format!("tensor parsing error: {alias}"));
         let encoded = tensor::open(proto).map_err(malformed)?;
@@ -78,7 +78,7 @@ pub fn model_spec(spec: wire::ModelSpec) -> ModelSpec {
 /// Returns one serialized Example per element, preceded by the context if there is one: protobuf merges concatenated
 /// messages, and the later entry wins.
 fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
-    let _decode = profile::phase(Phase::Decode, context.phases());
+    let _decode = profile::phase(Phase::Decode);
     match input.and_then(|input| input.kind) {
         None => Ok(Strings::default()),
         Some(input::Kind::ExampleList(list)) => {

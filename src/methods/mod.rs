@@ -24,8 +24,10 @@ use crate::auth::{Need, Pass};
 use crate::batch::{self, Scheduler};
 use crate::config::Options;
 use crate::error::Result;
+use crate::exchange::Observers;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
+use crate::telemetry::Traces;
 use record::Recorder;
 use std::sync::Arc;
 
@@ -44,7 +46,26 @@ pub struct ServerState {
     /// Records live requests on demand.
     pub recorder: Recorder,
     /// The access log, if there is one.
-    pub access: Option<AccessLog>,
+    pub access: Option<Arc<AccessLog>>,
+    /// The traces, if there are any.
+    pub traces: Option<Arc<Traces>>,
+}
+
+impl ServerState {
+    /// Returns who wants to know of requests.
+    pub fn observers(&self) -> Observers<'_> {
+        Observers {
+            log: self.access.as_ref(),
+            traces: self.traces.as_ref(),
+            metrics: self.metrics.is_some(),
+            ids: self.options.request_ids,
+        }
+    }
+
+    /// Returns whether senders of requests are told to anybody.
+    pub fn tells_senders(&self) -> bool {
+        self.access.is_some() || self.traces.is_some()
+    }
 }
 
 impl ServerState {
@@ -69,6 +90,7 @@ impl ServerState {
             metrics: None,
             recorder: Recorder::none(),
             access: None,
+            traces: None,
         }
     }
 }

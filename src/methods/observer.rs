@@ -2,8 +2,9 @@
 
 use super::{Call, Context, ServerState};
 use crate::error::{Error, Kind};
-use crate::metrics::{Api, Protocol, Timeline};
+use crate::metrics::{Api, Protocol};
 use crate::servable::Servable;
+use crate::timeline::Timeline;
 use std::sync::Arc;
 
 /// The call to observe.
@@ -13,8 +14,6 @@ pub struct Subject {
     pub protocol: Protocol,
     /// How the call is counted.
     pub counted: Counted,
-    /// The bytes of its body or message.
-    pub received: usize,
 }
 
 /// How a call is counted.
@@ -49,21 +48,20 @@ struct Counts {
 }
 
 impl Observer {
-    /// Begins to observe a call, if metrics are enabled. What happens to it is told to the timeline of `context`.
-    pub fn begin(server: &ServerState, subject: Subject, context: &mut Context) -> Observer {
-        let Subject { protocol, counted, received } = subject;
-        Observer(server.metrics.as_ref().map(|_| {
-            let timeline = Arc::new(Timeline::begin(received));
-            context.timeline = Some(timeline.clone());
-            Counts { timeline, protocol, counted, outcome: Err(Kind::Cancelled) }
-        }))
+    /// Begins to observe a call, whose timeline is that of `context`, if anybody asks for it.
+    pub fn begin(subject: Subject, context: &Context) -> Observer {
+        let Subject { protocol, counted } = subject;
+        let counts = |timeline| Counts { timeline, protocol, counted, outcome: Err(Kind::Cancelled) };
+        Observer(context.timeline.clone().map(counts))
     }
 
     /// Begins to observe a call that is answered without a version of `model`.
     pub fn begin_simple(server: &ServerState, protocol: Protocol, model: &str) -> Observer {
-        let mut context = Context::default();
-        let subject = Subject { protocol, counted: Counted::Request(Api::Other), received: 0 };
-        let observer = Observer::begin(server, subject, &mut context);
+        let timeline = server.metrics.as_ref().map(|_| Arc::new(Timeline::begin(None, false)));
+        timeline.iter().for_each(|timeline| timeline.received(0));
+        let context = Context { timeline, ..Context::default() };
+        let subject = Subject { protocol, counted: Counted::Request(Api::Other) };
+        let observer = Observer::begin(subject, &context);
         assign_unresolved(server, model, Api::Other, &context);
         observer
     }

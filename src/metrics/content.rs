@@ -3,6 +3,7 @@
 use super::batches::BatchCounts;
 use super::denials::Denials;
 use super::edge::EdgeCounts;
+use super::exports::Exports;
 use super::handshakes::Handshakes;
 use super::histogram::Merged;
 use super::loads::Loads;
@@ -93,6 +94,7 @@ pub(super) struct Content<'a> {
     pub(super) handshakes: &'a Handshakes,
     pub(super) denials: Option<&'a Denials>,
     pub(super) edge: &'a EdgeCounts,
+    pub(super) exports: &'a Exports,
     pub(super) surroundings: &'a Surroundings,
 }
 

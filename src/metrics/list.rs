@@ -3,12 +3,13 @@
 
 use super::content::{Content, Labelled, ModelContent, SignatureEngine, VersionContent};
 use super::denials::Denials;
+use super::exemplars::Kept;
 use super::family::{Family, Type};
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::latencies::{TIMES, Times};
 use super::model::LOAD_TIMES;
+use super::samples::{Buckets, Samples};
 use super::series::Answers;
-use super::text::Samples;
 use super::{Api, CODES, Protocol, code_name};
 use crate::error::Kind;
 use crate::profile::Phase;
@@ -73,6 +74,8 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_tls_handshake_failures_total" Counter ["reason"] "TLS handshakes that failed: not_tls, timeout, client_certificate, or other." handshake_failures;
     "servable_access_log_lines_lost_total" Counter [] "Lines of the access log that came faster than they were written, or could not be. None without such a log." access_lines;
     "servable_payload_log_records_total" Counter ["outcome"] "Records of payload logs: written; or lost, because they came too fast, could not be written, or there was no memory for them." payload_records;
+
+    "servable_trace_spans_total" Counter ["outcome"] "Spans of traces that were sent to a collector, or were not: sent; queue_full, because too many waited; failed, because it could not be reached in time or answered an error; rejected by it." spans;
 
     "servable_model_version_state" Gauge ["model", "version", "state"] "1 for the state of a version: START, LOADING, AVAILABLE, UNLOADING, or FAILED. Unloaded versions have none." version_states;
     "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
@@ -142,6 +145,10 @@ fn accepted_connections(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn limits_reached(samples: &mut Samples<'_>, content: &Content<'_>) {
     content.edge.limits().for_each(|(limit, count)| samples.sample(&[limit], count));
+}
+
+fn spans(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.exports.counts().for_each(|(outcome, count)| samples.sample(&[outcome], count));
 }
 
 /// Returns the number and the nanoseconds of runs that are not counted as batches.
@@ -263,7 +270,7 @@ fn batch_runs(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn build_info(samples: &mut Samples<'_>, _: &Content<'_>) {
-    samples.sample(&[env!("CARGO_PKG_VERSION")], 1);
+    samples.sample(&[env!("CARGO_PKG_VERSION")], 1u64);
 }
 
 /// Calls `tell` with each series: the values of its first labels, from the model to the method, and what it counts.
@@ -290,7 +297,7 @@ fn each_protocol(content: &Content<'_>, mut tell: impl FnMut([&str; 5], &Answers
 fn requests(samples: &mut Samples<'_>, content: &Content<'_>) {
     each_protocol(content, |[model, version, signature, method, protocol], answers| {
         for (code, count) in answers.outcomes.iter().enumerate().filter(|(_, count)| **count > 0) {
-            samples.sample(&[model, version, signature, method, protocol, code_text(code)], count);
+            samples.sample(&[model, version, signature, method, protocol, code_text(code)], *count);
         }
     });
 }
@@ -306,7 +313,7 @@ fn refused(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn durations(samples: &mut Samples<'_>, content: &Content<'_>) {
-    each_protocol(content, |labels, answers| seconds(samples, &labels, &answers.took));
+    each_protocol(content, |labels, answers| seconds(samples, &labels, &answers.took, &answers.exemplars));
 }
 
 fn decode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
@@ -326,15 +333,17 @@ fn encode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn phase(samples: &mut Samples<'_>, content: &Content<'_>, phase: Phase) {
-    each(content, |labels, series| seconds(samples, &labels, &series.tally.phases[phase as usize]));
+    each(content, |labels, series| {
+        seconds(samples, &labels, &series.tally.phases[phase as usize], &Kept::default());
+    });
 }
 
 /// Writes a histogram of times unless it is empty.
-fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times) {
+fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times, exemplars: &Kept) {
     if times.count() > 0 {
         #[allow(clippy::cast_precision_loss)] // Far below where doubles skip integers.
         let limits = TIMES.map(|nanos| nanos as f64);
-        samples.histogram(labels, &limits, &times.own(), 1e9);
+        samples.buckets(labels, &Buckets { limits: &limits, merged: &times.own(), scale: 1e9, exemplars });
     }
 }
 
@@ -373,14 +382,14 @@ fn batch_requests(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn version_states(samples: &mut Samples<'_>, content: &Content<'_>) {
     for one in &content.surroundings.versions {
-        samples.sample(&[&one.model, &one.version.to_string(), one.state], 1);
+        samples.sample(&[&one.model, &one.version.to_string(), one.state], 1u64);
     }
 }
 
 fn loads(samples: &mut Samples<'_>, content: &Content<'_>) {
     for model in &content.models {
         for (code, count) in model.loads.iter().enumerate().filter(|(_, count)| **count > 0) {
-            samples.sample(&[&model.name, code_text(code)], count);
+            samples.sample(&[&model.name, code_text(code)], *count);
         }
     }
 }
@@ -407,7 +416,7 @@ fn engines(samples: &mut Samples<'_>, content: &Content<'_>) {
     };
     for of in &content.surroundings.engines {
         let engine = if of.engine.is_empty() { of_files(of).unwrap_or_default() } else { &of.engine };
-        samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1);
+        samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1u64);
     }
 }
 

@@ -2,8 +2,11 @@
 
 use super::Metrics;
 use super::content::{Content, ModelContent, Surroundings};
+use super::family::Family;
 use super::list::{LIST, Listed};
-use super::text::{Format, Samples};
+use super::points::{Point, Points};
+use super::samples::Samples;
+use super::text::{Format, Text};
 
 impl Metrics {
     /// Returns TensorFlow Serving's page: its metrics, and the names of all models that were asked for. Slow: some
@@ -17,6 +20,27 @@ impl Metrics {
 
     /// Returns the page of all metrics. Names of models that are not served here are not told.
     pub fn page(&self, surroundings: &Surroundings, format: Format) -> String {
+        let mut text = written(LIST.iter(), &self.all(surroundings), format);
+        if format == Format::OpenMetrics {
+            text.push_str("# EOF\n");
+        }
+        text
+    }
+
+    /// Returns what that page tells as values, but for TensorFlow Serving's metrics, which tell the same.
+    pub fn points(&self, surroundings: &Surroundings) -> Vec<(&'static Family, Vec<Point>)> {
+        let content = self.all(surroundings);
+        let own = LIST.iter().filter(|(family, _)| family.is_own());
+        let points = own.map(|(family, rows)| {
+            let mut points = Points::default();
+            rows(&mut Samples { family, sink: &mut points }, &content);
+            (family, points.0)
+        });
+        points.collect()
+    }
+
+    /// Reads everything. Names of models that are not served here are left out.
+    fn all<'a>(&'a self, surroundings: &'a Surroundings) -> Content<'a> {
         let mut models = vec![ModelContent::summed("", Default::default())];
         self.each_model(|name, model| {
             if model.is_served() && !name.is_empty() {
@@ -25,11 +49,7 @@ impl Metrics {
                 models[0].add_unknown(model);
             }
         });
-        let mut text = written(LIST.iter(), &self.content(models, surroundings), format);
-        if format == Format::OpenMetrics {
-            text.push_str("# EOF\n");
-        }
-        text
+        self.content(models, surroundings)
     }
 
     fn content<'a>(&'a self, models: Vec<ModelContent>, surroundings: &'a Surroundings) -> Content<'a> {
@@ -42,15 +62,17 @@ impl Metrics {
             handshakes: &self.handshakes,
             denials: self.denials.as_deref(),
             edge: &self.edge,
+            exports: &self.exports,
             surroundings,
         }
     }
 }
 
 fn written<'a>(families: impl Iterator<Item = &'a Listed>, content: &Content<'_>, format: Format) -> String {
-    let mut text = String::new();
+    let mut text = Text::new(format);
     for (family, rows) in families {
-        rows(&mut Samples::begin(&mut text, family, format), content);
+        text.begin(family);
+        rows(&mut Samples { family, sink: &mut text }, content);
     }
-    text
+    text.text
 }

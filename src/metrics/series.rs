@@ -1,11 +1,13 @@
 //! What is counted of the requests with the same model, version, signature and method, in parts for few threads each so
 //! that cores do not contend.
 
+use super::exemplars::{Exemplars, Kept};
 use super::histogram::{EXAMPLES, Histogram, Merged};
 use super::latencies::{Latencies, Times};
 use super::{Api, CODES, Protocol};
 use crate::error::Kind;
 use crate::profile::Phase;
+use crate::trace_context::TraceContext;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -64,6 +66,7 @@ struct Answered {
     outcomes: [AtomicU64; CODES],
     /// Of those that ended well.
     took: Latencies,
+    exemplars: Exemplars,
     received: AtomicU64,
     sent: AtomicU64,
 }
@@ -81,6 +84,8 @@ pub struct Ending {
     pub took: u64,
     /// The time spent in each phase, in nanoseconds; 0 if it did not come that far.
     pub phases: [u64; Phase::COUNT],
+    /// Its span, if it is recorded.
+    pub exemplar: Option<TraceContext>,
 }
 
 impl Part {
@@ -102,6 +107,9 @@ impl Part {
         answered.received.fetch_add(ending.received as u64, Relaxed);
         if let Ok(sent) = ending.outcome {
             answered.took.add(ending.took);
+            if let Some(span) = ending.exemplar {
+                answered.exemplars.keep(span, ending.took);
+            }
             answered.sent.fetch_add(sent as u64, Relaxed);
         }
         for (phase, spent) in self.phases.iter().zip(ending.phases) {
@@ -144,6 +152,7 @@ pub(super) struct Tally {
 pub(super) struct Answers {
     pub(super) outcomes: [u64; CODES],
     pub(super) took: Times,
+    pub(super) exemplars: Kept,
     pub(super) received: u64,
     pub(super) sent: u64,
 }
@@ -169,6 +178,7 @@ impl Tally {
         for (answers, part) in self.by_protocol.iter_mut().zip(&part.by_protocol) {
             answers.outcomes.iter_mut().zip(&part.outcomes).for_each(|(sum, one)| *sum += one.load(Relaxed));
             answers.took.read(&part.took);
+            answers.exemplars.read(&part.exemplars);
             answers.received += part.received.load(Relaxed);
             answers.sent += part.sent.load(Relaxed);
         }
@@ -185,6 +195,7 @@ impl Tally {
         for (answers, other) in self.by_protocol.iter_mut().zip(&other.by_protocol) {
             answers.outcomes.iter_mut().zip(&other.outcomes).for_each(|(sum, one)| *sum += one);
             answers.took.merge(&other.took);
+            answers.exemplars.merge(&other.exemplars);
             answers.received += other.received;
             answers.sent += other.sent;
         }

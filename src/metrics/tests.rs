@@ -1,8 +1,11 @@
 //! Counts, checked through Prometheus's text.
 
+use super::family::Type;
 use super::*;
 use crate::memory::{Account, Reservation};
 use crate::profile::Phase;
+use crate::timeline::Timeline;
+use crate::trace_context::TraceContext;
 use std::time::Instant;
 
 fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
@@ -18,9 +21,16 @@ fn starting(text: &str, start: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect()
 }
 
+/// Returns a request whose body of `bytes` bytes is there.
+fn begun(bytes: usize) -> Timeline {
+    let timeline = Timeline::begin(None, false);
+    timeline.received(bytes);
+    timeline
+}
+
 /// Counts a request.
 fn end(series: &Series, protocol: Protocol, outcome: Result<usize, Kind>) {
-    let timeline = Timeline::begin(10);
+    let timeline = begun(10);
     timeline.assign(series);
     timeline.end(protocol, outcome, None);
 }
@@ -97,7 +107,7 @@ fn a_run_is_counted_once_and_each_request_has_its_latency() {
 fn phases_are_told_apart() {
     let metrics = Metrics::default();
     let signature = metrics.served("m").version(1).signature("s");
-    let timeline = Timeline::begin(0);
+    let timeline = begun(0);
     let at = |millis| Instant::now() + Duration::from_millis(millis);
     timeline.assign(&signature[Api::Predict as usize]);
     let before = timeline.enter(Phase::Queue, at(10));
@@ -125,7 +135,7 @@ fn a_request_is_in_flight_until_it_ends_where_it_was_assigned_last() {
         let all = all(&metrics, "servable_requests_in_flight");
         all.iter().map(|line| line.split("signature=").nth(1).unwrap().to_owned()).collect()
     };
-    let timeline = Timeline::begin(0);
+    let timeline = begun(0);
     timeline.assign(&version.signature("")[Api::Predict as usize]);
     assert_eq!(in_flight(), [r#""",method="predict"} 1"#]);
     timeline.assign(&version.signature("s")[Api::Predict as usize]);
@@ -142,7 +152,7 @@ fn what_an_unloaded_version_has_counted_stays_in_the_models_sums() {
     let metrics = Metrics::default();
     let model = metrics.served("m");
     let version = model.version(1);
-    let late = Timeline::begin(0);
+    let late = begun(0);
     late.assign(&version.signature("s")[Api::Predict as usize]);
     end(&version.signature("s")[Api::Predict as usize], Protocol::Rest, Ok(1));
     drop(version);
@@ -189,7 +199,7 @@ fn examples_of_multi_inference_are_counted_and_its_requests_only_on_the_page_of_
     let metrics = Metrics::default();
     let signature = metrics.served("m").version(1).signature("s");
     for examples in [3, 1] {
-        let timeline = Timeline::begin(0);
+        let timeline = begun(0);
         timeline.assign(&signature[Api::MultiInference as usize]);
         timeline.end(Protocol::Grpc, Ok(9), Some(examples));
     }
@@ -343,4 +353,53 @@ fn what_requests_hold_is_told() {
             ":servable:memory_in_flight_refusals{} 1",
         ]
     );
+}
+
+#[test]
+fn a_request_whose_trace_is_recorded_is_an_exemplar_in_openmetrics() {
+    let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
+    let span = TraceContext::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+    for exemplar in [None, Some(span)] {
+        let timeline = Timeline::begin(exemplar, false);
+        timeline.received(1);
+        timeline.assign(&signature[Api::Predict as usize]);
+        timeline.end(Protocol::Rest, Ok(1), None);
+    }
+    let exemplars = |format| {
+        let page = metrics.page(&Surroundings::default(), format);
+        page.lines().filter(|line| line.contains(" # {")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(exemplars(Format::Prometheus), Vec::<String>::new());
+    let [line] = &exemplars(Format::OpenMetrics)[..] else { panic!() };
+    assert!(line.starts_with("servable_request_duration_seconds_bucket{"), "{line}");
+    let ids = " # {trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\",span_id=\"00f067aa0ba902b7\"} ";
+    assert!(line.contains(ids), "{line}");
+}
+
+#[test]
+fn the_page_and_the_values_for_a_collector_are_the_same() {
+    let metrics = Metrics::default();
+    let signature = metrics.served("m").version(1).signature("s");
+    end(&signature[Api::Predict as usize], Protocol::Rest, Ok(7));
+    end(metrics.asked("m").unresolved(Api::Predict), Protocol::Grpc, Err(Kind::NotFound));
+    let points = metrics.points(&Surroundings::default());
+    assert_eq!(points.len(), list::LIST.iter().filter(|(family, _)| family.is_own()).count());
+    for (family, points) in points {
+        let name = family.sample_name();
+        let lines =
+            all(&metrics, &format!("{name}{}", if family.kind == Type::Histogram { "_count" } else { "" }));
+        assert_eq!(lines.len(), points.len(), "{name}");
+        for (line, point) in lines.iter().zip(points) {
+            assert!(point.labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\""))));
+            let value = match point.value {
+                Value::Number(number) => number.to_string(),
+                Value::Histogram(histogram) => {
+                    assert_eq!(histogram.counts.len(), histogram.limits.len() + 1);
+                    histogram.counts.iter().sum::<u64>().to_string()
+                }
+            };
+            assert!(line.ends_with(&format!(" {value}")), "{line} {value}");
+        }
+    }
 }

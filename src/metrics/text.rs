@@ -1,9 +1,11 @@
 //! How samples are written: TensorFlow Serving's text (docs/spec/server.md, section 9.1), Prometheus's text format 0.0.4,
 //! and OpenMetrics 1.0.
 
+use super::exemplars::Exemplar;
 use super::family::{Family, Type, metric_name};
-use super::histogram::Merged;
+use super::samples::{Buckets, Number, Sink};
 use std::fmt::{Arguments, Display, Write};
+use std::time::UNIX_EPOCH;
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,60 +45,76 @@ impl Format {
     }
 }
 
-/// Writes the samples of one family.
-pub(super) struct Samples<'a> {
-    text: &'a mut String,
-    family: &'a Family,
+/// Writes the samples of families, one after another.
+pub(super) struct Text {
+    pub(super) text: String,
+    /// The name of the current family's samples.
     name: String,
     format: Format,
 }
 
-impl Samples<'_> {
+impl Text {
+    pub(super) fn new(format: Format) -> Text {
+        Text { text: String::new(), name: String::new(), format }
+    }
+
     /// Announces `family`, whose samples follow.
-    pub(super) fn begin<'a>(text: &'a mut String, family: &'a Family, format: Format) -> Samples<'a> {
-        let name = family.sample_name();
-        let (announced, kind) = announcement(family, &name, format);
-        if format != Format::TensorFlow {
-            write(text, format_args!("# HELP {announced} {}\n", explained(family.help)));
+    pub(super) fn begin(&mut self, family: &Family) {
+        self.name = family.sample_name();
+        let (announced, kind) = announcement(family, &self.name, self.format);
+        if self.format != Format::TensorFlow {
+            write(&mut self.text, format_args!("# HELP {announced} {}\n", explained(family.help)));
         }
-        write(text, format_args!("# TYPE {announced} {kind}\n"));
-        Samples { text, family, name, format }
-    }
-
-    /// Writes a sample; `values` are those of the family's labels.
-    pub(super) fn sample(&mut self, values: &[&str], value: impl Display) {
-        let labels = joined(self.family.labels, values);
-        self.line("", &labels, value);
-    }
-
-    /// Writes a histogram between `limits`. Limits and sum are divided by `scale`.
-    pub(super) fn histogram(&mut self, values: &[&str], limits: &[f64], merged: &Merged, scale: f64) {
-        let labels = joined(self.family.labels, values);
-        let comma = if labels.is_empty() { "" } else { "," };
-        let number = |number: f64| {
-            if self.family.is_own() { format!("{:?}", number / scale) } else { general(number / scale) }
-        };
-        let limits = limits.iter().map(|limit| number(*limit)).chain(["+Inf".to_owned()]);
-        let mut total = 0;
-        let bucket = |(limit, count): (String, &u64)| {
-            total += count;
-            (format!("{labels}{comma}le=\"{limit}\""), total)
-        };
-        let buckets: Vec<_> = limits.zip(&merged.counts).map(bucket).collect();
-        #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.
-        let sum = number(merged.sum as f64);
-        buckets.iter().for_each(|(labels, total)| self.line("_bucket", labels, total));
-        self.line("_sum", &labels, sum);
-        self.line("_count", &labels, total);
+        write(&mut self.text, format_args!("# TYPE {announced} {kind}\n"));
     }
 
     fn line(&mut self, suffix: &str, labels: &str, value: impl Display) {
         let name = &self.name;
         if labels.is_empty() && self.format != Format::TensorFlow {
-            write(self.text, format_args!("{name}{suffix} {value}\n"));
+            write(&mut self.text, format_args!("{name}{suffix} {value}\n"));
         } else {
-            write(self.text, format_args!("{name}{suffix}{{{labels}}} {value}\n"));
+            write(&mut self.text, format_args!("{name}{suffix}{{{labels}}} {value}\n"));
         }
+    }
+
+    /// Returns how `exemplar` is written after the value of its bucket: in OpenMetrics alone.
+    fn exemplar(&self, exemplar: Option<&Exemplar>, scale: f64) -> String {
+        let Some(Exemplar { span, nanos, at }) = exemplar.filter(|_| self.format == Format::OpenMetrics)
+        else {
+            return String::new();
+        };
+        #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.
+        let value = *nanos as f64 / scale;
+        let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        format!(" # {{trace_id=\"{}\",span_id=\"{}\"}} {value:?} {at:.3}", span.trace, span.span)
+    }
+}
+
+impl Sink for Text {
+    fn number(&mut self, family: &Family, values: &[&str], value: Number) {
+        let labels = joined(family.labels, values);
+        self.line("", &labels, value);
+    }
+
+    fn histogram(&mut self, family: &Family, values: &[&str], buckets: &Buckets<'_>) {
+        let Buckets { limits, merged, scale, exemplars } = buckets;
+        let labels = joined(family.labels, values);
+        let comma = if labels.is_empty() { "" } else { "," };
+        let number = |number: f64| {
+            if family.is_own() { format!("{:?}", number / scale) } else { general(number / scale) }
+        };
+        let limits = limits.iter().map(|limit| number(*limit)).chain(["+Inf".to_owned()]);
+        let mut total = 0;
+        for (bucket, (limit, count)) in limits.zip(&merged.counts).enumerate() {
+            total += count;
+            let exemplar = self.exemplar(exemplars.0.get(bucket).and_then(Option::as_ref), *scale);
+            let value = format!("{total}{exemplar}");
+            self.line("_bucket", &format!("{labels}{comma}le=\"{limit}\""), value);
+        }
+        #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.
+        let sum = number(merged.sum as f64);
+        self.line("_sum", &labels, sum);
+        self.line("_count", &labels, total);
     }
 }
 

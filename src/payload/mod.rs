@@ -10,7 +10,7 @@ mod files;
 
 pub use files::FileLimits;
 
-use crate::access::id::chosen;
+use crate::chance::chosen;
 use crate::error::{Error, Result};
 use crate::log_queue::{Limits, LogQueue};
 use crate::memory::{Account, Reservation};
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What may wait to be written to one place.
-const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20 };
+const LIMITS: Limits = Limits { items: 16 << 10, bytes: 64 << 20, ..Limits::NONE };
 /// Most places: each has a thread and an open file.
 pub const MOST_PLACES: usize = 64;
 /// How long a place that no rule names any more may take for its last records.
@@ -136,7 +136,8 @@ impl Chosen {
     /// Has a serialized `PredictionLog` written; `memory` counts it until then.
     pub fn log(&self, record: Bytes, memory: Reservation) {
         let size = record.len();
-        self.collector.queue.offer(Record { bytes: record, _memory: memory }, size);
+        // One that finds no room is counted there.
+        let _accepted = self.collector.queue.offer(Record { bytes: record, _memory: memory }, size);
     }
 
     /// Counts a record for which there is no memory.

@@ -1,6 +1,6 @@
 //! Options from Python: structs with the attributes of `_core.pyi`'s protocols, and their conversion for the core.
 
-use crate::access::{AccessOptions, Output, RequestIds, Which};
+use crate::access::{AccessOptions, Output, Which};
 use crate::admin;
 use crate::auth::Auth;
 use crate::batch;
@@ -10,6 +10,7 @@ use crate::engine::acceleration::{Acceleration, Lower};
 use crate::engine::choice::{EngineKind, Engines};
 use crate::engine::tensorflow;
 use crate::error::{Error, Result};
+use crate::exchange::RequestIds;
 use crate::grpc;
 use crate::http2::limits::ConnectionLimits;
 use crate::lifecycle::{self, Batching};
@@ -20,6 +21,7 @@ use crate::payload::{FileLimits, Form, PayloadRule, Place};
 use crate::proxies::{Networks, Proxies, ProxyProtocol};
 use crate::scheduler::Limits;
 use crate::servable::placement::Policy;
+use crate::telemetry::Settings;
 use crate::tls::{self, Tls};
 use pyo3::prelude::*;
 use std::collections::HashMap;
@@ -323,6 +325,7 @@ impl CoreOptions {
                 "all" => RequestIds::All,
                 other => return Err(unknown("request_ids", other)),
             },
+            telemetry: Settings::of_environment(),
             payload_files: FileLimits {
                 bytes: self.payload_file_bytes,
                 age: seconds(self.payload_file_seconds),

@@ -3,9 +3,9 @@
 //! A request is admitted by its head. What is found out of it later, such as the model, is checked where it is found out.
 
 use super::RestService;
-use crate::access::Exchange;
 use crate::auth::Pass;
 use crate::error::{Error, Result};
+use crate::exchange::Exchange;
 use crate::http::reply::Reply;
 use crate::methods::health::Subject;
 use http::request::Parts;
@@ -22,8 +22,8 @@ pub(super) fn admit(service: &RestService, head: &Parts, exchange: &Exchange) ->
         return Ok(None);
     }
     let pass = auth.admit(|name| head.headers.get(name).map(HeaderValue::as_bytes))?;
-    if let Some(logged) = &exchange.logged {
-        logged.entry.shows(pass.name());
+    if let Some(entry) = exchange.entry() {
+        entry.shows(pass.name());
     }
     Ok(Some(pass))
 }

@@ -60,10 +60,6 @@ impl Call for RestCall {
         Counted::Request(self.verb.api)
     }
 
-    fn received(&self) -> usize {
-        self.body.len()
-    }
-
     fn sent(reply: &Body) -> usize {
         reply.len()
     }
@@ -91,7 +87,7 @@ impl Call for RestCall {
         servable: Result<&Servable, &Error>,
         context: &Context,
     ) -> Result<Request> {
-        let _decode = profile::phase(Phase::Decode, context.phases());
+        let _decode = profile::phase(Phase::Decode);
         let mut body = std::mem::take(&mut self.body);
         if let Some(expected) = &self.unpacked {
             body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
@@ -121,7 +117,7 @@ impl Call for RestCall {
         answer: Answer<'_>,
         context: &Context,
     ) -> Result<Body> {
-        let encoding = profile::phase(Phase::Encode, context.phases());
+        let encoding = profile::phase(Phase::Encode);
         let style = Style { non_utf8: server.options.non_utf8, compact: self.compact };
         let text = match &answer {
             Answer::Outputs(outputs) => {

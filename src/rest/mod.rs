@@ -23,10 +23,10 @@ mod wanted;
 
 pub(crate) use over_http2::RestOverHttp2;
 
-use crate::access::{Asked, Entry, Exchange, REQUEST_ID};
 use crate::auth::{Need, Pass};
 use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
+use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http::body;
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::{Body, Reply};
@@ -116,10 +116,7 @@ impl RestService {
         };
         // While the server drains, the client should send its next request elsewhere.
         reply.close |= client.connection.is_draining();
-        let Exchange { id, logged } = exchange;
-        if let Some(logged) = logged {
-            logged.end(reply.status, None, reply.body.len() as u64);
-        }
+        let id = exchange.end(reply.status, None, reply.body.len() as u64);
         let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -165,7 +162,7 @@ impl Service for RestService {
     }
 }
 
-/// Begins a request for the access log. A query is left out of it, as it may hold secrets.
+/// Begins a request. A query is left out of what is told of it, as it may hold secrets.
 fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exchange {
     let asked = Asked {
         protocol: "rest",
@@ -174,14 +171,14 @@ fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exc
         method: head.method.as_str(),
         path: path.split('?').next(),
     };
-    let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
-    Exchange::begin(server.access.as_ref(), server.options.request_ids, asked, header)
+    let header = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    Exchange::begin(&server.observers(), asked, header)
 }
 
-/// Returns the sender of a request, for the access log if there is one.
+/// Returns the sender of a request, if it may be told.
 fn sender(server: &ServerState, client: &Caller, head: &Parts) -> Sender {
     let header = |name| head.headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    server.access.as_ref().map(|_| client.connection.sender(header)).unwrap_or_default()
+    if server.tells_senders() { client.connection.sender(header) } else { Sender::default() }
 }
 
 /// Answers a request of `client` whose `head` has been read.
@@ -193,7 +190,7 @@ async fn answered(
     body: Incoming,
 ) -> Reply {
     match route(server, head, client.pass.as_ref()) {
-        Ok(post) => call(server, client, post, exchange.entry(), body).await,
+        Ok(post) => call(server, client, post, exchange, body).await,
         Err(reply) => {
             drain(head, body).await;
             reply
@@ -213,10 +210,11 @@ async fn call(
     server: &Arc<ServerState>,
     client: &Caller,
     post: Post,
-    entry: Option<Arc<Entry>>,
+    exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
-    if let Some(entry) = &entry {
+    let entry = exchange.entry();
+    if let Some(entry) = entry {
         entry.calls(post.verb.word);
         entry.names(&post.name);
     }
@@ -230,13 +228,12 @@ async fn call(
             return unread.into();
         }
     };
-    if let Some(entry) = &entry {
-        entry.received(body.len());
-    }
+    let (timeline, entry) = (exchange.received(body.len()), entry.cloned());
     let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let context = Context { deadline, memory, entry, pass: client.pass.clone(), ..Context::default() };
+    let pass = client.pass.clone();
+    let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),

@@ -225,7 +225,7 @@ impl<T: Task> Scheduler<T> {
         let mut cancel = Cancel { flag: Arc::default(), armed: true };
         let cancelled = Cancelled::by(cancel.flag.clone());
         let (deadline, bytes) = (context.deadline, context.memory.bytes());
-        let queued = profile::phase(Phase::Queue, context.phases());
+        let queued = profile::phase(Phase::Queue);
         let work = move || {
             drop(queued);
             let now = Instant::now();

@@ -11,10 +11,11 @@ use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination, Threa
 use crate::error::{Error, Result};
 use crate::host::clock::Usage;
 use crate::memory;
-use crate::metrics::{Api, Methods, Series, Timeline, VersionCounts};
-use crate::profile::{self, Phase, Phases};
+use crate::metrics::{Api, Methods, Series, VersionCounts};
+use crate::profile::{self, Phase};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
+use crate::timeline::Timeline;
 use bytes::Bytes;
 use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 pub struct Servable {
     name: String,
     version: i64,
+    engine: &'static str,
     model: Arc<dyn Model>,
     // By signature: one may be short and another long.
     places: BTreeMap<String, Place>,
@@ -42,6 +44,8 @@ pub struct Servable {
 
 /// What the runs of a version use.
 pub struct Resources<'a> {
+    /// The name of the engine for the version's files.
+    pub engine: &'static str,
     /// The operator's choice of threads.
     pub policy: Policy,
     /// The queues for runs that are too long for the thread that read the request.
@@ -56,7 +60,7 @@ pub struct Resources<'a> {
 impl<'a> Resources<'a> {
     /// Resources without batches and counts.
     pub(crate) fn plain(policy: Policy, scheduler: &'a Scheduler) -> Resources<'a> {
-        Resources { policy, scheduler, batching: None, counts: None }
+        Resources { engine: "fake", policy, scheduler, batching: None, counts: None }
     }
 }
 
@@ -78,6 +82,14 @@ pub struct Run {
     pub feeds: Vec<(Endpoint, Tensor)>,
     /// The outputs to return, in this order.
     pub fetches: Vec<Endpoint>,
+}
+
+impl Run {
+    /// Returns the first dimension of its first input; `None` if that has none.
+    pub fn rows(&self) -> Option<usize> {
+        let (_, first) = self.feeds.first()?;
+        (!first.shape().is_empty()).then(|| first.row_count())
+    }
 }
 
 /// Waits for a servable's last handle and frees its model.
@@ -119,7 +131,7 @@ impl Servable {
         model: Box<dyn Model>,
         resources: Resources<'_>,
     ) -> (Arc<Servable>, Drain) {
-        let Resources { policy, scheduler, batching, counts } = resources;
+        let Resources { engine, policy, scheduler, batching, counts } = resources;
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
@@ -139,7 +151,8 @@ impl Servable {
         let bodies = scheduler.lane(&name, Work::Bodies);
         let sizes = counts.as_ref().map(|counts| counts.batches());
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sizes, sender.clone()));
-        let servable = Servable { name, version, model, places, unknown, bodies, batcher, _in_use: sender };
+        let servable =
+            Servable { name, version, engine, model, places, unknown, bodies, batcher, _in_use: sender };
         (Arc::new(servable), drain)
     }
 
@@ -151,6 +164,11 @@ impl Servable {
     /// Returns the version number.
     pub fn version(&self) -> i64 {
         self.version
+    }
+
+    /// Returns the name of the engine for its files.
+    pub fn engine(&self) -> &'static str {
+        self.engine
     }
 
     /// Returns every signature, by name.
@@ -302,7 +320,6 @@ impl Servable {
     ) -> Result<Vec<Tensor>> {
         drop(watch.phase);
         let took = begun.ended();
-        begun.took(Phase::Run, took);
         // A run that failed says nothing of those that do not.
         let outputs = ran?;
         begun.enter(Phase::Encode, begun.at + took);
@@ -331,13 +348,10 @@ impl Servable {
     /// Accounts for a run by the batcher, which has counted it.
     fn ran_in_batch(&self, begun: &Begun, place: &Place, ran: Result<Ran>) -> Result<Vec<Tensor>> {
         let took = begun.ended();
-        let ran = ran.inspect_err(|_| begun.took(Phase::Queue, took));
         let Ran { outputs, wall, measured, threads, alone } = ran?;
         let end = begun.at + took;
         begun.enter(Phase::Run, end.checked_sub(wall).unwrap_or(begun.at));
         begun.enter(Phase::Encode, end);
-        begun.took(Phase::Run, wall);
-        begun.took(Phase::Queue, took.saturating_sub(wall));
         if alone {
             place.placement.observe(threads, wall, Some(measured));
         } else {
@@ -363,15 +377,12 @@ struct Begun {
     signature: Arc<str>,
     at: Instant,
     timeline: Option<Arc<Timeline>>,
-    /// Where the request keeps the times of its phases, for the access log.
-    phases: Option<Arc<Phases>>,
 }
 
 impl Begun {
     /// Begins a run for the request with `context`.
     fn now(api: Api, signature: Arc<str>, context: &Context) -> Begun {
-        let (timeline, phases) = (context.timeline.clone(), context.phases().cloned());
-        let begun = Begun { api, signature, at: Instant::now(), timeline, phases };
+        let begun = Begun { api, signature, at: Instant::now(), timeline: context.timeline.clone() };
         begun.enter(Phase::Run, begun.at);
         begun
     }
@@ -393,13 +404,6 @@ impl Begun {
         }
         took
     }
-
-    /// Adds to the time of a phase.
-    fn took(&self, phase: Phase, time: Duration) {
-        if let Some(phases) = &self.phases {
-            phases.add(phase, time);
-        }
-    }
 }
 
 /// What is measured while the model runs.
@@ -411,7 +415,7 @@ struct Watch {
 impl Watch {
     /// Begins. `timed`: with the time of this thread.
     fn begin(timed: bool) -> Watch {
-        let phase = profile::phase(Phase::Run, None);
+        let phase = profile::phase(Phase::Run);
         Watch { phase, usage: if timed { Usage::of_this_thread() } else { None } }
     }
 }

@@ -17,6 +17,7 @@ use crate::registry::{Registry, VersionChoice};
 use crate::servable::Resources;
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};
+use crate::timeline::Timeline;
 use std::future::{pending, ready};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -52,10 +53,6 @@ impl Call for Doubling {
 
     fn counted(&self) -> Counted {
         Counted::Request(Api::Predict)
-    }
-
-    fn received(&self) -> usize {
-        0
     }
 
     fn sent(_: &Self::Reply) -> usize {
@@ -109,6 +106,13 @@ impl Call for Doubling {
     }
 }
 
+/// The context of a call whose phases somebody asks for.
+fn observed() -> Context {
+    let timeline = Arc::new(Timeline::begin(None, false));
+    timeline.received(0);
+    Context { timeline: Some(timeline), ..Context::default() }
+}
+
 fn call(model: &str) -> Doubling {
     let spec =
         ModelSpec { name: model.to_owned(), choice: VersionChoice::Latest, signature_name: String::new() };
@@ -148,6 +152,7 @@ fn serving(
         metrics: Some(Metrics::default()),
         recorder: Recorder::none(),
         access: None,
+        traces: None,
     })
 }
 
@@ -172,7 +177,7 @@ async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
     for (policy, small, named, (decoded, run)) in cases {
         let server = server(policy);
         let call = Doubling { small, named, ..call("m") };
-        let reply = ask(&server, call, Context::default(), pending()).await.unwrap();
+        let reply = ask(&server, call, observed(), pending()).await.unwrap();
         let aliases = vec!["sum".to_owned(), "difference".to_owned()];
         assert_eq!(reply, (aliases, decoded, run), "{policy:?} {small} {named}");
         assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
@@ -182,7 +187,7 @@ async fn a_call_is_decoded_run_and_encoded_where_it_is_short_and_counted() {
 #[tokio::test]
 async fn a_run_that_would_have_to_wait_does_so_on_a_thread_of_the_scheduler() {
     let server = server_of(Policy::Caller, fake::busy());
-    let (_, decoded, run) = ask(&server, call("m"), Context::default(), pending()).await.unwrap();
+    let (_, decoded, run) = ask(&server, call("m"), observed(), pending()).await.unwrap();
     assert_eq!((decoded, run), (false, true));
     assert_eq!(counted(&server), [r#"model_name="m",status="OK"} 1"#]);
 }
@@ -193,11 +198,11 @@ async fn a_call_to_a_missing_model_does_not_wait_for_a_thread() {
     let (stuck, told) = stuck();
     let busy = tokio::spawn({
         let server = server.clone();
-        async move { ask(&server, stuck, Context::default(), pending()).await }
+        async move { ask(&server, stuck, observed(), pending()).await }
     });
     let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
     let large = Doubling { small: false, ..call("other") };
-    let refused = ask(&server, large, Context::default(), pending());
+    let refused = ask(&server, large, observed(), pending());
     let missing = tokio::time::timeout(Duration::from_secs(60), refused).await.unwrap().unwrap_err();
     assert_eq!(missing.kind, Kind::NotFound);
     busy.abort();
@@ -207,10 +212,10 @@ async fn a_call_to_a_missing_model_does_not_wait_for_a_thread() {
 #[tokio::test]
 async fn an_error_is_counted_for_the_model_that_was_named() {
     let server = server(Policy::Caller);
-    let missing = ask(&server, call("other"), Context::default(), pending()).await.unwrap_err();
+    let missing = ask(&server, call("other"), observed(), pending()).await.unwrap_err();
     assert_eq!(missing.kind, Kind::NotFound);
     let refused = Doubling { fails: true, ..call("m") };
-    let refused = ask(&server, refused, Context::default(), pending()).await.unwrap_err();
+    let refused = ask(&server, refused, observed(), pending()).await.unwrap_err();
     assert_eq!(refused.kind, Kind::InvalidArgument);
     assert_eq!(
         counted(&server),
@@ -230,7 +235,7 @@ async fn a_call_that_ends_early_is_cancelled_and_its_reason_counted() {
                 ended.await.unwrap();
                 Error::new(Kind::DeadlineExceeded, "too late")
             };
-            ask(&server, call, Context::default(), ended).await
+            ask(&server, call, observed(), ended).await
         }
     });
     let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
@@ -247,7 +252,7 @@ async fn a_call_that_is_dropped_is_cancelled_and_counted_so() {
     let (call, told) = stuck();
     let asked = tokio::spawn({
         let server = server.clone();
-        async move { ask(&server, call, Context::default(), pending()).await }
+        async move { ask(&server, call, observed(), pending()).await }
     });
     let told = tokio::task::spawn_blocking(move || (told.recv().unwrap(), told)).await.unwrap();
     asked.abort();
@@ -259,7 +264,7 @@ async fn a_call_that_is_dropped_is_cancelled_and_counted_so() {
 #[tokio::test]
 async fn what_could_be_answered_at_once_is_though_its_time_is_over() {
     let late = ready(Error::new(Kind::DeadlineExceeded, "too late"));
-    assert!(ask(&server(Policy::Caller), call("m"), Context::default(), late).await.is_ok());
+    assert!(ask(&server(Policy::Caller), call("m"), observed(), late).await.is_ok());
 }
 
 #[tokio::test]
@@ -274,8 +279,8 @@ async fn only_calls_that_end_well_are_recorded() {
         tokio::task::yield_now().await;
     }
     let refused = Doubling { fails: true, ..call("m") };
-    ask(&server, refused, Context::default(), pending()).await.unwrap_err();
-    ask(&server, call("m"), Context::default(), pending()).await.unwrap();
+    ask(&server, refused, observed(), pending()).await.unwrap_err();
+    ask(&server, call("m"), observed(), pending()).await.unwrap();
     assert_eq!(recording.join().unwrap().len(), 1);
 }
 

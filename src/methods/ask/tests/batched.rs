@@ -105,7 +105,7 @@ impl Setup {
     /// Begins a call with a small body, or a large one.
     fn ask(&self, small: bool) -> tokio::task::JoinHandle<Result<(Vec<String>, bool, bool)>> {
         let (server, call) = (self.server.clone(), Doubling { small, ..call("m") });
-        tokio::spawn(async move { ask(&server, call, Context::default(), pending()).await })
+        tokio::spawn(async move { ask(&server, call, observed(), pending()).await })
     }
 
     fn waiting(&self) -> usize {

@@ -1,0 +1,77 @@
+//! Delivers messages from a thread of its own: tries again as long as that may help and there is time.
+
+use super::client::{Client, Refusal};
+use super::settings::Destination;
+use crate::chance::random;
+use crate::throttled::Throttled;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Pauses between tries: the first, which doubles each time, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+/// Interval, in seconds, at which it is told that something is lost.
+const QUIET_SECONDS: u64 = 60;
+
+/// The way to a collector.
+pub(super) struct Delivery {
+    runtime: Runtime,
+    client: Client,
+    within: Duration,
+    /// What is lost if it cannot be delivered.
+    what: &'static str,
+    to: String,
+    lost: Throttled,
+}
+
+impl Delivery {
+    /// Prepares for messages of `what`. Nothing is connected yet.
+    pub(super) fn new(to: &Destination, what: &'static str) -> Result<Delivery, String> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
+        let client = Client::new(to.clone())?;
+        let lost = Throttled::new(QUIET_SECONDS);
+        Ok(Delivery { runtime, client, within: to.within, what, to: to.to_string(), lost })
+    }
+
+    /// Delivers `message` and returns the answer; `None` if that fails, of which a line tells.
+    pub(super) fn deliver(&mut self, message: &[u8]) -> Option<Bytes> {
+        let Delivery { runtime, client, within, .. } = self;
+        let delivered = runtime.block_on(delivered(client, message, *within));
+        delivered.inspect_err(|why| self.tell(why)).ok()
+    }
+
+    /// Tells, now and then, that something is lost.
+    pub(super) fn tell(&self, why: &str) {
+        if let Some(more) = self.lost.pass() {
+            let more = if more == 0 { String::new() } else { format!(" ({more} times more since)") };
+            tracing::warn!("{} for {} are lost: {why}{more}", self.what, self.to);
+        }
+    }
+}
+
+async fn delivered(client: &mut Client, message: &[u8], within: Duration) -> Result<Bytes, String> {
+    let until = Instant::now() + within;
+    let mut pause = PAUSES[0];
+    let mut before = None;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(answer) = timeout(left, client.send(message)).await else {
+            let hangs = || format!("there was no answer within {} s", within.as_secs_f64());
+            return Err(before.unwrap_or_else(hangs));
+        };
+        let Refusal { why, again } = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(refusal) => refusal,
+        };
+        let Some(least) = again else { return Err(why) };
+        // Those that were refused at the same time do not come back at the same time.
+        let wait = pause.mul_f64(0.5 + (random() >> 12) as f64 / (1_u64 << 53) as f64).max(least);
+        if Instant::now() + wait >= until {
+            return Err(why);
+        }
+        before = Some(why);
+        sleep(wait).await;
+        pause = PAUSES[1].min(2 * pause);
+    }
+}

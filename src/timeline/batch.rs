@@ -1,0 +1,75 @@
+//! One run of several requests together, for the traces of these requests.
+
+use crate::trace_context::{TraceContext, new_span, new_trace};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// A batch that some traced request is in: a span of a trace of its own, to which the requests link.
+#[derive(Debug)]
+pub struct BatchRun {
+    /// Its own span.
+    pub span: TraceContext,
+    /// Those of the traced requests in it.
+    pub links: Vec<TraceContext>,
+    /// The requests in it, or parts of such.
+    pub requests: usize,
+    /// Their rows, without filler.
+    pub rows: usize,
+    /// Rows that it ran with.
+    pub size: usize,
+    /// When rows began to be put together.
+    pub began: Instant,
+    ended: Mutex<Ended>,
+    told: AtomicBool,
+}
+
+/// What is known of a batch once it has ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    /// When the engine began and ended.
+    pub ran: Option<[Instant; 2]>,
+    /// When each request had its rows; `None` if the run failed.
+    pub cut: Option<Instant>,
+}
+
+impl BatchRun {
+    /// Begins a batch of the requests behind `links`, and others.
+    pub fn begin(links: Vec<TraceContext>, requests: usize, rows: usize, size: usize) -> BatchRun {
+        let span = TraceContext { trace: new_trace(), span: new_span(), sampled: true };
+        BatchRun {
+            span,
+            links,
+            requests,
+            rows,
+            size,
+            began: Instant::now(),
+            ended: Mutex::default(),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// The engine has run from `started` until now.
+    pub fn ran(&self, started: Instant) {
+        self.lock().ran = Some([started, Instant::now()]);
+    }
+
+    /// Each request has its rows.
+    pub fn cut(&self) {
+        self.lock().cut = Some(Instant::now());
+    }
+
+    /// Returns what is known of its end.
+    pub fn ended(&self) -> Ended {
+        *self.lock()
+    }
+
+    /// Returns true once: for the first of its requests that is told of.
+    pub fn tell(&self) -> bool {
+        !self.told.swap(true, Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
