@@ -12,15 +12,15 @@ use crate::registry::{State, VersionChoice, VersionStatus};
 pub struct Page {
     /// The media type.
     pub content_type: &'static str,
-    /// The text.
-    pub text: String,
+    /// The page.
+    pub bytes: Vec<u8>,
 }
 
 /// Returns the page for a client that sent `accept` as its `Accept` header; `None` if metrics are off.
 pub fn page(server: &ServerState, accept: &str) -> Option<Page> {
     let format = Format::accepted(accept);
-    let text = server.metrics.as_ref()?.page(&surroundings(server), format);
-    Some(Page { content_type: format.content_type(), text })
+    let bytes = server.metrics.as_ref()?.page(&surroundings(server), format);
+    Some(Page { content_type: format.content_type(), bytes })
 }
 
 /// Returns what that page tells as values; `None` if metrics are off.
@@ -40,7 +40,7 @@ pub fn engine_of(server: &ServerState, model: &str, version: i64, signature: &st
 /// Returns TensorFlow Serving's page.
 pub fn tensorflow_page(server: &ServerState) -> Page {
     let text = server.metrics.as_ref().map(Metrics::tensorflow_page).unwrap_or_default();
-    Page { content_type: Format::TensorFlow.content_type(), text }
+    Page { content_type: Format::TensorFlow.content_type(), bytes: text.into_bytes() }
 }
 
 fn surroundings(server: &ServerState) -> Surroundings {

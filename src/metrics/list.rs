@@ -8,6 +8,7 @@ use super::family::{Family, Type};
 use super::histogram::{BATCH_SIZES, EXAMPLES, LATENCY, Merged, QUEUING};
 use super::latencies::{TIMES, Times};
 use super::model::LOAD_TIMES;
+use super::native;
 use super::samples::{Buckets, Samples};
 use super::series::Answers;
 use super::{Api, CODES, Protocol, code_name};
@@ -313,7 +314,9 @@ fn refused(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn durations(samples: &mut Samples<'_>, content: &Content<'_>) {
-    each_protocol(content, |labels, answers| seconds(samples, &labels, &answers.took, &answers.exemplars));
+    each_protocol(content, |labels, answers| {
+        seconds(samples, &labels, &answers.took, Some((&answers.exemplars, &answers.native)));
+    });
 }
 
 fn decode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
@@ -334,16 +337,18 @@ fn encode_times(samples: &mut Samples<'_>, content: &Content<'_>) {
 
 fn phase(samples: &mut Samples<'_>, content: &Content<'_>, phase: Phase) {
     each(content, |labels, series| {
-        seconds(samples, &labels, &series.tally.phases[phase as usize], &Kept::default());
+        seconds(samples, &labels, &series.tally.phases[phase as usize], None);
     });
 }
 
-/// Writes a histogram of times unless it is empty.
-fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times, exemplars: &Kept) {
+/// Writes a histogram of times unless it is empty. `more`: some of them, and all in native buckets.
+fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times, more: Option<(&Kept, &native::Times)>) {
     if times.count() > 0 {
         #[allow(clippy::cast_precision_loss)] // Far below where doubles skip integers.
         let limits = TIMES.map(|nanos| nanos as f64);
-        samples.buckets(labels, &Buckets { limits: &limits, merged: &times.own(), scale: 1e9, exemplars });
+        let (exemplars, native) = (more.map_or(&Kept(Vec::new()), |more| more.0), more.map(|more| more.1));
+        let merged = &times.own();
+        samples.buckets(labels, &Buckets { limits: &limits, merged, scale: 1e9, exemplars, native });
     }
 }
 

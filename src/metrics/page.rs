@@ -5,6 +5,7 @@ use super::content::{Content, ModelContent, Surroundings};
 use super::family::Family;
 use super::list::{LIST, Listed};
 use super::points::{Point, Points};
+use super::protobuf::Protobuf;
 use super::samples::Samples;
 use super::text::{Format, Text};
 
@@ -19,12 +20,13 @@ impl Metrics {
     }
 
     /// Returns the page of all metrics. Names of models that are not served here are not told.
-    pub fn page(&self, surroundings: &Surroundings, format: Format) -> String {
-        let mut text = written(LIST.iter(), &self.all(surroundings), format);
-        if format == Format::OpenMetrics {
-            text.push_str("# EOF\n");
+    pub fn page(&self, surroundings: &Surroundings, format: Format) -> Vec<u8> {
+        let content = self.all(surroundings);
+        match format {
+            Format::Protobuf => binary(&content),
+            Format::OpenMetrics => (written(LIST.iter(), &content, format) + "# EOF\n").into_bytes(),
+            Format::Prometheus | Format::TensorFlow => written(LIST.iter(), &content, format).into_bytes(),
         }
-        text
     }
 
     /// Returns what that page tells as values, but for TensorFlow Serving's metrics, which tell the same.
@@ -75,4 +77,13 @@ fn written<'a>(families: impl Iterator<Item = &'a Listed>, content: &Content<'_>
         rows(&mut Samples { family, sink: &mut text }, content);
     }
     text.text
+}
+
+fn binary(content: &Content<'_>) -> Vec<u8> {
+    let mut protobuf = Protobuf::default();
+    for (family, rows) in LIST {
+        protobuf.begin(family);
+        rows(&mut Samples { family, sink: &mut protobuf }, content);
+    }
+    protobuf.finish()
 }

@@ -47,7 +47,7 @@ impl Sink for Points {
     }
 
     fn histogram(&mut self, family: &Family, values: &[&str], buckets: &Buckets<'_>) {
-        let Buckets { limits, merged, scale, exemplars } = buckets;
+        let Buckets { limits, merged, scale, exemplars, .. } = buckets;
         #[allow(clippy::cast_precision_loss)] // Of nanoseconds, beyond a hundred days.
         let scaled = |number: u64| number as f64 / scale;
         let kept = exemplars.0.iter().flatten();

@@ -3,6 +3,7 @@
 use super::exemplars::Kept;
 use super::family::Family;
 use super::histogram::Merged;
+use super::native;
 use std::fmt::{Display, Formatter};
 
 /// A value.
@@ -35,6 +36,16 @@ impl From<usize> for Number {
     }
 }
 
+impl From<Number> for f64 {
+    #[allow(clippy::cast_precision_loss)] // Far below where doubles skip integers, or of no matter.
+    fn from(number: Number) -> f64 {
+        match number {
+            Number::Whole(number) => number as f64,
+            Number::Real(number) => number,
+        }
+    }
+}
+
 impl From<f64> for Number {
     fn from(number: f64) -> Number {
         Number::Real(number)
@@ -50,6 +61,8 @@ pub(super) struct Buckets<'a> {
     pub(super) scale: f64,
     /// In nanoseconds; none, or one place for each bucket.
     pub(super) exemplars: &'a Kept,
+    /// The same values in native buckets, if they are counted so.
+    pub(super) native: Option<&'a native::Times>,
 }
 
 /// What becomes of the samples of a family.
@@ -75,7 +88,7 @@ impl Samples<'_> {
 
     /// Takes a histogram between `limits`, in units of which the metric's has `scale`.
     pub(super) fn histogram(&mut self, values: &[&str], limits: &[f64], merged: &Merged, scale: f64) {
-        self.buckets(values, &Buckets { limits, merged, scale, exemplars: &Kept::default() });
+        self.buckets(values, &Buckets { limits, merged, scale, exemplars: &Kept::default(), native: None });
     }
 
     /// The same with exemplars.

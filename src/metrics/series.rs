@@ -4,6 +4,7 @@
 use super::exemplars::{Exemplars, Kept};
 use super::histogram::{EXAMPLES, Histogram, Merged};
 use super::latencies::{Latencies, Times};
+use super::native::{self, Native};
 use super::{Api, CODES, Protocol};
 use crate::error::Kind;
 use crate::profile::Phase;
@@ -66,6 +67,7 @@ struct Answered {
     outcomes: [AtomicU64; CODES],
     /// Of those that ended well.
     took: Latencies,
+    native: Native,
     exemplars: Exemplars,
     received: AtomicU64,
     sent: AtomicU64,
@@ -107,6 +109,7 @@ impl Part {
         answered.received.fetch_add(ending.received as u64, Relaxed);
         if let Ok(sent) = ending.outcome {
             answered.took.add(ending.took);
+            answered.native.add(ending.took);
             if let Some(span) = ending.exemplar {
                 answered.exemplars.keep(span, ending.took);
             }
@@ -152,6 +155,7 @@ pub(super) struct Tally {
 pub(super) struct Answers {
     pub(super) outcomes: [u64; CODES],
     pub(super) took: Times,
+    pub(super) native: native::Times,
     pub(super) exemplars: Kept,
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -178,6 +182,7 @@ impl Tally {
         for (answers, part) in self.by_protocol.iter_mut().zip(&part.by_protocol) {
             answers.outcomes.iter_mut().zip(&part.outcomes).for_each(|(sum, one)| *sum += one.load(Relaxed));
             answers.took.read(&part.took);
+            answers.native.read(&part.native);
             answers.exemplars.read(&part.exemplars);
             answers.received += part.received.load(Relaxed);
             answers.sent += part.sent.load(Relaxed);
@@ -195,6 +200,7 @@ impl Tally {
         for (answers, other) in self.by_protocol.iter_mut().zip(&other.by_protocol) {
             answers.outcomes.iter_mut().zip(&other.outcomes).for_each(|(sum, one)| *sum += one);
             answers.took.merge(&other.took);
+            answers.native.merge(&other.native);
             answers.exemplars.merge(&other.exemplars);
             answers.received += other.received;
             answers.sent += other.sent;

@@ -12,9 +12,13 @@ fn lines(metrics: &Metrics, start: &str) -> Vec<String> {
     starting(&metrics.tensorflow_page(), start)
 }
 
+fn text_of(metrics: &Metrics, surroundings: &Surroundings, format: Format) -> String {
+    String::from_utf8(metrics.page(surroundings, format)).unwrap()
+}
+
 /// Returns the lines of the page of all metrics.
 fn all(metrics: &Metrics, start: &str) -> Vec<String> {
-    starting(&metrics.page(&Surroundings::default(), Format::Prometheus), start)
+    starting(&text_of(metrics, &Surroundings::default(), Format::Prometheus), start)
 }
 
 fn starting(text: &str, start: &str) -> Vec<String> {
@@ -229,7 +233,7 @@ fn names_that_clients_make_up_do_not_fill_the_memory() {
     assert!(!Arc::ptr_eq(&metrics.served("new"), &metrics.asked("other")));
     assert!(Arc::ptr_eq(&metrics.served("new"), &metrics.asked("new")));
     // The page of all metrics tells none of them.
-    let page = metrics.page(&Surroundings::default(), Format::OpenMetrics);
+    let page = text_of(&metrics, &Surroundings::default(), Format::OpenMetrics);
     assert!(!page.contains("made-up") && !page.contains("xxx"));
     assert_eq!(starting(&page, ":tensorflow:serving:request_count{"), [nameless(2 * MAX_STRANGERS + 1)]);
     assert_eq!(starting(&page, "servable_requests_total").len(), 1);
@@ -243,7 +247,7 @@ fn every_metric_is_announced_before_it_has_a_sample() {
     assert!(text.contains("# TYPE :tensorflow:serving:request_count counter\n"));
     assert!(text.ends_with("# TYPE :tensorflow:serving:runtime_latency histogram\n"));
     for format in [Format::Prometheus, Format::OpenMetrics] {
-        let text = metrics.page(&Surroundings::default(), format);
+        let text = text_of(&metrics, &Surroundings::default(), format);
         for announced in ["# TYPE ", "# HELP "] {
             assert_eq!(text.matches(announced).count(), list::LIST.len());
         }
@@ -255,7 +259,7 @@ fn every_metric_is_announced_before_it_has_a_sample() {
 fn openmetrics_leaves_out_the_endings_of_its_types() {
     let metrics = Metrics::default();
     end(metrics.served("m").unresolved(Api::Other), Protocol::Rest, Ok(1));
-    let page = |format| metrics.page(&Surroundings::default(), format);
+    let page = |format| text_of(&metrics, &Surroundings::default(), format);
     let cases = [
         ("# TYPE servable_requests_total counter", "# TYPE servable_requests counter"),
         ("# TYPE servable_build_info gauge", "# TYPE servable_build info"),
@@ -314,7 +318,7 @@ fn loads_are_counted_by_model_and_outcome() {
     };
     let surroundings =
         Surroundings { engines: vec![engine(""), engine("openvino")], ..Surroundings::default() };
-    let page = metrics.page(&surroundings, Format::Prometheus);
+    let page = text_of(&metrics, &surroundings, Format::Prometheus);
     let labels = r#"servable_signature_engine_info{model="m",version="1",signature="s",engine="#;
     let expected = ["tensorflow", "openvino"].map(|engine| format!("{labels}\"{engine}\"}} 1"));
     assert_eq!(starting(&page, "servable_signature_engine_info"), expected);

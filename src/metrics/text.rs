@@ -16,6 +16,8 @@ pub enum Format {
     Prometheus,
     /// OpenMetrics, version 1.0.0.
     OpenMetrics,
+    /// Prometheus's protobuf format, which alone has native histograms.
+    Protobuf,
 }
 
 impl Format {
@@ -25,24 +27,43 @@ impl Format {
             Format::TensorFlow => "text/plain",
             Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
         }
     }
 
-    /// Returns the format for a client that sent `accept` as its `Accept` header: OpenMetrics if it prefers that to text.
+    /// Returns the format for a client that sent `accept` as its `Accept` header: the one that it prefers, and text if that
+    /// is none of these.
     pub fn accepted(accept: &str) -> Format {
-        let quality = |media_type: &str| {
-            let ranges = accept.split(',').filter_map(|range| {
-                let mut parts = range.split(';').map(str::trim);
-                let named = parts.next()?.eq_ignore_ascii_case(media_type);
-                let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-                let quality = quality.map_or(Some(1.0), |quality| quality.parse::<f32>().ok())?;
-                named.then_some(quality)
-            });
-            ranges.fold(0.0, f32::max)
-        };
-        let open = quality("application/openmetrics-text");
-        if open > 0.0 && open >= quality("text/plain") { Format::OpenMetrics } else { Format::Prometheus }
+        const PROTOBUF: &[&str] = &["proto=io.prometheus.client.MetricFamily", "encoding=delimited"];
+        let named: [(&str, &[&str], Format); 3] = [
+            ("text/plain", &[], Format::Prometheus),
+            ("application/openmetrics-text", &[], Format::OpenMetrics),
+            ("application/vnd.google.protobuf", PROTOBUF, Format::Protobuf),
+        ];
+        let mut best = (0.0, Format::Prometheus);
+        for (media_type, parameters, format) in named {
+            let quality = quality(accept, media_type, parameters);
+            if quality > 0.0 && quality >= best.0 {
+                best = (quality, format);
+            }
+        }
+        best.1
     }
+}
+
+/// Returns how much a client that sent `accept` wants `media_type` with these `parameters`, from 0 to 1.
+fn quality(accept: &str, media_type: &str, parameters: &[&str]) -> f32 {
+    let ranges = accept.split(',').filter_map(|range| {
+        let (named, rest) = range.split_once(';').unwrap_or((range, ""));
+        let given = || rest.split(';').map(str::trim);
+        let has = |wanted: &&str| given().any(|one| one.replace('"', "").eq_ignore_ascii_case(wanted));
+        let quality = given().find_map(|one| one.strip_prefix("q=").or(one.strip_prefix("Q=")));
+        let quality = quality.map_or(Some(1.0), |quality| quality.parse::<f32>().ok())?;
+        (named.trim().eq_ignore_ascii_case(media_type) && parameters.iter().all(has)).then_some(quality)
+    });
+    ranges.fold(0.0, f32::max)
 }
 
 /// Writes the samples of families, one after another.
@@ -97,7 +118,7 @@ impl Sink for Text {
     }
 
     fn histogram(&mut self, family: &Family, values: &[&str], buckets: &Buckets<'_>) {
-        let Buckets { limits, merged, scale, exemplars } = buckets;
+        let Buckets { limits, merged, scale, exemplars, .. } = buckets;
         let labels = joined(family.labels, values);
         let comma = if labels.is_empty() { "" } else { "," };
         let number = |number: f64| {
@@ -224,9 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn who_prefers_openmetrics_gets_it() {
+    fn clients_get_what_they_prefer() {
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;\
                           q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\
+                      application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let newer = "application/vnd.google.protobuf; proto=\"io.prometheus.client.MetricFamily\"; \
+                     encoding=delimited; q=0.6, application/openmetrics-text;version=1.0.0;q=0.5";
         let cases = [
             ("", Format::Prometheus),
             ("*/*", Format::Prometheus),
@@ -238,6 +263,10 @@ mod tests {
             ("application/openmetrics-text;q=0", Format::Prometheus),
             ("application/openmetrics-text;q=x", Format::Prometheus),
             (prometheus, Format::OpenMetrics),
+            (native, Format::Protobuf),
+            (newer, Format::Protobuf),
+            ("application/vnd.google.protobuf", Format::Prometheus),
+            ("application/vnd.google.protobuf;proto=other;encoding=delimited", Format::Prometheus),
         ];
         for (accept, format) in cases {
             assert_eq!(Format::accepted(accept), format, "{accept}");

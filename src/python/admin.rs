@@ -67,8 +67,8 @@ fn with_metrics(server: Arc<ServerState>, handler: Handler) -> Handler {
     Arc::new(move |request: &AdminRequest| {
         let wanted = server.options.metrics_path.as_deref().filter(|path| *path == request.path);
         let page = wanted.filter(|_| request.method.as_str() == "GET").and_then(|_| {
-            let exposition::Page { content_type, text } = exposition::page(&server, &request.accept)?;
-            Some(Answer { content_type: content_type.to_owned(), bytes: text.into_bytes() })
+            let exposition::Page { content_type, bytes } = exposition::page(&server, &request.accept)?;
+            Some(Answer { content_type: content_type.to_owned(), bytes })
         });
         page.map_or_else(|| handler(request), Ok)
     })

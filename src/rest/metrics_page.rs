@@ -55,7 +55,7 @@ async fn answer_tensorflow(server: &Arc<ServerState>, path: &str) -> Reply {
     let (own, context) = (server.clone(), Context::default());
     let made = server.scheduler.run(None, &context, move |_| Ok(exposition::tensorflow_page(&own)));
     match made.await {
-        Ok(Page { content_type, text }) => plain(200, content_type, Body::plain(text.into_bytes())),
+        Ok(Page { content_type, bytes }) => plain(200, content_type, Body::plain(bytes)),
         Err(error) => error.into(),
     }
 }
@@ -71,7 +71,7 @@ async fn answer_all(service: &RestService, head: &Parts) -> Reply {
         // A client that leaves does not end it.
         let _turn = turn;
         let page = exposition::page(&own, &accept)?;
-        let body = Body::packed(page.text.into_bytes(), accepts_gzip, &own.options);
+        let body = Body::packed(page.bytes, accepts_gzip, &own.options);
         Some((page.content_type, body))
     });
     match made.await {

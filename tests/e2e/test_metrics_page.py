@@ -12,6 +12,7 @@ import grpc
 import pytest
 from clients import Stub
 from conftest import Served
+from metric_messages import families, native_counts
 from prometheus import PAGE, monitoring
 from servers import ADMIN, DROP_IN, MODELS, WITH_GRPC, admin_url, put_version, serving, until
 from stubs import own_message
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.needs_tensorflow
 METRICS = "/metrics"
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROTOBUF = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 PREDICTED = {"model": "m", "version": "1", "signature": "serving_default", "method": "predict"}
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -268,3 +270,37 @@ def test_a_client_that_leaves_is_counted_as_cancelled() -> None:
             )
 
         assert until(cancelled)
+
+
+def test_native_histograms_are_in_the_protobuf_page(served: Served) -> None:
+    load(served)
+    reply = page(served, PROTOBUF)
+    assert (reply.status, reply.headers["content-type"]) == (200, PROTOBUF)
+    found = {family.name: family for family in families(reply.body)}
+    assert set(found) <= {name for name, *_ in _core.metrics()}
+    assert found["servable_requests_total"].type == 0 and found["process_open_fds"].type == 1
+    every = found["servable_request_duration_seconds"].metric
+    for metric in every:
+        histogram = metric.histogram
+        counts = native_counts(histogram)
+        assert histogram.schema == 2 and min(counts.values()) > 0
+        assert histogram.zero_count + sum(counts.values()) == histogram.sample_count
+        # Bucket i ends at 2^(i/4) seconds: all of them together are about as long as their sum says.
+        longest = sum(count * 2 ** (index / 4) for index, count in counts.items())
+        assert longest / 2**0.25 <= histogram.sample_sum * (1 + 1e-9) <= longest + 2**-20
+        assert histogram.bucket[-1].cumulative_count == histogram.sample_count
+        assert histogram.bucket[-1].upper_bound == float("inf")
+    labels = [{pair.name: pair.value for pair in metric.label} for metric in every]
+    assert {**PREDICTED, "protocol": "rest"} in labels and {**PREDICTED, "protocol": "grpc"} in labels
+
+
+def test_the_protobuf_page_has_the_samples_of_the_others(served: Served) -> None:
+    load(served)
+    text, binary = samples(served), {family.name: family for family in families(page(served, PROTOBUF).body)}
+    name = "servable_requests_total"
+    counted = {
+        (name, frozenset((pair.name, pair.value) for pair in metric.label)): metric.counter.value
+        for metric in binary[name].metric
+    }
+    assert len(counted) > 3
+    assert counted == {key: count for key, count in text.items() if key[0] == name}

@@ -39,8 +39,8 @@ CHOSEN = {"$job": "servable", "$instance": ".*", "$model": ".*", "$__rate_interv
 
 
 @contextmanager
-def prometheus(folder: Path, served: Served) -> Iterator[Callable[[str], Any]]:
-    """Runs Prometheus by the example, but each second; yields a function that asks its API."""
+def prometheus(folder: Path, served: Served, *features: str) -> Iterator[Callable[[str], Any]]:
+    """Runs Prometheus by the example, but each second; yields a function that asks its API. features: flags."""
     shutil.copy(ALERTS, folder / ALERTS.name)
     config = folder / EXAMPLE.name
     text, targets = re.subn(r'"localhost:\d+"', f'"127.0.0.1:{served.rest_port}"', EXAMPLE.read_text())
@@ -48,7 +48,7 @@ def prometheus(folder: Path, served: Served) -> Iterator[Callable[[str], Any]]:
     config.write_text(text.replace("15s", "1s"))
     subprocess.run(["promtool", "check", "config", config], check=True, capture_output=True, text=True)
     log = folder / "prometheus.log"
-    flags = (f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0")
+    flags = (f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0", *features)
     with log.open("w") as stderr:
         process = subprocess.Popen(["prometheus", f"--config.file={config}", *flags], stderr=stderr)
     try:
@@ -111,6 +111,23 @@ def test_every_expression_has_data(base: Path, tmp_path: Path) -> None:
         assert until(complete, 120), missing
         assert len(_rules(ask_api)) == len(alerts)
         assert until(lambda: all(rule["health"] == "ok" for rule in _rules(ask_api)), 60), _rules(ask_api)
+
+
+@pytest.mark.timeout(300)
+def test_native_histograms_are_read_by_prometheus(base: Path, tmp_path: Path) -> None:
+    quantile = "histogram_quantile(0.5, sum(rate(servable_request_duration_seconds[30s])))"
+    with (
+        serving(f"m={base}", WITH_GRPC) as served,
+        load(served),
+        prometheus(tmp_path, served, "--enable-feature=native-histograms") as ask_api,
+    ):
+
+        def known() -> bool:
+            asked = ask_api(f"query?{urllib.parse.urlencode({'query': quantile})}")["result"]
+            return bool(asked) and 0 < float(asked[0]["value"][1]) < 10
+
+        assert until(known, 120)
+        assert not _has_data(ask_api, "servable_request_duration_seconds_bucket"), "native ones take their place"
 
 
 def _chosen(expression: str) -> str:
