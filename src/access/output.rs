@@ -173,8 +173,8 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::super::{AccessLog, AccessOptions, End, Entry, Head, Which};
     use super::*;
-    use crate::peer::Sender;
     use crate::exchange::{Asked, Exchange, Observers};
+    use crate::peer::Sender;
     use std::time::Duration;
 
     const SOON: Duration = Duration::from_secs(60);

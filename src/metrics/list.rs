@@ -346,8 +346,8 @@ fn seconds(samples: &mut Samples<'_>, labels: &[&str], times: &Times, more: Opti
     if times.count() > 0 {
         #[allow(clippy::cast_precision_loss)] // Far below where doubles skip integers.
         let limits = TIMES.map(|nanos| nanos as f64);
-        let (exemplars, native) = (more.map_or(&Kept(Vec::new()), |more| more.0), more.map(|more| more.1));
-        let merged = &times.own();
+        let (none, merged) = (Kept::default(), &times.own());
+        let (exemplars, native) = more.map_or((&none, None), |(some, native)| (some, Some(native)));
         samples.buckets(labels, &Buckets { limits: &limits, merged, scale: 1e9, exemplars, native });
     }
 }
