@@ -65,12 +65,12 @@ impl Files for AuthFile {
         let shown = self.0.display();
         let mut text = String::new();
         let read = files::open(&self.0).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-        read.map_err(|why| match why.kind() {
-            ErrorKind::NotFound => {
+        read.map_err(|why| match () {
+            () if why.kind() == ErrorKind::NotFound => {
                 format!("--auth_file: there is no file {shown} ('servable token new NAME --auth_file FILE' makes it)")
             }
-            ErrorKind::InvalidData => format!("--auth_file: {shown} is not UTF-8"),
-            _ => format!("--auth_file: {shown} cannot be read: {why}"),
+            () if why.kind() == ErrorKind::InvalidData => format!("--auth_file: {shown} is not UTF-8"),
+            () => format!("--auth_file: {shown} cannot be read: {why}"),
         })?;
         if text.len() as u64 > LARGEST {
             return Err(format!("--auth_file: {shown} has more than {LARGEST} bytes"));

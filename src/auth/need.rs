@@ -182,7 +182,8 @@ mod tests {
         };
         let (denial, said) = lacking(Need::Predict("m"));
         assert_eq!((denial, &*said), (Denial::Scope, "Token t is not for this: it needs the scope predict"));
-        let (denial, said) = lacking(Need::Read(&"n".repeat(1000)));
+        let long = "n".repeat(1000);
+        let (denial, said) = lacking(Need::Read(&long));
         assert!(denial == Denial::Model && said.len() < 200, "{said}");
         assert!(lacking(Need::ReadAll).1.contains("models=*"));
     }
