@@ -489,8 +489,10 @@ struct Arrays<'a> {
 impl Arrays<'_> {
     /// Returns the text between values inside `level` arrays of this block.
     fn separator(&self, level: usize) -> Separator {
+        if self.compact {
+            return Separator::COMPACT;
+        }
         match self.block.layout {
-            _ if self.compact => Separator::COMPACT,
             Layout::Lines => Separator::next_line(self.block.depth + level),
             Layout::OneLine | Layout::Rows => Separator::COMMA,
         }

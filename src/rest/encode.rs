@@ -504,10 +504,12 @@ mod tests {
             for (dtype, layout) in [(DType::Float, Layout::Rows), (DType::Int32, Layout::Lines)] {
                 let tensor = Tensor::numbers(dtype, shape.clone(), bytes.clone().into());
                 let (block, compact) = (whole(&tensor, 1, layout), dtype == DType::Int32 && shape.len() == 2);
-                let mut expected = Writer { compact, ..Writer::with_room(0) };
+                let mut expected = Writer::with_room(0);
+                expected.compact = compact;
                 write_values(&mut expected, &tensor, block, None);
                 for sizes in [[1, 1], [7, 7], [20, 30], [1, 100]] {
-                    let mut out = Writer { compact, ..Writer::with_room(900) };
+                    let mut out = Writer::with_room(900);
+                    out.compact = compact;
                     write_in_parts(&mut out, &tensor, block, sizes, (2, &Alone));
                     assert_eq!(out.finish(), expected.written(), "{shape:?} {sizes:?}");
                 }
