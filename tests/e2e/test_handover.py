@@ -11,9 +11,10 @@ import stat
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 
+import grpc
 import pytest
 from conftest import Served
 from handover import BODY, PREDICT, Load, successor
@@ -106,6 +107,22 @@ def test_health_never_says_no(path: Path, first: Served) -> None:
             for thread in threads:
                 thread.join(60)
     assert bad == []
+
+
+def test_the_health_of_grpc_never_says_no(path: Path, first: Served) -> None:
+    with grpc.insecure_channel(first.grpc) as channel:
+        watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+        assert next(watched) == b"\x08\x01"
+        with generation(path, "--enable_grpc_healthcheck_service") as second:
+            assert first.process.wait(60) == 0
+            later = []
+            # Streams end with the server; how, is up to the library.
+            with suppress(grpc.RpcError):
+                later += list(watched)
+            assert later == []
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            assert check(b"", timeout=60) == b"\x08\x01"
+            assert answers(second)
 
 
 def test_a_next_server_that_dies_changes_nothing(path: Path, first: Served) -> None:
