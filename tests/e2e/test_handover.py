@@ -17,8 +17,9 @@ from pathlib import Path
 import grpc
 import pytest
 from conftest import Served
-from handover import BODY, PREDICT, Load, successor
+from handover import BODY, PREDICT, RPC, Load, successor
 from servers import ADMIN, MODELS, admin_url, run_to_its_end, serving
+from stubs import floats_request
 from wire import Wire, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -145,6 +146,28 @@ def test_one_that_does_not_start_changes_nothing(path: Path, first: Served) -> N
     assert failed.returncode == 1
     first.wait_for_line(GONE_ON)
     assert answers(first)
+
+
+def test_one_without_an_available_model_does_not_take_over(path: Path, first: Served, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    failed = run_to_its_end(f"m={tmp_path / 'empty'}", f"--handover_socket={path}")
+    assert failed.returncode == 1
+    assert f"no model is available, so the running server (pid {first.process.pid}) goes on" in failed.stdout
+    assert answers(first)
+
+
+def test_the_unix_socket_is_handed_over(path: Path, tmp_path: Path) -> None:
+    unix = tmp_path / "grpc"
+    request = floats_request("half_plus_two", 1.0).SerializeToString()
+    with generation(path, f"--grpc_socket_path={unix}") as former:
+        inode = unix.stat().st_ino
+        with grpc.insecure_channel(f"unix:{unix}") as channel:
+            ask = channel.unary_unary(RPC)
+            assert ask(request, timeout=60)
+            with generation(path, f"--grpc_socket_path={unix}"):
+                assert former.process.wait(60) == 0
+                assert ask(request, timeout=60)
+        assert unix.stat().st_ino == inode
 
 
 def test_two_at_once_one_is_refused(path: Path, first: Served) -> None:
