@@ -10,7 +10,8 @@ everything 5 %; a ratio whose range is wider than the aim says little, and more 
 status 1 if an aim is missed. Needs wrk and cargo.
 
 The access log samples a hundredth of the requests, and writes to a file. A whole run writes
-benches/results/operators.json, any other one build/bench/operators.json.
+docs/performance.md (between its two markers) and benches/results/operators.json, any other one
+build/bench/operators.json.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ from load import Sample, Target
 from models import prepare
 from points import Feed
 from process import BenchError, Process
-from report import machine, table
+from report import machine, replace_between_markers, table
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
+DOCUMENT = ROOT / "docs" / "performance.md"
 RECORD = ROOT / "benches" / "results" / "operators.json"
 PARTIAL = BUILD / "operators.json"
 BASE = "all off"
@@ -230,8 +232,9 @@ def main(argv: Sequence[str]) -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     names = [name for name in VARIANTS if not given.only or name in (BASE, *given.only)]
     rows = measure(names, given.rounds, given.seconds)
-    print(table(HEADS, [row.cells() for row in rows]))
-    is_whole = not given.only and (given.seconds, given.rounds) >= WHOLE
+    text = table(HEADS, [row.cells() for row in rows])
+    print(text)
+    is_whole = not given.only and given.seconds >= WHOLE[0] and given.rounds >= WHOLE[1]
     content = {
         "command": " ".join(["python benches/operators.py", *argv]),
         "date": datetime.date.today().isoformat(),
@@ -248,6 +251,9 @@ def main(argv: Sequence[str]) -> int:
             for row in rows
         ],
     }
+    if is_whole:
+        head = f"`{content['command']}`, {content['date']}, {os.cpu_count()} cores:\n\n"
+        replace_between_markers(DOCUMENT, head + text + "\n", "benches/operators.py")
     record = RECORD if is_whole else PARTIAL
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,13 +11,15 @@ import stat
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from pathlib import Path
 
+import grpc
 import pytest
 from conftest import Served
-from handover import BODY, PREDICT, Load, successor
+from handover import BODY, PREDICT, RPC, Load, successor
 from servers import ADMIN, MODELS, admin_url, run_to_its_end, serving
+from stubs import floats_request
 from wire import Wire, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -108,6 +110,22 @@ def test_health_never_says_no(path: Path, first: Served) -> None:
     assert bad == []
 
 
+def test_the_health_of_grpc_never_says_no(path: Path, first: Served) -> None:
+    with grpc.insecure_channel(first.grpc) as channel:
+        watched = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=60)
+        assert next(watched) == b"\x08\x01"
+        with generation(path, "--enable_grpc_healthcheck_service") as second:
+            assert first.process.wait(60) == 0
+            later = []
+            # Streams end with the server; how, is up to the library.
+            with suppress(grpc.RpcError):
+                later += list(watched)
+            assert later == []
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            assert check(b"", timeout=60) == b"\x08\x01"
+            assert answers(second)
+
+
 def test_a_next_server_that_dies_changes_nothing(path: Path, first: Served) -> None:
     for _ in range(2):
         with successor(path) as dying:
@@ -128,6 +146,28 @@ def test_one_that_does_not_start_changes_nothing(path: Path, first: Served) -> N
     assert failed.returncode == 1
     first.wait_for_line(GONE_ON)
     assert answers(first)
+
+
+def test_one_without_an_available_model_does_not_take_over(path: Path, first: Served, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    failed = run_to_its_end(f"m={tmp_path / 'empty'}", f"--handover_socket={path}")
+    assert failed.returncode == 1
+    assert f"no model is available, so the running server (pid {first.process.pid}) goes on" in failed.stdout
+    assert answers(first)
+
+
+def test_the_unix_socket_is_handed_over(path: Path, tmp_path: Path) -> None:
+    unix = tmp_path / "grpc"
+    request = floats_request("half_plus_two", 1.0).SerializeToString()
+    with generation(path, f"--grpc_socket_path={unix}") as former:
+        inode = unix.stat().st_ino
+        with grpc.insecure_channel(f"unix:{unix}") as channel:
+            ask = channel.unary_unary(RPC)
+            assert ask(request, timeout=60)
+            with generation(path, f"--grpc_socket_path={unix}"):
+                assert former.process.wait(60) == 0
+                assert ask(request, timeout=60)
+        assert unix.stat().st_ino == inode
 
 
 def test_two_at_once_one_is_refused(path: Path, first: Served) -> None:

@@ -106,6 +106,19 @@ def test_the_ports_are_shared_while_the_next_server_loads(path: str, waiting: Ha
     found.take_over()
 
 
+def test_a_folder_that_is_gone_is_told(
+    tmp_path: Path, ports: Ports, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server, which may have taken over already, goes on."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    waiting = HandoverSocket(str(folder / "handover"), ports)
+    folder.rename(tmp_path / "elsewhere")
+    waiting.publish()
+    assert "cannot be used: No such file or directory" in caplog.text
+    assert not waiting.close()
+
+
 def test_who_gives_up_makes_room(path: str, ports: Ports, waiting: HandoverSocket) -> None:
     for _ in range(3):
         find(path).close()

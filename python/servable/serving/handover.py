@@ -77,11 +77,12 @@ class HandoverSocket:
         self._inode = os.stat(self._hidden).st_ino
 
     def publish(self) -> None:
-        """Is there for the next server from now on."""
+        """Is there for the next server from now on. A server that cannot be goes on without."""
         try:
             os.rename(self._hidden, self._path)
         except OSError as error:
-            raise unusable(self._path, error) from None
+            _log.error("%s", unusable(self._path, error).message)
+            return
         threading.Thread(target=self._accept, name="handover", daemon=True).start()
 
     def close(self) -> bool:

@@ -391,7 +391,10 @@ class Server:
         return not (only_missing and self.config.wait_for_retries)
 
     def _check_models(self) -> None:
-        """Raises TensorFlow Serving's error if a model has failed and --exit_on_failed_start is set."""
+        """Raises TensorFlow Serving's error if a model has failed and --exit_on_failed_start is set.
+
+        A server that could answer nothing takes over from none that can.
+        """
         bad = {
             name
             for name, one in self.manager.availability().items()
@@ -399,6 +402,13 @@ class Server:
         }
         if bad and self.config.exit_on_failed_start:
             raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
+        availability = self.manager.availability()
+        if self._around.former and availability and Availability.AVAILABLE not in availability.values():
+            raise StatusError(
+                "FAILED_PRECONDITION",
+                f"no model is available, so the running server (pid {self._around.former.pid}) goes on: "
+                + self._not_available(set(availability), "servable(s)"),
+            )
 
     def _open(self) -> dict[str, str]:
         try:
