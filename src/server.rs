@@ -370,7 +370,7 @@ impl Services {
                 Protocol::Rest => &self.rest_tls,
                 Protocol::Grpc => &self.grpc_tls,
             };
-            refused::tell(stream, client, &too_many(protocol, secure.is_some())).await;
+            refused::tell(stream, client, &too_many(secure.is_some())).await;
             return None;
         }
         Some(stream)
@@ -412,16 +412,14 @@ impl Services {
     }
 }
 
-/// Returns the answer to a client that has too many connections.
-fn too_many(protocol: Protocol, encrypted: bool) -> Vec<u8> {
+/// Returns the answer to a client that has too many connections. It is HTTP/1.1 for gRPC's, too: they report the status, and
+/// wait before they connect again. After a GOAWAY they would do so at once, and for ever.
+fn too_many(encrypted: bool) -> Vec<u8> {
     const LINES: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\n";
-    match protocol {
-        _ if encrypted => refused::ALERT.to_vec(),
-        Protocol::Rest => {
-            last_response(LINES, refused::MESSAGE, <rest::RestService as http::Service>::write_error)
-        }
-        Protocol::Grpc => http2::refusal(refused::MESSAGE),
+    if encrypted {
+        return refused::ALERT.to_vec();
     }
+    last_response(LINES, refused::MESSAGE, <rest::RestService as http::Service>::write_error)
 }
 
 /// Returns `wanted`, limited by the available descriptors; a share of these is reserved for everything else: the

@@ -16,11 +16,8 @@ mod followed;
 mod frames;
 mod in_flight;
 pub mod limits;
-mod refusal;
 pub(crate) mod streams;
 pub(crate) mod whole_body;
-
-pub(crate) use refusal::refusal;
 
 use crate::connections::Connection;
 use bytes::Bytes;

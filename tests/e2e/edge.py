@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import urllib.request
 
 from conftest import Served
-from servers import admin_url
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
@@ -16,7 +16,10 @@ TCP4, TCP6, UNIX, UNSPEC = 0x11, 0x21, 0x31, 0x00
 
 def page(served: Served) -> str:
     """Returns the page of metrics, of the administration (``ADMIN``)."""
-    with urllib.request.urlopen(f"{admin_url(served)}/metrics", timeout=30) as reply:
+    # The log may be JSON.
+    found = re.search(r"administration at (http://[0-9.:]+)", served.log)
+    assert found, served.log
+    with urllib.request.urlopen(f"{found[1]}/metrics", timeout=30) as reply:
         text: str = reply.read().decode()
     return text
 

@@ -15,7 +15,7 @@ import pytest
 from certificates import Authority
 from conftest import Served
 from edge import open_connections, reached
-from http2 import END_HEADERS, HEADERS, Raw, frame, headers
+from http2 import END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
 from servers import ADMIN, MODELS, WITH_GRPC, admin_url, run_to_its_end, serving, until
 from stubs import PATIENCE, call, floats_request, own_message
 from wire import Wire, ask, message, predict
@@ -192,13 +192,12 @@ def test_a_peer_has_only_so_many_connections() -> None:
             assert (reply.headers["connection"], reply.headers["retry-after"]) == ("close", "1")
             assert third.closed()
         with Raw(served) as raw:
-            raw.open()
-            (last,) = [payload for kind, _, _, payload in raw.frames() if kind == GOAWAY]
-        assert last[4:8] == b"\0\0\0\x0b" and b"--max_connections_per_peer" in last[8:]
+            told = raw.open().rest()
+        assert told.startswith(b"HTTP/1.1 429 ") and b"--max_connections_per_peer" in told
         with grpc.insecure_channel(served.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
             call(channel, "Predict", floats_request("half_plus_two", 1.0), own_message)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert reached(served, "connections_per_peer") >= 3
+        assert 3 <= reached(served, "connections_per_peer") < 10, "who was refused waits"
         for wire in kept:
             assert wire.send(GOOD).reply().status == 200
         kept[0].sock.close()
@@ -227,6 +226,31 @@ def test_with_tls_a_peer_with_too_many_gets_an_alert(tls: list[str], authority: 
                 return False
 
         assert until(is_answered)
+
+
+def test_rest_over_http2_has_the_same_limits(tls: list[str], authority: Authority) -> None:
+    flags = [*tls, "--max_header_bytes=8192", "--max_request_bytes=1000", "--idle_timeout_seconds=1"]
+    with serving(HALF, *flags) as served:
+        at = f"https://localhost:{served.rest_port}"
+        with httpx.Client(base_url=at, verify=authority.trusting(), http2=True) as client:
+
+            def count(limit: str) -> int:
+                text = client.get("/metrics").text
+                return int(text.split(f'servable_limits_reached_total{{limit="{limit}"}} ')[1].split()[0])
+
+            reply = client.get("/v1/models/half_plus_two", headers={"large": "x" * 9000})
+            assert (reply.status_code, reply.http_version) == (431, "HTTP/2")
+            assert client.post(PREDICT, content=b" " * 1001).status_code == 413
+            assert client.post(PREDICT, content=BODY).status_code == 200
+            assert (count("headers"), count("body_bytes")) == (1, 1)
+            with socket.create_connection(("127.0.0.1", served.rest_port), timeout=30) as sock:
+                context = authority.trusting()
+                context.set_alpn_protocols(["h2"])
+                with context.wrap_socket(sock, server_hostname="localhost") as idle:
+                    idle.sendall(PREFACE + frame(SETTINGS, 0, 0))
+                    while idle.recv(1 << 16):
+                        pass
+            assert until(lambda: count("idle") >= 1)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class Proxied:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def rest(self, header: bytes = b"", **headers: str) -> dict[str, Any]:
+    def rest(self, header: bytes = b"", /, **headers: str) -> dict[str, Any]:
         """Asks by REST after ``header``; returns the line."""
 
         def ask(name: str) -> None:
