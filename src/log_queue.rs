@@ -221,7 +221,7 @@ mod tests {
     fn what_is_offered_is_written_in_order_to_the_end() {
         let (sender, written) = mpsc::channel();
         let queue = LogQueue::start("test", Limits { items: 1000, ..LIMITS }, Kept(sender, None)).unwrap();
-        (0..100).for_each(|number| queue.offer(number, 1));
+        (0..100).for_each(|number| assert!(queue.offer(number, 1)));
         assert!(queue.finish(SOON));
         let all: Vec<u32> = written.iter().flat_map(|(items, _)| items).collect();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
@@ -239,7 +239,7 @@ mod tests {
         while !queue.shared.state().items.is_empty() {
             std::thread::yield_now();
         }
-        (1..=10).for_each(|number| queue.offer(number, 1));
+        assert_eq!((1..=10).filter(|number| queue.offer(*number, 1)).count(), 8);
         assert_eq!(queue.dropped(), 2);
         (0..3).for_each(|_| let_one.send(()).unwrap());
         assert!(queue.finish(SOON));

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 /// Returns the settings by `variables`, written `NAME=value`, and the number of warnings.
 fn read(variables: &[&str]) -> (Option<Settings>, usize) {
     let variable = |name: &str| {
-        let value =
-            |one: &&str| one.split_once('=').filter(|(known, _)| *known == name).map(|(_, value)| value);
-        variables.iter().find_map(value).map(str::to_owned)
+        variables.iter().find_map(|one| {
+            let (known, value) = one.split_once('=')?;
+            (known == name).then(|| value.to_owned())
+        })
     };
     let (settings, warnings) = Settings::read(&variable);
     (settings, warnings.len())
