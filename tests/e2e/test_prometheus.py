@@ -40,7 +40,10 @@ CHOSEN = {"$job": "servable", "$instance": ".*", "$model": ".*", "$__rate_interv
 
 @contextmanager
 def prometheus(folder: Path, served: Served, *features: str) -> Iterator[Callable[[str], Any]]:
-    """Runs Prometheus by the example, but each second; yields a function that asks its API. features: flags."""
+    """Runs Prometheus by the example, but each second; yields a function that asks its API.
+
+    features: more flags of Prometheus.
+    """
     shutil.copy(ALERTS, folder / ALERTS.name)
     config = folder / EXAMPLE.name
     text, targets = re.subn(r'"localhost:\d+"', f'"127.0.0.1:{served.rest_port}"', EXAMPLE.read_text())
@@ -127,7 +130,9 @@ def test_native_histograms_are_read_by_prometheus(base: Path, tmp_path: Path) ->
             return bool(asked) and 0 < float(asked[0]["value"][1]) < 10
 
         assert until(known, 120)
-        assert not _has_data(ask_api, "servable_request_duration_seconds_bucket"), "native ones take their place"
+        assert not _has_data(ask_api, "servable_request_duration_seconds_bucket"), (
+            "native ones take their place"
+        )
 
 
 def _chosen(expression: str) -> str:

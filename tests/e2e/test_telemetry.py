@@ -246,7 +246,10 @@ def test_who_leaves_is_told(batched: Served, received: Collector) -> None:
 def test_automatic_batches_are_told(collector: Collector, received: Collector, protocol: str) -> None:
     """Which requests run together is up to chance: what there is must be whole."""
     environment = variables(collector, protocol)
-    with serving(HALF, "--batching=auto", "--run_in=pool", environment=environment) as served, ThreadPoolExecutor(16) as pool:
+    with (
+        serving(HALF, "--batching=auto", "--run_in=pool", environment=environment) as served,
+        ThreadPoolExecutor(16) as pool,
+    ):
         asks = [pool.submit(predict, served, "half_plus_two", GOOD) for _ in range(200)]
         assert {one.result().status for one in asks} == {200}
         assert until(lambda: len(received.named(ROUTE)) == 200)

@@ -14,6 +14,7 @@ from servable.errors import FailedPreconditionError, invalid_argument
 TOKEN_VARIABLE = "SERVABLE_TOKEN"
 AUTHORIZATION = "authorization"
 
+
 @dataclass(frozen=True)
 class Tls:
     """PEM files for TLS.
