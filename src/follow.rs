@@ -31,7 +31,7 @@ pub(crate) struct Followed<F: Files> {
     /// The files.
     pub(crate) files: F,
     /// What is in use.
-    used: F::Content,
+    pub(crate) used: F::Content,
     /// What was found instead at the last look, and is not in use.
     other: Option<Other<F::Content>>,
 }

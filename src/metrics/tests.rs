@@ -371,7 +371,7 @@ fn a_request_whose_trace_is_recorded_is_an_exemplar_in_openmetrics() {
         timeline.end(Protocol::Rest, Ok(1), None);
     }
     let exemplars = |format| {
-        let page = metrics.page(&Surroundings::default(), format);
+        let page = text_of(&metrics, &Surroundings::default(), format);
         page.lines().filter(|line| line.contains(" # {")).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(exemplars(Format::Prometheus), Vec::<String>::new());
