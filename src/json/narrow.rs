@@ -153,7 +153,7 @@ fn compared(literal: &[u8], middle: f64) -> Ordering {
                 (None, None) => return Ordering::Equal,
                 (left, right) => match left.unwrap_or(b'0').cmp(&right.unwrap_or(b'0')) {
                     Ordering::Equal => {}
-                    other => return other,
+                    other @ (Ordering::Less | Ordering::Greater) => return other,
                 },
             }
         }
