@@ -245,10 +245,8 @@ mod tests {
             for header in [line, v2(0x21, if from.is_ipv4() { 0x11 } else { 0x21 }, &bytes)] {
                 let whole = Start::Header { length: header.len(), told: Told::Client(plain.into()) };
                 for length in 0..header.len() {
-                    match start(&header[..length]) {
-                        Start::Part(most) => prop_assert!(most > length),
-                        other => prop_assert!(false, "{length} bytes: {other:?}"),
-                    }
+                    let part = start(&header[..length]);
+                    prop_assert!(matches!(part, Start::Part(most) if most > length), "{length} bytes: {part:?}");
                 }
                 prop_assert_eq!(start(&[&header[..], &more].concat()), whole);
             }
@@ -256,7 +254,7 @@ mod tests {
 
         #[test]
         fn nothing_breaks_it(bytes: Vec<u8>, version in 0usize..3) {
-            let begun = [&[START_1, START_2, b""][version], &bytes[..]].concat();
+            let begun = [[START_1, START_2, b""][version], &bytes].concat();
             if let Start::Header { length, .. } = start(&begun) {
                 prop_assert!(length <= begun.len());
             }

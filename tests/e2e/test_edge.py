@@ -173,7 +173,7 @@ def test_a_connection_that_gives_way_is_counted() -> None:
     with serving(HALF, ADMIN, "--max_connections=3") as served, ExitStack() as stack:
         first = stack.enter_context(Wire(served))
         others = [stack.enter_context(Wire(served)) for _ in range(3)]
-        assert first.closed() and reached(served, "connections") == 1
+        assert first.closed() and until(lambda: reached(served, "connections") == 1)
         for wire in others:
             assert wire.send(GOOD).reply().status == 200
 
@@ -195,7 +195,7 @@ def test_a_peer_has_only_so_many_connections() -> None:
             told = raw.open().rest()
         assert told.startswith(b"HTTP/1.1 429 ") and b"--max_connections_per_peer" in told
         with grpc.insecure_channel(served.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
-            call(channel, "Predict", floats_request("half_plus_two", 1.0), own_message)
+            channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"", timeout=PATIENCE)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert 3 <= reached(served, "connections_per_peer") < 10, "who was refused waits"
         for wire in kept:
