@@ -69,6 +69,7 @@ fn spans_of(ended: &Ended) -> Vec<Span> {
 }
 
 fn attributes(span: &Span) -> BTreeMap<&str, String> {
+    #[allow(clippy::wildcard_enum_match_arm)] // Of the kinds, those that are used.
     let text = |value: &Value| match value {
         Value::StringValue(text) => text.clone(),
         Value::IntValue(number) => number.to_string(),

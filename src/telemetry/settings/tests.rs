@@ -132,9 +132,8 @@ fn samplers_have_their_share() {
         let (settings, warnings) = read(&["OTEL_TRACES_EXPORTER=otlp", &sampler, &share]);
         (settings.unwrap().traces.unwrap().sampling, warnings)
     };
-    let share = |sampling: &Sampling| match sampling.root {
-        Sampler::TraceIdRatioBased(share) => Some(share),
-        _ => None,
+    let share = |sampling: &Sampling| {
+        if let Sampler::TraceIdRatioBased(share) = sampling.root { Some(share) } else { None }
     };
     let (quarter, warnings) = sampling("parentbased_traceidratio", "0.25");
     assert_eq!((share(&quarter), quarter.by_parent, warnings), (Some(0.25), true, 0));
