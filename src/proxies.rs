@@ -1,8 +1,8 @@
 //! Proxies that may say whom they speak for: which ones ([`networks`]), in the headers of a request ([`forwarded`]), or
 //! before a connection ([`header`], the PROXY protocol). Pure: reads no socket.
 
-pub(crate) mod forwarded;
-pub(crate) mod header;
+pub mod forwarded;
+pub mod header;
 mod networks;
 
 pub use networks::Networks;

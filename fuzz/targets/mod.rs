@@ -11,6 +11,7 @@ use bytes::Bytes;
 pub use json_bodies::json_decode;
 use prost::Message;
 use servable::access::id;
+use servable::auth::{Auth, Need};
 use servable::engine::litert::file::File;
 use servable::engine::onnx::graph::describe;
 use servable::engine::openvino::layers::scan;
@@ -20,10 +21,13 @@ use servable::pb::tensorflow::Example;
 use servable::pb::tensorflow::serving::prediction_log::LogType;
 use servable::pb::tensorflow::serving::{ClassificationRequest, PredictRequest, PredictionLog};
 use servable::pb::wire::Pieces;
+use servable::proxies::header::{Start, start};
+use servable::proxies::{Networks, forwarded};
 use servable::rest::payload_json;
 use servable::tensor::Tensor;
 use servable::tfrecord::Records;
 use servable::tls::Tls;
+use servable::trace_context::{TraceContext, state};
 use std::io::Cursor;
 
 /// A decoder: the name of its target, what is done with bytes, and examples of these.
@@ -44,6 +48,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tflite_file", run: tflite_file, examples: &[include_bytes!("../../tests/models/tflite_pair/1/model.tflite")] },
     Target { name: "openvino_xml", run: openvino_xml, examples: &[b"<net><layers><layer id=\"0\" type=\"Parameter\"><data shape=\"?,3\" element_type=\"f32\"/></layer></layers></net>"] },
     Target { name: "headers", run: headers, examples: &[b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.4"] },
+    Target { name: "forwarded", run: forwarded, examples: &[b"for=192.0.2.60;proto=http;by=203.0.113.43, for=\"[2001:db8::17]:4711\"", b"for=_hidden, for=unknown", b"203.0.113.195, 2001:db8::1, 10.0.0.7:80"] },
+    Target { name: "proxy_protocol", run: proxy_protocol, examples: &[b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x01\xdc\x04\x01\xbb"] },
+    Target { name: "tokens", run: tokens, examples: &[b"ann sha256:AAAAAAAAAAAA:0000000000000000000000000000000000000000000000000000000000000000 scopes=predict,read models=half*,m rate=100/s burst=5 in_flight=2\n"] },
     Target { name: "tls_files", run: tls_files, examples: &[b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n\xff-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n\xff"] },
 ];
 
@@ -148,10 +155,38 @@ pub fn headers(value: &[u8]) {
     if id::is_sane(value) {
         assert!(value.len() <= id::LONGEST && value.is_ascii());
     }
-    if let Some(trace) = id::trace_of(value) {
-        assert!(trace.iter().all(u8::is_ascii_hexdigit));
+    if let Some(TraceContext { trace, span, .. }) = TraceContext::parse(value) {
+        let named = format!("-{trace}-{span}-");
+        assert!(String::from_utf8_lossy(value).contains(&named));
     }
+    assert!(state([value].into_iter()).is_none_or(|state| state.len() <= 512));
     let _format = Format::accepted(&String::from_utf8_lossy(value));
+}
+
+/// Headers by which proxies name clients.
+pub fn forwarded(header: &[u8]) {
+    let trusted = Networks::read(["10.0.0.0/8", "fd00::/8", "unix"]).expect("these are networks");
+    let (none, lines) = (|| Vec::new().into_iter(), || vec![header].into_iter());
+    let _standard = forwarded::client(&trusted, lines(), none());
+    let _usual = forwarded::client(&trusted, none(), lines());
+    let _both = forwarded::client(&trusted, lines(), lines());
+}
+
+/// What comes before a connection by the PROXY protocol.
+pub fn proxy_protocol(bytes: &[u8]) {
+    match start(bytes) {
+        Start::Header { length, .. } => assert!(length <= bytes.len()),
+        Start::Part(most) => assert!(bytes.len() < most),
+        Start::Other | Start::Broken => {}
+    }
+}
+
+/// Files of tokens, and what requests show as one.
+pub fn tokens(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let auth = Auth::of_text(&text).or_else(|_| Auth::of_text("# none")).expect("a comment can be read");
+    assert!(auth.admit(|_| Some(bytes)).is_err());
+    assert!(auth.check(None, Need::Any).is_err());
 }
 
 /// Certificates, keys and authorities, with 0xff between these.

@@ -27,7 +27,7 @@ enum Named {
 
 /// Returns the client that the values of the headers name. Where both headers are there, they have to agree: most proxies
 /// write one of them and pass the other on, which may be a client's own.
-pub(crate) fn client<'h, I>(trusted: &Networks, forwarded: I, x_forwarded_for: I) -> Option<Address>
+pub fn client<'h, I>(trusted: &Networks, forwarded: I, x_forwarded_for: I) -> Option<Address>
 where
     I: DoubleEndedIterator<Item = &'h [u8]>,
 {

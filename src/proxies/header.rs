@@ -17,7 +17,7 @@ const HEAD_2: usize = 16;
 
 /// Whom a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// The proxy itself, which looks whether the server is there; or nobody that it knows.
     Itself,
     /// This client.
@@ -26,7 +26,7 @@ pub(crate) enum Told {
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub enum Start {
     /// Not a header, whatever follows.
     Other,
     /// The beginning of one, of which at most so many bytes are to be seen.
@@ -34,11 +34,16 @@ pub(crate) enum Start {
     /// A header that is broken or too long.
     Broken,
     /// A header of `length` bytes.
-    Header { length: usize, told: Told },
+    Header {
+        /// Its bytes.
+        length: usize,
+        /// Whom it names.
+        told: Told,
+    },
 }
 
 /// Says what `bytes` are, which are the first of a connection.
-pub(crate) fn start(bytes: &[u8]) -> Start {
+pub fn start(bytes: &[u8]) -> Start {
     for (start, decode) in
         [(START_1, version_1 as fn(&[u8]) -> Start), (START_2, version_2 as fn(&[u8]) -> Start)]
     {
