@@ -296,7 +296,7 @@ async fn where_tokens_are_needed_no_call_goes_without_one() {
     let server = Arc::new(server);
     let token = format!("servable.me.{secret}");
     let pass = auth.admit(|_| Some(token.as_bytes())).unwrap();
-    let with = |pass| Context { pass, ..Context::default() };
+    let with = |pass| Context { pass, ..observed() };
     for (model, pass, expected) in [
         ("m", Some(pass.clone()), None),
         ("m", None, Some(Kind::Unauthenticated)),
