@@ -6,9 +6,39 @@
 use crate::engine::checksums::{self, Condition};
 use crate::error::{Error, Kind, Result};
 use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Name of the file in a folder that is locked while blobs are read or written there.
+const LOCK: &str = "blobs.lock";
+/// A load waits no longer than this for another one of the same graph. A large model is compiled in less.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A load's time alone with the blobs of a folder, until it is dropped: another one, of this process or of another that
+/// shares the cache, would take a blob that is being written for a damaged one, or for a complete one.
+pub(super) struct Alone(Option<File>);
+
+impl Alone {
+    /// Waits for other loads. Where nothing can be locked, or another load does not end, the blobs are taken as they are.
+    pub(super) fn with(folder: &Path) -> Alone {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).ok();
+        Alone(file.filter(|file| locked(file, LONGEST)))
+    }
+}
+
+fn locked(file: &File, longest: Duration) -> bool {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) if begun.elapsed() < longest => std::thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return false,
+        }
+    }
+}
 
 /// The blobs that were whole, and when each was written.
 pub(super) struct Whole(Vec<(PathBuf, Option<SystemTime>)>);
@@ -65,6 +95,19 @@ fn written(blob: &Path) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_load_is_alone_with_the_blobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Alone::with(folder.path());
+        assert!(first.0.is_some());
+        let other = File::open(folder.path().join(LOCK)).unwrap();
+        assert!(!locked(&other, Duration::ZERO));
+        drop(first);
+        assert!(locked(&other, Duration::ZERO));
+        // The cache may be somebody else's, to be read only.
+        assert!(Alone::with(&folder.path().join("missing")).0.is_none());
+    }
 
     #[test]
     fn only_whole_blobs_are_left() {

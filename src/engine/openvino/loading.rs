@@ -151,6 +151,7 @@ fn compile_kept(
     (precision, spread): (Precision, Spread),
 ) -> Result<Handle<OvCompiledModel>> {
     let cache = c_string(folder)?;
+    let _alone = kept::Alone::with(folder);
     let before = kept::only_whole(folder)?;
     let compiled = start::compile_file(library, (file, &cache), precision, spread);
     let compiled = compiled.map_err(|why| refused(why.text))?;
