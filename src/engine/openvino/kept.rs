@@ -18,13 +18,15 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// A load's time alone with the blobs of a folder, until it is dropped: another one, of this process or of another that
 /// shares the cache, would take a blob that is being written for a damaged one, or for a complete one.
-pub(super) struct Alone(Option<File>);
+pub(super) struct Alone {
+    _lock: Option<File>,
+}
 
 impl Alone {
     /// Waits for other loads. Where nothing can be locked, or another load does not end, the blobs are taken as they are.
     pub(super) fn with(folder: &Path) -> Alone {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK)).ok();
-        Alone(file.filter(|file| locked(file, LONGEST)))
+        Alone { _lock: file.filter(|file| locked(file, LONGEST)) }
     }
 }
 
@@ -100,13 +102,13 @@ mod tests {
     fn a_load_is_alone_with_the_blobs() {
         let folder = tempfile::tempdir().unwrap();
         let first = Alone::with(folder.path());
-        assert!(first.0.is_some());
+        assert!(first._lock.is_some());
         let other = File::open(folder.path().join(LOCK)).unwrap();
         assert!(!locked(&other, Duration::ZERO));
         drop(first);
         assert!(locked(&other, Duration::ZERO));
         // The cache may be somebody else's, to be read only.
-        assert!(Alone::with(&folder.path().join("missing")).0.is_none());
+        assert!(Alone::with(&folder.path().join("missing"))._lock.is_none());
     }
 
     #[test]
