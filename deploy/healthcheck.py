@@ -1,8 +1,8 @@
 """The image's health check: the server must answer, and its model must be available.
 
 Healthy (exit 0): the REST port answers and, if one model is served by name, a version of it is AVAILABLE.
-With a model config file an answer is enough, and with REST off, or if clients need a certificate, an open
-port. Unhealthy (exit 1) otherwise, including a server that still waits for its first model. The ports and the
+With a model config file an answer is enough, and with REST off, or if clients need a certificate, a token or
+the PROXY protocol, an open port. Unhealthy (exit 1) otherwise, including a server that still waits for its first model. The ports and the
 name are those that the running server was started with, parsed by its own parser.
 """
 
@@ -33,7 +33,7 @@ def trouble(processes: Path = Path("/proc")) -> str:
     rest, grpc = arguments.port("rest_api_port"), arguments.port("port")
     if rest is None:
         return closed(grpc) if grpc is not None else ""
-    if arguments.text("tls_client_ca_file"):
+    if answers_few(arguments):
         return closed(rest)
     try:
         states = states_of(arguments.text("model_name"), rest, bool(arguments.text("tls_cert_file")))
@@ -42,6 +42,12 @@ def trouble(processes: Path = Path("/proc")) -> str:
     if arguments.text("model_config_file") or "AVAILABLE" in states:
         return ""
     return f"{arguments.text('model_name')} has no AVAILABLE version, only: {', '.join(states) or 'none'}"
+
+
+def answers_few(arguments: Arguments) -> bool:
+    """Returns whether the server answers only clients that bring what the check does not have."""
+    needed = arguments.text("tls_client_ca_file") or arguments.text("auth_file")
+    return bool(needed) or arguments.text("proxy_protocol") == "require"
 
 
 def served_with(processes: Path) -> Arguments | None:

@@ -36,21 +36,21 @@ impl Auth {
 /// Says what is in force from now on, and who else may read or write it.
 fn tell(path: &Path, entries: &[Entry]) {
     let shown = path.display();
-    tracing::info!("{} tokens of {shown} are in force", entries.len());
+    tracing::info!("tokens of {shown} in force: {}", entries.len());
     if entries.is_empty() {
         tracing::warn!("{shown} has no token: nobody may ask for anything but health");
     }
     let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
-    if let Some(who) = too_open(mode) {
-        tracing::warn!("{who} {shown}: chmod 600 it, and let it belong to the server's user");
+    if let Some(how) = too_open(mode) {
+        tracing::warn!("{shown} may be {how}: chmod 600 it, and let it belong to the server's user");
     }
 }
 
 /// Returns what is wrong with the mode of a file of tokens. A group may read it: that is how secrets are mounted.
 fn too_open(mode: u32) -> Option<&'static str> {
     match () {
-        () if mode & 0o022 != 0 => Some("others than its owner may write, and give themselves tokens in,"),
-        () if mode & 0o004 != 0 => Some("everyone on this machine may read the hashes in"),
+        () if mode & 0o022 != 0 => Some("written by others than its owner, who could give themselves tokens"),
+        () if mode & 0o004 != 0 => Some("read by everyone on this machine"),
         () => None,
     }
 }

@@ -1,5 +1,5 @@
-//! Names of models by pattern: `*` stands for any text. `%20`, `%2C` and `%2A` are a space, a comma and a star, as in an
-//! address.
+//! Names of models by pattern: `*` stands for any text. `%20`, `%2C`, `%2A` and `%25` are a space, a comma, a star and
+//! a percent sign, as in an address.
 
 use memchr::memmem;
 use percent_encoding::percent_decode_str;

@@ -44,7 +44,11 @@ impl Delivery {
     /// Tells, now and then, that something is lost.
     pub(super) fn tell(&self, why: &str) {
         if let Some(more) = self.lost.pass() {
-            let more = if more == 0 { String::new() } else { format!(" ({more} times more since)") };
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" ({more} times more since this was said last)")
+            };
             tracing::warn!("{} for {} are lost: {why}{more}", self.what, self.to);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::attributes::{self, Attributes, whole};
 use super::delivery::Delivery;
+use super::rejection;
 use super::settings::{MetricSettings, Settings};
 use crate::log_queue::{Limits, LogQueue, Sink};
 use crate::metrics::family::{Family, Type};
@@ -77,7 +78,7 @@ impl<O: Fn() -> Option<Observed> + Send + 'static> Sink<()> for Sender<O> {
         let answer = ExportMetricsServiceResponse::decode(answer).unwrap_or_default();
         if let Some(part) = answer.partial_success.filter(|part| part.rejected_data_points > 0) {
             let (rejected, why) = (part.rejected_data_points, part.error_message);
-            self.delivery.tell(&format!("{rejected} points were rejected: {why}"));
+            self.delivery.tell(&rejection("points", rejected, &why));
         }
     }
 

@@ -38,6 +38,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample};
 use prost::Message;
 use settings::{Sampling, TraceSettings};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,12 +162,18 @@ impl Sender {
         let (rejected, why) =
             partial.map_or((0, String::new()), |part| (part.rejected_spans, part.error_message));
         let rejected = usize::try_from(rejected).unwrap_or(0).min(count);
-        if rejected > 0 || !why.is_empty() {
-            self.delivery.tell(&format!("{rejected} were rejected: {why}"));
+        if rejected > 0 {
+            self.delivery.tell(&rejection("spans", rejected, &why));
         }
         self.counts.count(SpanFate::Rejected, rejected);
         self.counts.count(SpanFate::Sent, count - rejected);
     }
+}
+
+/// Says how many of `what` a collector did not take, and why if it tells that.
+fn rejection(what: &str, rejected: impl Display, why: &str) -> String {
+    let colon = if why.is_empty() { "" } else { ": " };
+    format!("{rejected} {what} were rejected{colon}{why}")
 }
 
 #[cfg(test)]

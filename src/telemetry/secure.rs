@@ -53,7 +53,7 @@ impl Connector {
 }
 
 fn name(host: &str) -> Result<ServerName<'static>, String> {
-    ServerName::try_from(host.to_owned()).map_err(|why| format!("{host} has no name of a server: {why}"))
+    ServerName::try_from(host.to_owned()).map_err(|why| format!("{host} is no name of a server: {why}"))
 }
 
 fn connector(to: &Destination) -> Result<TlsConnector, String> {

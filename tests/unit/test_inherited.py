@@ -65,7 +65,7 @@ def test_other_descriptors_are_refused(sockets: Sockets, tmp_path: Path) -> None
     os.close(closed)
     for descriptor, text in [
         (file.fileno(), "no socket"),
-        (datagrams.detach(), "one of the type 2"),
+        (datagrams.detach(), "one of the type SOCK_DGRAM"),
         (quiet.detach(), "one that does not listen"),
         (client.detach(), "one that does not listen"),
         (closed, "Bad file descriptor"),

@@ -42,4 +42,4 @@ def test_a_taken_port_names_its_owner_and_the_flag() -> None:
         port = taken.getsockname()[1]
         text = port_hint(f"127.0.0.1:{port}", "rest_api_port")
     assert text.startswith(f"port {port} is taken by ")
-    assert text.endswith("choose another with --rest_api_port=N")
+    assert text.endswith("choose another with --rest_api_port=N, or take it over with --handover_socket")

@@ -371,8 +371,8 @@ _REQUESTS = (
         0,
         "requests",
         "connections at once of one client (an IPv4 address, or an IPv6 network /64), on both ports; those "
-        "of --trusted_proxies are not counted; 0: no limit, but once --max_connections are open, those of "
-        "who has more than half of them are closed first",
+        "of --trusted_proxies are not counted; 0: no limit, but once --max_connections are open, those of a "
+        "client that has more than half of them are closed first",
         own=True,
     ),
     Flag(

@@ -81,7 +81,7 @@ class Former:
         if not isinstance(ports, list) or len(ports) != len(sockets):
             for one in sockets:
                 one.close()
-            raise _refused(pid, answer.get("error", "it sent something else than its ports"))
+            raise _refused(pid, answer.get("error", "it sent something other than its ports"))
         return cls(connection, pid, dict(zip(ports, sockets, strict=True)), bool(answer.get("kept")))
 
     def take_over(self) -> None:

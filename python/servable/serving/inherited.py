@@ -57,9 +57,9 @@ def listening(descriptor: int, whose: str) -> socket.socket:
 def _unusable(one: socket.socket) -> tuple[str, str]:
     """Returns what is wrong with a socket, and advice; nothing if it can be used."""
     if one.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        return f"one of the family {one.family}", ""
+        return f"one of the family {getattr(one.family, 'name', one.family)}", ""
     if one.type != socket.SOCK_STREAM:
-        return f"one of the type {one.type}", "ListenStream= makes the right ones"
+        return f"one of the type {getattr(one.type, 'name', one.type)}", "ListenStream= makes the right ones"
     if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return "one that does not listen", "Accept=no makes the right ones"
     return "", ""

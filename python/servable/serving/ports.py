@@ -90,4 +90,4 @@ def port_hint(address: str, flag: str) -> str:
     port = int(address.rpartition(":")[2])
     holder = owner(port)
     who = f"port {port} is taken by {holder}" if holder else f"port {port} is taken by another process"
-    return f"{who}; choose another with --{flag}=N"
+    return f"{who}; choose another with --{flag}=N, or take it over with --handover_socket"
