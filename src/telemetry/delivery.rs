@@ -16,7 +16,8 @@ const QUIET_SECONDS: u64 = 60;
 
 /// The way to a collector.
 pub(super) struct Delivery {
-    runtime: Runtime,
+    /// Always there until this is dropped.
+    runtime: Option<Runtime>,
     client: Client,
     within: Duration,
     /// What is lost if it cannot be delivered.
@@ -31,13 +32,13 @@ impl Delivery {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
         let client = Client::new(to.clone())?;
         let lost = Throttled::new(QUIET_SECONDS);
-        Ok(Delivery { runtime, client, within: to.within, what, to: to.to_string(), lost })
+        Ok(Delivery { runtime: Some(runtime), client, within: to.within, what, to: to.to_string(), lost })
     }
 
     /// Delivers `message` and returns the answer; `None` if that fails, of which a line tells.
     pub(super) fn deliver(&mut self, message: &[u8]) -> Option<Bytes> {
         let Delivery { runtime, client, within, .. } = self;
-        let delivered = runtime.block_on(delivered(client, message, *within));
+        let delivered = runtime.as_ref()?.block_on(delivered(client, message, *within));
         delivered.inspect_err(|why| self.tell(why)).ok()
     }
 
@@ -50,6 +51,15 @@ impl Delivery {
                 format!(" ({more} times more since this was said last)")
             };
             tracing::warn!("{} for {} are lost: {why}{more}", self.what, self.to);
+        }
+    }
+}
+
+impl Drop for Delivery {
+    /// Leaves a name that is still being looked up to itself: that may take long, and the end of a server has a limit.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -71,11 +81,58 @@ async fn delivered(client: &mut Client, message: &[u8], within: Duration) -> Res
         let Some(least) = again else { return Err(why) };
         // Those that were refused at the same time do not come back at the same time.
         let wait = pause.mul_f64(0.5 + (random() >> 12) as f64 / (1_u64 << 53) as f64).max(least);
-        if Instant::now() + wait >= until {
+        // A collector may ask for any wait, also for one that no clock has.
+        if wait >= until.saturating_duration_since(Instant::now()) {
             return Err(why);
         }
         before = Some(why);
         sleep(wait).await;
         pause = PAUSES[1].min(2 * pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::settings::Settings;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    fn delivery(endpoint: &str) -> Delivery {
+        let variable = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.to_owned());
+        let traces = Settings::read(&variable).0.unwrap().traces.unwrap();
+        Delivery::new(&traces.to, "spans").unwrap()
+    }
+
+    #[test]
+    fn a_wait_that_no_clock_has_is_not_waited_for() {
+        let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", collector.local_addr().unwrap());
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = collector.accept().unwrap();
+            let mut head = [0; 1024];
+            assert!(stream.read(&mut head).unwrap() > 0);
+            let answer =
+                format!("HTTP/1.1 503 Busy\r\nretry-after: {}\r\ncontent-length: 0\r\n\r\n", u64::MAX);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        assert_eq!(delivery(&endpoint).deliver(b""), None);
+        answering.join().unwrap();
+    }
+
+    #[test]
+    fn its_end_does_not_wait_for_what_blocks() {
+        let delivery = delivery("http://localhost:1");
+        let (begins, begun) = mpsc::channel();
+        let (let_go, held) = mpsc::channel::<()>();
+        delivery.runtime.as_ref().unwrap().spawn_blocking(move || {
+            begins.send(()).unwrap();
+            let _gone = held.recv();
+        });
+        begun.recv().unwrap();
+        // It would not return before the other ends, which is let go only afterwards.
+        drop(delivery);
+        drop(let_go);
     }
 }

@@ -1,5 +1,5 @@
 //! OpenTelemetry's environment variables, read as its specification says: an empty value is as none, and one that cannot
-//! be understood is told of and then as none.
+//! be understood is told of and then as none. Values of a set of words may be in any case.
 
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
@@ -7,6 +7,9 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// The largest number that is taken: a year of milliseconds.
+const MOST: u64 = 366 * 24 * 3600 * 1000;
 
 /// The variables, and what is wrong with them.
 pub(super) struct Environment<'a> {
@@ -62,18 +65,33 @@ impl<'a> Environment<'a> {
         self.first(names, read).is_some_and(|(_, is_true)| is_true)
     }
 
-    /// Returns a time in milliseconds; `otherwise` if there is none.
+    /// Returns a time in milliseconds that is not zero; `otherwise` if there is none.
     pub(super) fn milliseconds(&self, names: &[String], otherwise: u64) -> Duration {
         Duration::from_millis(self.count(names, "milliseconds", otherwise))
     }
 
+    /// Returns a pause in milliseconds; `otherwise` if there is none.
+    pub(super) fn pause(&self, names: &[String], otherwise: u64) -> Duration {
+        Duration::from_millis(self.number(names, 0, "milliseconds", otherwise))
+    }
+
+    /// Returns a limit in milliseconds; `otherwise` if there is none. Zero is no limit.
+    pub(super) fn limit(&self, names: &[String], otherwise: u64) -> Duration {
+        let limit = self.pause(names, otherwise);
+        if limit.is_zero() { Duration::from_millis(MOST) } else { limit }
+    }
+
     /// Returns a number above zero; `otherwise` if there is none.
     pub(super) fn count(&self, names: &[String], of: &str, otherwise: u64) -> u64 {
-        /// A year of milliseconds.
-        const MOST: u64 = 366 * 24 * 3600 * 1000;
+        self.number(names, 1, of, otherwise)
+    }
+
+    /// The same, of a number that is `least` at least, which is 0 or 1.
+    fn number(&self, names: &[String], least: u64, of: &str, otherwise: u64) -> u64 {
+        let above = if least == 0 { "" } else { " above zero" };
         let read = |value: &str| match value.parse() {
-            Ok(number @ 1..=MOST) => Ok(number),
-            _ => Err(format!("is {value:?}, which is no number of {of} above zero")),
+            Ok(number) if (least..=MOST).contains(&number) => Ok(number),
+            _ => Err(format!("is {value:?}, which is no number of {of}{above}")),
         };
         self.first(names, read).map_or(otherwise, |(_, number)| number)
     }
@@ -83,10 +101,10 @@ impl<'a> Environment<'a> {
         let value = self.text(name)?;
         let mut sends = false;
         for exporter in value.split(',').map(str::trim) {
-            match exporter {
+            match exporter.to_ascii_lowercase().as_str() {
                 "otlp" => sends = true,
                 "none" | "" => {}
-                other => self.warn(name, format_args!("names {other:?}. Only otlp and none are known here")),
+                _ => self.warn(name, format_args!("names {exporter:?}. Only otlp and none are known here")),
             }
         }
         Some(sends)

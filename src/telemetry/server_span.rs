@@ -11,6 +11,9 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The methods of HTTP that are known to the conventions.
+const METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
 /// Returns the engine that runs a signature of a version of a model, if that is known.
 pub type EngineOf = Arc<dyn Fn(&str, i64, &str) -> Option<String> + Send + Sync>;
 
@@ -55,7 +58,9 @@ fn grpc(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool)
     attributes.text("rpc.system", Some("grpc"));
     attributes.text("rpc.service", Some(service).filter(|service| !service.is_empty()));
     attributes.text("rpc.method", Some(method));
-    let code = end.code.unwrap_or("OK");
+    // HTTP refuses what is no call of gRPC at all; its clients take that for UNKNOWN.
+    let refused = end.status.is_some_and(|status| status >= 400);
+    let code = end.code.unwrap_or(if refused { "UNKNOWN" } else { "OK" });
     let kind = Kind::from_name(code);
     let number = kind.map_or(if code == "OK" { 0 } else { 2 }, |kind| i64::from(kind as i32));
     attributes.number("rpc.grpc.status_code", Some(number));
@@ -65,12 +70,14 @@ fn grpc(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool)
 
 /// Adds what a request by HTTP is; returns its name, and whether it failed by the server's fault.
 fn http(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool) {
-    let (method, path, verb) = entry.asked();
+    let (asked, path, verb) = entry.asked();
+    let method = if METHODS.contains(&asked) { asked } else { "_OTHER" };
     // The answer to a client that has left reaches nobody.
     let left = Some(Kind::Cancelled.http_status());
     let answered = end.status.filter(|status| Some(*status) != left);
     let route = verb.map(|verb| route(path.unwrap_or_default(), verb));
     attributes.text("http.request.method", Some(method));
+    attributes.text("http.request.method_original", Some(asked).filter(|asked| *asked != method));
     attributes.text("http.route", route.as_deref());
     attributes.text("url.path", path);
     attributes.number("http.response.status_code", answered.map(i64::from));
@@ -80,6 +87,8 @@ fn http(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool)
     let status = answered.map(|status| status.to_string());
     let why = end.code.filter(|code| *code != "OK").or(status.as_deref());
     attributes.text("error.type", why.filter(|_| failed));
+    // Names of spans are few, whatever clients send.
+    let method = if method == asked { method } else { "HTTP" };
     let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
     (name, answered.is_none_or(|status| status >= 500))
 }

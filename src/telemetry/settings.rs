@@ -1,6 +1,7 @@
 //! What is sent, and where: OpenTelemetry's variables as they are meant.
 
 use super::environment::{Environment, address, headers, pairs};
+use crate::chance::random;
 use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use std::fmt::{self, Display, Formatter};
@@ -159,7 +160,7 @@ impl TraceSettings {
                 format_args!("is above the {most_waiting} spans that may wait. So many are sent at once"),
             );
         }
-        let within = environment.milliseconds(&one("OTEL_BSP_EXPORT_TIMEOUT"), 30_000);
+        let within = environment.limit(&one("OTEL_BSP_EXPORT_TIMEOUT"), 30_000);
         #[allow(clippy::cast_possible_truncation)] // A million at most.
         let [most_waiting, most_at_once] =
             [most_waiting, at_once.min(most_waiting)].map(|count| count as usize);
@@ -168,7 +169,7 @@ impl TraceSettings {
             sampling: Sampling::of(environment),
             most_waiting,
             most_at_once,
-            pause: environment.milliseconds(&one("OTEL_BSP_SCHEDULE_DELAY"), 5_000),
+            pause: environment.pause(&one("OTEL_BSP_SCHEDULE_DELAY"), 5_000),
         })
     }
 }
@@ -176,7 +177,7 @@ impl TraceSettings {
 impl MetricSettings {
     fn of(environment: &Environment<'_>) -> Option<MetricSettings> {
         let to = Destination::of(environment, Signal::Metrics, true)?;
-        let within = environment.milliseconds(&one("OTEL_METRIC_EXPORT_TIMEOUT"), 30_000);
+        let within = environment.limit(&one("OTEL_METRIC_EXPORT_TIMEOUT"), 30_000);
         let preference = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         if environment.text(preference).is_some_and(|value| !value.eq_ignore_ascii_case("cumulative")) {
             environment
@@ -195,7 +196,7 @@ impl Destination {
         let both = |name: &str| {
             [format!("OTEL_EXPORTER_OTLP_{}_{name}", signal.name()), format!("OTEL_EXPORTER_OTLP_{name}")]
         };
-        let protocol = |value: &str| match value {
+        let protocol = |value: &str| match value.to_ascii_lowercase().as_str() {
             "grpc" => Ok(Wire::Grpc),
             "http/protobuf" => Ok(Wire::Http),
             _ => Err(format!("is {value:?}. Known are grpc and http/protobuf")),
@@ -215,7 +216,7 @@ impl Destination {
         }
         let address =
             place(protocol, signal, named.as_ref().map(|(name, address)| (name.as_str(), address)))?;
-        let gzip = |value: &str| match value {
+        let gzip = |value: &str| match value.to_ascii_lowercase().as_str() {
             "gzip" => Ok(true),
             "none" => Ok(false),
             _ => Err(format!("is {value:?}. Known are gzip and none")),
@@ -231,7 +232,7 @@ impl Destination {
             protocol,
             address,
             headers: environment.first(&both("HEADERS"), headers).map(|(_, found)| found).unwrap_or_default(),
-            within: environment.milliseconds(&both("TIMEOUT"), 10_000),
+            within: environment.limit(&both("TIMEOUT"), 10_000),
             gzip: environment.first(&both("COMPRESSION"), gzip).is_some_and(|(_, gzip)| gzip),
             roots: file("CERTIFICATE"),
             identity: file("CLIENT_CERTIFICATE").zip(file("CLIENT_KEY")),
@@ -283,20 +284,21 @@ impl Sampling {
         };
         let ratio =
             || environment.first(&one("OTEL_TRACES_SAMPLER_ARG"), share).map_or(1.0, |(_, share)| share);
-        let read = |value: &str| {
+        let read = |given: &str| {
+            let value = given.to_ascii_lowercase();
             let (root, by_parent) = match value.strip_prefix("parentbased_") {
                 Some(root) => (root, true),
-                None => (value, false),
+                None => (value.as_str(), false),
             };
             match root {
-                "always_on" => Ok((Sampler::AlwaysOn, by_parent, value.to_owned())),
-                "always_off" => Ok((Sampler::AlwaysOff, by_parent, value.to_owned())),
+                "always_on" => Ok((Sampler::AlwaysOn, by_parent, value)),
+                "always_off" => Ok((Sampler::AlwaysOff, by_parent, value)),
                 "traceidratio" => {
                     let share = ratio();
                     Ok((Sampler::TraceIdRatioBased(share), by_parent, format!("{value} of {share}")))
                 }
                 _ => Err(format!(
-                    "is {value:?}. Known are always_on, always_off and traceidratio, and each with parentbased_ \
+                    "is {given:?}. Known are always_on, always_off and traceidratio, and each with parentbased_ \
                      before it"
                 )),
             }
@@ -314,11 +316,13 @@ fn takes_parent(environment: &Environment<'_>) -> bool {
     let Some(value) = environment.text(name) else { return true };
     let mut takes = false;
     for propagator in value.split(',').map(str::trim) {
-        match propagator {
+        match propagator.to_ascii_lowercase().as_str() {
             "tracecontext" => takes = true,
             // Nothing here reads it.
             "baggage" | "none" | "" => {}
-            other => environment.warn(name, format_args!("names {other:?}. Only tracecontext is known here")),
+            _ => {
+                environment.warn(name, format_args!("names {propagator:?}. Only tracecontext is known here"))
+            }
         }
     }
     takes
@@ -327,13 +331,16 @@ fn takes_parent(environment: &Environment<'_>) -> bool {
 /// Returns what the server says of itself.
 fn resource(environment: &Environment<'_>) -> Vec<(String, String)> {
     let told = environment.first(&one("OTEL_RESOURCE_ATTRIBUTES"), pairs);
-    let mut resource = told.map(|(_, pairs)| pairs).unwrap_or_default();
-    if let Some(name) = environment.text("OTEL_SERVICE_NAME") {
-        resource.retain(|(key, _)| key != "service.name");
-        resource.push(("service.name".to_owned(), name));
+    let named = environment.text("OTEL_SERVICE_NAME").map(|name| ("service.name".to_owned(), name));
+    let mut resource: Vec<(String, String)> = Vec::new();
+    for (key, value) in told.into_iter().flat_map(|(_, pairs)| pairs).chain(named) {
+        // The last value of a key counts: no key may be sent twice.
+        resource.retain(|(known, _)| *known != key);
+        resource.push((key, value));
     }
     for (key, value) in [
         ("service.name", "servable"),
+        ("service.instance.id", &instance()),
         ("service.version", env!("CARGO_PKG_VERSION")),
         ("telemetry.sdk.name", "servable"),
         ("telemetry.sdk.language", "rust"),
@@ -344,6 +351,15 @@ fn resource(environment: &Environment<'_>) -> Vec<(String, String)> {
         }
     }
     resource
+}
+
+/// Returns a name for this run of the server: a random UUID, by which the metrics of replicas are told apart.
+fn instance() -> String {
+    let [upper, lower] = [random(), random()];
+    // Version 4, and the variant of RFC 9562.
+    let (upper, lower) = (upper & !0xf000 | 0x4000, lower & (u64::MAX >> 2) | 1 << 63);
+    let (first, second, third) = (upper >> 32, upper >> 16 & 0xffff, upper & 0xffff);
+    format!("{first:08x}-{second:04x}-{third:04x}-{:04x}-{:012x}", lower >> 48, lower & 0xffff_ffff_ffff)
 }
 
 fn one(name: &str) -> [String; 1] {

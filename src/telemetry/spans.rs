@@ -33,10 +33,14 @@ pub(super) fn of(ended: &Ended, engine_of: &EngineOf) -> Vec<Span> {
     for Step { phase, from, to } in ended.entry.timeline.steps() {
         // The runs of a batch, and the time in which its rows are put together, are told by the batch.
         let runs_alone = phase != Phase::Run || batches.is_empty();
-        let begins = batches.iter().map(|batch| times.at(batch.began)).min().unwrap_or(u64::MAX);
-        let to = if phase == Phase::Queue { times.of_nanos(to).min(begins) } else { times.of_nanos(to) };
+        let (from, mut to) = (times.of_nanos(from), times.of_nanos(to));
+        if phase == Phase::Queue {
+            // Until its batch begins: the first that begins after it.
+            let begins = batches.iter().map(|batch| times.at(batch.began)).filter(|begins| *begins > from);
+            to = begins.min().map_or(to, |begins| begins.min(to));
+        }
         if runs_alone {
-            spans.push(child(phase.name(), traced.span, times.of_nanos(from)..to));
+            spans.push(child(phase.name(), traced.span, from..to));
         }
     }
     for batch in batches {
@@ -49,7 +53,8 @@ pub(super) fn of(ended: &Ended, engine_of: &EngineOf) -> Vec<Span> {
         if let Some([from, to]) = ended.ran {
             spans.push(child("run", own, times.at(from)..times.at(to)));
         }
-        if batch.tell() {
+        // One that still runs, as its client has left meanwhile, is told by another of its requests.
+        if batch.is_done() && batch.tell() {
             spans.extend(of_batch(&batch, &times));
         }
     }

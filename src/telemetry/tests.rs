@@ -136,6 +136,7 @@ fn an_error_is_one_of_the_server_or_not() {
         ("grpc", Some(0), Some("NOT_FOUND"), "NOT_FOUND", false),
         ("grpc", Some(0), Some("UNAVAILABLE"), "UNAVAILABLE", true),
         ("grpc", None, Some("CANCELLED"), "CANCELLED", false),
+        ("grpc", Some(415), None, "UNKNOWN", true),
     ] {
         let spans = spans_of(&ended(request(protocol, context(), None), status, code));
         assert_eq!(attributes(&spans[0])["error.type"], kind);
@@ -178,9 +179,60 @@ fn a_batch_and_its_requests_link_to_each_other() {
 fn a_batch_that_fails_says_so() {
     let span = context();
     let batch = Arc::new(BatchRun::begin(vec![span], 1, 1, 1));
+    batch.ran(batch.began);
     let spans = spans_of(&ended(request("rest", span, Some(&batch)), Some(500), Some("INTERNAL")));
-    assert_eq!(names(&spans)[1..], ["decode", "queue", "batch", "batch"]);
-    assert_eq!(spans[4].status.as_ref().unwrap().code, StatusCode::Error as i32);
+    assert_eq!(names(&spans)[1..], ["decode", "queue", "batch", "run", "batch", "run"]);
+    assert_eq!(spans[5].status.as_ref().unwrap().code, StatusCode::Error as i32);
+}
+
+#[test]
+fn a_batch_that_runs_is_told_by_those_who_stay() {
+    let requests = [context(), context()];
+    let batch = Arc::new(BatchRun::begin(requests.to_vec(), 2, 2, 2));
+    let gone = spans_of(&ended(request("rest", requests[0], Some(&batch)), None, Some("CANCELLED")));
+    assert_eq!(names(&gone)[1..], ["decode", "queue", "batch"]);
+    batch.ran(batch.began);
+    batch.cut();
+    let stays = spans_of(&ended(request("rest", requests[1], Some(&batch)), Some(200), None));
+    assert_eq!(names(&stays)[1..], ["decode", "queue", "batch", "run", "batch", "run"]);
+    assert_eq!((&stays[5].span_id[..], &stays[5].status), (&batch.span.span.to_bytes()[..], &None));
+}
+
+#[test]
+fn a_wait_after_a_batch_keeps_its_time() {
+    let batch = Arc::new(BatchRun::begin(vec![context()], 1, 1, 1));
+    // Its request waits ten milliseconds after that.
+    let spans = spans_of(&ended(request("rest", context(), Some(&batch)), Some(200), None));
+    let queue = spans.iter().find(|span| span.name == "queue").unwrap();
+    assert!(queue.end_time_unix_nano - queue.start_time_unix_nano >= 9_000_000);
+}
+
+#[test]
+fn a_wait_ends_when_its_batch_begins() {
+    let mut batch = BatchRun::begin(vec![context()], 1, 1, 1);
+    batch.began += Duration::from_millis(15);
+    let batch = Arc::new(batch);
+    let spans = spans_of(&ended(request("rest", context(), Some(&batch)), Some(200), None));
+    let [queue, batch] = ["queue", "batch"].map(|name| spans.iter().find(|span| span.name == name).unwrap());
+    assert_eq!(queue.end_time_unix_nano, batch.start_time_unix_nano);
+    assert!(queue.start_time_unix_nano < queue.end_time_unix_nano);
+}
+
+#[test]
+fn a_method_of_nobody_is_not_in_a_name() {
+    let head = request("rest", context(), None).head;
+    let traced = || Some(Traced { span: context(), parent: None, state: None });
+    for (asked, name, method, original) in [
+        ("GET", "GET", "GET", None),
+        ("get", "HTTP", "_OTHER", Some("get")),
+        ("BREW", "HTTP", "_OTHER", Some("BREW")),
+    ] {
+        let entry = Entry::begin(head.clone(), asked, Some("/"), None, traced());
+        let spans = spans_of(&ended(entry, Some(405), None));
+        let told = attributes(&spans[0]);
+        assert_eq!((spans[0].name.as_str(), told["http.request.method"].as_str()), (name, method));
+        assert_eq!(told.get("http.request.method_original").map(String::as_str), original);
+    }
 }
 
 fn traces(variables: &[(&str, &str)]) -> (Arc<Traces>, Arc<Exports>) {

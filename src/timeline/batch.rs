@@ -64,6 +64,12 @@ impl BatchRun {
         *self.lock()
     }
 
+    /// Returns whether the engine has run, or failed to.
+    pub fn is_done(&self) -> bool {
+        let Ended { ran, cut } = self.ended();
+        ran.is_some() || cut.is_some()
+    }
+
     /// Returns true once: for the first of its requests that is told of.
     pub fn tell(&self) -> bool {
         !self.told.swap(true, Relaxed)

@@ -164,6 +164,53 @@ fn a_server_says_who_it_is() {
     assert_eq!(of(&resource(&[told[0], "OTEL_SERVICE_NAME=d"]), "service.name"), "d");
 }
 
+#[test]
+fn no_key_of_a_resource_is_twice_and_runs_differ() {
+    let resource =
+        |given: &str| read(&["OTEL_TRACES_EXPORTER=otlp", &format!("OTEL_RESOURCE_ATTRIBUTES={given}")]).0;
+    let of = |given: &str, key: &str| {
+        let resource = resource(given).unwrap().resource;
+        resource.into_iter().filter(|(known, _)| known == key).map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!(of("a=1,b=3,a=2", "a"), ["2"]);
+    let [first, second] = [(); 2].map(|()| of("", "service.instance.id").pop().unwrap());
+    let parts: Vec<_> = first.split('-').map(str::len).collect();
+    assert_eq!((parts, &first[14..15]), (vec![8, 4, 4, 4, 12], "4"));
+    assert!(["8", "9", "a", "b"].contains(&&first[19..20]) && first != second, "{first} {second}");
+    assert_eq!(of("service.instance.id=me", "service.instance.id"), ["me"]);
+}
+
+#[test]
+fn words_are_taken_in_any_case() {
+    let (settings, warnings) = read(&[
+        "OTEL_TRACES_EXPORTER=OTLP",
+        "OTEL_METRICS_EXPORTER=None",
+        "OTEL_EXPORTER_OTLP_PROTOCOL=GRPC",
+        "OTEL_EXPORTER_OTLP_COMPRESSION=Gzip",
+        "OTEL_TRACES_SAMPLER=ParentBased_ALWAYS_OFF",
+        "OTEL_PROPAGATORS=TraceContext",
+    ]);
+    let Settings { traces, metrics, .. } = settings.unwrap();
+    let TraceSettings { to, sampling, .. } = traces.unwrap();
+    assert!(metrics.is_none() && warnings == 0);
+    assert_eq!((to.protocol, to.gzip), (Wire::Grpc, true));
+    assert!(matches!(sampling.root, Sampler::AlwaysOff) && sampling.by_parent && sampling.takes_parent);
+}
+
+#[test]
+fn a_timeout_of_zero_is_no_limit() {
+    let traces = |variables: &[&str]| {
+        let (settings, warnings) = read(&[&["OTEL_TRACES_EXPORTER=otlp"], variables].concat());
+        assert_eq!(warnings, 0);
+        settings.unwrap().traces.unwrap()
+    };
+    let [one, other] = ["OTEL_EXPORTER_OTLP_TIMEOUT=0", "OTEL_BSP_EXPORT_TIMEOUT=0"];
+    assert_eq!(traces(&[one]).to.within, Duration::from_secs(30), "the other's");
+    assert_eq!(traces(&[other]).to.within, Duration::from_secs(10));
+    assert!(traces(&[one, other]).to.within > Duration::from_secs(300 * 24 * 3600));
+    assert_eq!(traces(&["OTEL_BSP_SCHEDULE_DELAY=0"]).pause, Duration::ZERO);
+}
+
 proptest! {
     #[test]
     fn any_values_start_a_server(
