@@ -1,9 +1,10 @@
 """The image's health check: the server must answer, and its model must be available.
 
 Healthy (exit 0): the REST port answers and, if one model is served by name, a version of it is AVAILABLE.
-With a model config file an answer is enough, and with REST off, or if clients need a certificate, a token or
-the PROXY protocol, an open port. Unhealthy (exit 1) otherwise, including a server that still waits for its first model. The ports and the
-name are those that the running server was started with, parsed by its own parser.
+With a model config file an answer is enough, and with REST off, or if clients need a certificate, a token
+or the PROXY protocol, an open port. Unhealthy (exit 1) otherwise, including a server that still waits for its
+first model. The ports and the name are those that the running server was started with, parsed by its own
+parser.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 use crate::memory::{Account, Budget, Reservation, note_closed};
 use crate::metrics::{EdgeCounts, EdgeLimit};
 use crate::peer::{Address, Sender};
-use crate::proxies::{Proxies, forwarded};
+use crate::proxies::{Proxies, ProxyProtocol, forwarded};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{
@@ -333,6 +333,13 @@ impl Connection {
         // Set under the lock, under which it is counted down.
         let _first = self.admitted.set(Admitted::Counted(peer));
         true
+    }
+
+    /// Returns whether the peer may tell by the PROXY protocol whom the connection is for.
+    pub fn may_be_proxy(&self) -> bool {
+        let believed =
+            |proxies: &Proxies| proxies.protocol != ProxyProtocol::Off && proxies.trust(&self.client());
+        self.all.edge.proxies.as_deref().is_some_and(believed)
     }
 
     /// Returns the proxies that are known.

@@ -48,6 +48,8 @@ pub struct Account {
     used: AtomicUsize,
     /// Divisor of the budget: the part that it may hold.
     part: usize,
+    /// Whether it may take what is reserved for small requests.
+    is_of_requests: bool,
 }
 
 /// Divisor of the budget: the part reserved for small requests.
@@ -62,18 +64,19 @@ const SMALL: usize = 64 << 10;
 impl Account {
     /// Makes the account of a connection without requests.
     pub fn new(budget: Arc<Budget>) -> Arc<Account> {
-        Arc::new(Account { budget, used: AtomicUsize::new(0), part: EACH })
+        Arc::new(Account { budget, used: AtomicUsize::new(0), part: EACH, is_of_requests: true })
     }
 
     /// Makes the account of what is held for logs, which may be less than a connection holds: requests come first.
     pub fn of_logs(budget: Arc<Budget>) -> Arc<Account> {
-        Arc::new(Account { budget, used: AtomicUsize::new(0), part: LOGS })
+        Arc::new(Account { budget, used: AtomicUsize::new(0), part: LOGS, is_of_requests: false })
     }
 
     /// Returns what the connection, and all connections together, may hold when a request is to hold `wanted` bytes.
     fn limits(&self, wanted: usize) -> [usize; 2] {
         let (all, own) = (self.budget.limit, self.budget.limit / self.part);
-        if wanted <= SMALL { [own + all / KEPT, all] } else { [own, all - all / KEPT] }
+        let is_small = self.is_of_requests && wanted <= SMALL;
+        if is_small { [own + all / KEPT, all] } else { [own, all - all / KEPT] }
     }
 
     fn take(&self, bytes: usize, held: usize) -> Result<()> {
@@ -343,6 +346,24 @@ mod tests {
         drop(other);
         assert_eq!(budget.used(), 0);
         assert!(Reservation::default().try_grow(usize::MAX));
+    }
+
+    #[test]
+    fn logs_leave_small_requests_their_part() {
+        let budget = Budget::new(16 * MIB);
+        let logs = Account::of_logs(budget.clone());
+        let own: Vec<_> = (0..32).map(|_| Reservation::new(logs.clone())).collect();
+        assert!(own.iter().all(|one| one.try_grow(SMALL)));
+        assert!(!Reservation::new(logs.clone()).try_grow(SMALL), "an eighth is held");
+        drop(own);
+        let requests = [8 * MIB, 7 * MIB].map(|bytes| {
+            let request = Reservation::new(Account::new(budget.clone()));
+            request.grow(bytes).unwrap();
+            request
+        });
+        assert!(!Reservation::new(logs).try_grow(SMALL), "a sixteenth is left");
+        requests[0].resize(0).unwrap();
+        requests[1].grow(SMALL).unwrap();
     }
 
     #[test]

@@ -362,7 +362,9 @@ impl Services {
     where
         I: Peek + AsyncWrite,
     {
-        if !proxied::begin(&mut stream, client, self.begun_within).await {
+        // Who speaks for nobody else is counted before anything is waited for.
+        let may_be_told = client.may_be_proxy();
+        if may_be_told && !proxied::begin(&mut stream, client, self.begun_within).await {
             return None;
         }
         if !client.admit() {
@@ -371,6 +373,9 @@ impl Services {
                 Protocol::Grpc => &self.grpc_tls,
             };
             refused::tell(stream, client, &too_many(secure.is_some())).await;
+            return None;
+        }
+        if !may_be_told && !proxied::begin(&mut stream, client, self.begun_within).await {
             return None;
         }
         Some(stream)

@@ -53,6 +53,11 @@ pub(super) struct Usage {
 }
 
 impl Usage {
+    /// Forgets how far the former rate was used: what would have taken it hours may be a moment of the new one.
+    pub(super) fn forget_rate(&self) {
+        self.paid_until.store(0, Relaxed);
+    }
+
     /// Takes a request at `now`, in nanoseconds; otherwise returns the time until the next one may come.
     pub(super) fn take(&self, rate: &Rate, now: u64) -> Result<(), Duration> {
         let ahead = rate.interval * (rate.burst - 1);
@@ -133,6 +138,8 @@ mod tests {
         let (slow, fast) = (Rate::read("1/h", None).unwrap(), Rate::read("1000/s", None).unwrap());
         assert!(usage.take(&slow, SECOND).is_ok() && usage.take(&slow, SECOND).is_err());
         assert!(usage.take(&fast, SECOND).is_err(), "the hour is paid for first");
+        usage.forget_rate();
+        assert!(usage.take(&fast, SECOND).is_ok());
     }
 
     #[test]

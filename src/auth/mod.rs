@@ -139,6 +139,9 @@ impl Tokens {
         let holder = |entry: Entry| {
             let known = before.and_then(|before| before.0.get(&entry.name));
             let usage = known.map(|known| known.usage.clone()).unwrap_or_default();
+            if known.is_some_and(|known| known.entry.limits.rate != entry.limits.rate) {
+                usage.forget_rate();
+            }
             (entry.name.clone(), Arc::new(Holder { entry, usage }))
         };
         Tokens(entries.into_iter().map(holder).collect())

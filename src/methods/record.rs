@@ -132,10 +132,20 @@ impl Recorder {
         if recording.is_none() && log.is_none() {
             return None;
         }
-        let (signature, memory, request) = (signature.into(), self.payloads.reserve(), request()?);
-        let sample = Sample { recording, log, kind, signature, request, answered: None, memory };
-        sample.memory.try_grow(sample.request.len()).then_some(()).or_else(|| sample.lose())?;
-        Some(sample)
+        let request = request()?;
+        // A recording has limits of its own.
+        let memory = if log.is_some() { self.payloads.reserve() } else { Reservation::default() };
+        let log = log.filter(|log| {
+            let fits = memory.try_grow(request.len());
+            if !fits {
+                log.lose();
+            }
+            fits
+        });
+        if recording.is_none() && log.is_none() {
+            return None;
+        }
+        Some(Sample { recording, log, kind, signature: signature.into(), request, answered: None, memory })
     }
 
     fn change<T>(&self, edit: impl FnOnce(&mut HashMap<String, Arc<Recording>>) -> T) -> T {
@@ -159,7 +169,7 @@ pub struct Sample {
     request: Bytes,
     /// For the payload log: who has answered, and the answer.
     answered: Option<(LogMetadata, Bytes)>,
-    /// Counts these copies.
+    /// Counts these copies for the payload log.
     memory: Reservation,
 }
 
@@ -192,12 +202,6 @@ impl Sample {
             // As long as what it is made of, which goes at once.
             log.log(answered_log(self.kind, &metadata, &self.request, &response), self.memory);
         }
-    }
-
-    /// Counts a record for which there is no memory.
-    fn lose<T>(&self) -> Option<T> {
-        self.log.iter().for_each(|log| log.lose());
-        None
     }
 }
 

@@ -68,7 +68,7 @@ impl Files {
                 }
             }
             Err(why) => {
-                self.counts.failed.fetch_add(records, Relaxed);
+                self.counts.lost.fetch_add(records, Relaxed);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(
                         "the payload log {} cannot be written, and records are lost until it can: {why}",

@@ -104,10 +104,8 @@ pub struct Payloads {
 #[derive(Debug, Default)]
 struct Counts {
     written: AtomicU64,
-    /// They could not be written, or there was no memory for them.
-    failed: AtomicU64,
-    /// Of collectors that have ended.
-    dropped: AtomicU64,
+    /// They could not be written, or there was no room or memory for them.
+    lost: AtomicU64,
 }
 
 /// A model whose requests are logged.
@@ -136,13 +134,14 @@ impl Chosen {
     /// Has a serialized `PredictionLog` written; `memory` counts it until then.
     pub fn log(&self, record: Bytes, memory: Reservation) {
         let size = record.len();
-        // One that finds no room is counted there.
-        let _accepted = self.collector.queue.offer(Record { bytes: record, _memory: memory }, size);
+        if !self.collector.queue.offer(Record { bytes: record, _memory: memory }, size) {
+            self.lose();
+        }
     }
 
-    /// Counts a record for which there is no memory.
+    /// Counts a record for which there is no room or memory.
     pub fn lose(&self) {
-        self.collector.counts.failed.fetch_add(1, Relaxed);
+        self.collector.counts.lost.fetch_add(1, Relaxed);
     }
 }
 
@@ -191,7 +190,7 @@ impl Payloads {
         let ended = before.into_iter().filter(|(place, _)| !collectors.contains_key(place));
         let ended: Vec<_> = ended.map(|(_, collector)| collector).collect();
         drop(collectors);
-        self.finish_all(&ended, LAST);
+        Self::finish_all(&ended, LAST);
         Ok(())
     }
 
@@ -211,22 +210,19 @@ impl Payloads {
         self.active.store(false, Relaxed);
         self.models.store(Arc::default());
         let ended: Vec<_> = std::mem::take(&mut *self.collectors()).into_values().collect();
-        self.finish_all(&ended, within)
+        Self::finish_all(&ended, within)
     }
 
-    /// Returns the number of records that were written, and of those that were lost.
+    /// Returns the number of records that were written, and of those that were lost. Neither ever falls.
     pub fn counts(&self) -> (u64, u64) {
-        let waiting: u64 = self.collectors().values().map(|collector| collector.queue.dropped()).sum();
-        let Counts { written, failed, dropped } = &*self.counts;
-        (written.load(Relaxed), failed.load(Relaxed) + dropped.load(Relaxed) + waiting)
+        (self.counts.written.load(Relaxed), self.counts.lost.load(Relaxed))
     }
 
-    fn finish_all(&self, ended: &[Arc<Collector>], within: Duration) -> bool {
+    fn finish_all(ended: &[Arc<Collector>], within: Duration) -> bool {
         let give_up = Instant::now() + within;
         let mut finished = true;
         for collector in ended {
             finished &= collector.queue.finish(give_up.saturating_duration_since(Instant::now()));
-            self.counts.dropped.fetch_add(collector.queue.dropped(), Relaxed);
         }
         finished
     }

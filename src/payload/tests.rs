@@ -210,6 +210,19 @@ fn records_count_as_memory_until_they_are_written() {
 }
 
 #[test]
+fn a_record_that_is_not_accepted_is_counted_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let payloads = payloads(NO_LIMITS);
+    payloads.configure(vec![rule("a", folder.path(), Form::TfRecord, 1.0)]).unwrap();
+    let chosen = payloads.choose("a").unwrap();
+    chosen.log(vec![0; LIMITS.bytes + 1].into(), payloads.reserve());
+    assert_eq!(payloads.counts(), (0, 1));
+    payloads.finish(SOON);
+    chosen.log(vec![0].into(), payloads.reserve());
+    assert_eq!(payloads.counts(), (0, 2), "its place has ended");
+}
+
+#[test]
 fn places_are_limited_since_each_has_a_thread() {
     let folder = tempfile::tempdir().unwrap();
     let payloads = payloads(NO_LIMITS);

@@ -36,12 +36,16 @@ pub(super) fn is_api(path: &str) -> bool {
 }
 
 /// Parses the path of a POST, which may end with a query that names outputs of a predict: `?outputs=NAME,NAME`. Returns
-/// these names as they are, too. A path with another query is malformed.
-pub(super) fn parse_call(path: &str) -> Option<(Target, &str)> {
-    let Some((path, query)) = path.split_once('?') else { return Some((parse(true, path), "")) };
-    let outputs = query.strip_prefix("outputs=").filter(|names| !names.contains('&'))?;
-    let target = parse(true, path);
-    matches!(&target, Target::Call(verb, ..) if verb.api == Api::Predict).then_some((target, outputs))
+/// these names as they are, too. Another query is part of the text.
+pub(super) fn parse_call(path: &str) -> (Target, &str) {
+    let asked = path.split_once("?outputs=").filter(|(_, names)| !names.contains('&'));
+    if let Some((before, outputs)) = asked {
+        let target = parse(true, before);
+        if matches!(&target, Target::Call(verb, ..) if verb.api == Api::Predict) {
+            return (target, outputs);
+        }
+    }
+    (parse(true, path), "")
 }
 
 /// Parses a path of the API. `post` distinguishes POST from GET. A query is part of the text, as in TensorFlow Serving.
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn a_query_names_outputs_of_a_predict() {
         let outputs = |query: &str| match parse_call(&format!("/v1/models/a:predict{query}")) {
-            Some((Target::Call(..), outputs)) => Some(outputs.to_owned()),
+            (Target::Call(..), outputs) => Some(outputs.to_owned()),
             _ => None,
         };
         for (query, names) in [("", ""), ("?outputs=", ""), ("?outputs=a%2Cb,c:0", "a%2Cb,c:0")] {
@@ -172,7 +176,9 @@ mod tests {
             assert_eq!(outputs(other), None, "{other}");
         }
         for path in ["/v1/models/a:classify", "/v1/models/a", "/v1/models/a:Predict"] {
-            assert!(parse_call(&format!("{path}?outputs=a")).is_none(), "{path}");
+            assert_eq!(parse_call(&format!("{path}?outputs=a")), (Target::Malformed, ""), "{path}");
         }
+        let odd = Target::Call(Verb::named("predict").unwrap(), "a?x=1".to_owned(), VersionChoice::Latest);
+        assert_eq!(parse_call("/v1/models/a?x=1:predict"), (odd, ""), "as in TensorFlow Serving");
     }
 }

@@ -40,8 +40,7 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
         return Err(Refusal::new(404, not_found(path)).into());
     }
     if request.method == Method::POST
-        && let Some((target, outputs)) = path::parse_call(path)
-        && let Target::Call(verb, name, choice) = target
+        && let (Target::Call(verb, name, choice), outputs) = path::parse_call(path)
     {
         server.check(pass, Need::Predict(&name))?;
         let Fields { gzip, accepts_gzip, wants_compact: compact, .. } = fields;

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -15,7 +17,7 @@ from servable.errors import StatusError
 from servable.serving import former, handover
 from servable.serving.former import Former
 from servable.serving.handover import HandoverSocket
-from servable.serving.handover_packets import check, read
+from servable.serving.handover_packets import LARGEST, PROTOCOL, check, peer, read, send
 
 PATIENCE = 10.0
 
@@ -154,6 +156,47 @@ def test_paths_that_cannot_be(tmp_path: Path) -> None:
     ]:
         with pytest.raises(StatusError, match=text):
             check(path)
+
+
+@pytest.mark.parametrize("packet", [b"[" * LARGEST, b'{"handover": ' + b"[" * 60_000])
+def test_a_packet_nested_deeply_ends_nothing(path: str, waiting: HandoverSocket, packet: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.connect(path)
+        other.settimeout(PATIENCE)
+        other.send(packet)
+        assert "handover 1 is expected, got {}" in read(other.recv(LARGEST))["error"]
+    find(path).close()
+
+
+def test_a_thread_that_cannot_start_makes_room(
+    path: str, waiting: HandoverSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "handing-over":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        patched.setattr(threading.Thread, "start", refuse)
+        other.connect(path)
+        other.settimeout(PATIENCE)
+        send(other, {"handover": PROTOCOL, "pid": os.getpid()})
+        assert other.recv(LARGEST) == b"", "closed"
+        pause = threading.Event()
+        while waiting._next is not None:
+            assert not pause.wait(0.01)
+    find(path).close()
+
+
+def test_numbers_of_users_have_no_sign() -> None:
+    class Connection:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option, size) == (socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return struct.pack("=iII", 7, 2**32 - 2, 2**32 - 2)
+
+    assert peer(cast(socket.socket, Connection())) == (7, 2**32 - 2)
 
 
 @given(st.binary())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 import pytest
 from fake_core import FakeCore, FakeError
@@ -30,6 +31,8 @@ from servable.config.values import (
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server, check_ports
+from servable.serving.surroundings import Surroundings
+from servable.serving.systemd import Notifier
 
 LONG_PAUSE = LifecycleOptions(retries=1, retry_seconds=3600.0)
 
@@ -375,6 +378,46 @@ def test_a_hang_up_during_the_start_counts(
     assert server.run() == 0
     assert served == [{"b" if content == "new" else "a": Availability.AVAILABLE}]
     assert ("is not applied" in caplog.text) == (content == "bad")
+
+
+def test_a_reload_that_breaks_is_over_for_systemd_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Telling(Notifier):
+        def _tell(self, *lines: str) -> None:
+            told.append(lines[0])
+
+    around = Surroundings(notifier=Telling({}))
+    ConfigFile(monkeypatch, RuntimeError("broken"))
+    server = Server(with_config_file(model(tmp_path, "m", 1)), FakeCore, around=around)
+    assert server.start()
+    server._hung_up = True
+    with pytest.raises(RuntimeError, match="broken"):
+        server._reload_in_turn()
+    assert server.stop()
+    assert told == ["STATUS=loading models", "READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+
+
+def test_sockets_are_closed_if_not_all_can_be_handed_over(tmp_path: Path) -> None:
+    class Broken:
+        def listener(self) -> int:
+            raise OSError(24, "Too many open files")
+
+    copies: list[int] = []
+
+    class Listening(FakeCore):
+        def listeners(self) -> dict[str, int]:
+            copies.append(os.dup(0))
+            return {"rest": copies[0]}
+
+    server = Server(config(model(tmp_path, "m", 1)), Listening)
+    server._admin = cast(Any, Broken())
+    with pytest.raises(OSError, match="Too many open files"):
+        server.listeners()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copies[0])
 
 
 class Reloads:

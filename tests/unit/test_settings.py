@@ -381,6 +381,9 @@ def test_the_file_of_tokens_is_an_absolute_path(tmp_path: Path) -> None:
     assert serve(str(tmp_path)).core.auth_file is None
     assert serve(str(tmp_path), "--auth_file=t").core.auth_file == os.path.abspath("t")
     assert serve(str(tmp_path), "--auth_file=/t").core.auth_file == "/t"
+    for parsed in (serve, drop_in):
+        with pytest.raises(UsageError, match="--auth_file expects a path, got ''"):
+            parsed(f"--model_base_path={tmp_path}", "--auth_file=")
 
 
 def test_tls_files_are_taken_together_and_as_absolute_paths(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,34 @@ def test_the_manager_is_told(tmp_path: Path, kind: str) -> None:
         assert manager.recv(4096).decode() == f"READY=1\nMAINPID={ME}\nSTATUS=2 of 2 models available"
         notifier.stopping()
         assert manager.recv(4096).decode().startswith("STOPPING=1\n")
+
+
+@pytest.mark.parametrize("ending", ["stopping", "replaced"])
+def test_reloads_are_told_only_while_requests_are_answered(tmp_path: Path, ending: str) -> None:
+    """READY=1 would say that the ports are open, and that a shutdown has not begun."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+
+        def told(*names: str) -> list[str]:
+            for name in names:
+                getattr(notifier, name)()
+            packets = []
+            with suppress(BlockingIOError):
+                while True:
+                    packets.append(manager.recv(4096).decode().partition("\n")[0])
+            return packets
+
+        assert told("reloading", "reloaded") == []
+        notifier.ready("1 of 1 models available")
+        assert told("reloading", "reloaded") == ["READY=1", "RELOADING=1", "READY=1"]
+        assert told("reloading", ending, "reloaded") == [
+            "RELOADING=1",
+            "STOPPING=1"
+            if ending == "stopping"
+            else "STATUS=another server has taken over: finishing requests in flight",
+        ]
 
 
 def test_a_manager_that_is_gone_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

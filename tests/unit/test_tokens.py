@@ -101,6 +101,16 @@ def test_what_stays_of_a_file(tmp_path: Path) -> None:
     assert link.is_symlink() and path.read_text() == f"# mine\n\n# yours\n{second}\n"
 
 
+@pytest.mark.parametrize("odd", list("\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r"))
+def test_the_line_of_a_name_is_the_one_removed(tmp_path: Path, odd: str) -> None:
+    """Whatever else ends lines elsewhere is part of a comment here, as in the core."""
+    path = tmp_path / "tokens"
+    first, second = (new_line(name, {"scopes": "read", "models": "*"})[0] for name in ("a", "b"))
+    path.write_bytes(f"# one{odd}# comment\n{first}\r\n\n{second}".encode())
+    assert token("remove", "a", "--auth_file", str(path)) == 0
+    assert path.read_bytes() == f"# one{odd}# comment\n\n{second}".encode()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

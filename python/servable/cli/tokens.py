@@ -143,7 +143,8 @@ def _remove(given: argparse.Namespace) -> None:
                 f"{given.auth_file} has no token {given.name}",
                 f"servable token list --auth_file {given.auth_file}",
             )
-        lines = text.splitlines(keepends=True)
+        # Lines as the core counts them: str.splitlines also ends one at other characters.
+        lines = re.findall(r"[^\n]*\n|[^\n]+", text)
         del lines[numbers[given.name] - 1]
         # A file without a token has a comment, so that nobody takes it for one that is being written.
         return "".join(lines) if "".join(lines).strip() else HEADER

@@ -234,7 +234,8 @@ _PORTS = (
         "",
         "ports",
         "file of tokens (servable token new makes it), one of which every request must show, on both ports "
-        "and the administration, except probes of the whole server; read again when it changes; empty: none",
+        "and the administration, except probes of the whole server; read again when it changes; by default "
+        "none",
         own=True,
     ),
     Flag(

@@ -418,6 +418,9 @@ def _tls_files(arguments: Arguments) -> TlsFiles | None:
 
 def _auth_file(arguments: Arguments) -> str | None:
     path = arguments.text("auth_file")
+    if not path and "auth_file" in arguments.given:
+        # A variable without a value, most likely: the server must not be open by accident.
+        raise UsageError("--auth_file expects a path, got '': leave it out if requests need no token")
     check_text([path])
     # The server may change its folder; the file is read again.
     return os.path.abspath(os.path.expanduser(path)) if path else None

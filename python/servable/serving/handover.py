@@ -126,11 +126,25 @@ class HandoverSocket:
                     send(connection, {"error": refusal})
             except OSError as error:
                 refusal = f"a process said nothing: {error.strerror or error}"
+            except RecursionError:
+                refusal = "a process said something nested too deeply"
             if refusal:
                 _log.warning("no handover: %s", refusal)
                 connection.close()
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="handing-over", daemon=True).start()
+            try:
+                threading.Thread(
+                    target=self._serve, args=(connection,), name="handing-over", daemon=True
+                ).start()
+            except RuntimeError as error:
+                _log.warning("no handover to process %d: %s", self._next_pid, error)
+                self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        """Makes room for another server."""
+        connection.close()
+        with self._lock:
+            self._next, self._is_given = None, False
 
     def _refusal(self, connection: socket.socket, hello: dict[str, Any]) -> str:
         """Returns why ``connection`` gets nothing; "" if it is the next server."""
@@ -149,13 +163,11 @@ class HandoverSocket:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection:
-                self._hand_over(connection)
+            self._hand_over(connection)
         except OSError as error:
             _log.warning("no handover to process %d: %s", self._next_pid, error.strerror or error)
         finally:
-            with self._lock:
-                self._next, self._is_given = None, False
+            self._forget(connection)
 
     def _hand_over(self, connection: socket.socket) -> None:
         pid = self._next_pid

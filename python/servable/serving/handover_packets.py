@@ -52,8 +52,9 @@ def unusable(path: str, error: OSError) -> StatusError:
 
 def peer(connection: socket.socket) -> tuple[int, int]:
     """Returns process and user at the other end."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, user, _ = struct.unpack("3i", credentials)
+    form = "iII"
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(form))
+    pid, user, _ = struct.unpack(form, credentials)
     return pid, user
 
 
@@ -66,6 +67,6 @@ def read(packet: bytes) -> dict[str, Any]:
     """Returns a message; an empty one for the end of the connection and for what is none."""
     try:
         message = json.loads(packet)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -238,7 +238,12 @@ class Server:
     def listeners(self) -> dict[str, int]:
         """Returns copies of the listening sockets by port, as descriptors to be closed."""
         sockets = self._core.listeners()
-        admin = None if self._admin is None else self._admin.listener()
+        try:
+            admin = None if self._admin is None else self._admin.listener()
+        except BaseException:
+            for one in sockets.values():
+                os.close(one)
+            raise
         return sockets if admin is None else {**sockets, "admin": admin}
 
     def pass_on(self) -> None:
@@ -497,8 +502,10 @@ class Server:
         self._begun.wait()
         if self._takes_hangup():
             self._around.notifier.reloading()
-            self.reload()
-            self._around.notifier.reloaded()
+            try:
+                self.reload()
+            finally:
+                self._around.notifier.reloaded()
 
     def _takes_hangup(self) -> bool:
         """Returns whether to read the file again.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import MutableMapping
 
@@ -63,6 +64,8 @@ class Notifier:
         path = environment.pop("NOTIFY_SOCKET", "")
         # @ stands for the zero byte of an abstract name.
         self._path = "\0" + path[1:] if path.startswith("@") else path
+        self._lock = threading.Lock()
+        self._is_serving = False
 
     def loading(self) -> None:
         """The service starts, and its models load."""
@@ -71,24 +74,40 @@ class Notifier:
     def ready(self, status: str, *, took_over: bool = False) -> None:
         """Requests are answered. took_over: in the place of the process that systemd knows."""
         main = (f"MAINPID={os.getpid()}",) if took_over else ()
-        self._tell("READY=1", *main, f"STATUS={status}")
+        self._change(True, "READY=1", *main, f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The configuration is being read again; ``ready`` follows."""
+        """The configuration is being read again; ``reloaded`` follows.
+
+        Both are told only while requests are answered.
+        """
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=reading the configuration again")
+        self._tell_if_serving(
+            "RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=reading the configuration again"
+        )
 
     def reloaded(self) -> None:
         """What was read is applied, or refused."""
-        self._tell("READY=1", "STATUS=serving")
+        self._tell_if_serving("READY=1", "STATUS=serving")
 
     def stopping(self) -> None:
         """The shutdown has begun."""
-        self._tell("STOPPING=1", "STATUS=finishing requests in flight")
+        self._change(False, "STOPPING=1", "STATUS=finishing requests in flight")
 
     def replaced(self) -> None:
         """Another process has taken over. The service goes on."""
-        self._tell("STATUS=another server has taken over: finishing requests in flight")
+        self._change(False, "STATUS=another server has taken over: finishing requests in flight")
+
+    def _change(self, is_serving: bool, *lines: str) -> None:
+        with self._lock:
+            self._is_serving = is_serving
+            self._tell(*lines)
+
+    def _tell_if_serving(self, *lines: str) -> None:
+        # Under the lock, so that nothing is told after the end.
+        with self._lock:
+            if self._is_serving:
+                self._tell(*lines)
 
     def _tell(self, *lines: str) -> None:
         if not self._path:

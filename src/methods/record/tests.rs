@@ -1,6 +1,7 @@
 //! Recording: the calls kept, its duration, and the content of records.
 
 use super::*;
+use crate::payload::{Form, PayloadRule, Place};
 use crate::pb::tensorflow::serving::PredictionLog;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
 
@@ -19,13 +20,21 @@ fn call(recorder: &Recorder, model: &str, text: &str) {
 
 /// Returns the records of the calls that `work` makes once the recording has begun.
 fn recorded(limits: RecordLimits, time: Duration, work: impl FnOnce(&Recorder)) -> Vec<String> {
-    let recorder = Recorder::none();
+    recorded_by(&Recorder::none(), limits, time, work)
+}
+
+fn recorded_by(
+    recorder: &Recorder,
+    limits: RecordLimits,
+    time: Duration,
+    work: impl FnOnce(&Recorder),
+) -> Vec<String> {
     let records = std::thread::scope(|scope| {
         let recording = scope.spawn(|| recorder.record("m", limits, time));
         while !recorder.active.load(Relaxed) {
             std::thread::yield_now();
         }
-        work(&recorder);
+        work(recorder);
         recording.join().unwrap()
     });
     assert!(!recorder.active.load(Relaxed));
@@ -79,6 +88,32 @@ fn what_would_be_too_much_is_left_out() {
         recorder.end();
     });
     assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn memory_for_the_payload_log_is_no_limit_of_a_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let no_limits = crate::payload::FileLimits { bytes: 0, age: None };
+    // An eighth is for logs: less than a request.
+    let account = crate::memory::Account::of_logs(crate::memory::Budget::new(64 << 10));
+    let recorder = Recorder::new(Payloads::new(no_limits, |record| record.to_vec(), Some(account)));
+    let large = "x".repeat(20 << 10);
+    let names = recorded_by(&recorder, LIMITS, LONG, |recorder| {
+        call(recorder, "m", &large);
+        recorder.end();
+    });
+    assert_eq!((names, recorder.payloads.counts()), (vec![large.clone()], (0, 0)));
+    let place = Place { form: Form::TfRecord, prefix: folder.path().join("m") };
+    let (sampling_config, tags) = Default::default();
+    let rule = PayloadRule { model: "m".to_owned(), place, share: 1.0, sampling_config, tags };
+    recorder.payloads.configure(vec![rule]).unwrap();
+    let names = recorded_by(&recorder, LIMITS, LONG, |recorder| {
+        call(recorder, "m", &large);
+        recorder.end();
+    });
+    assert_eq!((names, recorder.payloads.counts()), (vec![large.clone()], (0, 1)));
+    call(&recorder, "m", &large);
+    assert_eq!(recorder.payloads.counts(), (0, 2), "without a recording, too");
 }
 
 #[test]
