@@ -5,7 +5,7 @@
 
 mod batch;
 
-pub use batch::BatchRun;
+pub use batch::{BatchRun, Execution};
 
 use crate::error::Kind;
 use crate::metrics::{Ending, Part, Protocol, Series};

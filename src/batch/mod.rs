@@ -29,7 +29,7 @@ use crate::memory::Reservation;
 use crate::metrics::{BatchSizes, Batches};
 use crate::profile::{self, Phase};
 use crate::tensor::Tensor;
-use crate::timeline::BatchRun;
+use crate::timeline::{BatchRun, Execution};
 use outputs::{Part, Waiting, overdue};
 use pool::Refused;
 use queue::{Item, QueueLimits};
@@ -503,7 +503,7 @@ fn may_be_repeated(why: &Error, tasks: &[&Task]) -> bool {
 }
 
 /// Begins the trace of a batch of `tasks`, if any of them is traced, and tells these.
-fn traced(tasks: &[&Task], rows: usize, size: usize) -> Option<Arc<BatchRun>> {
+fn traced(tasks: &[&Task], rows: usize, size: usize) -> Option<Execution> {
     let entries = || tasks.iter().filter_map(|task| task.entry.as_ref());
     let links: Vec<_> = entries().filter_map(|entry| Some(entry.traced()?.span)).collect();
     if links.is_empty() {
@@ -511,7 +511,7 @@ fn traced(tasks: &[&Task], rows: usize, size: usize) -> Option<Arc<BatchRun>> {
     }
     let batch = Arc::new(BatchRun::begin(links, tasks.len(), rows, size));
     entries().for_each(|entry| entry.runs_in(&batch));
-    Some(batch)
+    Some(Execution(batch))
 }
 
 fn count(counts: &Batches, tasks: &[&Task], size: usize, started: Instant, took: Duration) {

@@ -5,7 +5,7 @@ use crate::access::{End, Entry, Head, Traced};
 use crate::metrics::Protocol;
 use crate::peer::{Address, Sender};
 use crate::profile::Phase;
-use crate::timeline::BatchRun;
+use crate::timeline::{BatchRun, Execution};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use std::collections::BTreeMap;
@@ -155,6 +155,7 @@ fn a_batch_and_its_requests_link_to_each_other() {
     let batch = Arc::new(BatchRun::begin(requests.to_vec(), 3, 5, 8));
     batch.ran(batch.began);
     batch.cut();
+    drop(Execution(batch.clone()));
     let first = spans_of(&ended(request("rest", requests[0], Some(&batch)), Some(200), None));
     let second = spans_of(&ended(request("rest", requests[1], Some(&batch)), Some(200), None));
     assert_eq!(names(&first)[1..], ["decode", "queue", "batch", "run", "batch", "run"]);
@@ -179,10 +180,10 @@ fn a_batch_and_its_requests_link_to_each_other() {
 fn a_batch_that_fails_says_so() {
     let span = context();
     let batch = Arc::new(BatchRun::begin(vec![span], 1, 1, 1));
-    batch.ran(batch.began);
+    drop(Execution(batch.clone()));
     let spans = spans_of(&ended(request("rest", span, Some(&batch)), Some(500), Some("INTERNAL")));
-    assert_eq!(names(&spans)[1..], ["decode", "queue", "batch", "run", "batch", "run"]);
-    assert_eq!(spans[5].status.as_ref().unwrap().code, StatusCode::Error as i32);
+    assert_eq!(names(&spans)[1..], ["decode", "queue", "batch", "batch"]);
+    assert_eq!(spans[4].status.as_ref().unwrap().code, StatusCode::Error as i32);
 }
 
 #[test]
@@ -193,6 +194,7 @@ fn a_batch_that_runs_is_told_by_those_who_stay() {
     assert_eq!(names(&gone)[1..], ["decode", "queue", "batch"]);
     batch.ran(batch.began);
     batch.cut();
+    drop(Execution(batch.clone()));
     let stays = spans_of(&ended(request("rest", requests[1], Some(&batch)), Some(200), None));
     assert_eq!(names(&stays)[1..], ["decode", "queue", "batch", "run", "batch", "run"]);
     assert_eq!((&stays[5].span_id[..], &stays[5].status), (&batch.span.span.to_bytes()[..], &None));

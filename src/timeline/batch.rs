@@ -1,8 +1,9 @@
 //! One run of several requests together, for the traces of these requests.
 
 use crate::trace_context::{TraceContext, new_span, new_trace};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// A batch that some traced request is in: a span of a trace of its own, to which the requests link.
@@ -21,7 +22,26 @@ pub struct BatchRun {
     /// When rows began to be put together.
     pub began: Instant,
     ended: Mutex<Ended>,
+    done: AtomicBool,
     told: AtomicBool,
+}
+
+/// The execution of a batch: once this is dropped, the batch is done, however it has ended.
+#[derive(Debug)]
+pub struct Execution(pub Arc<BatchRun>);
+
+impl Deref for Execution {
+    type Target = BatchRun;
+
+    fn deref(&self) -> &BatchRun {
+        &self.0
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.0.done.store(true, Release);
+    }
 }
 
 /// What is known of a batch once it has ended.
@@ -45,6 +65,7 @@ impl BatchRun {
             size,
             began: Instant::now(),
             ended: Mutex::default(),
+            done: AtomicBool::new(false),
             told: AtomicBool::new(false),
         }
     }
@@ -64,10 +85,9 @@ impl BatchRun {
         *self.lock()
     }
 
-    /// Returns whether the engine has run, or failed to.
+    /// Returns whether its execution has ended.
     pub fn is_done(&self) -> bool {
-        let Ended { ran, cut } = self.ended();
-        ran.is_some() || cut.is_some()
+        self.done.load(Acquire)
     }
 
     /// Returns true once: for the first of its requests that is told of.
