@@ -81,7 +81,7 @@ fn a_frozen_graph_has_the_names_of_its_signature_also_where_an_output_is_no_end(
         }
     }
     let kept: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(kept.len(), 3, "the graph, what was compiled of it, and its checksum");
+    assert_eq!(kept.len(), 4, "the graph, what was compiled of it, its checksum, and the lock");
 }
 
 /// Returns what was compiled in `folder`.
