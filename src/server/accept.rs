@@ -11,6 +11,7 @@ use crate::peer::Address;
 use crate::throttled::Throttled;
 use socket2::{SockFilter, SockRef};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -103,8 +104,8 @@ impl Acceptor {
         if self.connections.are_ports_passed_on() {
             return;
         }
-        for stream in open.close() {
-            self.hand_over(stream);
+        for (stream, peer) in open.close() {
+            self.hand_over(stream, peer);
         }
     }
 
@@ -113,8 +114,8 @@ impl Acceptor {
         loop {
             self.make_room().await;
             match open.next().await {
-                Ok(stream) => {
-                    self.hand_over(stream);
+                Ok((stream, peer)) => {
+                    self.hand_over(stream, peer);
                     pause = PAUSE[0];
                     if (open.speaks_grpc() || self.rest_over_http2) && self.floods.go_on(Instant::now()) {
                         tokio::time::sleep(FLOOD_PAUSE).await;
@@ -143,11 +144,9 @@ impl Acceptor {
         }
     }
 
-    /// Gives `stream` to the worker with the fewest connections.
-    fn hand_over(&self, stream: Stream) {
+    /// Gives `stream`, of a client at `peer`, to the worker with the fewest connections.
+    fn hand_over(&self, stream: Stream, peer: Address) {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed)) else { return };
-        // Who has left is nobody: certainly not a trusted proxy on a Unix socket.
-        let Some(peer) = stream.peer() else { return };
         worker.load.fetch_add(1, Relaxed);
         let (slot, load) = (self.connections.accepted_from(peer), Load(worker.load.clone()));
         // A worker that is gone means that the server is stopping: the stream closes.
@@ -184,20 +183,22 @@ impl Open {
         })
     }
 
-    async fn next(&self) -> io::Result<Stream> {
+    /// Accepts a connection. Where its client is has to be known now: the system does not tell it of one that has left, and
+    /// what that one has sent is still answered for.
+    async fn next(&self) -> io::Result<(Stream, Address)> {
         match self {
             Open::Tcp(protocol, listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 let _only_slower = stream.set_nodelay(true);
-                Ok(Stream::Tcp(*protocol, stream.into_std()?))
+                Ok((Stream::Tcp(*protocol, stream.into_std()?), peer.into()))
             }
-            Open::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0.into_std()?)),
+            Open::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0.into_std()?), Address::Unix)),
         }
     }
 
     /// Closes the port. Clients whose connections were established by then are still served, because their requests may
     /// be on their way. Later ones are refused.
-    fn close(self) -> Vec<Stream> {
+    fn close(self) -> Vec<(Stream, Address)> {
         match self {
             Open::Tcp(protocol, listener) => {
                 // Closing a socket resets the connections that wait to be accepted; so none may arrive between the last
@@ -205,24 +206,17 @@ impl Open {
                 const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
                 let _filtered = SockRef::from(&listener).attach_filter(&[DROP_ALL]);
                 let Ok(listener) = listener.into_std() else { return Vec::new() };
-                let next = || listener.accept().ok().map(|(stream, _)| Stream::Tcp(protocol, stream));
-                std::iter::from_fn(next).map(prepared).collect()
+                let next = || listener.accept().ok();
+                let accepted =
+                    |(stream, peer): (_, SocketAddr)| (prepared(Stream::Tcp(protocol, stream)), peer.into());
+                std::iter::from_fn(next).map(accepted).collect()
             }
             Open::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else { return Vec::new() };
-                let next = || listener.accept().ok().map(|(stream, _)| Stream::Unix(stream));
-                std::iter::from_fn(next).map(prepared).collect()
+                let next = || listener.accept().ok();
+                let accepted = |(stream, _)| (prepared(Stream::Unix(stream)), Address::Unix);
+                std::iter::from_fn(next).map(accepted).collect()
             }
-        }
-    }
-}
-
-impl Stream {
-    /// Returns the client's address; `None` for a client that has left.
-    fn peer(&self) -> Option<Address> {
-        match self {
-            Stream::Tcp(_, stream) => stream.peer_addr().ok().map(Address::from),
-            Stream::Unix(_) => Some(Address::Unix),
         }
     }
 }
