@@ -38,7 +38,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from flood_attacks import ATTACKS, NOTHING, Count, Ports
-from hostile import Server, Watch, ask_on_and_on, percentile
+from hostile import GoodClient, Server, Watch, percentile
 from report import machine, replace_between_markers, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,16 +131,7 @@ def attacked(name: str, server: Server, seconds: float) -> Count:
 def measure(name: str, seconds: float, rounds: int) -> Row:
     """Alternates one attack with quiet. The samplers run in both phases, as they cost the client time too."""
     server = Server.start(*FLAGS)
-    results, theirs = multiprocessing.Pipe()
-    good = multiprocessing.Process(target=ask_on_and_on, args=(server.rest, theirs, PAUSE), daemon=True)
-    good.start()
-
-    def take() -> list[float]:
-        results.send("take")
-        taken = results.recv()
-        assert isinstance(taken, list), taken
-        return taken
-
+    good = GoodClient(server.rest, PAUSE)
     time.sleep(1.0)
     before, cpu, spent = server.resident(), 0.0, 0.0
     calm: list[float] = []
@@ -148,18 +139,17 @@ def measure(name: str, seconds: float, rounds: int) -> Row:
     total = Count()
     with Watch(server) as watch:
         for _ in range(rounds):
-            take()
+            good.take()
             time.sleep(seconds)
-            calm += take()
+            calm += good.take()
             used, began = server.cpu_seconds(), time.monotonic()
             count = attacked(name, server, seconds)
-            under += take()
+            under += good.take()
             cpu += server.cpu_seconds() - used
             spent += time.monotonic() - began
             total.sent += count.sent
             total.ends += count.ends
-    results.send("end")
-    good.join(10)
+    good.end()
     settled = time.monotonic() + SETTLE_SECONDS
     while server.resident() > before + MOST_MEMORY / 2 and time.monotonic() < settled:
         time.sleep(0.2)

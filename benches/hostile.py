@@ -118,6 +118,28 @@ def ask_on_and_on(port: int, results: Connection, pause: float = 0.0) -> None:
             time.sleep(pause)
 
 
+class GoodClient:
+    """A client in a process of its own that asks on and on. pause: seconds between two requests."""
+
+    def __init__(self, port: int, pause: float = 0.0) -> None:
+        self._results, theirs = multiprocessing.Pipe()
+        arguments = (port, theirs, pause)
+        self._process = multiprocessing.Process(target=ask_on_and_on, args=arguments, daemon=True)
+        self._process.start()
+
+    def take(self) -> list[float]:
+        """Returns the latencies, in seconds, since the last call."""
+        self._results.send("take")
+        taken = self._results.recv()
+        assert isinstance(taken, list), taken
+        return taken
+
+    def end(self) -> None:
+        """Ends it."""
+        self._results.send("end")
+        self._process.join(10)
+
+
 class Watch:
     """Samples memory every 10 ms and the administration's health every 100 ms."""
 
@@ -293,34 +315,24 @@ def measure(name: str, seconds: float, rounds: int) -> str:
     The samplers run in both phases, because they cost the client time as well.
     """
     server = Server.start(f"--max_memory_in_flight={BUDGET}", "--transfer_grace_seconds=5")
-    results, theirs = multiprocessing.Pipe()
-    good = multiprocessing.Process(target=ask_on_and_on, args=(server.rest, theirs), daemon=True)
-    good.start()
-
-    def take() -> list[float]:
-        results.send("take")
-        taken = results.recv()
-        assert isinstance(taken, list), taken
-        return taken
-
+    good = GoodClient(server.rest)
     time.sleep(1.0)
     before, cpu = server.resident(), 0.0
     quiet: list[float] = []
     attacked: list[float] = []
     with Watch(server) as watch:
         for _ in range(rounds):
-            take()
+            good.take()
             time.sleep(seconds)
-            quiet += take()
+            quiet += good.take()
             spent = server.cpu_seconds()
             until = time.monotonic() + seconds
             attack = multiprocessing.Process(target=ATTACKS[name], args=(server.rest, server.grpc, until))
             attack.start()
             attack.join()
-            attacked += take()
+            attacked += good.take()
             cpu += server.cpu_seconds() - spent
-    results.send("end")
-    good.join(10)
+    good.end()
     settled = time.monotonic() + SETTLE_SECONDS
     while server.resident() > before + 50 and time.monotonic() < settled:
         time.sleep(0.2)

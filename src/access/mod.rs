@@ -1,8 +1,9 @@
 //! The access log: one line for each request, or a share of them, written by a thread of its own.
 //!
 //! An [`Exchange`](crate::exchange::Exchange) begins a request with what its head says; the layers below add what they
-//! find out to its [`Entry`], which goes with the request's context and is what its trace is made of, too. A line has nothing of a payload, and no text of an error, as that may
-//! quote one. If lines cannot be written as fast as they come, some are dropped, and a line tells how many.
+//! find out to its [`Entry`], which goes with the request's context and is what its trace is made of, too. A line has nothing
+//! of a payload, and no text of an error, as that may quote one. If lines cannot be written as fast as they come, some are
+//! dropped, and a line tells how many.
 
 mod entry;
 pub mod id;
