@@ -251,7 +251,8 @@ pub fn shape_text(shape: &[i64]) -> String {
     text
 }
 
-fn names(specs: &[TensorSpec]) -> String {
+/// Lists the names of inputs or outputs.
+pub fn names(specs: &[TensorSpec]) -> String {
     quoted(specs.iter().map(|spec| spec.alias.as_str()))
 }
 

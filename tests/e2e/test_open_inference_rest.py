@@ -179,6 +179,21 @@ def test_each_output_may_have_a_form_of_its_own(server: Served) -> None:
     assert found == {"twice": [4, -2], "sum": np.array([3.5, -1], np.float32).tobytes()}
 
 
+def test_a_body_may_be_the_only_inputs_data(server: Served) -> None:
+    raw = {"Inference_Header_Content_Length": "0"}
+    values = np.arange(6, dtype=np.float32)
+    reply = ask(server, "POST", "/v2/models/half_plus_two/infer", values.tobytes(), **raw)
+    np.testing.assert_array_equal(np.frombuffer(outputs(reply)["y"], np.float32), values / 2 + 2)
+    reply = ask(server, "POST", "/v2/models/echo/infer", b"\xff\xd8\0", **raw)
+    assert outputs(reply)["text"] == strings(b"\xff\xd8\0")
+    for path, body, part in (
+        ("half_plus_two", b"12345", "expecting 4"),
+        ("pair", b"1234", "its inputs are ['a','b']"),
+    ):
+        refused = ask(server, "POST", f"/v2/models/{path}/infer", body, **raw)
+        assert (refused.status, part in refused.error) == (400, True), refused
+
+
 def test_strings_go_both_ways_in_every_form(server: Served) -> None:
     picture = b"\xff\xd8\0"
     for described, binary in (
@@ -306,7 +321,6 @@ BINARY = [
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "100000"}, "the body has"),
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "-1"}, "expects a number of bytes"),
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "9" * 30}, "expects a number of bytes"),
-    ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "0"}, "empty"),
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "10"}, "JSON Parse error"),
     ([GOOD_BINARY], X[:4], {}, "the body has 4 more bytes"),
     ([GOOD_BINARY], X + b"x", {}, "unexpected additional input data: 1 bytes"),

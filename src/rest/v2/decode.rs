@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 mod data;
+mod raw;
 
 /// What a request is decoded against.
 #[derive(Clone, Copy)]
@@ -43,17 +44,19 @@ pub struct Parts {
     pub json: Bytes,
     /// The rest; empty if there is none.
     pub binary: Bytes,
+    /// True if there is no JSON, and its length is said to be 0: the rest is the data of the only input.
+    pub is_raw: bool,
 }
 
 impl Parts {
     /// Cuts `body` after `json` bytes; without that number, all of it is JSON.
     pub fn of(body: Bytes, json: Option<usize>) -> Result<Parts> {
         match json {
-            None => Ok(Parts { json: body, binary: Bytes::new() }),
+            None => Ok(Parts { json: body, binary: Bytes::new(), is_raw: false }),
             Some(length) if length <= body.len() => {
                 let mut json = body;
                 let binary = json.split_off(length);
-                Ok(Parts { json, binary })
+                Ok(Parts { json, binary, is_raw: length == 0 })
             }
             Some(length) => Err(Error::invalid(format!(
                 "Inference-Header-Content-Length is {length}, but the body has {} bytes: expected the length of the \
@@ -87,8 +90,11 @@ pub fn infer<'s>(
     memory: &Reservation,
     spare: &dyn Spare,
 ) -> Result<Infer<'s>> {
-    let Parts { json, binary } = parts;
+    let Parts { json, binary, is_raw } = parts;
     let signature = signature(&json, against)?;
+    if is_raw {
+        return raw::infer(binary, against, signature, memory);
+    }
     let mut reading = Reading {
         id: None,
         request: None,

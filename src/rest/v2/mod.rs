@@ -26,7 +26,8 @@ use crate::memory::Reservation;
 use crate::methods::observer::Observer;
 use crate::methods::{Context, ServerState, ask};
 use crate::metrics::Protocol;
-use crate::open_inference::{OpenInference, target as named};
+use crate::open_inference::OpenInference;
+use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
 use call::{InferCall, Post};
 use http::request::Parts;
@@ -82,7 +83,7 @@ impl Asked<'_> {
         let looks = matches!(head.method, Method::GET | Method::HEAD);
         match target {
             Target::Model(named, What::Infer) if is_post => {
-                let spec = named::spec(&self.server.registry, &named.names())?;
+                let spec = spec_of(&self.server.registry, &named.names())?;
                 self.server.check(self.client.pass.as_ref(), Need::Predict(&spec.name))?;
                 if let Some(entry) = self.exchange.entry() {
                     entry.calls(INFER);
