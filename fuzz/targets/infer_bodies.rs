@@ -19,7 +19,8 @@ pub const EXAMPLES: &[&[u8]] = &[
 ];
 
 static SIGNATURES: LazyLock<BTreeMap<String, Signature>> = LazyLock::new(|| {
-    let default = signature("serving_default", &[("f", DType::Float, None), ("s", DType::String, Some(&[-1]))]);
+    let default =
+        signature("serving_default", &[("f", DType::Float, None), ("s", DType::String, Some(&[-1]))]);
     let narrow = signature("narrow", &[("h", DType::Half, None), ("u", DType::UInt16, Some(&[2]))]);
     [default, narrow].into_iter().map(|signature| (signature.name.to_string(), signature)).collect()
 });
@@ -43,7 +44,8 @@ fn signature(name: &str, tensors: &[(&str, DType, Option<&[i64]>)]) -> Signature
 /// JSON, and binary data after a line end.
 pub fn infer_body(body: &[u8]) {
     let json = body.iter().position(|byte| *byte == b'\n');
-    let body: Bytes = body.iter().enumerate().filter(|(at, _)| Some(*at) != json).map(|(_, byte)| *byte).collect();
+    let body: Bytes =
+        body.iter().enumerate().filter(|(at, _)| Some(*at) != json).map(|(_, byte)| *byte).collect();
     let Ok(parts) = Parts::of(body, json) else { panic!("the JSON is no longer than the body") };
     let against = Against { model: "m", signatures: &SIGNATURES, signature: "", max_depth: 8 };
     let Ok(infer) = infer(parts, against, &Reservation::default(), &Alone) else { return };

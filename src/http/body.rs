@@ -79,19 +79,19 @@ pub(crate) async fn read_aligned(
     let announced = usize::try_from(announced).unwrap_or(limit);
     let skew = (ALIGNMENT - offset % ALIGNMENT) % ALIGNMENT;
     let mut whole: Aligned<u8> = Aligned::new(ALIGNMENT);
-    let mut next = Some(first);
+    let (mut next, mut came) = (Some(first), 0);
     while let Some(frame) = next {
-        let (held, more) = (whole.len(), frame.len());
-        if (held + more).saturating_sub(skew) > limit {
+        came += frame.len();
+        if came > limit {
             return Err(too_large(limit).into());
         }
-        if whole.capacity() < held + more {
-            let needed = held + more + if held == 0 { skew } else { 0 };
-            let ahead = (announced + skew).saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
+        let needed = skew + came;
+        if whole.capacity() < needed {
+            let ahead = announced.saturating_sub(came).min(needed.max(MIN_AHEAD) * 3);
             memory.grow(needed + ahead - whole.capacity()).map_err(Unread::NoRoom)?;
-            whole.reserve_exact(needed + ahead - held);
+            whole.reserve_exact(needed + ahead - whole.len());
         }
-        if held == 0 {
+        if whole.is_empty() {
             whole.resize(skew, 0);
         }
         whole.extend_from_slice(&frame);

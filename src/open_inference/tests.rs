@@ -65,7 +65,10 @@ fn inputs_are_put_in_the_order_of_the_signature() {
     assert_eq!(tensor.bytes().as_ptr(), data.as_ptr(), "borrowed");
     inputs.put(1, tensor);
     let all = inputs.finish().unwrap();
-    assert_eq!(all.iter().map(Tensor::dtype).collect::<Vec<_>>(), [DType::Int32, DType::Float, DType::String]);
+    assert_eq!(
+        all.iter().map(Tensor::dtype).collect::<Vec<_>>(),
+        [DType::Int32, DType::Float, DType::String]
+    );
     assert_eq!(all[0].bytes(), [7, 0, 0, 0], "the signature's own");
     assert_eq!(all[2].as_strings().unwrap().get(0), b"ab");
 }
@@ -86,8 +89,7 @@ fn each_fault_of_an_input_is_said() {
     for shape in [&[][..], &[2], &[1, 3], &[1, 2, 1]] {
         assert!(said(&inputs, "n", "FP32", shape).starts_with("unexpected shape for input 'n'"), "{shape:?}");
     }
-    for shape in
-        [&[-1, 2][..], &[i64::MIN, 2], &[i64::MAX, 2], &[1 << 40, 1 << 40], &[0, i64::MAX, i64::MAX]]
+    for shape in [&[-1, 2][..], &[i64::MIN, 2], &[i64::MAX, 2], &[1 << 40, 1 << 40], &[0, i64::MAX, i64::MAX]]
     {
         let (name, datatype) = if shape.len() == 2 { ("n", "FP32") } else { ("s", "BYTES") };
         assert!(said(&inputs, name, datatype, shape).contains("which no tensor has"), "{shape:?}");
@@ -118,7 +120,10 @@ fn outputs_are_chosen_by_name() {
     assert!(message(outputs.add("n", classes)).contains("already requested"));
     assert!(message(outputs.add("x", classes)).starts_with("unexpected inference output 'x'"));
     let chosen = outputs.finish().unwrap();
-    assert_eq!((&chosen.positions[..], chosen.said(1), chosen.said(2)), (&[2, 1][..], classes, OfOutput::default()));
+    assert_eq!(
+        (&chosen.positions[..], chosen.said(1), chosen.said(2)),
+        (&[2, 1][..], classes, OfOutput::default())
+    );
     assert!(message(Outputs::new("m", &signature).add("s", classes)).contains("needs numbers"));
     // Without names, all are wanted, of which one cannot be told.
     assert!(message(Outputs::new("m", &signature).finish()).contains("complex64"));
@@ -187,6 +192,10 @@ fn models_are_ready_not_ready_or_unknown() {
         };
         assert_eq!(served, expected, "{spec:?}");
     }
+    let signature =
+        |name: &str| ModelSpec { signature_name: name.to_owned(), ..spec("m", VersionChoice::Latest) };
+    assert_eq!(view.is_model_ready(&signature("serving_default")), Ok(true));
+    assert_eq!(view.is_model_ready(&signature("x")).unwrap_err().http_status(), 400);
     assert!(view.is_ready());
     assert_eq!(view.control(super::repository::Change::Load, "m").unwrap_err().kind, Kind::PermissionDenied);
 }
@@ -199,7 +208,10 @@ fn a_version_tells_its_tensors() {
     let names: Vec<_> = told.inputs.iter().map(|one| (&*one.name, one.datatype(), &one.shape[..])).collect();
     assert_eq!(names, [("a", "FP32", &[-1][..]), ("b", "FP32", &[-1])]);
     let config = metadata::config(&server, &spec("m", VersionChoice::Latest)).unwrap();
-    assert_eq!((config.max_batch_size, config.dims(&config.metadata.inputs[0])), (metadata::MAX_BATCH_SIZE, &[][..]));
+    assert_eq!(
+        (config.max_batch_size, config.dims(&config.metadata.inputs[0])),
+        (metadata::MAX_BATCH_SIZE, &[][..])
+    );
     let missing = ModelSpec { signature_name: "x".to_owned(), ..spec("m", VersionChoice::Latest) };
     assert_eq!(metadata::of_model(&server, &missing).unwrap_err().http_status(), 400);
 }

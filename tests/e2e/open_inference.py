@@ -1,4 +1,4 @@
-"""Requests by the Open Inference Protocol over REST, with tensors in JSON or in binary form, without a client library."""
+"""Requests by the Open Inference Protocol over REST, tensors in JSON or in binary form, without a client."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def outputs(reply: Reply) -> dict[str, Any]:
     """Returns the outputs of an answer by name: lists of JSON, or the bytes of binary data."""
     assert reply.status == 200, reply
     length = reply.headers.get("inference-header-content-length")
-    text, rest = (reply.body, b"") if length is None else (reply.body[: int(length)], reply.body[int(length) :])
+    text, rest = (
+        (reply.body, b"") if length is None else (reply.body[: int(length)], reply.body[int(length) :])
+    )
     found: dict[str, Any] = {}
     for one in json.loads(text)["outputs"]:
         size = one.get("parameters", {}).get("binary_data_size")

@@ -100,5 +100,5 @@ def test_failures_are_told() -> None:
         "INVALID_ARGUMENT",
     ]
     manager.broken.add("m")
-    with pytest.raises(StatusError, match="failed to load 'm', .* version 3: no graph"):
+    with pytest.raises(StatusError, match=r"failed to load 'm', .* version 3: no graph"):
         made.answer("load", "m")

@@ -172,7 +172,7 @@ impl Call for InferCall {
             binary: *binary,
             non_utf8: server.options.non_utf8,
         };
-        let Written { bytes, json } = 
+        let Written { bytes, json } =
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
         Body::packed(bytes, self.post.accepts_gzip, &server.options).with_json(json).counted(&context.memory)

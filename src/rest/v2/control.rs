@@ -22,9 +22,9 @@ pub(super) fn ready_only(body: &[u8]) -> Result<bool> {
 pub(super) async fn change(view: &OpenInference, change: Change, model: String, body: &[u8]) -> Result<()> {
     check(body)?;
     let view = view.clone();
-    tokio::task::spawn_blocking(move || view.control(change, &model)).await.map_err(|_panicked| {
-        Error::internal("The server failed on this request; its log has the reason")
-    })?
+    tokio::task::spawn_blocking(move || view.control(change, &model))
+        .await
+        .map_err(|_panicked| Error::internal("The server failed on this request; its log has the reason"))?
 }
 
 /// Refuses parameters that would change what a model is made of.

@@ -139,7 +139,10 @@ fn signature<'s>(json: &[u8], against: Against<'s>) -> Result<&'s Signature> {
         (one, other) if one == other => one,
         (one, other) => return Err(refusal::two_names("signature", one, other)),
     };
-    against.signatures.get(named(name)).ok_or_else(|| bind::unknown_signature(&refusal::shown(name).to_string()))
+    against
+        .signatures
+        .get(named(name))
+        .ok_or_else(|| bind::unknown_signature(&refusal::shown(name).to_string()))
 }
 
 /// A request as far as it is read.

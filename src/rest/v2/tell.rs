@@ -100,12 +100,7 @@ fn member(out: &mut Writer, name: &str, value: &str) {
     out.string(value.as_bytes());
 }
 
-fn list<T>(
-    out: &mut Writer,
-    name: &str,
-    items: impl IntoIterator<Item = T>,
-    write: impl Fn(&mut Writer, T),
-) {
+fn list<T>(out: &mut Writer, name: &str, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Writer, T)) {
     key(out, name);
     elements(out, items, write);
 }

@@ -46,12 +46,7 @@ impl<'r> JsonData<'r> {
     }
 
     /// Reads what the columns of TensorFlow Serving's API read: numbers, truth values, strings.
-    fn numbers(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        expected: &Expected<'_>,
-        dtype: DType,
-    ) -> Result<Tensor> {
+    fn numbers(&mut self, cursor: &mut Cursor<'_>, expected: &Expected<'_>, dtype: DType) -> Result<Tensor> {
         let mut column = column(dtype, self.alone);
         column
             .fill_together(&mut self.reader, cursor, self.spare)
@@ -63,9 +58,7 @@ impl<'r> JsonData<'r> {
 
     fn base64(&mut self, cursor: &mut Cursor<'_>, expected: &Expected<'_>) -> Result<Tensor> {
         let mut texts = Base64::default();
-        self.reader
-            .fill(cursor, &mut texts)
-            .map_err(|fault| fault.explain(cursor.text, DType::String))?;
+        self.reader.fill(cursor, &mut texts).map_err(|fault| fault.explain(cursor.text, DType::String))?;
         self.check(expected, texts.ends.len())?;
         expected.of_strings(Strings::new(texts.bytes, texts.ends))
     }

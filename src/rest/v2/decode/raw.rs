@@ -62,7 +62,8 @@ mod tests {
     fn the_last_unknown_dimension_is_what_is_left() {
         let of = |dtype, dims: Option<&[i64]>, bytes| {
             let (alias, tensor) = (String::new(), String::new());
-            let shape = super::shape(&TensorSpec { alias, tensor, dtype, shape: dims.map(<[i64]>::to_vec) }, bytes);
+            let shape =
+                super::shape(&TensorSpec { alias, tensor, dtype, shape: dims.map(<[i64]>::to_vec) }, bytes);
             shape.to_vec()
         };
         assert_eq!(of(DType::Float, Some(&[-1, 2, -1]), 24), [1, 2, 3]);

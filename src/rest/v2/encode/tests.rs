@@ -23,8 +23,7 @@ fn chosen(said: &[OfOutput]) -> Chosen {
 
 fn written(said: &[OfOutput], binary: bool, outputs: &[(&str, Tensor)]) -> Written {
     let chosen = chosen(said);
-    let form =
-        Form { model: "m", version: 1, id: None, outputs: &chosen, binary, non_utf8: NonUtf8::Base64 };
+    let form = Form { model: "m", version: 1, id: None, outputs: &chosen, binary, non_utf8: NonUtf8::Base64 };
     infer(&form, outputs, &Reservation::default(), &Alone).unwrap()
 }
 
@@ -79,7 +78,10 @@ fn classes_and_base64_are_strings() {
         [("0", floats(&[1, 2], &[1.0, 2.0])), ("1", Tensor::strings(vec![1], [b"\xff"].iter().collect()))];
     let Written { bytes, .. } = written(&[classes, base64], false, &outputs);
     let text = String::from_utf8(bytes).unwrap();
-    assert!(text.contains(r#"{"name":"0","datatype":"BYTES","shape":[1,1],"data":["2.000000:1"]}"#), "{text}");
+    assert!(
+        text.contains(r#"{"name":"0","datatype":"BYTES","shape":[1,1],"data":["2.000000:1"]}"#),
+        "{text}"
+    );
     assert!(text.contains(r#""parameters":{"content_type":"base64"},"data":["/w=="]}"#), "{text}");
 }
 
