@@ -232,6 +232,7 @@ const WRITTEN: [DType; 13] = [
 ];
 
 /// A tensor of `dtype` with two elements made of `seed`.
+#[allow(clippy::wildcard_enum_match_arm)]
 fn tensor(dtype: DType, seed: u64) -> Tensor {
     match dtype {
         DType::String => Tensor::strings(vec![2], ["a", &seed.to_string()].iter().collect::<Strings>()),
@@ -248,8 +249,9 @@ fn tensor(dtype: DType, seed: u64) -> Tensor {
             Tensor::numbers(dtype, vec![2], bytes.into())
         }
         dtype => {
-            let bytes = [1, seed].iter().flat_map(|one| one.to_le_bytes()[..dtype.size()].to_vec());
-            Tensor::numbers(dtype, vec![2], bytes.collect::<Vec<_>>().into())
+            let bytes: Vec<u8> =
+                [1, seed].iter().flat_map(|one| one.to_le_bytes()[..dtype.size()].to_vec()).collect();
+            Tensor::numbers(dtype, vec![2], bytes.into())
         }
     }
 }
