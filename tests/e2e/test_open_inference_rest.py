@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from certificates import Authority
 from conftest import Served
 from open_inference import infer, infer_message, outputs, strings, tensor
 from servers import DROP_IN, MODELS, put_version, serving, until
@@ -324,6 +326,29 @@ def test_requests_are_logged_with_model_version_and_method(server: Served) -> No
         "code": "OK",
     }
     assert expected.items() <= line.items(), line
+
+
+def test_over_tls_and_http2(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue("server").write(tmp_path, "server")
+    flags = [f"--tls_cert_file={tmp_path / 'server.pem'}", f"--tls_key_file={tmp_path / 'server.key'}"]
+    values = np.arange(100_000, dtype=np.float32)
+    sent = tensor("x", "FP32", [100_000], binary_data_size=values.nbytes)
+    head = json.dumps({"inputs": [sent], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    with (
+        serving(MODELS / "half_plus_two", *flags) as served,
+        httpx.Client(
+            base_url=f"https://127.0.0.1:{served.rest_port}", verify=authority.trusting(), http2=True
+        ) as client,
+    ):
+        reply = client.post(
+            "/v2/models/half_plus_two/infer", content=head + values.tobytes(), headers=headers
+        )
+        assert (reply.http_version, reply.status_code) == ("HTTP/2", 200)
+        rest = reply.content[int(reply.headers["inference-header-content-length"]) :]
+        np.testing.assert_array_equal(np.frombuffer(rest, np.float32), values / 2 + 2)
+        assert client.get("/v2/health/ready").json() == {"ready": True}
 
 
 # ---- every rule broken once
