@@ -119,8 +119,11 @@ mod tests {
         for _ in 0..COUNT {
             let (newcomers, served) = (newcomers.clone(), served.clone());
             spawn_local(async move {
-                newcomers.serve(advance(long)).await;
-                served.set(served.get() + 1);
+                let connection = async {
+                    served.set(served.get() + 1);
+                    advance(long).await;
+                };
+                newcomers.serve(connection).await;
             });
         }
         let mut most = 0;
