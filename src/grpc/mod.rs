@@ -25,6 +25,7 @@ use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::ServerState;
 use crate::metrics::EdgeLimit;
+use crate::open_inference::OpenInference;
 use crate::pb::tensorflow::serving as wire;
 use crate::peer::Sender;
 use crate::tls::Tls;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Handles `HandleReloadConfigRequest`; without it, that call is refused.
     pub reload: Option<Reload>,
+    /// Serves the Open Inference Protocol, if it is on.
+    pub open_inference: Option<OpenInference>,
 }
 
 impl Default for Settings {
@@ -78,6 +81,7 @@ impl Default for Settings {
             reflection: true,
             tls: None,
             reload: None,
+            open_inference: None,
         }
     }
 }

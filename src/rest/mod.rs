@@ -33,6 +33,7 @@ use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
 use crate::methods::health::{HealthPages, Page, Subject};
 use crate::methods::{Context, ServerState, ask};
+use crate::open_inference::OpenInference;
 use crate::peer::Sender;
 use bytes::Bytes;
 use call::RestCall;
@@ -60,6 +61,8 @@ pub(crate) struct RestService {
     server: Arc<ServerState>,
     /// The pages of health, if they are served.
     health: Option<HealthPages>,
+    /// The Open Inference Protocol, if it is on.
+    open_inference: Option<OpenInference>,
     /// Held while a page of metrics is made.
     pages: Arc<tokio::sync::Mutex<()>>,
 }
@@ -85,8 +88,12 @@ impl Caller {
 }
 
 impl RestService {
-    pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
-        RestService { server, health, pages: Arc::default() }
+    pub(crate) fn new(
+        server: Arc<ServerState>,
+        health: Option<HealthPages>,
+        open_inference: Option<OpenInference>,
+    ) -> RestService {
+        RestService { server, health, open_inference, pages: Arc::default() }
     }
 
     /// Answers a request, whatever HTTP has brought it.
