@@ -236,10 +236,7 @@ pub enum Parameter<'a> {
 }
 
 /// Returns the entries of the map in the fields `number` of `message`.
-fn parameters(
-    message: &[u8],
-    number: u32,
-) -> impl Iterator<Item = Result<(&str, Parameter<'_>), Malformed>> {
+fn parameters(message: &[u8], number: u32) -> impl Iterator<Item = Result<(&str, Parameter<'_>), Malformed>> {
     submessages(message, number).map(|entry| {
         let (mut key, mut value) = ("", Parameter::Other);
         for item in Fields::new(entry) {

@@ -4,7 +4,8 @@ use super::*;
 use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use crate::pb::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataResponse,
-    ModelReadyRequest, ModelStreamInferResponse, RepositoryModelLoadRequest, infer_parameter::ParameterChoice,
+    ModelReadyRequest, ModelStreamInferResponse, RepositoryModelLoadRequest,
+    infer_parameter::ParameterChoice,
 };
 use http_body::Frame;
 use hyper::body::Body as HttpBody;
@@ -60,7 +61,8 @@ async fn tensors_of_any_size_come_back_in_the_form_in_which_they_went() {
     for policy in [Policy::Caller, Policy::Pool] {
         let client = client(policy, Settings::default()).await;
         for count in [0, 1, 3, 5000, 20_000, 500_000] {
-            let sent = ModelInferRequest { id: "seven".to_owned(), model_version: "3".to_owned(), ..raw(count) };
+            let sent =
+                ModelInferRequest { id: "seven".to_owned(), model_version: "3".to_owned(), ..raw(count) };
             let answer = client.infer(&sent).await;
             assert_eq!((answer.status.as_str(), answer.text.as_str()), ("0", ""), "{count}");
             let told = ModelInferResponse::decode(answer.message).unwrap();
@@ -102,7 +104,10 @@ fn misnamed() -> Vec<Broken> {
     };
     let output = |name: &str| InferRequestedOutputTensor { name: name.to_owned(), ..Default::default() };
     let outputs = |outputs| ModelInferRequest { outputs, ..raw(1) };
-    let label = |label| ModelInferRequest { parameters: [("version_label".to_owned(), text(label))].into(), ..raw(1) };
+    let label = |label| ModelInferRequest {
+        parameters: [("version_label".to_owned(), text(label))].into(),
+        ..raw(1)
+    };
     vec![
         (model("", ""), "5", "Request for unknown model: '' is not found"),
         (model("n", ""), "5", "Request for unknown model: 'n' is not found"),
@@ -154,10 +159,26 @@ fn misfilled() -> Vec<Broken> {
     vec![
         (raw_of(&[]), "3", "unable to find data for input tensor 'x' for model 'm' in request."),
         (raw_of(&[b"abc"]), "3", "unexpected total byte size 3 for input 'x', expecting 4"),
-        (raw_of(&[b"abcd", b""]), "3", "the number of inputs (1) does not match the number of raw_input_contents (2)"),
-        (both, "3", "contents field must not be specified when using raw_input_contents for 'x' for model 'm'"),
-        (contents(ints), "3", "unexpected explicit tensor data for input tensor 'x' for model 'm' in int_contents"),
-        (contents(InferTensorContents::default()), "3", "unexpected number of elements 0 for input 'x', expecting 1"),
+        (
+            raw_of(&[b"abcd", b""]),
+            "3",
+            "the number of inputs (1) does not match the number of raw_input_contents (2)",
+        ),
+        (
+            both,
+            "3",
+            "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+        ),
+        (
+            contents(ints),
+            "3",
+            "unexpected explicit tensor data for input tensor 'x' for model 'm' in int_contents",
+        ),
+        (
+            contents(InferTensorContents::default()),
+            "3",
+            "unexpected number of elements 0 for input 'x', expecting 1",
+        ),
     ]
 }
 
@@ -193,7 +214,10 @@ async fn the_server_and_its_models_are_told_of() {
     let answer = client.send(&path("ModelMetadata"), framed(b"\x0a\x01m"), None).await;
     let told = ModelMetadataResponse::decode(answer.message).unwrap();
     assert_eq!((&*told.name, &told.versions), ("m", &vec!["3".to_owned()]));
-    assert_eq!((&*told.inputs[0].name, &*told.inputs[0].datatype, &told.inputs[0].shape), ("x", "FP32", &vec![-1]));
+    assert_eq!(
+        (&*told.inputs[0].name, &*told.inputs[0].datatype, &told.inputs[0].shape),
+        ("x", "FP32", &vec![-1])
+    );
     for method in ["ModelMetadata", "ModelConfig"] {
         let answer = client.send(&path(method), framed(b"\x0a\x01n"), None).await;
         assert_eq!((&*answer.status, &*answer.text), ("5", "Request for unknown model: 'n' is not found"));
@@ -213,7 +237,10 @@ impl HttpBody for Sent {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
@@ -294,7 +321,11 @@ async fn requests_on_a_stream_are_answered_in_their_order() {
         let held = Held::new(Arc::clone(&stream.gate));
         // More than are in flight at once; one in three fails.
         for index in 0..100 {
-            let request = if index % 3 == 0 { ModelInferRequest { inputs: vec![], ..raw(1) } } else { raw(index * 100) };
+            let request = if index % 3 == 0 {
+                ModelInferRequest { inputs: vec![], ..raw(1) }
+            } else {
+                raw(index * 100)
+            };
             stream.send(&numbered(index, request));
         }
         if policy == Policy::Caller {
@@ -325,7 +356,8 @@ async fn what_is_no_request_is_told_and_what_is_no_message_ends_the_stream() {
     send.send(framed(&[0xff])).unwrap();
     assert!(stream.next().await.unwrap().error_message.contains("expected a ModelInferRequest"));
     // In pieces, two at once.
-    let two = [framed(&numbered(1, raw(3)).encode_to_vec()), framed(&numbered(2, raw(3)).encode_to_vec())].concat();
+    let two =
+        [framed(&numbered(1, raw(3)).encode_to_vec()), framed(&numbered(2, raw(3)).encode_to_vec())].concat();
     for piece in two.chunks(7) {
         send.send(Bytes::copy_from_slice(piece)).unwrap();
     }

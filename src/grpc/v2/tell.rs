@@ -40,7 +40,7 @@ pub(super) fn model_ready(service: &GrpcService, received: Received<ModelReadyRe
     let spec = spec(service, &context, &request.name, &request.version)?;
     service.server.check(context.pass.as_ref(), Need::Read(&spec.name))?;
     let ready = match service.open_inference()?.is_model_ready(&spec) {
-        Err(why) if why.kind == Kind::NotFound => false,
+        Err(why) if matches!(why.kind, Kind::NotFound | Kind::FailedPrecondition) => false,
         told => told?,
     };
     Reply::of(&ModelReadyResponse { ready })
@@ -73,11 +73,7 @@ pub(super) fn model(service: &GrpcService, received: Received<ModelMetadataReque
 }
 
 fn tensor(told: &TensorMetadata) -> WireTensor {
-    WireTensor {
-        name: told.name.clone(),
-        datatype: told.datatype().to_owned(),
-        shape: told.shape.clone(),
-    }
+    WireTensor { name: told.name.clone(), datatype: told.datatype().to_owned(), shape: told.shape.clone() }
 }
 
 /// A model's configuration in Triton's form.
@@ -111,10 +107,7 @@ pub(super) fn config(service: &GrpcService, received: Received<ModelConfigReques
 }
 
 /// What was counted of a model, or of all.
-pub(super) fn statistics(
-    service: &GrpcService,
-    received: Received<ModelStatisticsRequest>,
-) -> Result<Reply> {
+pub(super) fn statistics(service: &GrpcService, received: Received<ModelStatisticsRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let (server, pass) = (&service.server, context.pass.as_ref());
     let told = if request.name.is_empty() {

@@ -149,7 +149,9 @@ impl<'i, 'a> Contents<'i, 'a> {
             (field::INT, _) => self.varints(shape, |value| Ok(signed(value))),
             (field::INT64, _) => self.varints(shape, |value| Ok(value.cast_signed())),
             (field::UINT, 1) => self.varints(shape, |value| u8::try_from(unsigned(value)).map_err(|_| value)),
-            (field::UINT, 2) => self.varints(shape, |value| u16::try_from(unsigned(value)).map_err(|_| value)),
+            (field::UINT, 2) => {
+                self.varints(shape, |value| u16::try_from(unsigned(value)).map_err(|_| value))
+            }
             (field::UINT, _) => self.varints(shape, |value| Ok(unsigned(value))),
             (field::UINT64, _) => self.varints(shape, Ok),
             (field::BYTES, _) => Ok(self.strings(shape)),

@@ -8,8 +8,8 @@ use crate::pb::inference::{
 };
 use crate::pb::wire::Pieces;
 use crate::tensor::{DType, Strings, Tensor};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 const TYPED: [(DType, &str); 12] = [
     (DType::Bool, "BOOL"),
@@ -216,7 +216,10 @@ fn a_response_on_a_stream_says_that_it_is_the_last_one() {
         let told = told.infer_response.unwrap();
         let last = told.parameters["triton_final_response"].parameter_choice.clone();
         assert_eq!(last, Some(ParameterChoice::BoolParam(true)));
-        assert_eq!((told.outputs[0].contents.is_some(), told.raw_output_contents.len()), (typed, usize::from(!typed)));
+        assert_eq!(
+            (told.outputs[0].contents.is_some(), told.raw_output_contents.len()),
+            (typed, usize::from(!typed))
+        );
     }
 }
 
@@ -253,7 +256,9 @@ fn what_is_no_string_or_has_another_wire_type_is_malformed() {
     for message in [&b"\x0a\x01\xff"[..], b"\x08\x01", b"\x1a\x02\xc3(", b"\x38\x01", b"\x2a\x05\x0a"] {
         assert!(InferRequest::open(message.to_vec().into()).is_err(), "{message:?}");
     }
-    for input in [&b"\x2a\x03\x0a\x01\xff"[..], b"\x2a\x02\x08\x01", b"\x2a\x03\x1a\x01\x80", b"\x2a\x02\x28\x01"] {
+    for input in
+        [&b"\x2a\x03\x0a\x01\xff"[..], b"\x2a\x02\x08\x01", b"\x2a\x03\x1a\x01\x80", b"\x2a\x02\x28\x01"]
+    {
         let opened = InferRequest::open(input.to_vec().into()).unwrap();
         assert!(opened.inputs().next().unwrap().is_err(), "{input:?}");
     }
