@@ -155,7 +155,7 @@ def check_of(service: str) -> bytes:
 
 
 def named(model: str) -> bytes:
-    """Returns a message whose field 1 is the model's name, as in all requests of the Open Inference Protocol."""
+    """Returns a request of the Open Inference Protocol for a model: its name is field 1 of all of them."""
     return b"\n" + bytes([len(model)]) + model.encode()
 
 

@@ -5,7 +5,7 @@ use super::super::reply::Reply;
 use super::super::rpc::Received;
 use crate::auth::Need;
 use crate::context::Context;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::methods::ModelSpec;
 use crate::metrics::Total;
 use crate::open_inference::metadata::{self, TensorMetadata};
@@ -51,7 +51,7 @@ pub(super) fn server(_: &GrpcService, _: Received<ServerMetadataRequest>) -> Res
     Reply::of(&ServerMetadataResponse {
         name: metadata::SERVER_NAME.to_owned(),
         version: metadata::SERVER_VERSION.to_owned(),
-        extensions: metadata::EXTENSIONS.map(str::to_owned).to_vec(),
+        extensions: metadata::EXTENSIONS.map(str::to_owned).into(),
     })
 }
 
@@ -116,10 +116,9 @@ pub(super) fn statistics(service: &GrpcService, received: Received<ModelStatisti
     } else {
         let spec = spec(service, &context, &request.name, &request.version)?;
         server.check(pass, Need::Read(&spec.name))?;
-        counts::of(server, &spec.name, &spec.choice).map_err(|why| match why.kind {
-            Kind::NotFound => refusal::unknown_model(&spec),
-            _ => why,
-        })?
+        let told = counts::of(server, &spec.name, &spec.choice);
+        let is_missing = |why: &Error| why.kind == Kind::NotFound;
+        told.map_err(|why| if is_missing(&why) { refusal::unknown_model(&spec) } else { why })?
     };
     let model_stats = told.iter().map(one_statistics).collect();
     Reply::of(&ModelStatisticsResponse { model_stats })?.counted(context.memory)
