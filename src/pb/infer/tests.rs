@@ -27,6 +27,7 @@ const TYPED: [(DType, &str); 12] = [
 ];
 
 /// Returns `values` as contents, each as much of it as `dtype` holds.
+#[allow(clippy::wildcard_enum_match_arm)] // The other dtypes are not among those with a field.
 fn contents(dtype: DType, values: &[u64]) -> InferTensorContents {
     let mut all = InferTensorContents::default();
     for &value in values {
