@@ -121,7 +121,7 @@ def rust_files() -> list[Path]:
 
 
 def is_generated(path: Path) -> bool:
-    return path.parent == SRC / "pb" and path.name.startswith("tensorflow.")
+    return path.parent == SRC / "pb" and path.name.startswith(("inference.", "tensorflow."))
 
 
 def is_test(path: Path) -> bool:

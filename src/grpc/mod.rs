@@ -1,4 +1,4 @@
-//! TensorFlow Serving's gRPC API, on [`crate::http2`].
+//! TensorFlow Serving's gRPC API, and the Open Inference Protocol's beside it ([`v2`]), on [`crate::http2`].
 //!
 //! [`GrpcService::answer`] finds the method of a call by its path. [`rpc`] reads the message and asks the model
 //! ([`crate::methods::ask`]): the message is checked against the model's signature ([`predict`], [`inference`]) and
@@ -17,6 +17,7 @@ mod profiler;
 mod reply;
 mod rpc;
 mod standard;
+mod v2;
 
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
@@ -141,7 +142,7 @@ impl http2::Service for GrpcService {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
-        let exchange = self.begin(&request, client);
+        let exchange = self.begin(request.uri().path(), request.headers(), client);
         let mut response = self.answered(request, client, &exchange).await;
         let (status, code) = reply::outcome(&response);
         let id = exchange.end(status, code, response.body().len());
@@ -154,27 +155,37 @@ impl http2::Service for GrpcService {
 
 impl GrpcService {
     /// Begins a call.
-    fn begin(&self, request: &Request<Incoming>, client: &Connection) -> Exchange {
-        let path = request.uri().path();
+    fn begin(&self, path: &str, headers: &HeaderMap, client: &Connection) -> Exchange {
         let asked = Asked {
             protocol: "grpc",
-            sender: self.sender(request, client),
+            sender: self.sender(headers, client),
             certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
             path: Some(path),
         };
-        let header = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        let header = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
         Exchange::begin(&self.server.observers(), asked, header)
     }
 
     /// Returns the sender of a call, if it may be told.
-    fn sender(&self, request: &Request<Incoming>, client: &Connection) -> Sender {
-        let header = |name| request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes);
+    fn sender(&self, headers: &HeaderMap, client: &Connection) -> Sender {
+        let header = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
         if self.server.tells_senders() { client.sender(header) } else { Sender::default() }
     }
 
+    /// Returns the Open Inference Protocol's view of the server; an error if the protocol is off.
+    fn open_inference(&self) -> Result<&OpenInference> {
+        let off = || Error::new(Kind::Unimplemented, "The Open Inference Protocol is off");
+        self.settings.open_inference.as_ref().ok_or_else(off)
+    }
+
+    /// Returns the method of the Open Inference Protocol at `path`, if it is one and the protocol is on.
+    fn of_open_inference<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.settings.open_inference.as_ref().and_then(|_| path.strip_prefix(v2::PREFIX))
+    }
+
     async fn answered(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: &Arc<Connection>,
         exchange: &Exchange,
@@ -198,7 +209,14 @@ impl GrpcService {
             }
             Err(refused) => return reply::failed(refused),
         };
+        let method = self.of_open_inference(head.uri.path());
+        if method == Some(v2::STREAM) {
+            return v2::stream::open(self.clone(), head, body, client.clone(), pass);
+        }
         let rpc = Rpc { service: self, head: &head, body, client, exchange, pass };
+        if let Some(method) = method {
+            return self.sent(v2::answer(rpc, method).await);
+        }
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
@@ -220,6 +238,11 @@ impl GrpcService {
                 return self.standard(Request::from_parts(head, body), pass).await;
             }
         };
+        self.sent(reply)
+    }
+
+    /// Returns the response that sends `reply`.
+    fn sent(&self, reply: Result<Reply>) -> Response<Body> {
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
         reply.map_or_else(reply::failed, Reply::into_response)
     }
