@@ -44,6 +44,10 @@ pub struct Options {
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
     pub cors: bool,
+    /// The origins whose pages may use the REST port, as browsers write them; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// True to answer gRPC-Web on the REST port.
+    pub grpc_web: bool,
     /// Largest request body, compressed or not, in bytes.
     pub max_body_bytes: usize,
     /// Largest header block, in bytes.
@@ -106,6 +110,8 @@ impl Options {
             health_pages: false,
             rest_timeout: None,
             cors: false,
+            cors_origins: Vec::new(),
+            grpc_web: false,
             max_body_bytes: 1 << 20,
             max_header_bytes: 1 << 14,
             headers_within: None,

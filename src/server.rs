@@ -12,6 +12,7 @@ mod secure;
 use crate::access::{AccessLog, AccessOptions};
 use crate::auth::Auth;
 use crate::batch::{Pool, Scheduler};
+use crate::browsers::Browsers;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Edge, Stage};
 use crate::error::{Error, Kind, Result};
@@ -166,7 +167,7 @@ impl Server {
         let options = &self.state.options;
         let failures = self.state.metrics.as_ref().map(Metrics::handshakes).unwrap_or_default();
         let health = options.health_pages.then(|| self.health());
-        let rest = Arc::new(rest::RestService::new(self.state.clone(), health));
+        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, Browsers::of(options, &grpc)));
         let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
         let (of_grpc, keys_within) = grpc.tls();
         let secure = |tls: &tls::Tls, offer, within| Secure {

@@ -14,7 +14,6 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use http_body::Body;
 use http_body_util::BodyExt;
-use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -82,7 +81,7 @@ pub(super) async fn read<B>(
 ) -> Result<Message>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     let mut body = Paced { body, meter: Meter::new(limits.pace), client: limits.client };
     let limit = limits.bytes;
@@ -126,7 +125,7 @@ struct Paced<'a, B> {
 impl<B> Paced<'_, B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     /// Returns the next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Result<Option<Bytes>> {
@@ -143,9 +142,7 @@ where
                 }
             };
             let Some(frame) = frame else { return Ok(None) };
-            let frame =
-                frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
-            if let Ok(data) = frame.into_data()
+            if let Ok(data) = frame.map_err(Into::into)?.into_data()
                 && !data.is_empty()
             {
                 self.meter.moved(data.len());
@@ -165,7 +162,7 @@ async fn gather<B>(
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);
     let skew = offset.next_multiple_of(ALIGNMENT) - offset;

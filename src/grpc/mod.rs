@@ -6,6 +6,7 @@
 //! written in place on the wire; health and reflection are built on tonic ([`standard`]).
 
 mod access;
+mod call_body;
 mod deadline;
 mod health;
 mod inference;
@@ -18,12 +19,15 @@ mod reply;
 mod rpc;
 mod standard;
 
+pub(crate) use call_body::{CallBody, broken};
+pub(crate) use reply::{Content, failed};
+
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
-use crate::methods::ServerState;
+use crate::methods::{Context, ServerState};
 use crate::metrics::EdgeLimit;
 use crate::pb::tensorflow::serving as wire;
 use crate::peer::Sender;
@@ -35,6 +39,7 @@ use reply::{Body, Reply};
 use rpc::Rpc;
 use standard::Standard;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -115,7 +120,7 @@ impl GrpcService {
     }
 
     /// Passes the request to one of the services built on tonic.
-    async fn standard(&self, request: Request<Incoming>, pass: Option<Pass>) -> Response<Body> {
+    async fn standard(&self, request: Request<CallBody>, pass: Option<Pass>) -> Response<Body> {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
             Some(service) => Body::streamed(service.call(request).await, self.stages.clone(), pass),
@@ -137,8 +142,29 @@ impl http2::Service for GrpcService {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
-        let exchange = self.begin(&request, client);
-        let mut response = self.answered(request, client, &exchange).await;
+        let caller = Caller { connection: client, left: None, takes_streams: true };
+        self.call(request.map(CallBody::Plain), caller).await
+    }
+}
+
+/// Completes when a client has left.
+pub(crate) type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The client of a call.
+pub(crate) struct Caller<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    /// Completes when the client has left: awaited once its message has been read. `None` where the call is dropped then,
+    /// as HTTP/2 does.
+    pub(crate) left: Option<Left>,
+    /// False if only one answer can be brought to it.
+    pub(crate) takes_streams: bool,
+}
+
+impl GrpcService {
+    /// Answers a call, whatever has brought it here.
+    pub(crate) async fn call(&self, request: Request<CallBody>, caller: Caller<'_>) -> Response<Body> {
+        let exchange = self.begin(&request, caller.connection);
+        let mut response = self.answered(request, caller, &exchange).await;
         let (status, code) = reply::outcome(&response);
         let id = exchange.end(status, code, response.body().len());
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
@@ -146,11 +172,17 @@ impl http2::Service for GrpcService {
         }
         response
     }
-}
 
-impl GrpcService {
+    /// Runs `work` on a reply that is too long to be worked on in the thread that answers.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.server.scheduler.run(None, &Context::default(), move |_| work()).await
+    }
+
     /// Begins a call.
-    fn begin(&self, request: &Request<Incoming>, client: &Connection) -> Exchange {
+    fn begin(&self, request: &Request<CallBody>, client: &Connection) -> Exchange {
         let path = request.uri().path();
         let asked = Asked {
             protocol: "grpc",
@@ -164,19 +196,23 @@ impl GrpcService {
     }
 
     /// Returns the sender of a call, if it may be told.
-    fn sender(&self, request: &Request<Incoming>, client: &Connection) -> Sender {
+    fn sender(&self, request: &Request<CallBody>, client: &Connection) -> Sender {
         let header = |name| request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes);
         if self.server.tells_senders() { client.sender(header) } else { Sender::default() }
     }
 
     async fn answered(
         &self,
-        request: Request<Incoming>,
-        client: &Arc<Connection>,
+        request: Request<CallBody>,
+        caller: Caller<'_>,
         exchange: &Exchange,
     ) -> Response<Body> {
+        let Caller { connection: client, left, takes_streams } = caller;
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
+        }
+        if !takes_streams && standard::streams(request.uri().path()) {
+            return reply::failed(no_streams(request.uri().path()));
         }
         if let Err(refusal) = check_metadata(request.headers(), self.settings.limits.max_header_bytes) {
             client.reached(EdgeLimit::Headers);
@@ -194,7 +230,7 @@ impl GrpcService {
             }
             Err(refused) => return reply::failed(refused),
         };
-        let rpc = Rpc { service: self, head: &head, body, client, exchange, pass };
+        let rpc = Rpc { service: self, head: &head, body, client, left, exchange, pass };
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
@@ -219,6 +255,13 @@ impl GrpcService {
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
         reply.map_or_else(reply::failed, Reply::into_response)
     }
+}
+
+fn no_streams(path: &str) -> Error {
+    Error::new(
+        Kind::Unimplemented,
+        format!("{path} streams, and gRPC-Web brings one answer for each call here: call it over gRPC"),
+    )
 }
 
 /// Refuses a call with more than `max` bytes of headers.

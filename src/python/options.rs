@@ -44,6 +44,8 @@ pub(super) struct CoreOptions {
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
+    cors_origins: Vec<String>,
+    grpc_web: bool,
     max_body_bytes: usize,
     max_header_bytes: usize,
     header_timeout_seconds: f64,
@@ -299,6 +301,8 @@ impl CoreOptions {
                 .filter(|timeout| *timeout > 0)
                 .map(Duration::from_millis),
             cors: self.cors,
+            cors_origins: self.cors_origins,
+            grpc_web: self.grpc_web,
             max_body_bytes: self.max_body_bytes,
             max_header_bytes: self.max_header_bytes,
             headers_within: seconds(self.header_timeout_seconds),

@@ -24,6 +24,7 @@ mod wanted;
 pub(crate) use over_http2::RestOverHttp2;
 
 use crate::auth::{Need, Pass};
+use crate::browsers::Browsers;
 use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
@@ -62,6 +63,8 @@ pub(crate) struct RestService {
     health: Option<HealthPages>,
     /// Held while a page of metrics is made.
     pages: Arc<tokio::sync::Mutex<()>>,
+    /// What is done for browsers, if anything is.
+    browsers: Option<Browsers>,
 }
 
 /// The client of one request.
@@ -85,12 +88,41 @@ impl Caller {
 }
 
 impl RestService {
-    pub(crate) fn new(server: Arc<ServerState>, health: Option<HealthPages>) -> RestService {
-        RestService { server, health, pages: Arc::default() }
+    pub(crate) fn new(
+        server: Arc<ServerState>,
+        health: Option<HealthPages>,
+        browsers: Option<Browsers>,
+    ) -> RestService {
+        RestService { server, health, pages: Arc::default(), browsers }
     }
 
     /// Answers a request, whatever HTTP has brought it.
-    async fn answer_caller(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+        match &self.browsers {
+            None => self.answer_api(client, request).await,
+            // Boxed: a call of gRPC takes some kilobytes, which no other request should have to hold.
+            Some(browsers) => Box::pin(self.answer_browser(browsers, client, request)).await,
+        }
+    }
+
+    /// The same where something is done for browsers.
+    async fn answer_browser(
+        &self,
+        browsers: &Browsers,
+        client: Caller,
+        request: Request<Incoming>,
+    ) -> Response<Bytes> {
+        let leave = browsers.leave(&request);
+        let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
+            Ok(response) => response,
+            Err(request) => self.answer_api(client, request).await,
+        };
+        leave.put(response.headers_mut());
+        response
+    }
+
+    /// Answers a request to the API.
+    async fn answer_api(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);
