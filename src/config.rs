@@ -40,6 +40,8 @@ pub struct Options {
     pub auth: Option<Auth>,
     /// True to serve the pages of health on the REST port.
     pub health_pages: bool,
+    /// True to serve the Open Inference Protocol on the REST port and the gRPC port.
+    pub open_inference: bool,
     /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
@@ -108,6 +110,7 @@ impl Options {
             tls: None,
             auth: None,
             health_pages: false,
+            open_inference: false,
             rest_timeout: None,
             cors: false,
             cors_origins: Vec::new(),

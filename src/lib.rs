@@ -1,7 +1,7 @@
 //! Servable's data plane.
 //!
 //! A **request** passes the modules in this order: [`server`] accepts it; its protocol, [`rest`] (on [`http`] and
-//! [`json`]) or [`grpc`], determines the model and the method; [`registry`] resolves the model to a [`servable`]
+//! [`json`]) or [`grpc`], each with [`open_inference`] beside TensorFlow Serving's API, determines the model and the method; [`registry`] resolves the model to a [`servable`]
 //! without a lock; the protocol decodes the body against the servable's signature; [`methods`] checks and runs it,
 //! through [`servable`] and [`engine`], in the same thread or on those of the [`scheduler`]; the protocol encodes the
 //! answer.
@@ -54,6 +54,7 @@ pub mod metrics;
 #[cfg(any(feature = "python", test))]
 mod native_line;
 mod on_wake;
+pub mod open_inference;
 pub mod pace;
 pub mod parallel;
 pub mod payload;

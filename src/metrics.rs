@@ -25,6 +25,7 @@ mod protobuf;
 mod refusals;
 mod samples;
 mod series;
+mod statistics;
 mod text;
 
 pub use batches::Batches;
@@ -37,6 +38,7 @@ pub use model::{BatchSizes, ModelCounts, VersionCounts};
 pub use points::{Histogram as HistogramValue, Number, Point, Value};
 pub use refusals::{ByReason, Reason, Refusals};
 pub use series::{Ending, Methods, Part, Series};
+pub use statistics::{Total, VersionStatistics};
 pub use text::Format;
 
 use crate::error::Kind;

@@ -19,6 +19,7 @@ use crate::log_format::LogFormat;
 use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
 use crate::metrics::Metrics;
+use crate::open_inference::repository::ModelControl;
 use crate::native_line::NativeLine;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
@@ -92,13 +93,19 @@ struct PyServer {
 #[pymethods]
 impl PyServer {
     #[new]
-    #[pyo3(signature = (options, on_reload = None))]
-    fn new(py: Python<'_>, options: CoreOptions, on_reload: Option<Py<PyAny>>) -> PyResult<PyServer> {
+    #[pyo3(signature = (options, on_reload = None, on_model_control = None))]
+    fn new(
+        py: Python<'_>,
+        options: CoreOptions,
+        on_reload: Option<Py<PyAny>>,
+        on_model_control: Option<Py<PyAny>>,
+    ) -> PyResult<PyServer> {
         let made = || {
             let engines = options.engines();
             let tls = options.tls()?;
             let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))), tls.clone())?;
             let server = Server::new(options.options(tls)?)?;
+            on_model_control.into_iter().for_each(|callback| server.allow_model_control(control(callback)));
             let lifecycle = Lifecycle::new(server.state().clone());
             Ok(PyServer { server, lifecycle, engines, settings })
         };
@@ -315,6 +322,16 @@ fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
         Python::attach(|py| {
             let seconds = timeout.map(|timeout| timeout.as_secs_f64());
             let called = callback.call1(py, (config.as_ref(), seconds));
+            called.map(|_| ()).map_err(|raised| status_of(py, &raised))
+        })
+    })
+}
+
+/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, and the model.
+fn control(callback: Py<PyAny>) -> ModelControl {
+    Arc::new(move |change, model| {
+        Python::attach(|py| {
+            let called = callback.call1(py, (change.word(), model));
             called.map(|_| ()).map_err(|raised| status_of(py, &raised))
         })
     })

@@ -27,6 +27,8 @@ use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
+use crate::open_inference::OpenInference;
+use crate::open_inference::repository::ModelControl;
 use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
@@ -54,6 +56,8 @@ pub struct Server {
     running: Mutex<Option<Running>>,
     ready: Arc<AtomicBool>,
     adopted: Mutex<Adopted>,
+    /// Loads and unloads models for clients of the Open Inference Protocol, if that is allowed.
+    model_control: OnceLock<ModelControl>,
     /// Sends the metrics to a collector, if they are to be sent.
     sent_metrics: Option<SentMetrics>,
 }
@@ -110,6 +114,7 @@ impl Server {
             running: Mutex::default(),
             ready: Arc::default(),
             adopted: Mutex::default(),
+            model_control: OnceLock::new(),
             sent_metrics,
         })
     }
@@ -122,6 +127,20 @@ impl Server {
     /// Returns the pages of health: requests to models are answered once the ports are open, until shutdown begins.
     pub fn health(&self) -> HealthPages {
         HealthPages::new(self.state.clone(), self.ready.clone())
+    }
+
+    /// Lets clients of the Open Inference Protocol load and unload models by `control`; to be called before
+    /// [`Self::start`], once.
+    pub fn allow_model_control(&self, control: ModelControl) {
+        // A second one would be a fault of the caller's code; the first counts.
+        let _first = self.model_control.set(control);
+    }
+
+    /// Returns the Open Inference Protocol's view of this server, if the protocol is on.
+    fn open_inference(&self) -> Option<OpenInference> {
+        let view =
+            || OpenInference::new(self.state.clone(), self.ready.clone(), self.model_control.get().cloned());
+        self.state.options.open_inference.then(view)
     }
 
     /// Has [`Self::start`] use `socket`, which listens already, instead of opening `port`.
@@ -146,6 +165,7 @@ impl Server {
             counts: self.state.metrics.as_ref().map(Metrics::edge).unwrap_or_default(),
         };
         let connections = Connections::at(edge, self.memory.clone());
+        let settings = grpc::Settings { open_inference: self.open_inference(), ..settings };
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
         let services = self.services(grpc);
@@ -167,7 +187,9 @@ impl Server {
         let options = &self.state.options;
         let failures = self.state.metrics.as_ref().map(Metrics::handshakes).unwrap_or_default();
         let health = options.health_pages.then(|| self.health());
-        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, Browsers::of(options, &grpc)));
+        let browsers = Browsers::of(options, &grpc);
+        let open_inference = self.open_inference();
+        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, open_inference, browsers));
         let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
         let (of_grpc, keys_within) = grpc.tls();
         let secure = |tls: &tls::Tls, offer, within| Secure {

@@ -23,11 +23,12 @@ ARROWS = {
     "python": {"server", "lifecycle", "admin", "log_line", "native_line"},
     "server": {"rest", "grpc", "throttled", "listen"},
     "admin": {"http", "json", "listen", "methods"},
-    "rest": {"registry", "methods", "browsers", "http", "http2", "json"},
+    "rest": {"registry", "methods", "open_inference", "browsers", "http", "http2", "json"},
     "browsers": {"grpc", "http"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config", "parallel"},
-    "grpc": {"registry", "methods", "http2"},
+    "grpc": {"registry", "methods", "open_inference", "http2"},
+    "open_inference": {"methods", "registry"},
     "http2": {"connections"},
     "lifecycle": {"registry", "methods", "files", "tfrecord"},
     "methods": {"registry", "servable", "config", "exchange", "telemetry"},
@@ -121,7 +122,7 @@ def rust_files() -> list[Path]:
 
 
 def is_generated(path: Path) -> bool:
-    return path.parent == SRC / "pb" and path.name.startswith("tensorflow.")
+    return path.parent == SRC / "pb" and path.name.startswith(("inference.", "tensorflow."))
 
 
 def is_test(path: Path) -> bool:

@@ -108,6 +108,8 @@ class CoreOptions(Protocol):
     @property
     def health_pages(self) -> bool: ...
     @property
+    def open_inference(self) -> bool: ...
+    @property
     def grpc_limits(self) -> GrpcLimits: ...
     @property
     def rest_timeout_ms(self) -> int: ...
@@ -330,11 +332,15 @@ class Server:
 
     ``on_reload(config, seconds)`` applies a serialized ModelServerConfig for HandleReloadConfigRequest, on a
     thread that may block; ``seconds``: the client's timeout, if it set one. An exception's ``code`` and
-    ``message`` become the call's status.
+    ``message`` become the call's status. ``on_model_control(action, model)`` is called alike for clients of
+    the Open Inference Protocol, with ``load`` or ``unload``; without it, they may not.
     """
 
     def __new__(
-        cls, options: CoreOptions, on_reload: Callable[[bytes, float | None], None] | None = None
+        cls,
+        options: CoreOptions,
+        on_reload: Callable[[bytes, float | None], None] | None = None,
+        on_model_control: Callable[[str, str], None] | None = None,
     ) -> Server: ...
     def start(self) -> dict[str, str]:
         """Opens the ports.

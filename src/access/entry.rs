@@ -107,11 +107,12 @@ impl Entry {
 
     /// Returns what is asked for, and the path unless that and the model say the same.
     pub(super) fn method(&self) -> (&str, Option<&str>) {
-        /// What TensorFlow Serving's methods are named by.
-        const KNOWN: &str = "/tensorflow.serving.";
+        /// What the methods of models are named by.
+        const KNOWN: [&str; 2] = ["/tensorflow.serving.", "/inference.GRPCInferenceService/"];
+        let is_known = |path: &str| KNOWN.iter().any(|known| path.starts_with(known));
         match self.verb.get() {
             Some(verb) => (verb, None),
-            None => (&self.method, self.path.as_deref().filter(|path| !path.starts_with(KNOWN))),
+            None => (&self.method, self.path.as_deref().filter(|path| !is_known(path))),
         }
     }
 

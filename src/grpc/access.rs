@@ -25,17 +25,30 @@ fn of(path: &str) -> Access {
         | "/tensorflow.serving.PredictionService/Classify"
         | "/tensorflow.serving.PredictionService/Regress"
         | "/tensorflow.serving.PredictionService/MultiInference" => Access::Token(Need::Of(Scope::Predict)),
-        "/tensorflow.serving.PredictionService/GetModelMetadata" => Access::Token(Need::Signatures),
-        "/tensorflow.serving.ModelService/GetModelStatus" => Access::Token(Need::Of(Scope::Read)),
+        "/inference.GRPCInferenceService/ModelInfer" | "/inference.GRPCInferenceService/ModelStreamInfer" => {
+            Access::Token(Need::Of(Scope::Predict))
+        }
+        "/tensorflow.serving.PredictionService/GetModelMetadata"
+        | "/inference.GRPCInferenceService/ModelMetadata"
+        | "/inference.GRPCInferenceService/ModelConfig" => Access::Token(Need::Signatures),
+        "/tensorflow.serving.ModelService/GetModelStatus"
+        | "/inference.GRPCInferenceService/ModelReady"
+        | "/inference.GRPCInferenceService/ModelStatistics" => Access::Token(Need::Of(Scope::Read)),
+        "/inference.GRPCInferenceService/RepositoryIndex" => Access::Token(Need::ReadAll),
+        "/inference.GRPCInferenceService/ServerMetadata" => Access::Token(Need::Any),
         "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
         | "/tensorflow.ProfilerService/Profile"
         | "/tensorflow.ProfilerService/Terminate"
         | "/tensorflow.ProfilerService/Monitor"
         | "/tensorflow.ProfilerService/StartContinuousProfiling"
         | "/tensorflow.ProfilerService/StopContinuousProfiling"
-        | "/tensorflow.ProfilerService/GetSnapshot" => Access::Token(Need::Manage),
+        | "/tensorflow.ProfilerService/GetSnapshot"
+        | "/inference.GRPCInferenceService/RepositoryModelLoad"
+        | "/inference.GRPCInferenceService/RepositoryModelUnload" => Access::Token(Need::Manage),
         // That of the whole server is for probes, which orchestrators send without metadata.
-        "/grpc.health.v1.Health/Check" => Access::ByMessage,
+        "/grpc.health.v1.Health/Check"
+        | "/inference.GRPCInferenceService/ServerLive"
+        | "/inference.GRPCInferenceService/ServerReady" => Access::ByMessage,
         "/grpc.health.v1.Health/Watch" => Access::Token(Need::Of(Scope::Read)),
         // The services and their messages are public: they are TensorFlow Serving's.
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -101,7 +114,14 @@ mod tests {
             methods.iter().filter(|path| !source.contains(&format!("\"{path}\""))).cloned().collect();
         assert_eq!(unlisted, [""; 0]);
         let open: Vec<_> = methods.iter().filter(|path| of(path) == Access::ByMessage).collect();
-        assert_eq!(open, ["/grpc.health.v1.Health/Check"]);
+        assert_eq!(
+            open,
+            [
+                "/inference.GRPCInferenceService/ServerLive",
+                "/inference.GRPCInferenceService/ServerReady",
+                "/grpc.health.v1.Health/Check"
+            ]
+        );
         assert_eq!(of("/some.Service/Method"), Access::Token(Need::Manage));
     }
 }

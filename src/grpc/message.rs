@@ -1,4 +1,5 @@
-//! Reads the single message of a call from its stream: a compression flag, four bytes of length, then the message.
+//! Reads the messages of a call from its stream, one for most calls: a compression flag, four bytes of length, then the
+//! message.
 //!
 //! A small message that arrived in one piece is used in place. A larger one is gathered into a buffer of its own,
 //! placed so that its first large block of numbers is aligned for the engine: then this is its only copy.
@@ -12,7 +13,7 @@ use crate::tensor::Aligned;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::HeaderName;
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -83,68 +84,96 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Error>,
 {
-    let mut body = Paced { body, meter: Meter::new(limits.pace), client: limits.client };
-    let limit = limits.bytes;
-    let mut first = body.next().await?.unwrap_or_default();
-    while first.len() < PREFIX {
-        let Some(more) = body.next().await? else { return Err(cut_off(first.len(), PREFIX)) };
-        first = BytesMut::from_iter(first.chain(more)).freeze();
-    }
-    let flag = first.get_u8();
-    let length = first.get_u32() as usize;
-    if length > limit {
-        limits.client.reached(EdgeLimit::BodyBytes);
-        return Err(Error::new(
-            Kind::ResourceExhausted,
-            format!("Received message larger than max ({length} vs. {limit})"),
-        ));
-    }
-    let packed = compression(flag, headers)?;
-    let bytes = if first.len() >= length {
-        limits.memory.grow(length)?;
-        first.split_to(length)
-    } else {
-        let locate = locate.filter(|_| packed.is_none());
-        gather(first, &mut body, length, locate, &limits.memory).await?
-    };
-    Ok(match packed {
-        None => Message::Plain(bytes),
-        Some(zlib) => {
-            Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED), memory: limits.memory })
-        }
-    })
+    let mut stream = Stream::new(body, limits.pace);
+    stream.message(headers, limits, locate).await?.ok_or_else(|| cut_off(0, PREFIX))
 }
 
-/// A stream that has to arrive at a pace.
-struct Paced<'a, B> {
+/// A stream of messages, each of which has to arrive at a pace.
+pub(super) struct Stream<B> {
     body: B,
     meter: Meter,
-    client: &'a Connection,
+    /// What has come after the last message, with the end of it.
+    rest: Bytes,
 }
 
-impl<B> Paced<'_, B>
+impl<B> Stream<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Error>,
 {
+    pub(super) fn new(body: B, pace: Option<Pace>) -> Stream<B> {
+        Stream { body, meter: Meter::new(pace), rest: Bytes::new() }
+    }
+
+    /// Waits, for as long as it takes, until a message begins; returns false at the end of the stream.
+    pub(super) async fn begins(&mut self) -> Result<bool> {
+        while self.rest.is_empty() {
+            let Some(data) = piece(self.body.frame().await)? else { return Ok(false) };
+            self.rest = data;
+        }
+        self.meter.restart();
+        Ok(true)
+    }
+
+    /// Reads the next message; `None` at the end of the stream. Refuses one that is too long by its announced length.
+    pub(super) async fn message(
+        &mut self,
+        headers: &HeaderMap,
+        limits: MessageLimits<'_>,
+        locate: Option<Locate>,
+    ) -> Result<Option<Message>> {
+        let (limit, client) = (limits.bytes, limits.client);
+        let Some(mut first) = self.next(client).await? else { return Ok(None) };
+        while first.len() < PREFIX {
+            let Some(more) = self.next(client).await? else { return Err(cut_off(first.len(), PREFIX)) };
+            first = BytesMut::from_iter(first.chain(more)).freeze();
+        }
+        let flag = first.get_u8();
+        let length = first.get_u32() as usize;
+        if length > limit {
+            client.reached(EdgeLimit::BodyBytes);
+            return Err(Error::new(
+                Kind::ResourceExhausted,
+                format!("Received message larger than max ({length} vs. {limit})"),
+            ));
+        }
+        let packed = compression(flag, headers)?;
+        let bytes = if first.len() >= length {
+            limits.memory.grow(length)?;
+            let bytes = first.split_to(length);
+            self.rest = first;
+            bytes
+        } else {
+            let locate = locate.filter(|_| packed.is_none());
+            gather(first, self, length, locate, &limits).await?
+        };
+        Ok(Some(match packed {
+            None => Message::Plain(bytes),
+            Some(zlib) => {
+                Message::Packed(Packed { bytes, zlib, limit: limit.min(UNPACKED), memory: limits.memory })
+            }
+        }))
+    }
+
     /// Returns the next piece of the stream; `None` at its end.
-    async fn next(&mut self) -> Result<Option<Bytes>> {
+    async fn next(&mut self, client: &Connection) -> Result<Option<Bytes>> {
+        if !self.rest.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.rest)));
+        }
         loop {
             let frame = tokio::select! {
                 biased;
                 frame = self.body.frame() => frame,
                 () = self.meter.overdue() => {
-                    self.client.reached(EdgeLimit::BodyTime);
+                    client.reached(EdgeLimit::BodyTime);
                     return Err(Error::new(
                         Kind::DeadlineExceeded,
                         "The call's message came too slowly: send it without pauses, or lower --min_transfer_rate",
                     ));
                 }
             };
-            let Some(frame) = frame else { return Ok(None) };
-            if let Ok(data) = frame.map_err(Into::into)?.into_data()
-                && !data.is_empty()
-            {
+            let Some(data) = piece(frame)? else { return Ok(None) };
+            if !data.is_empty() {
                 self.meter.moved(data.len());
                 return Ok(Some(data));
             }
@@ -152,18 +181,25 @@ where
     }
 }
 
+/// Returns the data in a frame, which may be empty; `None` at the end of the stream.
+fn piece<E: Into<Error>>(frame: Option<Result<Frame<Bytes>, E>>) -> Result<Option<Bytes>> {
+    let Some(frame) = frame else { return Ok(None) };
+    Ok(Some(frame.map_err(Into::into)?.into_data().unwrap_or_default()))
+}
+
 /// Gathers the message in one buffer as it arrives.
 async fn gather<B>(
     first: Bytes,
-    body: &mut Paced<'_, B>,
+    stream: &mut Stream<B>,
     length: usize,
     locate: Option<Locate>,
-    memory: &Reservation,
+    limits: &MessageLimits<'_>,
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Error>,
 {
+    let memory = &limits.memory;
     let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);
     let skew = offset.next_multiple_of(ALIGNMENT) - offset;
     memory.grow(skew + length.min(RESERVED[0]).max(first.len()))?;
@@ -173,15 +209,19 @@ where
     buffer.extend_from_slice(&first);
     drop(first);
     while buffer.len() < skew + length {
-        let Some(more) = body.next().await? else { return Err(cut_off(buffer.len() - skew, length)) };
+        let next = stream.next(limits.client).await?;
+        let Some(mut more) = next else { return Err(cut_off(buffer.len() - skew, length)) };
         let missing = skew + length - buffer.len();
-        if buffer.capacity() - buffer.len() < more.len().min(missing) {
+        if more.len() > missing {
+            stream.rest = more.split_off(missing);
+        }
+        if buffer.capacity() - buffer.len() < more.len() {
             // Beyond that, the buffer doubles.
             let room = missing.min(RESERVED[1].max(buffer.len()));
             memory.grow(room)?;
             buffer.reserve(room);
         }
-        buffer.extend_from_slice(&more[..more.len().min(missing)]);
+        buffer.extend_from_slice(&more);
     }
     Ok(Bytes::from_owner(Gathered(buffer)).slice(skew..))
 }

@@ -1,4 +1,4 @@
-//! TensorFlow Serving's gRPC API, on [`crate::http2`].
+//! TensorFlow Serving's gRPC API, and the Open Inference Protocol's beside it ([`v2`]), on [`crate::http2`].
 //!
 //! [`GrpcService::answer`] finds the method of a call by its path. [`rpc`] reads the message and asks the model
 //! ([`crate::methods::ask`]): the message is checked against the model's signature ([`predict`], [`inference`]) and
@@ -18,6 +18,7 @@ mod profiler;
 mod reply;
 mod rpc;
 mod standard;
+mod v2;
 
 pub(crate) use call_body::{CallBody, broken};
 pub(crate) use reply::{Content, failed};
@@ -29,6 +30,7 @@ use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::{Context, ServerState};
 use crate::metrics::EdgeLimit;
+use crate::open_inference::OpenInference;
 use crate::pb::tensorflow::serving as wire;
 use crate::peer::Sender;
 use crate::tls::Tls;
@@ -69,6 +71,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Handles `HandleReloadConfigRequest`; without it, that call is refused.
     pub reload: Option<Reload>,
+    /// Serves the Open Inference Protocol, if it is on.
+    pub open_inference: Option<OpenInference>,
 }
 
 impl Default for Settings {
@@ -83,6 +87,7 @@ impl Default for Settings {
             reflection: true,
             tls: None,
             reload: None,
+            open_inference: None,
         }
     }
 }
@@ -162,8 +167,8 @@ pub(crate) struct Caller<'a> {
 
 impl GrpcService {
     /// Answers a call, whatever has brought it here.
-    pub(crate) async fn call(&self, request: Request<CallBody>, caller: Caller<'_>) -> Response<Body> {
-        let exchange = self.begin(&request, caller.connection);
+    pub(crate) async fn call(self: &Arc<Self>, request: Request<CallBody>, caller: Caller<'_>) -> Response<Body> {
+        let exchange = self.begin(request.uri().path(), request.headers(), caller.connection);
         let mut response = self.answered(request, caller, &exchange).await;
         let (status, code) = reply::outcome(&response);
         let id = exchange.end(status, code, response.body().len());
@@ -182,27 +187,37 @@ impl GrpcService {
     }
 
     /// Begins a call.
-    fn begin(&self, request: &Request<CallBody>, client: &Connection) -> Exchange {
-        let path = request.uri().path();
+    fn begin(&self, path: &str, headers: &HeaderMap, client: &Connection) -> Exchange {
         let asked = Asked {
             protocol: "grpc",
-            sender: self.sender(request, client),
+            sender: self.sender(headers, client),
             certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
             path: Some(path),
         };
-        let header = |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes);
+        let header = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
         Exchange::begin(&self.server.observers(), asked, header)
     }
 
     /// Returns the sender of a call, if it may be told.
-    fn sender(&self, request: &Request<CallBody>, client: &Connection) -> Sender {
-        let header = |name| request.headers().get_all(name).into_iter().map(HeaderValue::as_bytes);
+    fn sender(&self, headers: &HeaderMap, client: &Connection) -> Sender {
+        let header = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
         if self.server.tells_senders() { client.sender(header) } else { Sender::default() }
     }
 
+    /// Returns the Open Inference Protocol's view of the server; an error if the protocol is off.
+    fn open_inference(&self) -> Result<&OpenInference> {
+        let off = || Error::new(Kind::Unimplemented, "The Open Inference Protocol is off");
+        self.settings.open_inference.as_ref().ok_or_else(off)
+    }
+
+    /// Returns the method of the Open Inference Protocol at `path`, if it is one and the protocol is on.
+    fn of_open_inference<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.settings.open_inference.as_ref().and_then(|_| path.strip_prefix(v2::PREFIX))
+    }
+
     async fn answered(
-        &self,
+        self: &Arc<Self>,
         request: Request<CallBody>,
         caller: Caller<'_>,
         exchange: &Exchange,
@@ -230,7 +245,14 @@ impl GrpcService {
             }
             Err(refused) => return reply::failed(refused),
         };
+        let method = self.of_open_inference(head.uri.path());
+        if method == Some(v2::STREAM) {
+            return v2::stream::open(self.clone(), head, body, client.clone(), pass);
+        }
         let rpc = Rpc { service: self, head: &head, body, client, left, exchange, pass };
+        if let Some(method) = method {
+            return self.sent(v2::answer(rpc, method).await);
+        }
         let profiler = self.settings.profiler;
         let reply = match head.uri.path() {
             "/tensorflow.serving.PredictionService/Predict" => rpc.ask::<wire::PredictRequest>().await,
@@ -252,6 +274,11 @@ impl GrpcService {
                 return self.standard(Request::from_parts(head, body), pass).await;
             }
         };
+        self.sent(reply)
+    }
+
+    /// Returns the response that sends `reply`.
+    fn sent(&self, reply: Result<Reply>) -> Response<Body> {
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
         reply.map_or_else(reply::failed, Reply::into_response)
     }

@@ -15,7 +15,7 @@ use crate::servable::Servable;
 use bytes::Bytes;
 
 /// Largest message decoded in the thread that read it, in bytes (some 10 µs of work).
-const SMALL_MESSAGE: usize = 64 << 10;
+pub(super) const SMALL_MESSAGE: usize = 64 << 10;
 
 /// The request message of a model's method: the parts specific to that method.
 pub(super) trait Method: prost::Message + Default + 'static {

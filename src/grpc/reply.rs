@@ -3,7 +3,7 @@
 use crate::auth::Pass;
 use crate::connections::{Stage, reached};
 use crate::error::{Error, Kind, Result};
-use crate::http2::streams::handed_over;
+use crate::http2::streams::{handed_over, handed_over_of_many};
 use crate::http2::whole_body::PIECE;
 use crate::memory::Reservation;
 use crate::pb::wire::Pieces;
@@ -14,7 +14,7 @@ use http_body::Frame;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -172,6 +172,8 @@ pub struct Body(Source);
 enum Source {
     /// These pieces, then an OK.
     Pieces(VecDeque<Bytes>, Option<Arc<Reservation>>),
+    /// Messages as they become ready: what is left of the current one, then the others, then the status.
+    Messages(VecDeque<Bytes>, Option<Arc<Reservation>>, Box<dyn Messages>),
     /// The stream of a standard service, until the server stops. It is in flight for its token as long.
     Streamed {
         body: tonic::body::Body,
@@ -182,7 +184,21 @@ enum Source {
     Ended,
 }
 
+/// The answers of a stream.
+pub(super) trait Messages: Send + 'static {
+    /// Returns the next answer once it is ready; the status with which the stream ends, if that is an error; `None` at its
+    /// end.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Reply>>>;
+}
+
 impl Body {
+    /// Makes the response of a call with many answers.
+    pub(super) fn messages(messages: impl Messages) -> Response<Body> {
+        let mut response = Response::new(Body(Source::Messages(VecDeque::new(), None, Box::new(messages))));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+
     /// Wraps the answer of a standard service.
     pub(super) fn streamed(
         response: Response<tonic::body::Body>,
@@ -201,7 +217,7 @@ impl Body {
             Source::Pieces(pieces, _) => {
                 pieces.iter().map(Bytes::len).sum::<usize>().saturating_sub(PREFIX) as u64
             }
-            Source::Streamed { .. } | Source::Ended => 0,
+            Source::Messages(..) | Source::Streamed { .. } | Source::Ended => 0,
         }
     }
 
@@ -253,6 +269,20 @@ impl http_body::Body for Body {
                 Some(piece) => Poll::Ready(Some(Ok(Frame::data(handed_over(piece, memory))))),
                 None => self.end(HeaderMap::from_iter([(STATUS, OK)])),
             },
+            Source::Messages(pieces, memory, messages) => loop {
+                if let Some(piece) = next_piece(pieces) {
+                    return Poll::Ready(Some(Ok(Frame::data(handed_over_of_many(piece, memory)))));
+                }
+                match ready!(messages.poll_message(cx)) {
+                    Some(Ok(reply)) => (*pieces, *memory) = (reply.pieces, reply.memory),
+                    Some(Err(error)) => {
+                        let mut headers = HeaderMap::new();
+                        put_status(&mut headers, &error);
+                        return self.end(headers);
+                    }
+                    None => return self.end(HeaderMap::from_iter([(STATUS, OK)])),
+                }
+            },
             Source::Streamed { body, stopped, .. } => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if frame.is_pending() && stopped.as_mut().poll(cx).is_ready() {
@@ -268,7 +298,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Ended => true,
-            Source::Pieces(..) => false,
+            Source::Pieces(..) | Source::Messages(..) => false,
             Source::Streamed { body, .. } => body.is_end_stream(),
         }
     }

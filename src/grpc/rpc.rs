@@ -4,12 +4,14 @@ use super::call_body::CallBody;
 use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
+use super::v2::InferCall;
 use super::{GrpcService, Left, deadline};
 use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
-use crate::methods::{self, Context};
+use crate::methods::{self, Context, ServerState};
+use crate::pb::infer::{self, InferRequest};
 use crate::pb::wire::{Fields, Value};
 use crate::profile::{self, Phase};
 use bytes::Bytes;
@@ -68,8 +70,28 @@ impl Rpc<'_> {
         deadline::bounded(received.context.deadline, answer(service, received)).await
     }
 
-    /// Reads the message. `locate` finds the part worth aligning before it has arrived.
+    /// Asks a model by the Open Inference Protocol.
+    pub(super) async fn infer(mut self) -> Result<Reply> {
+        let (server, left) = (&self.service.server, self.left.take());
+        let Arrived { bytes, context, _answering } = self.arrive(Some(infer::locate)).await?;
+        let ended = ended(context.deadline, left);
+        let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
+        methods::ask(server, InferCall::new(&server.registry, request, false), context, ended).await
+    }
+
+    /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.
     async fn receive<M: prost::Message + Default>(self, locate: Option<Locate>) -> Result<Received<M>> {
+        let Arrived { bytes, context, _answering } = self.arrive(locate).await?;
+        let _decode = profile::phase(Phase::Decode);
+        context.memory.grow(decoded(&bytes))?;
+        let message = M::decode(bytes.clone()).map_err(|why| {
+            Error::invalid(format!("The request is not the message that this method takes: {why}"))
+        })?;
+        Ok(Received { message, bytes, context, _answering })
+    }
+
+    /// Reads the message.
+    async fn arrive(self, locate: Option<Locate>) -> Result<Arrived> {
         let memory = Arc::new(self.client.reserve());
         let limits = MessageLimits {
             bytes: self.service.settings.max_message_bytes,
@@ -79,27 +101,32 @@ impl Rpc<'_> {
         };
         let deadline = deadline::of(&self.head.headers);
         let read = message::read(&self.head.headers, self.body, limits, locate);
-        let bytes = deadline::bounded(deadline, read).await?;
-        let timeline = self.exchange.received(bytes.len());
+        let message = deadline::bounded(deadline, read).await?;
+        let timeline = self.exchange.received(message.len());
         let answering = self.client.answering();
-        let bytes = match bytes {
-            Message::Plain(bytes) => bytes,
-            Message::Packed(packed) => {
-                let (memory, timeline) = (memory.clone(), timeline.clone());
-                let context = Context { deadline, memory, timeline, ..Context::default() };
-                let scheduler = &self.service.server.scheduler;
-                let unpacked = scheduler.run(None, &context, move |_| packed.unpack());
-                deadline::bounded(deadline, unpacked).await?
-            }
-        };
-        let _decode = profile::phase(Phase::Decode);
-        memory.grow(decoded(&bytes))?;
-        let message = M::decode(bytes.clone()).map_err(|why| {
-            Error::invalid(format!("The request is not the message that this method takes: {why}"))
-        })?;
         let (entry, pass) = (self.exchange.entry().cloned(), self.pass);
         let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
-        Ok(Received { message, bytes, context, _answering: answering })
+        let bytes = unpacked(&self.service.server, message, &context).await?;
+        Ok(Arrived { bytes, context, _answering: answering })
+    }
+}
+
+/// An RPC whose message is there.
+struct Arrived {
+    bytes: Bytes,
+    context: Context,
+    /// Held while the client waits for the server and not the other way round.
+    _answering: Answering,
+}
+
+/// Returns the bytes of `message`, unpacked on another thread if it is compressed.
+pub(super) async fn unpacked(server: &ServerState, message: Message, context: &Context) -> Result<Bytes> {
+    match message {
+        Message::Plain(bytes) => Ok(bytes),
+        Message::Packed(packed) => {
+            let unpacked = server.scheduler.run(None, context, move |_| packed.unpack());
+            deadline::bounded(context.deadline, unpacked).await
+        }
     }
 }
 

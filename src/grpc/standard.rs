@@ -94,6 +94,7 @@ fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
         ("tensorflow.serving.PredictionService", true),
         ("tensorflow.serving.ModelService", true),
         ("tensorflow.ProfilerService", settings.profiler),
+        (super::v2::SERVICE, settings.open_inference.is_some()),
         ("grpc.health.v1.Health", settings.health),
         ("grpc.reflection.v1.ServerReflection", true),
         ("grpc.reflection.v1alpha.ServerReflection", true),

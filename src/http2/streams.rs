@@ -25,6 +25,9 @@ const FOLLOWED: usize = 8 << 10;
 #[derive(Debug, Default)]
 struct ReplyProgress {
     has_begun: bool,
+    /// True for a reply of many messages: once those that were handed over are taken, the client owes nothing until the
+    /// next one.
+    pauses: bool,
     /// Bytes handed to the HTTP/2 library that are followed.
     handed_over: u64,
     /// Bytes handed over that are not.
@@ -44,7 +47,7 @@ impl ReplyProgress {
     /// Counts a piece of `bytes` bytes; returns the counter of taken bytes if the piece is followed.
     fn hand_over(&mut self, bytes: usize) -> Option<Arc<Taken>> {
         self.has_begun = true;
-        if bytes < FOLLOWED {
+        if bytes < FOLLOWED && !self.pauses {
             self.small += bytes as u64;
             return None;
         }
@@ -99,6 +102,13 @@ pub(crate) fn handed_over(piece: Bytes, memory: &Option<Arc<Reservation>>) -> By
     }
 }
 
+/// The same for a piece of one of many messages, each of which is followed, however small.
+pub(crate) fn handed_over_of_many(piece: Bytes, memory: &Option<Arc<Reservation>>) -> Bytes {
+    // Outside a stream's task nothing is watched.
+    let _watched = REPLY.try_with(|reply| reply.borrow_mut().pauses = true);
+    handed_over(piece, memory)
+}
+
 /// Runs each stream of a connection in a task of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
@@ -149,11 +159,16 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
         let has_ended = self.stream.is_none();
         let of = |reply: &RefCell<ReplyProgress>| {
             let reply = reply.borrow();
-            (reply.has_begun, has_ended && reply.is_taken(cx))
+            let is_taken = (has_ended || reply.pauses) && reply.is_taken(cx);
+            let pauses = reply.pauses && is_taken && !has_ended;
+            (reply.has_begun && !pauses, has_ended && is_taken)
         };
         match REPLY.try_with(of) {
             Ok((true, false)) => {}
-            Ok((false, _)) if !has_ended => return Poll::Pending,
+            Ok((false, _)) if !has_ended => {
+                self.meter.restart();
+                return Poll::Pending;
+            }
             Ok(_) | Err(_) => return Poll::Ready(()),
         }
         ready!(self.poll_overdue(cx));
@@ -204,6 +219,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_has_no_reply_yet_is_not() {
         assert!(lasts(3600, pending()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_between_messages_goes_on_until_one_is_not_taken() {
+        let many = |taken: usize| async move {
+            for _ in 0..taken {
+                handed_over_of_many(vec![0; 10].into(), &None);
+                sleep(Duration::from_secs(50)).await;
+            }
+            let _held = handed_over_of_many(vec![0; 10].into(), &None);
+            pending().await
+        };
+        assert!(lasts(529, many(10)).await);
+        assert!(!lasts(531, many(10)).await);
+        assert!(!lasts(31, many(0)).await);
+        assert!(lasts(29, many(0)).await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! Protobuf messages: generated from `proto/` by `make proto`, except [`tensor`] and [`wire`], which read and write
-//! tensors without an intermediate struct.
+//! Protobuf messages: generated from `proto/` by `make proto`, except [`tensor`], [`infer`] and [`wire`], which read and
+//! write tensors without an intermediate struct.
 //!
 //! The generated modules mirror the protobuf packages, with these settings on top of `prost`'s defaults:
 //!
@@ -8,8 +8,15 @@
 //! - a few message fields stay in encoded form: every `TensorProto`, the object graph of a SavedModel, the Examples of
 //!   an [`tensorflow::serving::Input`]. `proto/gen` lists them.
 
+pub mod infer;
 pub mod tensor;
 pub mod wire;
+
+/// Package `inference`: the Open Inference Protocol.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod inference {
+    include!("inference.rs");
+}
 
 /// Package `tensorflow`: tensors, graphs, models, examples, sessions, the profiler's service.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]

@@ -13,6 +13,7 @@ mod encode;
 mod values;
 
 pub use encode::Encoded;
+pub(super) use encode::each_varint;
 
 /// Most bytes that a short list of values is expanded to: a few bytes in a request must not cost gigabytes.
 pub const MAX_DRAWN_OUT: usize = 256 << 20;

@@ -55,6 +55,7 @@ fn the_descriptors_hold_the_services_and_the_true_types() {
     assert_eq!(
         services,
         [
+            "inference.GRPCInferenceService",
             "tensorflow.ProfilerService",
             "tensorflow.serving.ModelService",
             "tensorflow.serving.PredictionService"

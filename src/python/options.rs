@@ -41,6 +41,7 @@ pub(super) struct CoreOptions {
     tls_files: Option<TlsFiles>,
     auth_file: Option<PathBuf>,
     health_pages: bool,
+    open_inference: bool,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
@@ -296,6 +297,7 @@ impl CoreOptions {
             tls,
             auth: self.auth_file.map(Auth::of_file).transpose()?,
             health_pages: self.health_pages,
+            open_inference: self.open_inference,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
                 .filter(|timeout| *timeout > 0)

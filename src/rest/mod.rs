@@ -34,6 +34,7 @@ use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
 use crate::methods::health::{HealthPages, Page, Subject};
 use crate::methods::{Context, ServerState, ask};
+use crate::open_inference::OpenInference;
 use crate::peer::Sender;
 use bytes::Bytes;
 use call::RestCall;
@@ -61,6 +62,8 @@ pub(crate) struct RestService {
     server: Arc<ServerState>,
     /// The pages of health, if they are served.
     health: Option<HealthPages>,
+    /// The Open Inference Protocol, if it is on.
+    open_inference: Option<OpenInference>,
     /// Held while a page of metrics is made.
     pages: Arc<tokio::sync::Mutex<()>>,
     /// What is done for browsers, if anything is.
@@ -91,9 +94,10 @@ impl RestService {
     pub(crate) fn new(
         server: Arc<ServerState>,
         health: Option<HealthPages>,
+        open_inference: Option<OpenInference>,
         browsers: Option<Browsers>,
     ) -> RestService {
-        RestService { server, health, pages: Arc::default(), browsers }
+        RestService { server, health, open_inference, pages: Arc::default(), browsers }
     }
 
     /// Answers a request, whatever HTTP has brought it.

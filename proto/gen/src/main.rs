@@ -17,6 +17,7 @@ use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 /// The files that Rust code is needed for, together with all they import; Python reads the rest from the
 /// descriptor set.
 const RUST_ROOTS: &[&str] = &[
+    "inference/grpc_service.proto",
     "tensorflow/core/config.proto",
     "tensorflow/core/example.proto",
     "tensorflow/core/profiler_service.proto",
@@ -95,7 +96,7 @@ fn differing(fresh: &Path, target: &Path) -> Result<Vec<String>, Box<dyn Error>>
 /// Every `.proto` file below `folder`, sorted.
 fn proto_files(folder: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![folder.join("tensorflow")];
+    let mut folders = vec![folder.join("inference"), folder.join("tensorflow")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();

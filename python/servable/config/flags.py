@@ -297,6 +297,23 @@ _REQUESTS = (
         serve_default=True,
         own=True,
     ),
+    Flag(
+        "open_inference_protocol",
+        "bool",
+        False,
+        "requests",
+        "the Open Inference Protocol (KServe v2) on the REST port and the gRPC port",
+        serve_default=True,
+        own=True,
+    ),
+    Flag(
+        "open_inference_model_control",
+        "bool",
+        False,
+        "requests",
+        "lets clients of the Open Inference Protocol load and unload models",
+        own=True,
+    ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
         "profile_folder",

@@ -184,6 +184,7 @@ class CoreOptions:
     none. tls_files: of all ports, unless gRPC has its grpc_tls. auth_file: of the tokens that requests need,
     None if they need none. health_pages: on the REST port. cors: TensorFlow Serving's headers; cors_origins:
     whose pages may use the REST port, as browsers write them, or ``*``. grpc_web: on the REST port.
+    open_inference: the Open Inference Protocol on the REST port and the gRPC port.
     tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. max_connections_per_peer: 0 for no limit. idle_timeout_seconds: of connections of REST.
     trusted_proxies: networks, addresses and ``unix``; proxy_protocol: what they may say, or must, before a
@@ -202,6 +203,7 @@ class CoreOptions:
     tls_files: TlsFiles | None = None
     auth_file: str | None = None
     health_pages: bool = False
+    open_inference: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False
@@ -352,7 +354,8 @@ class ServerConfig:
     model_config_file is read again every config_poll_seconds (None: never) while serving. wait_for_retries:
     the ports stay closed until a failing model has used up its retries (as in TensorFlow Serving), otherwise
     until its first attempt has failed. allow_reload_rpc: clients may change the models by
-    HandleReloadConfigRequest. handover_socket: where the ports are taken over from a running server, and
+    HandleReloadConfigRequest. allow_model_control: and load and unload them by the Open Inference Protocol.
+    handover_socket: where the ports are taken over from a running server, and
     handed over to the next one; "" for nowhere. On shutdown the server answers new connections for
     drain_delay_seconds, then allows requests in flight grace_seconds.
     """
@@ -365,6 +368,7 @@ class ServerConfig:
     model_config_file: str = ""
     config_poll_seconds: float | None = None
     allow_reload_rpc: bool = True
+    allow_model_control: bool = False
     drain_delay_seconds: float = 0.0
     grace_seconds: float = 30.0
     wait_for_retries: bool = False

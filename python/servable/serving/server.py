@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from servable.admin.interfaces import Core as AdminCore
+from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir
@@ -106,7 +107,8 @@ class Server:
         self.report = StartReport(self._scheme)
         self._core: Core
         if make_core is None:
-            self._core = _compiled_core(config.core, self.reload_request)
+            control = self._control_model if config.allow_model_control else None
+            self._core = _compiled_core(config.core, self.reload_request, control)
         else:
             self._core = make_core(config.core)
         core = self._core
@@ -115,6 +117,7 @@ class Server:
         self._preparing = PreparingCore(core, self._conversion)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
         self._management = Management(config, self.manager, inventory, core, self.reread)
+        self._model_control = ModelControl(self.manager)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
         self._not_applied: tuple[str, str] | None = None
@@ -351,6 +354,11 @@ class Server:
         self.manager.apply(models, self.config.allow_unavailable_labels, Way.RPC)
         self._wait_for_new(new, timeout)
 
+    def _control_model(self, action: str, name: str) -> None:
+        """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
+        _log.info("%s of model %s by the Open Inference Protocol", action, name)
+        self._model_control.answer(action, name)
+
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
         ended = {Availability.AVAILABLE, Availability.FAILED} | (
             {Availability.MISSING} if timeout is None else set()
@@ -546,10 +554,14 @@ def check_ports(config: ServerConfig, inherited: Collection[str] = ()) -> None:
             raise StatusError("INVALID_ARGUMENT", text, ports.port_hint(address, flag))
 
 
-def _compiled_core(options: CoreOptions, on_reload: Callable[[bytes, float | None], None]) -> _core.Server:
+def _compiled_core(
+    options: CoreOptions,
+    on_reload: Callable[[bytes, float | None], None],
+    on_model_control: Callable[[str, str], None] | None,
+) -> _core.Server:
     from servable import _core
 
     try:
-        return _core.Server(options, on_reload)
+        return _core.Server(options, on_reload, on_model_control)
     except _core.CoreError as error:
         raise StatusError(error.code, error.message) from None

@@ -69,7 +69,7 @@ fn form(tensor: &Tensor, as_content: bool) -> Form<'_> {
 
 /// Calls `visit` with every element as protobuf writes it: signed ones are extended to 64 bits.
 #[inline]
-fn each_varint(dtype: DType, bytes: &[u8], mut visit: impl FnMut(u64)) {
+pub(in crate::pb) fn each_varint(dtype: DType, bytes: &[u8], mut visit: impl FnMut(u64)) {
     let signed = matches!(
         dtype,
         DType::Int32

@@ -1,0 +1,67 @@
+"""Loading and unloading of models for clients of the Open Inference Protocol, by name alone.
+
+What a model is made of stays the operator's: a client can take one away, have it back, and have its files read
+again.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from servable.config.values import ModelConfig
+from servable.errors import StatusError, invalid_argument
+from servable.lifecycle.availability import Availability
+from servable.lifecycle.manager import Manager
+
+LONGEST_LOAD = 3600.0
+"""Seconds that a client may wait for a load."""
+
+
+@dataclass
+class ModelControl:
+    """Loads and unloads; may be called from any thread."""
+
+    manager: Manager
+    _unloaded: dict[str, ModelConfig] = field(default_factory=dict)
+    """The models that were taken away, as they were configured; never more than were configured at once."""
+    _changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, action: str, name: str) -> None:
+        """Does ``load`` or ``unload`` and returns when it is in force. Raises ``StatusError``."""
+        if action == "load":
+            self._load(name)
+        elif action == "unload":
+            self._unload(name)
+        else:
+            raise invalid_argument(f"A model can be loaded and unloaded, got {action!r}")
+
+    def _load(self, name: str) -> None:
+        with self._changing:
+            configured = any(one.name == name for one in self.manager.configured())
+            before = self._unloaded.pop(name, None)
+            if not configured and before is not None:
+                self.manager.change(lambda models: (*models, before))
+        if not configured and before is None:
+            raise StatusError("NOT_FOUND", f"failed to load '{name}', failed to poll from model repository")
+        if configured and not self.manager.reload(name, LONGEST_LOAD):
+            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
+        self._wait(name)
+
+    def _unload(self, name: str) -> None:
+        with self._changing:
+            found = next((one for one in self.manager.configured() if one.name == name), None)
+            if found is None and name not in self._unloaded:
+                raise StatusError("NOT_FOUND", f"failed to unload '{name}': there is no such model")
+            if found is not None:
+                self.manager.change(lambda models: tuple(one for one in models if one.name != name))
+                self._unloaded[name] = found
+
+    def _wait(self, name: str) -> None:
+        """Waits until a model is available. Raises ``StatusError`` if it will not be."""
+        unsettled = {Availability.WAITING}
+        self.manager.wait(lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD)
+        if self.manager.availability().get(name) is not Availability.AVAILABLE:
+            failed = self.manager.errors().get(name)
+            why = f": version {failed[0]}: {failed[1].message}" if failed else ""
+            raise StatusError("FAILED_PRECONDITION", f"failed to load '{name}', no version is available{why}")

@@ -1,0 +1,204 @@
+//! An inference: from its message to the answer's.
+//!
+//! Raw contents are borrowed from the message, and outputs are sent from where they lie. Outputs come in the form of the
+//! inputs: raw, unless the request has typed contents and all of its outputs can have such.
+
+use super::super::model_call::{SMALL_MESSAGE, unexpected};
+use super::super::reply::Reply;
+use super::refusal;
+use crate::engine::signature::{Signature, named};
+use crate::error::{Error, Result};
+use crate::memory::Reservation;
+use crate::methods::observer::Counted;
+use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind};
+use crate::metrics::{Api, Protocol};
+use crate::open_inference::inputs::{Expected, Inputs};
+use crate::open_inference::outputs::{Chosen, Outputs};
+use crate::open_inference::parameters::{OfInput, OfOutput, OfRequest, Value};
+use crate::open_inference::target::{self, Names};
+use crate::open_inference::{self, metadata};
+use crate::pb::infer::{Contents, Head, InferRequest, Input, Parameter, Response, has_field};
+use crate::profile::{self, Phase};
+use crate::registry::Registry;
+use crate::servable::Servable;
+use crate::tensor::Tensor;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// An inference whose message has been read.
+pub(in crate::grpc) struct InferCall {
+    request: InferRequest,
+    spec: Result<ModelSpec>,
+    /// True for a request on a stream.
+    streamed: bool,
+    /// True if the inputs were in fields for their datatypes.
+    typed: bool,
+    chosen: Chosen,
+}
+
+impl InferCall {
+    /// Makes the call of `request`. `streamed`: it is one of several on a stream.
+    pub(in crate::grpc) fn new(registry: &Registry, request: InferRequest, streamed: bool) -> InferCall {
+        let spec = spec(registry, &request);
+        InferCall { request, spec, streamed, typed: false, chosen: Chosen::default() }
+    }
+
+    /// Returns the error for bytes that are no such request.
+    pub(in crate::grpc) fn malformed() -> Error {
+        refusal::malformed()
+    }
+
+    /// Returns a tensor for each input of `signature`.
+    fn inputs(&mut self, signature: &Signature, memory: &Reservation) -> Result<Vec<Tensor>> {
+        let (request, model) = (&self.request, self.request.model_name());
+        let (mut inputs, mut raw) = (Inputs::new(model, signature), request.raw());
+        for input in request.inputs() {
+            let input = input.map_err(|_| refusal::malformed())?;
+            for parameter in input.parameters() {
+                let (name, value) = parameter.map_err(|_| refusal::malformed())?;
+                OfInput::default().take(name, &said(value))?;
+            }
+            let expected = inputs.expect(input.name, input.datatype, &input.shape)?;
+            let index = expected.index();
+            let tensor = if input.has_contents {
+                if request.raw_count() > 0 {
+                    return Err(refusal::contents_and_raw(model, input.name));
+                }
+                self.typed = true;
+                typed(model, &input, expected, memory)?
+            } else {
+                let raw = raw.next().ok_or_else(|| refusal::no_data(model, input.name))?;
+                expected.read(raw, memory)?
+            };
+            inputs.put(index, tensor);
+        }
+        if raw.next().is_some() {
+            return Err(refusal::raw_count(model, request.input_count(), request.raw_count()));
+        }
+        inputs.finish()
+    }
+
+    /// Returns the outputs of `signature` that are asked for.
+    fn outputs(&self, signature: &Signature) -> Result<Chosen> {
+        let mut outputs = Outputs::new(self.request.model_name(), signature);
+        for output in self.request.outputs() {
+            let output = output.map_err(|_| refusal::malformed())?;
+            let mut wanted = OfOutput::default();
+            for parameter in output.parameters() {
+                let (name, value) = parameter.map_err(|_| refusal::malformed())?;
+                wanted.take(name, &said(value))?;
+            }
+            outputs.add(output.name, wanted)?;
+        }
+        outputs.finish()
+    }
+}
+
+/// Returns what `request` is for, by its names and its parameters.
+fn spec(registry: &Registry, request: &InferRequest) -> Result<ModelSpec> {
+    let mut of = OfRequest::default();
+    for parameter in request.parameters() {
+        let (name, value) = parameter.map_err(|_| refusal::malformed())?;
+        of.take(name, &said(value))?;
+    }
+    let names = Names {
+        model: request.model_name(),
+        version: request.model_version(),
+        label: &of.version_label,
+        signature: &of.signature_name,
+    };
+    target::spec(registry, &names)
+}
+
+fn said(value: Parameter<'_>) -> Value<'_> {
+    match value {
+        Parameter::Bool(flag) => Value::Bool(flag),
+        Parameter::Integer(number) => Value::Integer(number),
+        Parameter::Unsigned(number) => i64::try_from(number).map_or(Value::Other, Value::Integer),
+        Parameter::Text(text) => Value::Text(text.into()),
+        Parameter::Other => Value::Other,
+    }
+}
+
+/// Makes the tensor of an input with contents.
+fn typed(model: &str, input: &Input<'_>, expected: Expected<'_>, memory: &Reservation) -> Result<Tensor> {
+    let opened = Contents::open(input, expected.spec.dtype, expected.count);
+    let contents = opened.map_err(|wrong| refusal::contents(model, &expected, wrong))?;
+    memory.grow(contents.allocates())?;
+    contents.read(expected.shape.clone()).map_err(|wrong| refusal::contents(model, &expected, wrong))
+}
+
+impl Call for InferCall {
+    const PROTOCOL: Protocol = Protocol::Grpc;
+    const BODY_FIRST: bool = true;
+    type Reply = Reply;
+
+    fn spec(&self) -> Result<&ModelSpec> {
+        self.spec.as_ref().map_err(Error::clone)
+    }
+
+    fn counted(&self) -> Counted {
+        Counted::Request(Api::Predict)
+    }
+
+    fn sent(reply: &Reply) -> usize {
+        reply.message_len()
+    }
+
+    fn signature(&self) -> Option<&str> {
+        self.spec.as_ref().ok().map(|spec| named(&spec.signature_name))
+    }
+
+    fn is_small(&self) -> bool {
+        self.request.len() <= SMALL_MESSAGE
+    }
+
+    fn decode(
+        &mut self,
+        server: &ServerState,
+        servable: Result<&Servable, &Error>,
+        context: &Context,
+    ) -> Result<Request> {
+        let spec = self.spec.as_ref().map_err(Error::clone)?;
+        let servable = open_inference::served(server, spec, servable)?;
+        let signature = bind::signature(server, servable, &spec.signature_name)?;
+        let _decode = profile::phase(Phase::Decode);
+        let inputs = self.inputs(signature, &context.memory)?;
+        self.chosen = self.outputs(signature)?;
+        let outputs = self.chosen.positions.clone();
+        Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
+    }
+
+    fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {
+        open_inference::recorded(servable, request)
+    }
+
+    fn encode(
+        self,
+        _: &ServerState,
+        servable: &Servable,
+        answer: Answer<'_>,
+        context: &Context,
+    ) -> Result<Reply> {
+        let _encode = profile::phase(Phase::Encode);
+        let Answer::Outputs(mut outputs) = answer else { return Err(unexpected(&answer)) };
+        for (index, (_, tensor)) in outputs.iter_mut().enumerate() {
+            if let Some(classes) = self.chosen.classified(index, tensor) {
+                *tensor = classes;
+            }
+        }
+        let mut version = itoa::Buffer::new();
+        let head = Head {
+            model_name: self.request.model_name(),
+            model_version: version.format(servable.version()),
+            id: self.request.id(),
+            streamed: self.streamed,
+        };
+        let named = |(name, tensor)| Ok((*name, metadata::datatype_of(name, tensor)?, tensor));
+        let told: SmallVec<[_; 4]> =
+            outputs.iter().map(|(name, tensor)| named((name, tensor))).collect::<Result<_>>()?;
+        let typed = self.typed && outputs.iter().all(|(_, tensor)| has_field(tensor.dtype()));
+        let response = Response::new(head, told.into_iter(), typed);
+        Reply::written(response.len(), |out| response.write(out))?.counted(context.memory.clone())
+    }
+}

@@ -1,0 +1,108 @@
+//! The counts of one version as the Open Inference Protocol tells them.
+
+use super::latencies::Times;
+use super::series::Tally;
+use super::{Api, Metrics, Protocol};
+use crate::profile::Phase;
+
+/// What was counted of a version while it was loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionStatistics {
+    /// Requests that succeeded, with their time.
+    pub success: Total,
+    /// Requests that failed. Their time is not counted.
+    pub fail: Total,
+    /// Waiting: for a thread, or for other requests of a batch.
+    pub queue: Total,
+    /// From messages to tensors.
+    pub decode: Total,
+    /// In the engine.
+    pub run: Total,
+    /// From tensors to answers.
+    pub encode: Total,
+    /// Runs of the engine: fewer than requests where these are batched.
+    pub executions: u64,
+}
+
+/// A number of times, and their sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// The number.
+    pub count: u64,
+    /// The sum, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl Total {
+    fn of(times: &Times) -> Total {
+        Total { count: times.count(), nanos: times.nanos }
+    }
+
+    fn plus(self, other: Total) -> Total {
+        Total { count: self.count + other.count, nanos: self.nanos + other.nanos }
+    }
+}
+
+impl Metrics {
+    /// Returns what was counted of `version` of `model`, of all its signatures together; zeros if it is not known.
+    pub fn statistics(&self, model: &str, version: i64) -> VersionStatistics {
+        let model = self.models.load().get(model).cloned();
+        let versions = model.map(|model| model.all()).unwrap_or_default();
+        let Some((_, counts)) = versions.into_iter().find(|(number, _)| *number == version) else {
+            return VersionStatistics::default();
+        };
+        let mut sum = Tally::default();
+        for (_, methods) in counts.named() {
+            let asked = Api::ALL.into_iter().zip(&*methods).filter(|(api, _)| *api != Api::Other);
+            asked.for_each(|(_, series)| series.parts().for_each(|part| sum.read(part)));
+        }
+        let [_, batches] = counts.batches().read();
+        statistics(&sum, batches.count(), batches.sum)
+    }
+}
+
+/// `batches` were run of `batched` requests.
+fn statistics(sum: &Tally, batches: u64, batched: u64) -> VersionStatistics {
+    let answers = || Protocol::ALL.into_iter().map(|protocol| &sum.by_protocol[protocol as usize]);
+    let ended: u64 = answers().map(super::series::Answers::count).sum();
+    let success = answers().map(|answers| Total::of(&answers.took)).fold(Total::default(), Total::plus);
+    let of = |phase: Phase| Total::of(&sum.phases[phase as usize]);
+    VersionStatistics {
+        success,
+        fail: Total { count: ended.saturating_sub(success.count), nanos: 0 },
+        queue: of(Phase::Queue),
+        decode: of(Phase::Decode),
+        run: of(Phase::Run),
+        encode: of(Phase::Encode),
+        executions: success.count.saturating_sub(batched) + batches,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::metrics::series::Ending;
+
+    #[test]
+    fn requests_to_all_signatures_of_a_version_are_added() {
+        let metrics = Metrics::default();
+        let version = metrics.served("m").version(1);
+        for (signature, outcome) in [("a", Ok(1)), ("b", Ok(1)), ("b", Err(Kind::InvalidArgument))] {
+            let part = version.signature(signature)[Api::Predict as usize].part().clone();
+            part.begin();
+            let phases = [1, 0, 7, 1];
+            let (protocol, received, exemplar) = (Protocol::Rest, 1, None);
+            part.end(&Ending { protocol, outcome, received, took: 10, phases, exemplar });
+        }
+        let told = metrics.statistics("m", 1);
+        assert_eq!((told.success, told.fail.count), (Total { count: 2, nanos: 20 }, 1));
+        assert_eq!((told.run, told.queue), (Total { count: 3, nanos: 21 }, Total::default()));
+        assert_eq!(told.executions, 2);
+        version.batches().ran(8, 2);
+        assert_eq!(metrics.statistics("m", 1).executions, 1);
+        for (model, version) in [("m", 2), ("n", 1)] {
+            assert_eq!(metrics.statistics(model, version), VersionStatistics::default());
+        }
+    }
+}

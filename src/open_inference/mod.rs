@@ -1,0 +1,127 @@
+//! The Open Inference Protocol (KServe v2), as far as REST and gRPC have it in common: names, checks, texts. No HTTP, no
+//! JSON, no gRPC.
+//!
+//! A protocol's `Call` (see [`crate::methods::ask`]) goes through these steps:
+//!
+//! 1. The names in a request become a [`ModelSpec`] by [`target::spec`]: model, version or label, signature. What the
+//!    parameters of the request say of it is read by [`parameters::OfRequest`]. `spec`, `signature` and `counted`
+//!    (`Counted::Request(Api::Predict)`) of the `Call` follow from it.
+//! 2. `BODY_FIRST` is true, and `decode` begins with [`served`], which gives the error of a missing version in the
+//!    protocol's words, then finds the signature by `bind::signature`.
+//! 3. [`inputs::Inputs`] takes one input after the other: `expect` checks name, datatype and shape, and returns what its
+//!    data has to be; [`inputs::Expected::read`] makes a tensor of binary data, which is borrowed if it is numbers; `put`
+//!    keeps it; `finish` returns the tensors in the order of the signature.
+//! 4. [`outputs::Outputs`] takes the outputs asked for, with the number of classes wanted of each; `finish` returns their
+//!    positions. With the inputs, that is a `Request::Predict`, which is placed, batched, counted and logged as any.
+//! 5. `encode` gets `Answer::Outputs`, in the order of the positions. [`outputs::Chosen::classified`] turns a tensor into
+//!    classes where these are wanted; [`strings`] writes BYTES; [`datatype`] has the names.
+//!
+//! Besides: [`metadata`] (of a version: tensors, platform, and Triton's configuration), [`statistics`], [`repository`]
+//! (index, load, unload), and in [`OpenInference`] whether the server or a model is ready. [`refusal`] has the texts of
+//! errors. Parameters for shared memory are refused by [`parameters`].
+
+pub mod classification;
+pub mod datatype;
+pub mod inputs;
+pub mod metadata;
+pub mod outputs;
+pub mod parameters;
+pub mod refusal;
+pub mod repository;
+pub mod statistics;
+pub mod strings;
+pub mod target;
+
+use crate::error::{Error, Kind, Result};
+use crate::methods::health::Health;
+use crate::methods::{ModelSpec, Request, ServerState, record};
+use crate::registry::{Registry, VersionChoice};
+use crate::servable::Servable;
+use bytes::Bytes;
+use repository::ModelControl;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// The protocol's view of a server. Where there is none, the protocol is off.
+#[derive(Clone)]
+pub struct OpenInference {
+    server: Arc<ServerState>,
+    /// True while requests to models are answered.
+    ready: Arc<AtomicBool>,
+    control: Option<ModelControl>,
+}
+
+impl OpenInference {
+    /// Makes the view of `server`. `ready`: true while requests to models are answered. `control` loads and unloads models;
+    /// without it, clients cannot.
+    pub fn new(
+        server: Arc<ServerState>,
+        ready: Arc<AtomicBool>,
+        control: Option<ModelControl>,
+    ) -> OpenInference {
+        OpenInference { server, ready, control }
+    }
+
+    /// Returns whether requests can be answered.
+    pub fn is_ready(&self) -> bool {
+        Health::of_server(&self.server.registry, self.ready.load(Relaxed)) == Health::Ready
+    }
+
+    /// Returns whether requests to what `spec` names can be answered. Fails if there is no such model or version.
+    pub fn is_model_ready(&self, spec: &ModelSpec) -> Result<bool> {
+        let known = match is_available(&self.server.registry, spec) {
+            Some(available) => available,
+            None => return Err(refusal::unknown_model(spec)),
+        };
+        Ok(known && self.ready.load(Relaxed))
+    }
+
+    /// Loads or unloads a model, as far as that is allowed; returns once it is done. Blocks.
+    pub fn control(&self, change: repository::Change, model: &str) -> Result<()> {
+        match &self.control {
+            Some(control) => control(change, model),
+            None => Err(refusal::no_control()),
+        }
+    }
+
+    /// Returns whether clients may load and unload models at all.
+    pub fn has_control(&self) -> bool {
+        self.control.is_some()
+    }
+}
+
+/// Returns the version that answers, or why there is none: `NOT_FOUND` if it is not known, `UNAVAILABLE` if it is not
+/// ready.
+pub fn served<'s>(
+    server: &ServerState,
+    spec: &ModelSpec,
+    servable: Result<&'s Servable, &Error>,
+) -> Result<&'s Servable> {
+    servable.map_err(|why| match why.kind {
+        Kind::NotFound if is_available(&server.registry, spec) == Some(false) => refusal::not_ready(spec),
+        Kind::NotFound => refusal::unknown_model(spec),
+        // The label is not known.
+        _ => why.clone(),
+    })
+}
+
+/// Returns whether what `spec` names is available; `None` if it is not known.
+fn is_available(registry: &Registry, spec: &ModelSpec) -> Option<bool> {
+    match &spec.choice {
+        VersionChoice::Latest => registry.is_available(&spec.name, None),
+        VersionChoice::Version(version) => registry.is_available(&spec.name, Some(*version)),
+        VersionChoice::Label(label) => {
+            let version = *registry.labels(&spec.name).get(label)?;
+            registry.is_available(&spec.name, Some(version))
+        }
+    }
+}
+
+/// Returns `request`, which is for `servable`, as the message that a recording replays.
+pub fn recorded(servable: &Servable, request: &Request) -> Option<Bytes> {
+    let Request::Predict { signature, inputs, .. } = request else { return None };
+    Some(record::predict_request(servable.name(), servable.signature(signature)?, inputs))
+}
+
+#[cfg(test)]
+mod tests;
