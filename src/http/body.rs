@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::memory::Reservation;
 use crate::metrics::EdgeLimit;
 use crate::pace::Meter;
+use crate::tensor::Aligned;
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
@@ -52,6 +53,63 @@ pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation
         whole.extend_from_slice(&frame);
     }
     if whole.len() > limit { Err(too_large(limit).into()) } else { Ok(whole.freeze()) }
+}
+
+/// Reads the whole of `body` as [`read`] does. If it comes in several frames, they are put together so that what begins at
+/// `offset` is aligned as engines want it: then it need not be copied again.
+pub(crate) async fn read_aligned(
+    body: Incoming,
+    options: &Options,
+    memory: &Reservation,
+    offset: usize,
+) -> Result<Bytes, Unread> {
+    let limit = options.max_body_bytes;
+    let mut body = Paced { body, meter: Meter::new(options.pace) };
+    let announced = body.body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(too_large(limit).into());
+    }
+    let Some(first) = body.next().await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() as u64 == announced {
+        memory.grow(first.len()).map_err(Unread::NoRoom)?;
+        return Ok(first);
+    }
+    let announced = usize::try_from(announced).unwrap_or(limit);
+    let skew = (ALIGNMENT - offset % ALIGNMENT) % ALIGNMENT;
+    let mut whole: Aligned<u8> = Aligned::new(ALIGNMENT);
+    let (mut next, mut came) = (Some(first), 0);
+    while let Some(frame) = next {
+        came += frame.len();
+        if came > limit {
+            return Err(too_large(limit).into());
+        }
+        let needed = skew + came;
+        if whole.capacity() < needed {
+            let ahead = announced.saturating_sub(came).min(needed.max(MIN_AHEAD) * 3);
+            memory.grow(needed + ahead - whole.capacity()).map_err(Unread::NoRoom)?;
+            whole.reserve_exact(needed + ahead - whole.len());
+        }
+        if whole.is_empty() {
+            whole.resize(skew, 0);
+        }
+        whole.extend_from_slice(&frame);
+        next = body.next().await?;
+    }
+    Ok(Bytes::from_owner(Gathered(whole)).slice(skew..))
+}
+
+/// The alignment that engines take without a copy, in bytes.
+const ALIGNMENT: usize = 64;
+
+/// Lets `Bytes` own what was gathered.
+struct Gathered(Aligned<u8>);
+
+impl AsRef<[u8]> for Gathered {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Makes room for `more` bytes and for part of the announced length: at most for four times what has arrived, so that a

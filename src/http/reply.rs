@@ -7,11 +7,14 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode, Version};
 use std::io::Write;
 use std::sync::Arc;
+
+/// The header with the length of the JSON with which a body begins, of the Open Inference Protocol.
+pub(crate) static JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(crate) struct Reply {
 pub(crate) struct Body {
     bytes: Vec<u8>,
     packed: bool,
+    /// The length of the JSON with which it begins, if binary data follow.
+    json: Option<usize>,
     /// The reservation that counts the bytes until the client has taken them.
     memory: Option<Arc<Reservation>>,
 }
@@ -37,7 +42,7 @@ pub(crate) struct Body {
 impl Body {
     /// Makes an uncompressed body.
     pub(crate) fn plain(bytes: Vec<u8>) -> Body {
-        Body { bytes, packed: false, memory: None }
+        Body { bytes, packed: false, json: None, memory: None }
     }
 
     /// Returns the number of its bytes.
@@ -48,9 +53,19 @@ impl Body {
     /// Compresses the body if the client accepts that and it is worthwhile. Slow for large bodies.
     pub(crate) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
         if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {
-            return Body { bytes: gzip(&bytes), packed: true, memory: None };
+            return Body { bytes: gzip(&bytes), packed: true, json: None, memory: None };
         }
         Body::plain(bytes)
+    }
+
+    /// Says that the body begins with `json` bytes of JSON, if binary data follow.
+    pub(crate) fn with_json(self, json: Option<usize>) -> Body {
+        Body { json, ..self }
+    }
+
+    /// Returns whether binary data follow the JSON.
+    pub(crate) fn is_binary(&self) -> bool {
+        self.json.is_some()
     }
 
     /// Counts the body in `memory` until the client has taken it.
@@ -97,7 +112,7 @@ impl Reply {
         version: Version,
         used: HeaderMap,
     ) -> Response<Bytes> {
-        let is_packed = self.body.packed;
+        let (is_packed, json) = (self.body.packed, self.body.json);
         let mut response = Response::new(self.body.into_bytes());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -116,6 +131,9 @@ impl Reply {
         if is_packed {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        if let Some(json) = json {
+            headers.insert(&JSON_LENGTH, HeaderValue::from(json));
         }
         if self.status == 401 {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

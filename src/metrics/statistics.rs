@@ -63,7 +63,7 @@ impl Metrics {
 
 /// `batches` were run of `batched` requests.
 fn statistics(sum: &Tally, batches: u64, batched: u64) -> VersionStatistics {
-    let answers = || Protocol::ALL.into_iter().map(|protocol| &sum.by_protocol[protocol as usize]);
+    let answers = || Protocol::ALL.into_iter().map(move |protocol| &sum.by_protocol[protocol as usize]);
     let ended: u64 = answers().map(super::series::Answers::count).sum();
     let success = answers().map(|answers| Total::of(&answers.took)).fold(Total::default(), Total::plus);
     let of = |phase: Phase| Total::of(&sum.phases[phase as usize]);

@@ -66,6 +66,9 @@ mod tests {
         assert_eq!((name(DType::Complex64), any_name(DType::Complex64)), (None, "complex64"));
         assert_eq!((named("fp32"), named("")), (None, None));
         assert_eq!(config_name(DType::String), "TYPE_STRING");
-        assert_eq!((config_name(DType::Half), config_name(DType::QInt8)), ("TYPE_FP16".into(), "TYPE_INVALID".into()));
+        assert_eq!(
+            (config_name(DType::Half), config_name(DType::QInt8)),
+            ("TYPE_FP16".into(), "TYPE_INVALID".into())
+        );
     }
 }

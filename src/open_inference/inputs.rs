@@ -105,7 +105,9 @@ impl Expected<'_> {
             Some(_) => Ok(Tensor::numbers(self.spec.dtype, self.shape, data)),
             None => {
                 let strings = strings::read(&data, self.count, memory)?;
-                self.of_strings(strings.map_err(|why| refusal::bad_strings(&self.spec.alias, self.count, why))?)
+                self.of_strings(
+                    strings.map_err(|why| refusal::bad_strings(&self.spec.alias, self.count, why))?,
+                )
             }
         }
     }
@@ -124,7 +126,8 @@ fn elements(shape: &[i64], dtype: DType) -> Option<usize> {
     let count = element_count(shape).filter(|_| shape.len() <= MAX_RANK)?;
     let bytes = count.checked_mul(dtype.size().max(1))?;
     // Dimensions whose product overflows are refused even if another one is 0: engines multiply them, too.
-    let product = shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim));
+    let product =
+        shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim));
     (product.is_some() && isize::try_from(bytes).is_ok()).then_some(count)
 }
 

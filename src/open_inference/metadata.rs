@@ -13,14 +13,8 @@ pub const SERVER_NAME: &str = "servable";
 pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The extensions of the protocol that are offered by both REST and gRPC.
-pub const EXTENSIONS: [&str; 6] = [
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "parameters",
-    "statistics",
-];
+pub const EXTENSIONS: [&str; 5] =
+    ["classification", "model_configuration", "model_repository", "parameters", "statistics"];
 
 /// What is told of a version: the tensors of one signature.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub mod target;
 
 use crate::error::{Error, Kind, Result};
 use crate::methods::health::Health;
-use crate::methods::{ModelSpec, Request, ServerState, record};
+use crate::methods::{ModelSpec, Request, ServerState, bind, record};
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
 use bytes::Bytes;
@@ -67,13 +67,19 @@ impl OpenInference {
         Health::of_server(&self.server.registry, self.ready.load(Relaxed)) == Health::Ready
     }
 
-    /// Returns whether requests to what `spec` names can be answered. Fails if there is no such model or version.
+    /// Returns whether requests to what `spec` names can be answered. Fails if there is no such model, version or signature.
     pub fn is_model_ready(&self, spec: &ModelSpec) -> Result<bool> {
-        let known = match is_available(&self.server.registry, spec) {
-            Some(available) => available,
-            None => return Err(refusal::unknown_model(spec)),
-        };
-        Ok(known && self.ready.load(Relaxed))
+        let registry = &self.server.registry;
+        let available = is_available(registry, spec).ok_or_else(|| refusal::unknown_model(spec))?;
+        if available && !spec.signature_name.is_empty() {
+            let servable = registry.resolve(&spec.name, &spec.choice);
+            bind::signature(
+                &self.server,
+                served(&self.server, spec, servable.as_deref())?,
+                &spec.signature_name,
+            )?;
+        }
+        Ok(available && self.ready.load(Relaxed))
     }
 
     /// Loads or unloads a model, as far as that is allowed; returns once it is done. Blocks.

@@ -223,6 +223,15 @@ pub fn no_control() -> Error {
     )
 }
 
+/// Returns the error for a parameter of a load that would change what a model is made of.
+pub fn no_override(name: &str) -> Error {
+    Error::invalid(format!(
+        "parameter '{}' is not possible: a model is loaded as this server has it configured. Change that by its \
+         configuration or its administration",
+        shown(name)
+    ))
+}
+
 /// Returns `text`, cut off where it becomes too long to show.
 pub fn shown(text: &str) -> impl Display {
     let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
@@ -242,7 +251,8 @@ pub fn shape_text(shape: &[i64]) -> String {
     text
 }
 
-fn names(specs: &[TensorSpec]) -> String {
+/// Lists the names of inputs or outputs.
+pub fn names(specs: &[TensorSpec]) -> String {
     quoted(specs.iter().map(|spec| spec.alias.as_str()))
 }
 

@@ -73,11 +73,7 @@ mod tests {
         let told: Vec<_> = all.iter().map(|one| (&*one.name, one.version, one.state, &*one.reason)).collect();
         assert_eq!(
             told,
-            [
-                ("a", 1, "LOADING", ""),
-                ("a", 2, "UNAVAILABLE", "broken"),
-                ("b", 1, "UNAVAILABLE", "unloaded")
-            ]
+            [("a", 1, "LOADING", ""), ("a", 2, "UNAVAILABLE", "broken"), ("b", 1, "UNAVAILABLE", "unloaded")]
         );
         assert!(index(&registry, true).is_empty());
     }

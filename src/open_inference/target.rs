@@ -68,7 +68,8 @@ mod tests {
             let spec = spec(&registry, &Names { model, version, label, signature }).ok()?;
             Some((spec.name, spec.choice, spec.signature_name))
         };
-        let latest = |name: &str, signature: &str| Some((name.into(), VersionChoice::Latest, signature.into()));
+        let latest =
+            |name: &str, signature: &str| Some((name.into(), VersionChoice::Latest, signature.into()));
         assert_eq!(of("m", "", "", ""), latest("m", ""));
         assert_eq!(of("m:s", "", "", ""), latest("m", "s"));
         assert_eq!(of("m:s:t", "", "", "s:t"), latest("m", "s:t"));

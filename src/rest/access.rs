@@ -2,7 +2,7 @@
 //!
 //! A request is admitted by its head. What is found out of it later, such as the model, is checked where it is found out.
 
-use super::RestService;
+use super::{RestService, v2};
 use crate::auth::Pass;
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
@@ -34,7 +34,8 @@ fn is_open(service: &RestService, head: &Parts) -> bool {
     match head.method {
         Method::GET | Method::HEAD => {
             let subject = Subject::at(head.uri.path());
-            service.health.is_some() && matches!(subject, Some(Subject::Process | Subject::Server))
+            (service.health.is_some() && matches!(subject, Some(Subject::Process | Subject::Server)))
+                || (service.open_inference.is_some() && v2::is_open(head.uri.path()))
         }
         Method::OPTIONS => service.server.options.cors,
         _ => false,

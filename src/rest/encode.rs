@@ -20,7 +20,7 @@ const PART: [usize; 2] = [16 << 10, 128 << 10];
 const BATCHED: usize = 16;
 
 /// Longest reply, in bytes. Indentation can make a deep tensor's text hundreds of times longer than the request.
-const LONGEST_REPLY: usize = 2 << 30;
+pub(super) const LONGEST_REPLY: usize = 2 << 30;
 
 /// The form of a reply, as far as it is not that of the request.
 #[derive(Clone, Copy, Debug)]
@@ -184,6 +184,12 @@ fn check_printable(tensor: &Tensor) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!("Failed to write JSON value for tensor type: {}", dtype.name())))
+}
+
+/// Writes the elements of `tensor`, whose dtype has a form in TensorFlow Serving's JSON, as one list.
+pub(super) fn flat(out: &mut Writer, tensor: &Tensor, spare: &dyn Spare) {
+    let dims = [tensor.len() as i64];
+    write_block(out, "", tensor, Block { first: 0, dims: &dims, depth: 0, layout: Layout::OneLine }, spare);
 }
 
 /// Refuses outputs that are too long; otherwise estimates the length of the text.

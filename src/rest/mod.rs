@@ -1,4 +1,4 @@
-//! TensorFlow Serving's REST API.
+//! TensorFlow Serving's REST API; beside it, the Open Inference Protocol ([`v2`]).
 //!
 //! [`RestService::answer`] takes a request, [`route`] evaluates its head, [`call`] reads the body and asks the model
 //! ([`crate::methods::ask`]): the body is decoded against the model's signature ([`decode`]) and run, and the answer is
@@ -18,6 +18,7 @@ pub mod proto_json;
 mod reply;
 mod route;
 mod rows;
+pub mod v2;
 mod verb;
 mod wanted;
 
@@ -131,7 +132,8 @@ impl RestService {
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);
         let page = metrics_page::at(&self.server, &head.method, path);
-        let api = page.is_none() && path::is_api(path);
+        let open_inference = self.open_inference.as_ref().filter(|_| v2::is_v2(path));
+        let api = page.is_none() && (path::is_api(path) || open_inference.is_some());
         let admitted = access::admit(self, &head, &exchange).map(|pass| client.pass = pass);
         let mut reply = if let Err(refused) = admitted {
             access::refused(refused, &head, body).await
@@ -147,6 +149,10 @@ impl RestService {
                 Ok((status, page)) => Reply { status, ..reply::json(Body::plain(page.to_vec())) },
                 Err(refused) => refused.into(),
             }
+        } else if let Some(view) = open_inference {
+            v2::Asked { server: &self.server, view, client: &client, exchange: &exchange }
+                .answer(&head, body)
+                .await
         } else {
             answered(&self.server, &client, &head, &exchange, body).await
         };

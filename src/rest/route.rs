@@ -114,7 +114,7 @@ fn not_found(path: &str) -> String {
 }
 
 /// Answers a browser's preflight request for another origin; also returns how to count it.
-fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
+pub(super) fn preflight(headers: &HeaderMap) -> (Reply, Result<(), Kind>) {
     let origin = headers.get(ORIGIN).map_or(&b""[..], |value| value.as_bytes());
     let known = [&b"http://"[..], b"https://"].iter().any(|scheme| head::contains(origin, scheme));
     let content_type = HeaderValue::from_static("text/html; charset=ISO-8859-1");

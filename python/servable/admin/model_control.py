@@ -1,7 +1,7 @@
 """Loading and unloading of models for clients of the Open Inference Protocol, by name alone.
 
-What a model is made of stays the operator's: a client can take one away, have it back, and have its files read
-again.
+What a model is made of stays the operator's: a client can take one away, have it back, and have its files
+read again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,201 @@
+//! The Open Inference Protocol (KServe v2) over HTTP, with Triton's extensions: binary tensors, model configuration, model
+//! repository, statistics, classification.
+//!
+//! [`Asked::answer`] takes a request whose path begins with `/v2`: [`path`] says what it is for. An infer request becomes a
+//! [`call`], which [`decode`] and [`encode`] read and write; [`tell`] answers what is asked of the server and of models;
+//! [`control`] loads and unloads these. What this has in common with gRPC is in [`crate::open_inference`].
+
+mod call;
+mod control;
+pub mod decode;
+pub mod encode;
+mod parameters;
+mod path;
+mod tell;
+
+use super::route::preflight;
+use super::{Caller, drain, ended, reply};
+use crate::auth::Need;
+use crate::error::{Error, Result};
+use crate::exchange::Exchange;
+use crate::http::body::{self, Unread};
+use crate::http::head::{self, Fields};
+use crate::http::reply::{Body, JSON_LENGTH, Refusal, Reply};
+use crate::http::target;
+use crate::memory::Reservation;
+use crate::methods::observer::Observer;
+use crate::methods::{Context, ServerState, ask};
+use crate::metrics::Protocol;
+use crate::open_inference::OpenInference;
+use crate::open_inference::target::spec as spec_of;
+use bytes::Bytes;
+use call::{InferCall, Post};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use hyper::body::Incoming;
+use path::{Target, What};
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(super) use path::is_v2;
+
+/// The word by which the access log and traces name infer requests.
+const INFER: &str = "infer";
+/// The content type of an answer with binary data.
+const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Returns whether a GET of `path` needs no token: probes, which orchestrators send without headers.
+pub(super) fn is_open(path: &str) -> bool {
+    is_v2(path) && matches!(path::parse(path), Some(Target::Live | Target::Ready))
+}
+
+/// A request to the protocol, and who asks.
+pub(super) struct Asked<'a> {
+    pub(super) server: &'a Arc<ServerState>,
+    pub(super) view: &'a OpenInference,
+    pub(super) client: &'a Caller,
+    pub(super) exchange: &'a Exchange,
+}
+
+impl Asked<'_> {
+    /// Answers the request with this `head` and `body`.
+    pub(super) async fn answer(&self, head: &Parts, body: Incoming) -> Reply {
+        let fields = Fields::of(&head.headers);
+        let refusal = head::refusal(head, &fields, target::of(&head.uri), true);
+        match refusal.map_or_else(|| self.post(head, &fields), |refusal| Err(refusal.into())) {
+            Ok(Posted::Infer(post)) => self.infer(post, body).await,
+            Ok(Posted::Repository(target)) => self.repository(target, &fields, body).await,
+            Err(reply) => {
+                drain(head, body).await;
+                reply
+            }
+        }
+    }
+
+    /// Returns what the head asks for that needs the body, or an immediate answer.
+    fn post(&self, head: &Parts, fields: &Fields<'_>) -> Result<Posted, Reply> {
+        let path = head.uri.path();
+        if head.method == Method::OPTIONS {
+            return Err(preflight(&head.headers).0);
+        }
+        let target = path::parse(path).ok_or_else(|| Refusal::new(404, not_found(path)))?;
+        let is_post = head.method == Method::POST;
+        let looks = matches!(head.method, Method::GET | Method::HEAD);
+        match target {
+            Target::Model(named, What::Infer) if is_post => {
+                let spec = spec_of(&self.server.registry, &named.names())?;
+                self.server.check(self.client.pass.as_ref(), Need::Predict(&spec.name))?;
+                if let Some(entry) = self.exchange.entry() {
+                    entry.calls(INFER);
+                    entry.names(&spec.name);
+                }
+                let json = json_length(&head.headers)?;
+                let (gzip, accepts_gzip) = (fields.gzip, fields.accepts_gzip);
+                Ok(Posted::Infer(Post { named, json, gzip, accepts_gzip }))
+            }
+            Target::Index | Target::Control(..) if is_post => Ok(Posted::Repository(target)),
+            Target::Model(_, What::Infer) | Target::Control(..) => Err(wrong_method(head, path, "POST")),
+            target if looks => Err(self.tell(&target, fields.accepts_gzip)),
+            _ => Err(wrong_method(head, path, "GET")),
+        }
+    }
+
+    /// Answers a request that needs no body, observed from outside.
+    fn tell(&self, target: &Target, accepts_gzip: bool) -> Reply {
+        let model = match target {
+            Target::Model(named, _) => named.model.as_str(),
+            _ => "",
+        };
+        if let Some(entry) = self.exchange.entry() {
+            entry.names(model);
+        }
+        let observer = Observer::begin_simple(self.server, Protocol::Rest, model);
+        let told = tell::about(self.server, self.view, self.client.pass.as_ref(), target);
+        let outcome = told.as_ref().map(|_| ()).map_err(|error| error.kind);
+        let json = |body| reply::json(Body::packed(body, accepts_gzip, &self.server.options));
+        let reply = told.map_or_else(Reply::from, json);
+        observer.end(outcome.map(|()| reply.body.len()));
+        reply
+    }
+
+    /// Reads the body and asks the model.
+    async fn infer(&self, post: Post, body: Incoming) -> Reply {
+        let memory = Arc::new(self.client.connection.reserve());
+        let body = match self.read(body, &memory, post.json.unwrap_or(0)).await {
+            Ok(body) => body,
+            Err(unread) => return unread.into(),
+        };
+        let (timeline, entry) = (self.exchange.received(body.len()), self.exchange.entry().cloned());
+        let _answering = self.client.connection.answering();
+        let timeout = self.server.options.rest_timeout;
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let pass = self.client.pass.clone();
+        let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
+        let call = InferCall::new(&self.server.registry, post, body);
+        match ask(self.server, call, context, ended(timeout, self.client)).await {
+            Ok(body) if body.is_binary() => Reply { content_type: BINARY, ..reply::json(body) },
+            Ok(body) => reply::json(body),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Reads a body whose binary data begin at `offset`.
+    async fn read(&self, body: Incoming, memory: &Reservation, offset: usize) -> Result<Bytes, Unread> {
+        let read = body::read_aligned(body, &self.server.options, memory, offset).await;
+        if let Some(limit) = read.as_ref().err().and_then(Unread::limit) {
+            self.client.connection.reached(limit);
+        }
+        read
+    }
+
+    /// Answers a request to the repository.
+    async fn repository(&self, target: Target, fields: &Fields<'_>, body: Incoming) -> Reply {
+        let memory = self.client.connection.reserve();
+        let body = match self.read(body, &memory, 0).await {
+            Ok(body) => body,
+            Err(unread) => return unread.into(),
+        };
+        let _answering = self.client.connection.answering();
+        let Target::Control(change, model) = target else {
+            return match control::ready_only(&body) {
+                Ok(false) => self.tell(&Target::Index, fields.accepts_gzip),
+                Ok(true) => self.tell(&Target::ReadyIndex, fields.accepts_gzip),
+                Err(error) => error.into(),
+            };
+        };
+        let observer = Observer::begin_simple(self.server, Protocol::Rest, &model);
+        let done = match self.server.check(self.client.pass.as_ref(), Need::Manage) {
+            Ok(()) => control::change(self.view, change, model, &body).await,
+            Err(error) => Err(error),
+        };
+        observer.end(done.as_ref().map(|()| 0).map_err(|error| error.kind));
+        done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())))
+    }
+}
+
+/// What needs a body.
+enum Posted {
+    Infer(Post),
+    Repository(Target),
+}
+
+/// Returns the length of the JSON with which a body begins, if its head says it.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>> {
+    let Some(value) = headers.get(&JSON_LENGTH) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or_else(|| {
+        let got = value.as_bytes().escape_ascii();
+        Error::invalid(format!("Inference-Header-Content-Length expects a number of bytes, got {got}"))
+    })
+}
+
+fn wrong_method(head: &Parts, path: &str, expected: &str) -> Reply {
+    Refusal::new(405, format!("Method Not Allowed: {} {path}; {expected} is", head.method)).into()
+}
+
+fn not_found(path: &str) -> String {
+    format!(
+        "Not Found: {path}. The Open Inference Protocol is below /v2, such as POST /v2/models/NAME/infer, \
+         GET /v2/models/NAME and GET /v2/health/ready"
+    )
+}

@@ -1,0 +1,104 @@
+"""Loading and unloading by name, for clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from servable.admin.model_control import ModelControl
+from servable.config.values import ModelConfig
+from servable.errors import StatusError
+from servable.lifecycle.availability import Availability
+
+Models = tuple[ModelConfig, ...]
+
+
+class Configured:
+    """Stands in for the manager: a list of models; those in ``broken`` cannot be loaded."""
+
+    def __init__(self, *models: ModelConfig) -> None:
+        self.models: Models = models
+        self.broken: set[str] = set()
+        self.reloaded: list[str] = []
+
+    def configured(self) -> Models:
+        return self.models
+
+    def change(self, edit: Callable[[Models], Sequence[ModelConfig]]) -> None:
+        self.models = tuple(edit(self.models))
+
+    def reload(self, name: str, timeout: float) -> bool:
+        self.reloaded.append(name)
+        return "slow" not in self.broken
+
+    def availability(self) -> dict[str, Availability]:
+        def of(name: str) -> Availability:
+            return Availability.FAILED if name in self.broken else Availability.AVAILABLE
+
+        return {model.name: of(model.name) for model in self.models}
+
+    def errors(self) -> dict[str, tuple[int, StatusError]]:
+        return {name: (3, StatusError("INTERNAL", "no graph")) for name in self.broken}
+
+    def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float) -> bool:
+        return enough(self.availability())
+
+
+M, N = ModelConfig("m", "/m", labels={"stable": 1}), ModelConfig("n", "/n")
+
+
+def control(*models: ModelConfig) -> tuple[ModelControl, Any]:
+    manager: Any = Configured(*models)
+    return ModelControl(manager), manager
+
+
+def code(made: ModelControl, action: str, name: str) -> str:
+    try:
+        made.answer(action, name)
+    except StatusError as error:
+        return error.code
+    return "OK"
+
+
+def test_what_was_unloaded_comes_back_as_it_was() -> None:
+    made, manager = control(M, N)
+    made.answer("unload", "m")
+    assert manager.models == (N,)
+    made.answer("unload", "m")
+    made.answer("load", "m")
+    assert manager.models == (N, M)
+    assert manager.reloaded == []
+
+
+def test_what_is_served_is_loaded_again() -> None:
+    made, manager = control(M)
+    made.answer("load", "m")
+    assert (manager.models, manager.reloaded) == ((M,), ["m"])
+    manager.broken.add("slow")
+    assert code(made, "load", "m") == "DEADLINE_EXCEEDED"
+
+
+def test_what_was_configured_again_meanwhile_counts() -> None:
+    made, manager = control(M)
+    made.answer("unload", "m")
+    other = ModelConfig("m", "/other")
+    manager.models = (other,)
+    made.answer("load", "m")
+    assert (manager.models, manager.reloaded) == ((other,), ["m"])
+    made.answer("unload", "m")
+    made.answer("load", "m")
+    assert manager.models == (other,)
+
+
+def test_failures_are_told() -> None:
+    made, manager = control(M)
+    assert [code(made, action, "x") for action in ("load", "unload", "change")] == [
+        "NOT_FOUND",
+        "NOT_FOUND",
+        "INVALID_ARGUMENT",
+    ]
+    manager.broken.add("m")
+    with pytest.raises(StatusError, match=r"failed to load 'm', .* version 3: no graph"):
+        made.answer("load", "m")
