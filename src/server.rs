@@ -29,6 +29,7 @@ use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::open_inference::OpenInference;
 use crate::open_inference::repository::ModelControl;
+use crate::open_inference::shared_memory::SharedMemory;
 use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
@@ -58,6 +59,8 @@ pub struct Server {
     adopted: Mutex<Adopted>,
     /// Loads and unloads models for clients of the Open Inference Protocol, if that is allowed.
     model_control: OnceLock<ModelControl>,
+    /// The regions of clients of the Open Inference Protocol, if they may register any.
+    shared_memory: Option<Arc<SharedMemory>>,
     /// Sends the metrics to a collector, if they are to be sent.
     sent_metrics: Option<SentMetrics>,
 }
@@ -106,6 +109,8 @@ impl Server {
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
+        let prefix = state.options.shared_memory.as_deref();
+        let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix)));
         // Set once.
         let _set = known.set(Arc::downgrade(&state));
         Ok(Server {
@@ -115,6 +120,7 @@ impl Server {
             ready: Arc::default(),
             adopted: Mutex::default(),
             model_control: OnceLock::new(),
+            shared_memory,
             sent_metrics,
         })
     }
@@ -138,8 +144,10 @@ impl Server {
 
     /// Returns the Open Inference Protocol's view of this server, if the protocol is on.
     fn open_inference(&self) -> Option<OpenInference> {
-        let view =
-            || OpenInference::new(self.state.clone(), self.ready.clone(), self.model_control.get().cloned());
+        let view = || {
+            let (control, shared_memory) = (self.model_control.get().cloned(), self.shared_memory.clone());
+            OpenInference::new(self.state.clone(), self.ready.clone(), control, shared_memory)
+        };
         self.state.options.open_inference.then(view)
     }
 

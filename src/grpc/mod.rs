@@ -31,6 +31,7 @@ use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
 use crate::methods::{Context, ServerState};
 use crate::metrics::EdgeLimit;
 use crate::open_inference::OpenInference;
+use crate::open_inference::shared_memory::SharedMemory;
 use crate::pb::tensorflow::serving as wire;
 use crate::peer::Sender;
 use crate::tls::Tls;
@@ -209,6 +210,11 @@ impl GrpcService {
     fn open_inference(&self) -> Result<&OpenInference> {
         let off = || Error::new(Kind::Unimplemented, "The Open Inference Protocol is off");
         self.settings.open_inference.as_ref().ok_or_else(off)
+    }
+
+    /// Returns the regions of shared memory, if clients may register any.
+    fn shared_memory(&self) -> Option<&Arc<SharedMemory>> {
+        self.settings.open_inference.as_ref()?.shared_memory()
     }
 
     /// Returns the method of the Open Inference Protocol at `path`, if it is one and the protocol is on.

@@ -225,7 +225,7 @@ impl Body {
     pub(crate) fn content(self) -> Content {
         match self.0 {
             Source::Pieces(pieces, memory) => Content::Message(pieces, memory),
-            Source::Streamed { .. } => Content::Streamed(self),
+            Source::Messages(..) | Source::Streamed { .. } => Content::Streamed(self),
             Source::Ended => Content::Nothing,
         }
     }

@@ -72,11 +72,13 @@ impl Rpc<'_> {
 
     /// Asks a model by the Open Inference Protocol.
     pub(super) async fn infer(mut self) -> Result<Reply> {
-        let (server, left) = (&self.service.server, self.left.take());
+        let (service, left) = (self.service, self.left.take());
+        let server = &service.server;
         let Arrived { bytes, context, _answering } = self.arrive(Some(infer::locate)).await?;
         let ended = ended(context.deadline, left);
         let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
-        methods::ask(server, InferCall::new(&server.registry, request, false), context, ended).await
+        let shared = service.shared_memory();
+        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended).await
     }
 
     /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.

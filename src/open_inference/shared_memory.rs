@@ -27,6 +27,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 mod key;
 
+/// The name of the extension.
+pub const EXTENSION: &str = "system_shared_memory";
+
 /// Most regions at once: each holds a descriptor.
 const MOST: usize = 128;
 /// Longest name of a region, in bytes.
@@ -231,11 +234,11 @@ impl Regions<'_> {
         for index in 0..outputs.positions.len() {
             let said = outputs.said(index);
             let placed = said.shared.as_deref().map(|place| self.place(place)).transpose()?;
-            if placed.as_ref().is_some_and(|placed| !placed.region.is_writable) {
-                let region = &placed.iter().map(|placed| placed.region.name.as_str()).collect::<String>();
+            if let Some(placed) = placed.as_ref().filter(|placed| !placed.region.is_writable) {
+                let name = refusal::shown(&placed.region.name);
                 return Err(Error::new(
                     Kind::PermissionDenied,
-                    format!("shared memory region '{}' may not be written by this server", refusal::shown(region)),
+                    format!("shared memory region '{name}' may not be written by this server"),
                 ));
             }
             places.push(placed);

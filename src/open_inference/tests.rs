@@ -160,7 +160,7 @@ fn serving() -> (Arc<ServerState>, OpenInference) {
     server.registry.publish(servable);
     server.registry.set_state("m", 4, State::Loading, None);
     server.registry.set_labels("m", [("new".to_owned(), 3), ("next".to_owned(), 4)].into());
-    (server.clone(), OpenInference::new(server, Arc::new(true.into()), None))
+    (server.clone(), OpenInference::new(server, Arc::new(true.into()), None, None))
 }
 
 fn spec(name: &str, choice: VersionChoice) -> ModelSpec {

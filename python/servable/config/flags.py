@@ -314,6 +314,15 @@ _REQUESTS = (
         "lets clients of the Open Inference Protocol load and unload models",
         own=True,
     ),
+    Flag(
+        "shared_memory",
+        "string",
+        "",
+        "requests",
+        "lets clients of the Open Inference Protocol keep tensors in files of /dev/shm whose names begin so: "
+        "/PREFIX; *: any",
+        own=True,
+    ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
         "profile_folder",

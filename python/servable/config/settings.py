@@ -19,6 +19,7 @@ from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
 from servable.config.proxies import trusted_proxies
 from servable.config.queue_limits import queue_limits
+from servable.config.shared_memory import shared_memory
 from servable.config.values import (
     AccessLogOptions,
     AdminOptions,
@@ -227,6 +228,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         auth_file=_auth_file(arguments),
         health_pages=arguments.boolean("enable_rest_healthcheck"),
         open_inference=arguments.boolean("open_inference_protocol"),
+        shared_memory=shared_memory(arguments),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),

@@ -139,7 +139,7 @@ impl Calls {
         let bytes = unpacked(server, message, &context).await?;
         let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
         request.id().clone_into(id);
-        let call = InferCall::new(&server.registry, request, true);
+        let call = InferCall::new(&server.registry, request, true).sharing(self.service.shared_memory());
         // The whole stream ends at its deadline.
         let reply = methods::ask(server, call, context, pending()).await?;
         reply.within(self.service.settings.max_reply_bytes)
