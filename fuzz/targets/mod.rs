@@ -17,7 +17,10 @@ use servable::auth::{Auth, Need};
 use servable::engine::litert::file::File;
 use servable::engine::onnx::graph::describe;
 use servable::engine::openvino::layers::scan;
+use servable::memory::Reservation;
 use servable::metrics::Format;
+use servable::open_inference::{datatype, strings};
+use servable::pb::infer::{Contents, InferRequest, locate};
 use servable::pb::tensor::{Encoded, decode, locate_numbers, open};
 use servable::pb::tensorflow::Example;
 use servable::pb::tensorflow::serving::prediction_log::LogType;
@@ -26,7 +29,7 @@ use servable::pb::wire::Pieces;
 use servable::proxies::header::{Start, start};
 use servable::proxies::{Networks, forwarded};
 use servable::rest::payload_json;
-use servable::tensor::Tensor;
+use servable::tensor::{Tensor, element_count};
 use servable::tfrecord::Records;
 use servable::tls::Tls;
 use servable::trace_context::{TraceContext, state};
@@ -46,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "infer_strings", run: infer_strings, examples: &[b"\x02\x01\0\0\0a\0\0\0\0", b"\x01\x02\0\0\0ab"] },
     Target { name: "tensor_proto", run: tensor_proto, examples: &[TENSOR, b"\x08\x13\x12\x04\x12\x02\x08\x02\x6a\x02\x01\x02"] },
     Target { name: "grpc_messages", run: grpc_messages, examples: &[PREDICT, b"\x12\x0a\x0a\x08\x0a\x06\x0a\x04\x0a\x01x\x12\x00"] },
+    Target { name: "infer_request", run: infer_request, examples: &[INFER_RAW, INFER_TYPED, INFER_STRINGS] },
     Target { name: "tfrecord", run: tfrecord, examples: &[RECORD] },
     Target { name: "payload_json", run: payload_json_line, examples: &[b"\x0a\x07\x0a\x05\x0a\x01m\x18\x01\x32\x14\x0a\x12\x12\x10\x0a\x01x\x12\x0b\x08\x01\x12\x00\x22\x04\0\0\x80?"] },
     Target { name: "onnx_graph", run: onnx_graph, examples: &[b"\x08\x08\x3a\x0e\x0a\x0a\x0a\x01a\x12\x01b\x22\x03Add\x12\x00", include_bytes!("../../tests/models/onnx_pair/1/model.onnx")] },
@@ -60,6 +64,12 @@ pub const TARGETS: &[Target] = &[
 
 const TENSOR: &[u8] = b"\x08\x01\x12\x04\x12\x02\x08\x02\x22\x08\0\0\x80?\0\0\0@";
 const PREDICT: &[u8] = b"\x0a\x03\x0a\x01m\x12\x17\x0a\x01x\x12\x12\x08\x01\x12\x04\x12\x02\x08\x02\x22\x08\0\0\x80?\0\0\0@\x1a\x01y";
+/// Two FP32, raw, and an output with a parameter.
+const INFER_RAW: &[u8] = b"\x0a\x01m\x12\x013\x1a\x02id\x2a\x0c\x0a\x01x\x12\x04FP32\x1a\x01\x02\x32\x18\x0a\x01y\x12\x13\x0a\x0dclassificatio\x12\x02\x10\x02\x3a\x08\0\0\x80?\0\0\0@";
+/// Two INT32 in their field, and a parameter.
+const INFER_TYPED: &[u8] = b"\x0a\x01m\x22\x08\x0a\x01p\x12\x03\x1a\x01s\x2a\x13\x0a\x01x\x12\x05INT32\x1a\x01\x02\x2a\x04\x12\x02\x01\x02";
+/// Two BYTES in theirs, and some raw.
+const INFER_STRINGS: &[u8] = b"\x0a\x01m\x2a\x15\x0a\x01x\x12\x05BYTES\x1a\x01\x02\x2a\x06\x42\x01a\x42\x01b\x3a\x0b\x02\0\0\0ab\x01\0\0\0a";
 /// Of three bytes.
 const RECORD: &[u8] = b"\x03\0\0\0\0\0\0\0\x8b\x1c\x19\x6fabc\x62\x1e\x5e\x0d";
 
@@ -111,6 +121,34 @@ pub fn grpc_messages(message: &[u8]) {
     }
     let _request = ClassificationRequest::decode(bytes.clone());
     let _example = Example::decode(bytes);
+}
+
+/// Requests of the Open Inference Protocol: what is accepted of their inputs is as many elements as their shapes have.
+pub fn infer_request(message: &[u8]) {
+    if let Some(at) = locate(message) {
+        assert!(at <= message.len());
+    }
+    let Ok(request) = InferRequest::open(Bytes::copy_from_slice(message)) else { return };
+    assert!(request.raw_count() + request.input_count() <= message.len());
+    request.parameters().map_while(Result::ok).for_each(|(name, _)| assert!(name.len() < message.len()));
+    for output in request.outputs().map_while(Result::ok) {
+        let _parameters = output.parameters().count();
+    }
+    let mut raw = request.raw();
+    for input in request.inputs().map_while(Result::ok) {
+        let _parameters = input.parameters().count();
+        let Some(count) = element_count(&input.shape).filter(|count| *count <= LARGE) else { continue };
+        let Some(dtype) = datatype::named(input.datatype) else { continue };
+        if let Ok(contents) = Contents::open(&input, dtype, count)
+            && let Ok(tensor) = contents.read(input.shape.clone())
+        {
+            assert_eq!((tensor.len(), tensor.dtype()), (count, dtype));
+        }
+        let bytes = raw.next().unwrap_or_default();
+        if let Ok(Ok(strings)) = strings::read(&bytes, count, &Reservation::default()) {
+            assert_eq!((strings.len(), strings::size(&strings)), (count, bytes.len()));
+        }
+    }
 }
 
 /// Warm-up files: there is no more in the records than in the file.

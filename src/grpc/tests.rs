@@ -35,6 +35,7 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 mod raw;
+mod v2;
 
 /// Returns `x` as `y`; waits while `gate` is held.
 struct Echo {
@@ -115,6 +116,8 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         traces: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
+    let view = OpenInference::new(server.clone(), Arc::new(true.into()), None);
+    let settings = Settings { open_inference: Some(view), ..settings };
     (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)
 }
 
@@ -433,6 +436,7 @@ async fn reflection_knows_the_services() {
         for service in [
             "tensorflow.serving.PredictionService",
             "tensorflow.serving.ModelService",
+            "inference.GRPCInferenceService",
             "grpc.health.v1.Health",
         ] {
             assert!(text.contains(service), "{answer:?}");

@@ -26,6 +26,11 @@ mod field {
     pub(super) const INPUTS: u32 = 5;
     pub(super) const OUTPUTS: u32 = 6;
     pub(super) const RAW: u32 = 7;
+    /// Of `InferInputTensor`.
+    pub(super) const INPUT_PARAMETERS: u32 = 4;
+    pub(super) const INPUT_CONTENTS: u32 = 5;
+    /// Of `InferRequestedOutputTensor`.
+    pub(super) const OUTPUT_PARAMETERS: u32 = 2;
 }
 
 /// A part of a message: where it begins, and its length.
@@ -112,13 +117,13 @@ impl InferRequest {
 
     /// Returns the parameters.
     pub fn parameters(&self) -> impl Iterator<Item = Result<(&str, Parameter<'_>), Malformed>> {
-        let entries = if self.parameters > 0 { &self.message[..] } else { &[] };
+        let entries: &[u8] = if self.parameters > 0 { &self.message[..] } else { &[] };
         parameters(entries, field::PARAMETERS)
     }
 
     /// Returns the inputs.
     pub fn inputs(&self) -> impl Iterator<Item = Result<Input<'_>, Malformed>> {
-        submessages(&self.message, field::INPUTS).map(|input| Input::read(input, &self.message))
+        submessages(&self.message, field::INPUTS).map(move |input| Input::read(input, &self.message))
     }
 
     /// Returns the outputs that are asked for.
@@ -128,7 +133,7 @@ impl InferRequest {
 
     /// Returns the `raw_input_contents`, as parts of the message.
     pub fn raw(&self) -> impl Iterator<Item = Bytes> {
-        submessages(&self.message, field::RAW).map(|raw| self.message.slice_ref(raw))
+        submessages(&self.message, field::RAW).map(move |raw| self.message.slice_ref(raw))
     }
 }
 
@@ -148,9 +153,6 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    const PARAMETERS: u32 = 4;
-    const CONTENTS: u32 = 5;
-
     fn read(bytes: &'a [u8], message: &'a Bytes) -> Result<Input<'a>, Malformed> {
         let mut input =
             Input { name: "", datatype: "", shape: Shape::new(), has_contents: false, bytes, message };
@@ -164,8 +166,8 @@ impl<'a> Input<'a> {
                         input.dim(varint(&mut packed)?);
                     }
                 }
-                (Input::CONTENTS, Value::Bytes(_)) => input.has_contents = true,
-                (Input::PARAMETERS, Value::Bytes(_)) => {}
+                (field::INPUT_CONTENTS, Value::Bytes(_)) => input.has_contents = true,
+                (field::INPUT_PARAMETERS, Value::Bytes(_)) => {}
                 (1..=5, _) => return Err(Malformed),
                 _ => {}
             }
@@ -181,12 +183,12 @@ impl<'a> Input<'a> {
 
     /// Returns its parameters.
     pub fn parameters(&self) -> impl Iterator<Item = Result<(&'a str, Parameter<'a>), Malformed>> {
-        parameters(self.bytes, Input::PARAMETERS)
+        parameters(self.bytes, field::INPUT_PARAMETERS)
     }
 
     /// Returns the fields of its contents. A field that comes twice is one message, as protobuf has it.
     fn contents(&self) -> impl Iterator<Item = Result<(u32, Value<'a>), Malformed>> + Clone + use<'a> {
-        submessages(self.bytes, Input::CONTENTS).flat_map(Fields::new)
+        submessages(self.bytes, field::INPUT_CONTENTS).flat_map(Fields::new)
     }
 }
 
@@ -199,14 +201,12 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    const PARAMETERS: u32 = 2;
-
     fn read(bytes: &'a [u8]) -> Result<Output<'a>, Malformed> {
         let mut output = Output { name: "", bytes };
         for item in Fields::new(bytes) {
             match item? {
                 (1, Value::Bytes(name)) => output.name = text(name)?,
-                (Output::PARAMETERS, Value::Bytes(_)) => {}
+                (field::OUTPUT_PARAMETERS, Value::Bytes(_)) => {}
                 (1..=2, _) => return Err(Malformed),
                 _ => {}
             }
@@ -216,7 +216,7 @@ impl<'a> Output<'a> {
 
     /// Returns its parameters.
     pub fn parameters(&self) -> impl Iterator<Item = Result<(&'a str, Parameter<'a>), Malformed>> {
-        parameters(self.bytes, Output::PARAMETERS)
+        parameters(self.bytes, field::OUTPUT_PARAMETERS)
     }
 }
 
@@ -236,10 +236,7 @@ pub enum Parameter<'a> {
 }
 
 /// Returns the entries of the map in the fields `number` of `message`.
-fn parameters(
-    message: &[u8],
-    number: u32,
-) -> impl Iterator<Item = Result<(&str, Parameter<'_>), Malformed>> {
+fn parameters(message: &[u8], number: u32) -> impl Iterator<Item = Result<(&str, Parameter<'_>), Malformed>> {
     submessages(message, number).map(|entry| {
         let (mut key, mut value) = ("", Parameter::Other);
         for item in Fields::new(entry) {
@@ -290,7 +287,7 @@ fn text(bytes: &[u8]) -> Result<&str, Malformed> {
 pub fn locate(prefix: &[u8]) -> Option<usize> {
     /// Smallest block worth aligning, in bytes.
     const LARGE: usize = 4096;
-    let path = [field::INPUTS, Input::CONTENTS];
+    let path = [field::INPUTS, field::INPUT_CONTENTS];
     let mut position = 0;
     // Nesting levels (ModelInferRequest → InferInputTensor → InferTensorContents), and the end of each.
     let mut level = 0;

@@ -33,6 +33,7 @@ GOOD = {"instances": [2.0]}
 WRONG = "servable.all." + "A" * 43
 PREDICTION = "/tensorflow.serving.PredictionService/"
 MODELS_SERVICE = "/tensorflow.serving.ModelService/"
+INFERENCE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
 PROFILER = (
     "Profile",
@@ -153,6 +154,11 @@ def check_of(service: str) -> bytes:
     return b"\n" + bytes([len(service)]) + service.encode()
 
 
+def named(model: str) -> bytes:
+    """Returns a request of the Open Inference Protocol for a model: its name is field 1 of all of them."""
+    return b"\n" + bytes([len(model)]) + model.encode()
+
+
 GRPC = [
     (PREDICTION + method, asking_for(kind, model), who)
     for model, who in (("half_plus_two", "all caller"), ("pair", "all"), ("missing", "all"))
@@ -169,6 +175,31 @@ GRPC = [
     (MODELS_SERVICE + "GetModelStatus", asking_for("GetModelStatusRequest", model), who)
     for model, who in (("half_plus_two", "all reader watcher"), ("pair", "all watcher"))
 ] + [
+    (INFERENCE + method, named(model), who)
+    for method, model, who in (
+        ("ModelInfer", "half_plus_two", "all caller"),
+        ("ModelInfer", "half_plus_two:serving_default", "all caller"),
+        ("ModelInfer", "pair", "all"),
+        ("ModelReady", "half_plus_two", "all reader watcher"),
+        ("ModelReady", "pair", "all watcher"),
+        ("ModelMetadata", "half_plus_two", "all caller reader watcher"),
+        ("ModelMetadata", "pair", "all watcher"),
+        ("ModelConfig", "half_plus_two", "all caller reader watcher"),
+        ("ModelConfig", "pair", "all watcher"),
+        ("ModelStatistics", "half_plus_two", "all reader watcher"),
+        ("ModelStatistics", "pair", "all watcher"),
+    )
+] + [
+    (INFERENCE + "ServerLive", b"", "anybody"),
+    (INFERENCE + "ServerReady", b"", "anybody"),
+    (INFERENCE + "ServerMetadata", b"", "all caller reader watcher boss"),
+    # An error of a request is an answer there.
+    (INFERENCE + "ModelStreamInfer", named("half_plus_two"), "all caller"),
+    (INFERENCE + "ModelStatistics", b"", "all watcher"),
+    (INFERENCE + "RepositoryIndex", b"", "all watcher boss"),
+    # Clients of this server may change nothing, and this token could not.
+    (INFERENCE + "RepositoryModelLoad", b"", ""),
+    (INFERENCE + "RepositoryModelUnload", b"", ""),
     # Empty messages, which change nothing.
     (MODELS_SERVICE + "HandleReloadConfigRequest", b"", "all boss"),
     *((f"/tensorflow.ProfilerService/{method}", b"", "all boss") for method in PROFILER),

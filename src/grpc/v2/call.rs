@@ -252,9 +252,10 @@ impl Call for InferCall {
             id: self.request.id(),
             streamed: self.streamed,
         };
-        let named = |(name, tensor)| Ok((*name, metadata::datatype_of(name, tensor)?, tensor));
-        let told: SmallVec<[_; 4]> =
-            outputs.iter().map(|(name, tensor)| named((name, tensor))).collect::<Result<_>>()?;
+        let mut told: SmallVec<[(&str, &'static str, &Tensor); 4]> = SmallVec::new();
+        for (name, tensor) in &outputs {
+            told.push((name, metadata::datatype_of(name, tensor)?, tensor));
+        }
         let typed = self.typed && outputs.iter().all(|(_, tensor)| has_field(tensor.dtype()));
         let places = || outputs.iter().enumerate().filter_map(|(index, _)| self.chosen.place(index));
         let mut response = Response::new(head, told.into_iter(), typed && places().next().is_none());

@@ -6,6 +6,7 @@ use super::super::rpc::Received;
 use crate::auth::Need;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::open_inference::refusal;
 use crate::open_inference::repository::Change;
 use crate::pb::inference::{
     RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
@@ -18,12 +19,9 @@ pub(super) async fn load(
     received: Received<RepositoryModelLoadRequest>,
 ) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
-    if let Some(name) = request.parameters.keys().next() {
-        // What a model is made of is the operator's.
-        return Err(Error::invalid(format!(
-            "A model is loaded as this server is configured: parameter '{}' is not taken",
-            crate::open_inference::refusal::shown(name)
-        )));
+    let overrides = |name: &&String| *name == "config" || name.starts_with("file:");
+    if let Some(name) = request.parameters.keys().find(overrides) {
+        return Err(refusal::no_override(name));
     }
     change(service, &context, Change::Load, request.model_name).await?;
     Reply::of(&RepositoryModelLoadResponse {})?.counted(context.memory)

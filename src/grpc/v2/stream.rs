@@ -21,8 +21,8 @@ use crate::memory::Reservation;
 use crate::methods;
 use crate::pb::infer::{self, InferRequest};
 use crate::pb::inference::{ModelInferResponse, ModelStreamInferResponse};
-use http::request::Parts;
 use http::Response;
+use http::request::Parts;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ use std::task::{self, Poll};
 use std::time::Instant;
 
 /// Most requests of a stream that are in flight; the next one is read when one of them has been answered.
-const IN_FLIGHT: usize = 32;
+pub(in crate::grpc) const IN_FLIGHT: usize = 32;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The stream of requests, and what was read of it: the next one, or none at its end.
@@ -43,11 +43,13 @@ struct Arrived(Message, Arc<Reservation>);
 /// Answers the requests in `body`. `pass`: what the stream's token allows, which counts as its first request.
 pub(in crate::grpc) fn open(
     service: Arc<GrpcService>,
-    head: Parts,
+    mut head: Parts,
     body: CallBody,
     client: Arc<Connection>,
     pass: Option<Pass>,
 ) -> Response<Body> {
+    // Each request has a pass of its own; that of the stream is in there, too, and would be in flight as long.
+    head.extensions.clear();
     let deadline = deadline::of(&head.headers);
     let mut stages = service.stages.clone();
     let requests = message::Stream::new(body, service.settings.limits.pace);

@@ -5,7 +5,7 @@ use super::super::reply::Reply;
 use super::super::rpc::Received;
 use crate::auth::Need;
 use crate::context::Context;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::methods::ModelSpec;
 use crate::metrics::Total;
 use crate::open_inference::metadata::{self, TensorMetadata};
@@ -41,7 +41,7 @@ pub(super) fn model_ready(service: &GrpcService, received: Received<ModelReadyRe
     let spec = spec(service, &context, &request.name, &request.version)?;
     service.server.check(context.pass.as_ref(), Need::Read(&spec.name))?;
     let ready = match service.open_inference()?.is_model_ready(&spec) {
-        Err(why) if why.kind == Kind::NotFound => false,
+        Err(why) if matches!(why.kind, Kind::NotFound | Kind::FailedPrecondition) => false,
         told => told?,
     };
     Reply::of(&ModelReadyResponse { ready })
@@ -75,11 +75,7 @@ pub(super) fn model(service: &GrpcService, received: Received<ModelMetadataReque
 }
 
 fn tensor(told: &TensorMetadata) -> WireTensor {
-    WireTensor {
-        name: told.name.clone(),
-        datatype: told.datatype().to_owned(),
-        shape: told.shape.clone(),
-    }
+    WireTensor { name: told.name.clone(), datatype: told.datatype().to_owned(), shape: told.shape.clone() }
 }
 
 /// A model's configuration in Triton's form.
@@ -113,10 +109,7 @@ pub(super) fn config(service: &GrpcService, received: Received<ModelConfigReques
 }
 
 /// What was counted of a model, or of all.
-pub(super) fn statistics(
-    service: &GrpcService,
-    received: Received<ModelStatisticsRequest>,
-) -> Result<Reply> {
+pub(super) fn statistics(service: &GrpcService, received: Received<ModelStatisticsRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let (server, pass) = (&service.server, context.pass.as_ref());
     let told = if request.name.is_empty() {
@@ -125,10 +118,9 @@ pub(super) fn statistics(
     } else {
         let spec = spec(service, &context, &request.name, &request.version)?;
         server.check(pass, Need::Read(&spec.name))?;
-        counts::of(server, &spec.name, &spec.choice).map_err(|why| match why.kind {
-            Kind::NotFound => refusal::unknown_model(&spec),
-            _ => why,
-        })?
+        let told = counts::of(server, &spec.name, &spec.choice);
+        let is_missing = |why: &Error| why.kind == Kind::NotFound;
+        told.map_err(|why| if is_missing(&why) { refusal::unknown_model(&spec) } else { why })?
     };
     let model_stats = told.iter().map(one_statistics).collect();
     Reply::of(&ModelStatisticsResponse { model_stats })?.counted(context.memory)

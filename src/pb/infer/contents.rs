@@ -104,7 +104,7 @@ impl<'i, 'a> Contents<'i, 'a> {
         let (mut found, mut chunks, mut only) = (0usize, 0, None);
         for item in input.contents() {
             let (number, value) = item?;
-            let Some(name) = NAMES.get((number as usize).wrapping_sub(1)) else { continue };
+            let Some(name) = NAMES.get((number as usize).wrapping_sub(1)).copied() else { continue };
             let elements = elements(number, value)?;
             if elements > 0 && number != own {
                 return Err(Wrong::Field(name));
@@ -130,6 +130,7 @@ impl<'i, 'a> Contents<'i, 'a> {
     pub fn allocates(&self) -> usize {
         match (self.laid_out, self.own) {
             (Some(_), _) => 0,
+            (None, field::BYTES) if self.count <= 1 => 0,
             // The text, which is shorter than the input, and where each string ends.
             (None, field::BYTES) => self.input.bytes.len() + self.count * size_of::<usize>(),
             // A varint of one byte may become eight.
@@ -149,7 +150,9 @@ impl<'i, 'a> Contents<'i, 'a> {
             (field::INT, _) => self.varints(shape, |value| Ok(signed(value))),
             (field::INT64, _) => self.varints(shape, |value| Ok(value.cast_signed())),
             (field::UINT, 1) => self.varints(shape, |value| u8::try_from(unsigned(value)).map_err(|_| value)),
-            (field::UINT, 2) => self.varints(shape, |value| u16::try_from(unsigned(value)).map_err(|_| value)),
+            (field::UINT, 2) => {
+                self.varints(shape, |value| u16::try_from(unsigned(value)).map_err(|_| value))
+            }
             (field::UINT, _) => self.varints(shape, |value| Ok(unsigned(value))),
             (field::UINT64, _) => self.varints(shape, Ok),
             (field::BYTES, _) => Ok(self.strings(shape)),
@@ -199,9 +202,11 @@ impl<'i, 'a> Contents<'i, 'a> {
     }
 
     fn strings(self, shape: Shape) -> Tensor {
-        let string = |value: Value<'a>| match value {
-            Value::Bytes(string) => string,
-            Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => &[],
+        let string = |value: Value<'a>| -> &'a [u8] {
+            match value {
+                Value::Bytes(string) => string,
+                Value::Varint(_) | Value::Fixed64(_) | Value::Fixed32(_) => &[],
+            }
         };
         let mut all = self.values().map(string);
         let strings = match self.count {

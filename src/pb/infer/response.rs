@@ -2,8 +2,8 @@
 
 use super::super::tensor::each_varint;
 use super::super::wire::{Pieces, bytes_field_len, varint_len};
-use super::contents::{field, field_of};
-use crate::tensor::{DType, Data, Strings, Tensor};
+use super::contents::{field, field_of, is_laid_out};
+use crate::tensor::{Data, Strings, Tensor};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -216,15 +216,13 @@ impl<'a> Form<'a> {
                 Form::RawStrings(strings, strings.iter().map(|string| PREFIX + string.len()).sum())
             }
             (Data::Numbers(bytes), None) => Form::Raw(bytes),
-            (Data::Numbers(bytes), Some(number)) => match tensor.dtype() {
-                // A packed list of bools has one byte per value, as in memory.
-                DType::Bool | DType::Float | DType::Double => Form::Laid(number, bytes),
-                dtype => {
-                    let mut len = 0;
-                    each_varint(dtype, bytes, |value| len += varint_len(value));
-                    Form::Varints(number, len)
-                }
-            },
+            // A packed list of bools has one byte per value, as in memory.
+            (Data::Numbers(bytes), Some(number)) if is_laid_out(number) => Form::Laid(number, bytes),
+            (Data::Numbers(bytes), Some(number)) => {
+                let mut len = 0;
+                each_varint(tensor.dtype(), bytes, |value| len += varint_len(value));
+                Form::Varints(number, len)
+            }
         }
     }
 
