@@ -1,5 +1,7 @@
 //! Reads of files into memory that need not be initialised before.
 
+#![allow(unsafe_code)]
+
 use aligned_vec::{AVec, ConstAlign};
 use std::fs::File;
 use std::io::{self, ErrorKind};
