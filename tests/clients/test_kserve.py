@@ -11,7 +11,7 @@ from conftest import Served
 
 kserve = pytest.importorskip("kserve", exc_type=ImportError)
 
-from kserve import InferInput, InferRequest, InferenceGRPCClient, InferenceRESTClient  # noqa: E402
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest  # noqa: E402
 from kserve.inference_client import RESTConfig  # noqa: E402
 
 pytestmark = [pytest.mark.needs_tensorflow, pytest.mark.filterwarnings("ignore")]

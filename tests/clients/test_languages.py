@@ -1,4 +1,4 @@
-"""Clients in Go, Java and Node: stubs of the public protos, and the published libraries of gRPC and gRPC-Web."""
+"""Clients in Go, Java and Node: stubs of the protos, and the published libraries of gRPC and gRPC-Web."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def test_java(served: Served, installed: Path) -> None:
 def node(installed: Path, script: str, *arguments: str | Path) -> Any:
     folder = installed / "node"
     return printed(
-        folder / script, shutil.which("node") or "node", folder / script, *arguments, needs=folder / "node_modules"
+        folder / script,
+        shutil.which("node") or "node",
+        folder / script,
+        *arguments,
+        needs=folder / "node_modules",
     )
 
 

@@ -16,13 +16,15 @@ from conftest import Served
 http = pytest.importorskip("tritonclient.http", exc_type=ImportError)
 grpc = pytest.importorskip("tritonclient.grpc", exc_type=ImportError)
 
-from tritonclient.utils import InferenceServerException  # noqa: E402
-from tritonclient.utils import shared_memory as shm  # noqa: E402
+shm = pytest.importorskip("tritonclient.utils.shared_memory", exc_type=ImportError)
+InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
 
 pytestmark = [
     pytest.mark.needs_tensorflow,
     # They warn of what is deprecated in what they stand on.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+    ),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -80,7 +82,7 @@ def test_numbers_go_both_ways(served: Served, protocol: str) -> None:
         inputs = [given(module, "x", np.zeros(100_000, np.float32), "FP32")]
         assert one.infer("half_plus_two", inputs, outputs=wanted).as_numpy("y").sum() == 200_000
         pair = [given(module, "a", X, "FP32"), given(module, "b", np.array([1, 2, 3], np.int32), "INT32")]
-        np.testing.assert_array_equal(one.infer("pair", pair).as_numpy("sum"), X + [1, 2, 3])
+        np.testing.assert_array_equal(one.infer("pair", pair).as_numpy("sum"), X + np.array([1, 2, 3]))
         best = [module.InferRequestedOutput("y", class_count=2)]
         classes = one.infer("half_plus_two", [given(module, "x", X, "FP32")], outputs=best).as_numpy("y")
         assert classes.ravel()[0].startswith(b"4.5")
@@ -202,7 +204,11 @@ def region(one: Any, name: str, size: int) -> Iterator[Any]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_inputs_and_outputs_in_shared_memory(served: Served, protocol: str) -> None:
-    with client(served, protocol) as (module, one), region(one, "in", 400) as first, region(one, "out", 400) as second:
+    with (
+        client(served, protocol) as (module, one),
+        region(one, "in", 400) as first,
+        region(one, "out", 400) as second,
+    ):
         values = np.arange(100, dtype=np.float32)
         shm.set_shared_memory_region(first, [values])
         status = one.get_system_shared_memory_status()

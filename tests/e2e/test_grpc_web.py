@@ -13,7 +13,7 @@ import pytest
 from certificates import Authority
 from conftest import Served
 from grpc_web import BINARY, PREDICT, TEXT, Answer, framed, post, read
-from servers import MODELS, WITH_GRPC, run_to_its_end, serving
+from servers import MODELS, run_to_its_end, serving
 from stubs import floats_request, own_message
 from tokens import TokenFile
 from wire import Wire, ask, message, predict
@@ -51,7 +51,9 @@ def request(*values: float, model: str = "half_plus_two") -> bytes:
 GOOD = framed(request(2.0))
 
 
-def call(served: Served, data: bytes = GOOD, path: str = PREDICT, media_type: str = BINARY, **headers: str) -> Answer:
+def call(
+    served: Served, data: bytes = GOOD, path: str = PREDICT, media_type: str = BINARY, **headers: str
+) -> Answer:
     with Wire(served) as wire:
         return read(wire.send(post(data, path, media_type, **headers)).final_reply())
 
@@ -250,7 +252,9 @@ def test_memory_and_sizes_hold(tmp_path: Path) -> None:
 
 
 def test_tokens_hold(tokens: TokenFile) -> None:
-    with serving(MODELS / "half_plus_two", "--grpc_web", f"--cors_allowed_origins={PAGE}", tokens.flag) as served:
+    with serving(
+        MODELS / "half_plus_two", "--grpc_web", f"--cors_allowed_origins={PAGE}", tokens.flag
+    ) as served:
         assert values(call(served, Authorization=tokens.bearer("all"))) == [3.0]
         none = call(served, Origin=PAGE)
         assert (none.code, none.reply.headers[ALLOW]) == (16, PAGE), "a page may read why"
@@ -272,7 +276,14 @@ def test_a_page_is_told_what_it_may_send(served: Served, path: str) -> None:
     assert (reply.status, reply.headers[ALLOW], reply.headers["vary"]) == (204, PAGE, "Origin")
     assert reply.headers["access-control-allow-methods"] == "GET, POST"
     allowed = set(reply.headers["access-control-allow-headers"].split(", "))
-    assert allowed >= {"x-grpc-web", "grpc-timeout", "content-type", "authorization", "x-request-id", "x-user-agent"}
+    assert allowed >= {
+        "x-grpc-web",
+        "grpc-timeout",
+        "content-type",
+        "authorization",
+        "x-request-id",
+        "x-user-agent",
+    }
     assert "access-control-allow-credentials" not in reply.headers
 
 

@@ -1,4 +1,4 @@
-"""Shared memory of the Open Inference Protocol, over REST and gRPC: regions that vanish, shrink, overlap, escape."""
+"""Shared memory of the Open Inference Protocol: regions that vanish, shrink, overlap or would escape."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ class Client:
     def infer(self, inputs: dict[str, Any], outputs: dict[str, Any] | None = None, count: int = 100) -> Any:
         """Returns what is told of output ``y``: a dict; or a refusal."""
         if self.protocol == "rest":
-            body: Any = {"inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "parameters": inputs}]}
+            body: Any = {
+                "inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "parameters": inputs}]
+            }
             if outputs is not None:
                 body["outputs"] = [{"name": "y", "parameters": outputs}]
             reply = self._post("models/half_plus_two/infer", json.dumps(body))
@@ -74,7 +76,9 @@ class Client:
         if refused:
             return refused
         output = answer.outputs[0]
-        told = {name: getattr(one, one.WhichOneof("parameter_choice")) for name, one in output.parameters.items()}
+        told = {
+            name: getattr(one, one.WhichOneof("parameter_choice")) for name, one in output.parameters.items()
+        }
         raw = np.frombuffer(answer.raw_output_contents[0], np.float32)
         return {"name": output.name, "parameters": told, "data": raw.tolist()}
 
@@ -174,7 +178,17 @@ def test_a_region_is_registered_once(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../etc/passwd", "/etc/passwd", "..", ".", "", f"{PREFIX}x/../../etc/passwd", f"{PREFIX}/x", "other", "sem.x"],
+    [
+        "../etc/passwd",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        f"{PREFIX}x/../../etc/passwd",
+        f"{PREFIX}/x",
+        "other",
+        "sem.x",
+    ],
 )
 def test_names_that_would_escape_are_refused(client: Client, name: str) -> None:
     refused = client.register("r", f"/{name}", 8)
@@ -259,7 +273,13 @@ def test_data_is_in_one_place(served: Served) -> None:
     with shared("in", VALUES.tobytes()) as path:
         rest = Client(served, "rest")
         rest.register("in", key(path), 400)
-        body = {"name": "x", "shape": [100], "datatype": "FP32", "data": VALUES.tolist(), "parameters": place("in", 400)}
+        body = {
+            "name": "x",
+            "shape": [100],
+            "datatype": "FP32",
+            "data": VALUES.tolist(),
+            "parameters": place("in", 400),
+        }
         reply = ask(served, "POST", "/v2/models/half_plus_two/infer", json.dumps({"inputs": [body]}))
         assert (reply.status, "both in the request and in shared memory" in reply.error) == (400, True)
         rest.unregister()
@@ -267,7 +287,14 @@ def test_data_is_in_one_place(served: Served) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["[]", "{", '{"key": 1}', '{"key": "/x", "offset": -1}', '{"key": "/x", "byte_size": 1.5}', '{"offset": "1"}'],
+    [
+        "[]",
+        "{",
+        '{"key": 1}',
+        '{"key": "/x", "offset": -1}',
+        '{"key": "/x", "byte_size": 1.5}',
+        '{"offset": "1"}',
+    ],
 )
 def test_a_malformed_registration_is_refused(served: Served, body: str) -> None:
     reply = ask(served, "POST", "/v2/systemsharedmemory/region/r/register", body)
@@ -307,7 +334,8 @@ def test_a_region_is_its_tokens(tmp_path: Path) -> None:
     ):
         for protocol in ("rest", "grpc"):
             ann, bob, reader = (
-                Client(served, protocol, {"Authorization": tokens.bearer(name)}) for name in ("ann", "bob", "reader")
+                Client(served, protocol, {"Authorization": tokens.bearer(name)})
+                for name in ("ann", "bob", "reader")
             )
             assert ann.register("r", key(path), 400) is None
             assert (ann.names(), bob.names()) == (["r"], [])

@@ -203,7 +203,7 @@ GRPC = [
     (INFERENCE + "RepositoryModelLoad", b"", ""),
     (INFERENCE + "RepositoryModelUnload", b"", ""),
     # There is none here, which callers are told.
-    *((INFERENCE + f"SystemSharedMemory{method}", b"", "all caller") for method in ("Status", "Register", "Unregister")),
+    *((f"{INFERENCE}SystemSharedMemory{one}", b"", "all caller") for one in ("Status", "Register", "Unregister")),
     # Empty messages, which change nothing.
     (MODELS_SERVICE + "HandleReloadConfigRequest", b"", "all boss"),
     *((f"/tensorflow.ProfilerService/{method}", b"", "all boss") for method in PROFILER),

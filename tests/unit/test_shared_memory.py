@@ -22,7 +22,9 @@ def test_names_begin_as_is_said() -> None:
     assert prefix("--shared_memory=*") == ""
 
 
-@pytest.mark.parametrize("wrong", ["true", "servable_", "/", "//", "/a/b", "/a/", "/a*", "**", "/" + "x" * 201])
+@pytest.mark.parametrize(
+    "wrong", ["true", "servable_", "/", "//", "/a/b", "/a/", "/a*", "**", "/" + "x" * 201]
+)
 def test_anything_else_is_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="--shared_memory expects"):
         prefix(f"--shared_memory={wrong}")

@@ -37,8 +37,8 @@ def _origin(text: str) -> str:
     found = _ORIGIN.fullmatch(text)
     if not found or text != text.lower() or not text.isascii():
         raise UsageError(
-            "--cors_allowed_origins expects *, or origins as browsers write them, such as https://a.example or "
-            f"http://localhost:3000 (lower case, no path, no slash at the end), got {text!r}"
+            "--cors_allowed_origins expects *, or origins as browsers write them, such as https://a.example "
+            f"or http://localhost:3000 (lower case, no path, no slash at the end), got {text!r}"
         )
     if found["port"] and _OWN_PORTS.get(text.partition(":")[0]) == found["port"]:
         raise UsageError(

@@ -11,12 +11,12 @@ ANY = "*"
 
 
 def shared_memory(arguments: Arguments) -> str | None:
-    """Returns with what the names of files have to begin, empty for any; None if there is no shared memory."""
+    """Returns with what names of files have to begin, empty for any; None if there is no shared memory."""
     text = arguments.text("shared_memory")
     if not text:
         return None
     if not arguments.boolean("open_inference_protocol"):
-        raise UsageError("--shared_memory is of the Open Inference Protocol: turn on --open_inference_protocol")
+        raise UsageError("--shared_memory needs --open_inference_protocol, whose clients use it")
     if text == ANY:
         return ""
     if not re.fullmatch(r"/[^/\0*]{1,200}", text):
