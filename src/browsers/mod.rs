@@ -20,6 +20,7 @@ pub(crate) use cors::Leave;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 pub use text::Quanta;
 use web::Form;
@@ -30,7 +31,7 @@ pub(crate) struct Browsers {
     cors: Option<Cors>,
     /// The calls of gRPC-Web, if they are answered.
     grpc: Option<Arc<GrpcService>>,
-    /// True if replies below `/v1/` have TensorFlow Serving's headers for all origins, which stay as they are.
+    /// True if replies of REST have TensorFlow Serving's headers for all origins, which stay as they are.
     has_own: bool,
 }
 
@@ -57,12 +58,12 @@ impl Browsers {
         client: &Arc<Connection>,
         stream: Option<&Client>,
         request: Request<Incoming>,
-    ) -> Result<Response<Bytes>, Request<Incoming>> {
-        let Some(asked) = self.asked(&request) else { return Err(request) };
+    ) -> ControlFlow<Response<Bytes>, Request<Incoming>> {
+        let Some(asked) = self.asked(&request) else { return ControlFlow::Continue(request) };
         let (head, body) = request.into_parts();
         let (fields, version) = (Fields::of(&head.headers), head.version);
         if let Some(refused) = head::refusal(&head, &fields, target::of(&head.uri), true) {
-            return Ok(refusal(refused.status, refused.message, refused.close, version));
+            return ControlFlow::Break(refusal(refused.status, refused.message, refused.close, version));
         }
         let mut response = match asked {
             Asked::Preflight(cors) => cors.preflight(&head.headers),
@@ -78,7 +79,7 @@ impl Browsers {
         if client.is_draining() {
             close(&mut response, version);
         }
-        Ok(response)
+        ControlFlow::Break(response)
     }
 
     fn asked(&self, request: &Request<Incoming>) -> Option<Asked<'_>> {
@@ -107,7 +108,7 @@ impl Browsers {
                 head.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
             })
         };
-        (below("/v1") && !self.has_own) || below("/v2") || (self.grpc.is_some() && web::is_method(path))
+        ((below("/v1") || below("/v2")) && !self.has_own) || (self.grpc.is_some() && web::is_method(path))
     }
 }
 
@@ -146,6 +147,6 @@ mod tests {
         }
         // Without gRPC-Web, methods are none of it; TensorFlow Serving's own headers stay.
         assert!(!shared(false, "/tensorflow.serving.PredictionService/Predict"));
-        assert!(!shared(true, "/v1/models/m:predict") && shared(true, "/v2/models/m/infer"));
+        assert!(!shared(true, "/v1/models/m:predict") && !shared(true, "/v2/models/m/infer"));
     }
 }

@@ -21,7 +21,7 @@ mod standard;
 mod v2;
 
 pub(crate) use call_body::{CallBody, broken};
-pub(crate) use reply::{Content, failed};
+pub(crate) use reply::{Body, Content, failed};
 
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
@@ -38,7 +38,7 @@ use crate::tls::Tls;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use reply::{Body, Reply};
+use reply::Reply;
 use rpc::Rpc;
 use standard::Standard;
 use std::path::PathBuf;

@@ -364,8 +364,7 @@ fn overlapping(places: &[Option<Placed>]) -> Option<&str> {
         pair[0].region.identity == pair[1].region.identity
             && pair[0].offset + pair[0].bytes as u64 > pair[1].offset
     };
-    let mut pairs = all.windows(2).filter(|pair| share(pair));
-    pairs.next().map(|pair| pair[1].region.name.as_str())
+    all.windows(2).find(|pair| share(pair)).map(|pair| pair[1].region.name.as_str())
 }
 
 /// Opens the file `name` of the folder; also returns whether it may be written.
@@ -386,7 +385,7 @@ fn open(name: &str) -> io::Result<(File, bool)> {
 pub fn mentioned(json: &[u8]) -> usize {
     let after = |at: usize| &json[at + BYTES.len()..];
     let number = |rest: &[u8]| {
-        let digits = rest.iter().skip_while(|byte| matches!(byte, b'"' | b':') || byte.is_ascii_whitespace());
+        let digits = rest.iter().skip_while(|byte| matches!(**byte, b'"' | b':') || byte.is_ascii_whitespace());
         digits.take_while(|byte| byte.is_ascii_digit()).fold(0usize, |number, digit| {
             number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
         })

@@ -46,6 +46,7 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
 use std::future::pending;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,8 +120,8 @@ impl RestService {
     ) -> Response<Bytes> {
         let leave = browsers.leave(&request);
         let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
-            Ok(response) => response,
-            Err(request) => self.answer_api(client, request).await,
+            ControlFlow::Break(response) => response,
+            ControlFlow::Continue(request) => self.answer_api(client, request).await,
         };
         leave.put(response.headers_mut());
         response

@@ -203,7 +203,9 @@ GRPC = [
     (INFERENCE + "RepositoryModelLoad", b"", ""),
     (INFERENCE + "RepositoryModelUnload", b"", ""),
     # There is none here, which callers are told.
-    *((f"{INFERENCE}SystemSharedMemory{one}", b"", "all caller") for one in ("Status", "Register", "Unregister")),
+    (INFERENCE + "SystemSharedMemoryStatus", b"", "all caller"),
+    (INFERENCE + "SystemSharedMemoryRegister", b"", "all caller"),
+    (INFERENCE + "SystemSharedMemoryUnregister", b"", "all caller"),
     # Empty messages, which change nothing.
     (MODELS_SERVICE + "HandleReloadConfigRequest", b"", "all boss"),
     *((f"/tensorflow.ProfilerService/{method}", b"", "all boss") for method in PROFILER),
