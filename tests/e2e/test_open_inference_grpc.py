@@ -434,7 +434,7 @@ def test_a_stream_without_requests_ends_well(channel: grpc.Channel) -> None:
 
 def test_who_leaves_a_stream_harms_nobody(channel: grpc.Channel) -> None:
     for _ in range(50):
-        answers: Any = stream(channel, [request("loop", steps=np.array(10**9, np.int64))] * 3)
+        answers: Any = stream(channel, [request("loop", steps=np.array(2000, np.int64))] * 3)
         answers.cancel()
 
 

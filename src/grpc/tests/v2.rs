@@ -150,8 +150,8 @@ fn misfilled() -> Vec<Broken> {
         let inputs = vec![InferInputTensor { contents: Some(contents), ..input(1) }];
         ModelInferRequest { inputs, ..typed(0) }
     };
-    let raw_of = |raw: &[&'static [u8]]| ModelInferRequest {
-        raw_input_contents: raw.iter().map(|bytes| Bytes::from_static(bytes)).collect(),
+    let raw_of = |all: &[&'static [u8]]| ModelInferRequest {
+        raw_input_contents: all.iter().map(|bytes| Bytes::from_static(bytes)).collect(),
         ..raw(1)
     };
     let ints = InferTensorContents { int_contents: vec![1], ..Default::default() };

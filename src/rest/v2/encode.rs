@@ -173,7 +173,7 @@ fn widened(tensor: &Tensor) -> Option<Tensor> {
     }
     let numbers = tensor.bytes().as_chunks::<2>().0.iter();
     let mut wide: Aligned<u32> = Aligned::with_capacity(64, tensor.len());
-    wide.extend(numbers.map(|number| u32::from(u16::from_le_bytes(*number))));
+    numbers.for_each(|number| wide.push(u16::from_le_bytes(*number).into()));
     Some(Tensor::from_values(DType::UInt32, tensor.shape(), wide))
 }
 

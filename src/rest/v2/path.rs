@@ -84,7 +84,7 @@ impl Named {
 }
 
 /// Returns whether `path`, with or without a query, belongs to the protocol.
-pub(super) fn is_v2(path: &str) -> bool {
+pub(in crate::rest) fn is_v2(path: &str) -> bool {
     path.strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
 }
 

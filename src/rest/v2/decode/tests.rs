@@ -248,8 +248,9 @@ fn tensor(dtype: DType, seed: u64) -> Tensor {
             Tensor::numbers(dtype, vec![2], bytes.into())
         }
         dtype => {
-            let bytes = [1, seed].iter().flat_map(|one| one.to_le_bytes()[..dtype.size()].to_vec());
-            Tensor::numbers(dtype, vec![2], bytes.collect::<Vec<_>>().into())
+            let bytes: Vec<u8> =
+                [1, seed].iter().flat_map(|one| one.to_le_bytes()[..dtype.size()].to_vec()).collect();
+            Tensor::numbers(dtype, vec![2], bytes.into())
         }
     }
 }
