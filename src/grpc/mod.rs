@@ -168,7 +168,11 @@ pub(crate) struct Caller<'a> {
 
 impl GrpcService {
     /// Answers a call, whatever has brought it here.
-    pub(crate) async fn call(self: &Arc<Self>, request: Request<CallBody>, caller: Caller<'_>) -> Response<Body> {
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        request: Request<CallBody>,
+        caller: Caller<'_>,
+    ) -> Response<Body> {
         let exchange = self.begin(request.uri().path(), request.headers(), caller.connection);
         let mut response = self.answered(request, caller, &exchange).await;
         let (status, code) = reply::outcome(&response);

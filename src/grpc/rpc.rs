@@ -78,7 +78,8 @@ impl Rpc<'_> {
         let ended = ended(context.deadline, left);
         let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
         let shared = service.shared_memory();
-        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended).await
+        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended)
+            .await
     }
 
     /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.

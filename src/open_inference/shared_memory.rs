@@ -255,8 +255,10 @@ impl Regions<'_> {
 
     /// Finds the part of a region that `place` names.
     fn place(&self, place: &InRegion) -> Result<Placed> {
-        let name = place.region.as_deref().ok_or_else(|| refusal::parameter(REGION, "the name of a region"))?;
-        let bytes = place.bytes.ok_or_else(|| refusal::parameter(BYTES, "the number of bytes in the region"))?;
+        let name =
+            place.region.as_deref().ok_or_else(|| refusal::parameter(REGION, "the name of a region"))?;
+        let bytes =
+            place.bytes.ok_or_else(|| refusal::parameter(BYTES, "the number of bytes in the region"))?;
         let regions = self.memory.regions.load();
         let region = regions.get(name).filter(|region| self.may_use(region));
         let region = region.ok_or_else(|| {
@@ -385,10 +387,11 @@ fn open(name: &str) -> io::Result<(File, bool)> {
 pub fn mentioned(json: &[u8]) -> usize {
     let after = |at: usize| &json[at + BYTES.len()..];
     let number = |rest: &[u8]| {
-        let digits = rest.iter().skip_while(|byte| matches!(**byte, b'"' | b':') || byte.is_ascii_whitespace());
-        digits.take_while(|byte| byte.is_ascii_digit()).fold(0usize, |number, digit| {
-            number.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-        })
+        let digits =
+            rest.iter().skip_while(|byte| matches!(**byte, b'"' | b':') || byte.is_ascii_whitespace());
+        digits
+            .take_while(|byte| byte.is_ascii_digit())
+            .fold(0usize, |number, digit| number.saturating_mul(10).saturating_add(usize::from(digit - b'0')))
     };
     memchr::memmem::find_iter(json, BYTES).fold(0, |sum, at| sum.saturating_add(number(after(at))))
 }

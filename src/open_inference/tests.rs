@@ -116,13 +116,13 @@ fn outputs_are_chosen_by_name() {
     let mut outputs = Outputs::new("m", &signature);
     let classes = OfOutput { classes: 2, ..OfOutput::default() };
     outputs.add("s", OfOutput::default()).unwrap();
-    outputs.add("n", classes).unwrap();
-    assert!(message(outputs.add("n", classes)).contains("already requested"));
-    assert!(message(outputs.add("x", classes)).starts_with("unexpected inference output 'x'"));
+    outputs.add("n", classes.clone()).unwrap();
+    assert!(message(outputs.add("n", classes.clone())).contains("already requested"));
+    assert!(message(outputs.add("x", classes.clone())).starts_with("unexpected inference output 'x'"));
     let chosen = outputs.finish().unwrap();
     assert_eq!(
         (&chosen.positions[..], chosen.said(1), chosen.said(2)),
-        (&[2, 1][..], classes, OfOutput::default())
+        (&[2, 1][..], classes.clone(), OfOutput::default())
     );
     assert!(message(Outputs::new("m", &signature).add("s", classes)).contains("needs numbers"));
     // Without names, all are wanted, of which one cannot be told.

@@ -20,10 +20,10 @@ use crate::open_inference::refusal::no_shared_memory;
 use crate::open_inference::shared_memory::{BYTES, OFFSET, Placed, REGION, Regions, SMALL, SharedMemory};
 use crate::open_inference::target::{self, Names};
 use crate::open_inference::{self, metadata};
+use crate::pb::infer::{Contents, Head, InferRequest, Input, Parameter, Response, has_field};
 use crate::pb::inference::InferParameter;
 use crate::pb::inference::infer_parameter::ParameterChoice as Choice;
 use crate::pb::inference::model_infer_response::InferOutputTensor;
-use crate::pb::infer::{Contents, Head, InferRequest, Input, Parameter, Response, has_field};
 use crate::profile::{self, Phase};
 use crate::registry::Registry;
 use crate::servable::Servable;
@@ -176,9 +176,8 @@ fn placed(place: &Placed, bytes: usize) -> Vec<u8> {
         (OFFSET, number(place.offset())),
         (BYTES, number(bytes)),
     ];
-    let parameters = parameters.map(|(name, choice)| {
-        (name.to_owned(), InferParameter { parameter_choice: Some(choice) })
-    });
+    let parameters =
+        parameters.map(|(name, choice)| (name.to_owned(), InferParameter { parameter_choice: Some(choice) }));
     InferOutputTensor { parameters: parameters.into(), ..InferOutputTensor::default() }.encode_to_vec()
 }
 

@@ -49,9 +49,20 @@ mod tests {
             assert_eq!(file_name(key, prefix).as_deref(), Ok(name), "{key}");
         }
         let long = format!("/{}", "x".repeat(256));
-        for key in
-            ["", "/", "/.", "/..", "..", "//x", "/x/y", "x/", "/../etc/passwd", "/a\0b", "/sem.x", long.as_str()]
-        {
+        for key in [
+            "",
+            "/",
+            "/.",
+            "/..",
+            "..",
+            "//x",
+            "/x/y",
+            "x/",
+            "/../etc/passwd",
+            "/a\0b",
+            "/sem.x",
+            long.as_str(),
+        ] {
             assert_eq!(file_name(key, "").unwrap_err().kind, Kind::InvalidArgument, "{key}");
         }
         for key in ["/other", "/min", "/Mine_1"] {

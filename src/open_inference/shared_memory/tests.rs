@@ -67,7 +67,13 @@ fn register(regions: Regions<'_>, name: &str, key: &str, offset: u64, bytes: u64
     regions.register(&NewRegion { name, key, offset, bytes })
 }
 
-fn read_into(regions: Regions<'_>, input: &str, place: &InRegion, count: i64, memory: &Reservation) -> Result<Tensor> {
+fn read_into(
+    regions: Regions<'_>,
+    input: &str,
+    place: &InRegion,
+    count: i64,
+    memory: &Reservation,
+) -> Result<Tensor> {
     let signature = signature();
     let datatype = if input == "b" { "UINT8" } else { "BYTES" };
     let expected = Inputs::new("m", &signature).expect(input, datatype, &[count])?;
@@ -194,7 +200,9 @@ fn what_is_no_file_of_ones_own_is_not_registered() {
     symlink("/etc/passwd", &link).unwrap();
     let folder = Path::new(FOLDER).join(format!("{}_folder", file.name));
     std::fs::create_dir(&folder).unwrap();
-    for key in [format!("{}_link", file.key()), format!("{}_folder", file.key()), format!("{}_none", file.key())] {
+    for key in
+        [format!("{}_link", file.key()), format!("{}_folder", file.key()), format!("{}_none", file.key())]
+    {
         let error = register(regions, "r", &key, 0, 1).unwrap_err();
         assert!(error.message.starts_with("Unable to open shared memory region"), "{key}: {error}");
     }
@@ -219,7 +227,10 @@ fn regions_are_told_and_forgotten() {
         register(regions, name, &file.key(), 1, 7).unwrap();
     }
     let again = register(regions, "a", &file.key(), 0, 8).unwrap_err();
-    assert_eq!((again.kind, &*again.message), (Kind::AlreadyExists, "shared memory region 'a' already in manager"));
+    assert_eq!(
+        (again.kind, &*again.message),
+        (Kind::AlreadyExists, "shared memory region 'a' already in manager")
+    );
     let told = RegionStatus { name: "b".into(), key: file.key(), offset: 1, bytes: 7 };
     assert_eq!(regions.status("b"), Ok(vec![told]));
     let placed = regions.place(&at("b", 0, 1)).unwrap();

@@ -181,7 +181,8 @@ impl<'a> Output<'a> {
                 out.bytes_key(field::BYTES, string.len());
                 out.copy(string);
             }),
-            Form::Laid(..) | Form::Varints(..) | Form::Raw(_) | Form::RawStrings(..) | Form::Elsewhere(_) => {}
+            Form::Laid(..) | Form::Varints(..) | Form::Raw(_) | Form::RawStrings(..) | Form::Elsewhere(_) => {
+            }
         }
     }
 

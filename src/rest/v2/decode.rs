@@ -13,8 +13,8 @@ use crate::methods::bind;
 use crate::open_inference::inputs::{Expected, Inputs, MAX_RANK};
 use crate::open_inference::outputs::{Chosen, Outputs};
 use crate::open_inference::parameters::{OfInput, OfOutput, OfRequest};
-use crate::open_inference::shared_memory::{self, Regions};
 use crate::open_inference::refusal;
+use crate::open_inference::shared_memory::{self, Regions};
 use crate::parallel::Spare;
 use crate::tensor::{Shape, Tensor};
 use bytes::Bytes;
@@ -242,7 +242,8 @@ impl<'s> Reading<'s, '_> {
                 _ => cursor.skip_value()?,
             }
         }
-        let (said, is_json) = (described.said.take().unwrap_or_default(), tensor.is_some() || later.is_some());
+        let (said, is_json) =
+            (described.said.take().unwrap_or_default(), tensor.is_some() || later.is_some());
         if said.binary_size.is_some() && is_json {
             return Err(Error::invalid("An input has both 'data' and the parameter binary_data_size"));
         }

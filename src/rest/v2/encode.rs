@@ -95,7 +95,7 @@ pub fn infer(
     Ok(Written { bytes: out.finish(), json: Some(json) })
 }
 
-fn told<'a>(form: &Form<'_>, index: usize, name: &'a str, tensor: &Tensor) -> Result<Told<'a>> {
+fn told<'a>(form: &Form<'a>, index: usize, name: &'a str, tensor: &Tensor) -> Result<Told<'a>> {
     let said = form.outputs.said(index);
     let tensor = form.outputs.classified(index, tensor).unwrap_or_else(|| tensor.clone());
     let datatype = datatype_of(name, &tensor)?;

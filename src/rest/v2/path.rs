@@ -105,7 +105,9 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         ["models", model, ref rest @ ..] => of_model(model, rest),
         ["repository", "index"] => Some(Target::Index),
         ["cudasharedmemory", ..] => Some(Target::CudaMemory),
-        ["systemsharedmemory", "region", name, word] => Some(Target::Memory(Memory::named(word)?, decoded(name))),
+        ["systemsharedmemory", "region", name, word] => {
+            Some(Target::Memory(Memory::named(word)?, decoded(name)))
+        }
         ["systemsharedmemory", word] => match Memory::named(word)? {
             // A region has a name.
             Memory::Register => None,

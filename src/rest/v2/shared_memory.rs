@@ -13,11 +13,7 @@ use crate::open_inference::shared_memory::{NewRegion, Regions};
 use crate::open_inference::{OpenInference, refusal};
 
 /// Returns the regions of who shows the token `pass`, who has to be allowed to call models.
-fn regions<'a>(
-    server: &ServerState,
-    view: &'a OpenInference,
-    pass: Option<&'a Pass>,
-) -> Result<Regions<'a>> {
+fn regions<'a>(server: &ServerState, view: &'a OpenInference, pass: Option<&'a Pass>) -> Result<Regions<'a>> {
     server.check(pass, Need::Of(Scope::Predict))?;
     let shared = view.shared_memory().ok_or_else(refusal::no_regions)?;
     Ok(shared.of(pass.map(Pass::name)))

@@ -109,7 +109,11 @@ fn list<T>(out: &mut Writer, name: &str, items: impl IntoIterator<Item = T>, wri
     elements(out, items, write);
 }
 
-pub(super) fn elements<T>(out: &mut Writer, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Writer, T)) {
+pub(super) fn elements<T>(
+    out: &mut Writer,
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Writer, T),
+) {
     out.raw(b"[");
     for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
@@ -123,7 +127,8 @@ pub(super) fn elements<T>(out: &mut Writer, items: impl IntoIterator<Item = T>, 
 fn of_server(shared_memory: bool) -> Vec<u8> {
     let mut out = begin("name", metadata::SERVER_NAME);
     member(&mut out, "version", metadata::SERVER_VERSION);
-    let extensions = metadata::EXTENSIONS.into_iter().chain([OWN_EXTENSION]).chain(shared_memory.then_some(SHARED_MEMORY));
+    let extensions =
+        metadata::EXTENSIONS.into_iter().chain([OWN_EXTENSION]).chain(shared_memory.then_some(SHARED_MEMORY));
     list(&mut out, "extensions", extensions, |out, name| out.string(name.as_bytes()));
     out.raw(b"}");
     out.finish()
