@@ -25,11 +25,12 @@ once() {
 
 pip_install() { "$python" -m pip install --quiet "$@"; }
 
-# Its own dependencies are those of a model server; its client needs some of them.
+# Each names every dependency of a server, and those of both do not go together: MLServer's are installed, and what KServe's
+# client imports besides.
 install_kserve() {
-  pip_install --no-deps kserve
-  pip_install httpx orjson pydantic fastapi prometheus-client kubernetes pandas psutil python-dateutil tabulate timing-asgi \
-    cloudevents uvicorn grpc-interceptor
+  pip_install --no-deps kserve || return 1
+  pip_install 'cloudevents<2' 'python-dateutil<3' 'pandas<3' httpx kubernetes orjson prometheus-client psutil pydantic \
+    pydantic-settings tabulate timing-asgi grpc-interceptor uvicorn watchfiles
 }
 
 install_node() {
@@ -58,13 +59,19 @@ install_java() {
 
 [[ -x "$python" ]] || environment_over "$project" "$clients/python"
 once tritonclient pip_install 'tritonclient[http,grpc]' aiohttp
-once perf_analyzer pip_install perf-analyzer
+# Older ones are empty; wheels of it are for glibc 2.38 and newer.
+once perf_analyzer pip_install 'perf-analyzer>=2'
 once ovmsclient pip_install --no-deps ovmsclient
+once mlserver pip_install mlserver
 once kserve install_kserve
-once mlserver pip_install --no-deps mlserver
 once node install_node
 once go install_go
 once java install_java
 
-SERVABLE_CLIENTS="$clients" PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}" \
-  "$python" -m pytest -p no:cacheprovider tests/clients "${@:3}"
+# A process for each: the packages register messages of the same names, and each of them wants to be the only one.
+failed=0
+for tests in tests/clients/test_*.py; do
+  SERVABLE_CLIENTS="$clients" PYTHONPATH="$PWD/python${PYTHONPATH:+:$PYTHONPATH}" \
+    "$python" -m pytest -q -p no:cacheprovider "$tests" "${@:3}" || failed=1
+done
+exit $failed
