@@ -55,6 +55,7 @@ enum Score {
 
 impl Scores<'_> {
     /// Returns element `index`; 0 for what has no scores, which nobody asks for.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other dtypes have no scores")]
     fn get(&self, index: usize) -> Score {
         match self.dtype {
             DType::Float => Score::Real(f32::from_le_bytes(self.raw(index)).into()),

@@ -113,11 +113,11 @@ pub fn served<'s>(
     spec: &ModelSpec,
     servable: Result<&'s Servable, &Error>,
 ) -> Result<&'s Servable> {
-    servable.map_err(|why| match why.kind {
-        Kind::NotFound if is_available(&server.registry, spec) == Some(false) => refusal::not_ready(spec),
-        Kind::NotFound => refusal::unknown_model(spec),
-        // The label is not known.
-        _ => why.clone(),
+    servable.map_err(|why| match is_available(&server.registry, spec) {
+        // As for a label that is not known.
+        _ if why.kind != Kind::NotFound => why.clone(),
+        Some(false) => refusal::not_ready(spec),
+        Some(true) | None => refusal::unknown_model(spec),
     })
 }
 

@@ -196,13 +196,12 @@ impl Call for InferCall {
 /// Refuses a label in a body that was given to a thread before its version was known.
 fn check_label(spec: &ModelSpec, json: &[u8]) -> Result<()> {
     let label = parameters::names(json).version_label;
-    match &spec.choice {
-        _ if label.is_empty() => Ok(()),
-        VersionChoice::Label(known) if *known == label => Ok(()),
-        _ => Err(Error::invalid(format!(
-            "The parameter version_label is not possible in a body that is compressed, or whose JSON is longer than {} \
-             bytes: name the version in the path, as /v2/models/NAME/labels/LABEL/infer",
-            parameters::SHORT
-        ))),
+    if label.is_empty() || spec.choice == VersionChoice::Label(label) {
+        return Ok(());
     }
+    Err(Error::invalid(format!(
+        "The parameter version_label is not possible in a body that is compressed, or whose JSON is longer than {} bytes: \
+         name the version in the path, as /v2/models/NAME/labels/LABEL/infer",
+        parameters::SHORT
+    )))
 }

@@ -102,17 +102,25 @@ impl Asked<'_> {
             | Target::Memory(Memory::Register | Memory::Unregister, _) => {
                 Err(wrong_method(head, path, "POST"))
             }
-            target if looks => Err(self.tell(&target, fields.accepts_gzip)),
-            _ => Err(wrong_method(head, path, "GET")),
+            Target::Server
+            | Target::Live
+            | Target::Ready
+            | Target::AllStatistics
+            | Target::Model(..)
+            | Target::Index
+            | Target::ReadyIndex
+            | Target::Memory(Memory::Status, _)
+            | Target::CudaMemory => Err(if looks {
+                self.tell(&target, fields.accepts_gzip)
+            } else {
+                wrong_method(head, path, "GET")
+            }),
         }
     }
 
     /// Answers a request that needs no body, observed from outside.
     fn tell(&self, target: &Target, accepts_gzip: bool) -> Reply {
-        let model = match target {
-            Target::Model(named, _) => named.model.as_str(),
-            _ => "",
-        };
+        let model = if let Target::Model(named, _) = target { named.model.as_str() } else { "" };
         if let Some(entry) = self.exchange.entry() {
             entry.names(model);
         }

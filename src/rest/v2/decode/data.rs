@@ -34,11 +34,13 @@ impl<'r> JsonData<'r> {
         memory: &Reservation,
     ) -> Result<Tensor> {
         let dtype = expected.spec.dtype;
-        let tensor = match dtype {
-            DType::String if base64 => self.base64(cursor, &expected)?,
-            // JSON has no numbers for these in TensorFlow Serving's API.
-            DType::UInt16 => narrowed(&self.numbers(cursor, &expected, DType::Int32)?, &expected)?,
-            dtype => self.numbers(cursor, &expected, dtype)?,
+        let tensor = if dtype == DType::String && base64 {
+            self.base64(cursor, &expected)?
+        } else if dtype == DType::UInt16 {
+            // TensorFlow Serving's API has no numbers for these.
+            narrowed(&self.numbers(cursor, &expected, DType::Int32)?, &expected)?
+        } else {
+            self.numbers(cursor, &expected, dtype)?
         };
         // Bounded by the body: a number takes at least two characters and at most eight bytes.
         memory.grow(tensor.memory())?;

@@ -232,6 +232,7 @@ const WRITTEN: [DType; 13] = [
 ];
 
 /// A tensor of `dtype` with two elements made of `seed`.
+#[allow(clippy::wildcard_enum_match_arm)]
 fn tensor(dtype: DType, seed: u64) -> Tensor {
     match dtype {
         DType::String => Tensor::strings(vec![2], ["a", &seed.to_string()].iter().collect::<Strings>()),
