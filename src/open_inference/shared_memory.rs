@@ -349,9 +349,10 @@ impl Placed {
     }
 
     fn failed(&self, what: &str, why: &io::Error) -> Error {
-        let why = match why.kind() {
-            ErrorKind::UnexpectedEof => "its file has become shorter since it was registered".to_owned(),
-            _ => why.to_string(),
+        let why = if why.kind() == ErrorKind::UnexpectedEof {
+            "its file has become shorter since it was registered".to_owned()
+        } else {
+            why.to_string()
         };
         let name = refusal::shown(&self.region.name);
         Error::invalid(format!("shared memory region '{name}' cannot be {what}: {why}"))
