@@ -40,7 +40,8 @@ fn tensors_are_flat_lists_in_json() {
         ("2", Tensor::strings(vec![2], [&b"a"[..], b"\xff"].iter().collect())),
         ("3", floats(&[0, 3], &[])),
     ];
-    let Written { bytes, json } = written(&std::array::from_fn::<_, 4, _>(|_| OfOutput::default()), false, &outputs);
+    let Written { bytes, json } =
+        written(&std::array::from_fn::<_, 4, _>(|_| OfOutput::default()), false, &outputs);
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":["#,
         r#"{"name":"0","datatype":"FP32","shape":[2,1],"data":[1.0,2.5]},"#,
