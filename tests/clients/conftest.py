@@ -1,7 +1,7 @@
 """Real clients: published packages, or stubs made of the public protos, against a server that runs.
 
-``make test-clients`` installs them, runs these tests, and names their folder in ``$SERVABLE_CLIENTS``. Without it
-they are skipped; what could not be installed is skipped by itself, with the reason.
+``make test-clients`` installs them, runs these tests, and names their folder in ``$SERVABLE_CLIENTS``.
+Without it they are skipped; what could not be installed is skipped by itself, with the reason.
 """
 
 from __future__ import annotations

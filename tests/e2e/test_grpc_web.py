@@ -37,7 +37,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokenFile:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     log = tmp_path_factory.mktemp("log") / "access.log"
-    flags = ["--grpc_web", f"--cors_allowed_origins={PAGE},http://localhost:3000", "--access_log=all"]
+    flags = ["--grpc_web", f"--cors_allowed_origins={PAGE},http://app.example:3000", "--access_log=all"]
     flags += [f"--access_log_file={log}", "--log_format=json", "--transfer_grace_seconds=2"]
     with serving(MODELS / "half_plus_two", MODELS / "loop", *flags, ready="2 of 2 models") as served:
         yield served
