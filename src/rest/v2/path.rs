@@ -111,7 +111,7 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         ["systemsharedmemory", word] => match Memory::named(word)? {
             // A region has a name.
             Memory::Register => None,
-            asked => Some(Target::Memory(asked, String::new())),
+            asked @ (Memory::Status | Memory::Unregister) => Some(Target::Memory(asked, String::new())),
         },
         ["repository", "models", model, "load"] => Some(Target::Control(Change::Load, decoded(model))),
         ["repository", "models", model, "unload"] => Some(Target::Control(Change::Unload, decoded(model))),
