@@ -35,7 +35,7 @@ def installed() -> Path:
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     """A server of three models, with everything that clients ask for."""
-    models = [MODELS / name for name in ("half_plus_two", "pair", "echo", "lookup", "narrow")]
+    models = [MODELS / name for name in ("half_plus_two", "pair", "echo", "lookup", "add_two")]
     flags = [WITH_GRPC, "--open_inference_model_control", "--shared_memory=/servable_clients_", "--grpc_web"]
     with serving(*models, *flags, ready="5 of 5 models") as served:
         yield served

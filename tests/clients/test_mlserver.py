@@ -25,9 +25,9 @@ def infer(served: Served, model: str, *inputs: Any) -> Any:
 
 
 def test_arrays(served: Served) -> None:
-    x = np.array([1.0, 2.0, 5.0], np.float32)
-    answer = infer(served, "half_plus_two", codecs.NumpyCodec.encode_input("x", x))
-    np.testing.assert_array_equal(codecs.NumpyCodec.decode_output(answer.outputs[0]), x / 2 + 2)
+    x = np.array([[1.0, 2.0], [5.0, 7.0]], np.float32)
+    answer = infer(served, "add_two", codecs.NumpyCodec.encode_input("x", x))
+    np.testing.assert_array_equal(codecs.NumpyCodec.decode_output(answer.outputs[0]), x + 2)
 
 
 def test_strings(served: Served) -> None:

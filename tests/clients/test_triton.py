@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Served
+from servers import until
 
 http = pytest.importorskip("tritonclient.http", exc_type=ImportError)
 grpc = pytest.importorskip("tritonclient.grpc", exc_type=ImportError)
@@ -181,7 +182,7 @@ def test_with_await(served: Served, protocol: str) -> None:
 def test_models_are_loaded_and_unloaded(served: Served, protocol: str) -> None:
     with client(served, protocol) as (_, one):
         one.unload_model("echo")
-        assert not one.is_model_ready("echo")
+        assert until(lambda: not one.is_model_ready("echo"))
         one.load_model("echo")
         assert one.is_model_ready("echo")
 
