@@ -1,3 +1,5 @@
+//! Checks of inputs and outputs, classes, readiness and metadata.
+
 use super::inputs::{Expected, Inputs, MAX_RANK};
 use super::outputs::Outputs;
 use super::parameters::OfOutput;

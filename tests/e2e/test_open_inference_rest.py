@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from certificates import Authority
 from conftest import Served
 from open_inference import infer, infer_message, outputs, strings, tensor
 from servers import DROP_IN, MODELS, put_version, serving, until
@@ -325,6 +328,29 @@ def test_requests_are_logged_with_model_version_and_method(server: Served) -> No
     assert expected.items() <= line.items(), line
 
 
+def test_over_tls_and_http2(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue("server").write(tmp_path, "server")
+    flags = [f"--tls_cert_file={tmp_path / 'server.pem'}", f"--tls_key_file={tmp_path / 'server.key'}"]
+    values = np.arange(100_000, dtype=np.float32)
+    sent = tensor("x", "FP32", [100_000], binary_data_size=values.nbytes)
+    head = json.dumps({"inputs": [sent], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    with (
+        serving(MODELS / "half_plus_two", *flags) as served,
+        httpx.Client(
+            base_url=f"https://127.0.0.1:{served.rest_port}", verify=authority.trusting(), http2=True
+        ) as client,
+    ):
+        reply = client.post(
+            "/v2/models/half_plus_two/infer", content=head + values.tobytes(), headers=headers
+        )
+        assert (reply.http_version, reply.status_code) == ("HTTP/2", 200)
+        rest = reply.content[int(reply.headers["inference-header-content-length"]) :]
+        np.testing.assert_array_equal(np.frombuffer(rest, np.float32), values / 2 + 2)
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+
+
 # ---- every rule broken once
 
 GOOD_BINARY = tensor("x", "FP32", [1, 2], binary_data_size=8)
@@ -335,7 +361,7 @@ BINARY = [
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "100000"}, "the body has"),
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "-1"}, "expects a number of bytes"),
     ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "9" * 30}, "expects a number of bytes"),
-    ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "10"}, "JSON Parse error"),
+    ([GOOD_BINARY], X, {"Inference_Header_Content_Length": "9"}, "JSON Parse error"),
     ([GOOD_BINARY], X[:4], {}, "the body has 4 more bytes"),
     ([GOOD_BINARY], X + b"x", {}, "unexpected additional input data: 1 bytes"),
     ([tensor("x", "FP32", [1, 2], binary_data_size=7)], X[:7], {}, "size 7 for input 'x', expecting 8"),
@@ -445,20 +471,20 @@ def test_many_inputs_cost_no_more_than_they_are(server: Served) -> None:
 # ---- flags, tokens, the repository
 
 
-def test_the_drop_in_has_it_by_a_flag_alone() -> None:
-    model = [
-        f"--model_base_path={MODELS / 'half_plus_two'}",
-        "--model_name=m",
-        "--port=0",
-        "--rest_api_port=0",
-    ]
+def test_the_drop_in_has_it_by_a_flag_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        ports = [
+            "--port=0",
+            f"--rest_api_port={free.getsockname()[1]}",
+            f"--grpc_socket_path={tmp_path / 's'}",
+        ]
+    model = [f"--model_base_path={MODELS / 'half_plus_two'}", "--model_name=m", *ports]
     body = {"inputs": [tensor("x", "FP32", [1], [1])]}
-    ready = "Entering the event loop|Exporting HTTP/REST API"
-    with serving(*model, command=DROP_IN, ready=ready) as served:
+    with serving(*model, command=DROP_IN) as served:
         for path in ("/v2", "/v2/health/live", "/v2/models/m"):
             reply = ask(served, "GET", path)
             assert (reply.status, re.sub(r"\. .*", "", reply.error)) == (404, f"Not Found: {path}")
-    with serving(*model, "--open_inference_protocol", command=DROP_IN, ready=ready) as served:
+    with serving(*model, "--open_inference_protocol", command=DROP_IN) as served:
         assert outputs(infer(served, "m", body)) == {"y": [2.5]}
         assert predict(served, "m", {"instances": [1]}).status == 200
         refused = ask(served, "GET", "/v2/models/m/stats")

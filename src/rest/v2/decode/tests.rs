@@ -1,3 +1,5 @@
+//! Infer requests: every form of tensors, every fault, and that what is written is read.
+
 use super::*;
 use crate::config::NonUtf8;
 use crate::engine::signature::TensorSpec;

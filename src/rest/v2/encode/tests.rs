@@ -1,3 +1,5 @@
+//! Answers in JSON and in binary form.
+
 use super::*;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::open_inference::outputs::Outputs;
