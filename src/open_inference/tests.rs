@@ -210,10 +210,7 @@ fn a_version_tells_its_tensors() {
     let names: Vec<_> = told.inputs.iter().map(|one| (&*one.name, one.datatype(), &one.shape[..])).collect();
     assert_eq!(names, [("a", "FP32", &[-1][..]), ("b", "FP32", &[-1])]);
     let config = metadata::config(&server, &spec("m", VersionChoice::Latest)).unwrap();
-    assert_eq!(
-        (config.max_batch_size, config.dims(&config.metadata.inputs[0])),
-        (0, &[-1][..])
-    );
+    assert_eq!((config.max_batch_size, config.dims(&config.metadata.inputs[0])), (0, &[-1][..]));
     let missing = ModelSpec { signature_name: "x".to_owned(), ..spec("m", VersionChoice::Latest) };
     assert_eq!(metadata::of_model(&server, &missing).unwrap_err().http_status(), 400);
 }
