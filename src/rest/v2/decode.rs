@@ -315,6 +315,9 @@ impl<'s> Reading<'s, '_> {
             }
         }
         let name = name.ok_or_else(|| Error::invalid("An output has no 'name'"))?;
+        if said.shared.is_some() && self.shared.is_none() {
+            return Err(refusal::no_shared_memory(shared_memory::REGION));
+        }
         self.outputs.add(&name, said)
     }
 
