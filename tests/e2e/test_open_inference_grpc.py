@@ -235,14 +235,13 @@ def test_models_are_unloaded_and_loaded(channel: grpc.Channel) -> None:
     assert failure(lambda: call(channel, "RepositoryModelLoad", change["Load"]))[0] == "INVALID_ARGUMENT"
 
 
-def test_the_protocol_is_off_where_it_was_not_asked_for() -> None:
-    model = [f"--model_base_path={MODELS / 'half_plus_two'}", "--model_name=half_plus_two", "--port=0"]
-    for flags, expected in [([], "UNIMPLEMENTED"), (["--open_inference_protocol"], "OK")]:
-        with (
-            serving(*model, *flags, command=DROP_IN, ready="Running gRPC ModelServer") as there,
-            grpc.insecure_channel(there.grpc) as channel,
-        ):
-            assert until(lambda: failure(lambda: infer(channel, half(1.0)))[0] == expected)  # noqa: B023
+def test_the_protocol_is_off_where_it_was_not_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "grpc.sock"
+    flags = [f"--model_base_path={MODELS / 'half_plus_two'}", "--model_name=half_plus_two", "--port=0"]
+    flags += ["--rest_api_port=0", f"--grpc_socket_path={path}"]
+    for more, expected in [([], "UNIMPLEMENTED"), (["--open_inference_protocol"], "OK")]:
+        with serving(*flags, *more, command=DROP_IN), grpc.insecure_channel(f"unix:{path}") as channel:
+            assert failure(lambda: infer(channel, half(1.0)))[0] == expected
 
 
 # ---- every rule broken once
@@ -461,7 +460,10 @@ def test_a_client_that_takes_no_answers_holds_little_memory(served: Served) -> N
 
 
 def test_a_stream_ends_when_the_server_stops() -> None:
-    with serving(MODELS / "half_plus_two", WITH_GRPC) as there, grpc.insecure_channel(there.grpc) as channel:
+    with (
+        serving(MODELS / "half_plus_two", WITH_GRPC, may_end=True) as there,
+        grpc.insecure_channel(there.grpc) as channel,
+    ):
         sender = Sender()
         answers = stream(channel, sender)
         sender.send(half(2.0))
@@ -483,7 +485,7 @@ def test_the_access_log_names_model_version_and_signature(log: Path, channel: gr
 
     def lines() -> dict[str, list[dict[str, Any]]]:
         found = [json.loads(line) for line in log.read_text().splitlines()]
-        return {name: [one for one in found if one["id"] == name] for name in ("one", "many")}
+        return {name: [one for one in found if one["request_id"] == name] for name in ("one", "many")}
 
     assert until(lambda: [len(of) for of in lines().values()] == [1, 3]), log.read_text()
     (one,), many = lines()["one"], lines()["many"]
