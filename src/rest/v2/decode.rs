@@ -247,6 +247,9 @@ impl<'s> Reading<'s, '_> {
         if said.binary_size.is_some() && is_json {
             return Err(Error::invalid("An input has both 'data' and the parameter binary_data_size"));
         }
+        if said.shared.is_some() && self.shared.is_none() {
+            return Err(refusal::no_shared_memory(shared_memory::REGION));
+        }
         if said.shared.is_some() && (is_json || said.binary_size.is_some()) {
             return Err(Error::invalid("An input has data both in the request and in shared memory"));
         }
