@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and P
 
 test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for them in build/int8.
 	@bash scripts/test-int8.sh $(VENV) build/int8
+
+test-clients: dev ## Published clients in Python, Go, Java and Node against a server, installed for it in build/clients.
+	@bash scripts/test-clients.sh $(VENV) build/clients
 
 test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }

@@ -42,10 +42,16 @@ pub struct Options {
     pub health_pages: bool,
     /// True to serve the Open Inference Protocol on the REST port and the gRPC port.
     pub open_inference: bool,
+    /// The beginning of the names of files in shared memory that its clients may register, if they may.
+    pub shared_memory: Option<String>,
     /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
     pub cors: bool,
+    /// The origins whose pages may use the REST port, as browsers write them; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// True to answer gRPC-Web on the REST port.
+    pub grpc_web: bool,
     /// Largest request body, compressed or not, in bytes.
     pub max_body_bytes: usize,
     /// Largest header block, in bytes.
@@ -107,8 +113,11 @@ impl Options {
             auth: None,
             health_pages: false,
             open_inference: false,
+            shared_memory: None,
             rest_timeout: None,
             cors: false,
+            cors_origins: Vec::new(),
+            grpc_web: false,
             max_body_bytes: 1 << 20,
             max_header_bytes: 1 << 14,
             headers_within: None,

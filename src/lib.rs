@@ -14,6 +14,8 @@
 //! [`timeline`] has its phases, [`access`] logs it, [`telemetry`] makes its trace. Who may ask at all is decided in
 //! [`auth`], if requests need tokens.
 //!
+//! Pages in browsers ask over gRPC-Web, which [`browsers`] takes to [`grpc`] from REST's port.
+//!
 //! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
 //!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
@@ -24,6 +26,7 @@ pub mod access;
 pub mod admin;
 pub mod auth;
 pub mod batch;
+pub mod browsers;
 mod chance;
 pub mod config;
 pub mod connections;

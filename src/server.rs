@@ -13,6 +13,7 @@ mod secure;
 use crate::access::{AccessLog, AccessOptions};
 use crate::auth::Auth;
 use crate::batch::{Pool, Scheduler};
+use crate::browsers::Browsers;
 use crate::config::Options;
 use crate::connections::{Connection, Connections, Edge, Stage};
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,7 @@ use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::open_inference::OpenInference;
 use crate::open_inference::repository::ModelControl;
+use crate::open_inference::shared_memory::SharedMemory;
 use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
@@ -59,6 +61,8 @@ pub struct Server {
     adopted: Mutex<Adopted>,
     /// Loads and unloads models for clients of the Open Inference Protocol, if that is allowed.
     model_control: OnceLock<ModelControl>,
+    /// The regions of clients of the Open Inference Protocol, if they may register any.
+    shared_memory: Option<Arc<SharedMemory>>,
     /// Sends the metrics to a collector, if they are to be sent.
     sent_metrics: Option<SentMetrics>,
 }
@@ -107,6 +111,8 @@ impl Server {
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
+        let prefix = state.options.shared_memory.as_deref();
+        let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix)));
         // Set once.
         let _set = known.set(Arc::downgrade(&state));
         Ok(Server {
@@ -116,6 +122,7 @@ impl Server {
             ready: Arc::default(),
             adopted: Mutex::default(),
             model_control: OnceLock::new(),
+            shared_memory,
             sent_metrics,
         })
     }
@@ -139,8 +146,10 @@ impl Server {
 
     /// Returns the Open Inference Protocol's view of this server, if the protocol is on.
     fn open_inference(&self) -> Option<OpenInference> {
-        let view =
-            || OpenInference::new(self.state.clone(), self.ready.clone(), self.model_control.get().cloned());
+        let view = || {
+            let (control, shared_memory) = (self.model_control.get().cloned(), self.shared_memory.clone());
+            OpenInference::new(self.state.clone(), self.ready.clone(), control, shared_memory)
+        };
         self.state.options.open_inference.then(view)
     }
 
@@ -188,7 +197,9 @@ impl Server {
         let options = &self.state.options;
         let failures = self.state.metrics.as_ref().map(Metrics::handshakes).unwrap_or_default();
         let health = options.health_pages.then(|| self.health());
-        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, self.open_inference()));
+        let browsers = Browsers::of(options, &grpc);
+        let open_inference = self.open_inference();
+        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, open_inference, browsers));
         let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
         let (of_grpc, keys_within) = grpc.tls();
         let secure = |tls: &tls::Tls, offer, within| Secure {

@@ -23,7 +23,8 @@ ARROWS = {
     "python": {"server", "lifecycle", "admin", "log_line", "native_line"},
     "server": {"rest", "grpc", "throttled", "listen"},
     "admin": {"http", "json", "listen", "methods"},
-    "rest": {"registry", "methods", "open_inference", "http", "http2", "json"},
+    "rest": {"registry", "methods", "open_inference", "browsers", "http", "http2", "json"},
+    "browsers": {"grpc", "http"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config", "parallel"},
     "grpc": {"registry", "methods", "open_inference", "http2"},
@@ -263,7 +264,20 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 LAYERED = [
-    *("admin", "auth", "batch", "engine", "grpc", "host", "http", "http2", "json", "methods", "metrics"),
+    *(
+        "admin",
+        "auth",
+        "batch",
+        "browsers",
+        "engine",
+        "grpc",
+        "host",
+        "http",
+        "http2",
+        "json",
+        "methods",
+        "metrics",
+    ),
     *("rest", "telemetry"),
 ]
 
@@ -328,7 +342,10 @@ def test_formats_and_engines_are_the_same_on_both_sides() -> None:
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/", "telemetry/") == set()
+    assert (
+        outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/", "telemetry/", "browsers/")
+        == set()
+    )
     assert users_of(r"\bserde_json\b") == set()
 
 

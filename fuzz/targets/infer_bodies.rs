@@ -47,7 +47,7 @@ pub fn infer_body(body: &[u8]) {
     let body: Bytes =
         body.iter().enumerate().filter(|(at, _)| Some(*at) != json).map(|(_, byte)| *byte).collect();
     let Ok(parts) = Parts::of(body, json) else { panic!("the JSON is no longer than the body") };
-    let against = Against { model: "m", signatures: &SIGNATURES, signature: "", max_depth: 8 };
+    let against = Against { model: "m", signatures: &SIGNATURES, signature: "", max_depth: 8, shared: None };
     let Ok(infer) = infer(parts, against, &Reservation::default(), &Alone) else { return };
     assert_eq!(infer.inputs.len(), infer.signature.inputs.len());
     for (spec, tensor) in infer.signature.inputs.iter().zip(&infer.inputs) {

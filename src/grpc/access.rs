@@ -25,7 +25,11 @@ fn of(path: &str) -> Access {
         | "/tensorflow.serving.PredictionService/Classify"
         | "/tensorflow.serving.PredictionService/Regress"
         | "/tensorflow.serving.PredictionService/MultiInference" => Access::Token(Need::Of(Scope::Predict)),
-        "/inference.GRPCInferenceService/ModelInfer" | "/inference.GRPCInferenceService/ModelStreamInfer" => {
+        "/inference.GRPCInferenceService/ModelInfer"
+        | "/inference.GRPCInferenceService/ModelStreamInfer"
+        | "/inference.GRPCInferenceService/SystemSharedMemoryStatus"
+        | "/inference.GRPCInferenceService/SystemSharedMemoryRegister"
+        | "/inference.GRPCInferenceService/SystemSharedMemoryUnregister" => {
             Access::Token(Need::Of(Scope::Predict))
         }
         "/tensorflow.serving.PredictionService/GetModelMetadata"

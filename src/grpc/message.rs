@@ -15,7 +15,6 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use std::fmt::Display;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -83,7 +82,7 @@ pub(super) async fn read<B>(
 ) -> Result<Message>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     let mut stream = Stream::new(body, limits.pace);
     stream.message(headers, limits, locate).await?.ok_or_else(|| cut_off(0, PREFIX))
@@ -100,7 +99,7 @@ pub(super) struct Stream<B> {
 impl<B> Stream<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     pub(super) fn new(body: B, pace: Option<Pace>) -> Stream<B> {
         Stream { body, meter: Meter::new(pace), rest: Bytes::new() }
@@ -183,10 +182,9 @@ where
 }
 
 /// Returns the data in a frame, which may be empty; `None` at the end of the stream.
-fn piece<E: Display>(frame: Option<Result<Frame<Bytes>, E>>) -> Result<Option<Bytes>> {
+fn piece<E: Into<Error>>(frame: Option<Result<Frame<Bytes>, E>>) -> Result<Option<Bytes>> {
     let Some(frame) = frame else { return Ok(None) };
-    let frame = frame.map_err(|why| Error::new(Kind::Cancelled, format!("The client left: {why}")))?;
-    Ok(Some(frame.into_data().unwrap_or_default()))
+    Ok(Some(frame.map_err(Into::into)?.into_data().unwrap_or_default()))
 }
 
 /// Gathers the message in one buffer as it arrives.
@@ -199,7 +197,7 @@ async fn gather<B>(
 ) -> Result<Bytes>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Into<Error>,
 {
     let memory = &limits.memory;
     let offset = locate.and_then(|locate| locate(&first)).unwrap_or(0);

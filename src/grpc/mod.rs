@@ -6,6 +6,7 @@
 //! written in place on the wire; health and reflection are built on tonic ([`standard`]).
 
 mod access;
+mod call_body;
 mod deadline;
 mod health;
 mod inference;
@@ -19,24 +20,29 @@ mod rpc;
 mod standard;
 mod v2;
 
+pub(crate) use call_body::{CallBody, broken};
+pub(crate) use reply::{Body, Content, failed};
+
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http2::{self, flood::Floods, limits::ConnectionLimits};
-use crate::methods::ServerState;
+use crate::methods::{Context, ServerState};
 use crate::metrics::EdgeLimit;
 use crate::open_inference::OpenInference;
+use crate::open_inference::shared_memory::SharedMemory;
 use crate::pb::tensorflow::serving as wire;
 use crate::peer::Sender;
 use crate::tls::Tls;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use reply::{Body, Reply};
+use reply::Reply;
 use rpc::Rpc;
 use standard::Standard;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -120,7 +126,7 @@ impl GrpcService {
     }
 
     /// Passes the request to one of the services built on tonic.
-    async fn standard(&self, request: Request<Incoming>, pass: Option<Pass>) -> Response<Body> {
+    async fn standard(&self, request: Request<CallBody>, pass: Option<Pass>) -> Response<Body> {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
             Some(service) => Body::streamed(service.call(request).await, self.stages.clone(), pass),
@@ -142,8 +148,33 @@ impl http2::Service for GrpcService {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
-        let exchange = self.begin(request.uri().path(), request.headers(), client);
-        let mut response = self.answered(request, client, &exchange).await;
+        let caller = Caller { connection: client, left: None, takes_streams: true };
+        self.call(request.map(CallBody::Plain), caller).await
+    }
+}
+
+/// Completes when a client has left.
+pub(crate) type Left = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The client of a call.
+pub(crate) struct Caller<'a> {
+    pub(crate) connection: &'a Arc<Connection>,
+    /// Completes when the client has left: awaited once its message has been read. `None` where the call is dropped then,
+    /// as HTTP/2 does.
+    pub(crate) left: Option<Left>,
+    /// False if only one answer can be brought to it.
+    pub(crate) takes_streams: bool,
+}
+
+impl GrpcService {
+    /// Answers a call, whatever has brought it here.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        request: Request<CallBody>,
+        caller: Caller<'_>,
+    ) -> Response<Body> {
+        let exchange = self.begin(request.uri().path(), request.headers(), caller.connection);
+        let mut response = self.answered(request, caller, &exchange).await;
         let (status, code) = reply::outcome(&response);
         let id = exchange.end(status, code, response.body().len());
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
@@ -151,9 +182,15 @@ impl http2::Service for GrpcService {
         }
         response
     }
-}
 
-impl GrpcService {
+    /// Runs `work` on a reply that is too long to be worked on in the thread that answers.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.server.scheduler.run(None, &Context::default(), move |_| work()).await
+    }
+
     /// Begins a call.
     fn begin(&self, path: &str, headers: &HeaderMap, client: &Connection) -> Exchange {
         let asked = Asked {
@@ -179,6 +216,11 @@ impl GrpcService {
         self.settings.open_inference.as_ref().ok_or_else(off)
     }
 
+    /// Returns the regions of shared memory, if clients may register any.
+    fn shared_memory(&self) -> Option<&Arc<SharedMemory>> {
+        self.settings.open_inference.as_ref()?.shared_memory()
+    }
+
     /// Returns the method of the Open Inference Protocol at `path`, if it is one and the protocol is on.
     fn of_open_inference<'p>(&self, path: &'p str) -> Option<&'p str> {
         self.settings.open_inference.as_ref().and_then(|_| path.strip_prefix(v2::PREFIX))
@@ -186,12 +228,16 @@ impl GrpcService {
 
     async fn answered(
         self: &Arc<Self>,
-        request: Request<Incoming>,
-        client: &Arc<Connection>,
+        request: Request<CallBody>,
+        caller: Caller<'_>,
         exchange: &Exchange,
     ) -> Response<Body> {
+        let Caller { connection: client, left, takes_streams } = caller;
         if let Some(refusal) = reply::refusal(&request) {
             return refusal;
+        }
+        if !takes_streams && standard::streams(request.uri().path()) {
+            return reply::failed(no_streams(request.uri().path()));
         }
         if let Err(refusal) = check_metadata(request.headers(), self.settings.limits.max_header_bytes) {
             client.reached(EdgeLimit::Headers);
@@ -213,7 +259,7 @@ impl GrpcService {
         if method == Some(v2::STREAM) {
             return v2::stream::open(self.clone(), head, body, client.clone(), pass);
         }
-        let rpc = Rpc { service: self, head: &head, body, client, exchange, pass };
+        let rpc = Rpc { service: self, head: &head, body, client, left, exchange, pass };
         if let Some(method) = method {
             return self.sent(v2::answer(rpc, method).await);
         }
@@ -246,6 +292,13 @@ impl GrpcService {
         let reply = reply.and_then(|reply| reply.within(self.settings.max_reply_bytes));
         reply.map_or_else(reply::failed, Reply::into_response)
     }
+}
+
+fn no_streams(path: &str) -> Error {
+    Error::new(
+        Kind::Unimplemented,
+        format!("{path} streams, and gRPC-Web brings one answer for each call here: call it over gRPC"),
+    )
 }
 
 /// Refuses a call with more than `max` bytes of headers.

@@ -110,7 +110,7 @@ fn announced(length: usize) -> Result<u32> {
 }
 
 /// Makes a reply of a status without a message.
-pub(super) fn failed(error: Error) -> Response<Body> {
+pub(crate) fn failed(error: Error) -> Response<Body> {
     let mut response = Response::new(Body(Source::Ended));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, GRPC);
@@ -221,11 +221,30 @@ impl Body {
         }
     }
 
+    /// Takes it apart.
+    pub(crate) fn content(self) -> Content {
+        match self.0 {
+            Source::Pieces(pieces, memory) => Content::Message(pieces, memory),
+            Source::Messages(..) | Source::Streamed { .. } => Content::Streamed(self),
+            Source::Ended => Content::Nothing,
+        }
+    }
+
     /// Returns the last frame.
     fn end(&mut self, headers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         self.0 = Source::Ended;
         Poll::Ready(Some(Ok(Frame::trailers(headers))))
     }
+}
+
+/// What a body consists of, for protocols that frame it otherwise.
+pub(crate) enum Content {
+    /// A message, prefixed, and an OK. The reservation counts it until the client has taken it.
+    Message(VecDeque<Bytes>, Option<Arc<Reservation>>),
+    /// What a standard service streams.
+    Streamed(Body),
+    /// Nothing: the headers have the status.
+    Nothing,
 }
 
 /// Takes the next of `pieces`, or as much of it as is handed over at once.

@@ -1,13 +1,14 @@
 //! One RPC: reads its message and has it answered by a model or by the server itself.
 
+use super::call_body::CallBody;
 use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
 use super::v2::InferCall;
-use super::{GrpcService, deadline};
+use super::{GrpcService, Left, deadline};
 use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
 use crate::methods::{self, Context, ServerState};
 use crate::pb::infer::{self, InferRequest};
@@ -15,15 +16,17 @@ use crate::pb::wire::{Fields, Value};
 use crate::profile::{self, Phase};
 use bytes::Bytes;
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// An RPC whose headers have been read.
 pub(super) struct Rpc<'a> {
     pub(super) service: &'a GrpcService,
     pub(super) head: &'a Parts,
-    pub(super) body: Incoming,
+    pub(super) body: CallBody,
     pub(super) client: &'a Arc<Connection>,
+    /// Completes when the client has left, where it takes somebody to look for that.
+    pub(super) left: Option<Left>,
     pub(super) exchange: &'a Exchange,
     /// What its token allows.
     pub(super) pass: Option<Pass>,
@@ -41,10 +44,10 @@ pub(super) struct Received<M> {
 
 impl Rpc<'_> {
     /// Asks a model.
-    pub(super) async fn ask<M: Method>(self) -> Result<Reply> {
-        let server = &self.service.server;
+    pub(super) async fn ask<M: Method>(mut self) -> Result<Reply> {
+        let (server, left) = (&self.service.server, self.left.take());
         let Received { message, bytes, context, _answering } = self.receive::<M>(M::LOCATE).await?;
-        let ended = deadline::passed(context.deadline);
+        let ended = ended(context.deadline, left);
         methods::ask(server, ModelCall::new(message, bytes), context, ended).await
     }
 
@@ -68,12 +71,15 @@ impl Rpc<'_> {
     }
 
     /// Asks a model by the Open Inference Protocol.
-    pub(super) async fn infer(self) -> Result<Reply> {
-        let server = &self.service.server;
+    pub(super) async fn infer(mut self) -> Result<Reply> {
+        let (service, left) = (self.service, self.left.take());
+        let server = &service.server;
         let Arrived { bytes, context, _answering } = self.arrive(Some(infer::locate)).await?;
-        let ended = deadline::passed(context.deadline);
+        let ended = ended(context.deadline, left);
         let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
-        methods::ask(server, InferCall::new(&server.registry, request, false), context, ended).await
+        let shared = service.shared_memory();
+        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended)
+            .await
     }
 
     /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.
@@ -124,6 +130,16 @@ pub(super) async fn unpacked(server: &ServerState, message: Message, context: &C
             let unpacked = server.scheduler.run(None, context, move |_| packed.unpack());
             deadline::bounded(context.deadline, unpacked).await
         }
+    }
+}
+
+/// Waits until nobody waits for the answer any more; returns the reason.
+async fn ended(deadline: Option<Instant>, left: Option<Left>) -> Error {
+    let Some(left) = left else { return deadline::passed(deadline).await };
+    tokio::select! {
+        biased;
+        () = left => Error::new(Kind::Cancelled, "The client left before it was answered"),
+        late = deadline::passed(deadline) => late,
     }
 }
 

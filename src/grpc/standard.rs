@@ -1,13 +1,13 @@
 //! The services that every gRPC server may have, on tonic: health and reflection.
 
 use super::Settings;
+use super::call_body::CallBody;
 use super::health::Health;
 use crate::connections::Stage;
 use crate::error::{Error, Result};
 use crate::methods::ServerState;
 use crate::pb;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -19,14 +19,14 @@ type Answered = BoxFuture<Response<tonic::body::Body>, Infallible>;
 /// One service, found by the prefix of its methods' paths.
 pub(super) struct Standard {
     pub(super) prefix: &'static str,
-    service: Arc<dyn Fn(Request<Incoming>) -> Answered + Send + Sync>,
+    service: Arc<dyn Fn(Request<CallBody>) -> Answered + Send + Sync>,
 }
 
 impl Standard {
     fn new<S>(prefix: &'static str, service: S) -> Standard
     where
         S: Service<
-                Request<Incoming>,
+                Request<CallBody>,
                 Response = Response<tonic::body::Body>,
                 Error = Infallible,
                 Future = Answered,
@@ -38,12 +38,18 @@ impl Standard {
         Standard { prefix, service: Arc::new(move |request| service.clone().call(request)) }
     }
 
-    pub(super) async fn call(&self, request: Request<Incoming>) -> Response<tonic::body::Body> {
+    pub(super) async fn call(&self, request: Request<CallBody>) -> Response<tonic::body::Body> {
         match (self.service)(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
+}
+
+/// Returns whether the method at `path` streams: it may answer more than once, or for as long as its client stays.
+pub(super) fn streams(path: &str) -> bool {
+    matches!(path, "/grpc.health.v1.Health/Watch" | "/inference.GRPCInferenceService/ModelStreamInfer")
+        || path.starts_with("/grpc.reflection.")
 }
 
 /// Largest message of their clients, in bytes: names. They are held outside of the budget of memory, those of `Watch` as
@@ -94,4 +100,31 @@ fn names(settings: &Settings) -> impl Iterator<Item = &'static str> {
         ("grpc.reflection.v1alpha.ServerReflection", true),
     ];
     all.into_iter().filter(|(_, served)| *served).map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    #[test]
+    fn what_streams_is_known() {
+        for set in [
+            pb::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
+            for file in FileDescriptorSet::decode(set).unwrap().file {
+                for service in &file.service {
+                    for method in &service.method {
+                        let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                        let streaming = method.client_streaming() || method.server_streaming();
+                        assert_eq!(streams(&path), streaming, "{path}");
+                    }
+                }
+            }
+        }
+    }
 }

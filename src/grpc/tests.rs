@@ -116,7 +116,7 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         traces: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
-    let view = OpenInference::new(server.clone(), Arc::new(true.into()), None);
+    let view = OpenInference::new(server.clone(), Arc::new(true.into()), None, None);
     let settings = Settings { open_inference: Some(view), ..settings };
     (Arc::new(GrpcService::new(server, settings, connections.stages()).unwrap()), gate, connections)
 }

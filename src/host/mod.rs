@@ -6,6 +6,7 @@ pub(crate) mod allocator;
 pub(crate) mod clock;
 #[cfg(feature = "python")]
 pub(crate) mod descriptors;
+pub(crate) mod file;
 pub(crate) mod libraries;
 pub(crate) mod mapping;
 pub(crate) mod memory;

@@ -119,7 +119,10 @@ impl ModelConfig {
 pub fn config(server: &ServerState, spec: &ModelSpec) -> Result<ModelConfig> {
     let metadata = of_model(server, spec)?;
     let mut all = metadata.inputs.iter().chain(&metadata.outputs);
-    let rows = !metadata.inputs.is_empty() && all.all(|tensor| tensor.shape.first() == Some(&-1));
+    // A row that is a single number has no dimensions, which Triton's tools do not take for an input.
+    let rows = !metadata.inputs.is_empty()
+        && metadata.inputs.iter().all(|input| input.shape.len() > 1)
+        && all.all(|tensor| tensor.shape.first() == Some(&-1));
     // Of an unknown rank, too, the shape is `[-1]`.
     Ok(ModelConfig { max_batch_size: if rows { MAX_BATCH_SIZE } else { 0 }, metadata })
 }

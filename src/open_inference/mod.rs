@@ -18,7 +18,8 @@
 //!
 //! Besides: [`metadata`] (of a version: tensors, platform, and Triton's configuration), [`statistics`], [`repository`]
 //! (index, load, unload), and in [`OpenInference`] whether the server or a model is ready. [`refusal`] has the texts of
-//! errors. Parameters for shared memory are refused by [`parameters`].
+//! errors. [`shared_memory`] has the regions that clients register: [`shared_memory::Regions::read`] makes the tensor of an
+//! input there, [`outputs::Chosen::placed`] finds the places of outputs, and [`shared_memory::Placed::write`] writes one.
 
 pub mod classification;
 pub mod datatype;
@@ -28,6 +29,7 @@ pub mod outputs;
 pub mod parameters;
 pub mod refusal;
 pub mod repository;
+pub mod shared_memory;
 pub mod statistics;
 pub mod strings;
 pub mod target;
@@ -39,6 +41,7 @@ use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
 use bytes::Bytes;
 use repository::ModelControl;
+use shared_memory::SharedMemory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -49,17 +52,24 @@ pub struct OpenInference {
     /// True while requests to models are answered.
     ready: Arc<AtomicBool>,
     control: Option<ModelControl>,
+    shared_memory: Option<Arc<SharedMemory>>,
 }
 
 impl OpenInference {
     /// Makes the view of `server`. `ready`: true while requests to models are answered. `control` loads and unloads models;
-    /// without it, clients cannot.
+    /// without it, clients cannot. `shared_memory` has the regions of clients on the same machine, if they may register any.
     pub fn new(
         server: Arc<ServerState>,
         ready: Arc<AtomicBool>,
         control: Option<ModelControl>,
+        shared_memory: Option<Arc<SharedMemory>>,
     ) -> OpenInference {
-        OpenInference { server, ready, control }
+        OpenInference { server, ready, control, shared_memory }
+    }
+
+    /// Returns the regions of shared memory, if clients may register any.
+    pub fn shared_memory(&self) -> Option<&Arc<SharedMemory>> {
+        self.shared_memory.as_ref()
     }
 
     /// Returns whether requests can be answered.

@@ -1,6 +1,7 @@
 //! The outputs that a request asks for.
 
 use super::parameters::OfOutput;
+use super::shared_memory::{Placed, REGION, Regions};
 use super::{classification, datatype, refusal};
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::Result;
@@ -23,6 +24,8 @@ pub struct Chosen {
     pub positions: Positions,
     /// What is said of each; none if nothing is said of any.
     said: SmallVec<[OfOutput; 2]>,
+    /// Where each is to be put in shared memory; none if none is.
+    pub(super) places: Vec<Option<Placed>>,
 }
 
 impl<'s> Outputs<'s> {
@@ -67,14 +70,28 @@ impl<'s> Outputs<'s> {
 impl Chosen {
     /// Returns what is said of the output at `index` of the answer.
     pub fn said(&self, index: usize) -> OfOutput {
-        self.said.get(index).copied().unwrap_or_default()
+        self.said.get(index).cloned().unwrap_or_default()
     }
 
     /// Returns the classes of the output at `index` of the answer, if it is wanted so; its tensor is to be told otherwise.
     pub fn classified(&self, index: usize, tensor: &Tensor) -> Option<Tensor> {
-        match self.said(index).classes {
+        match self.said.get(index).map_or(0, |said| said.classes) {
             0 => None,
             classes => Some(classification::of(tensor, classes)),
         }
+    }
+
+    /// Finds the places of those outputs that are wanted in shared memory, if there is any.
+    pub fn placed(mut self, shared: Option<Regions<'_>>) -> Result<Chosen> {
+        if self.said.iter().all(|said| said.shared.is_none()) {
+            return Ok(self);
+        }
+        shared.ok_or_else(|| refusal::no_shared_memory(REGION))?.put(&mut self)?;
+        Ok(self)
+    }
+
+    /// Returns where the output at `index` of the answer is to be put, if that is in shared memory.
+    pub fn place(&self, index: usize) -> Option<&Placed> {
+        self.places.get(index)?.as_ref()
     }
 }

@@ -2,6 +2,7 @@
 //! protocol has it.
 
 use super::refusal;
+use super::shared_memory::{BYTES, OFFSET, REGION};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 
@@ -42,13 +43,39 @@ impl OfRequest {
     }
 }
 
+/// A part of a region of shared memory, as parameters name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InRegion {
+    /// The region.
+    pub region: Option<Box<str>>,
+    /// The bytes of it.
+    pub bytes: Option<usize>,
+    /// Where they begin in the region.
+    pub offset: usize,
+}
+
+impl InRegion {
+    /// Takes parameter `name` if it is one of these, into what is said of them so far.
+    fn take(said: &mut Option<Box<InRegion>>, name: &str, value: &Value<'_>) -> Result<()> {
+        match name {
+            REGION => said.get_or_insert_default().region = Some(text(name, value)?.into()),
+            BYTES => said.get_or_insert_default().bytes = Some(size(name, value)?),
+            OFFSET => said.get_or_insert_default().offset = size(name, value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 /// What the parameters of an input say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OfInput {
     /// The bytes of its data that follow the JSON. For REST.
     pub binary_size: Option<usize>,
     /// True if its strings are base64. For REST.
     pub base64: bool,
+    /// Where its data are, if that is in shared memory.
+    pub shared: Option<Box<InRegion>>,
 }
 
 impl OfInput {
@@ -57,14 +84,14 @@ impl OfInput {
         match name {
             "binary_data_size" => self.binary_size = Some(size(name, value)?),
             "content_type" => self.base64 = is_base64(value),
-            _ => refuse_shared_memory(name)?,
+            _ => InRegion::take(&mut self.shared, name, value)?,
         }
         Ok(())
     }
 }
 
 /// What the parameters of an output say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OfOutput {
     /// Whether it is wanted in binary form, if that is said. For REST.
     pub binary: Option<bool>,
@@ -72,6 +99,8 @@ pub struct OfOutput {
     pub classes: usize,
     /// True if its strings are wanted as base64. For REST.
     pub base64: bool,
+    /// Where it is wanted, if that is in shared memory.
+    pub shared: Option<Box<InRegion>>,
 }
 
 impl OfOutput {
@@ -81,15 +110,10 @@ impl OfOutput {
             "binary_data" => self.binary = Some(flag(name, value)?),
             "classification" => self.classes = size(name, value)?,
             "content_type" => self.base64 = is_base64(value),
-            _ => refuse_shared_memory(name)?,
+            _ => InRegion::take(&mut self.shared, name, value)?,
         }
         Ok(())
     }
-}
-
-/// Refuses data in shared memory: its region, its size, its offset.
-fn refuse_shared_memory(name: &str) -> Result<()> {
-    if name.starts_with("shared_memory_") { Err(refusal::no_shared_memory(name)) } else { Ok(()) }
 }
 
 fn is_base64(value: &Value<'_>) -> bool {
@@ -134,16 +158,24 @@ mod tests {
         assert!(request.take("binary_data_output", &Value::Integer(1)).is_err());
         input.take("binary_data_size", &Value::Integer(12)).unwrap();
         input.take("content_type", &Value::Text("base64".into())).unwrap();
-        assert_eq!(input, OfInput { binary_size: Some(12), base64: true });
+        assert_eq!(input, OfInput { binary_size: Some(12), base64: true, shared: None });
         for wrong in [Value::Integer(-1), Value::Other, Value::Text("1".into())] {
             assert!(input.take("binary_data_size", &wrong).is_err());
             assert!(output.take("classification", &wrong).is_err());
         }
         output.take("classification", &Value::Integer(3)).unwrap();
         output.take("binary_data", &Value::Bool(false)).unwrap();
-        assert_eq!(output, OfOutput { binary: Some(false), classes: 3, base64: false });
+        assert_eq!(output, OfOutput { binary: Some(false), classes: 3, base64: false, shared: None });
         for name in ["shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"] {
             assert!(input.take(name, &Value::Other).is_err() && output.take(name, &Value::Other).is_err());
         }
+        for (name, value) in
+            [(REGION, Value::Text("r".into())), (BYTES, Value::Integer(4)), (OFFSET, Value::Integer(8))]
+        {
+            input.take(name, &value).unwrap();
+            output.take(name, &value).unwrap();
+        }
+        let place = InRegion { region: Some("r".into()), bytes: Some(4), offset: 8 };
+        assert_eq!((input.shared.as_deref(), output.shared.as_deref()), (Some(&place), Some(&place)));
     }
 }

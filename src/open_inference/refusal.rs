@@ -209,9 +209,26 @@ pub fn parameter(name: &str, expected: &str) -> Error {
 /// Returns the error for data in shared memory.
 pub fn no_shared_memory(name: &str) -> Error {
     Error::invalid(format!(
-        "parameter '{}' is for shared memory, which this server does not offer: send the data in the request",
+        "parameter '{}' is for shared memory, which this server does not offer: send the data in the request, or \
+         start the server with --shared_memory",
         shown(name)
     ))
+}
+
+/// Returns the error for regions of shared memory where clients may not register any.
+pub fn no_regions() -> Error {
+    Error::new(
+        Kind::Unimplemented,
+        "This server offers no shared memory: start it with --shared_memory, or send the data in requests",
+    )
+}
+
+/// Returns the error for the memory of a GPU.
+pub fn no_cuda_memory() -> Error {
+    Error::new(
+        Kind::Unimplemented,
+        "CUDA shared memory is not offered: use system shared memory, or send the data in requests",
+    )
 }
 
 /// Returns the error for loading or unloading where clients may not.

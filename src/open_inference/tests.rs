@@ -118,13 +118,13 @@ fn outputs_are_chosen_by_name() {
     let mut outputs = Outputs::new("m", &signature);
     let classes = OfOutput { classes: 2, ..OfOutput::default() };
     outputs.add("s", OfOutput::default()).unwrap();
-    outputs.add("n", classes).unwrap();
-    assert!(message(outputs.add("n", classes)).contains("already requested"));
-    assert!(message(outputs.add("x", classes)).starts_with("unexpected inference output 'x'"));
+    outputs.add("n", classes.clone()).unwrap();
+    assert!(message(outputs.add("n", classes.clone())).contains("already requested"));
+    assert!(message(outputs.add("x", classes.clone())).starts_with("unexpected inference output 'x'"));
     let chosen = outputs.finish().unwrap();
     assert_eq!(
         (&chosen.positions[..], chosen.said(1), chosen.said(2)),
-        (&[2, 1][..], classes, OfOutput::default())
+        (&[2, 1][..], classes.clone(), OfOutput::default())
     );
     assert!(message(Outputs::new("m", &signature).add("s", classes)).contains("needs numbers"));
     // Without names, all are wanted, of which one cannot be told.
@@ -162,7 +162,7 @@ fn serving() -> (Arc<ServerState>, OpenInference) {
     server.registry.publish(servable);
     server.registry.set_state("m", 4, State::Loading, None);
     server.registry.set_labels("m", [("new".to_owned(), 3), ("next".to_owned(), 4)].into());
-    (server.clone(), OpenInference::new(server, Arc::new(true.into()), None))
+    (server.clone(), OpenInference::new(server, Arc::new(true.into()), None, None))
 }
 
 fn spec(name: &str, choice: VersionChoice) -> ModelSpec {
@@ -210,10 +210,7 @@ fn a_version_tells_its_tensors() {
     let names: Vec<_> = told.inputs.iter().map(|one| (&*one.name, one.datatype(), &one.shape[..])).collect();
     assert_eq!(names, [("a", "FP32", &[-1][..]), ("b", "FP32", &[-1])]);
     let config = metadata::config(&server, &spec("m", VersionChoice::Latest)).unwrap();
-    assert_eq!(
-        (config.max_batch_size, config.dims(&config.metadata.inputs[0])),
-        (metadata::MAX_BATCH_SIZE, &[][..])
-    );
+    assert_eq!((config.max_batch_size, config.dims(&config.metadata.inputs[0])), (0, &[-1][..]));
     let missing = ModelSpec { signature_name: "x".to_owned(), ..spec("m", VersionChoice::Latest) };
     assert_eq!(metadata::of_model(&server, &missing).unwrap_err().http_status(), 400);
 }

@@ -42,9 +42,12 @@ pub(super) struct CoreOptions {
     auth_file: Option<PathBuf>,
     health_pages: bool,
     open_inference: bool,
+    shared_memory: Option<String>,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
+    cors_origins: Vec<String>,
+    grpc_web: bool,
     max_body_bytes: usize,
     max_header_bytes: usize,
     header_timeout_seconds: f64,
@@ -296,11 +299,14 @@ impl CoreOptions {
             auth: self.auth_file.map(Auth::of_file).transpose()?,
             health_pages: self.health_pages,
             open_inference: self.open_inference,
+            shared_memory: self.shared_memory,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
                 .filter(|timeout| *timeout > 0)
                 .map(Duration::from_millis),
             cors: self.cors,
+            cors_origins: self.cors_origins,
+            grpc_web: self.grpc_web,
             max_body_bytes: self.max_body_bytes,
             max_header_bytes: self.max_header_bytes,
             headers_within: seconds(self.header_timeout_seconds),

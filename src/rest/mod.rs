@@ -25,6 +25,7 @@ mod wanted;
 pub(crate) use over_http2::RestOverHttp2;
 
 use crate::auth::{Need, Pass};
+use crate::browsers::Browsers;
 use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
@@ -45,6 +46,7 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Post, route};
 use std::future::pending;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,8 @@ pub(crate) struct RestService {
     open_inference: Option<OpenInference>,
     /// Held while a page of metrics is made.
     pages: Arc<tokio::sync::Mutex<()>>,
+    /// What is done for browsers, if anything is.
+    browsers: Option<Browsers>,
 }
 
 /// The client of one request.
@@ -93,12 +97,38 @@ impl RestService {
         server: Arc<ServerState>,
         health: Option<HealthPages>,
         open_inference: Option<OpenInference>,
+        browsers: Option<Browsers>,
     ) -> RestService {
-        RestService { server, health, open_inference, pages: Arc::default() }
+        RestService { server, health, open_inference, pages: Arc::default(), browsers }
     }
 
     /// Answers a request, whatever HTTP has brought it.
-    async fn answer_caller(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+        match &self.browsers {
+            None => self.answer_api(client, request).await,
+            // Boxed: a call of gRPC takes some kilobytes, which no other request should have to hold.
+            Some(browsers) => Box::pin(self.answer_browser(browsers, client, request)).await,
+        }
+    }
+
+    /// The same where something is done for browsers.
+    async fn answer_browser(
+        &self,
+        browsers: &Browsers,
+        client: Caller,
+        request: Request<Incoming>,
+    ) -> Response<Bytes> {
+        let leave = browsers.leave(&request);
+        let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
+            ControlFlow::Break(response) => response,
+            ControlFlow::Continue(request) => self.answer_api(client, request).await,
+        };
+        leave.put(response.headers_mut());
+        response
+    }
+
+    /// Answers a request to the API.
+    async fn answer_api(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);

@@ -190,10 +190,10 @@ def test_the_server_and_its_models_are_told_of(channel: grpc.Channel) -> None:
     asked = inference("ModelConfigRequest")
     asked.name = "pair"
     config = call(channel, "ModelConfig", asked).config
-    assert (config.name, config.backend, config.max_batch_size > 0) == ("pair", "tensorflow", True)
+    assert (config.name, config.backend, config.max_batch_size) == ("pair", "tensorflow", 0)
     assert [(one.name, one.data_type, list(one.dims)) for one in config.output] == [
-        ("sum", 11, []),
-        ("twice", 8, []),
+        ("sum", 11, [-1]),
+        ("twice", 8, [-1]),
     ]
 
 

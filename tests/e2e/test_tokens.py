@@ -103,6 +103,8 @@ REST = [
     ("POST", f"{HALF}:regress", "all caller"),
     ("POST", "/v1/models/pair:predict", "all"),
     ("POST", "/v1/models/missing:predict", "all"),
+    ("GET", "/v2/systemsharedmemory/status", "all caller"),
+    ("POST", "/v2/systemsharedmemory/unregister", "all caller"),
     # What is nothing at all is told to every holder of a token.
     ("GET", "/", "all caller reader watcher boss"),
     ("GET", "/v1/other", "all caller reader watcher boss"),
@@ -200,6 +202,10 @@ GRPC = [
     # Clients of this server may change nothing, and this token could not.
     (INFERENCE + "RepositoryModelLoad", b"", ""),
     (INFERENCE + "RepositoryModelUnload", b"", ""),
+    # There is none here, which callers are told.
+    (INFERENCE + "SystemSharedMemoryStatus", b"", "all caller"),
+    (INFERENCE + "SystemSharedMemoryRegister", b"", "all caller"),
+    (INFERENCE + "SystemSharedMemoryUnregister", b"", "all caller"),
     # Empty messages, which change nothing.
     (MODELS_SERVICE + "HandleReloadConfigRequest", b"", "all boss"),
     *((f"/tensorflow.ProfilerService/{method}", b"", "all boss") for method in PROFILER),

@@ -258,6 +258,15 @@ _REQUESTS = (
     ),
     Flag("rest_api_enable_cors_support", "bool", False, "requests", "CORS headers on /v1/ replies"),
     Flag(
+        "cors_allowed_origins",
+        "string",
+        "",
+        "requests",
+        "origins whose pages may use the REST port, separated by commas: https://a.example; *: all",
+        own=True,
+    ),
+    Flag("grpc_web", "bool", False, "requests", "gRPC-Web for browsers, on the REST port", own=True),
+    Flag(
         "enable_signature_method_name_check",
         "bool",
         False,
@@ -303,6 +312,15 @@ _REQUESTS = (
         False,
         "requests",
         "lets clients of the Open Inference Protocol load and unload models",
+        own=True,
+    ),
+    Flag(
+        "shared_memory",
+        "string",
+        "",
+        "requests",
+        "lets clients of the Open Inference Protocol keep tensors in files of /dev/shm whose names begin so: "
+        "/PREFIX; *: any",
         own=True,
     ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),

@@ -14,10 +14,12 @@ from dataclasses import replace
 from servable.config import channel_arguments, memory_limit
 from servable.config.arguments import Arguments, check_text
 from servable.config.base_paths import AllowedPaths, Way
+from servable.config.browsers import allowed_origins, grpc_web
 from servable.config.flags import CPUS
 from servable.config.model_paths import cache_dir, model_from_path
 from servable.config.proxies import trusted_proxies
 from servable.config.queue_limits import queue_limits
+from servable.config.shared_memory import shared_memory
 from servable.config.values import (
     AccessLogOptions,
     AdminOptions,
@@ -226,9 +228,12 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         auth_file=_auth_file(arguments),
         health_pages=arguments.boolean("enable_rest_healthcheck"),
         open_inference=arguments.boolean("open_inference_protocol"),
+        shared_memory=shared_memory(arguments),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
+        cors_origins=allowed_origins(arguments),
+        grpc_web=grpc_web(arguments, rest),
         max_body_bytes=_at_least(arguments, "max_request_bytes", 1),
         header_timeout_seconds=_span(arguments, "header_timeout_seconds"),
         transfer_grace_seconds=_span(arguments, "transfer_grace_seconds"),

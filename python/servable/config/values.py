@@ -182,8 +182,10 @@ class CoreOptions:
     second. 0 is no limit for each of them. grpc_socket_takeover: from a server that listens there.
     libraries: the shared library of each engine that was found; missing_engines: for the others, why there is
     none. tls_files: of all ports, unless gRPC has its grpc_tls. auth_file: of the tokens that requests need,
-    None if they need none. health_pages: on the REST port.
-    open_inference: the Open Inference Protocol on the REST port and the gRPC port.
+    None if they need none. health_pages: on the REST port. cors: TensorFlow Serving's headers; cors_origins:
+    whose pages may use the REST port, as browsers write them, or ``*``. grpc_web: on the REST port.
+    open_inference: the Open Inference Protocol on the REST port and the gRPC port. shared_memory: with what
+    the names of files begin that its clients may register, empty for any; None if they may not.
     tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
     for. max_connections_per_peer: 0 for no limit. idle_timeout_seconds: of connections of REST.
     trusted_proxies: networks, addresses and ``unix``; proxy_protocol: what they may say, or must, before a
@@ -203,9 +205,12 @@ class CoreOptions:
     auth_file: str | None = None
     health_pages: bool = False
     open_inference: bool = False
+    shared_memory: str | None = None
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False
+    cors_origins: tuple[str, ...] = ()
+    grpc_web: bool = False
     max_body_bytes: int = 2**31 - 1
     max_header_bytes: int = 64 * 1024
     header_timeout_seconds: float = 30.0

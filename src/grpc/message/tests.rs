@@ -5,7 +5,6 @@ use crate::connections::Connections;
 use crate::memory::Budget;
 use http_body::Frame;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,12 +14,9 @@ struct Pieces(VecDeque<Bytes>);
 
 impl Body for Pieces {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
     }
 }
@@ -131,12 +127,9 @@ struct Trickle(Pin<Box<tokio::time::Sleep>>);
 
 impl Body for Trickle {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         std::task::ready!(self.0.as_mut().poll(cx));
         let next = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
         self.0.as_mut().reset(next);

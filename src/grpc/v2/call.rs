@@ -6,6 +6,7 @@
 use super::super::model_call::{SMALL_MESSAGE, unexpected};
 use super::super::reply::Reply;
 use super::refusal;
+use crate::auth::Pass;
 use crate::engine::signature::{Signature, named};
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
@@ -15,15 +16,22 @@ use crate::metrics::{Api, Protocol};
 use crate::open_inference::inputs::{Expected, Inputs};
 use crate::open_inference::outputs::{Chosen, Outputs};
 use crate::open_inference::parameters::{OfInput, OfOutput, OfRequest, Value};
+use crate::open_inference::refusal::no_shared_memory;
+use crate::open_inference::shared_memory::{BYTES, OFFSET, Placed, REGION, Regions, SMALL, SharedMemory};
 use crate::open_inference::target::{self, Names};
 use crate::open_inference::{self, metadata};
 use crate::pb::infer::{Contents, Head, InferRequest, Input, Parameter, Response, has_field};
+use crate::pb::inference::InferParameter;
+use crate::pb::inference::infer_parameter::ParameterChoice as Choice;
+use crate::pb::inference::model_infer_response::InferOutputTensor;
 use crate::profile::{self, Phase};
 use crate::registry::Registry;
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use bytes::Bytes;
+use prost::Message;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// An inference whose message has been read.
 pub(in crate::grpc) struct InferCall {
@@ -34,13 +42,27 @@ pub(in crate::grpc) struct InferCall {
     /// True if the inputs were in fields for their datatypes.
     typed: bool,
     chosen: Chosen,
+    /// The regions of shared memory, if there are any.
+    shared: Option<Arc<SharedMemory>>,
 }
 
 impl InferCall {
     /// Makes the call of `request`. `streamed`: it is one of several on a stream.
     pub(in crate::grpc) fn new(registry: &Registry, request: InferRequest, streamed: bool) -> InferCall {
         let spec = spec(registry, &request);
-        InferCall { request, spec, streamed, typed: false, chosen: Chosen::default() }
+        InferCall { request, spec, streamed, typed: false, chosen: Chosen::default(), shared: None }
+    }
+
+    /// Lets its tensors be in regions of `shared`, if there are any.
+    pub(in crate::grpc) fn sharing(self, shared: Option<&Arc<SharedMemory>>) -> InferCall {
+        InferCall { shared: shared.cloned(), ..self }
+    }
+
+    /// Returns the bytes in regions that its inputs name.
+    fn shared_bytes(&self) -> usize {
+        let inputs = self.request.inputs().filter_map(Result::ok);
+        let said = inputs.filter_map(|input| of_input(&input).ok()?.shared?.bytes);
+        said.fold(0, usize::saturating_add)
     }
 
     /// Returns the error for bytes that are no such request.
@@ -49,18 +71,26 @@ impl InferCall {
     }
 
     /// Returns a tensor for each input of `signature`.
-    fn inputs(&mut self, signature: &Signature, memory: &Reservation) -> Result<Vec<Tensor>> {
+    fn inputs(
+        &mut self,
+        signature: &Signature,
+        shared: Option<Regions<'_>>,
+        memory: &Reservation,
+    ) -> Result<Vec<Tensor>> {
         let (request, model) = (&self.request, self.request.model_name());
         let (mut inputs, mut raw) = (Inputs::new(model, signature), request.raw());
         for input in request.inputs() {
             let input = input.map_err(|_| refusal::malformed())?;
-            for parameter in input.parameters() {
-                let (name, value) = parameter.map_err(|_| refusal::malformed())?;
-                OfInput::default().take(name, &said(value))?;
-            }
+            let place = of_input(&input)?.shared;
             let expected = inputs.expect(input.name, input.datatype, &input.shape)?;
             let index = expected.index();
-            let tensor = if input.has_contents {
+            let tensor = if let Some(place) = place {
+                if input.has_contents {
+                    return Err(refusal::contents_and_region(model, input.name));
+                }
+                let regions = shared.ok_or_else(|| no_shared_memory(REGION))?;
+                regions.read(&place, expected, memory)?
+            } else if input.has_contents {
                 if request.raw_count() > 0 {
                     return Err(refusal::contents_and_raw(model, input.name));
                 }
@@ -79,7 +109,7 @@ impl InferCall {
     }
 
     /// Returns the outputs of `signature` that are asked for.
-    fn outputs(&self, signature: &Signature) -> Result<Chosen> {
+    fn outputs(&self, signature: &Signature, shared: Option<Regions<'_>>) -> Result<Chosen> {
         let mut outputs = Outputs::new(self.request.model_name(), signature);
         for output in self.request.outputs() {
             let output = output.map_err(|_| refusal::malformed())?;
@@ -90,7 +120,7 @@ impl InferCall {
             }
             outputs.add(output.name, wanted)?;
         }
-        outputs.finish()
+        outputs.finish()?.placed(shared)
     }
 }
 
@@ -110,6 +140,16 @@ fn spec(registry: &Registry, request: &InferRequest) -> Result<ModelSpec> {
     target::spec(registry, &names)
 }
 
+/// Returns what the parameters of an input say.
+fn of_input(input: &Input<'_>) -> Result<OfInput> {
+    let mut of = OfInput::default();
+    for parameter in input.parameters() {
+        let (name, value) = parameter.map_err(|_| refusal::malformed())?;
+        of.take(name, &said(value))?;
+    }
+    Ok(of)
+}
+
 fn said(value: Parameter<'_>) -> Value<'_> {
     match value {
         Parameter::Bool(flag) => Value::Bool(flag),
@@ -126,6 +166,19 @@ fn typed(model: &str, input: &Input<'_>, expected: Expected<'_>, memory: &Reserv
     let contents = opened.map_err(|wrong| refusal::contents(model, &expected, wrong))?;
     memory.grow(contents.allocates())?;
     contents.read(expected.shape.clone()).map_err(|wrong| refusal::contents(model, &expected, wrong))
+}
+
+/// Returns the parameters, as serialized fields, of an output of `bytes` bytes that was put into shared memory.
+fn placed(place: &Placed, bytes: usize) -> Vec<u8> {
+    let number = |number: usize| Choice::Int64Param(i64::try_from(number).unwrap_or(i64::MAX));
+    let parameters = [
+        (REGION, Choice::StringParam(place.name().to_owned())),
+        (OFFSET, number(place.offset())),
+        (BYTES, number(bytes)),
+    ];
+    let parameters =
+        parameters.map(|(name, choice)| (name.to_owned(), InferParameter { parameter_choice: Some(choice) }));
+    InferOutputTensor { parameters: parameters.into(), ..InferOutputTensor::default() }.encode_to_vec()
 }
 
 impl Call for InferCall {
@@ -150,7 +203,9 @@ impl Call for InferCall {
     }
 
     fn is_small(&self) -> bool {
-        self.request.len() <= SMALL_MESSAGE
+        let is_small = self.request.len() <= SMALL_MESSAGE;
+        // Regions are read in the thread that decodes.
+        is_small && (self.shared.is_none() || self.shared_bytes() <= SMALL)
     }
 
     fn decode(
@@ -163,8 +218,10 @@ impl Call for InferCall {
         let servable = open_inference::served(server, spec, servable)?;
         let signature = bind::signature(server, servable, &spec.signature_name)?;
         let _decode = profile::phase(Phase::Decode);
-        let inputs = self.inputs(signature, &context.memory)?;
-        self.chosen = self.outputs(signature)?;
+        let shared = self.shared.clone();
+        let shared = shared.as_ref().map(|shared| shared.of(context.pass.as_ref().map(Pass::name)));
+        let inputs = self.inputs(signature, shared, &context.memory)?;
+        self.chosen = self.outputs(signature, shared)?;
         let outputs = self.chosen.positions.clone();
         Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
     }
@@ -199,7 +256,14 @@ impl Call for InferCall {
             told.push((name, metadata::datatype_of(name, tensor)?, tensor));
         }
         let typed = self.typed && outputs.iter().all(|(_, tensor)| has_field(tensor.dtype()));
-        let response = Response::new(head, told.into_iter(), typed);
+        let places = || outputs.iter().enumerate().filter_map(|(index, _)| self.chosen.place(index));
+        let mut response = Response::new(head, told.into_iter(), typed && places().next().is_none());
+        for (index, (name, tensor)) in outputs.iter().enumerate() {
+            if let Some(place) = self.chosen.place(index) {
+                let bytes = place.write(name, tensor)?;
+                response.put_elsewhere(index, placed(place, bytes));
+            }
+        }
         Reply::written(response.len(), |out| response.write(out))?.counted(context.memory.clone())
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! [`call`] is an inference: `ModelInfer` asks a model as `Predict` does, by [`crate::methods::ask`]. [`stream`] does the
 //! same for each request on a `ModelStreamInfer`. [`tell`] answers what is asked of the server and of models; [`control`]
-//! loads and unloads these. What this has in common with REST is in [`crate::open_inference`].
+//! loads and unloads these; [`shared_memory`] registers regions. What this has in common with REST is in [`crate::open_inference`].
 
 mod call;
 mod control;
 mod refusal;
+mod shared_memory;
 pub(super) mod stream;
 mod tell;
 
@@ -16,6 +17,7 @@ pub(super) use call::InferCall;
 use super::reply::Reply;
 use super::rpc::Rpc;
 use crate::error::{Error, Kind, Result};
+use crate::open_inference::refusal::no_cuda_memory;
 
 /// What the paths of the service's methods begin with.
 pub(super) const PREFIX: &str = "/inference.GRPCInferenceService/";
@@ -38,6 +40,12 @@ pub(super) async fn answer(rpc: Rpc<'_>, method: &str) -> Result<Reply> {
         "RepositoryIndex" => rpc.tell(tell::index).await,
         "RepositoryModelLoad" => rpc.wait(control::load).await,
         "RepositoryModelUnload" => rpc.wait(control::unload).await,
+        "SystemSharedMemoryStatus" => rpc.tell(shared_memory::status).await,
+        "SystemSharedMemoryRegister" => rpc.tell(shared_memory::register).await,
+        "SystemSharedMemoryUnregister" => rpc.tell(shared_memory::unregister).await,
+        "CudaSharedMemoryStatus" | "CudaSharedMemoryRegister" | "CudaSharedMemoryUnregister" => {
+            Err(no_cuda_memory())
+        }
         _ => Err(Error::new(Kind::Unimplemented, format!("There is no method {PREFIX}{method}"))),
     }
 }

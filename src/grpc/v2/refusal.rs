@@ -20,6 +20,15 @@ pub(super) fn contents_and_raw(model: &str, input: &str) -> Error {
     ))
 }
 
+/// Returns the error for an input with contents that are said to be in shared memory.
+pub(super) fn contents_and_region(model: &str, input: &str) -> Error {
+    Error::invalid(format!(
+        "contents field must not be specified when using shared memory for '{}' for model '{}'",
+        shown(input),
+        shown(model)
+    ))
+}
+
 /// Returns the error for an input whose elements are nowhere.
 pub(super) fn no_data(model: &str, input: &str) -> Error {
     Error::invalid(format!(

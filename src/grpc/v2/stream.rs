@@ -6,6 +6,7 @@
 //! Nothing is read or answered while the client takes no answers: the HTTP/2 library asks for the next one only when it
 //! has room. Then at most [`IN_FLIGHT`] requests wait, with their answers, and further ones at the client.
 
+use super::super::call_body::CallBody;
 use super::super::message::{self, Message, MessageLimits};
 use super::super::reply::{Body, Messages, Reply};
 use super::super::rpc::unpacked;
@@ -22,7 +23,6 @@ use crate::pb::infer::{self, InferRequest};
 use crate::pb::inference::{ModelInferResponse, ModelStreamInferResponse};
 use http::Response;
 use http::request::Parts;
-use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
@@ -35,7 +35,7 @@ pub(in crate::grpc) const IN_FLIGHT: usize = 32;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The stream of requests, and what was read of it: the next one, or none at its end.
-type Read = (message::Stream<Incoming>, Result<Option<Arrived>>);
+type Read = (message::Stream<CallBody>, Result<Option<Arrived>>);
 
 /// A request that is there, and what counts its memory.
 struct Arrived(Message, Arc<Reservation>);
@@ -44,7 +44,7 @@ struct Arrived(Message, Arc<Reservation>);
 pub(in crate::grpc) fn open(
     service: Arc<GrpcService>,
     mut head: Parts,
-    body: Incoming,
+    body: CallBody,
     client: Arc<Connection>,
     pass: Option<Pass>,
 ) -> Response<Body> {
@@ -76,12 +76,12 @@ struct Calls {
 
 impl Calls {
     /// Reads the next request of `stream`.
-    async fn read(self: Arc<Calls>, mut stream: message::Stream<Incoming>) -> Read {
+    async fn read(self: Arc<Calls>, mut stream: message::Stream<CallBody>) -> Read {
         let next = self.next(&mut stream).await;
         (stream, next)
     }
 
-    async fn next(&self, stream: &mut message::Stream<Incoming>) -> Result<Option<Arrived>> {
+    async fn next(&self, stream: &mut message::Stream<CallBody>) -> Result<Option<Arrived>> {
         if !stream.begins().await? {
             return Ok(None);
         }
@@ -141,7 +141,7 @@ impl Calls {
         let bytes = unpacked(server, message, &context).await?;
         let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
         request.id().clone_into(id);
-        let call = InferCall::new(&server.registry, request, true);
+        let call = InferCall::new(&server.registry, request, true).sharing(self.service.shared_memory());
         // The whole stream ends at its deadline.
         let reply = methods::ask(server, call, context, pending()).await?;
         reply.within(self.service.settings.max_reply_bytes)

@@ -10,6 +10,7 @@ use crate::methods::ModelSpec;
 use crate::metrics::Total;
 use crate::open_inference::metadata::{self, TensorMetadata};
 use crate::open_inference::repository;
+use crate::open_inference::shared_memory::EXTENSION as SHARED_MEMORY;
 use crate::open_inference::statistics::{self as counts, Statistics};
 use crate::open_inference::target::{self, Names};
 use crate::open_inference::{datatype, refusal};
@@ -47,11 +48,12 @@ pub(super) fn model_ready(service: &GrpcService, received: Received<ModelReadyRe
 }
 
 /// The server's name, version and extensions.
-pub(super) fn server(_: &GrpcService, _: Received<ServerMetadataRequest>) -> Result<Reply> {
+pub(super) fn server(service: &GrpcService, _: Received<ServerMetadataRequest>) -> Result<Reply> {
+    let shared_memory = service.open_inference()?.shared_memory().map(|_| SHARED_MEMORY);
     Reply::of(&ServerMetadataResponse {
         name: metadata::SERVER_NAME.to_owned(),
         version: metadata::SERVER_VERSION.to_owned(),
-        extensions: metadata::EXTENSIONS.map(str::to_owned).into(),
+        extensions: metadata::EXTENSIONS.into_iter().chain(shared_memory).map(str::to_owned).collect(),
     })
 }
 

@@ -59,6 +59,8 @@ enum Form<'a> {
     Varints(u32, usize),
     /// In a field for each.
     Strings(&'a Strings),
+    /// Not at all: its parameters, serialized, say where they are.
+    Elsewhere(Vec<u8>),
 }
 
 impl<'a> Response<'a> {
@@ -75,6 +77,17 @@ impl<'a> Response<'a> {
         let raw: usize = outputs.iter().map(Output::raw_len).sum();
         let len = head.len() + told + raw;
         Response { head, outputs, len }
+    }
+
+    /// Says that the elements of output `index` are not in the message, whose elements are raw; `parameters`, serialized as
+    /// fields of the output, say where they are.
+    pub fn put_elsewhere(&mut self, index: usize, parameters: Vec<u8>) {
+        let Some(output) = self.outputs.get_mut(index) else { return };
+        let len = |output: &Output<'_>| bytes_field_len(5, output.len) + output.raw_len();
+        let before = len(output);
+        output.len += parameters.len();
+        output.form = Form::Elsewhere(parameters);
+        self.len = self.len - before + len(output);
     }
 
     /// Returns the length of the whole message in bytes.
@@ -131,9 +144,11 @@ impl<'a> Output<'a> {
     }
 
     fn raw_len(&self) -> usize {
-        match self.form {
+        match &self.form {
             Form::Raw(bytes) => bytes_field_len(6, bytes.len()),
-            Form::RawStrings(_, len) => bytes_field_len(6, len),
+            Form::RawStrings(_, len) => bytes_field_len(6, *len),
+            // Nothing, in its place among the others.
+            Form::Elsewhere(_) => bytes_field_len(6, 0),
             Form::Laid(..) | Form::Varints(..) | Form::Strings(_) => 0,
         }
     }
@@ -147,6 +162,9 @@ impl<'a> Output<'a> {
         if self.dims > 0 {
             out.bytes_key(3, self.dims);
             self.tensor.shape().iter().for_each(|dim| out.varint(dim.cast_unsigned()));
+        }
+        if let Form::Elsewhere(parameters) = &self.form {
+            out.copy(parameters);
         }
         let Some(len) = self.form.contents_len() else { return };
         out.bytes_key(5, len);
@@ -163,7 +181,8 @@ impl<'a> Output<'a> {
                 out.bytes_key(field::BYTES, string.len());
                 out.copy(string);
             }),
-            Form::Laid(..) | Form::Varints(..) | Form::Raw(_) | Form::RawStrings(..) => {}
+            Form::Laid(..) | Form::Varints(..) | Form::Raw(_) | Form::RawStrings(..) | Form::Elsewhere(_) => {
+            }
         }
     }
 
@@ -183,6 +202,7 @@ impl<'a> Output<'a> {
                     out.copy(string);
                 }
             }
+            Form::Elsewhere(_) => out.bytes_key(6, 0),
             Form::Laid(..) | Form::Varints(..) | Form::Strings(_) => {}
         }
     }
@@ -211,7 +231,7 @@ impl<'a> Form<'a> {
     fn contents_len(&self) -> Option<usize> {
         let packed = |number: u32, len: usize| if len == 0 { 0 } else { bytes_field_len(number, len) };
         match self {
-            Form::Raw(_) | Form::RawStrings(..) => None,
+            Form::Raw(_) | Form::RawStrings(..) | Form::Elsewhere(_) => None,
             Form::Laid(number, bytes) => Some(packed(*number, bytes.len())),
             Form::Varints(number, len) => Some(packed(*number, *len)),
             Form::Strings(strings) => {

@@ -4,6 +4,7 @@ use super::decode::{self, Against, Parts};
 use super::encode::{self, Form, Written};
 use super::parameters;
 use super::path::Named;
+use crate::auth::Pass;
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
 use crate::http::reply::Body;
@@ -12,12 +13,14 @@ use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bin
 use crate::metrics::{Api, Protocol};
 use crate::open_inference::outputs::Chosen;
 use crate::open_inference::parameters::OfRequest;
+use crate::open_inference::shared_memory::{self, SharedMemory};
 use crate::open_inference::target::{self, Names};
 use crate::open_inference::{self, refusal};
 use crate::profile::{self, Phase};
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Longest JSON that is decoded in the thread that read it, in bytes (some 30 µs of work).
 const SMALL_JSON: usize = 16 << 10;
@@ -44,6 +47,8 @@ pub(super) struct InferCall {
     unpacked: Option<Unpacked>,
     /// What the answer repeats, once decoded.
     wanted: Wanted,
+    /// The regions of shared memory, if there are any.
+    shared: Option<Arc<SharedMemory>>,
 }
 
 #[derive(Default)]
@@ -55,7 +60,12 @@ struct Wanted {
 
 impl InferCall {
     /// Makes the call of `post` with `body`.
-    pub(super) fn new(registry: &Registry, post: Post, body: Bytes) -> InferCall {
+    pub(super) fn new(
+        registry: &Registry,
+        post: Post,
+        body: Bytes,
+        shared: Option<Arc<SharedMemory>>,
+    ) -> InferCall {
         let said = if is_searched_now(&post, &body) {
             parameters::names(&body[..json_length(&post, &body)])
         } else {
@@ -69,7 +79,7 @@ impl InferCall {
             ("", label) => target::spec(registry, &Names { label, ..names }),
             _ => target::spec(registry, &names),
         };
-        InferCall { post, spec, body, unpacked: None, wanted: Wanted::default() }
+        InferCall { post, spec, body, unpacked: None, wanted: Wanted::default(), shared }
     }
 }
 
@@ -114,7 +124,10 @@ impl Call for InferCall {
 
     fn is_small(&self) -> bool {
         let json = json_length(&self.post, &self.body);
-        !self.post.gzip && json <= SMALL_JSON && self.body.len() <= SMALL_BODY
+        let is_small = !self.post.gzip && json <= SMALL_JSON && self.body.len() <= SMALL_BODY;
+        // Regions are read in the thread that decodes.
+        is_small
+            && (self.shared.is_none() || shared_memory::mentioned(&self.body[..json]) <= shared_memory::SMALL)
     }
 
     fn decode(
@@ -140,6 +153,7 @@ impl Call for InferCall {
             signatures: servable.signatures(),
             signature: &spec.signature_name,
             max_depth: server.options.max_depth,
+            shared: self.shared.as_ref().map(|shared| shared.of(context.pass.as_ref().map(Pass::name))),
         };
         let infer = decode::infer(parts, against, &context.memory, server.scheduler.cores())?;
         bind::check_method(server, infer.signature)?;

@@ -40,7 +40,10 @@ fn check(body: &[u8]) -> Result<()> {
 }
 
 /// Finds `names` in the object that `body` is; none in an empty body.
-fn members<'a, const N: usize>(body: &'a [u8], names: [&str; N]) -> Result<[Option<Cursor<'a>>; N]> {
+pub(super) fn members<'a, const N: usize>(
+    body: &'a [u8],
+    names: [&str; N],
+) -> Result<[Option<Cursor<'a>>; N]> {
     if body.trim_ascii().is_empty() {
         return Ok([None; N]);
     }

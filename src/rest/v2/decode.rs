@@ -14,6 +14,7 @@ use crate::open_inference::inputs::{Expected, Inputs, MAX_RANK};
 use crate::open_inference::outputs::{Chosen, Outputs};
 use crate::open_inference::parameters::{OfInput, OfOutput, OfRequest};
 use crate::open_inference::refusal;
+use crate::open_inference::shared_memory::{self, Regions};
 use crate::parallel::Spare;
 use crate::tensor::{Shape, Tensor};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub struct Against<'s> {
     pub signature: &'s str,
     /// Most levels of lists in the data of an input.
     pub max_depth: usize,
+    /// The regions of shared memory that the client may use, if there are any.
+    pub shared: Option<Regions<'s>>,
 }
 
 /// A body: JSON, and the binary data after it.
@@ -103,6 +106,7 @@ pub fn infer<'s>(
         seen: [false; 2],
         binary,
         data: JsonData::new(against.max_depth, signature.inputs.len() == 1, spare),
+        shared: against.shared,
         memory,
     };
     let mut cursor = cursor::root(&json)?;
@@ -156,6 +160,7 @@ struct Reading<'s, 'r> {
     /// What is left of the binary data.
     binary: Bytes,
     data: JsonData<'r>,
+    shared: Option<Regions<'s>>,
     memory: &'r Reservation,
 }
 
@@ -226,8 +231,8 @@ impl<'s> Reading<'s, '_> {
                 b"data" => match self.expected_now(&described)? {
                     Some(expected) => {
                         index = expected.index();
-                        let said = described.said.unwrap_or_default();
-                        tensor = Some(self.data.read(cursor, expected, said.base64, self.memory)?);
+                        let base64 = described.said.as_ref().is_some_and(|said| said.base64);
+                        tensor = Some(self.data.read(cursor, expected, base64, self.memory)?);
                     }
                     None => {
                         later = Some(*cursor);
@@ -237,14 +242,22 @@ impl<'s> Reading<'s, '_> {
                 _ => cursor.skip_value()?,
             }
         }
-        let (said, is_json) = (described.said.unwrap_or_default(), tensor.is_some() || later.is_some());
+        let (said, is_json) =
+            (described.said.take().unwrap_or_default(), tensor.is_some() || later.is_some());
         if said.binary_size.is_some() && is_json {
             return Err(Error::invalid("An input has both 'data' and the parameter binary_data_size"));
+        }
+        if said.shared.is_some() && self.shared.is_none() {
+            return Err(refusal::no_shared_memory(shared_memory::REGION));
+        }
+        if said.shared.is_some() && (is_json || said.binary_size.is_some()) {
+            return Err(Error::invalid("An input has data both in the request and in shared memory"));
         }
         if tensor.is_none() {
             let expected = self.expected(&described)?;
             index = expected.index();
             tensor = match (said.binary_size, later) {
+                (None, None) if said.shared.is_some() => self.shared(&said, expected)?,
                 (None, Some(mut data)) => {
                     Some(self.data.read(&mut data, expected, said.base64, self.memory)?)
                 }
@@ -276,6 +289,12 @@ impl<'s> Reading<'s, '_> {
         self.inputs.expect(name, datatype, shape)
     }
 
+    /// Reads an input of which `said` says that its data are in shared memory.
+    fn shared(&self, said: &OfInput, expected: Expected<'_>) -> Result<Option<Tensor>> {
+        let regions = self.shared.ok_or_else(|| refusal::no_shared_memory(shared_memory::REGION))?;
+        said.shared.as_deref().map(|place| regions.read(place, expected, self.memory)).transpose()
+    }
+
     fn take_binary(&mut self, size: usize, expected: &Expected<'_>) -> Result<Bytes> {
         if size > self.binary.len() {
             return Err(Error::invalid(format!(
@@ -299,6 +318,9 @@ impl<'s> Reading<'s, '_> {
             }
         }
         let name = name.ok_or_else(|| Error::invalid("An output has no 'name'"))?;
+        if said.shared.is_some() && self.shared.is_none() {
+            return Err(refusal::no_shared_memory(shared_memory::REGION));
+        }
         self.outputs.add(&name, said)
     }
 
@@ -311,7 +333,8 @@ impl<'s> Reading<'s, '_> {
             )));
         }
         let binary_output = self.request.is_some_and(|said| said.binary_output);
-        Ok(Infer { id: self.id, signature, inputs, outputs: self.outputs.finish()?, binary_output })
+        let outputs = self.outputs.finish()?.placed(self.shared)?;
+        Ok(Infer { id: self.id, signature, inputs, outputs, binary_output })
     }
 }
 

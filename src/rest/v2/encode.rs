@@ -6,6 +6,7 @@ use crate::json::writer::Writer;
 use crate::memory::Reservation;
 use crate::open_inference::metadata::datatype_of;
 use crate::open_inference::outputs::Chosen;
+use crate::open_inference::shared_memory::Placed;
 use crate::open_inference::strings;
 use crate::parallel::Spare;
 use crate::rest::encode::{LONGEST_REPLY, flat};
@@ -46,6 +47,8 @@ struct Told<'a> {
     /// The bytes of its binary form; `None` for JSON.
     binary: Option<usize>,
     base64: bool,
+    /// Where it was put in shared memory, and the bytes that it takes there.
+    shared: Option<(&'a Placed, usize)>,
 }
 
 /// Writes `outputs`, in the order of those wanted. Large tensors are printed in parts, with the help of `spare`. The answer is
@@ -92,13 +95,17 @@ pub fn infer(
     Ok(Written { bytes: out.finish(), json: Some(json) })
 }
 
-fn told<'a>(form: &Form<'_>, index: usize, name: &'a str, tensor: &Tensor) -> Result<Told<'a>> {
+fn told<'a>(form: &Form<'a>, index: usize, name: &'a str, tensor: &Tensor) -> Result<Told<'a>> {
     let said = form.outputs.said(index);
     let tensor = form.outputs.classified(index, tensor).unwrap_or_else(|| tensor.clone());
     let datatype = datatype_of(name, &tensor)?;
+    let shared = match form.outputs.place(index) {
+        Some(place) => Some((place, place.write(name, &tensor)?)),
+        None => None,
+    };
     let size = || tensor.as_strings().map_or(tensor.bytes().len(), strings::size);
-    let binary = said.binary.unwrap_or(form.binary).then(size);
-    Ok(Told { name, datatype, tensor, binary, base64: said.base64 })
+    let binary = (shared.is_none() && said.binary.unwrap_or(form.binary)).then(size);
+    Ok(Told { name, datatype, tensor, binary, base64: said.base64, shared })
 }
 
 /// Writes the JSON of an output.
@@ -109,6 +116,16 @@ fn output(out: &mut Writer, one: &Told<'_>, spare: &dyn Spare) {
     out.raw(one.datatype.as_bytes());
     out.raw(b"\",\"shape\":");
     shape(out, one.tensor.shape());
+    if let Some((place, bytes)) = one.shared {
+        out.raw(b",\"parameters\":{\"shared_memory_region\":");
+        out.string(place.name().as_bytes());
+        out.raw(b",\"shared_memory_offset\":");
+        out.integer(place.offset());
+        out.raw(b",\"shared_memory_byte_size\":");
+        out.integer(bytes);
+        out.raw(b"}}");
+        return;
+    }
     if let Some(bytes) = one.binary {
         out.raw(b",\"parameters\":{\"binary_data_size\":");
         out.integer(bytes);
@@ -166,7 +183,10 @@ fn expected_length(form: &Form<'_>, told: &[Told<'_>]) -> Result<usize> {
     const ROUND: usize = 128;
     let names = 2 * form.model.len() + 2 * form.id.map_or(0, str::len) + ROUND;
     let length = told.iter().fold(names, |length: usize, one| {
-        let values = one.binary.unwrap_or_else(|| text_length(one));
+        let values = match one.shared {
+            Some((place, _)) => 2 * place.name().len() + ROUND,
+            None => one.binary.unwrap_or_else(|| text_length(one)),
+        };
         let shape = 8 * one.tensor.shape().len();
         length.saturating_add(values).saturating_add(shape + 2 * one.name.len() + ROUND)
     });

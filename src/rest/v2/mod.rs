@@ -3,7 +3,7 @@
 //!
 //! [`Asked::answer`] takes a request whose path begins with `/v2`: [`path`] says what it is for. An infer request becomes a
 //! [`call`], which [`decode`] and [`encode`] read and write; [`tell`] answers what is asked of the server and of models;
-//! [`control`] loads and unloads these. What this has in common with gRPC is in [`crate::open_inference`].
+//! [`control`] loads and unloads these; [`shared_memory`] registers regions. What this has in common with gRPC is in [`crate::open_inference`].
 
 mod call;
 mod control;
@@ -11,6 +11,7 @@ pub mod decode;
 pub mod encode;
 mod parameters;
 mod path;
+mod shared_memory;
 mod tell;
 
 use super::route::preflight;
@@ -33,7 +34,7 @@ use call::{InferCall, Post};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
-use path::{Target, What};
+use path::{Memory, Target, What};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,15 +94,23 @@ impl Asked<'_> {
                 let (gzip, accepts_gzip) = (fields.gzip, fields.accepts_gzip);
                 Ok(Posted::Infer(Post { named, json, gzip, accepts_gzip }))
             }
-            Target::Index | Target::Control(..) if is_post => Ok(Posted::Repository(target)),
-            Target::Model(_, What::Infer) | Target::Control(..) => Err(wrong_method(head, path, "POST")),
+            Target::Index | Target::Control(..) | Target::Memory(..) | Target::CudaMemory if is_post => {
+                Ok(Posted::Repository(target))
+            }
+            Target::Model(_, What::Infer)
+            | Target::Control(..)
+            | Target::Memory(Memory::Register | Memory::Unregister, _) => {
+                Err(wrong_method(head, path, "POST"))
+            }
             Target::Server
             | Target::Live
             | Target::Ready
             | Target::AllStatistics
             | Target::Model(..)
             | Target::Index
-            | Target::ReadyIndex => Err(if looks {
+            | Target::ReadyIndex
+            | Target::Memory(Memory::Status, _)
+            | Target::CudaMemory => Err(if looks {
                 self.tell(&target, fields.accepts_gzip)
             } else {
                 wrong_method(head, path, "GET")
@@ -137,7 +146,7 @@ impl Asked<'_> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let pass = self.client.pass.clone();
         let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
-        let call = InferCall::new(&self.server.registry, post, body);
+        let call = InferCall::new(&self.server.registry, post, body, self.view.shared_memory().cloned());
         match ask(self.server, call, context, ended(timeout, self.client)).await {
             Ok(body) if body.is_binary() => Reply { content_type: BINARY, ..reply::json(body) },
             Ok(body) => reply::json(body),
@@ -154,7 +163,7 @@ impl Asked<'_> {
         read
     }
 
-    /// Answers a request to the repository.
+    /// Answers a request to the repository, or about shared memory.
     async fn repository(&self, target: Target, fields: &Fields<'_>, body: Incoming) -> Reply {
         let memory = self.client.connection.reserve();
         let body = match self.read(body, &memory, 0).await {
@@ -162,6 +171,14 @@ impl Asked<'_> {
             Err(unread) => return unread.into(),
         };
         let _answering = self.client.connection.answering();
+        if let Target::Memory(Memory::Register | Memory::Unregister, _) = &target {
+            let pass = self.client.pass.as_ref();
+            let done = shared_memory::change(self.server, self.view, pass, &target, &body);
+            return done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())));
+        }
+        if matches!(target, Target::Memory(..) | Target::CudaMemory) {
+            return self.tell(&target, fields.accepts_gzip);
+        }
         let Target::Control(change, model) = target else {
             return match control::ready_only(&body) {
                 Ok(false) => self.tell(&Target::Index, fields.accepts_gzip),

@@ -24,6 +24,32 @@ pub(super) enum Target {
     ReadyIndex,
     /// `/v2/repository/models/NAME/load` and `…/unload`
     Control(Change, String),
+    /// `/v2/systemsharedmemory[/region/NAME]/…`
+    Memory(Memory, String),
+    /// `/v2/cudasharedmemory…`
+    CudaMemory,
+}
+
+/// What is asked of shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// `/status`
+    Status,
+    /// `/register`
+    Register,
+    /// `/unregister`
+    Unregister,
+}
+
+impl Memory {
+    fn named(word: &str) -> Option<Memory> {
+        match word {
+            "status" => Some(Memory::Status),
+            "register" => Some(Memory::Register),
+            "unregister" => Some(Memory::Unregister),
+            _ => None,
+        }
+    }
 }
 
 /// What is asked of a model.
@@ -78,6 +104,15 @@ pub(super) fn parse(path: &str) -> Option<Target> {
         ["models", "stats"] => Some(Target::AllStatistics),
         ["models", model, ref rest @ ..] => of_model(model, rest),
         ["repository", "index"] => Some(Target::Index),
+        ["cudasharedmemory", ..] => Some(Target::CudaMemory),
+        ["systemsharedmemory", "region", name, word] => {
+            Some(Target::Memory(Memory::named(word)?, decoded(name)))
+        }
+        ["systemsharedmemory", word] => match Memory::named(word)? {
+            // A region has a name.
+            Memory::Register => None,
+            asked @ (Memory::Status | Memory::Unregister) => Some(Target::Memory(asked, String::new())),
+        },
         ["repository", "models", model, "load"] => Some(Target::Control(Change::Load, decoded(model))),
         ["repository", "models", model, "unload"] => Some(Target::Control(Change::Unload, decoded(model))),
         _ => None,
@@ -133,6 +168,11 @@ mod tests {
             ("/v2/models/a%2Fb:s%3At/config", Target::Model(named("a/b:s:t", "", ""), What::Config)),
             ("/v2/models/m/versions/x/stats", Target::Model(named("m", "x", ""), What::Statistics)),
             ("/v2/repository/index", Target::Index),
+            ("/v2/systemsharedmemory/status", Target::Memory(Memory::Status, String::new())),
+            ("/v2/systemsharedmemory/unregister", Target::Memory(Memory::Unregister, String::new())),
+            ("/v2/systemsharedmemory/region/a%2Fb/register", Target::Memory(Memory::Register, "a/b".into())),
+            ("/v2/cudasharedmemory/status", Target::CudaMemory),
+            ("/v2/cudasharedmemory/region/a/register", Target::CudaMemory),
             ("/v2/repository/models/m/load", Target::Control(Change::Load, "m".into())),
             ("/v2/repository/models/m/unload", Target::Control(Change::Unload, "m".into())),
         ] {
@@ -149,6 +189,10 @@ mod tests {
             "/v2/models/m/infer/x",
             "/v2/models/m/versions/1/labels/x/infer",
             "/v2/health",
+            "/v2/systemsharedmemory",
+            "/v2/systemsharedmemory/register",
+            "/v2/systemsharedmemory/region/a",
+            "/v2/systemsharedmemory/region/a/status/x",
             "/v2//health/live",
             "/v2/repository/models/m",
             "/V2/health/live",

@@ -2,6 +2,7 @@
 
 use super::encode::shape;
 use super::path::{Named, Target, What};
+use super::shared_memory;
 use crate::auth::{Need, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::json::writer::Writer;
@@ -9,6 +10,7 @@ use crate::methods::{ModelSpec, ServerState};
 use crate::metrics::Total;
 use crate::open_inference::metadata::{self, ModelConfig, ModelMetadata, TensorMetadata};
 use crate::open_inference::repository;
+use crate::open_inference::shared_memory::EXTENSION as SHARED_MEMORY;
 use crate::open_inference::statistics::{self, Statistics};
 use crate::open_inference::{OpenInference, datatype, refusal, target};
 use crate::registry::VersionChoice;
@@ -27,9 +29,11 @@ pub(super) fn about(
         Target::Live => Ok(br#"{"live":true}"#.to_vec()),
         Target::Ready if view.is_ready() => Ok(br#"{"ready":true}"#.to_vec()),
         Target::Ready => Err(Error::new(Kind::Unavailable, "The server is not ready")),
+        Target::Memory(_, name) => shared_memory::status(server, view, pass, name),
+        Target::CudaMemory => Err(refusal::no_cuda_memory()),
         Target::Server => {
             server.check(pass, Need::Any)?;
-            Ok(of_server())
+            Ok(of_server(view.shared_memory().is_some()))
         }
         Target::AllStatistics => {
             server.check(pass, Need::ReadAll)?;
@@ -78,7 +82,7 @@ fn of_model(
 }
 
 /// Begins an object with a string.
-fn begin(name: &str, value: &str) -> Writer {
+pub(super) fn begin(name: &str, value: &str) -> Writer {
     let mut out = Writer::with_room(512);
     out.compact = true;
     out.raw(b"{\"");
@@ -89,13 +93,13 @@ fn begin(name: &str, value: &str) -> Writer {
 }
 
 /// Writes `,"name":`.
-fn key(out: &mut Writer, name: &str) {
+pub(super) fn key(out: &mut Writer, name: &str) {
     out.raw(b",\"");
     out.raw(name.as_bytes());
     out.raw(b"\":");
 }
 
-fn member(out: &mut Writer, name: &str, value: &str) {
+pub(super) fn member(out: &mut Writer, name: &str, value: &str) {
     key(out, name);
     out.string(value.as_bytes());
 }
@@ -105,7 +109,11 @@ fn list<T>(out: &mut Writer, name: &str, items: impl IntoIterator<Item = T>, wri
     elements(out, items, write);
 }
 
-fn elements<T>(out: &mut Writer, items: impl IntoIterator<Item = T>, write: impl Fn(&mut Writer, T)) {
+pub(super) fn elements<T>(
+    out: &mut Writer,
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut Writer, T),
+) {
     out.raw(b"[");
     for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
@@ -116,10 +124,11 @@ fn elements<T>(out: &mut Writer, items: impl IntoIterator<Item = T>, write: impl
     out.raw(b"]");
 }
 
-fn of_server() -> Vec<u8> {
+fn of_server(shared_memory: bool) -> Vec<u8> {
     let mut out = begin("name", metadata::SERVER_NAME);
     member(&mut out, "version", metadata::SERVER_VERSION);
-    let extensions = metadata::EXTENSIONS.into_iter().chain([OWN_EXTENSION]);
+    let extensions =
+        metadata::EXTENSIONS.into_iter().chain([OWN_EXTENSION]).chain(shared_memory.then_some(SHARED_MEMORY));
     list(&mut out, "extensions", extensions, |out, name| out.string(name.as_bytes()));
     out.raw(b"}");
     out.finish()

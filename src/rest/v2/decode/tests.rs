@@ -35,7 +35,7 @@ fn decoded<T>(
     look: impl FnOnce(Infer<'_>) -> T,
 ) -> Result<T> {
     let signatures = signatures(dtypes);
-    let against = Against { model: "m", signatures: &signatures, signature: "", max_depth: 8 };
+    let against = Against { model: "m", signatures: &signatures, signature: "", max_depth: 8, shared: None };
     let parts = Parts::of(Bytes::copy_from_slice(body), json)?;
     infer(parts, against, &Reservation::default(), &Alone).map(look)
 }
@@ -275,7 +275,7 @@ proptest! {
         let signature = &signatures["serving_default"];
         let mut chosen = Outputs::new("m", signature);
         for (spec, (binary, base64)) in signature.outputs.iter().zip(said) {
-            chosen.add(&spec.alias, OfOutput { binary, classes: 0, base64 }).unwrap();
+            chosen.add(&spec.alias, OfOutput { binary, base64, ..OfOutput::default() }).unwrap();
         }
         let chosen = chosen.finish().unwrap();
         let outputs: Vec<(&str, Tensor)> =

@@ -18,7 +18,7 @@ fn chosen(said: &[OfOutput]) -> Chosen {
     };
     let mut outputs = Outputs::new("m", &signature);
     for (index, one) in said.iter().enumerate() {
-        outputs.add(&index.to_string(), *one).unwrap();
+        outputs.add(&index.to_string(), one.clone()).unwrap();
     }
     outputs.finish().unwrap()
 }
@@ -42,7 +42,8 @@ fn tensors_are_flat_lists_in_json() {
         ("2", Tensor::strings(vec![2], [&b"a"[..], b"\xff"].iter().collect())),
         ("3", floats(&[0, 3], &[])),
     ];
-    let Written { bytes, json } = written(&[OfOutput::default(); 4], false, &outputs);
+    let Written { bytes, json } =
+        written(&std::array::from_fn::<_, 4, _>(|_| OfOutput::default()), false, &outputs);
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":["#,
         r#"{"name":"0","datatype":"FP32","shape":[2,1],"data":[1.0,2.5]},"#,

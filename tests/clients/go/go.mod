@@ -1,0 +1,3 @@
+module servable/client
+
+go 1.23
