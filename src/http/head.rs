@@ -1,8 +1,11 @@
 //! Request heads: refusals that HTTP requires, and the codings they name.
 
+use super::coding::Accepts;
 use super::reply::Refusal;
 use super::target;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
@@ -61,8 +64,15 @@ fn wrong_framing(version: Version, fields: &Fields<'_>) -> Option<Refusal> {
 pub(crate) struct Fields<'h> {
     /// True if the body is compressed with gzip.
     pub(crate) gzip: bool,
+    /// True if the body is compressed with zstd.
+    pub(crate) zstd: bool,
     /// True if `Accept-Encoding` names gzip with a quality above zero.
     pub(crate) accepts_gzip: bool,
+    /// The same for zstd.
+    pub(crate) accepts_zstd: bool,
+    /// The first `Content-Type` and the first `Accept`.
+    pub(crate) content_type: Option<&'h HeaderValue>,
+    pub(crate) accept: Option<&'h HeaderValue>,
     /// True if `Accept` names `application/json; compact=true`.
     pub(crate) wants_compact: bool,
     hosts: usize,
@@ -87,21 +97,34 @@ impl<'h> Fields<'h> {
                 }
                 EXPECT => _ = fields.expected.get_or_insert(value),
                 CONTENT_ENCODING => _ = content_coding.get_or_insert(value),
-                ACCEPT_ENCODING => fields.accepts_gzip |= names_gzip(value),
-                ACCEPT => fields.wants_compact |= names_compact(value.as_bytes()),
+                CONTENT_TYPE => _ = fields.content_type.get_or_insert(value),
+                ACCEPT_ENCODING => {
+                    fields.accepts_gzip |= names_coding(value, "gzip");
+                    fields.accepts_zstd |= names_coding(value, "zstd");
+                }
+                ACCEPT => {
+                    fields.accept.get_or_insert(value);
+                    fields.wants_compact |= names_compact(value.as_bytes());
+                }
                 _ => {}
             }
         }
         fields.gzip = content_coding.is_some_and(|value| contains(value.as_bytes(), b"gzip"));
+        fields.zstd = content_coding.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"zstd"));
         fields
+    }
+
+    /// Returns the codings that the reply may have, of which zstd has to be turned on.
+    pub(crate) fn accepts(&self, zstd: bool) -> Accepts {
+        Accepts { gzip: self.accepts_gzip, zstd: zstd && self.accepts_zstd }
     }
 }
 
-/// Returns whether the value of an `Accept-Encoding` names gzip with a quality above zero.
-fn names_gzip(value: &HeaderValue) -> bool {
+/// Returns whether the value of an `Accept-Encoding` names `coding` with a quality above zero.
+fn names_coding(value: &HeaderValue, coding: &str) -> bool {
     value.to_str().unwrap_or_default().split(',').any(|item| {
         let mut parts = item.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
         let refused = parts.any(|part| {
             part.strip_prefix("q=")
                 .is_some_and(|quality| quality.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
