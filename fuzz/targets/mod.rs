@@ -5,8 +5,10 @@
 
 #![allow(clippy::expect_used, unreachable_pub)] // A failure is what is searched for; each user is a crate.
 
+mod array_bodies;
 mod json_bodies;
 
+pub use array_bodies::{msgpack_document, npy_file, npz_archive};
 use bytes::Bytes;
 pub use json_bodies::json_decode;
 use prost::Message;
@@ -40,6 +42,9 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "json_decode", run: json_decode, examples: json_bodies::EXAMPLES },
+    Target { name: "npy_file", run: npy_file, examples: array_bodies::NPY },
+    Target { name: "npz_archive", run: npz_archive, examples: array_bodies::NPZ },
+    Target { name: "msgpack_document", run: msgpack_document, examples: array_bodies::MSGPACK },
     Target { name: "tensor_proto", run: tensor_proto, examples: &[TENSOR, b"\x08\x13\x12\x04\x12\x02\x08\x02\x6a\x02\x01\x02"] },
     Target { name: "grpc_messages", run: grpc_messages, examples: &[PREDICT, b"\x12\x0a\x0a\x08\x0a\x06\x0a\x04\x0a\x01x\x12\x00"] },
     Target { name: "tfrecord", run: tfrecord, examples: &[RECORD] },

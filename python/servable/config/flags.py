@@ -418,7 +418,7 @@ _REQUESTS = (
         "bool",
         False,
         "requests",
-        "HTTP/2 on the REST port without TLS, for clients that begin with it; with TLS they may choose it anyway",
+        "HTTP/2 on the REST port without TLS, for clients that begin with it; with TLS they may choose it",
         serve_default=True,
         own=True,
     ),
