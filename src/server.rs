@@ -183,7 +183,9 @@ impl Server {
             grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
             rest,
             over_http2,
-            cleartext: options.http2_cleartext.then_some(Patience { idle: options.idle, begun: begun_within }),
+            cleartext: options
+                .http2_cleartext
+                .then_some(Patience { idle: options.idle, begun: begun_within }),
             grpc,
             begun_within,
         }

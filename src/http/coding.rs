@@ -71,9 +71,17 @@ impl Coding {
     ///
     /// # Errors
     /// INVALID_ARGUMENT if it is damaged, RESOURCE_EXHAUSTED if it is too large or `memory` has no room.
-    pub(crate) fn unpacked(self, packed: &[u8], limit: usize, memory: &Reservation) -> Result<Vec<u8>, Error> {
+    pub(crate) fn unpacked(
+        self,
+        packed: &[u8],
+        limit: usize,
+        memory: &Reservation,
+    ) -> Result<Vec<u8>, Error> {
         let damaged = |why: &dyn std::fmt::Display| {
-            Error::invalid(format!("The request's body is not whole in its Content-Encoding, {}: {why}", self.name()))
+            Error::invalid(format!(
+                "The request's body is not whole in its Content-Encoding, {}: {why}",
+                self.name()
+            ))
         };
         if self == Coding::Gzip {
             let mut decoder = GzDecoder::new(packed);
@@ -126,7 +134,7 @@ fn inflated(
         let room = step.min((limit - out.len()).saturating_add(1));
         memory.grow(room.saturating_sub(out.capacity() - out.len()))?;
         out.reserve_exact(room);
-        match decoder.take(room as u64).read_to_end(&mut out) {
+        match decoder.by_ref().take(room as u64).read_to_end(&mut out) {
             Err(why) => return Ok(Err(why)),
             Ok(_) if out.len() > limit => return Err(too_large(limit)),
             Ok(read) if read < room => return Ok(Ok(out)),

@@ -65,7 +65,12 @@ impl RestCall {
     }
 
     /// Writes an answer that is not JSON; `None` if it is to be.
-    fn encode_form(&self, server: &ServerState, answer: &Answer<'_>, context: &Context) -> Result<Option<Body>> {
+    fn encode_form(
+        &self,
+        server: &ServerState,
+        answer: &Answer<'_>,
+        context: &Context,
+    ) -> Result<Option<Body>> {
         let (Some(forms), Answer::Outputs(outputs)) = (&self.forms, answer) else { return Ok(None) };
         let form = forms.reply(outputs.len())?;
         if form == Form::Json {

@@ -52,9 +52,10 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
         && let (Target::Call(verb, name, choice), outputs) = path::parse_call(path)
     {
         server.check(pass, Need::Predict(&name))?;
-        let forms = match verb.api {
-            Api::Predict => Forms::of(fields.content_type, fields.accept, &request.headers)?,
-            _ => None,
+        let forms = if verb.api == Api::Predict {
+            Forms::of(fields.content_type, fields.accept, &request.headers)?
+        } else {
+            None
         };
         let zstd = server.options.zstd;
         let coding = match (fields.gzip, fields.zstd && zstd) {
@@ -80,7 +81,11 @@ fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, 
         preflight(headers)
     } else {
         // Who asks for the signatures is about to call them.
-        let offers = if matches!(target, Target::Metadata(..)) { vec![(ACCEPT_POST.clone(), OFFERED)] } else { vec![] };
+        let offers = if matches!(target, Target::Metadata(..)) {
+            vec![(ACCEPT_POST.clone(), OFFERED)]
+        } else {
+            vec![]
+        };
         let answer = tell(server, pass, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
         let packed = |body| Body::coded(Content::Written(body), accepts, &server.options);

@@ -29,7 +29,11 @@ pub(super) struct Patience {
 }
 
 /// Returns whether a connection begins with HTTP/2; `None` if it has to end before that is known.
-pub(super) async fn begins_http2(stream: &TcpStream, client: &Connection, patience: Patience) -> Option<bool> {
+pub(super) async fn begins_http2(
+    stream: &TcpStream,
+    client: &Connection,
+    patience: Patience,
+) -> Option<bool> {
     let in_vain = async {
         match patience.idle {
             Some(span) => sleep(span).await,
@@ -109,15 +113,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_look_tells_and_takes_nothing() {
-        for (pieces, expected) in [
-            (&[PREFACE][..], true),
+        let cases: [(&[&[u8]], bool); 7] = [
+            (&[PREFACE], true),
             (&[b"P", b"R", b"I *"], true),
             (&[b"POST / HTTP/1.1\r\n"], false),
             (&[b"P", b"OST / HTTP/1.1\r\n"], false),
             (&[b"PR", b"OPFIND / HTTP/1.1\r\n"], false),
             (&[b"GET"], false),
             (&[b"\r\n"], false),
-        ] {
+        ];
+        for (pieces, expected) in cases {
             assert_eq!(told(pieces, PATIENCE).await, (Some(expected), pieces.concat()), "{pieces:?}");
         }
     }
@@ -126,7 +131,10 @@ mod tests {
     async fn who_says_nothing_or_too_little_is_not_waited_for() {
         let short = Duration::from_millis(1);
         assert_eq!(told(&[], Patience { idle: Some(short), ..PATIENCE }).await.0, None);
-        assert_eq!(told(&[b"PR"], Patience { begun: short, ..PATIENCE }).await, (Some(false), b"PR".to_vec()));
+        assert_eq!(
+            told(&[b"PR"], Patience { begun: short, ..PATIENCE }).await,
+            (Some(false), b"PR".to_vec())
+        );
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-"""Predict without JSON: numpy's files, raw tensors, MessagePack and pictures, both ways; what is wrong with them."""
+"""Predict without JSON: numpy's files, raw tensors, MessagePack, pictures; and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predict over REST as numpy's files: which calls go so, what is sent, how replies are read; without a server."""
+"""Predict over REST as numpy's files: which calls go so, what is sent, how replies are read."""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ impl Elements {
         if kind == "V2" && order != ">" {
             return Ok(Elements::Numbers(DType::BFloat16));
         }
-        if let Some(width) = kind.strip_prefix('S').and_then(|width| width.parse().ok()).filter(|width| *width > 0) {
+        if let Some(width) =
+            kind.strip_prefix('S').and_then(|width| width.parse().ok()).filter(|width| *width > 0)
+        {
             return Ok(Elements::Texts(width));
         }
         let known = NAMES.iter().find(|(.., form)| form.get(1..).is_some_and(|form| form == kind));

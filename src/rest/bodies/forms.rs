@@ -71,9 +71,16 @@ impl Forms {
             return Ok(None);
         }
         let signature = headers.get(&SIGNATURE).map_or(Ok(""), |name| {
-            std::str::from_utf8(name.as_bytes()).map_err(|_| Error::invalid("the header X-Signature-Name is not UTF-8"))
+            std::str::from_utf8(name.as_bytes())
+                .map_err(|_| Error::invalid("the header X-Signature-Name is not UTF-8"))
         })?;
-        Ok(Some(Box::new(Forms { sent, wanted, announced, signature: signature.to_owned(), is_numpy: false })))
+        Ok(Some(Box::new(Forms {
+            sent,
+            wanted,
+            announced,
+            signature: signature.to_owned(),
+            is_numpy: false,
+        })))
     }
 
     /// Returns whether the body is JSON, and only the reply is not.
@@ -133,7 +140,8 @@ fn wanted(headers: &HeaderMap) -> Option<Form> {
     for range in values.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim_ascii);
         let name = parts.next().unwrap_or_default();
-        let quality = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
+        let quality =
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
         let named = known(name.as_bytes());
         let is_any = matches!(name, "*/*" | "application/*");
         if let Some(quality) = quality.filter(|quality| *quality > best && (named.is_some() || is_any)) {
@@ -169,7 +177,9 @@ mod tests {
         ] {
             assert_eq!(forms(&[("content-type", content_type)]), None, "{content_type}");
         }
-        for accept in ["*/*", "text/html, */*", "application/json", "application/json, application/x-npy", "image/png"] {
+        for accept in
+            ["*/*", "text/html, */*", "application/json", "application/json, application/x-npy", "image/png"]
+        {
             assert_eq!(forms(&[("accept", accept)]), None, "{accept}");
         }
         assert_eq!(forms(&[]), None);

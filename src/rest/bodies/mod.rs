@@ -49,21 +49,24 @@ pub(super) fn decode(
     let (signature, inputs, format, named) = match forms.sent {
         Form::MessagePack => {
             let limits = Limits { depth: server.options.max_depth, memory };
-            let of_name = |name: &str| of_name(if name.is_empty() { &forms.signature } else { name });
+            let of_name = |name: &str| of_name(if name.is_empty() { forms.signature.as_str() } else { name });
             let (signature, asked) = msgpack::read(&sent.body, limits, of_name)?;
             forms.is_numpy = asked.is_numpy;
-            let outputs = asked.outputs.iter().map(Ok);
-            let named = if outputs.len() > 0 { Some(bind::outputs(signature, outputs)?) } else { None };
+            let named = match asked.outputs.as_slice() {
+                [] => None,
+                names => Some(bind::outputs(signature, names.iter().map(Ok))?),
+            };
             (signature, asked.inputs, asked.format, named)
         }
-        form => {
+        form @ (Form::Json | Form::Npy | Form::Npz | Form::Raw | Form::Picture) => {
             let signature = of_name(&forms.signature)?;
             let limit = server.options.max_body_bytes;
             let arrays = match form {
                 Form::Npz => by_name(npz::read(&sent.body, limit, memory)?)?,
                 Form::Npy => only_input(signature, npy::read(&sent.body, memory)?, None)?,
                 Form::Raw => {
-                    let announced = forms.announced.take().ok_or_else(|| Error::internal("No headers were read"))?;
+                    let announced =
+                        forms.announced.take().ok_or_else(|| Error::internal("No headers were read"))?;
                     let tensor = announced.tensor(sent.body, memory)?;
                     only_input(signature, tensor, announced.name)?
                 }
@@ -92,7 +95,11 @@ fn by_name(arrays: Vec<(String, Tensor)>) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Returns the tensor of the input called `name`, or of the only one.
-fn only_input(signature: &Signature, tensor: Tensor, name: Option<String>) -> Result<BTreeMap<String, Tensor>> {
+fn only_input(
+    signature: &Signature,
+    tensor: Tensor,
+    name: Option<String>,
+) -> Result<BTreeMap<String, Tensor>> {
     let name = match (name, signature.inputs.as_slice()) {
         (Some(name), _) => name,
         (None, [only]) => only.alias.clone(),
@@ -171,8 +178,8 @@ pub(super) fn encode(
         }
         (Form::Raw, [(alias, tensor)]) => raw::body(alias, tensor).map(Content::Borrowed),
         (Form::Npz, _) => {
-            let file = |(alias, tensor): &'_ (&'_ str, Tensor)| File::new(alias, tensor).map(|file| (*alias, file));
-            let files: Vec<_> = outputs.iter().map(file).collect::<Result<_>>()?;
+            let files = outputs.iter().map(|(alias, tensor)| Ok((*alias, File::new(alias, tensor)?)));
+            let files: Vec<_> = files.collect::<Result<_>>()?;
             let mut out = room(npz::length(&files)?)?;
             npz::write(&files, &mut out);
             Ok(Content::Written(out))

@@ -53,7 +53,8 @@ fn header(file: &[u8]) -> Result<(&[u8], usize)> {
 pub(super) fn tensor(elements: Elements, shape: Shape, data: Bytes, memory: &Reservation) -> Result<Tensor> {
     let expected = element_count(&shape).and_then(|count| count.checked_mul(elements.size()));
     if expected != Some(data.len()) {
-        let expected = expected.map_or_else(|| "more than there can be".to_owned(), |bytes| bytes.to_string());
+        let expected =
+            expected.map_or_else(|| "more than there can be".to_owned(), |bytes| bytes.to_string());
         return Err(Error::invalid(format!(
             "an array of shape {} with elements of {} bytes takes {expected} bytes, and {} came",
             shown(&shape),
@@ -117,9 +118,8 @@ impl<'t> File<'t> {
                 (width, format!("|S{width}"))
             }
             None => {
-                let descr = elements::description(tensor.dtype()).ok_or_else(|| {
-                    not_carried(alias, &format!("is of dtype {}", tensor.dtype().name()))
-                })?;
+                let descr = elements::description(tensor.dtype())
+                    .ok_or_else(|| not_carried(alias, &format!("is of dtype {}", tensor.dtype().name())))?;
                 (0, descr.to_owned())
             }
         };

@@ -39,10 +39,19 @@ pub fn read(archive: &Bytes, limit: usize, memory: &Reservation) -> Result<Vec<(
         let name = entry.name.strip_suffix(ENDING).ok_or_else(|| {
             damaged(format!("expected files NAME{ENDING}, got {:?}", shortened(entry.name)))
         })?;
-        let of = |error: Error| Error { message: format!("{:?}: {}", shortened(name), error.message).into(), ..error };
-        arrays.push((name.to_owned(), npy::read(&file, memory).map_err(of)?));
+        let array = npy::read(&file, memory).map_err(|error| of_file(name, error))?;
+        arrays.push((name.to_owned(), array));
     }
     Ok(arrays)
+}
+
+/// Returns an error of a file with its name.
+fn of_file(name: &str, error: Error) -> Error {
+    // Others are of the whole request.
+    if error.kind == Kind::InvalidArgument {
+        return Error::invalid(format!("{:?}: {}", shortened(name), error.message));
+    }
+    error
 }
 
 /// Returns the entries of the directory, which stands right before the end.
@@ -54,7 +63,8 @@ fn directory(archive: &[u8]) -> Result<&[u8]> {
         return Err(no_archive());
     }
     let (files, size, offset) = (usize::from(u16_at(end, 10)), u32_at(end, 12), u32_at(end, 16));
-    if u16_at(end, 4) != 0 || u16_at(end, 6) != 0 || usize::from(u16_at(end, 8)) != files || offset == LARGEST {
+    if u16_at(end, 4) != 0 || u16_at(end, 6) != 0 || usize::from(u16_at(end, 8)) != files || offset == LARGEST
+    {
         return Err(damaged("expected one archive of less than 4 GiB, in one part".to_owned()));
     }
     if files > MOST_FILES {
@@ -125,7 +135,8 @@ impl<'a> Entry<'a> {
 
     fn unpacked(&self, packed: &[u8], limit: usize, memory: &Reservation) -> Result<Bytes> {
         if self.size > limit {
-            let message = format!("The arrays unpack to too much: {limit} bytes more are allowed. Send less at once");
+            let message =
+                format!("The arrays unpack to too much: {limit} bytes more are allowed. Send less at once");
             return Err(Error::new(Kind::ResourceExhausted, message).with_status(413));
         }
         // One byte more than expected, to detect the end. Deflate makes 1032 times less of bytes, at most.

@@ -33,8 +33,7 @@ impl Announced {
             (Some(shape), Some(dtype)) => (shape, text(dtype)?),
             (None, None) => return Ok(None),
             (shape, _) => {
-                let (given, missing) =
-                    if shape.is_some() { ("Shape", "Dtype") } else { ("Dtype", "Shape") };
+                let (given, missing) = if shape.is_some() { ("Shape", "Dtype") } else { ("Dtype", "Shape") };
                 return Err(Error::invalid(format!(
                     "the header X-Tensor-{given} came without X-Tensor-{missing}: send both, such as X-Tensor-Shape: \
                      1,224,224,3 and X-Tensor-Dtype: float32"
@@ -93,7 +92,9 @@ fn dimensions(text: &str) -> Result<Shape> {
 pub(super) fn body(alias: &str, tensor: &Tensor) -> Result<Bytes> {
     match tensor.data() {
         crate::tensor::Data::Numbers(bytes) if elements::name(tensor.dtype()).is_some() => Ok(bytes.clone()),
-        crate::tensor::Data::Strings(strings) if strings.len() == 1 => Ok(Bytes::copy_from_slice(strings.get(0))),
+        crate::tensor::Data::Strings(strings) if strings.len() == 1 => {
+            Ok(Bytes::copy_from_slice(strings.get(0)))
+        }
         crate::tensor::Data::Numbers(_) | crate::tensor::Data::Strings(_) => Err(Error::invalid(format!(
             "application/octet-stream cannot hold the output {alias:?}, {} of shape {}: take the reply as JSON or \
              MessagePack (Accept: application/json, application/msgpack)",
@@ -107,7 +108,8 @@ pub(super) fn body(alias: &str, tensor: &Tensor) -> Result<Bytes> {
 pub(super) fn headers(alias: &str, tensor: &Tensor) -> Vec<(HeaderName, HeaderValue)> {
     let shape: Vec<_> = tensor.shape().iter().map(i64::to_string).collect();
     let dtype = if tensor.dtype() == DType::String { Some("string") } else { elements::name(tensor.dtype()) };
-    let values = [(&SHAPE, shape.join(",")), (&DTYPE, dtype.unwrap_or("").to_owned()), (&NAME, alias.to_owned())];
+    let values =
+        [(&SHAPE, shape.join(",")), (&DTYPE, dtype.unwrap_or("").to_owned()), (&NAME, alias.to_owned())];
     let value = |value: String| HeaderValue::from_bytes(value.as_bytes()).ok();
     values.into_iter().filter_map(|(name, text)| Some((name.clone(), value(text)?))).collect()
 }
@@ -158,8 +160,12 @@ mod tests {
             assert!(error.message.contains(words), "{shape} {dtype}: {error}");
         }
         assert!(dimensions(&"1,".repeat(65)).is_err());
-        assert!(announced(&[("x-tensor-shape", "1")]).unwrap_err().message.contains("without X-Tensor-Dtype"));
-        assert!(announced(&[("x-tensor-dtype", "1")]).unwrap_err().message.contains("without X-Tensor-Shape"));
+        assert!(
+            announced(&[("x-tensor-shape", "1")]).unwrap_err().message.contains("without X-Tensor-Dtype")
+        );
+        assert!(
+            announced(&[("x-tensor-dtype", "1")]).unwrap_err().message.contains("without X-Tensor-Shape")
+        );
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl<'a> Array<'a> {
         Ok(Some(Array { dtype, shape, data, is_numpy }))
     }
 
+    /// Returns whether an array is here.
+    pub(super) fn is_at(mut reader: Reader<'a>) -> Result<bool> {
+        Ok(Array::read(&mut reader)?.is_some())
+    }
+
     /// Makes its tensor, whose numbers are borrowed from `body`, in which it stands.
     pub(super) fn tensor(&self, body: &Bytes, memory: &Reservation) -> Result<Tensor> {
         let shape = self.shape.map_or_else(|| Ok(Shape::new()), dimensions)?;

@@ -112,7 +112,11 @@ impl Element for f32 {
         if let Token::Int(value) = token {
             return Some(value as f32);
         }
-        if let Token::Big(value) = token { Some(value as f32) } else { double(token).map(|value| value as f32) }
+        if let Token::Big(value) = token {
+            Some(value as f32)
+        } else {
+            double(token).map(|value| value as f32)
+        }
     }
 }
 
@@ -166,7 +170,7 @@ impl<E: Element> Column for Numbers<E> {
         }
         let before = self.values.len();
         self.values.resize(before + tensor.len(), bytemuck::Zeroable::zeroed());
-        bytemuck::cast_slice_mut(&mut self.values[before..]).copy_from_slice(tensor.bytes());
+        bytemuck::cast_slice_mut::<_, u8>(&mut self.values[before..]).copy_from_slice(tensor.bytes());
         true
     }
 

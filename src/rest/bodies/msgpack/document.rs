@@ -47,7 +47,9 @@ pub fn read<'s>(
         (None, Some(value)) => (Format::Row, value),
         (inputs, _) => {
             let came = if inputs.is_some() { "both" } else { "neither" };
-            return Err(Error::invalid(format!("MessagePack: expected 'inputs' or 'instances', and {came} came")));
+            return Err(Error::invalid(format!(
+                "MessagePack: expected 'inputs' or 'instances', and {came} came"
+            )));
         }
     };
     let values = Values { body, depth: limits.depth, memory: limits.memory };
@@ -83,7 +85,8 @@ impl<'a> Parts<'a> {
             reader.skip()?;
             let place = match key {
                 "signature_name" => {
-                    parts.name = value.clone().text("the signature's name")?;
+                    let mut name = value;
+                    parts.name = name.text("the signature's name")?;
                     continue;
                 }
                 "inputs" => &mut parts.inputs,
@@ -118,8 +121,7 @@ type Inputs = (BTreeMap<String, Tensor>, bool);
 fn columns(values: &Values<'_>, reader: &mut Reader<'_>, signature: &Signature) -> Result<Inputs> {
     let (mut inputs, mut is_numpy) = (BTreeMap::new(), false);
     let at = *reader;
-    let is_array = Array::read(&mut reader.clone())?.is_some();
-    if let (false, Token::Map(count)) = (is_array, reader.clone().token()?) {
+    if let (false, Token::Map(count)) = (Array::is_at(at)?, at.peek()?) {
         reader.token()?;
         for _ in 0..count {
             let at = *reader;
@@ -141,15 +143,15 @@ fn columns(values: &Values<'_>, reader: &mut Reader<'_>, signature: &Signature) 
 /// Reads a list of rows: values of the only input, or maps with a value for each. Rows may be one array, too.
 fn rows(values: &Values<'_>, reader: &mut Reader<'_>, signature: &Signature) -> Result<Inputs> {
     let at = *reader;
-    if Array::read(&mut reader.clone())?.is_some() {
+    if Array::is_at(at)? {
         return columns(values, reader, signature);
     }
-    let count = reader.clone().token()?.list().filter(|count| *count > 0);
+    let count = at.peek()?.list().filter(|count| *count > 0);
     let Some(count) = count else { return Err(at.fault("'instances' is a list of rows, at least one")) };
     let mut first = *reader;
     first.token()?;
-    let is_array = Array::read(&mut first.clone())?.is_some();
-    let has_maps = !is_array && matches!(first.clone().token()?, Token::Map(_));
+    let is_array = Array::is_at(first)?;
+    let has_maps = !is_array && matches!(first.peek()?, Token::Map(_));
     if has_maps {
         return row_maps(values, at, count, signature);
     }
@@ -185,7 +187,9 @@ fn row_maps(values: &Values<'_>, list: Reader<'_>, count: usize, signature: &Sig
             let alias = reader.text("an input's name")?;
             let Some(index) = signature.input(alias) else { return Err(unknown(at, alias, signature)) };
             if columns[index].count() != row {
-                return Err(at.fault(&format!("the input {alias:?} is there twice, or missing from a row before")));
+                return Err(
+                    at.fault(&format!("the input {alias:?} is there twice, or missing from a row before"))
+                );
             }
             is_numpy |= columns[index].take(values, &mut reader)?;
         }
@@ -207,8 +211,5 @@ fn unknown(at: Reader<'_>, alias: &str, signature: &Signature) -> Error {
 }
 
 fn needs_names(at: Reader<'_>, signature: &Signature) -> Error {
-    at.fault(&format!(
-        "the signature has {}: expected a map with a value for each",
-        inputs_of(signature)
-    ))
+    at.fault(&format!("the signature has {}: expected a map with a value for each", inputs_of(signature)))
 }

@@ -4,10 +4,10 @@
 //! msgpack-numpy writes it. [`reader`] reads tokens, [`document`] finds the parts of a request, [`values`] makes tensors of
 //! them without a tree in between, and [`writer`] writes replies.
 
-pub(super) mod array;
-pub(super) mod column;
+mod array;
+mod column;
 pub mod document;
-pub(super) mod reader;
+mod reader;
 mod values;
 pub mod writer;
 

@@ -89,6 +89,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns the next token, which stays.
+    pub(super) fn peek(mut self) -> Result<Token<'a>> {
+        self.token()
+    }
+
     /// Consumes a value with all that is in it; returns the number of values in it, lists and maps not counted.
     pub(super) fn skip(&mut self) -> Result<usize> {
         let (mut ahead, mut counted) = (1u64, 0);

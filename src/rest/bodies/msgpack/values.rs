@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::column::{Column, column};
-use super::reader::{Reader, Token};
+use super::reader::Reader;
 use crate::engine::signature::TensorSpec;
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
@@ -78,7 +78,7 @@ impl<'s> Rows<'s> {
             }
             None => (nested(reader, &mut *self.column, values.depth)?, false),
         };
-        if self.first.get_or_insert_with(|| shape.clone()) != &shape {
+        if *self.first.get_or_insert_with(|| shape.clone()) != shape {
             return Err(self.fault(start, "has another shape than those before"));
         }
         self.count += 1;
@@ -117,7 +117,7 @@ fn nested(reader: &mut Reader<'_>, column: &mut dyn Column, most: usize) -> Resu
         let start = *reader;
         let level = open.len();
         let uneven = || start.fault("lists of different depths or lengths where an array is expected");
-        let Some(count) = peek(*reader)?.list() else {
+        let Some(count) = reader.peek()?.list() else {
             if level > 0 {
                 return Err(uneven());
             }
@@ -134,7 +134,7 @@ fn nested(reader: &mut Reader<'_>, column: &mut dyn Column, most: usize) -> Resu
             Some(before) if *before != count as i64 => return Err(uneven()),
             Some(_) => {}
         }
-        if count > 0 && peek(*reader)?.list().is_some() {
+        if count > 0 && reader.peek()?.list().is_some() {
             open.push(count);
             continue;
         }
@@ -154,10 +154,6 @@ fn nested(reader: &mut Reader<'_>, column: &mut dyn Column, most: usize) -> Resu
             open.pop();
         }
     }
-}
-
-fn peek<'a>(mut reader: Reader<'a>) -> Result<Token<'a>> {
-    reader.token()
 }
 
 #[cfg(test)]
@@ -202,7 +198,8 @@ mod tests {
     #[test]
     fn arrays_are_taken_whole() {
         let ours = b"\x83\xa5dtype\xa7float32\xa5shape\x92\x01\x02\xa4data\xc4\x08\0\0\x80\x3f\0\0\0\x40";
-        let numpys = b"\x85\xc4\x02nd\xc3\xc4\x04type\xa3<f4\xc4\x04kind\xc4\x00\xc4\x05shape\x92\x01\x02\xc4\x04data\
+        let numpys =
+            b"\x85\xc4\x02nd\xc3\xc4\x04type\xa3<f4\xc4\x04kind\xc4\x00\xc4\x05shape\x92\x01\x02\xc4\x04data\
             \xc4\x08\0\0\x80\x3f\0\0\0\x40";
         for bytes in [&ours[..], numpys] {
             let tensor = read(bytes, DType::Float, 1).unwrap();
@@ -234,9 +231,21 @@ mod tests {
             (b"\x91\x01", DType::String, "1 is not"),
             (b"\x91\x80", DType::Float, "a map is not"),
             (b"\x91\x01", DType::Complex64, "send an array"),
-            (b"\x83\xa5dtype\xa7float32\xa5shape\x91\x02\xa4data\xc4\x04\0\0\0\0", DType::Float, "takes 8 bytes"),
-            (b"\x83\xa5dtype\xa7float32\xa5shape\x91\xff\xa4data\xc4\x04\0\0\0\0", DType::Float, "not negative"),
-            (b"\x83\xa5dtype\xa7float32\xa5shape\x01\xa4data\xc4\x04\0\0\0\0", DType::Float, "a list of whole"),
+            (
+                b"\x83\xa5dtype\xa7float32\xa5shape\x91\x02\xa4data\xc4\x04\0\0\0\0",
+                DType::Float,
+                "takes 8 bytes",
+            ),
+            (
+                b"\x83\xa5dtype\xa7float32\xa5shape\x91\xff\xa4data\xc4\x04\0\0\0\0",
+                DType::Float,
+                "not negative",
+            ),
+            (
+                b"\x83\xa5dtype\xa7float32\xa5shape\x01\xa4data\xc4\x04\0\0\0\0",
+                DType::Float,
+                "a list of whole",
+            ),
             (b"\x83\xa5dtype\xa6string\xa5shape\x91\x02\xa4data\x91\xa1a", DType::String, "as many texts"),
             (b"\x83\xa5dtype\xa6string\xa5shape\x91\x01\xa4data\x91\x01", DType::String, "a text or bytes"),
             (

@@ -78,7 +78,8 @@ fn array(out: &mut Vec<u8>, style: Style, tensor: &Tensor) {
             |out, key| bytes(out, key.as_bytes())
         }
         None => {
-            let name = if tensor.dtype() == DType::String { Some("string") } else { elements::name(tensor.dtype()) };
+            let name =
+                if tensor.dtype() == DType::String { Some("string") } else { elements::name(tensor.dtype()) };
             out.push(0x83);
             text(out, "dtype");
             text(out, name.unwrap_or_default());
@@ -170,7 +171,8 @@ mod tests {
     fn one_output_is_an_array() {
         let start = b"\x81\xa7outputs\x83\xa5dtype\xa5uint8\xa5shape\x92\x01\xd3\0\0\0\0\0\0\x01\x2c\xa4data\xc5\x01\x2c";
         assert_eq!(written(Style::Plain, &[("y", &bytes_tensor())]), [&start[..], &[7; 300]].concat());
-        let start = b"\x81\xa7outputs\x85\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x92\x01\
+        let start =
+            b"\x81\xa7outputs\x85\xc4\x02nd\xc3\xc4\x04type\xa3|u1\xc4\x04kind\xc4\x00\xc4\x05shape\x92\x01\
             \xd3\0\0\0\0\0\0\x01\x2c\xc4\x04data\xc5\x01\x2c";
         assert_eq!(written(Style::Numpy, &[("y", &bytes_tensor())]), [&start[..], &[7; 300]].concat());
     }

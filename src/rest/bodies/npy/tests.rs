@@ -33,7 +33,10 @@ fn a_file_is_as_numpy_writes_it() {
 fn numbers_are_borrowed() {
     let file = written(&floats());
     let tensor = read(&file, &Reservation::default()).unwrap();
-    assert_eq!((tensor.dtype(), tensor.shape(), tensor.bytes()), (DType::Float, &[1, 2][..], floats().bytes()));
+    assert_eq!(
+        (tensor.dtype(), tensor.shape(), tensor.bytes()),
+        (DType::Float, &[1, 2][..], floats().bytes())
+    );
     assert_eq!(tensor.bytes().as_ptr(), file[128..].as_ptr());
 }
 

@@ -12,7 +12,8 @@ fn floats(values: &[f32]) -> Tensor {
 }
 
 fn written(arrays: &[(&str, &Tensor)]) -> Vec<u8> {
-    let files: Vec<_> = arrays.iter().map(|(name, tensor)| (*name, File::new(name, tensor).unwrap())).collect();
+    let files: Vec<_> =
+        arrays.iter().map(|(name, tensor)| (*name, File::new(name, tensor).unwrap())).collect();
     let mut out = Vec::new();
     write(&files, &mut out);
     assert_eq!(out.len(), length(&files).unwrap());
