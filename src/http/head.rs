@@ -99,8 +99,9 @@ impl<'h> Fields<'h> {
                 CONTENT_ENCODING => _ = content_coding.get_or_insert(value),
                 CONTENT_TYPE => _ = fields.content_type.get_or_insert(value),
                 ACCEPT_ENCODING => {
-                    fields.accepts_gzip |= names_coding(value, "gzip");
-                    fields.accepts_zstd |= names_coding(value, "zstd");
+                    let accepts = named_codings(value);
+                    fields.accepts_gzip |= accepts.gzip;
+                    fields.accepts_zstd |= accepts.zstd;
                 }
                 ACCEPT => {
                     fields.accept.get_or_insert(value);
@@ -120,17 +121,24 @@ impl<'h> Fields<'h> {
     }
 }
 
-/// Returns whether the value of an `Accept-Encoding` names `coding` with a quality above zero.
-fn names_coding(value: &HeaderValue, coding: &str) -> bool {
-    value.to_str().unwrap_or_default().split(',').any(|item| {
+/// Returns the codings that the value of an `Accept-Encoding` names with a quality above zero.
+fn named_codings(value: &HeaderValue) -> Accepts {
+    let mut accepts = Accepts::default();
+    for item in value.to_str().unwrap_or_default().split(',') {
         let mut parts = item.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+        let name = parts.next().unwrap_or_default();
+        let place = match name.len() {
+            4 if name.eq_ignore_ascii_case("gzip") => &mut accepts.gzip,
+            4 if name.eq_ignore_ascii_case("zstd") => &mut accepts.zstd,
+            _ => continue,
+        };
         let refused = parts.any(|part| {
             part.strip_prefix("q=")
                 .is_some_and(|quality| quality.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
         });
-        named && !refused
-    })
+        *place |= !refused;
+    }
+    accepts
 }
 
 /// Returns whether the value of an `Accept` names JSON with the parameter `compact=true` and a quality above zero. Ranges
@@ -192,6 +200,21 @@ mod tests {
             assert!(!names_compact(other.as_bytes()), "{other}");
         }
         assert!(!names_compact(b"application/json;compact=true;x=\xff"));
+    }
+
+    #[test]
+    fn codings_are_accepted_with_a_quality_above_zero() {
+        for (value, gzip, zstd) in [
+            ("gzip", true, false),
+            ("ZSTD , deflate;q=1", false, true),
+            ("gzip;q=0, zstd;q=0.001", false, true),
+            ("gzip;q=0.0,zstd;q=x", false, true),
+            ("gzip;q=0, gzip", true, false),
+            ("*, x-gzip, gzipp", false, false),
+        ] {
+            let accepts = named_codings(&HeaderValue::from_static(value));
+            assert_eq!(accepts, Accepts { gzip, zstd }, "{value}");
+        }
     }
 
     #[test]

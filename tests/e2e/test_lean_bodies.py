@@ -5,16 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Served
+from conftest import ROOT, Served
+from model_configs import config_file, entry
 from servers import MODELS, resident_megabytes, serving, until
 from wire import Reply, Wire, ask, message
+
+from servable import Client
+from servable.errors import InvalidArgumentError
+from servable.messages import message_class
+from servable.savedmodel.tfrecord import read_records
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -373,3 +381,74 @@ def test_bombs_are_refused_and_their_memory_comes_back(server: Served) -> None:
     many = header("{'descr': '|S1', 'fortran_order': False, 'shape': (40000000,), }", bytes(40_000_000))
     refused(post(server, "echo", many, NPY), 413, "of memory")
     assert until(lambda: resident_megabytes(server) < before + 80, 60)
+
+
+# ---- what goes with every request
+
+
+def test_the_client_sends_arrays_as_they_are(server: Served) -> None:
+    large = np.arange(1000, dtype=np.float32).reshape(2, 500)
+    with Client(server.rest) as client, Client(server.rest, json=True) as in_json:
+        assert NPZ in client.metadata("pair").accepts
+        for model, inputs, outputs in (
+            ("add_two", {"x": large}, None),
+            ("add_two", {"x": np.zeros((0, 3), np.float32)}, None),
+            ("pair", {"a": [0.5, 1], "b": [1, 2]}, None),
+            ("pair", {"a": [0.5], "b": [1]}, ["twice", "sum"]),
+            ("pair", {"a": [0.5], "b": [1]}, ["twice"]),
+            ("echo", {"x": ["text", b"\xff\0"]}, None),
+            ("narrow", {"h": [0.1], "b": [0.1]}, ["brains", "sum"]),
+            ("loop", {"steps": 3}, None),
+        ):
+            answers = [one.predict(model, inputs, outputs=outputs) for one in (client, in_json)]
+            assert [list(answer) for answer in answers] == [list(answers[0])] * 2
+            for name, array in answers[0].items():
+                np.testing.assert_array_equal(array, answers[1][name])
+                assert array.dtype == answers[1][name].dtype and array.flags.writeable
+        with pytest.raises(InvalidArgumentError):
+            client.predict("pair", {"a": [0.5, 1], "b": [1, 2, 3]})
+
+
+def test_logs_recordings_and_metrics_are_the_same(tmp_path: Path) -> None:
+    prefix = tmp_path / "log"
+    entries = [
+        entry(
+            "m",
+            MODELS / "half_plus_two",
+            loggingConfig={
+                "logCollectorConfig": {"type": "tfrecord", "filenamePrefix": str(prefix)},
+                "samplingConfig": {"samplingRate": 1.0},
+            },
+        )
+    ]
+    flags = (f"--model_config_file={config_file(tmp_path, *entries)}", "--access_log=all")
+    log = tmp_path / "access"
+    with serving(*flags, f"--access_log_file={log}", "--metrics_path=/metrics") as served:
+        values = floats(1, 2)
+        raw = {"X_Tensor_Shape": "2", "X_Tensor_Dtype": "float32"}
+        for body, content_type, headers in (
+            (npy(values), NPY, {}),
+            (npz(x=values), NPZ, {}),
+            (values.tobytes(), RAW, raw),
+            (packed({"inputs": array_map(values)}), MSGPACK, {}),
+        ):
+            assert post(served, "m", body, content_type, **headers).status == 200
+        assert 'api="predict"' in ask(served, "GET", "/metrics").text
+    kind = message_class("tensorflow.serving.PredictionLog")
+    files = sorted(tmp_path.glob("log-*"))
+    logged = [kind.FromString(data) for file in files for data in read_records(str(file))]
+    assert [list(one.predict_log.request.inputs["x"].float_val) for one in logged] == [[1, 2]] * 4 or all(
+        one.predict_log.request.inputs["x"].tensor_content == values.tobytes() for one in logged
+    )
+    assert len(logged) == 4
+    assert log.read_text().count("/v1/models/m:predict") == 4
+
+
+def test_the_documents_examples(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    document = (ROOT / "docs" / "bodies.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```\n```\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {}
+    for code, expected in blocks:
+        exec(compile(code.replace("http://localhost:8501", server.rest), "bodies.md", "exec"), names)
+        assert capsys.readouterr().out == expected
