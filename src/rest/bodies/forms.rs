@@ -1,6 +1,6 @@
 //! The forms of bodies, and which of them a request has and wants, by its headers.
 
-use super::raw::{self, Announced};
+use super::raw::Announced;
 use crate::error::{Error, Result};
 use http::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue};
 

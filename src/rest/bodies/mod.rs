@@ -135,10 +135,8 @@ fn as_declared(signature: &Signature, alias: &str, tensor: &Tensor) -> Result<Te
     let expected = signature.input(alias).map(|input| signature.inputs[input].dtype);
     match expected {
         Some(expected) if expected != tensor.dtype() => {
-            let numpy = match expected {
-                DType::String => "'S'",
-                other => elements::name(other).unwrap_or("a dtype that numpy lacks"),
-            };
+            let numpy = elements::name(expected).unwrap_or("a dtype that numpy lacks");
+            let numpy = if expected == DType::String { "'S'" } else { numpy };
             Err(Error::invalid(format!(
                 "the input {alias:?} is of dtype {}, and an array of {} came: send array.astype({numpy})",
                 expected.name(),
