@@ -450,5 +450,5 @@ def test_the_documents_examples(server: Served, capsys: pytest.CaptureFixture[st
     assert len(blocks) == 2
     names: dict[str, Any] = {}
     for code, expected in blocks:
-        exec(compile(code.replace("http://localhost:8501", server.rest), "bodies.md", "exec"), names)
+        exec(compile(re.sub(r"http://localhost:\d+", server.rest, code), "bodies.md", "exec"), names)
         assert capsys.readouterr().out == expected
