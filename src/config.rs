@@ -74,6 +74,10 @@ pub struct Options {
     pub max_depth: usize,
     /// Smallest reply, in bytes, that is compressed for clients that accept it; 0 for none.
     pub gzip_min_bytes: usize,
+    /// True to take and send zstd over REST.
+    pub zstd: bool,
+    /// True to speak HTTP/2 on the REST port with clients that begin with it, without TLS.
+    pub http2_cleartext: bool,
     /// Number of threads that serve connections.
     pub io_threads: usize,
     /// The limits of what waits and runs outside the threads that serve connections.
@@ -129,6 +133,8 @@ impl Options {
             proxies: None,
             max_depth: 8,
             gzip_min_bytes: 0,
+            zstd: false,
+            http2_cleartext: false,
             io_threads: 1,
             limits: Limits { slots: 1, ..Limits::default() },
             backlog: 1,

@@ -209,16 +209,16 @@ impl Drop for Reservation {
 
 /// Bytes together with the reservation that counts them.
 #[derive(Debug)]
-pub struct Held {
+pub struct Held<B> {
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: B,
     /// The reservation, held as long as the bytes.
     pub memory: Arc<Reservation>,
 }
 
-impl AsRef<[u8]> for Held {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 

@@ -4,6 +4,7 @@
 //! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
+mod cleartext;
 mod newcomers;
 mod ports;
 mod proxied;
@@ -37,6 +38,7 @@ use crate::rest;
 use crate::telemetry::{SentMetrics, Settings, Traces};
 use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
+use cleartext::{Patience, begins_http2};
 use newcomers::Newcomers;
 pub use ports::{Addresses, Port};
 use ports::{Adopted, Spare};
@@ -179,7 +181,7 @@ impl Server {
         let grpc = Arc::new(grpc::GrpcService::new(self.state.clone(), settings, connections.stages())?);
         let floods = grpc.floods();
         let services = self.services(grpc);
-        let over_http2 = services.rest_tls.is_some();
+        let over_http2 = services.rest_tls.is_some() || options.http2_cleartext;
         let mut threads = Vec::new();
         let workers = (0..self.state.options.io_threads.max(1))
             .map(|index| worker(index, &services, &connections, &mut threads))
@@ -214,6 +216,9 @@ impl Server {
             grpc_tls: of_grpc.map(|tls| secure(tls, Offer::Http2, keys_within)),
             rest,
             over_http2,
+            cleartext: options
+                .http2_cleartext
+                .then_some(Patience { idle: options.idle, begun: begun_within }),
             grpc,
             begun_within,
         }
@@ -310,6 +315,8 @@ struct Services {
     rest: Arc<rest::RestService>,
     /// The same over HTTP/2, which clients may choose with TLS.
     over_http2: Arc<rest::RestOverHttp2>,
+    /// Set if they may begin with it without.
+    cleartext: Option<Patience>,
     rest_tls: Option<Secure>,
     grpc: Arc<grpc::GrpcService>,
     grpc_tls: Option<Secure>,
@@ -419,7 +426,15 @@ impl Services {
 
     async fn rest(self, stream: TcpStream, client: Arc<Connection>) {
         let Some(secure) = &self.rest_tls else {
-            return connection::serve(stream, self.rest, client).await;
+            let is_http2 = match self.cleartext {
+                Some(patience) => begins_http2(&stream, &client, patience).await,
+                None => Some(false),
+            };
+            return match is_http2 {
+                Some(true) => http2::connection::serve(stream, self.over_http2, client).await,
+                Some(false) => connection::serve(stream, self.rest, client).await,
+                None => {}
+            };
         };
         match secure.begin(stream, &client).await {
             Some(Begun::Tls(stream)) if tls::is_http2(&*stream) => {

@@ -93,10 +93,11 @@ PYTHON_ARROWS = {
 """The same for the packages and single modules of ``servable``; imports for type checkers count."""
 
 CLIENT_ARROWS = {
-    "codecs": {"values"},
+    "codecs": {"reply", "values"},
     "values": {"answers", "text"},
-    "transport": {"limits", "packages", "text"},
+    "transport": {"limits", "packages", "reply", "text"},
     "answers": set(),
+    "reply": set(),
     "limits": set(),
     "packages": set(),
     "text": set(),

@@ -6,8 +6,10 @@
 #![allow(clippy::expect_used, unreachable_pub)] // A failure is what is searched for; each user is a crate.
 
 mod infer_bodies;
+mod array_bodies;
 mod json_bodies;
 
+pub use array_bodies::{msgpack_document, npy_file, npz_archive};
 use bytes::Bytes;
 pub use infer_bodies::{infer_body, infer_strings};
 pub use json_bodies::json_decode;
@@ -47,6 +49,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "json_decode", run: json_decode, examples: json_bodies::EXAMPLES },
     Target { name: "infer_body", run: infer_body, examples: infer_bodies::EXAMPLES },
     Target { name: "infer_strings", run: infer_strings, examples: &[b"\x02\x01\0\0\0a\0\0\0\0", b"\x01\x02\0\0\0ab"] },
+    Target { name: "npy_file", run: npy_file, examples: array_bodies::NPY },
+    Target { name: "npz_archive", run: npz_archive, examples: array_bodies::NPZ },
+    Target { name: "msgpack_document", run: msgpack_document, examples: array_bodies::MSGPACK },
     Target { name: "tensor_proto", run: tensor_proto, examples: &[TENSOR, b"\x08\x13\x12\x04\x12\x02\x08\x02\x6a\x02\x01\x02"] },
     Target { name: "grpc_messages", run: grpc_messages, examples: &[PREDICT, b"\x12\x0a\x0a\x08\x0a\x06\x0a\x04\x0a\x01x\x12\x00"] },
     Target { name: "infer_request", run: infer_request, examples: &[INFER_RAW, INFER_TYPED, INFER_STRINGS] },

@@ -1,8 +1,11 @@
 //! Request heads: refusals that HTTP requires, and the codings they name.
 
+use super::coding::Accepts;
 use super::reply::Refusal;
 use super::target;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 
@@ -61,8 +64,15 @@ fn wrong_framing(version: Version, fields: &Fields<'_>) -> Option<Refusal> {
 pub(crate) struct Fields<'h> {
     /// True if the body is compressed with gzip.
     pub(crate) gzip: bool,
+    /// True if the body is compressed with zstd.
+    pub(crate) zstd: bool,
     /// True if `Accept-Encoding` names gzip with a quality above zero.
     pub(crate) accepts_gzip: bool,
+    /// The same for zstd.
+    pub(crate) accepts_zstd: bool,
+    /// The first `Content-Type` and the first `Accept`.
+    pub(crate) content_type: Option<&'h HeaderValue>,
+    pub(crate) accept: Option<&'h HeaderValue>,
     /// True if `Accept` names `application/json; compact=true`.
     pub(crate) wants_compact: bool,
     hosts: usize,
@@ -87,27 +97,48 @@ impl<'h> Fields<'h> {
                 }
                 EXPECT => _ = fields.expected.get_or_insert(value),
                 CONTENT_ENCODING => _ = content_coding.get_or_insert(value),
-                ACCEPT_ENCODING => fields.accepts_gzip |= names_gzip(value),
-                ACCEPT => fields.wants_compact |= names_compact(value.as_bytes()),
+                CONTENT_TYPE => _ = fields.content_type.get_or_insert(value),
+                ACCEPT_ENCODING => {
+                    let accepts = named_codings(value);
+                    fields.accepts_gzip |= accepts.gzip;
+                    fields.accepts_zstd |= accepts.zstd;
+                }
+                ACCEPT => {
+                    fields.accept.get_or_insert(value);
+                    fields.wants_compact |= names_compact(value.as_bytes());
+                }
                 _ => {}
             }
         }
         fields.gzip = content_coding.is_some_and(|value| contains(value.as_bytes(), b"gzip"));
+        fields.zstd = content_coding.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"zstd"));
         fields
+    }
+
+    /// Returns the codings that the reply may have, of which zstd has to be turned on.
+    pub(crate) fn accepts(&self, zstd: bool) -> Accepts {
+        Accepts { gzip: self.accepts_gzip, zstd: zstd && self.accepts_zstd }
     }
 }
 
-/// Returns whether the value of an `Accept-Encoding` names gzip with a quality above zero.
-fn names_gzip(value: &HeaderValue) -> bool {
-    value.to_str().unwrap_or_default().split(',').any(|item| {
+/// Returns the codings that the value of an `Accept-Encoding` names with a quality above zero.
+fn named_codings(value: &HeaderValue) -> Accepts {
+    let mut accepts = Accepts::default();
+    for item in value.to_str().unwrap_or_default().split(',') {
         let mut parts = item.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let name = parts.next().unwrap_or_default();
+        let place = match name.len() {
+            4 if name.eq_ignore_ascii_case("gzip") => &mut accepts.gzip,
+            4 if name.eq_ignore_ascii_case("zstd") => &mut accepts.zstd,
+            _ => continue,
+        };
         let refused = parts.any(|part| {
             part.strip_prefix("q=")
                 .is_some_and(|quality| quality.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
         });
-        named && !refused
-    })
+        *place |= !refused;
+    }
+    accepts
 }
 
 /// Returns whether the value of an `Accept` names JSON with the parameter `compact=true` and a quality above zero. Ranges
@@ -169,6 +200,21 @@ mod tests {
             assert!(!names_compact(other.as_bytes()), "{other}");
         }
         assert!(!names_compact(b"application/json;compact=true;x=\xff"));
+    }
+
+    #[test]
+    fn codings_are_accepted_with_a_quality_above_zero() {
+        for (value, gzip, zstd) in [
+            ("gzip", true, false),
+            ("ZSTD , deflate;q=1", false, true),
+            ("gzip;q=0, zstd;q=0.001", false, true),
+            ("gzip;q=0.0,zstd;q=x", false, true),
+            ("gzip;q=0, gzip", true, false),
+            ("*, x-gzip, gzipp", false, false),
+        ] {
+            let accepts = named_codings(&HeaderValue::from_static(value));
+            assert_eq!(accepts, Accepts { gzip, zstd }, "{value}");
+        }
     }
 
     #[test]

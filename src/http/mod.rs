@@ -4,6 +4,7 @@
 
 pub(crate) mod body;
 pub(crate) mod client_stream;
+pub(crate) mod coding;
 pub(crate) mod connection;
 pub(crate) mod head;
 mod lingering;

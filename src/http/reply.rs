@@ -1,16 +1,15 @@
 //! Replies: status, headers and body.
 
+use super::coding::{Accepts, Coding};
 use crate::config::Options;
 use crate::error::Error;
 use crate::memory::{Held, Reservation};
 use bytes::Bytes;
-use flate2::write::GzEncoder;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONNECTION,
     CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode, Version};
-use std::io::Write;
 use std::sync::Arc;
 
 /// The header with the length of the JSON with which a body begins, of the Open Inference Protocol.
@@ -31,31 +30,71 @@ pub(crate) struct Reply {
 /// The bytes of a reply, compressed or not.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    bytes: Vec<u8>,
-    packed: bool,
+    bytes: Content,
+    packed: Option<Coding>,
     /// The length of the JSON with which it begins, if binary data follow.
     json: Option<usize>,
+    /// Headers that describe it, before others of their names.
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// The reservation that counts the bytes until the client has taken them.
     memory: Option<Arc<Reservation>>,
+}
+
+/// Bytes, and whose they are.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Written for the reply.
+    Written(Vec<u8>),
+    /// Where something else has them.
+    Borrowed(Bytes),
+}
+
+impl Default for Content {
+    fn default() -> Content {
+        Content::Written(Vec::new())
+    }
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Written(bytes) => bytes,
+            Content::Borrowed(bytes) => bytes,
+        }
+    }
 }
 
 impl Body {
     /// Makes an uncompressed body.
     pub(crate) fn plain(bytes: Vec<u8>) -> Body {
-        Body { bytes, packed: false, json: None, memory: None }
+        Body { bytes: Content::Written(bytes), ..Body::default() }
     }
 
     /// Returns the number of its bytes.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.bytes().len()
     }
 
-    /// Compresses the body if the client accepts that and it is worthwhile. Slow for large bodies.
+    /// Compresses the body with gzip if the client accepts that and it is worthwhile. Slow for large bodies.
     pub(crate) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
-        if accepts_gzip && options.gzip_min_bytes > 0 && bytes.len() >= options.gzip_min_bytes {
-            return Body { bytes: gzip(&bytes), packed: true, json: None, memory: None };
+        Body::coded(Content::Written(bytes), Accepts { gzip: accepts_gzip, zstd: false }, options)
+    }
+
+    /// Does the same with the best of the codings that the client accepts.
+    pub(crate) fn coded(bytes: Content, accepts: Accepts, options: &Options) -> Body {
+        let is_worthwhile = options.gzip_min_bytes > 0 && bytes.bytes().len() >= options.gzip_min_bytes;
+        if let Some(coding) = accepts.best().filter(|_| is_worthwhile)
+            // Writing to memory does not fail.
+            && let Some(packed) = coding.packed(bytes.bytes())
+        {
+            return Body { packed: Some(coding), ..Body::plain(packed) };
         }
-        Body::plain(bytes)
+        Body { bytes, ..Body::default() }
+    }
+
+    /// Describes it by `headers`, which go before others of their names.
+    pub(crate) fn described(self, headers: Vec<(HeaderName, HeaderValue)>) -> Body {
+        Body { headers, ..self }
     }
 
     /// Says that the body begins with `json` bytes of JSON, if binary data follow.
@@ -70,14 +109,19 @@ impl Body {
 
     /// Counts the body in `memory` until the client has taken it.
     pub(crate) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
-        memory.resize(self.bytes.capacity())?;
+        memory.resize(match &self.bytes {
+            Content::Written(bytes) => bytes.capacity(),
+            Content::Borrowed(bytes) => bytes.len(),
+        })?;
         Ok(Body { memory: Some(memory.clone()), ..self })
     }
 
     fn into_bytes(self) -> Bytes {
-        match self.memory {
-            Some(memory) => Bytes::from_owner(Held { bytes: self.bytes, memory }),
-            None => Bytes::from(self.bytes),
+        match (self.bytes, self.memory) {
+            (Content::Written(bytes), Some(memory)) => Bytes::from_owner(Held { bytes, memory }),
+            (Content::Borrowed(bytes), Some(memory)) => Bytes::from_owner(Held { bytes, memory }),
+            (Content::Written(bytes), None) => Bytes::from(bytes),
+            (Content::Borrowed(bytes), None) => bytes,
         }
     }
 }
@@ -106,13 +150,14 @@ impl Reply {
     /// Builds the response of HTTP `version`; `api` adds the CORS headers, if enabled. `used` are the headers of the
     /// request, whose storage is used again.
     pub(crate) fn into_response(
-        self,
+        mut self,
         options: &Options,
         api: bool,
         version: Version,
         used: HeaderMap,
     ) -> Response<Bytes> {
-        let (is_packed, json) = (self.body.packed, self.body.json);
+        let (packed, json) = (self.body.packed, self.body.json);
+        let described = std::mem::take(&mut self.body.headers);
         let mut response = Response::new(self.body.into_bytes());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -128,8 +173,11 @@ impl Reply {
             };
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
         }
-        if is_packed {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        for (name, value) in described {
+            headers.insert(name, value);
+        }
+        if let Some(coding) = packed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
         if let Some(json) = json {
@@ -159,12 +207,4 @@ fn emptied(mut headers: HeaderMap) -> HeaderMap {
     }
     headers.clear();
     headers
-}
-
-/// Compresses with level 1: numbers as text shrink to about half, at a hundred megabytes a second and more.
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2 + 64), flate2::Compression::fast());
-    // Writing to memory does not fail.
-    let written = encoder.write_all(body).and_then(|()| encoder.finish());
-    written.unwrap_or_default()
 }

@@ -127,6 +127,15 @@ pub(super) fn nearest<N: Narrow>(value: f64) -> Option<u16> {
     (!between.is_near_the_middle()).then(|| between.nearest(order))
 }
 
+/// Returns the number nearest to `value` itself.
+#[inline(always)]
+pub(crate) fn nearest_to_double<N: Narrow>(value: f64) -> u16 {
+    nearest::<N>(value).unwrap_or_else(|| {
+        let between = Between::of::<N>(value);
+        between.nearest(between.rest.cmp(&between.half))
+    })
+}
+
 /// Returns the number nearest to `literal`, which follows JSON's grammar for numbers and is within a double's range.
 #[cold]
 pub(crate) fn nearest_to_text<N: Narrow>(literal: &[u8]) -> u16 {

@@ -1,12 +1,14 @@
 //! A call to a model over REST: decodes a JSON body against the signature, and writes the answer as JSON.
 
 use super::Format;
+use super::bodies::{self, Form, Forms};
 use super::encode::{self, Style};
 use super::route::Post;
 use super::verb::{Sent, Verb};
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
-use crate::http::reply::Body;
+use crate::http::coding::{Accepts, Coding, is_zstd};
+use crate::http::reply::{Body, Content};
 use crate::methods::observer::Counted;
 use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, record};
 use crate::metrics::Protocol;
@@ -16,34 +18,67 @@ use crate::tensor::Tensor;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-/// Largest body decoded in the thread that read it, in bytes (some 30 µs of work).
+/// Largest body decoded in the thread that read it, in bytes (some 30 µs of work); and largest of those that are borrowed
+/// rather than decoded.
 const SMALL_BODY: usize = 16 << 10;
+const SMALL_BORROWED: usize = 64 << 10;
 
 /// A POST to a model whose body has been read.
 pub(super) struct RestCall {
     verb: &'static Verb,
     spec: ModelSpec,
     body: Bytes,
-    gzip: bool,
-    /// The unpacked size of a compressed body, once checked.
+    coding: Option<Coding>,
+    /// The unpacked size of a body that is compressed as in TensorFlow Serving, once checked.
     unpacked: Option<Unpacked>,
-    accepts_gzip: bool,
+    accepts: Accepts,
     /// True for a reply without white space.
     compact: bool,
     /// The outputs that the query names, as they are there.
     outputs: Box<str>,
     /// The format of the body, which the reply shares.
     format: Format,
+    /// What there is beside JSON.
+    forms: Option<Box<Forms>>,
 }
 
 impl RestCall {
     /// Creates the call that `post` makes with `body`.
     pub(super) fn new(post: Post, body: Bytes) -> RestCall {
-        let Post { verb, name, choice, outputs, gzip, accepts_gzip, compact } = post;
+        let Post { verb, name, choice, outputs, coding, accepts, compact, forms } = post;
+        let coding = coding.filter(|coding| *coding == Coding::Gzip || is_zstd(&body));
         // The body names the signature.
         let spec = ModelSpec { name, choice, signature_name: String::new() };
         let (unpacked, format) = (None, Format::Row);
-        RestCall { verb, spec, body, gzip, unpacked, accepts_gzip, compact, outputs, format }
+        RestCall { verb, spec, body, coding, unpacked, accepts, compact, outputs, format, forms }
+    }
+
+    /// Returns the body as it is without its coding.
+    fn take_body(&mut self, server: &ServerState, context: &Context) -> Result<Bytes> {
+        let body = std::mem::take(&mut self.body);
+        let limit = server.options.max_body_bytes;
+        match (&self.unpacked, self.coding) {
+            (Some(expected), _) => body::unpacked(&body, limit, expected, &context.memory).map(Bytes::from),
+            (None, Some(coding)) => coding.unpacked(&body, limit, &context.memory).map(Bytes::from),
+            (None, None) => Ok(body),
+        }
+    }
+
+    /// Writes an answer that is not JSON; `None` if it is to be.
+    fn encode_form(
+        &self,
+        server: &ServerState,
+        answer: &Answer<'_>,
+        context: &Context,
+    ) -> Result<Option<Body>> {
+        let (Some(forms), Answer::Outputs(outputs)) = (&self.forms, answer) else { return Ok(None) };
+        let form = forms.reply(outputs.len())?;
+        if form == Form::Json {
+            return Ok(None);
+        }
+        let content = bodies::encode(forms, form, self.format, outputs, context)?;
+        let body = Body::coded(content, self.accepts, &server.options);
+        Ok(Some(bodies::described(body, form, outputs)))
     }
 }
 
@@ -70,7 +105,7 @@ impl Call for RestCall {
 
     /// Reserves the unpacked size of a compressed body at once.
     fn check(&mut self, server: &ServerState, context: &Context) -> Result<()> {
-        if self.gzip {
+        if self.coding == Some(Coding::Gzip) && self.forms.is_none() {
             let limit = server.options.max_body_bytes;
             self.unpacked = Some(Unpacked::expect(&self.body, limit, &context.memory)?);
         }
@@ -78,7 +113,9 @@ impl Call for RestCall {
     }
 
     fn is_small(&self) -> bool {
-        !self.gzip && self.body.len() <= SMALL_BODY
+        let is_borrowed = self.forms.as_ref().is_some_and(|forms| forms.are_borrowed());
+        let most = if is_borrowed { SMALL_BORROWED } else { SMALL_BODY };
+        self.coding.is_none() && self.body.len() <= most
     }
 
     fn decode(
@@ -88,12 +125,21 @@ impl Call for RestCall {
         context: &Context,
     ) -> Result<Request> {
         let _decode = profile::phase(Phase::Decode);
-        let mut body = std::mem::take(&mut self.body);
-        if let Some(expected) = &self.unpacked {
-            body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
+        let body = self.take_body(server, context)?;
+        let (request, format) = match &mut self.forms {
+            Some(forms) if !forms.are_json() => {
+                let sent = bodies::Sent { body, outputs: &self.outputs };
+                bodies::decode(forms, sent, server, servable.map_err(Error::clone)?, context)?
+            }
+            _ => {
+                let sent = Sent { body: &body, outputs: &self.outputs };
+                (self.verb.decode)(server, sent, servable, context)?
+            }
+        };
+        if let (Some(forms), Request::Predict { outputs, .. }) = (&self.forms, &request) {
+            // A reply that cannot be is refused before the run.
+            forms.reply(outputs.len())?;
         }
-        let sent = Sent { body: &body, outputs: &self.outputs };
-        let (request, format) = (self.verb.decode)(server, sent, servable, context)?;
         self.format = format;
         Ok(request)
     }
@@ -118,6 +164,10 @@ impl Call for RestCall {
         context: &Context,
     ) -> Result<Body> {
         let encoding = profile::phase(Phase::Encode);
+        if let Some(body) = self.encode_form(server, &answer, context)? {
+            drop((answer, encoding));
+            return body.counted(&context.memory);
+        }
         let style = Style { non_utf8: server.options.non_utf8, compact: self.compact };
         let text = match &answer {
             Answer::Outputs(outputs) => {
@@ -131,7 +181,7 @@ impl Call for RestCall {
             Answer::Tasks(_) => Err(Error::internal("REST has no multi-inference")),
         }?;
         drop((answer, encoding));
-        Body::packed(text, self.accepts_gzip, &server.options).counted(&context.memory)
+        Body::coded(Content::Written(text), self.accepts, &server.options).counted(&context.memory)
     }
 }
 

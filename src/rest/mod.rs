@@ -5,6 +5,7 @@
 //! printed ([`encode`]).
 
 mod access;
+pub mod bodies;
 mod call;
 mod columns;
 pub mod decode;

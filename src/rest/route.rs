@@ -1,20 +1,25 @@
 //! Routes a request by its head: to a model, which needs the body, or to an immediate answer.
 
+use super::bodies::{Forms, OFFERED};
 use super::path::{self, Target};
 use super::verb::Verb;
 use super::{encode, reply};
 use crate::auth::{Need, Pass};
 use crate::error::{Error, Kind, Result};
+use crate::http::coding::{Accepts, Coding};
 use crate::http::head::{self, Fields};
-use crate::http::reply::{Body, Refusal, Reply};
+use crate::http::reply::{Body, Content, Refusal, Reply};
 use crate::http::target;
 use crate::methods::observer::Observer;
 use crate::methods::{ServerState, info};
-use crate::metrics::Protocol;
+use crate::metrics::{Api, Protocol};
 use crate::registry::VersionChoice;
-use http::header::ORIGIN;
+use http::header::{HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
+
+/// Says what may be sent to a model (W3C, Linked Data Platform 1.0, section 7.1).
+static ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// The head of a POST to a model.
 pub(super) struct Post {
@@ -23,10 +28,14 @@ pub(super) struct Post {
     pub(super) choice: VersionChoice,
     /// The outputs that the query names, as they are there; empty for all.
     pub(super) outputs: Box<str>,
-    pub(super) gzip: bool,
-    pub(super) accepts_gzip: bool,
+    /// The coding of the body.
+    pub(super) coding: Option<Coding>,
+    /// The codings that the reply may have.
+    pub(super) accepts: Accepts,
     /// True if the reply should have no white space.
     pub(super) compact: bool,
+    /// What there is beside JSON; `None` in most requests.
+    pub(super) forms: Option<Box<Forms>>,
 }
 
 /// Returns the call that the head asks for, whose body is needed, or an immediate answer.
@@ -43,14 +52,25 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
         && let (Target::Call(verb, name, choice), outputs) = path::parse_call(path)
     {
         server.check(pass, Need::Predict(&name))?;
-        let Fields { gzip, accepts_gzip, wants_compact: compact, .. } = fields;
-        return Ok(Post { verb, name, choice, outputs: outputs.into(), gzip, accepts_gzip, compact });
+        let forms = if verb.api == Api::Predict {
+            Forms::of(fields.content_type, fields.accept, &request.headers)?
+        } else {
+            None
+        };
+        let zstd = server.options.zstd;
+        let coding = match (fields.gzip, fields.zstd && zstd) {
+            (true, _) => Some(Coding::Gzip),
+            (false, true) => Some(Coding::Zstd),
+            (false, false) => None,
+        };
+        let (accepts, compact) = (fields.accepts(zstd), fields.wants_compact);
+        return Ok(Post { verb, name, choice, outputs: outputs.into(), coding, accepts, compact, forms });
     }
-    Err(answered_at_once(server, request, pass, fields.accepts_gzip))
+    Err(answered_at_once(server, request, pass, fields.accepts(server.options.zstd)))
 }
 
 /// Answers a request that needs no body, observed from outside.
-fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, accepts_gzip: bool) -> Reply {
+fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, accepts: Accepts) -> Reply {
     let (method, headers, path) = (&request.method, &request.headers, target::of(&request.uri));
     let is_get = matches!(*method, Method::GET | Method::HEAD);
     let known = is_get || method == Method::POST;
@@ -60,9 +80,16 @@ fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, 
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
     } else {
+        // Who asks for the signatures is about to call them.
+        let offers = if matches!(target, Target::Metadata(..)) {
+            vec![(ACCEPT_POST.clone(), OFFERED)]
+        } else {
+            vec![]
+        };
         let answer = tell(server, pass, target).unwrap_or_else(|| Err(malformed(method, path)));
         let outcome = answer.as_ref().map(|_| ()).map_err(|error| error.kind);
-        let json = |body| reply::json(Body::packed(body, accepts_gzip, &server.options));
+        let packed = |body| Body::coded(Content::Written(body), accepts, &server.options);
+        let json = |body| reply::json(packed(body).described(offers));
         (answer.map_or_else(Reply::from, json), outcome)
     };
     observer.end(outcome.map(|()| reply.body.len()));

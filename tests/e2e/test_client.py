@@ -148,18 +148,19 @@ NOT_IN_JSON = {"complex64", "complex128", "uint16"}
 
 
 @pytest.mark.needs_shared
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [*PROTOCOLS, "rest as JSON"])
 def test_every_dtype(running: Running, protocol: str) -> None:
-    """Values come back unchanged, or REST refuses the dtype."""
+    """Values come back unchanged, or JSON refuses the dtype."""
     tried = set()
-    with Client(running.addresses[protocol]) as client:
+    address = running.addresses[protocol.removesuffix(" as JSON")]
+    with Client(address, json=protocol.endswith("JSON")) as client:
         for name, signature in client.metadata("ident").signatures.items():
             if name.startswith("__"):
                 continue
             dtype = signature.inputs["x"].dtype
             row = {"string": [b"a", b"\xff"], "bool": [True, False]}.get(dtype, [1, 2])
             tried.add(dtype)
-            if protocol == "rest" and dtype in NOT_IN_JSON:
+            if protocol == "rest as JSON" and dtype in NOT_IN_JSON:
                 with pytest.raises(UnimplementedError, match=dtype):
                     client.predict("ident", [row, row], signature=name)
             else:

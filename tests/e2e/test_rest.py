@@ -261,8 +261,9 @@ def test_what_a_refused_head_is_told(server: Served, head: str, status: int, err
         assert reply.headers["connection"] == "close" and wire.closed()
 
 
-def test_http_2_is_not_spoken_here(server: Served) -> None:
-    with Wire(server) as wire:
+def test_http_2_is_not_spoken_where_that_is_turned_off() -> None:
+    off = "--rest_api_http2_cleartext=false"
+    with serving(MODELS / "half_plus_two", off) as served, Wire(served) as wire:
         assert wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").closed()
 
 

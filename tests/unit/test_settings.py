@@ -43,6 +43,7 @@ def test_the_drop_ins_defaults() -> None:
     assert config.core.rest_address is None
     assert config.core.grpc_address is not None and config.core.grpc_address.endswith(":8500")
     assert config.core.rest_timeout_ms == 30000
+    assert (config.core.zstd, config.core.http2_cleartext) == (False, False)
     assert (config.poll_seconds, config.config_poll_seconds) == (1.0, None)
     assert (config.lifecycle.retries, config.lifecycle.retry_seconds) == (5, 60.0)
     assert (config.lifecycle.start_threads, config.lifecycle.load_threads) == (4 * CPUS, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -60,8 +60,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The signatures of one version of a model, by name."""
+    """The signatures of one version of a model, by name.
+
+    accepts: the media types of bodies that the server says it takes, over REST.
+    """
 
     model: str
     version: int
     signatures: Mapping[str, Signature]
+    accepts: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

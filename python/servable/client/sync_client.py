@@ -39,6 +39,7 @@ class Client:
     or gRPC metadata. ca_file: PEM file of the authorities to trust with TLS, instead of the system's; or a
     ``Tls``, which may name a certificate of this client, too, for a server that asks for one.
     token: for a server that needs one; None takes $SERVABLE_TOKEN if that is set, "" sends none.
+    json: over REST, arrays go as JSON even to a server that takes numpy's own form, which is faster.
 
     Messages may have any size. Threads may, and should, share a client: it keeps its connections. As a
     context manager it closes them at the end.
@@ -58,11 +59,12 @@ class Client:
         headers: Mapping[str, str] | None = None,
         ca_file: str | Tls | None = None,
         token: str | None = None,
+        json: bool = False,
     ) -> None:
         where = parse_address(address)
         tls = ca_file if isinstance(ca_file, Tls) else Tls(ca_file)
         connection = Connection(connect_timeout, with_token(headers or {}, token), tls)
-        self._dialogue = Dialogue(codec_of(where.protocol), Limits(timeout, retries))
+        self._dialogue = Dialogue(codec_of(where.protocol, json), Limits(timeout, retries))
         self._transport = open_transport(where, connection)
 
     @overload

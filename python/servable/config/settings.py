@@ -247,6 +247,8 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         max_memory_in_flight=_at_least(arguments, "max_memory_in_flight", 0) or memory_limit.share(),
         max_depth=_at_least(arguments, "max_json_depth", 1),
         gzip_min_bytes=_at_least(arguments, "gzip_min_bytes", 0),
+        zstd=arguments.boolean("rest_api_zstd"),
+        http2_cleartext=arguments.boolean("rest_api_http2_cleartext"),
         base64_non_utf8=arguments.boolean("base64_non_utf8"),
         io_threads=_at_least(arguments, "io_threads", 0),
         compute_threads=_at_least(arguments, "compute_threads", 0),

@@ -224,6 +224,8 @@ class CoreOptions:
     max_memory_in_flight: int = 1 << 30
     max_depth: int = 1000
     gzip_min_bytes: int = 1024
+    zstd: bool = False
+    http2_cleartext: bool = False
     io_threads: int = 0
     compute_threads: int = 0
     queue_limits: QueueLimits = field(default_factory=QueueLimits)

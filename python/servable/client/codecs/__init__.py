@@ -7,6 +7,6 @@ from servable.client.codecs.grpc import GrpcCodec
 from servable.client.codecs.rest import RestCodec
 
 
-def codec_of(protocol: str) -> Codec:
-    """Returns the codec for a protocol, ``rest`` or ``grpc``."""
-    return RestCodec() if protocol == "rest" else GrpcCodec()
+def codec_of(protocol: str, json: bool = False) -> Codec:
+    """Returns the codec for a protocol, ``rest`` or ``grpc``; json: REST carries arrays as JSON alone."""
+    return RestCodec(json) if protocol == "rest" else GrpcCodec()

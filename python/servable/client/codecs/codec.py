@@ -7,7 +7,7 @@ is bytes. So both clients share all of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -50,13 +50,15 @@ class Call(Generic[T]):
     """One exchange with the server.
 
     path: for REST after the address, for gRPC the method. body: the request; None is a GET. read: converts
-    the reply's bytes to the answer. repeatable: sending it twice does no harm.
+    the reply's bytes to the answer. repeatable: sending it twice does no harm. headers: for REST, those that
+    are not as for JSON.
     """
 
     path: str
     body: bytes | None
     read: Callable[[bytes], T]
     repeatable: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

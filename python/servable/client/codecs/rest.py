@@ -1,7 +1,7 @@
-"""The ``Codec`` for REST: calls as JSON.
+"""The ``Codec`` for REST: calls as JSON; predict as numpy's files where the server says that it takes these.
 
-Predict uses the columnar format, which preserves shapes. Bytes are sent as ``{"b64": …}``; text and base64 in
-replies become bytes, and numbers become arrays of the dtype in the metadata.
+In JSON, predict uses the columnar format, which preserves shapes. Bytes are sent as ``{"b64": …}``; text and
+base64 in replies become bytes, and numbers become arrays of the dtype in the metadata.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 
 from servable.client.answers import Classification, Metadata, Signature, TensorSpec, VersionStatus
+from servable.client.codecs import rest_arrays
 from servable.client.codecs.codec import BoundRequest, Call, Choice, Prediction
+from servable.client.codecs.numpy_files import NPY, NPZ
+from servable.client.reply import accepted_by, media_of
 from servable.client.values.arrays import Array, read_numbers
 from servable.client.values.dtypes import bfloat16_as_float32, dtype_named
 from servable.client.values.examples import Examples, json_body
@@ -26,33 +30,43 @@ from servable.errors import InternalError, UnimplementedError, invalid_argument
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
 class RestCodec:
-    """See ``Codec``."""
+    """See ``Codec``. json: arrays are never sent in another form."""
+
+    json: bool = False
 
     def predict(self, bound: BoundRequest) -> Call[Prediction]:
-        """``POST …:predict``. TensorFlow Serving returns all outputs; those not wanted are dropped."""
+        """``POST …:predict``, with arrays as numpy stores them where that can be."""
+        accepted = None if self.json else rest_arrays.accepted(bound)
+        headers = {} if accepted is None else {"Accept": f"{accepted}, {rest_arrays.JSON};q=0.5"}
+        if self.json or not rest_arrays.carries_inputs(bound):
+            return self._predict_json(bound, headers)
+        media, content = rest_arrays.body(bound)
+        headers = {
+            "Accept": rest_arrays.JSON,
+            **headers,
+            "Content-Type": media,
+            "X-Signature-Name": bound.signature,
+        }
+        path = f"{_path(bound.choice)}:predict{rest_arrays.query(bound)}"
+        return Call(path, content, lambda reply: _prediction(reply, bound), headers=headers)
+
+    def _predict_json(self, bound: BoundRequest, headers: Mapping[str, str]) -> Call[Prediction]:
+        """TensorFlow Serving returns all outputs; those not wanted are dropped."""
         signature = bound.metadata.signatures[bound.signature]
         for alias in bound.inputs:
             _check_carried(signature.inputs[alias].dtype, f"input {alias!r}")
         columns = {alias: _json_value(array) for alias, array in bound.inputs.items()}
         lone = len(signature.inputs) == 1 and len(columns) == 1
-        filtered = 0 < len(bound.outputs) < len(signature.outputs)
         body = {
             "signature_name": bound.signature,
-            **({"outputs": bound.outputs} if filtered else {}),
+            **({"outputs": bound.outputs} if rest_arrays.is_filtered(bound) else {}),
             # An input called b64 would be taken for base64.
             "inputs": next(iter(columns.values())) if lone else columns,
         }
-
-        def read(reply: Any) -> Prediction:
-            value, specs = reply["outputs"], signature.outputs
-            if filtered and not (isinstance(value, dict) and value.keys() == specs.keys()):
-                specs = {alias: specs[alias] for alias in bound.outputs}
-            outputs = _outputs(value, specs)
-            wanted = bound.outputs or tuple(outputs)
-            return Prediction({alias: outputs[alias] for alias in wanted})
-
-        return _post(bound.choice, "predict", body, read)
+        path = f"{_path(bound.choice)}:predict"
+        return Call(path, _json(body), lambda reply: _prediction(reply, bound), headers=headers)
 
     def classify(
         self, choice: Choice, signature: str, examples: Examples
@@ -85,7 +99,11 @@ class RestCodec:
 
     def metadata(self, choice: Choice) -> Call[Metadata]:
         """``GET …/metadata``."""
-        return Call(_path(choice) + "/metadata", None, lambda content: _parsed(content, _metadata))
+        return Call(
+            _path(choice) + "/metadata",
+            None,
+            lambda content: _parsed(content, lambda reply: _metadata(reply, accepted_by(content))),
+        )
 
     def reload(self, config: bytes) -> Call[None]:
         """Not in the REST API."""
@@ -108,8 +126,29 @@ def _path(choice: Choice) -> str:
 
 
 def _post(choice: Choice, verb: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> Call[T]:
-    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return Call(f"{_path(choice)}:{verb}", content, lambda reply: _parsed(reply, read))
+    return Call(f"{_path(choice)}:{verb}", _json(body), lambda reply: _parsed(reply, read))
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _prediction(content: bytes, bound: BoundRequest) -> Prediction:
+    """Reads the reply of predict, whatever its form."""
+    if media_of(content) in (NPY, NPZ):
+        outputs = _checked(content, lambda content: rest_arrays.outputs(media_of(content), content, bound))
+    else:
+        outputs = _parsed(content, lambda reply: _json_outputs(reply["outputs"], bound))
+    return Prediction({alias: outputs[alias] for alias in bound.outputs or tuple(sorted(outputs))})
+
+
+def _json_outputs(value: Any, bound: BoundRequest) -> dict[str, Array]:
+    specs = bound.metadata.signatures[bound.signature].outputs
+    is_whole = isinstance(value, dict) and value.keys() == specs.keys()
+    if rest_arrays.is_filtered(bound) and not is_whole:
+        specs = rest_arrays.wanted_outputs(bound)
+    outputs = _outputs(value, specs)
+    return {alias: outputs[alias] for alias in bound.outputs or tuple(outputs)}
 
 
 def _with_signature(signature: str, examples: Examples) -> dict[str, Any]:
@@ -119,8 +158,13 @@ def _with_signature(signature: str, examples: Examples) -> dict[str, Any]:
 
 def _parsed(content: bytes, read: Callable[[Any], T]) -> T:
     """Applies ``read`` to the JSON. Bytes that are not UTF-8 survive in strings as surrogates."""
+    return _checked(content, lambda content: read(json.loads(content.decode("utf-8", "surrogateescape"))))
+
+
+def _checked(content: bytes, read: Callable[[bytes], T]) -> T:
+    """Applies ``read``, and says what is wrong with a reply that cannot be read."""
     try:
-        return read(json.loads(content.decode("utf-8", "surrogateescape")))
+        return read(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         start = content[:80].decode("utf-8", "replace")
         raise InternalError(
@@ -216,14 +260,14 @@ def _statuses(reply: Any) -> list[VersionStatus]:
     ]
 
 
-def _metadata(reply: Any) -> Metadata:
+def _metadata(reply: Any, accepts: frozenset[str]) -> Metadata:
     spec = reply["model_spec"]
     definitions = reply["metadata"]["signature_def"]["signature_def"]
     signatures = {
         name: Signature(_specs(one["inputs"]), _specs(one["outputs"]), one["method_name"])
         for name, one in sorted(definitions.items())
     }
-    return Metadata(spec["name"], int(spec["version"]), signatures)
+    return Metadata(spec["name"], int(spec["version"]), signatures, accepts)
 
 
 def _specs(infos: Mapping[str, Any]) -> dict[str, TensorSpec]:

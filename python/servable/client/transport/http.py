@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from servable.client.packages import load
+from servable.client.reply import Reply
 from servable.client.transport.address import Address
 from servable.client.transport.connection import Connection, Tls, closed
 from servable.client.transport.request import Request
@@ -35,6 +36,7 @@ _CODES = {
     408: "DEADLINE_EXCEEDED",
     409: "ABORTED",
     413: "RESOURCE_EXHAUSTED",
+    415: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
     499: "CANCELLED",
     500: "INTERNAL",
@@ -161,7 +163,7 @@ def _client_options(address: Address, connection: Connection, transport: Any) ->
 
 def _request_options(address: Address, request: Request, timeout: Any) -> dict[str, Any]:
     content = {} if request.body is None else {"content": request.body}
-    headers = {} if request.body is None else {"Content-Type": "application/json"}
+    headers = {} if request.body is None else {"Content-Type": "application/json", **request.headers}
     return {
         "method": "GET" if request.body is None else "POST",
         "url": address.target + request.path,
@@ -180,7 +182,7 @@ def _timeout(seconds: float | None, connect_seconds: float | None) -> Any:
 
 def _body(response: httpx.Response, content: bytes) -> bytes:
     if response.status_code == 200:
-        return content
+        return Reply.of(content, response.headers.get("content-type"), response.headers.get("accept-post"))
     code = _CODES.get(response.status_code, "UNKNOWN")
     message = _error_text(content)
     if message is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -15,3 +16,7 @@ class Request(Protocol):
     @property
     def body(self) -> bytes | None:
         """The content; None is a GET."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers in place of those for JSON, over REST."""
