@@ -24,6 +24,7 @@ pub mod access;
 pub mod admin;
 pub mod auth;
 pub mod batch;
+pub mod bench;
 mod chance;
 pub mod config;
 pub mod connections;
