@@ -1,4 +1,4 @@
-"""``servable bench`` on a real server: both protocols of TensorFlow Serving, tokens, TLS, recorded payloads."""
+"""``servable bench`` on a real server: REST and gRPC, tokens, TLS, recorded payloads."""
 
 from __future__ import annotations
 

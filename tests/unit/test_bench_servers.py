@@ -1,4 +1,4 @@
-"""``servable bench`` on servers that answer as told: those of the Open Inference Protocol, and those that fail."""
+"""``servable bench`` on servers that answer as told: the Open Inference Protocol's, and those that fail."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_two_servers_are_compared_by_turns(capsys: pytest.CaptureFixture[str], t
 
 def test_the_highest_rate_within_an_aim_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     with answering((200, METADATA), GOOD) as stub:
-        # Nothing takes a minute; that every rate up to the first that cannot be sent meets the aim is not asked.
+        # Nothing takes a minute: rates rise until some requests cannot be sent.
         options = ["--find-rate", "--p50=1m", "--rate=50", "--requests=5", "--warm-up=0", "--precision=1"]
         assert bench([model(stub), *options, "--max-outstanding=2", "--timeout=5"]) == 0
     assert "highest rate within p50 of 60,000 ms: " in capsys.readouterr().out
