@@ -36,7 +36,8 @@ impl Mix {
     /// Makes the requests ready; there have to be some in each group, and weights that are above zero.
     pub(super) fn new(target: &Target, groups: &[Group]) -> Result<Mix, String> {
         let total: f64 = groups.iter().map(|group| group.weight).sum();
-        let is_wrong = |group: &Group| group.requests.is_empty() || !(group.weight > 0.0);
+        let is_wrong =
+            |group: &Group| group.requests.is_empty() || group.weight.is_nan() || group.weight <= 0.0;
         if groups.is_empty() || groups.iter().any(is_wrong) || !total.is_finite() {
             return Err("each model needs a request, and a weight above 0".to_owned());
         }

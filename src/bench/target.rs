@@ -72,6 +72,9 @@ impl Target {
         let scheme = if self.trust.is_some() { "https" } else { "http" };
         let uri = format!("{scheme}://{}{}", self.authority(), wanted.path);
         let uri: Uri = uri.parse().map_err(|why| format!("{uri} is no URL: {why}"))?;
+        if !wanted.path.starts_with('/') {
+            return Err(format!("a path begins with /, got {}", wanted.path));
+        }
         let headers = wanted.headers.iter().map(|(name, value)| {
             let wrong = || format!("{name} is no header that can be sent with its value");
             let name = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;

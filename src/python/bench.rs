@@ -7,6 +7,7 @@ use crate::bench::{
 use crate::error::{Error, Result};
 use crate::tls::outgoing::Trust;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(super) struct BenchTarget {
 pub(super) struct BenchRequest {
     path: String,
     headers: Vec<(String, String)>,
-    body: Option<Vec<u8>>,
+    body: Option<PyBackedBytes>,
 }
 
 /// `_core.BenchGroup`.
@@ -74,7 +75,7 @@ impl BenchTarget {
 
 impl BenchRequest {
     fn wanted(self) -> Wanted {
-        Wanted { path: self.path, headers: self.headers, body: self.body }
+        Wanted { path: self.path, headers: self.headers, body: self.body.map(|body| body.to_vec()) }
     }
 }
 
