@@ -7,6 +7,7 @@ invalid command line; 3 some requests failed; 130 interrupted by Ctrl-C, after w
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -61,7 +62,11 @@ def bench(argv: Sequence[str]) -> int:
 
 def _check_files(options: argparse.Namespace) -> None:
     """Finds out before a load what cannot be written after it."""
-    for path in (*options.latency_chart, *options.throughput_chart):
+    charts = (*options.latency_chart, *options.throughput_chart)
+    for path in (*charts, options.json, options.csv):
+        if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
+            raise ServableError(f"{path} cannot be written: its folder is not there, or not writable")
+    for path in charts:
         check_chart(path)
 
 
