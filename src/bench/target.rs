@@ -43,7 +43,7 @@ pub(super) enum Prepared {
     /// Head and body.
     Http1(Bytes),
     /// The head, and the message with its prefix.
-    Grpc(Request<()>, Bytes),
+    Grpc(Box<Request<()>>, Bytes),
 }
 
 impl Prepared {
@@ -125,7 +125,7 @@ fn of_grpc(uri: Uri, headers: Vec<(HeaderName, HeaderValue)>, message: &[u8]) ->
     bytes.put_u8(0);
     bytes.put_u32(length);
     bytes.put_slice(message);
-    Ok(Prepared::Grpc(request, bytes.freeze()))
+    Ok(Prepared::Grpc(Box::new(request), bytes.freeze()))
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ impl Alarm {
         }
         // SAFETY: it has just been made, so that nothing else owns it.
         let timer = unsafe { OwnedFd::from_raw_fd(timer) };
-        Ok(Alarm(AsyncFd::with_interest(timer, Interest::READABLE)?))
+        // SAFETY: the descriptor is open, and its only owner goes along with it.
+        Ok(Alarm(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?))
     }
 
     /// Waits until `due`; returns at once if that is over.
