@@ -218,6 +218,9 @@ fn seen_by(py: Python<'_>, seen: Seen) -> PyResult<Py<BenchSeen>> {
     Py::new(py, BenchSeen { times, failures, sent: seen.sent, received: seen.received })
 }
 
+/// An answer, and if there is none how that came: kind, status or code, text.
+type Asked = (Vec<u8>, Option<(&'static str, u16, String)>);
+
 /// Sends one request; returns the body or message of its answer, or how it failed.
 #[pyfunction]
 pub(super) fn bench_ask(
@@ -225,7 +228,7 @@ pub(super) fn bench_ask(
     target: BenchTarget,
     request: BenchRequest,
     timeout: f64,
-) -> PyResult<(Vec<u8>, Option<(&'static str, u16, String)>)> {
+) -> PyResult<Asked> {
     let timeout = seconds(timeout).map_err(|why| raised(py, &why))?;
     let asked = py.detach(|| bench::ask(&target.target(), &request.wanted(), timeout));
     Ok(match asked {

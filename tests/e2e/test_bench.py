@@ -116,7 +116,7 @@ def test_a_warm_up_file_and_a_body_are_requests(served: Served, base: Path, tmp_
     body = tmp_path / "body.json"
     body.write_text('{"instances": [1.0, 2.0]}')
     assert bench([url(served, "rest", "half_plus_two"), *SHORT, f"--body={body}"]) == 0
-    message = own_message("PredictRequest")
+    message = own_message("PredictRequest")()
     message.model_spec.name = "half_plus_two"
     message.inputs["x"].dtype = 1
     message.inputs["x"].tensor_shape.dim.add(size=1)

@@ -51,7 +51,7 @@ def usage(pids: tuple[int, ...]) -> Usage | None:
             with open(f"/proc/{pid}/statm", encoding="ascii") as file:
                 resident += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
             minor, major = minor + faults[0], major + faults[1]
-    except (OSError, IndexError, ValueError):
+    except (OSError, OverflowError, IndexError, ValueError):
         return None
     return Usage(cpu, minor, major, resident, time.monotonic())
 
