@@ -58,7 +58,7 @@ def test_a_load_on_a_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     out = capsys.readouterr()
     lines = out.out.splitlines()
     assert lines[0] == f"m at {stub.address}"
-    assert [line.split("  ")[0] for line in lines[2:5]] == ["load", "1 callers", "3 callers"]
+    assert [line.split("  ")[0] for line in lines[2:5]] == ["load", "1 caller", "3 callers"]
     assert "\x1b" not in out.err, "nobody looks"
     assert [(method, path) for method, path, _, _ in stub.requests[:2]] == [
         ("GET", "/v1/models/m/metadata"),
@@ -261,4 +261,4 @@ def test_ctrl_c_shows_what_was_measured() -> None:
         finally:
             process.kill()
     assert process.returncode == 130, err
-    assert "1 callers: interrupted after" in out
+    assert "1 caller: interrupted after" in out

@@ -71,7 +71,8 @@ def draw_throughput(samples: Sequence[Sample], title: str, path: str) -> None:
     for sample in samples:
         at = (sample.per_second, sample.all.times.quantile("p99"))
         axes.annotate(sample.load, at, textcoords="offset points", xytext=(4, 4), fontsize=8)
-    axes.set_xlim(left=0)
+    # Room for the last load's name.
+    axes.set_xlim(0, 1.2 * max((sample.per_second for sample in samples), default=0) or 1)
     axes.set_xlabel("answers per second")
     _finish(pyplot, figure, axes, title, path)
 

@@ -119,7 +119,7 @@ def sample_of(plan: CorePlan, outcome: BenchOutcome, server: Spent | None, inter
     )
     closed = plan.rate is None
     return Sample(
-        load=f"{plan.concurrency} callers" if closed else f"{plan.rate:g}/s {plan.arrivals}",
+        load=load_name(plan),
         rate=plan.rate,
         concurrency=plan.concurrency if closed else None,
         seconds=outcome.seconds,
@@ -132,6 +132,14 @@ def sample_of(plan: CorePlan, outcome: BenchOutcome, server: Spent | None, inter
         server=server,
         interrupted=interrupted,
     )
+
+
+def load_name(plan: CorePlan) -> str:
+    """Returns how a load is called: its callers, or its rate."""
+    if plan.rate is None:
+        return f"{plan.concurrency} caller{'s' if plan.concurrency > 1 else ''}"
+    rate = f"{plan.rate:,.0f}" if plan.rate >= 100 else f"{plan.rate:g}"
+    return f"{rate}/s {plan.arrivals}"
 
 
 def merged(models: Sequence[Seen]) -> Seen:

@@ -18,7 +18,7 @@ from servable.bench.payloads import group_for
 from servable.bench.plan import Group
 from servable.bench.process import checked, listening_on
 from servable.bench.running import GoneError, run
-from servable.bench.sample import Sample
+from servable.bench.sample import Sample, load_name
 from servable.bench.search import RateSearch, meets
 from servable.bench.statistics import Ratio, ratio
 from servable.cli import bench_arguments as arguments, bench_output as output
@@ -91,9 +91,8 @@ class _Bench:
         """
         plan = arguments.plan(self.options, self.server, self.groups, concurrency, rate)
         plan = replace(plan, duration=min(plan.duration, longest or plan.duration))
-        load = f"{plan.concurrency} callers" if plan.rate is None else f"{plan.rate:g}/s"
         try:
-            return run(plan, self.pids, self._progress.of(load, plan.duration))
+            return run(plan, self.pids, self._progress.of(load_name(plan), plan.duration))
         finally:
             self._progress.clear()
 
