@@ -17,7 +17,7 @@ from typing import Any
 from servable.bench.metadata import Input
 from servable.errors import ServableError, UsageError
 
-MOST_ELEMENTS = 1 << 28
+MOST_ELEMENTS = 1 << 25
 CODES = {
     "float": "f",
     "double": "d",
