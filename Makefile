@@ -6,6 +6,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Most tests wait for a server most of the time. A file's tests stay together, with the servers that they share.
+PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
 .PHONY: audit fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
@@ -39,8 +41,8 @@ test: lint test-rust test-python ## All tests and checks.
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
 	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
 
-test-python: dev ## The Python tests, end-to-end and conformance ones included.
-	$(BIN)/python -m pytest
+test-python: dev ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
 	@bash scripts/test-exports.sh $(VENV) build/exports
