@@ -1,6 +1,6 @@
 """The load generator against others: what it reaches on one core, and what its open loop tells.
 
-    python benches/generator.py [--seconds 5] [--rounds 5] [--vegeta PROGRAM]
+    python benches/generator.py [--seconds 5] [--rounds 5] [--rate N] [--vegeta PROGRAM]
 
 The server is bare hyper (``floor_http.rs``), which answers with the same bytes every time. It has one core,
 and the load generators another: by turns wrk and ``servable bench``, with 1, 16 and 64 connections. A row
@@ -179,7 +179,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             tools = {"wrk": partial(by_wrk, *asked), "servable bench": partial(by_bench, *asked)}
             closed[connections] = by_turns(tools, options.rounds)
             print(closed_row(connections, closed[connections]), flush=True)
-        rate = statistics.median(one.per_second for one in closed[16]["servable bench"]) / 2
+        reached = statistics.median(one.per_second for one in closed[16]["servable bench"])
+        rate = options.rate or reached / 2
         arrivals = (url, body, rate, seconds, last)
         both: dict[str, Callable[[], Any]] = {"servable bench": partial(open_bench, *arrivals)}
         if options.vegeta:
@@ -214,6 +215,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (5)")
     parser.add_argument("--rounds", type=int, default=5, help="of each tool (5)")
+    parser.add_argument("--rate", type=float, help="of the open loop (half of what 16 connections reach)")
     parser.add_argument("--vegeta", type=Path, help="the program of the second tool for the open loop")
     BUILD.mkdir(parents=True, exist_ok=True)
     try:
