@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import random
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servable.bench.asking import Failure
 from servable.bench.process import Spent
+from servable.bench.running import Watch
 from servable.bench.sample import QUANTILES, Sample, Seen, Times, merged, quantile_of
 from servable.bench.search import RateSearch, meets
 from servable.bench.statistics import ratio
@@ -20,6 +22,7 @@ from servable.cli import bench_output
 rates = st.floats(0.5, 1e6)
 
 
+@settings(deadline=None)
 @given(rates, rates)
 def test_the_search_finds_the_limit(start: float, limit: float) -> None:
     search = RateSearch(start, 0.05)
@@ -32,6 +35,7 @@ def test_the_search_finds_the_limit(start: float, limit: float) -> None:
     assert search.found <= limit < search.found * 1.05001
 
 
+@settings(deadline=None)
 @given(rates, st.randoms(use_true_random=False))
 def test_the_search_ends_whatever_it_is_told(start: float, chance: random.Random) -> None:
     search = RateSearch(start)
@@ -102,12 +106,14 @@ def test_a_rate_meets_the_aim_if_all_of_it_is_answered_in_time() -> None:
 durations = st.lists(st.integers(1, 1000).map(float), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(durations, st.floats(0, 1))
 def test_quantiles_are_those_of_the_sorted_times(of: list[float], share: float) -> None:
     rank = max(1, math.ceil(share * len(of)))
     assert quantile_of(times(*of).steps, share) == sorted(of)[rank - 1]
 
 
+@settings(deadline=None)
 @given(durations, durations)
 def test_several_models_are_one_sum(one: list[float], other: list[float]) -> None:
     failure = Failure("status", 503, 2, "first")
@@ -120,6 +126,7 @@ def test_several_models_are_one_sum(one: list[float], other: list[float]) -> Non
     assert (both.sent, both.received) == (20, 40)
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.floats(0.5, 2.0), min_size=2, max_size=20), st.floats(0.1, 10))
 def test_a_ratio_that_never_varies_is_certain(of: list[float], factor: float) -> None:
     found = ratio(of, [one * factor for one in of])
@@ -128,6 +135,7 @@ def test_a_ratio_that_never_varies_is_certain(of: list[float], factor: float) ->
     assert (found.low, found.high) == (pytest.approx(factor), pytest.approx(factor))
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)), min_size=1, max_size=12))
 def test_the_interval_has_the_mean_in_it_and_turns_with_the_servers(of: list[tuple[float, float]]) -> None:
     first, second = [one for one, _ in of], [one for _, one in of]
@@ -185,6 +193,44 @@ def test_files_hold_the_same_numbers() -> None:
     assert float(line["server_cpu_us"]) == pytest.approx(record["server_cpu_us"]) == pytest.approx(1e5)
     assert (line["requests"], line["failed"], line["rate"], line["late_p99_ms"]) == ("3", "1", "", "")
     assert "steps" not in record["all"]["times"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Halves:
+    """Stands for the core's times."""
+
+    def quantile(self, share: float) -> int:
+        return int(share * 1e7)
+
+
+def test_a_terminal_shows_how_a_load_goes_and_a_file_does_not() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        progress = bench_output.Progress(stream)
+        show = progress.of("4 callers", 10.0)
+        show(0.5, 0, 0, Halves())  # type: ignore[arg-type]
+        show(2.0, 3000, 1, Halves())  # type: ignore[arg-type]
+        progress.clear()
+    assert file.getvalue() == ""
+    line = "4 callers: 2 of 10 s, 1,500/s, p50 5 ms, p99 9.9 ms, 1 failed"
+    assert terminal.getvalue() == f"\r\x1b[K{line}\r\x1b[K"
+
+
+def test_a_server_is_given_up_after_nothing_but_failures() -> None:
+    def given_up(*looks: tuple[float, int, int]) -> float | None:
+        watch = Watch(5.0)
+        return next((now for now, good, failed in looks if watch.is_gone(now, good, failed)), None)
+
+    assert given_up((0, 0, 1), (4, 0, 9), (5, 0, 12), (6, 0, 13)) == 5
+    assert given_up((0, 0, 1), (4, 1, 9), (8, 1, 12), (12, 2, 13)) is None
+    assert given_up((0, 0, 0), (9, 0, 0), (99, 0, 0)) is None, (
+        "who waits is not gone: requests have a timeout"
+    )
+    assert given_up((0, 5, 0), (1, 5, 3), (7, 5, 4)) == 7
 
 
 def test_a_comparison_says_what_is_certain() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servable.bench import tensorflow, v2
 from servable.bench.files import body_request, pictures
@@ -139,6 +139,7 @@ def test_v2_over_grpc_has_the_public_numbers_of_fields() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(sorted(set(DATATYPES.values()))),
     st.integers(0, 2**32),

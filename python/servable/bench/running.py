@@ -38,7 +38,7 @@ def run(plan: CorePlan, pids: tuple[int, ...], show: Show, patience: float = PAT
         running = _core.BenchRun(plan)
     except _core.CoreError as error:
         raise ServableError(str(error.args[-1])) from None
-    interrupted, watch = False, _Watch(patience)
+    interrupted, watch = False, Watch(patience)
     before = None
     try:
         while not running.wait_measuring(GLANCE):
@@ -63,7 +63,7 @@ def run(plan: CorePlan, pids: tuple[int, ...], show: Show, patience: float = PAT
     return sample
 
 
-class _Watch:
+class Watch:
     """Sees whether anything but failures comes. Pure."""
 
     def __init__(self, patience: float) -> None:
@@ -74,6 +74,7 @@ class _Watch:
         self._since: float | None = None
 
     def is_gone(self, now: float, good: int, failed: int) -> bool:
+        """Says at ``now`` whether the server is given up, by the answers and failures so far."""
         if good > self._good or failed == self._failed:
             # Answered, or nothing has ended at all: who waits is given up by the timeout of requests.
             self._since = None if good > self._good else self._since
