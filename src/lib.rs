@@ -26,6 +26,7 @@ pub mod access;
 pub mod admin;
 pub mod auth;
 pub mod batch;
+pub mod bench;
 pub mod browsers;
 mod chance;
 pub mod config;

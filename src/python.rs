@@ -3,6 +3,7 @@
 
 mod acceleration;
 mod admin;
+mod bench;
 mod options;
 
 use crate::engine;
@@ -447,6 +448,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyServer>()?;
     module.add_class::<LoadReport>()?;
     module.add_class::<admin::Administration>()?;
+    module.add_class::<bench::BenchTimes>()?;
+    module.add_class::<bench::BenchSeen>()?;
+    module.add_class::<bench::BenchOutcome>()?;
+    module.add_class::<bench::BenchRun>()?;
+    module.add_function(wrap_pyfunction!(bench::bench_ask, module)?)?;
+    module.add_function(wrap_pyfunction!(bench::bench_picture, module)?)?;
     module.add("CoreError", module.py().get_type::<CoreError>())?;
     module.add("STATES", PyTuple::new(module.py(), State::ALL.map(State::name))?)?;
     module.add_function(wrap_pyfunction!(preload, module)?)?;

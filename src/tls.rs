@@ -1,10 +1,11 @@
 //! TLS: certificates from texts or from files that are followed, handshakes, and the names of clients. No HTTP.
 //!
 //! [`Tls::accept`] performs a handshake with the certificate that is current, [`files`] replaces it, [`identity`] reads
-//! keys and certificates, [`peer`] the name in a client's.
+//! keys and certificates, [`peer`] the name in a client's. [`outgoing`] is the other side: connections to others.
 
 mod files;
 mod identity;
+pub mod outgoing;
 mod peer;
 
 pub use files::TlsFiles;

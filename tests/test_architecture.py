@@ -20,7 +20,8 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle", "admin", "log_line", "native_line"},
+    "python": {"server", "lifecycle", "admin", "bench", "log_line", "native_line"},
+    "bench": {"chance", "host", "tls"},
     "server": {"rest", "grpc", "throttled", "listen"},
     "admin": {"http", "json", "listen", "methods"},
     "rest": {"registry", "methods", "open_inference", "browsers", "http", "http2", "json"},
@@ -38,7 +39,7 @@ ARROWS = {
     "scheduler": {"context", "metrics", "parallel", "profile"},
     "context": {"memory", "access", "auth", "timeline"},
     "exchange": {"access", "telemetry"},
-    "telemetry": {"access", "chance", "log_queue", "metrics", "throttled"},
+    "telemetry": {"access", "chance", "log_queue", "metrics", "throttled", "tls"},
     "access": {"chance", "host", "log_file", "log_format", "log_queue", "peer", "throttled", "timeline"},
     "timeline": {"metrics", "trace_context"},
     "trace_context": {"chance"},
@@ -75,7 +76,8 @@ ARROWS = {
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
-    "cli": {"serving", "client"},
+    "cli": {"serving", "client", "bench"},
+    "bench": {"savedmodel"},
     "serving": {"admin"},
     "admin": {"lifecycle"},
     "lifecycle": {"sources"},
@@ -104,7 +106,7 @@ CLIENT_ARROWS = {
 }
 """The same for the parts of ``client`` below its dialogue: codecs and transports do not know each other."""
 
-HTTP_CRATES = ("hyper", "hyper_util", "http", "http_body", "http_body_util")
+HTTP_CRATES = ("h2", "hyper", "hyper_util", "http", "http_body", "http_body_util")
 FUNCTION_LINES = {"rs": 70, "py": 60}
 FILE_LINES = 600
 MEDIAN_FILE_LINES = 150
@@ -265,21 +267,8 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 LAYERED = [
-    *(
-        "admin",
-        "auth",
-        "batch",
-        "browsers",
-        "engine",
-        "grpc",
-        "host",
-        "http",
-        "http2",
-        "json",
-        "methods",
-        "metrics",
-    ),
-    *("rest", "telemetry"),
+    *("admin", "auth", "batch", "bench", "browsers", "engine", "grpc", "host", "http", "http2", "json"),
+    *("methods", "metrics", "rest", "telemetry"),
 ]
 
 
@@ -308,7 +297,7 @@ def test_pyo3_is_in_one_place() -> None:
 def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
     """The core's structs equal, field by field, the protocols by which mypy checks options."""
     struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
-    source = (SRC / "python" / "options.rs").read_text()
+    source = "".join((SRC / "python" / name).read_text() for name in ("options.rs", "bench.rs"))
     structs = {
         name: re.findall(r"^    (\w+): ", body, re.MULTILINE)
         for name, body in re.findall(struct, source, re.DOTALL)
@@ -318,7 +307,7 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
         for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
     }
-    assert len(structs) == 10
+    assert len(structs) == 14
     assert structs == protocols
 
 
@@ -343,10 +332,9 @@ def test_formats_and_engines_are_the_same_on_both_sides() -> None:
 def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
-    assert (
-        outside(crates, "http/", "http2/", "rest/", "admin/", "server.rs", "grpc/", "telemetry/", "browsers/")
-        == set()
-    )
+    # As servers, and as clients: of a collector, and of servers under load.
+    servers = ("http/", "http2/", "rest/", "browsers/", "admin/", "server.rs", "grpc/")
+    assert outside(crates, *servers, "telemetry/", "bench/") == set()
     assert users_of(r"\bserde_json\b") == set()
 
 

@@ -9,9 +9,15 @@ from typing import Final, Protocol, final
 __all__ = [
     "STATES",
     "Administration",
+    "BenchOutcome",
+    "BenchRun",
+    "BenchSeen",
+    "BenchTimes",
     "CoreError",
     "LoadReport",
     "Server",
+    "bench_ask",
+    "bench_picture",
     "crc32c",
     "describe",
     "descriptors",
@@ -425,6 +431,141 @@ class Server:
         Returns True if all ended within ``grace_seconds``, after the last lines and records of its logs are
         written.
         """
+
+class BenchTarget(Protocol):
+    """``bench.plan.CoreTarget``: a server under load."""
+    @property
+    def grpc(self) -> bool: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def ca_file(self) -> str | None: ...
+    @property
+    def cert_file(self) -> str | None: ...
+    @property
+    def key_file(self) -> str | None: ...
+
+class BenchRequest(Protocol):
+    """``bench.plan.Request``: a path, headers or metadata, and a body or message (None: a GET)."""
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]: ...
+    @property
+    def body(self) -> bytes | None: ...
+
+class BenchGroup(Protocol):
+    """``bench.plan.Group``: the requests to one model, sent by turns, with its weight."""
+    @property
+    def weight(self) -> float: ...
+    @property
+    def requests(self) -> Sequence[BenchRequest]: ...
+
+class BenchPlan(Protocol):
+    """``bench.plan.CorePlan``: a load. Times in seconds; without a rate, a closed loop of callers."""
+    @property
+    def target(self) -> BenchTarget: ...
+    @property
+    def groups(self) -> Sequence[BenchGroup]: ...
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def rate(self) -> float | None: ...
+    @property
+    def arrivals(self) -> str: ...
+    @property
+    def max_outstanding(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def warm_up(self) -> float: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def count(self) -> int | None: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+@final
+class BenchTimes:
+    """Times in nanoseconds, of which each is told at most half a percent too long; the longest is exact."""
+    @property
+    def count(self) -> int: ...
+    @property
+    def max(self) -> int: ...
+    @property
+    def mean(self) -> float: ...
+    def quantile(self, quantile: float) -> int:
+        """Returns a time that this share (0 to 1) of all do not exceed; 0 without any."""
+    def steps(self) -> list[tuple[int, int]]:
+        """Returns the times that were seen, ascending, and how often each was."""
+
+@final
+class BenchSeen:
+    """What became of the requests of one group; only good answers are in ``times`` and ``received``.
+
+    failures: kind (``status``, ``code``, ``connect``, ``timeout``, ``lost``, ``malformed``, ``unsent``),
+    status or code or 0, count, and the text of the first.
+    """
+    @property
+    def times(self) -> BenchTimes: ...
+    @property
+    def failures(self) -> list[tuple[str, int, int, str]]: ...
+    @property
+    def sent(self) -> int: ...
+    @property
+    def received(self) -> int: ...
+
+@final
+class BenchOutcome:
+    """What became of a load.
+
+    lag: how much later than intended requests were sent, of an open loop. cpu_seconds: of the load
+    generator's threads; busiest: the largest share of a core that one of them used.
+    """
+    @property
+    def groups(self) -> list[BenchSeen]: ...
+    @property
+    def lag(self) -> BenchTimes: ...
+    @property
+    def opened(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def cpu_seconds(self) -> float: ...
+    @property
+    def busiest(self) -> float: ...
+
+@final
+class BenchRun:
+    """A load that runs from its construction on, in threads of its own. Raises ``CoreError``."""
+    def __init__(self, plan: BenchPlan) -> None: ...
+    def wait_measuring(self, limit: float) -> bool:
+        """Waits until requests are counted, ``limit`` seconds at most; returns whether they are."""
+    def wait(self, limit: float) -> bool:
+        """Waits for the end, ``limit`` seconds at most; returns whether it has come."""
+    def progress(self) -> tuple[int, int, BenchTimes]:
+        """Returns good answers, failures, and the times of good answers, as of a moment ago."""
+    def stop(self) -> None:
+        """Ends the load at once; requests that are under way are dropped."""
+    def outcome(self) -> BenchOutcome:
+        """Waits for the end, and returns what became of the load. Once."""
+
+def bench_ask(
+    target: BenchTarget, request: BenchRequest, timeout: float
+) -> tuple[bytes, tuple[str, int, str] | None]:
+    """Sends one request. Returns the body or message of its answer, or kind, number and text of a failure."""
+
+def bench_picture() -> bytes:
+    """Returns a small picture: JPEG, 224 by 224."""
 
 def preload(path: str, op_libraries: list[str]) -> str:
     """Opens TensorFlow's library and the op libraries; idempotent. Returns TensorFlow's version."""

@@ -1,6 +1,7 @@
 //! The process and its operating system: allocating and returning memory, thread priorities, loaded libraries.
 //! Independent of models and engines; only this folder and `engine` contain `unsafe`.
 
+pub(crate) mod alarm;
 #[cfg(feature = "python")]
 pub(crate) mod allocator;
 pub(crate) mod clock;

@@ -1,7 +1,8 @@
 //! One collector's connection: sends a message, by HTTP/1.1 or as a call of gRPC, and returns the answer.
 
-use super::secure::Connector;
+use super::secure;
 use super::settings::{Destination, Wire};
+use crate::tls::outgoing::Connector;
 use bytes::{BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -53,7 +54,7 @@ impl Refusal {
 
 impl Client {
     pub(super) fn new(to: Destination) -> Result<Client, String> {
-        let connector = Connector::new(&to)?;
+        let connector = secure::connector(&to)?;
         Ok(Client { to, connector, open: None })
     }
 

@@ -45,6 +45,8 @@ usage: servable COMMAND ...
                   move labels
   reload NAME     load its versions again from their files
   predict MODEL   ask a running server for a prediction (servable predict --help)
+  bench URL       put load on a running server: latencies, throughput, failures
+                  (servable bench --help; bench compare URL URL: two by turns)
   token new NAME  make a token for a client of a server with --auth_file; also
                   token list, token remove
   flags           list every flag (--markdown: as a table for documentation)
@@ -195,6 +197,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "optimize": _elsewhere("servable.cli.optimize", "optimize"),
     "warmup": _elsewhere("servable.cli.warmup", "warmup"),
     "predict": _elsewhere("servable.cli.predict", "predict"),
+    "bench": _elsewhere("servable.cli.bench", "bench"),
     "models": _elsewhere("servable.cli.models", "models"),
     "load": _elsewhere("servable.cli.models", "load"),
     "unload": _elsewhere("servable.cli.models", "unload"),
