@@ -4,6 +4,7 @@
 //! request is answered by the thread that read it, without a hand-over.
 
 mod accept;
+mod newcomers;
 mod ports;
 mod proxied;
 mod refused;
@@ -34,6 +35,7 @@ use crate::rest;
 use crate::telemetry::{SentMetrics, Settings, Traces};
 use crate::tls::{self, Offer};
 use accept::{Accepted, accept_all};
+use newcomers::Newcomers;
 pub use ports::{Addresses, Port};
 use ports::{Adopted, Spare};
 use proxied::Peek;
@@ -326,10 +328,13 @@ fn worker(
         priority::prompt();
         runtime.block_on(async move {
             tokio::spawn(keep_heap_small());
+            let newcomers = Arc::new(Newcomers::default());
+            let turns = newcomers.clone();
+            tokio::spawn(async move { turns.give_turns().await });
             while let Some(Accepted { stream, slot, load }) = accepted.recv().await {
-                let services = services.clone();
+                let (services, newcomers) = (services.clone(), newcomers.clone());
                 tokio::spawn(async move {
-                    services.serve(stream, slot.connection.clone()).await;
+                    newcomers.serve(services.serve(stream, slot.connection.clone())).await;
                     drop((load, slot));
                 });
             }
