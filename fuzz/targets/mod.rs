@@ -5,8 +5,8 @@
 
 #![allow(clippy::expect_used, unreachable_pub)] // A failure is what is searched for; each user is a crate.
 
-mod infer_bodies;
 mod array_bodies;
+mod infer_bodies;
 mod json_bodies;
 
 pub use array_bodies::{msgpack_document, npy_file, npz_archive};

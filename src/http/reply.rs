@@ -12,9 +12,6 @@ use http::header::{
 use http::{HeaderMap, Response, StatusCode, Version};
 use std::sync::Arc;
 
-/// The header with the length of the JSON with which a body begins, of the Open Inference Protocol.
-pub(crate) static JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-
 /// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -32,8 +29,6 @@ pub(crate) struct Reply {
 pub(crate) struct Body {
     bytes: Content,
     packed: Option<Coding>,
-    /// The length of the JSON with which it begins, if binary data follow.
-    json: Option<usize>,
     /// Headers that describe it, before others of their names.
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The reservation that counts the bytes until the client has taken them.
@@ -97,16 +92,6 @@ impl Body {
         Body { headers, ..self }
     }
 
-    /// Says that the body begins with `json` bytes of JSON, if binary data follow.
-    pub(crate) fn with_json(self, json: Option<usize>) -> Body {
-        Body { json, ..self }
-    }
-
-    /// Returns whether binary data follow the JSON.
-    pub(crate) fn is_binary(&self) -> bool {
-        self.json.is_some()
-    }
-
     /// Counts the body in `memory` until the client has taken it.
     pub(crate) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
         memory.resize(match &self.bytes {
@@ -156,8 +141,7 @@ impl Reply {
         version: Version,
         used: HeaderMap,
     ) -> Response<Bytes> {
-        let (packed, json) = (self.body.packed, self.body.json);
-        let described = std::mem::take(&mut self.body.headers);
+        let (packed, described) = (self.body.packed, std::mem::take(&mut self.body.headers));
         let mut response = Response::new(self.body.into_bytes());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -179,9 +163,6 @@ impl Reply {
         if let Some(coding) = packed {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
-        if let Some(json) = json {
-            headers.insert(&JSON_LENGTH, HeaderValue::from(json));
         }
         if self.status == 401 {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -4,6 +4,7 @@ use super::decode::{self, Against, Parts};
 use super::encode::{self, Form, Written};
 use super::parameters;
 use super::path::Named;
+use super::with_binary;
 use crate::auth::Pass;
 use crate::error::{Error, Result};
 use crate::http::body::{self, Unpacked};
@@ -189,7 +190,11 @@ impl Call for InferCall {
         let Written { bytes, json } =
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
-        Body::packed(bytes, self.post.accepts_gzip, &server.options).with_json(json).counted(&context.memory)
+        let body = Body::packed(bytes, self.post.accepts_gzip, &server.options);
+        match json {
+            Some(json) => with_binary(body, json).counted(&context.memory),
+            None => body.counted(&context.memory),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::http::body::{self, Unread};
 use crate::http::head::{self, Fields};
-use crate::http::reply::{Body, JSON_LENGTH, Refusal, Reply};
+use crate::http::reply::{Body, Refusal, Reply};
 use crate::http::target;
 use crate::memory::Reservation;
 use crate::methods::observer::Observer;
@@ -31,6 +31,7 @@ use crate::open_inference::OpenInference;
 use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
 use call::{InferCall, Post};
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
@@ -44,6 +45,8 @@ pub(super) use path::is_v2;
 const INFER: &str = "infer";
 /// The content type of an answer with binary data.
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// The header with the length of the JSON with which a body begins, of the Open Inference Protocol.
+static JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Returns whether a GET of `path` needs no token: probes, which orchestrators send without headers.
 pub(super) fn is_open(path: &str) -> bool {
@@ -148,7 +151,6 @@ impl Asked<'_> {
         let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
         let call = InferCall::new(&self.server.registry, post, body, self.view.shared_memory().cloned());
         match ask(self.server, call, context, ended(timeout, self.client)).await {
-            Ok(body) if body.is_binary() => Reply { content_type: BINARY, ..reply::json(body) },
             Ok(body) => reply::json(body),
             Err(error) => error.into(),
         }
@@ -200,6 +202,11 @@ impl Asked<'_> {
 enum Posted {
     Infer(Post),
     Repository(Target),
+}
+
+/// Describes an answer in which binary data follow after `json` bytes of JSON.
+fn with_binary(body: Body, json: usize) -> Body {
+    body.described(vec![(CONTENT_TYPE, BINARY), (JSON_LENGTH.clone(), HeaderValue::from(json))])
 }
 
 /// Returns the length of the JSON with which a body begins, if its head says it.
