@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const STEPS: u32 = 3;
 /// Shortest and longest time for new connections in a round, in µs.
 const ROUND: [u32; 2] = [250, 5_000];
+/// Most that is owed, in µs: so much longer than these do new connections not wait for a step that took long.
+const MOST_OWED: u64 = 20_000;
 /// Time that is set aside for a step until it is known how long it took, in µs. A request to a tiny model takes about this.
 const STEP: u32 = 50;
 
@@ -67,7 +69,8 @@ impl Newcomers {
         } else {
             let beyond = (micros - STEP) as usize;
             let owed = beyond - self.left.forget_permits(beyond);
-            *self.debt.lock().unwrap_or_else(PoisonError::into_inner) += owed as u64;
+            let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+            *debt = (*debt + owed as u64).min(MOST_OWED);
         }
         self.taken.notify_one();
     }
@@ -83,11 +86,11 @@ impl Newcomers {
             let (given, owed) = share(began.elapsed(), *debt);
             *debt = owed;
             drop(debt);
-            if given == 0 {
-                // Nobody could take anything, and would wake this.
+            self.left.add_permits((given as usize).saturating_sub(self.left.available_permits()));
+            if self.left.available_permits() < STEP as usize {
+                // There may be nobody who could take a turn and wake this.
                 self.taken.notify_one();
             }
-            self.left.add_permits((given as usize).saturating_sub(self.left.available_permits()));
         }
     }
 }
@@ -108,10 +111,10 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local, yield_now};
     use tokio::time::advance;
 
-    /// Serves a thousand newcomers, each of whose requests takes `long`, beside a client that asks in every round; returns how
+    /// Serves two hundred newcomers, each of whose requests takes `long`, beside a client that asks in every round; returns how
     /// many of them were served between two of its requests, at most.
     async fn most_between(long: Duration) -> usize {
-        const COUNT: usize = 1_000;
+        const COUNT: usize = 200;
         let newcomers = Rc::new(Newcomers::default());
         let served = Rc::new(Cell::new(0));
         let turns = newcomers.clone();
@@ -126,11 +129,13 @@ mod tests {
                 newcomers.serve(connection).await;
             });
         }
-        let mut most = 0;
+        let (mut most, mut rounds) = (0, 0);
         while served.get() < COUNT {
             let before = served.get();
             yield_now().await;
             most = most.max(served.get() - before);
+            rounds += 1;
+            assert!(rounds < 100_000, "{} wait for ever, with steps of {long:?}", COUNT - before);
         }
         most
     }
@@ -145,6 +150,13 @@ mod tests {
     async fn of_those_that_take_long_there_are_fewer() {
         let most = LocalSet::new().run_until(most_between(Duration::from_millis(3))).await;
         assert!((1..=6).contains(&most), "{most} in a round");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_served_however_long_their_steps_are() {
+        for long in (0..2_000).step_by(7) {
+            LocalSet::new().run_until(most_between(Duration::from_micros(long))).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]
