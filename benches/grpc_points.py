@@ -59,23 +59,22 @@ def _floats(
 
 def predict_request(model: str, feeds: Mapping[str, Feed]) -> bytes:
     """Returns a ``tensorflow.serving.PredictRequest``, its numbers as ``tensor_content``."""
-    entries = (
-        _block(2, _block(1, alias.encode()) + _block(2, _tensor(feed))) for alias, feed in feeds.items()
-    )
-    return _block(1, _block(1, model.encode())) + b"".join(entries)
+    entries = (block(2, block(1, alias.encode()) + block(2, _tensor(feed))) for alias, feed in feeds.items())
+    return block(1, block(1, model.encode())) + b"".join(entries)
 
 
 def _tensor(feed: Feed) -> bytes:
-    sizes = b"".join(_block(2, _number(1, size)) for size in feed.shape)
+    sizes = b"".join(block(2, _number(1, size)) for size in feed.shape)
     elements = 8 if feed.dtype == "string" else 4  # string_val, tensor_content
-    return _number(1, DATA_TYPES[feed.dtype]) + _block(2, sizes) + _block(elements, feed.data)
+    return _number(1, DATA_TYPES[feed.dtype]) + block(2, sizes) + block(elements, feed.data)
 
 
 def _number(field: int, value: int) -> bytes:
     return _varint(field << 3) + _varint(value)
 
 
-def _block(field: int, data: bytes) -> bytes:
+def block(field: int, data: bytes) -> bytes:
+    """Returns a field of a message that has a length: text, bytes or a message."""
     return _varint(field << 3 | 2) + _varint(len(data)) + data
 
 

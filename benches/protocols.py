@@ -27,7 +27,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from grpc_points import _block, predict_request
+from grpc_points import block, predict_request
 from models import Model, prepare
 from points import PHOTO, Feed
 from process import Process, cpu_seconds
@@ -122,8 +122,8 @@ def infer_message(model: str, name: str, datatype: str, shape: Sequence[int], da
     sizes = b"".join(
         bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7]) for size in shape
     )
-    described = _block(1, name.encode()) + _block(2, datatype.encode()) + _block(3, sizes)
-    return _block(1, model.encode()) + _block(5, described) + _block(7, data)
+    described = block(1, name.encode()) + block(2, datatype.encode()) + block(3, sizes)
+    return block(1, model.encode()) + block(5, described) + block(7, data)
 
 
 def infer_body(name: str, datatype: str, shape: Sequence[int], data: bytes) -> tuple[bytes, str]:
