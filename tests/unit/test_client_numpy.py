@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from servable.client.binding import Given, bind
 from servable.client.codecs.codec import Call, Choice
 from servable.client.codecs.numpy_files import NPY, NPZ, read, written
 from servable.client.codecs.rest import RestCodec
+from servable.client.dialogue import Dialogue, Send
+from servable.client.limits import Limits
 from servable.client.reply import Reply, accepted_by, media_of
-from servable.errors import InternalError
+from servable.errors import InternalError, InvalidArgumentError, StatusError
 
 FLOATS, INTS = TensorSpec("float", (-1,)), TensorSpec("int32", (-1,))
 STRINGS = TensorSpec("string", (-1,))
@@ -145,3 +148,69 @@ def test_metadata_knows_what_the_server_accepts() -> None:
     plain, told = read_metadata(content), read_metadata(Reply.of(content, None, f"{NPY}, {NPZ}"))
     assert (plain.accepts, told.accepts) == (frozenset(), {NPY, NPZ})
     assert plain == told, "what can be sent is no change of the signatures"
+
+
+NO_JSON = InvalidArgumentError("INVALID_ARGUMENT", "JSON Parse error: Invalid value. at offset: 0")
+
+
+def asked(dialogue: Dialogue, *replies: Any) -> list[str]:
+    """Predicts with these replies, errors thrown; returns the forms of what was sent."""
+    steps, left, sent = dialogue.predict(Given(Choice("m"), [1.0])), list(replies), []
+    step = next(steps)
+    try:
+        while True:
+            assert isinstance(step, Send)
+            asks = step.call.body is None
+            sent.append("metadata" if asks else step.call.headers.get("Content-Type", "json"))
+            reply = left.pop(0)
+            step = steps.throw(reply) if isinstance(reply, Exception) else steps.send(reply)
+    except StopIteration as done:
+        assert done.value.tolist() == [3]
+    except StatusError:
+        sent.append("failed")
+    assert left == []
+    return sent
+
+
+def metadata_reply(accepts: str | None) -> Reply:
+    spec = '{"dtype": "DT_FLOAT", "tensor_shape": {"unknown_rank": false, "dim": [{"size": "-1"}]}}'
+    signature = f'{{"inputs": {{"x": {spec}}}, "outputs": {{"y": {spec}}}, "method_name": ""}}'
+    content = (
+        '{"model_spec": {"name": "m", "version": "1"}, "metadata": {"signature_def": {"signature_def": '
+        f'{{"serving_default": {signature}}}}}}}}}'
+    )
+    return Reply.of(content.encode(), "application/json", accepts)
+
+
+def test_a_server_that_takes_files_no_longer_gets_json() -> None:
+    answer, other = b'{"outputs": [3]}', InvalidArgumentError("INVALID_ARGUMENT", "HTTP status 415")
+    files = reply(NPY, y=np.array([3], np.float32))
+    dialogue = Dialogue(RestCodec(), Limits(10.0, 3))
+    assert asked(dialogue, metadata_reply(f"{NPY}, {NPZ}"), files) == ["metadata", NPY]
+    # The server was replaced by TensorFlow Serving.
+    assert asked(dialogue, NO_JSON, answer) == [NPY, "json"]
+    assert asked(dialogue, metadata_reply(None), answer) == ["metadata", "json"]
+    # There are servers of both kinds behind the address.
+    dialogue = Dialogue(RestCodec(), Limits(10.0, 3))
+    assert asked(dialogue, metadata_reply(f"{NPY}, {NPZ}"), NO_JSON, answer) == ["metadata", NPY, "json"]
+    # One whose error says something else, but whose metadata is plain.
+    dialogue = Dialogue(RestCodec(), Limits(10.0, 3))
+    asked(dialogue, metadata_reply(f"{NPY}, {NPZ}"), files)
+    assert asked(dialogue, other, metadata_reply(None), answer) == [NPY, "metadata", "json"]
+    # What is wrong with the values is not sent twice.
+    dialogue = Dialogue(RestCodec(), Limits(10.0, 3))
+    assert asked(dialogue, metadata_reply(f"{NPY}, {NPZ}"), other) == ["metadata", NPY, "failed"]
+
+
+def test_archives_that_cannot_be_unpacked() -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as files:
+        files.writestr("y.npy", bytes(1000))
+    content = made.getvalue()
+    spoilt, encrypted = bytearray(content), bytearray(content)
+    spoilt[35:38] = b"\xff\xff\xff"
+    encrypted[6] |= 1
+    encrypted[content.index(b"PK\1\2") + 8] |= 1
+    for one in (spoilt, encrypted):
+        with pytest.raises(ValueError, match="no archive"):
+            read(NPZ, bytes(one), "y")

@@ -22,11 +22,16 @@ class Configured:
         self.models: Models = models
         self.broken: set[str] = set()
         self.reloaded: list[str] = []
+        self.refusing = False
+        self.serving: set[str] = set()
+        self.becomes: list[Availability] = []
 
     def configured(self) -> Models:
         return self.models
 
     def change(self, edit: Callable[[Models], Sequence[ModelConfig]]) -> None:
+        if self.refusing:
+            raise StatusError("INVALID_ARGUMENT", "refused")
         self.models = tuple(edit(self.models))
 
     def reload(self, name: str, timeout: float) -> bool:
@@ -35,6 +40,8 @@ class Configured:
 
     def availability(self) -> dict[str, Availability]:
         def of(name: str) -> Availability:
+            if self.becomes:
+                return self.becomes[0]
             return Availability.FAILED if name in self.broken else Availability.AVAILABLE
 
         return {model.name: of(model.name) for model in self.models}
@@ -43,7 +50,15 @@ class Configured:
         return {name: (3, StatusError("INTERNAL", "no graph")) for name in self.broken}
 
     def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float) -> bool:
-        return enough(self.availability())
+        """Goes on to the next of ``becomes`` while it is to wait; with one left, the time is over."""
+        while not enough(self.availability()):
+            if len(self.becomes) < 2:
+                return False
+            del self.becomes[0]
+        return True
+
+    def wait_for_withdrawal(self, name: str, timeout: float, wholly: bool = False) -> bool:
+        return name not in self.serving or any(one.name == name for one in self.models)
 
 
 M, N = ModelConfig("m", "/m", labels={"stable": 1}), ModelConfig("n", "/n")
@@ -102,3 +117,43 @@ def test_failures_are_told() -> None:
     manager.broken.add("m")
     with pytest.raises(StatusError, match=r"failed to load 'm', .* version 3: no graph"):
         made.answer("load", "m")
+
+
+def test_a_load_that_takes_long_is_waited_for() -> None:
+    made, manager = control(M)
+    made.answer("unload", "m")
+    manager.becomes = [Availability.WAITING, Availability.HANGING, Availability.AVAILABLE]
+    made.answer("load", "m")
+    assert manager.becomes == [Availability.AVAILABLE]
+    manager.becomes = [Availability.HANGING]
+    assert code(made, "load", "m") == "DEADLINE_EXCEEDED"
+
+
+def test_a_load_that_was_refused_can_be_tried_again() -> None:
+    made, manager = control(M)
+    made.answer("unload", "m")
+    manager.refusing = True
+    assert code(made, "load", "m") == "INVALID_ARGUMENT"
+    manager.refusing = False
+    made.answer("load", "m")
+    assert manager.models == (M,)
+
+
+def test_what_the_operator_removed_does_not_come_back() -> None:
+    made, manager = control(M, N)
+    made.answer("unload", "m")
+    with pytest.raises(StatusError), made.replaced():
+        raise StatusError("INVALID_ARGUMENT", "not applied")
+    made.answer("load", "m")
+    made.answer("unload", "m")
+    with made.replaced():
+        manager.models = (N,)
+    assert [code(made, action, "m") for action in ("load", "unload")] == ["NOT_FOUND", "NOT_FOUND"]
+
+
+def test_what_still_serves_is_told() -> None:
+    made, manager = control(M)
+    manager.serving.add("m")
+    assert [code(made, action, "m") for action in ("unload", "load")] == ["DEADLINE_EXCEEDED"] * 2
+    manager.serving.clear()
+    assert code(made, "load", "m") == "OK"

@@ -7,6 +7,8 @@ read again.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from servable.config.values import ModelConfig
@@ -15,7 +17,7 @@ from servable.lifecycle.availability import Availability
 from servable.lifecycle.manager import Manager
 
 LONGEST_LOAD = 3600.0
-"""Seconds that a client may wait for a load."""
+"""Seconds that a client may wait for a load or an unload."""
 
 
 @dataclass
@@ -36,12 +38,23 @@ class ModelControl:
         else:
             raise invalid_argument(f"A model can be loaded and unloaded, got {action!r}")
 
+    @contextmanager
+    def replaced(self) -> Iterator[None]:
+        """To be held while the operator's configuration is applied: what it left out cannot be loaded after."""
+        with self._changing:
+            yield
+            self._unloaded.clear()
+
     def _load(self, name: str) -> None:
+        # What is left of a former load would be taken for the outcome of this one.
+        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, wholly=True):
+            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being unloaded")
         with self._changing:
             configured = any(one.name == name for one in self.manager.configured())
-            before = self._unloaded.pop(name, None)
+            before = self._unloaded.get(name)
             if not configured and before is not None:
                 self.manager.change(lambda models: (*models, before))
+            self._unloaded.pop(name, None)
         if not configured and before is None:
             raise StatusError("NOT_FOUND", f"failed to load '{name}', failed to poll from model repository")
         if configured and not self.manager.reload(name, LONGEST_LOAD):
@@ -56,11 +69,17 @@ class ModelControl:
             if found is not None:
                 self.manager.change(lambda models: tuple(one for one in models if one.name != name))
                 self._unloaded[name] = found
+        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD):
+            raise StatusError("DEADLINE_EXCEEDED", f"failed to unload '{name}': it still serves")
 
     def _wait(self, name: str) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""
-        unsettled = {Availability.WAITING}
-        self.manager.wait(lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD)
+        unsettled = {Availability.WAITING, Availability.HANGING}
+        settled = self.manager.wait(
+            lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD
+        )
+        if not settled:
+            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
         if self.manager.availability().get(name) is not Availability.AVAILABLE:
             failed = self.manager.errors().get(name)
             why = f": version {failed[0]}: {failed[1].message}" if failed else ""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from servable.client.answers import Classification, Metadata, VersionStatus
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
+READ_AS_JSON = "JSON Parse error"
+"""In the text of TensorFlow Serving's error for a body that is not JSON, whatever its type."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,23 @@ class Dialogue:
             if known is None:
                 raise
             fresh = yield from self._metadata(given.choice, until)
-            if fresh == known:
+            if (fresh, fresh.accepts) == (known, known.accepts):
                 raise
         return (yield from self._predict(given, fresh, until))
 
     def _predict(self, given: Given, metadata: Metadata, until: float | None) -> Steps[Any]:
         bound = bind(given, metadata)
-        prediction: Prediction = yield from self._ask(self.codec.predict(bound), until)
+        call = self.codec.predict(bound)
+        prediction: Prediction
+        try:
+            prediction = yield from self._ask(call, until)
+        except InvalidArgumentError as error:
+            # The answer of a server that takes JSON alone: another one than that of the metadata.
+            if "Content-Type" not in call.headers or READ_AS_JSON not in error.message:
+                raise
+            self.cache.drop(given.choice)
+            plain = replace(bound, metadata=replace(metadata, accepts=frozenset()))
+            prediction = yield from self._ask(self.codec.predict(plain), until)
         if prediction.version not in (None, metadata.version):
             self.cache.drop(given.choice)
         return prediction.outputs[bound.outputs[0]] if given.bare else prediction.outputs

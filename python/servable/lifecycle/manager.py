@@ -24,6 +24,7 @@ from servable.lifecycle.loading import Loader
 from servable.lifecycle.models import Models, Version
 from servable.lifecycle.policy import POLICIES
 from servable.lifecycle.reconciling import Reconciler
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion, Source
 
 _log = logging.getLogger("manager")
@@ -201,6 +202,24 @@ class Manager:
         with self._changed:
             done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._availability), timeout)
             return done and not self._wait_cancelled
+
+    def wait_for_withdrawal(self, name: str, timeout: float, wholly: bool = False) -> bool:
+        """Blocks until no version of a model serves, or is going to; wholly: until none is left.
+
+        Returns False after ``timeout`` seconds, or if ``stop`` is called. True at once for one that is
+        configured.
+        """
+
+        def withdrawn() -> bool:
+            if name in self._availability:
+                return True
+            model = self._models.by_name.get(name)
+            left = [] if model is None else model.conditions().values()
+            return not any(wholly or one.aspired or one.state is State.AVAILABLE for one in left)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._models.stopping or withdrawn(), timeout)
+            return withdrawn()
 
     def cancel_wait(self) -> None:
         """Ends every ``wait``, present and future."""

@@ -286,8 +286,12 @@ class Server:
         # One at a time, so that what was read last is applied last.
         with self._rereading:
             models = read_model_config_file(self.config.model_config_file, replacing=True)
-            self.manager.apply(models, self.config.allow_unavailable_labels)
+            self._apply(models)
             self._followed = models
+
+    def _apply(self, models: tuple[ModelConfig, ...], way: Way = Way.START) -> None:
+        with self._model_control.replaced():
+            self.manager.apply(models, self.config.allow_unavailable_labels, way)
 
     def _apply_first(self) -> None:
         """Applies the initial models; reads the file again if a SIGHUP has arrived since it was read."""
@@ -311,7 +315,7 @@ class Server:
             with self._rereading:
                 models = read_model_config_file(self.config.model_config_file, replacing=True)
                 if models != self._followed:
-                    self.manager.apply(models, self.config.allow_unavailable_labels)
+                    self._apply(models)
                     self._followed = models
             if self._not_applied is not None:
                 self._not_applied = None
@@ -351,7 +355,7 @@ class Server:
             return
         models = models_of(config)
         new = {model.name for model in models} - set(self.manager.availability())
-        self.manager.apply(models, self.config.allow_unavailable_labels, Way.RPC)
+        self._apply(models, Way.RPC)
         self._wait_for_new(new, timeout)
 
     def _control_model(self, action: str, name: str) -> None:

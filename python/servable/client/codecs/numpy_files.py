@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,7 +39,8 @@ def read(media: str, content: bytes, alone: str | None) -> dict[str, Array]:
             return {
                 name.removesuffix(_ENDING): _array(io.BytesIO(files.read(name))) for name in files.namelist()
             }
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        # RuntimeError: an entry is encrypted, or compressed in a way that is not known.
         raise ValueError(f"no archive: {error}") from None
 
 
