@@ -1049,3 +1049,27 @@ def test_what_waits_for_its_next_reload_follows_and_goes_at_once(make: Make) -> 
     setup.wait_available_as(m=Availability.AVAILABLE)
     setup.manager.aspire("m", ())
     setup.core.wait_for(("m", 1, "END"))
+
+
+def test_a_withdrawal_is_waited_for(make: Make) -> None:
+    setup = make(ONCE, "m", "n")
+    withdrawn = setup.manager.wait_for_withdrawal
+    assert withdrawn("x", 0, wholly=True)
+    setup.core.on_load = fail_on(("m", 2))
+    setup.aspire("m", 1, 2)
+    setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+    assert withdrawn("m", 0), "it is configured"
+    gate = Gate(setup.core, "n", 1)
+    setup.aspire("n", 1)
+    assert gate.entered.wait(10)
+    setup.configure()
+    assert (withdrawn("m", 0), withdrawn("n", 0)) == (False, False), "the source has not noticed"
+    setup.aspire("m")
+    setup.aspire("n")
+    assert withdrawn("m", 10, wholly=True)
+    setup.core.wait_for(("m", 1, "END"))
+    assert withdrawn("n", 10)
+    assert not withdrawn("n", 0, wholly=True), "it is being loaded"
+    gate.opened.set()
+    assert withdrawn("n", 10, wholly=True)

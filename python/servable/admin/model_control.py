@@ -40,7 +40,7 @@ class ModelControl:
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """To be held while the operator's configuration is applied: what it left out cannot be loaded after."""
+        """Surrounds the applying of the operator's configuration: what was unloaded before is forgotten."""
         with self._changing:
             yield
             self._unloaded.clear()
@@ -70,7 +70,7 @@ class ModelControl:
                 self.manager.change(lambda models: tuple(one for one in models if one.name != name))
                 self._unloaded[name] = found
         if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD):
-            raise StatusError("DEADLINE_EXCEEDED", f"failed to unload '{name}': it still serves")
+            raise StatusError("DEADLINE_EXCEEDED", f"failed to unload '{name}': it is still being unloaded")
 
     def _wait(self, name: str) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""

@@ -204,18 +204,20 @@ class Manager:
             return done and not self._wait_cancelled
 
     def wait_for_withdrawal(self, name: str, timeout: float, wholly: bool = False) -> bool:
-        """Blocks until no version of a model serves, or is going to; wholly: until none is left.
+        """Blocks until no version of a model is loaded, or wanted; wholly: nor is being loaded.
 
         Returns False after ``timeout`` seconds, or if ``stop`` is called. True at once for one that is
         configured.
         """
+        # One that is UNLOADING may have requests in flight, and for a moment get more.
+        loaded = (State.AVAILABLE, State.UNLOADING)
 
         def withdrawn() -> bool:
             if name in self._availability:
                 return True
             model = self._models.by_name.get(name)
             left = [] if model is None else model.conditions().values()
-            return not any(wholly or one.aspired or one.state is State.AVAILABLE for one in left)
+            return not any(wholly or one.aspired or one.state in loaded for one in left)
 
         with self._changed:
             self._changed.wait_for(lambda: self._models.stopping or withdrawn(), timeout)
