@@ -313,6 +313,11 @@ pub fn element_count(shape: &[i64]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
 }
 
+/// Returns whether engines can hold `shape`: its dimensions must not overflow, even if another one is 0.
+pub fn is_representable(shape: &[i64]) -> bool {
+    shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim)).is_some()
+}
+
 /// Lets `Bytes` own a typed, aligned vector.
 struct Values<T>(Aligned<T>);
 

@@ -14,12 +14,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 /// The headers that a page may send, beside those that any may.
 const SENT: HeaderValue = HeaderValue::from_static(
     "authorization, content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, \
-     inference-header-content-length, traceparent, tracestate, x-api-key, x-grpc-web, x-request-id, x-user-agent",
+     inference-header-content-length, traceparent, tracestate, x-api-key, x-grpc-web, x-request-id, x-signature-name, \
+     x-tensor-dtype, x-tensor-name, x-tensor-shape, x-user-agent",
 );
 /// The headers of answers that it may read, beside those that any may.
 const READ: HeaderValue = HeaderValue::from_static(
-    "grpc-message, grpc-retry-pushback-ms, grpc-status, inference-header-content-length, retry-after, \
-     www-authenticate, x-request-id",
+    "accept-post, grpc-message, grpc-retry-pushback-ms, grpc-status, inference-header-content-length, retry-after, \
+     www-authenticate, x-request-id, x-tensor-dtype, x-tensor-name, x-tensor-shape",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 /// For how long a browser need not ask again, in seconds: a flag that changes is heard of soon.

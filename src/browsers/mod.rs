@@ -67,7 +67,7 @@ impl Browsers {
         }
         let mut response = match asked {
             Asked::Preflight(cors) => cors.preflight(&head.headers),
-            Asked::Call(grpc) => match Form::of(&head.headers).filter(|_| !fields.gzip) {
+            Asked::Call(grpc) => match Form::of(&head.headers).filter(|_| !fields.gzip && !fields.zstd) {
                 Some(form) => {
                     let request = Request::from_parts(head, body);
                     web::call(grpc, form, client, stream, request).await

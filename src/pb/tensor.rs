@@ -5,7 +5,7 @@
 //! are those of docs/spec/grpc.md, sections 3.2 and 3.3.
 
 use super::wire::{Fields, Malformed, Pieces, Value, bytes_field_len, varint, varint_len};
-use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor, element_count};
+use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor, element_count, is_representable};
 use bytemuck::NoUninit;
 use bytes::Bytes;
 
@@ -55,7 +55,7 @@ pub fn open(proto: &Bytes) -> Result<Opened<'_>, Malformed> {
     // Reference types are for graphs, not for values.
     let dtype =
         DType::from_number(head.dtype).filter(|dtype| *dtype as i32 == head.dtype).ok_or(Malformed)?;
-    let count = element_count(&head.shape).filter(|_| representable(&head.shape)).ok_or(Malformed)?;
+    let count = element_count(&head.shape).filter(|_| is_representable(&head.shape)).ok_or(Malformed)?;
     if matches!(dtype, DType::Invalid | DType::Resource | DType::Variant) {
         return Err(Malformed);
     }
@@ -118,11 +118,6 @@ impl Opened<'_> {
             None => values::numbers(proto, dtype, head.shape, count),
         }
     }
-}
-
-/// TensorFlow cannot hold a shape whose dimensions overflow, even if another dimension is 0.
-fn representable(shape: &[i64]) -> bool {
-    shape.iter().filter(|dim| **dim != 0).try_fold(1i64, |product, dim| product.checked_mul(*dim)).is_some()
 }
 
 /// The fields of a `TensorProto` other than the typed values.

@@ -61,11 +61,16 @@ impl Forms {
         headers: &HeaderMap,
     ) -> Result<Option<Box<Forms>>> {
         let mut sent = content_type.map_or(Form::Json, |value| form_of(value.as_bytes()));
-        let wanted = accept.filter(|first| *first != "*/*").and_then(|_| wanted(headers));
+        let (mut wanted, takes_any) =
+            accept.filter(|first| *first != "*/*").map_or((None, true), |_| wanted(headers));
         let announced = if sent == Form::Raw { Announced::of(headers)? } else { None };
         if sent == Form::Raw && announced.is_none() {
             // Clients say this of JSON, too.
             sent = Form::Json;
+        }
+        if sent == Form::Json && wanted == Some(Form::Raw) && takes_any {
+            // So do clients that read bytes, whatever they are.
+            wanted = None;
         }
         if sent == Form::Json && wanted.is_none_or(|wanted| wanted == Form::Json) {
             return Ok(None);
@@ -134,8 +139,9 @@ fn known(name: &[u8]) -> Option<Form> {
 }
 
 /// Returns the form that `Accept` names with the highest quality, the first of several; `None` if that is any, or unknown.
-fn wanted(headers: &HeaderMap) -> Option<Form> {
-    let (mut best, mut form) = (0.0, None);
+/// And whether any is accepted as well.
+fn wanted(headers: &HeaderMap) -> (Option<Form>, bool) {
+    let (mut best, mut form, mut takes_any) = (0.0, None, false);
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     for range in values.flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim_ascii);
@@ -144,11 +150,12 @@ fn wanted(headers: &HeaderMap) -> Option<Form> {
             parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
         let named = known(name.as_bytes());
         let is_any = matches!(name, "*/*" | "application/*");
+        takes_any |= is_any && quality.is_some_and(|quality| quality > 0.0);
         if let Some(quality) = quality.filter(|quality| *quality > best && (named.is_some() || is_any)) {
             (best, form) = (quality, named);
         }
     }
-    form
+    (form, takes_any)
 }
 
 #[cfg(test)]
@@ -179,6 +186,9 @@ mod tests {
         }
         for accept in
             ["*/*", "text/html, */*", "application/json", "application/json, application/x-npy", "image/png"]
+                .into_iter()
+                // Clients that read bytes, whatever they are.
+                .chain(["application/octet-stream, */*", "application/octet-stream, application/*;q=0.1"])
         {
             assert_eq!(forms(&[("accept", accept)]), None, "{accept}");
         }

@@ -7,7 +7,7 @@ use super::elements::{self, Elements};
 use super::literal::{Described, describe};
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
-use crate::tensor::{DType, Shape, Strings, Tensor, element_count};
+use crate::tensor::{DType, Shape, Strings, Tensor, element_count, is_representable};
 use bytes::Bytes;
 use std::fmt::Write as _;
 
@@ -51,7 +51,8 @@ fn header(file: &[u8]) -> Result<(&[u8], usize)> {
 
 /// Makes a tensor of elements as numpy holds them, which `data` has exactly. `memory` counts strings.
 pub(super) fn tensor(elements: Elements, shape: Shape, data: Bytes, memory: &Reservation) -> Result<Tensor> {
-    let expected = element_count(&shape).and_then(|count| count.checked_mul(elements.size()));
+    let count = element_count(&shape).filter(|_| is_representable(&shape));
+    let expected = count.and_then(|count| count.checked_mul(elements.size()));
     if expected != Some(data.len()) {
         let expected =
             expected.map_or_else(|| "more than there can be".to_owned(), |bytes| bytes.to_string());

@@ -30,12 +30,16 @@ const LARGEST: usize = u32::MAX as usize;
 /// Reads an archive. `limit`: most bytes that the files may unpack to, together; `memory` counts what is not borrowed.
 pub fn read(archive: &Bytes, limit: usize, memory: &Reservation) -> Result<Vec<(String, Tensor)>> {
     let mut directory = directory(archive)?;
-    let (mut arrays, mut unpacked) = (Vec::new(), 0);
+    let (mut arrays, mut unpacked, mut packed) = (Vec::new(), 0, 0);
     while !directory.is_empty() {
         let (entry, rest) = Entry::read(directory)?;
         directory = rest;
         let file = entry.content(archive, limit - unpacked, memory)?;
         unpacked += if entry.is_stored() { 0 } else { file.len() };
+        packed += entry.packed;
+        if packed > archive.len() {
+            return Err(damaged("its files overlap".to_owned()));
+        }
         let name = entry.name.strip_suffix(ENDING).ok_or_else(|| {
             damaged(format!("expected files NAME{ENDING}, got {:?}", shortened(entry.name)))
         })?;

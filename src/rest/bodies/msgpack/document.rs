@@ -166,7 +166,7 @@ fn rows(values: &Values<'_>, reader: &mut Reader<'_>, signature: &Signature) -> 
     for _ in 0..count {
         is_numpy |= column.take(values, &mut first)?;
     }
-    Ok((BTreeMap::from([(spec.alias.clone(), column.finish())]), is_numpy))
+    Ok((BTreeMap::from([(spec.alias.clone(), column.finish()?)]), is_numpy))
 }
 
 /// Reads `count` rows that are maps, from the list at `list`.
@@ -198,7 +198,7 @@ fn row_maps(values: &Values<'_>, list: Reader<'_>, count: usize, signature: &Sig
     for (spec, column) in signature.inputs.iter().zip(columns) {
         match column.count() {
             0 => {}
-            rows if rows == count => _ = inputs.insert(spec.alias.clone(), column.finish()),
+            rows if rows == count => _ = inputs.insert(spec.alias.clone(), column.finish()?),
             _ => return Err(list.fault(&format!("the input {:?} is missing from a row", spec.alias))),
         }
     }

@@ -6,7 +6,7 @@ use super::reader::Reader;
 use crate::engine::signature::TensorSpec;
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{Shape, Tensor, element_count, is_representable};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -90,11 +90,21 @@ impl<'s> Rows<'s> {
         self.count
     }
 
-    pub(super) fn finish(self) -> Tensor {
+    /// Returns the tensor of all rows.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT if there is no such tensor: rows without elements may have dimensions of any size.
+    pub(super) fn finish(self) -> Result<Tensor> {
         // A row takes a byte at least.
         let mut shape = Shape::from_slice(&[self.count as i64]);
         shape.extend(self.first.unwrap_or_default());
-        self.column.finish(shape)
+        if element_count(&shape).is_none() || !is_representable(&shape) {
+            return Err(Error::invalid(format!(
+                "the rows of the input {:?} have together the shape {shape:?}, which no tensor can have",
+                self.spec.alias
+            )));
+        }
+        Ok(self.column.finish(shape))
     }
 
     fn fault(&self, at: Reader<'_>, what: &str) -> Error {

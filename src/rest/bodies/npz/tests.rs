@@ -101,3 +101,17 @@ fn archives_that_lie_are_refused() {
     inside[LOCAL + 5] = b'x';
     assert!(error(&inside).contains("\"a\": it is no .npy file"));
 }
+
+#[test]
+fn one_file_is_not_read_again_and_again() {
+    const TIMES: usize = 4;
+    let good = written(&[("a", &floats(&[1.0]))]);
+    let start = good.len() - END - ENTRY - 5;
+    let (local, entry, end) = (&good[..start], &good[start..good.len() - END], &good[good.len() - END..]);
+    let mut end = end.to_vec();
+    end[8] = TIMES as u8;
+    end[10] = TIMES as u8;
+    end[12..16].copy_from_slice(&small(TIMES * entry.len()));
+    let archive = [local, &entry.repeat(TIMES), &end].concat();
+    assert!(error(&archive).contains("its files overlap"));
+}
