@@ -355,7 +355,10 @@ def test_archives_that_lie(server: Served) -> None:
         (packed({"inputs": array_map(floats(1)) | {"shape": [2]}}), "takes 8 bytes"),
         (packed({"inputs": array_map(np.array([1.0]))}), "send array.astype(float32)"),
         (packed({"signature_name": "z", "inputs": [1.0]}), '"z" not found'),
-        (packed({"instances": [array_map(floats()) | {"shape": [2**62, 0]}] * 4}), "which no tensor can have"),
+        (
+            packed({"instances": [array_map(floats()) | {"shape": [2**62, 0]}] * 4}),
+            "which no tensor can have",
+        ),
         (packed({"inputs": array_map(floats()) | {"shape": [2, 2**62, 0]}}), "more than there can be"),
         (b"\x81\xa6inputs" + b"\x91" * 1_000_000 + b"\x01", "levels deep"),
         (b"\x81\xa6inputs\xdd\xff\xff\xff\xff\x01", "ends within a value"),
