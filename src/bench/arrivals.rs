@@ -46,6 +46,15 @@ impl Arrivals {
         let begins = (0..=number).map(|_| seeds.next()).last().unwrap_or(seed);
         Arrivals { spacing, gap, at, chance: Sequence(begins) }
     }
+
+    /// Returns how many are still to come from `from` on and before `until`; of a Poisson process, on average.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // A plan's rate and time are limited.
+    pub(super) fn number_in(&self, from: Duration, until: Duration) -> u64 {
+        // The next one comes a gap after the last.
+        let before =
+            |end: Duration| (((end.as_secs_f64() - self.at) / self.gap).ceil() - 1.0).max(0.0) as u64;
+        before(until).saturating_sub(before(from))
+    }
 }
 
 impl Iterator for Arrivals {
@@ -72,6 +81,17 @@ mod tests {
             arrivals.take(3).map(|at| at.as_secs_f64() * 1e3).map(f64::round).collect::<Vec<_>>()
         };
         assert_eq!((millis(0), millis(1)), (vec![0.0, 2.0, 4.0], vec![1.0, 3.0, 5.0]));
+    }
+
+    #[test]
+    fn what_is_still_to_come_can_be_told() {
+        let millis = Duration::from_millis;
+        let mut arrivals = Arrivals::new(Spacing::Fixed, 128.0, 0, 1, 7);
+        assert_eq!(arrivals.number_in(millis(0), millis(1000)), 128);
+        assert_eq!(arrivals.number_in(millis(500), millis(1000)), 64);
+        assert_eq!(arrivals.by_ref().take(100).count(), 100);
+        assert_eq!(arrivals.number_in(millis(500), millis(1000)), 28);
+        assert_eq!(arrivals.number_in(millis(0), millis(500)), 0);
     }
 
     #[test]

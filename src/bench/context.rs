@@ -64,6 +64,20 @@ impl Context {
         Some(Turn { drawn: self.mix.next(&mut self.draw.borrow_mut()), counts })
     }
 
+    /// Returns whether as many requests are counted as may be.
+    pub(super) fn is_spent(&self) -> bool {
+        self.left.get() == Some(0)
+    }
+
+    /// Counts `number` requests at once that were due and are never sent.
+    pub(super) fn never_sent(&self, number: u64, failed: &Failed) {
+        let number = self.left.get().map_or(number, |left| left.min(number));
+        let mut tally = self.tally.borrow_mut();
+        for (seen, share) in tally.groups.iter_mut().zip(self.mix.shares(number)) {
+            seen.fail(failed.clone(), share);
+        }
+    }
+
     /// Counts how a request has ended.
     pub(super) fn ended(&self, turn: Turn, outcome: Result<Answer, Failed>, took: Duration) {
         if !turn.counts {

@@ -75,6 +75,20 @@ impl Mix {
         drawn
     }
 
+    /// Shares a number of requests between the groups by their weights.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Below 2⁵³.
+    pub(super) fn shares(&self, number: u64) -> Vec<u64> {
+        let mut passed = 0;
+        let last = self.up_to.len() - 1;
+        let share = |(index, up_to): (usize, &f64)| {
+            let end = if index == last { number } else { (up_to * number as f64).round() as u64 };
+            let share = end.min(number).saturating_sub(passed);
+            passed += share;
+            share
+        };
+        self.up_to.iter().enumerate().map(share).collect()
+    }
+
     /// Returns the request; `None` for one of another mix.
     pub(super) fn get(&self, drawn: Drawn) -> Option<&Prepared> {
         self.groups.get(drawn.group)?.get(drawn.index)
@@ -111,6 +125,10 @@ mod tests {
         let turns: Vec<_> = drawn.iter().filter(|one| one.group == 1).map(|one| one.index).take(5).collect();
         assert_eq!(turns, [0, 1, 2, 0, 1]);
         assert!(drawn.iter().all(|one| mix.get(*one).is_some()));
+        assert_eq!(
+            (mix.shares(1001), mix.shares(1), mix.shares(0)),
+            (vec![250, 751], vec![0, 1], vec![0, 0])
+        );
     }
 
     #[test]

@@ -4,23 +4,35 @@
 //! that would have come meanwhile, and the load generator for its own delays.
 
 use super::arrivals::Arrivals;
-use super::context::{Context, Turn};
+use super::context::{Context, Turn, Window};
 use super::outcome::{Answer, Failed, Failure};
 use crate::host::alarm::Alarm;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-/// Sends requests as they arrive; returns when the last has ended. No more than `most` are under way.
-pub(super) async fn run(context: Rc<Context>, arrivals: Arrivals, most: usize) -> Result<(), String> {
+/// How long after the end of its time a request that was due before is still sent, if the load generator is late.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Sends requests as they arrive; returns when the time is over and the last has ended. No more than `most` are under
+/// way. A load generator that cannot keep up does not go on beyond the time: what is left is counted as not sent.
+pub(super) async fn run(context: Rc<Context>, mut arrivals: Arrivals, most: usize) -> Result<(), String> {
     let told = |why: std::io::Error| format!("the clock fails: {why}");
     let mut alarm = Alarm::new().map_err(told)?;
     let mut under_way = JoinSet::new();
-    for at in arrivals {
+    while let Some(at) = arrivals.next() {
         let due = context.window.begun.checked_add(at).unwrap_or(context.window.until);
         let Some(turn) = context.turn(due) else { break };
-        if due > Instant::now() {
+        let now = Instant::now();
+        if now >= context.window.until + GRACE {
+            let late = Failed::new(Failure::Unsent, "the time was over before it could be sent");
+            context.ended(turn, Err(late.clone()), due.elapsed());
+            let Window { begun, from, until } = context.window;
+            context.never_sent(arrivals.number_in(from - begun, until - begun), &late);
+            break;
+        }
+        if due > now {
             alarm.until(due).await.map_err(told)?;
         } else {
             // Behind the times: those that are due go first.
@@ -33,6 +45,10 @@ pub(super) async fn run(context: Rc<Context>, arrivals: Arrivals, most: usize) -
             let text = format!("{most} requests were under way");
             context.ended(turn, Err(Failed::new(Failure::Unsent, text)), due.elapsed());
         }
+    }
+    if !context.is_spent() {
+        // Nothing more is due; the time is over when it is over.
+        alarm.until(context.window.until).await.map_err(told)?;
     }
     while under_way.join_next().await.is_some() {}
     Ok(())

@@ -24,7 +24,7 @@ pub enum Failure {
     Lost,
     /// What came is no answer of the protocol.
     Malformed,
-    /// As many requests as allowed were under way: it was not sent.
+    /// As many requests as allowed were under way, or its time was over: it was not sent.
     Unsent,
 }
 

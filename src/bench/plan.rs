@@ -2,7 +2,7 @@
 
 use super::arrivals::Spacing;
 use super::mix::Group;
-use super::target::Target;
+use super::target::{Target, Wire};
 use std::time::Duration;
 
 /// A load on one server.
@@ -51,6 +51,8 @@ pub enum Load {
 
 /// The longest time that anything may be said to last: to add it to a time is safe.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The lowest and the highest rate: far more than a thread can send, and gaps that a time can hold.
+const RATES: (f64, f64) = (1e-6, 1e7);
 /// Most threads, callers and connections.
 const MOST: usize = 1 << 16;
 
@@ -63,14 +65,27 @@ impl Plan {
         }
         let (callers, is_rate) = match self.load {
             Load::Closed { concurrency } => (concurrency, true),
-            Load::Open { rate, most, .. } => (most, rate.is_finite() && rate > 0.0),
+            Load::Open { rate, most, .. } => (most, (RATES.0..=RATES.1).contains(&rate)),
         };
         if !is_rate {
-            return Err("a rate has to be above 0".to_owned());
+            return Err(format!("a rate has to be above 0, and at most {} requests a second", RATES.1));
         }
         if [self.threads, self.connections, callers].iter().any(|count| !(1..=MOST).contains(count)) {
             return Err(format!("threads, connections and callers have to be 1 to {MOST}"));
         }
         Ok(())
+    }
+
+    /// Returns how many threads are used: each has a caller at least, or a request under way, and of gRPC a connection.
+    pub(super) fn used_threads(&self) -> usize {
+        let callers = match self.load {
+            Load::Closed { concurrency } => concurrency,
+            Load::Open { most, .. } => most,
+        };
+        let connections = match self.target.wire {
+            Wire::Http1 => callers,
+            Wire::Grpc => self.connections,
+        };
+        self.threads.min(callers).min(connections)
     }
 }

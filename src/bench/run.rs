@@ -40,7 +40,7 @@ struct State {
 pub struct Outcome {
     /// What all threads have seen.
     pub tally: Tally,
-    /// The time in which requests were counted, in seconds.
+    /// The time in which requests were counted, in seconds; of an open loop, until the last of them had ended.
     pub seconds: f64,
     /// The largest share of a core that one thread used while it measured.
     pub busiest: f64,
@@ -51,11 +51,7 @@ impl Run {
     pub fn start(plan: Plan) -> Result<Run, String> {
         plan.check()?;
         let mix = Arc::new(Mix::new(&plan.target, &plan.groups)?);
-        // Of several threads, each has a caller at least.
-        let threads = match plan.load {
-            Load::Closed { concurrency } => plan.threads.min(concurrency),
-            Load::Open { .. } => plan.threads,
-        };
+        let threads = plan.used_threads();
         let begun = Instant::now();
         let from = begun + plan.warm_up;
         let window = Window { begun, from, until: from + plan.duration };
@@ -123,8 +119,12 @@ impl Run {
             outcome.tally.merge(&tally);
         }
         let ended = locked(&self.shared.state).ended.unwrap_or(self.window.until);
-        // The last answers may come after the time in which requests were sent.
-        let ended = ended.min(self.window.until);
+        let ended = match self.plan.load {
+            // The callers' last answers come after the time in which requests were sent.
+            Load::Closed { .. } => ended.min(self.window.until),
+            // It lasts as long as its time at least, and then all answers are waited for: what is late takes time.
+            Load::Open { .. } => ended,
+        };
         outcome.seconds = ended.saturating_duration_since(self.window.from).as_secs_f64();
         Ok(outcome)
     }

@@ -1,7 +1,7 @@
 //! What became of the requests.
 
 use super::histogram::Histogram;
-use super::outcome::{Answer, Failed};
+use super::outcome::{Answer, Failed, Failure};
 use std::time::Duration;
 
 /// What became of the requests of one group.
@@ -11,7 +11,7 @@ pub struct Seen {
     pub times: Histogram,
     /// The first failure of each kind, and how many of that kind there were.
     pub failures: Vec<(Failed, u64)>,
-    /// Bytes of all requests.
+    /// Bytes of all requests that were sent.
     pub sent: u64,
     /// Bytes of all good answers.
     pub received: u64,
@@ -35,7 +35,8 @@ pub struct Tally {
 impl Seen {
     /// Counts a request of `sent` bytes that took `took`.
     pub(super) fn count(&mut self, outcome: Result<Answer, Failed>, took: Duration, sent: usize) {
-        self.sent += sent as u64;
+        let is_sent = !matches!(&outcome, Err(Failed { kind: Failure::Unsent | Failure::Connect, .. }));
+        self.sent += if is_sent { sent as u64 } else { 0 };
         match outcome {
             Ok(answer) => {
                 self.times.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
@@ -45,7 +46,11 @@ impl Seen {
         }
     }
 
-    fn fail(&mut self, failed: Failed, count: u64) {
+    /// Counts failures of one kind.
+    pub(super) fn fail(&mut self, failed: Failed, count: u64) {
+        if count == 0 {
+            return;
+        }
         match self.failures.iter_mut().find(|(first, _)| first.kind == failed.kind) {
             Some((_, counted)) => *counted += count,
             None => self.failures.push((failed, count)),
@@ -83,7 +88,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::super::outcome::Failure;
     use super::*;
 
     #[test]
@@ -99,5 +103,14 @@ mod tests {
         assert_eq!((all.times.count(), all.failed(), all.sent, all.received), (2, 6, 80, 10));
         assert_eq!(all.failures[0], (Failed::new(Failure::Status(500), "first"), 4));
         assert_eq!(all.failures[1].1, 2);
+    }
+
+    #[test]
+    fn what_was_not_sent_has_no_bytes() {
+        let mut seen = Seen::default();
+        for kind in [Failure::Unsent, Failure::Connect, Failure::Timeout] {
+            seen.count(Err(Failed::new(kind, "")), Duration::ZERO, 10);
+        }
+        assert_eq!((seen.failed(), seen.sent), (3, 10));
     }
 }

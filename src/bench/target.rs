@@ -2,6 +2,7 @@
 
 use crate::tls::outgoing::{Connector, Trust};
 use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HOST, TE};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 /// How a server is spoken to.
@@ -91,8 +92,10 @@ impl Target {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let mut bytes = BytesMut::with_capacity(512 + body.map_or(0, <[u8]>::len));
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.authority());
-        bytes.put_slice(head.as_bytes());
+        bytes.put_slice(format!("{method} {path} HTTP/1.1\r\n").as_bytes());
+        if headers.iter().all(|(name, _)| name != HOST) {
+            bytes.put_slice(format!("Host: {}\r\n", self.authority()).as_bytes());
+        }
         for (name, value) in headers {
             bytes.put_slice(name.as_str().as_bytes());
             bytes.put_slice(b": ");
@@ -113,10 +116,11 @@ fn of_grpc(uri: Uri, headers: Vec<(HeaderName, HeaderValue)>, message: &[u8]) ->
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
     *request.uri_mut() = uri;
-    let own = [("te", "trailers"), ("content-type", "application/grpc")];
-    request
-        .headers_mut()
-        .extend(own.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
+    for (name, value) in [(TE, "trailers"), (CONTENT_TYPE, "application/grpc")] {
+        if headers.iter().all(|(given, _)| *given != name) {
+            request.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
     for (name, value) in headers {
         request.headers_mut().append(name, value);
     }
@@ -155,6 +159,24 @@ mod tests {
         assert_eq!(
             text(&target(Wire::Http1, "h"), &asked).unwrap(),
             "GET /v2 HTTP/1.1\r\nHost: h:81\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_header_that_is_given_is_there_once() {
+        let given = [("host", "other"), ("Content-Type", "a/b"), ("x", "1"), ("x", "2")];
+        let headers = given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let wanted = Wanted { path: "/".to_owned(), headers, body: None };
+        assert_eq!(
+            text(&target(Wire::Http1, "h"), &wanted).unwrap(),
+            "GET / HTTP/1.1\r\nhost: other\r\ncontent-type: a/b\r\nx: 1\r\nx: 2\r\n\r\n"
+        );
+        let Prepared::Grpc(head, _) = target(Wire::Grpc, "h").prepared(&wanted).unwrap() else { panic!() };
+        let headers = head.headers();
+        let all = |name| headers.get_all(name).iter().map(|one| one.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(
+            (all("te"), all("content-type"), all("x")),
+            (vec!["trailers"], vec!["a/b"], vec!["1", "2"])
         );
     }
 

@@ -204,6 +204,7 @@ fn what_cannot_be_done_is_refused() {
         Plan { duration: Duration::MAX, ..good() },
         Plan { groups: Vec::new(), ..good() },
         plan(address, Load::Open { rate: 0.0, spacing: Spacing::Fixed, most: 1 }),
+        plan(address, Load::Open { rate: 2e7, spacing: Spacing::Fixed, most: 1 }),
         plan(address, Load::Open { rate: f64::INFINITY, spacing: Spacing::Fixed, most: 1 }),
     ] {
         assert!(Run::start(wrong).is_err());
@@ -306,4 +307,52 @@ fn what_cannot_be_sent_is_counted_as_such() {
     let total: u64 = kinds(&found).iter().map(|(_, count)| count).sum();
     assert_eq!(total, 200);
     assert!(kinds(&found).iter().any(|(kind, _)| *kind == Failure::Unsent));
+}
+
+#[test]
+fn a_load_generator_that_cannot_keep_up_ends_with_its_time() {
+    let silent = server(|_, _| ());
+    let load = Load::Open { rate: 1e7, spacing: Spacing::Fixed, most: 5 };
+    let (duration, timeout) = (Duration::from_millis(200), Duration::from_millis(100));
+    let run = |plan: Plan| {
+        let found = outcome(plan);
+        kinds(&found).iter().map(|(_, count)| count).sum::<u64>()
+    };
+    // Two million requests are due: more than can be looked at one by one in that time.
+    let all = run(Plan { duration, timeout, count: None, ..plan(silent, load) });
+    assert!(all.abs_diff(2_000_000) <= 2, "{all}");
+    let few = Plan { duration, timeout, count: Some(300_000), ..plan(silent, load) };
+    assert_eq!(run(few), 300_000);
+}
+
+#[test]
+fn an_open_loop_lasts_until_its_time_is_over_and_all_is_answered() {
+    let duration = Duration::from_millis(100);
+    let of = |address, rate| {
+        let load = Load::Open { rate, spacing: Spacing::Fixed, most: 100 };
+        outcome(Plan { duration, count: None, ..plan(address, load) })
+    };
+    let found = of(server(|_, stream| say(stream, GOOD)), 1.0);
+    assert_eq!(found.tally.groups[0].times.count(), 1);
+    assert!(found.seconds >= 0.1, "{}", found.seconds);
+    let slow = server(|_, stream| {
+        thread::sleep(Duration::from_millis(300));
+        say(stream, GOOD);
+    });
+    let found = of(slow, 20.0);
+    assert_eq!(found.tally.groups[0].times.count(), 2);
+    // The second was due after 50 ms.
+    assert!(found.seconds >= 0.35, "{}", found.seconds);
+}
+
+#[test]
+fn no_more_threads_are_used_than_have_something_to_do() {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let used = |connections, load| {
+        let http = Plan { threads: 8, connections, ..plan(address, load) };
+        let grpc = Plan { target: target(address, Wire::Grpc), ..http.clone() };
+        (http.used_threads(), grpc.used_threads())
+    };
+    assert_eq!(used(2, closed(3)), (3, 2));
+    assert_eq!(used(20, Load::Open { rate: 1.0, spacing: Spacing::Fixed, most: 5 }), (5, 5));
 }

@@ -49,7 +49,7 @@ impl Work {
             Load::Open { rate, spacing, most } => {
                 let (number, threads, seed) = (self.number, self.threads, self.plan.seed);
                 let arrivals = Arrivals::new(spacing, rate, number, threads, seed);
-                Some(open::run(Rc::clone(&context), arrivals, self.share(most).max(1)))
+                Some(open::run(Rc::clone(&context), arrivals, self.share(most)))
             }
         };
         let work = async {

@@ -16,7 +16,7 @@ from servable.bench.process import Spent
 from servable.bench.running import Watch
 from servable.bench.sample import QUANTILES, Sample, Seen, Times, merged, quantile_of
 from servable.bench.search import RateSearch, meets
-from servable.bench.statistics import ratio
+from servable.bench.statistics import ratio, student_t
 from servable.cli import bench_output
 
 rates = st.floats(0.5, 1e6)
@@ -127,7 +127,7 @@ def test_several_models_are_one_sum(one: list[float], other: list[float]) -> Non
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.floats(0.5, 2.0), min_size=2, max_size=20), st.floats(0.1, 10))
+@given(st.lists(st.floats(0.5, 2.0), min_size=5, max_size=20), st.floats(0.1, 10))
 def test_a_ratio_that_never_varies_is_certain(of: list[float], factor: float) -> None:
     found = ratio(of, [one * factor for one in of])
     assert found is not None
@@ -136,11 +136,12 @@ def test_a_ratio_that_never_varies_is_certain(of: list[float], factor: float) ->
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)), min_size=1, max_size=12))
+@given(st.lists(st.tuples(st.floats(0.5, 2.0), st.floats(0.5, 2.0)), min_size=5, max_size=12))
 def test_the_interval_has_the_mean_in_it_and_turns_with_the_servers(of: list[tuple[float, float]]) -> None:
     first, second = [one for one, _ in of], [one for _, one in of]
     there, back = ratio(first, second), ratio(second, first)
-    assert there is not None and back is not None
+    assert there is not None and there.low is not None and there.mean is not None and there.high is not None
+    assert back is not None and back.mean is not None
     assert there.low <= there.mean * 1.000001 and there.mean <= there.high * 1.000001
     assert there.mean * back.mean == pytest.approx(1)
 
@@ -151,9 +152,43 @@ def test_chance_explains_what_goes_up_and_down() -> None:
     found = ratio(*same)
     assert found is not None and not found.differs
     faster = ratio(same[0], [one * 0.7 for one in same[1]])
-    assert faster is not None and faster.differs and faster.high < 1
+    assert faster is not None and faster.differs and (faster.high or 9) < 1
     assert ratio([], []) is None
-    assert ratio([0.0], [1.0]) is None
+
+
+def test_the_interval_is_that_of_students_t() -> None:
+    # The table's 97.5 % quantiles.
+    for freedom, exact in ((4, 2.7764), (5, 2.5706), (9, 2.2622), (29, 2.0452), (1000, 1.9623)):
+        assert student_t(freedom) == pytest.approx(exact, abs=0.001)
+    found = ratio([1.0] * 5, [math.exp(one) for one in (-0.2, -0.1, 0.0, 0.1, 0.2)])
+    assert found is not None
+    # The standard error of the logarithms is that of 0.1 times 1 to 5: 0.1 times the root of a half.
+    assert (found.low, found.high) == (pytest.approx(0.8217, abs=1e-4), pytest.approx(1.2169, abs=1e-4))
+
+
+def test_without_a_difference_one_comparison_in_twenty_sees_one() -> None:
+    chance = random.Random(11)
+    seen = 0
+    for _ in range(2000):
+        found = ratio(*([math.exp(chance.gauss(0, 0.1)) for _ in range(10)] for _ in "AB"))
+        assert found is not None
+        seen += found.differs
+    assert 0.035 < seen / 2000 < 0.065
+
+
+def test_too_few_rounds_and_rounds_without_a_ratio_have_no_verdict() -> None:
+    few = ratio([1.0] * 4, [2.0] * 4)
+    assert few is not None and not few.differs
+    assert (few.mean, few.low, few.high) == (pytest.approx(2.0), None, None)
+    gap = ratio([1.0] * 6, [2.0] * 5 + [0.0])
+    assert gap is not None and not gap.differs
+    assert (gap.mean, gap.low, gap.high, gap.without) == (pytest.approx(2.0), None, None, 1)
+    dead = ratio([1.0] * 6, [0.0] * 6)
+    assert dead is not None and (dead.mean, dead.without) == (None, 6)
+    assert ratio([0.0] * 6, [0.0] * 6) is None, "not known of either"
+    text = bench_output.comparison_text({"a": (1, 2, few), "b": (1, 2, gap), "c": (1, 0, dead)}, 6)
+    assert "no verdict below 5 rounds" in text
+    assert "1 of 6 rounds have no ratio" in text and "6 of 6 rounds have no ratio" in text
 
 
 def test_the_table_says_what_was_measured_and_what_limits_it() -> None:
@@ -195,6 +230,12 @@ def test_files_hold_the_same_numbers() -> None:
     assert "steps" not in record["all"]["times"]
 
 
+def test_what_was_never_sent_costs_nothing() -> None:
+    lost = tuple(Failure(kind, 0, 3, "") for kind in ("unsent", "connect", "timeout"))
+    one = sample(seen("m", 1.0, failures=lost))
+    assert (one.asked, one.sent, one.each(8.0)) == (10, 4, 2.0)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -231,12 +272,15 @@ def test_a_server_is_given_up_after_nothing_but_failures() -> None:
         "who waits is not gone: requests have a timeout"
     )
     assert given_up((0, 5, 0), (1, 5, 3), (7, 5, 4)) == 7
+    assert given_up((0, 5, 0), (1, 5, 1), (7, 5, 1), (9, 6, 1)) is None, (
+        "one failure, and then a slow request"
+    )
 
 
 def test_a_comparison_says_what_is_certain() -> None:
-    sure, unsure = ratio([1.0, 1.0], [2.0, 2.0]), ratio([1.0, 1.1], [1.1, 1.0])
+    sure, unsure = ratio([1.0] * 5, [2.0] * 5), ratio([1.0, 1.1] * 3, [1.1, 1.0] * 3)
     text = bench_output.comparison_text(
-        {"p50 ms": (1, 2, sure), "p99 ms": (1, 1, unsure), "x": (0, 0, None)}, 2
+        {"p50 ms": (1, 2, sure), "p99 ms": (1, 1, unsure), "x": (0, 0, None)}, 6
     )
     assert "2.000 to 2.000  differs" in text
     assert "no difference seen" in text

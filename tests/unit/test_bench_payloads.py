@@ -182,6 +182,8 @@ def test_recorded_tensors_are_read_in_every_form() -> None:
         proto(dtype=1, tensor_content=b"abc"),
         proto(dtype=8),
         proto(dtype=99),
+        proto(dtype=4, int_val=[300]),
+        proto(dtype=19, half_val=[1 << 16]),
     ):
         with pytest.raises(ServableError, match="recorded input"):
             from_proto("x", broken)

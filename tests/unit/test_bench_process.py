@@ -33,6 +33,7 @@ def test_a_socket_of_this_process_is_found() -> None:
     assert os.getpid() not in listening_on("127.0.0.1", port)
     assert listening_on("192.0.2.1", port) == ()
     assert listening_on("no.such.host.invalid", port) == ()
+    assert listening_on("a" * 64 + ".example", port) == (), "no name can be that long"
 
 
 def test_the_second_field_may_hold_anything() -> None:

@@ -45,7 +45,14 @@ def test_addresses_are_read(text: str, target: Target, model: Model | None) -> N
     [
         *("", "m", "h:8501", "ftp://h/m", "http://", "http://h:x/", "http://h:0/", "http://h:99999/"),
         *("http://h/v1/models/", "http://h/v1/other", "http://h/v1/models/m:classify", "http://h?x=y"),
-        *("grpc://h/a/b", "grpc://h/m/versions/x", "http://u:p@h/", "http://[::1"),
+        *(
+            "grpc://h/a/b",
+            "grpc://h/m/versions/x",
+            "grpc://h/m/versions/٣",
+            f"grpc://h/m/versions/{10**18}",
+            "http://u:p@h/",
+            "http://[::1",
+        ),
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
@@ -94,6 +101,10 @@ URL = "http://127.0.0.1:1/v1/models/m"
         [URL, "--shape=x=-1"],
         [URL, "--body=a", "--log=b"],
         [URL, "--header=x"],
+        [URL, "--seed=-1"],
+        [URL, f"--seed={1 << 64}"],
+        [URL, "--rate=20000000"],
+        ["compare", URL, URL, "--pid=1"],
         [URL, "--model=m=0"],
         [URL, "--p99=50ms"],
         [URL, "--find-rate"],

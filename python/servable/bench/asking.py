@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servable import _core
 from servable.bench.plan import CoreTarget, Request
@@ -59,7 +59,13 @@ class Server:
 
     def ask(self, path: str, body: bytes | None = None, headers: tuple[tuple[str, str], ...] = ()) -> bytes:
         """Returns the body or message of the answer. Raises ``NotAnsweredError``."""
-        return self.send(Request(path, (*headers, *self.headers), body))
+        return self.send(self.headed(Request(path, headers, body)))
+
+    def headed(self, request: Request) -> Request:
+        """Returns the request with the headers that go with every one, instead of its own of their names."""
+        named = {name.lower() for name, _ in self.headers}
+        own = (one for one in request.headers if one[0].lower() not in named)
+        return replace(request, headers=(*own, *self.headers))
 
     def send(self, request: Request) -> bytes:
         """Does the same for a request that is complete."""

@@ -59,7 +59,7 @@ def group_for(server: Server, model: Model, wishes: Wishes) -> Group:
 
 
 def _with_headers(server: Server, requests: Sequence[Request]) -> list[Request]:
-    return [Request(one.path, (*one.headers, *server.headers), one.body) for one in requests]
+    return [server.headed(one) for one in requests]
 
 
 def _by_metadata(server: Server, model: Model, wishes: Wishes) -> list[Request]:

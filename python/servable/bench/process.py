@@ -94,7 +94,8 @@ def listening_on(host: str, port: int) -> tuple[int, ...]:
             if os.path.exists(table)
             for inode in listening_inodes(_text(table), port)
         }
-    except OSError:
+    except (OSError, UnicodeError):
+        # No such host; UnicodeError: nor can there be one of that name.
         return ()
     return tuple(sorted(pid for pid in _processes() if inodes & _sockets(pid)))
 

@@ -55,7 +55,11 @@ def run(plan: CorePlan, pids: tuple[int, ...], show: Show, patience: float = PAT
         interrupted = True
         running.stop()
     after = usage(pids)
-    sample = sample_of(plan, running.outcome(), between(before, after), interrupted)
+    try:
+        outcome = running.outcome()
+    except _core.CoreError as error:
+        raise ServableError(str(error.args[-1])) from None
+    sample = sample_of(plan, outcome, between(before, after), interrupted)
     if watch.gone:
         first = max(sample.all.failures, key=lambda one: one.count)
         text = f"no request was answered for {patience:g} s: {first.shown} ({first.text or 'no text'})"
@@ -75,11 +79,11 @@ class Watch:
 
     def is_gone(self, now: float, good: int, failed: int) -> bool:
         """Says at ``now`` whether the server is given up, by the answers and failures so far."""
-        if good > self._good or failed == self._failed:
-            # Answered, or nothing has ended at all: who waits is given up by the timeout of requests.
-            self._since = None if good > self._good else self._since
-        elif self._since is None:
-            self._since = now
+        if good > self._good:
+            self._since = None
+        elif failed > self._failed:
+            # Where nothing ends at all, requests wait: they have a timeout.
+            self._since = now if self._since is None else self._since
+            self.gone = self.gone or now - self._since >= self._patience
         self._good, self._failed = good, failed
-        self.gone = self._since is not None and now - self._since >= self._patience
         return self.gone

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from servable._core import BenchOutcome, BenchTimes
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+NEVER_SENT = ("unsent", "connect")
+"""Kinds of failures of requests of which the server has seen nothing."""
 SATURATED = 0.9
 """A thread of the load generator that used more of its core than this was the limit, not the server."""
 
@@ -85,12 +87,17 @@ class Sample:
 
     @property
     def asked(self) -> int:
-        """All requests that were counted."""
+        """All requests that were counted, those that could not be sent included."""
         return self.all.times.count + self.all.failed
 
+    @property
+    def sent(self) -> int:
+        """The requests that were sent: without those for which there was no connection, or no room."""
+        return self.asked - sum(one.count for one in self.all.failures if one.kind in NEVER_SENT)
+
     def each(self, total: float) -> float:
-        """Returns a total's part for each request."""
-        return total / self.asked if self.asked else 0.0
+        """Returns a total's part for each request that was sent."""
+        return total / self.sent if self.sent else 0.0
 
     def record(self) -> dict[str, Any]:
         """Returns everything but the steps, as JSON has it. Times in milliseconds, the processors' in µs."""

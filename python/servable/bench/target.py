@@ -118,7 +118,7 @@ def parse_model(text: str, weighted: bool = False) -> Model:
             weight = 0.0
         if not 0 < weight < float("inf"):
             raise UsageError(f"--model {text}: the weight has to be a number above 0")
-    found = re.fullmatch(r"([^/\s]+?)(?:/versions/(\d+)|/labels/([^/\s]+))?", name)
+    found = re.fullmatch(r"([^/\s]+?)(?:/versions/([0-9]{1,18})|/labels/([^/\s]+))?", name)
     if not found:
         raise UsageError(f"{text!r} is no model: expected NAME, NAME/versions/N or NAME/labels/LABEL")
     return Model(found[1], found[2] or "", found[3] or "", weight)

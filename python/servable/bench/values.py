@@ -164,7 +164,10 @@ def from_proto(name: str, proto: Any) -> Value:
     raw = proto.tensor_content
     if not raw:
         listed = _filled(list(getattr(proto, _FIELDS.get(dtype, "int_val"))), elements, 0)
-        raw = struct.pack(f"<{elements}{letter}", *listed)
+        try:
+            raw = struct.pack(f"<{elements}{letter}", *listed)
+        except (struct.error, OverflowError):
+            raise ServableError(f"the recorded input {name} has values that {dtype} cannot hold") from None
     if len(raw) != elements * struct.calcsize(f"<{letter}"):
         raise ServableError(f"the recorded input {name} has {len(raw)} bytes for the shape {list(shape)}")
     return Value(name, dtype, shape, raw)

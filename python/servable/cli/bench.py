@@ -80,7 +80,9 @@ class _Bench:
         self.title = f"{', '.join(model.shown for model in models)} at {self.server.target.shown}"
         self._progress = progress
         target = self.server.target
-        self.pids = (checked(options.pid),) if options.pid else listening_on(target.host, target.port)
+        self.pids = (
+            (checked(options.pid),) if options.pid is not None else listening_on(target.host, target.port)
+        )
         progress.tell(f"asking {target.shown}")
         self.groups: list[Group] = [group_for(self.server, model, wishes) for model in models]
 
@@ -156,6 +158,7 @@ def _find_rate(options: argparse.Namespace, progress: output.Progress) -> int:
     else:
         sample = bench.load(SEARCH_CALLERS, None, SEARCH_SECONDS)
         if sample.interrupted:
+            _tell(options, bench, [sample])
             return EXIT_INTERRUPTED
         start = sample.per_second / 2
     if not start:
@@ -194,30 +197,58 @@ def _compare(options: argparse.Namespace, progress: output.Progress) -> int:
     """Measures two servers by turns: A B, B A, A B …"""
     if len(options.concurrency) > 1 or len(options.rate or [1]) > 1:
         raise UsageError("compare takes one --concurrency or one --rate")
+    if options.pid is not None:
+        raise UsageError(
+            "--pid is one process, and compare asks two servers: theirs are found by their ports"
+        )
     benches = [_Bench([url], options, progress) for url in options.urls]
     rate = options.rate[0] if options.rate else None
     found: tuple[list[Sample], list[Sample]] = ([], [])
     for number in range(options.rounds):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
-            progress.tell(f"round {number + 1} of {options.rounds}")
-            sample = benches[which].load(int(options.concurrency[0]), rate)
-            if sample.interrupted:
-                return EXIT_INTERRUPTED
+        progress.tell(f"round {number + 1} of {options.rounds}")
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        samples = _round([benches[which] for which in order], int(options.concurrency[0]), rate)
+        if samples is None:
+            break
+        for which, sample in zip(order, samples, strict=True):
             found[which].append(sample)
     progress.clear()
-    first, second = found
+    if found[0]:
+        _tell_comparison(options, benches, found)
+    if len(found[0]) < options.rounds:
+        print(f"interrupted after {len(found[0])} of {options.rounds} rounds", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return _status([*found[0], *found[1]])
+
+
+def _round(benches: Sequence[_Bench], concurrency: int, rate: float | None) -> list[Sample] | None:
+    """Measures each server once; None if that was interrupted."""
+    samples = []
+    for bench in benches:
+        try:
+            samples.append(bench.load(concurrency, rate))
+        except KeyboardInterrupt:
+            return None
+        if samples[-1].interrupted:
+            return None
+    return samples
+
+
+def _tell_comparison(
+    options: argparse.Namespace, benches: Sequence[_Bench], found: tuple[list[Sample], list[Sample]]
+) -> None:
+    """Prints and writes what became of the rounds on two servers."""
     rows = {}
     for name, value in output.COMPARED.items():
         both = [[value(sample) for sample in samples] for samples in found]
         medians = [statistics.median(one) for one in both]
-        rows[name] = (medians[0], medians[1], ratio(both[0], both[1], options.seed))
+        rows[name] = (medians[0], medians[1], ratio(both[0], both[1]))
     print(f"A: {benches[0].title}\nB: {benches[1].title}\n")
-    print(output.comparison_text(rows, options.rounds), end="")
+    print(output.comparison_text(rows, len(found[0])), end="")
     for letter, samples in zip("AB", found, strict=True):
         for remark in dict.fromkeys(remark for sample in samples for remark in output.remarks_on(sample)):
             print(f"{letter}: {remark}")
     _write_comparison(options, benches, found, {name: one[2] for name, one in rows.items()})
-    return _status([*first, *second])
 
 
 def _write_comparison(

@@ -16,6 +16,8 @@ from servable.errors import UsageError
 TOKEN_VARIABLE = "SERVABLE_TOKEN"
 """No argument names a token: others see the arguments of a process."""
 GRPC_CONNECTIONS = 4
+LOWEST_RATE, HIGHEST_RATE = 1e-6, 1e7
+"""Those that the core takes."""
 AIMS = ("p50", "p90", "p99", "p99.9")
 SOURCES = ("body", "pictures", "log")
 
@@ -69,7 +71,7 @@ def compare_parser() -> argparse.ArgumentParser:
     _add_requests(parser)
     _add_load(parser, "4")
     parser.add_argument("--rounds", type=_positive, default=10, help="loads on each server (default 10)")
-    _add_output(parser)
+    _add_output(parser, pid=False)
     parser.set_defaults(duration=3.0, warm_up=0.5)
     return parser
 
@@ -106,7 +108,7 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="shape of one input made up; repeatable",
     )
-    group.add_argument("--seed", metavar="N", type=int, default=1, help="of chance (default 1)")
+    group.add_argument("--seed", metavar="N", type=_seed, default=1, help="of chance (default 1)")
     group.add_argument(
         "--body", metavar="FILE", default="", help="the body of a request; over gRPC, its message"
     )
@@ -172,15 +174,17 @@ def _add_load(parser: argparse.ArgumentParser, concurrency: str) -> None:
     )
     group.add_argument("--threads", metavar="N", type=_positive, default=1, help="that send (default 1)")
     group.add_argument(
-        "--connections", metavar="N", type=_positive, help=f"of gRPC (default: up to {GRPC_CONNECTIONS})"
+        "--connections",
+        metavar="N",
+        type=_positive,
+        help=f"of gRPC (default: up to {GRPC_CONNECTIONS}, or --threads)",
     )
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser, pid: bool = True) -> None:
     group = parser.add_argument_group("what is told")
-    group.add_argument(
-        "--pid", type=int, help="the server's process; default: who listens there, if it is local"
-    )
+    said = "the server's process; default: who listens there, if it is local"
+    group.add_argument("--pid", type=int, help=said if pid else argparse.SUPPRESS)
     group.add_argument("--json", metavar="FILE", default="", help="write everything there")
     group.add_argument("--csv", metavar="FILE", default="", help="write a line for each load there")
     for kind in ("latency", "throughput"):
@@ -217,10 +221,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 to 2^64 - 1, got {text!r}")
+    return int(text)
+
+
 def _rate(text: str) -> float:
     value = _number(text, "a rate above 0")
-    if not value:
-        raise argparse.ArgumentTypeError(f"expected a rate above 0, got {text!r}")
+    if not LOWEST_RATE <= value <= HIGHEST_RATE:
+        raise argparse.ArgumentTypeError(
+            f"expected a rate above 0, and at most {HIGHEST_RATE:,.0f}, got {text!r}"
+        )
     return value
 
 
@@ -330,7 +342,7 @@ def plan(
     rate: float | None = None,
 ) -> CorePlan:
     """Returns one load: a closed loop, or with a rate an open one."""
-    callers = concurrency if rate is None else GRPC_CONNECTIONS
+    shared = max(GRPC_CONNECTIONS, options.threads)
     return CorePlan(
         target=server.core,
         groups=groups,
@@ -339,7 +351,7 @@ def plan(
         arrivals=options.arrivals,
         max_outstanding=options.max_outstanding,
         threads=options.threads,
-        connections=options.connections or min(GRPC_CONNECTIONS, callers),
+        connections=options.connections or (shared if rate is not None else min(shared, concurrency)),
         warm_up=options.warm_up,
         duration=options.duration,
         count=options.requests,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from servable.bench.sample import QUANTILES, SATURATED, Sample, Seen
-from servable.bench.statistics import Ratio
+from servable.bench.statistics import FEWEST_ROUNDS, Ratio
 from servable.cli.table import table
 from servable.errors import ServableError
 from servable.sizes import size_text
@@ -192,14 +192,23 @@ COMPARED: dict[str, Callable[[Sample], float]] = {
 """What two servers are compared by."""
 
 
+def _verdict(ratio: Ratio) -> str:
+    if ratio.without:
+        return f"no verdict: {ratio.without} of {ratio.rounds} rounds have no ratio"
+    if ratio.rounds < FEWEST_ROUNDS:
+        return f"no verdict below {FEWEST_ROUNDS} rounds"
+    return "differs" if ratio.differs else "no difference seen"
+
+
 def comparison_text(rows: Mapping[str, tuple[float, float, Ratio | None]], rounds: int) -> str:
     """Returns the table of a comparison: medians of both, and B over A."""
     cells = []
     for name, (first, second, ratio) in rows.items():
         if ratio is None:
             continue
-        interval = f"{ratio.low:.3f} to {ratio.high:.3f}"
-        verdict = "differs" if ratio.differs else "no difference seen"
-        cells.append([name, digits(first), digits(second), f"{ratio.mean:.3f}", interval, verdict])
+        unknown = ratio.low is None or ratio.high is None
+        interval = "" if unknown else f"{ratio.low:.3f} to {ratio.high:.3f}"
+        mean = "" if ratio.mean is None else f"{ratio.mean:.3f}"
+        cells.append([name, digits(first), digits(second), mean, interval, _verdict(ratio)])
     heads = ("", "A", "B", "B over A", "95 % interval", "")
     return table(heads, cells) + f"{rounds} rounds by turns; A and B: medians\n"
