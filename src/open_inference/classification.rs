@@ -3,17 +3,24 @@
 //! Of a tensor with at least two dimensions, each row of the first one is classified; of another, the whole. Triton adds a
 //! label where the model has a file of labels, which models here have not.
 
+use crate::error::Result;
+use crate::memory::Reservation;
 use crate::tensor::{DType, Shape, Strings, Tensor};
 use std::cmp::Reverse;
 use std::fmt::Write;
 
+/// Most bytes of a class: the sign, 309 digits and a fraction of the least double, and the digits of an index.
+const LONGEST: usize = 1 + 309 + 7 + 1 + 20;
+
 /// Returns the `classes` greatest elements of each row of `tensor`, which has numbers: fewer where a row is shorter. Equal
-/// ones are in the order of their indices; what is not a number is last.
-pub fn of(tensor: &Tensor, classes: usize) -> Tensor {
+/// ones are in the order of their indices; what is not a number is last. Counts what is allocated in `memory`.
+pub fn of(tensor: &Tensor, classes: usize, memory: &Reservation) -> Result<Tensor> {
     let rows = if tensor.shape().len() < 2 { 1 } else { tensor.row_count() };
     let columns = tensor.len().checked_div(rows).unwrap_or(0);
     let wanted = classes.min(columns);
     let scores = Scores { dtype: tensor.dtype(), bytes: tensor.bytes() };
+    // There are no more than elements of the tensor.
+    memory.grow((columns + rows * wanted).saturating_mul(size_of::<usize>()))?;
     let (mut text, mut ends) = (String::new(), Vec::with_capacity(rows * wanted));
     let mut order: Vec<usize> = Vec::with_capacity(columns);
     for row in 0..rows {
@@ -26,13 +33,24 @@ pub fn of(tensor: &Tensor, classes: usize) -> Tensor {
         order.truncate(wanted);
         order.sort_unstable_by_key(key);
         for index in &order {
+            make_room(&mut text, memory)?;
             scores.get(row * columns + index).write(&mut text);
             // Writing to a string succeeds.
             let _written = write!(text, ":{index}");
             ends.push(text.len());
         }
     }
-    Tensor::strings(shape(tensor, wanted), Strings::new(text.into_bytes(), ends))
+    Ok(Tensor::strings(shape(tensor, wanted), Strings::new(text.into_bytes(), ends)))
+}
+
+/// Makes room for the longest class, counted before it is there.
+fn make_room(text: &mut String, memory: &Reservation) -> Result<()> {
+    if text.capacity() - text.len() < LONGEST {
+        let more = text.capacity().max(LONGEST);
+        memory.grow(more)?;
+        text.reserve_exact(more);
+    }
+    Ok(())
 }
 
 #[allow(clippy::cast_possible_wrap)] // Of a tensor in memory.

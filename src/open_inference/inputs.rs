@@ -102,6 +102,10 @@ impl Expected<'_> {
             Some(expected) if expected != data.len() => {
                 Err(refusal::wrong_size(&self.spec.alias, expected, data.len()))
             }
+            // Any other is undefined where the engine reads it.
+            Some(_) if self.spec.dtype == DType::Bool && data.iter().fold(0, |all, byte| all | byte) > 1 => {
+                Err(refusal::no_truth_value(&self.spec.alias))
+            }
             Some(_) => Ok(Tensor::numbers(self.spec.dtype, self.shape, data)),
             None => {
                 let strings = strings::read(&data, self.count, memory)?;

@@ -5,6 +5,7 @@ use super::shared_memory::{Placed, REGION, Regions};
 use super::{classification, datatype, refusal};
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::Result;
+use crate::memory::Reservation;
 use crate::methods::Positions;
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
@@ -74,10 +75,11 @@ impl Chosen {
     }
 
     /// Returns the classes of the output at `index` of the answer, if it is wanted so; its tensor is to be told otherwise.
-    pub fn classified(&self, index: usize, tensor: &Tensor) -> Option<Tensor> {
+    /// Counts what they take in `memory`.
+    pub fn classified(&self, index: usize, tensor: &Tensor, memory: &Reservation) -> Result<Option<Tensor>> {
         match self.said.get(index).map_or(0, |said| said.classes) {
-            0 => None,
-            classes => Some(classification::of(tensor, classes)),
+            0 => Ok(None),
+            classes => classification::of(tensor, classes, memory).map(Some),
         }
     }
 

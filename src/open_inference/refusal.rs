@@ -156,6 +156,14 @@ pub fn bad_strings(input: &str, expected: usize, why: &str) -> Error {
     ))
 }
 
+/// Returns the error for binary BOOL with other bytes than 0 and 1.
+pub fn no_truth_value(input: &str) -> Error {
+    Error::invalid(format!(
+        "input '{}' has a BOOL that is neither 0 nor 1: send array.astype(bool), a byte each",
+        shown(input)
+    ))
+}
+
 /// Returns the error for an input without data.
 pub fn no_data(input: &str) -> Error {
     Error::invalid(format!("input '{}' has no data", shown(input)))

@@ -6,7 +6,8 @@
 //! so that it is the only copy; a client that changes it meanwhile changes nothing that was checked.
 //!
 //! Names are confined: a file directly in the folder, regular, no link, and with the prefix that the server was started
-//! with. Where requests show tokens, a region is known to the holder of the one that registered it alone.
+//! with. Where requests show tokens, a region is known to the holder of the one that registered it alone, and as long as it
+//! is there, nobody else may register its file.
 
 use super::inputs::Expected;
 use super::outputs::Chosen;
@@ -32,6 +33,8 @@ pub const EXTENSION: &str = "system_shared_memory";
 
 /// Most regions at once: each holds a descriptor.
 const MOST: usize = 128;
+/// Most of them that one token has.
+const MOST_EACH: usize = 32;
 /// Longest name of a region, in bytes.
 const LONGEST_NAME: usize = 255;
 /// Most bytes that are read in the thread that answers (some 100 µs of work).
@@ -45,11 +48,14 @@ const FOLDER: &str = "/dev/shm";
 pub struct SharedMemory {
     /// With which the names of files begin.
     prefix: Box<str>,
-    /// By name. Replaced whole, so that requests never wait.
-    regions: ArcSwap<BTreeMap<String, Arc<Region>>>,
+    /// Replaced whole, so that requests never wait.
+    regions: ArcSwap<All>,
     /// Held while they are.
     changes: Mutex<()>,
 }
+
+/// The regions of each owner, the name of the token that was shown, by name. Who has none is not in it.
+type All = BTreeMap<Option<Arc<str>>, BTreeMap<String, Arc<Region>>>;
 
 /// A part of a file.
 #[derive(Debug)]
@@ -62,8 +68,6 @@ struct Region {
     /// Device and number of the file, which may be registered more than once.
     identity: (u64, u64),
     is_writable: bool,
-    /// The name of the token that was shown.
-    owner: Option<Arc<str>>,
 }
 
 /// What is told of a region.
@@ -112,9 +116,9 @@ impl SharedMemory {
     }
 
     /// Replaces the regions by what `change` makes of them.
-    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Region>>) -> Result<T>) -> Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut All) -> Result<T>) -> Result<T> {
         let _alone = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut regions = BTreeMap::clone(&self.regions.load());
+        let mut regions = All::clone(&self.regions.load());
         let changed = change(&mut regions)?;
         self.regions.store(Arc::new(regions));
         Ok(changed)
@@ -132,20 +136,40 @@ impl Regions<'_> {
         }
         let file = key::file_name(new.key, &self.memory.prefix)?;
         let region = Arc::new(self.open(new, file)?);
-        self.memory.change(|regions| {
-            if regions.contains_key(new.name) {
+        let owner = self.owner.cloned();
+        self.memory.change(|all| {
+            let (count, own) = (all.values().map(BTreeMap::len).sum::<usize>(), all.get(&owner));
+            if own.is_some_and(|own| own.contains_key(new.name)) {
                 return Err(Error::new(
                     Kind::AlreadyExists,
                     format!("shared memory region '{}' already in manager", refusal::shown(new.name)),
                 ));
             }
-            if regions.len() >= MOST {
+            let others = all.iter().filter(|(of, _)| **of != owner).flat_map(|(_, regions)| regions.values());
+            if others.into_iter().any(|other| other.identity == region.identity) {
+                return Err(Error::new(
+                    Kind::PermissionDenied,
+                    format!(
+                        "shared memory '{}' is registered by the holder of another token",
+                        refusal::shown(new.key)
+                    ),
+                ));
+            }
+            if count >= MOST {
                 return Err(Error::new(
                     Kind::ResourceExhausted,
                     format!("There are {MOST} shared memory regions, the most at once: unregister one first"),
                 ));
             }
-            regions.insert(new.name.to_owned(), region);
+            if owner.is_some() && own.map_or(0, BTreeMap::len) >= MOST_EACH {
+                return Err(Error::new(
+                    Kind::ResourceExhausted,
+                    format!(
+                        "There are {MOST_EACH} shared memory regions of this token, the most at once: unregister one first"
+                    ),
+                ));
+            }
+            all.entry(owner).or_default().insert(new.name.to_owned(), region);
             Ok(())
         })
     }
@@ -180,15 +204,18 @@ impl Regions<'_> {
             file,
             identity: (found.dev(), found.ino()),
             is_writable,
-            owner: self.owner.cloned(),
         })
     }
 
     /// Forgets region `name`, or all if that is empty. One that is not known is forgotten already. Requests that use it end
     /// as if it were there.
     pub fn unregister(&self, name: &str) {
-        let forget = |regions: &mut BTreeMap<String, Arc<Region>>| {
-            regions.retain(|known, region| !(self.may_use(region) && (name.is_empty() || known == name)));
+        let owner = self.owner.cloned();
+        let forget = |all: &mut All| {
+            if let Some(own) = all.get_mut(&owner) {
+                own.retain(|known, _| !name.is_empty() && known != name);
+                all.retain(|_, regions| !regions.is_empty());
+            }
             Ok(())
         };
         // It does not fail.
@@ -197,15 +224,15 @@ impl Regions<'_> {
 
     /// Tells of region `name`, or of all if that is empty.
     pub fn status(&self, name: &str) -> Result<Vec<RegionStatus>> {
-        let regions = self.memory.regions.load();
+        let all = self.memory.regions.load();
+        let own = all.get(&self.owner.cloned()).into_iter().flat_map(BTreeMap::values);
         let told = |region: &Arc<Region>| RegionStatus {
             name: region.name.clone(),
             key: region.key.clone(),
             offset: region.offset,
             bytes: region.bytes,
         };
-        let wanted = regions.values().filter(|region| name.is_empty() || region.name == name);
-        let all: Vec<_> = wanted.filter(|region| self.may_use(region)).map(told).collect();
+        let all: Vec<_> = own.filter(|region| name.is_empty() || region.name == name).map(told).collect();
         if all.is_empty() && !name.is_empty() {
             let name = refusal::shown(name);
             return Err(Error::not_found(format!("Unable to find system shared memory region: '{name}'")));
@@ -259,8 +286,8 @@ impl Regions<'_> {
             place.region.as_deref().ok_or_else(|| refusal::parameter(REGION, "the name of a region"))?;
         let bytes =
             place.bytes.ok_or_else(|| refusal::parameter(BYTES, "the number of bytes in the region"))?;
-        let regions = self.memory.regions.load();
-        let region = regions.get(name).filter(|region| self.may_use(region));
+        let all = self.memory.regions.load();
+        let region = all.get(&self.owner.cloned()).and_then(|own| own.get(name));
         let region = region.ok_or_else(|| {
             Error::not_found(format!("Unable to find shared memory region: '{}'", refusal::shown(name)))
         })?;
@@ -277,10 +304,6 @@ impl Regions<'_> {
         }
         let (offset, of_request) = (region.offset + place.offset as u64, place.offset);
         Ok(Placed { region: region.clone(), offset, of_request, bytes })
-    }
-
-    fn may_use(&self, region: &Region) -> bool {
-        region.owner.as_ref() == self.owner
     }
 }
 
@@ -384,8 +407,12 @@ fn open(name: &str) -> io::Result<(File, bool)> {
     }
 }
 
-/// Returns the bytes in regions that a request in JSON mentions, at most: by that it is decided where it is decoded.
+/// Returns the bytes in regions that a request in JSON mentions, at most: by that it is decided where it is decoded. Any
+/// number where there is an escape, by which names can be written otherwise.
 pub fn mentioned(json: &[u8]) -> usize {
+    if memchr::memchr(b'\\', json).is_some() {
+        return usize::MAX;
+    }
     let after = |at: usize| &json[at + BYTES.len()..];
     let number = |rest: &[u8]| {
         let digits =

@@ -7,18 +7,21 @@ use bytes::Bytes;
 
 /// Bytes of a length.
 const PREFIX: usize = 4;
+/// Most bytes that a string takes besides its text: where it ends, and what the engine makes of it.
+pub const EACH: usize = 32;
 
 /// Reads `count` strings, which `data` must be to its end; the inner error says why it is not. A single string is borrowed.
-/// Counts what is allocated in `memory`.
+/// Counts in `memory` what is allocated, here and by the engine.
 pub fn read(data: &Bytes, count: usize, memory: &Reservation) -> Result<Result<Strings, &'static str>> {
     if count > data.len() / PREFIX {
         return Ok(Err("there are not enough bytes for so many lengths"));
     }
+    let text = data.len() - count * PREFIX;
+    // Once here, and once for the engine.
+    memory.grow(2 * text + count * EACH)?;
     if count == 1 {
         return Ok(only(data));
     }
-    let text = data.len() - count * PREFIX;
-    memory.grow(text + count * size_of::<usize>())?;
     let (mut bytes, mut ends, mut rest) = (Vec::with_capacity(text), Vec::with_capacity(count), &data[..]);
     for _ in 0..count {
         let Some(string) = next(&mut rest) else { return Ok(Err(BEYOND)) };
@@ -71,6 +74,7 @@ pub fn encoded(strings: &Strings) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{Account, Budget};
     use proptest::prelude::*;
 
     fn read(data: &[u8], count: usize) -> Result<Strings, &'static str> {
@@ -89,6 +93,17 @@ mod tests {
         assert_eq!(read(b"\x02\0\0\0ab\x01\0", 2).unwrap_err(), BEYOND);
         for count in [1, 2, usize::MAX, usize::MAX / 4] {
             assert!(read(b"\x01\0\0", count).is_err());
+        }
+    }
+
+    #[test]
+    fn the_engines_copy_is_counted() {
+        for (data, count, bytes) in
+            [(&b"\x02\0\0\0ab"[..], 1, 4 + 32), (b"\x02\0\0\0ab\0\0\0\0", 2, 4 + 64), (b"", 0, 0)]
+        {
+            let memory = Reservation::new(Account::new(Budget::new(1 << 20)));
+            super::read(&Bytes::copy_from_slice(data), count, &memory).unwrap().unwrap();
+            assert_eq!(memory.bytes(), bytes);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::config::Options;
 use crate::engine::fake;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Kind};
-use crate::memory::Reservation;
+use crate::memory::{Account, Budget, Reservation};
 use crate::methods::{ModelSpec, ServerState};
 use crate::registry::{State, VersionChoice};
 use crate::servable::placement::Policy;
@@ -134,7 +134,9 @@ fn outputs_are_chosen_by_name() {
 #[test]
 fn classes_are_the_greatest_of_each_row() {
     let classes = |dtype, shape: &[i64], bytes: Vec<u8>, count| {
-        let tensor = classification::of(&Tensor::numbers(dtype, shape, bytes.into()), count);
+        let tensor =
+            classification::of(&Tensor::numbers(dtype, shape, bytes.into()), count, &Reservation::default())
+                .unwrap();
         let all = tensor.as_strings().unwrap().iter().map(|text| String::from_utf8(text.to_vec()).unwrap());
         (tensor.shape().to_vec(), all.collect::<Vec<_>>())
     };
@@ -153,6 +155,35 @@ fn classes_are_the_greatest_of_each_row() {
     assert_eq!(classes(DType::BFloat16, &[1], vec![0x80, 0x3f], 1).1, ["1.000000:0"]);
     assert_eq!(classes(DType::Float, &[0, 3], vec![], 2), (vec![0, 0], vec![]));
     assert_eq!(classes(DType::Float, &[2, 0], vec![], 2), (vec![2, 0], vec![]));
+}
+
+#[test]
+fn classes_are_counted_before_they_are_there() {
+    let bytes: Vec<u8> = [f64::MIN; 1000].iter().flat_map(|one| one.to_le_bytes()).collect();
+    let scores = Tensor::numbers(DType::Double, &[1000][..], bytes.into());
+    let held = |limit| Reservation::new(Account::new(Budget::new(limit)));
+    for (classes, least) in [(1, 8000 + 8 + 320), (1_000_000_000, 16_000 + 320_000)] {
+        let memory = held(16 << 20);
+        let tensor = classification::of(&scores, classes, &memory).unwrap();
+        let text: usize = tensor.as_strings().unwrap().iter().map(<[u8]>::len).sum();
+        assert!(memory.bytes() >= least.max(text) && memory.bytes() < 3 * least, "{}", memory.bytes());
+    }
+    // Half of a budget is a connection's.
+    assert_eq!(classification::of(&scores, 1, &held(8000)).unwrap_err().kind, Kind::ResourceExhausted);
+    assert_eq!(
+        classification::of(&scores, 1000, &held(128 << 10)).unwrap_err().kind,
+        Kind::ResourceExhausted
+    );
+}
+
+#[test]
+fn binary_truth_values_are_0_or_1() {
+    let spec = TensorSpec { alias: "t".into(), tensor: "t".into(), dtype: DType::Bool, shape: None };
+    let signature = Signature { inputs: vec![spec], ..signature() };
+    let inputs = Inputs::new("m", &signature);
+    let said = |data| read(inputs.expect("t", "BOOL", &[3]).unwrap(), data);
+    assert_eq!(said(&[0, 1, 1]).unwrap().bytes(), [0, 1, 1]);
+    assert!(message(said(&[0, 2, 1])).starts_with("input 't' has a BOOL that is neither 0 nor 1"));
 }
 
 fn serving() -> (Arc<ServerState>, OpenInference) {

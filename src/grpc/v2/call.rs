@@ -240,7 +240,7 @@ impl Call for InferCall {
         let _encode = profile::phase(Phase::Encode);
         let Answer::Outputs(mut outputs) = answer else { return Err(unexpected(&answer)) };
         for (index, (_, tensor)) in outputs.iter_mut().enumerate() {
-            if let Some(classes) = self.chosen.classified(index, tensor) {
+            if let Some(classes) = self.chosen.classified(index, tensor, &context.memory)? {
                 *tensor = classes;
             }
         }

@@ -266,6 +266,29 @@ fn a_region_is_its_owners() {
         other.unregister("");
     }
     assert_eq!(memory.of(Some(&ann)).status("").unwrap().len(), 1);
+    // Nor may another register the file, by any name, until it is forgotten; names are everyone's own.
+    for other in [memory.of(Some(&bob)), memory.of(None)] {
+        let error = register(other, "mine", &file.key(), 0, 1).unwrap_err();
+        assert_eq!(error.kind, Kind::PermissionDenied, "{error}");
+    }
+    let own = Shared::new(b"bob's");
+    register(memory.of(Some(&bob)), "r", &own.key(), 0, 5).unwrap();
+    assert_eq!(read(memory.of(Some(&bob)), &at("r", 0, 5)).unwrap(), b"bob's");
+    memory.of(Some(&ann)).unregister("");
+    register(memory.of(Some(&bob)), "s", &file.key(), 0, 6).unwrap();
+    assert_eq!(memory.of(Some(&bob)).status("").unwrap().len(), 2);
+}
+
+#[test]
+fn an_owner_leaves_some_to_others() {
+    let (file, other, memory) = (Shared::new(&[0; 8]), Shared::new(&[0; 8]), SharedMemory::new(""));
+    let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
+    for index in 0..MOST_EACH {
+        register(memory.of(Some(&ann)), &index.to_string(), &file.key(), 0, 8).unwrap();
+    }
+    let error = register(memory.of(Some(&ann)), "more", &file.key(), 0, 8).unwrap_err();
+    assert_eq!(error.kind, Kind::ResourceExhausted, "{error}");
+    register(memory.of(Some(&bob)), "0", &other.key(), 0, 8).unwrap();
 }
 
 #[test]
@@ -288,6 +311,8 @@ fn bytes_that_json_mentions_are_added_up() {
         (r#"{"shared_memory_byte_size":-5}"#, 0),
         (r#"{"shared_memory_byte_size"#, 0),
         (r#"{"shared_memory_byte_size":99999999999999999999999}"#, usize::MAX),
+        (r#"{"shared_memory_byte_siz\u0065":9}"#, usize::MAX),
+        (r#"{"id":"\n"}"#, usize::MAX),
         ("", 0),
     ] {
         assert_eq!(mentioned(json.as_bytes()), bytes, "{json}");

@@ -2,6 +2,7 @@
 
 use super::super::wire::{Malformed, Value, varint};
 use super::Input;
+use crate::open_inference::strings::EACH;
 use crate::tensor::{Aligned, DType, Shape, Strings, Tensor};
 use bytemuck::NoUninit;
 use bytes::Bytes;
@@ -126,13 +127,13 @@ impl<'i, 'a> Contents<'i, 'a> {
         Ok(Contents { input, dtype, own, count, laid_out })
     }
 
-    /// Returns the bytes that reading them allocates.
+    /// Returns the bytes that reading them allocates, and the engine's own strings.
     pub fn allocates(&self) -> usize {
         match (self.laid_out, self.own) {
             (Some(_), _) => 0,
-            (None, field::BYTES) if self.count <= 1 => 0,
-            // The text, which is shorter than the input, and where each string ends.
-            (None, field::BYTES) => self.input.bytes.len() + self.count * size_of::<usize>(),
+            (None, field::BYTES) if self.count == 0 => 0,
+            // The text, which is shorter than the input, once here and once for the engine, and what each string takes.
+            (None, field::BYTES) => 2 * self.input.bytes.len() + self.count * EACH,
             // A varint of one byte may become eight.
             (None, _) => self.count * self.dtype.size(),
         }

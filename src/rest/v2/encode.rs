@@ -59,10 +59,13 @@ pub fn infer(
     memory: &Reservation,
     spare: &dyn Spare,
 ) -> Result<Written> {
-    let told = outputs.iter().enumerate().map(|(index, (name, tensor))| told(form, index, name, tensor));
+    let told =
+        outputs.iter().enumerate().map(|(index, (name, tensor))| told(form, index, name, tensor, memory));
     let told: SmallVec<[Told<'_>; 4]> = told.collect::<Result<_>>()?;
     let length = expected_length(form, &told)?;
-    memory.grow(length)?;
+    // One copy at a time.
+    let copy = told.iter().map(copied).max().unwrap_or(0);
+    memory.grow(length.saturating_add(copy))?;
     let mut out = Writer::with_room(length);
     (out.non_utf8, out.compact) = (form.non_utf8, true);
     out.raw(b"{\"model_name\":");
@@ -95,9 +98,15 @@ pub fn infer(
     Ok(Written { bytes: out.finish(), json: Some(json) })
 }
 
-fn told<'a>(form: &Form<'a>, index: usize, name: &'a str, tensor: &Tensor) -> Result<Told<'a>> {
+fn told<'a>(
+    form: &Form<'a>,
+    index: usize,
+    name: &'a str,
+    tensor: &Tensor,
+    memory: &Reservation,
+) -> Result<Told<'a>> {
     let said = form.outputs.said(index);
-    let tensor = form.outputs.classified(index, tensor).unwrap_or_else(|| tensor.clone());
+    let tensor = form.outputs.classified(index, tensor, memory)?.unwrap_or_else(|| tensor.clone());
     let datatype = datatype_of(name, &tensor)?;
     let shared = match form.outputs.place(index) {
         Some(place) => Some((place, place.write(name, &tensor)?)),
@@ -175,6 +184,12 @@ fn widened(tensor: &Tensor) -> Option<Tensor> {
     let mut wide: Aligned<u32> = Aligned::with_capacity(64, tensor.len());
     numbers.for_each(|number| wide.push(u16::from_le_bytes(*number).into()));
     Some(Tensor::from_values(DType::UInt32, tensor.shape(), wide))
+}
+
+/// Returns the bytes of the copy of an output that is made to print it.
+fn copied(one: &Told<'_>) -> usize {
+    let is_printed = one.shared.is_none() && one.binary.is_none();
+    if is_printed && one.tensor.dtype() == DType::UInt16 { 2 * one.tensor.bytes().len() } else { 0 }
 }
 
 /// Estimates the length of an answer. Refuses one that is too long.

@@ -101,3 +101,18 @@ fn what_the_protocol_cannot_tell_is_refused() {
     };
     assert!(infer(&form, &[("0", complex)], &Reservation::default(), &Alone).is_err());
 }
+
+#[test]
+fn the_copy_of_what_is_widened_is_counted() {
+    let (said, of) =
+        ([OfOutput::default()], |dtype| Tensor::numbers(dtype, vec![1000], vec![0; 2000].into()));
+    let held = |dtype, binary| {
+        let (chosen, memory) = (chosen(&said), Reservation::default());
+        let form =
+            Form { model: "m", version: 1, id: None, outputs: &chosen, binary, non_utf8: NonUtf8::Base64 };
+        infer(&form, &[("0", of(dtype))], &memory, &Alone).unwrap();
+        memory.bytes()
+    };
+    assert_eq!(held(DType::UInt16, false), held(DType::Int16, false) + 4000);
+    assert_eq!(held(DType::UInt16, true), held(DType::Int16, true));
+}
