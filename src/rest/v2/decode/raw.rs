@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::memory::Reservation;
 use crate::open_inference::inputs::Inputs;
 use crate::open_inference::outputs::Outputs;
+use crate::open_inference::strings;
 use crate::open_inference::{datatype, refusal};
 use crate::tensor::{DType, Shape, Strings, element_count};
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub(super) fn infer<'s>(
     let datatype = datatype::any_name(spec.dtype);
     let expected = inputs.expect(&spec.alias, datatype, &shape(spec, body.len()))?;
     let tensor = if spec.dtype == DType::String {
+        // Once more for the engine.
+        memory.grow(2 * body.len() + strings::EACH)?;
         let ends = vec![body.len()];
         expected.of_strings(Strings::new(body, ends))?
     } else {
