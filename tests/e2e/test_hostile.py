@@ -187,7 +187,7 @@ def test_a_method_the_api_does_not_have(server: Served, method: str) -> None:
         ("/", 404),
         ("/favicon.ico", 404),
         ("/v1", 404),
-        ("/v2/models/half_plus_two", 404),
+        ("/v3/models/half_plus_two", 404),
         ("//v1/models/half_plus_two", 404),
         ("/v1/", 400),
         ("/v1/models", 400),

@@ -2,10 +2,12 @@
 
 use super::super::wire::{Malformed, Value, varint};
 use super::Input;
-use crate::open_inference::strings::EACH;
 use crate::tensor::{Aligned, DType, Shape, Strings, Tensor};
 use bytemuck::NoUninit;
 use bytes::Bytes;
+
+/// Most bytes that a string takes besides its text: where it ends, and what the engine makes of it.
+const EACH: usize = 32;
 
 /// Fields of `InferTensorContents`, by number.
 const NAMES: [&str; 8] = [
