@@ -278,7 +278,8 @@ def test_labels_are_named_in_the_path_or_by_a_parameter(tmp_path: Path) -> None:
             assert reply.status == 200, reply
             return str(json.loads(reply.body)["model_version"])
 
-        assert version(infer(served, "m", body)) == "2"
+        # The server is ready with the first version of a model.
+        assert until(lambda: version(infer(served, "m", body)) == "2")
         assert until(lambda: infer(served, "m/labels/old", body).status == 200)
         assert version(infer(served, "m/labels/old", body)) == "1"
         assert version(infer(served, "m", labelled)) == "1"
