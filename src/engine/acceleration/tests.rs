@@ -203,21 +203,29 @@ fn runs_move_to_what_answers_the_same_and_faster() {
 
 #[test]
 fn what_answers_otherwise_or_not_faster_is_not_taken() {
+    // What takes as long may have been measured to be a little slower.
+    let reason = refusal(fast(|| made(SLOW, Ok)));
+    assert!(["not faster by 10 %", "slower"].iter().any(|said| reason.contains(said)), "{reason}");
     for (candidate, expected) in [
         (fast(|| made(FAST, off_by(0.5))), "a difference of"),
-        (fast(|| made(SLOW, Ok)), "not faster by 10 %"),
         (fast(|| made(4 * SLOW, Ok)), "slower"),
         (fast(|| made(FAST, |_| Err(Error::invalid("no")))), "it refused a run: no"),
         (fast(|| made(FAST, |_| panic!("a candidate's fault"))), "The server failed"),
         (tools(|_| Err(Error::invalid("unknown operation"))), "unknown operation"),
         (Given { plan: Err("a loop".to_owned()), ..tools(|_| Err(Error::invalid("frozen"))) }, "a loop"),
     ] {
-        let model = accelerated(slow_reference(), candidate, false);
-        let report = prepared(&model);
-        assert_eq!((report.progress, &*report.engine), (Progress::Stays, "tensorflow"), "{expected}");
-        assert!(report.reason.contains(expected), "{}", report.reason);
-        assert_eq!(sum(&model, [2.0, 5.0]), Ok(7.0));
+        let reason = refusal(candidate);
+        assert!(reason.contains(expected), "{reason}");
     }
+}
+
+/// Returns why `candidate` is not taken.
+fn refusal(candidate: Given) -> String {
+    let model = accelerated(slow_reference(), candidate, false);
+    let report = prepared(&model);
+    assert_eq!((report.progress, &*report.engine), (Progress::Stays, "tensorflow"), "{report:?}");
+    assert_eq!(sum(&model, [2.0, 5.0]), Ok(7.0));
+    report.reason
 }
 
 #[test]
