@@ -245,14 +245,13 @@ def main(argv: Sequence[str]) -> int:
             port = process.wait_for(r"Running gRPC ModelServer at \S+:(\d+)")[1]
             process.wait_for(r"ready: 3 of 3 models")
             served = Served(f"127.0.0.1:{rest}", port, process.pid)
-            tables = [
-                tiny(served, programs, given.seconds, given.rounds),
-                pictures(served, programs, models, (given.seconds, given.rounds)),
-            ]
+            tables = [tiny(served, programs, given.seconds, given.rounds)]
+            print(tables[0], flush=True)
+            tables.append(pictures(served, programs, models, (given.seconds, given.rounds)))
+            print(tables[1])
     finally:
         SHARED.unlink(missing_ok=True)
     text = "\n\n".join(tables)
-    print(text)
     if (given.seconds, given.rounds) >= WHOLE:
         head = f"`python benches/infer.py`, {datetime.date.today()}, {os.cpu_count()} cores:\n\n"
         replace_between_markers(DOCUMENT, head + text + "\n", "benches/infer.py")
