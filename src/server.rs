@@ -305,6 +305,7 @@ impl Server {
     /// whether all finished.
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
+        self.history.iter().for_each(|history| history.end());
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };

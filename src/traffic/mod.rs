@@ -17,12 +17,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The history of a server, which goes on until it is dropped.
+/// The history of a server, which goes on until it is ended or dropped.
 #[derive(Debug)]
 pub struct History {
     past: Arc<Mutex<Past>>,
     /// Ends the thread when it is dropped.
-    _end: Sender<()>,
+    end: Mutex<Option<Sender<()>>>,
 }
 
 impl History {
@@ -33,7 +33,12 @@ impl History {
         let kept = past.clone();
         let thread = std::thread::Builder::new().name("servable-traffic".to_owned());
         thread.spawn(move || keep(&server, &kept, &ended))?;
-        Ok(History { past, _end: end })
+        Ok(History { past, end: Mutex::new(Some(end)) })
+    }
+
+    /// Adds no interval from now on.
+    pub fn end(&self) {
+        drop(self.end.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Returns the last `within` of the traffic of all models, or of `model`, oldest first.
@@ -192,12 +197,14 @@ mod tests {
     #[test]
     fn the_thread_ends_with_the_history() {
         let server = Arc::new(ServerState::for_tests(Options::closed()));
-        let history = History::begin(Arc::downgrade(&server)).unwrap();
-        assert!(history.column(None, HOUR).times.is_empty());
-        let kept = Arc::downgrade(&history.past);
-        drop(history);
-        while kept.strong_count() > 0 {
+        let [ended, dropped] = [0; 2].map(|_| History::begin(Arc::downgrade(&server)).unwrap());
+        assert!(ended.column(None, HOUR).times.is_empty());
+        let kept = Arc::downgrade(&dropped.past);
+        ended.end();
+        drop(dropped);
+        while Arc::strong_count(&ended.past) > 1 || kept.strong_count() > 0 {
             std::thread::yield_now();
         }
+        assert!(ended.column(None, HOUR).times.is_empty());
     }
 }

@@ -90,6 +90,7 @@ def _resolved(address: str) -> str:
     return f"[{ip}%{zone}]:{port}" if zone and "%" not in ip else f"[{ip}]:{port}"
 
 
+_Change = Callable[[str, dict[str, str], Any], "Fields | bytes"]
 _Find = Callable[[str, str, dict[str, str], Any], "Fields | str | bytes"]
 
 
@@ -144,15 +145,15 @@ class Routes:
             return self._management.models()
         if method == "GET" and len(rest) == 1:
             return self._management.model(rest[0])
-        changes = {
+        changes: dict[tuple[str, str], tuple[str, _Change]] = {
             ("PUT", ""): ("load", self._load),
             ("DELETE", ""): ("unload", self._unload),
             ("POST", "reload"): ("reload", self._reload),
             ("PATCH", "labels"): ("label", self._label),
             ("POST", "record"): ("record", self._record),
         }
-        found = changes.get((method, rest[1] if len(rest) == 2 else "")) if len(rest) in (1, 2) else None
-        if found is None or rest[1:] == [""]:
+        found = changes.get((method, "/".join(rest[1:])))
+        if found is None or not rest:
             raise _no_such(method, ["models", *rest])
         (what, change), name = found, rest[0]
         return self._changes.record(what, name, lambda: change(name, query, body))

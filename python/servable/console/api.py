@@ -20,7 +20,8 @@ from urllib.parse import unquote
 
 import servable
 from servable.admin.changes import Changes
-from servable.admin.http import Answer, Fields, answered
+from servable.admin.http import Answer, answered
+from servable.admin.operations import Fields
 from servable.console.about import About
 from servable.console.listing import Listing
 from servable.errors import StatusError

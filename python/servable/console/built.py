@@ -34,8 +34,9 @@ File = tuple[str, str, bytes]
 """Path below the root, media type, content."""
 
 
-def files(folder: Path = FOLDER) -> list[File]:
+def files(folder: Path | None = None) -> list[File]:
     """Returns every file, sorted by path; none, with a warning, if they are missing or cannot be read."""
+    folder = folder or FOLDER
     try:
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         read = [_file(folder, path) for path in paths]
