@@ -152,9 +152,11 @@ impl Desk {
     /// # Errors
     /// INTERNAL if `work` panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        self.plane.threads.spawn_blocking(work).await.map_err(|_panicked| {
-            Error::internal("The server failed on this request; its log has the reason")
-        })
+        self.plane
+            .threads
+            .spawn_blocking(work)
+            .await
+            .map_err(|_panicked| Error::internal("The server failed on this request; its log has the reason"))
     }
 }
 

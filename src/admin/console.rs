@@ -36,7 +36,8 @@ impl AdminConnection {
         let line = format!("{} {}", request.method(), request.uri());
         // The pace of REST's requests holds instead.
         self.deadline.lift();
-        let response = service.answer_admitted(stream, request, pass).await;
+        // Boxed: a call takes some kilobytes, which no other request should have to hold.
+        let response = Box::pin(service.answer_admitted(stream, request, pass)).await;
         self.deadline.restart();
         tracing::debug!("{} \"{line}\" {}", self.client, response.status().as_u16());
         let (head, body) = response.into_parts();

@@ -245,8 +245,14 @@ fn the_console_s_files_are_open_and_models_are_called_with_the_administration_s_
     ] {
         let more = if more.is_empty() { "Host: localhost\r\nConnection: close" } else { more };
         let answer = read(running.connect(&format!("{line} HTTP/1.1\r\n{more}\r\n\r\n")));
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text), "{line}: {answer}");
-        assert!(answer.to_lowercase().contains("content-security-policy: default-src 'none';"), "{line}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text),
+            "{line}: {answer}"
+        );
+        assert!(
+            answer.to_lowercase().contains("content-security-policy: default-src 'none';"),
+            "{line}: {answer}"
+        );
     }
 }
 
@@ -254,14 +260,17 @@ fn the_console_s_files_are_open_and_models_are_called_with_the_administration_s_
 fn pages_served_here_may_ask_and_others_may_not() {
     let running = running_with(&options(), Some(console()));
     let ask = |line: &str, origin: &str, host: &str| {
-        let request = format!("{line} HTTP/1.1\r\nOrigin: {origin}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nOrigin: {origin}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         read(running.connect(&request))
     };
     let own = running.administration.address().to_string();
     assert_eq!(body(&ask("PUT /a", &format!("http://{own}"), &own)), "PUT /a  0");
     assert!(ask("GET /v1/models/m", &format!("http://{own}"), &own).contains("Could not find any versions"));
     for line in ["PUT /a", "GET /v1/models/m"] {
-        for (origin, host) in [("http://evil.example", &*own), ("null", &own), ("http://evil.example", "evil.example")] {
+        for (origin, host) in
+            [("http://evil.example", &*own), ("null", &own), ("http://evil.example", "evil.example")]
+        {
             assert!(ask(line, origin, host).starts_with("HTTP/1.1 403 "), "{line} {origin} {host}");
         }
     }

@@ -83,8 +83,7 @@ impl File {
 
     fn reply(&self, headers: &HeaderMap) -> Reply {
         let reply = |status, body: Body, more: Option<(HeaderName, HeaderValue)>| {
-            let mut described =
-                vec![(ETAG, self.tag.clone()), (CACHE_CONTROL, self.kept.clone())];
+            let mut described = vec![(ETAG, self.tag.clone()), (CACHE_CONTROL, self.kept.clone())];
             if self.packed.is_some() {
                 described.push((VARY, HeaderValue::from_static("Accept-Encoding")));
             }
@@ -152,7 +151,8 @@ mod tests {
     }
 
     fn ask(path: &str, headers: &[(HeaderName, &str)]) -> Response<Bytes> {
-        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        let headers =
+            headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         let reply = files().reply(path, &headers.collect()).unwrap();
         reply.into_response(&Options::closed(), false, Version::HTTP_11, HeaderMap::new())
     }
@@ -161,7 +161,10 @@ mod tests {
     fn files_are_found_by_their_paths() {
         let page = ask("/", &[]);
         assert_eq!(page.body().as_ref(), b"<!doctype html>");
-        assert_eq!((&page.headers()[CONTENT_TYPE], &page.headers()[CACHE_CONTROL]), (&HeaderValue::from_static("text/html; charset=utf-8"), &ASKED_AGAIN));
+        assert_eq!(
+            (&page.headers()[CONTENT_TYPE], &page.headers()[CACHE_CONTROL]),
+            (&HeaderValue::from_static("text/html; charset=utf-8"), &ASKED_AGAIN)
+        );
         assert_eq!(ask(SCRIPT, &[]).headers()[CACHE_CONTROL], KEPT);
         assert_eq!(ask("/console/odd", &[]).headers()[CONTENT_TYPE], "application/octet-stream");
         for path in ["/index.html", "/console/", "/console/../index.html", "/console/index-abc.js/"] {
@@ -180,7 +183,10 @@ mod tests {
     fn what_shrinks_is_sent_compressed_to_those_who_accept_it() {
         let (plain, packed) = (ask(SCRIPT, &[]), ask(SCRIPT, &[(ACCEPT_ENCODING, "br, gzip")]));
         assert!(!plain.headers().contains_key(CONTENT_ENCODING));
-        assert_eq!((&packed.headers()[CONTENT_ENCODING], &packed.headers()[VARY]), (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("Accept-Encoding")));
+        assert_eq!(
+            (&packed.headers()[CONTENT_ENCODING], &packed.headers()[VARY]),
+            (&HeaderValue::from_static("gzip"), &HeaderValue::from_static("Accept-Encoding"))
+        );
         let mut unpacked = Vec::new();
         GzDecoder::new(packed.body().as_ref()).read_to_end(&mut unpacked).unwrap();
         assert!(unpacked == *plain.body() && packed.body().len() < plain.body().len());

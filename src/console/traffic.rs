@@ -72,7 +72,7 @@ fn written(column: &Column) -> Vec<u8> {
     array(&mut out, "requests", points, |out, point| out.integer(point.requests));
     array(&mut out, "errors", points, |out, point| out.integer(point.errors));
     for (index, name) in ["p50_ms", "p90_ms", "p99_ms"].into_iter().enumerate() {
-        let time = |point: &Point| point.milliseconds.map(|times| times[index].into());
+        let time = |point: &Point| point.milliseconds.map(|times| f64::from(times[index]));
         array(&mut out, name, points, |out, point| decimal(out, time(point)));
     }
     array(&mut out, "batch_rows", points, |out, point| decimal(out, point.batch_rows.map(f64::from)));
@@ -174,13 +174,16 @@ mod tests {
     fn everything_else_is_left_to_the_control_plane() {
         let server = Arc::new(ServerState::for_tests(Options::closed()));
         let history = Arc::new(History::begin(Arc::downgrade(&server)).unwrap());
-        let other: Handler = Arc::new(|question: &Question| Err(Refused::new(Kind::NotFound, question.path.clone())));
+        let other: Handler =
+            Arc::new(|question: &Question| Err(Refused::new(Kind::NotFound, question.path.clone())));
         let handler = with_traffic(history, other);
         let ask = |method: &str, path: &str| {
             handler(&Question { method: method.to_owned(), path: path.to_owned(), ..Question::default() })
         };
         assert_eq!(ask("GET", "/console/api/traffic").unwrap().content_type, "application/json");
-        for (method, path) in [("POST", "/console/api/traffic"), ("GET", "/console/api/traffic/x"), ("GET", "/traffic")] {
+        for (method, path) in
+            [("POST", "/console/api/traffic"), ("GET", "/console/api/traffic/x"), ("GET", "/traffic")]
+        {
             assert_eq!(ask(method, path).unwrap_err().message, path);
         }
     }

@@ -157,7 +157,9 @@ impl ModelCounts {
             let calls = methods[..Api::Other as usize].iter();
             calls.flat_map(Series::parts).for_each(|part| present(part));
         };
-        versions.values().for_each(|version| version.signatures().values().for_each(|methods| calls(methods)));
+        versions
+            .values()
+            .for_each(|version| version.signatures().values().for_each(|methods| calls(methods)));
         calls(&self.unresolved);
     }
 
@@ -165,7 +167,10 @@ impl ModelCounts {
     pub(super) fn batches(&self) -> [u64; 2] {
         let versions = self.versions();
         let gone = self.gone().batches;
-        versions.values().map(|version| version.batches.totals()).fold(gone, |sum, one| [sum[0] + one[0], sum[1] + one[1]])
+        versions
+            .values()
+            .map(|version| version.batches.totals())
+            .fold(gone, |sum, one| [sum[0] + one[0], sum[1] + one[1]])
     }
 
     /// Returns its versions.

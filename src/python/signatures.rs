@@ -33,8 +33,9 @@ pub(super) fn told(registry: &Registry, name: &str, version: i64) -> Result<Vec<
     let servable = registry.resolve(name, &VersionChoice::Version(version))?;
     let argument = |spec: &TensorSpec| (spec.alias.clone(), spec.dtype.proto_name(), spec.shape.clone());
     let all = |specs: &[TensorSpec]| specs.iter().map(argument).collect();
-    let signature =
-        |one: &Signature| (one.name.to_string(), one.method_name.clone(), all(&one.inputs), all(&one.outputs));
+    let signature = |one: &Signature| {
+        (one.name.to_string(), one.method_name.clone(), all(&one.inputs), all(&one.outputs))
+    };
     Ok(servable.signatures().values().map(signature).collect())
 }
 

@@ -24,12 +24,7 @@ pub(super) async fn answer(
     Reply { body: reply.body.also(console::PROTECTION), ..reply }
 }
 
-async fn told(
-    console: &Console,
-    server: &ServerState,
-    head: &Parts,
-    pass: Option<&Pass>,
-) -> Result<Reply> {
+async fn told(console: &Console, server: &ServerState, head: &Parts, pass: Option<&Pass>) -> Result<Reply> {
     let fields = Fields::of(&head.headers);
     if let Some(refusal) = head::refusal(head, &fields, target::of(&head.uri), false) {
         return Ok(refusal.into());

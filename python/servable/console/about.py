@@ -33,9 +33,15 @@ class About:
         return "https" if self.config.core.tls_files else "http"
 
     def port(self, name: str) -> str | None:
-        """Returns where clients find the port ``rest`` or ``grpc``; None if it is not open."""
+        """Returns where clients find the port ``rest`` or ``grpc``; None if it is not open.
+
+        That of REST is a URL if it has TLS.
+        """
         address = self.addresses().get(name)
-        return None if address is None else _reachable(address)
+        if address is None:
+            return None
+        begins = "https://" if name == "rest" and self.scheme == "https" else ""
+        return begins + _reachable(address)
 
     def administration(self) -> str | None:
         """Returns the URL of the administration; None if it is off."""
