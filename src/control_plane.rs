@@ -170,7 +170,7 @@ mod tests {
         let desk = ControlPlane::new().unwrap().desk(1);
         let name = || std::thread::current().name().map(str::to_owned);
         assert_eq!(desk.run(name).await.unwrap().as_deref(), Some("servable-manage"));
-        let failed = desk.run(|| panic!("as it was told")).await.map(|()| ()).unwrap_err();
+        let failed = desk.run(|| -> () { panic!("as it was told") }).await.unwrap_err();
         assert_eq!(failed.kind, Kind::Internal);
         assert_eq!(desk.run(|| 7).await, Ok(7));
     }

@@ -31,7 +31,7 @@ const STATUSES: [(Kind, u16); 9] = [
 
 /// The error reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     kind: Kind,
     message: String,
     hint: String,
@@ -45,7 +45,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Creates a refusal that keeps the connection open.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Refusal {
         Refusal {
             kind,
             message: message.into(),
@@ -57,7 +57,7 @@ impl Refusal {
     }
 
     /// Adds advice on what to do about it.
-    pub fn hint(self, hint: impl Into<String>) -> Refusal {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Refusal {
         Refusal { hint: hint.into(), ..self }
     }
 

@@ -40,7 +40,8 @@ impl AdminConnection {
         let response = Box::pin(service.answer_admitted(stream, request, pass)).await;
         self.deadline.restart();
         tracing::debug!("{} \"{line}\" {}", self.client, response.status().as_u16());
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        console::protect(&mut head.headers);
         ControlFlow::Break(Response::from_parts(head, answer::unsent(body, &self.deadline, None)))
     }
 

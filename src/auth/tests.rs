@@ -87,7 +87,9 @@ fn an_administrator_may_do_everything_and_goes_on_to_count() {
     let raised = shown.raised();
     assert_eq!(&**raised.name(), "me");
     for pass in [&raised, &Pass::of_administrator()] {
-        for need in [Need::Predict("m"), Need::SignaturesOf("m"), Need::Read("m"), Need::ReadAll, Need::Manage] {
+        for need in
+            [Need::Predict("m"), Need::SignaturesOf("m"), Need::Read("m"), Need::ReadAll, Need::Manage]
+        {
             assert_eq!(auth.check(Some(pass), need), Ok(()), "{need:?}");
         }
     }

@@ -15,10 +15,10 @@ use crate::error::{Error, Kind, Result};
 use crate::http::coding::Accepts;
 use crate::http::reply::{Body, Content, Reply};
 use files::Files;
+use http::HeaderMap;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::HeaderMap;
 
 /// The beginning of the paths of what the page asks.
 pub const API: &str = "/console/api/";
@@ -69,7 +69,10 @@ impl Console {
             NoPlace::Closed => Error::new(Kind::Unavailable, "The server is stopping"),
             NoPlace::Taken => {
                 let most = self.desk.most();
-                Error::new(Kind::Unavailable, format!("{most} requests of consoles are being answered: try again"))
+                Error::new(
+                    Kind::Unavailable,
+                    format!("{most} requests of consoles are being answered: try again"),
+                )
             }
         })?;
         let (handler, smallest) = (self.handler.clone(), options.gzip_min_bytes);
@@ -130,7 +133,12 @@ mod tests {
         protect(&mut headers);
         protect(&mut headers);
         assert_eq!(headers.get_all(CONTENT_SECURITY_POLICY).iter().count(), 1);
-        assert!(headers[CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none'; script-src 'self';"));
+        assert!(
+            headers[CONTENT_SECURITY_POLICY]
+                .to_str()
+                .unwrap()
+                .starts_with("default-src 'none'; script-src 'self';")
+        );
         assert_eq!(headers.len(), 4);
     }
 }

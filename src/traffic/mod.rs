@@ -147,14 +147,22 @@ mod tests {
 
     fn end(part: &Part, outcome: Result<usize, Kind>) {
         let phases = [0; 4];
-        part.end(&Ending { protocol: Protocol::Rest, outcome, received: 1, took: 20_000, phases, exemplar: None });
+        part.end(&Ending {
+            protocol: Protocol::Rest,
+            outcome,
+            received: 1,
+            took: 20_000,
+            phases,
+            exemplar: None,
+        });
     }
 
     #[test]
     fn intervals_have_what_has_come_in_them() {
         let (metrics, mut reader, mut past) = (Metrics::default(), Reader::default(), Past::default());
         let mut tick = |past: &mut Past| reader.read(&metrics, Use::default(), past);
-        let part = |name: &str| metrics.served(name).version(1).signature("s")[Api::Predict as usize].part().clone();
+        let part =
+            |name: &str| metrics.served(name).version(1).signature("s")[Api::Predict as usize].part().clone();
         tick(&mut past);
         let (a, b) = (part("a"), part("b"));
         (0..3).for_each(|_| a.begin());
@@ -171,7 +179,11 @@ mod tests {
 
         let requests = |model| {
             let column = past.column(model, HOUR);
-            column.points.iter().map(|point| (point.requests, point.errors, point.in_flight)).collect::<Vec<_>>()
+            column
+                .points
+                .iter()
+                .map(|point| (point.requests, point.errors, point.in_flight))
+                .collect::<Vec<_>>()
         };
         assert_eq!(requests(None), [(0, 0, 0), (4, 2, 1), (1, 0, 0), (0, 0, 0)]);
         assert_eq!(requests(Some("a")), [(0, 0, 0), (2, 1, 1), (1, 0, 0), (0, 0, 0)]);

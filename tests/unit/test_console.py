@@ -196,7 +196,8 @@ class Server:
         return SimpleNamespace(seconds=0.12345, memory_bytes=1200)
 
     def model(self, name: str) -> dict[str, Any]:
-        versions = [{"version": 2, "state": self.state, "signatures": {"old": {}}, "memory_bytes_estimate": 7}]
+        one = {"version": 2, "state": self.state, "signatures": {"old": {}}, "memory_bytes_estimate": 7}
+        versions = [one]
         base = f"/models/{name}"
         return {"name": name, "standing": self.standing.value, "base_path": base, "versions": versions}
 
