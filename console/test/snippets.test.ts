@@ -45,7 +45,8 @@ function run(program: string, text: string): string {
 
 describe("shells", () => {
   it("read what was quoted, and run none of it", () => {
-    const texts = HOSTILE.filter((text) => !text.includes("\ud800 ") && !/\ud800$/.test(text));
+    // Half a character cannot be an argument.
+    const texts = HOSTILE.filter((text) => !text.endsWith("\ud800"));
     const printed = run("sh", texts.map((text) => `printf '%s\\0' ${shellQuoted(text)}`).join("\n"));
     expect(printed.split("\0").slice(0, -1)).toEqual(texts);
   });
@@ -123,6 +124,6 @@ describe("JavaScript", () => {
   });
 });
 
-it("never contains a token", () => {
+it("takes the token from where it is kept", () => {
   for (const { code: text } of snippetsOf(call({ needsToken: true }), formOf(signature))) expect(text).toMatch(/SERVABLE_TOKEN|token/);
 });

@@ -82,7 +82,7 @@ function MinuteTable({ title, t, lines, show }: ChartProps): JSX.Element {
 /** The drawing itself says nothing that the words and the table do not. */
 function Plot({ t, lines, show }: Omit<ChartProps, "title">): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
-  const chart = useRef<uPlot>();
+  const chart = useRef<uPlot | null>(null);
   const { isDark } = useTheme();
   const data: uPlot.AlignedData = [t, ...lines.map((line) => line.values)];
   useEffect(() => {
@@ -95,7 +95,7 @@ function Plot({ t, lines, show }: Omit<ChartProps, "title">): JSX.Element {
     return () => {
       resized.disconnect();
       made.destroy();
-      chart.current = undefined;
+      chart.current = null;
     };
   }, [isDark, lines.length]);
   useEffect(() => {
