@@ -167,7 +167,7 @@ function TokenDialog(): JSX.Element {
     if (text.trim() !== "") giveToken(text.trim());
   };
   return (
-    <Dialog title={texts.token.title} onClose={() => undefined}>
+    <Dialog title={texts.token.title}>
       <form onSubmit={submit}>
         <p>{texts.token.explain}</p>
         {refused && (

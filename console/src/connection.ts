@@ -67,8 +67,24 @@ export interface Asked {
 }
 
 async function ask(path: string, asked: Asked): Promise<Response> {
-  const headers: Record<string, string> = { Accept: "application/json, */*" };
   const shown = token();
+  const answer = await sent(path, asked, shown);
+  // What a proxy says when the server behind it does not answer.
+  if (answer.status === 502 || answer.status === 504) {
+    become({ standing: "gone" });
+    throw new Gone(`status ${answer.status}`);
+  }
+  if (state.standing !== "there") {
+    become({ standing: "there", epoch: state.standing === "gone" ? state.epoch + 1 : state.epoch });
+  }
+  if (answer.ok) return answer;
+  // Another token may have been given while this was on its way.
+  if (answer.status === 401 && shown === token()) become({ wantsToken: true });
+  throw new Refused(answer.status, errorText(await answer.text(), answer.status));
+}
+
+async function sent(path: string, asked: Asked, shown: string | null): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json, */*" };
   // A header has no other characters; a token that has some is wrong anyway.
   if (shown !== null && /^[\x21-\x7e]+$/.test(shown)) headers["Authorization"] = `Bearer ${shown}`;
   if (asked.body !== undefined) headers["Content-Type"] = "application/json";
@@ -95,20 +111,6 @@ async function ask(path: string, asked: Asked): Promise<Response> {
   }
 }
 
-async function checked(answer: Response): Promise<Response> {
-  // What a proxy says when the server behind it does not answer.
-  if (answer.status === 502 || answer.status === 504) {
-    become({ standing: "gone" });
-    throw new Gone(`status ${answer.status}`);
-  }
-  if (state.standing !== "there") {
-    become({ standing: "there", epoch: state.standing === "gone" ? state.epoch + 1 : state.epoch });
-  }
-  if (answer.ok) return answer;
-  if (answer.status === 401) become({ wantsToken: true });
-  throw new Refused(answer.status, errorText(await answer.text(), answer.status));
-}
-
 /** The `error` of a body that has one, otherwise its beginning. */
 export function errorText(body: string, status: number): string {
   try {
@@ -121,15 +123,15 @@ export function errorText(body: string, status: number): string {
 }
 
 export async function text(path: string, asked: Asked = {}): Promise<string> {
-  return (await checked(await ask(path, asked))).text();
+  return (await ask(path, asked)).text();
 }
 
 export async function json<T>(path: string, asked: Asked = {}): Promise<T> {
-  return (await checked(await ask(path, asked))).json() as Promise<T>;
+  return (await ask(path, asked)).json() as Promise<T>;
 }
 
 export async function blob(path: string, asked: Asked = {}): Promise<Blob> {
-  return (await checked(await ask(path, asked))).blob();
+  return (await ask(path, asked)).blob();
 }
 
 export interface Polled<T> {
@@ -139,10 +141,22 @@ export interface Polled<T> {
   again: () => void;
 }
 
+interface Seen<T> {
+  path: string | null;
+  data?: T;
+  error?: Refused;
+}
+
+/** What was seen before stays beside an error, unless there is nothing any more. */
+function troubled<T>(before: Seen<T>, path: string, error: Refused): Seen<T> {
+  const kept = before.path === path && error.status !== 404;
+  return kept && before.data !== undefined ? { path, data: before.data, error } : { path, error };
+}
+
 /** What is at `path` (null: nothing), asked for every `every` ms while the page can be seen. */
 export function usePolled<T>(path: string | null, every: number): Polled<T> {
   const { epoch } = useConnection();
-  const [seen, setSeen] = useState<{ path: string | null; data?: T; error?: Refused }>({ path });
+  const [seen, setSeen] = useState<Seen<T>>({ path });
   const [asked, setAsked] = useState(0);
   useEffect(() => {
     if (path === null) return undefined;
@@ -151,16 +165,16 @@ export function usePolled<T>(path: string | null, every: number): Polled<T> {
     const poll = async (): Promise<void> => {
       let pause = every;
       try {
-        if (!document.hidden) {
+        // Until there is a token, every answer would be the same.
+        if (!document.hidden && !state.wantsToken) {
           const data = await json<T>(path, { signal: ending.signal, patience: PATIENCE_MS });
-          if (!ending.signal.aborted) setSeen({ path, data });
+          setSeen({ path, data });
         }
       } catch (error) {
         if (ending.signal.aborted) return;
         pause = Math.min(every, RETRY_MS);
-        // An answer that is no JSON is not Servable's.
-        const refused = error instanceof Gone ? undefined : error instanceof Refused ? error : new Refused(0, String(error));
-        if (refused) setSeen((before) => ({ path, ...(before.path === path && before.data !== undefined && refused.status === 401 ? { data: before.data } : {}), error: refused }));
+        const refused = error instanceof Refused ? error : error instanceof Gone ? undefined : new Refused(0, String(error));
+        if (refused && refused.status !== 401) setSeen((before) => troubled(before, path, refused));
       }
       if (!ending.signal.aborted) timer = setTimeout(() => void poll(), pause);
     };

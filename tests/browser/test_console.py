@@ -166,7 +166,7 @@ def test_models_are_managed(visitor: Visitor, served: Served, tmp_path: Path) ->
     page.get_by_role("heading", name="Last changes").wait_for()
     assert serious(page) == []
     page.evaluate("scrollTo(0, 0)")
-    page.get_by_role("status").wait_for(state="hidden")
+    page.locator(".toast.shown").wait_for(state="detached")
     picture(page, "manage")
     # The administration's address answers predictions, too.
     page.goto(f"{admin_url(served)}/#/try/fresh")

@@ -129,7 +129,8 @@ export function CopyButton({ text }: { text: string }): JSX.Element {
   );
 }
 
-export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }): JSX.Element {
+/** Without `onClose` it stays until it is taken away. */
+export function Dialog({ title, onClose, children }: { title: string; onClose?: () => void; children: ComponentChildren }): JSX.Element {
   const element = useRef<HTMLDialogElement>(null);
   const id = useId();
   useEffect(() => {
@@ -147,7 +148,14 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
       aria-labelledby={id}
       onCancel={(event) => {
         event.preventDefault();
-        onClose();
+        onClose?.();
+      }}
+      onClose={(event) => {
+        // Browsers close dialogs at the second Escape, whatever a page says to the first.
+        const dialog = event.currentTarget;
+        if (!dialog.isConnected) return;
+        if (onClose) onClose();
+        else dialog.showModal();
       }}
     >
       <h2 id={id}>{title}</h2>

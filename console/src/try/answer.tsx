@@ -72,19 +72,25 @@ function ValueTable({ rows }: { rows: Row[] }): JSX.Element {
 function RowView({ row, index, count }: { row: Row; index: number; count: number }): JSX.Element {
   return (
     <div class="row">
-      {count > 1 && <h3>{texts.try.row(index + 1)}</h3>}
-      {row.map((output) => (
+      {count > 1 && <h3 class="row-title">{texts.try.row(index + 1)}</h3>}
+      {byInterest(row).map(({ output, shown }) => (
         <div key={output.name} class="output">
           {output.name !== "" && (
-            <h4>
+            <h3>
               <Name text={output.name} most={60} />
-            </h4>
+            </h3>
           )}
-          <ShownView shown={shownOf(output, row)} output={output} />
+          <ShownView shown={shown} output={output} />
         </div>
       ))}
     </div>
   );
+}
+
+/** What says most comes first. */
+function byInterest(row: Row): { output: Output; shown: Shown }[] {
+  const rank = ({ kind }: Shown): number => (kind === "bars" ? 0 : kind === "picture" || kind === "heat" || kind === "file" ? 1 : 2);
+  return row.map((output) => ({ output, shown: shownOf(output, row) })).sort((a, b) => rank(a.shown) - rank(b.shown));
 }
 
 function ShownView({ shown, output }: { shown: Shown; output: Output }): JSX.Element {
@@ -96,7 +102,7 @@ function ShownView({ shown, output }: { shown: Shown; output: Output }): JSX.Ele
     case "values":
       return (
         <>
-          <p class="values code">{shown.values.map((value) => format.cut(value, 200)).join("  ")}</p>
+          <p class="values code">{shown.values.map((value) => format.cut(value, 200)).join(", ")}</p>
           {shown.values.length < shown.total && <p class="quiet">{texts.try.firstValues(shown.values.length, shown.total)}</p>}
         </>
       );

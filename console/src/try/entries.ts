@@ -22,7 +22,7 @@ export interface Entry {
   flag: boolean;
   picked: Picked | null;
   range: Range;
-  /** Ink from 0 to 255 of a square of `INK_SIDE`. */
+  /** How opaque the ink is, from 0 to 255, in a square of `INK_SIDE`. */
   ink: Uint8ClampedArray | null;
 }
 

@@ -259,7 +259,7 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
     const context = canvas.current?.getContext("2d");
     if (!context || entry.ink === null) return;
     const pixels = context.createImageData(INK_SIDE, INK_SIDE);
-    entry.ink.forEach((ink, index) => pixels.data.set([ink, ink, ink, 255], index * 4));
+    entry.ink.forEach((ink, index) => pixels.data.set([255, 255, 255, ink], index * 4));
     context.putImageData(pixels, 0, 0);
   }, []);
   const at = (event: PointerEvent): { x: number; y: number } => {
@@ -286,7 +286,7 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
     if (!context || last.current === null) return;
     last.current = null;
     const { data } = context.getImageData(0, 0, INK_SIDE, INK_SIDE);
-    onChange({ ink: Uint8ClampedArray.from({ length: INK_SIDE * INK_SIDE }, (_, index) => data[index * 4] ?? 0) });
+    onChange({ ink: Uint8ClampedArray.from({ length: INK_SIDE * INK_SIDE }, (_, index) => data[index * 4 + 3] ?? 0) });
   };
   return (
     <div class="drawing">
