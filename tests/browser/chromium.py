@@ -33,7 +33,7 @@ def find() -> Chromium | None:
             str(UNPACKED / "chromium"),
             {
                 "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
-                "FONTCONFIG_PATH": str(UNPACKED / "fonts"),
+                "FONTCONFIG_FILE": str(UNPACKED / "fonts.conf"),
                 "HOME": str(UNPACKED),
             },
         )

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 SIZE: Any = {"width": 1280, "height": 820}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

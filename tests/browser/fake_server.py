@@ -23,7 +23,12 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
 Fields = dict[str, Any]
 
 HOSTILE = [
@@ -51,7 +56,9 @@ def signature(inputs: list[Fields], outputs: list[Fields]) -> Fields:
 
 
 HALF_PLUS_TWO = signature([tensor("x", "DT_FLOAT", [-1])], [tensor("y", "DT_FLOAT", [-1])])
-DIGITS = signature([tensor("pixels", "DT_FLOAT", [-1, 28, 28, 1])], [tensor("probabilities", "DT_FLOAT", [-1, 10])])
+DIGITS = signature(
+    [tensor("pixels", "DT_FLOAT", [-1, 28, 28, 1])], [tensor("probabilities", "DT_FLOAT", [-1, 10])]
+)
 
 
 def version(number: int, signatures: Fields | None = None) -> Fields:
@@ -188,7 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
         if method != "GET":
             scene.requests.append((method, split.path, json.loads(body) if body else None))
         status, content = _answer_of(scene, method, parts, fields, json.loads(body) if body else None)
-        return self._json(status, content) if not isinstance(content, str) else self._send(status, "text/plain", content.encode())
+        return (
+            self._json(status, content)
+            if not isinstance(content, str)
+            else self._send(status, "text/plain", content.encode())
+        )
 
     def _file(self, name: str) -> None:
         path = ASSETS / name
@@ -209,7 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _answer_of(scene: Scene, method: str, parts: list[str], query: dict[str, str], body: Any) -> tuple[int, Fields | str]:
+def _answer_of(
+    scene: Scene, method: str, parts: list[str], query: dict[str, str], body: Any
+) -> tuple[int, Fields | str]:
     found = {one["name"]: one for one in scene.models}
     if parts[:2] == ["console", "api"]:
         return _console(scene, parts[2:], query, found)
@@ -222,7 +235,9 @@ def _answer_of(scene: Scene, method: str, parts: list[str], query: dict[str, str
     return _manage(scene, method, parts[2:], found)
 
 
-def _console(scene: Scene, parts: list[str], query: dict[str, str], found: dict[str, Fields]) -> tuple[int, Fields]:
+def _console(
+    scene: Scene, parts: list[str], query: dict[str, str], found: dict[str, Fields]
+) -> tuple[int, Fields]:
     if parts == ["server"]:
         return 200, _server(scene)
     if parts == ["models"]:
@@ -293,5 +308,7 @@ def _manage(scene: Scene, method: str, parts: list[str], found: dict[str, Fields
         return 404, {"error": f"There is no model {name}"}
     if method == "DELETE":
         scene.models.remove(found[name])
-    scene.changes.insert(0, {"at": time.time(), "what": method, "model": name, "outcome": "OK", "message": ""})
+    scene.changes.insert(
+        0, {"at": time.time(), "what": method, "model": name, "outcome": "OK", "message": ""}
+    )
     return 200, found[name]

@@ -32,7 +32,9 @@ def served() -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def photos() -> Iterator[Served]:
     """A server with MobileNetV2, which takes a picture's file."""
-    making = "import sys; sys.path.insert(0, 'examples'); import demo_models; demo_models.make('mobilenet_v2')"
+    making = (
+        "import sys; sys.path.insert(0, 'examples'); import demo_models; demo_models.make('mobilenet_v2')"
+    )
     subprocess.run([sys.executable, "-c", making], cwd=ROOT, check=True)
     models = [ROOT / "build" / "demo" / "models" / "mobilenet_v2", MODELS / "half_plus_two", MODELS / "pair"]
     with serving(*models, ADMIN, WITH_GRPC) as server:
@@ -111,7 +113,11 @@ def test_the_code_asks_the_same(visitor: Visitor, served: Served) -> None:
         done = subprocess.run([program, "-c", code], capture_output=True, text=True, timeout=60)
         assert (done.returncode, "sum" in done.stdout) == (0, True), (code, done.stderr)
     page.get_by_role("tab", name="JavaScript", exact=True).click()
-    code = page.locator("pre[data-language]").inner_text().replace("console.log(await answer.json())", "return answer.json()")
+    code = (
+        page.locator("pre[data-language]")
+        .inner_text()
+        .replace("console.log(await answer.json())", "return answer.json()")
+    )
     assert "predictions" in page.evaluate(f"(async () => {{ {code} }})()")
 
 

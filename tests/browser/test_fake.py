@@ -8,11 +8,32 @@ import re
 from collections.abc import Callable
 
 import pytest
-from fake_server import DIGITS, HALF_PLUS_TWO, HOSTILE, FakeServer, Scene, failed, hostile_models, model, signature, tensor, version
+from fake_server import (
+    DIGITS,
+    HALF_PLUS_TWO,
+    HOSTILE,
+    FakeServer,
+    Scene,
+    failed,
+    hostile_models,
+    model,
+    signature,
+    tensor,
+    version,
+)
 from visiting import Visitor, picture, serious
 
 Fake = Callable[[Scene], FakeServer]
-PLACES = ["#/models", "#/models/m", "#/models/broken", "#/try", "#/try/m", "#/traffic", "#/traffic/m", "#/manage"]
+PLACES = [
+    "#/models",
+    "#/models/m",
+    "#/models/broken",
+    "#/try",
+    "#/try/m",
+    "#/traffic",
+    "#/traffic/m",
+    "#/manage",
+]
 BOTH = pytest.mark.parametrize("visitor", ["light", "dark"], indirect=True)
 
 
@@ -24,7 +45,9 @@ def ordinary(manage: bool = False) -> Scene:
         [
             model("m", version(2), version(1), labels={"stable": 1, "canary": 2}),
             model("digits", version(1, {"serving_default": DIGITS})),
-            model("broken", failed(1, message, "Its graph needs an operation that TensorFlow does not have.")),
+            model(
+                "broken", failed(1, message, "Its graph needs an operation that TensorFlow does not have.")
+            ),
             model("slow", loading),
         ],
         manage=manage,
@@ -127,7 +150,9 @@ def test_hostile_names_harm_no_page(visitor: Visitor, fake: Fake, index: int) ->
     name = HOSTILE[index]
     answers = {"predictions": [{text: text for text in HOSTILE}, dict.fromkeys(HOSTILE, HOSTILE)]}
     scene = Scene(hostile_models(), manage=True, predict=lambda request: answers)
-    scene.changes = [{"at": 1.0, "what": text, "model": text, "outcome": text, "message": text} for text in HOSTILE]
+    scene.changes = [
+        {"at": 1.0, "what": text, "model": text, "outcome": text, "message": text} for text in HOSTILE
+    ]
     server = fake(scene)
     page = visitor.open(server.url)
     page.locator("table.models tbody tr").nth(index).locator("a").wait_for()
@@ -184,7 +209,9 @@ def test_a_digit_is_drawn(visitor: Visitor, fake: Fake) -> None:
 
 def test_answers_are_shown_as_what_they_are(visitor: Visitor, fake: Fake) -> None:
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
-    outputs = [tensor(name, "DT_FLOAT", None) for name in ("heat", "picture", "labels", "scores", "file", "odd")]
+    outputs = [
+        tensor(name, "DT_FLOAT", None) for name in ("heat", "picture", "labels", "scores", "file", "odd")
+    ]
     colours = [[[x / 16, y / 16, 0.5] for x in range(16)] for y in range(16)]
     answer = {
         "heat": [[x * y for x in range(12)] for y in range(8)],
@@ -195,13 +222,18 @@ def test_answers_are_shown_as_what_they_are(visitor: Visitor, fake: Fake) -> Non
         "odd": [[1, 2], [3]],
     }
     scene = ordinary()
-    scene.models[0]["versions"][0]["signatures"] = {"serving_default": signature(HALF_PLUS_TWO["inputs"], outputs)}
+    scene.models[0]["versions"][0]["signatures"] = {
+        "serving_default": signature(HALF_PLUS_TWO["inputs"], outputs)
+    }
     scene.predict = lambda request: {"predictions": [answer]}
     page = visitor.open(fake(scene).url + "#/try/m")
     page.get_by_role("button", name="Predict").click()
     page.get_by_role("img", name="Heat map of 8 × 12 values, from 0 to 77").wait_for()
     page.get_by_role("img", name="Picture of 16 × 16 pixels").wait_for()
-    assert page.locator(".bars li").all_inner_texts()[0].split("\n")[::2] == ["giant panda"] or page.get_by_text("75 %").is_visible()
+    assert (
+        page.locator(".bars li").all_inner_texts()[0].split("\n")[::2] == ["giant panda"]
+        or page.get_by_text("75 %").is_visible()
+    )
     assert page.locator("img.preview").evaluate("image => image.naturalWidth") == 1
     assert page.get_by_text("<b>bear</b>").first.is_visible()
     assert serious(page) == []
