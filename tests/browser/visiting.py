@@ -1,4 +1,4 @@
-"""Visits pages in Chromium: notes what they log, looks for what keeps people out, takes pictures for the docs."""
+"""Visits pages in Chromium: notes what they log and what keeps people out, takes the docs' pictures."""
 
 from __future__ import annotations
 
