@@ -42,7 +42,7 @@ export function App(): JSX.Element {
           {texts.server.goneBanner}
         </div>
       )}
-      <main id="content" ref={main} tabIndex={-1} class={standing === "gone" ? "stale" : ""}>
+      <main id="content" ref={main} tabIndex={-1}>
         <Content place={place} server={server} />
       </main>
       <Announcer />

@@ -118,7 +118,7 @@ function Chosen({ model, server }: { model: Model; server: ServerInfo | undefine
         <Empty title={texts.try.noSignatures} />
       ) : (
         <Asking
-          key={`${version.version} ${shown} ${JSON.stringify(version.signatures[shown].inputs)}`}
+          key={`${asked ?? ""} ${shown} ${JSON.stringify(version.signatures[shown].inputs)}`}
           model={model.name}
           version={asked}
           name={shown}
