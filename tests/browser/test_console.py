@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,11 @@ from pathlib import Path
 import pytest
 import requests
 from conftest import ROOT, Served
-from fake_server import ASSETS
 from servers import ADMIN, FRIENDLY, MODELS, ONE_TRY, WITH_GRPC, admin_url, put_version, serving, until
 from visiting import Visitor, picture, serious
 
 pytestmark = pytest.mark.needs_tensorflow
 PANDA = ROOT / "examples" / "mobilenet_v2" / "panda.jpg"
-MOST_BYTES = 300_000
-"""Of all files of the console together, compressed."""
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +65,6 @@ def test_models_are_seen_and_tried(visitor: Visitor, served: Served) -> None:
     page.get_by_text("Answered in").wait_for()
     assert page.locator(".answers .value").all_inner_texts() == ["2.5", "3", "4.5"]
     assert serious(page) == []
-
-
-def test_the_console_is_small() -> None:
-    files = [path for path in ASSETS.rglob("*") if path.is_file()]
-    assert len(files) >= 4
-    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in files) <= MOST_BYTES
 
 
 def test_a_picture_is_recognised(visitor: Visitor, photos: Served, tmp_path: Path) -> None:
