@@ -1,4 +1,4 @@
-"""The console's page as it is built: small, complete, and without what its Content-Security-Policy refuses."""
+"""The console's page as it is built: small, complete, and as its Content-Security-Policy wants it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_all_of_it_is_small() -> None:
 
 
 def test_the_page_names_the_files_that_are_there() -> None:
-    """Relatively, so that a proxy may put a path before; with a hash in the name, so that they may be kept."""
+    """Relatively, so that a proxy may put a path before; with a hash in each, so that they may be kept."""
     page = (ASSETS / "index.html").read_text(encoding="utf-8")
     named = re.findall(r'(?:src|href)="\./([^"]+)"', page)
     assert len(named) == len(re.findall(r'(?:src|href)="', page))
