@@ -31,7 +31,7 @@ export interface ListedVersion {
 export interface ListedModel {
   name: string;
   standing: string;
-  base_path?: string;
+  base_path?: string | null;
   labels?: Record<string, number>;
   versions: ListedVersion[];
 }
@@ -71,7 +71,9 @@ export interface Version extends ListedVersion {
 export interface Model {
   name: string;
   standing: string;
-  base_path?: string;
+  /** What to do where there is nothing to load. */
+  advice?: string;
+  base_path?: string | null;
   version_policy?: unknown;
   labels?: Record<string, number>;
   versions: Version[];
@@ -138,6 +140,12 @@ export function engineOf(version: Version | ListedVersion): string {
   if (version.engine) return version.engine;
   const engines = "engines" in version ? Object.values(version.engines ?? {}) : [];
   return [...new Set(engines.flatMap((one) => (one.engine ? [one.engine] : [])))].join(", ");
+}
+
+/** What runs signatures by another engine than the version's own, which was measured to be faster. */
+export function movedTo(version: Version): [string, string][] {
+  const moved = Object.entries(version.engines ?? {}).map(([signature, one]): [string, string] => [signature, one.engine ?? ""]);
+  return moved.filter(([, engine]) => engine !== "" && engine !== version.engine);
 }
 
 export function memoryOf(version: Version | ListedVersion): number | undefined {

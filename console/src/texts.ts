@@ -64,7 +64,7 @@ export const texts = {
     labels: "Labels",
     noVersions: "No version has been found yet.",
     version: (version: number): string => `Version ${version}`,
-    facts: { engine: "Engine", load: "Load time", memory: "Memory", since: "Available since", path: "Path", files: "Size of the files", runs: "Runs in", engines: "Engines by signature" },
+    facts: { engine: "Engine", load: "Load time", memory: "Memory", since: "Available since", path: "Path", files: "Size of the files", runs: "Runs in", engines: "Faster by" },
     loadingFor: (time: string): string => `Loading for ${time}`,
     waitsFor: (what: string): string => `waits for ${what}`,
     advice: "What to do",

@@ -1,6 +1,6 @@
 // One model: every version with its state, what it costs, its signatures, and what is wrong with it.
 import type { JSX } from "preact";
-import { engineOf, memoryOf, paths, type Model, type Signature, type Tensor, type Version } from "../api";
+import { engineOf, memoryOf, movedTo, paths, type Model, type Signature, type Tensor, type Version } from "../api";
 import { usePolled } from "../connection";
 import * as format from "../format";
 import { Badge, Empty, Facts, Lead, Name, Prose, Scrolling, Trouble, Waiting } from "../parts/basics";
@@ -67,6 +67,12 @@ function Body({ model }: { model: Model }): JSX.Element {
         ]}
       />
       {model.versions.length === 0 && <Empty title={texts.model.noVersions} />}
+      {model.advice && (
+        <div class="notice busy">
+          <h2>{texts.model.advice}</h2>
+          <Prose text={model.advice} />
+        </div>
+      )}
       {model.versions.map((version) => (
         <VersionCard key={version.version} version={version} labels={labels.filter(([, of]) => of === version.version).map(([label]) => label)} />
       ))}
@@ -83,6 +89,7 @@ function VersionCard({ version, labels }: { version: Version; labels: string[] }
   const names = texts.model.facts;
   const heading = `version-${version.version}`;
   const shows = version.load_seconds !== undefined;
+  const moved = movedTo(version);
   return (
     <section class="card" aria-labelledby={heading}>
       <div class="card-head">
@@ -119,6 +126,16 @@ function VersionCard({ version, labels }: { version: Version; labels: string[] }
         <Facts
           facts={[
             [names.engine, <Name text={engineOf(version) || "–"} most={60} />],
+            [
+              names.engines,
+              moved.length === 0
+                ? undefined
+                : moved.slice(0, 10).map(([signature, engine]) => (
+                    <span key={signature} class="chip">
+                      <Name text={signature} most={30} /> {format.cut(engine, 40)}
+                    </span>
+                  )),
+            ],
             [names.load, format.seconds(version.load_seconds)],
             [names.memory, format.bytes(memoryOf(version))],
             [names.files, format.bytes(version.file_bytes)],
