@@ -71,7 +71,9 @@ def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visito
 
     Its parameter is the colour scheme: ``parametrize("visitor", ["light", "dark"], indirect=True)``.
     """
-    context = browser.new_context(viewport=SIZE, color_scheme=request.param, reduced_motion="reduce")
+    context = browser.new_context(
+        viewport=SIZE, color_scheme=request.param, reduced_motion="reduce", locale="en-US"
+    )
     context.set_default_timeout(15_000)
     visitor = Visitor(context)
     yield visitor

@@ -62,7 +62,7 @@ def test_models_are_seen_and_tried(visitor: Visitor, served: Served) -> None:
     page.get_by_role("link", name="Try it").last.click()
     page.get_by_role("textbox", name="x").fill("1 2 5")
     page.get_by_role("button", name="Predict").click()
-    page.get_by_text("Answered in").wait_for()
+    page.get_by_role("main").get_by_text("Answered in").wait_for()
     assert page.locator(".answers .value").all_inner_texts() == ["2.5", "3", "4.5"]
     assert serious(page) == []
 
@@ -95,7 +95,7 @@ def test_the_code_asks_the_same(visitor: Visitor, served: Served) -> None:
     for box in page.get_by_role("textbox").all():
         box.fill("1 2")
     page.get_by_role("button", name="Predict").click()
-    page.get_by_text("Answered in").wait_for()
+    page.get_by_role("main").get_by_text("Answered in").wait_for()
     programs = {"curl": "bash", "Python (servable)": sys.executable, "Python (requests)": sys.executable}
     for tab, program in programs.items():
         page.get_by_role("tab", name=tab, exact=True).click()
@@ -148,8 +148,8 @@ def test_models_are_managed(visitor: Visitor, served: Served, tmp_path: Path) ->
     base = tmp_path / "fresh"
     put_version("half_plus_two", base, 7)
     page = visitor.open(f"{admin_url(served)}/#/manage")
-    page.get_by_label("Name").fill("fresh")
-    page.get_by_label("Path").fill(str(base))
+    page.get_by_label("Name", exact=True).fill("fresh")
+    page.get_by_label("Path", exact=True).fill(str(base))
     page.get_by_role("button", name="Load", exact=True).click()
     page.get_by_role("status").get_by_text("fresh is available").wait_for()
     page.get_by_role("button", name="Labels fresh").click()
@@ -167,7 +167,7 @@ def test_models_are_managed(visitor: Visitor, served: Served, tmp_path: Path) ->
     # The administration's address answers predictions, too.
     page.goto(f"{admin_url(served)}/#/try/fresh")
     page.get_by_role("button", name="Predict").click()
-    page.get_by_text("Answered in").wait_for()
+    page.get_by_role("main").get_by_text("Answered in").wait_for()
     page.goto(f"{admin_url(served)}/#/manage")
     page.get_by_role("button", name="Unload fresh").click()
     page.get_by_role("dialog").get_by_role("button", name="Unload").click()
