@@ -101,7 +101,7 @@ const PAGES: { page: keyof typeof texts.pages; place: Place; also?: Place["page"
 function Header({ place, server, standing }: { place: Place; server: ServerInfo | undefined; standing: Standing }): JSX.Element {
   return (
     <header>
-      <div class="bar">
+      <div class="top">
         <a class="brand" href="#/models">
           <Logo />
           {texts.title}

@@ -15,6 +15,7 @@ export const texts = {
   cancel: "Cancel",
   loading: "Loading…",
   none: "none",
+  failed: "failed",
   unknownPage: "There is no such page.",
   failedRequest: (status: number): string => (status > 0 ? `The server answered with status ${status}.` : "The answer could not be read."),
 

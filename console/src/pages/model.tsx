@@ -82,7 +82,7 @@ function Body({ model }: { model: Model }): JSX.Element {
 
 function policyText(policy: unknown): string | undefined {
   if (policy === undefined || policy === null) return undefined;
-  return format.cut(typeof policy === "string" ? policy : JSON.stringify(policy).replace(/["{}]/g, "").replace(/[:,]/g, "$& "), 200);
+  return format.cut(typeof policy === "string" ? policy : JSON.stringify(policy).replaceAll(":{", " – ").replace(/["{}]/g, "").replace(/[:,]/g, "$& "), 200);
 }
 
 function VersionCard({ version, labels }: { version: Version; labels: string[] }): JSX.Element {

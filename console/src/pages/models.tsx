@@ -45,7 +45,7 @@ export function useModels(limit: number): Paged {
   }, [polled.data]);
   const total = polled.data?.total;
   useEffect(() => {
-    if (asked !== "" && total !== undefined) announce(texts.models.found(total));
+    if (asked !== "" && total !== undefined) announce(texts.models.found(total), false);
   }, [asked, total]);
   const next = polled.data?.next ?? null;
   return {

@@ -158,7 +158,7 @@ function Asking({ model, version, name, signature, server }: AskingProps): JSX.E
       const text = await ask(paths.predict(model, version), { method: "POST", body: writeJson(filled.body) });
       const took = performance.now() - begun;
       setOutcome({ reply: readJson(text), text, took });
-      announce(texts.try.tookMs(format.milliseconds(took)));
+      announce(texts.try.tookMs(format.milliseconds(took)), false);
     } catch (error) {
       setOutcome({ error: error instanceof Error ? error : new Error(String(error)) });
     }

@@ -47,7 +47,7 @@ export function Badge({ state, failed = false, children }: { state: string; fail
   return (
     <span class={`badge ${toneOf(state, failed)}`}>
       {children}
-      <span>{cut(state.toLowerCase(), 30)}</span>
+      <span>{failed && state === "END" ? texts.failed : cut(state.toLowerCase(), 30)}</span>
     </span>
   );
 }
@@ -166,16 +166,17 @@ export function Dialog({ title, onClose, children }: { title: string; onClose?: 
 
 // ---- announcements: said by screen readers, and shown for a while
 
-let say: (text: string) => void = () => undefined;
+let say: (text: string, seen: boolean) => void = () => undefined;
 
-export function announce(text: string): void {
-  say(text);
+/** Says what has happened; `seen`: shows it, too, as the page does not show it elsewhere. */
+export function announce(text: string, seen = true): void {
+  say(text, seen);
 }
 
 export function Announcer(): JSX.Element {
-  const [said, setSaid] = useState<{ text: string; count: number }>({ text: "", count: 0 });
+  const [said, setSaid] = useState({ text: "", seen: true, count: 0 });
   useEffect(() => {
-    say = (text) => setSaid((before) => ({ text, count: before.count + 1 }));
+    say = (text, seen) => setSaid((before) => ({ text, seen, count: before.count + 1 }));
   }, []);
   useEffect(() => {
     if (said.text === "") return undefined;
@@ -183,7 +184,7 @@ export function Announcer(): JSX.Element {
     return () => clearTimeout(timer);
   }, [said]);
   return (
-    <div class={said.text === "" ? "toast" : "toast shown"} role="status" dir="auto">
+    <div class={said.text !== "" && said.seen ? "toast shown" : "toast"} role="status" dir="auto">
       {cut(said.text, 300)}
     </div>
   );

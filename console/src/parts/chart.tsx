@@ -124,7 +124,7 @@ function optionsOf(element: HTMLElement, lines: Line[], show: ChartProps["show"]
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "traffic" }, points: { size: 7 } },
     scales: { y: { range: (_, __, highest) => [0, highest > 0 ? highest * 1.08 : 1] } },
     axes: [
-      { ...axis, values: (_, splits) => splits.map((at) => clockTime(at, (splits[1] ?? 0) - (splits[0] ?? 0) < 60)) },
+      { ...axis, size: 30, values: (_, splits) => splits.map((at) => clockTime(at, (splits[1] ?? 0) - (splits[0] ?? 0) < 60)) },
       { ...axis, size: 64, values: (_, splits) => splits.map((value) => show(value)) },
     ],
     series: [
