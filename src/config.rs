@@ -23,6 +23,17 @@ pub enum NonUtf8 {
     Base64,
 }
 
+/// Where the console is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleAt {
+    /// Nowhere.
+    Nowhere,
+    /// At the administration's address.
+    Administration,
+    /// There, and on the REST port.
+    Everywhere,
+}
+
 /// The server's options.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -94,6 +105,8 @@ pub struct Options {
     pub prometheus_path: Option<String>,
     /// Path of all metrics, if enabled.
     pub metrics_path: Option<String>,
+    /// Where the console is. It needs the counts of metrics, whether or not these are told.
+    pub console: ConsoleAt,
     /// The access log, if there is one.
     pub access: Option<AccessOptions>,
     /// The identifiers of requests that are returned.
@@ -143,6 +156,7 @@ impl Options {
             method_name_check: false,
             prometheus_path: None,
             metrics_path: None,
+            console: ConsoleAt::Nowhere,
             access: None,
             request_ids: RequestIds::Off,
             telemetry: None,

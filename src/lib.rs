@@ -16,7 +16,9 @@
 //!
 //! Pages in browsers ask over gRPC-Web, which [`browsers`] takes to [`grpc`] from REST's port.
 //!
-//! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
+//! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations. Whatever asks
+//! Python does so at a desk of [`control_plane`]. Who looks with a browser sees the [`console`], with the [`traffic`] of the
+//! last hour.
 //!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
 //! [`profile`] records what requests spend their time on, [`metrics`] how they end and how long they take; `python` is
@@ -31,7 +33,9 @@ pub mod browsers;
 mod chance;
 pub mod config;
 pub mod connections;
+pub mod console;
 pub mod context;
+pub mod control_plane;
 pub mod engine;
 pub mod error;
 pub mod exchange;
@@ -79,3 +83,4 @@ mod throttled;
 pub mod timeline;
 pub mod tls;
 pub mod trace_context;
+pub mod traffic;

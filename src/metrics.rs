@@ -27,6 +27,7 @@ mod samples;
 mod series;
 mod statistics;
 mod text;
+mod traffic;
 
 pub use batches::Batches;
 pub use content::Surroundings;
@@ -40,6 +41,7 @@ pub use refusals::{ByReason, Reason, Refusals};
 pub use series::{Ending, Methods, Part, Series};
 pub use statistics::{Total, VersionStatistics};
 pub use text::Format;
+pub use traffic::TrafficCounts;
 
 use crate::error::Kind;
 use crate::memory::Budget;
@@ -239,6 +241,11 @@ impl Metrics {
         let models = self.models.load();
         let sorted: BTreeMap<&str, _> = models.iter().map(|(name, model)| (&**name, model)).collect();
         sorted.into_iter().for_each(|(name, model)| tell(name, model));
+    }
+
+    /// Calls `tell` with every known model, in any order. Models stay known, and their counts where they are.
+    pub fn each(&self, mut tell: impl FnMut(&str, &Arc<ModelCounts>)) {
+        self.models.load().iter().for_each(|(name, model)| tell(name, model));
     }
 
     /// Adds a model; `_writer` proves that the caller holds the lock for additions.

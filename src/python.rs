@@ -4,11 +4,14 @@
 mod acceleration;
 mod admin;
 mod bench;
+mod control_plane;
 mod options;
+mod signatures;
 
+use crate::console::files::Files;
 use crate::engine;
 use crate::engine::choice::Engines;
-use crate::engine::signature::{DEFAULT_SIGNATURE, Signature, TensorSpec};
+use crate::engine::signature::DEFAULT_SIGNATURE;
 use crate::engine::tensorflow::TensorFlow;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
@@ -21,19 +24,20 @@ use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
 use crate::metrics::Metrics;
 use crate::native_line::NativeLine;
-use crate::open_inference::repository::ModelControl;
 use crate::registry::{State, VersionChoice};
 use crate::servable::Servable;
 use crate::server::{Port, Server};
+use admin::Place;
 use options::{AdminOptions, CoreOptions, LoadOptions, PayloadLog};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
-use std::collections::{BTreeMap, HashMap};
+use signatures::{Described, Told};
+use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -71,9 +75,6 @@ fn raised(py: Python<'_>, error: &Error) -> PyErr {
     }
 }
 
-/// A signature as text: name, inputs, outputs; each input or output: alias, dtype, shape.
-type Described = (String, Vec<(String, String, String)>, Vec<(String, String, String)>);
-
 /// Information about a version, once loaded.
 #[pyclass(frozen, get_all, module = "servable._core")]
 struct LoadReport {
@@ -104,13 +105,20 @@ impl PyServer {
         let made = || {
             let engines = options.engines();
             let tls = options.tls()?;
-            let settings = options.grpc(on_reload.map(|callback| reload(Arc::new(callback))), tls.clone())?;
+            let settings = options.grpc(on_reload.map(control_plane::reload), tls.clone())?;
             let server = Server::new(options.options(tls)?)?;
-            on_model_control.into_iter().for_each(|callback| server.allow_model_control(control(callback)));
+            let changes = on_model_control.map(control_plane::changes);
+            changes.into_iter().for_each(|changes| server.allow_model_control(changes));
             let lifecycle = Lifecycle::new(server.state().clone());
             Ok(PyServer { server, lifecycle, engines, settings })
         };
         made().map_err(|error| raised(py, &error))
+    }
+
+    /// Brings the console along: its files (path, media type, content), and what answers its page on the REST port.
+    fn bring_console(&self, py: Python<'_>, files: Vec<(String, String, PyBackedBytes)>, answer: Py<PyAny>) {
+        let files = files.into_iter().map(|(path, kind, content)| (path, kind, content.to_vec())).collect();
+        py.detach(|| self.server.bring_console(Files::new(files), control_plane::handler(answer)));
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<HashMap<&'static str, String>> {
@@ -215,6 +223,15 @@ impl PyServer {
         })
     }
 
+    /// The name of the engine that is for the files of a version; empty if the version is not served.
+    fn engine(&self, name: &str, version: i64) -> &'static str {
+        signatures::engine(&self.server.state().registry, name, version)
+    }
+
+    fn signatures(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<Vec<Told>> {
+        released(py, || signatures::told(&self.server.state().registry, name, version))
+    }
+
     /// Records live requests to a model as serialized `PredictionLog`s; blocks until there are enough or time is up.
     fn record(
         &self,
@@ -241,10 +258,11 @@ impl PyServer {
     ) -> PyResult<admin::Administration> {
         let state = self.server.state();
         let counts = state.metrics.as_ref().map(Metrics::edge).unwrap_or_default();
+        let most_answered = options.most_answered();
         let options = options
             .options(address, &state.options, counts)
             .map_err(|why| PyValueError::new_err(why.message))?;
-        admin::serve(py, &options, socket, answer, &self.server)
+        admin::serve(py, Place { options, socket, most_answered }, answer, &self.server)
     }
 
     /// Logs the payloads of requests by these rules from now on, and by no others.
@@ -299,52 +317,8 @@ impl PyServer {
 
 fn report(servable: &Servable, took: Duration) -> LoadReport {
     let placement = if servable.in_caller(DEFAULT_SIGNATURE) { "caller" } else { "pool" };
-    let signatures = as_texts(servable.signatures());
+    let signatures = signatures::as_texts(servable.signatures());
     LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned() }
-}
-
-fn as_texts(signatures: &BTreeMap<String, Signature>) -> Vec<Described> {
-    let all = |specs: &[TensorSpec]| specs.iter().map(as_text).collect();
-    let signatures = signatures.values();
-    signatures.map(|one| (one.name.to_string(), all(&one.inputs), all(&one.outputs))).collect()
-}
-
-fn as_text(spec: &TensorSpec) -> (String, String, String) {
-    let shape = spec.shape.as_ref().map_or_else(
-        || "unknown".to_owned(),
-        |shape| format!("[{}]", shape.iter().map(i64::to_string).collect::<Vec<_>>().join(",")),
-    );
-    (spec.alias.clone(), spec.dtype.name().to_owned(), shape)
-}
-
-/// Wraps Python's reload for gRPC; it receives the serialized config and the client's timeout in seconds.
-fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
-    Arc::new(move |config, timeout| {
-        Python::attach(|py| {
-            let seconds = timeout.map(|timeout| timeout.as_secs_f64());
-            let called = callback.call1(py, (config.as_ref(), seconds));
-            called.map(|_| ()).map_err(|raised| status_of(py, &raised))
-        })
-    })
-}
-
-/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, and the model.
-fn control(callback: Py<PyAny>) -> ModelControl {
-    Arc::new(move |change, model| {
-        Python::attach(|py| {
-            let called = callback.call1(py, (change.word(), model));
-            called.map(|_| ()).map_err(|raised| status_of(py, &raised))
-        })
-    })
-}
-
-/// Converts an exception by its `code` and `message`; one without them is an internal error.
-fn status_of(py: Python<'_>, raised: &PyErr) -> Error {
-    let attribute = |name| raised.value(py).getattr(name).and_then(|value| value.extract::<String>());
-    match (attribute("code"), attribute("message")) {
-        (Ok(code), Ok(message)) => Error::new(Kind::from_name(&code).unwrap_or(Kind::Unknown), message),
-        _ => Error::internal(raised.to_string()),
-    }
 }
 
 /// Opens TensorFlow's library and the op libraries; returns TensorFlow's version.
@@ -371,7 +345,7 @@ fn describe(
         let engines = options::engines(libraries, missing_engines, Vec::new());
         let options = engine::LoadOptions::default();
         let model = engines.of(&path, &options)?.load(&path, &options)?;
-        Ok(as_texts(model.signatures()))
+        Ok(signatures::as_texts(model.signatures()))
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod accept;
 mod cleartext;
+mod console;
 mod newcomers;
 mod ports;
 mod proxied;
@@ -15,8 +16,10 @@ use crate::access::{AccessLog, AccessOptions};
 use crate::auth::Auth;
 use crate::batch::{Pool, Scheduler};
 use crate::browsers::Browsers;
-use crate::config::Options;
+use crate::config::{ConsoleAt, Options};
 use crate::connections::{Connection, Connections, Edge, Stage};
+use crate::console::Console;
+use crate::control_plane::ControlPlane;
 use crate::error::{Error, Kind, Result};
 use crate::grpc;
 use crate::host::{self, priority};
@@ -30,13 +33,14 @@ use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::open_inference::OpenInference;
-use crate::open_inference::repository::ModelControl;
+use crate::open_inference::repository::{CarryOut, ModelControl};
 use crate::open_inference::shared_memory::SharedMemory;
 use crate::payload::Payloads;
 use crate::registry::Registry;
 use crate::rest;
 use crate::telemetry::{SentMetrics, Settings, Traces};
 use crate::tls::{self, Offer};
+use crate::traffic::History;
 use accept::{Accepted, accept_all};
 use cleartext::{Patience, begins_http2};
 use newcomers::Newcomers;
@@ -67,7 +71,15 @@ pub struct Server {
     shared_memory: Option<Arc<SharedMemory>>,
     /// Sends the metrics to a collector, if they are to be sent.
     sent_metrics: Option<SentMetrics>,
+    control_plane: Arc<ControlPlane>,
+    /// What the console tells of traffic, if there is a console.
+    history: Option<Arc<History>>,
+    /// The console, once it is there.
+    console: OnceLock<Arc<Console>>,
 }
+
+/// Most loads and unloads by clients at once; further ones wait.
+const MOST_CHANGES: usize = 32;
 
 struct Running {
     connections: Arc<Connections>,
@@ -82,7 +94,8 @@ impl Server {
     pub fn new(options: Options) -> Result<Server> {
         let memory = Budget::new(options.max_memory_in_flight);
         let sends_metrics = options.telemetry.as_ref().is_some_and(Settings::sends_metrics);
-        let counts = options.prometheus_path.is_some() || options.metrics_path.is_some() || sends_metrics;
+        let is_told = options.prometheus_path.is_some() || options.metrics_path.is_some() || sends_metrics;
+        let counts = is_told || options.console != ConsoleAt::Nowhere;
         let denials = options.auth.as_ref().map(Auth::denials);
         let metrics = counts.then(|| Metrics::new(memory.clone()).with_denials(denials));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
@@ -115,6 +128,9 @@ impl Server {
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
         let prefix = state.options.shared_memory.as_deref();
         let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix)));
+        let has_console = state.options.console != ConsoleAt::Nowhere;
+        let history = has_console.then(|| History::begin(Arc::downgrade(&state))).transpose();
+        let history = history.map_err(|why| cannot_start(&why))?.map(Arc::new);
         // Set once.
         let _set = known.set(Arc::downgrade(&state));
         Ok(Server {
@@ -126,6 +142,9 @@ impl Server {
             model_control: OnceLock::new(),
             shared_memory,
             sent_metrics,
+            control_plane: ControlPlane::new().map_err(|why| cannot_start(&why))?,
+            history,
+            console: OnceLock::new(),
         })
     }
 
@@ -139,9 +158,15 @@ impl Server {
         HealthPages::new(self.state.clone(), self.ready.clone())
     }
 
-    /// Lets clients of the Open Inference Protocol load and unload models by `control`; to be called before
+    /// Returns the threads on which the control plane answers.
+    pub fn control_plane(&self) -> &Arc<ControlPlane> {
+        &self.control_plane
+    }
+
+    /// Lets clients of the Open Inference Protocol load and unload models by `carry_out`; to be called before
     /// [`Self::start`], once.
-    pub fn allow_model_control(&self, control: ModelControl) {
+    pub fn allow_model_control(&self, carry_out: CarryOut) {
+        let control = ModelControl::new(carry_out, self.control_plane.desk(MOST_CHANGES));
         // A second one would be a fault of the caller's code; the first counts.
         let _first = self.model_control.set(control);
     }
@@ -201,7 +226,11 @@ impl Server {
         let health = options.health_pages.then(|| self.health());
         let browsers = Browsers::of(options, &grpc);
         let open_inference = self.open_inference();
-        let rest = Arc::new(rest::RestService::new(self.state.clone(), health, open_inference, browsers));
+        let rest = rest::RestService::new(self.state.clone(), health, open_inference, browsers);
+        let rest = Arc::new(match self.console_on_rest() {
+            Some(console) => rest.with_console(console),
+            None => rest,
+        });
         let over_http2 = Arc::new(rest::RestOverHttp2::new(rest.clone(), grpc.floods()));
         let (of_grpc, keys_within) = grpc.tls();
         let secure = |tls: &tls::Tls, offer, within| Secure {
@@ -276,6 +305,7 @@ impl Server {
     /// whether all finished.
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
+        self.history.iter().for_each(|history| history.end());
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };

@@ -23,13 +23,16 @@ ARROWS = {
     "python": {"server", "lifecycle", "admin", "bench", "log_line", "native_line"},
     "bench": {"chance", "host", "tls"},
     "server": {"rest", "grpc", "throttled", "listen"},
-    "admin": {"http", "json", "listen", "methods"},
-    "rest": {"registry", "methods", "open_inference", "browsers", "http", "http2", "json"},
+    "admin": {"http", "json", "listen", "methods", "rest"},
+    "rest": {"registry", "methods", "open_inference", "browsers", "console", "http", "http2", "json"},
+    "console": {"control_plane", "http", "json", "traffic"},
+    "control_plane": {"error"},
+    "traffic": {"host", "methods", "metrics"},
     "browsers": {"grpc", "http"},
     "http": {"connections", "config", "pace"},
     "json": {"tensor", "error", "config", "parallel"},
     "grpc": {"registry", "methods", "open_inference", "http2"},
-    "open_inference": {"methods", "registry"},
+    "open_inference": {"control_plane", "methods", "registry"},
     "http2": {"connections"},
     "lifecycle": {"registry", "methods", "files", "tfrecord"},
     "methods": {"registry", "servable", "config", "exchange", "telemetry"},
@@ -78,7 +81,8 @@ PYTHON_ARROWS = {
     "__main__": {"cli"},
     "cli": {"serving", "client", "bench"},
     "bench": {"savedmodel"},
-    "serving": {"admin"},
+    "serving": {"console"},
+    "console": {"admin"},
     "admin": {"lifecycle"},
     "lifecycle": {"sources"},
     "sources": {"config", "sizes"},
@@ -267,7 +271,7 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 LAYERED = [
-    *("admin", "auth", "batch", "bench", "browsers", "engine", "grpc", "host", "http", "http2", "json"),
+    *("admin", "auth", "batch", "bench", "browsers", "console", "engine", "grpc", "host", "http", "http2", "json"),
     *("methods", "metrics", "rest", "telemetry"),
 ]
 
@@ -333,7 +337,7 @@ def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
     # As servers, and as clients: of a collector, and of servers under load.
-    servers = ("http/", "http2/", "rest/", "browsers/", "admin/", "server.rs", "grpc/")
+    servers = ("http/", "http2/", "rest/", "browsers/", "admin/", "console/", "server.rs", "grpc/")
     assert outside(crates, *servers, "telemetry/", "bench/") == set()
     assert users_of(r"\bserde_json\b") == set()
 

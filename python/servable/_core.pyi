@@ -176,6 +176,8 @@ class CoreOptions(Protocol):
     @property
     def metrics_path(self) -> str | None: ...
     @property
+    def console(self) -> str: ...
+    @property
     def tensor_content(self) -> bool: ...
     @property
     def base64_non_utf8(self) -> bool: ...
@@ -302,6 +304,12 @@ and why it was not chosen ("": it was)."""
 Acceleration = tuple[str, str, str, str, int, list[Candidate]]
 """Signature; ``waiting``, ``preparing``, ``moved`` or ``stays``; engine; why; refused runs; candidates."""
 
+Argument = tuple[str, str, list[int] | None]
+"""Alias, dtype, shape."""
+
+ToldSignature = tuple[str, str, list[Argument], list[Argument]]
+"""Name, method, inputs, outputs."""
+
 class CoreError(Exception):
     """A failure with a canonical code; ``args`` is ``(code, message)``."""
 
@@ -354,6 +362,17 @@ class Server:
         on_reload: Callable[[bytes, float | None], None] | None = None,
         on_model_control: Callable[[str, str], None] | None = None,
     ) -> Server: ...
+    def bring_console(
+        self,
+        files: Sequence[tuple[str, str, bytes]],
+        answer: Callable[[str, str, str, bytes], tuple[str, bytes]],
+    ) -> None:
+        """Brings the console along, before the ports and the administration are opened. Once.
+
+        ``files``: path, media type and content of each; ``index.html`` is the page. ``answer``: as in
+        ``serve_admin``, for what the page asks on the REST port, below ``/console/api/``; the core answers
+        what it asks of the traffic, at both.
+        """
     def start(self) -> dict[str, str]:
         """Opens the ports.
 
@@ -392,6 +411,14 @@ class Server:
         """Returns what is known of the acceleration of an available version, by signature.
 
         Empty if it is not accelerated. Raises ``CoreError``.
+        """
+    def engine(self, name: str, version: int) -> str:
+        """Returns the name of the engine that is for the files of a version; "" if it is not served."""
+    def signatures(self, name: str, version: int) -> list[ToldSignature]:
+        """Returns the signatures of a version that is served: name, method, inputs, outputs.
+
+        Each of the latter: alias, ``DT_FLOAT`` and so on, shape with -1 for unknown dimensions or None.
+        Raises ``CoreError``.
         """
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         """Records successful requests to a model as serialized PredictionLogs, without duplicates.

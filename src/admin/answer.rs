@@ -2,6 +2,7 @@
 
 use super::deadline::Deadline;
 use super::{METHODS, RequestPermit};
+use crate::control_plane::{Answer, Refused};
 use crate::error::{Error, Kind};
 use crate::json::writer::Writer;
 use bytes::Bytes;
@@ -28,18 +29,9 @@ const STATUSES: [(Kind, u16); 9] = [
     (Kind::DeadlineExceeded, 504),
 ];
 
-/// The handler's answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The media type.
-    pub content_type: String,
-    /// The body.
-    pub bytes: Vec<u8>,
-}
-
 /// The error reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     kind: Kind,
     message: String,
     hint: String,
@@ -53,7 +45,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// Creates a refusal that keeps the connection open.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Refusal {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Refusal {
         Refusal {
             kind,
             message: message.into(),
@@ -65,7 +57,7 @@ impl Refusal {
     }
 
     /// Adds advice on what to do about it.
-    pub fn hint(self, hint: impl Into<String>) -> Refusal {
+    pub(super) fn hint(self, hint: impl Into<String>) -> Refusal {
         Refusal { hint: hint.into(), ..self }
     }
 
@@ -89,6 +81,13 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         let retry_after = error.seconds_to_retry();
         Refusal { retry_after, ..Refusal::new(error.kind, error.message) }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        let Refused { kind, message, hint } = refused;
+        Refusal::new(kind, message).hint(hint)
     }
 }
 
@@ -134,8 +133,7 @@ impl Reply {
     pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
         let Reply { status, content_type, bytes, close, retry_after, permit } = self;
         deadline.restart();
-        let unsent = UnsentBody { bytes, deadline: deadline.clone(), _permit: permit };
-        let mut response = Response::new(Full::new(Bytes::from_owner(unsent)));
+        let mut response = Response::new(unsent(bytes.into(), deadline, permit));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         let any = HeaderValue::from_static("application/octet-stream");
@@ -168,9 +166,14 @@ impl From<Refusal> for Reply {
     }
 }
 
+/// Makes a body of `bytes`; once it is sent, the time of the client runs again from its beginning.
+pub(super) fn unsent(bytes: Bytes, deadline: &Arc<Deadline>, permit: Option<RequestPermit>) -> Full<Bytes> {
+    Full::new(Bytes::from_owner(UnsentBody { bytes, deadline: deadline.clone(), _permit: permit }))
+}
+
 /// A response body until it has been sent. The client has as long to read it as to send its next request.
 struct UnsentBody {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     deadline: Arc<Deadline>,
     _permit: Option<RequestPermit>,
 }

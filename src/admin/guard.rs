@@ -4,11 +4,14 @@ use super::Refusal;
 use crate::auth::{Auth, Need, Pass};
 use crate::error::Kind;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN};
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
-/// Refuses requests of web pages and requests without a token: the administration's own, or one of `--auth_file`. If
+/// How browsers say where a request comes from, seen from where it goes.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// Refuses requests of web pages that are not served here, and requests without a token: the administration's own, or one of `--auth_file`. If
 /// neither is configured, accepts requests only on a loopback address, and only under a host name that no foreign DNS
 /// server can point here.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Guard {
     auth: Option<Auth>,
     is_on_loopback: bool,
     names: [String; 2],
+    /// The scheme of the pages that are served here, if any are.
+    pages: Option<&'static str>,
 }
 
 impl Guard {
@@ -29,7 +34,13 @@ impl Guard {
             auth: None,
             is_on_loopback: address.to_canonical().is_loopback(),
             names: ["localhost".to_owned(), name.to_lowercase()],
+            pages: None,
         }
+    }
+
+    /// Also accepts requests of pages that were served here, by this scheme, if any are.
+    pub(super) fn with_pages(self, pages: Option<&'static str>) -> Guard {
+        Guard { pages, ..self }
     }
 
     /// Also accepts the tokens of `auth`, for what they are for.
@@ -39,8 +50,9 @@ impl Guard {
 
     /// Refuses a request whose headers do not authorize it for what it needs. Returns the pass of a token of the file's.
     pub(super) fn check(&self, headers: &HeaderMap, need: Need<'_>) -> Result<Option<Pass>, Refusal> {
-        if headers.contains_key(ORIGIN) {
-            return Err(denied("Requests of web pages (with an Origin) are refused"));
+        if headers.contains_key(ORIGIN) && !self.is_of_own_page(headers) {
+            let others = if self.pages.is_some() { "other web pages" } else { "web pages" };
+            return Err(denied(format!("Requests of {others} (with an Origin) are refused")));
         }
         if let Some(expected) = &self.authorization {
             let shown = headers.get(AUTHORIZATION).map(text).unwrap_or_default();
@@ -70,6 +82,18 @@ impl Guard {
         }
     }
 
+    /// Returns whether the page that sends a request was served here: under the name by which it now asks. Whether that name
+    /// can be trusted is checked besides. Browsers that say so themselves must agree.
+    fn is_of_own_page(&self, headers: &HeaderMap) -> bool {
+        let (Some(scheme), Some(origin), Some(host)) =
+            (self.pages, only(headers, &ORIGIN), only(headers, &HOST))
+        else {
+            return false;
+        };
+        let is_same = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site == "same-origin");
+        is_same && text(origin).eq_ignore_ascii_case(&format!("{scheme}://{}", text(host)))
+    }
+
     /// Returns whether a `Host` header holds a name that cannot be a web page's own.
     fn is_ours(&self, host: &str) -> bool {
         let host = host.trim().to_lowercase();
@@ -80,6 +104,12 @@ impl Guard {
         let name = name.trim_end_matches('.');
         self.names.iter().any(|ours| ours == name) || is_ip(name)
     }
+}
+
+/// Returns the header `name`, if there is one of it.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut all = headers.get_all(name).iter();
+    all.next().filter(|_| all.next().is_none())
 }
 
 /// Returns whether `name` is an IP address, with or without IPv6 zone and brackets.
@@ -222,6 +252,45 @@ mod tests {
         assert_eq!(status(&guard(), std::slice::from_ref(&origin)), 403);
         let with_token = Guard::new("secret", "", HERE);
         assert_eq!(status(&with_token, &[origin, (AUTHORIZATION, b"Bearer secret")]), 403);
+    }
+
+    #[test]
+    fn of_pages_those_served_here_may_ask() {
+        let site = HeaderName::from_static(SEC_FETCH_SITE);
+        let with_token = || Guard::new("secret", "", HERE).with_pages(Some("https"));
+        let own = guard().with_pages(Some("http"));
+        for (origin, host, expected) in [
+            ("http://127.0.0.1:8502", &["127.0.0.1:8502"][..], 200),
+            ("http://localhost:8502", &["LocalHost:8502"], 200),
+            ("http://[::1]:8502", &["[::1]:8502"], 200),
+            ("http://127.0.0.1:8501", &["127.0.0.1:8502"], 403),
+            ("https://127.0.0.1:8502", &["127.0.0.1:8502"], 403),
+            ("http://127.0.0.1:8502", &["localhost:8502"], 403),
+            // A name of others that points here.
+            ("http://evil.example:8502", &["evil.example:8502"], 403),
+            ("http://127.0.0.1:8502.evil.example", &["127.0.0.1:8502"], 403),
+            ("null", &["127.0.0.1:8502"], 403),
+            ("", &[""], 403),
+            ("http://127.0.0.1:8502", &[], 403),
+            ("http://127.0.0.1:8502", &["127.0.0.1:8502", "127.0.0.1:8502"], 403),
+        ] {
+            let mut given: Vec<(_, &[u8])> = vec![(ORIGIN, origin.as_bytes())];
+            given.extend(host.iter().map(|host| (HOST, host.as_bytes())));
+            assert_eq!(status(&own, &given), expected, "{origin} {host:?}");
+            assert_eq!(status(&guard(), &given), 403, "there are no pages");
+            given.push((AUTHORIZATION, b"Bearer secret"));
+            assert_eq!(status(&Guard::new("secret", "", HERE), &given), 403, "there are no pages");
+        }
+        let given = |origin, host, more| vec![(ORIGIN, origin), (HOST, host), more];
+        let (origin, host): (&[u8], &[u8]) = (b"http://localhost", b"localhost");
+        for (said, expected) in [(&b"same-origin"[..], 200), (b"same-site", 403), (b"cross-site", 403)] {
+            assert_eq!(status(&own, &given(origin, host, (site.clone(), said))), expected);
+        }
+        // With a token, any name will do, and the token is still needed.
+        let (origin, host): (&[u8], &[u8]) = (b"https://models.example", b"models.example");
+        let shown: (_, &[u8]) = (AUTHORIZATION, b"Bearer secret");
+        assert_eq!(status(&with_token(), &given(origin, host, shown)), 200);
+        assert_eq!(status(&with_token(), &given(origin, host, (site, &b"same-origin"[..]))), 401);
     }
 
     #[test]

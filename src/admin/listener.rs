@@ -7,13 +7,12 @@
 
 use super::deadline::Deadline;
 use super::guard::Guard;
-use super::{AdminConnection, Handler, Options, Shared};
+use super::{AdminConnection, Behind, Options, Shared};
 use crate::connections::{Connection, Connections, Edge, Slot, Stage};
 use crate::http::connection;
 use crate::http::unencrypted::Unencrypted;
 use crate::listen::listen;
 use crate::memory::Budget;
-use crate::methods::health::HealthPages;
 use crate::metrics::EdgeLimit;
 use crate::tls::{self, Offer, Tls};
 use std::convert::Infallible;
@@ -23,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Most connections waiting to be accepted.
 const BACKLOG: u32 = 128;
@@ -78,34 +77,28 @@ impl Administration {
     }
 }
 
-/// Starts listening. `health` has the pages that everybody may see.
-pub fn serve(options: &Options, health: HealthPages, handler: Handler) -> io::Result<Administration> {
-    serve_on(listen(options.address, BACKLOG)?, options, health, handler)
+/// Starts listening, and answers with what is `behind`.
+pub fn serve(options: &Options, behind: Behind) -> io::Result<Administration> {
+    serve_on(listen(options.address, BACKLOG)?, options, behind)
 }
 
 /// Serves on `listener`, which listens already.
 pub fn serve_on(
     listener: std::net::TcpListener,
     options: &Options,
-    health: HealthPages,
-    handler: Handler,
+    behind: Behind,
 ) -> io::Result<Administration> {
     listener.set_nonblocking(true)?;
     let spare = Mutex::new(Some(listener.try_clone()?));
     let address = listener.local_addr()?;
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .thread_name("servable-manage")
-        .max_blocking_threads(options.max_answered.max(1))
-        .build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let guard = Guard::new(&options.token, &options.name, address.ip()).accepting(options.auth.clone());
     let shared = Arc::new(Shared {
-        guard: Guard::new(&options.token, &options.name, address.ip()).accepting(options.auth.clone()),
+        guard: guard.with_pages(behind.console.is_some().then_some(scheme)),
         guards_models: options.auth.is_some(),
         metrics_path: options.metrics_path.clone(),
-        health,
-        handler,
-        permits: Arc::new(Semaphore::new(options.max_answered)),
-        max_answered: options.max_answered,
+        behind,
     });
     let budget = Budget::new(options.max_connections * MEMORY_EACH);
     let edge = Edge {
@@ -166,10 +159,8 @@ async fn run(acceptor: Acceptor, listener: TcpListener, mut ends: Ends, mut all_
             (&mut ends.closing).await.ok()
         }
     };
-    let Shared { permits, max_answered, .. } = &*acceptor.shared;
     // From here on no request reaches the handler.
-    permits.close();
-    let none_is_answered = permits.available_permits() == *max_answered;
+    let none_is_answered = acceptor.shared.behind.desk.close();
     acceptor.connections.enter(Stage::Closing);
     acceptor.connections.close_waiting(usize::MAX);
     if let Some(closed) = closed {

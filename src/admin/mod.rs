@@ -1,29 +1,32 @@
 //! The HTTP side of the administration: access control, health, and the format of replies. The operations are in
-//! Python, behind a [`Handler`].
+//! Python, behind a [`Handler`]: [`crate::control_plane`].
 //!
 //! It has its own address and thread ([`listener`]), so that serving models cannot delay it. [`body`] reads the whole
 //! request, the pages of health are answered to everyone (with `--auth_file`, those of models to its tokens), [`guard`] checks
 //! all other requests, the handler answers
-//! them on a thread that may block, and [`answer`] writes the response.
+//! them on a thread that may block, and [`answer`] writes the response. Where the console is, its files, and the API by which
+//! it calls models, are REST's ([`console`]).
 
 mod answer;
 mod body;
+mod console;
 mod deadline;
 mod guard;
 mod listener;
 
-pub use answer::{Answer, Refusal};
 pub use listener::{Administration, serve, serve_on};
 
 use crate::auth::{Auth, Need, Pass};
 use crate::connections::{Answering, Connection};
+use crate::control_plane::{Desk, Handler, NoPlace, Place, Question};
 use crate::error::Kind;
 use crate::http::client_stream::ClientStream;
 use crate::http::{Service, Settings};
 use crate::methods::health::{HealthPages, Subject};
 use crate::metrics::EdgeCounts;
+use crate::rest::RestService;
 use crate::tls::Tls;
-use answer::Reply;
+use answer::{Refusal, Reply};
 use bytes::Bytes;
 use deadline::Deadline;
 use guard::Guard;
@@ -34,9 +37,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 /// Settings of the administration.
 #[derive(Clone, Debug)]
@@ -60,27 +63,19 @@ pub struct Options {
     pub max_connections: usize,
     /// What is counted of connections.
     pub counts: Arc<EdgeCounts>,
-    /// Most requests in the handler at once; fewer than connections, so that one can always be closed.
-    pub max_answered: usize,
 }
 
-/// An authorized request.
-#[derive(Clone, Debug)]
-pub struct AdminRequest {
-    /// The method; HEAD becomes GET.
-    pub method: Method,
-    /// The path, still percent-encoded.
-    pub path: String,
-    /// The query after the `?`; empty if there is none.
-    pub query: String,
-    /// The whole body.
-    pub body: Bytes,
-    /// The `Accept` header; empty if there is none.
-    pub accept: String,
+/// What an administration answers with.
+pub struct Behind {
+    /// The pages that everybody may see.
+    pub health: HealthPages,
+    /// Answers all that is authorized.
+    pub handler: Handler,
+    /// Where it does; with fewer places than there may be connections, so that one can always be closed.
+    pub desk: Desk,
+    /// The console, and the API by which it calls models, if it is here.
+    pub console: Option<Arc<RestService>>,
 }
-
-/// Answers an authorized request; may block.
-pub type Handler = Arc<dyn Fn(&AdminRequest) -> Result<Answer, Refusal> + Send + Sync>;
 
 /// Largest head of a request, in bytes: large enough for a path that is too long for HTTP, so that the reply can say
 /// so.
@@ -97,11 +92,7 @@ struct Shared {
     /// True if health of models is told to holders of tokens only.
     guards_models: bool,
     metrics_path: Option<String>,
-    health: HealthPages,
-    handler: Handler,
-    /// One permit per request that the handler may take now.
-    permits: Arc<Semaphore>,
-    max_answered: usize,
+    behind: Behind,
 }
 
 /// One client's connection.
@@ -113,7 +104,7 @@ struct AdminConnection {
 
 /// Held by a request from its start in the handler until the client has its reply; keeps the connection open meanwhile.
 struct RequestPermit {
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
     _answering: Answering,
     _pass: Option<Pass>,
 }
@@ -130,13 +121,21 @@ impl Service for AdminConnection {
         request: Request<Incoming>,
     ) -> Response<Full<Bytes>> {
         let _in_hand = stream.begin();
+        let request = match self.beside(&stream, request).await {
+            ControlFlow::Break(response) => return response,
+            ControlFlow::Continue(request) => request,
+        };
         let (head, body) = request.into_parts();
         let mut who = None;
         let reply = self.reply(&stream.connection, &head, body, &mut who).await;
         let mut reply = reply.unwrap_or_else(Reply::from);
         reply.close |= stream.connection.is_draining();
         self.log(&head, reply.status, who.as_deref().unwrap_or("-"));
-        reply.into_response(&self.deadline)
+        let mut response = reply.into_response(&self.deadline);
+        if self.shared.behind.console.is_some() {
+            crate::console::protect(response.headers_mut());
+        }
+        response
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
@@ -158,10 +157,10 @@ impl AdminConnection {
         let path = path_of(head.uri.path());
         let shared = &*self.shared;
         if let Some(subject) = Subject::at(&path).filter(|_| is_look(&head.method)) {
-            if let Some(need) = shared.health.need(&subject).filter(|_| shared.guards_models) {
+            if let Some(need) = shared.behind.health.need(&subject).filter(|_| shared.guards_models) {
                 let _in_flight = shared.guard.check(&head.headers, need)?;
             }
-            let (status, page) = shared.health.of(&subject);
+            let (status, page) = shared.behind.health.of(&subject);
             return Ok(Reply::json(status, page));
         }
         let is_metrics = is_look(&head.method) && shared.metrics_path.as_deref() == Some(&*path);
@@ -169,43 +168,38 @@ impl AdminConnection {
         let pass = shared.guard.check(&head.headers, need)?;
         *who = pass.as_ref().map(|pass| pass.name().clone());
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+        let method = method.as_str().to_owned();
         let query = head.uri.query().unwrap_or_default().to_owned();
         let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let accept = accept.unwrap_or_default().to_owned();
-        let request = AdminRequest { method, path: path.into_owned(), query, body, accept };
-        self.handled(connection, request, pass).await
+        let question = Question { method, path: path.into_owned(), query, body, accept };
+        self.handled(connection, question, pass).await
     }
 
     /// Calls the handler on a thread of its own and returns its reply.
     async fn handled(
         &self,
         connection: &Arc<Connection>,
-        request: AdminRequest,
+        question: Question,
         pass: Option<Pass>,
     ) -> Result<Reply, Refusal> {
         if connection.is_closing() {
             // Nobody would see the reply.
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
         }
-        let permit = match self.shared.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => {
-                return Err(Refusal::new(Kind::Unavailable, "The server is stopping"));
+        let Behind { desk, handler, .. } = &self.shared.behind;
+        let place = desk.take().map_err(|why| match why {
+            NoPlace::Closed => Refusal::new(Kind::Unavailable, "The server is stopping"),
+            NoPlace::Taken => {
+                let message = format!("{} administrative requests are being answered", desk.most());
+                Refusal::new(Kind::Unavailable, message).hint("try again")
             }
-            Err(TryAcquireError::NoPermits) => {
-                let most = self.shared.max_answered;
-                let message = format!("{most} administrative requests are being answered");
-                return Err(Refusal::new(Kind::Unavailable, message).hint("try again"));
-            }
-        };
-        let permit = RequestPermit { _permit: permit, _answering: connection.answering(), _pass: pass };
-        self.deadline.lift();
-        let handler = self.shared.handler.clone();
-        // The permit moves along: the handler continues after the client has left.
-        let work = move || (handler(&request), permit);
-        let (answer, permit) = tokio::task::spawn_blocking(work).await.map_err(|_panicked| {
-            Refusal::new(Kind::Internal, "The server failed on this request; its log has the reason")
         })?;
+        let permit = RequestPermit { _place: place, _answering: connection.answering(), _pass: pass };
+        self.deadline.lift();
+        let handler = handler.clone();
+        // The permit moves along: the handler continues after the client has left.
+        let (answer, permit) = desk.run(move || (handler(&question), permit)).await?;
         Ok(Reply::of(answer?, permit))
     }
 

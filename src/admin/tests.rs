@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::config;
+use crate::console::Console;
+use crate::console::files::Files;
+use crate::control_plane::{Answer, ControlPlane, Refused};
 use crate::methods::ServerState;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,7 +25,6 @@ fn options() -> Options {
         request_within: PATIENCE,
         max_connections: 4,
         counts: Arc::default(),
-        max_answered: 2,
     }
 }
 
@@ -35,27 +37,41 @@ struct Running {
 }
 
 fn running(options: &Options) -> Running {
+    running_with(options, None)
+}
+
+fn running_with(options: &Options, console: Option<Arc<RestService>>) -> Running {
     let ready = Arc::new(AtomicBool::new(false));
     let (begins, begun) = channel();
     let (let_go, may_go) = channel::<()>();
     let may_go = Mutex::new(may_go);
-    let handler: Handler = Arc::new(move |request| {
-        if request.method == Method::DELETE {
+    let handler: Handler = Arc::new(move |question: &Question| {
+        if question.method == "DELETE" {
             begins.send(()).unwrap();
             may_go.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
         }
-        match request.path.as_str() {
+        match question.path.as_str() {
             "/panic" => panic!("as it was told"),
-            "/missing" => Err(Refusal::new(Kind::NotFound, "missing").hint("look")),
+            "/missing" => Err(Refused::new(Kind::NotFound, "missing").hint("look")),
             path => {
-                let text = format!("{} {path} {} {}", request.method, request.query, request.body.len());
+                let text = format!("{} {path} {} {}", question.method, question.query, question.body.len());
                 Ok(Answer { content_type: "text/plain".to_owned(), bytes: text.into_bytes() })
             }
         }
     });
     let server = Arc::new(ServerState::for_tests(config::Options::closed()));
     let health = HealthPages::new(server, ready.clone());
-    Running { administration: serve(options, health, handler).unwrap(), ready, begun, let_go }
+    let behind = Behind { health, handler, desk: ControlPlane::new().unwrap().desk(2), console };
+    Running { administration: serve(options, behind).unwrap(), ready, begun, let_go }
+}
+
+/// The console and the API by which it calls models, as they are at an administration's address.
+fn console() -> Arc<RestService> {
+    let server = Arc::new(ServerState::for_tests(config::Options::closed()));
+    let page = ("index.html".to_owned(), "text/html".to_owned(), b"<!doctype html>".to_vec());
+    let nothing: Handler = Arc::new(|_: &Question| Err(Refused::new(Kind::NotFound, "not on this way")));
+    let console = Console::new(Files::new(vec![page]), nothing, ControlPlane::new().unwrap().desk(1));
+    Arc::new(RestService::new(server, None, None, None).with_console(Arc::new(console)))
 }
 
 impl Running {
@@ -197,5 +213,65 @@ fn a_request_has_to_be_whole_in_time() {
     let running = running(&Options { request_within: Duration::from_millis(100), ..options() });
     for content in ["", "GET /livez HTTP/1.1\r\nX: ", "PUT /a HTTP/1.1\r\nContent-Length: 9\r\n\r\nab"] {
         assert_eq!(read(running.connect(content)), "");
+    }
+}
+
+#[test]
+fn without_a_console_its_paths_are_the_handler_s() {
+    let running = running(&options());
+    for path in ["/", "/console/x", "/v1/models/m", "/console/api/server"] {
+        let answer = running.ask(&format!("GET {path}"));
+        assert_eq!(body(&answer), format!("GET {path}  0"));
+        assert!(!answer.to_lowercase().contains("content-security-policy"), "{answer}");
+    }
+}
+
+#[test]
+fn the_console_s_files_are_open_and_models_are_called_with_the_administration_s_rights() {
+    let with_token = Options { token: "secret".to_owned(), ..options() };
+    let running = running_with(&with_token, Some(console()));
+    let page = running.ask("GET /");
+    assert!(page.starts_with("HTTP/1.1 200 ") && body(&page) == "<!doctype html>", "{page}");
+    let shown = "Authorization: Bearer secret\r\nHost: localhost\r\nConnection: close";
+    for (line, more, status, text) in [
+        ("GET /console/x", "", 404, "The console is at /"),
+        ("GET /console/api/server", "", 401, "bearer token"),
+        ("POST /", "", 401, "bearer token"),
+        ("GET /v1/models/m", "", 401, "bearer token"),
+        ("POST /v1/models/m:predict", "Content-Length: 2\r\n\r\n{}", 401, "bearer token"),
+        ("GET /v1/models/m", shown, 404, "Could not find any versions of model m"),
+        ("GET /console/api/server", shown, 200, "GET /console/api/server  0"),
+        ("POST /", shown, 200, "POST /  0"),
+    ] {
+        let more = if more.is_empty() { "Host: localhost\r\nConnection: close" } else { more };
+        let answer = read(running.connect(&format!("{line} HTTP/1.1\r\n{more}\r\n\r\n")));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text),
+            "{line}: {answer}"
+        );
+        assert!(
+            answer.to_lowercase().contains("content-security-policy: default-src 'none';"),
+            "{line}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn pages_served_here_may_ask_and_others_may_not() {
+    let running = running_with(&options(), Some(console()));
+    let ask = |line: &str, origin: &str, host: &str| {
+        let request =
+            format!("{line} HTTP/1.1\r\nOrigin: {origin}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        read(running.connect(&request))
+    };
+    let own = running.administration.address().to_string();
+    assert_eq!(body(&ask("PUT /a", &format!("http://{own}"), &own)), "PUT /a  0");
+    assert!(ask("GET /v1/models/m", &format!("http://{own}"), &own).contains("Could not find any versions"));
+    for line in ["PUT /a", "GET /v1/models/m"] {
+        for (origin, host) in
+            [("http://evil.example", &*own), ("null", &own), ("http://evil.example", "evil.example")]
+        {
+            assert!(ask(line, origin, host).starts_with("HTTP/1.1 403 "), "{line} {origin} {host}");
+        }
     }
 }

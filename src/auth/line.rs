@@ -13,7 +13,7 @@
 use super::limits::{Limits, Rate, number};
 use super::need::{Grant, Scopes};
 use super::pattern::Models;
-use super::token::{Hashed, is_name};
+use super::token::{Hashed, NOBODY, is_name};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +29,15 @@ pub struct Entry {
     pub(super) hashed: Hashed,
     pub(super) grant: Grant,
     pub(super) limits: Limits,
+}
+
+impl Entry {
+    /// Returns the entry of somebody called `name` who may do everything. No token is its own.
+    pub(super) fn of_administrator(name: Arc<str>) -> Entry {
+        let grant = Grant { scopes: Scopes::ALL, models: Models::all() };
+        let (hashed, limits) = (NOBODY.clone(), Limits::default());
+        Entry { name, number: 0, settings: Vec::new(), hashed, grant, limits }
+    }
 }
 
 /// Reads the lines of a file. Empty ones, and those that begin with `#`, say nothing.

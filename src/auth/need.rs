@@ -53,6 +53,9 @@ pub enum Need<'a> {
 pub(super) struct Scopes([bool; Scope::ALL.len()]);
 
 impl Scopes {
+    /// All of them.
+    pub(super) const ALL: Scopes = Scopes([true; Scope::ALL.len()]);
+
     /// Reads names between commas, each at most once.
     pub(super) fn read(text: &str) -> Option<Scopes> {
         let mut scopes = [false; Scope::ALL.len()];

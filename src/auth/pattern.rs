@@ -17,6 +17,11 @@ pub(super) struct Models {
 struct Pattern(Vec<String>);
 
 impl Models {
+    /// Returns that which every name matches.
+    pub(super) fn all() -> Models {
+        Models { patterns: Vec::new(), every: true }
+    }
+
     /// Reads patterns between commas; `None` if that is none.
     pub(super) fn read(text: &str) -> Option<Models> {
         let patterns = text.split(',').map(Pattern::read).collect::<Option<Vec<_>>>()?;

@@ -79,6 +79,26 @@ fn a_pass_is_for_what_its_line_says() {
 }
 
 #[test]
+fn an_administrator_may_do_everything_and_goes_on_to_count() {
+    let auth = auth(&line("me", 'x', "scopes=manage models=* in_flight=1"));
+    let (token, _) = made("me", 'x');
+    let shown = bearing(&auth, &token).unwrap();
+    assert!(auth.check(Some(&shown), Need::Predict("m")).is_err());
+    let raised = shown.raised();
+    assert_eq!(&**raised.name(), "me");
+    for pass in [&raised, &Pass::of_administrator()] {
+        for need in
+            [Need::Predict("m"), Need::SignaturesOf("m"), Need::Read("m"), Need::ReadAll, Need::Manage]
+        {
+            assert_eq!(auth.check(Some(pass), need), Ok(()), "{need:?}");
+        }
+    }
+    assert!(bearing(&auth, &token).is_err(), "it is in flight");
+    drop(raised);
+    assert!(bearing(&auth, &token).is_ok());
+}
+
+#[test]
 fn requests_in_flight_are_counted_until_their_last_clone_is_dropped() {
     let auth = auth(&line("me", 'x', "scopes=read models=* in_flight=2"));
     let (token, _) = made("me", 'x');

@@ -65,6 +65,11 @@ impl Body {
         Body { bytes: Content::Written(bytes), ..Body::default() }
     }
 
+    /// Makes an uncompressed body of what something else has.
+    pub(crate) fn borrowed(bytes: Bytes) -> Body {
+        Body { bytes: Content::Borrowed(bytes), ..Body::default() }
+    }
+
     /// Returns the number of its bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.bytes().len()
@@ -77,7 +82,12 @@ impl Body {
 
     /// Does the same with the best of the codings that the client accepts.
     pub(crate) fn coded(bytes: Content, accepts: Accepts, options: &Options) -> Body {
-        let is_worthwhile = options.gzip_min_bytes > 0 && bytes.bytes().len() >= options.gzip_min_bytes;
+        Body::coded_from(bytes, accepts, options.gzip_min_bytes)
+    }
+
+    /// Does the same with a body that has `smallest` bytes at least; 0 for none.
+    pub(crate) fn coded_from(bytes: Content, accepts: Accepts, smallest: usize) -> Body {
+        let is_worthwhile = smallest > 0 && bytes.bytes().len() >= smallest;
         if let Some(coding) = accepts.best().filter(|_| is_worthwhile)
             // Writing to memory does not fail.
             && let Some(packed) = coding.packed(bytes.bytes())
@@ -85,6 +95,12 @@ impl Body {
             return Body { packed: Some(coding), ..Body::plain(packed) };
         }
         Body { bytes, ..Body::default() }
+    }
+
+    /// Describes it by further `headers`.
+    pub(crate) fn also(mut self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Body {
+        self.headers.extend(headers);
+        self
     }
 
     /// Describes it by `headers`, which go before others of their names.

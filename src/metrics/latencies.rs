@@ -98,6 +98,11 @@ impl Latencies {
         self.counts[bucket(nanos)].fetch_add(1, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);
     }
+
+    /// Returns the sum of all times, in nanoseconds.
+    pub(super) fn nanos(&self) -> u64 {
+        self.nanos.load(Relaxed)
+    }
 }
 
 /// The sum of such counts when they were read.
@@ -127,9 +132,33 @@ impl Times {
         self.nanos += other.nanos;
     }
 
+    /// Returns what has come to these times since they were `before`.
+    pub(super) fn since(&self, before: &Times) -> Times {
+        let counts = from_fn(|bucket| self.counts[bucket].saturating_sub(before.counts[bucket]));
+        Times { counts, nanos: self.nanos.saturating_sub(before.nanos) }
+    }
+
     /// Returns the number of times.
     pub(super) fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// Returns a time that about this share (0 to 1) of all do not exceed, in nanoseconds, as if the times in a bucket were
+    /// spread evenly over it; `None` without times. Those beyond all limits count as the last limit.
+    #[allow(clippy::cast_precision_loss)] // Of numbers far below 2⁵³.
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = share * self.count() as f64;
+        let mut below = 0.0;
+        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = *count as f64;
+            if below + count >= wanted {
+                let first = bucket.checked_sub(1).map_or(0, |before| FIRSTS[before]) as f64;
+                let end = FIRSTS.get(bucket).map_or(first, |end| *end as f64);
+                return Some(first + (end - first) * (wanted - below) / count);
+            }
+            below += count;
+        }
+        None
     }
 
     /// Returns the histogram between TensorFlow Serving's limits, in microseconds.
@@ -185,7 +214,47 @@ mod tests {
         assert_eq!((own.counts.len(), own.count(), own.sum), (19, 5, 20_000_050_002));
     }
 
+    #[test]
+    fn quantiles_are_found_between_limits() {
+        assert_eq!(times(&[]).quantile(0.5), None);
+        // 10 to 18 µs is one bucket, and nothing is beyond 18,000.
+        let all = times(&[10_000; 10]);
+        assert_eq!((all.quantile(0.5), all.quantile(1.0)), (Some(14_000.0), Some(18_000.0)));
+        let mixed = times(&[&[10_000; 9][..], &[40_000_000]].concat());
+        assert!(mixed.quantile(0.9).unwrap() <= 18_000.0 && mixed.quantile(0.95).unwrap() > 25_000_000.0);
+        let longest = times(&[u64::MAX / 2]).quantile(0.99).unwrap();
+        assert!(longest > 1e12 && longest.is_finite());
+    }
+
+    #[test]
+    fn what_has_come_since_is_the_difference() {
+        let (before, now) = (times(&[5, 20_000]), times(&[5, 20_000, 20_000, 7_000_000]));
+        let since = now.since(&before);
+        assert_eq!((since.count(), since.nanos), (2, 7_020_000));
+        assert_eq!(before.since(&now).count(), 0, "counts do not go down");
+    }
+
     proptest! {
+        /// The one that sorting would find is in the same bucket.
+        #[test]
+        fn quantiles_are_as_exact_as_buckets_are_narrow(
+            nanos in proptest::collection::vec(0u64..20_000_000_000, 1..60),
+            share in 0.0f64..1.0,
+        ) {
+            let mut sorted = nanos.clone();
+            sorted.sort_unstable();
+            #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+            let rank = ((share * sorted.len() as f64).ceil() as usize).max(1) - 1;
+            let (exact, found) = (sorted[rank], times(&nanos).quantile(share).unwrap());
+            let (first, end) = match bucket(exact) {
+                0 => (0, FIRSTS[0]),
+                bucket => (FIRSTS[bucket - 1], FIRSTS[bucket]),
+            };
+            #[allow(clippy::cast_precision_loss)]
+            let (first, end) = (first as f64, end as f64);
+            prop_assert!((first..=end).contains(&found), "{first} {found} {end}");
+        }
+
         #[test]
         fn both_histograms_count_as_if_each_had_counted(
             nanos in proptest::collection::vec((0u32..64, any::<u64>()).prop_map(|(shift, value)| (value >> 8) >> (shift % 50)), 0..40)

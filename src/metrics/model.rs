@@ -33,6 +33,8 @@ struct Gone {
     total: [Tally; Api::COUNT],
     /// Parts that requests may still hold.
     held: Vec<(Api, Arc<Part>)>,
+    /// The number of batches, and their rows.
+    batches: [u64; 2],
 }
 
 /// The counts of one version, by signature.
@@ -66,6 +68,12 @@ impl BatchSizes {
         self.requests.add_up_to(&BATCH_SIZES, requests as u64);
     }
 
+    /// Returns the number of batches, and their rows.
+    fn totals(&self) -> [u64; 2] {
+        let rows = Merged::of(&self.rows);
+        [rows.count(), rows.sum]
+    }
+
     /// Returns the histograms of rows and of requests.
     pub(super) fn read(&self) -> [Merged; 2] {
         [Merged::of(&self.rows), Merged::of(&self.requests)]
@@ -87,7 +95,8 @@ impl ModelCounts {
         self.served.store(true, Relaxed);
     }
 
-    pub(super) fn is_served(&self) -> bool {
+    /// Returns whether it is a model that is, or was, to be served here, and not only a name in a request.
+    pub fn is_served(&self) -> bool {
         self.served.load(Relaxed)
     }
 
@@ -109,6 +118,9 @@ impl ModelCounts {
         let mut versions = self.versions();
         let Some(counts) = versions.remove(&version) else { return };
         let mut gone = self.gone();
+        let [batches, rows] = counts.batches.totals();
+        gone.batches[0] += batches;
+        gone.batches[1] += rows;
         for methods in counts.signatures().values() {
             for (api, series) in Api::ALL.into_iter().zip(&**methods) {
                 gone.held.extend(series.parts().map(|part| (api, part.clone())));
@@ -129,6 +141,36 @@ impl ModelCounts {
         }
         add(&mut total, &self.unresolved);
         total
+    }
+
+    /// Calls `present` with every part that counts calls of the model, and `past` with the sums of those that are gone. Asking
+    /// for what is known of a model is no call.
+    pub(super) fn visit(&self, mut present: impl FnMut(&Part), past: impl FnMut(&Tally)) {
+        // As in `total`.
+        let versions = self.versions();
+        let mut gone = self.gone();
+        gone.settle();
+        gone.total[..Api::Other as usize].iter().for_each(past);
+        let held = gone.held.iter().filter(|(api, _)| *api != Api::Other);
+        held.for_each(|(_, part)| present(part));
+        let mut calls = |methods: &Methods| {
+            let calls = methods[..Api::Other as usize].iter();
+            calls.flat_map(Series::parts).for_each(|part| present(part));
+        };
+        versions
+            .values()
+            .for_each(|version| version.signatures().values().for_each(|methods| calls(methods)));
+        calls(&self.unresolved);
+    }
+
+    /// Returns the number of batches so far, and of their rows.
+    pub(super) fn batches(&self) -> [u64; 2] {
+        let versions = self.versions();
+        let gone = self.gone().batches;
+        versions
+            .values()
+            .map(|version| version.batches.totals())
+            .fold(gone, |sum, one| [sum[0] + one[0], sum[1] + one[1]])
     }
 
     /// Returns its versions.

@@ -50,9 +50,9 @@ impl Series {
 /// The counts of some threads, 3 KB; allocated when one of them first counts something.
 #[derive(Debug, Default)]
 pub struct Part {
-    begun: AtomicU64,
-    by_protocol: [Answered; Protocol::COUNT],
-    phases: [Latencies; Phase::COUNT],
+    pub(super) begun: AtomicU64,
+    pub(super) by_protocol: [Answered; Protocol::COUNT],
+    pub(super) phases: [Latencies; Phase::COUNT],
     /// Runs, as TensorFlow Serving counts them: warm-ups too, and with the wait for a batch.
     runs: Latencies,
     /// The runs among them that are counted as batches.
@@ -63,10 +63,10 @@ pub struct Part {
 
 /// What is counted when requests of one protocol end.
 #[derive(Debug, Default)]
-struct Answered {
-    outcomes: [AtomicU64; CODES],
+pub(super) struct Answered {
+    pub(super) outcomes: [AtomicU64; CODES],
     /// Of those that ended well.
-    took: Latencies,
+    pub(super) took: Latencies,
     native: Native,
     exemplars: Exemplars,
     received: AtomicU64,
@@ -141,7 +141,7 @@ impl Part {
 /// The sum of parts when they were read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    begun: u64,
+    pub(super) begun: u64,
     pub(super) by_protocol: [Answers; Protocol::COUNT],
     pub(super) phases: [Times; Phase::COUNT],
     pub(super) runs: Times,

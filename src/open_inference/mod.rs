@@ -92,10 +92,10 @@ impl OpenInference {
         Ok(available && self.ready.load(Relaxed))
     }
 
-    /// Loads or unloads a model, as far as that is allowed; returns once it is done. Blocks.
-    pub fn control(&self, change: repository::Change, model: &str) -> Result<()> {
+    /// Loads or unloads a model, as far as that is allowed; returns once it is done.
+    pub async fn control(&self, change: repository::Change, model: String) -> Result<()> {
         match &self.control {
-            Some(control) => control(change, model),
+            Some(control) => control.change(change, model).await,
             None => Err(refusal::no_control()),
         }
     }

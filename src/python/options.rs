@@ -4,7 +4,7 @@ use crate::access::{AccessOptions, Output, Which};
 use crate::admin;
 use crate::auth::Auth;
 use crate::batch;
-use crate::config::{NonUtf8, Options};
+use crate::config::{ConsoleAt, NonUtf8, Options};
 use crate::engine::LoadOptions as EngineOptions;
 use crate::engine::acceleration::{Acceleration, Lower};
 use crate::engine::choice::{EngineKind, Engines};
@@ -72,6 +72,7 @@ pub(super) struct CoreOptions {
     op_libraries: Vec<PathBuf>,
     prometheus_path: Option<String>,
     metrics_path: Option<String>,
+    console: String,
     tensor_content: bool,
     base64_non_utf8: bool,
     method_name_check: bool,
@@ -330,6 +331,12 @@ impl CoreOptions {
             method_name_check: self.method_name_check,
             prometheus_path: self.prometheus_path,
             metrics_path: self.metrics_path,
+            console: match self.console.as_str() {
+                "nowhere" => ConsoleAt::Nowhere,
+                "administration" => ConsoleAt::Administration,
+                "everywhere" => ConsoleAt::Everywhere,
+                other => return Err(unknown("console", other)),
+            },
             access: self.access_log.map(AccessLogOptions::options).transpose()?,
             request_ids: match self.request_ids.as_str() {
                 "off" => RequestIds::Off,
@@ -469,6 +476,11 @@ impl From<BatchingOptions> for batch::Parameters {
 }
 
 impl AdminOptions {
+    /// Returns the number of requests that may be answered at once.
+    pub(super) fn most_answered(&self) -> usize {
+        self.max_answered
+    }
+
     /// Returns the options of an administration that listens at `at`, the resolved `address`, with the encryption and the
     /// tokens of the `server`'s ports.
     pub(super) fn options(
@@ -487,7 +499,6 @@ impl AdminOptions {
             request_within: seconds(self.request_seconds).unwrap_or_default(),
             max_connections: self.max_connections,
             counts,
-            max_answered: self.max_answered,
         })
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A request is admitted by its head. What is found out of it later, such as the model, is checked where it is found out.
 
-use super::{RestService, v2};
+use super::{Caller, RestService, v2};
 use crate::auth::Pass;
+use crate::console;
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::http::reply::Reply;
@@ -16,8 +17,16 @@ use hyper::body::{Body as _, Incoming};
 const SMALL: u64 = 64 << 10;
 
 /// Admits a request if it shows a valid token, needs none, or nobody does.
-pub(super) fn admit(service: &RestService, head: &Parts, exchange: &Exchange) -> Result<Option<Pass>> {
+pub(super) fn admit(
+    service: &RestService,
+    client: &Caller,
+    head: &Parts,
+    exchange: &Exchange,
+) -> Result<Option<Pass>> {
     let Some(auth) = &service.server.options.auth else { return Ok(None) };
+    if client.is_admitted {
+        return Ok(client.pass.clone());
+    }
     if is_open(service, head) {
         return Ok(None);
     }
@@ -28,14 +37,15 @@ pub(super) fn admit(service: &RestService, head: &Parts, exchange: &Exchange) ->
     Ok(Some(pass))
 }
 
-/// Returns whether a request needs no token: probes of the whole server, which orchestrators send without headers, and what
-/// browsers ask before they send a page's request to another origin, which never has one.
+/// Returns whether a request needs no token: probes of the whole server, which orchestrators send without headers; the files
+/// of the console, which ask for a token themselves; and what browsers ask before they send a page's request to another origin, which never has one.
 fn is_open(service: &RestService, head: &Parts) -> bool {
     match head.method {
         Method::GET | Method::HEAD => {
             let subject = Subject::at(head.uri.path());
             (service.health.is_some() && matches!(subject, Some(Subject::Process | Subject::Server)))
                 || (service.open_inference.is_some() && v2::is_open(head.uri.path()))
+                || (service.console.is_some() && console::is_file(head.uri.path()))
         }
         Method::OPTIONS => service.server.options.cors,
         _ => false,

@@ -8,6 +8,7 @@ mod access;
 pub mod bodies;
 mod call;
 mod columns;
+mod console;
 pub mod decode;
 pub mod encode;
 pub mod features;
@@ -28,6 +29,7 @@ pub(crate) use over_http2::RestOverHttp2;
 use crate::auth::{Need, Pass};
 use crate::browsers::Browsers;
 use crate::connections::Connection;
+use crate::console::Console;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http::body;
@@ -61,7 +63,7 @@ pub enum Format {
 }
 
 /// The API and the models behind it.
-pub(crate) struct RestService {
+pub struct RestService {
     server: Arc<ServerState>,
     /// The pages of health, if they are served.
     health: Option<HealthPages>,
@@ -71,6 +73,8 @@ pub(crate) struct RestService {
     pages: Arc<tokio::sync::Mutex<()>>,
     /// What is done for browsers, if anything is.
     browsers: Option<Browsers>,
+    /// The console, if it is here.
+    console: Option<Arc<Console>>,
 }
 
 /// The client of one request.
@@ -81,6 +85,8 @@ struct Caller {
     stream: Option<Client>,
     /// What its token allows.
     pass: Option<Pass>,
+    /// True if others have found out what that is.
+    is_admitted: bool,
 }
 
 impl Caller {
@@ -100,7 +106,25 @@ impl RestService {
         open_inference: Option<OpenInference>,
         browsers: Option<Browsers>,
     ) -> RestService {
-        RestService { server, health, open_inference, pages: Arc::default(), browsers }
+        RestService { server, health, open_inference, pages: Arc::default(), browsers, console: None }
+    }
+
+    /// Also serves the console.
+    pub(crate) fn with_console(self, console: Arc<Console>) -> RestService {
+        RestService { console: Some(console), ..self }
+    }
+
+    /// Answers a request that has come to another service on `stream`, which has begun it and says what it allows.
+    pub(crate) async fn answer_admitted(
+        &self,
+        stream: &Arc<ClientStream>,
+        request: Request<Incoming>,
+        pass: Option<Pass>,
+    ) -> Response<Bytes> {
+        let is_modern = request.version() == Version::HTTP_11;
+        let client = Some(Client { stream: stream.clone(), is_modern });
+        let connection = stream.connection.clone();
+        self.answer_api(Caller { connection, stream: client, pass, is_admitted: true }, request).await
     }
 
     /// Answers a request, whatever HTTP has brought it.
@@ -136,7 +160,7 @@ impl RestService {
         let page = metrics_page::at(&self.server, &head.method, path);
         let open_inference = self.open_inference.as_ref().filter(|_| v2::is_v2(path));
         let api = page.is_none() && (path::is_api(path) || open_inference.is_some());
-        let admitted = access::admit(self, &head, &exchange).map(|pass| client.pass = pass);
+        let admitted = access::admit(self, &client, &head, &exchange).map(|pass| client.pass = pass);
         let mut reply = if let Err(refused) = admitted {
             access::refused(refused, &head, body).await
         } else if let Some(page) = page {
@@ -155,6 +179,9 @@ impl RestService {
             v2::Asked { server: &self.server, view, client: &client, exchange: &exchange }
                 .answer(&head, body)
                 .await
+        } else if let Some(console) = self.console_at(&head) {
+            drain(&head, body).await;
+            console::answer(console, &self.server, &head, client.pass.as_ref()).await
         } else {
             answered(&self.server, &client, &head, &exchange, body).await
         };
@@ -166,6 +193,11 @@ impl RestService {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         response
+    }
+
+    /// Returns the console if the head asks for something of it.
+    fn console_at(&self, head: &Parts) -> Option<&Console> {
+        self.console.as_deref().filter(|_| crate::console::is_at(head.uri.path()))
     }
 
     /// Returns the page of health that the head asks for. That of a model needs a token.
@@ -197,13 +229,18 @@ impl Service for RestService {
         let is_modern = request.version() == Version::HTTP_11;
         let connection = stream.connection.clone();
         let stream = Some(Client { stream: stream.clone(), is_modern });
-        let client = Caller { connection, stream, pass: None };
+        let client = Caller { connection, stream, pass: None, is_admitted: false };
         self.answer_caller(client, request).await.map(Full::new)
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
         (reply::JSON, encode::error(message))
     }
+}
+
+/// Returns whether `path` is one of TensorFlow Serving's API.
+pub(crate) fn is_call(path: &str) -> bool {
+    path::is_api(path)
 }
 
 /// Begins a request. A query is left out of what is told of it, as it may hold secrets.

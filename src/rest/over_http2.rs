@@ -58,7 +58,7 @@ impl http2::Service for RestOverHttp2 {
             let options = &self.service.server.options;
             refusal.into_response(options, false, request.version(), Default::default())
         } else {
-            let caller = Caller { connection: client.clone(), stream: None, pass: None };
+            let caller = Caller { connection: client.clone(), stream: None, pass: None, is_admitted: false };
             self.service.answer_caller(caller, request).await
         };
         if is_head { without_body(response) } else { response.map(WholeBody::new) }

@@ -184,8 +184,9 @@ def test_a_method_the_api_does_not_have(server: Served, method: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/", 404),
         ("/favicon.ico", 404),
+        ("/console", 404),
+        ("/console/../index.html", 404),
         ("/v1", 404),
         ("/v3/models/half_plus_two", 404),
         ("//v1/models/half_plus_two", 404),

@@ -59,7 +59,8 @@ def _started(flags: list[str], folder: Path) -> Iterator[Served]:
         MODELS.format(models / "saved_model_half_plus_two", models / "saved_model_half_plus_three")
     )
     labels = "--allow_version_labels_for_unavailable_models"
-    with serving(f"--model_config_file={config}", labels, *flags) as served:
+    # TensorFlow Serving has nothing at /.
+    with serving(f"--model_config_file={config}", labels, "--no-console", *flags) as served:
         assert "ready: 5 of 5 models available" in served.log
         yield served
 

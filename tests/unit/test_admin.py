@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from servable.admin.http import AdminServer, _resolved
+from servable.admin.http import AdminServer, Routes, _resolved
 from servable.config.values import AdminOptions, CoreOptions
 from servable.errors import StatusError
 
@@ -66,7 +66,7 @@ class Running:
         self.core = core.Server(CoreOptions(rest_address="127.0.0.1:0", io_threads=1))
         self.core.start()
         options = AdminOptions(address, token, request_seconds=seconds)
-        self.server = AdminServer(self.core, options, management)
+        self.server = AdminServer(self.core, options, Routes(management).answer)
         self.port = int(self.server.address.rpartition(":")[2])
         self._open: list[socket.socket] = []
         self._closed = False
@@ -277,7 +277,7 @@ def test_an_ip_address_is_listened_on_as_it_is(address: str) -> None:
 def test_an_address_that_is_taken(start: Start) -> None:
     admin = start()
     with pytest.raises(StatusError) as error:
-        AdminServer(admin.core, AdminOptions(admin.server.address), Models())  # type: ignore[arg-type]
+        AdminServer(admin.core, AdminOptions(admin.server.address), Routes(Models()).answer)  # type: ignore[arg-type]
     taken = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     text = f"Failed to start the administration at {admin.server.address}: {taken}"
     assert (error.value.code, error.value.message) == ("UNAVAILABLE", text)
@@ -291,7 +291,7 @@ def test_it_is_not_ready_before_the_ports_are_open_nor_when_the_end_has_begun(st
     assert admin.ask("/livez") == (200, {"live": True})
     unopened = core.Server(CoreOptions())
     management: Any = Models()
-    server = AdminServer(unopened, AdminOptions("127.0.0.1:0"), management)
+    server = AdminServer(unopened, AdminOptions("127.0.0.1:0"), Routes(management).answer)
     with contextlib.closing(HTTPConnection(*_parts(server.address), timeout=PATIENCE)) as connection:
         connection.request("GET", "/readyz")
         assert connection.getresponse().status == 503

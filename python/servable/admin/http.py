@@ -23,9 +23,11 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+from servable.admin.changes import Changes
 from servable.admin.interfaces import Core
 from servable.admin.operations import Fields, Management
 from servable.config.values import AdminOptions
@@ -38,6 +40,9 @@ LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 60.0
 """Limit and default of ``?wait``, in seconds."""
 
+Answer = Callable[[str, str, str, bytes], tuple[str, bytes]]
+"""Answers method, path, query and body with content type and bytes. Raises only ``StatusError``."""
+
 
 class AdminServer:
     """Listens from construction until ``close``; on the socket ``listening``, if that does already."""
@@ -46,11 +51,10 @@ class AdminServer:
         self,
         core: Core,
         options: AdminOptions,
-        management: Management,
+        answer: Answer,
         scheme: str = "http",
         listening: int | None = None,
     ) -> None:
-        answer = Routes(management).answer
         try:
             self._served = core.serve_admin(_resolved(options.address), options, answer, listening)
         except (OSError, ValueError) as error:
@@ -86,24 +90,39 @@ def _resolved(address: str) -> str:
     return f"[{ip}%{zone}]:{port}" if zone and "%" not in ip else f"[{ip}]:{port}"
 
 
-class Routes:
-    """Answers authorized requests."""
+_Change = Callable[[str, dict[str, str], Any], "Fields | bytes"]
+_Find = Callable[[str, str, dict[str, str], Any], "Fields | str | bytes"]
 
-    def __init__(self, management: Management) -> None:
+
+def answered(
+    find: _Find, method: str, path: str, query: str, body: bytes, *, compact: bool = False
+) -> tuple[str, bytes]:
+    """Returns content type and bytes of what ``find`` finds for a request. Raises only ``StatusError``.
+
+    compact: JSON without white space, for programs.
+    """
+    try:
+        fields = {key: values[-1] for key, values in parse_qs(query).items()}
+        return _typed(find(method, path, fields, json.loads(body) if body else None), compact)
+    except StatusError:
+        raise
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid_argument(f"The body is not JSON: {error}") from None
+    except Exception as error:
+        _log.exception("%s %s failed", method, path)
+        raise StatusError("INTERNAL", f"{type(error).__name__}: {error}") from None
+
+
+class Routes:
+    """Answers authorized requests. changes: remembers those that change something."""
+
+    def __init__(self, management: Management, changes: Changes | None = None) -> None:
         self._management = management
+        self._changes = changes or Changes()
 
     def answer(self, method: str, path: str, query: str, body: bytes) -> tuple[str, bytes]:
         """Returns content type and bytes of the reply. Raises only ``StatusError``."""
-        try:
-            fields = {key: values[-1] for key, values in parse_qs(query).items()}
-            return _typed(self._find(method, path, fields, json.loads(body) if body else None))
-        except StatusError:
-            raise
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid_argument(f"The body is not JSON: {error}") from None
-        except Exception as error:
-            _log.exception("%s %s failed", method, path)
-            raise StatusError("INTERNAL", f"{type(error).__name__}: {error}") from None
+        return answered(self._find, method, path, query, body)
 
     def _find(self, method: str, path: str, query: dict[str, str], body: Any) -> Fields | str | bytes:
         parts = [unquote(part) for part in path.strip("/").split("/")]
@@ -118,29 +137,42 @@ class Routes:
             text = query.get("format") == "text"
             return self._management.config_text() if text else self._management.config()
         if (method, rest) == ("POST", ["reload"]):
-            return self._management.reload_config()
+            return self._changes.record("reload_config", None, self._management.reload_config)
         raise _no_such(method, ["config", *rest])
 
     def _models(self, method: str, rest: list[str], query: dict[str, str], body: Any) -> Fields | bytes:
-        management = self._management
-        if not rest:
-            if method == "GET":
-                return management.models()
-        elif len(rest) == 1:
-            if method == "GET":
-                return management.model(rest[0])
-            if method == "PUT":
-                return management.load(rest[0], _object(body), _wait(query))
-            if method == "DELETE":
-                return management.unload(rest[0])
-        elif rest[1:] == ["reload"] and method == "POST":
-            return management.reload(rest[0], _wait(query))
-        elif rest[1:] == ["labels"] and method == "PATCH":
-            return management.label(rest[0], _object(body))
-        elif rest[1:] == ["record"] and method == "POST":
-            records = management.record(rest[0], {} if body is None else _object(body))
-            return b"".join(map(tfrecord.record, records))
-        raise _no_such(method, ["models", *rest])
+        if method == "GET" and not rest:
+            return self._management.models()
+        if method == "GET" and len(rest) == 1:
+            return self._management.model(rest[0])
+        changes: dict[tuple[str, str], tuple[str, _Change]] = {
+            ("PUT", ""): ("load", self._load),
+            ("DELETE", ""): ("unload", self._unload),
+            ("POST", "reload"): ("reload", self._reload),
+            ("PATCH", "labels"): ("label", self._label),
+            ("POST", "record"): ("record", self._record),
+        }
+        found = changes.get((method, "/".join(rest[1:])))
+        if found is None or not rest:
+            raise _no_such(method, ["models", *rest])
+        (what, change), name = found, rest[0]
+        return self._changes.record(what, name, lambda: change(name, query, body))
+
+    def _load(self, name: str, query: dict[str, str], body: Any) -> Fields:
+        return self._management.load(name, _object(body), _wait(query))
+
+    def _unload(self, name: str, _query: dict[str, str], _body: Any) -> Fields:
+        return self._management.unload(name)
+
+    def _reload(self, name: str, query: dict[str, str], _body: Any) -> Fields:
+        return self._management.reload(name, _wait(query))
+
+    def _label(self, name: str, _query: dict[str, str], body: Any) -> Fields:
+        return self._management.label(name, _object(body))
+
+    def _record(self, name: str, _query: dict[str, str], body: Any) -> bytes:
+        records = self._management.record(name, {} if body is None else _object(body))
+        return b"".join(map(tfrecord.record, records))
 
 
 def _no_such(method: str, parts: list[str]) -> StatusError:
@@ -164,9 +196,10 @@ def _wait(query: dict[str, str]) -> float:
     return seconds
 
 
-def _typed(content: Fields | str | bytes) -> tuple[str, bytes]:
+def _typed(content: Fields | str | bytes, compact: bool) -> tuple[str, bytes]:
     if isinstance(content, bytes):
         return "application/octet-stream", content
     if isinstance(content, str):
         return "text/plain; charset=utf-8", content.encode()
-    return "application/json", (json.dumps(content, indent=2) + "\n").encode()
+    text = json.dumps(content, separators=(",", ":")) if compact else json.dumps(content, indent=2)
+    return "application/json", f"{text}\n".encode()

@@ -12,6 +12,10 @@ Candidate = tuple[str, float | None, float | None, Times | None, str]
 Acceleration = tuple[str, str, str, str, int, list[Candidate]]
 """What is known of a signature's acceleration, as in ``_core.Server.accelerations``."""
 
+Argument = tuple[str, str, "list[int] | None"]
+Signature = tuple[str, str, list[Argument], list[Argument]]
+"""A signature with its method, as in ``_core.Server.signatures``."""
+
 State = tuple[str, int, str, str, str]
 """(name, version, state, code, message), as in ``_core.Server.states``."""
 
@@ -58,3 +62,16 @@ class Core(Protocol):
 
     def accelerations(self, name: str, version: int) -> Sequence[Acceleration]:
         """Returns what is known of a version's acceleration; see ``_core.Server.accelerations``."""
+
+    def engine(self, name: str, version: int) -> str:
+        """Returns the name of the engine for the files of a version; "" if it is not served."""
+
+    def signatures(self, name: str, version: int) -> Sequence[Signature]:
+        """Returns the signatures of a version that is served; see ``_core.Server.signatures``."""
+
+    def bring_console(
+        self,
+        files: Sequence[tuple[str, str, bytes]],
+        answer: Callable[[str, str, str, bytes], tuple[str, bytes]],
+    ) -> None:
+        """Brings the console along; see ``_core.Server.bring_console``."""

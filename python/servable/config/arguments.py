@@ -3,8 +3,8 @@
 Two dialects of one syntax (``--name=value``, ``--name value``, ``--name`` for a bool, ``--`` ends the flags):
 
 - ``tensorflow_model_server``: names as written; unknown arguments are kept in ``unknown`` and are no error;
-- ``servable serve``: ``-`` and ``_`` are equivalent in names; an unknown flag is an error that suggests the
-  nearest one.
+- ``servable serve``: ``-`` and ``_`` are equivalent in names, and ``--no-name`` is ``--name=false``; an
+  unknown flag is an error that suggests the nearest one.
 
 In both, a value that does not parse or is not UTF-8 is a ``UsageError``. If a flag is given twice, the later
 one wins.
@@ -126,7 +126,11 @@ class _Parser:
 
     def _flag(self, argument: str) -> None:
         written, equals, text = argument[2:].partition("=")
-        flag = FLAGS.get(written.replace("-", "_") if self._serve else written)
+        name = written.replace("-", "_") if self._serve else written
+        flag = FLAGS.get(name)
+        if flag is None and self._serve and not equals:
+            flag = FLAGS.get(name.removeprefix("no_"))
+            flag, equals, text = (flag, "=", "false") if flag and flag.kind == "bool" else (None, "", "")
         if flag is None:
             self._unknown_flag(argument, written)
             return

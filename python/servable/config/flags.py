@@ -709,6 +709,15 @@ _PROCESS = (
         own=True,
     ),
     Flag(
+        "console",
+        "bool",
+        True,
+        "process",
+        "the console, a web page to look at the server with: at the administration's address, and with "
+        "servable serve on the REST port, at /",
+        own=True,
+    ),
+    Flag(
         "io_threads",
         "int32",
         0,

@@ -257,6 +257,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         op_libraries=tuple(os.path.abspath(path) for path in arguments.texts("op_library")),
         prometheus_path=_prometheus_path(arguments),
         metrics_path=_metrics_path(arguments),
+        console=_console(arguments),
         tensor_content=arguments.boolean("enable_serialization_as_tensor_content"),
         method_name_check=arguments.boolean("enable_signature_method_name_check"),
         grpc_health=arguments.boolean("enable_grpc_healthcheck_service"),
@@ -457,13 +458,23 @@ def _metrics_path(arguments: Arguments) -> str | None:
     path = arguments.text("metrics_path")
     if not path:
         return None
-    taken = path.lower().startswith("/v1/") or path.startswith("/admin/")
+    taken = path.lower().startswith("/v1/") or path.startswith(("/admin/", "/console/"))
     if taken or not re.fullmatch(r"/[\w.~/-]*", path, re.ASCII):
         raise UsageError(
-            "--metrics_path expects a path of letters, digits and . _ ~ - / that is not below /v1/ or "
-            f"/admin/, got {path!r}"
+            "--metrics_path expects a path of letters, digits and . _ ~ - / that is not below /v1/, /admin/ "
+            f"or /console/, got {path!r}"
         )
     return path
+
+
+def _console(arguments: Arguments) -> str:
+    """Returns where the console is: TensorFlow Serving's REST port stays as it is."""
+    if arguments.boolean("console"):
+        if arguments.serve and rest_port(arguments) is not None:
+            return "everywhere"
+        if arguments.text("admin_address"):
+            return "administration"
+    return "nowhere"
 
 
 def _poll_seconds(arguments: Arguments, name: str) -> float | None:

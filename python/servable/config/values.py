@@ -190,6 +190,8 @@ class CoreOptions:
     for. max_connections_per_peer: 0 for no limit. idle_timeout_seconds: of connections of REST.
     trusted_proxies: networks, addresses and ``unix``; proxy_protocol: what they may say, or must, before a
     connection. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
+    console: the web page, and the history of traffic that it tells; ``nowhere``, at the ``administration``'s
+    address, or ``everywhere``: on the REST port, too.
     max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
     have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
     payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
@@ -236,6 +238,7 @@ class CoreOptions:
     op_libraries: tuple[str, ...] = ()
     prometheus_path: str | None = None
     metrics_path: str | None = None
+    console: str = "nowhere"
     tensor_content: bool = False
     base64_non_utf8: bool = False
     method_name_check: bool = False

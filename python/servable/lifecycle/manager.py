@@ -187,6 +187,15 @@ class Manager:
                         failed[model.name] = (number, error)
             return failed
 
+    def failure(self, name: str, version: int) -> tuple[str, StatusError] | None:
+        """Returns from where the last load of a version was tried, and why it failed; None if it did not."""
+        with self._changed:
+            model = self._models.by_name.get(name)
+            known = model.versions.get(version) if model is not None else None
+            if known is None or known.condition.error is None:
+                return None
+            return known.condition.place.path, known.condition.error
+
     def loading(self, name: str, version: int) -> tuple[float, str] | None:
         """Returns for how many seconds a version has been loading, and the phase; None if it is not."""
         with self._changed:

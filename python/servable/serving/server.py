@@ -20,6 +20,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from servable.admin.changes import Changes
 from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
@@ -33,6 +34,7 @@ from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.preparing import PreparingCore
 from servable.serving import log_format
+from servable.serving.console import Parts, bring_console
 from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
 from servable.serving.main_thread import Bell, Outcome
 from servable.serving.report import StartReport
@@ -118,7 +120,11 @@ class Server:
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
         self._management = Management(config, self.manager, inventory, core, self.reread)
         self._model_control = ModelControl(self.manager)
+        self._changes = Changes()
         self._admin: AdminServer | None = None
+        told = (lambda: self.addresses), (lambda: self.admin_address)
+        parts = Parts(core, self.manager, inventory, self._management, self._changes, *told)
+        self._administered = bring_console(config, parts)
         self._followed: tuple[ModelConfig, ...] | None = config.models
         self._not_applied: tuple[str, str] | None = None
         self._before_loading = before_loading or (lambda: None)
@@ -275,7 +281,7 @@ class Server:
     def reload(self) -> None:
         """Reads the model config file again and applies it; errors are logged and change nothing."""
         try:
-            self.reread()
+            self._changes.record("reload_config", None, self.reread)
         except StatusError as error:
             self._log_not_applied(error)
 
@@ -355,13 +361,13 @@ class Server:
             return
         models = models_of(config)
         new = {model.name for model in models} - set(self.manager.availability())
-        self._apply(models, Way.RPC)
+        self._changes.record("reload_config", None, lambda: self._apply(models, Way.RPC))
         self._wait_for_new(new, timeout)
 
     def _control_model(self, action: str, name: str) -> None:
         """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
         _log.info("%s of model %s by the Open Inference Protocol", action, name)
-        self._model_control.answer(action, name)
+        self._changes.record(action, name, lambda: self._model_control.answer(action, name))
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
         ended = {Availability.AVAILABLE, Availability.FAILED} | (
@@ -442,7 +448,7 @@ class Server:
             from servable.admin.http import AdminServer
 
             self._admin = AdminServer(
-                self._core, self.config.admin, self._management, self._scheme, self._around.admin
+                self._core, self.config.admin, self._administered, self._scheme, self._around.admin
             )
 
     def _close_admin(self) -> bool:
