@@ -82,6 +82,7 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
+	@bash scripts/console.sh check
 
 fmt: $(VENV)/.tools ## Format everything.
 	cargo fmt
