@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-console test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and ru
 	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
 
 test-python: dev ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
+	@bash scripts/browser.sh
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
@@ -52,6 +53,11 @@ test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for 
 
 test-clients: dev ## Published clients in Python, Go, Java and Node against a server, installed for it in build/clients.
 	@bash scripts/test-clients.sh $(VENV) build/clients
+
+test-console: dev ## The console: whether it is built from its sources, its unit tests, and every page in a real Chromium.
+	@bash scripts/console.sh check
+	@bash scripts/browser.sh
+	SERVABLE_BROWSER_TESTS=all $(BIN)/python -m pytest -q tests/browser
 
 test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
@@ -76,6 +82,7 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
+	@bash scripts/console.sh check
 
 fmt: $(VENV)/.tools ## Format everything.
 	cargo fmt
@@ -88,6 +95,9 @@ bench: dev ## The benchmarks: tables and JSON. With BENCH_FLAGS, benches/run.py 
 
 rivals: dev ## What a Python user would pick instead, installed and measured beside Servable.
 	$(BIN)/python benches/rivals/run.py $(RIVALS_FLAGS)
+
+console: ## Build the console's page from console/ into the Python package; needs npm.
+	@bash scripts/console.sh build
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml
