@@ -16,6 +16,8 @@
 //!
 //! Pages in browsers ask over gRPC-Web, which [`browsers`] takes to [`grpc`] from REST's port.
 //!
+//! The process itself, if it is somebody's program, asks by [`direct`], without a socket.
+//!
 //! An **administrator** is served by [`admin`], on an address of its own, and behind it by Python's operations.
 //!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
@@ -32,6 +34,7 @@ mod chance;
 pub mod config;
 pub mod connections;
 pub mod context;
+pub mod direct;
 pub mod engine;
 pub mod error;
 pub mod exchange;
@@ -46,6 +49,8 @@ pub mod lifecycle;
 mod listen;
 mod log_file;
 pub mod log_format;
+#[cfg(any(feature = "python", test))]
+mod log_kept;
 #[cfg(any(feature = "python", test))]
 mod log_line;
 pub mod log_queue;
