@@ -92,7 +92,7 @@ def run_time(server: servable.Server) -> tuple[float, float]:
         page = reply.read().decode()
     found = []
     for kind in ("sum", "count"):
-        pattern = rf'^servable_request_phase_seconds_{kind}\{{.*phase="run".*\}} (\S+)$'
+        pattern = rf"^servable_request_run_seconds_{kind}\{{.*\}} (\S+)$"
         found.append(sum(map(float, re.findall(pattern, page, re.MULTILINE))))
     return found[0], found[1]
 

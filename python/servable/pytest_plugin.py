@@ -36,7 +36,7 @@ def servable_session_server() -> Iterator[Factory]:
         running: dict[str, Server] = {}
 
         def start(*what: Any, **flags: Any) -> Server:
-            # An object is known by its identity: the key keeps it as long as the server does.
+            # An object is known by its identity, which no other gets: the server has it.
             key = repr([*map(_known_as, what), sorted(flags.items())])
             if key not in running:
                 running[key] = servers.enter_context(_server(*what, **flags))

@@ -56,7 +56,8 @@ class Asking:
         except UnicodeEncodeError as error:
             raise half_character("a name", error) from None
         except OverflowError:
-            raise invalid_argument(f"a version is a number of 64 bits, got {shown(version)}") from None
+            came = shown(version) if isinstance(version, int) else "another one"
+            raise invalid_argument(f"a version is a number of 64 bits, got {came}") from None
 
     def _predict(self, given: Given, timeout: float | None) -> Answer:
         """Asks. If known signatures lead to an error that others would explain, they are read again.
