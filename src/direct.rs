@@ -57,7 +57,7 @@ pub async fn ask(server: &Arc<ServerState>, question: Question, deadline: Option
     let sender = Sender::default();
     let asked = Asked { protocol: "grpc", sender, certified: None, method: METHOD, path: Some(PATH) };
     let exchange = Exchange::begin(&server.observers(), asked, |_| empty::<&[u8]>());
-    let bytes = question.inputs.values().map(Tensor::memory).sum();
+    let bytes: usize = question.inputs.values().map(Tensor::memory).sum();
     let (entry, timeline) = (exchange.entry().cloned(), exchange.received(bytes));
     let context = Context { deadline, entry, timeline, ..Context::default() };
     context.memory.grow(bytes)?;

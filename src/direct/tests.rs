@@ -20,7 +20,8 @@ fn server(options: Options, policy: Policy) -> Arc<ServerState> {
 }
 
 fn floats(values: &[f32]) -> Tensor {
-    Tensor::numbers(DType::Float, vec![values.len() as i64], bytemuck::cast_slice(values).to_vec().into())
+    let bytes = bytemuck::cast_slice::<f32, u8>(values).to_vec();
+    Tensor::numbers(DType::Float, vec![i64::try_from(values.len()).unwrap()], bytes.into())
 }
 
 fn question(model: &str, inputs: &[&str], outputs: &[&str]) -> Question {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from servable.config import settings
 from servable.config.arguments import check_text, parse
 from servable.config.values import ModelConfig, ServerConfig, check_models
+from servable.embedded import process
 from servable.errors import UsageError
 from servable.serving.engines import with_engines
 
@@ -57,6 +58,7 @@ def configuration(
     check_models(models)
     check_text([text for model in models for text in (model.name, model.base_path)])
     is_engine_given = flags.get("engine") is not None
+    process.started()
     return with_engines(config, is_engine_given, arguments.text("tensorflow_onednn"))
 
 

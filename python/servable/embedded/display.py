@@ -28,7 +28,7 @@ Models = Mapping[str, Sequence[VersionStatus]]
 def line(models: Models, addresses: Mapping[str, str]) -> str:
     """Returns one line: models with the states of their versions, and addresses."""
     shown = [
-        f"{_cut(name)!s} ({', '.join(f'{one.version} {one.state}' for one in versions)})"
+        f"{_cut(name)} ({', '.join(f'{one.version} {one.state}' for one in versions)})"
         for name, versions in list(models.items())[:4]
     ]
     more = [f"{len(models) - 4} more"] if len(models) > 4 else []

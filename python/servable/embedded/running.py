@@ -137,7 +137,6 @@ def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
     folder = ExportFolder()
     try:
         config, opening = configuration(model_configs(what, name, folder), flags)
-        process.started()
         server = InnerServer(config, before_loading=opening.wait)
         starting = Beside(lambda: _start(server))
         try:
@@ -161,7 +160,7 @@ def _start(server: InnerServer) -> None:
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
     errors = server.manager.errors()
     for model in server.config.models:
-        if server.manager.availability()[model.name] is not Availability.AVAILABLE:
+        if server.manager.availability().get(model.name) is not Availability.AVAILABLE:
             raise _unavailable(model, errors.get(model.name))
 
 

@@ -241,8 +241,7 @@ def serve_async(what: object, name: str = "", **flags: Flag) -> Server:
 
 def _end_soon(running: Running) -> None:
     """Ends a server that nobody has any more; beside whoever noticed it, who may hold any lock."""
-    # No thread can be started while the interpreter ends, which ends the server itself.
-    with suppress(RuntimeError):
+    if not (running.is_over or running.is_lost):
         threading.Thread(target=running.end, name="servable-embedded", daemon=True).start()
 
 

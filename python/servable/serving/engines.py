@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from servable.config.model_paths import is_remote, local_path
 from servable.config.values import ServerConfig
 from servable.engines import libraries, precision, tensorflow_library
 from servable.engines.formats import holds_only_saved_models, may_hold_saved_model
 from servable.engines.libraries import Libraries
-from servable.engines.tensorflow_library import Opening
+
+if TYPE_CHECKING:
+    from servable.engines.tensorflow_library import Opening
 
 
 def with_engines(config: ServerConfig, is_engine_given: bool, onednn: str) -> tuple[ServerConfig, Opening]:
@@ -29,7 +32,7 @@ def with_engines(config: ServerConfig, is_engine_given: bool, onednn: str) -> tu
     ):
         raise libraries.no_tensorflow(found)
     tensorflow_library.set_onednn(onednn)
-    opening = Opening(
+    opening = tensorflow_library.Opening(
         found.found.get("tensorflow", ""),
         config.core.op_libraries,
         config.core.log_level,
