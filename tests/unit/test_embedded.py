@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +13,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from servable.config.values import ModelConfig
-from servable.embedded.configuration import Flag, _written
+from servable.embedded.configuration import Flag, _written, check_library
 from servable.embedded.display import VersionStatus, line, table
 from servable.embedded.exporting import ExportFolder
 from servable.embedded.models import model_configs
-from servable.errors import InvalidArgumentError
+from servable.engines import tensorflow_library
+from servable.errors import FailedPreconditionError, InvalidArgumentError
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,19 @@ from servable.errors import InvalidArgumentError
 )
 def test_flags_are_written_as_on_the_command_line(name: str, value: Flag, expected: list[str]) -> None:
     assert list(_written(name, value)) == expected
+
+
+def test_there_is_one_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / name / "tensorflow" for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / tensorflow_library.NAMES[0]).touch()
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    check_library(str(folders[1]))
+    monkeypatch.setattr(sys.modules["tensorflow"], "__file__", str(folders[0] / "__init__.py"), raising=False)
+    check_library(str(folders[0]))
+    with pytest.raises(FailedPreconditionError, match="a process can hold one TensorFlow"):
+        check_library(str(folders[1]))
 
 
 def test_paths_and_names(tmp_path: Path) -> None:

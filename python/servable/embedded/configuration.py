@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from servable.config import settings
 from servable.config.arguments import check_text, parse
 from servable.config.values import ModelConfig, ServerConfig, check_models
 from servable.embedded import process
-from servable.errors import UsageError
+from servable.engines import tensorflow_library
+from servable.errors import FailedPreconditionError, TensorFlowNotFoundError, UsageError
 from servable.serving.engines import with_engines
 
 if TYPE_CHECKING:
@@ -58,8 +60,29 @@ def configuration(
     check_models(models)
     check_text([text for model in models for text in (model.name, model.base_path)])
     is_engine_given = flags.get("engine") is not None
+    check_library(config.core.tensorflow_library)
     process.started()
     return with_engines(config, is_engine_given, arguments.text("tensorflow_onednn"))
+
+
+def check_library(stated: str) -> None:
+    """Raises ``FailedPreconditionError`` if TensorFlow was imported whose library is not the server's.
+
+    Two in one process would register the same operations twice, which ends it.
+    """
+    imported = getattr(sys.modules.get("tensorflow"), "__file__", None)
+    if not imported:
+        return
+    try:
+        library = tensorflow_library.find(stated)
+    except TensorFlowNotFoundError:
+        return
+    if os.path.realpath(os.path.dirname(library)) != os.path.realpath(os.path.dirname(imported)):
+        raise FailedPreconditionError(
+            "FAILED_PRECONDITION",
+            f"a process can hold one TensorFlow: {imported} is imported, and the server would open {library}",
+            f"leave out tensorflow_library and ${tensorflow_library.ENVIRONMENT}: the imported one's is used",
+        )
 
 
 def _written(name: str, value: Flag) -> Iterator[str]:
