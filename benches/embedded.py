@@ -1,8 +1,8 @@
-"""What ``Server.predict`` costs over the bare run of the engine, in this process: ``python benches/embedded.py``.
+"""What ``Server.predict`` costs over the bare run of the engine: ``python benches/embedded.py``.
 
-The tiny model, and 602 KB in and out (a picture of 224 by 224, as floats), from one thread and from four. The bare run
-is that of the same server, which measures it by itself: the mean time of the phase ``run``, by its metrics. So what
-remains is everything else: Python's values to arrays, the way to the engine and back.
+The tiny model, and 602 KB in and out (a picture of 224 by 224, as floats), from one thread and from four. The
+bare run is that of the same server, which measures it by itself: the mean time of the phase ``run``, by its
+metrics. So what remains is everything else: Python's values to arrays, the way to the engine and back.
 """
 
 from __future__ import annotations

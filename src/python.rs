@@ -225,13 +225,7 @@ impl PyServer {
 
     /// Returns the version that a question is for, whose signatures `signatures` tells.
     #[pyo3(signature = (name, version = None, label = None))]
-    fn find(
-        &self,
-        py: Python<'_>,
-        name: &str,
-        version: Option<i64>,
-        label: Option<String>,
-    ) -> PyResult<i64> {
+    fn find(&self, py: Python<'_>, name: &str, version: Option<i64>, label: Option<String>) -> PyResult<i64> {
         let found = self.server.state().registry.resolve(name, &predict::choice(version, label));
         found.map(|servable| servable.version()).map_err(|why| raised(py, &why))
     }

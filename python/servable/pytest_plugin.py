@@ -4,8 +4,8 @@
         server = servable_server("models/half_plus_two")
         assert server.predict([1.0]).tolist() == [2.5]
 
-``servable_server`` starts servers for one test, ``servable_session_server`` for all of a run: asked again for the
-same, it returns the one that runs. Neither imports anything until it is used.
+``servable_server`` starts servers for one test, ``servable_session_server`` for all of a run: asked again for
+the same, it returns the one that runs. Neither imports anything until it is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def servable_server() -> Iterator[Factory]:
 
 @pytest.fixture(scope="session")
 def servable_session_server() -> Iterator[Factory]:
-    """The same until the end of the run; what is asked for again, as the same path with the same flags, runs."""
+    """The same until the end of the run; what is asked for again, as the same path with the same flags, is there."""
     with ExitStack() as servers:
         running: dict[str, Server] = {}
 
@@ -52,4 +52,5 @@ def _server(*what: Any, **flags: Any) -> Server:
 
 
 def _known_as(what: object) -> str:
-    return f"{type(what).__qualname__} {what if isinstance(what, str) or hasattr(what, '__fspath__') else id(what)}"
+    is_path = isinstance(what, str) or hasattr(what, "__fspath__")
+    return f"{type(what).__qualname__} {what if is_path else id(what)}"

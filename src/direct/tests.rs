@@ -37,7 +37,8 @@ async fn a_question_is_answered_and_counted_wherever_it_runs() {
     for policy in [Policy::Caller, Policy::Pool] {
         let server = server(Options::closed(), policy);
         let reply = ask(&server, question("m", &["a", "b"], &["sum"]), None).await.unwrap();
-        let outputs: Vec<_> = reply.outputs.iter().map(|(alias, one)| (alias.as_str(), one.bytes())).collect();
+        let outputs: Vec<_> =
+            reply.outputs.iter().map(|(alias, one)| (alias.as_str(), one.bytes())).collect();
         assert_eq!((reply.version, outputs), (3, vec![("sum", floats(&[2.0, 4.0]).bytes())]));
         let page = server.metrics.as_ref().unwrap().tensorflow_page();
         assert!(page.contains(r#"request_count{model_name="m",status="OK"} 1"#), "{page}");
@@ -51,7 +52,11 @@ async fn the_errors_are_those_of_grpc() {
         (question("", &[], &[]), Kind::InvalidArgument, "ModelSpec has no name specified."),
         (question("x", &[], &[]), Kind::NotFound, "Servable not found for request: Latest(x)"),
         (question("m", &["a"], &[]), Kind::InvalidArgument, "input size does not match signature: 1!=2"),
-        (question("m", &["a", "b"], &["c"]), Kind::InvalidArgument, "output tensor alias not found in signature: c"),
+        (
+            question("m", &["a", "b"], &["c"]),
+            Kind::InvalidArgument,
+            "output tensor alias not found in signature: c",
+        ),
     ];
     for (question, kind, text) in cases {
         let why = ask(&server, question, None).await.unwrap_err();

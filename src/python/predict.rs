@@ -138,9 +138,7 @@ pub(super) fn answer<'py>(
     loop {
         let waited = py.detach(|| {
             RUNTIME.with(|runtime| match runtime {
-                Ok(runtime) => {
-                    Ok(runtime.block_on(async { timeout(LOOKS, asked.as_mut()).await }))
-                }
+                Ok(runtime) => Ok(runtime.block_on(async { timeout(LOOKS, asked.as_mut()).await })),
                 Err(why) => Err(Error::new(Kind::ResourceExhausted, format!("It cannot be waited: {why}"))),
             })
         });

@@ -127,8 +127,11 @@ def test_the_way_is_that_of_every_request(flags: dict[str, Any]) -> None:
     with servable.serve(ONE, **flags) as server, ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda one: server.predict([one], timeout=30).tolist(), range(40)))
         assert answers == [[one / 2 + 2] for one in range(40)]
-        counted = re.findall(r'^servable_requests_total\{model="half_plus_two".*outcome="OK".* (\d+)$',
-                             page(server.url + "/metrics"), re.MULTILINE)
+        counted = re.findall(
+            r'^servable_requests_total\{model="half_plus_two".*outcome="OK".* (\d+)$',
+            page(server.url + "/metrics"),
+            re.MULTILINE,
+        )
     assert sum(map(int, counted)) == 40
 
 
@@ -138,7 +141,12 @@ def test_the_way_is_that_of_every_request(flags: dict[str, Any]) -> None:
         ([1], {"model": "none"}, NotFoundError, "Servable not found for request: Latest(none)"),
         ([1], {"version": 7}, NotFoundError, "Servable not found for request: Specific(half_plus_two, 7)"),
         ([1], {"version": "stable"}, InvalidArgumentError, "Unrecognized servable version label: stable"),
-        ([1], {"signature": "s"}, InvalidArgumentError, 'Serving signature name: "s" not found in signature def'),
+        (
+            [1],
+            {"signature": "s"},
+            InvalidArgumentError,
+            'Serving signature name: "s" not found in signature def',
+        ),
         ({}, {}, InvalidArgumentError, "input size does not match signature: 0!=1"),
         ([1], {"outputs": "z"}, InvalidArgumentError, "the signature has no output 'z'"),
         (["a"], {}, InvalidArgumentError, "input 'x' takes float, got text"),
@@ -243,12 +251,12 @@ def test_no_signal_is_taken_from_the_program() -> None:
 
 
 def test_models_that_cannot_be_served(tmp_path: Path) -> None:
-    with pytest.raises(StatusError, match="model unknown_op version 1: .*not registered") as error:
+    with pytest.raises(StatusError, match=r"model unknown_op version 1: .*not registered") as error:
         servable.serve(MODELS / "unknown_op")
     assert (error.value.code, type(error.value)) == ("NOT_FOUND", NotFoundError)
     with pytest.raises(NotFoundError, match="no such folder") as error:
         servable.serve(tmp_path / "nowhere")
-    with pytest.raises(NotFoundError, match="servable empty|model empty"):
+    with pytest.raises(NotFoundError, match=r"servable empty|model empty"):
         servable.serve({"fine": ONE, "empty": tmp_path})
     text = tmp_path / "text.txt"
     text.write_text("none")
@@ -279,8 +287,10 @@ def test_wrong_flags(flags: dict[str, Any], text: str) -> None:
 
 def test_how_it_looks(server: servable.Server) -> None:
     port = server.url.rpartition(":")[2]
-    assert re.fullmatch(r"<servable\.Server of echo \(1 AVAILABLE\), .*; REST at http://127\.0\.0\.1:\d+, gRPC at .*>",
-                        repr(server))
+    assert re.fullmatch(
+        r"<servable\.Server of echo \(1 AVAILABLE\), .*; REST at http://127\.0\.0\.1:\d+, gRPC at .*>",
+        repr(server),
+    )
     html = server._repr_html_()
     assert f"<code>http://127.0.0.1:{port}</code>" in html
     assert html.count("AVAILABLE") == len(SEVERAL)

@@ -1,4 +1,4 @@
-"""Programs with a server inside: forks, spawned processes, the end of the interpreter, Ctrl-C, TensorFlow beside it."""
+"""Programs with a server inside: forks, spawned processes, their ends, Ctrl-C, TensorFlow beside it."""
 
 from __future__ import annotations
 
@@ -107,11 +107,20 @@ def test_processes_that_are_forked_and_spawned(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "forked before 0 [2.5]"
     assert lines[1:3] == ["forked after", "  0"]
-    assert all(re.match(r"  the server runs in process \d+, which this one was forked from$", one) for one in lines[3:6])
+    assert all(
+        re.match(r"  the server runs in process \d+, which this one was forked from$", one)
+        for one in lines[3:6]
+    )
     assert all(one.startswith("  this process was forked from process ") for one in lines[6:8])
     assert lines[8] == "  <servable.Server, which runs in the process that this one was forked from>"
-    assert lines[9:] == ["  200", "spawned 0 [2.5]", "parent [3.0]", "left 0", "closed ConnectionRefusedError",
-                         "again [3.5]"]
+    assert lines[9:] == [
+        "  200",
+        "spawned 0 [2.5]",
+        "parent [3.0]",
+        "left 0",
+        "closed ConnectionRefusedError",
+        "again [3.5]",
+    ]
 
 
 def test_an_interpreter_ends_with_its_servers(tmp_path: Path) -> None:
@@ -195,7 +204,8 @@ EXPORTS = """
 
         scale = Scale()
         concrete = scale.less.get_concrete_function()
-        with servable.serve({"keras": model, "module": scale, "concrete": concrete, "function": scale.less}) as other:
+        models = {"keras": model, "module": scale, "concrete": concrete, "function": scale.less}
+        with servable.serve(models) as other:
             x = np.arange(8, dtype=np.float32).reshape(2, 4)
             np.testing.assert_allclose(other.predict(x, "keras"), model(x).numpy(), rtol=1e-5)
             for name, signature in (("module", ""), ("module", "less"), ("concrete", ""), ("function", "")):
@@ -211,7 +221,8 @@ EXPORTS = """
                 servable.serve(what)
             except servable.InvalidArgumentError as error:
                 print("refused", error.message.partition("TensorSpec")[0])
-    print("libraries", len({line.split()[-1] for line in open("/proc/self/maps") if "libtensorflow_cc" in line}))
+    maps = open("/proc/self/maps").read().splitlines()
+    print("libraries", len({line.split()[-1] for line in maps if "libtensorflow_cc" in line}))
 """
 
 
@@ -311,8 +322,21 @@ def test_without_numpy_it_serves_and_says_what_predict_needs(tmp_path: Path) -> 
 def test_the_example_test_and_the_plugin(tmp_path: Path) -> None:
     example = ROOT / "examples" / "test_half_plus_two.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "servable.pytest_plugin", "-p", "no:cacheprovider", "-q",
-         "--rootdir", tmp_path, "-c", os.devnull, example],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "servable.pytest_plugin",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "--rootdir",
+            tmp_path,
+            "-c",
+            os.devnull,
+            example,
+        ],
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -329,7 +353,8 @@ def test_the_plugin_imports_nothing_until_it_is_used(tmp_path: Path) -> None:
         """
         import sys
         import servable.pytest_plugin
-        print(*sorted(name for name in sys.modules if name.startswith("servable.") or name in ("numpy", "tensorflow")))
+        heavy = ("numpy", "tensorflow")
+        print(*sorted(name for name in sys.modules if name.startswith("servable.") or name in heavy))
         """,
     )
     assert done.stdout == "servable.pytest_plugin\n", done.stderr

@@ -117,6 +117,6 @@ def test_many_models_are_not_all_shown() -> None:
     assert len(table(models, {})) < 30_000
     assert "and 900 more models" in table(models, {})
     assert line(models, {}) == (
-        "<servable.Server of m0 (1 AVAILABLE), m1 (1 AVAILABLE), m2 (1 AVAILABLE), m3 (1 AVAILABLE), 996 more; "
-        "no ports>"
+        "<servable.Server of m0 (1 AVAILABLE), m1 (1 AVAILABLE), m2 (1 AVAILABLE), m3 (1 AVAILABLE), 996 more"
+        "; no ports>"
     )

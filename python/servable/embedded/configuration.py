@@ -44,9 +44,7 @@ _REFUSED = {
 """Flags for a server that has its process for itself, and what to do instead."""
 
 
-def configuration(
-    models: tuple[ModelConfig, ...], flags: Mapping[str, Flag]
-) -> tuple[ServerConfig, Opening]:
+def configuration(models: tuple[ModelConfig, ...], flags: Mapping[str, Flag]) -> tuple[ServerConfig, Opening]:
     """Returns the configuration, and TensorFlow's library as it opens.
 
     Raises ``UsageError``, ``StatusError`` and ``TensorFlowNotFoundError``, as the command does.

@@ -1,4 +1,4 @@
-"""How an embedded server looks: as one line, and as a table in a notebook. Whatever is named may be hostile."""
+"""How an embedded server looks: as one line, and as a notebook's table. Whatever is named may be hostile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ LONGEST = 200
 """Most characters of a name or text that are shown."""
 MOST_MODELS = 100
 _CELL = ' style="text-align:left;vertical-align:top"'
-
 
 
 class VersionStatus(NamedTuple):
@@ -38,7 +37,9 @@ def line(models: Models, addresses: Mapping[str, str]) -> str:
 
 def table(models: Models, addresses: Mapping[str, str]) -> str:
     """Returns HTML: the addresses, and a table of models, versions and states."""
-    where = ", ".join(f"{escape(kind)}: <code>{escape(address)}</code>" for kind, address in addresses.items())
+    where = ", ".join(
+        f"{escape(kind)}: <code>{escape(address)}</code>" for kind, address in addresses.items()
+    )
     head = "".join(f"<th{_CELL}>{title}</th>" for title in ("Model", "Version", "State"))
     rows = "".join(_rows(models))
     return (

@@ -69,7 +69,8 @@ def export(what: object, base_path: str) -> None:
 
 def _is_keras(what: object) -> bool:
     return any(
-        base.__name__ == "Model" and base.__module__.partition(".")[0] in _KERAS for base in type(what).__mro__
+        base.__name__ == "Model" and base.__module__.partition(".")[0] in _KERAS
+        for base in type(what).__mro__
     )
 
 
@@ -130,8 +131,8 @@ def _described(what: object) -> str:
 
 def _unknown(what: object) -> InvalidArgumentError:
     return invalid_argument(
-        f"{_described(what)} cannot be served: expected a path, a Keras model, a tf.Module, a tf.function or a "
-        "concrete function, or a mapping from names to these"
+        f"{_described(what)} cannot be served: expected a path, a Keras model, a tf.Module, a tf.function or "
+        "a concrete function, or a mapping from names to these"
     )
 
 

@@ -1,7 +1,7 @@
-"""The log of embedded servers: kept, and given to the program's own logging; nothing is written to its terminal.
+"""The log of embedded servers: kept, and given to the program's own logging; none of it is written.
 
-Python's lines come by the logger ``servable``, the core's are kept by the core. Handlers of the root logger get
-what that logger's level admits, as from any library.
+Python's lines come by the logger ``servable``, the core's are kept by the core. Handlers of the root logger
+get what that logger's level admits, as from any library.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def model_configs(what: object, name: str, folder: ExportFolder) -> tuple[ModelC
     if name:
         raise invalid_argument("a mapping has the models' names: leave out name=")
     if not what:
-        raise invalid_argument("there is no model: expected a path, an object, or a mapping from names to these")
+        raise invalid_argument(
+            "there is no model: expected a path, an object, or a mapping from names to these"
+        )
     return tuple(_model(one, str(name), folder, number) for number, (name, one) in enumerate(what.items()))
 
 

@@ -1,7 +1,7 @@
 """Asks a model of this process without a socket: values to arrays, arrays to the core, and back.
 
-Needs numpy, as the client does, whose conversions these are. Arrays are lent to the engine, and its outputs to
-numpy; only small ones are copied.
+Needs numpy, as the client does, whose conversions these are. Arrays are lent to the engine, and its outputs
+to numpy; only small ones are copied.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The process that servers are embedded in: its end, and the processes that are forked from it.
 
 A forked process has none of the threads of the one that it comes from. Servers that ran there are lost in it:
-they are never touched again, and say so. No other can be started in it, as the engines would wait for threads of
-theirs that are not there either. A process that is forked before the first server starts has no such limits, nor has
-one that is spawned.
+they are never touched again, and say so. No other can be started in it, as the engines would wait for threads
+of theirs that are not there either. A process that is forked before the first server starts has no such
+limits, nor has one that is spawned.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _tensorflow_ran = _tensorflow_was_inherited = False
 
 
 def core() -> ModuleType:
-    """Imports the core, whose allocator is bound to a thread that lives on: the main one, or one of its own."""
+    """Imports the core, whose allocator is bound to a thread that lives on: the main one, or its own."""
     if "servable._core" in sys.modules or threading.current_thread() is threading.main_thread():
         return import_module("servable._core")
     imported = threading.Event()
@@ -72,15 +72,15 @@ def check() -> None:
     if _started_in not in (None, os.getpid()):
         raise FailedPreconditionError(
             "FAILED_PRECONDITION",
-            f"this process was forked from process {_started_in} after a server had started there, and has none "
-            "of the engines' threads: no server can run in it",
+            f"this process was forked from process {_started_in} after a server had started there, and has "
+            "none of the engines' threads: no server can run in it",
             _SPAWN,
         )
     if _tensorflow_was_inherited:
         raise FailedPreconditionError(
             "FAILED_PRECONDITION",
-            "this process was forked after TensorFlow had run, and has none of its threads: no server can run "
-            "in it",
+            "this process was forked after TensorFlow had run, and has none of its threads: no server can "
+            "run in it",
             _SPAWN,
         )
 

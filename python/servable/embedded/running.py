@@ -37,7 +37,8 @@ _T = TypeVar("_T")
 class Running:
     """A server that runs, until ``end``. Thread-safe.
 
-    since: the time of its start, as in the log. process: the one that it runs in. is_lost: this is another one.
+    since: the time of its start, as in the log. process: the one that it runs in. is_lost: this is another
+    one.
     """
 
     def __init__(self, server: InnerServer, folder: ExportFolder, since: str) -> None:

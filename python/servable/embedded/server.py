@@ -27,13 +27,14 @@ from servable.errors import (
 class Server:
     """A server for models, inside of this process.
 
-    what: a path, as ``servable serve`` takes it; a Keras model, a ``tf.Module``, a ``tf.function`` or a concrete
-    function, which is exported at each start; or a mapping from names to these. name: of the only model. flags:
-    those of ``servable serve``, with Python's values: ``batching="auto"``, ``rest_api_port=8501``; None is off for
-    a port. The ports are free ones of 127.0.0.1, if nothing else is said, and SavedModels stay in TensorFlow.
+    what: a path, as ``servable serve`` takes it; a Keras model, a ``tf.Module``, a ``tf.function`` or a
+    concrete function, which is exported at each start; or a mapping from names to these. name: of the only
+    model. flags: those of ``servable serve``, with Python's values: ``batching="auto"``,
+    ``rest_api_port=8501``; None is off for a port. The ports are free ones of 127.0.0.1, if nothing else is
+    said, and SavedModels stay in TensorFlow.
 
-    Usable with ``with`` and ``async with``, and by ``start`` and ``stop``, after which it can start again. All
-    methods may be called from any thread.
+    Usable with ``with`` and ``async with``, and by ``start`` and ``stop``, after which it can start again.
+    All methods may be called from any thread.
     """
 
     def __init__(self, what: object, name: str = "", **flags: Flag) -> None:
@@ -111,7 +112,9 @@ class Server:
     def url(self) -> str:
         """The address of REST: ``http://127.0.0.1:PORT``. Raises ``FailedPreconditionError`` if it is off."""
         running = self._known()
-        return f"{running.scheme}://{_reachable(running.addresses.get('rest') or _off('REST', 'rest_api_port'))}"
+        return (
+            f"{running.scheme}://{_reachable(running.addresses.get('rest') or _off('REST', 'rest_api_port'))}"
+        )
 
     @property
     def grpc_address(self) -> str:
@@ -145,13 +148,14 @@ class Server:
     ) -> Any:
         """Runs a signature, without a socket, as a client's request is run.
 
-        inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name; or,
-        for a signature with one input, its bare value, answered with one array. Values are converted as by
-        ``Client.predict``. model: not needed if there is one. signature: "" for ``serving_default``. version: a
-        number, or a label; None is the newest. outputs: names of those wanted; None for all. timeout: in seconds.
+        inputs: a mapping from the signature's names to values, answered with a dict of arrays by output name;
+        or, for a signature with one input, its bare value, answered with one array. Values are converted as
+        by ``Client.predict``. model: not needed if there is one. signature: "" for ``serving_default``.
+        version: a number, or a label; None is the newest. outputs: names of those wanted; None for all.
+        timeout: in seconds.
 
-        Arrays are not copied on their way: do not change one that was given until there is an answer. Those of
-        the answer are read-only. Raises ``StatusError`` with TensorFlow Serving's texts.
+        Arrays are not copied on their way: do not change one that was given until there is an answer. Those
+        of the answer are read-only. Raises ``StatusError`` with TensorFlow Serving's texts.
         """
         running = self._live()
         asking = running.asking or _asking(running)
@@ -205,7 +209,7 @@ class Server:
         raise TypeError("a servable.Server belongs to its process: give others its url, or its grpc_address")
 
     def _own_lock(self) -> threading.Lock:
-        """Returns the lock; a new one in a process that was forked, where nobody would open the former one."""
+        """Returns the lock; a new one in a process that was forked, where nobody opens the former one."""
         if self._process != os.getpid():
             self._process, self._lock = os.getpid(), threading.Lock()
         return self._lock
@@ -214,7 +218,9 @@ class Server:
         running = self._running
         if running is None:
             raise FailedPreconditionError(
-                "FAILED_PRECONDITION", "the server is not running", "start() it, or use it in a with statement"
+                "FAILED_PRECONDITION",
+                "the server is not running",
+                "start() it, or use it in a with statement",
             )
         return running
 
@@ -230,7 +236,7 @@ class Server:
 
 
 def serve(what: object, name: str = "", **flags: Flag) -> Server:
-    """Starts a server for models inside of this process; see ``Server``. It runs until ``stop``, or in a ``with``."""
+    """Starts a server inside of this process, which runs until ``stop``; see ``Server``."""
     return Server(what, name, **flags).start()
 
 
