@@ -354,8 +354,8 @@ Question = tuple[str, int | None, str | None, str]
 Input = tuple[str, int, Sequence[int], bytes | list[bytes] | tuple[int, int, object]]
 """Alias, TensorFlow's number of the dtype, shape, and values.
 
-Those are row-major and little-endian; a list of the elements of strings; or (address, length, owner) of memory
-that the owner keeps, and that nobody changes until there is an answer.
+Those are row-major and little-endian; a list of the elements of strings; or (address, length, owner) of
+memory that the owner keeps, and that nobody changes until there is an answer.
 """
 
 Output = tuple[str, int, list[int], bytes | list[bytes] | Numbers]

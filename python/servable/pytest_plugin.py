@@ -31,7 +31,7 @@ def servable_server() -> Iterator[Factory]:
 
 @pytest.fixture(scope="session")
 def servable_session_server() -> Iterator[Factory]:
-    """The same until the end of the run; what is asked for again, as the same path with the same flags, is there."""
+    """The same until the end of the run; asked for the same again, it returns the one that runs."""
     with ExitStack() as servers:
         running: dict[str, Server] = {}
 
