@@ -150,9 +150,9 @@ def test_the_way_is_that_of_every_request(flags: dict[str, Any]) -> None:
         ({}, {}, InvalidArgumentError, "input size does not match signature: 0!=1"),
         ([1], {"outputs": "z"}, InvalidArgumentError, "the signature has no output 'z'"),
         (["a"], {}, InvalidArgumentError, "input 'x' takes float, got text"),
-        ([1], {"version": 1 << 70}, InvalidArgumentError, "a version is a number of 64 bits"),
+        ([1], {"version": 1 << 70}, InvalidArgumentError, "expected an integer of 64 bits"),
         ([1], {"model": "\ud800"}, InvalidArgumentError, "half a character"),
-        ({"a": [1.0], "b": [1, 2]}, {"model": "pair"}, StatusError, "Incompatible shapes"),
+        ({"a": [1.0, 2.0, 3.0], "b": [1, 2]}, {"model": "pair"}, StatusError, "Incompatible shapes"),
     ],
 )
 def test_errors(

@@ -13,11 +13,10 @@ from servable._core import CoreError
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given, bind
 from servable.client.codecs.codec import Choice
-from servable.client.text import half_character, shown
 from servable.client.values.arrays import Array
 from servable.client.values.dtypes import dtype_named
 from servable.client.values.tensors import of_stored, of_strings, stored
-from servable.errors import StatusError, invalid_argument, status_error
+from servable.errors import StatusError, status_error
 
 if TYPE_CHECKING:
     from servable import _core
@@ -53,11 +52,6 @@ class Asking:
             return self._predict(given, timeout)
         except CoreError as error:
             raise status_error(error.code, error.message) from None
-        except UnicodeEncodeError as error:
-            raise half_character("a name", error) from None
-        except OverflowError:
-            came = shown(version) if isinstance(version, int) else "another one"
-            raise invalid_argument(f"a version is a number of 64 bits, got {came}") from None
 
     def _predict(self, given: Given, timeout: float | None) -> Answer:
         """Asks. If known signatures lead to an error that others would explain, they are read again.

@@ -195,10 +195,8 @@ class Server:
     def _addresses(self) -> dict[str, str]:
         running = self._live()
         titles = {"rest": "REST", "grpc": "gRPC", "grpc_socket": "gRPC on a socket"}
-        shown = {titles.get(one, one): address for one, address in running.addresses.items()}
-        if "rest" in running.addresses:
-            shown["REST"] = self.url
-        return shown
+        shown = {title: running.addresses[one] for one, title in titles.items() if one in running.addresses}
+        return {**shown, "REST": self.url} if "REST" in shown else shown
 
     def _state(self) -> str:
         if self._running is None:
