@@ -36,71 +36,74 @@ def run(folder: Path, script: str, *arguments: str | Path) -> subprocess.Complet
     )
 
 
+FORKS = """
+    import multiprocessing, os, sys, urllib.request
+    import servable
+    from servable import FailedPreconditionError
+
+    MODEL = sys.argv[1]
+
+    def fresh(queue):
+        with servable.serve(MODEL) as server:
+            queue.put(server.predict([1]).tolist())
+
+    def inherited(queue, server):
+        said = []
+        for use in (lambda: server.predict([1]), server.models, server.logs, server.start,
+                    lambda: servable.serve(MODEL)):
+            try:
+                use()
+            except FailedPreconditionError as error:
+                said.append(error.message)
+        server.stop()
+        said.append(repr(server))
+        said.append(urllib.request.urlopen(server.url + "/v1/models/half_plus_two").status)
+        queue.put(said)
+
+    def asked(context, target, *more):
+        queue = context.Queue()
+        process = context.Process(target=target, args=(queue, *more))
+        process.start()
+        answer = queue.get(timeout=60)
+        process.join()
+        return process.exitcode, answer
+
+    if __name__ == "__main__":
+        fork, spawn = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
+        print("forked before", *asked(fork, fresh))
+        server = servable.serve(MODEL)
+        status, said = asked(fork, inherited, server)
+        print("forked after", status, *said, sep="\\n  ")
+        print("spawned", *asked(spawn, fresh))
+        print("parent", server.predict([2]).tolist())
+        child = os.fork()
+        if child == 0:
+            sys.exit(0)
+        print("left", os.waitpid(child, 0)[1])
+        # A process that lives on keeps no port open.
+        waits, ends = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(ends)
+            os.read(waits, 1)
+            os._exit(0)
+        url = server.url
+        server.stop()
+        try:
+            urllib.request.urlopen(url)
+        except OSError as error:
+            print("closed", type(error.reason).__name__)
+        os.close(ends)
+        os.waitpid(child, 0)
+        with server:
+            print("again", server.predict([3]).tolist())
+"""
+
+
 def test_processes_that_are_forked_and_spawned(tmp_path: Path) -> None:
     done = run(
         tmp_path,
-        """
-        import multiprocessing, os, sys, urllib.request
-        import servable
-        from servable import FailedPreconditionError
-
-        MODEL = sys.argv[1]
-
-        def fresh(queue):
-            with servable.serve(MODEL) as server:
-                queue.put(server.predict([1]).tolist())
-
-        def inherited(queue, server):
-            said = []
-            for use in (lambda: server.predict([1]), server.models, server.logs, server.start,
-                        lambda: servable.serve(MODEL)):
-                try:
-                    use()
-                except FailedPreconditionError as error:
-                    said.append(error.message)
-            server.stop()
-            said.append(repr(server))
-            said.append(urllib.request.urlopen(server.url + "/v1/models/half_plus_two").status)
-            queue.put(said)
-
-        def asked(context, target, *more):
-            queue = context.Queue()
-            process = context.Process(target=target, args=(queue, *more))
-            process.start()
-            answer = queue.get(timeout=60)
-            process.join()
-            return process.exitcode, answer
-
-        if __name__ == "__main__":
-            fork, spawn = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
-            print("forked before", *asked(fork, fresh))
-            server = servable.serve(MODEL)
-            status, said = asked(fork, inherited, server)
-            print("forked after", status, *said, sep="\\n  ")
-            print("spawned", *asked(spawn, fresh))
-            print("parent", server.predict([2]).tolist())
-            child = os.fork()
-            if child == 0:
-                sys.exit(0)
-            print("left", os.waitpid(child, 0)[1])
-            # A process that lives on keeps no port open.
-            waits, ends = os.pipe()
-            child = os.fork()
-            if child == 0:
-                os.close(ends)
-                os.read(waits, 1)
-                os._exit(0)
-            url = server.url
-            server.stop()
-            try:
-                urllib.request.urlopen(url)
-            except OSError as error:
-                print("closed", type(error.reason).__name__)
-            os.close(ends)
-            os.waitpid(child, 0)
-            with server:
-                print("again", server.predict([3]).tolist())
-        """,
+        FORKS,
         ONE,
     )
     assert done.returncode == 0, done.stderr
