@@ -20,6 +20,8 @@
 //! Python does so at a desk of [`control_plane`]. Who looks with a browser sees the [`console`], with the [`traffic`] of the
 //! last hour.
 //!
+//! The process itself, if it is somebody's program, asks by [`direct`], without a socket.
+//!
 //! [`tensor`] and [`error`] are used by all of them; [`pb`] holds the messages on the wire and in a model's files;
 //! [`profile`] records what requests spend their time on, [`metrics`] how they end and how long they take; `python` is
 //! the only module that knows Python.
@@ -36,6 +38,7 @@ pub mod connections;
 pub mod console;
 pub mod context;
 pub mod control_plane;
+pub mod direct;
 pub mod engine;
 pub mod error;
 pub mod exchange;
@@ -50,6 +53,8 @@ pub mod lifecycle;
 mod listen;
 mod log_file;
 pub mod log_format;
+#[cfg(any(feature = "python", test))]
+mod log_kept;
 #[cfg(any(feature = "python", test))]
 mod log_line;
 pub mod log_queue;

@@ -7,6 +7,7 @@ mod bench;
 mod control_plane;
 mod options;
 mod signatures;
+mod predict;
 
 use crate::console::files::Files;
 use crate::engine;
@@ -20,6 +21,7 @@ use crate::host::descriptors::duplicate;
 use crate::host::{stderr, stderr_pipe};
 use crate::lifecycle::{self, Lifecycle};
 use crate::log_format::LogFormat;
+use crate::log_kept::{self, Kept};
 use crate::log_line::{LogLine, json_line};
 use crate::methods::record::RecordLimits;
 use crate::metrics::Metrics;
@@ -40,6 +42,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
 pyo3::create_exception!(
@@ -214,6 +217,32 @@ impl PyServer {
             .collect()
     }
 
+    /// Answers a question of this process. See `predict.rs` for the forms of values.
+    #[pyo3(signature = (asked, inputs, outputs, timeout = None))]
+    fn predict<'py>(
+        &self,
+        py: Python<'py>,
+        asked: predict::Asked,
+        inputs: Vec<predict::Given<'py>>,
+        outputs: Vec<String>,
+        timeout: Option<f64>,
+    ) -> PyResult<predict::Answered<'py>> {
+        let question = predict::question(asked, inputs, outputs)?;
+        predict::answer(py, self.server.state(), question, timeout)
+    }
+
+    /// Returns the version that a question is for, whose signatures `signatures` tells.
+    #[pyo3(signature = (name, version = None, label = None))]
+    fn find(&self, py: Python<'_>, name: &str, version: Option<i64>, label: Option<String>) -> PyResult<i64> {
+        let found = self.server.state().registry.resolve(name, &predict::choice(version, label));
+        found.map(|servable| servable.version()).map_err(|why| raised(py, &why))
+    }
+
+    /// Has this server never be freed: in a process that was forked, which has none of its threads.
+    fn leak(slf: Py<PyServer>) {
+        std::mem::forget(slf);
+    }
+
     fn accelerations(&self, py: Python<'_>, name: &str, version: i64) -> PyResult<Vec<acceleration::Told>> {
         released(py, || {
             let choice = VersionChoice::Version(version);
@@ -353,11 +382,30 @@ fn describe(
 /// (`text`, `json`). Only the first call has an effect.
 #[pyfunction]
 fn init_logging(level: &str, format: &str) {
-    let format = LogFormat::named(format).unwrap_or_default();
+    log_to(level, LogFormat::named(format).unwrap_or_default(), stderr::writer);
+}
+
+/// Keeps the last messages of `level` and above as lines of text, for `kept_log`, instead of writing them. It is the same
+/// choice as `init_logging`: only the first call of either has an effect.
+#[pyfunction]
+fn keep_log(level: &str) {
+    log_to(level, LogFormat::Text, || Kept);
+}
+
+/// Returns the lines that are kept, the oldest first.
+#[pyfunction]
+fn kept_log(py: Python<'_>) -> Vec<String> {
+    py.detach(log_kept::lines)
+}
+
+fn log_to<W>(level: &str, format: LogFormat, writer: W)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let level = level.parse().unwrap_or(tracing::Level::INFO);
     // Clients can provoke warnings of other libraries: these are only logged for debugging.
     let others = if level >= tracing::Level::DEBUG { level } else { tracing::Level::ERROR };
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr::writer).event_format(LogLine(format));
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).event_format(LogLine(format));
     let wanted = Targets::new().with_target("servable", level).with_default(others);
     let _already_set = tracing_subscriber::registry().with(lines.with_filter(wanted)).try_init();
 }
@@ -422,6 +470,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyServer>()?;
     module.add_class::<LoadReport>()?;
     module.add_class::<admin::Administration>()?;
+    module.add_class::<predict::Numbers>()?;
     module.add_class::<bench::BenchTimes>()?;
     module.add_class::<bench::BenchSeen>()?;
     module.add_class::<bench::BenchOutcome>()?;
@@ -433,6 +482,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preload, module)?)?;
     module.add_function(wrap_pyfunction!(describe, module)?)?;
     module.add_function(wrap_pyfunction!(init_logging, module)?)?;
+    module.add_function(wrap_pyfunction!(keep_log, module)?)?;
+    module.add_function(wrap_pyfunction!(kept_log, module)?)?;
     module.add_function(wrap_pyfunction!(take_over_stderr, module)?)?;
     module.add_function(wrap_pyfunction!(give_back_stderr, module)?)?;
     module.add_function(wrap_pyfunction!(descriptors, module)?)?;

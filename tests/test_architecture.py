@@ -20,8 +20,9 @@ CONTROL_PLANE = ROOT / "python" / "servable"
 TESTS = ROOT / "tests"
 
 ARROWS = {
-    "python": {"server", "lifecycle", "admin", "bench", "log_line", "native_line"},
+    "python": {"server", "lifecycle", "admin", "bench", "direct", "log_kept", "log_line", "native_line"},
     "bench": {"chance", "host", "tls"},
+    "direct": {"methods"},
     "server": {"rest", "grpc", "throttled", "listen"},
     "admin": {"http", "json", "listen", "methods", "rest"},
     "rest": {"registry", "methods", "open_inference", "browsers", "console", "http", "http2", "json"},
@@ -67,6 +68,7 @@ ARROWS = {
     "throttled": set(),
     "log_file": set(),
     "log_format": set(),
+    "log_kept": set(),
     "log_line": {"log_format"},
     "log_queue": set(),
     "native_line": set(),
@@ -80,6 +82,8 @@ ARROWS = {
 PYTHON_ARROWS = {
     "__main__": {"cli"},
     "cli": {"serving", "client", "bench"},
+    "pytest_plugin": {"embedded"},
+    "embedded": {"serving", "client"},
     "bench": {"savedmodel"},
     "serving": {"console"},
     "console": {"admin"},

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
         ServerConfig as ServerConfig,
         Specific as Specific,
     )
+    from servable.embedded import (
+        Server as Server,
+        serve as serve,
+        serve_async as serve_async,
+    )
     from servable.errors import (
         AbortedError as AbortedError,
         AlreadyExistsError as AlreadyExistsError,
@@ -47,9 +52,6 @@ if TYPE_CHECKING:
         UnimplementedError as UnimplementedError,
         UnknownError as UnknownError,
         UsageError as UsageError,
-    )
-    from servable.serving.server import (
-        Server as Server,
     )
 
 _HOMES = {
@@ -82,7 +84,9 @@ _HOMES = {
     "ModelConfig": "servable.config.values",
     "ServerConfig": "servable.config.values",
     "Specific": "servable.config.values",
-    "Server": "servable.serving.server",
+    "Server": "servable.embedded",
+    "serve": "servable.embedded",
+    "serve_async": "servable.embedded",
     "AsyncClient": "servable.client",
     "Client": "servable.client",
 }

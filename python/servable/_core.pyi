@@ -15,6 +15,7 @@ __all__ = [
     "BenchTimes",
     "CoreError",
     "LoadReport",
+    "Numbers",
     "Server",
     "bench_ask",
     "bench_picture",
@@ -23,6 +24,8 @@ __all__ = [
     "descriptors",
     "give_back_stderr",
     "init_logging",
+    "keep_log",
+    "kept_log",
     "metrics",
     "preload",
     "take_over_stderr",
@@ -347,6 +350,26 @@ class Administration:
         """Stops listening, within a second. Requests being answered continue; True if there are none."""
 
 @final
+class Numbers:
+    """The numbers of an output, in the engine's memory: bytes that numpy reads where they are."""
+
+    @property
+    def __array_interface__(self) -> dict[str, object]: ...
+
+Question = tuple[str, int | None, str | None, str]
+"""What is asked: model, version, label (None for both: the newest version), signature ("": the default)."""
+
+Input = tuple[str, int, Sequence[int], bytes | list[bytes] | tuple[int, int, object]]
+"""Alias, TensorFlow's number of the dtype, shape, and values.
+
+Those are row-major and little-endian; a list of the elements of strings; or (address, length, owner) of
+memory that the owner keeps, and that nobody changes until there is an answer.
+"""
+
+Output = tuple[str, int, list[int], bytes | list[bytes] | Numbers]
+"""Alias, TensorFlow's number of the dtype, shape, and values: large ones stay where they are."""
+
+@final
 class Server:
     """The data plane: registry, engine, ports.
 
@@ -407,6 +430,19 @@ class Server:
         """Replaces the labels of a model."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
         """Per version: (name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
+    def predict(
+        self, asked: Question, inputs: Sequence[Input], outputs: Sequence[str], timeout: float | None = None
+    ) -> tuple[int, list[Output]]:
+        """Answers a question of this process, as clients of gRPC's Predict are answered, without a socket.
+
+        outputs: aliases of those wanted, none for all. timeout: in seconds. Returns the version and its
+        outputs. Raises ``CoreError``, ``ValueError`` for values that do not fit their shape, and what the
+        handler of a signal raises meanwhile.
+        """
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> int:
+        """Returns the version that a question is for. Raises ``CoreError``."""
+    def leak(self) -> None:
+        """Has this server never be freed: for a process that was forked, which has none of its threads."""
     def accelerations(self, name: str, version: int) -> list[Acceleration]:
         """Returns what is known of the acceleration of an available version, by signature.
 
@@ -610,6 +646,15 @@ def init_logging(level: str, format: str) -> None:
 
     Only the first call has an effect.
     """
+
+def keep_log(level: str) -> None:
+    """Keeps the last messages of ``level`` and above for ``kept_log``, instead of writing them.
+
+    Only the first call of this or ``init_logging`` has an effect.
+    """
+
+def kept_log() -> list[str]:
+    """Returns the lines that are kept, the oldest first, as text."""
 
 def take_over_stderr() -> int:
     """Makes JSON lines of what libraries write to stderr by themselves.

@@ -8,6 +8,8 @@ pub(crate) mod clock;
 #[cfg(feature = "python")]
 pub(crate) mod descriptors;
 pub(crate) mod file;
+#[cfg(any(feature = "python", test))]
+pub(crate) mod lent;
 pub(crate) mod libraries;
 pub(crate) mod mapping;
 pub(crate) mod memory;

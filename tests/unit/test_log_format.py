@@ -14,7 +14,7 @@ from servable.serving.log_format import CompactFormatter, JsonFormatter
 
 
 def test_a_line_has_time_level_name_and_text() -> None:
-    record = logging.LogRecord("manager", logging.WARNING, "file", 1, "text %d", (7,), None)
+    record = logging.LogRecord("servable.manager", logging.WARNING, "file", 1, "text %d", (7,), None)
     line = CompactFormatter().format(record)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} W manager: text 7", line)
 
@@ -28,7 +28,7 @@ def test_a_traceback_follows() -> None:
 
 
 def record_of(text: str) -> logging.LogRecord:
-    return logging.LogRecord("manager", logging.INFO, "file", 1, "%s", (text,), None)
+    return logging.LogRecord("servable.manager", logging.INFO, "file", 1, "%s", (text,), None)
 
 
 @pytest.mark.parametrize(

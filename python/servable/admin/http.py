@@ -34,7 +34,7 @@ from servable.config.values import AdminOptions
 from servable.errors import StatusError, invalid_argument
 from servable.savedmodel import tfrecord
 
-_log = logging.getLogger("admin")
+_log = logging.getLogger("servable.admin")
 
 LONGEST_WAIT = 3600.0
 DEFAULT_WAIT = 60.0

@@ -20,7 +20,6 @@ from servable.errors import ServableError, StatusError, TensorFlowNotFoundError,
 if TYPE_CHECKING:
     from servable.config.arguments import Arguments
     from servable.config.values import ServerConfig
-    from servable.engines.libraries import Libraries
     from servable.engines.tensorflow_library import Opening
 
 EXIT_USAGE = 2
@@ -234,69 +233,17 @@ def _run(arguments: Arguments) -> int:
     import logging
 
     from servable.config import settings
-    from servable.engines import libraries, precision, tensorflow_library
+    from servable.serving.engines import with_engines
 
+    is_engine_given = "engine" in arguments.given
     config = settings.server_config(arguments, os.environ)
-    found = libraries.find_all(config.core.tensorflow_library, os.environ)
-    if not found.found:
-        raise libraries.no_engine(found)
-    if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):
-        raise error
-    if "tensorflow" in found.missing and tensorflow_library.look_in_time(
-        lambda: _surely_needs_tensorflow(config), otherwise=False
-    ):
-        raise libraries.no_tensorflow(found)
-    tensorflow_library.set_onednn(arguments.text("tensorflow_onednn"))
-    opening = tensorflow_library.Opening(
-        found.found.get("tensorflow", ""),
-        config.core.op_libraries,
-        config.core.log_level,
-        lambda: _may_need_tensorflow(config),
-        config.core.log_format,
-    )
-    if not arguments.serve and "engine" not in arguments.given and "openvino" in found.found:
-        logging.getLogger("engine").info(
+    config, opening = with_engines(config, is_engine_given, arguments.text("tensorflow_onednn"))
+    if not arguments.serve and not is_engine_given and "openvino" in config.core.libraries:
+        logging.getLogger("servable.engine").info(
             "SavedModels run in TensorFlow alone; --engine=auto would move those to OpenVINO that it answers "
             "alike and faster (servable optimize PATH shows which)"
         )
-    return _run_server(_with_libraries(config, found, "engine" in arguments.given), opening)
-
-
-def _may_need_tensorflow(config: ServerConfig) -> bool:
-    """True unless every model is known to be of another format; stated op libraries are always opened."""
-    from servable.config.model_paths import is_remote, local_path
-    from servable.engines.formats import may_hold_saved_model
-
-    models = config.models
-    return bool(config.core.op_libraries or not models) or any(
-        is_remote(one.base_path) or may_hold_saved_model(local_path(one.base_path), config.load.prefer_tflite)
-        for one in models
-    )
-
-
-def _surely_needs_tensorflow(config: ServerConfig) -> bool:
-    """True if there are op libraries, or models that are all local and of nothing but SavedModels."""
-    from servable.config.model_paths import is_remote, local_path
-    from servable.engines.formats import holds_only_saved_models
-
-    prefer_tflite = config.load.prefer_tflite
-    return bool(config.core.op_libraries) or (
-        bool(config.models)
-        and not any(is_remote(one.base_path) for one in config.models)
-        and all(holds_only_saved_models(local_path(one.base_path), prefer_tflite) for one in config.models)
-    )
-
-
-def _with_libraries(config: ServerConfig, libraries: Libraries, is_engine_given: bool) -> ServerConfig:
-    """Returns ``config`` with the engines' libraries. Without OpenVINO nothing is accelerated by default."""
-    from dataclasses import replace
-
-    core = replace(config.core, libraries=libraries.found, missing_engines=libraries.missing)
-    load = config.load
-    if "openvino" in libraries.missing and not is_engine_given:
-        load = replace(load, engine="tensorflow")
-    lifecycle = replace(config.lifecycle, final_errors=tuple(libraries.missing.values()))
-    return replace(config, core=core, load=load, lifecycle=lifecycle)
+    return _run_server(config, opening)
 
 
 def _run_server(config: ServerConfig, opening: Opening) -> int:
@@ -321,7 +268,7 @@ def _log_oddities(arguments: Arguments) -> None:
     from servable.config.arguments import suggestion
     from servable.config.flags import no_effect_lines
 
-    log = logging.getLogger("flags")
+    log = logging.getLogger("servable.flags")
     for unknown in arguments.unknown:
         log.warning("unknown argument: %s%s", unknown, suggestion(unknown[2:].partition("=")[0]))
     if not arguments.serve:

@@ -13,7 +13,7 @@ from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class, pool
 from servable.regular_files import open_file
 
-_log = logging.getLogger("config")
+_log = logging.getLogger("servable.config")
 
 LARGEST_FILE = 64 * 1024 * 1024
 """Largest config file, in bytes; a larger one is a mistake."""

@@ -150,4 +150,4 @@ class Opening:
         except self._core.CoreError as error:
             self._error = StatusError(error.code, error.message, f"the library is {self._path}")
         else:
-            logging.getLogger("tensorflow").debug("TensorFlow %s from %s", version, self._path)
+            logging.getLogger("servable.tensorflow").debug("TensorFlow %s from %s", version, self._path)

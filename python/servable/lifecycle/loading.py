@@ -18,7 +18,7 @@ from servable.lifecycle.interfaces import Core, Listener, Report
 from servable.lifecycle.models import Model, Models, Version
 from servable.lifecycle.workers import Workers
 
-_log = logging.getLogger("manager")
+_log = logging.getLogger("servable.manager")
 
 _MOST_RETIRING = 32
 """Most versions that wait for their last requests at once, each on a thread.

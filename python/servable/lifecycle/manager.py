@@ -27,7 +27,7 @@ from servable.lifecycle.reconciling import Reconciler
 from servable.lifecycle.state import State
 from servable.sources import AspiredVersion, Source
 
-_log = logging.getLogger("manager")
+_log = logging.getLogger("servable.manager")
 
 
 PATIENCE = 30.0

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_log = logging.getLogger("manager")
+_log = logging.getLogger("servable.manager")
 
 Job = Callable[[], None]
 

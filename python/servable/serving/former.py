@@ -20,7 +20,7 @@ from servable.serving.handover_packets import (
     unusable,
 )
 
-_log = logging.getLogger("handover")
+_log = logging.getLogger("servable.handover")
 
 _MOST_SOCKETS = 8
 

@@ -27,7 +27,7 @@ from servable.serving.handover_packets import (
     unusable,
 )
 
-_log = logging.getLogger("handover")
+_log = logging.getLogger("servable.handover")
 
 LAST_REQUESTS_SECONDS = 5.0
 """How long a replaced server waits for one more request on each connection, to send its client away."""

@@ -36,7 +36,7 @@ class CompactFormatter(logging.Formatter):
         seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         letter = _LETTERS.get(record.levelname, "?")
         message = re.sub(r"\n(?=\S)", "\n    ", _shown(record.getMessage()))
-        line = f"{seconds}.{int(record.msecs):03d} {letter} {record.name}: {message}"
+        line = f"{seconds}.{int(record.msecs):03d} {letter} {_origin(record)}: {message}"
         if record.exc_info:
             line += "\n" + _shown(self.formatException(record.exc_info))
         return line
@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         fields = {
             "time": at,
             "level": record.levelname.lower(),
-            "logger": record.name,
+            "logger": _origin(record),
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -102,6 +102,11 @@ def end() -> None:
 
         sys.stderr.flush()
         _core.give_back_stderr()
+
+
+def _origin(record: logging.LogRecord) -> str:
+    """Returns the logger's name, of Servable's own without that."""
+    return record.name.removeprefix("servable.")
 
 
 def _shown(text: str) -> str:

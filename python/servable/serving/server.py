@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from servable import _core
     from servable.admin.http import AdminServer
 
-_log = logging.getLogger("server")
+_log = logging.getLogger("servable.server")
 
 EXIT_OK = 0
 
@@ -109,8 +110,8 @@ class Server:
         self.report = StartReport(self._scheme)
         self._core: Core
         if make_core is None:
-            control = self._control_model if config.allow_model_control else None
-            self._core = _compiled_core(config.core, self.reload_request, control)
+            control = _weakly(self._control_model) if config.allow_model_control else None
+            self._core = _compiled_core(config.core, _weakly(self.reload_request), control)
         else:
             self._core = make_core(config.core)
         core = self._core
@@ -238,6 +239,11 @@ class Server:
             # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
+
+    @property
+    def core(self) -> Core:
+        """What serves."""
+        return self._core
 
     @property
     def are_kept(self) -> bool:
@@ -532,6 +538,19 @@ class Server:
         """
         hung_up, self._hung_up = self._hung_up, False
         return hung_up
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """Returns ``method`` without a reference to its object, which has one to the core that calls it."""
+    known = weakref.WeakMethod(method)
+
+    def call(*arguments: object) -> None:
+        bound = known()
+        if bound is None:
+            raise StatusError("UNAVAILABLE", "The server is stopping")
+        bound(*arguments)
+
+    return call
 
 
 def leave(status: int) -> None:

@@ -13,7 +13,7 @@ from servable.serving import inherited
 from servable.serving.former import Former
 from servable.serving.systemd import Notifier, take_sockets
 
-_log = logging.getLogger("handover")
+_log = logging.getLogger("servable.handover")
 
 
 class Adopting(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 
 from servable.errors import invalid_argument
 
-_log = logging.getLogger("systemd")
+_log = logging.getLogger("servable.systemd")
 
 FIRST_DESCRIPTOR = 3
 MOST_SOCKETS = 64

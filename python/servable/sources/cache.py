@@ -33,7 +33,7 @@ from servable.errors import StatusError
 from servable.sizes import size_text
 from servable.sources.locks import Lock, take
 
-_log = logging.getLogger("remote")
+_log = logging.getLogger("servable.remote")
 
 CHUNK = 1 << 20
 PROGRESS_SECONDS = 5.0

@@ -34,7 +34,7 @@ from servable.sizes import size_text
 from servable.sources import VersionLoad
 from servable.sources.conversion_cache import WAITING_SECONDS, ConversionCache
 
-_log = logging.getLogger("convert")
+_log = logging.getLogger("servable.convert")
 
 CONVERTER = 1
 """Counts up when the same source is converted to something else than before."""

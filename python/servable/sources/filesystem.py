@@ -22,7 +22,7 @@ from servable.savedmodel import doctor
 from servable.savedmodel.layout import has_model_ending, is_version_name
 from servable.sources import LONE_VERSION, AspiredVersion, Receiver
 
-_log = logging.getLogger("filesystem")
+_log = logging.getLogger("servable.filesystem")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from servable.sources.cache import Cache, version_at
 from servable.sources.filesystem import choose
 from servable.sources.store import Store, open_store
 
-_log = logging.getLogger("remote")
+_log = logging.getLogger("servable.remote")
 
 LONGEST_PAUSE = 600.0
 JITTER = 0.1

@@ -1,4 +1,4 @@
-"""Converts arrays to TensorProto and back, without TensorFlow.
+"""Converts arrays to TensorProto, or to plain bytes, and back, without TensorFlow.
 
 Numbers are sent as ``tensor_content`` (little-endian, row-major), strings as ``string_val``. Both forms are
 read, with TensorFlow's rule for short lists: the last value is repeated, and an empty list means zeros.
@@ -47,6 +47,28 @@ def read_tensor(proto: Any) -> Array:
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, count).reshape(shape)
     return _from_field(proto, dtype, count).reshape(shape)
+
+
+def stored(array: Array, dtype_name: str) -> Array:
+    """Returns numbers of the dtype's numpy type as they lie in a tensor: row-major, little-endian."""
+    return _little_endian(_bits(array, dtype_named(dtype_name)))
+
+
+def of_strings(values: list[bytes], shape: tuple[int, ...]) -> Array:
+    """Returns the array of a tensor's strings."""
+    return _strings(values, len(values)).reshape(shape)
+
+
+def of_stored(content: Any, number: int, shape: tuple[int, ...]) -> Array:
+    """Returns the array of a tensor's numbers, as they lie there: in place wherever numpy has the dtype.
+
+    content: ``bytes``, or what numpy reads as an array of bytes. number: the dtype's, in TensorFlow. Raises
+    ``UnimplementedError``.
+    """
+    dtype = dtype_of_number(number)
+    kind = _stored(dtype)
+    flat = np.frombuffer(content, kind) if isinstance(content, bytes) else np.asarray(content).view(kind)
+    return _from_bits(_little_endian(flat), dtype).reshape(shape)
 
 
 def _strings(values: Any, count: int) -> Array:

@@ -1,0 +1,179 @@
+"""Starts a server beside the program that it is a part of, and ends it.
+
+No handler of a signal is set, no stream is taken over, and the main thread stays the program's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from servable.config.model_paths import is_remote
+from servable.config.values import Folder, ModelConfig
+from servable.embedded import logs, process
+from servable.embedded.configuration import Flag, configuration
+from servable.embedded.exporting import ExportFolder
+from servable.embedded.models import model_configs
+from servable.errors import StatusError, status_error
+from servable.lifecycle.availability import Availability
+from servable.savedmodel import doctor
+from servable.serving.server import Server as InnerServer
+from servable.sources.filesystem import look
+
+if TYPE_CHECKING:
+    from servable import _core
+    from servable.embedded.prediction import Asking
+
+MOST_WAITING = 64
+"""Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
+_SETTLED = {Availability.AVAILABLE, Availability.FAILED, Availability.FAILING, Availability.MISSING}
+
+_T = TypeVar("_T")
+
+
+class Running:
+    """A server that runs, until ``end``. Thread-safe.
+
+    since: the time of its start, as in the log. process: the one that it runs in. is_lost: this is another
+    one.
+    """
+
+    def __init__(self, server: InnerServer, folder: ExportFolder, since: str) -> None:
+        self.core = cast("_core.Server", server.core)
+        self.names = tuple(model.name for model in server.config.models)
+        self.addresses = server.addresses
+        self.scheme = "https" if server.config.core.tls_files else "http"
+        self.process = os.getpid()
+        self.since = since
+        self.is_lost = self.is_over = False
+        self.asking: Asking | None = None
+        self._server = server
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    @property
+    def ports(self) -> Collection[int]:
+        """The ports that it listens on."""
+        return [int(one.rpartition(":")[2]) for port, one in self.addresses.items() if port != "grpc_socket"]
+
+    def threads(self) -> ThreadPoolExecutor:
+        """Returns the threads that wait for answers."""
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(MOST_WAITING, thread_name_prefix="servable-ask")
+            return self._threads
+
+    def end(self) -> None:
+        """Ends it: requests finish, models are unloaded, ports closed. Later calls do nothing."""
+        self._end(lambda: Beside(self._server.stop).result())
+
+    def end_at_exit(self) -> None:
+        """Does the same in this thread."""
+        self._end(self._server.stop)
+
+    def _end(self, stop: Callable[[], object]) -> None:
+        if self.is_lost:
+            return
+        with self._lock:
+            if self.is_over:
+                return
+            self.is_over = True
+            threads = self._threads
+        process.remove(self)
+        try:
+            stop()
+        finally:
+            self._folder.remove()
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    def lose(self) -> None:
+        """Leaves it alone for ever, in a process that was forked."""
+        self.is_lost = True
+        self.core.leak()
+
+
+class Beside(Generic[_T]):
+    """A call on a thread of its own, so that Ctrl-C ends the wait for it: the core heeds no signal."""
+
+    def __init__(self, call: Callable[[], _T]) -> None:
+        self._call = call
+        self._value: list[_T] = []
+        self._error: BaseException | None = None
+        self._done = threading.Event()
+        threading.Thread(target=self._run, name="servable-embedded", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._call())
+        except BaseException as error:
+            self._error = error
+        self._done.set()
+
+    def result(self) -> _T:
+        """Waits, and returns what the call has returned, or raises what it has raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def wait(self) -> None:
+        """Waits, whatever comes of it."""
+        self._done.wait()
+
+
+def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
+    """Starts a server, and returns it once every model is available and the ports are open.
+
+    Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
+    ``TensorFlowNotFoundError``; nothing is left of it then.
+    """
+    process.check()
+    since = logs.now()
+    logs.begin(str(flags.get("log_level", "")))
+    folder = ExportFolder()
+    try:
+        config, opening = configuration(model_configs(what, name, folder), flags)
+        server = InnerServer(config, before_loading=opening.wait)
+        starting = Beside(lambda: _start(server))
+        try:
+            starting.result()
+        except BaseException:
+            server.manager.cancel_wait()
+            starting.wait()
+            Beside(server.stop).result()
+            raise
+    except BaseException:
+        folder.remove()
+        raise
+    running = Running(server, folder, since)
+    process.add(running)
+    return running
+
+
+def _start(server: InnerServer) -> None:
+    if server.start():
+        # A load that takes long has not been waited for.
+        server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
+    errors = server.manager.errors()
+    for model in server.config.models:
+        if server.manager.availability().get(model.name) is not Availability.AVAILABLE:
+            raise _unavailable(model, errors.get(model.name))
+
+
+def _unavailable(model: ModelConfig, failure: tuple[int, StatusError] | None) -> StatusError:
+    """Returns the error of a model that does not serve, of which this is the version that failed."""
+    if failure is not None:
+        version, error = failure
+        is_version = isinstance(model.policy, Folder)
+        path = model.base_path if is_version else f"{model.base_path}/{version}"
+        hint = error.hint or doctor.load_hint(path, error.message)
+        return status_error(error.code, f"model {model.name} version {version}: {error.message}", hint)
+    problems = () if is_remote(model.base_path) else look(model).problems
+    said = problems[0] if problems else f"model {model.name}: no version was found in {model.base_path}"
+    message, _, hint = said.partition("\n")
+    return status_error("NOT_FOUND", message, hint.strip())

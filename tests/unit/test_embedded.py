@@ -1,0 +1,122 @@
+"""What surrounds an embedded server: its flags, what is to be served, how it looks whatever is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, strategies as st
+
+from servable.config.values import ModelConfig
+from servable.embedded.configuration import Flag, _written, check_library
+from servable.embedded.display import VersionStatus, line, table
+from servable.embedded.exporting import ExportFolder
+from servable.embedded.models import model_configs
+from servable.engines import tensorflow_library
+from servable.errors import FailedPreconditionError, InvalidArgumentError
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("port", 0, ["--port=0"]),
+        ("port", None, ["--port=off"]),
+        ("engine", None, []),
+        ("batching", "auto", ["--batching=auto"]),
+        ("enable_batching", True, ["--enable_batching=true"]),
+        ("drain_delay_seconds", 0.5, ["--drain_delay_seconds=0.5"]),
+        ("auth_file", Path("/a b"), ["--auth_file=/a b"]),
+        ("op_library", ["a.so", "b.so"], ["--op_library=a.so", "--op_library=b.so"]),
+    ],
+)
+def test_flags_are_written_as_on_the_command_line(name: str, value: Flag, expected: list[str]) -> None:
+    assert list(_written(name, value)) == expected
+
+
+def test_there_is_one_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / name / "tensorflow" for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / tensorflow_library.NAMES[0]).touch()
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    check_library(str(folders[1]))
+    monkeypatch.setattr(sys.modules["tensorflow"], "__file__", str(folders[0] / "__init__.py"), raising=False)
+    check_library(str(folders[0]))
+    with pytest.raises(FailedPreconditionError, match="a process can hold one TensorFlow"):
+        check_library(str(folders[1]))
+
+
+def test_paths_and_names(tmp_path: Path) -> None:
+    base = tmp_path / "a=b"
+    (base / "1").mkdir(parents=True)
+    folder = ExportFolder()
+    (by_path,) = model_configs(str(base), "", folder)
+    assert (by_path.name, by_path.base_path) == ("a=b", str(base))
+    assert model_configs(base, "m", folder) == (replace(by_path, name="m"),)
+    both = model_configs({"x/y": base, "z": base}, "", folder)
+    assert [one.name for one in both] == ["x/y", "z"]
+    stated = ModelConfig("s", "/s")
+    assert model_configs(stated, "", folder) == (stated,)
+    assert model_configs("s3://bucket/m", "", folder)[0].base_path == "s3://bucket/m"
+    with pytest.raises(InvalidArgumentError, match="leave out name="):
+        model_configs({"x": base}, "y", folder)
+    assert folder._path == ""
+
+
+def test_an_export_folder_is_made_when_needed_and_goes() -> None:
+    folder = ExportFolder()
+    folder.remove()
+    path = folder.model(0)
+    above = os.path.dirname(path)
+    assert os.path.isdir(above)
+    folder.remove()
+    folder.remove()
+    assert not os.path.exists(above)
+
+
+class _Reader(HTMLParser):
+    """Collects tags, and the text of each cell."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert {name for name, _ in attributes} <= {"style"}
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data
+
+
+@given(st.text(max_size=100), st.text(max_size=100))
+def test_whatever_is_named_a_table_is_a_table_and_a_line_a_line(name: str, message: str) -> None:
+    models = {name: [VersionStatus(7, "END", "UNKNOWN", message), VersionStatus(3, "AVAILABLE")]}
+    read = _Reader(table(models, {"REST": "http://127.0.0.1:1"}))
+    assert read.tags == {"div", "b", "code", "table", "thead", "tr", "th", "tbody", "td", "bdi"}
+    assert len(read.cells) == 6 and read.cells[4:] == ["3", "AVAILABLE"]
+    assert all(one.isprintable() for one in read.cells)
+    if name.isprintable():
+        assert read.cells[0] == name
+    assert line(models, {}).isprintable()
+
+
+def test_many_models_are_not_all_shown() -> None:
+    models = {f"m{number}": [VersionStatus(1, "AVAILABLE")] for number in range(1000)}
+    assert len(table(models, {})) < 30_000
+    assert "and 900 more models" in table(models, {})
+    assert line(models, {}) == (
+        "<servable.Server of m0 (1 AVAILABLE), m1 (1 AVAILABLE), m2 (1 AVAILABLE), m3 (1 AVAILABLE), 996 more"
+        "; no ports>"
+    )
