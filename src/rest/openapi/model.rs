@@ -90,14 +90,13 @@ fn encoded(name: &str) -> String {
 
 fn about(facts: &Facts, version: &Version<'_>, all: usize, left_out: usize) -> String {
     let others = version.signatures.len() - all;
-    let mut text = format!("Version {} of a model with {all} signatures. ", version.number);
+    let mut text = format!("Version {}. Signatures: {all}. ", version.number);
     if others > 0 {
-        text += &format!("{others} others have no inputs and cannot be called. ");
+        text += &format!("Signatures without inputs, which cannot be called: {others}. ");
     }
     if left_out > 0 {
         text += &format!(
-            "{left_out} of them are not described here, as this document would be too long: \
-             see the metadata. "
+            "Signatures that are not described, as this document would be too long: {left_out}; see the metadata. "
         );
     }
     text + fixed::of_strings(facts.non_utf8)
