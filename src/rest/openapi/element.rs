@@ -110,9 +110,8 @@ impl Element {
     /// Returns all that appear in `signature`, as inputs or outputs.
     pub(super) fn all_of(signature: &Signature, non_utf8: NonUtf8) -> impl Iterator<Item = Element> {
         let sent = signature.inputs.iter().filter_map(|spec| Element::sent(spec, true));
-        let told = move |spec| {
-            [false, true].into_iter().filter_map(move |v2| Element::told(spec, v2, non_utf8))
-        };
+        let told =
+            move |spec| [false, true].into_iter().filter_map(move |v2| Element::told(spec, v2, non_utf8));
         sent.chain(signature.outputs.iter().flat_map(told))
     }
 
@@ -199,9 +198,7 @@ mod tests {
 
     #[test]
     fn every_dtype_has_its_schema_or_none() {
-        let whole = |format: &str, least: i64, most: u64| {
-            json!({"type": "integer", "format": format, "minimum": least, "maximum": most})
-        };
+        let whole = |format: &str, least: i64, most: u64| json!({"type": "integer", "format": format, "minimum": least, "maximum": most});
         let number = |format: &str| json!({"type": "number", "format": format});
         for (dtype, expected) in [
             (DType::Bool, json!({"type": "boolean"})),

@@ -18,7 +18,7 @@ const LONGEST: usize = 16 << 10;
 const DEEPEST: usize = 64;
 
 /// Returns what the strings of an input of a signature have to hold, as far as that is known.
-pub(super) type ContentOf<'a> = &'a dyn Fn(&str) -> Option<&'a Content>;
+pub(super) type ContentOf<'f, 'c> = &'f dyn Fn(&str) -> Option<&'c Content>;
 
 /// The value of one input: the same in every element.
 struct Value<'a> {
@@ -29,7 +29,7 @@ struct Value<'a> {
 }
 
 /// Returns a request in the row format for `signature`; `None` if there can be none, or it would be too long.
-pub(super) fn in_rows(signature: &Signature, content: ContentOf<'_>) -> Option<Vec<u8>> {
+pub(super) fn in_rows(signature: &Signature, content: ContentOf<'_, '_>) -> Option<Vec<u8>> {
     let (inputs, outputs) = (rows(&signature.inputs)?, rows(&signature.outputs)?);
     if outputs >= 0 && outputs != inputs.max(1) {
         return None;
@@ -53,7 +53,7 @@ pub(super) fn in_rows(signature: &Signature, content: ContentOf<'_>) -> Option<V
 }
 
 /// Returns a request in the columnar format.
-pub(super) fn in_columns(signature: &Signature, content: ContentOf<'_>) -> Option<Vec<u8>> {
+pub(super) fn in_columns(signature: &Signature, content: ContentOf<'_, '_>) -> Option<Vec<u8>> {
     let values = values(signature, content, false)?;
     written(signature, |body| match values.as_slice() {
         [only] => body.list_or_element("inputs", &only.dims, &only.element),
@@ -66,7 +66,7 @@ pub(super) fn in_columns(signature: &Signature, content: ContentOf<'_>) -> Optio
 }
 
 /// Returns an infer request of the Open Inference Protocol.
-pub(super) fn infer(signature: &Signature, content: ContentOf<'_>) -> Option<Vec<u8>> {
+pub(super) fn infer(signature: &Signature, content: ContentOf<'_, '_>) -> Option<Vec<u8>> {
     if signature.outputs.iter().any(|output| datatype::name(output.dtype).is_none()) {
         return None;
     }
@@ -127,7 +127,7 @@ fn written(signature: &Signature, members: impl FnOnce(&mut Object<'_>)) -> Opti
 }
 
 /// Returns a value for each input.
-fn values<'a>(signature: &'a Signature, content: ContentOf<'_>, v2: bool) -> Option<Vec<Value<'a>>> {
+fn values<'a>(signature: &'a Signature, content: ContentOf<'_, '_>, v2: bool) -> Option<Vec<Value<'a>>> {
     let value = |spec: &'a TensorSpec| {
         let element = match (Element::sent(spec, v2)?.made_up(), content(&spec.alias)) {
             (Some(number), _) => number.as_bytes().to_vec(),
@@ -138,9 +138,9 @@ fn values<'a>(signature: &'a Signature, content: ContentOf<'_>, v2: bool) -> Opt
         let declared = spec.shape.as_deref().unwrap_or(&[-1]);
         let dims: Vec<i64> = declared.iter().map(|dim| if *dim < 0 { 1 } else { *dim }).collect();
         // Empty lists are written, too.
-        let lists = dims.iter().try_fold(element.len(), |all, dim| {
-            all.checked_mul(usize::try_from((*dim).max(1)).ok()?)
-        });
+        let lists = dims
+            .iter()
+            .try_fold(element.len(), |all, dim| all.checked_mul(usize::try_from((*dim).max(1)).ok()?));
         let fits = lists.is_some_and(|bytes| bytes <= LONGEST) && dims.len() <= DEEPEST;
         fits.then_some(Value { spec, dims, element })
     };
@@ -172,7 +172,7 @@ fn string(content: Option<&Content>) -> Vec<u8> {
     let bytes = bytes.as_deref().unwrap_or(b"text");
     let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     if bytes.iter().all(plain) {
-        return [b"\"", bytes, b"\""].concat();
+        return [b"\"".as_slice(), bytes, b"\""].concat();
     }
     format!("{{\"b64\":\"{}\"}}", STANDARD.encode(bytes)).into_bytes()
 }
@@ -242,7 +242,7 @@ mod tests {
         text.map(|text| serde_json::from_slice(&text).unwrap())
     }
 
-    const NOTHING: ContentOf<'static> = &|_| None;
+    const NOTHING: ContentOf<'static, 'static> = &|_| None;
 
     #[test]
     fn every_shape_has_its_values() {
@@ -263,7 +263,11 @@ mod tests {
             } else {
                 assert_eq!(of_rows, expected, "{shape:?}");
             }
-            assert_eq!(parsed(in_columns(&signature, NOTHING)), Some(json!({"inputs": columns})), "{shape:?}");
+            assert_eq!(
+                parsed(in_columns(&signature, NOTHING)),
+                Some(json!({"inputs": columns})),
+                "{shape:?}"
+            );
         }
     }
 
@@ -285,8 +289,7 @@ mod tests {
     #[test]
     fn outputs_that_are_no_rows_have_no_example_in_rows() {
         for output in [&[][..], &[2], &[0]] {
-            let signature =
-                signature(DEFAULT_SIGNATURE, vec![spec("x", DType::Float, Some(&[-1]))], output);
+            let signature = signature(DEFAULT_SIGNATURE, vec![spec("x", DType::Float, Some(&[-1]))], output);
             assert_eq!(in_rows(&signature, NOTHING), None, "{output:?}");
             assert!(in_columns(&signature, NOTHING).is_some());
         }
@@ -339,8 +342,7 @@ mod tests {
             ("t".to_owned(), Feature::Strings(1, Some(Content::Number))),
         ]);
         let text = of_features(&signature, &features).unwrap();
-        let expected =
-            r#"{"signature_name":"s","examples":[{"f":[1.0,1.0],"i":[1],"t":["0"]}]}"#;
+        let expected = r#"{"signature_name":"s","examples":[{"f":[1.0,1.0],"i":[1],"t":["0"]}]}"#;
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

@@ -9,8 +9,8 @@ use crate::open_inference::datatype;
 
 /// Returns whether the protocol has all dtypes of `signature`.
 pub(super) fn takes(signature: &Signature) -> bool {
-    let all = signature.inputs.iter().chain(&signature.outputs);
-    !signature.inputs.is_empty() && all.clone().all(|spec| datatype::name(spec.dtype).is_some())
+    let mut all = signature.inputs.iter().chain(&signature.outputs);
+    !signature.inputs.is_empty() && all.all(|spec| datatype::name(spec.dtype).is_some())
 }
 
 /// Writes the schema of a request for `signature`.
@@ -175,7 +175,7 @@ fn answer(schema: &mut Object<'_>, outputs: impl FnOnce(&mut List<'_>)) {
     schema.texts("required", ["model_name", "model_version", "outputs"]);
 }
 
-/// Writes the schema of a request for any signature. `name` writes what is said of its name.
+/// Writes the schema of a request for any signature.
 pub(super) fn any_request(schema: &mut Object<'_>) {
     schema.text("type", "object");
     schema.object("properties", |properties| {
@@ -258,7 +258,10 @@ mod tests {
         // One has a default.
         assert_eq!((&inputs["minItems"], &inputs["maxItems"]), (&json!(1), &json!(2)));
         let first = &inputs["items"]["anyOf"][0]["properties"];
-        assert_eq!((&first["name"], &first["datatype"]), (&json!({"enum": ["a"]}), &json!({"enum": ["UINT16"]})));
+        assert_eq!(
+            (&first["name"], &first["datatype"]),
+            (&json!({"enum": ["a"]}), &json!({"enum": ["UINT16"]}))
+        );
         let dims = json!([
             {"type": "integer", "minimum": 0},
             {"type": "integer", "minimum": 3, "maximum": 3}]);

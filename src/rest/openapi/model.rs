@@ -119,12 +119,7 @@ fn all_described(facts: &Facts, version: &Version<'_>, callable: &[&Signature]) 
 }
 
 /// Describes one signature; `None` if that is too long.
-fn described(
-    facts: &Facts,
-    version: &Version<'_>,
-    signature: &Signature,
-    index: usize,
-) -> Option<Described> {
+fn described(facts: &Facts, version: &Version<'_>, signature: &Signature, index: usize) -> Option<Described> {
     let key = key(&signature.name, index);
     let content = |alias: &str| (version.content)(&signature.name, alias);
     let known = features::known(signature, &content);
@@ -170,9 +165,8 @@ fn described(
         predict: takes_json.then(|| {
             formats.into_iter().filter_map(|(name, summary, json)| named(name, summary, json)).collect()
         }),
-        infer: takes_v2.then(|| {
-            named("", "Tensors by name", example::infer(signature, &content)).into_iter().collect()
-        }),
+        infer: takes_v2
+            .then(|| named("", "Tensors by name", example::infer(signature, &content)).into_iter().collect()),
         classify: is(Method::Classify).then(of_features),
         regress: is(Method::Regress).then(of_features),
         key,
@@ -188,7 +182,8 @@ fn key(name: &str, index: usize) -> String {
     if !name.is_empty() && name.len() <= LONGEST && name.chars().all(is_plain) {
         return name.to_owned();
     }
-    let start: String = name.chars().take(LONGEST / 2).map(|one| if is_plain(one) { one } else { '_' }).collect();
+    let start: String =
+        name.chars().take(LONGEST / 2).map(|one| if is_plain(one) { one } else { '_' }).collect();
     // A plain name has no full stop.
     format!("{start}.{index}")
 }
@@ -223,9 +218,8 @@ fn forms(callable: &[&Signature]) -> Vec<&'static str> {
         |signature: &&&Signature| signature.inputs.iter().all(|spec| elements::name(spec.dtype).is_some());
     let by_name = callable.iter().any(|signature| in_numpy(&signature));
     let alone = callable.iter().filter(in_numpy).any(|signature| signature.inputs.len() == 1);
-    let of_string = callable
-        .iter()
-        .any(|one| matches!(one.inputs.as_slice(), [only] if only.dtype == DType::String));
+    let of_string =
+        callable.iter().any(|one| matches!(one.inputs.as_slice(), [only] if only.dtype == DType::String));
     let all = [
         ("application/x-npy", alone),
         ("application/x-npz", by_name),

@@ -167,7 +167,9 @@ pub(super) fn components(responses: &mut Object<'_>) {
         responses.object(&format!("Error{status}"), |one| {
             one.text("description", description);
             match status {
-                429 | 503 => header(one, "Retry-After", "Seconds after which the request may succeed.", "integer"),
+                429 | 503 => {
+                    header(one, "Retry-After", "Seconds after which the request may succeed.", "integer")
+                }
                 401 => header(one, "WWW-Authenticate", "Bearer.", "string"),
                 _ => {}
             }

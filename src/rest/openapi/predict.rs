@@ -31,12 +31,7 @@ pub(super) fn request(schema: &mut Object<'_>, signature: &Signature) {
 }
 
 /// Writes the schema of a body with the `required` member that `value` writes.
-fn body(
-    schema: &mut Object<'_>,
-    signature: &Signature,
-    required: &str,
-    value: impl FnOnce(&mut Object<'_>),
-) {
+fn body(schema: &mut Object<'_>, signature: &Signature, required: &str, value: impl FnOnce(&mut Object<'_>)) {
     let is_default = &*signature.name == DEFAULT_SIGNATURE;
     schema.text("type", "object");
     schema.object("properties", |properties| {
@@ -103,11 +98,7 @@ fn in_columns(schema: &mut Object<'_>, signature: &Signature) {
 }
 
 /// Writes the schema of an object with a value for each of `specs`.
-fn named(
-    schema: &mut Object<'_>,
-    specs: &[TensorSpec],
-    mut value: impl FnMut(&mut Object<'_>, &TensorSpec),
-) {
+fn named(schema: &mut Object<'_>, specs: &[TensorSpec], mut value: impl FnMut(&mut Object<'_>, &TensorSpec)) {
     schema.text("type", "object");
     schema.object("properties", |properties| {
         specs.iter().for_each(|spec| properties.object(&spec.alias, |one| value(one, spec)));
@@ -149,11 +140,7 @@ fn answer(list: &mut List<'_>, name: &str, value: impl FnOnce(&mut Object<'_>)) 
 }
 
 /// Writes the schema of the values of some of `outputs`: an object of several, or the value of one.
-fn chosen(
-    schema: &mut Object<'_>,
-    outputs: &[&TensorSpec],
-    value: impl Fn(&mut Object<'_>, &TensorSpec),
-) {
+fn chosen(schema: &mut Object<'_>, outputs: &[&TensorSpec], value: impl Fn(&mut Object<'_>, &TensorSpec)) {
     if let [only] = outputs {
         return value(schema, only);
     }
@@ -208,10 +195,7 @@ mod tests {
         assert_eq!(rows["required"], json!(["instances"]));
         assert_eq!(rows["properties"]["signature_name"], json!({"enum": ["", "serving_default"]}));
         let items = json!({"anyOf": [number, named(&number)]});
-        assert_eq!(
-            rows["properties"]["instances"],
-            json!({"type": "array", "minItems": 1, "items": items})
-        );
+        assert_eq!(rows["properties"]["instances"], json!({"type": "array", "minItems": 1, "items": items}));
         assert_eq!(rows["properties"]["outputs"]["items"], json!({"enum": ["y"]}));
         let list = json!({"type": "array", "items": number});
         assert_eq!(columns["properties"]["inputs"], json!({"anyOf": [list, named(&list)]}));
@@ -244,14 +228,16 @@ mod tests {
     #[test]
     fn scalars_are_asked_in_columns_alone() {
         let scalar = |alias| vec![spec(alias, DType::Int64, Some(&[]))];
-        let schema = written(|object| request(object, &signature(DEFAULT_SIGNATURE, scalar("x"), scalar("y"))));
+        let schema =
+            written(|object| request(object, &signature(DEFAULT_SIGNATURE, scalar("x"), scalar("y"))));
         assert_eq!(schema["anyOf"].as_array().unwrap().len(), 1);
         assert_eq!(schema["anyOf"][0]["required"], json!(["inputs"]));
     }
 
     #[test]
     fn one_output_of_several_comes_without_its_name() {
-        let outputs = vec![spec("a", DType::Float, Some(&[-1])), spec("b_bytes", DType::String, Some(&[-1, 2]))];
+        let outputs =
+            vec![spec("a", DType::Float, Some(&[-1])), spec("b_bytes", DType::String, Some(&[-1, 2]))];
         let signature = signature(DEFAULT_SIGNATURE, half_plus_two().inputs, outputs);
         let told = written(|object| reply(object, &signature, NonUtf8::Raw));
         let rows = &told["anyOf"][0]["properties"]["predictions"]["items"]["anyOf"];

@@ -1,7 +1,7 @@
 //! The document of the server: every path that it serves, for any model. It names no model, and is the same for all clients.
 
 use super::document::{self, Info};
-use super::operation::{Errors, Operation, Tag};
+use super::operation::{Errors, Operation, Tag, good};
 use super::text::Object;
 use super::{Calls, Facts, Place, fixed, v2};
 use crate::open_inference::metadata::SERVER_VERSION;
@@ -75,27 +75,43 @@ fn pages(paths: &mut Object<'_>, facts: &Facts) {
     let is_same = facts.prometheus_path == facts.metrics_path;
     for (path, id, summary) in [
         (facts.metrics_path.as_deref().filter(|_| !is_same), "metrics", "All metrics, for Prometheus"),
-        (facts.prometheus_path.as_deref(), "tensorflowMetrics", "TensorFlow Serving's metrics, for Prometheus"),
+        (
+            facts.prometheus_path.as_deref(),
+            "tensorflowMetrics",
+            "TensorFlow Serving's metrics, for Prometheus",
+        ),
     ] {
         let Some(path) = path else { continue };
         paths.object(path, |item| {
-            operation(id, summary).write(item, "get", facts, |_| {}, |response| {
-                response.text("description", summary);
-                response.object("content", |content| {
-                    for form in ["text/plain", "application/openmetrics-text"] {
-                        content.object(form, |media| {
-                            media.object("schema", |schema| schema.text("type", "string"));
-                        });
-                    }
-                });
-            });
+            operation(id, summary).write(
+                item,
+                "get",
+                facts,
+                |_| {},
+                |response| {
+                    response.text("description", summary);
+                    response.object("content", |content| {
+                        for form in ["text/plain", "application/openmetrics-text"] {
+                            content.object(form, |media| {
+                                media.object("schema", |schema| schema.text("type", "string"));
+                            });
+                        }
+                    });
+                },
+            );
         });
     }
     paths.object(PATH, |item| {
         let summary = "This document";
-        operation("serverOpenapi", summary).write(item, "get", facts, |_| {}, |response| {
-            super::operation::good(response, summary, "OpenApi");
-        });
+        operation("serverOpenapi", summary).write(
+            item,
+            "get",
+            facts,
+            |_| {},
+            |response| {
+                good(response, summary, "OpenApi");
+            },
+        );
     });
 }
 

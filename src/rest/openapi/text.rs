@@ -12,8 +12,7 @@ pub(super) struct Text {
 impl Text {
     /// Begins a text of `longest` bytes at most. It takes a few times as many where strings have to be escaped.
     pub(super) fn new(longest: usize) -> Text {
-        let out = Writer { compact: true, ..Writer::with_room(longest.min(1 << 12)) };
-        Text { out, longest, is_over: false }
+        Text { out: Writer::with_room(longest.min(1 << 12)), longest, is_over: false }
     }
 
     /// Returns the number of bytes so far.

@@ -146,7 +146,10 @@ pub(super) fn call_parameters(parameters: &mut Object<'_>) {
     parameters.object("outputs", |one| {
         one.text("name", "outputs");
         one.text("in", "query");
-        one.text("description", "Names of the outputs wanted, with commas between them; without it, all. Not with `outputs` in the body.");
+        one.text(
+            "description",
+            "Names of the outputs wanted, with commas between them; without it, all. Not with `outputs` in the body.",
+        );
         one.text("style", "form");
         one.flag("explode", false);
         one.object("schema", |schema| {
@@ -157,7 +160,10 @@ pub(super) fn call_parameters(parameters: &mut Object<'_>) {
     });
     for (name, description) in [
         ("X-Signature-Name", "The signature, for a body that is neither JSON nor MessagePack."),
-        ("X-Tensor-Shape", "Of a body of application/octet-stream: its dimensions, with commas between them."),
+        (
+            "X-Tensor-Shape",
+            "Of a body of application/octet-stream: its dimensions, with commas between them.",
+        ),
         ("X-Tensor-Dtype", "Of a body of application/octet-stream: its dtype, by numpy's name; or `string`."),
         ("X-Tensor-Name", "Of a body of application/octet-stream: the input, if there are several."),
     ] {

@@ -16,8 +16,11 @@ pub(super) fn paths(paths: &mut Object<'_>, facts: &Facts, place: &Place<'_>, ca
         let parameters = [place.parameters, &["Inference-Header-Content-Length"]].concat();
         let id = place.id("infer");
         let errors = Errors::V2Call;
-        let operation =
-            Operation { description: INFER, parameters: &parameters, ..operation(&id, "Outputs of a signature", errors) };
+        let operation = Operation {
+            description: INFER,
+            parameters: &parameters,
+            ..operation(&id, "Outputs of a signature", errors)
+        };
         paths.object(&format!("{base}/infer"), |path| {
             operation.write(
                 path,
@@ -41,10 +44,13 @@ pub(super) fn paths(paths: &mut Object<'_>, facts: &Facts, place: &Place<'_>, ca
         ("/stats", "v2Statistics", "Statistics in Triton's form", "V2Statistics"),
     ] {
         let id = place.id(word);
-        tell(paths, facts, &format!("{base}{suffix}"), schema, &Operation {
-            parameters: place.parameters,
-            ..operation(&id, summary, Errors::V2Told)
-        });
+        tell(
+            paths,
+            facts,
+            &format!("{base}{suffix}"),
+            schema,
+            &Operation { parameters: place.parameters, ..operation(&id, summary, Errors::V2Told) },
+        );
     }
 }
 
@@ -117,10 +123,13 @@ fn shared_memory(paths: &mut Object<'_>, facts: &Facts) {
         [(String::new(), "v2Regions", &[][..]), ("/region/{region}".to_owned(), "v2Region", &["region"])]
     {
         let summary = "Regions of shared memory";
-        tell(paths, facts, &format!("{BASE}{path}/status"), "V2Regions", &Operation {
-            parameters,
-            ..operation(id, summary, Errors::V2Told)
-        });
+        tell(
+            paths,
+            facts,
+            &format!("{BASE}{path}/status"),
+            "V2Regions",
+            &Operation { parameters, ..operation(id, summary, Errors::V2Told) },
+        );
     }
     for (path, id, summary, parameters) in [
         ("/region/{region}/register", "v2Register", "Registers a region", &["region"][..]),
@@ -144,7 +153,10 @@ pub(super) fn parameters(parameters: &mut Object<'_>, facts: &Facts) {
     parameters.object("Inference-Header-Content-Length", |one| {
         one.text("name", "Inference-Header-Content-Length");
         one.text("in", "header");
-        one.text("description", "The length of the JSON with which the body begins; 0: the body is the data of the only input.");
+        one.text(
+            "description",
+            "The length of the JSON with which the body begins; 0: the body is the data of the only input.",
+        );
         one.object("schema", |schema| {
             schema.text("type", "integer");
             schema.integer("minimum", 0);

@@ -93,18 +93,14 @@ fn a_document_names_its_model_and_its_signatures() {
         {"$ref": "#/components/schemas/PredictRequest.other"}]);
     assert_eq!(document["components"]["schemas"]["PredictRequest"]["anyOf"], either);
     let content = &document["paths"]["/v1/models/m:predict"]["post"]["requestBody"]["content"];
-    let examples: Vec<&str> = content["application/json"]["examples"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    assert_eq!(
-        examples,
-        ["serving_default-rows", "serving_default-columns", "other-rows", "other-columns"]
-    );
+    let examples: Vec<&str> =
+        content["application/json"]["examples"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(examples, ["serving_default-rows", "serving_default-columns", "other-rows", "other-columns"]);
     let forms: Vec<&str> = content.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(forms[1..], ["application/x-npy", "application/x-npz", "application/octet-stream", "application/msgpack"]);
+    assert_eq!(
+        forms[1..],
+        ["application/x-npy", "application/x-npz", "application/octet-stream", "application/msgpack"]
+    );
 }
 
 #[test]
@@ -161,7 +157,8 @@ fn long_and_hostile_names_do_no_harm() {
     let long = "ü\u{202e}<script>\"{x}".repeat(700);
     let document = of([signature(&long, &[&long, "x"]), signature("", &["x"])]);
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    let plain = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let plain =
+        |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     assert!(schemas.keys().all(plain), "{:?}", schemas.keys());
     let text = text_of(&long, &VersionChoice::Label(long.clone()), &table([signature("s", &[&long])]));
     assert!(text.len() < document::LONGEST);
@@ -173,8 +170,11 @@ fn long_and_hostile_names_do_no_harm() {
 
 #[test]
 fn keys_are_each_signature_s_own() {
-    let keys: Vec<String> =
-        ["a", "a.1", "a_1", "a b", "a/b", "", &"x".repeat(65)].iter().enumerate().map(|(index, name)| key(name, index)).collect();
+    let keys: Vec<String> = ["a", "a.1", "a_1", "a b", "a/b", "", &"x".repeat(65)]
+        .iter()
+        .enumerate()
+        .map(|(index, name)| key(name, index))
+        .collect();
     let unique: BTreeSet<&String> = keys.iter().collect();
     assert_eq!(unique.len(), keys.len(), "{keys:?}");
     assert_eq!((&*keys[0], &*keys[1], &*keys[3]), ("a", "a_1.1", "a_b.3"));
