@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Served
-from engines import found
+from engines import found as engines_found
 from model_configs import config_file, entry
 from openapi_documents import Document, examples, faults, operations, read, schema_faults
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -30,7 +30,7 @@ ENGINES = {"onnx": "onnx", "tflite": "tflite", "openvino": "openvino"}
 def served_models() -> list[str]:
     """Returns the names of the test models that can be served here."""
     all_of_them = sorted(path.parent.name for path in MODELS.glob("*/1"))
-    there = found().found
+    there = engines_found().found
     return [
         name
         for name in all_of_them
@@ -48,20 +48,20 @@ def server() -> Iterator[Served]:
 
 
 def test_documents_are_valid_and_examples_are_answered(server: Served) -> None:
-    wrong, answered = [], 0
+    wrong: list[str] = []
+    answered = 0
     for model in served_models():
         document = read(server, model)
         wrong += [f"{model}: {error.message}" for error in OpenAPIV31SpecValidator(document).iter_errors()]
         for path, method, operation in operations(document):
             bodies = examples(operation)
-            requests = [("GET", "", None)] if method == "GET" else [("POST", *one) for one in bodies.items()]
-            for verb, name, body in requests:
-                reply = ask(server, verb, path, "" if body is None else json.dumps(body))
+            requests = [("", None)] if method == "GET" else list(bodies.items())
+            for name, body in requests:
+                reply = ask(server, method, path, None if body is None else json.dumps(body))
                 answered += 1
-                if reply.status != 200:
-                    wrong.append(f"{model} {path} {name}: {reply.status} {reply.body[:200]!r}")
-                wrong += [f"{model} {path} {name}: {fault}" for fault in faults(document, operation, reply)]
-                wrong += [f"{model} {path} {name}: {fault}" for fault in _request_faults(document, operation, body)]
+                found = [] if reply.status == 200 else [f"{reply.status} {reply.body[:200]!r}"]
+                found += faults(document, operation, reply) + _request_faults(document, operation, body)
+                wrong += [f"{model} {path} {name}: {fault}" for fault in found]
         assert answered > 0
     assert wrong == []
 
@@ -192,7 +192,12 @@ def test_versions_and_labels_have_documents(tmp_path: Path) -> None:
 
 
 def test_the_drop_in_has_none_unless_a_flag_opens_them() -> None:
-    model = ("--model_name=m", f"--model_base_path={MODELS / 'half_plus_two'}", "--port=0", "--rest_api_port=0")
+    model = (
+        "--model_name=m",
+        f"--model_base_path={MODELS / 'half_plus_two'}",
+        "--port=0",
+        "--rest_api_port=0",
+    )
     ready = r"Exporting HTTP/REST API"
     with serving(*model, command=DROP_IN, ready=ready) as served:
         assert ask(served, "GET", "/openapi.json").status == 404

@@ -111,8 +111,8 @@ def place(url: str) -> tuple[Target, str]:
     if "://" not in url:
         what = "is on this disk" if os.path.exists(url) else "is no URL"
         raise UsageError(
-            f"{url!r} {what}, and the URL of a running server was expected: start one with servable serve PATH, "
-            "then servable openapi http://localhost:8501/v1/models/NAME"
+            f"{url!r} {what}, and the URL of a running server was expected: start one with servable serve "
+            "PATH, then servable openapi http://localhost:8501/v1/models/NAME"
         )
     target, model = parse_target(url)
     if target.grpc:
