@@ -21,7 +21,9 @@ DOCUMENT = {"openapi": "3.1.0", "info": {"title": "ü"}, "servers": [{"url": "/"
         ("https://h/behind/a/proxy/", "/behind/a/proxy/openapi.json"),
         ("http://h:1/v1/models/a%2Fb", "/v1/models/a%2Fb/openapi.json"),
         ("http://h:1/v1/models/m/versions/3", "/v1/models/m/versions/3/openapi.json"),
-        ("http://h:1/v2/models/m/labels/new/infer", "/v1/models/m/labels/new/openapi.json"),
+        ("http://h:1/v1/models/m/labels/a%20b/openapi.json", "/v1/models/m/labels/a%20b/openapi.json"),
+        ("http://h:1/x/v1/models/m:predict", "/x/v1/models/m/openapi.json"),
+        ("http://h:1/openapi.json", "/openapi.json"),
     ],
 )
 def test_urls_are_those_of_servers_and_models(url: str, path: str) -> None:
@@ -33,7 +35,9 @@ def test_what_is_no_url_of_rest_is_refused(tmp_path: Path, capsys: pytest.Captur
         (str(tmp_path), "is on this disk"),
         ("half_plus_two", "is no URL"),
         ("grpc://h:8500", "gRPC"),
-        ("http://h:1/v1/models", "no address"),
+        ("http://h:1/v1/models", "is neither"),
+        ("http://h:1/v1/models/m:classify", "is neither"),
+        ("ftp://h:1/", "is neither"),
     ]:
         with pytest.raises(UsageError, match=words):
             place(url)

@@ -8,17 +8,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
-from dataclasses import replace
 
 from servable.bench.asking import NotAnsweredError, Server
 from servable.bench.plan import CoreTarget
-from servable.bench.target import TENSORFLOW, Target, parse_target
+from servable.bench.target import Target, parse_target
 from servable.errors import ServableError, UsageError
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 TOKEN_VARIABLE = "SERVABLE_TOKEN"
+_MODEL = re.compile(
+    r"(?P<server>https?://.+?)(?P<model>/v1/models/[^/:?#]+(?:/versions/[0-9]+|/labels/[^/:?#]+)?)"
+    r"(?::predict|/metadata|/openapi\.json)?/?"
+)
+_SERVER = re.compile(r"(?P<server>https?://(?!.*/v1(?:/|$))[^?#]+?)(?:/openapi\.json)?/?")
 
 _INTRO = """\
 Print the OpenAPI 3.1 document of a running server, or of one of its models.
@@ -102,24 +107,26 @@ def document(options: argparse.Namespace) -> str:
         fields = json.loads(text)
         fields["servers"] = [{"url": target.shown}]
     except (ValueError, TypeError):
-        raise ServableError(f"{target.shown}{path} is no OpenAPI document") from None
+        raise ServableError(f"what {options.url} answers is no OpenAPI document") from None
     return json.dumps(fields, indent=2, ensure_ascii=not _prints_unicode())
 
 
 def place(url: str) -> tuple[Target, str]:
     """Returns the server that ``url`` names, and the path of the document there. Raises ``UsageError``."""
+    if url.startswith(("grpc://", "grpcs://")):
+        raise UsageError(f"{url!r} is an address of gRPC; OpenAPI is for REST: http://HOST:PORT")
     if "://" not in url:
         what = "is on this disk" if os.path.exists(url) else "is no URL"
         raise UsageError(
             f"{url!r} {what}, and the URL of a running server was expected: start one with servable serve "
             "PATH, then servable openapi http://localhost:8501/v1/models/NAME"
         )
-    target, model = parse_target(url)
-    if target.grpc:
-        raise UsageError(f"{url!r} is an address of gRPC; OpenAPI is for REST: http://HOST:PORT")
-    target = replace(target, protocol=TENSORFLOW)
-    start = target.model_path(model) if model else target.prefix
-    return target, f"{start}/openapi.json"
+    found = _MODEL.fullmatch(url) or _SERVER.fullmatch(url)
+    if not found:
+        raise UsageError(f"{url!r} is neither http://HOST:PORT nor http://HOST:PORT/v1/models/NAME")
+    # What names the model stays as it is, percent-encoded.
+    target, _ = parse_target(found["server"])
+    return target, f"{target.prefix}{found.groupdict().get('model', '')}/openapi.json"
 
 
 def _prints_unicode() -> bool:
