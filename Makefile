@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-console test-prometheus lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-console test-prometheus test-openapi lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ test-prometheus: dev ## A real Prometheus against a server, by the dashboard and
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pytest -q tests/unit/test_metrics_list.py tests/e2e/test_prometheus.py
 
+test-openapi: dev ## The OpenAPI documents, with many more made-up requests (OPENAPI_EXAMPLES) than in test-python.
+	OPENAPI_EXAMPLES=$(or $(OPENAPI_EXAMPLES),300) $(BIN)/python -m pytest -q --timeout=3000 tests/e2e/test_openapi.py tests/e2e/test_openapi_fuzzed.py
+
 audit: ## Known vulnerabilities, licences and sources of the dependencies; says what could not be checked.
 	@bash scripts/audit.sh $(VENV)
 
@@ -105,9 +108,10 @@ proto: ## Generate src/pb from proto/.
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py
 
-docs: dev ## Put the list of flags into the migration guide, and make the list of metrics and the dashboard.
+docs: dev ## Put the list of flags into the migration guide; make the list of metrics, the dashboard, the example of OpenAPI.
 	@$(BIN)/python scripts/make_metrics_page.py
 	@$(BIN)/python scripts/make_dashboard.py
+	@$(BIN)/python scripts/make_openapi_example.py
 	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
 lock: $(VENV)/.tools ## Pin the Python dependencies again.

@@ -53,6 +53,8 @@ pub struct Options {
     pub health_pages: bool,
     /// True to serve the Open Inference Protocol on the REST port and the gRPC port.
     pub open_inference: bool,
+    /// True to describe the API by OpenAPI documents on the REST port.
+    pub openapi: bool,
     /// The beginning of the names of files in shared memory that its clients may register, if they may.
     pub shared_memory: Option<String>,
     /// Longest time from the last byte of a REST request to its answer.
@@ -130,6 +132,7 @@ impl Options {
             auth: None,
             health_pages: false,
             open_inference: false,
+            openapi: false,
             shared_memory: None,
             rest_timeout: None,
             cors: false,

@@ -7,9 +7,7 @@
 //! cold is logged. Short runs are repeated until the best place for the servable's requests is known
 //! (`servable/placement.rs`). If requests are batched, every batch size runs as well (`batch/`).
 
-mod picture;
 mod recorded;
-mod sample;
 mod synthetic;
 
 use super::Options;

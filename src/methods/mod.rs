@@ -14,6 +14,7 @@ mod parsed_example;
 pub mod record;
 mod request;
 pub mod responses;
+pub(crate) mod sample;
 
 pub use crate::context::Context;
 pub use ask::{Call, ask};

@@ -243,5 +243,5 @@ pub(super) fn bench_ask(
 /// Returns a small picture: JPEG, 224 by 224.
 #[pyfunction]
 pub(super) fn bench_picture() -> &'static [u8] {
-    include_bytes!("../lifecycle/warmup/pictures/224.jpg")
+    include_bytes!("../methods/sample/pictures/224.jpg")
 }

@@ -42,6 +42,7 @@ pub(super) struct CoreOptions {
     auth_file: Option<PathBuf>,
     health_pages: bool,
     open_inference: bool,
+    openapi: bool,
     shared_memory: Option<String>,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
@@ -302,6 +303,7 @@ impl CoreOptions {
             auth: self.auth_file.map(Auth::of_file).transpose()?,
             health_pages: self.health_pages,
             open_inference: self.open_inference,
+            openapi: self.openapi,
             shared_memory: self.shared_memory,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod encode;
 pub mod features;
 mod metrics_page;
+mod openapi;
 mod over_http2;
 mod path;
 pub mod payload_json;
@@ -47,7 +48,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use route::{Post, route};
+use route::{Otherwise, Post, route};
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub struct RestService {
     open_inference: Option<OpenInference>,
     /// Held while a page of metrics is made.
     pages: Arc<tokio::sync::Mutex<()>>,
+    /// The same for a description of the API.
+    documents: Arc<tokio::sync::Mutex<()>>,
     /// What is done for browsers, if anything is.
     browsers: Option<Browsers>,
     /// The console, if it is here.
@@ -106,7 +109,8 @@ impl RestService {
         open_inference: Option<OpenInference>,
         browsers: Option<Browsers>,
     ) -> RestService {
-        RestService { server, health, open_inference, pages: Arc::default(), browsers, console: None }
+        let (pages, documents) = (Arc::default(), Arc::default());
+        RestService { server, health, open_inference, pages, documents, browsers, console: None }
     }
 
     /// Also serves the console.
@@ -183,7 +187,7 @@ impl RestService {
             drain(&head, body).await;
             console::answer(console, &self.server, &head, client.pass.as_ref()).await
         } else {
-            answered(&self.server, &client, &head, &exchange, body).await
+            answered(self, &client, &head, &exchange, body).await
         };
         // While the server drains, the client should send its next request elsewhere.
         reply.close |= client.connection.is_draining();
@@ -264,17 +268,22 @@ fn sender(server: &ServerState, client: &Caller, head: &Parts) -> Sender {
 
 /// Answers a request of `client` whose `head` has been read.
 async fn answered(
-    server: &Arc<ServerState>,
+    service: &RestService,
     client: &Caller,
     head: &Parts,
     exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
-    match route(server, head, client.pass.as_ref()) {
-        Ok(post) => call(server, client, post, exchange, body).await,
-        Err(reply) => {
-            drain(head, body).await;
-            reply
+    let otherwise = match route(&service.server, head, client.pass.as_ref()) {
+        Ok(post) => return call(&service.server, client, post, exchange, body).await,
+        Err(otherwise) => otherwise,
+    };
+    drain(head, body).await;
+    match otherwise {
+        Otherwise::Reply(reply) => reply,
+        // Boxed: no other request should have to hold it.
+        Otherwise::Document(asked, accepts) => {
+            Box::pin(openapi::answer(service, &client.connection, client.pass.as_ref(), asked, accepts)).await
         }
     }
 }

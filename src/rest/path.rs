@@ -14,6 +14,8 @@ pub(super) enum Target {
     Status(String, VersionChoice),
     /// `GET /v1/models/NAME[…]/metadata`
     Metadata(String, VersionChoice),
+    /// `GET /v1/models/NAME[…]/openapi.json`, which TensorFlow Serving does not have
+    OpenApi(String, VersionChoice),
     /// Not in the grammar.
     Malformed,
     /// The version's digits exceed 64 bits.
@@ -24,7 +26,10 @@ impl Target {
     /// Returns the model's name, if there is one.
     pub(super) fn model(&self) -> &str {
         match self {
-            Target::Call(_, name, _) | Target::Status(name, _) | Target::Metadata(name, _) => name,
+            Target::Call(_, name, _)
+            | Target::Status(name, _)
+            | Target::Metadata(name, _)
+            | Target::OpenApi(name, _) => name,
             Target::Malformed | Target::VersionTooLarge(_) => "",
         }
     }
@@ -71,6 +76,10 @@ fn get(path: &str) -> Option<Target> {
     // Greedy: `/v1/models/metadata` is the status of a model of that name, so the name is tried first.
     if let Some(target) = get_model(rest, Target::Status) {
         return Some(target);
+    }
+    if let Some(model) = rest.strip_suffix("/openapi.json") {
+        // As it was malformed before there was this, whatever else is wrong with it.
+        return get_model(model, Target::OpenApi).filter(|target| matches!(target, Target::OpenApi(..)));
     }
     let at = rest.len().checked_sub("/metadata".len())?;
     let (model, suffix) = (rest.get(..at)?, rest.get(at..)?);
@@ -160,6 +169,31 @@ fn decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_found_beside_what_tensorflow_serving_has() {
+        let document = |name: &str, choice| Target::OpenApi(name.to_owned(), choice);
+        for (path, target) in [
+            ("m/openapi.json", document("m", VersionChoice::Latest)),
+            ("a%2Fb/openapi.json", document("a/b", VersionChoice::Latest)),
+            ("m/versions/7/openapi.json", document("m", VersionChoice::Version(7))),
+            ("m/labels/x%3A/openapi.json", document("m", VersionChoice::Label("x:".to_owned()))),
+            ("openapi.json/openapi.json", document("openapi.json", VersionChoice::Latest)),
+            ("versions/7/openapi.json", document("", VersionChoice::Version(7))),
+            ("openapi.json", Target::Status("openapi.json".to_owned(), VersionChoice::Latest)),
+            ("openapi.json/metadata", Target::Metadata("openapi.json".to_owned(), VersionChoice::Latest)),
+            ("m/versions/99999999999999999999/openapi.json", Target::Malformed),
+            ("m/OpenAPI.json", Target::Malformed),
+            ("m/openapi.json/", Target::Malformed),
+            ("m/openapi.json?x", Target::Malformed),
+            ("/openapi.json", Target::Malformed),
+            ("m/metadata/openapi.json", Target::Malformed),
+        ] {
+            assert_eq!(parse(false, &format!("/v1/models/{path}")), target, "{path}");
+        }
+        assert_eq!(parse(false, "/v1/modelsopenapi.json"), Target::Malformed);
+        assert_eq!(parse(true, "/v1/models/m/openapi.json"), Target::Malformed);
+    }
 
     #[test]
     fn a_query_names_outputs_of_a_predict() {

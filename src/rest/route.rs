@@ -3,7 +3,7 @@
 use super::bodies::{Forms, OFFERED};
 use super::path::{self, Target};
 use super::verb::Verb;
-use super::{encode, reply};
+use super::{encode, openapi, reply};
 use crate::auth::{Need, Pass};
 use crate::error::{Error, Kind, Result};
 use crate::http::coding::{Accepts, Coding};
@@ -38,15 +38,47 @@ pub(super) struct Post {
     pub(super) forms: Option<Box<Forms>>,
 }
 
-/// Returns the call that the head asks for, whose body is needed, or an immediate answer.
-pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) -> Result<Post, Reply> {
+/// What is no POST to a model.
+pub(super) enum Otherwise {
+    /// Answered at once.
+    Reply(Reply),
+    /// A description of the API, which is still to be made.
+    Document(openapi::Asked, Accepts),
+}
+
+impl From<Reply> for Otherwise {
+    fn from(reply: Reply) -> Otherwise {
+        Otherwise::Reply(reply)
+    }
+}
+
+impl From<Refusal> for Otherwise {
+    fn from(refusal: Refusal) -> Otherwise {
+        Otherwise::Reply(refusal.into())
+    }
+}
+
+impl From<Error> for Otherwise {
+    fn from(error: Error) -> Otherwise {
+        Otherwise::Reply(error.into())
+    }
+}
+
+/// Returns the call that the head asks for, whose body is needed, or what is answered without.
+pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) -> Result<Post, Otherwise> {
     let path = target::of(&request.uri);
     let (api, fields) = (path::is_api(path), Fields::of(&request.headers));
     if let Some(refusal) = head::refusal(request, &fields, path, api) {
         return Err(refusal.into());
     }
+    let accepts = || fields.accepts(server.options.zstd);
+    let looks = matches!(request.method, Method::GET | Method::HEAD);
     if !api {
-        return Err(Refusal::new(404, not_found(path)).into());
+        return Err(if looks && server.options.openapi && openapi::is_server(path) {
+            Otherwise::Document(openapi::Asked::Server, accepts())
+        } else {
+            Refusal::new(404, not_found(path)).into()
+        });
     }
     if request.method == Method::POST
         && let (Target::Call(verb, name, choice), outputs) = path::parse_call(path)
@@ -63,19 +95,31 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
             (false, true) => Some(Coding::Zstd),
             (false, false) => None,
         };
-        let (accepts, compact) = (fields.accepts(zstd), fields.wants_compact);
+        let (accepts, compact) = (accepts(), fields.wants_compact);
         return Ok(Post { verb, name, choice, outputs: outputs.into(), coding, accepts, compact, forms });
     }
-    Err(answered_at_once(server, request, pass, fields.accepts(server.options.zstd)))
+    let known = looks || request.method == Method::POST;
+    let mut target = if known { path::parse(!looks, path) } else { Target::Malformed };
+    if let Target::OpenApi(name, choice) = target {
+        if server.options.openapi {
+            check_name(&name)?;
+            return Err(Otherwise::Document(openapi::Asked::Model(name, choice), accepts()));
+        }
+        target = Target::Malformed;
+    }
+    Err(answered_at_once(server, request, pass, target, accepts()).into())
 }
 
 /// Answers a request that needs no body, observed from outside.
-fn answered_at_once(server: &ServerState, request: &Parts, pass: Option<&Pass>, accepts: Accepts) -> Reply {
+fn answered_at_once(
+    server: &ServerState,
+    request: &Parts,
+    pass: Option<&Pass>,
+    target: Target,
+    accepts: Accepts,
+) -> Reply {
     let (method, headers, path) = (&request.method, &request.headers, target::of(&request.uri));
-    let is_get = matches!(*method, Method::GET | Method::HEAD);
-    let known = is_get || method == Method::POST;
-    let target = if known { path::parse(!is_get, path) } else { Target::Malformed };
-    let model = if is_get { target.model() } else { "" };
+    let model = if matches!(*method, Method::GET | Method::HEAD) { target.model() } else { "" };
     let observer = Observer::begin_simple(server, Protocol::Rest, model);
     let (reply, outcome) = if method == Method::OPTIONS {
         preflight(headers)
@@ -102,7 +146,7 @@ fn tell(server: &ServerState, pass: Option<&Pass>, target: Target) -> Option<Res
         Target::Status(name, choice) => Some(status(server, pass, &name, &choice)),
         Target::Metadata(name, choice) => Some(metadata(server, pass, &name, &choice)),
         Target::VersionTooLarge(digits) => Some(Err(version_too_large(&digits))),
-        Target::Malformed | Target::Call(..) => None,
+        Target::Malformed | Target::Call(..) | Target::OpenApi(..) => None,
     }
 }
 

@@ -46,6 +46,7 @@ usage: servable COMMAND ...
   predict MODEL   ask a running server for a prediction (servable predict --help)
   bench URL       put load on a running server: latencies, throughput, failures
                   (servable bench --help; bench compare URL URL: two by turns)
+  openapi URL     print the OpenAPI document of a running server or a model of it
   token new NAME  make a token for a client of a server with --auth_file; also
                   token list, token remove
   flags           list every flag (--markdown: as a table for documentation)
@@ -197,6 +198,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "warmup": _elsewhere("servable.cli.warmup", "warmup"),
     "predict": _elsewhere("servable.cli.predict", "predict"),
     "bench": _elsewhere("servable.cli.bench", "bench"),
+    "openapi": _elsewhere("servable.cli.openapi", "openapi"),
     "models": _elsewhere("servable.cli.models", "models"),
     "load": _elsewhere("servable.cli.models", "load"),
     "unload": _elsewhere("servable.cli.models", "unload"),

@@ -307,6 +307,15 @@ _REQUESTS = (
         own=True,
     ),
     Flag(
+        "openapi",
+        "bool",
+        False,
+        "requests",
+        "descriptions of the API by OpenAPI on the REST port: /openapi.json, /v1/models/NAME/openapi.json",
+        serve_default=True,
+        own=True,
+    ),
+    Flag(
         "open_inference_model_control",
         "bool",
         False,

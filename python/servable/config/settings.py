@@ -228,6 +228,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         auth_file=_auth_file(arguments),
         health_pages=arguments.boolean("enable_rest_healthcheck"),
         open_inference=arguments.boolean("open_inference_protocol"),
+        openapi=arguments.boolean("openapi"),
         shared_memory=shared_memory(arguments),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),

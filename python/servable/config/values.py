@@ -184,10 +184,11 @@ class CoreOptions:
     none. tls_files: of all ports, unless gRPC has its grpc_tls. auth_file: of the tokens that requests need,
     None if they need none. health_pages: on the REST port. cors: TensorFlow Serving's headers; cors_origins:
     whose pages may use the REST port, as browsers write them, or ``*``. grpc_web: on the REST port.
-    open_inference: the Open Inference Protocol on the REST port and the gRPC port. shared_memory: with what
-    the names of files begin that its clients may register, empty for any; None if they may not.
-    tensorflow_library: as stated. max_connections: on all ports; 0 for as many as there are descriptors
-    for. max_connections_per_peer: 0 for no limit. idle_timeout_seconds: of connections of REST.
+    open_inference: the Open Inference Protocol on the REST port and the gRPC port. openapi: descriptions of
+    the API on the REST port. shared_memory: with what the names of files begin that clients of that protocol
+    may register, empty for any; None if they may not. tensorflow_library: as stated. max_connections: on all
+    ports; 0 for as many as there are descriptors for. max_connections_per_peer: 0 for no limit.
+    idle_timeout_seconds: of connections of REST.
     trusted_proxies: networks, addresses and ``unix``; proxy_protocol: what they may say, or must, before a
     connection. prometheus_path: of TensorFlow Serving's metrics; metrics_path: of all; None for neither.
     console: the web page, and the history of traffic that it tells; ``nowhere``, at the ``administration``'s
@@ -207,6 +208,7 @@ class CoreOptions:
     auth_file: str | None = None
     health_pages: bool = False
     open_inference: bool = False
+    openapi: bool = False
     shared_memory: str | None = None
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000

@@ -1,11 +1,11 @@
-//! Warm-up without known requests: a call with values that are made up ([`sample`]).
+//! Warm-up without known requests: a call with values that are made up ([`crate::methods::sample`]).
 
-use super::sample::{self, SCALES, Scale};
 use super::{Threads, repeat};
 use crate::context::Context;
 use crate::engine::Endpoint;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Kind, Result};
+use crate::methods::sample::{self, SCALES, Scale};
 use crate::metrics::Api;
 use crate::servable::{Run, Servable};
 use crate::tensor::Tensor;

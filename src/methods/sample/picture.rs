@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// The size of a picture: some models cut a piece of a certain size out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Size {
+pub(crate) enum Size {
     /// 32×32.
     Small,
     /// 224×224.

@@ -1,6 +1,9 @@
-//! Values for a synthetic call: zeros, and strings that hold what the model decodes.
+//! Values that are made up for a signature: zeros, and strings that hold what the model decodes.
 
-use super::picture::{self, Size};
+mod picture;
+
+pub(crate) use picture::Size;
+
 use crate::engine::content::{Content, Feature as Declared};
 use crate::engine::signature::TensorSpec;
 use crate::pb::tensorflow::feature::Kind;
@@ -17,21 +20,21 @@ const MAX_ELEMENTS: usize = 16 << 20;
 
 /// How large the values are, where a signature leaves that open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     /// Every unknown dimension but the first, which is 1.
-    pub(super) dimension: i64,
-    pub(super) picture: Size,
+    pub(crate) dimension: i64,
+    pub(crate) picture: Size,
 }
 
 /// The scales to try, in order: a model may need a certain size, which its signature does not tell.
-pub(super) const SCALES: [Scale; 3] = [
+pub(crate) const SCALES: [Scale; 3] = [
     Scale { dimension: 1, picture: Size::Small },
     Scale { dimension: 32, picture: Size::Large },
     Scale { dimension: 224, picture: Size::Large },
 ];
 
 /// Returns whether values for `spec` differ by scale.
-pub(super) fn scales(spec: &TensorSpec, content: Option<&Content>) -> bool {
+pub(crate) fn scales(spec: &TensorSpec, content: Option<&Content>) -> bool {
     let open = spec.shape.iter().flatten().skip(1).any(|dim| *dim < 0);
     open || content.is_some_and(has_picture)
 }
@@ -48,7 +51,7 @@ fn has_picture(content: &Content) -> bool {
 }
 
 /// Makes a tensor for `spec`, whose strings hold `content`. Fails with the reason why that is impossible.
-pub(super) fn tensor(
+pub(crate) fn tensor(
     spec: &TensorSpec,
     content: Option<&Content>,
     scale: Scale,
@@ -84,7 +87,7 @@ pub(super) fn tensor(
 }
 
 /// Returns a string that holds `content`.
-fn string(content: &Content, picture: Size) -> Bytes {
+pub(crate) fn string(content: &Content, picture: Size) -> Bytes {
     match content {
         Content::Picture(format) => picture::encoded(*format, picture).into_owned().into(),
         Content::Example(features) => example(features, picture),

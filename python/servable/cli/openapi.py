@@ -1,0 +1,134 @@
+"""``servable openapi URL``: prints the OpenAPI document of a running server, or of one of its models.
+
+Exit statuses: 0 printed, 1 there is no server or no document, 2 invalid command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+
+from servable.bench.asking import NotAnsweredError, Server
+from servable.bench.plan import CoreTarget
+from servable.bench.target import Target, parse_target
+from servable.errors import ServableError, UsageError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+TOKEN_VARIABLE = "SERVABLE_TOKEN"
+_MODEL = re.compile(
+    r"(?P<server>https?://.+?)(?P<model>/v1/models/[^/:?#]+(?:/versions/[0-9]+|/labels/[^/:?#]+)?)"
+    r"(?::predict|/metadata|/openapi\.json)?/?"
+)
+_SERVER = re.compile(r"(?P<server>https?://(?!.*/v1(?:/|$))[^?#]+?)(?:/openapi\.json)?/?")
+
+_INTRO = """\
+Print the OpenAPI 3.1 document of a running server, or of one of its models.
+
+URL is http://HOST:PORT for the server, http://HOST:PORT/v1/models/NAME for a model; /versions/N or
+/labels/LABEL may follow the name. A token comes from $SERVABLE_TOKEN.
+"""
+
+_EXAMPLES = """\
+examples:
+  servable openapi http://localhost:8501 > openapi.json
+  servable openapi http://localhost:8501/v1/models/half_plus_two/versions/1
+"""
+
+
+def openapi(argv: list[str]) -> int:
+    """Runs the subcommand; returns the exit status."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as end:
+        # argparse has printed the help (0) or the error (2).
+        return int(end.code or 0)
+    try:
+        print(document(options))
+    except UsageError as error:
+        print(f"servable openapi: {error}\nsee servable openapi --help", file=sys.stderr)
+        return EXIT_USAGE
+    except ServableError as error:
+        print(f"servable openapi: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="servable openapi",
+        description=_INTRO,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("url", metavar="URL", help="the server, or one of its models")
+    for name, said in (
+        ("ca", "of the authorities to trust with TLS"),
+        ("cert", "of this client's certificate, for a server with --tls_client_ca_file"),
+        ("key", "of its key, if that is not in the same file"),
+    ):
+        variable = f"SERVABLE_{name.upper()}_FILE"
+        parser.add_argument(
+            f"--{name}_file",
+            f"--{name}-file",
+            metavar="FILE",
+            default=os.environ.get(variable) or None,
+            help=f"PEM file {said} (default ${variable})",
+        )
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default %(default)g")
+    return parser
+
+
+def document(options: argparse.Namespace) -> str:
+    """Returns the document with the server's address in it. Raises ``ServableError``."""
+    target, path = place(options.url)
+    core = CoreTarget(
+        grpc=False,
+        host=target.host,
+        port=target.port,
+        tls=target.tls,
+        ca_file=options.ca_file,
+        cert_file=options.cert_file,
+        key_file=options.key_file,
+    )
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    headers = (("Authorization", f"Bearer {token}"),) if token else ()
+    try:
+        text = Server(target, core, headers, options.timeout).ask(path)
+    except NotAnsweredError as error:
+        if any(words in error.failure.text for words in ("Not Found: /", "Malformed request: ")):
+            raise ServableError(f"{error}\nthe server describes its API only with --openapi") from None
+        raise
+    try:
+        fields = json.loads(text)
+        fields["servers"] = [{"url": target.shown}]
+    except (ValueError, TypeError):
+        raise ServableError(f"what {options.url} answers is no OpenAPI document") from None
+    return json.dumps(fields, indent=2, ensure_ascii=not _prints_unicode())
+
+
+def place(url: str) -> tuple[Target, str]:
+    """Returns the server that ``url`` names, and the path of the document there. Raises ``UsageError``."""
+    if url.startswith(("grpc://", "grpcs://")):
+        raise UsageError(f"{url!r} is an address of gRPC; OpenAPI is for REST: http://HOST:PORT")
+    if "://" not in url:
+        what = "is on this disk" if os.path.exists(url) else "is no URL"
+        raise UsageError(
+            f"{url!r} {what}, and the URL of a running server was expected: start one with servable serve "
+            "PATH, then servable openapi http://localhost:8501/v1/models/NAME"
+        )
+    found = _MODEL.fullmatch(url) or _SERVER.fullmatch(url)
+    if not found:
+        raise UsageError(f"{url!r} is neither http://HOST:PORT nor http://HOST:PORT/v1/models/NAME")
+    # What names the model stays as it is, percent-encoded.
+    target, _ = parse_target(found["server"])
+    return target, f"{target.prefix}{found.groupdict().get('model', '')}/openapi.json"
+
+
+def _prints_unicode() -> bool:
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    return encoding.lower().replace("-", "") == "utf8"
