@@ -76,12 +76,15 @@ ARROWS = {
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
-    "cli": {"serving", "client", "bench"},
+    "cli": {"checkup", "client", "bench", "starter"},
+    "checkup": {"serving"},
+    "starter": set(),
     "bench": {"savedmodel"},
     "serving": {"admin"},
     "admin": {"lifecycle"},
     "lifecycle": {"sources"},
-    "sources": {"config", "sizes"},
+    "sources": {"config", "progress", "sizes"},
+    "progress": {"sizes"},
     "config": {"engines"},
     "savedmodel": {"messages", "regular_files", "sizes"},
     "engines": {"savedmodel"},

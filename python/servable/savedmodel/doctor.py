@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+from types import ModuleType
 
-from servable.savedmodel import foreign
-from servable.savedmodel.artifacts.misnamed import misnamed
-from servable.savedmodel.artifacts.recognisers import recognise
 from servable.savedmodel.layout import (
     EXPECTED,
     MODEL_FILES,
@@ -36,8 +34,8 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return text + _INDENT + f"{_what_exists(path)}; it is looked for again at every poll"
     if isinstance(error, NotADirectoryError):
-        found = recognise(path)
-        what = f"; it is {foreign.in_short(found, path)}" if found is not None else ""
+        kind = _foreign().kind_at(path)
+        what = f"; it is {kind}" if kind else ""
         return text + _INDENT + "a folder with the model's numbered versions (1/, 2/, …) is needed" + what
     if isinstance(error, PermissionError):
         return text + _INDENT + f"user {_user()} needs read and execute permission on {path}"
@@ -83,15 +81,22 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
 
 def _no_folders(path: str, names: list[str]) -> str:
     """Describes what a base path holds in place of folders of versions."""
-    whole = recognise(path)
-    if whole is not None:
-        return f"it is {foreign.in_short(whole, path)}"
-    lone = next((one for one in names if has_model_ending(one)), "")
-    known = None if lone else foreign.known_file(path, names)
+    whole = _foreign().kind_at(path)
+    if whole:
+        return f"it is {whole}"
     said = f"it holds {_listed(names)}, and folders named by numbers (1, 2, …) were looked for"
+    lone = next((one for one in names if has_model_ending(one)), "")
     if lone:
         return f"{said}; {lone} is served by itself from {os.path.join(path, lone)}"
-    return f"{said}; {known[0]} is {foreign.in_short(known[1], os.path.join(path, known[0]))}" if known else said
+    known = _foreign().kind_in(path, names)
+    return f"{said}; {known}" if known else said
+
+
+def _foreign() -> ModuleType:
+    """Returns what knows other formats: loaded with the first failure, as most servers never need it."""
+    from servable.savedmodel import foreign
+
+    return foreign
 
 
 def version_absent(name: str, version: int, found: dict[int, str]) -> str:
@@ -134,9 +139,9 @@ def load_hint(path: str, message: str) -> str:
         return permission(path, unreadable)
     if any(advice in message for advice in _SAID_BY_THE_CORE):
         return ""
-    other = misnamed(path)
-    if other is not None:
-        return f"its file is {foreign.in_short(other, path)}"
+    other = _foreign().misnamed_file(path)
+    if other:
+        return f"its file is {other}"
     for pattern, advice in _LOAD_ADVICE:
         found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
         if found:
@@ -162,12 +167,12 @@ def _no_model(path: str, _found: re.Match[str]) -> str:
     if inner:
         what = "SavedModel" if holds_saved_model(os.path.join(path, inner)) else "model"
         return f"the {what} is one folder deeper, in {inner}/: move its content up into {path}"
-    whole = recognise(path)
-    if whole is not None:
-        return f"it is {foreign.in_short(whole, path)}"
-    known = foreign.known_file(path, names)
+    whole = _foreign().kind_at(path)
+    if whole:
+        return f"it is {whole}"
+    known = _foreign().kind_in(path, names)
     said = f"{path} holds {_listed(names)}; expected {EXPECTED}"
-    return f"{said}; {known[0]} is {foreign.in_short(known[1], os.path.join(path, known[0]))}" if known else said
+    return f"{said}; {known}" if known else said
 
 
 def _tags(path: str, _found: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from servable.savedmodel.artifacts.artifact import Artifact
+from servable.savedmodel.artifacts.misnamed import misnamed
 from servable.savedmodel.artifacts.recognisers import recognise
 from servable.savedmodel.layout import ENDINGS, OTHER_FILES, held_by
 
@@ -72,6 +73,24 @@ def known_file(folder: str, names: list[str]) -> tuple[str, Artifact] | None:
         if found is not None and found.kind != "empty-file":
             return name, found
     return None
+
+
+def kind_at(path: str) -> str:
+    """Returns what the file or folder at ``path`` is and what to do, in a line; "" if that is not known."""
+    found = recognise(path)
+    return "" if found is None else in_short(found, path)
+
+
+def kind_in(folder: str, names: list[str]) -> str:
+    """Returns the same of the first file in ``folder`` that is known, by its name; "" if none is."""
+    known = known_file(folder, names)
+    return "" if known is None else f"{known[0]} is {in_short(known[1], os.path.join(folder, known[0]))}"
+
+
+def misnamed_file(path: str) -> str:
+    """Returns what is wrong with the model's file at or in ``path``; "" if nothing is seen."""
+    found = misnamed(path)
+    return "" if found is None else in_short(found, path)
 
 
 def in_short(found: Artifact, path: str) -> str:

@@ -16,6 +16,9 @@ import re
 import sys
 import time
 from datetime import datetime
+from typing import TextIO
+
+from servable.progress import board
 
 _LETTERS = {"DEBUG": "D", "INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}
 
@@ -59,6 +62,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, separators=(",", ":"))
 
 
+class _TerminalHandler(logging.StreamHandler[TextIO]):
+    """Writes each line in place of the one that shows progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with board.behind():
+            super().emit(record)
+
+
 class _DescriptorHandler(logging.Handler):
     """Writes each line at once to a descriptor."""
 
@@ -88,7 +99,7 @@ def log_to_stderr(level: str, log_format: str = "text") -> None:
         handler.setFormatter(JsonFormatter())
         atexit.register(_core.give_back_stderr)
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _TerminalHandler(sys.stderr)
         handler.setFormatter(CompactFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -6,7 +6,6 @@ import os
 import re
 import struct
 
-from servable.savedmodel import tensor_bundle
 from servable.savedmodel.artifacts.artifact import COPY_AGAIN, Artifact, damaged, name_of, quoted
 from servable.savedmodel.artifacts.graphs import Ends, graph_of_meta, is_meta_graph
 from servable.savedmodel.artifacts.look import MOST_READ, Look
@@ -182,6 +181,9 @@ def _missing_data(prefix: str) -> str:
 
 
 def _keys(path: str) -> list[str]:
+    # With the core, which has the checksums.
+    from servable.savedmodel import tensor_bundle
+
     look = Look(path)
     try:
         if look.size > MOST_READ:
