@@ -1,8 +1,9 @@
 """Progress of long work, for people: one line at the bottom of a terminal, and nothing where nobody looks.
 
-Whoever works begins a ``task``, which costs next to nothing while no terminal is shown anything. A thread draws
-the line while there are tasks. It ends at the beginning of its line, so that what others write to the terminal,
-the core and TensorFlow among them, takes its place; log lines of this program clear it first (``behind``).
+Whoever works begins a ``task``, which costs next to nothing while no terminal is shown anything. A thread
+draws the line while there are tasks. The cursor stays at its beginning, so that what others write to the
+terminal, the core and TensorFlow among them, takes its place; log lines of this program clear it first
+(``behind``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Task:
             full = round(share * _BAR)
             rate = self.done / seconds
             left = f", {_time((self.total - self.done) / rate)} left" if 0 < self.done < self.total else ""
-            said = f"{self.title} [{'#' * full}{'-' * (_BAR - full)}] {share:4.0%} of {size_text(self.total)}{left}"
+            bar = "#" * full + "-" * (_BAR - full)
+            said = f"{self.title} [{bar}] {share:4.0%} of {size_text(self.total)}{left}"
         else:
             detail = self._detail() if self._detail is not None else ""
             counted = f"{size_text(self.done)}, " if self.done else ""

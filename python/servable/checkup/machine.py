@@ -18,7 +18,15 @@ SMALL_SHM = 128 << 20
 FEW_FILES = 4096
 FEW_WAITING = 1024
 MOST_THROTTLED = 0.05
-FAST_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter", "xen", "timebase", "riscv")
+FAST_CLOCKS = (
+    "tsc",
+    "kvm-clock",
+    "hyperv_clocksource_tsc_page",
+    "arch_sys_counter",
+    "xen",
+    "timebase",
+    "riscv",
+)
 
 
 def processor(root: Path, machine: str) -> Check:
@@ -53,7 +61,9 @@ def cores(root: Path, seen: int, allowed: int) -> Check:
     """Compares cores with what may be used. seen: of the machine; allowed: by the process's affinity."""
     quota = cgroups.cores(root)
     usable = min(allowed, quota) if quota is not None else allowed
-    found = f"{usable:g} of {seen}" + (f", by a limit of {quota:g} on processor time" if quota is not None else "")
+    found = f"{usable:g} of {seen}" + (
+        f", by a limit of {quota:g} on processor time" if quota is not None else ""
+    )
     waiting = cgroups.throttled(root)
     if waiting > MOST_THROTTLED:
         return Check(
@@ -128,7 +138,10 @@ def shared_memory(folder: str) -> Check:
         return Check("shared memory", NOTE, f"{shown}, and may not be written to")
     if free < SMALL_SHM:
         return Check(
-            "shared memory", NOTE, shown, "enlarge it (docker --shm-size=1g) if clients pass tensors by --shared_memory"
+            "shared memory",
+            NOTE,
+            shown,
+            "enlarge it (docker --shm-size=1g) if clients pass tensors by --shared_memory",
         )
     return Check("shared memory", OK, shown)
 

@@ -55,7 +55,9 @@ def core() -> Check:
     found = _tried([sys.executable, "-I", "-c", program])
     if isinstance(found, str):
         return Check("servable", OK, f"{servable.__version__}, and its core loads")
-    return Check("servable", PROBLEM, f"the core does not load: {found[0]}", "install it again: pip install servable")
+    return Check(
+        "servable", PROBLEM, f"the core does not load: {found[0]}", "install it again: pip install servable"
+    )
 
 
 def _tried(command: list[str]) -> str | tuple[str]:
@@ -120,7 +122,9 @@ def keras() -> Check:
 
 def locale(filesystem: str, environment: Mapping[str, str]) -> Check:
     """Looks at the encoding of names. filesystem: that of paths."""
-    shown = next((environment[one] for one in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(one)), "none set")
+    shown = next(
+        (environment[one] for one in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(one)), "none set"
+    )
     if filesystem.lower().replace("-", "") != "utf8":
         return Check(
             "locale",
@@ -150,4 +154,6 @@ def all_of_software(environment: Mapping[str, str]) -> list[Check]:
 
 def system() -> str:
     """Returns the name of the operating system, for reports."""
-    return f"{platform.system()} {platform.release()} {platform.machine()}, {platform.python_implementation()}"
+    return (
+        f"{platform.system()} {platform.release()} {platform.machine()}, {platform.python_implementation()}"
+    )

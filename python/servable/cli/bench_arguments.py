@@ -189,7 +189,7 @@ def _add_output(parser: argparse.ArgumentParser, pid: bool = True) -> None:
         "--json",
         metavar="FILE",
         default="",
-        help="write everything there; -: to standard output, and the tables elsewhere"
+        help="write everything there; -: to standard output, and the tables elsewhere",
     )
     group.add_argument("--csv", metavar="FILE", default="", help="write a line for each load there")
     for kind in ("latency", "throughput"):

@@ -33,7 +33,15 @@ class Command(NamedTuple):
 
 
 LIST = (
-    Command("new", "begin", "NAME", ("make a starter project: export, serve, test",), "new", "new", (("", "parser"),)),
+    Command(
+        "new",
+        "begin",
+        "NAME",
+        ("make a starter project: export, serve, test",),
+        "new",
+        "new",
+        (("", "parser"),),
+    ),
     Command(
         "serve",
         "begin",
@@ -98,9 +106,21 @@ LIST = (
         "bench",
         (("", "load_parser"), ("compare", "compare_parser")),
     ),
-    Command("models", "manage", "", ("list models, versions, states",), "models", "models", (("", "models_parser"),)),
-    Command("load", "manage", "NAME PATH", ("serve one more model",), "models", "load", (("", "load_parser"),)),
-    Command("unload", "manage", "NAME", ("serve it no longer",), "models", "unload", (("", "unload_parser"),)),
+    Command(
+        "models",
+        "manage",
+        "",
+        ("list models, versions, states",),
+        "models",
+        "models",
+        (("", "models_parser"),),
+    ),
+    Command(
+        "load", "manage", "NAME PATH", ("serve one more model",), "models", "load", (("", "load_parser"),)
+    ),
+    Command(
+        "unload", "manage", "NAME", ("serve it no longer",), "models", "unload", (("", "unload_parser"),)
+    ),
     Command(
         "label", "manage", "NAME LABEL=VERSION", ("move labels",), "models", "label", (("", "label_parser"),)
     ),

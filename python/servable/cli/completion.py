@@ -1,8 +1,8 @@
-"""``servable completion bash|zsh|fish``: a script that makes a shell complete commands, flags and their values.
+"""``servable completion bash|zsh|fish``: makes a shell complete commands, flags and their values.
 
-It is made from the list of commands, their parsers and the list of flags (``completion_words.py``), so that it
-knows what this version knows. Names of models come from a running server, when a name is to be completed:
-``servable completion names`` asks the administration at its default address, for a second at most.
+The script is made from the list of commands, their parsers and the list of flags (``completion_words.py``), so
+that it knows what this version knows. Names of models come from a running server, when a name is to be
+completed: ``servable completion names`` asks the administration at its default address, for a second at most.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -66,5 +65,3 @@ def names_of_models() -> list[str]:
         # What a shell would have to quote is not offered.
         return [one for one in names if one.isprintable() and not set(one) & set(" '\"\\$`;&|<>()*?[]#~!")]
     return []
-
-

@@ -36,10 +36,10 @@ def zsh(listed: Sequence[Words]) -> str:
 
 def fish(listed: Sequence[Words]) -> str:
     """Returns a script for fish."""
-    lines = ["# fish completion for servable, made by `servable completion fish`.", "complete -c servable -f"]
+    lines = [_FISH.rstrip()]
     for one in listed:
         words = one.command.split()
-        seen = " and ".join(f"__fish_seen_subcommand_from {word}" for word in words).replace(" and ", "; and ")
+        seen = f"__servable_at {one.command}"
         if len(words) == 1:
             lines.append(
                 f"complete -c servable -n __fish_use_subcommand -a {words[0]} -d {shlex.quote(one.help)}"
@@ -109,6 +109,17 @@ def _argument_cases(listed: Iterable[Words]) -> Iterable[str]:
 def _assigned(value: Value) -> str:
     return f'choices="{" ".join(value.words)}"' if value.words else f"kind={value.kind}"
 
+
+_FISH = """\
+# fish completion for servable, made by `servable completion fish`.
+function __servable_at
+    set -l words (commandline -opc)
+    set -e words[1]
+    set -l most (count $argv)
+    test (count $words) -ge $most; and test "$words[1..$most]" = "$argv"
+end
+complete -c servable -f
+"""
 
 _BASH = r"""# bash completion for servable, made by `servable completion bash`; bash 4.3 and later.
 _servable() {

@@ -48,7 +48,9 @@ def _all() -> Iterator[Words]:
             more: dict[str, Value | None] = {"--json": None} if one.name == "optimize" else {}
             yield _of_server(one.name, help, more)
         elif one.name in ("flags", "version"):
-            flags: dict[str, Value | None] = dict.fromkeys(("--json", "--markdown")[: 2 - (one.name == "version")])
+            flags: dict[str, Value | None] = dict.fromkeys(
+                ("--json", "--markdown")[: 2 - (one.name == "version")]
+            )
             yield Words(one.name, help, flags, dict.fromkeys(flags, ""))
         elif not one.parsers:
             yield Words(one.name, help)

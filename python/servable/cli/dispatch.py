@@ -28,6 +28,7 @@ EXIT_USAGE = 2
 EXIT_ERROR = 1
 EXIT_MODEL_SERVER = 255
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command ``servable``; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="servable doctor",
-        description="Look at this machine: Python, engines, processor, limits, ports, folders. Exit status 1 if "
-        "a server would not serve.",
+        description="Look at this machine: Python, engines, processor, limits, ports, folders. "
+        "Exit status 1 if a server would not serve.",
     )
     parser.add_argument(
         "path", metavar="PATH", nargs="*", help="models that will be served: may they be read?"
@@ -98,9 +98,11 @@ def described(checks: Sequence[Check], colours: Colours) -> str:
         if one.advice:
             lines.append(f"{'':<{_INDENT + width}}  -> {one.advice}")
     counts = Counter(one.level for one in checks)
-    said = [f"{counts[level]} {level}{'s' if counts[level] > 1 else ''}" for level in LEVELS[:0:-1] if counts[level]]
-    if counts[PROBLEM]:
-        summary = colours.bad("a server would not serve")
-    else:
-        summary = colours.good("ready to serve")
+    said = [
+        f"{counts[level]} {level}{'s' if counts[level] > 1 else ''}"
+        for level in LEVELS[:0:-1]
+        if counts[level]
+    ]
+    is_fine = not counts[PROBLEM]
+    summary = colours.good("ready to serve") if is_fine else colours.bad("a server would not serve")
     return "\n".join(lines) + f"\n\n{summary}" + (f" ({', '.join(said)})" if said else "") + "\n"

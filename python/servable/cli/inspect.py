@@ -44,8 +44,8 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="servable inspect",
-        description="Show what a model offers, and what is wrong with it; of any other file or folder what it is, "
-        "and how to make a model of it that is served.",
+        description="Show what a model offers, and what is wrong with it; of any other file or folder what "
+        "it is, and how to make a model of it that is served.",
     )
     parser.add_argument("path", metavar="PATH", help="folder of a version, or of versions, or any file")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
@@ -60,10 +60,11 @@ def inspect(argv: Sequence[str]) -> int:
         path = version_folder(path)
         return _inspected(path, given.json)
     except StatusError as error:
-        found = _instead(path)
+        is_held = bool(held_by(path)) or is_model_file(path)
+        found = None if is_held else recognise(path)
         if found is not None:
             return _shown(path, found, given.json)
-        is_none = not (held_by(path) or is_model_file(path)) and not error.hint
+        is_none = not is_held and not error.hint
         hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)
         if given.json:
             unknown = Artifact("unknown", "", hint, problem=str(error))
@@ -78,7 +79,7 @@ def _inspected(path: str, as_json: bool) -> int:
     """Shows the model in ``path``; returns the exit status. Raises ``StatusError``."""
     keras = keras_file_at(path)
     found = misnamed(path) if keras or holds_saved_model(path) else None
-    if found is not None and found.kind not in _KERAS_TELLS:
+    if found is not None and found.kind not in _TOLD_BY_READERS:
         return _shown(path, found, as_json)
     if keras:
         return inspect_keras(keras, as_json)
@@ -92,13 +93,8 @@ def _inspected(path: str, as_json: bool) -> int:
     return 1 if model.problems else 0
 
 
-_KERAS_TELLS = ("archive", "keras", "keras-hdf5", "saved-model-file")
+_TOLD_BY_READERS = ("archive", "empty-file", "keras", "keras-hdf5", "saved-model-file")
 """Kinds of damage of which the readers of Keras files and SavedModels say more."""
-
-
-def _instead(path: str) -> Artifact | None:
-    """Returns what is at ``path``, of which no model could be shown; None if that is not known."""
-    return misnamed(path) if held_by(path) or is_model_file(path) else recognise(path)
 
 
 def _shown(path: str, found: Artifact, as_json: bool) -> int:

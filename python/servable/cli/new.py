@@ -30,10 +30,12 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="servable new",
-        description="Make a folder with all that serves a model of your own: an export script, a config file, a "
-        "Compose file, a test and a README.",
+        description="Make a folder with all that serves a model of your own: an export script, a config "
+        "file, a Compose file, a test and a README.",
     )
-    parser.add_argument("name", metavar="NAME", help="of the model, and of the folder: letters, digits, - and _")
+    parser.add_argument(
+        "name", metavar="NAME", help="of the model, and of the folder: letters, digits, - and _"
+    )
     parser.add_argument("--folder", metavar="FOLDER", default="", help="another folder (default: ./NAME)")
     return parser
 
@@ -43,7 +45,9 @@ def new(argv: Sequence[str]) -> int:
     commands = parser()
     given = commands.parse_args(argv)
     if not NAME.fullmatch(given.name):
-        commands.error(f"a model is named by a letter, then up to 63 letters, digits, - and _; got {given.name!r}")
+        commands.error(
+            f"a model is named by a letter, then up to 63 letters, digits, - and _; got {given.name!r}"
+        )
     folder = os.path.abspath(os.path.expanduser(given.folder or given.name))
     if os.path.lexists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
         print(f"servable: {folder} is there already, and nothing in it is overwritten", file=sys.stderr)
@@ -63,7 +67,10 @@ def new(argv: Sequence[str]) -> int:
 
 
 def write(folder: str, name: str) -> None:
-    """Writes the project into a folder that is not there, or empty: all of it, or nothing. Raises ``OSError``."""
+    """Writes the project into a folder that is not there, or empty: all of it, or nothing.
+
+    Raises ``OSError``.
+    """
     source = files("servable.starter")
     was_there = os.path.isdir(folder)
     os.makedirs(folder, exist_ok=True)

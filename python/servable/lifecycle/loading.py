@@ -223,7 +223,8 @@ class Loader:
             version_text = f"{model.name} version {begun.place.version}"
             try:
                 with board.task(
-                    f"loading {version_text}", detail=lambda: self._core.phase(model.name, begun.place.version)
+                    f"loading {version_text}",
+                    detail=lambda: self._core.phase(model.name, begun.place.version),
                 ):
                     return self._core.load(model.name, begun.place.version, begun.place.path, options)
             except Exception as error:

@@ -81,13 +81,13 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
 
 def _no_folders(path: str, names: list[str]) -> str:
     """Describes what a base path holds in place of folders of versions."""
-    whole = _foreign().kind_at(path)
-    if whole:
-        return f"it is {whole}"
     said = f"it holds {_listed(names)}, and folders named by numbers (1, 2, …) were looked for"
     lone = next((one for one in names if has_model_ending(one)), "")
     if lone:
         return f"{said}; {lone} is served by itself from {os.path.join(path, lone)}"
+    whole = _foreign().kind_at(path)
+    if whole:
+        return f"it is {whole}"
     known = _foreign().kind_in(path, names)
     return f"{said}; {known}" if known else said
 

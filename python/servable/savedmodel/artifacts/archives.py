@@ -1,4 +1,4 @@
-"""Lists zip and tar files, compressed ones too: names and sizes, within limits; nothing is unpacked to the disk.
+"""Lists zip and tar files, compressed ones too: names and sizes, within limits; nothing is written.
 
 Neither format's sizes are trusted: a directory, a number of entries and what is decompressed all have limits,
 and the walk is a loop.
@@ -95,7 +95,7 @@ def _directory(look: Look) -> tuple[int, int] | None:
 
 
 def zip_part(look: Look, name: str, most: int) -> bytes:
-    """Returns the first bytes of a part of a zip file whose directory was listed; b"" if it is not readable."""
+    """Returns the first bytes of a part of a zip file; b"" if it is not readable."""
     directory = _directory(look)
     if directory is None or directory[1] > LARGEST_DIRECTORY:
         return b""

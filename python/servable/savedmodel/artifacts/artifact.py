@@ -75,7 +75,21 @@ def name_of(path: str) -> str:
 
 
 _ENDINGS = (
-    *(".zip", ".tgz", ".gz", ".bz2", ".xz", ".mar", ".pb", ".pbtxt", ".onnx", ".tflite", ".lite", ".xml", ".bin"),
+    *(
+        ".zip",
+        ".tgz",
+        ".gz",
+        ".bz2",
+        ".xz",
+        ".mar",
+        ".pb",
+        ".pbtxt",
+        ".onnx",
+        ".tflite",
+        ".lite",
+        ".xml",
+        ".bin",
+    ),
     *(".keras", ".h5", ".hdf5", ".pt", ".pth", ".pt2", ".safetensors", ".pkl", ".pickle", ".joblib", ".json"),
     *(".ubj", ".txt", ".model", ".cbm", ".gguf", ".ckpt", ".index", ".meta", ".dat", ".mlmodel", ".engine"),
     *(".plan", ".trt", ".npy", ".npz", ".pmml", ".msgpack"),

@@ -10,6 +10,7 @@ from servable.savedmodel.artifacts.artifact import COPY_AGAIN, Artifact, damaged
 from servable.savedmodel.artifacts.graphs import Ends, graph_of_meta, is_meta_graph
 from servable.savedmodel.artifacts.look import MOST_READ, Look
 from servable.savedmodel.artifacts.protobuf import Outline
+from servable.savedmodel.layout import held_by
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 MOST_KEYS = 500
@@ -53,8 +54,13 @@ with tf.compat.v1.Session() as session:
 
 
 def part(look: Look) -> Artifact | None:
-    """Recognises one file of a checkpoint, by its name and what it ends with: index, data, list of the last."""
+    """Recognises one file of a checkpoint: the index, data, or the list of the last ones."""
     folder = os.path.dirname(look.path)
+    above = os.path.dirname(os.path.abspath(folder))
+    if os.path.basename(os.path.abspath(folder)) == "variables" and held_by(above):
+        advice = f"give the folder of the SavedModel: {above}"
+        served = (f"servable serve {quoted(above)}",)
+        return Artifact("inside-saved-model", "a part of a SavedModel's variables", advice, commands=served)
     data = _DATA.fullmatch(look.name)
     if look.ending == ".index" and look.tail.endswith(MAGIC):
         return checkpoint(os.path.join(folder, look.name.removesuffix(look.ending)))

@@ -80,7 +80,7 @@ def hub_module(look: Look) -> Artifact | None:
     name = name_of(look.path)
     return Artifact(
         "tensorflow-hub-module",
-        "a module of TensorFlow Hub in the format of TensorFlow 1, which is loaded by its own library",
+        "a module of TensorFlow Hub in the format of TensorFlow 1",
         "save it as a SavedModel with TensorFlow",
         HUB_PROGRAM.format(path=look.path, target=f"models/{name}/1"),
         ("tensorflow",),
@@ -89,7 +89,7 @@ def hub_module(look: Look) -> Artifact | None:
 
 
 def models_inside(look: Look) -> Artifact | None:
-    """Recognises a folder above that of a model: of several models, of one without a number, or deeper yet."""
+    """Recognises a folder above that of a model: of several, of one without a number, or deeper yet."""
     inner = [one for one in look.names[:MOST_INNER] if not is_version_name(one)]
     bases = [one for one in inner if _has_versions(os.path.join(look.path, one))]
     lone = [one for one in inner if held_by(os.path.join(look.path, one))]
@@ -133,7 +133,9 @@ def _deeper(look: Look, inner: list[str]) -> Iterator[str]:
         for path in level[:MOST_INNER]:
             try:
                 with os.scandir(path) as entries:
-                    below += [one.path for _, one in zip(range(MOST_INNER), entries, strict=False) if one.is_dir()]
+                    below += [
+                        one.path for _, one in zip(range(MOST_INNER), entries, strict=False) if one.is_dir()
+                    ]
             except OSError:
                 continue
         below.sort()
@@ -165,7 +167,9 @@ def mlflow(look: Look) -> Artifact | None:
     if "MLmodel" not in look.names:
         return None
     text = look.text_of("MLmodel")
-    flavors = tuple(dict.fromkeys(re.findall(r"^  ([a-z][a-z_0-9]*):", _section(text, "flavors"), re.MULTILINE)))
+    flavors = tuple(
+        dict.fromkeys(re.findall(r"^  ([a-z][a-z_0-9]*):", _section(text, "flavors"), re.MULTILINE))
+    )
     data = next(_mlflow_models(look, text), "")
     facts = {"flavors": ", ".join(flavors[:8])} if flavors else {}
     name = name_of(look.path)
@@ -211,7 +215,16 @@ def orbax(look: Look) -> Artifact | None:
     names = set(look.names)
     if not names & {"_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt"}:
         return None
-    if not names & {"d", "_METADATA", "manifest.ocdbt", "default", "state", "params", "_sharding", "ocdbt.process_0"}:
+    if not names & {
+        "d",
+        "_METADATA",
+        "manifest.ocdbt",
+        "default",
+        "state",
+        "params",
+        "_sharding",
+        "ocdbt.process_0",
+    }:
         return None
     name = name_of(look.path)
     return Artifact(
@@ -236,7 +249,9 @@ def hugging_face(look: Look) -> Artifact | None:
     if not weights or not isinstance(config, dict) or not (config.keys() & {"architectures", "model_type"}):
         return None
     architectures = config.get("architectures")
-    named = architectures[0] if isinstance(architectures, list) and architectures else config.get("model_type")
+    named = (
+        architectures[0] if isinstance(architectures, list) and architectures else config.get("model_type")
+    )
     target = f"models/{name_of(look.path)}"
     served = f"{name_of(look.path)}={target}/model.onnx"
     words = {"source": quoted(look.path), "target": quoted(target), "served": quoted(served)}
@@ -256,5 +271,5 @@ def core_ml(look: Look) -> Artifact | None:
     return Artifact(
         "core-ml",
         "a model for Apple's Core ML",
-        "no engine here takes it: export the model again from the program that made it, to ONNX or a SavedModel",
+        "no engine here takes it: export it again from the program that made it, to ONNX or a SavedModel",
     )

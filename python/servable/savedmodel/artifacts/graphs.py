@@ -1,4 +1,4 @@
-"""TensorFlow's graphs in files of their own: frozen ones, those of TensorFlow 1's checkpoints, a SavedModel's."""
+"""TensorFlow's graphs in files of their own: frozen ones, those of checkpoints, a SavedModel's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _SILENT = re.compile(
     r"|IsVariableInitialized|FileWriter|WriteFile|Switch|Print\w*"
 )
 """Operations whose values nobody asks for."""
-_TRAINING = re.compile(r"(^|/)(save|gradients|train|init|Adam|report_uninitialized\w*)(_\d+)?(/|$)|Initializer/")
+_TRAINING = re.compile(
+    r"(^|/)(save|gradients|train|init|Adam|report_uninitialized\w*)(_\d+)?(/|$)|Initializer/"
+)
 
 FROZEN_PROGRAM = """\
 import tensorflow as tf
@@ -55,7 +57,11 @@ def _as_code(names: tuple[str, ...]) -> str:
     if not names or len(names) > MOST_ENDS:
         return ANY_ENDS
     keys = [re.sub(r"\W+", "_", name, flags=re.ASCII) for name in names]
-    return "{" + ", ".join(f"{key!r}: tensor({name + ':0'!r})" for key, name in zip(keys, names, strict=True)) + "}"
+    return (
+        "{"
+        + ", ".join(f"{key!r}: tensor({name + ':0'!r})" for key, name in zip(keys, names, strict=True))
+        + "}"
+    )
 
 
 def ends(nodes: Iterable[tuple[str, str, tuple[str, ...]]], training: bool = False) -> Ends:

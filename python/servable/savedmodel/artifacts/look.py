@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ class Look:
         self.name = os.path.basename(path.rstrip("/"))
         found = os.stat(path)
         self.is_folder = stat.S_ISDIR(found.st_mode)
+        if not (self.is_folder or stat.S_ISREG(found.st_mode)):
+            raise OSError(errno.EINVAL, "neither a file nor a folder", path)
         self.size = 0 if self.is_folder else found.st_size
         self._opened: BinaryIO | None = None
         self._near = (0, b"")
@@ -64,7 +67,7 @@ class Look:
     def file(self) -> BinaryIO:
         """The file, opened for reading."""
         if self.is_folder:
-            raise IsADirectoryError(21, os.strerror(21), self.path)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
         if self._opened is None:
             self._opened = open_file(self.path)
         return self._opened

@@ -23,7 +23,7 @@ _VARIABLES = ("variables.index", "variables.data-00000-of-00001")
 
 
 def misnamed(path: str) -> Artifact | None:
-    """Returns what the model's file at or in ``path`` is instead; None if nothing is seen to be wrong with it."""
+    """Returns what the model's file at or in ``path`` is instead; None if nothing seems wrong with it."""
     is_file = os.path.isfile(path)
     if is_file and not has_model_ending(path):
         return None

@@ -44,7 +44,9 @@ def archive(look: Look, listing: Listing) -> Artifact:
     return Artifact(
         "archive",
         f"{title} of {what}",
-        "unpack it, or serve it from a URL (http://…/model.tar.gz)" if is_known else "unpack it, and convert that",
+        "unpack it, or serve it from a URL (http://…/model.tar.gz)"
+        if is_known
+        else "unpack it, and convert that",
         commands=(_unpack(look, listing, folder), command),
         facts=facts,
     )

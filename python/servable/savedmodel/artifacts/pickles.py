@@ -1,4 +1,4 @@
-"""What a pickle would call if it were loaded: names of classes and functions. It is read, and never loaded."""
+"""What a pickle would call if it were loaded: names of classes and functions. It never is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch's files: TorchScript, whole modules, weights, exported programs; also those of TorchServe and ExecuTorch."""
+"""PyTorch's files: TorchScript, modules, weights, exported programs; TorchServe's and ExecuTorch's."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from servable.savedmodel.artifacts.pickles import MOST_BYTES, named
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The magic number with which files of PyTorch before 1.6 begin, as a pickle."""
 ADVICE = "export it to ONNX with PyTorch"
-_PLAIN = re.compile(r"torch\.(_utils\._rebuild|\w+Storage|storage\.|Size|device|\w+$)|collections\.|_?codecs\.|numpy\.")
+_PLAIN = re.compile(
+    r"torch\.(_utils\._rebuild|\w+Storage|storage\.|Size|device|\w+$)|collections\.|_?codecs\.|numpy\."
+)
 
 _EXPORT = """\
 example = torch.zeros(1, 3, 224, 224)  # a batch of one, in the shape that the model takes
 torch.onnx.export(
-    model, (example,), {target!r}, input_names=["x"], output_names=["y"], dynamic_axes={{"x": {{0: "batch"}}}}{more}
+    model, (example,), {target!r}, input_names=["x"], output_names=["y"],
+    dynamic_axes={{"x": {{0: "batch"}}}}{more}
 )"""
 
 SCRIPT_PROGRAM = "import torch\n\nmodel = torch.jit.load({path!r}, map_location='cpu').eval()\n" + _EXPORT
 MODULE_PROGRAM = (
-    "import torch\n\n# Runs code of the file: only if you trust it. The classes of the model have to be importable.\n"
+    "import torch\n\n# Runs code of the file: only if you trust it. The model's classes have to be importable.\n"
     "model = torch.load({path!r}, map_location='cpu', weights_only=False).eval()\n" + _EXPORT
 )
 WEIGHTS_PROGRAM = (
     "import torch\n\nmodel = build_model()  # the program that knows the model has its class\n"
-    "model.load_state_dict(torch.load({path!r}, map_location='cpu', weights_only=True))\nmodel.eval()\n" + _EXPORT
+    "model.load_state_dict(torch.load({path!r}, map_location='cpu', weights_only=True))\nmodel.eval()\n"
+    + _EXPORT
 )
 EXPORTED_PROGRAM = """\
 import torch
@@ -63,7 +67,11 @@ def torch_zip(look: Look, listing: Listing) -> Artifact | None:
     root = next(iter(roots)) if len(roots) == 1 else ""
     if any(re.search(r"(^|/)(serialized_exported_program\.json|models/[^/]+\.json)$", one) for one in names):
         return convertible(
-            look, "pytorch-exported", "a program that torch.export saved", EXPORTED_PROGRAM, ("torch", "onnxscript")
+            look,
+            "pytorch-exported",
+            "a program that torch.export saved",
+            EXPORTED_PROGRAM,
+            ("torch", "onnxscript"),
         )
     pickle = f"{root}/data.pkl" if root else "data.pkl"
     if pickle not in names:
@@ -91,9 +99,7 @@ def _by_pickle(look: Look, names: tuple[str, ...]) -> Artifact:
             WEIGHTS_PROGRAM,
             ("torch", "onnx"),
         )
-    found = convertible(
-        look, "pytorch-module", "a pickled PyTorch model", MODULE_PROGRAM, ("torch", "onnx")
-    )
+    found = convertible(look, "pytorch-module", "a pickled PyTorch model", MODULE_PROGRAM, ("torch", "onnx"))
     facts = {"classes": ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")}
     return Artifact(**{**vars(found), "facts": facts})
 

@@ -122,7 +122,7 @@ def _remembered(path: str, stamp: object) -> Artifact | None:
 
 
 def looked_at(path: str) -> Artifact | None:
-    """Does the same as ``recognise``, each time. Raises ``OSError``, and ``ValueError`` for no path at all."""
+    """Does the same as ``recognise``, each time. Raises ``OSError``, and ``ValueError`` for no path."""
     look = Look(path)
     try:
         return _first(one(look) for one in (FOLDERS if look.is_folder else FILES))

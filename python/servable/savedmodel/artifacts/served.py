@@ -104,13 +104,14 @@ def core_ml_file(_look: Look, found: Outline) -> Artifact | None:
     return Artifact(
         "core-ml",
         "a model for Apple's Core ML",
-        "no engine here takes it: export the model again from the program that made it, to ONNX or a SavedModel",
+        "no engine here takes it: export it again from the program that made it, to ONNX or a SavedModel",
     )
 
 
 TFJS_LAYERS_COMMANDS = (
     "pip install tensorflowjs  # in an environment of its own: it wants an older TensorFlow",
-    "tensorflowjs_converter --input_format=tfjs_layers_model --output_format=keras_saved_model {source} {target}",
+    "tensorflowjs_converter --input_format=tfjs_layers_model --output_format=keras_saved_model "
+    "{source} {target}",
     "servable serve {served}",
 )
 TFJS_GRAPH_COMMANDS = (

@@ -81,7 +81,9 @@ def pickled(look: Look) -> Artifact | None:
     names = named(head)
     roots = [one.partition(".")[0] for one in names]
     library = next((one for one in _LIBRARIES if one in roots), "")
-    shown = [one for one in names if not one.startswith(("numpy", "joblib", "copyreg", "builtins", "_codecs"))]
+    shown = [
+        one for one in names if not one.startswith(("numpy", "joblib", "copyreg", "builtins", "_codecs"))
+    ]
     facts = {"classes": ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")} if shown else {}
     if not library:
         return Artifact(
@@ -123,7 +125,9 @@ def catboost(look: Look) -> Artifact | None:
 
 def pmml(look: Look) -> Artifact | None:
     """Recognises PMML."""
-    if not re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>)?\s*(<!--.{0,2000}?-->\s*)*<PMML[\s>]", look.head[:8192], re.DOTALL):
+    if not re.match(
+        rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>)?\s*(<!--.{0,2000}?-->\s*)*<PMML[\s>]", look.head[:8192], re.DOTALL
+    ):
         return None
     return Artifact(
         "pmml",

@@ -24,7 +24,12 @@ def safetensors(look: Look) -> Artifact | None:
     if not 2 <= length <= LARGEST_HEADER:
         return None
     if 8 + length > look.size:
-        return cut("safetensors", "weights in safetensors") if b'"dtype"' in look.head else None
+        is_known = b'"dtype"' in look.head or look.head[9:25] == b'"__metadata__":{'
+        return (
+            cut("safetensors", "weights in safetensors")
+            if is_known or look.ending == ".safetensors"
+            else None
+        )
     header = _header(look, length)
     if header is None:
         return None
@@ -32,7 +37,11 @@ def safetensors(look: Look) -> Artifact | None:
     if max(ends, default=0) + 8 + length > look.size:
         return cut("safetensors", "weights in safetensors")
     found = convertible(
-        look, "safetensors", "weights in safetensors, without the model", SAFETENSORS_PROGRAM, ("torch", "onnx")
+        look,
+        "safetensors",
+        "weights in safetensors, without the model",
+        SAFETENSORS_PROGRAM,
+        ("torch", "onnx"),
     )
     metadata = header.get("__metadata__")
     made = metadata.get("format") if isinstance(metadata, dict) else None
@@ -41,8 +50,8 @@ def safetensors(look: Look) -> Artifact | None:
         **{
             **vars(found),
             "facts": facts,
-            "advice": "load them into the model in the program that has it, and export that; for a model of Hugging "
-            "Face's transformers, `servable inspect` of its folder says how",
+            "advice": "load them into the model in the program that has it, and export that; for a model of "
+            "Hugging Face's transformers, `servable inspect` of its folder says how",
         }
     )
 
