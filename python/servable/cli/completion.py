@@ -1,7 +1,7 @@
 """``servable completion bash|zsh|fish``: makes a shell complete commands, flags and their values.
 
-The script is made from the list of commands, their parsers and the list of flags (``completion_words.py``), so
-that it knows what this version knows. Names of models come from a running server, when a name is to be
+The script is made from the list of commands, their parsers and the list of flags (``completion_words.py``):
+it knows what this version knows. Names of models come from a running server, when a name is to be
 completed: ``servable completion names`` asks the administration at its default address, for a second at most.
 """
 

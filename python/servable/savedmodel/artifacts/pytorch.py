@@ -25,7 +25,7 @@ torch.onnx.export(
 
 SCRIPT_PROGRAM = "import torch\n\nmodel = torch.jit.load({path!r}, map_location='cpu').eval()\n" + _EXPORT
 MODULE_PROGRAM = (
-    "import torch\n\n# Runs code of the file: only if you trust it. The model's classes have to be importable.\n"
+    "import torch\n\n# Runs code of the file: only if you trust it, and with its classes there.\n"
     "model = torch.load({path!r}, map_location='cpu', weights_only=False).eval()\n" + _EXPORT
 )
 WEIGHTS_PROGRAM = (
