@@ -4,7 +4,7 @@ python tests/models/make_foreign.py FOLDER
 
 frozen.pb           a frozen graph: x float [None] -> y = 0.5 x + 2
 v1/m.ckpt.*         a checkpoint of TensorFlow 1 with its graph, which is trained: x float [None] -> y = 3 x
-v2/ckpt-1.*         a checkpoint of a Keras model, by Checkpoint(model): x float [None, 2] -> 2 a + 3 b + 1
+v2/ckpt-1.*         a checkpoint of a Keras model, by Checkpoint(model): 2 a + 3 b + 1
 named/ckpt-1.*      the same by Checkpoint(net=model)
 hub/                a module as TensorFlow Hub kept them: a SavedModel without tags, signature default: y = 3 x
 m.weights.h5        the weights of that Keras model

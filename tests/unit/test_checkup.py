@@ -85,8 +85,8 @@ def test_memory(tmp_path: Path) -> None:
     assert "8.2 GB are free" in machine.memory(root).found
     put(root, proc__meminfo="MemTotal: 16000000 kB\nMemAvailable: 100000 kB\n")
     assert machine.memory(root).level == WARNING
-    put(root, proc__self__cgroup="0::/\n", sys__fs__cgroup__memory={}.get("", ""))
-    (root / "sys/fs/cgroup/memory").unlink()
+    put(root, proc__self__cgroup="0::/\n")
+    (root / "sys/fs/cgroup").mkdir(parents=True)
     (root / "sys/fs/cgroup/memory.max").write_text("300000000")
     assert "300.0 MB may be used" in machine.memory(root).found
 
@@ -135,7 +135,7 @@ def test_python_and_names() -> None:
 
 def test_engines_are_opened(tmp_path: Path) -> None:
     broken = tmp_path / "libLiteRt.so"
-    broken.write_bytes(b"no library")
+    broken.write_bytes(b"no library" * 100)
     found = software.engines(Libraries({"tflite": str(broken)}, {"onnx": "ONNX Runtime not found"}))
     assert [one.level for one in found] == [PROBLEM, NOTE]
     assert f"{broken} does not load: " in found[0].found and "invalid ELF header" in found[0].found

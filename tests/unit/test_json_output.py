@@ -89,7 +89,7 @@ def test_artifacts(tmp_path: Path, capsys: Capture) -> None:
 
 
 def shape_of(command: str, key: str) -> set[str]:
-    """Returns the keys that the page shows below ``command``: of the first object of a list, if ``key`` names it."""
+    """Returns the keys that the page shows below ``command``: of the first one in ``key``, if given."""
     block = re.search(rf"`{re.escape(command)}`.*?```json\n(.*?)```", PAGE, re.DOTALL)
     assert block is not None, command
     shown = json.loads(block[1])

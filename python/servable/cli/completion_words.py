@@ -86,6 +86,8 @@ def _of_parser(command: str, help: str, parser: argparse.ArgumentParser) -> Iter
             for name, inner in action.choices.items():
                 yield from _of_parser(f"{command} {name}", said.get(name, ""), inner)
             return
+        if action.help == argparse.SUPPRESS:
+            continue
         if action.option_strings:
             name = next(one for one in reversed(action.option_strings) if one.startswith("--"))
             name = next((one for one in action.option_strings if "_" in one), name)
