@@ -6,7 +6,7 @@ frozen.pb           a frozen graph: x float [None] -> y = 0.5 x + 2
 v1/m.ckpt.*         a checkpoint of TensorFlow 1 with its graph, which is trained: x float [None] -> y = 3 x
 v2/ckpt-1.*         a checkpoint of a Keras model, by Checkpoint(model): 2 a + 3 b + 1
 named/ckpt-1.*      the same by Checkpoint(net=model)
-hub/                a module as TensorFlow Hub kept them: a SavedModel without tags, signature default: y = 3 x
+hub/                a module as TensorFlow Hub kept them: a SavedModel without tags: y = 3 x
 m.weights.h5        the weights of that Keras model
 """
 

@@ -150,6 +150,8 @@ def _optimized(config: ServerConfig, name: str, base_path: str) -> dict[str, Any
     try:
         with board.task(f"{name}: loading", detail=lambda: core.phase(name, 1)):
             core.load(name, 1, path, _load_options(config))
+        if not board.is_shown:
+            print(f"{name}: trying engines", file=sys.stderr)
         with board.task(f"{name}: trying engines", detail=lambda: _progress(core.accelerations(name, 1))):
             known = _decided(lambda: core.accelerations(name, 1))
         core.unload(name, 1)

@@ -16,9 +16,14 @@ import re
 import sys
 import time
 from datetime import datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from servable.progress import board
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # Python 3.10 has no types for it
 
 _LETTERS = {"DEBUG": "D", "INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}
 
@@ -62,7 +67,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, separators=(",", ":"))
 
 
-class _TerminalHandler(logging.StreamHandler[TextIO]):
+class _TerminalHandler(_StreamHandler):
     """Writes each line in place of the one that shows progress."""
 
     def emit(self, record: logging.LogRecord) -> None:

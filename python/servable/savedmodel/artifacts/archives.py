@@ -20,11 +20,13 @@ from servable.savedmodel.artifacts.look import Look
 MOST_ENTRIES = 10_000
 LARGEST_DIRECTORY = 1 << 23
 """Largest directory of a zip file that is read, in bytes."""
-MOST_UNPACKED = 1 << 26
+MOST_UNPACKED = 1 << 25
 """Bytes that are decompressed at most to find names in a compressed tar file."""
 MOST_MEMORY = 1 << 26
 """Memory that a decompressor may take, in bytes."""
 LONGEST_NAME = 4096
+_LARGEST_OPENED = 1 << 21
+"""The same, of one that is opened: Python makes an object of each entry."""
 _CHUNK = 1 << 16
 _BLOCK = 512
 
@@ -97,7 +99,7 @@ def _directory(look: Look) -> tuple[int, int] | None:
 def zip_part(look: Look, name: str, most: int) -> bytes:
     """Returns the first bytes of a part of a zip file; b"" if it is not readable."""
     directory = _directory(look)
-    if directory is None or directory[1] > LARGEST_DIRECTORY:
+    if directory is None or directory[1] > _LARGEST_OPENED:
         return b""
     try:
         with zipfile.ZipFile(look.file) as archive, archive.open(name) as part:

@@ -67,13 +67,23 @@ def _escaped(one: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Returns a model's name made from that of a file or folder: letters, digits, ``.``, ``_`` and ``-``."""
+    """Returns a model's name made from that of a file or folder: letters, digits, ``.``, ``_`` and ``-``.
+
+    One that says nothing, such as ``model.pb``, gives way to that of its folder.
+    """
+    above = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    own = _plain_name(path)
+    return _plain_name(above) if own.lower() in _ANY and above else own
+
+
+def _plain_name(path: str) -> str:
     last = os.path.basename(path.rstrip("/"))
     stem = re.split(r"\.(?:tar|ckpt|savedmodel)\b", last, flags=re.IGNORECASE)[0]
     stem = os.path.splitext(stem)[0] if os.path.splitext(stem)[1].lower() in _ENDINGS else stem
     return re.sub(r"[^\w.-]+", "_", stem, flags=re.ASCII).strip("._-")[:60] or "model"
 
 
+_ANY = ("model", "saved_model", "checkpoint", "weights", "pytorch_model", "frozen_graph", "ckpt", "variables")
 _ENDINGS = (
     *(
         ".zip",

@@ -19,6 +19,8 @@ from servable.savedmodel.layout import (
 
 MOST_INNER = 64
 """Entries of a folder that are looked into."""
+MOST_VALUES = 8
+"""Places that a file names at which a model is looked for."""
 HUB_MARK = "tfhub_module.pb"
 
 HUB_PROGRAM = """\
@@ -194,7 +196,7 @@ def _section(text: str, name: str) -> str:
 
 def _mlflow_models(look: Look, text: str) -> Iterator[str]:
     for key in ("saved_model_dir", "data", "model_data"):
-        for value in re.findall(rf"^[ ]+{key}: ['\"]?([\w./-]+)", text, re.MULTILINE):
+        for value in re.findall(rf"^[ ]+{key}: ['\"]?([\w./-]+)", text, re.MULTILINE)[:MOST_VALUES]:
             for path in (os.path.join(look.path, value), *_files_in(os.path.join(look.path, value))):
                 # The file says where, and it may say anything.
                 is_inside = os.path.realpath(path).startswith(os.path.realpath(look.path) + os.sep)

@@ -11,7 +11,7 @@ from servable.savedmodel.artifacts.artifact import Artifact, cut, name_of, quote
 from servable.savedmodel.artifacts.look import Look
 from servable.savedmodel.artifacts.protobuf import BYTES, VARINT, Outline, fields, outline, text
 
-MOST_NODES = 50_000
+MOST_NODES = 20_000
 MOST_ENDS = 8
 """Inputs and outputs that a program names."""
 _NODES = 1

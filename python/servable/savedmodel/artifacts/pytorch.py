@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from servable.savedmodel.artifacts.archives import Listing, zip_part
 from servable.savedmodel.artifacts.artifact import Artifact, name_of, quoted
@@ -101,7 +102,7 @@ def _by_pickle(look: Look, names: tuple[str, ...]) -> Artifact:
         )
     found = convertible(look, "pytorch-module", "a pickled PyTorch model", MODULE_PROGRAM, ("torch", "onnx"))
     facts = {"classes": ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")}
-    return Artifact(**{**vars(found), "facts": facts})
+    return replace(found, facts=facts)
 
 
 def executorch(look: Look) -> Artifact | None:

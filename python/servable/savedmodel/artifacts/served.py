@@ -51,7 +51,8 @@ def tensorflow_lite(look: Look) -> Artifact | None:
 
 def openvino(look: Look) -> Artifact | None:
     """Recognises OpenVINO's graph, in XML; its weights lie beside it."""
-    if not re.match(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>)?\s*<net\s[^>]*version=", look.head[:4096]):
+    head = look.head[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not re.match(rb"(<\?xml[^>]*>\s*)?<net\s[^>]*version=", head):
         return None
     if b"</net>" not in look.tail:
         return cut("openvino", "an OpenVINO model")

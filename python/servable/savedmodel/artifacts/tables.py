@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from servable.savedmodel.artifacts.archives import unpacked_head
 from servable.savedmodel.artifacts.artifact import Artifact, name_of, quoted
@@ -96,7 +97,7 @@ def pickled(look: Look) -> Artifact | None:
     if library != "sklearn":
         return Artifact(kind, title, _SAVE[library], facts=facts)
     program = SKLEARN_PROGRAM.replace("{options}", PLAIN_OPTIONS.replace("{", "{{").replace("}", "}}"))
-    return Artifact(**{**vars(_to_onnx(look, kind, title, program, packages)), "facts": facts})
+    return replace(_to_onnx(look, kind, title, program, packages), facts=facts)
 
 
 def xgboost(look: Look) -> Artifact | None:
@@ -125,9 +126,9 @@ def catboost(look: Look) -> Artifact | None:
 
 def pmml(look: Look) -> Artifact | None:
     """Recognises PMML."""
-    if not re.match(
-        rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>)?\s*(<!--.{0,2000}?-->\s*)*<PMML[\s>]", look.head[:8192], re.DOTALL
-    ):
+    # No pattern for what may stand before it: comments in a repetition take for ever where none matches.
+    head = look.head[:8192].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not head.startswith(b"<") or not re.search(rb"<PMML[\s>]", head):
         return None
     return Artifact(
         "pmml",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import replace
 from typing import Any
 
 from servable.savedmodel.artifacts.archives import Listing
@@ -46,14 +47,11 @@ def safetensors(look: Look) -> Artifact | None:
     metadata = header.get("__metadata__")
     made = metadata.get("format") if isinstance(metadata, dict) else None
     facts = {"tensors": str(len(ends))} | ({"made for": str(made)[:20]} if made else {})
-    return Artifact(
-        **{
-            **vars(found),
-            "facts": facts,
-            "advice": "load them into the model in the program that has it, and export that; for a model of "
-            "Hugging Face's transformers, `servable inspect` of its folder says how",
-        }
+    advice = (
+        "load them into the model in the program that has it, and export that; for a model of Hugging Face's "
+        "transformers, `servable inspect` of its folder says how"
     )
+    return replace(found, facts=facts, advice=advice)
 
 
 def _header(look: Look, length: int) -> dict[str, Any] | None:
