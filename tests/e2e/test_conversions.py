@@ -6,6 +6,9 @@ Each takes seconds with TensorFlow's or another framework's Python: `make test-c
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from servers import serving
+from servers import FRIENDLY, serving
 from wire import predict
 
 from servable.savedmodel.artifacts.artifact import Artifact
@@ -157,6 +160,24 @@ def test_a_keras_file_under_another_name(tmp_path: Path) -> None:
     cache = f"--model_cache_dir={tmp_path / 'cache'}"
     with serving(found.commands[-1].removeprefix("servable serve "), cache) as server:
         assert predict(server, "download", '{"instances": [[0, 0]]}').status == 200
+
+
+def test_a_terminal_shows_how_far_a_conversion_is(tmp_path: Path) -> None:
+    run(tmp_path, "-c", BUILD_KERAS + "build_model().save('m.keras')")
+    terminal, inner = pty.openpty()
+    command = [*FRIENDLY, str(tmp_path / "m.keras"), f"--model_cache_dir={tmp_path / 'cache'}"]
+    with subprocess.Popen(command, stderr=inner, env={**os.environ, "TERM": "xterm"}) as server:
+        os.close(inner)
+        seen = b""
+        try:
+            while b"ready: 1 of 1" not in seen:
+                assert select.select([terminal], [], [], 60)[0], seen
+                seen += os.read(terminal, 4096)
+        finally:
+            server.terminate()
+            server.wait(30)
+            os.close(terminal)
+    assert re.search(rb"\rconverting [^\r]*m\.keras: [^\r]+\x1b\[K\r", seen), seen
 
 
 def test_an_archive(tmp_path: Path) -> None:

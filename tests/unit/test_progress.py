@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from servers import until
@@ -16,6 +19,7 @@ from servable.cli.models import models_table
 from servable.cli.table import table
 from servable.progress import SHOWN_AFTER, Board
 from servable.serving import log_format
+from servable.sources import cache
 
 
 class Terminal(io.StringIO):
@@ -132,6 +136,29 @@ def test_log_lines_take_the_place_of_the_line(monkeypatch: pytest.MonkeyPatch) -
     finally:
         board.hide()
     assert "\r\x1b[K2" in terminal.getvalue()
+
+
+def test_a_fetch_is_shown(
+    tmp_path: Path, clock: Clock, shown: tuple[Board, Terminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, _ = shown
+    monkeypatch.setattr(cache, "board", board)
+    seen = []
+
+    def read(_: cache.RemoteFile) -> Iterator[bytes]:
+        yield b"ab"
+        clock.now += 10
+        seen.append(board.line(79))
+        yield b"cd"
+
+    store = cache.Cache(str(tmp_path), "s3://bucket/resnet")
+    store.prepare()
+    files = (cache.RemoteFile("model.onnx", 4),)
+    with store.turn(store.place(1, files), threading.Event()):
+        store.fetch(1, files, read, threading.Event())
+    store.close(clear=False)
+    assert len(seen) == 1
+    assert re.fullmatch(r"fetching resnet-\w+ \[#{12}-{12}\]  50% of 4 B, 10 s left", seen[0])
 
 
 # ---- colours
