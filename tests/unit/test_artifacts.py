@@ -47,6 +47,7 @@ FILES = [
     ("m.xml", made.OPENVINO, "openvino", "m.bin"),
     ("frozen.pb", made.GRAPH, "tensorflow-graph", "'x': tensor('x:0')"),
     ("saved_model.pb", made.SAVED_MODEL, "saved-model-file", "give the folder"),
+    ("saved_model.pbtxt", b"saved_model_schema_version: 1", "saved-model-file", "give the folder"),
     ("model.pb", made.SAVED_MODEL, "saved-model-file", "saved_model.pb"),
     ("m.ckpt.meta", made.META, "tensorflow-checkpoint", "copy all files"),
     ("m.mlmodel", made.CORE_ML, "core-ml", "ONNX"),

@@ -203,12 +203,12 @@ _ZSH = r"""#compdef servable
 # zsh completion for servable, made by `servable completion zsh`.
 _servable() {
     local command=${words[2]} flag="" equals="" kind="" choices="" flags=""
-    local -a commands valued plain
-    commands=(
+    local -a described valued plain
+    described=(
 @COMMANDS@
     )
     if ((CURRENT == 2)); then
-        _describe -t commands command commands
+        _describe -t commands command described
         return
     fi
     if ((CURRENT > 3)); then

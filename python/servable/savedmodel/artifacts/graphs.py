@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from servable.savedmodel.artifacts.artifact import Artifact, cut, name_of, quoted
 from servable.savedmodel.artifacts.look import Look
 from servable.savedmodel.artifacts.protobuf import BYTES, VARINT, Outline, fields, outline, text
+from servable.savedmodel.layout import SAVED_MODEL_FILES
 
 MOST_NODES = 20_000
 MOST_ENDS = 8
@@ -155,14 +156,8 @@ def saved_model_file(look: Look, found: Outline) -> Artifact | None:
         return None
     if found.cut:
         return cut("saved-model-file", "the graph of a SavedModel")
-    folder = os.path.dirname(look.path) or "."
-    if look.name.lower() == "saved_model.pb":
-        return Artifact(
-            "saved-model-file",
-            "the graph of a SavedModel",
-            f"give the folder it is in: {folder}",
-            commands=(f"servable serve {quoted(folder)}",),
-        )
+    if look.name == SAVED_MODEL_FILES[0]:
+        return _in_its_folder(look)
     target = f"models/{name_of(look.path)}/1"
     return Artifact(
         "saved-model-file",
@@ -173,6 +168,21 @@ def saved_model_file(look: Look, found: Outline) -> Artifact | None:
             f"cp {quoted(look.path)} {quoted(target + '/saved_model.pb')}",
             f"servable serve {quoted(os.path.dirname(target))}",
         ),
+    )
+
+
+def saved_model_text(look: Look) -> Artifact | None:
+    """Recognises the file of a SavedModel as text, by its name."""
+    return _in_its_folder(look) if look.name == SAVED_MODEL_FILES[1] else None
+
+
+def _in_its_folder(look: Look) -> Artifact:
+    folder = os.path.dirname(look.path) or "."
+    return Artifact(
+        "saved-model-file",
+        "the graph of a SavedModel",
+        f"give the folder it is in: {folder}",
+        commands=(f"servable serve {quoted(folder)}",),
     )
 
 

@@ -83,6 +83,7 @@ FILES: tuple[Recogniser, ...] = (
     served.tensorrt,
     checkpoints.part,
     served.openvino_weights,
+    graphs.saved_model_text,
     _message,
 )
 
