@@ -33,6 +33,7 @@ class Task:
         self.done = 0
         self._detail = detail
         self.begun = begun
+        self.thread = threading.get_ident()
 
     def add(self, count: int) -> None:
         """Counts bytes."""
@@ -124,11 +125,12 @@ class Board:
         """Returns the line; "" while there is nothing to show."""
         now = self._clock()
         with self._lock:
-            shown = [one for one in self._tasks if now - one.begun >= SHOWN_AFTER]
-        if not shown:
+            # Of the tasks of one thread, the last: it is a part of those before it.
+            last = {one.thread: one for one in self._tasks if now - one.begun >= SHOWN_AFTER}
+        if not last:
             return ""
-        more = f" (and {len(shown) - 1} more)" if len(shown) > 1 else ""
-        return shown[0].line(now, width - len(more)) + more
+        more = f" (and {len(last) - 1} more)" if len(last) > 1 else ""
+        return next(iter(last.values())).line(now, width - len(more)) + more
 
     def _draw(self) -> None:
         while True:

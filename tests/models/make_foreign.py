@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 v1 = tf.compat.v1
 
@@ -69,6 +70,12 @@ def hub_module(folder: Path) -> None:
         signature = v1.saved_model.predict_signature_def({"default": x}, {"default": y})
         builder.add_meta_graph_and_variables(session, [], {"default": signature})
         builder.save()
+    # The library that made them left out how variables are restored.
+    file = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    for graph in model.meta_graphs:
+        graph.ClearField("saver_def")
+    file.write_bytes(model.SerializeToString())
     (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
 
 

@@ -186,7 +186,7 @@ def put(folder: Path, *files: str, content: bytes = b"x") -> Path:
 
 FOLDERS = [
     ([], {}, "empty-folder", "it is empty"),
-    (["saved_model.pb", "tfhub_module.pb"], {}, "tensorflow-hub-module", "tags=[]"),
+    (["saved_model.pb", "tfhub_module.pb"], {}, "tensorflow-hub-module", "saved_model.load(session, []"),
     (["a/1/saved_model.pb", "b/2/model.onnx"], {}, "folder-of-models", "a, b"),
     (["export/saved_model.pb"], {}, "folder-of-models", "servable serve"),
     (["1/export/saved_model.pb"], {}, "nested-model", "1/export"),

@@ -69,14 +69,22 @@ def test_a_bar_shows_how_much_is_done_and_how_long_it_takes(
 
 def test_work_of_unknown_length(shown: tuple[Board, Terminal], clock: Clock) -> None:
     board, _ = shown
-    with (
-        board.task("converting m.keras", detail=lambda: "Keras is being\nimported"),
-        board.task("fetching") as two,
-    ):
-        two.add(2000)
+    ended = threading.Event()
+
+    def beside() -> None:
+        with board.task("fetching"):
+            ended.wait(60)
+
+    other = threading.Thread(target=beside)
+    # A part of a longer task takes its place; what another thread does is counted.
+    with board.task("loading m"), board.task("converting m", detail=lambda: "Keras is being\nimported"):
+        other.start()
+        assert until(lambda: len(board._tasks) == 3)
         clock.now += 200
-        assert board.line(79) == "converting m.keras: Keras is being?imported, 3 min (and 1 more)"
+        assert board.line(79) == "converting m: Keras is being?imported, 3 min (and 1 more)"
         assert board.line(20).endswith(" (and 1 more)") and len(board.line(20)) == 20
+        ended.set()
+        other.join()
     with board.task("fetching") as task:
         task.add(2000)
         clock.now += SHOWN_AFTER

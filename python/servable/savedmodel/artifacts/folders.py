@@ -26,8 +26,15 @@ HUB_MARK = "tfhub_module.pb"
 HUB_PROGRAM = """\
 import tensorflow as tf
 
-module = tf.saved_model.load({path!r}, tags=[])
-tf.saved_model.save(module, {target!r}, signatures={{"serving_default": module.signatures["default"]}})"""
+v1 = tf.compat.v1
+with tf.Graph().as_default() as graph, v1.Session() as session:
+    module = v1.saved_model.load(session, [], {path!r})
+    signature = module.signature_def["default"]
+    inputs, outputs = (
+        {{name: graph.get_tensor_by_name(one.name) for name, one in infos.items()}}
+        for infos in (signature.inputs, signature.outputs)
+    )
+    v1.saved_model.simple_save(session, {target!r}, inputs, outputs)"""
 
 ORBAX_PROGRAM = """\
 # In the program that knows the model: a checkpoint has its parameters, and not what is computed with them.
