@@ -177,7 +177,7 @@ def test_a_terminal_shows_how_far_a_conversion_is(tmp_path: Path) -> None:
             server.terminate()
             server.wait(30)
             os.close(terminal)
-    assert re.search(rb"\rconverting [^\r]*m\.keras: [^\r]+\x1b\[K\r", seen), seen
+    assert re.search(rb"\rm, version 1: converting it, [^\r]+, \d+ s\x1b\[K\r", seen), seen
 
 
 def test_an_archive(tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ class Conversion:
     def _run(self, work: _Work, target: str) -> dict[str, Any]:
         before = _stamps(work.files)
         job = Job(work.kind, work.source, target)
-        with board.task(str(work), detail=lambda: work.phase):
+        # Without the path, which a terminal has no room for.
+        with board.task(f"{work.load.model}, version {work.load.version}", detail=lambda: work.phase):
             made = self._runner.run(job, work.load.stopped, _Progress(work))
         extra = os.path.join(work.load.path, WARMUP_FOLDER)
         if not os.path.exists(os.path.join(target, WARMUP_FOLDER)):
