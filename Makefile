@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-int8 test-clients test-console test-prometheus test-openapi lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi lint fmt bench rivals docs proto client lock wheel dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test-python: dev ## The Python tests, end-to-end and conformance ones included, 
 
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
 	@bash scripts/test-exports.sh $(VENV) build/exports
+
+test-conversions: dev ## The lines that `servable inspect` prints for other formats, and the project of `servable new`.
+	SERVABLE_SLOW_TESTS=1 $(BIN)/python -m pytest tests/e2e/test_conversions.py
 
 test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for them in build/int8.
 	@bash scripts/test-int8.sh $(VENV) build/int8

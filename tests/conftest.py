@@ -18,12 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
+SLOW = "SERVABLE_SLOW_TESTS"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers the markers; ``needs_*`` tests are skipped with a reason if their needs are not met."""
     config.addinivalue_line("markers", "needs_shared: reads test models and recordings from ../shared")
     config.addinivalue_line("markers", "needs_tensorflow: runs models, with the built core and TensorFlow")
+    config.addinivalue_line(
+        "markers", f"slow: runs only with {SLOW}=1, as a target of its own in the Makefile"
+    )
     # What servers cache is not the user's, and no other run of the tests finds it.
     folder = tempfile.TemporaryDirectory(prefix="servable-cache-")
     os.environ["XDG_CACHE_HOME"] = folder.name
@@ -34,7 +38,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips tests that cannot run here, with the reason."""
     shared = None if SHARED.is_dir() else f"{SHARED} is not there"
     tensorflow = _why_no_tensorflow()
+    slow = None if os.environ.get(SLOW) else f"it takes long: {SLOW}=1, or its own target in the Makefile"
     for item in items:
+        if slow and item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason=slow))
         if shared and item.get_closest_marker("needs_shared"):
             item.add_marker(pytest.mark.skip(reason=shared))
         if tensorflow and item.get_closest_marker("needs_tensorflow"):

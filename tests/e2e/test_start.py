@@ -118,6 +118,7 @@ def test_a_path_on_the_command_line_that_is_not_there(tmp_path: Path) -> None:
         ([], "the folder is empty: put the SavedModel into"),
         (["v1/saved_model.pb"], "v1/ holds a SavedModel, but versions are named by numbers"),
         (["notes.txt", "old/readme"], "it holds notes.txt, old, and folders named by numbers"),
+        (["runs/a/saved_model.pb"], "it is a folder whose model is deeper, in runs/a: give that folder"),
         (["a/1/saved_model.pb", "b/2/saved_model.pb"], "it looks like a folder of models (a, b)"),
     ],
 )

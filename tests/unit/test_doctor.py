@@ -65,7 +65,6 @@ def test_what_may_not_be_read_is_not_called_missing(tmp_path: Path, monkeypatch:
     ("files", "words"),
     [
         ([], "the folder is empty"),
-        (["model.hdf5"], "Keras file"),
         (["m.keras"], "rename it to model.keras, or serve the file itself"),
         (["net.tflite"], "rename it to model.tflite, or serve the file itself"),
         (["net/model.onnx"], "the model is one folder deeper, in net/"),

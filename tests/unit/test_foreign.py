@@ -1,10 +1,11 @@
-"""Other files in place of a SavedModel."""
+"""Other files in place of a SavedModel, in a line; what all of them are recognised as: test_artifacts.py."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import artifact_files as made
 import pytest
 
 from servable.cli.inspect import inspect
@@ -14,21 +15,14 @@ from servable.savedmodel.foreign import A_SAVED_MODEL, found_instead, kind_of_fi
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("model.keras", b"PK\3\4", "a Keras file"),
-        ("weights", b"\x89HDF\r\n\x1a\n", "a Keras file"),
-        ("model.bin", b"\x1c\0\0\0TFL3", "a TensorFlow Lite model"),
-        ("model.onnx", b"", "an ONNX model"),
-        ("model.xml", b"", "an OpenVINO model"),
-        ("model.pt", b"PK\3\4", "a PyTorch file"),
-        ("model.ckpt.index", b"", "a checkpoint"),
-        ("model.dat", b"\x1f\x8b\x08", "an archive"),
-        ("frozen.pb", b"", "a graph without signatures"),
-        ("notes.txt", b"", ""),
+        ("model.keras", made.KERAS, "a Keras model"),
+        ("model.bin", made.TFLITE, "a TensorFlow Lite model"),
+        ("model.pt", made.torch_zip(made.WEIGHTS_PICKLE), "the weights of a PyTorch model"),
+        ("frozen.pb", made.GRAPH, "a frozen graph of TensorFlow 1"),
+        ("notes.txt", b"notes", ""),
     ],
 )
-def test_files_are_known_by_content_or_ending(
-    tmp_path: Path, name: str, content: bytes, expected: str
-) -> None:
+def test_files_are_described(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     file = tmp_path / name
     file.write_bytes(content)
     kind = kind_of_file(str(file))
@@ -39,14 +33,13 @@ def test_files_are_known_by_content_or_ending(
 
 def inspected(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert inspect([str(path)]) == 1
-    said = capsys.readouterr().err
-    assert "vanished" not in said
-    assert A_SAVED_MODEL in said
-    return said
+    said = capsys.readouterr()
+    assert "vanished" not in said.err
+    return said.out + said.err
 
 
 def test_inspect_says_what_is_there_instead(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert f"{tmp_path} is empty" in inspected(tmp_path, capsys)
+    assert "problem: it is empty" in inspected(tmp_path, capsys)
     nothing = tmp_path / "nothing"
     assert f"{nothing} does not exist" in inspected(nothing, capsys)
     link = tmp_path / "link"
@@ -54,19 +47,20 @@ def test_inspect_says_what_is_there_instead(tmp_path: Path, capsys: pytest.Captu
     assert f"is a link to {nothing}, which does not exist" in inspected(link, capsys)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").touch()
-    assert f"{tmp_path / 'data'} holds a.csv" in inspected(tmp_path / "data", capsys)
-    (tmp_path / "data" / "b.keras").touch()
-    assert "of which b.keras is a Keras file" in inspected(tmp_path / "data", capsys)
+    said = inspected(tmp_path / "data", capsys)
+    assert f"{tmp_path / 'data'} holds a.csv" in said and A_SAVED_MODEL in said
+    (tmp_path / "data" / "b.keras").write_bytes(made.KERAS)
+    assert "of which b.keras is a Keras model" in inspected(tmp_path / "data", capsys)
     file = tmp_path / "model.lite"
-    file.write_bytes(b"\x1c\0\0\0TFL3")
-    assert f"{file} is a TensorFlow Lite model" in inspected(file, capsys)
+    file.write_bytes(made.TFLITE)
+    assert "kind      a TensorFlow Lite model" in inspected(file, capsys)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert f"{pipe} is neither a folder nor a file" in inspected(pipe, capsys)
     versions = tmp_path / "versions"
     for version in ("1", "2"):
         (versions / version).mkdir(parents=True)
-    assert f"{versions / '2'} is empty" in inspected(versions, capsys)
+    assert f"{versions / '2'}\n" in inspected(versions, capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -161,7 +161,7 @@ def test_what_is_no_model(
 
 def test_a_folder_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(MODELS)]) == 1
-    assert "it looks like a folder of models" in capsys.readouterr().err
+    assert "kind      a folder of models" in capsys.readouterr().out
 
 
 def test_tags_that_no_server_asks_for(model: Path) -> None:

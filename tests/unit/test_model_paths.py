@@ -153,7 +153,7 @@ def test_a_versions_own_folder_of_another_format(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
+    (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "net.onnx").touch()
     with pytest.raises(UsageError, match=r"or a file that ends in \.onnx, \.tflite, \.xml"):
         model_from_path(str(tmp_path / "notes.txt"))

@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from typing import TextIO
 
 from servable.bench.charts import check_chart, draw_latencies, draw_throughput
 from servable.bench.payloads import group_for
@@ -22,6 +23,7 @@ from servable.bench.sample import Sample, load_name
 from servable.bench.search import RateSearch, meets
 from servable.bench.statistics import Ratio, ratio
 from servable.cli import bench_arguments as arguments, bench_output as output
+from servable.cli.bench_arguments import compare_parser, load_parser
 from servable.errors import ServableError, UsageError
 
 EXIT_ERROR = 1
@@ -36,7 +38,7 @@ SEARCH_SECONDS = 3.0
 def bench(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     compares = bool(argv) and argv[0] == "compare"
-    parser = arguments.compare_parser() if compares else arguments.load_parser()
+    parser = compare_parser() if compares else load_parser()
     try:
         options = parser.parse_args([arguments.dashed(one) for one in argv[compares:]])
     except SystemExit as end:
@@ -64,7 +66,7 @@ def _check_files(options: argparse.Namespace) -> None:
     """Finds out before a load what cannot be written after it."""
     charts = (*options.latency_chart, *options.throughput_chart)
     for path in (*charts, options.json, options.csv):
-        if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
+        if path and path != output.STDOUT and not os.access(os.path.dirname(path) or ".", os.W_OK):
             raise ServableError(f"{path} cannot be written: its folder is not there, or not writable")
     for path in charts:
         check_chart(path)
@@ -131,9 +133,14 @@ def _status(samples: Sequence[Sample]) -> int:
     return EXIT_FAILURES if any(sample.all.failed for sample in samples) else 0
 
 
+def _people(options: argparse.Namespace) -> TextIO:
+    """Returns where tables go: not where ``--json -`` writes."""
+    return sys.stderr if options.json == output.STDOUT else sys.stdout
+
+
 def _tell(options: argparse.Namespace, bench: _Bench, samples: Sequence[Sample]) -> None:
     """Prints and writes what became of loads on one server."""
-    print(f"{bench.title}\n\n{output.samples_text(samples)}", end="", flush=True)
+    print(f"{bench.title}\n\n{output.samples_text(samples)}", end="", flush=True, file=_people(options))
     target = bench.server.target.shown
     if options.json:
         content = {"target": target, "samples": [sample.record() for sample in samples]}
@@ -179,7 +186,7 @@ def _find_rate(options: argparse.Namespace, progress: output.Progress) -> int:
         raise ServableError(
             f"no rate down to {output.digits(samples[-1].rate or 0)}/s is answered within {said}"
         )
-    print(f"\nhighest rate within {said}: {output.digits(search.found)}/s")
+    print(f"\nhighest rate within {said}: {output.digits(search.found)}/s", file=_people(options))
     return 0
 
 
@@ -243,11 +250,12 @@ def _tell_comparison(
         both = [[value(sample) for sample in samples] for samples in found]
         medians = [statistics.median(one) for one in both]
         rows[name] = (medians[0], medians[1], ratio(both[0], both[1]))
-    print(f"A: {benches[0].title}\nB: {benches[1].title}\n")
-    print(output.comparison_text(rows, len(found[0])), end="")
+    shown = _people(options)
+    print(f"A: {benches[0].title}\nB: {benches[1].title}\n", file=shown)
+    print(output.comparison_text(rows, len(found[0])), end="", file=shown)
     for letter, samples in zip("AB", found, strict=True):
         for remark in dict.fromkeys(remark for sample in samples for remark in output.remarks_on(sample)):
-            print(f"{letter}: {remark}")
+            print(f"{letter}: {remark}", file=shown)
     _write_comparison(options, benches, found, {name: one[2] for name, one in rows.items()})
 
 

@@ -185,7 +185,12 @@ def _add_output(parser: argparse.ArgumentParser, pid: bool = True) -> None:
     group = parser.add_argument_group("what is told")
     said = "the server's process; default: who listens there, if it is local"
     group.add_argument("--pid", type=int, help=said if pid else argparse.SUPPRESS)
-    group.add_argument("--json", metavar="FILE", default="", help="write everything there")
+    group.add_argument(
+        "--json",
+        metavar="FILE",
+        default="",
+        help="write everything there; -: to standard output, and the tables elsewhere",
+    )
     group.add_argument("--csv", metavar="FILE", default="", help="write a line for each load there")
     for kind in ("latency", "throughput"):
         group.add_argument(

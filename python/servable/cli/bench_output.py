@@ -19,6 +19,7 @@ from servable.sizes import size_text
 if TYPE_CHECKING:
     from servable._core import BenchTimes
 
+STDOUT = "-"
 LATE_SHARE = 0.1
 """A load generator that is later than this share of the median latency is worth a word."""
 
@@ -175,7 +176,10 @@ def record(what: str, content: Mapping[str, Any]) -> str:
 
 
 def write_file(path: str, text: str) -> None:
-    """Writes a file. Raises ``ServableError``."""
+    """Writes a file, or standard output. Raises ``ServableError``."""
+    if path == STDOUT:
+        sys.stdout.write(text)
+        return
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from servable.cli.commands import BY_NAME, usage
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -25,34 +26,6 @@ if TYPE_CHECKING:
 EXIT_USAGE = 2
 EXIT_ERROR = 1
 EXIT_MODEL_SERVER = 255
-
-USAGE = """\
-usage: servable COMMAND ...
-
-  serve PATH...   serve models over REST and gRPC (servable serve --help)
-  inspect PATH    show what a model offers, or what is wrong with it
-  optimize PATH   find the fastest engine for a SavedModel ahead of time
-  warmup make PATH
-                  write a warm-up file from requests
-  warmup record MODEL
-                  write one from what a running server is asked
-  models          list the models of a running server; this and the next four
-                  need it to be started with --admin_address
-  load NAME PATH  serve one more model
-  unload NAME     serve it no longer
-  label NAME LABEL=VERSION
-                  move labels
-  reload NAME     load its versions again from their files
-  predict MODEL   ask a running server for a prediction (servable predict --help)
-  bench URL       put load on a running server: latencies, throughput, failures
-                  (servable bench --help; bench compare URL URL: two by turns)
-  openapi URL     print the OpenAPI document of a running server or a model of it
-  token new NAME  make a token for a client of a server with --auth_file; also
-                  token list, token remove
-  flags           list every flag (--markdown: as a table for documentation)
-  version         print the versions of Servable, of TensorFlow and of the other engines
-  help            print this text
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,16 +40,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UsageError as error:
             return _wrong(error)
     if command in ("help", "--help", "-h"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0 if arguments else EXIT_USAGE
-    if command not in COMMANDS:
+    command = "version" if command == "--version" else command
+    if command not in BY_NAME:
         import difflib
 
-        close = difflib.get_close_matches(command, list(COMMANDS), n=1)
+        close = difflib.get_close_matches(command, list(BY_NAME), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"servable: unknown command {command}{hint}\n{USAGE}", end="", file=sys.stderr)
+        print(f"servable: unknown command {command}{hint}\n{usage()}", end="", file=sys.stderr)
         return EXIT_USAGE
-    return COMMANDS[command](arguments[1:])
+    return _command(command)(arguments[1:])
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    """Returns what runs a command; its module is imported now."""
+    from importlib import import_module
+
+    found = BY_NAME[name]
+    run: Callable[[list[str]], int] = getattr(import_module(f"servable.cli.{found.module}"), found.function)
+    return run
 
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +102,8 @@ def _hangups_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(argv: list[str]) -> int:
+def serve(argv: list[str]) -> int:
+    """Runs ``servable serve``."""
     with _hangups_held():
         return _parsed_serve(argv)
 
@@ -137,28 +121,49 @@ def _parsed_serve(argv: list[str]) -> int:
         print(serve_usage(), end="")
         return 0
     if arguments.boolean("version"):
-        return _version([])
+        return version([])
     return _start(arguments)
 
 
-def _flags(argv: list[str]) -> int:
-    from servable.cli.usage import markdown_table, server_usage
+def flags(argv: list[str]) -> int:
+    """Runs ``servable flags``."""
+    from servable.cli.usage import json_list, markdown_table, server_usage
 
-    if argv not in ([], ["--markdown"]):
-        return _wrong(UsageError(f"servable flags takes --markdown or nothing, got {' '.join(argv)}"))
-    print(markdown_table() if argv else server_usage("servable"), end="")
+    texts = {"": lambda: server_usage("servable"), "--markdown": markdown_table, "--json": json_list}
+    if len(argv) > 1 or "".join(argv) not in texts:
+        said = "servable flags takes --markdown, --json or nothing, got"
+        return _wrong(UsageError(f"{said} {' '.join(argv)}"))
+    print(texts["".join(argv)](), end="")
     return 0
 
 
-def _version(argv: list[str]) -> int:
+def version(argv: list[str]) -> int:
+    """Runs ``servable version``."""
     from servable.config.arguments import parse
 
     try:
-        arguments = parse(argv, serve=True)
+        arguments = parse([one for one in argv if one != "--json"], serve=True)
     except UsageError as error:
         return _wrong(error)
-    _print_versions(arguments, "Servable", "TensorFlow")
+    if "--json" in argv:
+        _print_json_of_versions(arguments)
+    else:
+        _print_versions(arguments, "Servable", "TensorFlow")
     return 0
+
+
+def _print_json_of_versions(arguments: Arguments) -> None:
+    import json
+
+    import servable
+    from servable.engines import libraries, tensorflow_library
+
+    engines: dict[str, str | None] = {"TensorFlow": None}
+    with suppress(ServableError):
+        engines["TensorFlow"] = tensorflow_library.version(arguments.text("tensorflow_library"))
+    engines |= {package.title: None for package in libraries.PACKAGES}
+    engines |= libraries.versions(libraries.find_all("", os.environ))
+    print(json.dumps({"servable": servable.__version__, "engines": engines}, indent=2))
 
 
 def _print_versions(arguments: Arguments, server: str, library: str) -> None:
@@ -180,43 +185,15 @@ def _wrong(error: UsageError) -> int:
     return EXIT_USAGE
 
 
-def _elsewhere(module: str, function: str) -> Callable[[list[str]], int]:
-    """Returns a command from a module that is imported when the command is used."""
-
-    def run(argv: list[str]) -> int:
-        from importlib import import_module
-
-        return int(getattr(import_module(module), function)(argv))
-
-    return run
-
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "serve": _serve,
-    "inspect": _elsewhere("servable.cli.inspect", "inspect"),
-    "optimize": _elsewhere("servable.cli.optimize", "optimize"),
-    "warmup": _elsewhere("servable.cli.warmup", "warmup"),
-    "predict": _elsewhere("servable.cli.predict", "predict"),
-    "bench": _elsewhere("servable.cli.bench", "bench"),
-    "openapi": _elsewhere("servable.cli.openapi", "openapi"),
-    "models": _elsewhere("servable.cli.models", "models"),
-    "load": _elsewhere("servable.cli.models", "load"),
-    "unload": _elsewhere("servable.cli.models", "unload"),
-    "label": _elsewhere("servable.cli.models", "label"),
-    "reload": _elsewhere("servable.cli.models", "reload"),
-    "token": _elsewhere("servable.cli.tokens", "token"),
-    "flags": _flags,
-    "version": _version,
-    "--version": _version,
-}
-"""The commands of ``servable``."""
-
-
 def _start(arguments: Arguments) -> int:
     """Configures and runs a server; returns the exit status."""
     from servable.serving.log_format import log_to_stderr
 
     log_to_stderr(arguments.text("log_level"), arguments.text("log_format"))
+    if arguments.serve and arguments.text("log_format") == "text":
+        from servable.progress import board
+
+        board.show_on(sys.stderr)
     try:
         _log_oddities(arguments)
         return _run(arguments)

@@ -14,14 +14,25 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from servable.cli import inspect_other
+from servable.cli import inspect_artifact, inspect_other
+from servable.cli.colour import Colours
 from servable.cli.inspect_keras import inspect_keras
 from servable.cli.table import table
 from servable.engines.description import describe, other_format
 from servable.errors import StatusError
 from servable.savedmodel import doctor, foreign
+from servable.savedmodel.artifacts.artifact import Artifact
+from servable.savedmodel.artifacts.misnamed import misnamed
+from servable.savedmodel.artifacts.recognisers import recognise
 from servable.savedmodel.example_request import curl_line
-from servable.savedmodel.layout import held_by, is_model_file, is_version_name, keras_file_at, model_name
+from servable.savedmodel.layout import (
+    held_by,
+    holds_saved_model,
+    is_model_file,
+    is_version_name,
+    keras_file_at,
+    model_name,
+)
 from servable.savedmodel.saved_model import MetaGraph, SavedModel, read
 from servable.sizes import size_text
 
@@ -29,36 +40,66 @@ REST_AT = "localhost:8501"
 MOST_OPS = 12
 
 
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="servable inspect",
+        description="Show what a model offers, and what is wrong with it; of any other file or folder what "
+        "it is, and how to make a model of it that is served.",
+    )
+    parser.add_argument("path", metavar="PATH", help="folder of a version, or of versions, or any file")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    return parser
+
+
 def inspect(argv: Sequence[str]) -> int:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="servable inspect", description="Show what a model offers, and what is wrong with it."
-    )
-    parser.add_argument("path", help="folder of a version, or of versions, or a model's file")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
     path = os.path.abspath(os.path.expanduser(given.path))
     try:
         path = version_folder(path)
-        keras = keras_file_at(path)
-        if keras:
-            return inspect_keras(keras, given.json)
-        other = other_format(path)
-        if other is not None:
-            text, is_fine = inspect_other.shown(describe(path, other), REST_AT, given.json)
-            print(text)
-            return 0 if is_fine else 1
-        model = read(path)
+        return _inspected(path, given.json)
     except StatusError as error:
-        print(f"servable: {error}", file=sys.stderr)
-        is_none = not (held_by(path) or is_model_file(path)) and not error.hint
+        is_held = bool(held_by(path)) or is_model_file(path)
+        found = None if is_held else recognise(path)
+        if found is not None:
+            return _shown(path, found, given.json)
+        is_none = not is_held and not error.hint
         hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)
+        if given.json:
+            unknown = Artifact("unknown", "", hint, problem=str(error))
+            print(json.dumps(inspect_artifact.fields(path, unknown), indent=2))
+        print(f"servable: {error}", file=sys.stderr)
         if hint:
             print(f"hint: {hint}", file=sys.stderr)
         return 1
-    name = model_name(model.path)
-    print(json.dumps(as_fields(model), indent=2) if given.json else described(model, name))
+
+
+def _inspected(path: str, as_json: bool) -> int:
+    """Shows the model in ``path``; returns the exit status. Raises ``StatusError``."""
+    keras = keras_file_at(path)
+    found = misnamed(path) if keras or holds_saved_model(path) else None
+    if found is not None and found.kind not in _TOLD_BY_READERS:
+        return _shown(path, found, as_json)
+    if keras:
+        return inspect_keras(keras, as_json)
+    other = other_format(path)
+    if other is not None:
+        text, is_fine = inspect_other.shown(describe(path, other), REST_AT, as_json)
+        print(text)
+        return 0 if is_fine else 1
+    model = read(path)
+    print(json.dumps(as_fields(model), indent=2) if as_json else described(model, model_name(model.path)))
     return 1 if model.problems else 0
+
+
+_TOLD_BY_READERS = ("archive", "empty-file", "keras", "keras-hdf5", "saved-model-file")
+"""Kinds of damage of which the readers of Keras files and SavedModels say more."""
+
+
+def _shown(path: str, found: Artifact, as_json: bool) -> int:
+    print(inspect_artifact.shown(path, found, as_json, Colours.of(sys.stdout)))
+    return 1
 
 
 def version_folder(path: str) -> str:

@@ -17,6 +17,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from servable.cli.colour import Colours
 from servable.cli.table import table
 from servable.errors import ServableError, StatusError
 from servable.sizes import size_text
@@ -47,13 +48,24 @@ class Trust:
 
 
 class Administration:
-    """A client of the administration at ``address``; ``token`` "" for none."""
+    """A client of the administration at ``address``; ``token`` "" for none.
 
-    def __init__(self, address: str, token: str, wait: float, trust: Trust | None = None) -> None:
+    patience: the longest silence of the server, in seconds; by default somewhat more than ``wait``.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        wait: float,
+        trust: Trust | None = None,
+        patience: float | None = None,
+    ) -> None:
         self.address = address
         self._token = token
         self._wait = wait
         self._trust = trust or Trust()
+        self._stated_patience = patience
 
     def ask(self, method: str, path: str, body: object = None) -> Fields:
         """Sends one request.
@@ -131,6 +143,8 @@ class Administration:
 
     def _patience(self) -> float:
         """Returns the socket timeout. The server refuses an invalid wait, so any timeout will do for that."""
+        if self._stated_patience is not None:
+            return self._stated_patience
         wait = self._wait if 0 <= self._wait <= LONGEST_WAIT else LONGEST_WAIT
         return wait + MARGIN_SECONDS
 
@@ -139,25 +153,28 @@ class Administration:
         return f"{path}?{urlencode({'wait': self._wait})}"
 
 
-def models(argv: Sequence[str]) -> int:
-    """Runs ``servable models [NAME]``."""
+def models_parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``servable models``."""
     parser = _parser("models", "List the models of a running server, their versions and states.")
     parser.add_argument("name", nargs="?", help="only this model")
-    parser.add_argument("--json", action="store_true", help="print what the server said")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def models(argv: Sequence[str]) -> int:
+    """Runs ``servable models [NAME]``."""
+    given = models_parser().parse_args(argv)
 
     def work(server: Administration) -> int:
         path = "/admin/models" + (f"/{part(given.name)}" if given.name else "")
         fields = server.ask("GET", path)
-        listed = [fields] if given.name else fields["models"]
-        print(json.dumps(fields, indent=2) if given.json else models_table(listed), end="")
+        _tell(given, fields, [fields] if given.name else fields["models"])
         return 0
 
     return _run(given, work)
 
 
-def load(argv: Sequence[str]) -> int:
-    """Runs ``servable load NAME PATH``."""
+def load_parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``servable load``."""
     parser = _parser(
         "load", "Serve a model, or another path or version policy of one that is served; its labels stay."
     )
@@ -167,6 +184,12 @@ def load(argv: Sequence[str]) -> int:
         "--versions",
         help="latest, latest:N, all, or numbers: 3,4 (default: what it is now; of a new model the latest)",
     )
+    return parser
+
+
+def load(argv: Sequence[str]) -> int:
+    """Runs ``servable load NAME PATH``."""
+    parser = load_parser()
     given = parser.parse_args(argv)
     path = given.path if "://" in given.path else os.path.abspath(os.path.expanduser(given.path))
     entry: Fields = {"base_path": path}
@@ -178,31 +201,43 @@ def load(argv: Sequence[str]) -> int:
 
     def work(server: Administration) -> int:
         fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
-        print(models_table([fields]), end="")
+        _tell(given, fields)
         return 0 if fields["standing"] == "available" else 1
 
     return _run(given, work)
 
 
-def unload(argv: Sequence[str]) -> int:
-    """Runs ``servable unload NAME``."""
+def unload_parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``servable unload``."""
     parser = _parser("unload", "Stop serving a model; requests in flight are answered.")
     parser.add_argument("name")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def unload(argv: Sequence[str]) -> int:
+    """Runs ``servable unload NAME``."""
+    given = unload_parser().parse_args(argv)
 
     def work(server: Administration) -> int:
         server.ask("DELETE", f"/admin/models/{part(given.name)}")
-        print(f"{given.name} is served no longer")
+        unloaded = {"name": given.name, "unloaded": True}
+        print(json.dumps(unloaded, indent=2) if given.json else f"{given.name} is served no longer")
         return 0
 
     return _run(given, work)
 
 
-def label(argv: Sequence[str]) -> int:
-    """Runs ``servable label NAME LABEL=VERSION…``."""
+def label_parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``servable label``."""
     parser = _parser("label", "Put labels on versions of a model; LABEL= takes one away.")
     parser.add_argument("name")
     parser.add_argument("labels", nargs="+", metavar="LABEL=VERSION")
+    return parser
+
+
+def label(argv: Sequence[str]) -> int:
+    """Runs ``servable label NAME LABEL=VERSION…``."""
+    parser = label_parser()
     given = parser.parse_args(argv)
     changes: dict[str, int | None] = {}
     for one in given.labels:
@@ -213,33 +248,47 @@ def label(argv: Sequence[str]) -> int:
 
     def work(server: Administration) -> int:
         fields = server.ask("PATCH", f"/admin/models/{part(given.name)}/labels", changes)
-        print(models_table([fields]), end="")
+        _tell(given, fields)
         return 0
 
     return _run(given, work)
 
 
-def reload(argv: Sequence[str]) -> int:
-    """Runs ``servable reload NAME`` and ``servable reload --config``."""
+def reload_parser() -> argparse.ArgumentParser:
+    """Returns the parser of ``servable reload``."""
     parser = _parser(
         "reload", "Load a model's versions again from their files, or apply the config file again."
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?")
     which.add_argument("--config", action="store_true", help="the model config file instead of a model")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def reload(argv: Sequence[str]) -> int:
+    """Runs ``servable reload NAME`` and ``servable reload --config``."""
+    given = reload_parser().parse_args(argv)
 
     def work(server: Administration) -> int:
         if given.config:
             fields = server.ask("POST", "/admin/config/reload")
             count = len(fields["model_config_list"].get("config", []))
-            print(f"the config file is applied: {count} models")
+            said = f"the config file is applied: {count} models"
+            print(json.dumps(fields, indent=2) if given.json else said)
             return 0
         fields = server.ask("POST", server.waiting(f"/admin/models/{part(given.name)}/reload"))
-        print(models_table([fields]), end="")
+        _tell(given, fields)
         return 0 if fields["standing"] == "available" else 1
 
     return _run(given, work)
+
+
+def _tell(given: argparse.Namespace, fields: Fields, listed: Sequence[Fields] | None = None) -> None:
+    """Prints what the server said of a model, or of those listed: as it is with ``--json``, or as a table."""
+    if given.json:
+        print(json.dumps(fields, indent=2))
+    else:
+        print(models_table([fields] if listed is None else listed, Colours.of(sys.stdout)), end="")
 
 
 def version_policy(text: str) -> Fields:
@@ -258,7 +307,7 @@ def version_policy(text: str) -> Fields:
     return {"specific": {"versions": [int(one) for one in numbers]}}
 
 
-def models_table(listed: Sequence[Fields]) -> str:
+def models_table(listed: Sequence[Fields], colours: Colours | None = None) -> str:
     """Formats one row per version, errors below; a model without versions has a row of its own."""
     rows, notes = [], []
     for model in listed:
@@ -273,7 +322,14 @@ def models_table(listed: Sequence[Fields]) -> str:
         if not model["versions"]:
             rows.append((model["name"], "-", model["standing"], "", "", "", model.get("base_path", "")))
     heads = ("MODEL", "VERSION", "STATE", "LABELS", "SIZE", "LOADED IN", "PATH")
-    return table(heads, rows) + "".join(f"{note.rstrip()}\n" for note in notes)
+    paint = {"AVAILABLE": "good", "FAILED": "bad"}
+    known = colours or Colours(False)
+
+    def painted(column: int, cell: str) -> str:
+        name = paint.get(cell.strip(), "") if heads[column] == "STATE" else ""
+        return getattr(known, name)(cell) if name else cell
+
+    return table(heads, rows, painted) + "".join(f"{note.rstrip()}\n" for note in notes)
 
 
 def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
@@ -292,6 +348,7 @@ def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"servable {command}", description=description)
     address_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print what the server said")
     parser.add_argument("--wait", type=float, default=60.0, help="seconds to wait for loads (default 60)")
     return parser
 

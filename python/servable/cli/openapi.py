@@ -42,7 +42,7 @@ examples:
 def openapi(argv: list[str]) -> int:
     """Runs the subcommand; returns the exit status."""
     try:
-        options = _parser().parse_args(argv)
+        options = parser().parse_args(argv)
     except SystemExit as end:
         # argparse has printed the help (0) or the error (2).
         return int(end.code or 0)
@@ -57,7 +57,7 @@ def openapi(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="servable openapi",
         description=_INTRO,

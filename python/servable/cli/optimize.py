@@ -27,6 +27,7 @@ from servable.config.model_paths import is_remote, local_path
 from servable.config.values import check_models
 from servable.engines import libraries, precision, tensorflow_library
 from servable.errors import ServableError, StatusError, UsageError
+from servable.progress import board
 from servable.savedmodel import foreign
 from servable.savedmodel.layout import held_by, is_model_file, keras_file_at
 
@@ -89,7 +90,11 @@ def _run(argv: Sequence[str], as_json: bool) -> int:
     except ServableError as error:
         _tell(error)
         return 1
-    found = dict(_optimized_models(config))
+    board.show_on(sys.stderr)
+    try:
+        found = dict(_optimized_models(config))
+    finally:
+        board.hide()
     if found or as_json:
         print(json.dumps(found, indent=2) if as_json else "\n".join(_described(found)))
     waiting = [
@@ -105,9 +110,10 @@ def _run(argv: Sequence[str], as_json: bool) -> int:
 
 def _tell(error: ServableError, name: str = "") -> None:
     """Prints an error, of a model if there is a name, with its hint."""
-    print(f"servable: {name}{': ' if name else ''}{str(error).replace(chr(10), ' ')}", file=sys.stderr)
-    if isinstance(error, StatusError) and error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    with board.behind():
+        print(f"servable: {name}{': ' if name else ''}{str(error).replace(chr(10), ' ')}", file=sys.stderr)
+        if isinstance(error, StatusError) and error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
 
 
 def _check_cache(folder: str) -> None:
@@ -142,14 +148,25 @@ def _optimized(config: ServerConfig, name: str, base_path: str) -> dict[str, Any
     core = _core_of(config)
     print(f"{name}: loading {path}", file=sys.stderr)
     try:
-        core.load(name, 1, path, _load_options(config))
-        known = _decided(lambda: core.accelerations(name, 1))
+        with board.task(f"{name}: loading", detail=lambda: core.phase(name, 1)):
+            core.load(name, 1, path, _load_options(config))
+        if not board.is_shown:
+            print(f"{name}: trying engines", file=sys.stderr)
+        with board.task(f"{name}: trying engines", detail=lambda: _progress(core.accelerations(name, 1))):
+            known = _decided(lambda: core.accelerations(name, 1))
         core.unload(name, 1)
     except _core.CoreError as error:
         raise StatusError(error.code, error.message) from None
     if not known:
         raise StatusError("UNIMPLEMENTED", f"{path} is no SavedModel, and runs in its own engine as it is")
     return {one[0]: acceleration_fields(one) for one in known if not one[0].startswith("__")}
+
+
+def _progress(known: list[_core.Acceleration]) -> str:
+    """Returns how far the trying is, in words."""
+    decided = [one for one in known if one[1] in ("moved", "stays")]
+    current = next((f", {one[0]} is {one[1]}" for one in known if one not in decided), "")
+    return f"{len(decided)} of {len(known)} signatures decided{current}"
 
 
 def _saved_model_at(base_path: str) -> str:

@@ -44,7 +44,7 @@ examples:
 def predict(argv: list[str]) -> int:
     """Runs the subcommand; returns the exit status."""
     try:
-        options = _parser().parse_args([_shielded(argument) for argument in argv])
+        options = parser().parse_args([_shielded(argument) for argument in argv])
     except SystemExit as end:
         # argparse has printed the help (0) or the error (2).
         return int(end.code or 0)
@@ -88,7 +88,8 @@ def _print(answer: str) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="servable predict",
         usage="servable predict MODEL [VALUE ...] [--inputs NAME=VALUE ...] [options]",
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs", metavar="NAME", action="append", help="only this output; may be repeated"
     )
     parser.add_argument("--format", choices=("json", "table"), default="json", help="default %(default)s")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="--format json")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=60.0, help="default %(default)g")
     return parser
 

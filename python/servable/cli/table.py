@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Formats heads and rows as lines; a column that is empty in every row is left out."""
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], paint: Callable[[int, str], str] | None = None
+) -> str:
+    """Formats heads and rows as lines; a column that is empty in every row is left out.
+
+    paint: colours a padded cell of a row, given the number of its column.
+    """
     used = [index for index in range(len(heads)) if any(row[index] for row in rows)] or [0]
     lines = [[row[index] for index in used] for row in [heads, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(used))]
-    padded = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-    )
-    return "".join(f"{line.rstrip()}\n" for line in padded)
+    texts = []
+    for number, line in enumerate(lines):
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        cells[-1] = cells[-1].rstrip()
+        if number and paint is not None:
+            cells = [paint(index, cell) for index, cell in zip(used, cells, strict=True)]
+        texts.append("  ".join(cells).rstrip() + "\n")
+    return "".join(texts)

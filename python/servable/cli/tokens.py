@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import secrets
 import sys
@@ -28,7 +29,7 @@ SETTINGS = ("scopes", "models", "rate", "burst", "in_flight")
 
 def token(argv: Sequence[str]) -> int:
     """Runs the subcommand; returns the exit status."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     try:
         {"new": _new, "list": _list, "remove": _remove}[given.command](given)
     except StatusError as error:
@@ -39,7 +40,8 @@ def token(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="servable token", description="Tokens for clients of servers with --auth_file."
     )
@@ -65,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.add_argument("--in_flight", "--in-flight", metavar="N", help="most requests at the same time")
     _file_argument(new, required=False)
-    _file_argument(commands.add_parser("list", help="show the tokens of a file"))
+    listing = commands.add_parser("list", help="show the tokens of a file")
+    listing.add_argument("--json", action="store_true", help="the same as JSON")
+    _file_argument(listing)
     remove = commands.add_parser("remove", help="take a token out of a file")
     remove.add_argument("name")
     _file_argument(remove)
@@ -130,6 +134,9 @@ def new_line(name: str, settings: dict[str, str | None]) -> tuple[str, str]:
 
 def _list(given: argparse.Namespace) -> None:
     tokens = _tokens(read(given.auth_file), given.auth_file)
+    if given.json:
+        print(json.dumps({"tokens": [{"name": name, **settings} for _, name, settings in tokens]}, indent=2))
+        return
     rows = [(name, *(settings.get(key, "") for key in SETTINGS)) for _, name, settings in tokens]
     print(table(("NAME", *(key.upper() for key in SETTINGS)), rows), end="")
 

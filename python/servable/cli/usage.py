@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from servable.config.flags import FLAGS, GROUPS, Flag, shown
 
 SERVE_INTRO = """\
@@ -73,6 +75,25 @@ def markdown_table() -> str:
         kind = " \\| ".join(flag.choices) or flag.kind
         lines.append(f"| `{flag.name}` | {kind} | {_code(default)} | {_code(serve)} | {effect} |")
     return "\n".join(lines) + "\n"
+
+
+def json_list() -> str:
+    """Returns every flag as JSON: docs/command-line.md."""
+    listed = [
+        {
+            "name": flag.name,
+            "kind": flag.kind,
+            "default": flag.default,
+            "serve_default": flag.default_for(serve=True),
+            "choices": list(flag.choices),
+            "group": GROUPS[flag.group],
+            "help": flag.help,
+            "own": flag.own,
+            "no_effect": flag.no_effect,
+        }
+        for flag in FLAGS.values()
+    ]
+    return json.dumps({"flags": listed}, indent=2) + "\n"
 
 
 def _code(text: str) -> str:

@@ -50,8 +50,8 @@ FIELDS = {
 """The field of a TensorProto with the values of each dtype (tensorflow/core/framework/tensor.proto)."""
 
 
-def warmup(argv: Sequence[str]) -> int:
-    """Runs the command; returns exit status 0 or 1."""
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
     parser = argparse.ArgumentParser(prog="servable warmup", description="Warm-up files of models.")
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make", help="write a warm-up file from predict requests")
@@ -71,7 +71,12 @@ def warmup(argv: Sequence[str]) -> int:
     record_command.add_arguments(recording)
     showing = commands.add_parser("show", help="print the records of a warm-up file, or of a payload log")
     showing.add_argument("path", help="folder of a version, or of versions; or a TFRecord file")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def warmup(argv: Sequence[str]) -> int:
+    """Runs the command; returns exit status 0 or 1."""
+    given = parser().parse_args(argv)
     if given.command == "record":
         return record_command.record(given)
     try:

@@ -96,6 +96,12 @@ def _split_name(argument: str) -> tuple[str, str]:
 def _not_a_folder(path: str) -> str:
     if os.path.basename(path) in SAVED_MODEL_FILES:
         return f"{path} is a file; give the folder it is in: {os.path.dirname(path)}"
+    # A start that succeeds needs none of it.
+    from servable.savedmodel.foreign import kind_at
+
+    found = kind_at(path)
+    if found:
+        return f"{path} is {found}"
     return (
         f"{path} is a file, and a folder with a SavedModel or another model was expected, or a file that "
         f"ends in {', '.join(ENDINGS)}"

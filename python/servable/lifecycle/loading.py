@@ -17,6 +17,7 @@ from servable.lifecycle.condition import Condition, Stage
 from servable.lifecycle.interfaces import Core, Listener, Report
 from servable.lifecycle.models import Model, Models, Version
 from servable.lifecycle.workers import Workers
+from servable.progress import board
 
 _log = logging.getLogger("servable.manager")
 
@@ -219,8 +220,13 @@ class Loader:
             options = self._read_settings(model, version, begun, retrying)
             with self._changed:
                 version.condition = version.condition.settings_read()
+            version_text = f"{model.name} version {begun.place.version}"
             try:
-                return self._core.load(model.name, begun.place.version, begun.place.path, options)
+                with board.task(
+                    f"loading {version_text}",
+                    detail=lambda: self._core.phase(model.name, begun.place.version),
+                ):
+                    return self._core.load(model.name, begun.place.version, begun.place.path, options)
             except Exception as error:
                 # The core's own error, or a defect: either way only this version has failed.
                 raise _status(error) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from types import ModuleType
 
 from servable.savedmodel.layout import (
     EXPECTED,
@@ -33,7 +34,9 @@ def base_path_unreadable(name: str, path: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return text + _INDENT + f"{_what_exists(path)}; it is looked for again at every poll"
     if isinstance(error, NotADirectoryError):
-        return text + _INDENT + "a folder with the model's numbered versions (1/, 2/, …) is needed"
+        kind = _foreign().kind_at(path)
+        what = f"; it is {kind}" if kind else ""
+        return text + _INDENT + "a folder with the model's numbered versions (1/, 2/, …) is needed" + what
     if isinstance(error, PermissionError):
         return text + _INDENT + f"user {_user()} needs read and execute permission on {path}"
     return text
@@ -73,13 +76,27 @@ def no_versions(name: str, path: str, names: list[str]) -> str:
         return (
             text + _INDENT + f"{inside[0]}/ holds {held}, but versions are named by numbers: rename it to 1"
         )
-    lone = next((one for one in sorted(names) if has_model_ending(one)), "")
-    return (
-        text
-        + _INDENT
-        + f"it holds {_listed(sorted(names))}, and folders named by numbers (1, 2, …) were looked for"
-        + (f"; {lone} is served by itself from {os.path.join(path, lone)}" if lone else "")
-    )
+    return text + _INDENT + _no_folders(path, sorted(names))
+
+
+def _no_folders(path: str, names: list[str]) -> str:
+    """Describes what a base path holds in place of folders of versions."""
+    said = f"it holds {_listed(names)}, and folders named by numbers (1, 2, …) were looked for"
+    lone = next((one for one in names if has_model_ending(one)), "")
+    if lone:
+        return f"{said}; {lone} is served by itself from {os.path.join(path, lone)}"
+    whole = _foreign().kind_at(path)
+    if whole:
+        return f"it is {whole}"
+    known = _foreign().kind_in(path, names)
+    return f"{said}; {known}" if known else said
+
+
+def _foreign() -> ModuleType:
+    """Returns what knows other formats: loaded with the first failure, as most servers never need it."""
+    from servable.savedmodel import foreign
+
+    return foreign
 
 
 def version_absent(name: str, version: int, found: dict[int, str]) -> str:
@@ -122,6 +139,9 @@ def load_hint(path: str, message: str) -> str:
         return permission(path, unreadable)
     if any(advice in message for advice in _SAID_BY_THE_CORE):
         return ""
+    other = _foreign().misnamed_file(path)
+    if other:
+        return f"its file is {other}"
     for pattern, advice in _LOAD_ADVICE:
         found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
         if found:
@@ -137,8 +157,6 @@ def _no_model(path: str, _found: re.Match[str]) -> str:
     names = sorted(os.listdir(path)) if os.access(path, os.R_OK) else []
     if not names:
         return "the folder is empty; copy versions under another name and rename them when they are complete"
-    if any(one.endswith(".hdf5") for one in names):
-        return "this is a Keras file, not a SavedModel: load it with Keras and call model.export(folder)"
     misnamed = next((one for one in names if has_model_ending(one)), "")
     if misnamed:
         return (
@@ -149,7 +167,12 @@ def _no_model(path: str, _found: re.Match[str]) -> str:
     if inner:
         what = "SavedModel" if holds_saved_model(os.path.join(path, inner)) else "model"
         return f"the {what} is one folder deeper, in {inner}/: move its content up into {path}"
-    return f"{path} holds {_listed(names)}; expected {EXPECTED}"
+    whole = _foreign().kind_at(path)
+    if whole:
+        return f"it is {whole}"
+    known = _foreign().kind_in(path, names)
+    said = f"{path} holds {_listed(names)}; expected {EXPECTED}"
+    return f"{said}; {known}" if known else said
 
 
 def _tags(path: str, _found: re.Match[str]) -> str:

@@ -1,10 +1,12 @@
-"""Describes what was found in place of a model, by content or file ending, with advice."""
+"""Describes what was found in place of a model, in a line, with advice: for errors, logs and hints."""
 
 from __future__ import annotations
 
 import os
 
-from servable.regular_files import open_file
+from servable.savedmodel.artifacts.artifact import Artifact
+from servable.savedmodel.artifacts.misnamed import misnamed
+from servable.savedmodel.artifacts.recognisers import recognise
 from servable.savedmodel.layout import ENDINGS, OTHER_FILES, held_by
 
 A_SAVED_MODEL = (
@@ -15,31 +17,9 @@ A_MODEL = (
     f"{A_SAVED_MODEL}; models of other formats are a folder with {', '.join(OTHER_FILES[:-1])} or "
     f"{OTHER_FILES[-1]}, or a file that ends in {', '.join(ENDINGS)}"
 )
-
-_KERAS = (
-    "a Keras file: `servable serve` converts one that ends in .keras or .h5; otherwise load it with Keras "
-    "and call model.export(FOLDER)"
-)
-_LITE = "a TensorFlow Lite model: it is served under a name that ends in .tflite"
-_CHECKPOINT = "a checkpoint, weights without a graph: load it into its model, and export that"
-_TORCH = "a PyTorch file: export the model to ONNX (torch.onnx.export)"
-_ONNX = "an ONNX model: give the file itself, or call it model.onnx"
-_OPENVINO = "an OpenVINO model: give the file itself, or call it model.xml, with model.bin beside it"
-_ARCHIVE = "an archive: unpack it, or serve it from a URL (http://…/model.tar.gz)"
-_FROZEN = "a graph without signatures, as TensorFlow 1 froze them: save it with tf.saved_model.save"
-
-_ENDINGS = (
-    ((".keras", ".h5", ".hdf5"), _KERAS),
-    ((".tflite",), _LITE),
-    ((".onnx",), _ONNX),
-    ((".xml",), _OPENVINO),
-    ((".pt", ".pth", ".safetensors"), _TORCH),
-    ((".ckpt", ".index", ".meta", "checkpoint"), _CHECKPOINT),
-    ((".zip", ".tar", ".gz", ".tgz"), _ARCHIVE),
-    ((".pb",), _FROZEN),
-)
-_HEADS = ((0, b"\x89HDF\r\n\x1a\n", _KERAS), (4, b"TFL3", _LITE), (0, b"\x1f\x8b", _ARCHIVE))
 _MOST_NAMED = 6
+_MOST_KNOWN = 16
+"""Files of a folder whose kind is looked for."""
 
 
 def found_instead(path: str) -> str:
@@ -70,21 +50,50 @@ def _found_in(folder: str) -> str:
     inner = [one for one in names if held_by(os.path.join(folder, one))]
     if inner:
         return f"{folder} holds none itself, {inner[0]}/ in it does: give {os.path.join(folder, inner[0])}"
-    known = ((one, kind_of_file(os.path.join(folder, one))) for one in names)
-    named = next((f", of which {one} is {kind}" for one, kind in known if kind), "")
+    whole = recognise(folder)
+    if whole is not None:
+        return f"{folder} is {in_short(whole, folder)}"
     more = f", … ({len(names)} in all)" if len(names) > _MOST_NAMED else ""
+    known = known_file(folder, names)
+    named = f", of which {known[0]} is {known[1].short}" if known else ""
     return f"{folder} holds {', '.join(names[:_MOST_NAMED])}{more}{named}"
 
 
 def kind_of_file(path: str) -> str:
     """Returns the kind of a file, with advice; "" for unknown files and for folders."""
-    if not os.path.isfile(path):
-        return ""
-    try:
-        with open_file(path) as file:
-            head = file.read(16)
-    except OSError:
-        head = b""
-    by_head = (kind for offset, mark, kind in _HEADS if head[offset:].startswith(mark))
-    by_ending = (kind for endings, kind in _ENDINGS if path.lower().endswith(endings))
-    return next(by_head, "") or next(by_ending, "")
+    found = recognise(path) if os.path.isfile(path) else None
+    return "" if found is None else found.short
+
+
+def known_file(folder: str, names: list[str]) -> tuple[str, Artifact] | None:
+    """Returns the first file of the folder whose kind is known, and what it is."""
+    for name in names[:_MOST_KNOWN]:
+        path = os.path.join(folder, name)
+        found = recognise(path) if os.path.isfile(path) else None
+        if found is not None and found.kind != "empty-file":
+            return name, found
+    return None
+
+
+def kind_at(path: str) -> str:
+    """Returns what the file or folder at ``path`` is and what to do, in a line; "" if that is not known."""
+    found = recognise(path)
+    return "" if found is None else in_short(found, path)
+
+
+def kind_in(folder: str, names: list[str]) -> str:
+    """Returns the same of the first file in ``folder`` that is known, by its name; "" if none is."""
+    known = known_file(folder, names)
+    return "" if known is None else f"{known[0]} is {in_short(known[1], os.path.join(folder, known[0]))}"
+
+
+def misnamed_file(path: str) -> str:
+    """Returns what is wrong with the model's file at or in ``path``; "" if nothing is seen."""
+    found = misnamed(path)
+    return "" if found is None else in_short(found, path)
+
+
+def in_short(found: Artifact, path: str) -> str:
+    """Returns what something is and what to do, and where more is said if there is more."""
+    more = f" (`servable inspect {path}` shows how)" if found.program or len(found.commands) > 1 else ""
+    return found.short + more

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from servable.savedmodel.tfrecord import masked
 
@@ -17,6 +18,8 @@ _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57
 _TRAILER = 5
 """Bytes after each block: one for its compression, and a checksum."""
+_LONGEST_KEY = 512
+"""Bytes of a key that are kept: entries of a few bytes may share a long one."""
 _NUM_SHARDS = 1
 _SHARD, _OFFSET, _SIZE = 3, 4, 5
 """Field numbers of the header and of an entry."""
@@ -56,6 +59,17 @@ def shards(index: bytes) -> Shards:
     return Shards(header.get(_NUM_SHARDS, 0), least)
 
 
+def keys(index: bytes, most: int) -> list[str]:
+    """Returns the first keys of an index: the names of its tensors. Raises as ``shards`` does."""
+    if len(index) < _FOOTER or struct.unpack("<Q", index[-8:])[0] != _MAGIC:
+        raise ValueError("it does not end as an index does")
+    _, at = _handle(index, len(index) - _FOOTER)
+    listing, _ = _handle(index, at)
+    blocks = (_handle(handle, 0)[0] for handle in _values(_block(index, *listing)))
+    named = (key for block in blocks for key, _ in _entries(_block(index, *block)) if key)
+    return [key.decode("utf-8", "replace") for key in islice(named, most)]
+
+
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:
     """Returns offset and size of a block, and the position after the handle."""
     offset, at = _varint(data, at)
@@ -73,7 +87,12 @@ def _block(index: bytes, offset: int, size: int) -> bytes:
 
 
 def _values(block: bytes) -> Iterator[bytes]:
-    """Yields the values of a block's entries; the keys do not matter here.
+    """Yields the values of a block's entries."""
+    return (value for _, value in _entries(block))
+
+
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the keys and values of a block.
 
     An entry: the number of bytes shared with the previous key, the lengths of the rest and of the value, then
     both. The block ends with the offsets of the entries with complete keys, and their number.
@@ -81,13 +100,14 @@ def _values(block: bytes) -> Iterator[bytes]:
     end = len(block) - 4 - 4 * struct.unpack("<I", block[-4:])[0] if len(block) >= 4 else -1
     if end < 0:
         raise ValueError("one of its blocks is too short")
-    at = 0
+    at, name = 0, b""
     while at < end:
-        _, at = _varint(block, at)
-        key, at = _varint(block, at)
+        shared, at = _varint(block, at)
+        rest, at = _varint(block, at)
         length, at = _varint(block, at)
-        at += key + length
-        yield block[at - length : at]
+        name = (name[:shared] + block[at : at + rest])[:_LONGEST_KEY]
+        at += rest + length
+        yield name, block[at - length : at]
 
 
 def _numbers(message: bytes) -> dict[int, int]:

@@ -16,6 +16,14 @@ import re
 import sys
 import time
 from datetime import datetime
+from typing import TYPE_CHECKING, TextIO
+
+from servable.progress import board
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # Python 3.10 has no types for it
 
 _LETTERS = {"DEBUG": "D", "INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}
 
@@ -59,6 +67,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, separators=(",", ":"))
 
 
+class _TerminalHandler(_StreamHandler):
+    """Writes each line in place of the one that shows progress."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with board.behind():
+            super().emit(record)
+
+
 class _DescriptorHandler(logging.Handler):
     """Writes each line at once to a descriptor."""
 
@@ -88,7 +104,7 @@ def log_to_stderr(level: str, log_format: str = "text") -> None:
         handler.setFormatter(JsonFormatter())
         atexit.register(_core.give_back_stderr)
     else:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _TerminalHandler(sys.stderr)
         handler.setFormatter(CompactFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

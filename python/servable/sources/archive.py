@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import shutil
 import tarfile
 import tempfile
@@ -21,6 +22,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from servable.config.model_paths import is_model_uri
+from servable.progress import Task, board
 from servable.savedmodel.layout import is_version_name
 from servable.sources import LONE_VERSION
 from servable.sources.cache import CHUNK, RemoteFile, inside
@@ -79,14 +81,10 @@ class ArchiveStore:
         fresh = tempfile.mkdtemp(prefix="archive-", dir=self._scratch)
         self._refused = None
         try:
-            unpacked = _Unpacked(self._url, self._most_bytes)
-            if is_model_uri(self._url):
-                self._keep(reply, fresh, unpacked)
-            else:
-                with tempfile.TemporaryFile(dir=self._scratch) as packed:
-                    unpacked.copy(reply, packed)
-                    packed.seek(0)
-                    _extract(packed, fresh, _Unpacked(self._url, self._most_bytes))
+            # Without the query, which may hold a secret.
+            name = posixpath.basename(urlsplit(self._url).path)
+            with board.task(f"fetching {name}", _length_of(reply)) as task:
+                self._take(reply, fresh, _Unpacked(self._url, self._most_bytes, task))
         except BaseException as error:
             shutil.rmtree(fresh, ignore_errors=True)
             if isinstance(error, (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)):
@@ -99,6 +97,16 @@ class ArchiveStore:
             raise refused from error
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder, self._tag = fresh, tag
+
+    def _take(self, reply: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
+        """Writes what the reply holds into ``folder``."""
+        if is_model_uri(self._url):
+            self._keep(reply, folder, unpacked)
+            return
+        with tempfile.TemporaryFile(dir=self._scratch) as packed:
+            unpacked.copy(reply, packed)
+            packed.seek(0)
+            _extract(packed, folder, _Unpacked(self._url, self._most_bytes))
 
     def _keep(self, reply: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
         """Writes a model's file into ``folder``, named as in a version, and the weights that belong to it."""
@@ -194,10 +202,17 @@ def _tag_of(reply: Any) -> str:
     return str(reply.headers.get("ETag", "") or reply.headers.get("Last-Modified", ""))
 
 
-class _Unpacked:
-    """Counts the bytes and entries written. Raises ``OSError`` EFBIG beyond the limits."""
+def _length_of(reply: Any) -> int:
+    """Returns the bytes that a reply announces; 0 if it announces none."""
+    length = str(reply.headers.get("Content-Length", "")) if hasattr(reply, "headers") else ""
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
 
-    def __init__(self, url: str, most_bytes: int) -> None:
+
+class _Unpacked:
+    """Counts the bytes and entries written, for a task too. Raises ``OSError`` EFBIG beyond the limits."""
+
+    def __init__(self, url: str, most_bytes: int, task: Task | None = None) -> None:
+        self._task = task
         self._url = url
         self._most_bytes = most_bytes
         self._bytes = 0
@@ -213,6 +228,8 @@ class _Unpacked:
         """Copies all of ``source``."""
         while piece := source.read(CHUNK):
             self._bytes += len(piece)
+            if self._task is not None:
+                self._task.add(len(piece))
             if self._bytes > self._most_bytes:
                 raise OSError(
                     errno.EFBIG,

@@ -30,6 +30,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from servable.errors import StatusError
+from servable.progress import Task, board
 from servable.sizes import size_text
 from servable.sources.locks import Lock, take
 
@@ -248,25 +249,32 @@ class Cache:
     def _fetch_into(
         self, scratch: str, files: tuple[RemoteFile, ...], read: Opener, stopped: threading.Event
     ) -> None:
-        progress = _Progress(sum(one.size for one in files), os.path.basename(self.folder))
-        for one in files:
-            path = inside(scratch, one.path)
-            if os.path.exists(path):
-                continue
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            seen, checksum = 0, hashlib.md5(usedforsecurity=False)
-            with open(path, "wb") as file:
-                for piece in read(one):
-                    if stopped.is_set():
-                        raise OSError(errno.ECANCELED, "the server is stopping", one.path)
-                    file.write(piece)
-                    checksum.update(piece)
-                    seen += len(piece)
-                    progress.add(len(piece))
-            if seen != one.size:
-                raise OSError(errno.EIO, f"expected {one.size} bytes, got {seen}", one.path)
-            if one.md5 and checksum.hexdigest() != one.md5:
-                raise OSError(errno.EIO, f"expected MD5 {one.md5}, got {checksum.hexdigest()}", one.path)
+        missing = [one for one in files if not os.path.exists(inside(scratch, one.path))]
+        total, name = sum(one.size for one in missing), os.path.basename(self.folder)
+        with board.task(f"fetching {name}", total) as task:
+            progress = _Progress(total, name, task)
+            for one in missing:
+                self._fetch_one(scratch, one, read(one), stopped, progress)
+
+    @staticmethod
+    def _fetch_one(
+        scratch: str, one: RemoteFile, pieces: Iterator[bytes], stopped: threading.Event, progress: _Progress
+    ) -> None:
+        path = inside(scratch, one.path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        seen, checksum = 0, hashlib.md5(usedforsecurity=False)
+        with open(path, "wb") as file:
+            for piece in pieces:
+                if stopped.is_set():
+                    raise OSError(errno.ECANCELED, "the server is stopping", one.path)
+                file.write(piece)
+                checksum.update(piece)
+                seen += len(piece)
+                progress.add(len(piece))
+        if seen != one.size:
+            raise OSError(errno.EIO, f"expected {one.size} bytes, got {seen}", one.path)
+        if one.md5 and checksum.hexdigest() != one.md5:
+            raise OSError(errno.EIO, f"expected MD5 {one.md5}, got {checksum.hexdigest()}", one.path)
 
     def _failure(self, place: str, error: OSError) -> StatusError:
         text = f"version {version_at(place)[0]} could not be fetched into {self.folder}: {error}"
@@ -344,9 +352,10 @@ def inside(folder: str, path: str) -> str:
 
 
 class _Progress:
-    """Logs the progress of a fetch, at most every few seconds."""
+    """Logs the progress of a fetch, at most every few seconds, unless a terminal shows it."""
 
-    def __init__(self, total: int, name: str) -> None:
+    def __init__(self, total: int, name: str, task: Task) -> None:
+        self._task = task
         self._total = total
         self._name = name
         self._done = 0
@@ -354,8 +363,9 @@ class _Progress:
 
     def add(self, count: int) -> None:
         self._done += count
+        self._task.add(count)
         now = time.monotonic()
-        if now - self._said >= PROGRESS_SECONDS:
+        if now - self._said >= PROGRESS_SECONDS and not board.is_shown:
             self._said = now
             percent = 100 * self._done // max(1, self._total)
             _log.info("fetching %s: %d %% of %s", self._name, percent, size_text(self._total))

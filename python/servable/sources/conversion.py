@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from servable.engines import export_process
 from servable.engines.export_process import ExportProcess, Job
 from servable.errors import CancelledError, StatusError
+from servable.progress import board
 from servable.regular_files import open_file
 from servable.savedmodel import doctor
 from servable.savedmodel.layout import (
@@ -173,7 +174,9 @@ class Conversion:
     def _run(self, work: _Work, target: str) -> dict[str, Any]:
         before = _stamps(work.files)
         job = Job(work.kind, work.source, target)
-        made = self._runner.run(job, work.load.stopped, _Progress(work))
+        # Without the path, which a terminal has no room for.
+        with board.task(f"{work.load.model}, version {work.load.version}", detail=lambda: work.phase):
+            made = self._runner.run(job, work.load.stopped, _Progress(work))
         extra = os.path.join(work.load.path, WARMUP_FOLDER)
         if not os.path.exists(os.path.join(target, WARMUP_FOLDER)):
             for file in work.files:
@@ -208,7 +211,7 @@ def _how(work: _Work, made: dict[str, Any]) -> str:
 
 
 class _Progress:
-    """Logs the progress of a conversion, at most every few seconds, and remembers its phase."""
+    """Remembers the phase of a conversion, and logs it every few seconds, unless a terminal shows it."""
 
     def __init__(self, work: _Work) -> None:
         self._work = work
@@ -217,7 +220,7 @@ class _Progress:
     def __call__(self, phase: str, seconds: float) -> None:
         """Takes the phase, and the seconds since the begin."""
         self._work.phase = f"{_DOING[self._work.kind]} it, {phase}"
-        if seconds - self._said >= PROGRESS_SECONDS:
+        if seconds - self._said >= PROGRESS_SECONDS and not board.is_shown:
             self._said = seconds
             _log.info("%s: %s: %s, %d s", self._work.load.model, self._work, phase, seconds)
 

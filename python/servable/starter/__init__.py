@@ -1,0 +1,1 @@
+"""The files of a starter project, which ``servable new`` copies; ``@NAME@`` stands for the model's name."""
