@@ -73,9 +73,9 @@ def errors() -> str:
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            "A few errors have another status over HTTP: a method that is not allowed (405), a body that is too large (413), a "
-            "coding that is not known (415), and overload, which is 503 with `Retry-After`, so that clients and load balancers "
-            "know what to do ([overload](../operating.md#overload)). "
+            "A few errors have another status over HTTP: bodies that are too large (413), methods that a path does not have "
+            "(405), and overload, which is 503 with `Retry-After`, so that clients and load balancers know what to do "
+            "([overload](../operating.md#overload)). "
             "`Retry-After`, or `grpc-retry-pushback-ms` over gRPC, stands where another try makes sense.",
             "",
             "The [Open Inference Protocol](../open-inference.md) has its own body and some of its own statuses.",
