@@ -1,0 +1,105 @@
+"""The pages that are made from lists, what the hooks make of links, and the charts."""
+
+from __future__ import annotations
+
+import re
+
+import make_charts
+import pytest
+import site_hooks
+import site_pages
+from conftest import ROOT
+
+from servable.config.flags import FLAGS, GROUPS
+
+
+def test_every_flag_is_on_its_page_once() -> None:
+    page = site_pages.flags()
+    assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == sorted(
+        FLAGS, key=lambda name: (list(GROUPS).index(FLAGS[name].group), list(FLAGS).index(name))
+    )
+    assert re.findall(r"^## (.+)$", page, re.MULTILINE) == list(GROUPS.values())
+
+
+def test_every_kind_of_error_is_explained() -> None:
+    kinds = site_pages.error_kinds()
+    assert [code for code, _, _ in kinds] == list(range(1, 17))
+    assert {name for _, name, _ in kinds} == set(site_pages.MEANINGS)
+    assert dict((name, status) for _, name, status in kinds)["NOT_FOUND"] == 404
+    assert site_pages.errors().count("\n| ") == 1 + 1 + 16
+
+
+def test_the_api_has_every_verb_method_and_path() -> None:
+    page = site_pages.api()
+    for part in (":predict", ":classify", ":regress", "`MultiInference`", "`ModelInfer`", "`RepositoryIndex`"):
+        assert part in page
+    assert any(line.startswith("PUT    /admin/models/NAME") for line in site_pages.administration())
+
+
+def test_the_commands_are_those_of_the_program() -> None:
+    assert "usage: servable COMMAND" in site_pages.commands()
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "line", "on_site"),
+    [
+        ("docs/a.md", "a.md", "[x](b.md#c)", "[x](b.md#c)"),
+        ("docs/a.md", "a.md", "[x](../README.md#c)", "[x](overview.md#c)"),
+        ("docs/tutorials/a.md", "tutorials/a.md", "[x](../../SECURITY.md)", "[x](../security.md)"),
+        ("README.md", "overview.md", "![x](docs/images/rivals.svg)", "![x](images/rivals.svg)"),
+        ("README.md", "overview.md", "[x](docs/bodies.md#a-picture)", "[x](bodies.md#a-picture)"),
+        ("docs/a.md", "a.md", "[`x`](../Makefile) and [y](https://example.com)", "`x` and [y](https://example.com)"),
+        ("docs/a.md", "a.md", "[x](../gone.txt)", "[x](../gone.txt)"),
+        ("docs/a.md", "a.md", "`[x](../README.md)`", "`[x](../README.md)`"),
+        ("docs/a.md", "a.md", "[x](#here)", "[x](#here)"),
+    ],
+)
+def test_links_work_on_the_site(
+    monkeypatch: pytest.MonkeyPatch, source: str, path: str, line: str, on_site: str
+) -> None:
+    monkeypatch.delenv("SERVABLE_REPOSITORY", raising=False)
+    assert site_hooks.with_links(line, source, path) == on_site
+
+
+def test_files_of_the_repository_are_linked_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVABLE_REPOSITORY", "https://example.com/blob/main")
+    assert site_hooks.with_links("[x](../Makefile)", "docs/a.md", "a.md") == "[x](https://example.com/blob/main/Makefile)"
+
+
+def test_markdown_of_github_becomes_that_of_mkdocs() -> None:
+    lines = ["Words:", "- one", "  more", "- two", "", "<!-- not run: so -->", "```sh", "- [x](../README.md)", "```"]
+    assert list(site_hooks.converted(lines, "docs/a.md", "a.md")) == [
+        *("Words:", "", "- one", "  more", "- two", ""),
+        *("```sh", "- [x](../README.md)", "```"),
+    ]
+
+
+def test_the_guide_has_a_link_in_place_of_the_flags() -> None:
+    page = site_hooks.without_flags((ROOT / "docs" / "migrating.md").read_text(encoding="utf-8"))
+    assert "reference/flags.md" in page and "`rest_api_port` |" not in page
+
+
+# ---- charts
+
+
+@pytest.mark.parametrize("name", make_charts.CHARTS)
+def test_charts_are_those_of_the_tables(name: str) -> None:
+    chart = make_charts.CHARTS[name]()
+    file = make_charts.IMAGES / name
+    assert file.exists(), "`make docs` draws it"
+    assert f"<!-- figures: {chart.hash()} -->" in file.read_text(encoding="utf-8"), "`make docs` draws it again"
+    assert len(chart.labels) >= 6
+    assert {len(values) for values in chart.series.values()} == {len(chart.labels)}
+    assert name in (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"), [("**1,234 (1,200 to 1,250)**", 1234.0), ("0.97", 0.97), ("-8.17", -8.17), ("43.0 MB", 43.0)]
+)
+def test_numbers_of_a_table(cell: str, number: float) -> None:
+    assert make_charts.number(cell) == number
+
+
+def test_a_table_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no such column"):
+        make_charts.table("performance.md", "no such column")
