@@ -118,7 +118,8 @@ def protocols() -> Chart:
     column = "CPU with next to no model, ms"
     rows = [row for row in table("protocols.md", "form", "bytes sent", column) if row[column]]
     title = "CPU time for a picture of 224×224×3 floats without the model, ms"
-    return Chart(title, {"Servable": [number(row[column]) for row in rows]}, [row["form"] for row in rows])
+    labels = [row["form"].replace("`", "") for row in rows]
+    return Chart(title, {"Servable": [number(row[column]) for row in rows]}, labels)
 
 
 CHARTS: dict[str, Callable[[], Chart]] = {
