@@ -1,6 +1,6 @@
-"""Checks what is in a wheel and in an sdist: everything that the sources have, and nothing that does not belong there.
+"""Checks what is in a wheel and an sdist: all that the sources have, and nothing that does not belong there.
 
-    python scripts/check_distributions.py servable-….whl servable-….tar.gz
+python scripts/check_distributions.py servable-….whl servable-….tar.gz
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEEDED_TO_BUILD = ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md", "L
 
 
 def package_files() -> set[str]:
-    """Returns the files of the Python package, those that were built elsewhere left out: ``servable/cli/dispatch.py``."""
+    """Returns the files of the Python package, such as ``servable/errors.py``, but nothing built."""
     found = (path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in LEFT_OUT)
     return {path.relative_to(PACKAGE.parent).as_posix() for path in found}
 
@@ -39,7 +39,9 @@ def complaints(distribution: Path, names: set[str], expected: set[str]) -> list[
         foreign = {name for name in names if not name.startswith(("servable/", "servable-"))}
     else:
         missing = {*(f"python/{name}" for name in expected), *NEEDED_TO_BUILD} - names
-        foreign = {name for name in names if name.endswith(LEFT_OUT) or name.startswith(("build/", "target/"))}
+        foreign = {
+            name for name in names if name.endswith(LEFT_OUT) or name.startswith(("build/", "target/"))
+        }
     size = distribution.stat().st_size
     said = [f"{name} is missing" for name in sorted(missing)]
     said += [f"{name} does not belong there" for name in sorted(foreign)]

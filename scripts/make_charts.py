@@ -1,6 +1,7 @@
-"""Draws the charts of docs/charts.md from the tables of docs/performance.md and docs/protocols.md: `make docs` calls it.
+"""Draws the charts of docs/charts.md from the tables of docs/performance.md and docs/protocols.md.
 
-Each file names the hash of its figures, by which a test finds charts that are older than their tables.
+`make docs` calls it. Each file names the hash of its figures, by which a test finds charts older than
+their tables.
 """
 
 from __future__ import annotations
@@ -89,9 +90,8 @@ def _column(row: Row, start: str) -> float:
     return number(row[name])
 
 
-def _of_both(page_columns: tuple[str, str], title: str, log: bool = False) -> Chart:
-    """Returns a chart of a column for both servers, by model; over REST where that was measured, else over gRPC."""
-    model, column = page_columns
+def _of_both(model: str, column: str, title: str, log: bool = False) -> Chart:
+    """Returns a chart of a column for both servers, by model; over gRPC where REST was not measured."""
     found: dict[str, dict[str, float]] = {}
     for row in table("performance.md", model, "over", "server", column):
         place = found.setdefault(row[model], {})
@@ -104,20 +104,20 @@ def _of_both(page_columns: tuple[str, str], title: str, log: bool = False) -> Ch
 
 def memory() -> Chart:
     """Resident memory after a load."""
-    return _of_both(("resident, MB", "after it"), "Resident memory after a load, MB")
+    return _of_both("resident, MB", "after it", "Resident memory after a load, MB")
 
 
 def first() -> Chart:
     """The first request after the start."""
     title = "The first request after the start, ms (logarithmic)"
-    return _of_both(("requests after the start, ms", "1st"), title, log=True)
+    return _of_both("requests after the start, ms", "1st", title, log=True)
 
 
 def protocols() -> Chart:
     """What each form of a picture costs the server without its model."""
     column = "CPU with next to no model, ms"
     rows = [row for row in table("protocols.md", "form", "bytes sent", column) if row[column]]
-    title = "CPU time for a picture of 224×224×3 floats without the model, ms"
+    title = "CPU time for a picture of 224x224x3 floats without the model, ms"
     labels = [row["form"].replace("`", "") for row in rows]
     return Chart(title, {"Servable": [number(row[column]) for row in rows]}, labels)
 
@@ -132,7 +132,7 @@ CHARTS: dict[str, Callable[[], Chart]] = {
 
 
 def drawn(chart: Chart) -> str:
-    """Returns a chart as SVG, the same bytes for the same figures. Text takes the colour of the reader's theme."""
+    """Returns a chart as SVG, always the same. Text takes the colour of the reader's theme."""
     import io
 
     import matplotlib as mpl
@@ -140,10 +140,14 @@ def drawn(chart: Chart) -> str:
     mpl.use("svg")
     from matplotlib import pyplot
 
-    ink = {key: INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")}
+    ink = {
+        key: INK for key in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    }
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "charts", "font.size": 9, **ink}):
         rows = len(chart.labels)
-        figure, axes = pyplot.subplots(figsize=(8, 1.2 + rows * (0.22 + 0.16 * len(chart.series))), layout="constrained")
+        figure, axes = pyplot.subplots(
+            figsize=(8, 1.2 + rows * (0.22 + 0.16 * len(chart.series))), layout="constrained"
+        )
         _bars(axes, chart)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -159,7 +163,9 @@ def _bars(axes: Any, chart: Chart) -> None:
     for place, (name, values) in enumerate(chart.series.items()):
         across = [row + (place - (len(chart.series) - 1) / 2) * width for row in range(rows)]
         bars = axes.barh(across, values, height=width * 0.9, color=colours[place], label=name)
-        axes.bar_label(bars, labels=[f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values], padding=2)
+        axes.bar_label(
+            bars, labels=[f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values], padding=2
+        )
     axes.set_yticks(range(rows), chart.labels)
     axes.invert_yaxis()
     axes.set_title(chart.title, loc="left")

@@ -1,8 +1,8 @@
-"""Makes a release: `make release VERSION=1.2.3`; with `DRY_RUN=1` it shows what it would do and changes nothing.
+"""Makes a release: `make release VERSION=1.2.3`; with `DRY_RUN=1` it shows what it would do.
 
-Checks that there is something to release, sets the version in Cargo.toml and Cargo.lock, gives the changelog's section
-Unreleased its version and date, commits, and tags the commit with that section as the release notes. Pushing is left to
-whoever releases: the tag makes the workflows build and publish.
+Checks that there is something to release, sets the version in Cargo.toml and Cargo.lock, gives the
+changelog's section Unreleased its version and date, commits, and tags the commit with that section as its
+notes. Pushing is left to whoever releases: the tag makes the workflows build and publish.
 """
 
 from __future__ import annotations
@@ -131,9 +131,10 @@ def dry_run(folder: Path, version: str, date: str, branch: str) -> str:
 def prepared(
     folder: Path, version: str, date: str, branch: str
 ) -> tuple[dict[str, str], dict[str, str], str]:
-    """Returns the files as they are and as they will be, and the tag's message, once everything is checked."""
+    """Returns the files as they are and will be, and the tag's message, once everything is checked."""
     files = {
-        name: (folder / name).read_text(encoding="utf-8") for name in ("Cargo.toml", "Cargo.lock", "CHANGELOG.md")
+        name: (folder / name).read_text(encoding="utf-8")
+        for name in ("Cargo.toml", "Cargo.lock", "CHANGELOG.md")
     }
     check(version, files["Cargo.toml"], files["CHANGELOG.md"])
     said = f"Servable {version}\n\n{notes(files['CHANGELOG.md'])}\n"

@@ -1,7 +1,7 @@
-"""Hooks of MkDocs: adds the pages that are made or lie outside of docs/, and makes links work on the site as on GitHub.
+"""Hooks of MkDocs: adds tables, and documents from outside of docs/; makes links work as on GitHub.
 
-``SERVABLE_REPOSITORY``, such as ``https://github.com/OWNER/NAME/blob/main``, makes links of those to files that are not on
-the site; without it they are plain text. A file that is not there is an error in any case.
+``SERVABLE_REPOSITORY``, such as ``https://github.com/OWNER/NAME/blob/main``, makes links of those to files
+that are not on the site; without it they are plain text. A file that is not there is an error in any case.
 """
 
 from __future__ import annotations
@@ -61,11 +61,9 @@ def _written(entries: list[Any], docs: Path) -> list[Any]:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Adds the pages that are made, and the repository's documents."""
+    """Adds the documents of the repository that lie elsewhere."""
     from mkdocs.structure.files import File
 
-    for path, make in site_pages.GENERATED.items():
-        files.append(File.generated(config, path, content=make()))
     for source, path in DOCUMENTS.items():
         files.append(File.generated(config, path, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
@@ -77,6 +75,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     source = {on_site: document for document, on_site in DOCUMENTS.items()}.get(path, f"docs/{path}")
     if path == "migrating.md":
         markdown = without_flags(markdown)
+    markdown = site_pages.filled(markdown)
     return "\n".join(converted(markdown.splitlines(), source, path)) + "\n"
 
 
@@ -88,7 +87,7 @@ def without_flags(markdown: str) -> str:
 
 
 def converted(lines: list[str], source: str, path: str) -> Iterator[str]:
-    """Yields the lines of a page: links as they are on the site, no comments, an empty line before each list."""
+    """Yields the lines of a page with links as on the site, no comments, and space before lists."""
     fenced, before = False, ""
     for line in lines:
         if _FENCE.match(line):

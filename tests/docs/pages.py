@@ -45,7 +45,7 @@ class Block:
 
 
 def documents() -> list[Path]:
-    """Returns every document of the repository that people read: all but the specification and the changelog."""
+    """Returns every document that people read: all but the specification and the changelog."""
     pages = [*ROOT.glob("*.md"), ROOT / "examples" / "README.md", *(ROOT / "docs").rglob("*.md")]
     spec = ROOT / "docs" / "spec"
     return sorted(page for page in pages if spec not in page.parents and page.name != "CHANGELOG.md")
@@ -67,15 +67,12 @@ def read(name: str, lines: list[str]) -> Iterator[Block]:
             text = "\n".join(line.removeprefix(fence[1]) for line in lines[place + 1 : end]) + "\n"
             yield Block(name, place + 1, fence[2], text, marks)
             place = end
-        if mark and mark[1] in MARKS:
-            marks = {**marks, mark[1]: mark[2] or ""}
-        else:
-            marks = {}
+        marks = {**marks, mark[1]: mark[2] or ""} if mark and mark[1] in MARKS else {}
         place += 1
 
 
 def commands(text: str) -> list[str]:
-    """Returns the commands of a shell block: lines that go on in the next are one, comments and empty lines none."""
+    """Returns the commands of a shell block; lines that go on in the next one are one command."""
     found: list[str] = []
     ahead = ""
     for line in text.splitlines():

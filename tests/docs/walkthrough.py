@@ -1,4 +1,4 @@
-"""Walks through a page as a reader would: runs its blocks in their order, and compares what they print with what it shows."""
+"""Walks through a page as a reader would: runs its blocks, and compares what they print."""
 
 from __future__ import annotations
 
@@ -128,7 +128,8 @@ class Walkthrough:
                 continue
             done = self._bash(self._here(line))
             should_fail = "fails" in block.marks and line == lines[-1]
-            said = f"{block.where}: {line}\n{done.stdout}{done.stderr}{self.served.log if self.served else ''}"
+            log = self.served.log if self.served else ""
+            said = f"{block.where}: {line}\n{done.stdout}{done.stderr}{log}"
             assert (done.returncode != 0) == should_fail, said
             printed = done.stdout
         return printed
@@ -164,7 +165,8 @@ class Walkthrough:
         if self.served is None:
             return text
         rest, grpc = self.served.rest_port, self.served.grpc_port
-        here = text.replace("localhost:8501", f"localhost:{rest}").replace("localhost:8500", f"localhost:{grpc}")
+        here = text.replace("localhost:8501", f"localhost:{rest}")
+        here = here.replace("localhost:8500", f"localhost:{grpc}")
         if "--server" in here:
             return here
         return here.replace("servable predict ", f"servable predict --server http://localhost:{rest} ")
@@ -176,7 +178,7 @@ def without_comment(line: str) -> str:
 
 
 def check_answer(printed: str, shown: Block) -> None:
-    """Compares JSON that was printed with what the page shows; numbers may differ as those of other machines do."""
+    """Compares JSON that was printed with what the page shows, but for the last digits of numbers."""
     assert alike(json.loads(printed), json.loads(shown.text)), f"{shown.where}: it was\n{printed}"
 
 
@@ -189,5 +191,3 @@ def alike(got: Any, shown: Any) -> bool:
     if isinstance(got, float) or isinstance(shown, float):
         return bool(got == pytest.approx(shown, rel=1e-3, abs=1e-3))
     return bool(got == shown)
-
-
