@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -109,9 +111,12 @@ def administration() -> str:
 
 def commands() -> str:
     """Returns the text of ``servable help``."""
-    from servable.cli import dispatch
+    from servable.cli import main
 
-    return _as_text(dispatch.USAGE.rstrip().splitlines())
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        main(["help"])
+    return _as_text(printed.getvalue().rstrip().splitlines())
 
 
 def _as_text(lines: Iterable[str]) -> str:
