@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import make_charts
 import pytest
@@ -99,6 +100,28 @@ def test_markdown_of_github_becomes_that_of_mkdocs() -> None:
 def test_the_guide_has_a_link_in_place_of_the_flags() -> None:
     page = site_hooks.without_flags((ROOT / "docs" / "migrating.md").read_text(encoding="utf-8"))
     assert "reference/flags.md" in page and "`rest_api_port` |" not in page
+
+
+# ---- what other servers call it
+
+MIGRATING = sorted((ROOT / "docs").glob("migrating-*.md"))
+
+
+def ours(page: Path) -> list[str]:
+    """Returns the last cells of the rows of a page's tables: what it is called here."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line.rstrip("| ").rpartition("|")[2] for line in lines if line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", MIGRATING, ids=lambda page: page.stem)
+def test_flags_and_metrics_that_guides_promise_are_there(page: Path) -> None:
+    cells = " ".join(ours(page))
+    flags = set(re.findall(r"`--(\w+)", cells))
+    metrics = set(re.findall(r"\b((?:servable|process)_\w+)", cells))
+    assert len(flags) > 5 and len(metrics) > 3
+    assert flags - set(FLAGS) == set()
+    known = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in metrics if f"`{name}`" not in known] == []
 
 
 # ---- charts
