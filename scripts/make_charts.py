@@ -177,7 +177,7 @@ def _bars(axes: Any, chart: Chart) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if len(chart.series) > 1:
-        axes.legend(loc="lower right", frameon=False)
+        axes.figure.legend(loc="outside lower center", ncols=len(chart.series), frameon=False)
 
 
 if __name__ == "__main__":
