@@ -31,6 +31,8 @@ DOCUMENTS = {
 }
 """Documents of the repository that are pages, and their path on the site."""
 FLAGS_HEADING = "## Every flag\n"
+OPENAPI = "openapi-example.json"
+"""The document that the page on OpenAPI shows."""
 COMING = {"console.md", "openapi.md", "python.md", "command-line.md"}
 """Pages that have their place in the navigation before they are written."""
 
@@ -75,6 +77,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     source = {on_site: document for document, on_site in DOCUMENTS.items()}.get(path, f"docs/{path}")
     if path == "migrating.md":
         markdown = without_flags(markdown)
+    if path == "openapi.md" and (Path(config.docs_dir) / OPENAPI).exists():
+        markdown += f'\n## An example\n\n<swagger-ui src="{OPENAPI}"/>\n'
     markdown = site_pages.filled(markdown)
     return "\n".join(converted(markdown.splitlines(), source, path)) + "\n"
 

@@ -97,6 +97,8 @@ class Walkthrough:
 
     def _serve(self, line: str, administered: bool = False) -> None:
         self.close()
+        # Other servers may run here, too.
+        line = re.sub(r"(--admin_address=[\w.]+):\d+", r"\1:0", line)
         for named in re.findall(r"(?<=models/)\w+", line):
             self._provide(named)
         flags = "--port=0 --rest_api_port=0" + (" --admin_address=127.0.0.1:0" if administered else "")
