@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi lint fmt bench rivals docs proto client lock wheel dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,11 +18,11 @@ help: ## List the targets.
 tools-present: ## Say which of the needed tools is missing.
 	@bash scripts/tools-present.sh "$(PYTHON)"
 
-$(VENV)/.tools: requirements/dev.txt requirements/cpu.txt requirements/engines.txt requirements/stubs.txt | tools-present
+$(VENV)/.tools: requirements/dev.txt requirements/docs.txt requirements/cpu.txt requirements/engines.txt requirements/stubs.txt | tools-present
 	@echo "==> Python environment in $(VENV): the engines and the development tools (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/cpu.txt -r requirements/engines.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
+	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/docs.txt -r requirements/cpu.txt -r requirements/engines.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/stubs.txt
 	@touch $@
 
@@ -69,6 +69,12 @@ test-prometheus: dev ## A real Prometheus against a server, by the dashboard and
 test-openapi: dev ## The OpenAPI documents, with many more made-up requests (OPENAPI_EXAMPLES) than in test-python.
 	OPENAPI_EXAMPLES=$(or $(OPENAPI_EXAMPLES),300) $(BIN)/python -m pytest -q --timeout=3000 tests/e2e/test_openapi.py tests/e2e/test_openapi_fuzzed.py
 
+test-docs: dev ## Every command and program of the documents, as a reader would run them; `make test` has the quickest.
+	SERVABLE_ALL_DOCS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/docs
+
+test-wheel: ## The wheel of build/wheels in a new environment, without Rust, names a photo. SDIST=1: builds the sdist for that.
+	@bash scripts/test-wheel.sh $(PYTHON) build/test-wheel
+
 audit: ## Known vulnerabilities, licences and sources of the dependencies; says what could not be checked.
 	@bash scripts/audit.sh $(VENV)
 
@@ -89,6 +95,10 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 	@bash scripts/console.sh check
+
+lint-workflows: $(VENV)/.tools ## The workflows of .github by actionlint, built for it in build/tools; needs Go.
+	GOBIN=$(CURDIR)/build/tools go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
+	PATH="$(CURDIR)/build/tools:$$PATH" $(BIN)/python -m pytest -q tests/unit/test_workflows.py
 
 fmt: $(VENV)/.tools ## Format everything.
 	cargo fmt
@@ -111,22 +121,31 @@ proto: ## Generate src/pb from proto/.
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py
 
-docs: dev ## Put the list of flags into the migration guide; make the list of metrics, the dashboard, the example of OpenAPI.
+docs: dev ## Put the list of flags into the migration guide; make the list of metrics, the dashboard, the example of OpenAPI, the charts.
+	@$(BIN)/python scripts/make_charts.py
 	@$(BIN)/python scripts/make_metrics_page.py
 	@$(BIN)/python scripts/make_dashboard.py
 	@$(BIN)/python scripts/make_openapi_example.py
 	@$(BIN)/python -c "from pathlib import Path; from servable.cli.usage import markdown_table; page = Path('docs/migrating.md'); head = page.read_text().partition('| Flag | Type |')[0]; page.write_text(head + markdown_table().rstrip() + '\n')"
 
+site: $(VENV)/.tools ## Build the documentation's site into build/site; broken links, anchors and orphans are errors.
+	PYTHONPATH=python $(BIN)/python -m mkdocs build --quiet --strict
+
 lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group tools -o requirements/dev.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group docs -c requirements/dev.txt -o requirements/docs.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group publish -c requirements/dev.txt -o requirements/publish.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
 	@# Pins of the engines where NNCF admits them: uv prefers what the file has already.
 	cp requirements/engines.txt requirements/int8.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra int8 pyproject.toml -o requirements/int8.txt
 
-wheel: $(VENV)/.tools ## Build the wheel into build/wheels.
-	$(BIN)/maturin build --release --locked --out build/wheels
+wheel: | tools-present ## Build the manylinux wheel and the sdist into build/wheels, and check them; its tools go to build/publish.
+	@bash scripts/wheel.sh $(PYTHON) build/publish
+
+release: ## Set the version, date the changelog, commit and tag: VERSION=1.2.3. DRY_RUN=1 shows it and changes nothing.
+	@$(PYTHON) scripts/release.py $(VERSION) $(if $(DRY_RUN),--dry-run)
 
 clean: ## Remove what was built.
 	rm -rf target build $(VENV)/.servable
