@@ -271,7 +271,7 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 LAYERED = [
-    *("admin", "auth", "batch", "bench", "browsers", "console", "engine", "grpc", "host", "http", "http2", "json"),
+    *("admin", "auth", "batch", "bench", "browsers", "engine", "grpc", "host", "http", "http2", "json"),
     *("methods", "metrics", "rest", "telemetry"),
 ]
 

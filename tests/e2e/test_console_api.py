@@ -141,9 +141,7 @@ def test_it_is_off_where_it_is_not_wanted(files: Path, tmp_path: Path) -> None:
     with serving_console(files, f"m={tmp_path / 'm'}", ADMIN, "--no-console") as served:
         for path in ("/", "/console/api/server"):
             reply = get(served.rest + path, 404)
-            assert reply.json() == {
-                "error": f"Not Found: {path}. The API is below /v1/models/, such as POST /v1/models/NAME:predict"
-            }
+            assert reply.json()["error"].startswith(f"Not Found: {path}. The API is below /v1/models/")
             assert not PROTECTION.keys() & reply.headers.keys()
             assert get(admin_url(served) + path, 404).json()["code"] == "NOT_FOUND"
         own = admin_url(served)
@@ -255,7 +253,9 @@ def test_a_thousand_models_with_names_of_any_kind(files: Path, tmp_path: Path) -
             path = quote(name, safe="")
             assert told(served.rest, f"models/{path}")["name"] == name
             predict = f"{served.rest}/v1/models/{path}:predict"
-            assert requests.post(predict, json={"instances": [2.0]}, timeout=30).json()["predictions"] == [3.0]
+            assert requests.post(predict, json={"instances": [2.0]}, timeout=30).json()["predictions"] == [
+                3.0
+            ]
         assert until(lambda: told(served.rest, "traffic")["models"] == sorted(HOSTILE))
         traffic = [told(served.rest, f"traffic?model={quote(name, safe='')}") for name in HOSTILE]
         assert [sum(one["requests"]) for one in traffic] == [1] * len(HOSTILE)
@@ -277,7 +277,10 @@ def test_models_are_called_from_the_page_and_from_no_other(console: Console) -> 
     large = {"instances": [1.5] * 400_000}
     assert len(requests.post(predict, json=large, timeout=60).json()["predictions"]) == 400_000
     zipped = requests.post(
-        predict, data=gzip.compress(json.dumps(body).encode()), headers={"Content-Encoding": "gzip"}, timeout=30
+        predict,
+        data=gzip.compress(json.dumps(body).encode()),
+        headers={"Content-Encoding": "gzip"},
+        timeout=30,
     )
     assert zipped.json() == {"predictions": [3.0]}
     for headers in (
@@ -288,7 +291,11 @@ def test_models_are_called_from_the_page_and_from_no_other(console: Console) -> 
         {"Host": "evil.example"},
         {"Origin": own, "Sec-Fetch-Site": "cross-site"},
     ):
-        for method, url in (("POST", predict), ("PUT", f"{own}/admin/models/x"), ("GET", f"{own}/console/api/models")):
+        for method, url in (
+            ("POST", predict),
+            ("PUT", f"{own}/admin/models/x"),
+            ("GET", f"{own}/console/api/models"),
+        ):
             reply = requests.request(method, url, json=body, headers=headers, timeout=30)
             assert (reply.status_code, reply.json()["code"]) == (403, "PERMISSION_DENIED"), (url, headers)
 
@@ -347,7 +354,9 @@ def test_files_are_for_everybody_and_questions_for_those_who_may_read(files: Pat
 
         for url in (rest, admin):
             assert {status(f"{url}/"), status(f"{url}/console/index-1a2b.js")} == {200}
-            assert {status(f"{url}/console/api/{path}") for path in ("server", "models", "traffic", "x")} == {401}
+            assert {status(f"{url}/console/api/{path}") for path in ("server", "models", "traffic", "x")} == {
+                401
+            }
         assert told(rest, "server", Authorization=tokens.bearer("reader"))["auth"] is True
         for path, expected in [
             ("models", {"reader": 200, "some": 403, "caller": 403, "boss": 200, "wrong": 401}),
@@ -357,7 +366,13 @@ def test_files_are_for_everybody_and_questions_for_those_who_may_read(files: Pat
         ]:
             assert {name: status(f"{rest}/console/api/{path}", name) for name in expected} == expected, path
         predict = f"{admin}/v1/models/m:predict"
-        for token, expected_status in [("", 401), ("reader", 403), ("caller", 403), ("boss", 200), ("own", 200)]:
+        for token, expected_status in [
+            ("", 401),
+            ("reader", 403),
+            ("caller", 403),
+            ("boss", 200),
+            ("own", 200),
+        ]:
             assert status(predict, token, "POST") == expected_status, token
             assert status(f"{admin}/console/api/changes", token) == expected_status, token
         assert status(f"{rest}/v1/models/m:predict", "boss", "POST") == 403

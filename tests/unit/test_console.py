@@ -143,7 +143,7 @@ def test_only_the_last_changes_are_remembered() -> None:
 
 def test_the_administrations_changes_are_among_them() -> None:
     management: Any = SimpleNamespace(
-        unload=lambda name: {"name": name, "standing": "removed"}, models=lambda: {"models": []}
+        unload=lambda name: {"name": name, "standing": "removed"}, models=lambda: {"models": []}, label=None
     )
     changes = Changes()
     routes = Routes(management, changes)
