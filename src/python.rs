@@ -6,8 +6,8 @@ mod admin;
 mod bench;
 mod control_plane;
 mod options;
-mod signatures;
 mod predict;
+mod signatures;
 
 use crate::console::files::Files;
 use crate::engine;

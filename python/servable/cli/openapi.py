@@ -58,6 +58,7 @@ def openapi(argv: list[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
     parser = argparse.ArgumentParser(
         prog="servable openapi",
         description=_INTRO,
