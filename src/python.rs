@@ -28,7 +28,7 @@ use crate::server::{Port, Server};
 use options::{AdminOptions, CoreOptions, LoadOptions, PayloadLog};
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyCFunction, PyTuple};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -328,11 +328,14 @@ fn reload(callback: Arc<Py<PyAny>>) -> grpc::Reload {
     })
 }
 
-/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, and the model.
+/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, the model, and a
+/// function that says whether the client has left.
 fn control(callback: Py<PyAny>) -> ModelControl {
-    Arc::new(move |change, model| {
+    Arc::new(move |change, model, asker| {
         Python::attach(|py| {
-            let called = callback.call1(py, (change.word(), model));
+            let asker = asker.clone();
+            let has_left = PyCFunction::new_closure(py, None, None, move |_, _| asker.has_left());
+            let called = has_left.and_then(|has_left| callback.call1(py, (change.word(), model, has_left)));
             called.map(|_| ()).map_err(|raised| status_of(py, &raised))
         })
     })

@@ -25,6 +25,7 @@ use crate::http::{self, connection, last_response};
 use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
+use crate::methods::changes::Changes;
 use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
@@ -109,6 +110,7 @@ impl Server {
             recorder: Recorder::new(payloads),
             access,
             traces,
+            changes: Changes::default(),
         });
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
@@ -273,7 +275,7 @@ impl Server {
     }
 
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
-    /// whether all finished.
+    /// whether all finished; changes of what is served, whose clients have left, are not waited for.
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
@@ -294,7 +296,7 @@ impl Server {
                 let _panicked = thread.join();
             }
         }
-        finished
+        finished && !self.state.changes.are_under_way()
     }
 }
 
@@ -540,3 +542,6 @@ fn begin_traces(
 fn cannot_start(why: &std::io::Error) -> Error {
     Error::new(Kind::ResourceExhausted, format!("The server's threads could not be started: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

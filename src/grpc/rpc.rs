@@ -60,14 +60,19 @@ impl Rpc<'_> {
         answer(service, self.receive(None).await?)
     }
 
-    /// Lets `answer` answer, within the deadline.
+    /// Lets `answer` answer, as long as the client waits.
     pub(super) async fn wait<M: prost::Message + Default>(
-        self,
+        mut self,
         answer: impl AsyncFnOnce(&GrpcService, Received<M>) -> Result<Reply>,
     ) -> Result<Reply> {
-        let service = self.service;
+        let (service, left) = (self.service, self.left.take());
         let received = self.receive(None).await?;
-        deadline::bounded(received.context.deadline, answer(service, received)).await
+        let ended = ended(received.context.deadline, left);
+        tokio::select! {
+            biased;
+            answer = answer(service, received) => answer,
+            error = ended => Err(error),
+        }
     }
 
     /// Asks a model by the Open Inference Protocol.

@@ -5,7 +5,7 @@
 //!
 //! 1. The names in a request become a [`ModelSpec`] by [`target::spec`]: model, version or label, signature. What the
 //!    parameters of the request say of it is read by [`parameters::OfRequest`]. `spec`, `signature` and `counted`
-//!    (`Counted::Request(Api::Predict)`) of the `Call` follow from it.
+//!    (`Counted::Request(Api::Infer)`) of the `Call` follow from it.
 //! 2. `BODY_FIRST` is true, and `decode` begins with [`served`], which gives the error of a missing version in the
 //!    protocol's words, then finds the signature by `bind::signature`.
 //! 3. [`inputs::Inputs`] takes one input after the other: `expect` checks name, datatype and shape, and returns what its
@@ -92,12 +92,10 @@ impl OpenInference {
         Ok(available && self.ready.load(Relaxed))
     }
 
-    /// Loads or unloads a model, as far as that is allowed; returns once it is done. Blocks.
-    pub fn control(&self, change: repository::Change, model: &str) -> Result<()> {
-        match &self.control {
-            Some(control) => control(change, model),
-            None => Err(refusal::no_control()),
-        }
+    /// Loads or unloads a model, as far as that is allowed; returns once it is done. Who drops this waits for it no longer.
+    pub async fn change(&self, change: repository::Change, model: String) -> Result<()> {
+        let control = self.control.clone().ok_or_else(refusal::no_control)?;
+        self.server.changes.run(move |asker| control(change, &model, asker)).await
     }
 
     /// Returns whether clients may load and unload models at all.

@@ -1,6 +1,7 @@
 //! The repository of models: what is there, loading and unloading.
 
 use crate::error::Result;
+use crate::methods::changes::Asker;
 use crate::registry::{Registry, State, VersionStatus};
 use std::sync::Arc;
 
@@ -23,9 +24,9 @@ impl Change {
     }
 }
 
-/// Carries out a change of the model named, and returns when it is in force. Called from threads that may block, possibly
-/// several at once.
-pub type ModelControl = Arc<dyn Fn(Change, &str) -> Result<()> + Send + Sync>;
+/// Carries out a change of the model named, and returns when it is in force, or when the asker has left. Called from threads
+/// that may block, possibly several at once.
+pub type ModelControl = Arc<dyn Fn(Change, &str, &Asker) -> Result<()> + Send + Sync>;
 
 /// A version in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -116,8 +116,8 @@ class Server:
         inventory = Inventory(self.report)
         self._preparing = PreparingCore(core, self._conversion)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
-        self._management = Management(config, self.manager, inventory, core, self.reread)
         self._model_control = ModelControl(self.manager)
+        self._management = Management(config, self._model_control, inventory, core, self.reread)
         self._admin: AdminServer | None = None
         self._followed: tuple[ModelConfig, ...] | None = config.models
         self._not_applied: tuple[str, str] | None = None
@@ -358,10 +358,10 @@ class Server:
         self._apply(models, Way.RPC)
         self._wait_for_new(new, timeout)
 
-    def _control_model(self, action: str, name: str) -> None:
+    def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
         """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
         _log.info("%s of model %s by the Open Inference Protocol", action, name)
-        self._model_control.answer(action, name)
+        self._model_control.answer(action, name, has_left)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
         ended = {Availability.AVAILABLE, Availability.FAILED} | (
@@ -561,7 +561,7 @@ def check_ports(config: ServerConfig, inherited: Collection[str] = ()) -> None:
 def _compiled_core(
     options: CoreOptions,
     on_reload: Callable[[bytes, float | None], None],
-    on_model_control: Callable[[str, str], None] | None,
+    on_model_control: Callable[[str, str, Callable[[], bool]], None] | None,
 ) -> _core.Server:
     from servable import _core
 

@@ -191,7 +191,7 @@ impl Call for InferCall {
     }
 
     fn counted(&self) -> Counted {
-        Counted::Request(Api::Predict)
+        Counted::Request(Api::Infer)
     }
 
     fn sent(reply: &Reply) -> usize {

@@ -5,7 +5,7 @@ use super::super::reply::Reply;
 use super::super::rpc::Received;
 use crate::auth::Need;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::open_inference::refusal;
 use crate::open_inference::repository::Change;
 use crate::pb::inference::{
@@ -37,14 +37,11 @@ pub(super) async fn unload(
     Reply::of(&RepositoryModelUnloadResponse {})?.counted(context.memory)
 }
 
-/// Changes a model on a thread of its own.
+/// Changes a model.
 async fn change(service: &GrpcService, context: &Context, change: Change, model: String) -> Result<()> {
     service.server.check(context.pass.as_ref(), Need::Manage)?;
     if let Some(entry) = &context.entry {
         entry.names(&model);
     }
-    let view = service.open_inference()?.clone();
-    tokio::task::spawn_blocking(move || view.control(change, &model))
-        .await
-        .map_err(|_| Error::internal("The change failed; the server's log has the reason"))?
+    service.open_inference()?.change(change, model).await
 }

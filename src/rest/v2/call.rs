@@ -103,7 +103,7 @@ impl Call for InferCall {
     }
 
     fn counted(&self) -> Counted {
-        Counted::Request(Api::Predict)
+        Counted::Request(Api::Infer)
     }
 
     fn sent(reply: &Body) -> usize {

@@ -21,10 +21,7 @@ pub(super) fn ready_only(body: &[u8]) -> Result<bool> {
 /// Loads or unloads `model`, as far as clients may.
 pub(super) async fn change(view: &OpenInference, change: Change, model: String, body: &[u8]) -> Result<()> {
     check(body)?;
-    let view = view.clone();
-    tokio::task::spawn_blocking(move || view.control(change, &model))
-        .await
-        .map_err(|_panicked| Error::internal("The server failed on this request; its log has the reason"))?
+    view.change(change, model).await
 }
 
 /// Refuses parameters that would change what a model is made of.

@@ -28,6 +28,7 @@ use crate::methods::observer::Observer;
 use crate::methods::{Context, ServerState, ask};
 use crate::metrics::Protocol;
 use crate::open_inference::OpenInference;
+use crate::open_inference::repository::Change;
 use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
 use call::{InferCall, Post};
@@ -189,12 +190,19 @@ impl Asked<'_> {
             };
         };
         let observer = Observer::begin_simple(self.server, Protocol::Rest, &model);
-        let done = match self.server.check(self.client.pass.as_ref(), Need::Manage) {
-            Ok(()) => control::change(self.view, change, model, &body).await,
-            Err(error) => Err(error),
-        };
+        let done = self.change(change, model, &body).await;
         observer.end(done.as_ref().map(|()| 0).map_err(|error| error.kind));
         done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())))
+    }
+
+    /// Loads or unloads `model`, unless the client leaves first.
+    async fn change(&self, change: Change, model: String, body: &[u8]) -> Result<()> {
+        self.server.check(self.client.pass.as_ref(), Need::Manage)?;
+        tokio::select! {
+            biased;
+            done = control::change(self.view, change, model, body) => done,
+            left = ended(None, self.client) => Err(left),
+        }
     }
 }
 
