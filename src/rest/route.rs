@@ -58,12 +58,7 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
             None
         };
         let zstd = server.options.zstd;
-        let coding = match (fields.gzip, fields.zstd && zstd) {
-            (true, _) => Some(Coding::Gzip),
-            (false, true) => Some(Coding::Zstd),
-            (false, false) => None,
-        };
-        let (accepts, compact) = (fields.accepts(zstd), fields.wants_compact);
+        let (coding, accepts, compact) = (fields.coding(zstd), fields.accepts(zstd), fields.wants_compact);
         return Ok(Post { verb, name, choice, outputs: outputs.into(), coding, accepts, compact, forms });
     }
     Err(answered_at_once(server, request, pass, fields.accepts(server.options.zstd)))

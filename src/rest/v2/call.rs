@@ -7,8 +7,8 @@ use super::path::Named;
 use super::with_binary;
 use crate::auth::Pass;
 use crate::error::{Error, Result};
-use crate::http::body::{self, Unpacked};
-use crate::http::reply::Body;
+use crate::http::coding::{Accepts, Coding};
+use crate::http::reply::{Body, Content};
 use crate::methods::observer::Counted;
 use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind};
 use crate::metrics::{Api, Protocol};
@@ -35,8 +35,10 @@ pub(super) struct Post {
     pub(super) named: Named,
     /// The length of the JSON with which the body begins, if that is said.
     pub(super) json: Option<usize>,
-    pub(super) gzip: bool,
-    pub(super) accepts_gzip: bool,
+    /// The coding of the body.
+    pub(super) coding: Option<Coding>,
+    /// The codings that the reply may have.
+    pub(super) accepts: Accepts,
 }
 
 /// An infer request whose body has been read.
@@ -44,8 +46,6 @@ pub(super) struct InferCall {
     post: Post,
     spec: Result<ModelSpec>,
     body: Bytes,
-    /// The unpacked size of a compressed body, once checked.
-    unpacked: Option<Unpacked>,
     /// What the answer repeats, once decoded.
     wanted: Wanted,
     /// The regions of shared memory, if there are any.
@@ -80,13 +80,13 @@ impl InferCall {
             ("", label) => target::spec(registry, &Names { label, ..names }),
             _ => target::spec(registry, &names),
         };
-        InferCall { post, spec, body, unpacked: None, wanted: Wanted::default(), shared }
+        InferCall { post, spec, body, wanted: Wanted::default(), shared }
     }
 }
 
 /// Returns whether the names in a body are looked for before it is decoded: not in one that is long or compressed.
 fn is_searched_now(post: &Post, body: &Bytes) -> bool {
-    !post.gzip && json_length(post, body) <= parameters::SHORT
+    post.coding.is_none() && json_length(post, body) <= parameters::SHORT
 }
 
 fn json_length(post: &Post, body: &Bytes) -> usize {
@@ -114,18 +114,9 @@ impl Call for InferCall {
         self.spec.as_ref().ok().map(|spec| crate::engine::signature::named(&spec.signature_name))
     }
 
-    /// Reserves the unpacked size of a compressed body at once.
-    fn check(&mut self, server: &ServerState, context: &Context) -> Result<()> {
-        if self.post.gzip {
-            let limit = server.options.max_body_bytes;
-            self.unpacked = Some(Unpacked::expect(&self.body, limit, &context.memory)?);
-        }
-        Ok(())
-    }
-
     fn is_small(&self) -> bool {
         let json = json_length(&self.post, &self.body);
-        let is_small = !self.post.gzip && json <= SMALL_JSON && self.body.len() <= SMALL_BODY;
+        let is_small = self.post.coding.is_none() && json <= SMALL_JSON && self.body.len() <= SMALL_BODY;
         // Regions are read in the thread that decodes.
         is_small
             && (self.shared.is_none() || shared_memory::mentioned(&self.body[..json]) <= shared_memory::SMALL)
@@ -142,8 +133,8 @@ impl Call for InferCall {
         let servable = open_inference::served(server, spec, servable)?;
         let searched = is_searched_now(&self.post, &self.body);
         let mut body = std::mem::take(&mut self.body);
-        if let Some(expected) = &self.unpacked {
-            body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
+        if let Some(coding) = self.post.coding {
+            body = coding.unpacked(&body, server.options.max_body_bytes, &context.memory)?.into();
         }
         let parts = Parts::of(body, self.post.json)?;
         if !searched {
@@ -190,7 +181,7 @@ impl Call for InferCall {
         let Written { bytes, json } =
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
-        let body = Body::packed(bytes, self.post.accepts_gzip, &server.options);
+        let body = Body::coded(Content::Written(bytes), self.post.accepts, &server.options);
         match json {
             Some(json) => with_binary(body, json).counted(&context.memory),
             None => body.counted(&context.memory),

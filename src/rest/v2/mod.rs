@@ -20,8 +20,9 @@ use crate::auth::Need;
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::http::body::{self, Unread};
+use crate::http::coding::Accepts;
 use crate::http::head::{self, Fields};
-use crate::http::reply::{Body, Refusal, Reply};
+use crate::http::reply::{Body, Content, Refusal, Reply};
 use crate::http::target;
 use crate::memory::Reservation;
 use crate::methods::observer::Observer;
@@ -95,8 +96,8 @@ impl Asked<'_> {
                     entry.names(&spec.name);
                 }
                 let json = json_length(&head.headers)?;
-                let (gzip, accepts_gzip) = (fields.gzip, fields.accepts_gzip);
-                Ok(Posted::Infer(Post { named, json, gzip, accepts_gzip }))
+                let (coding, accepts) = (fields.coding(self.server.options.zstd), self.accepts(fields));
+                Ok(Posted::Infer(Post { named, json, coding, accepts }))
             }
             Target::Index | Target::Control(..) | Target::Memory(..) | Target::CudaMemory if is_post => {
                 Ok(Posted::Repository(target))
@@ -115,15 +116,20 @@ impl Asked<'_> {
             | Target::ReadyIndex
             | Target::Memory(Memory::Status, _)
             | Target::CudaMemory => Err(if looks {
-                self.tell(&target, fields.accepts_gzip)
+                self.tell(&target, self.accepts(fields))
             } else {
                 wrong_method(head, path, "GET")
             }),
         }
     }
 
+    /// Returns the codings that the reply may have.
+    fn accepts(&self, fields: &Fields<'_>) -> Accepts {
+        fields.accepts(self.server.options.zstd)
+    }
+
     /// Answers a request that needs no body, observed from outside.
-    fn tell(&self, target: &Target, accepts_gzip: bool) -> Reply {
+    fn tell(&self, target: &Target, accepts: Accepts) -> Reply {
         let model = if let Target::Model(named, _) = target { named.model.as_str() } else { "" };
         if let Some(entry) = self.exchange.entry() {
             entry.names(model);
@@ -131,7 +137,8 @@ impl Asked<'_> {
         let observer = Observer::begin_simple(self.server, Protocol::Rest, model);
         let told = tell::about(self.server, self.view, self.client.pass.as_ref(), target);
         let outcome = told.as_ref().map(|_| ()).map_err(|error| error.kind);
-        let json = |body| reply::json(Body::packed(body, accepts_gzip, &self.server.options));
+        let packed = |body| Body::coded(Content::Written(body), accepts, &self.server.options);
+        let json = |body| reply::json(packed(body));
         let reply = told.map_or_else(Reply::from, json);
         observer.end(outcome.map(|()| reply.body.len()));
         reply
@@ -180,12 +187,12 @@ impl Asked<'_> {
             return done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())));
         }
         if matches!(target, Target::Memory(..) | Target::CudaMemory) {
-            return self.tell(&target, fields.accepts_gzip);
+            return self.tell(&target, self.accepts(fields));
         }
         let Target::Control(change, model) = target else {
             return match control::ready_only(&body) {
-                Ok(false) => self.tell(&Target::Index, fields.accepts_gzip),
-                Ok(true) => self.tell(&Target::ReadyIndex, fields.accepts_gzip),
+                Ok(false) => self.tell(&Target::Index, self.accepts(fields)),
+                Ok(true) => self.tell(&Target::ReadyIndex, self.accepts(fields)),
                 Err(error) => error.into(),
             };
         };
