@@ -26,7 +26,7 @@ mod wanted;
 pub(crate) use over_http2::RestOverHttp2;
 
 use crate::auth::{Need, Pass};
-use crate::browsers::Browsers;
+use crate::browsers::{self, Browsers};
 use crate::connections::Connection;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
@@ -161,7 +161,11 @@ impl RestService {
         // While the server drains, the client should send its next request elsewhere.
         reply.close |= client.connection.is_draining();
         let id = exchange.end(reply.status, None, reply.body.len() as u64);
+        let is_widened = self.server.options.cors && open_inference.is_some();
         let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
+        if is_widened {
+            browsers::widen(response.headers_mut());
+        }
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }

@@ -260,7 +260,7 @@ impl Call for InferCall {
         let mut response = Response::new(head, told.into_iter(), typed && places().next().is_none());
         for (index, (name, tensor)) in outputs.iter().enumerate() {
             if let Some(place) = self.chosen.place(index) {
-                let bytes = place.write(name, tensor)?;
+                let bytes = place.write(name, tensor, &context.memory)?;
                 response.put_elsewhere(index, placed(place, bytes));
             }
         }
