@@ -108,6 +108,24 @@ def test_the_ports_are_shared_while_the_next_server_loads(path: str, waiting: Ha
     found.take_over()
 
 
+def test_one_that_does_not_answer_knows_that_its_ports_are_shared(
+    path: str, ports: Ports, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(former, "ANSWER_SECONDS", 0.2)
+    go_on = threading.Event()
+    monkeypatch.setattr(ports, "pass_on", go_on.wait)
+    waiting = HandoverSocket(path, ports)
+    waiting.publish()
+    found = find(path)
+    # Its answer comes too late; and what it was told may not even have reached it.
+    monkeypatch.setattr(former, "send", lambda *_: None)
+    found.take_over()
+    assert "does not answer" in caplog.text and found.sockets == {}
+    assert waiting._next is not None and waiting.close(), "another has the sockets"
+    go_on.set()
+    found.close()
+
+
 def test_a_folder_that_is_gone_is_told(
     tmp_path: Path, ports: Ports, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,7 +78,7 @@ class Administration:
         except (OSError, ValueError, HTTPException) as error:
             raise self._unavailable(error) from None
         if reply.status >= 400:
-            raise StatusError(fields.get("code", "UNKNOWN"), fields["error"], fields.get("hint", ""))
+            raise _refusal(f"{reply.status} {reply.reason}", fields)
         return data
 
     def _connection(self) -> HTTPConnection:
@@ -137,6 +137,15 @@ class Administration:
     def waiting(self, path: str) -> str:
         """Returns ``path`` with the time that the server may take."""
         return f"{path}?{urlencode({'wait': self._wait})}"
+
+
+def _refusal(status: str, fields: object) -> StatusError:
+    """Makes the error of an answer; of one that is not the administration's, such as a proxy's, by its status."""
+    said = fields if isinstance(fields, dict) else {}
+    if not isinstance(said.get("error"), str):
+        hint = "is it the administration that answers there?"
+        return StatusError("UNKNOWN", f"the answer is {status}, without the reason", hint)
+    return StatusError(str(said.get("code", "UNKNOWN")), said["error"], str(said.get("hint", "")))
 
 
 def models(argv: Sequence[str]) -> int:

@@ -224,14 +224,22 @@ class Server:
             signal.signal(number, handler)
         bell.close()
         if outcome.error is not None:
-            self._close_admin()
-            self._close_handover()
-            self._around.close()
+            self._abandon()
             raise outcome.error
         if not outcome.value:
             # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
+
+    def _abandon(self) -> None:
+        """Closes what a failed start has opened; others who have the listening sockets keep them."""
+        if self.addresses:
+            if self._around.former is not None or self._around.kept:
+                self._core.pass_on()
+            self._core.stop(0.0)
+        self._close_admin()
+        self._close_handover()
+        self._around.close()
 
     @property
     def are_kept(self) -> bool:
