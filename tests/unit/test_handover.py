@@ -109,20 +109,18 @@ def test_the_ports_are_shared_while_the_next_server_loads(path: str, waiting: Ha
 
 
 def test_one_that_does_not_answer_knows_that_its_ports_are_shared(
-    path: str, ports: Ports, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: str,
+    waiting: HandoverSocket,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(former, "ANSWER_SECONDS", 0.2)
-    go_on = threading.Event()
-    monkeypatch.setattr(ports, "pass_on", go_on.wait)
-    waiting = HandoverSocket(path, ports)
-    waiting.publish()
     found = find(path)
-    # Its answer comes too late; and what it was told may not even have reached it.
+    found._connection.settimeout(0.05)
+    # What it was told does not even reach it.
     monkeypatch.setattr(former, "send", lambda *_: None)
     found.take_over()
     assert "does not answer" in caplog.text and found.sockets == {}
-    assert waiting._next is not None and waiting.close(), "another has the sockets"
-    go_on.set()
+    assert waiting.close(), "another has the sockets"
     found.close()
 
 
