@@ -17,7 +17,11 @@ LIST = {"models": []}
         (404, {"detail": "no such page"}, "the answer is 404 Not Found, without the reason"),
         (500, {"error": {"why": "?"}}, "the answer is 500 Internal Server Error"),
         (400, b"[1]", "the answer is 400 Bad Request"),
-        (404, {"error": "There is no model m", "code": "NOT_FOUND", "hint": "n?"}, "There is no model m\nhint: n?"),
+        (
+            404,
+            {"error": "There is no model m", "code": "NOT_FOUND", "hint": "n?"},
+            "There is no model m\nhint: n?",
+        ),
         (404, {"error": "gone"}, "UNKNOWN: gone"),
         (200, b"hello", "the answer is not JSON"),
         (200, b"[]", "the answer is not JSON"),
