@@ -218,6 +218,8 @@ fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exc
         certified: client.connection.certified(),
         method: head.method.as_str(),
         path: path.split('?').next(),
+        // A port that speaks TLS speaks nothing else.
+        scheme: Some(if server.options.tls.is_some() { "https" } else { "http" }),
     };
     let header = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     Exchange::begin(&server.observers(), asked, header)

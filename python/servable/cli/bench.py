@@ -230,7 +230,7 @@ def _compare(options: argparse.Namespace, progress: output.Progress) -> int:
 def _round(
     benches: Sequence[_Bench], concurrency: int, rate: float | None
 ) -> tuple[list[Sample], GoneError | None]:
-    """Measures each server once; also returns who is gone. There are fewer samples if that was interrupted."""
+    """Measures each server once; also returns who is gone. If that was interrupted, samples are missing."""
     samples: list[Sample] = []
     for bench in benches:
         try:
