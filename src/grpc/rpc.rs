@@ -4,7 +4,7 @@ use super::call_body::CallBody;
 use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
-use super::v2::InferCall;
+use super::v2;
 use super::{GrpcService, Left, deadline};
 use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
@@ -81,10 +81,9 @@ impl Rpc<'_> {
         let server = &service.server;
         let Arrived { bytes, context, _answering } = self.arrive(Some(infer::locate)).await?;
         let ended = ended(context.deadline, left);
-        let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
-        let shared = service.shared_memory();
-        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended)
-            .await
+        let request = InferRequest::open(bytes).map_err(|_| v2::malformed())?;
+        let call = v2::infer(&server.registry, request, false, service.shared_memory());
+        methods::ask(server, call, context, ended).await
     }
 
     /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.

@@ -32,7 +32,7 @@ use crate::open_inference::OpenInference;
 use crate::open_inference::repository::Change;
 use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
-use call::{InferCall, Post};
+use call::Post;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
@@ -157,7 +157,7 @@ impl Asked<'_> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let pass = self.client.pass.clone();
         let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
-        let call = InferCall::new(&self.server.registry, post, body, self.view.shared_memory().cloned());
+        let call = call::infer(&self.server.registry, post, body, self.view.shared_memory().cloned());
         match ask(self.server, call, context, ended(timeout, self.client)).await {
             Ok(body) => reply::json(body),
             Err(error) => error.into(),
