@@ -61,7 +61,8 @@ impl Changes {
     /// RESOURCE_EXHAUSTED if too many are under way, or there is no thread to be had; that of the change.
     pub async fn run(&self, change: impl FnOnce(&Asker) -> Result<()> + Send + 'static) -> Result<()> {
         let under_way = UnderWay::begin(&self.count).ok_or_else(|| {
-            let message = format!("{MOST} loads, unloads and reloads are under way, the most at once: try again");
+            let message =
+                format!("{MOST} loads, unloads and reloads are under way, the most at once: try again");
             Error::new(Kind::ResourceExhausted, message)
         })?;
         let asker = Asker::default();

@@ -48,12 +48,7 @@ impl Total {
 impl Metrics {
     /// Returns what was counted of `version` of `model`, of all its signatures together; zeros if it is not known. `in_rows`
     /// says of which signatures the tensors are rows.
-    pub fn statistics(
-        &self,
-        model: &str,
-        version: i64,
-        in_rows: impl Fn(&str) -> bool,
-    ) -> VersionStatistics {
+    pub fn statistics(&self, model: &str, version: i64, in_rows: impl Fn(&str) -> bool) -> VersionStatistics {
         let model = self.models.load().get(model).cloned();
         let versions = model.map(|model| model.all()).unwrap_or_default();
         let Some((_, counts)) = versions.into_iter().find(|(number, _)| *number == version) else {

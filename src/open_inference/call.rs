@@ -1,7 +1,7 @@
 //! An inference as a [`Call`]: what REST and gRPC have in common. A [`Form`] has the rest.
 
-use super::shared_memory::{Regions, SMALL, SharedMemory};
 use super::served;
+use super::shared_memory::{Regions, SMALL, SharedMemory};
 use crate::auth::Pass;
 use crate::engine::signature::named;
 use crate::error::{Error, Result};

@@ -12,8 +12,7 @@ const SOON: Duration = Duration::from_secs(60);
 #[test]
 fn a_load_whose_client_has_left_does_not_keep_the_server_from_stopping() {
     let address = Some("127.0.0.1:0".parse().unwrap());
-    let options =
-        Options { rest_address: address, open_inference: true, backlog: 16, ..Options::closed() };
+    let options = Options { rest_address: address, open_inference: true, backlog: 16, ..Options::closed() };
     let server = Server::new(options).unwrap();
     let (begin, begun) = mpsc::channel();
     let (leave, left) = mpsc::channel();

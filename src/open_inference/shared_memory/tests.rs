@@ -192,7 +192,10 @@ fn outputs_are_written_in_parts_of_their_own() {
     register(regions, "s", &file.key(), 0, 8).unwrap();
     let chosen = outputs(regions, [Some(at("r", 0, 3)), Some(at("r", 3, 3))]).unwrap();
     let (p, q) = (chosen.place(0).unwrap(), chosen.place(1).unwrap());
-    assert_eq!((p.write("p", &bytes_of(b"abc"), &uncounted()), q.write("q", &bytes_of(b"de"), &uncounted())), (Ok(3), Ok(2)));
+    assert_eq!(
+        (p.write("p", &bytes_of(b"abc"), &uncounted()), q.write("q", &bytes_of(b"de"), &uncounted())),
+        (Ok(3), Ok(2))
+    );
     assert_eq!(file.content(), b"\0\0abcde\0");
     assert_eq!((q.name(), q.offset()), ("r", 3));
     let error = p.write("p", &bytes_of(b"abcd"), &uncounted()).unwrap_err();
