@@ -206,7 +206,12 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Spans that were lost",
                 "ops",
-                ((rate("servable_trace_spans_total", "outcome", f'{SERVER},outcome!="sent"'), "{{outcome}}"),),
+                (
+                    (
+                        rate("servable_trace_spans_total", "outcome", f'{SERVER},outcome!="sent"'),
+                        "{{outcome}}",
+                    ),
+                ),
                 "queue_full, failed, rejected: the collector has not got them.",
             ),
             Panel("Threads", "short", ((f"process_threads{{{SERVER}}}", "{{instance}}"),)),

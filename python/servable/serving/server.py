@@ -369,7 +369,11 @@ class Server:
     def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
         """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
         _log.info("%s of model %s by the Open Inference Protocol", action, name)
-        self._model_control.answer(action, name, has_left)
+        try:
+            self._model_control.answer(action, name, has_left)
+        finally:
+            if has_left():
+                _log.info("nobody waits any more for the %s of model %s", action, name)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
         ended = {Availability.AVAILABLE, Availability.FAILED} | (
