@@ -30,12 +30,12 @@ pub trait Form: Send + 'static {
     /// Returns the bytes in regions of shared memory that the inputs name, at most.
     fn shared_bytes(&self) -> usize;
 
-    /// Reads the request, which is to `servable`, as `spec` says. `shared`: the regions that the client may use, if there are
-    /// any.
+    /// Reads the request, which is to the `named` version, as its names say. `shared`: the regions that the client may use, if
+    /// there are any.
     fn read(
         &mut self,
         server: &ServerState,
-        (spec, servable): (&ModelSpec, &Servable),
+        named: (&ModelSpec, &Servable),
         shared: Option<Regions<'_>>,
         context: &Context,
     ) -> Result<Request>;

@@ -232,7 +232,19 @@ fn models_are_ready_not_ready_or_unknown() {
     assert_eq!(view.is_model_ready(&signature("serving_default")), Ok(true));
     assert_eq!(view.is_model_ready(&signature("x")).unwrap_err().http_status(), 400);
     assert!(view.is_ready());
-    assert_eq!(view.control(super::repository::Change::Load, "m").unwrap_err().kind, Kind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn clients_change_models_where_that_is_allowed() {
+    let (server, _) = serving();
+    let view = |control| OpenInference::new(server.clone(), Arc::new(true.into()), control, None);
+    let refused = view(None).change(super::repository::Change::Load, "m".to_owned()).await;
+    assert_eq!(refused.unwrap_err().kind, Kind::PermissionDenied);
+    let control: super::repository::ModelControl = Arc::new(|change, model, asker| {
+        assert_eq!((change.word(), model, asker.has_left()), ("unload", "m", false));
+        Ok(())
+    });
+    assert_eq!(view(Some(control)).change(super::repository::Change::Unload, "m".to_owned()).await, Ok(()));
 }
 
 #[test]
