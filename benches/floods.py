@@ -38,7 +38,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from flood_attacks import ATTACKS, NOTHING, Count, Ports
-from hostile import GoodClient, Server, Watch, percentile
+from hostile import Server, Turns, beside
 from report import machine, replace_between_markers, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -129,37 +129,20 @@ def attacked(name: str, server: Server, seconds: float) -> Count:
 
 
 def measure(name: str, seconds: float, rounds: int) -> Row:
-    """Alternates one attack with quiet. The samplers run in both phases, as they cost the client time too."""
+    """Alternates one attack with quiet."""
     server = Server.start(*FLAGS)
-    good = GoodClient(server.rest, PAUSE)
-    time.sleep(1.0)
-    before, cpu, spent = server.resident(), 0.0, 0.0
-    calm: list[float] = []
-    under: list[float] = []
     total = Count()
-    with Watch(server) as watch:
-        for _ in range(rounds):
-            good.take()
-            time.sleep(seconds)
-            calm += good.take()
-            used, began = server.cpu_seconds(), time.monotonic()
-            count = attacked(name, server, seconds)
-            under += good.take()
-            cpu += server.cpu_seconds() - used
-            spent += time.monotonic() - began
-            total.sent += count.sent
-            total.ends += count.ends
-    good.end()
-    settled = time.monotonic() + SETTLE_SECONDS
-    while server.resident() > before + MOST_MEMORY / 2 and time.monotonic() < settled:
-        time.sleep(0.2)
-    after = server.resident()
+
+    def attack_once() -> None:
+        count = attacked(name, server, seconds)
+        total.sent += count.sent
+        total.ends += count.ends
+
+    found = beside(server, attack_once, Turns(seconds, rounds, PAUSE, MOST_MEMORY / 2, SETTLE_SECONDS))
     server.stop()
-    p50, p99 = ((percentile(calm, share), percentile(under, share)) for share in (0.5, 0.99))
-    memory = (before, watch.most, after)
-    return Row(
-        name, total.sent / spent, dict(total.ends), p50, p99, memory, 1000 * watch.slowest, cpu / spent
-    )
+    p50, p99 = found.percentiles(0.5), found.percentiles(0.99)
+    rate, slowest = total.sent / found.spent, 1000 * found.slowest
+    return Row(name, rate, dict(total.ends), p50, p99, found.memory, slowest, found.cores)
 
 
 def main(argv: Sequence[str]) -> int:

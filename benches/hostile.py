@@ -42,7 +42,6 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BODY = b'{"instances": [1.0]}'
 PREDICT = "/v1/models/half_plus_two:predict"
 RPC = "/tensorflow.serving.PredictionService/Predict"
-SETTLE_SECONDS = 20.0
 
 
 @dataclass
@@ -309,41 +308,86 @@ def percentile(latencies: list[float], share: float) -> float:
     return 1000 * statistics.quantiles(latencies, n=1000)[round(share * 1000) - 1]
 
 
-def measure(name: str, seconds: float, rounds: int) -> str:
-    """Alternates one attack with quiet; returns its row.
+@dataclass(frozen=True)
+class Turns:
+    """Rounds of quiet and attack, each of so many seconds.
+
+    pause: seconds between two requests of the good client. settled: MiB above those before at which memory
+    counts as given back, for which is waited ``settle_seconds`` at most.
+    """
+
+    seconds: float
+    rounds: int
+    pause: float = 0.0
+    settled: float = 50.0
+    settle_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What an attack did to a good client beside it, and to the server.
+
+    quiet, attacked: latencies in seconds. spent: seconds of attack. cores: used by the server meanwhile.
+    memory: MiB before, at most, and after. slowest: the slowest /livez, in seconds.
+    """
+
+    quiet: list[float]
+    attacked: list[float]
+    spent: float
+    cores: float
+    memory: tuple[float, float, float]
+    slowest: float
+
+    def percentiles(self, share: float) -> tuple[float, float]:
+        """Returns that of the good client in quiet and under attack, in milliseconds."""
+        return percentile(self.quiet, share), percentile(self.attacked, share)
+
+
+def beside(server: Server, attack: Callable[[], None], turns: Turns) -> Beside:
+    """Alternates ``attack``, which lasts as long as it is meant to, with quiet.
 
     The samplers run in both phases, because they cost the client time as well.
     """
-    server = Server.start(f"--max_memory_in_flight={BUDGET}", "--transfer_grace_seconds=5")
-    good = GoodClient(server.rest)
+    good = GoodClient(server.rest, turns.pause)
     time.sleep(1.0)
-    before, cpu = server.resident(), 0.0
+    before, cpu, spent = server.resident(), 0.0, 0.0
     quiet: list[float] = []
     attacked: list[float] = []
     with Watch(server) as watch:
-        for _ in range(rounds):
+        for _ in range(turns.rounds):
             good.take()
-            time.sleep(seconds)
+            time.sleep(turns.seconds)
             quiet += good.take()
-            spent = server.cpu_seconds()
-            until = time.monotonic() + seconds
-            attack = multiprocessing.Process(target=ATTACKS[name], args=(server.rest, server.grpc, until))
-            attack.start()
-            attack.join()
+            used, began = server.cpu_seconds(), time.monotonic()
+            attack()
             attacked += good.take()
-            cpu += server.cpu_seconds() - spent
+            cpu += server.cpu_seconds() - used
+            spent += time.monotonic() - began
     good.end()
-    settled = time.monotonic() + SETTLE_SECONDS
-    while server.resident() > before + 50 and time.monotonic() < settled:
+    settled = time.monotonic() + turns.settle_seconds
+    while server.resident() > before + turns.settled and time.monotonic() < settled:
         time.sleep(0.2)
-    after = server.resident()
+    memory = (before, watch.most, server.resident())
+    return Beside(quiet, attacked, spent, cpu / spent, memory, watch.slowest)
+
+
+def measure(name: str, turns: Turns) -> str:
+    """Returns the row of an attack."""
+    server = Server.start(f"--max_memory_in_flight={BUDGET}", "--transfer_grace_seconds=5")
+
+    def attack() -> None:
+        arguments = (server.rest, server.grpc, time.monotonic() + turns.seconds)
+        process = multiprocessing.Process(target=ATTACKS[name], args=arguments)
+        process.start()
+        process.join()
+
+    found = beside(server, attack, turns)
     server.stop()
-    p99 = [percentile(latencies, 0.99) for latencies in (quiet, attacked)]
-    p50 = [percentile(latencies, 0.5) for latencies in (quiet, attacked)]
+    p50, p99, (before, most, after) = found.percentiles(0.5), found.percentiles(0.99), found.memory
     return (
         f"| {name} | {p50[0]:.2f} → {p50[1]:.2f} | {p99[0]:.2f} → {p99[1]:.2f} ({p99[1] / p99[0]:.1f}x) "
-        f"| {before:.0f}, +{watch.most - before:.0f}, +{after - before:.0f} | {1000 * watch.slowest:.0f} "
-        f"| {cpu / seconds / rounds:.2f} | {len(attacked)} |"
+        f"| {before:.0f}, +{most - before:.0f}, +{after - before:.0f} | {1000 * found.slowest:.0f} "
+        f"| {found.cores:.2f} | {len(found.attacked)} |"
     )
 
 
@@ -361,7 +405,7 @@ def main() -> None:
     print("| attack | p50 ms | p99 ms | MiB before, most, after | slowest /livez ms | cores | answers |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in given.only or ATTACKS:
-        print(measure(name, given.seconds, given.rounds), flush=True)
+        print(measure(name, Turns(given.seconds, given.rounds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,23 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "ops",
                 ((rate("servable_limits_reached_total", "limit", SERVER), "{{limit}}"),),
             ),
+            Panel(
+                "Denied because of tokens",
+                "reqps",
+                ((rate("servable_requests_denied_total", "reason", SERVER), "{{reason}}"),),
+                "Only with --auth_file.",
+            ),
+            Panel(
+                "Spans that were lost",
+                "ops",
+                (
+                    (
+                        rate("servable_trace_spans_total", "outcome", f'{SERVER},outcome!="sent"'),
+                        "{{outcome}}",
+                    ),
+                ),
+                "queue_full, failed, rejected: the collector has not got them.",
+            ),
             Panel("Threads", "short", ((f"process_threads{{{SERVER}}}", "{{instance}}"),)),
             Panel(
                 "Up since",

@@ -1,7 +1,7 @@
 //! The seam to the control plane: what Python answers and does for the data plane, on threads that may block.
 //!
-//! Whoever asks has a [`Desk`] with places of its own, so that nobody takes those of others: the administration, the console,
-//! and clients who load and unload models. The threads begin when they are needed, and end when they are not.
+//! Whoever asks has a [`Desk`] with places of its own, so that nobody takes those of others: the administration, and the
+//! console. The threads begin when they are needed, and end when they are not.
 
 use crate::error::{Error, Kind, Result};
 use bytes::Bytes;

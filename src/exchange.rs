@@ -53,6 +53,8 @@ pub struct Asked<'a> {
     pub method: &'a str,
     /// The path.
     pub path: Option<&'a str>,
+    /// `http` or `https`, of what is told as a request of HTTP.
+    pub scheme: Option<&'static str>,
 }
 
 /// A request that is being answered.
@@ -103,6 +105,7 @@ impl Exchange {
                 certified: asked.certified.cloned(),
                 id: known.unwrap_or_else(id::made),
                 trace: span,
+                scheme: asked.scheme,
             };
             let state = |parent| if parent { trace_context::state(header(TRACE_STATE)) } else { None };
             let traced =

@@ -89,6 +89,8 @@ impl Protocol {
 pub enum Api {
     /// Tensors in, tensors out.
     Predict,
+    /// The same by the Open Inference Protocol.
+    Infer,
     /// Examples in, classes out.
     Classify,
     /// Examples in, numbers out.
@@ -100,14 +102,15 @@ pub enum Api {
 }
 
 impl Api {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
     const ALL: [Api; Api::COUNT] =
-        [Api::Predict, Api::Classify, Api::Regress, Api::MultiInference, Api::Other];
+        [Api::Predict, Api::Infer, Api::Classify, Api::Regress, Api::MultiInference, Api::Other];
 
     /// Returns the value of the label `method`.
     fn method(self) -> &'static str {
         match self {
             Api::Predict => "predict",
+            Api::Infer => "infer",
             Api::Classify => "classify",
             Api::Regress => "regress",
             Api::MultiInference => "multi_inference",
@@ -115,13 +118,13 @@ impl Api {
         }
     }
 
-    /// Returns the value of TensorFlow Serving's label `API`: REST's verbs are lower-case.
+    /// Returns the value of TensorFlow Serving's label `API`: REST's verbs are lower-case. It knows no other protocol.
     fn label(self, protocol: Protocol) -> &'static str {
         match (self, protocol) {
-            (Api::Predict, Protocol::Rest) => "predict",
+            (Api::Predict | Api::Infer, Protocol::Rest) => "predict",
             (Api::Classify, Protocol::Rest) => "classify",
             (Api::Regress, Protocol::Rest) => "regress",
-            (Api::Predict, Protocol::Grpc) => "Predict",
+            (Api::Predict | Api::Infer, Protocol::Grpc) => "Predict",
             (Api::Classify, Protocol::Grpc) => "Classify",
             (Api::Regress, Protocol::Grpc) => "Regress",
             (Api::MultiInference | Api::Other, _) => "",

@@ -28,12 +28,13 @@ use crate::http::{self, connection, last_response};
 use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
+use crate::methods::changes::Changes;
 use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
 use crate::metrics::{Metrics, Protocol};
 use crate::open_inference::OpenInference;
-use crate::open_inference::repository::{CarryOut, ModelControl};
+use crate::open_inference::repository::ModelControl;
 use crate::open_inference::shared_memory::SharedMemory;
 use crate::payload::Payloads;
 use crate::registry::Registry;
@@ -78,9 +79,6 @@ pub struct Server {
     console: OnceLock<Arc<Console>>,
 }
 
-/// Most loads and unloads by clients at once; further ones wait.
-const MOST_CHANGES: usize = 32;
-
 struct Running {
     connections: Arc<Connections>,
     /// Copies of the listening sockets, for a server that takes them over.
@@ -122,6 +120,7 @@ impl Server {
             recorder: Recorder::new(payloads),
             access,
             traces,
+            changes: Changes::default(),
         });
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
@@ -163,10 +162,9 @@ impl Server {
         &self.control_plane
     }
 
-    /// Lets clients of the Open Inference Protocol load and unload models by `carry_out`; to be called before
+    /// Lets clients of the Open Inference Protocol load and unload models by `control`; to be called before
     /// [`Self::start`], once.
-    pub fn allow_model_control(&self, carry_out: CarryOut) {
-        let control = ModelControl::new(carry_out, self.control_plane.desk(MOST_CHANGES));
+    pub fn allow_model_control(&self, control: ModelControl) {
         // A second one would be a fault of the caller's code; the first counts.
         let _first = self.model_control.set(control);
     }
@@ -302,7 +300,7 @@ impl Server {
     }
 
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
-    /// whether all finished.
+    /// whether all finished; changes of what is served, whose clients have left, are not waited for.
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
         self.history.iter().for_each(|history| history.end());
@@ -324,7 +322,7 @@ impl Server {
                 let _panicked = thread.join();
             }
         }
-        finished
+        finished && !self.state.changes.are_under_way()
     }
 }
 
@@ -570,3 +568,6 @@ fn begin_traces(
 fn cannot_start(why: &std::io::Error) -> Error {
     Error::new(Kind::ResourceExhausted, format!("The server's threads could not be started: {why}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub struct Timeline {
     /// The bytes of its body or message, and when the last one was there, in nanoseconds after it began.
     received: AtomicUsize,
     received_at: AtomicU64,
+    /// Its rows, once they are known.
+    rows: AtomicUsize,
     /// The current phase, and since when.
     phase: AtomicU8,
     since: AtomicU64,
@@ -66,6 +68,7 @@ impl Timeline {
             began: Instant::now(),
             received: AtomicUsize::new(0),
             received_at: AtomicU64::new(0),
+            rows: AtomicUsize::new(0),
             phase: AtomicU8::new(NONE),
             since: AtomicU64::new(0),
             spent: Default::default(),
@@ -82,6 +85,11 @@ impl Timeline {
         self.received_at.store(now, Relaxed);
         self.since.store(now, Relaxed);
         self.phase.store(Phase::Decode as u8, Relaxed);
+    }
+
+    /// Says how many rows the request has.
+    pub fn has_rows(&self, rows: usize) {
+        self.rows.store(rows, Relaxed);
     }
 
     /// Ends the current phase at `at`, when `phase` begins. Returns the one that ended.
@@ -114,6 +122,7 @@ impl Timeline {
             protocol,
             outcome,
             received: self.bytes(),
+            rows: self.rows.load(Relaxed),
             took: now.saturating_sub(self.received_at.load(Relaxed)),
             phases: self.spent.each_ref().map(|spent| spent.load(Relaxed)),
             exemplar: self.exemplar,

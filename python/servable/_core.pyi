@@ -377,15 +377,16 @@ class Server:
 
     ``on_reload(config, seconds)`` applies a serialized ModelServerConfig for HandleReloadConfigRequest, on a
     thread that may block; ``seconds``: the client's timeout, if it set one. An exception's ``code`` and
-    ``message`` become the call's status. ``on_model_control(action, model)`` is called alike for clients of
-    the Open Inference Protocol, with ``load`` or ``unload``; without it, they may not.
+    ``message`` become the call's status. ``on_model_control(action, model, has_left)`` is called alike for
+    clients of the Open Inference Protocol, with ``load`` or ``unload``, and a function that says whether the
+    client waits no longer; without it, they may not.
     """
 
     def __new__(
         cls,
         options: CoreOptions,
         on_reload: Callable[[bytes, float | None], None] | None = None,
-        on_model_control: Callable[[str, str], None] | None = None,
+        on_model_control: Callable[[str, str, Callable[[], bool]], None] | None = None,
     ) -> Server: ...
     def bring_console(
         self,
@@ -494,7 +495,8 @@ class Server:
         """Stops accepting connections and finishes requests in progress or on their way.
 
         Returns True if all ended within ``grace_seconds``, after the last lines and records of its logs are
-        written.
+        written; False if a load or a reload that a client has asked for is still under way, which is not
+        waited for.
         """
 
 class BenchTarget(Protocol):

@@ -27,6 +27,8 @@ pub struct Head {
     pub id: RequestId,
     /// Its span, if it is traced; otherwise the one that the client goes on from.
     pub trace: Option<TraceContext>,
+    /// `http` or `https`, for its trace; `None` for a call of gRPC.
+    pub scheme: Option<&'static str>,
 }
 
 /// The place of a request in its trace.

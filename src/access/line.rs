@@ -127,6 +127,7 @@ mod tests {
             certified: Some("them".into()),
             id: (&b"abc-1"[..]).into(),
             trace: TraceContext::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            scheme: Some("http"),
         };
         let entry = Entry::begin(head, "predict", path, None, None);
         entry.names(model);

@@ -186,7 +186,7 @@ mod tests {
 
     fn begin(access: &Arc<AccessLog>, id: &'static str) -> Exchange {
         let (protocol, sender, method) = ("grpc", Sender::default(), "Predict");
-        let asked = Asked { protocol, sender, certified: None, method, path: None };
+        let asked = Asked { protocol, sender, certified: None, method, path: None, scheme: None };
         let observers = Observers { log: Some(access), ..Observers::default() };
         Exchange::begin(&observers, asked, |name| {
             (name == "x-request-id").then_some(id.as_bytes()).into_iter()
@@ -235,7 +235,7 @@ mod tests {
         std::fs::remove_dir_all(&inner).unwrap();
         let line = || {
             let (sender, id) = (Sender::default(), (&b"x"[..]).into());
-            let head = Head { protocol: "rest", sender, certified: None, id, trace: None };
+            let head = Head { protocol: "rest", sender, certified: None, id, trace: None, scheme: None };
             let end = End { status: Some(200), code: None, bytes: 0, took: SOON };
             Ended { entry: Arc::new(Entry::begin(head, "GET", Some("/"), None, None)), end }
         };

@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token::Shown;
+use tokio::sync::watch;
 
 /// Names of the headers, or of gRPC's metadata, that a token is shown in.
 const AUTHORIZATION: &str = "authorization";
@@ -40,6 +41,8 @@ pub struct Auth(Arc<Authority>);
 
 struct Authority {
     tokens: ArcSwap<Tokens>,
+    /// Told of each change of them.
+    changes: watch::Sender<()>,
     denials: Arc<Denials>,
     since: Instant,
 }
@@ -87,7 +90,8 @@ impl Auth {
 
     fn of(entries: Vec<Entry>) -> Auth {
         let tokens = ArcSwap::from_pointee(Tokens::new(entries, None));
-        Auth(Arc::new(Authority { tokens, denials: Arc::default(), since: Instant::now() }))
+        let (changes, denials) = (watch::Sender::new(()), Arc::default());
+        Auth(Arc::new(Authority { tokens, changes, denials, since: Instant::now() }))
     }
 
     /// Returns the counts of refused requests.
@@ -132,6 +136,21 @@ impl Auth {
         grant.has(need).map_err(|unmet| self.denied(unmet.denial(), unmet.error(name)))
     }
 
+    /// Checks whether a request that was admitted long ago would be allowed today: its token may have been taken away, or have
+    /// become one for something else.
+    pub fn check_again(&self, pass: &Pass, need: Need<'_>) -> Result<()> {
+        let Entry { name, hashed, .. } = &pass.holder.entry;
+        let tokens = self.0.tokens.load();
+        let now = tokens.0.get(name).map(|holder| &holder.entry).filter(|entry| entry.hashed == *hashed);
+        let now = now.ok_or_else(|| self.denied(Denial::Invalid, invalid()))?;
+        now.grant.has(need).map_err(|unmet| self.denied(unmet.denial(), unmet.error(name)))
+    }
+
+    /// Returns what tells of changes of the tokens.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
     fn denied(&self, why: Denial, error: Error) -> Error {
         self.0.denials.count(why);
         error
@@ -143,6 +162,7 @@ impl Authority {
     fn renew(&self, entries: Vec<Entry>) {
         let tokens = Tokens::new(entries, Some(&self.tokens.load()));
         self.tokens.store(Arc::new(tokens));
+        self.changes.send_replace(());
     }
 }
 

@@ -141,6 +141,29 @@ fn a_token_that_stays_keeps_what_it_has_used() {
 }
 
 #[test]
+fn what_goes_on_for_long_is_checked_by_the_tokens_of_today() {
+    let auth = auth(&line("me", 'x', "scopes=read models=*"));
+    let mut changes = auth.changes();
+    let pass = bearing(&auth, &made("me", 'x').0).unwrap();
+    let again = || auth.check_again(&pass, Need::Read("m")).map_err(|refused| refused.kind);
+    assert_eq!((again(), changes.has_changed().unwrap()), (Ok(()), false));
+    for (text, allowed) in [
+        (line("me", 'x', "scopes=read models=* in_flight=7"), Ok(())),
+        (line("me", 'x', "scopes=read models=n"), Err(Kind::PermissionDenied)),
+        (line("me", 'x', "scopes=predict models=*"), Err(Kind::PermissionDenied)),
+        (line("me", 'z', "scopes=read models=*"), Err(Kind::Unauthenticated)),
+        (line("you", 'x', "scopes=read models=*"), Err(Kind::Unauthenticated)),
+        (String::from("# nobody"), Err(Kind::Unauthenticated)),
+    ] {
+        auth.0.renew(parse(&text).unwrap());
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        assert_eq!(again(), allowed, "{text}");
+    }
+    assert_eq!((count(&auth, "invalid_token"), count(&auth, "model"), count(&auth, "scope")), (3, 1, 1));
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let auth = auth(&line("me", 'x', "scopes=read models=*"));
     let (token, _) = made("me", 'x');

@@ -100,6 +100,13 @@ impl Leave {
     }
 }
 
+/// Adds what the Open Inference Protocol needs to TensorFlow Serving's own headers of an answer, which allow one header to
+/// be sent and none to be read.
+pub(crate) fn widen(headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, SENT);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
+}
+
 /// Returns whether a request for `OPTIONS` is a browser's question for a page of another origin.
 pub(super) fn is_preflight(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)

@@ -16,7 +16,7 @@ use crate::http::head::{self, Fields};
 use crate::http::target;
 use bytes::Bytes;
 use cors::Cors;
-pub(crate) use cors::Leave;
+pub(crate) use cors::{Leave, widen};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;

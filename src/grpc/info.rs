@@ -66,7 +66,7 @@ pub(super) fn status(service: &GrpcService, received: Received<GetModelStatusReq
     Reply::of(&response)?.counted(context.memory)
 }
 
-/// Applies a configuration on a thread of its own, and answers when it is in force.
+/// Applies a configuration, and answers when it is in force.
 pub(super) async fn reload(service: &GrpcService, received: Received<ReloadConfigRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let config = request.config.unwrap_or_default();
@@ -82,9 +82,7 @@ pub(super) async fn reload(service: &GrpcService, received: Received<ReloadConfi
     let before = values(&service.server, &request.metric_names);
     let config = config.encode_to_vec().into();
     let timeout = context.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    tokio::task::spawn_blocking(move || reload(config, timeout))
-        .await
-        .map_err(|_| Error::internal("The reload failed; the server's log has the reason"))??;
+    service.server.changes.run(move |_| reload(config, timeout)).await?;
     let after = values(&service.server, &request.metric_names);
     let growth = before.iter().zip(after).map(|(before, after)| after - before);
     let metric = request.metric_names.into_iter().zip(growth).map(grown).collect();

@@ -199,6 +199,7 @@ impl GrpcService {
             certified: client.certified(),
             method: path.rsplit('/').next().unwrap_or(path),
             path: Some(path),
+            scheme: None,
         };
         let header = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
         Exchange::begin(&self.server.observers(), asked, header)

@@ -4,7 +4,7 @@ use super::call_body::CallBody;
 use super::message::{self, Locate, Message, MessageLimits};
 use super::model_call::{Method, ModelCall};
 use super::reply::Reply;
-use super::v2::InferCall;
+use super::v2;
 use super::{GrpcService, Left, deadline};
 use crate::auth::Pass;
 use crate::connections::{Answering, Connection};
@@ -60,14 +60,19 @@ impl Rpc<'_> {
         answer(service, self.receive(None).await?)
     }
 
-    /// Lets `answer` answer, within the deadline.
+    /// Lets `answer` answer, as long as the client waits.
     pub(super) async fn wait<M: prost::Message + Default>(
-        self,
+        mut self,
         answer: impl AsyncFnOnce(&GrpcService, Received<M>) -> Result<Reply>,
     ) -> Result<Reply> {
-        let service = self.service;
+        let (service, left) = (self.service, self.left.take());
         let received = self.receive(None).await?;
-        deadline::bounded(received.context.deadline, answer(service, received)).await
+        let ended = ended(received.context.deadline, left);
+        tokio::select! {
+            biased;
+            answer = answer(service, received) => answer,
+            error = ended => Err(error),
+        }
     }
 
     /// Asks a model by the Open Inference Protocol.
@@ -76,10 +81,9 @@ impl Rpc<'_> {
         let server = &service.server;
         let Arrived { bytes, context, _answering } = self.arrive(Some(infer::locate)).await?;
         let ended = ended(context.deadline, left);
-        let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
-        let shared = service.shared_memory();
-        methods::ask(server, InferCall::new(&server.registry, request, false).sharing(shared), context, ended)
-            .await
+        let request = InferRequest::open(bytes).map_err(|_| v2::malformed())?;
+        let call = v2::infer(&server.registry, request, false, service.shared_memory());
+        methods::ask(server, call, context, ended).await
     }
 
     /// Reads the message and decodes it. `locate` finds the part worth aligning before it has arrived.

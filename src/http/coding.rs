@@ -19,17 +19,26 @@ pub(crate) enum Coding {
     Zstd,
 }
 
-/// The codings that a client accepts.
+/// The codings that a client accepts, by their qualities in thousandths; 0 for those that it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accepts {
-    pub(crate) gzip: bool,
-    pub(crate) zstd: bool,
+    pub(crate) gzip: u16,
+    pub(crate) zstd: u16,
 }
 
 impl Accepts {
-    /// Returns the coding that costs least.
+    /// Returns the coding that the client likes best; of equal ones, the one that costs least.
     pub(super) fn best(self) -> Option<Coding> {
-        if self.zstd { Some(Coding::Zstd) } else { self.gzip.then_some(Coding::Gzip) }
+        match self {
+            Accepts { gzip: 0, zstd: 0 } => None,
+            Accepts { gzip, zstd } if zstd >= gzip => Some(Coding::Zstd),
+            Accepts { .. } => Some(Coding::Gzip),
+        }
+    }
+
+    /// Returns those of both together.
+    pub(super) fn or(self, other: Accepts) -> Accepts {
+        Accepts { gzip: self.gzip.max(other.gzip), zstd: self.zstd.max(other.zstd) }
     }
 }
 
@@ -167,6 +176,20 @@ mod tests {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_client_chooses_and_of_equal_ones_the_cheaper_is_taken() {
+        for (gzip, zstd, best) in [
+            (0, 0, None),
+            (1, 0, Some(Coding::Gzip)),
+            (0, 1, Some(Coding::Zstd)),
+            (1000, 1000, Some(Coding::Zstd)),
+            (1000, 999, Some(Coding::Gzip)),
+            (500, 501, Some(Coding::Zstd)),
+        ] {
+            assert_eq!(Accepts { gzip, zstd }.best(), best, "{gzip} {zstd}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Request heads: refusals that HTTP requires, and the codings they name.
 
-use super::coding::Accepts;
+use super::coding::{Accepts, Coding};
 use super::reply::Refusal;
 use super::target;
 use http::header::{
@@ -66,10 +66,8 @@ pub(crate) struct Fields<'h> {
     pub(crate) gzip: bool,
     /// True if the body is compressed with zstd.
     pub(crate) zstd: bool,
-    /// True if `Accept-Encoding` names gzip with a quality above zero.
-    pub(crate) accepts_gzip: bool,
-    /// The same for zstd.
-    pub(crate) accepts_zstd: bool,
+    /// The codings that `Accept-Encoding` names.
+    accepts: Accepts,
     /// The first `Content-Type` and the first `Accept`.
     pub(crate) content_type: Option<&'h HeaderValue>,
     pub(crate) accept: Option<&'h HeaderValue>,
@@ -99,9 +97,8 @@ impl<'h> Fields<'h> {
                 CONTENT_ENCODING => _ = content_coding.get_or_insert(value),
                 CONTENT_TYPE => _ = fields.content_type.get_or_insert(value),
                 ACCEPT_ENCODING => {
-                    let accepts = named_codings(value);
-                    fields.accepts_gzip |= accepts.gzip;
-                    fields.accepts_zstd |= accepts.zstd;
+                    // What is accepted may be said in several.
+                    fields.accepts = fields.accepts.or(named_codings(value));
                 }
                 ACCEPT => {
                     fields.accept.get_or_insert(value);
@@ -117,11 +114,20 @@ impl<'h> Fields<'h> {
 
     /// Returns the codings that the reply may have, of which zstd has to be turned on.
     pub(crate) fn accepts(&self, zstd: bool) -> Accepts {
-        Accepts { gzip: self.accepts_gzip, zstd: zstd && self.accepts_zstd }
+        if zstd { self.accepts } else { Accepts { zstd: 0, ..self.accepts } }
+    }
+
+    /// Returns the coding of the body; zstd has to be turned on.
+    pub(crate) fn coding(&self, zstd: bool) -> Option<Coding> {
+        match (self.gzip, self.zstd && zstd) {
+            (true, _) => Some(Coding::Gzip),
+            (false, true) => Some(Coding::Zstd),
+            (false, false) => None,
+        }
     }
 }
 
-/// Returns the codings that the value of an `Accept-Encoding` names with a quality above zero.
+/// Returns the codings that the value of an `Accept-Encoding` names, with their qualities. One that is no number is 1.
 fn named_codings(value: &HeaderValue) -> Accepts {
     let mut accepts = Accepts::default();
     for item in value.to_str().unwrap_or_default().split(',') {
@@ -132,13 +138,15 @@ fn named_codings(value: &HeaderValue) -> Accepts {
             4 if name.eq_ignore_ascii_case("zstd") => &mut accepts.zstd,
             _ => continue,
         };
-        let refused = parts.any(|part| {
-            part.strip_prefix("q=")
-                .is_some_and(|quality| quality.trim().parse::<f32>().is_ok_and(|q| q <= 0.0))
-        });
-        *place |= !refused;
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.trim().parse::<f32>().ok());
+        *place = (*place).max(thousandths(quality.unwrap_or(1.0)));
     }
     accepts
+}
+
+/// Returns a quality in thousandths; the smallest that is above zero counts as one.
+fn thousandths(quality: f32) -> u16 {
+    if quality > 0.0 { (quality.min(1.0) * 1000.0).round().max(1.0) as u16 } else { 0 }
 }
 
 /// Returns whether the value of an `Accept` names JSON with the parameter `compact=true` and a quality above zero. Ranges
@@ -205,12 +213,15 @@ mod tests {
     #[test]
     fn codings_are_accepted_with_a_quality_above_zero() {
         for (value, gzip, zstd) in [
-            ("gzip", true, false),
-            ("ZSTD , deflate;q=1", false, true),
-            ("gzip;q=0, zstd;q=0.001", false, true),
-            ("gzip;q=0.0,zstd;q=x", false, true),
-            ("gzip;q=0, gzip", true, false),
-            ("*, x-gzip, gzipp", false, false),
+            ("gzip", 1000, 0),
+            ("ZSTD , deflate;q=1", 0, 1000),
+            ("gzip;q=0, zstd;q=0.001", 0, 1),
+            ("gzip;q=0.0,zstd;q=x", 0, 1000),
+            ("gzip;q=0, gzip", 1000, 0),
+            ("gzip;q=0.8, zstd; q=0.75", 800, 750),
+            ("gzip;q=7, zstd;q=-1", 1000, 0),
+            ("gzip;q=NaN, zstd;q=0.00001", 0, 1),
+            ("*, x-gzip, gzipp", 0, 0),
         ] {
             let accepts = named_codings(&HeaderValue::from_static(value));
             assert_eq!(accepts, Accepts { gzip, zstd }, "{value}");
@@ -232,7 +243,8 @@ mod tests {
             }
         }
         let fields = Fields::of(&headers);
-        assert!(fields.gzip && fields.accepts_gzip, "what is accepted may be said in several");
+        assert!(fields.gzip, "of those of a body, the first counts");
+        assert_eq!(fields.accepts(true).gzip, 1000, "what is accepted may be said in several");
         assert_eq!((fields.hosts, fields.codings), (2, 2));
         assert_eq!(fields.other_coding.map(HeaderValue::as_bytes), Some(&b"gzip"[..]));
         assert_eq!(fields.expected.map(HeaderValue::as_bytes), Some(&b"100-continue"[..]));

@@ -75,12 +75,7 @@ impl Body {
         self.bytes.bytes().len()
     }
 
-    /// Compresses the body with gzip if the client accepts that and it is worthwhile. Slow for large bodies.
-    pub(crate) fn packed(bytes: Vec<u8>, accepts_gzip: bool, options: &Options) -> Body {
-        Body::coded(Content::Written(bytes), Accepts { gzip: accepts_gzip, zstd: false }, options)
-    }
-
-    /// Does the same with the best of the codings that the client accepts.
+    /// Compresses the body with the best of the codings that the client accepts, if that is worthwhile. Slow for large bodies.
     pub(crate) fn coded(bytes: Content, accepts: Accepts, options: &Options) -> Body {
         Body::coded_from(bytes, accepts, options.gzip_min_bytes)
     }

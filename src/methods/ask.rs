@@ -213,7 +213,11 @@ impl<C: Call> Planned<C> {
         let api = call.counted().api();
         observer::assign(server, &servable, Some(request.signature()), api, &context);
         let sample = sample(server, &call, &servable, &request);
-        let plan = request.plan(server, &servable)?;
+        let mut plan = request.plan(server, &servable)?;
+        plan.run.api = api;
+        if let Some(timeline) = &context.timeline {
+            timeline.has_rows(plan.run.rows().unwrap_or(1));
+        }
         if let Some(entry) = context.entry.as_ref().filter(|entry| entry.is_traced()) {
             entry.has_rows(plan.run.rows());
         }

@@ -3,6 +3,7 @@
 
 mod ask;
 pub mod bind;
+pub mod changes;
 mod debug_text;
 pub mod examples;
 pub mod exposition;
@@ -29,6 +30,7 @@ use crate::exchange::Observers;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use crate::telemetry::Traces;
+use changes::Changes;
 use record::Recorder;
 use std::sync::Arc;
 
@@ -50,6 +52,8 @@ pub struct ServerState {
     pub access: Option<Arc<AccessLog>>,
     /// The traces, if there are any.
     pub traces: Option<Arc<Traces>>,
+    /// The changes of what is served that clients have asked for.
+    pub changes: Changes,
 }
 
 impl ServerState {
@@ -92,6 +96,7 @@ impl ServerState {
             recorder: Recorder::none(),
             access: None,
             traces: None,
+            changes: Changes::default(),
         }
     }
 }

@@ -129,7 +129,7 @@ impl ModelContent {
     pub(super) fn summed(name: &str, total: [Tally; Api::COUNT]) -> ModelContent {
         ModelContent {
             name: name.to_owned(),
-            total,
+            total: as_tensorflow(total),
             series: Vec::new(),
             versions: Vec::new(),
             loads: [0; CODES],
@@ -164,7 +164,6 @@ impl ModelContent {
     /// Adds the requests for a model that is not served.
     pub(super) fn add_unknown(&mut self, model: &ModelCounts) {
         let total = model.total();
-        self.total.iter_mut().zip(&total).for_each(|(sum, one)| sum.merge(one));
         let mut by_api: BTreeMap<usize, Tally> =
             self.series.drain(..).map(|one| (one.api as usize, one.tally)).collect();
         for (api, one) in total.iter().enumerate().filter(|(_, one)| !one.is_empty()) {
@@ -177,5 +176,13 @@ impl ModelContent {
             tally,
         };
         self.series = by_api.into_iter().map(series).collect();
+        self.total.iter_mut().zip(&as_tensorflow(total)).for_each(|(sum, one)| sum.merge(one));
     }
+}
+
+/// Counts requests by the Open Inference Protocol as those of TensorFlow Serving's API that ask for the same.
+fn as_tensorflow(mut total: [Tally; Api::COUNT]) -> [Tally; Api::COUNT] {
+    let infer = std::mem::take(&mut total[Api::Infer as usize]);
+    total[Api::Predict as usize].merge(&infer);
+    total
 }

@@ -51,6 +51,8 @@ impl Series {
 #[derive(Debug, Default)]
 pub struct Part {
     pub(super) begun: AtomicU64,
+    /// The rows of those that ended well.
+    rows: AtomicU64,
     pub(super) by_protocol: [Answered; Protocol::COUNT],
     pub(super) phases: [Latencies; Phase::COUNT],
     /// Runs, as TensorFlow Serving counts them: warm-ups too, and with the wait for a batch.
@@ -82,6 +84,8 @@ pub struct Ending {
     pub outcome: Result<usize, Kind>,
     /// The bytes of its body or message.
     pub received: usize,
+    /// The first dimension of its first input, as far as it is known.
+    pub rows: usize,
     /// From its last byte to its answer, in nanoseconds.
     pub took: u64,
     /// The time spent in each phase, in nanoseconds; 0 if it did not come that far.
@@ -108,6 +112,7 @@ impl Part {
         answered.outcomes[code].fetch_add(1, Relaxed);
         answered.received.fetch_add(ending.received as u64, Relaxed);
         if let Ok(sent) = ending.outcome {
+            self.rows.fetch_add(ending.rows as u64, Relaxed);
             answered.took.add(ending.took);
             answered.native.add(ending.took);
             if let Some(span) = ending.exemplar {
@@ -142,6 +147,7 @@ impl Part {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) begun: u64,
+    pub(super) rows: u64,
     pub(super) by_protocol: [Answers; Protocol::COUNT],
     pub(super) phases: [Times; Phase::COUNT],
     pub(super) runs: Times,
@@ -188,6 +194,7 @@ impl Tally {
             answers.sent += part.sent.load(Relaxed);
         }
         self.begun += part.begun.load(Relaxed);
+        self.rows += part.rows.load(Relaxed);
         self.phases.iter_mut().zip(&part.phases).for_each(|(times, part)| times.read(part));
         self.runs.read(&part.runs);
         self.batched += part.batched.load(Relaxed);
@@ -206,6 +213,7 @@ impl Tally {
             answers.sent += other.sent;
         }
         self.begun += other.begun;
+        self.rows += other.rows;
         self.phases.iter_mut().zip(&other.phases).for_each(|(times, other)| times.merge(other));
         self.runs.merge(&other.runs);
         self.batched += other.batched;
@@ -216,6 +224,11 @@ impl Tally {
     /// Returns whether nothing was counted.
     pub(super) fn is_empty(&self) -> bool {
         self.begun == 0 && self.runs.count() == 0
+    }
+
+    /// Returns the number of requests that ended well.
+    pub(super) fn succeeded(&self) -> u64 {
+        self.by_protocol.iter().map(|answers| answers.outcomes[0]).sum()
     }
 
     /// Returns the number of requests that have begun and not ended.

@@ -10,6 +10,8 @@ use crate::profile::Phase;
 pub struct VersionStatistics {
     /// Requests that succeeded, with their time.
     pub success: Total,
+    /// Their rows; one each of those to a signature whose tensors are no rows.
+    pub rows: u64,
     /// Requests that failed. Their time is not counted.
     pub fail: Total,
     /// Waiting: for a thread, or for other requests of a batch.
@@ -44,20 +46,24 @@ impl Total {
 }
 
 impl Metrics {
-    /// Returns what was counted of `version` of `model`, of all its signatures together; zeros if it is not known.
-    pub fn statistics(&self, model: &str, version: i64) -> VersionStatistics {
+    /// Returns what was counted of `version` of `model`, of all its signatures together; zeros if it is not known. `in_rows`
+    /// says of which signatures the tensors are rows.
+    pub fn statistics(&self, model: &str, version: i64, in_rows: impl Fn(&str) -> bool) -> VersionStatistics {
         let model = self.models.load().get(model).cloned();
         let versions = model.map(|model| model.all()).unwrap_or_default();
         let Some((_, counts)) = versions.into_iter().find(|(number, _)| *number == version) else {
             return VersionStatistics::default();
         };
-        let mut sum = Tally::default();
-        for (_, methods) in counts.named() {
+        let (mut sum, mut rows) = (Tally::default(), 0);
+        for (signature, methods) in counts.named() {
             let asked = Api::ALL.into_iter().zip(&*methods).filter(|(api, _)| *api != Api::Other);
-            asked.for_each(|(_, series)| series.parts().for_each(|part| sum.read(part)));
+            let mut own = Tally::default();
+            asked.for_each(|(_, series)| series.parts().for_each(|part| own.read(part)));
+            rows += if in_rows(&signature) { own.rows } else { own.succeeded() };
+            sum.merge(&own);
         }
         let [_, batches] = counts.batches().read();
-        statistics(&sum, batches.count(), batches.sum)
+        VersionStatistics { rows, ..statistics(&sum, batches.count(), batches.sum) }
     }
 }
 
@@ -78,6 +84,7 @@ fn statistics(sum: &Tally, batches: u64, batched: u64) -> VersionStatistics {
         run: of(Phase::Run),
         encode: of(Phase::Encode),
         executions: success.count.saturating_sub(batched) + batches,
+        rows: 0,
     }
 }
 
@@ -95,18 +102,19 @@ mod tests {
             let part = version.signature(signature)[Api::Predict as usize].part().clone();
             part.begin();
             let phases = [1, 0, 7, 1];
-            let (protocol, received, exemplar) = (Protocol::Rest, 1, None);
-            part.end(&Ending { protocol, outcome, received, took: 10, phases, exemplar });
+            let (protocol, received, rows, exemplar) = (Protocol::Rest, 1, 4, None);
+            part.end(&Ending { protocol, outcome, received, rows, took: 10, phases, exemplar });
         }
-        let told = metrics.statistics("m", 1);
+        let told = metrics.statistics("m", 1, |signature| signature == "b");
+        assert_eq!(told.rows, 5, "one request to a, and four rows to b");
         assert_eq!((told.success, told.fail.count), (Total { count: 2, nanos: 20 }, 1));
         assert_eq!(told.run, Total { count: 3, nanos: 21 });
         assert_eq!(told.queue, Total { count: 2, nanos: 0 }, "they waited for nothing");
         assert_eq!(told.executions, 2);
         version.batches().ran(8, 2);
-        assert_eq!(metrics.statistics("m", 1).executions, 1);
+        assert_eq!(metrics.statistics("m", 1, |_| true).executions, 1);
         for (model, version) in [("m", 2), ("n", 1)] {
-            assert_eq!(metrics.statistics(model, version), VersionStatistics::default());
+            assert_eq!(metrics.statistics(model, version, |_| true), VersionStatistics::default());
         }
     }
 }

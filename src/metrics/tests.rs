@@ -40,6 +40,30 @@ fn end(series: &Series, protocol: Protocol, outcome: Result<usize, Kind>) {
 }
 
 #[test]
+fn tensorflow_serving_s_metrics_know_infer_as_predict() {
+    let metrics = Metrics::default();
+    for name in ["m", "other"] {
+        let model = if name == "m" { metrics.served(name) } else { metrics.asked(name) };
+        let signature = model.version(1).signature("serving_default");
+        end(&signature[Api::Predict as usize], Protocol::Rest, Ok(7));
+        end(&signature[Api::Infer as usize], Protocol::Rest, Ok(7));
+        signature[Api::Infer as usize].part().ran(Duration::from_micros(10), true);
+    }
+    let count = r#":tensorflow:serving:request_count{model_name="m",status="OK"} 2"#;
+    assert!(lines(&metrics, ":tensorflow:serving:request_count{").contains(&count.to_owned()));
+    let latency =
+        r#":tensorflow:serving:request_latency_count{model_name="m",API="predict",entrypoint="REST"} 2"#;
+    assert!(lines(&metrics, ":tensorflow:serving:request_latency_count").contains(&latency.to_owned()));
+    let run = lines(&metrics, ":tensorflow:serving:runtime_latency_count");
+    assert!(run.iter().any(|line| line.contains(r#"API="Predict""#) && line.ends_with(" 1")), "{run:?}");
+    for method in ["predict", "infer"] {
+        let told = all(&metrics, "servable_requests_total");
+        let is_it = |line: &String| line.contains("model=\"m\"") && line.contains(&format!("{method:?}"));
+        assert!(told.iter().any(is_it), "{method}: {told:?}");
+    }
+}
+
+#[test]
 fn a_request_is_counted_with_its_outcome_and_its_latency() {
     let metrics = Metrics::default();
     let signature = metrics.served("m").version(1).signature("serving_default");

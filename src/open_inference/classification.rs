@@ -23,11 +23,12 @@ pub fn of(tensor: &Tensor, classes: usize, memory: &Reservation) -> Result<Tenso
     memory.grow((columns + rows * wanted).saturating_mul(size_of::<usize>()))?;
     let (mut text, mut ends) = (String::new(), Vec::with_capacity(rows * wanted));
     let mut order: Vec<usize> = Vec::with_capacity(columns);
-    for row in 0..rows {
+    // Rows without elements may be of any number.
+    for row in 0..if wanted > 0 { rows } else { 0 } {
         let key = |index: &usize| (Reverse(scores.get(row * columns + index).rank()), *index);
         order.clear();
         order.extend(0..columns);
-        if wanted < columns && wanted > 0 {
+        if wanted < columns {
             order.select_nth_unstable_by_key(wanted - 1, key);
         }
         order.truncate(wanted);

@@ -118,13 +118,22 @@ impl ModelConfig {
 /// Returns the configuration of the version that `spec` names.
 pub fn config(server: &ServerState, spec: &ModelSpec) -> Result<ModelConfig> {
     let metadata = of_model(server, spec)?;
-    let mut all = metadata.inputs.iter().chain(&metadata.outputs);
-    // A row that is a single number has no dimensions, which Triton's tools do not take for an input.
-    let rows = !metadata.inputs.is_empty()
-        && metadata.inputs.iter().all(|input| input.shape.len() > 1)
-        && all.all(|tensor| tensor.shape.first() == Some(&-1));
-    // Of an unknown rank, too, the shape is `[-1]`.
+    let rows = are_rows(&metadata.inputs, &metadata.outputs);
     Ok(ModelConfig { max_batch_size: if rows { MAX_BATCH_SIZE } else { 0 }, metadata })
+}
+
+/// Returns whether the tensors of a signature are rows of any number.
+pub fn is_in_rows(signature: &Signature) -> bool {
+    let all = |specs: &[TensorSpec]| specs.iter().map(TensorMetadata::of).collect::<Vec<_>>();
+    are_rows(&all(&signature.inputs), &all(&signature.outputs))
+}
+
+fn are_rows(inputs: &[TensorMetadata], outputs: &[TensorMetadata]) -> bool {
+    // A row that is a single number has no dimensions, which Triton's tools do not take for an input. Of an unknown rank,
+    // too, the shape is `[-1]`.
+    !inputs.is_empty()
+        && inputs.iter().all(|input| input.shape.len() > 1)
+        && inputs.iter().chain(outputs).all(|tensor| tensor.shape.first() == Some(&-1))
 }
 
 /// Returns the name in a reply: `None` if the protocol cannot tell the type.

@@ -1,19 +1,19 @@
 //! The Open Inference Protocol (KServe v2), as far as REST and gRPC have it in common: names, checks, texts. No HTTP, no
 //! JSON, no gRPC.
 //!
-//! A protocol's `Call` (see [`crate::methods::ask`]) goes through these steps:
+//! An infer request is a [`call::Inference`] (a `Call`, see [`crate::methods::ask`]), of which a protocol brings the
+//! [`call::Form`]. It goes through these steps:
 //!
 //! 1. The names in a request become a [`ModelSpec`] by [`target::spec`]: model, version or label, signature. What the
-//!    parameters of the request say of it is read by [`parameters::OfRequest`]. `spec`, `signature` and `counted`
-//!    (`Counted::Request(Api::Predict)`) of the `Call` follow from it.
-//! 2. `BODY_FIRST` is true, and `decode` begins with [`served`], which gives the error of a missing version in the
-//!    protocol's words, then finds the signature by `bind::signature`.
+//!    parameters of the request say of it is read by [`parameters::OfRequest`].
+//! 2. [`served`] gives the error of a missing version in the protocol's words. Then `Form::read` finds the signature by
+//!    `bind::signature`.
 //! 3. [`inputs::Inputs`] takes one input after the other: `expect` checks name, datatype and shape, and returns what its
 //!    data has to be; [`inputs::Expected::read`] makes a tensor of binary data, which is borrowed if it is numbers; `put`
 //!    keeps it; `finish` returns the tensors in the order of the signature.
 //! 4. [`outputs::Outputs`] takes the outputs asked for, with the number of classes wanted of each; `finish` returns their
 //!    positions. With the inputs, that is a `Request::Predict`, which is placed, batched, counted and logged as any.
-//! 5. `encode` gets `Answer::Outputs`, in the order of the positions. [`outputs::Chosen::classified`] turns a tensor into
+//! 5. `Form::write` gets the outputs, in the order of the positions. [`outputs::Chosen::classified`] turns a tensor into
 //!    classes where these are wanted; [`strings`] writes BYTES; [`datatype`] has the names.
 //!
 //! Besides: [`metadata`] (of a version: tensors, platform, and Triton's configuration), [`statistics`], [`repository`]
@@ -21,6 +21,7 @@
 //! errors. [`shared_memory`] has the regions that clients register: [`shared_memory::Regions::read`] makes the tensor of an
 //! input there, [`outputs::Chosen::placed`] finds the places of outputs, and [`shared_memory::Placed::write`] writes one.
 
+pub mod call;
 pub mod classification;
 pub mod datatype;
 pub mod inputs;
@@ -36,10 +37,9 @@ pub mod target;
 
 use crate::error::{Error, Kind, Result};
 use crate::methods::health::Health;
-use crate::methods::{ModelSpec, Request, ServerState, bind, record};
+use crate::methods::{ModelSpec, ServerState, bind};
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
-use bytes::Bytes;
 use repository::ModelControl;
 use shared_memory::SharedMemory;
 use std::sync::Arc;
@@ -92,12 +92,10 @@ impl OpenInference {
         Ok(available && self.ready.load(Relaxed))
     }
 
-    /// Loads or unloads a model, as far as that is allowed; returns once it is done.
-    pub async fn control(&self, change: repository::Change, model: String) -> Result<()> {
-        match &self.control {
-            Some(control) => control.change(change, model).await,
-            None => Err(refusal::no_control()),
-        }
+    /// Loads or unloads a model, as far as that is allowed; returns once it is done. Who drops this waits for it no longer.
+    pub async fn change(&self, change: repository::Change, model: String) -> Result<()> {
+        let control = self.control.clone().ok_or_else(refusal::no_control)?;
+        self.server.changes.run(move |asker| control(change, &model, asker)).await
     }
 
     /// Returns whether clients may load and unload models at all.
@@ -131,12 +129,6 @@ fn is_available(registry: &Registry, spec: &ModelSpec) -> Option<bool> {
             registry.is_available(&spec.name, Some(version))
         }
     }
-}
-
-/// Returns `request`, which is for `servable`, as the message that a recording replays.
-pub fn recorded(servable: &Servable, request: &Request) -> Option<Bytes> {
-    let Request::Predict { signature, inputs, .. } = request else { return None };
-    Some(record::predict_request(servable.name(), servable.signature(signature)?, inputs))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The repository of models: what is there, loading and unloading.
 
-use crate::control_plane::Desk;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::methods::changes::Asker;
 use crate::registry::{Registry, State, VersionStatus};
 use std::sync::Arc;
 
@@ -24,36 +24,9 @@ impl Change {
     }
 }
 
-/// Carries out a change of the model named, and returns when it is in force. Called from threads that may block, possibly
-/// several at once.
-pub type CarryOut = Arc<dyn Fn(Change, &str) -> Result<()> + Send + Sync>;
-
-/// Loads and unloads models for clients.
-#[derive(Clone)]
-pub struct ModelControl {
-    carry_out: CarryOut,
-    desk: Desk,
-}
-
-impl ModelControl {
-    /// Has changes carried out by `carry_out`, as many at once as `desk` has places.
-    pub fn new(carry_out: CarryOut, desk: Desk) -> ModelControl {
-        ModelControl { carry_out, desk }
-    }
-
-    /// Carries out a change once there is a place for it; returns when it is in force.
-    pub(super) async fn change(&self, change: Change, model: String) -> Result<()> {
-        let Some(place) = self.desk.wait().await else {
-            return Err(Error::new(Kind::Unavailable, "The server is stopping"));
-        };
-        let carry_out = self.carry_out.clone();
-        let work = move || {
-            let _place = place;
-            carry_out(change, &model)
-        };
-        self.desk.run(work).await?
-    }
-}
+/// Carries out a change of the model named, and returns when it is in force, or when the asker has left. Called from threads
+/// that may block, possibly several at once.
+pub type ModelControl = Arc<dyn Fn(Change, &str, &Asker) -> Result<()> + Send + Sync>;
 
 /// A version in the index.
 #[derive(Clone, Debug, PartialEq, Eq)]

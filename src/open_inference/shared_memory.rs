@@ -336,15 +336,16 @@ impl Placed {
         self.of_request
     }
 
-    /// Writes `tensor`, which is output `name`; returns the bytes that it takes.
-    pub fn write(&self, name: &str, tensor: &Tensor) -> Result<usize> {
-        match tensor.as_strings() {
-            None => self.write_bytes(name, tensor.bytes()),
-            Some(strings) => {
-                self.check(name, strings::size(strings))?;
-                self.write_bytes(name, &strings::encoded(strings))
-            }
-        }
+    /// Writes `tensor`, which is output `name`; returns the bytes that it takes. What it needs for that is counted in `memory`
+    /// meanwhile.
+    pub fn write(&self, name: &str, tensor: &Tensor, memory: &Reservation) -> Result<usize> {
+        let Some(strings) = tensor.as_strings() else { return self.write_bytes(name, tensor.bytes()) };
+        let (size, before) = (strings::size(strings), memory.bytes());
+        self.check(name, size)?;
+        memory.grow(size)?;
+        let written = self.write_bytes(name, &strings::encoded(strings));
+        memory.resize(before)?;
+        written
     }
 
     fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<usize> {

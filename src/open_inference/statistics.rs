@@ -1,5 +1,6 @@
 //! Statistics of models, from what is counted for metrics.
 
+use super::metadata;
 use crate::error::{Error, Kind, Result};
 use crate::methods::ServerState;
 use crate::metrics::{Metrics, VersionStatistics};
@@ -28,7 +29,7 @@ pub fn of(server: &ServerState, model: &str, choice: &VersionChoice) -> Result<V
     if model.is_empty() {
         let states = server.registry.states().into_iter();
         let available = states.filter(|(_, status)| status.state == State::Available);
-        return Ok(available.map(|(name, status)| one(metrics, name, status.version)).collect());
+        return Ok(available.map(|(name, status)| one(server, metrics, name, status.version)).collect());
     }
     let versions = match choice {
         VersionChoice::Latest => {
@@ -40,10 +41,13 @@ pub fn of(server: &ServerState, model: &str, choice: &VersionChoice) -> Result<V
             vec![server.registry.resolve(model, choice)?.version()]
         }
     };
-    Ok(versions.into_iter().map(|version| one(metrics, model.to_owned(), version)).collect())
+    Ok(versions.into_iter().map(|version| one(server, metrics, model.to_owned(), version)).collect())
 }
 
-fn one(metrics: &Metrics, model: String, version: i64) -> Statistics {
-    let counts = metrics.statistics(&model, version);
+fn one(server: &ServerState, metrics: &Metrics, model: String, version: i64) -> Statistics {
+    let servable = server.registry.resolve(&model, &VersionChoice::Version(version)).ok();
+    let signature = |name: &str| servable.as_ref().and_then(|servable| servable.signature(name));
+    let in_rows = |name: &str| signature(name).is_some_and(metadata::is_in_rows);
+    let counts = metrics.statistics(&model, version, in_rows);
     Statistics { model, version, counts }
 }

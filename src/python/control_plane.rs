@@ -3,9 +3,9 @@
 use crate::control_plane::{Answer, Handler, Question, Refused};
 use crate::error::{Error, Kind};
 use crate::grpc;
-use crate::open_inference::repository::CarryOut;
+use crate::open_inference::repository::ModelControl;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyCFunction, PyString};
 use std::sync::Arc;
 
 /// Wraps a function that answers questions: called with method, path, query and body, it returns a content type and bytes.
@@ -38,11 +38,14 @@ pub(super) fn reload(callback: Py<PyAny>) -> grpc::Reload {
     })
 }
 
-/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, and the model.
-pub(super) fn changes(callback: Py<PyAny>) -> CarryOut {
-    Arc::new(move |change, model| {
+/// Wraps Python's loading and unloading for the Open Inference Protocol; it receives `load` or `unload`, the model, and a
+/// function that says whether the client has left.
+pub(super) fn changes(callback: Py<PyAny>) -> ModelControl {
+    Arc::new(move |change, model, asker| {
         Python::attach(|py| {
-            let called = callback.call1(py, (change.word(), model));
+            let asker = asker.clone();
+            let has_left = PyCFunction::new_closure(py, None, None, move |_, _| asker.has_left());
+            let called = has_left.and_then(|has_left| callback.call1(py, (change.word(), model, has_left)));
             called.map(|_| ()).map_err(|raised| error(py, &raised))
         })
     })

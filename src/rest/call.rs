@@ -171,7 +171,7 @@ impl Call for RestCall {
         let style = Style { non_utf8: server.options.non_utf8, compact: self.compact };
         let text = match &answer {
             Answer::Outputs(outputs) => {
-                context.memory.grow(outputs.iter().map(|(_, tensor)| text_size(tensor)).sum())?;
+                context.memory.grow(text_sizes(outputs))?;
                 let outputs: SmallVec<[_; 4]> =
                     outputs.iter().map(|(alias, tensor)| (*alias, tensor)).collect();
                 encode::predict(self.format, &outputs, style, server.scheduler.cores())
@@ -185,6 +185,24 @@ impl Call for RestCall {
     }
 }
 
+/// Estimates the length of `outputs` as text.
+fn text_sizes(outputs: &[(&str, Tensor)]) -> usize {
+    /// Brackets, a comma and what is around a name.
+    const AROUND: usize = 12;
+    let empty = |(alias, tensor): &(&str, Tensor)| lists(tensor).saturating_mul(alias.len() + AROUND);
+    let of_values: usize = outputs.iter().map(|(_, tensor)| text_size(tensor)).sum();
+    outputs.iter().map(empty).fold(of_values, usize::saturating_add)
+}
+
+/// Returns the number of lists that are printed of a tensor without elements, which may be any.
+fn lists(tensor: &Tensor) -> usize {
+    if !tensor.is_empty() {
+        return 0;
+    }
+    let dims = tensor.shape().iter().take_while(|dim| **dim != 0);
+    dims.fold(1, |lists: usize, dim| lists.saturating_mul(usize::try_from(*dim).unwrap_or(0)))
+}
+
 /// Estimates the length of `tensor` as text.
 fn text_size(tensor: &Tensor) -> usize {
     match tensor.dtype().size() {
@@ -194,5 +212,23 @@ fn text_size(tensor: &Tensor) -> usize {
         2 => 10 * tensor.len(),
         4 => 14 * tensor.len(),
         _ => 24 * tensor.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    #[test]
+    fn lists_without_elements_are_counted() {
+        let of = |shape: &[i64], bytes: usize| {
+            text_sizes(&[("y", Tensor::numbers(DType::Float, shape.to_vec(), vec![0; bytes].into()))])
+        };
+        assert_eq!(of(&[2, 3], 24), 6 * 14);
+        assert!(of(&[1 << 26, 0], 0) >= 5 << 26);
+        assert!(of(&[1 << 13, 1 << 13, 0, 7], 0) >= 5 << 26);
+        assert!(of(&[0, 1 << 40], 0) < 100);
+        assert_eq!(of(&[1 << 40, 1 << 22, 1, 0], 0), (1usize << 62).saturating_mul(13));
     }
 }

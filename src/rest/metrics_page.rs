@@ -3,7 +3,7 @@
 use super::RestService;
 use crate::error::Error;
 use crate::http::head::Fields;
-use crate::http::reply::{Body, Reply};
+use crate::http::reply::{Body, Content, Reply};
 use crate::methods::exposition::{self, Page};
 use crate::methods::{Context, ServerState};
 use http::header::ACCEPT;
@@ -63,7 +63,7 @@ async fn answer_tensorflow(server: &Arc<ServerState>, path: &str) -> Reply {
 /// Answers with the page of all metrics, in a thread of its own: who watches an overload does not wait for its end. One is
 /// made at a time, however many clients ask.
 async fn answer_all(service: &RestService, head: &Parts) -> Reply {
-    let accepts_gzip = Fields::of(&head.headers).accepts_gzip;
+    let accepts = Fields::of(&head.headers).accepts(service.server.options.zstd);
     let accept = head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let (own, accept) = (service.server.clone(), accept.collect::<Vec<_>>().join(","));
     let turn = service.pages.clone().lock_owned().await;
@@ -71,7 +71,7 @@ async fn answer_all(service: &RestService, head: &Parts) -> Reply {
         // A client that leaves does not end it.
         let _turn = turn;
         let page = exposition::page(&own, &accept)?;
-        let body = Body::packed(page.bytes, accepts_gzip, &own.options);
+        let body = Body::coded(Content::Written(page.bytes), accepts, &own.options);
         Some((page.content_type, body))
     });
     match made.await {

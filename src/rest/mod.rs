@@ -28,7 +28,7 @@ mod wanted;
 pub(crate) use over_http2::RestOverHttp2;
 
 use crate::auth::{Need, Pass};
-use crate::browsers::Browsers;
+use crate::browsers::{self, Browsers};
 use crate::connections::Connection;
 use crate::console::Console;
 use crate::error::{Error, Kind, Result};
@@ -192,7 +192,11 @@ impl RestService {
         // While the server drains, the client should send its next request elsewhere.
         reply.close |= client.connection.is_draining();
         let id = exchange.end(reply.status, None, reply.body.len() as u64);
+        let is_widened = self.server.options.cors && open_inference.is_some();
         let mut response = reply.into_response(&self.server.options, api, head.version, head.headers);
+        if is_widened {
+            browsers::widen(response.headers_mut());
+        }
         if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(&id).ok()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -255,6 +259,8 @@ fn begin(server: &ServerState, client: &Caller, head: &Parts, path: &str) -> Exc
         certified: client.connection.certified(),
         method: head.method.as_str(),
         path: path.split('?').next(),
+        // A port that speaks TLS speaks nothing else.
+        scheme: Some(if server.options.tls.is_some() { "https" } else { "http" }),
     };
     let header = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
     Exchange::begin(&server.observers(), asked, header)

@@ -90,12 +90,7 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
             None
         };
         let zstd = server.options.zstd;
-        let coding = match (fields.gzip, fields.zstd && zstd) {
-            (true, _) => Some(Coding::Gzip),
-            (false, true) => Some(Coding::Zstd),
-            (false, false) => None,
-        };
-        let (accepts, compact) = (accepts(), fields.wants_compact);
+        let (coding, accepts, compact) = (fields.coding(zstd), accepts(), fields.wants_compact);
         return Ok(Post { verb, name, choice, outputs: outputs.into(), coding, accepts, compact, forms });
     }
     let known = looks || request.method == Method::POST;

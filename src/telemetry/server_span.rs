@@ -79,6 +79,7 @@ fn http(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool)
     attributes.text("http.request.method", Some(method));
     attributes.text("http.request.method_original", Some(asked).filter(|asked| *asked != method));
     attributes.text("http.route", route.as_deref());
+    attributes.text("url.scheme", entry.head.scheme);
     attributes.text("url.path", path);
     attributes.number("http.response.status_code", answered.map(i64::from));
     attributes.number("http.request.body.size", Some(whole(entry.timeline.bytes())));
@@ -100,7 +101,10 @@ fn route(path: &str, verb: &str) -> String {
         _ if path.contains("/labels/") => "/labels/{label}",
         _ => "",
     };
-    format!("/v1/models/{{model}}{choice}:{verb}")
+    match path {
+        _ if path.starts_with("/v2/") => format!("/v2/models/{{model}}{choice}/{verb}"),
+        _ => format!("/v1/models/{{model}}{choice}:{verb}"),
+    }
 }
 
 /// Returns whether an error of gRPC is one of its server.
@@ -122,5 +126,22 @@ fn is_servers_fault(kind: Kind) -> bool {
         | Kind::Aborted
         | Kind::OutOfRange
         | Kind::Unauthenticated => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::route;
+
+    #[test]
+    fn routes_have_the_form_of_their_protocol() {
+        for (path, verb, expected) in [
+            ("/v1/models/m:predict", "predict", "/v1/models/{model}:predict"),
+            ("/v1/models/m/labels/l:regress", "regress", "/v1/models/{model}/labels/{label}:regress"),
+            ("/v2/models/m/infer", "infer", "/v2/models/{model}/infer"),
+            ("/v2/models/m/versions/3/infer", "infer", "/v2/models/{model}/versions/{version}/infer"),
+        ] {
+            assert_eq!(route(path, verb), expected);
+        }
     }
 }

@@ -23,6 +23,7 @@ fn request(protocol: &'static str, span: TraceContext, batch: Option<&Arc<BatchR
         certified: None,
         id: (&b"id"[..]).into(),
         trace: Some(span),
+        scheme: (protocol == "rest").then_some("http"),
     };
     let parent = context();
     let traced = Traced { span, parent: Some(parent.span), state: Some("a=1".into()) };
@@ -111,6 +112,7 @@ fn a_request_has_a_span_and_one_for_each_phase() {
         ("http.request.method", "POST"),
         ("http.response.status_code", "200"),
         ("url.path", "/v1/models/m/versions/3:predict"),
+        ("url.scheme", "http"),
         ("http.request.body.size", "17"),
         ("client.address", "192.0.2.7"),
         ("servable.model.name", "m"),

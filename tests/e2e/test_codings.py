@@ -22,6 +22,7 @@ pytestmark = pytest.mark.needs_tensorflow
 
 NPY = "application/x-npy"
 PATH = "/v1/models/half_plus_two:predict"
+V2 = "/v2/models/half_plus_two/infer"
 MAGIC = b"\x28\xb5\x2f\xfd"
 LIMIT = 16 << 20
 
@@ -82,7 +83,7 @@ def test_what_only_says_so_is_taken_as_it_is(server: Served) -> None:
 def test_replies_are_in_zstd_for_those_who_accept_it(server: Served) -> None:
     """The reply is sent back as it came, which the server has to understand."""
     values = np.arange(1000, dtype=np.float32)
-    body, accepts = npy(values), "gzip, zstd;q=0.5"
+    body, accepts = npy(values), "gzip;q=0.9, zstd"
     once = ask(server, "POST", PATH, body, Content_Type=NPY, Accept_Encoding=accepts)
     assert once.headers["content-encoding"] == "zstd" and once.headers["vary"] == "Accept-Encoding"
     assert once.body.startswith(MAGIC) and len(once.body) < len(body)
@@ -92,6 +93,8 @@ def test_replies_are_in_zstd_for_those_who_accept_it(server: Served) -> None:
     text = json.dumps({"instances": values.tolist()})
     for accepted in ("zstd", "identity, ZSTD"):
         assert predict(server, "half_plus_two", text, Accept_Encoding=accepted).body.startswith(MAGIC)
+    liked = predict(server, "half_plus_two", text, Accept_Encoding="zstd;q=0.5, gzip;q=0.6")
+    assert liked.headers["content-encoding"] == "gzip"
     for other in ("zstd;q=0", "identity", "zst"):
         reply = predict(server, "half_plus_two", text, Accept_Encoding=other)
         assert "content-encoding" not in reply.headers
@@ -109,10 +112,33 @@ def test_other_bodies_may_be_in_gzip_and_damage_is_told(server: Served) -> None:
         assert refused.status == 400 and "Content-Encoding, gzip" in refused.error
 
 
+@pytest.mark.parametrize("coding", ["zstd", "gzip"])
+def test_the_open_inference_protocol_has_both(server: Served, coding: str) -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [1000], "parameters": {"binary_data_size": 4000}}
+    head = json.dumps({"inputs": [x], "parameters": {"binary_data_output": True}}).encode()
+    values = np.arange(1000, dtype=np.float32)
+    body = head + values.tobytes()
+    packed = zstd(body) if coding == "zstd" else gzip.compress(body)
+    headers = {"Content_Encoding": coding, "Inference_Header_Content_Length": str(len(head))}
+    plain = ask(server, "POST", V2, packed, **headers)
+    length = int(plain.headers["inference-header-content-length"])
+    np.testing.assert_array_equal(np.frombuffer(plain.body[length:], np.float32), values / 2 + 2)
+    reply = ask(server, "POST", V2, packed, **headers, Accept_Encoding=coding)
+    assert reply.headers["content-encoding"] == coding and len(reply.body) < len(plain.body)
+    assert reply.headers["inference-header-content-length"] == str(length)
+    assert reply.body.startswith(MAGIC) if coding == "zstd" else gzip.decompress(reply.body) == plain.body
+    for wrong in (packed[:-1], packed + b"x", b"x" * 30):
+        refused = ask(server, "POST", V2, wrong, **headers)
+        assert refused.status == 400 and f"Content-Encoding, {coding}" in refused.error, refused
+    told = ask(server, "GET", "/v2/models/half_plus_two/config", Accept_Encoding=coding)
+    assert told.status == 200
+
+
 def test_zstd_bombs_and_damage(server: Served) -> None:
     before = resident_megabytes(server)
     block = (1, b" ", 128 << 10)
     bomb = [block] * 8192
+    assert ask(server, "POST", V2, zstd_blocks(*bomb), Content_Encoding="zstd").status == 413
     for body, status in (
         (zstd_blocks(*bomb), 413),
         (zstd_blocks(*bomb, announced=1 << 30), 413),

@@ -17,6 +17,7 @@ from clients import answer, await_versions, version_states
 from conftest import Served
 from servers import ADMIN, MODELS, ONE_TRY, admin_url, put_version, serving
 from tfrecord import WARM_UP, write
+from wire import Wire, message
 
 from servable.messages import message_class
 
@@ -153,6 +154,23 @@ def test_a_load_that_hangs_after_the_start_holds_up_nobody(tmp_path: Path, good:
         assert served.process.poll() is None
         served.process.terminate()
         assert served.process.wait(60) == 0
+
+
+def test_who_waits_for_a_load_that_hangs_may_leave(tmp_path: Path, good: Path) -> None:
+    version = copied("loop", tmp_path / "loop")
+    write(version / WARM_UP, [warm_up_without_end()])
+    command = (sys.executable, "-c", IMPATIENT)
+    models = (f"loop={version.parent}", f"good={good}")
+    with serving(*models, "--open_inference_model_control", command=command, may_end=True) as served:
+        with Wire(served) as wire:
+            wire.send(message("POST", "/v2/repository/models/loop/load", ""))
+            served.wait_for_line("load of model loop by the Open Inference Protocol")
+        served.wait_for_line("nobody waits any more for the load of model loop")
+        assert answer(served, "good") == 3.0
+        with Wire(served) as wire:
+            wire.send(message("POST", "/v2/repository/models/loop/load", ""))
+            served.wait_for_line("load of model loop by the Open Inference Protocol")
+            assert_it_ends_soon(served)
 
 
 def test_a_file_system_that_does_not_answer_holds_up_nobody(tmp_path: Path, good: Path) -> None:

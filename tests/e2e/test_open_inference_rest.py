@@ -16,7 +16,7 @@ import pytest
 from certificates import Authority
 from conftest import Served
 from open_inference import infer, infer_message, outputs, strings, tensor
-from servers import DROP_IN, MODELS, put_version, serving, until
+from servers import ADMIN, DROP_IN, MODELS, admin_url, put_version, serving, until
 from tokens import TokenFile, get
 from wire import Reply, Wire, ask, message, predict
 
@@ -117,6 +117,16 @@ def test_requests_are_counted(server: Served) -> None:
     for kind, count in (("success", 3), ("fail", 1), ("compute_infer", 3)):
         assert after["inference_stats"][kind]["count"] - before["inference_stats"][kind]["count"] == count
     assert after["inference_stats"]["compute_infer"]["ns"] > 0
+    before = stats("/v2/models/add_two/stats")["add_two"]
+    rows = {"inputs": [tensor("x", "FP32", [5, 2], [0.0] * 10)]}
+    assert infer(server, "add_two", rows).status == 200
+    after = stats("/v2/models/add_two/stats")["add_two"]
+    assert after["inference_count"] - before["inference_count"] == 5
+    assert after["execution_count"] - before["execution_count"] == 1
+    page = ask(server, "GET", "/metrics").text
+    assert re.search(r'servable_requests_total\{model="add_two",[^}]*method="infer",[^}]*\} \d', page)
+    assert re.search(r':tensorflow:serving:request_count\{model_name="add_two",status="OK"\} \d', page)
+    assert not re.search(r'servable_requests_total\{model="add_two",[^}]*method="predict"', page)
 
 
 def test_the_index_lists_every_version(server: Served) -> None:
@@ -517,6 +527,23 @@ def test_models_are_loaded_and_unloaded_where_that_is_allowed(server: Served, tm
             assert do("load", sent=json.dumps({"parameters": parameters})).status == 400
         assert do("unload", sent='{"parameters": {"unload_dependents": true}}').status == 200
         assert infer(served, "pair", PAIR).status == 200
+
+
+def test_what_the_administration_removes_does_not_come_back_by_clients(tmp_path: Path) -> None:
+    base = put_version("half_plus_two", tmp_path / "m", 1).parent
+    with serving(base, MODELS / "pair", ADMIN, CONTROL) as served:
+
+        def do(action: str) -> int:
+            return ask(served, "POST", f"/v2/repository/models/m/{action}", "").status
+
+        def administer(method: str, **entry: str) -> int:
+            url = f"{admin_url(served)}/admin/models/m?wait=60"
+            return httpx.request(method, url, json=entry or None, timeout=90).status_code
+
+        assert (do("unload"), administer("DELETE"), do("load")) == (200, 200, 404)
+        assert administer("DELETE") == 404
+        assert administer("PUT", base_path=str(base)) == 200
+        assert (do("unload"), do("load")) == (200, 200)
 
 
 WHO = [

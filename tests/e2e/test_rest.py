@@ -351,6 +351,15 @@ def test_cors_headers_by_flag() -> None:
             assert reply.headers["access-control-allow-origin"] == "*"
             assert reply.headers["access-control-allow-methods"] == "POST, GET"
             assert reply.headers["access-control-allow-headers"] == "Content-Type"
+            assert "access-control-expose-headers" not in reply.headers
+        for reply in (
+            ask(served, "OPTIONS", "/v2/models/m/infer", Origin="http://a.example"),
+            ask(served, "GET", "/v2/models/m"),
+        ):
+            assert reply.headers["access-control-allow-origin"] == "*"
+            for kind in ("allow", "expose"):
+                names = reply.headers[f"access-control-{kind}-headers"].split(", ")
+                assert "inference-header-content-length" in names and "x-request-id" in names
 
 
 def test_a_small_server_answers_many_at_once() -> None:

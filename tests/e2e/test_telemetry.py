@@ -126,6 +126,7 @@ def test_a_rest_request_is_a_trace(server: Served, received: Collector) -> None:
         "http.request.method": "POST",
         "http.route": "/v1/models/{model}:predict",
         "url.path": "/v1/models/half_plus_two:predict",
+        "url.scheme": "http",
         "http.response.status_code": 200,
         "http.request.body.size": len(body),
         "http.response.body.size": len(reply.body),

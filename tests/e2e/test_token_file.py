@@ -63,6 +63,35 @@ def test_tokens_come_and_go_while_the_server_runs(served: Served, file: TokenFil
     assert until(lambda: status(served, file.tokens["good"]) == 403)
 
 
+def test_a_watch_ends_with_its_token(served: Served, file: TokenFile) -> None:
+    other = file.add("other")
+    assert until(lambda: status(served, other) == 200)
+    with grpc.insecure_channel(served.grpc) as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+
+        def watched(name: str, service: bytes) -> grpc.Call:
+            metadata = [("authorization", file.bearer(name))]
+            wire = b"\x0a" + bytes([len(service)]) + service if service else b""
+            stream = watch(wire, metadata=metadata, timeout=PATIENCE)
+            assert next(stream) == b"\x08\x01"
+            return stream
+
+        gone = [watched("other", service) for service in (b"", b"half_plus_two", b"PredictionService")]
+        stays, narrowed = watched("good", b""), watched("good", b"half_plus_two")
+        file.lines.pop()
+        file.lines[-1] = file.lines[-1].replace("models=*", "models=x")
+        file.write()
+        for stream in gone:
+            with pytest.raises(grpc.RpcError) as refused:
+                next(stream)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.RpcError) as refused:
+            next(narrowed)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert stays.is_active()
+        stays.cancel()
+
+
 def test_a_broken_file_leaves_the_tokens_in_force(served: Served, file: TokenFile) -> None:
     whole = file.path.read_text()
     for broken, said in [("", "the file is empty"), (whole + "x\n", "line 3: expected sha256:")]:

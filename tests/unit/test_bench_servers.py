@@ -241,6 +241,32 @@ def test_two_servers_are_compared_by_turns(capsys: pytest.CaptureFixture[str], t
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 7
 
 
+@pytest.mark.parametrize("after", [0, 5])
+def test_a_server_that_goes_away_ends_a_comparison_which_is_told(
+    after: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load, loads = command._Bench.load, []
+
+    def going(*arguments: Any) -> Sample:
+        loads.append(load(*arguments))
+        if len(loads) > after:
+            raise running.GoneError("no request was answered for 5 s", loads[-1])
+        return loads[-1]
+
+    monkeypatch.setattr(command._Bench, "load", going)
+    with answering((200, METADATA), GOOD) as one, answering((200, METADATA), GOOD) as other:
+        options = ["--rounds=9", "--requests=10", "--warm-up=0", "--concurrency=1"]
+        assert bench(["compare", model(one), model(other), *options]) == 1
+    out = capsys.readouterr()
+    who = other if after else one
+    assert f"servable bench: m at {who.address}: no request was answered for 5 s" in out.err
+    assert out.out.count(f"A: m at {one.address}") == out.out.count(f"B: m at {other.address}") == 1
+    assert ("2 rounds by turns" in out.out) == bool(after)
+    head, _, unfinished = out.out.partition(f"round {after // 2 + 1}, unfinished:\n")
+    rows = [line[0] for line in unfinished.splitlines() if line.startswith(("A  ", "B  "))]
+    assert head and rows == ["A", "B"][: after + 1]
+
+
 def test_the_highest_rate_within_an_aim_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     with answering((200, METADATA), GOOD) as stub:
         # Nothing takes a minute: rates rise until some requests cannot be sent.

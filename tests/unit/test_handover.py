@@ -108,6 +108,22 @@ def test_the_ports_are_shared_while_the_next_server_loads(path: str, waiting: Ha
     found.take_over()
 
 
+def test_one_that_does_not_answer_knows_that_its_ports_are_shared(
+    path: str,
+    waiting: HandoverSocket,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found = find(path)
+    found._connection.settimeout(0.05)
+    # What it was told does not even reach it.
+    monkeypatch.setattr(former, "send", lambda *_: None)
+    found.take_over()
+    assert "does not answer" in caplog.text and found.sockets == {}
+    assert waiting.close(), "another has the sockets"
+    found.close()
+
+
 def test_a_folder_that_is_gone_is_told(
     tmp_path: Path, ports: Ports, caplog: pytest.LogCaptureFixture
 ) -> None:

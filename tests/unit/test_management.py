@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config.values import (
     All,
@@ -55,7 +56,7 @@ def changed(before: ModelConfig, **entry: Any) -> ModelConfig:
     config = ServerConfig((before,), CoreOptions(), LoadOptions(), LifecycleOptions())
     inventory = Inventory(StartReport())
     core: Any = SimpleNamespace(states=list)
-    management = Management(config, manager, inventory, core, lambda: None)
+    management = Management(config, ModelControl(manager), inventory, core, lambda: None)
     management.load(before.name, entry, 0.0)
     (model,) = manager.models
     assert isinstance(model, ModelConfig)

@@ -1073,3 +1073,27 @@ def test_a_withdrawal_is_waited_for(make: Make) -> None:
     assert not withdrawn("n", 0, wholly=True), "it is being loaded"
     gate.opened.set()
     assert withdrawn("n", 10, wholly=True)
+
+
+def test_who_gives_up_waits_no_longer(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "GLANCE_SECONDS", 0.01)
+    setup = make(ONCE, "m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    assert gate.entered.wait(10)
+    looks: list[bool] = []
+
+    def gives_up() -> bool:
+        looks.append(len(looks) == 2)
+        return looks[-1]
+
+    assert not setup.manager.wait(lambda _: False, 60, gives_up)
+    assert looks == [False, False, True]
+    looks.clear()
+    setup.configure()
+    assert not setup.manager.wait_for_withdrawal("m", 60, wholly=True, gives_up=gives_up)
+    assert looks == [False, False, True]
+    assert not setup.manager.wait(lambda _: False, 0.05, lambda: False), "the time is over"
+    gate.opened.set()
+    setup.aspire("m")
+    assert setup.manager.wait_for_withdrawal("m", 60, wholly=True, gives_up=lambda: False)

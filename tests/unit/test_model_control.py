@@ -25,6 +25,8 @@ class Configured:
         self.refusing = False
         self.serving: set[str] = set()
         self.becomes: list[Availability] = []
+        self.gone: list[bool] = []
+        """What those who waited said of their client."""
 
     def configured(self) -> Models:
         return self.models
@@ -34,7 +36,8 @@ class Configured:
             raise StatusError("INVALID_ARGUMENT", "refused")
         self.models = tuple(edit(self.models))
 
-    def reload(self, name: str, timeout: float) -> bool:
+    def reload(self, name: str, timeout: float, gives_up: Callable[[], bool]) -> bool:
+        self.gone.append(gives_up())
         self.reloaded.append(name)
         return "slow" not in self.broken
 
@@ -49,15 +52,24 @@ class Configured:
     def errors(self) -> dict[str, tuple[int, StatusError]]:
         return {name: (3, StatusError("INTERNAL", "no graph")) for name in self.broken}
 
-    def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float) -> bool:
+    def wait(
+        self,
+        enough: Callable[[dict[str, Availability]], bool],
+        timeout: float,
+        gives_up: Callable[[], bool],
+    ) -> bool:
         """Goes on to the next of ``becomes`` while it is to wait; with one left, the time is over."""
+        self.gone.append(gives_up())
         while not enough(self.availability()):
             if len(self.becomes) < 2:
                 return False
             del self.becomes[0]
         return True
 
-    def wait_for_withdrawal(self, name: str, timeout: float, wholly: bool = False) -> bool:
+    def wait_for_withdrawal(
+        self, name: str, timeout: float, wholly: bool = False, *, gives_up: Callable[[], bool]
+    ) -> bool:
+        self.gone.append(gives_up())
         return name not in self.serving or any(one.name == name for one in self.models)
 
 
@@ -149,6 +161,41 @@ def test_what_the_operator_removed_does_not_come_back() -> None:
     with made.replaced():
         manager.models = (N,)
     assert [code(made, action, "m") for action in ("load", "unload")] == ["NOT_FOUND", "NOT_FOUND"]
+
+
+@pytest.mark.parametrize("decision", ["loads another", "removes"])
+def test_what_the_administration_decided_is_not_undone_by_what_was_before(decision: str) -> None:
+    made, manager = control(M, N)
+    made.answer("unload", "m")
+    other = ModelConfig("m", "/other")
+    with made.decided("m") as was_unloaded:
+        assert was_unloaded
+        if decision == "loads another":
+            manager.models = (N, other)
+    with made.decided("n") as was_unloaded:
+        assert not was_unloaded
+    if decision == "loads another":
+        with made.decided("m"):
+            manager.models = (N,)
+    assert code(made, "load", "m") == "NOT_FOUND"
+    assert manager.models == (N,)
+
+
+def test_a_decision_that_was_refused_changes_nothing() -> None:
+    made, manager = control(M)
+    made.answer("unload", "m")
+    with pytest.raises(StatusError), made.decided("m"):
+        raise StatusError("INVALID_ARGUMENT", "refused")
+    made.answer("load", "m")
+    assert manager.models == (M,)
+
+
+def test_every_wait_learns_that_the_client_has_left() -> None:
+    made, manager = control(M)
+    for action in ("load", "unload", "load"):
+        made.answer(action, "m", lambda: True)
+    # To be gone, for the files, to be there; to be gone; to be gone, to be there.
+    assert manager.gone == [True] * 6
 
 
 def test_what_still_serves_is_told() -> None:

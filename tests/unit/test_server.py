@@ -247,6 +247,28 @@ def test_run_raises_what_start_raises(tmp_path: Path) -> None:
         server.run()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_start_that_fails_late_closes_its_ports_for_itself_alone(tmp_path: Path, shared: bool) -> None:
+    done: list[str] = []
+
+    class Noting(FakeCore):
+        def pass_on(self) -> None:
+            done.append("passed on")
+
+        def stop(self, grace_seconds: float) -> bool:
+            done.append("stopped")
+            return super().stop(grace_seconds)
+
+    class Vain(Surroundings):
+        def take_over(self) -> None:
+            raise OSError("no room")
+
+    server = Server(config(model(tmp_path, "m", 1)), Noting, around=Vain(kept=shared))
+    with pytest.raises(OSError, match="no room"):
+        server.run()
+    assert done == (["passed on", "stopped"] if shared else ["stopped"])
+
+
 def test_taken_ports_are_named_before_anything_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -7,7 +7,7 @@ read again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,13 @@ from servable.lifecycle.manager import Manager
 LONGEST_LOAD = 3600.0
 """Seconds that a client may wait for a load or an unload."""
 
+HasLeft = Callable[[], bool]
+"""Says whether the client that asked waits no longer; quick."""
+
+
+def _stays() -> bool:
+    return False
+
 
 @dataclass
 class ModelControl:
@@ -29,12 +36,15 @@ class ModelControl:
     """The models that were taken away, as they were configured; never more than were configured at once."""
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, action: str, name: str) -> None:
-        """Does ``load`` or ``unload`` and returns when it is in force. Raises ``StatusError``."""
+    def answer(self, action: str, name: str, has_left: HasLeft = _stays) -> None:
+        """Does ``load`` or ``unload`` and returns when it is in force, or the client has left.
+
+        Raises ``StatusError``.
+        """
         if action == "load":
-            self._load(name)
+            self._load(name, has_left)
         elif action == "unload":
-            self._unload(name)
+            self._unload(name, has_left)
         else:
             raise invalid_argument(f"A model can be loaded and unloaded, got {action!r}")
 
@@ -45,9 +55,19 @@ class ModelControl:
             yield
             self._unloaded.clear()
 
-    def _load(self, name: str) -> None:
+    @contextmanager
+    def decided(self, name: str) -> Iterator[bool]:
+        """Surrounds the operator's decision on one model, like ``replaced``.
+
+        Yields whether a client had unloaded it.
+        """
+        with self._changing:
+            yield name in self._unloaded
+            self._unloaded.pop(name, None)
+
+    def _load(self, name: str, has_left: HasLeft) -> None:
         # What is left of a former load would be taken for the outcome of this one.
-        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, wholly=True):
+        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, wholly=True, gives_up=has_left):
             raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being unloaded")
         with self._changing:
             configured = any(one.name == name for one in self.manager.configured())
@@ -57,11 +77,11 @@ class ModelControl:
             self._unloaded.pop(name, None)
         if not configured and before is None:
             raise StatusError("NOT_FOUND", f"failed to load '{name}', failed to poll from model repository")
-        if configured and not self.manager.reload(name, LONGEST_LOAD):
+        if configured and not self.manager.reload(name, LONGEST_LOAD, has_left):
             raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
-        self._wait(name)
+        self._wait(name, has_left)
 
-    def _unload(self, name: str) -> None:
+    def _unload(self, name: str, has_left: HasLeft) -> None:
         with self._changing:
             found = next((one for one in self.manager.configured() if one.name == name), None)
             if found is None and name not in self._unloaded:
@@ -69,14 +89,14 @@ class ModelControl:
             if found is not None:
                 self.manager.change(lambda models: tuple(one for one in models if one.name != name))
                 self._unloaded[name] = found
-        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD):
+        if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, gives_up=has_left):
             raise StatusError("DEADLINE_EXCEEDED", f"failed to unload '{name}': it is still being unloaded")
 
-    def _wait(self, name: str) -> None:
+    def _wait(self, name: str, has_left: HasLeft) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""
         unsettled = {Availability.WAITING, Availability.HANGING}
         settled = self.manager.wait(
-            lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD
+            lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
         )
         if not settled:
             raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")

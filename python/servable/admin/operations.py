@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from servable.admin.acceleration import acceleration_fields
 from servable.admin.interfaces import Core, State
+from servable.admin.model_control import ModelControl
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory, resident_bytes
-from servable.lifecycle.manager import Manager
 
 if TYPE_CHECKING:
     from servable.savedmodel.signature import Signature
@@ -32,19 +32,21 @@ MOST_COUNTED = 1_000_000
 class Management:
     """Operations on a running server. Every method may be called from any thread.
 
-    reread: applies the model config file again, raises ``StatusError``.
+    control: of clients that load and unload models, with the manager. reread: applies the model config file
+    again, raises ``StatusError``.
     """
 
     def __init__(
         self,
         config: ServerConfig,
-        manager: Manager,
+        control: ModelControl,
         inventory: Inventory,
         core: Core,
         reread: Callable[[], None],
     ) -> None:
         self._config = config
-        self._manager = manager
+        self._manager = control.manager
+        self._decided = control.decided
         self._inventory = inventory
         self._core = core
         self._reread = reread
@@ -176,13 +178,19 @@ class Management:
             now = new if before is None else _completed(new, entry, before)
             return (*(one for one in models if one.name != name), now)
 
-        self._manager.change(edited, self._config.allow_unavailable_labels)
+        with self._decided(name):
+            self._manager.change(edited, self._config.allow_unavailable_labels)
         return self._settled(name, wait_seconds)
 
     def unload(self, name: str) -> Fields:
-        """Removes a model from the configuration; it unloads once its last request is answered."""
-        self._must_be_configured(name)
-        self._manager.change(lambda models: tuple(one for one in models if one.name != name))
+        """Removes a model from the configuration; it unloads once its last request is answered.
+
+        One that a client has unloaded is not there for clients to load again either.
+        """
+        with self._decided(name) as was_unloaded:
+            if not was_unloaded:
+                self._must_be_configured(name)
+            self._manager.change(lambda models: tuple(one for one in models if one.name != name))
         return {"name": name, "standing": "removed"}
 
     def reload(self, name: str, wait_seconds: float) -> Fields:

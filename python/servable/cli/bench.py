@@ -211,34 +211,45 @@ def _compare(options: argparse.Namespace, progress: output.Progress) -> int:
     benches = [_Bench([url], options, progress) for url in options.urls]
     rate = options.rate[0] if options.rate else None
     found: tuple[list[Sample], list[Sample]] = ([], [])
+    gone: GoneError | None = None
     for number in range(options.rounds):
         progress.tell(f"round {number + 1} of {options.rounds}")
         order = (0, 1) if number % 2 == 0 else (1, 0)
-        samples = _round([benches[which] for which in order], int(options.concurrency[0]), rate)
-        if samples is None:
+        samples, gone = _round([benches[which] for which in order], int(options.concurrency[0]), rate)
+        named = [replace(sample, load="AB"[which]) for which, sample in zip(order, samples, strict=False)]
+        if gone or len(samples) < len(order):
             break
         for which, sample in zip(order, samples, strict=True):
             found[which].append(sample)
     progress.clear()
     if found[0]:
         _tell_comparison(options, benches, found)
+    if gone:
+        heads = "" if found[0] else f"A: {benches[0].title}\nB: {benches[1].title}\n"
+        print(f"{heads}\nround {len(found[0]) + 1}, unfinished:\n{output.samples_text(named)}", end="")
+        raise gone
     if len(found[0]) < options.rounds:
         print(f"interrupted after {len(found[0])} of {options.rounds} rounds", file=sys.stderr)
         return EXIT_INTERRUPTED
     return _status([*found[0], *found[1]])
 
 
-def _round(benches: Sequence[_Bench], concurrency: int, rate: float | None) -> list[Sample] | None:
-    """Measures each server once; None if that was interrupted."""
-    samples = []
+def _round(
+    benches: Sequence[_Bench], concurrency: int, rate: float | None
+) -> tuple[list[Sample], GoneError | None]:
+    """Measures each server once; also returns who is gone. If that was interrupted, samples are missing."""
+    samples: list[Sample] = []
     for bench in benches:
         try:
-            samples.append(bench.load(concurrency, rate))
+            sample = bench.load(concurrency, rate)
+        except GoneError as error:
+            return [*samples, error.sample], GoneError(f"{bench.title}: {error}", error.sample)
         except KeyboardInterrupt:
-            return None
-        if samples[-1].interrupted:
-            return None
-    return samples
+            break
+        if sample.interrupted:
+            break
+        samples.append(sample)
+    return samples, None
 
 
 def _tell_comparison(

@@ -31,6 +31,9 @@ MARGIN_SECONDS = 30.0
 LONGEST_WAIT = 3600.0
 """Longest wait, in seconds, that the server allows; see ``admin/http.py``, which is not imported for it."""
 
+NOT_IT = "is it the administration that answers there?"
+"""The hint about an answer that is not the administration's."""
+
 Fields = dict[str, Any]
 
 
@@ -72,7 +75,10 @@ class Administration:
 
         Raises ``StatusError`` with the server's error, or UNAVAILABLE without a server.
         """
-        return dict(json.loads(self.fetch(method, path, body)))
+        fields = _fields(self.fetch(method, path, body))
+        if fields is None:
+            raise StatusError("UNKNOWN", "the answer is not JSON", NOT_IT)
+        return fields
 
     def fetch(self, method: str, path: str, body: object = None) -> bytes:
         """Does the same as ``ask`` for an answer that is not JSON."""
@@ -85,12 +91,11 @@ class Administration:
             connection.request(method, path, content, headers)
             reply = connection.getresponse()
             data = reply.read()
-            fields = json.loads(data) if reply.status >= 400 else {}
             connection.close()
         except (OSError, ValueError, HTTPException) as error:
             raise self._unavailable(error) from None
         if reply.status >= 400:
-            raise StatusError(fields.get("code", "UNKNOWN"), fields["error"], fields.get("hint", ""))
+            raise _refusal(f"{reply.status} {reply.reason}", _fields(data) or {})
         return data
 
     def _connection(self) -> HTTPConnection:
@@ -151,6 +156,22 @@ class Administration:
     def waiting(self, path: str) -> str:
         """Returns ``path`` with the time that the server may take."""
         return f"{path}?{urlencode({'wait': self._wait})}"
+
+
+def _fields(data: bytes) -> Fields | None:
+    """Returns the JSON object that ``data`` is; None if it is none."""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _refusal(status: str, fields: Fields) -> StatusError:
+    """Makes the error of an answer; of one that is not the administration's, but a proxy's, by its status."""
+    if not isinstance(fields.get("error"), str):
+        return StatusError("UNKNOWN", f"the answer is {status}, without the reason", NOT_IT)
+    return StatusError(str(fields.get("code", "UNKNOWN")), fields["error"], str(fields.get("hint", "")))
 
 
 def models_parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ its versions follow (``reconciling.py``), and publishes its availability.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,16 @@ PATIENCE = 30.0
 
 LAST_LOADS_SECONDS = 2.0
 """Seconds that shutdown waits for loads in progress."""
+
+GLANCE_SECONDS = 0.5
+"""Seconds between two looks at whether whoever waits for a change has given up."""
+
+GivesUp = Callable[[], bool]
+"""Says whether nobody waits any more. It must be quick, and take no locks."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Manager:
@@ -134,19 +145,19 @@ class Manager:
         with self._changed:
             return self._configured
 
-    def reload(self, name: str, timeout: float) -> bool:
+    def reload(self, name: str, timeout: float, gives_up: GivesUp = _never) -> bool:
         """Reloads the serving versions of ``name`` from their files, and retries failed versions.
 
         A version keeps serving until its new load is done, and beyond if that fails. Returns True if all
-        loads ended within ``timeout`` seconds.
+        loads ended within ``timeout`` seconds, and before the caller ``gives_up``.
         """
         with self._changed:
             model = self._models.by_name.get(name)
             versions = list(model.versions.values()) if model is not None else []
             if model is not None:
                 self._reconciler.reload(model)
-            return self._changed.wait_for(
-                lambda: self._models.stopping or self._is_reloaded(name, versions), timeout
+            return self._wait_for(
+                lambda: self._models.stopping or self._is_reloaded(name, versions), timeout, gives_up
             )
 
     def _is_reloaded(self, name: str, versions: Sequence[Version]) -> bool:
@@ -203,20 +214,30 @@ class Manager:
             known = model.versions.get(version) if model is not None else None
             return None if known is None else self._loader.loading(name, known.condition)
 
-    def wait(self, enough: Callable[[dict[str, Availability]], bool], timeout: float | None = None) -> bool:
+    def wait(
+        self,
+        enough: Callable[[dict[str, Availability]], bool],
+        timeout: float | None = None,
+        gives_up: GivesUp = _never,
+    ) -> bool:
         """Blocks until ``enough`` returns True for the configured models' availability.
 
-        Returns False after ``timeout`` seconds, or if ``cancel_wait`` or ``stop`` is called.
+        Returns False after ``timeout`` seconds, if the caller ``gives_up``, or if ``cancel_wait`` or ``stop``
+        is called.
         """
         with self._changed:
-            done = self._changed.wait_for(lambda: self._wait_cancelled or enough(self._availability), timeout)
+            done = self._wait_for(
+                lambda: self._wait_cancelled or enough(self._availability), timeout, gives_up
+            )
             return done and not self._wait_cancelled
 
-    def wait_for_withdrawal(self, name: str, timeout: float, wholly: bool = False) -> bool:
+    def wait_for_withdrawal(
+        self, name: str, timeout: float, wholly: bool = False, gives_up: GivesUp = _never
+    ) -> bool:
         """Blocks until no version of a model is loaded, or wanted; wholly: nor is being loaded.
 
-        Returns False after ``timeout`` seconds, or if ``stop`` is called. True at once for one that is
-        configured.
+        Returns False after ``timeout`` seconds, if the caller ``gives_up``, or if ``stop`` is called. True at
+        once for one that is configured.
         """
         # One that is UNLOADING may have requests in flight, and for a moment get more.
         loaded = (State.AVAILABLE, State.UNLOADING)
@@ -229,8 +250,18 @@ class Manager:
             return not any(wholly or one.aspired or one.state in loaded for one in left)
 
         with self._changed:
-            self._changed.wait_for(lambda: self._models.stopping or withdrawn(), timeout)
+            self._wait_for(lambda: self._models.stopping or withdrawn(), timeout, gives_up)
             return withdrawn()
+
+    def _wait_for(self, done: Callable[[], bool], timeout: float | None, gives_up: GivesUp) -> bool:
+        """Waits, with the lock, until ``done``; returns whether it is."""
+        if gives_up is _never:
+            return self._changed.wait_for(done, timeout)
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._changed.wait_for(done, min(GLANCE_SECONDS, max(0.0, until - time.monotonic()))):
+            if gives_up() or time.monotonic() >= until:
+                return done()
+        return True
 
     def cancel_wait(self) -> None:
         """Ends every ``wait``, present and future."""

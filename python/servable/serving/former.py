@@ -85,7 +85,9 @@ class Former:
         return cls(connection, pid, dict(zip(ports, sockets, strict=True)), bool(answer.get("kept")))
 
     def take_over(self) -> None:
-        """Tells it that its ports are served here; returns once it accepts no more, or has ended."""
+        """Tells it that its ports are served here; returns once it accepts no more, has ended, or for long
+        does not answer.
+        """
         try:
             send(self._connection, {"ready": True})
             answer = read(self._connection.recv(LARGEST))
@@ -93,6 +95,10 @@ class Former:
             _log.warning(
                 "the former server (pid %d) does not answer: it may still accept connections", self.pid
             )
+            # As long as the connection is open, it knows that its ports are another's, too: it must not close
+            # them for both.
+            self.keep({})
+            return
         except OSError:
             _log.info("the former server (pid %d) has ended before this one was ready", self.pid)
         else:

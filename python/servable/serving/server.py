@@ -119,8 +119,8 @@ class Server:
         inventory = Inventory(self.report)
         self._preparing = PreparingCore(core, self._conversion)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
-        self._management = Management(config, self.manager, inventory, core, self.reread)
         self._model_control = ModelControl(self.manager)
+        self._management = Management(config, self._model_control, inventory, core, self.reread)
         self._changes = Changes()
         self._admin: AdminServer | None = None
         told = (lambda: self.addresses), (lambda: self.admin_address)
@@ -231,14 +231,22 @@ class Server:
             signal.signal(number, handler)
         bell.close()
         if outcome.error is not None:
-            self._close_admin()
-            self._close_handover()
-            self._around.close()
+            self._abandon()
             raise outcome.error
         if not outcome.value:
             # Threads are still inside TensorFlow, or answer the administration.
             leave(EXIT_OK)
         return EXIT_OK
+
+    def _abandon(self) -> None:
+        """Closes what a failed start has opened; others who have the listening sockets keep them."""
+        if self.addresses:
+            if self._around.former is not None or self._around.kept:
+                self._core.pass_on()
+            self._core.stop(0.0)
+        self._close_admin()
+        self._close_handover()
+        self._around.close()
 
     @property
     def core(self) -> Core:
@@ -370,10 +378,14 @@ class Server:
         self._changes.record("reload_config", None, lambda: self._apply(models, Way.RPC))
         self._wait_for_new(new, timeout)
 
-    def _control_model(self, action: str, name: str) -> None:
+    def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
         """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
         _log.info("%s of model %s by the Open Inference Protocol", action, name)
-        self._changes.record(action, name, lambda: self._model_control.answer(action, name))
+        try:
+            self._changes.record(action, name, lambda: self._model_control.answer(action, name, has_left))
+        finally:
+            if has_left():
+                _log.info("nobody waits any more for the %s of model %s", action, name)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
         ended = {Availability.AVAILABLE, Availability.FAILED} | (
@@ -586,7 +598,7 @@ def check_ports(config: ServerConfig, inherited: Collection[str] = ()) -> None:
 def _compiled_core(
     options: CoreOptions,
     on_reload: Callable[[bytes, float | None], None],
-    on_model_control: Callable[[str, str], None] | None,
+    on_model_control: Callable[[str, str, Callable[[], bool]], None] | None,
 ) -> _core.Server:
     from servable import _core
 

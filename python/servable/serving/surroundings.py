@@ -88,12 +88,15 @@ class Surroundings:
         """Has the former server leave; closes the sockets, of which the core has copies."""
         if self.former is not None:
             self.former.take_over()
-        self.close()
+        self._close_sockets()
 
     def close(self) -> None:
         """Closes the sockets, and lets a former server go on."""
         if self.former is not None:
             self.former.close()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
         for one in self.sockets.values():
             one.close()
         self.sockets = {}

@@ -3,23 +3,22 @@
 //! Raw contents are borrowed from the message, and outputs are sent from where they lie. Outputs come in the form of the
 //! inputs: raw, unless the request has typed contents and all of its outputs can have such.
 
-use super::super::model_call::{SMALL_MESSAGE, unexpected};
+use super::super::model_call::SMALL_MESSAGE;
 use super::super::reply::Reply;
 use super::refusal;
-use crate::auth::Pass;
-use crate::engine::signature::{Signature, named};
+use crate::engine::signature::Signature;
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
-use crate::methods::observer::Counted;
-use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind};
-use crate::metrics::{Api, Protocol};
+use crate::methods::{Context, ModelSpec, Request, ServerState, bind};
+use crate::metrics::Protocol;
+use crate::open_inference::call::{Form, Inference};
 use crate::open_inference::inputs::{Expected, Inputs};
+use crate::open_inference::metadata;
 use crate::open_inference::outputs::{Chosen, Outputs};
 use crate::open_inference::parameters::{OfInput, OfOutput, OfRequest, Value};
 use crate::open_inference::refusal::no_shared_memory;
-use crate::open_inference::shared_memory::{BYTES, OFFSET, Placed, REGION, Regions, SMALL, SharedMemory};
+use crate::open_inference::shared_memory::{BYTES, OFFSET, Placed, REGION, Regions, SharedMemory};
 use crate::open_inference::target::{self, Names};
-use crate::open_inference::{self, metadata};
 use crate::pb::infer::{Contents, Head, InferRequest, Input, Parameter, Response, has_field};
 use crate::pb::inference::InferParameter;
 use crate::pb::inference::infer_parameter::ParameterChoice as Choice;
@@ -28,48 +27,39 @@ use crate::profile::{self, Phase};
 use crate::registry::Registry;
 use crate::servable::Servable;
 use crate::tensor::Tensor;
-use bytes::Bytes;
 use prost::Message;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// An inference whose message has been read.
-pub(in crate::grpc) struct InferCall {
+pub(in crate::grpc) struct Infer {
     request: InferRequest,
-    spec: Result<ModelSpec>,
     /// True for a request on a stream.
     streamed: bool,
     /// True if the inputs were in fields for their datatypes.
     typed: bool,
     chosen: Chosen,
-    /// The regions of shared memory, if there are any.
-    shared: Option<Arc<SharedMemory>>,
 }
 
-impl InferCall {
-    /// Makes the call of `request`. `streamed`: it is one of several on a stream.
-    pub(in crate::grpc) fn new(registry: &Registry, request: InferRequest, streamed: bool) -> InferCall {
-        let spec = spec(registry, &request);
-        InferCall { request, spec, streamed, typed: false, chosen: Chosen::default(), shared: None }
-    }
+/// Makes the call of `request`. `streamed`: it is one of several on a stream. Its tensors may be in regions of `shared`, if
+/// there are any.
+pub(in crate::grpc) fn infer(
+    registry: &Registry,
+    request: InferRequest,
+    streamed: bool,
+    shared: Option<&Arc<SharedMemory>>,
+) -> Inference<Infer> {
+    let spec = spec(registry, &request);
+    let form = Infer { request, streamed, typed: false, chosen: Chosen::default() };
+    Inference::of(spec, form, shared.cloned())
+}
 
-    /// Lets its tensors be in regions of `shared`, if there are any.
-    pub(in crate::grpc) fn sharing(self, shared: Option<&Arc<SharedMemory>>) -> InferCall {
-        InferCall { shared: shared.cloned(), ..self }
-    }
+/// Returns the error for bytes that are no such request.
+pub(in crate::grpc) fn malformed() -> Error {
+    refusal::malformed()
+}
 
-    /// Returns the bytes in regions that its inputs name.
-    fn shared_bytes(&self) -> usize {
-        let inputs = self.request.inputs().filter_map(Result::ok);
-        let said = inputs.filter_map(|input| of_input(&input).ok()?.shared?.bytes);
-        said.fold(0, usize::saturating_add)
-    }
-
-    /// Returns the error for bytes that are no such request.
-    pub(in crate::grpc) fn malformed() -> Error {
-        refusal::malformed()
-    }
-
+impl Infer {
     /// Returns a tensor for each input of `signature`.
     fn inputs(
         &mut self,
@@ -181,64 +171,46 @@ fn placed(place: &Placed, bytes: usize) -> Vec<u8> {
     InferOutputTensor { parameters: parameters.into(), ..InferOutputTensor::default() }.encode_to_vec()
 }
 
-impl Call for InferCall {
+impl Form for Infer {
     const PROTOCOL: Protocol = Protocol::Grpc;
-    const BODY_FIRST: bool = true;
     type Reply = Reply;
-
-    fn spec(&self) -> Result<&ModelSpec> {
-        self.spec.as_ref().map_err(Error::clone)
-    }
-
-    fn counted(&self) -> Counted {
-        Counted::Request(Api::Predict)
-    }
 
     fn sent(reply: &Reply) -> usize {
         reply.message_len()
     }
 
-    fn signature(&self) -> Option<&str> {
-        self.spec.as_ref().ok().map(|spec| named(&spec.signature_name))
-    }
-
     fn is_small(&self) -> bool {
-        let is_small = self.request.len() <= SMALL_MESSAGE;
-        // Regions are read in the thread that decodes.
-        is_small && (self.shared.is_none() || self.shared_bytes() <= SMALL)
+        self.request.len() <= SMALL_MESSAGE
     }
 
-    fn decode(
+    fn shared_bytes(&self) -> usize {
+        let inputs = self.request.inputs().filter_map(Result::ok);
+        let said = inputs.filter_map(|input| of_input(&input).ok()?.shared?.bytes);
+        said.fold(0, usize::saturating_add)
+    }
+
+    fn read(
         &mut self,
         server: &ServerState,
-        servable: Result<&Servable, &Error>,
+        (spec, servable): (&ModelSpec, &Servable),
+        shared: Option<Regions<'_>>,
         context: &Context,
     ) -> Result<Request> {
-        let spec = self.spec.as_ref().map_err(Error::clone)?;
-        let servable = open_inference::served(server, spec, servable)?;
         let signature = bind::signature(server, servable, &spec.signature_name)?;
-        let _decode = profile::phase(Phase::Decode);
-        let shared = self.shared.clone();
-        let shared = shared.as_ref().map(|shared| shared.of(context.pass.as_ref().map(Pass::name)));
         let inputs = self.inputs(signature, shared, &context.memory)?;
         self.chosen = self.outputs(signature, shared)?;
         let outputs = self.chosen.positions.clone();
         Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
     }
 
-    fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {
-        open_inference::recorded(servable, request)
-    }
-
-    fn encode(
+    fn write(
         self,
         _: &ServerState,
         servable: &Servable,
-        answer: Answer<'_>,
+        mut outputs: Vec<(&str, Tensor)>,
         context: &Context,
     ) -> Result<Reply> {
         let _encode = profile::phase(Phase::Encode);
-        let Answer::Outputs(mut outputs) = answer else { return Err(unexpected(&answer)) };
         for (index, (_, tensor)) in outputs.iter_mut().enumerate() {
             if let Some(classes) = self.chosen.classified(index, tensor, &context.memory)? {
                 *tensor = classes;
@@ -260,7 +232,7 @@ impl Call for InferCall {
         let mut response = Response::new(head, told.into_iter(), typed && places().next().is_none());
         for (index, (name, tensor)) in outputs.iter().enumerate() {
             if let Some(place) = self.chosen.place(index) {
-                let bytes = place.write(name, tensor)?;
+                let bytes = place.write(name, tensor, &context.memory)?;
                 response.put_elsewhere(index, placed(place, bytes));
             }
         }

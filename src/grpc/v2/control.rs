@@ -37,11 +37,11 @@ pub(super) async fn unload(
     Reply::of(&RepositoryModelUnloadResponse {})?.counted(context.memory)
 }
 
-/// Changes a model, on a thread that may block.
+/// Changes a model.
 async fn change(service: &GrpcService, context: &Context, change: Change, model: String) -> Result<()> {
     service.server.check(context.pass.as_ref(), Need::Manage)?;
     if let Some(entry) = &context.entry {
         entry.names(&model);
     }
-    service.open_inference()?.control(change, model).await
+    service.open_inference()?.change(change, model).await
 }

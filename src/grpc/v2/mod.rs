@@ -12,7 +12,7 @@ mod shared_memory;
 pub(super) mod stream;
 mod tell;
 
-pub(super) use call::InferCall;
+pub(super) use call::{infer, malformed};
 
 use super::reply::Reply;
 use super::rpc::Rpc;

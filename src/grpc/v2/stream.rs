@@ -11,7 +11,7 @@ use super::super::message::{self, Message, MessageLimits};
 use super::super::reply::{Body, Messages, Reply};
 use super::super::rpc::unpacked;
 use super::super::{GrpcService, access, deadline};
-use super::InferCall;
+use super::{infer as inference, malformed};
 use crate::access::Entry;
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage, reached};
@@ -147,9 +147,9 @@ impl Calls {
     async fn ask(&self, message: Message, context: Context, id: &mut String) -> Result<Reply> {
         let server = &self.service.server;
         let bytes = unpacked(server, message, &context).await?;
-        let request = InferRequest::open(bytes).map_err(|_| InferCall::malformed())?;
+        let request = InferRequest::open(bytes).map_err(|_| malformed())?;
         request.id().clone_into(id);
-        let call = InferCall::new(&server.registry, request, true).sharing(self.service.shared_memory());
+        let call = inference(&server.registry, request, true, self.service.shared_memory());
         // The whole stream ends at its deadline.
         let reply = methods::ask(server, call, context, pending()).await?;
         reply.within(self.service.settings.max_reply_bytes)

@@ -134,7 +134,7 @@ fn one_statistics(one: &Statistics) -> ModelStatistics {
         version: one.version.to_string(),
         // When the last one was is not kept.
         last_inference: 0,
-        inference_count: counts.success.count,
+        inference_count: counts.rows,
         execution_count: counts.executions,
         inference_stats: Some(InferStatistics {
             success: total(counts.success),

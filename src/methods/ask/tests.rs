@@ -153,6 +153,7 @@ fn serving(
         recorder: Recorder::none(),
         access: None,
         traces: None,
+        changes: crate::methods::changes::Changes::default(),
     })
 }
 

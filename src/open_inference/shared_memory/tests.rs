@@ -96,6 +96,10 @@ fn outputs(regions: Regions<'_>, places: [Option<InRegion>; 2]) -> Result<Chosen
     Ok(chosen)
 }
 
+fn uncounted() -> Reservation {
+    Reservation::default()
+}
+
 fn bytes_of(values: &[u8]) -> Tensor {
     let shape = vec![i64::try_from(values.len()).unwrap()];
     Tensor::numbers(DType::UInt8, shape, Bytes::copy_from_slice(values))
@@ -142,6 +146,25 @@ fn strings_are_read_after_their_lengths() {
 }
 
 #[test]
+fn what_strings_take_until_they_are_written_is_counted() {
+    const SIZE: usize = 1 << 20;
+    let (file, memory) = (Shared::new(&[0; 2 * SIZE]), SharedMemory::new(""));
+    let regions = memory.of(None);
+    register(regions, "r", &file.key(), 0, 2 * SIZE as u64).unwrap();
+    let chosen = outputs(regions, [Some(at("r", 0, 2 * SIZE)), None]).unwrap();
+    let strings = Tensor::strings(vec![1], ["x".repeat(SIZE)].into_iter().collect());
+    let budget = Budget::new(SIZE);
+    let small = Reservation::new(Account::new(budget.clone()));
+    let error = chosen.place(0).unwrap().write("p", &strings, &small).unwrap_err();
+    assert_eq!((error.kind, budget.used()), (Kind::ResourceExhausted, 0));
+    assert_eq!(file.content()[..4], [0; 4], "nothing was written");
+    let enough = Reservation::new(Account::new(Budget::new(8 * SIZE)));
+    enough.grow(10_000).unwrap();
+    assert_eq!(chosen.place(0).unwrap().write("p", &strings, &enough), Ok(SIZE + 4));
+    assert_eq!(enough.bytes(), 10_000, "and no longer");
+}
+
+#[test]
 fn what_vanishes_or_shrinks_is_told_and_survived() {
     let (file, memory) = (Shared::new(&[7; 8192]), SharedMemory::new(""));
     let regions = memory.of(None);
@@ -151,7 +174,7 @@ fn what_vanishes_or_shrinks_is_told_and_survived() {
     let error = read(regions, &at("r", 0, 8192)).unwrap_err();
     assert!(error.message.contains("its file has become shorter"), "{error}");
     let placed = outputs(regions, [Some(at("r", 4096, 8)), None]).unwrap();
-    let error = placed.place(0).unwrap().write("p", &bytes_of(&[1; 8])).unwrap_err();
+    let error = placed.place(0).unwrap().write("p", &bytes_of(&[1; 8]), &uncounted()).unwrap_err();
     assert!(error.message.contains("cannot be written: its file has become shorter"), "{error}");
     assert_eq!(file.content().len(), 100, "it was not made longer");
     // A file without a name is there as long as it is registered.
@@ -169,15 +192,18 @@ fn outputs_are_written_in_parts_of_their_own() {
     register(regions, "s", &file.key(), 0, 8).unwrap();
     let chosen = outputs(regions, [Some(at("r", 0, 3)), Some(at("r", 3, 3))]).unwrap();
     let (p, q) = (chosen.place(0).unwrap(), chosen.place(1).unwrap());
-    assert_eq!((p.write("p", &bytes_of(b"abc")), q.write("q", &bytes_of(b"de"))), (Ok(3), Ok(2)));
+    assert_eq!(
+        (p.write("p", &bytes_of(b"abc"), &uncounted()), q.write("q", &bytes_of(b"de"), &uncounted())),
+        (Ok(3), Ok(2))
+    );
     assert_eq!(file.content(), b"\0\0abcde\0");
     assert_eq!((q.name(), q.offset()), ("r", 3));
-    let error = p.write("p", &bytes_of(b"abcd")).unwrap_err();
+    let error = p.write("p", &bytes_of(b"abcd"), &uncounted()).unwrap_err();
     assert!(error.message.contains("output 'p' (3 bytes) should be at least 4 bytes"), "{error}");
     let strings = Tensor::strings(vec![1], ["a"].into_iter().collect());
-    assert!(p.write("p", &strings).is_err());
+    assert!(p.write("p", &strings, &uncounted()).is_err());
     let whole = outputs(regions, [Some(at("s", 0, 8)), None]).unwrap();
-    assert_eq!(whole.place(0).unwrap().write("p", &strings), Ok(5));
+    assert_eq!(whole.place(0).unwrap().write("p", &strings, &uncounted()), Ok(5));
     assert_eq!(&file.content()[..5], b"\x01\0\0\0a");
     assert!(whole.place(1).is_none());
     for (one, other) in [
@@ -236,7 +262,7 @@ fn regions_are_told_and_forgotten() {
     let placed = regions.place(&at("b", 0, 1)).unwrap();
     regions.unregister("b");
     regions.unregister("b");
-    assert_eq!(placed.write("p", &bytes_of(b"x")), Ok(1), "who uses it may end");
+    assert_eq!(placed.write("p", &bytes_of(b"x"), &uncounted()), Ok(1), "who uses it may end");
     assert_eq!(regions.status("b").unwrap_err().kind, Kind::NotFound);
     regions.unregister("");
     assert_eq!(regions.status(""), Ok(vec![]));

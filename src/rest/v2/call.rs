@@ -1,25 +1,25 @@
 //! An infer request: from its body to its answer.
 
 use super::decode::{self, Against, Parts};
-use super::encode::{self, Form, Written};
+use super::encode::{self, Written};
 use super::parameters;
 use super::path::Named;
 use super::with_binary;
-use crate::auth::Pass;
 use crate::error::{Error, Result};
-use crate::http::body::{self, Unpacked};
-use crate::http::reply::Body;
-use crate::methods::observer::Counted;
-use crate::methods::{Answer, Call, Context, ModelSpec, Request, ServerState, bind};
-use crate::metrics::{Api, Protocol};
+use crate::http::coding::{Accepts, Coding};
+use crate::http::reply::{Body, Content};
+use crate::methods::{Context, ModelSpec, Request, ServerState, bind};
+use crate::metrics::Protocol;
+use crate::open_inference::call::{Form, Inference};
 use crate::open_inference::outputs::Chosen;
 use crate::open_inference::parameters::OfRequest;
-use crate::open_inference::shared_memory::{self, SharedMemory};
+use crate::open_inference::refusal;
+use crate::open_inference::shared_memory::{self, Regions, SharedMemory};
 use crate::open_inference::target::{self, Names};
-use crate::open_inference::{self, refusal};
 use crate::profile::{self, Phase};
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
+use crate::tensor::Tensor;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -35,21 +35,18 @@ pub(super) struct Post {
     pub(super) named: Named,
     /// The length of the JSON with which the body begins, if that is said.
     pub(super) json: Option<usize>,
-    pub(super) gzip: bool,
-    pub(super) accepts_gzip: bool,
+    /// The coding of the body.
+    pub(super) coding: Option<Coding>,
+    /// The codings that the reply may have.
+    pub(super) accepts: Accepts,
 }
 
 /// An infer request whose body has been read.
-pub(super) struct InferCall {
+pub(super) struct Infer {
     post: Post,
-    spec: Result<ModelSpec>,
     body: Bytes,
-    /// The unpacked size of a compressed body, once checked.
-    unpacked: Option<Unpacked>,
     /// What the answer repeats, once decoded.
     wanted: Wanted,
-    /// The regions of shared memory, if there are any.
-    shared: Option<Arc<SharedMemory>>,
 }
 
 #[derive(Default)]
@@ -59,91 +56,71 @@ struct Wanted {
     binary: bool,
 }
 
-impl InferCall {
-    /// Makes the call of `post` with `body`.
-    pub(super) fn new(
-        registry: &Registry,
-        post: Post,
-        body: Bytes,
-        shared: Option<Arc<SharedMemory>>,
-    ) -> InferCall {
-        let said = if is_searched_now(&post, &body) {
-            parameters::names(&body[..json_length(&post, &body)])
-        } else {
-            OfRequest::default()
-        };
-        let names = Names { signature: &said.signature_name, ..post.named.names() };
-        let spec = match (names.label, said.version_label.as_str()) {
-            (one, other) if !one.is_empty() && !other.is_empty() && one != other => {
-                Err(refusal::two_names("version", one, other))
-            }
-            ("", label) => target::spec(registry, &Names { label, ..names }),
-            _ => target::spec(registry, &names),
-        };
-        InferCall { post, spec, body, unpacked: None, wanted: Wanted::default(), shared }
+/// Makes the call of `post` with `body`. Its tensors may be in regions of `shared`, if there are any.
+pub(super) fn infer(
+    registry: &Registry,
+    post: Post,
+    body: Bytes,
+    shared: Option<Arc<SharedMemory>>,
+) -> Inference<Infer> {
+    let spec = spec(registry, &post, &body);
+    Inference::of(spec, Infer { post, body, wanted: Wanted::default() }, shared)
+}
+
+/// Returns what a request is for, by its path and, as far as they are looked at now, its parameters.
+fn spec(registry: &Registry, post: &Post, body: &Bytes) -> Result<ModelSpec> {
+    let said = if is_searched_now(post, body) {
+        parameters::names(&body[..json_length(post, body)])
+    } else {
+        OfRequest::default()
+    };
+    let names = Names { signature: &said.signature_name, ..post.named.names() };
+    match (names.label, said.version_label.as_str()) {
+        (one, other) if !one.is_empty() && !other.is_empty() && one != other => {
+            Err(refusal::two_names("version", one, other))
+        }
+        ("", label) => target::spec(registry, &Names { label, ..names }),
+        _ => target::spec(registry, &names),
     }
 }
 
 /// Returns whether the names in a body are looked for before it is decoded: not in one that is long or compressed.
 fn is_searched_now(post: &Post, body: &Bytes) -> bool {
-    !post.gzip && json_length(post, body) <= parameters::SHORT
+    post.coding.is_none() && json_length(post, body) <= parameters::SHORT
 }
 
 fn json_length(post: &Post, body: &Bytes) -> usize {
     post.json.map_or(body.len(), |json| json.min(body.len()))
 }
 
-impl Call for InferCall {
+impl Form for Infer {
     const PROTOCOL: Protocol = Protocol::Rest;
-    const BODY_FIRST: bool = true;
     type Reply = Body;
-
-    fn spec(&self) -> Result<&ModelSpec> {
-        self.spec.as_ref().map_err(Error::clone)
-    }
-
-    fn counted(&self) -> Counted {
-        Counted::Request(Api::Predict)
-    }
 
     fn sent(reply: &Body) -> usize {
         reply.len()
     }
 
-    fn signature(&self) -> Option<&str> {
-        self.spec.as_ref().ok().map(|spec| crate::engine::signature::named(&spec.signature_name))
-    }
-
-    /// Reserves the unpacked size of a compressed body at once.
-    fn check(&mut self, server: &ServerState, context: &Context) -> Result<()> {
-        if self.post.gzip {
-            let limit = server.options.max_body_bytes;
-            self.unpacked = Some(Unpacked::expect(&self.body, limit, &context.memory)?);
-        }
-        Ok(())
-    }
-
     fn is_small(&self) -> bool {
         let json = json_length(&self.post, &self.body);
-        let is_small = !self.post.gzip && json <= SMALL_JSON && self.body.len() <= SMALL_BODY;
-        // Regions are read in the thread that decodes.
-        is_small
-            && (self.shared.is_none() || shared_memory::mentioned(&self.body[..json]) <= shared_memory::SMALL)
+        self.post.coding.is_none() && json <= SMALL_JSON && self.body.len() <= SMALL_BODY
     }
 
-    fn decode(
+    fn shared_bytes(&self) -> usize {
+        shared_memory::mentioned(&self.body[..json_length(&self.post, &self.body)])
+    }
+
+    fn read(
         &mut self,
         server: &ServerState,
-        servable: Result<&Servable, &Error>,
+        (spec, servable): (&ModelSpec, &Servable),
+        shared: Option<Regions<'_>>,
         context: &Context,
     ) -> Result<Request> {
-        let _decode = profile::phase(Phase::Decode);
-        let spec = self.spec.as_ref().map_err(Error::clone)?;
-        let servable = open_inference::served(server, spec, servable)?;
         let searched = is_searched_now(&self.post, &self.body);
         let mut body = std::mem::take(&mut self.body);
-        if let Some(expected) = &self.unpacked {
-            body = body::unpacked(&body, server.options.max_body_bytes, expected, &context.memory)?.into();
+        if let Some(coding) = self.post.coding {
+            body = coding.unpacked(&body, server.options.max_body_bytes, &context.memory)?.into();
         }
         let parts = Parts::of(body, self.post.json)?;
         if !searched {
@@ -154,7 +131,7 @@ impl Call for InferCall {
             signatures: servable.signatures(),
             signature: &spec.signature_name,
             max_depth: server.options.max_depth,
-            shared: self.shared.as_ref().map(|shared| shared.of(context.pass.as_ref().map(Pass::name))),
+            shared,
         };
         let infer = decode::infer(parts, against, &context.memory, server.scheduler.cores())?;
         bind::check_method(server, infer.signature)?;
@@ -163,23 +140,16 @@ impl Call for InferCall {
         Ok(Request::Predict { signature: infer.signature.name.clone(), inputs: infer.inputs, outputs })
     }
 
-    fn record(&self, servable: &Servable, request: &Request) -> Option<Bytes> {
-        open_inference::recorded(servable, request)
-    }
-
-    fn encode(
+    fn write(
         self,
         server: &ServerState,
         servable: &Servable,
-        answer: Answer<'_>,
+        outputs: Vec<(&str, Tensor)>,
         context: &Context,
     ) -> Result<Body> {
         let encoding = profile::phase(Phase::Encode);
-        let Answer::Outputs(outputs) = answer else {
-            return Err(Error::internal("The model's answer is of another kind than the request"));
-        };
         let Wanted { id, outputs: chosen, binary } = &self.wanted;
-        let form = Form {
+        let form = encode::Form {
             model: &self.post.named.model,
             version: servable.version(),
             id: id.as_deref(),
@@ -190,7 +160,7 @@ impl Call for InferCall {
         let Written { bytes, json } =
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
-        let body = Body::packed(bytes, self.post.accepts_gzip, &server.options);
+        let body = Body::coded(Content::Written(bytes), self.post.accepts, &server.options);
         match json {
             Some(json) => with_binary(body, json).counted(&context.memory),
             None => body.counted(&context.memory),

@@ -21,7 +21,7 @@ pub(super) fn ready_only(body: &[u8]) -> Result<bool> {
 /// Loads or unloads `model`, as far as clients may.
 pub(super) async fn change(view: &OpenInference, change: Change, model: String, body: &[u8]) -> Result<()> {
     check(body)?;
-    view.control(change, model).await
+    view.change(change, model).await
 }
 
 /// Refuses parameters that would change what a model is made of.

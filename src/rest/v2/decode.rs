@@ -94,7 +94,8 @@ pub fn infer<'s>(
     spare: &dyn Spare,
 ) -> Result<Infer<'s>> {
     let Parts { json, binary, is_raw } = parts;
-    let signature = signature(&json, against)?;
+    let said = parameters::names(&json);
+    let signature = signature(&said.signature_name, against)?;
     if is_raw {
         return raw::infer(binary, against, signature, memory);
     }
@@ -132,13 +133,12 @@ pub fn infer<'s>(
             cursor.at
         )));
     }
-    reading.finish(signature)
+    reading.finish(signature, &said)
 }
 
 /// Returns the signature that path and parameters name.
-fn signature<'s>(json: &[u8], against: Against<'s>) -> Result<&'s Signature> {
-    let said = parameters::names(json).signature_name;
-    let name = match (against.signature, said.as_str()) {
+fn signature<'s>(said: &str, against: Against<'s>) -> Result<&'s Signature> {
+    let name = match (against.signature, said) {
         ("", only) | (only, "") => only,
         (one, other) if one == other => one,
         (one, other) => return Err(refusal::two_names("signature", one, other)),
@@ -324,7 +324,14 @@ impl<'s> Reading<'s, '_> {
         self.outputs.add(&name, said)
     }
 
-    fn finish(self, signature: &'s Signature) -> Result<Infer<'s>> {
+    /// `said`: the names that were found before the rest was read.
+    fn finish(self, signature: &'s Signature, said: &OfRequest) -> Result<Infer<'s>> {
+        let request = self.request.unwrap_or_default();
+        if request.signature_name != said.signature_name || request.version_label != said.version_label {
+            return Err(Error::invalid(
+                "The names of the parameters signature_name and version_label have to be written without escapes",
+            ));
+        }
         let inputs = self.inputs.finish()?;
         if !self.binary.is_empty() {
             return Err(Error::invalid(format!(
@@ -332,9 +339,8 @@ impl<'s> Reading<'s, '_> {
                 self.binary.len()
             )));
         }
-        let binary_output = self.request.is_some_and(|said| said.binary_output);
         let outputs = self.outputs.finish()?.placed(self.shared)?;
-        Ok(Infer { id: self.id, signature, inputs, outputs, binary_output })
+        Ok(Infer { id: self.id, signature, inputs, outputs, binary_output: request.binary_output })
     }
 }
 

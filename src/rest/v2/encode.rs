@@ -109,7 +109,7 @@ fn told<'a>(
     let tensor = form.outputs.classified(index, tensor, memory)?.unwrap_or_else(|| tensor.clone());
     let datatype = datatype_of(name, &tensor)?;
     let shared = match form.outputs.place(index) {
-        Some(place) => Some((place, place.write(name, &tensor)?)),
+        Some(place) => Some((place, place.write(name, &tensor, memory)?)),
         None => None,
     };
     let size = || tensor.as_strings().map_or(tensor.bytes().len(), strings::size);

@@ -20,17 +20,19 @@ use crate::auth::Need;
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
 use crate::http::body::{self, Unread};
+use crate::http::coding::Accepts;
 use crate::http::head::{self, Fields};
-use crate::http::reply::{Body, Refusal, Reply};
+use crate::http::reply::{Body, Content, Refusal, Reply};
 use crate::http::target;
 use crate::memory::Reservation;
 use crate::methods::observer::Observer;
 use crate::methods::{Context, ServerState, ask};
 use crate::metrics::Protocol;
 use crate::open_inference::OpenInference;
+use crate::open_inference::repository::Change;
 use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
-use call::{InferCall, Post};
+use call::Post;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
@@ -94,8 +96,8 @@ impl Asked<'_> {
                     entry.names(&spec.name);
                 }
                 let json = json_length(&head.headers)?;
-                let (gzip, accepts_gzip) = (fields.gzip, fields.accepts_gzip);
-                Ok(Posted::Infer(Post { named, json, gzip, accepts_gzip }))
+                let (coding, accepts) = (fields.coding(self.server.options.zstd), self.accepts(fields));
+                Ok(Posted::Infer(Post { named, json, coding, accepts }))
             }
             Target::Index | Target::Control(..) | Target::Memory(..) | Target::CudaMemory if is_post => {
                 Ok(Posted::Repository(target))
@@ -114,15 +116,20 @@ impl Asked<'_> {
             | Target::ReadyIndex
             | Target::Memory(Memory::Status, _)
             | Target::CudaMemory => Err(if looks {
-                self.tell(&target, fields.accepts_gzip)
+                self.tell(&target, self.accepts(fields))
             } else {
                 wrong_method(head, path, "GET")
             }),
         }
     }
 
+    /// Returns the codings that the reply may have.
+    fn accepts(&self, fields: &Fields<'_>) -> Accepts {
+        fields.accepts(self.server.options.zstd)
+    }
+
     /// Answers a request that needs no body, observed from outside.
-    fn tell(&self, target: &Target, accepts_gzip: bool) -> Reply {
+    fn tell(&self, target: &Target, accepts: Accepts) -> Reply {
         let model = if let Target::Model(named, _) = target { named.model.as_str() } else { "" };
         if let Some(entry) = self.exchange.entry() {
             entry.names(model);
@@ -130,7 +137,8 @@ impl Asked<'_> {
         let observer = Observer::begin_simple(self.server, Protocol::Rest, model);
         let told = tell::about(self.server, self.view, self.client.pass.as_ref(), target);
         let outcome = told.as_ref().map(|_| ()).map_err(|error| error.kind);
-        let json = |body| reply::json(Body::packed(body, accepts_gzip, &self.server.options));
+        let packed = |body| Body::coded(Content::Written(body), accepts, &self.server.options);
+        let json = |body| reply::json(packed(body));
         let reply = told.map_or_else(Reply::from, json);
         observer.end(outcome.map(|()| reply.body.len()));
         reply
@@ -149,7 +157,7 @@ impl Asked<'_> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let pass = self.client.pass.clone();
         let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
-        let call = InferCall::new(&self.server.registry, post, body, self.view.shared_memory().cloned());
+        let call = call::infer(&self.server.registry, post, body, self.view.shared_memory().cloned());
         match ask(self.server, call, context, ended(timeout, self.client)).await {
             Ok(body) => reply::json(body),
             Err(error) => error.into(),
@@ -179,22 +187,29 @@ impl Asked<'_> {
             return done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())));
         }
         if matches!(target, Target::Memory(..) | Target::CudaMemory) {
-            return self.tell(&target, fields.accepts_gzip);
+            return self.tell(&target, self.accepts(fields));
         }
         let Target::Control(change, model) = target else {
             return match control::ready_only(&body) {
-                Ok(false) => self.tell(&Target::Index, fields.accepts_gzip),
-                Ok(true) => self.tell(&Target::ReadyIndex, fields.accepts_gzip),
+                Ok(false) => self.tell(&Target::Index, self.accepts(fields)),
+                Ok(true) => self.tell(&Target::ReadyIndex, self.accepts(fields)),
                 Err(error) => error.into(),
             };
         };
         let observer = Observer::begin_simple(self.server, Protocol::Rest, &model);
-        let done = match self.server.check(self.client.pass.as_ref(), Need::Manage) {
-            Ok(()) => control::change(self.view, change, model, &body).await,
-            Err(error) => Err(error),
-        };
+        let done = self.change(change, model, &body).await;
         observer.end(done.as_ref().map(|()| 0).map_err(|error| error.kind));
         done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())))
+    }
+
+    /// Loads or unloads `model`, unless the client leaves first.
+    async fn change(&self, change: Change, model: String, body: &[u8]) -> Result<()> {
+        self.server.check(self.client.pass.as_ref(), Need::Manage)?;
+        tokio::select! {
+            biased;
+            done = control::change(self.view, change, model, body) => done,
+            left = ended(None, self.client) => Err(left),
+        }
     }
 }
 

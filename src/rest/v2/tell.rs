@@ -200,7 +200,7 @@ fn one_statistics(out: &mut Writer, one: &Statistics) {
     quoted(out, one.version);
     // When the last one was is not kept.
     out.raw(b",\"last_inference\":0,\"inference_count\":");
-    out.integer(one.counts.success.count);
+    out.integer(one.counts.rows);
     key(out, "execution_count");
     out.integer(one.counts.executions);
     out.raw(b",\"inference_stats\":{\"success\":");

@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::reader::{Reader, Token};
-use super::values::{Rows, Values};
+use super::values::{Extent, Rows, Values};
 use crate::engine::signature::Signature;
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
@@ -171,29 +171,26 @@ fn rows(values: &Values<'_>, reader: &mut Reader<'_>, signature: &Signature) -> 
 
 /// Reads `count` rows that are maps, from the list at `list`.
 fn row_maps(values: &Values<'_>, list: Reader<'_>, count: usize, signature: &Signature) -> Result<Inputs> {
-    let (mut columns, mut is_numpy) = (Vec::new(), false);
-    for spec in &signature.inputs {
-        columns.push(Rows::new(spec, values.collected(list, spec)?));
+    // Each input has room for its own values.
+    let mut extents = vec![Extent::default(); signature.inputs.len()];
+    each_member(list, count, signature, |_, index, _, reader| {
+        extents[index] = extents[index].and(Extent::skip(reader)?);
+        Ok(())
+    })?;
+    let (mut columns, mut is_numpy) = (Vec::with_capacity(extents.len()), false);
+    for (spec, extent) in signature.inputs.iter().zip(extents) {
+        columns.push(Rows::new(spec, values.column(spec, extent)?));
     }
-    let mut reader = list;
-    reader.token()?;
-    for row in 0..count {
-        let at = reader;
-        let Token::Map(members) = reader.token()? else {
-            return Err(at.fault(&format!("row {row} is no map with a value for each input")));
-        };
-        for _ in 0..members {
-            let at = reader;
-            let alias = reader.text("an input's name")?;
-            let Some(index) = signature.input(alias) else { return Err(unknown(at, alias, signature)) };
-            if columns[index].count() != row {
-                return Err(
-                    at.fault(&format!("the input {alias:?} is there twice, or missing from a row before"))
-                );
-            }
-            is_numpy |= columns[index].take(values, &mut reader)?;
+    each_member(list, count, signature, |row, index, at, reader| {
+        if columns[index].count() != row {
+            let alias = &signature.inputs[index].alias;
+            return Err(
+                at.fault(&format!("the input {alias:?} is there twice, or missing from a row before"))
+            );
         }
-    }
+        is_numpy |= columns[index].take(values, reader)?;
+        Ok(())
+    })?;
     let mut inputs = BTreeMap::new();
     for (spec, column) in signature.inputs.iter().zip(columns) {
         match column.count() {
@@ -205,6 +202,31 @@ fn row_maps(values: &Values<'_>, list: Reader<'_>, count: usize, signature: &Sig
     Ok((inputs, is_numpy))
 }
 
+/// Calls `take` for each member of `count` rows that are maps, from the list at `list`: with the number of its row, the index of
+/// its input, and where it begins. It consumes the value.
+fn each_member<'a>(
+    list: Reader<'a>,
+    count: usize,
+    signature: &Signature,
+    mut take: impl FnMut(usize, usize, Reader<'a>, &mut Reader<'a>) -> Result<()>,
+) -> Result<()> {
+    let mut reader = list;
+    reader.token()?;
+    for row in 0..count {
+        let at = reader;
+        let Token::Map(members) = reader.token()? else {
+            return Err(at.fault(&format!("row {row} is no map with a value for each input")));
+        };
+        for _ in 0..members {
+            let at = reader;
+            let alias = reader.text("an input's name")?;
+            let Some(index) = signature.input(alias) else { return Err(unknown(at, alias, signature)) };
+            take(row, index, at, &mut reader)?;
+        }
+    }
+    Ok(())
+}
+
 fn unknown(at: Reader<'_>, alias: &str, signature: &Signature) -> Error {
     let shown: String = alias.chars().take(64).collect();
     at.fault(&format!("the signature has no input {shown:?}; it has {}", inputs_of(signature)))
@@ -212,4 +234,76 @@ fn unknown(at: Reader<'_>, alias: &str, signature: &Signature) -> Error {
 
 fn needs_names(at: Reader<'_>, signature: &Signature) -> Error {
     at.fault(&format!("the signature has {}: expected a map with a value for each", inputs_of(signature)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::signature::TensorSpec;
+    use crate::memory::{Account, Budget};
+    use crate::tensor::DType;
+
+    fn signature(inputs: usize) -> Signature {
+        let spec = |index| TensorSpec {
+            alias: format!("{index:02}"),
+            tensor: format!("{index}:0"),
+            dtype: DType::Double,
+            shape: None,
+        };
+        Signature {
+            name: "s".into(),
+            method_name: String::new(),
+            inputs: (0..inputs).map(spec).collect(),
+            outputs: Vec::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+
+    /// Returns a document of `rows` rows, each a map with a list of 16 numbers for each of `inputs` inputs.
+    fn document(rows: u8, inputs: u8) -> Bytes {
+        let mut body = b"\x81\xa9instances\xdc\0".to_vec();
+        body.push(rows);
+        for row in 0..rows {
+            body.extend([0xde, 0, inputs]);
+            for input in 0..inputs {
+                body.extend([0xa2]);
+                body.extend(format!("{input:02}").bytes());
+                body.extend([0xdc, 0, 16]);
+                body.extend((0..16).map(|index| (index + row + input) % 100));
+            }
+        }
+        body.into()
+    }
+
+    #[test]
+    fn rows_that_are_maps_count_each_input_once() {
+        let (signature, body) = (signature(64), document(100, 64));
+        let budget = Budget::new(4 << 20);
+        let memory = Reservation::new(Account::new(budget.clone()));
+        let (_, asked) = read(&body, Limits { depth: 4, memory: &memory }, |_| Ok(&signature)).unwrap();
+        assert_eq!(asked.inputs.len(), 64);
+        for (input, tensor) in asked.inputs.values().enumerate() {
+            assert_eq!(tensor.shape(), [100, 16]);
+            let numbers = bytemuck::cast_slice::<u8, f64>(tensor.bytes());
+            assert_eq!(numbers[17], ((2 + input) % 100) as f64);
+        }
+        assert_eq!(memory.bytes(), 100 * 16 * 64 * 8);
+    }
+
+    #[test]
+    fn rows_have_the_same_inputs() {
+        let signature = signature(2);
+        for (rows, words) in [
+            (&b"\x92\x82\xa200\x01\xa201\x02\x81\xa200\x01"[..], "\"01\" is missing from a row"),
+            (b"\x92\x81\xa200\x01\x82\xa200\x01\xa201\x02", "missing from a row before"),
+            (b"\x91\x82\xa200\x01\xa200\x02", "is there twice"),
+            (b"\x92\x81\xa200\x01\x05", "row 1 is no map"),
+            (b"\x91\x81\xa202\x01", "no input \"02\""),
+        ] {
+            let body = Bytes::from([&b"\x81\xa9instances"[..], rows].concat());
+            let limits = Limits { depth: 4, memory: &Reservation::default() };
+            let error = read(&body, limits, |_| Ok(&signature)).unwrap_err();
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
 }

@@ -33,11 +33,15 @@ impl Values<'_> {
 
     /// Makes an empty column for `spec`, with room for all elements of the value at `reader`, which are counted.
     pub(super) fn collected(&self, mut reader: Reader<'_>, spec: &TensorSpec) -> Result<Box<dyn Column>> {
-        let start = reader.at;
-        let count = reader.skip()?;
+        self.column(spec, Extent::skip(&mut reader)?)
+    }
+
+    /// Makes an empty column for `spec`, with room for all elements of values of this `extent`, which are counted.
+    pub(super) fn column(&self, spec: &TensorSpec, extent: Extent) -> Result<Box<dyn Column>> {
+        let Extent { count, bytes } = extent;
         match spec.dtype.size() {
             // The bytes, once here and once for the engine, and what is needed for each string.
-            0 => self.memory.grow(2 * (reader.at - start) + 32 * count)?,
+            0 => self.memory.grow(2 * bytes + 32 * count)?,
             size => self.memory.grow(size * count)?,
         }
         column(spec.dtype, count).ok_or_else(|| {
@@ -47,6 +51,28 @@ impl Values<'_> {
                 spec.dtype.name()
             ))
         })
+    }
+}
+
+/// How much values take in a body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    /// The values, without the lists and maps that they are in.
+    count: usize,
+    bytes: usize,
+}
+
+impl Extent {
+    /// Consumes a value with all that is in it.
+    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<Extent> {
+        let start = reader.at;
+        let count = reader.skip()?;
+        Ok(Extent { count, bytes: reader.at - start })
+    }
+
+    /// Returns that of both together.
+    pub(super) fn and(self, other: Extent) -> Extent {
+        Extent { count: self.count + other.count, bytes: self.bytes + other.bytes }
     }
 }
 

@@ -160,6 +160,8 @@ fn each_fault_is_said() {
         (r#"{"parameters":{},"parameters":{}}"#.into(), "'parameters' is there twice"),
         (r#"{"parameters":{"binary_data_output":1}}"#.into(), "expects true or false"),
         (r#"{"parameters":{"signature_name":"x"}}"#.into(), "\"x\" not found"),
+        (r#"{"parameters":{"signature_nam\u0065":"other"},"inputs":[]}"#.into(), "without escapes"),
+        (r#"{"parameters":{"version\u005flabel":"x"},"inputs":[]}"#.into(), "without escapes"),
         (input(&format!("{good},\"data\":[1]")), "'data' is there twice"),
         (input(r#""name":"FP32","data":[1],"data":[1]"#), "'data' is there twice"),
         (input(r#""shape":[1],"datatype":"FP32","data":[1]"#), "no 'name'"),

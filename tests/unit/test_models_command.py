@@ -1,0 +1,43 @@
+"""The commands for a running server's administration, where something else answers at its address."""
+
+from __future__ import annotations
+
+import pytest
+from http_stub import answering
+
+from servable.cli.models import models, reload
+
+LIST = {"models": []}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (502, b"<html>Bad Gateway</html>", "the answer is 502 Bad Gateway, without the reason"),
+        (404, {"detail": "no such page"}, "the answer is 404 Not Found, without the reason"),
+        (500, {"error": {"why": "?"}}, "the answer is 500 Internal Server Error"),
+        (400, b"[1]", "the answer is 400 Bad Request"),
+        (
+            404,
+            {"error": "There is no model m", "code": "NOT_FOUND", "hint": "n?"},
+            "There is no model m\nhint: n?",
+        ),
+        (404, {"error": "gone"}, "UNKNOWN: gone"),
+        (200, b"hello", "the answer is not JSON"),
+        (200, b"[]", "the answer is not JSON"),
+        (200, b"[" * 200_000, "the answer is not JSON"),
+    ],
+)
+def test_what_is_no_administration_is_told(
+    capsys: pytest.CaptureFixture[str], status: int, body: bytes | dict[str, object], said: str
+) -> None:
+    with answering((status, body)) as stub:
+        assert models([f"--admin_address={stub.address}"]) == 1
+        assert said in capsys.readouterr().err
+        assert reload(["m", f"--admin_address={stub.address}"]) == 1
+
+
+def test_an_administration_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering((200, LIST)) as stub:
+        assert models([f"--admin_address={stub.address}"]) == 0
+    assert capsys.readouterr().out.startswith("MODEL")
