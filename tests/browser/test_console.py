@@ -119,10 +119,10 @@ def test_the_pages_as_they_are(visitor: Visitor, served: Served) -> None:
     picture(page, "models")
     page.get_by_role("link", name="unknown_op").click()
     page.get_by_role("heading", name="What to do").wait_for()
-    picture(page, "failure")
+    picture(page, "failure", MODELS)
     page.goto(f"{served.rest}/#/models/half_plus_two")
     page.get_by_role("cell", name="float32 [?]").first.wait_for()
-    picture(page, "model")
+    picture(page, "model", MODELS)
 
 
 @pytest.mark.timeout(180)
@@ -136,10 +136,10 @@ def test_traffic_is_drawn(visitor: Visitor, served: Served) -> None:
 
     page.get_by_role("group", name="Latency").wait_for()
     assert until(counted, 60)
-    page.get_by_label("Time").select_option("300")
+    page.locator(".lead select").nth(1).select_option("300")
     assert serious(page) == []
     picture(page, "traffic")
-    page.get_by_label("Model").select_option(label="half_plus_two")
+    page.locator(".lead select").nth(0).select_option(label="half_plus_two")
     page.get_by_role("heading", level=1, name="half_plus_two").wait_for()
     page.get_by_role("group", name="Latency").wait_for()
 
@@ -163,7 +163,7 @@ def test_models_are_managed(visitor: Visitor, served: Served, tmp_path: Path) ->
     assert serious(page) == []
     page.evaluate("scrollTo(0, 0)")
     page.locator(".toast.shown").wait_for(state="detached")
-    picture(page, "manage")
+    picture(page, "manage", MODELS, tmp_path)
     # The administration's address answers predictions, too.
     page.goto(f"{admin_url(served)}/#/try/fresh")
     page.get_by_role("button", name="Predict").click()
@@ -222,3 +222,4 @@ def test_a_thousand_models(visitor: Visitor, tmp_path: Path) -> None:
         page.get_by_role("searchbox").fill("0999")
         page.get_by_role("link", name="model-0999").click()
         page.get_by_role("heading", name="model-0999").wait_for()
+        page.close()
