@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +78,5 @@ def picture(page: Page, name: str, *folders: Path) -> None:
     """
     if os.environ.get(ALL) != "all":
         return
-    from PIL import Image
-
     page.evaluate(SHORTENED, [str(folder) for folder in folders])
-    taken = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    few = taken.quantize(colors=128, dither=Image.Dither.NONE)
-    few.save(PICTURES / f"console-{name}.png", optimize=True)
+    page.screenshot(path=PICTURES / f"console-{name}.png", animations="disabled")
