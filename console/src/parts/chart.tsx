@@ -10,12 +10,14 @@ import { summaryOf, tableOf, type Line } from "../traffic";
 import { Scrolling } from "./basics";
 
 const HEIGHT = 180;
+/** Seconds that a drawing has at least, whether or not that much is known. */
+const SHORTEST = 60;
 const COLORS = ["--line-1", "--line-2", "--line-3"];
 
 interface ChartProps {
   title: string;
   t: number[];
-  /** How many seconds the drawing has room for, whether or not that much is known. */
+  /** How many seconds the drawing has at most. */
   span: number;
   lines: Line[];
   /** How a value is written, at the axis and in words. */
@@ -125,7 +127,7 @@ function optionsOf(element: HTMLElement, { span, lines, show }: Pick<ChartProps,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "traffic" }, points: { size: 7 } },
     scales: {
-      x: { range: (_, __, last) => [last - span, last] },
+      x: { range: (_, first, last) => [Math.min(Math.max(first, last - span), last - SHORTEST), last] },
       y: { range: (_, __, highest) => [0, highest > 0 ? highest * 1.08 : 1] },
     },
     axes: [
