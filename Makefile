@@ -81,7 +81,7 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	$(BIN)/mypy
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
-	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 	@bash scripts/console.sh check
 
 fmt: $(VENV)/.tools ## Format everything.
@@ -100,7 +100,7 @@ console: ## Build the console's page from console/ into the Python package; need
 	@bash scripts/console.sh build
 
 proto: ## Generate src/pb from proto/.
-	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml
 
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py

@@ -124,7 +124,7 @@ def test_the_rest_port_only_looks(console: Console) -> None:
             reply = requests.request(method, url + path, data=b"x", timeout=30)
             assert reply.status_code == 405 and "only looks" in reply.json()["error"], (method, path)
     assert get(f"{url}/console/api/changes", 404).json()["error"].startswith("There is nothing at")
-    assert get(f"{url}/admin/models", 404)
+    get(f"{url}/admin/models", 404)
     assert get(f"{url}/console", 404).json()["error"].startswith("Not Found: /console. The API is below")
 
 
@@ -196,7 +196,7 @@ def test_models_and_what_to_do_about_those_that_failed(console: Console) -> None
         assert "signatures" not in version
         unknown = get(f"{url}/console/api/models/none", 404).json()
         assert unknown["error"].startswith("There is no model none")
-        assert get(f"{url}/console/api/models?limit=0", 400)
+        get(f"{url}/console/api/models?limit=0", 400)
     packed = get(f"{console.served.rest}/console/api/models/m", **{"Accept-Encoding": "gzip"})
     assert packed.json()["name"] == "m"
 
