@@ -134,12 +134,6 @@ impl Desk {
         }
     }
 
-    /// Waits for a place, first come, first served; `None` if the desk is closed.
-    pub async fn wait(&self) -> Option<Place> {
-        let permit = self.places.clone().acquire_owned().await.ok()?;
-        Some(Place { _permit: permit })
-    }
-
     /// Gives nobody a place from now on. Returns whether all are free.
     pub fn close(&self) -> bool {
         self.places.close();
@@ -183,12 +177,7 @@ mod tests {
         let place = desk.take().unwrap();
         assert_eq!(desk.clone().take().err(), Some(NoPlace::Taken));
         assert!(other.take().is_ok());
-        // Who waits gets the place that is left.
-        let waits = desk.clone();
-        let next = tokio::spawn(async move { waits.wait().await.is_some() });
-        tokio::task::yield_now().await;
         drop(place);
-        assert!(next.await.unwrap());
         assert!(desk.take().is_ok());
     }
 
@@ -198,7 +187,6 @@ mod tests {
         let idle = plane.desk(2);
         assert!(idle.close());
         assert_eq!(idle.take().err(), Some(NoPlace::Closed));
-        assert!(idle.wait().await.is_none());
 
         let busy = plane.desk(2);
         let (may_go_on, waits) = channel::<()>();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import chromium
@@ -60,7 +61,22 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-def picture(page: Page, name: str) -> None:
-    """Writes docs/images/console-NAME.png; only where all tests run."""
-    if os.environ.get(ALL) == "all":
-        page.screenshot(path=PICTURES / f"console-{name}.png", animations="disabled")
+SHORTENED = """folders => {
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const nodes = [];
+  while (walk.nextNode()) nodes.push(walk.currentNode);
+  for (const node of nodes)
+    for (const folder of folders)
+      if (node.data.includes(folder)) node.data = node.data.replaceAll(folder, "/models");
+}"""
+
+
+def picture(page: Page, name: str, *folders: Path) -> None:
+    """Writes docs/images/console-NAME.png; only where all tests run.
+
+    folders: those of the tests' models, for which the picture has ``/models``.
+    """
+    if os.environ.get(ALL) != "all":
+        return
+    page.evaluate(SHORTENED, [str(folder) for folder in folders])
+    page.screenshot(path=PICTURES / f"console-{name}.png", animations="disabled")

@@ -90,6 +90,8 @@ function LoadForm({ onChanged }: { onChanged: () => void }): JSX.Element {
     const entry = { base_path: path, ...(policy === "keep" ? {} : { model_version_policy: versions }) };
     void work(names.submitLoad, async () => {
       const model = await json<Model>(paths.manage(name), { method: "PUT", body: JSON.stringify(entry) });
+      setName("");
+      setPath("");
       return names.loaded(brief(name), model.standing);
     });
   };
@@ -179,10 +181,7 @@ function Models({ changed, onChanged }: { changed: number; onChanged: () => void
                       <LabelChips labels={model.labels ?? {}} />
                     </td>
                     <td class="right row-actions">
-                      <RowButton text={names.reload} model={model} busy={busy === `${names.reload} ${model.name}`} disabled={busy !== ""} onClick={() => reload(model)} />
-                      <RowButton text={names.labels} model={model} onClick={() => setOpen({ action: "labels", model })} />
-                      <RowButton text={names.record} model={model} onClick={() => setOpen({ action: "record", model })} />
-                      <RowButton text={names.unload} model={model} onClick={() => setOpen({ action: "unload", model })} />
+                      {model.standing !== "removed" && <RowActions model={model} busy={busy} onReload={reload} onOpen={setOpen} />}
                     </td>
                   </tr>
                 ))}
@@ -198,6 +197,24 @@ function Models({ changed, onChanged }: { changed: number; onChanged: () => void
       )}
       {open?.action === "record" && <RecordDialog model={open.model.name} onClose={close} onChanged={onChanged} />}
     </section>
+  );
+}
+
+interface RowActionsProps {
+  model: ListedModel;
+  busy: string;
+  onReload: (model: ListedModel) => void;
+  onOpen: (open: { action: Action; model: ListedModel }) => void;
+}
+
+function RowActions({ model, busy, onReload, onOpen }: RowActionsProps): JSX.Element {
+  return (
+    <>
+      <RowButton text={names.reload} model={model} busy={busy === `${names.reload} ${model.name}`} disabled={busy !== ""} onClick={() => onReload(model)} />
+      <RowButton text={names.labels} model={model} onClick={() => onOpen({ action: "labels", model })} />
+      <RowButton text={names.record} model={model} onClick={() => onOpen({ action: "record", model })} />
+      <RowButton text={names.unload} model={model} onClick={() => onOpen({ action: "unload", model })} />
+    </>
   );
 }
 

@@ -34,7 +34,7 @@ export function TrafficPage({ name }: { name: string | null }): JSX.Element {
       </Lead>
       {error && <Trouble error={error} />}
       {!data && !error && <Waiting />}
-      {data && (data.t.length === 0 ? <Empty title={texts.traffic.empty} /> : <Charts traffic={since(data, Number(span))} />)}
+      {data && (data.t.length === 0 ? <Empty title={texts.traffic.empty} /> : <Charts traffic={since(data, Number(span))} span={Number(span)} />)}
     </>
   );
 }
@@ -62,7 +62,7 @@ function ModelChoice({ name, models }: { name: string | null; models: string[] }
   );
 }
 
-function Charts({ traffic }: { traffic: Traffic }): JSX.Element {
+function Charts({ traffic, span }: { traffic: Traffic; span: number }): JSX.Element {
   const { charts, lines } = texts.traffic;
   const { t } = traffic;
   const rate = (counts: Traffic["requests"]): Traffic["requests"] => perSecond(counts, traffic.interval_seconds);
@@ -71,6 +71,7 @@ function Charts({ traffic }: { traffic: Traffic }): JSX.Element {
       <Chart
         title={charts.rate}
         t={t}
+        span={span}
         show={format.number}
         lines={[
           { label: lines.requests, values: rate(traffic.requests) },
@@ -80,6 +81,7 @@ function Charts({ traffic }: { traffic: Traffic }): JSX.Element {
       <Chart
         title={charts.latency}
         t={t}
+        span={span}
         show={format.milliseconds}
         lines={[
           { label: lines.p50, values: traffic.p50_ms },
@@ -87,11 +89,11 @@ function Charts({ traffic }: { traffic: Traffic }): JSX.Element {
           { label: lines.p99, values: traffic.p99_ms },
         ]}
       />
-      <Chart title={charts.inFlight} t={t} show={format.number} lines={[{ label: lines.inFlight, values: traffic.in_flight }]} />
-      <Chart title={charts.queue} t={t} show={format.milliseconds} lines={[{ label: lines.queue, values: traffic.queue_ms }]} />
-      <Chart title={charts.batch} t={t} show={format.number} lines={[{ label: lines.rows, values: traffic.batch_rows }]} />
-      <Chart title={charts.cpu} t={t} show={format.number} lines={[{ label: lines.cpu, values: traffic.cpu_cores }]} />
-      <Chart title={charts.memory} t={t} show={format.bytes} lines={[{ label: lines.memory, values: traffic.resident_bytes }]} />
+      <Chart title={charts.inFlight} t={t} span={span} show={format.number} lines={[{ label: lines.inFlight, values: traffic.in_flight }]} />
+      <Chart title={charts.queue} t={t} span={span} show={format.milliseconds} lines={[{ label: lines.queue, values: traffic.queue_ms }]} />
+      <Chart title={charts.batch} t={t} span={span} show={format.number} lines={[{ label: lines.rows, values: traffic.batch_rows }]} />
+      <Chart title={charts.cpu} t={t} span={span} show={format.number} lines={[{ label: lines.cpu, values: traffic.cpu_cores }]} />
+      <Chart title={charts.memory} t={t} span={span} show={format.bytes} lines={[{ label: lines.memory, values: traffic.resident_bytes }]} />
     </div>
   );
 }

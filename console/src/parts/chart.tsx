@@ -10,17 +10,21 @@ import { summaryOf, tableOf, type Line } from "../traffic";
 import { Scrolling } from "./basics";
 
 const HEIGHT = 180;
+/** Seconds that a drawing has at least, whether or not that much is known. */
+const SHORTEST = 60;
 const COLORS = ["--line-1", "--line-2", "--line-3"];
 
 interface ChartProps {
   title: string;
   t: number[];
+  /** How many seconds the drawing has at most. */
+  span: number;
   lines: Line[];
   /** How a value is written, at the axis and in words. */
   show: (value: number | null) => string;
 }
 
-export function Chart({ title, t, lines, show }: ChartProps): JSX.Element {
+export function Chart({ title, t, span, lines, show }: ChartProps): JSX.Element {
   const id = useId();
   return (
     <figure class="card chart" role="group" aria-labelledby={id}>
@@ -38,7 +42,7 @@ export function Chart({ title, t, lines, show }: ChartProps): JSX.Element {
           })}
         </ul>
       </figcaption>
-      <Plot t={t} lines={lines} show={show} />
+      <Plot t={t} span={span} lines={lines} show={show} />
       <details>
         <summary>{texts.traffic.table}</summary>
         <MinuteTable title={title} t={t} lines={lines} show={show} />
@@ -47,7 +51,7 @@ export function Chart({ title, t, lines, show }: ChartProps): JSX.Element {
   );
 }
 
-function MinuteTable({ title, t, lines, show }: ChartProps): JSX.Element {
+function MinuteTable({ title, t, lines, show }: Omit<ChartProps, "span">): JSX.Element {
   return (
     <Scrolling label={texts.traffic.tableOf(title)}>
       <table>
@@ -80,7 +84,7 @@ function MinuteTable({ title, t, lines, show }: ChartProps): JSX.Element {
 }
 
 /** The drawing itself says nothing that the words and the table do not. */
-function Plot({ t, lines, show }: Omit<ChartProps, "title">): JSX.Element {
+function Plot({ t, span, lines, show }: Omit<ChartProps, "title">): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot | null>(null);
   const { isDark } = useTheme();
@@ -88,7 +92,7 @@ function Plot({ t, lines, show }: Omit<ChartProps, "title">): JSX.Element {
   useEffect(() => {
     const element = place.current;
     if (element === null) return undefined;
-    const made = new uPlot(optionsOf(element, lines, show), data, element);
+    const made = new uPlot(optionsOf(element, { span, lines, show }), data, element);
     chart.current = made;
     const resized = new ResizeObserver(() => made.setSize({ width: widthOf(element), height: HEIGHT }));
     resized.observe(element);
@@ -97,7 +101,7 @@ function Plot({ t, lines, show }: Omit<ChartProps, "title">): JSX.Element {
       made.destroy();
       chart.current = null;
     };
-  }, [isDark, lines.length]);
+  }, [isDark, span, lines.length]);
   useEffect(() => {
     chart.current?.setData(data);
   }, [t]);
@@ -108,7 +112,7 @@ function widthOf(element: HTMLElement): number {
   return Math.max(120, Math.floor(element.clientWidth));
 }
 
-function optionsOf(element: HTMLElement, lines: Line[], show: ChartProps["show"]): uPlot.Options {
+function optionsOf(element: HTMLElement, { span, lines, show }: Pick<ChartProps, "span" | "lines" | "show">): uPlot.Options {
   const style = getComputedStyle(element);
   const color = (name: string): string => style.getPropertyValue(name).trim();
   const axis: uPlot.Axis = {
@@ -122,7 +126,10 @@ function optionsOf(element: HTMLElement, lines: Line[], show: ChartProps["show"]
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "traffic" }, points: { size: 7 } },
-    scales: { y: { range: (_, __, highest) => [0, highest > 0 ? highest * 1.08 : 1] } },
+    scales: {
+      x: { range: (_, first, last) => [Math.min(Math.max(first, last - span), last - SHORTEST), last] },
+      y: { range: (_, __, highest) => [0, highest > 0 ? highest * 1.08 : 1] },
+    },
     axes: [
       { ...axis, size: 30, values: (_, splits) => splits.map((at) => clockTime(at, (splits[1] ?? 0) - (splits[0] ?? 0) < 60)) },
       { ...axis, size: 64, values: (_, splits) => splits.map((value) => show(value)) },
@@ -134,7 +141,7 @@ function optionsOf(element: HTMLElement, lines: Line[], show: ChartProps["show"]
         stroke: color(COLORS[index] ?? "--line-1"),
         width: 1.75,
         spanGaps: false,
-        points: { show: false },
+        points: { size: 4 },
       })),
     ],
     hooks: { setCursor: [(plot) => tell(element, plot, lines, show)] },
