@@ -29,7 +29,9 @@ NOT_RUN = {"hidden_variables", "tflite_counter"}
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
     models = sorted(path.parent for path in MODELS.glob("*/1"))
-    with serving(*models, "--base64_non_utf8", ready=r"ready: \d+ of \d+ models|could not be loaded") as served:
+    with serving(
+        *models, "--base64_non_utf8", ready=r"ready: \d+ of \d+ models|could not be loaded"
+    ) as served:
         yield served
 
 
