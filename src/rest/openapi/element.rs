@@ -120,12 +120,12 @@ impl Element {
         TABLE[self as usize].1
     }
 
-    /// Returns the JSON of an element of made-up numbers; `None` for strings.
+    /// Returns the JSON of a number that is made up: 1.0, and 0 where it may be an index; `None` for strings.
     pub(super) fn made_up(self) -> Option<&'static str> {
         match TABLE[self as usize].2 {
             "boolean" => Some("true"),
             "number" => Some("1.0"),
-            "integer" => Some("1"),
+            "integer" => Some("0"),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! Requests that are made up for a signature: ones of the declared shapes, and strings that hold what the model decodes.
+//! Requests that are made up for a signature: zeros and ones of the declared shapes, and strings that hold what the model decodes.
 
 use super::element::Element;
 use super::shape::rows;
@@ -104,7 +104,7 @@ pub(super) fn of_features(signature: &Signature, features: &BTreeMap<String, Fea
                 for (name, feature) in features {
                     let (count, element) = match feature {
                         Feature::Floats(count) => (*count, b"1.0".to_vec()),
-                        Feature::Integers(count) => (*count, b"1".to_vec()),
+                        Feature::Integers(count) => (*count, b"0".to_vec()),
                         Feature::Strings(count, content) => (*count, string(content.as_ref())),
                     };
                     example.list(name, |values| (0..count).for_each(|_| values.raw(&element)));
@@ -275,13 +275,13 @@ mod tests {
     fn several_inputs_are_named_and_so_is_the_signature() {
         let inputs = vec![spec("a", DType::Bool, Some(&[-1])), spec("b", DType::UInt64, Some(&[-1, 2]))];
         let signature = signature("other", inputs, &[1]);
-        let rows = json!({"signature_name": "other", "instances": [{"a": true, "b": [1, 1]}]});
+        let rows = json!({"signature_name": "other", "instances": [{"a": true, "b": [0, 0]}]});
         assert_eq!(parsed(in_rows(&signature, NOTHING)), Some(rows));
-        let columns = json!({"signature_name": "other", "inputs": {"a": [true], "b": [[1, 1]]}});
+        let columns = json!({"signature_name": "other", "inputs": {"a": [true], "b": [[0, 0]]}});
         assert_eq!(parsed(in_columns(&signature, NOTHING)), Some(columns));
         let inputs = json!([
             {"name": "a", "shape": [1], "datatype": "BOOL", "data": [true]},
-            {"name": "b", "shape": [1, 2], "datatype": "UINT64", "data": [1, 1]}]);
+            {"name": "b", "shape": [1, 2], "datatype": "UINT64", "data": [0, 0]}]);
         let expected = json!({"parameters": {"signature_name": "other"}, "inputs": inputs});
         assert_eq!(parsed(infer(&signature, NOTHING)), Some(expected));
     }
@@ -342,7 +342,7 @@ mod tests {
             ("t".to_owned(), Feature::Strings(1, Some(Content::Number))),
         ]);
         let text = of_features(&signature, &features).unwrap();
-        let expected = r#"{"signature_name":"s","examples":[{"f":[1.0,1.0],"i":[1],"t":["0"]}]}"#;
+        let expected = r#"{"signature_name":"s","examples":[{"f":[1.0,1.0],"i":[0],"t":["0"]}]}"#;
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

@@ -82,17 +82,12 @@ fn data_of(schema: &mut Object<'_>, element: Option<Element>) {
 fn shape(schema: &mut Object<'_>, declared: Option<&[i64]>) {
     schema.text("type", "array");
     if let Some(dims) = declared {
-        schema.list("prefixItems", |list| {
-            dims.iter().for_each(|dim| {
-                list.object(|one| {
-                    one.text("type", "integer");
-                    one.integer("minimum", (*dim).max(0));
-                    if *dim >= 0 {
-                        one.integer("maximum", *dim);
-                    }
-                });
+        // A list of no schemas is none.
+        if !dims.is_empty() {
+            schema.list("prefixItems", |list| {
+                dims.iter().for_each(|dim| list.object(|one| dimension(one, *dim)))
             });
-        });
+        }
         schema.integer("minItems", dims.len());
         schema.integer("maxItems", dims.len());
     }
@@ -100,6 +95,14 @@ fn shape(schema: &mut Object<'_>, declared: Option<&[i64]>) {
         one.text("type", "integer");
         one.integer("minimum", 0);
     });
+}
+
+fn dimension(schema: &mut Object<'_>, dim: i64) {
+    schema.text("type", "integer");
+    schema.integer("minimum", dim.max(0));
+    if dim >= 0 {
+        schema.integer("maximum", dim);
+    }
 }
 
 fn parameters(schema: &mut Object<'_>) {
@@ -269,6 +272,8 @@ mod tests {
         assert_eq!(first["data"]["items"], json!({"$ref": "#/components/schemas/Nested.uint16"}));
         let second = &inputs["items"]["anyOf"][1]["properties"];
         assert_eq!(second["shape"]["prefixItems"], Value::Null);
+        let scalar = written(|object| shape(object, Some(&[])));
+        assert_eq!((&scalar["prefixItems"], &scalar["maxItems"]), (&Value::Null, &json!(0)));
     }
 
     #[test]

@@ -169,6 +169,7 @@ fn of(server: &ServerState, facts: &Facts, asked: &Asked) -> Result<Vec<u8>> {
                 choice,
                 number: servable.version(),
                 signatures: servable.signatures(),
+                exact: servable.engine() != "tflite",
                 content: &|signature, input| servable.content(signature, input),
             };
             model::document(facts, &version)

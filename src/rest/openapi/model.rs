@@ -27,6 +27,8 @@ pub(super) struct Version<'a> {
     pub(super) choice: &'a VersionChoice,
     pub(super) number: i64,
     pub(super) signatures: &'a BTreeMap<String, Signature>,
+    /// True if its files tell a scalar from a tensor of unknown rank.
+    pub(super) exact: bool,
     /// What the strings of an input of a signature hold, as far as that is known.
     pub(super) content: &'a dyn Fn(&str, &str) -> Option<&'a Content>,
 }
@@ -131,7 +133,7 @@ fn described(facts: &Facts, version: &Version<'_>, signature: &Signature, index:
         if takes_json {
             schemas.object(&format!("PredictRequest.{key}"), |one| predict::request(one, signature));
             schemas.object(&format!("PredictReply.{key}"), |one| {
-                predict::reply(one, signature, facts.non_utf8);
+                predict::reply(one, signature, facts.non_utf8, version.exact);
             });
         }
         for (method, name) in [(Method::Classify, "Classify"), (Method::Regress, "Regress")] {

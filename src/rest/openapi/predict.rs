@@ -106,10 +106,11 @@ fn named(schema: &mut Object<'_>, specs: &[TensorSpec], mut value: impl FnMut(&m
     schema.texts("required", aliases(specs));
 }
 
-/// Writes the schema of a reply.
-pub(super) fn reply(schema: &mut Object<'_>, signature: &Signature, non_utf8: NonUtf8) {
+/// Writes the schema of a reply. `exact`: an output without dimensions is a scalar, and not of unknown rank.
+pub(super) fn reply(schema: &mut Object<'_>, signature: &Signature, non_utf8: NonUtf8, exact: bool) {
     let of = |spec: &TensorSpec| Element::told(spec, false, non_utf8);
-    let is_scalar = |spec: &&TensorSpec| spec.shape.as_ref().is_some_and(Vec::is_empty);
+    let shape = |spec: &TensorSpec| spec.shape.clone().filter(|dims| exact || !dims.is_empty());
+    let is_scalar = |spec: &&TensorSpec| shape(spec).is_some_and(|dims| dims.is_empty());
     let in_rows: Vec<&TensorSpec> = signature.outputs.iter().filter(|spec| !is_scalar(spec)).collect();
     let all: Vec<&TensorSpec> = signature.outputs.iter().collect();
     schema.list("anyOf", |list| {
@@ -118,13 +119,13 @@ pub(super) fn reply(schema: &mut Object<'_>, signature: &Signature, non_utf8: No
                 value.text("type", "array");
                 value.object("items", |items| {
                     chosen(items, &in_rows, |one, spec| {
-                        tensor(one, of_row(spec.shape.as_deref()), of(spec));
+                        tensor(one, of_row(shape(spec).as_deref()), of(spec));
                     });
                 });
             });
         }
         answer(list, "outputs", |value| {
-            chosen(value, &all, |one, spec| tensor(one, spec.shape.as_deref(), of(spec)));
+            chosen(value, &all, |one, spec| tensor(one, shape(spec).as_deref(), of(spec)));
         });
     });
 }
@@ -220,9 +221,12 @@ mod tests {
         );
         assert_eq!(schema["anyOf"][1]["properties"]["inputs"]["required"], json!(["a", "b"]));
         // Its output is no row.
-        let told = written(|object| reply(object, &signature, NonUtf8::Raw));
+        let told = written(|object| reply(object, &signature, NonUtf8::Raw, true));
         assert_eq!(told["anyOf"].as_array().unwrap().len(), 1);
         assert_eq!(told["anyOf"][0]["properties"]["outputs"]["type"], "number");
+        let told = written(|object| reply(object, &signature, NonUtf8::Raw, false));
+        let nested = json!({"$ref": "#/components/schemas/Nested.float32"});
+        assert_eq!(told["anyOf"][1]["properties"]["outputs"], nested);
     }
 
     #[test]
@@ -239,7 +243,7 @@ mod tests {
         let outputs =
             vec![spec("a", DType::Float, Some(&[-1])), spec("b_bytes", DType::String, Some(&[-1, 2]))];
         let signature = signature(DEFAULT_SIGNATURE, half_plus_two().inputs, outputs);
-        let told = written(|object| reply(object, &signature, NonUtf8::Raw));
+        let told = written(|object| reply(object, &signature, NonUtf8::Raw, true));
         let rows = &told["anyOf"][0]["properties"]["predictions"]["items"]["anyOf"];
         assert_eq!(rows.as_array().unwrap().len(), 3);
         assert_eq!((&rows[0]["minProperties"], &rows[0]["additionalProperties"]), (&json!(2), &json!(false)));
