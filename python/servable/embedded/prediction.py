@@ -62,13 +62,14 @@ class Asking:
         timeout: float | None,
     ) -> Answer:
         """Returns the answer; see ``Server.predict``. Raises ``StatusError``."""
-        is_label = isinstance(version, str)
-        asked = model, None if is_label else version, version if is_label else None, signature
+        number = None if isinstance(version, str) else version
+        label = version if isinstance(version, str) else None
+        asked = model, number, label, signature
         is_bare = not isinstance(inputs, Mapping)
         key = (*asked, is_bare, outputs if outputs is None or isinstance(outputs, str) else tuple(outputs))
         try:
             way = self._ways.get(key)
-            if way is not None and self._core.find(*asked[:3]) == way.version:
+            if way is not None and self._core.find(model, number, label) == way.version:
                 sent = _at_once(inputs, way.inputs)
                 if sent is not None:
                     try:
@@ -76,7 +77,7 @@ class Asking:
                     except CoreError:
                         if not self._has_changed((model, way.version)):
                             raise
-            given = Given(Choice(*asked[:3]), inputs, signature, outputs)
+            given = Given(Choice(model, number, label), inputs, signature, outputs)
             return self._converted(given, key, timeout)
         except CoreError as error:
             raise status_error(error.code, error.message) from None
