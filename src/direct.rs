@@ -12,7 +12,7 @@ use crate::metrics::{Api, Protocol};
 use crate::peer::Sender;
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
-use crate::tensor::{Aligned, Data, Tensor};
+use crate::tensor::{Aligned, Data, Tensor, append};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::iter::empty;
@@ -153,7 +153,7 @@ fn copied(tensor: &Tensor) -> Tensor {
         Data::Strings(_) => tensor.clone(),
         Data::Numbers(bytes) => {
             let mut values: Aligned<u8> = Aligned::new(64);
-            values.extend_from_slice(bytes);
+            append(&mut values, bytes);
             Tensor::from_values(tensor.dtype(), tensor.shape(), values)
         }
     }

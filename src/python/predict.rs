@@ -9,7 +9,7 @@ use crate::error::{Error, Kind};
 use crate::host::lent;
 use crate::methods::{ModelSpec, ServerState};
 use crate::registry::VersionChoice;
-use crate::tensor::{Aligned, DType, Data, Strings, Tensor, element_count};
+use crate::tensor::{Aligned, DType, Data, Strings, Tensor, append, element_count};
 use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -109,7 +109,7 @@ fn tensor(
             return Err(misfit(dtype, &shape, bytes.len()));
         }
         let mut own: Aligned<u8> = Aligned::new(64);
-        own.extend_from_slice(bytes);
+        append(&mut own, bytes);
         return Ok(Tensor::from_values(dtype, shape, own));
     }
     let (address, length, owner): (usize, usize, Py<PyAny>) = values.cast::<PyTuple>()?.extract()?;

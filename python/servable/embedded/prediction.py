@@ -6,16 +6,19 @@ to numpy; only small ones are copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from servable._core import CoreError
 from servable.client.answers import Metadata, Signature, TensorSpec
 from servable.client.binding import Given, bind
 from servable.client.codecs.codec import Choice
 from servable.client.values.arrays import Array
-from servable.client.values.dtypes import dtype_named
-from servable.client.values.tensors import of_stored, of_strings, stored
+from servable.client.values.dtypes import BY_NAME, dtype_named
+from servable.client.values.tensors import of_stored, of_strings, plain_dtype, stored
 from servable.errors import StatusError, status_error
 
 if TYPE_CHECKING:
@@ -23,17 +26,31 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 16 << 10
 """Largest array that is copied: that is cheaper than to lend it."""
+MOST_WAYS = 256
 
 Answer = Any
 """A dict of arrays by output for a mapping of inputs, one array for a value without a name."""
 
 
+@dataclass(frozen=True)
+class _Way:
+    """What a question comes to for arrays that need no conversion: most of the time of a tiny model is that.
+
+    inputs: number and numpy type by alias. outputs: those wanted; none for all.
+    """
+
+    version: int
+    inputs: Mapping[str, tuple[int, np.dtype[Any]]]
+    outputs: tuple[str, ...]
+
+
 class Asking:
-    """Asks one core; knows the signatures of the versions that were asked."""
+    """Asks one core; knows the signatures of the versions that were asked. Thread-safe."""
 
     def __init__(self, core: _core.Server) -> None:
         self._core = core
         self._known: dict[tuple[str, int], Metadata] = {}
+        self._ways: dict[tuple[object, ...], _Way] = {}
 
     def predict(
         self,
@@ -45,48 +62,111 @@ class Asking:
         timeout: float | None,
     ) -> Answer:
         """Returns the answer; see ``Server.predict``. Raises ``StatusError``."""
+        number = None if isinstance(version, str) else version
         label = version if isinstance(version, str) else None
-        choice = Choice(model, None if isinstance(version, str) else version, label)
-        given = Given(choice, inputs, signature, outputs)
+        asked = model, number, label, signature
+        is_bare = not isinstance(inputs, Mapping)
+        key = (*asked, is_bare, outputs if outputs is None or isinstance(outputs, str) else tuple(outputs))
         try:
-            return self._predict(given, timeout)
+            way = self._ways.get(key)
+            if way is not None and self._core.find(model, number, label) == way.version:
+                sent = _at_once(inputs, way.inputs)
+                if sent is not None:
+                    try:
+                        return self._ask(asked, sent, way.outputs, is_bare, timeout)
+                    except CoreError:
+                        if not self._has_changed((model, way.version)):
+                            raise
+            given = Given(Choice(model, number, label), inputs, signature, outputs)
+            return self._converted(given, key, timeout)
         except CoreError as error:
             raise status_error(error.code, error.message) from None
 
-    def _predict(self, given: Given, timeout: float | None) -> Answer:
-        """Asks. If known signatures lead to an error that others would explain, they are read again.
+    def _has_changed(self, place: tuple[str, int]) -> bool:
+        """Returns whether a version's signatures are not those that were known; they are from now on."""
+        known = self._known.get(place)
+        return self._read(place) != known
 
-        The files of a version may have been replaced.
+    def _converted(self, given: Given, key: tuple[object, ...], timeout: float | None) -> Answer:
+        """Asks with values that are converted first.
+
+        If known signatures lead to an error that others would explain, they are read again: the files of a
+        version may have been replaced.
         """
         choice = given.choice
-        key = choice.model, self._core.find(choice.model, choice.version, choice.label)
-        known = self._known.get(key)
+        place = choice.model, self._core.find(choice.model, choice.version, choice.label)
+        known = self._known.get(place)
         try:
-            return self._ask(given, known or self._read(key), timeout)
+            return self._bound(given, known or self._read(place), key, timeout)
         except (CoreError, StatusError):
-            fresh = self._read(key)
+            fresh = self._read(place)
             if known in (None, fresh):
                 raise
-        return self._ask(given, fresh, timeout)
+        return self._bound(given, fresh, key, timeout)
 
-    def _ask(self, given: Given, metadata: Metadata, timeout: float | None) -> Answer:
-        bound = bind(given, metadata)
+    def _bound(
+        self, given: Given, metadata: Metadata, key: tuple[object, ...], timeout: float | None
+    ) -> Answer:
+        bound, choice = bind(given, metadata), given.choice
         inputs = metadata.signatures[bound.signature].inputs
         sent = [_sent(alias, array, inputs[alias].dtype) for alias, array in bound.inputs.items()]
-        choice = given.choice
         asked = choice.model, choice.version, choice.label, bound.signature
-        _, outputs = self._core.predict(asked, sent, bound.outputs, timeout)
-        answer = {alias: _received(number, shape, values) for alias, number, shape, values in outputs}
-        return answer[bound.outputs[0]] if given.bare else answer
+        answer = self._ask(asked, sent, bound.outputs, given.bare, timeout)
+        if len(self._ways) >= MOST_WAYS:
+            self._ways.clear()
+        self._ways[key] = _Way(metadata.version, _plain(inputs), bound.outputs)
+        return answer
 
-    def _read(self, key: tuple[str, int]) -> Metadata:
-        model, version = key
+    def _ask(
+        self,
+        asked: _core.Question,
+        sent: Sequence[_core.Input],
+        wanted: tuple[str, ...],
+        is_bare: bool,
+        timeout: float | None,
+    ) -> Answer:
+        _, outputs = self._core.predict(asked, sent, wanted, timeout)
+        if is_bare:
+            _, number, shape, values = outputs[0]
+            return _received(number, shape, values)
+        return {alias: _received(number, shape, values) for alias, number, shape, values in outputs}
+
+    def _read(self, place: tuple[str, int]) -> Metadata:
+        model, version = place
         read = {
             name: Signature(_specs(inputs), _specs(outputs))
             for name, _method, inputs, outputs in self._core.signatures(model, version)
         }
-        metadata = self._known[key] = Metadata(model, version, read)
+        metadata = self._known[place] = Metadata(model, version, read)
         return metadata
+
+
+def _plain(inputs: Mapping[str, TensorSpec]) -> dict[str, tuple[int, np.dtype[Any]]]:
+    """Returns number and numpy type of the inputs whose arrays need no conversion."""
+    found = {}
+    for alias, spec in inputs.items():
+        number = BY_NAME[spec.dtype].number if spec.dtype in BY_NAME else 0
+        dtype = plain_dtype(number) if number else None
+        if dtype is not None:
+            found[alias] = number, dtype
+    return found
+
+
+def _at_once(inputs: Any, plain: Mapping[str, tuple[int, np.dtype[Any]]]) -> list[_core.Input] | None:
+    """Returns what is sent of arrays that are as they have to be; None if one is not."""
+    if not isinstance(inputs, Mapping):
+        if len(plain) != 1:
+            return None
+        inputs = {next(iter(plain)): inputs}
+    sent: list[_core.Input] = []
+    for alias, array in inputs.items():
+        known = plain.get(alias)
+        if known is None or type(array) is not np.ndarray or array.dtype is not known[1] or not array.ndim:
+            return None
+        if array.nbytes > SMALL_BYTES and not array.flags.c_contiguous:
+            return None
+        sent.append((alias, known[0], array.shape, _values(array)))
+    return sent
 
 
 def _specs(told: list[_core.Argument]) -> dict[str, TensorSpec]:
@@ -100,11 +180,14 @@ def _sent(alias: str, array: Array, dtype: str) -> _core.Input:
     number = dtype_named(dtype).number
     if dtype == "string":
         return alias, number, array.shape, array.reshape(-1).tolist()
-    numbers = stored(array, dtype)
+    return alias, number, array.shape, _values(stored(array, dtype))
+
+
+def _values(numbers: Array) -> bytes | tuple[int, int, object]:
     if numbers.nbytes <= SMALL_BYTES:
-        return alias, number, array.shape, numbers.tobytes()
+        return numbers.tobytes()
     address: int = numbers.__array_interface__["data"][0]
-    return alias, number, array.shape, (address, numbers.nbytes, numbers)
+    return address, numbers.nbytes, numbers
 
 
 def _received(number: int, shape: list[int], values: bytes | list[bytes] | _core.Numbers) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,25 @@ def of_stored(content: Any, number: int, shape: tuple[int, ...]) -> Array:
     content: ``bytes``, or what numpy reads as an array of bytes. number: the dtype's, in TensorFlow. Raises
     ``UnimplementedError``.
     """
+    plain = plain_dtype(number)
+    kind = plain or _stored(dtype_of_number(number))
+    # One call where numpy has the dtype: it takes as long as a run of a tiny model otherwise.
+    array = (
+        np.ndarray(shape, kind, content)
+        if isinstance(content, bytes)
+        else np.asarray(content).view(kind).reshape(shape)
+    )
+    if plain is not None:
+        return array
+    return _from_bits(_little_endian(array.reshape(-1)), dtype_of_number(number)).reshape(shape)
+
+
+@cache
+def plain_dtype(number: int) -> np.dtype[Any] | None:
+    """Returns the numpy type whose values lie in a tensor as in an array; None if they are converted."""
     dtype = dtype_of_number(number)
-    kind = _stored(dtype)
-    flat = np.frombuffer(content, kind) if isinstance(content, bytes) else np.asarray(content).view(kind)
-    return _from_bits(_little_endian(flat), dtype).reshape(shape)
+    is_plain = dtype.name != "string" and dtype.type == _stored(dtype) and sys.byteorder == "little"
+    return dtype.type if is_plain else None
 
 
 def _strings(values: Any, count: int) -> Array:

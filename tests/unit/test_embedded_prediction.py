@@ -1,0 +1,91 @@
+"""Questions to a core without an engine: what is sent, and signatures that change under a version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servable._core import CoreError
+from servable.embedded.prediction import SMALL_BYTES, Asking
+from servable.errors import InternalError, InvalidArgumentError
+
+
+class FakeCore:
+    """Answers with its inputs, if they are of the dtype that its signature has now."""
+
+    def __init__(self) -> None:
+        self.dtype, self.number = "float", 1
+        self.read = 0
+        self.sent: list[tuple[Any, ...]] = []
+        self.fails = False
+
+    def find(self, model: str, version: int | None, label: str | None) -> int:
+        return version or 1
+
+    def signatures(self, model: str, version: int) -> list[Any]:
+        self.read += 1
+        return [("serving_default", [("x", self.dtype, "[-1]")], [("y", self.dtype, "[-1]")])]
+
+    def predict(self, asked: Any, inputs: Any, outputs: Any, timeout: float | None) -> tuple[int, list[Any]]:
+        ((alias, number, shape, values),) = inputs
+        self.sent.append((alias, number, tuple(shape), values))
+        if number != self.number or self.fails:
+            error = CoreError("INTERNAL", "another dtype")
+            error.code, error.message = "INTERNAL", "another dtype"
+            raise error
+        if isinstance(values, tuple):
+            values = values[2].tobytes()
+        return 1, [("y", number, list(shape), values)]
+
+
+@pytest.fixture
+def core() -> FakeCore:
+    return FakeCore()
+
+
+@pytest.fixture
+def asking(core: FakeCore) -> Asking:
+    fake: Any = core
+    return Asking(fake)
+
+
+def ask(asking: Asking, inputs: Any) -> Any:
+    return asking.predict(inputs, "m", "", None, None, None)
+
+
+def test_signatures_are_read_once_and_again_if_others_explain_an_error(
+    core: FakeCore, asking: Asking
+) -> None:
+    for values in ([1, 2], np.ones(2, np.float32), np.ones(2)):
+        assert ask(asking, values).dtype == np.float32
+    assert core.read == 1
+    core.dtype, core.number = "int64", 9
+    # As it was asked before, and without a conversion.
+    assert ask(asking, [1, 2]).tolist() == [1, 2]
+    core.dtype, core.number = "float", 1
+    with pytest.raises(InvalidArgumentError, match="takes float, got text"):
+        ask(asking, np.array(["a"]))
+    assert ask(asking, np.ones(2, np.float32)).dtype == np.float32
+
+
+def test_an_error_that_nothing_explains_is_asked_for_once(core: FakeCore, asking: Asking) -> None:
+    array = np.ones(2, np.float32)
+    ask(asking, array)
+    core.fails = True
+    asked = len(core.sent)
+    with pytest.raises(InternalError, match="another dtype"):
+        ask(asking, array)
+    assert len(core.sent) == asked + 1
+
+
+@pytest.mark.parametrize("kind", ["bare", "named"])
+def test_small_arrays_are_copied_and_large_ones_lent(core: FakeCore, asking: Asking, kind: str) -> None:
+    for count in (3, SMALL_BYTES):
+        array = np.arange(count, dtype=np.float32)
+        for _ in range(2):
+            answer = ask(asking, array if kind == "bare" else {"x": array})
+            np.testing.assert_array_equal(answer if kind == "bare" else answer["y"], array)
+        lent = core.sent[-1][3]
+        assert isinstance(lent, bytes) if count == 3 else lent[:2] == (array.ctypes.data, array.nbytes)
