@@ -16,6 +16,7 @@ from pathlib import Path
 
 import artifact_files as made
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from servable.cli import main
@@ -118,6 +119,27 @@ def test_files_are_known_by_their_content(
         ast.parse(found.program)
         assert all(shlex.split(one) for one in found.commands)
         assert found == recognise(str(file))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("onnx_pair/1/model.onnx", "onnx"),
+        ("tflite_pair/1/model.tflite", "tflite"),
+        ("tflite_flex/1/model.tflite", "tflite"),
+        ("openvino_pair/1/model.xml", "openvino"),
+        ("openvino_pair/1/model.bin", "openvino-weights"),
+        ("half_plus_two/1/saved_model.pb", "saved-model-file"),
+        ("tf1_lookup/1/saved_model.pb", "saved-model-file"),
+        ("half_plus_two/1/variables/variables.index", "inside-saved-model"),
+        ("lookup/1/assets", "inside-saved-model"),
+        ("", "folder-of-models"),
+    ],
+)
+def test_real_models(path: str, kind: str) -> None:
+    found = looked_at(str(ROOT / "tests" / "models" / path))
+    assert found is not None and (found.kind, found.problem) == (kind, "")
+    assert found.is_served
 
 
 @pytest.mark.parametrize(
