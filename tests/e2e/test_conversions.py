@@ -146,6 +146,27 @@ def test_other_frameworks(tmp_path: Path, name: str) -> None:
             assert reply.status == 200, reply.text
 
 
+@pytest.mark.parametrize("path", ["orbax", "steps/1"])
+def test_jax(tmp_path: Path, path: str) -> None:
+    needs("jax", "orbax")
+    run(
+        tmp_path,
+        "-c",
+        "import os, jax.numpy as jnp, orbax.checkpoint as ocp\n"
+        "parameters = {'w': jnp.array([[1.0], [2.0], [3.0]]), 'b': jnp.array([0.5])}\n"
+        "one = ocp.StandardCheckpointer()\none.save(os.path.abspath('orbax'), parameters)\n"
+        "one.wait_until_finished()\n"
+        "with ocp.CheckpointManager(os.path.abspath('steps')) as steps:\n"
+        "    steps.save(1, args=ocp.args.StandardSave(parameters))\n    steps.wait_until_finished()",
+    )
+    predict_it = "def predict(parameters, x):\n    return x @ parameters['w'] + parameters['b']\n"
+    found, served = converted(tmp_path / path, tmp_path, predict_it)
+    assert found.kind == "jax-checkpoint"
+    with serving(f"m={tmp_path / served}") as server:
+        reply = predict(server, "m", '{"instances": [[1, 2, 5]]}')
+    assert reply.status == 200 and "20.5" in reply.text, reply.text
+
+
 def test_a_keras_file_under_another_name(tmp_path: Path) -> None:
     """Served right away, by the commands."""
     run(

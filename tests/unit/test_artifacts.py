@@ -16,10 +16,12 @@ from pathlib import Path
 
 import artifact_files as made
 import pytest
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from servable.cli import main
-from servable.savedmodel.artifacts import archives, pickles, recognisers
+from servable.errors import StatusError
+from servable.savedmodel.artifacts import archives, graphs, pickles, recognisers
 from servable.savedmodel.artifacts.artifact import Artifact, name_of, quoted
 from servable.savedmodel.artifacts.recognisers import looked_at, recognise
 from servable.savedmodel.doctor import base_path_unreadable, load_hint, no_versions
@@ -118,6 +120,27 @@ def test_files_are_known_by_their_content(
         ast.parse(found.program)
         assert all(shlex.split(one) for one in found.commands)
         assert found == recognise(str(file))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("onnx_pair/1/model.onnx", "onnx"),
+        ("tflite_pair/1/model.tflite", "tflite"),
+        ("tflite_flex/1/model.tflite", "tflite"),
+        ("openvino_pair/1/model.xml", "openvino"),
+        ("openvino_pair/1/model.bin", "openvino-weights"),
+        ("half_plus_two/1/saved_model.pb", "saved-model-file"),
+        ("tf1_lookup/1/saved_model.pb", "saved-model-file"),
+        ("half_plus_two/1/variables/variables.index", "inside-saved-model"),
+        ("lookup/1/assets", "inside-saved-model"),
+        ("", "folder-of-models"),
+    ],
+)
+def test_real_models(path: str, kind: str) -> None:
+    found = looked_at(str(ROOT / "tests" / "models" / path))
+    assert found is not None and (found.kind, found.problem) == (kind, "")
+    assert found.is_served
 
 
 @pytest.mark.parametrize(
@@ -285,6 +308,14 @@ def test_a_checkpoint_with_its_graph(tmp_path: Path) -> None:
     assert found is not None and "m.data-00001-of-00002 is not there" in found.problem
 
 
+def test_a_graph_too_large_to_be_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ends are better than wrong ones."""
+    monkeypatch.setattr(graphs, "MOST_NODES", 2)
+    (tmp_path / "large.pb").write_bytes(made.GRAPH)
+    found = looked_at(str(tmp_path / "large.pb"))
+    assert found is not None and found.facts == {} and found.program.count("tensor('NAME:0')") == 2
+
+
 # ---- where it is told
 
 
@@ -301,6 +332,23 @@ def test_inspect_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (fields["kind"], fields["problem"], fields["served"]) == ("tensorflow-graph", "", False)
     assert fields["facts"] == {"inputs": "x", "outputs": "y"}
     assert "simple_save" in fields["program"] and fields["packages"] == ["tensorflow"]
+
+
+def test_inspect_of_a_model_that_is_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its engine says of it, there is more to say."""
+
+    def refused(path: str, *_: object) -> None:
+        raise StatusError("DATA_LOSS", f"{path}: it is no ONNX model")
+
+    monkeypatch.setattr("servable.cli.inspect.describe", refused)
+    file = tmp_path / "m.onnx"
+    file.write_bytes(made.LFS_POINTER)
+    assert main(["inspect", str(file)]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"servable: DATA_LOSS: {file}: it is no ONNX model\n"
+    assert "problem: the file itself was not fetched" in said.out and "lfs pull" in said.out
 
 
 def test_inspect_of_what_is_not_known_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,8 +61,10 @@ def inspect(argv: Sequence[str]) -> int:
         return _inspected(path, given.json)
     except StatusError as error:
         is_held = bool(held_by(path)) or is_model_file(path)
-        found = None if is_held else recognise(path)
-        if found is not None:
+        found = misnamed(path) if is_held else recognise(path)
+        if found is not None and not (is_held and found.kind in _TOLD_BY_READERS):
+            if is_held:
+                print(f"servable: {error}", file=sys.stderr)
             return _shown(path, found, given.json)
         is_none = not is_held and not error.hint
         hint = foreign.found_instead(path) if is_none else error.hint or doctor.load_hint(path, error.message)

@@ -15,10 +15,12 @@ def shown(path: str, found: Artifact, as_json: bool, colours: Colours) -> str:
     """Returns everything as text, or as JSON."""
     if as_json:
         return json.dumps(fields(path, found), indent=2)
-    lines = [path, f"  kind      {found.title}"]
+    facts = {"kind": found.title}
     if os.path.isfile(path):
-        lines.append(f"  size      {size_text(os.path.getsize(path))}")
-    lines += [f"  {key:<9} {_printable(value)}" for key, value in found.facts.items()]
+        facts["size"] = size_text(os.path.getsize(path))
+    facts |= found.facts
+    width = max(9, *map(len, facts))
+    lines = [path, *(f"  {key:<{width}} {_printable(value)}" for key, value in facts.items())]
     if found.problem:
         lines += ["", colours.bad(f"problem: {found.problem}")]
     lines += ["", f"{'what to do' if found.problem else 'not served as it is'}: {found.advice}"]

@@ -6,12 +6,11 @@ and the walk is a loop.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,9 +103,7 @@ def zip_part(look: Look, name: str, most: int) -> bytes:
     try:
         with zipfile.ZipFile(look.file) as archive, archive.open(name) as part:
             return part.read(most)
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, OSError, EOFError):
-        return b""
-    except (ValueError, struct.error, zlib.error, lzma.LZMAError):
+    except Exception:  # each way of compression has errors of its own
         return b""
 
 
@@ -176,10 +173,15 @@ def decompressor(head: bytes) -> tuple[str, _Decompressor] | None:
     """Returns the ending of the format that ``head`` begins, and what decompresses it."""
     if head.startswith(b"\x1f\x8b\x08"):
         return "gz", _Gzip(31)
-    if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
-        return "bz2", bz2.BZ2Decompressor()
-    if head.startswith(b"\xfd7zXZ\0"):
-        return "xz", lzma.LZMADecompressor(memlimit=MOST_MEMORY)
+    with suppress(ImportError):  # a Python may be built without these
+        if head.startswith(b"BZh") and head[4:10] == b"1AY&SY":
+            from bz2 import BZ2Decompressor
+
+            return "bz2", BZ2Decompressor()
+        if head.startswith(b"\xfd7zXZ\0"):
+            from lzma import LZMADecompressor
+
+            return "xz", LZMADecompressor(memlimit=MOST_MEMORY)
     if head[:1] == b"\x78" and len(head) > 1 and (head[0] * 256 + head[1]) % 31 == 0:
         return "zlib", _Gzip(15)
     return None
@@ -203,7 +205,7 @@ class _Unpacking:
             self._at += len(data)
             try:
                 piece = self._by.decompress(data, _CHUNK)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+            except Exception:  # each of them has errors of its own
                 self.cut = True
                 return b""
             self._unpacked += len(piece)

@@ -236,11 +236,13 @@ def orbax(look: Look) -> Artifact | None:
     }:
         return None
     name = name_of(look.path)
+    # A step of a CheckpointManager has its items in folders.
+    item = os.path.join(os.path.abspath(look.path), *(("default",) if "default" in names else ()))
     return Artifact(
         "jax-checkpoint",
         "a checkpoint of JAX, written by Orbax",
         "restore it in the program that has the model, and save that as a SavedModel with jax2tf",
-        ORBAX_PROGRAM.format(path=os.path.abspath(look.path), target=f"models/{name}/1"),
+        ORBAX_PROGRAM.format(path=item, target=f"models/{name}/1"),
         ("jax", "orbax-checkpoint", "tensorflow"),
         (f"servable serve {quoted(f'models/{name}')}",),
     )

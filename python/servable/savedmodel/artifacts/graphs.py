@@ -66,8 +66,13 @@ def _as_code(names: tuple[str, ...]) -> str:
 
 
 def ends(nodes: Iterable[tuple[str, str, tuple[str, ...]]], training: bool = False) -> Ends:
-    """Returns where a graph begins and ends. Nodes: name, operation, inputs. training: it holds that, too."""
+    """Returns where a graph begins and ends; nothing of one too large to be read to its end.
+
+    Nodes: name, operation, inputs. training: it holds that, too.
+    """
     found = list(nodes)
+    if len(found) >= MOST_NODES:
+        return Ends((), ())
     used = {re.sub(r"^\^|:\d+$", "", one) for _, _, inputs in found for one in inputs}
     inputs = tuple(name for name, op, _ in found if op in ("Placeholder", "PlaceholderV2"))
     outputs = tuple(

@@ -37,35 +37,39 @@ def fields(look: Look, start: int = 0, end: int | None = None, most: int = MOST_
     for _ in range(most):
         if at >= end:
             return
-        key, at = _varint(look, at, end)
+        # A key and what follows it have ten bytes each at most.
+        head = look.read(at, min(20, end - at))
+        key, used = _varint(head, 0)
         number, kind = key >> 3, key & 7
         if not 1 <= number < 1 << 29:
             raise ValueError("no number of a field")
         if kind == VARINT:
-            value, at = _varint(look, at, end)
+            value, used = _varint(head, used)
             yield Field(number, kind, value)
+            at += used
         elif kind == BYTES:
-            length, at = _varint(look, at, end)
+            length, used = _varint(head, used)
+            at += used
             if at + length > end:
                 yield Field(number, kind, 0, at, end - at)
                 raise CutError
             yield Field(number, kind, 0, at, length)
             at += length
         elif kind in (FIXED64, FIXED32):
-            at += 8 if kind == FIXED64 else 4
+            at += used + (8 if kind == FIXED64 else 4)
             yield Field(number, kind)
         else:
             raise ValueError("no kind of a field")
 
 
-def _varint(look: Look, at: int, end: int) -> tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Returns a number, and the position after it."""
     found = 0
-    data = look.read(at, min(10, end - at))
-    for index, byte in enumerate(data):
+    for index, byte in enumerate(data[at : at + 10]):
         found |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return found, at + index + 1
-    if len(data) < 10:
+    if len(data) - at < 10:
         raise CutError
     raise ValueError("a number without an end")
 
