@@ -19,6 +19,7 @@ one() {
 
 rm -rf "$folder"
 mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
 "$python" -m venv "$folder/env"
 
 if [[ ${SDIST:-} == 1 ]]; then
