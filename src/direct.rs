@@ -55,7 +55,8 @@ impl Reply {
 /// Asks, and waits until `deadline` at most.
 pub async fn ask(server: &Arc<ServerState>, question: Question, deadline: Option<Instant>) -> Result<Reply> {
     let sender = Sender::default();
-    let asked = Asked { protocol: "grpc", sender, certified: None, method: METHOD, path: Some(PATH) };
+    let asked =
+        Asked { protocol: "grpc", sender, certified: None, method: METHOD, path: Some(PATH), scheme: None };
     let exchange = Exchange::begin(&server.observers(), asked, |_| empty::<&[u8]>());
     let bytes: usize = question.inputs.values().map(Tensor::memory).sum();
     let (entry, timeline) = (exchange.entry().cloned(), exchange.received(bytes));

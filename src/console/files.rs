@@ -94,7 +94,7 @@ impl File {
         if self.is_had(headers) {
             return reply(304, Body::default(), None);
         }
-        match self.packed.as_ref().filter(|_| Fields::of(headers).accepts_gzip) {
+        match self.packed.as_ref().filter(|_| Fields::of(headers).accepts(false).gzip > 0) {
             Some(packed) => {
                 let coding = (CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 reply(200, Body::borrowed(packed.clone()), Some(coding))

@@ -64,7 +64,7 @@ impl Console {
     }
 
     /// Has the control plane answer a question, which its sender may ask.
-    pub(crate) async fn ask(&self, question: Question, gzip: bool, options: &Options) -> Result<Reply> {
+    pub(crate) async fn ask(&self, question: Question, accepts: Accepts, options: &Options) -> Result<Reply> {
         let place = self.desk.take().map_err(|why| match why {
             NoPlace::Closed => Error::new(Kind::Unavailable, "The server is stopping"),
             NoPlace::Taken => {
@@ -79,7 +79,6 @@ impl Console {
         let work = move || -> Result<_, Refused> {
             let _place = place;
             let answer = handler(&question)?;
-            let accepts = Accepts { gzip, zstd: false };
             Ok((answer.content_type, Body::coded_from(Content::Written(answer.bytes), accepts, smallest)))
         };
         let (content_type, body) = self.desk.run(work).await?.map_err(|refused| {

@@ -128,7 +128,15 @@ mod tests {
 
     fn ended(part: &Part, took: u64, outcome: Result<usize, Kind>) {
         let phases = [1, 2_000_000, 0, 0];
-        part.end(&Ending { protocol: Protocol::Grpc, outcome, received: 1, took, phases, exemplar: None });
+        part.end(&Ending {
+            protocol: Protocol::Grpc,
+            outcome,
+            received: 1,
+            rows: 1,
+            took,
+            phases,
+            exemplar: None,
+        });
     }
 
     #[test]

@@ -44,7 +44,7 @@ async fn told(console: &Console, server: &ServerState, head: &Parts, pass: Optio
         query: head.uri.query().unwrap_or_default().to_owned(),
         ..Question::default()
     };
-    console.ask(question, fields.accepts_gzip, &server.options).await
+    console.ask(question, fields.accepts(false), &server.options).await
 }
 
 /// Returns the model whose path this is.

@@ -151,6 +151,7 @@ mod tests {
             protocol: Protocol::Rest,
             outcome,
             received: 1,
+            rows: 1,
             took: 20_000,
             phases,
             exemplar: None,
