@@ -78,7 +78,7 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	$(BIN)/mypy
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
-	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml -- --check
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 fmt: $(VENV)/.tools ## Format everything.
 	cargo fmt
@@ -93,7 +93,7 @@ rivals: dev ## What a Python user would pick instead, installed and measured bes
 	$(BIN)/python benches/rivals/run.py $(RIVALS_FLAGS)
 
 proto: ## Generate src/pb from proto/.
-	cargo run --quiet --release --locked --manifest-path proto/gen/Cargo.toml
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml
 
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py

@@ -19,6 +19,7 @@ CARGO = ("cargo", "build", "--release", "--locked", "--example", "grpc_load")
 SOURCE = HERE / "floor_grpc"
 LIBRARIES = ("-lgrpc++", "-lgpr", "-lprotobuf", "-labsl_synchronization", "-pthread")
 PACKAGES = "apt-get install g++ libgrpc++-dev protobuf-compiler-grpc"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MAX_CONNECTIONS = 4
 LIMIT_SECONDS = 120.0
 
@@ -28,11 +29,13 @@ class Programs:
     """The programs built: the load generator, and the bare server if requested.
 
     same_bytes: an answer that differs from the first is an error; otherwise, one of another length.
+    method: the path of the method that is called.
     """
 
     load: Path
     echo: Path | None = None
     same_bytes: bool = True
+    method: str = PREDICT
 
     def serve_echo(self, reply: Path) -> tuple[Process, str]:
         """Starts the bare server that answers the message in ``reply``; returns the process and its port."""
@@ -89,6 +92,7 @@ class Programs:
                 f"{seconds:g}",
                 "bytes" if self.same_bytes else "length",
             ],
+            env=os.environ | {"GRPC_METHOD": self.method},
             preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
             capture_output=True,
             text=True,

@@ -4,7 +4,8 @@
 //! grpc_load [HOST:]PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS bytes|length
 //! ```
 //!
-//! Sends REQUEST_FILE, a serialized `PredictRequest`, to Predict at PORT of HOST (127.0.0.1). The first answer is written
+//! Sends REQUEST_FILE, a serialized message, to the method in GRPC_METHOD of the environment (Predict of TensorFlow
+//! Serving's API, if there is none) at PORT of HOST (127.0.0.1). The first answer is written
 //! to REPLY_FILE; then, for SECONDS (0: not at all), CALLS calls are kept in flight over CONNECTIONS connections, and one
 //! line of JSON reports the results. Any answer that is not OK, or differs from the first in its bytes (or, for models
 //! whose last digits depend on the batch, in its length), counts as an error. With AUTHORIZATION in the environment, every
@@ -26,6 +27,7 @@ use tokio::task::{JoinSet, LocalSet};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const USAGE: &str = "usage: grpc_load PORT REQUEST_FILE REPLY_FILE CONNECTIONS CALLS SECONDS bytes|length";
+const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
 const WINDOW: u32 = 16 << 20;
 const THREADS: usize = 2;
 
@@ -33,6 +35,7 @@ const THREADS: usize = 2;
 #[derive(Clone)]
 struct Ask {
     address: String,
+    method: String,
     message: Bytes,
     same_bytes: bool,
     authorization: Option<HeaderValue>,
@@ -72,7 +75,8 @@ fn main() -> Result<(), Failure> {
     let address = if address.contains(':') { address.clone() } else { format!("127.0.0.1:{address}") };
     let message = framed(&std::fs::read(request)?);
     let authorization = std::env::var("AUTHORIZATION").ok().map(HeaderValue::try_from).transpose()?;
-    let ask = Ask { address, message, same_bytes: compared == "bytes", authorization };
+    let method = std::env::var("GRPC_METHOD").unwrap_or_else(|_| PREDICT.to_owned());
+    let ask = Ask { address, method, message, same_bytes: compared == "bytes", authorization };
     let expected = runtime()?.block_on(first(&ask))?;
     std::fs::write(reply, expected.get(5..).unwrap_or_default())?;
     let (connections, calls): (usize, usize) = (connections.parse()?, calls.parse()?);
@@ -180,11 +184,10 @@ async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, Failure> {
 
 /// Returns the framed reply; an error for any status but OK.
 async fn call(connection: &mut SendRequest<Full<Bytes>>, ask: &Ask) -> Result<Bytes, Failure> {
-    let mut request =
-        Request::post(format!("http://{}/tensorflow.serving.PredictionService/Predict", ask.address))
-            .header("te", "trailers")
-            .header("content-type", "application/grpc")
-            .body(Full::new(ask.message.clone()))?;
+    let mut request = Request::post(format!("http://{}{}", ask.address, ask.method))
+        .header("te", "trailers")
+        .header("content-type", "application/grpc")
+        .body(Full::new(ask.message.clone()))?;
     if let Some(authorization) = &ask.authorization {
         request.headers_mut().insert(AUTHORIZATION, authorization.clone());
     }

@@ -70,15 +70,16 @@ def _tensor(feed: Feed) -> bytes:
 
 
 def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
+    return varint(field << 3) + varint(value)
 
 
 def block(field: int, data: bytes) -> bytes:
     """Returns a field of a message that has a length: text, bytes or a message."""
-    return _varint(field << 3 | 2) + _varint(len(data)) + data
+    return varint(field << 3 | 2) + varint(len(data)) + data
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Returns a number as protobuf writes it."""
     groups = []
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

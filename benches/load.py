@@ -27,10 +27,14 @@ core, the server the others, as if the client were elsewhere.
 
 @dataclass(frozen=True)
 class Target:
-    """A server under load: its address, and its process if that is known (None: no CPU times)."""
+    """A server under load: its address, and its process if that is known (None: no CPU times).
+
+    headers: of a request over REST in place of JSON's Content-Type, ``Name: value`` with | between.
+    """
 
     url: str
     pid: int | None
+    headers: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,10 @@ def load(
             f"--script={SCRIPT}",
             target.url,
         ],
-        env=os.environ | {"BODY_FILE": str(body)} | ({"PAUSE_MS": str(pause_ms)} if pause_ms else {}),
+        env=os.environ
+        | {"BODY_FILE": str(body)}
+        | ({"HEADERS": target.headers} if target.headers else {})
+        | ({"PAUSE_MS": str(pause_ms)} if pause_ms else {}),
         preexec_fn=lambda: os.sched_setaffinity(0, load_cores),
         capture_output=True,
         text=True,

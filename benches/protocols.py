@@ -27,7 +27,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from grpc_points import block, predict_request
+from grpc_points import block, predict_request, varint
 from models import Model, prepare
 from points import PHOTO, Feed
 from process import Process, cpu_seconds
@@ -119,9 +119,7 @@ def _done(answer: object) -> None:
 
 def infer_message(model: str, name: str, datatype: str, shape: Sequence[int], data: bytes) -> bytes:
     """Returns a ``ModelInferRequest`` with raw contents."""
-    sizes = b"".join(
-        bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7]) for size in shape
-    )
+    sizes = b"".join(map(varint, shape))
     described = block(1, name.encode()) + block(2, datatype.encode()) + block(3, sizes)
     return block(1, model.encode()) + block(5, described) + block(7, data)
 

@@ -1,6 +1,7 @@
 -- One fixed request for wrk, from the environment, and its summary as one line of JSON.
 --
 -- BODY_FILE: the request's body. POST, JSON, keep-alive.
+-- HEADERS: optional headers in place of JSON's Content-Type, "Name: value" with | between.
 -- AUTHORIZATION: optional header of that name.
 -- PAUSE_MS: optional pause of each connection between an answer and the next request.
 -- The line: requests, seconds, errors (by kind; status counts replies of 400 and above), latencies in
@@ -8,7 +9,9 @@
 
 local file = assert(io.open(assert(os.getenv("BODY_FILE"), "BODY_FILE is not set"), "rb"))
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+for name, value in (os.getenv("HEADERS") or "Content-Type: application/json"):gmatch("([^:|]+): ([^|]+)") do
+  wrk.headers[name] = value
+end
 local authorization = os.getenv("AUTHORIZATION")
 if authorization then
   wrk.headers["Authorization"] = authorization

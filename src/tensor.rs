@@ -115,6 +115,23 @@ impl DType {
 /// Growing storage for a tensor's numbers, aligned to 64 bytes as TensorFlow requires, so that it is not copied again.
 pub type Aligned<T> = AVec<T, ConstAlign<64>>;
 
+/// Returns `bytes` in the pieces in which large blocks are to be copied.
+///
+/// The C library copies longer ones by `rep movsb`, which AMD's processors do twenty times slower where the target lies
+/// 1 to 31 bytes after the source modulo 4,096 (16 KB: 5.5 µs instead of 0.3). It depends on a client's headers whether
+/// it does.
+pub fn pieces(bytes: &[u8]) -> std::slice::Chunks<'_, u8> {
+    /// Below the least length from which the C library does so: 2,112 bytes.
+    const PIECE: usize = 2048;
+    bytes.chunks(PIECE)
+}
+
+/// Appends `bytes`, however many, without what [`pieces`] avoids.
+pub fn append(values: &mut Aligned<u8>, bytes: &[u8]) {
+    values.reserve(bytes.len());
+    pieces(bytes).for_each(|piece| values.extend_from_slice(piece));
+}
+
 /// The values of a tensor.
 #[derive(Clone, Debug)]
 pub enum Data {
@@ -339,6 +356,18 @@ mod tests {
         assert_eq!(DType::from_number(101), Some(DType::Float));
         assert_eq!(DType::from_number(34), None);
         assert_eq!(DType::from_number(-1), None);
+    }
+
+    #[test]
+    fn large_blocks_are_appended_whole_and_in_short_pieces() {
+        let bytes: Vec<u8> = (0..5000u32).map(|index| index.to_le_bytes()[0]).collect();
+        for length in [0, 1, 2047, 2048, 2049, 5000] {
+            let mut values: Aligned<u8> = Aligned::new(64);
+            append(&mut values, &bytes[..3]);
+            append(&mut values, &bytes[..length]);
+            assert_eq!(values[..], [&bytes[..3], &bytes[..length]].concat());
+            assert!(pieces(&bytes[..length]).all(|piece| piece.len() < 2112));
+        }
     }
 
     #[test]

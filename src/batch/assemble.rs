@@ -1,7 +1,7 @@
 //! Joins the rows of several requests into one tensor, and cuts a run's outputs into each request's rows.
 
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Aligned, Data, Strings, Tensor};
+use crate::tensor::{Aligned, Data, Strings, Tensor, append};
 
 /// Highest rank that is padded, as in TensorFlow Serving.
 const MAX_RANK: usize = 6;
@@ -50,7 +50,7 @@ fn stacked<'t>(kind: &Tensor, shape: Vec<i64>, all: impl Iterator<Item = &'t Ten
         Data::Numbers(_) => {
             let bytes = all.clone().map(|tensor| tensor.bytes().len()).sum();
             let mut values: Aligned<u8> = Aligned::with_capacity(64, bytes);
-            all.for_each(|tensor| values.extend_from_slice(tensor.bytes()));
+            all.for_each(|tensor| append(&mut values, tensor.bytes()));
             Tensor::from_values(kind.dtype(), shape, values)
         }
         Data::Strings(_) => {
@@ -72,7 +72,7 @@ fn pad(tensor: &Tensor, inner: &[i64]) -> Tensor {
             let size = tensor.dtype().size();
             let mut values: Aligned<u8> = Aligned::with_capacity(64, to.iter().product::<usize>() * size);
             place(&from, &to, 0, &mut |run, filler| {
-                values.extend_from_slice(&bytes[run.start * size..run.end * size]);
+                append(&mut values, &bytes[run.start * size..run.end * size]);
                 (0..filler).for_each(|_| values.extend_from_slice(&bytes[..size]));
             });
             Tensor::from_values(tensor.dtype(), shape, values)

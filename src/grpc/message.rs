@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
 use crate::metrics::EdgeLimit;
 use crate::pace::{Meter, Pace};
-use crate::tensor::Aligned;
+use crate::tensor::{Aligned, append};
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -206,7 +206,7 @@ where
     let mut buffer: Aligned<u8> =
         Aligned::with_capacity(ALIGNMENT, skew + length.min(RESERVED[0]).max(first.len()));
     buffer.resize(skew, 0);
-    buffer.extend_from_slice(&first);
+    append(&mut buffer, &first);
     drop(first);
     while buffer.len() < skew + length {
         let next = stream.next(limits.client).await?;
@@ -221,7 +221,7 @@ where
             memory.grow(room)?;
             buffer.reserve(room);
         }
-        buffer.extend_from_slice(&more);
+        append(&mut buffer, &more);
     }
     Ok(Bytes::from_owner(Gathered(buffer)).slice(skew..))
 }

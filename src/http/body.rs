@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::memory::Reservation;
 use crate::metrics::EdgeLimit;
 use crate::pace::Meter;
-use crate::tensor::Aligned;
+use crate::tensor::{Aligned, append, pieces};
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
@@ -44,13 +44,13 @@ pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation
     let announced = usize::try_from(announced).unwrap_or(limit);
     let mut whole = BytesMut::new();
     make_room(&mut whole, first.len(), announced, memory)?;
-    whole.extend_from_slice(&first);
+    pieces(&first).for_each(|piece| whole.extend_from_slice(piece));
     while let Some(frame) = body.next().await? {
         if whole.len() + frame.len() > limit {
             return Err(too_large(limit).into());
         }
         make_room(&mut whole, frame.len(), announced, memory)?;
-        whole.extend_from_slice(&frame);
+        pieces(&frame).for_each(|piece| whole.extend_from_slice(piece));
     }
     if whole.len() > limit { Err(too_large(limit).into()) } else { Ok(whole.freeze()) }
 }
@@ -94,7 +94,7 @@ pub(crate) async fn read_aligned(
         if whole.is_empty() {
             whole.resize(skew, 0);
         }
-        whole.extend_from_slice(&frame);
+        append(&mut whole, &frame);
         next = body.next().await?;
     }
     Ok(Bytes::from_owner(Gathered(whole)).slice(skew..))

@@ -10,7 +10,7 @@ use super::signatures::{Io, Runner};
 use super::strings;
 use crate::error::{Error, Kind, Result};
 use crate::host::memory::MappedWeights;
-use crate::tensor::{Aligned, DType, Shape, Tensor, element_count};
+use crate::tensor::{Aligned, DType, Shape, Tensor, append, element_count};
 use smallvec::SmallVec;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::sync::LazyLock;
@@ -466,7 +466,7 @@ fn memory(tensor: &Tensor) -> Result<Memory<'_>> {
         return Ok(Memory::Own(bytes));
     }
     let mut copy: Aligned<u8> = Aligned::with_capacity(ALIGNMENT, bytes.len() + SPARE);
-    copy.extend_from_slice(bytes);
+    append(&mut copy, bytes);
     copy.resize(bytes.len() + SPARE, 0);
     Ok(Memory::Copy(copy, bytes.len()))
 }

@@ -7,7 +7,7 @@ use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::Lease;
 use crate::error::Result;
-use crate::tensor::{Aligned, Data, Shape, Tensor};
+use crate::tensor::{Aligned, Data, Shape, Tensor, append};
 use bytes::Bytes;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) fn shape_of(dims: &[i64]) -> OvShape {
 /// Returns a copy that is aligned for anything.
 fn copied(bytes: &[u8]) -> Bytes {
     let mut values: Aligned<u8> = Aligned::new(64);
-    values.extend_from_slice(bytes);
+    append(&mut values, bytes);
     Bytes::from_owner(Copied(values))
 }
 

@@ -4,7 +4,7 @@
 
 use super::ffi::{Api, TfString, TfTensor};
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor};
+use crate::tensor::{Aligned, DType, Data, Shape, Strings, Tensor, pieces};
 use bytes::Bytes;
 use std::ffi::{c_int, c_void};
 
@@ -160,7 +160,11 @@ fn copied(api: &'static Api, tensor: &Tensor, bytes: &Bytes) -> *mut TfTensor {
             bytes.len(),
         );
         if !made.is_null() && !bytes.is_empty() {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (api.tensor_data)(made).cast::<u8>(), bytes.len());
+            let mut room = (api.tensor_data)(made).cast::<u8>();
+            for piece in pieces(bytes) {
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), room, piece.len());
+                room = room.add(piece.len());
+            }
         }
         made
     }
