@@ -36,7 +36,7 @@ def server() -> Iterator[Served]:
 
 
 def served_models(served: Served) -> list[str]:
-    """Returns the test models that are served: no engine may be here for the others."""
+    """Returns the test models that are served: not those that do not load, or whose engine is not here."""
     index = json.loads(ask(served, "GET", "/v2/repository/index").body)
     return [one["name"] for one in index if one["state"] == "READY" and one["name"] not in NOT_RUN]
 
