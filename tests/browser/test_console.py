@@ -42,7 +42,8 @@ def ask(served: Served, times: int) -> None:
     """Sends requests, some of them wrong."""
     url = f"{served.rest}/v1/models/half_plus_two:predict"
     for number in range(times):
-        requests.post(url, json={"instances": ["no number" if number % 50 == 49 else 1.0]}, timeout=30)
+        values = ["no number" if number % 50 == 49 else number]
+        requests.post(url, json={"instances": values}, timeout=30)
 
 
 @pytest.mark.in_every_run
@@ -184,7 +185,7 @@ def test_a_warm_up_file_is_recorded(visitor: Visitor, served: Served) -> None:
     page = visitor.open(f"{admin_url(served)}/#/manage")
     page.get_by_role("button", name="Record half_plus_two").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Requests").fill("3")
+    dialog.get_by_label("Different requests").fill("3")
     with page.expect_download() as download:
         dialog.get_by_role("button", name="Record", exact=True).click()
         dialog.get_by_role("button", name="Recording…").wait_for()
