@@ -83,7 +83,8 @@ def fake() -> Iterator[Callable[[Scene], FakeServer]]:
 def visitor(browser: Browser, fake: object, request: pytest.FixtureRequest) -> Iterator[Visitor]:
     """A visitor with a fresh profile. Whatever a page logs as an error fails the test.
 
-    Fake servers outlive it, as pages that stay open ask on. Its parameter is the colour scheme: ``parametrize("visitor", ["light", "dark"], indirect=True)``.
+    Fake servers outlive it, as pages that stay open ask on. Its parameter is the colour scheme:
+    ``parametrize("visitor", ["light", "dark"], indirect=True)``.
     """
     context = browser.new_context(
         viewport=SIZE, color_scheme=request.param, reduced_motion="reduce", locale="en-US"
