@@ -65,22 +65,6 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(params=["light"])
-def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visitor]:
-    """A visitor with a fresh profile. Whatever a page logs as an error fails the test.
-
-    Its parameter is the colour scheme: ``parametrize("visitor", ["light", "dark"], indirect=True)``.
-    """
-    context = browser.new_context(
-        viewport=SIZE, color_scheme=request.param, reduced_motion="reduce", locale="en-US"
-    )
-    context.set_default_timeout(15_000)
-    visitor = Visitor(context)
-    yield visitor
-    context.close()
-    assert visitor.unexpected() == []
-
-
 @pytest.fixture
 def fake() -> Iterator[Callable[[Scene], FakeServer]]:
     """``fake(scene)``: a fake server, stopped after the test."""
@@ -93,3 +77,20 @@ def fake() -> Iterator[Callable[[Scene], FakeServer]]:
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture(params=["light"])
+def visitor(browser: Browser, fake: object, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    """A visitor with a fresh profile. Whatever a page logs as an error fails the test.
+
+    Fake servers outlive it, as pages that stay open ask on. Its parameter is the colour scheme:
+    ``parametrize("visitor", ["light", "dark"], indirect=True)``.
+    """
+    context = browser.new_context(
+        viewport=SIZE, color_scheme=request.param, reduced_motion="reduce", locale="en-US"
+    )
+    context.set_default_timeout(15_000)
+    visitor = Visitor(context)
+    yield visitor
+    context.close()
+    assert visitor.unexpected() == []

@@ -42,7 +42,8 @@ def ask(served: Served, times: int) -> None:
     """Sends requests, some of them wrong."""
     url = f"{served.rest}/v1/models/half_plus_two:predict"
     for number in range(times):
-        requests.post(url, json={"instances": ["no number" if number % 50 == 49 else 1.0]}, timeout=30)
+        values = ["no number" if number % 50 == 49 else number]
+        requests.post(url, json={"instances": values}, timeout=30)
 
 
 @pytest.mark.in_every_run
@@ -178,6 +179,45 @@ def test_models_are_managed(visitor: Visitor, served: Served, tmp_path: Path) ->
     page.get_by_role("dialog").get_by_role("button", name="Unload").click()
     page.get_by_role("status").get_by_text("fresh is unloaded").wait_for()
     page.get_by_role("button", name="Unload fresh").wait_for(state="detached")
+
+
+def test_a_warm_up_file_is_recorded(visitor: Visitor, served: Served) -> None:
+    page = visitor.open(f"{admin_url(served)}/#/manage")
+    page.get_by_role("button", name="Record half_plus_two").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Different requests").fill("3")
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Record", exact=True).click()
+        dialog.get_by_role("button", name="Recording…").wait_for()
+        assert until(lambda: ask(served, 3) or not dialog.get_by_text("Recording…").count())
+    assert download.value.suggested_filename == "tf_serving_warmup_requests"
+    assert b"half_plus_two" in download.value.path().read_bytes()
+    page.get_by_role("status").get_by_text("Recorded").wait_for()
+
+
+def test_hostile_names_and_answers_are_text(visitor: Visitor, served: Served, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)>\u202e'\"`"
+    base = tmp_path / "fresh"
+    put_version("echo", base, 1)
+    page = visitor.open(f"{admin_url(served)}/#/manage")
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Path", exact=True).fill(str(base))
+    page.get_by_role("button", name="Load", exact=True).click()
+    page.get_by_role("status").get_by_text("is available").wait_for()
+    page.goto(f"{admin_url(served)}/#/models")
+    page.get_by_role("link", name="<img src=x").click()
+    page.get_by_role("main").get_by_role("link", name="Try it").click()
+    page.get_by_role("radio", name="Text").first.wait_for()
+    for box in page.get_by_role("textbox").all():
+        box.fill(f"{name}<script>alert(2)</script>")
+    page.get_by_role("button", name="Predict").click()
+    page.get_by_role("main").get_by_text("Answered in").wait_for()
+    assert page.get_by_text("<script>alert(2)</script>").first.is_visible()
+    assert page.locator("img, script:not([src])").count() == 0
+    page.goto(f"{admin_url(served)}/#/manage")
+    page.get_by_role("button", name="Unload <img").click()
+    page.get_by_role("dialog").get_by_role("button", name="Unload").click()
+    page.get_by_role("status").get_by_text("is unloaded").wait_for()
 
 
 def test_a_refused_change_is_explained(visitor: Visitor, served: Served) -> None:

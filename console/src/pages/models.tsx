@@ -31,12 +31,14 @@ export function useModels(limit: number): Paged {
   const [asked, setAsked] = useState("");
   const [starts, setStarts] = useState<string[]>([]);
   useEffect(() => {
+    // What is asked already keeps its page.
+    if (search.trim() === asked) return undefined;
     const timer = setTimeout(() => {
       setAsked(search.trim());
       setStarts([]);
     }, 200);
     return () => clearTimeout(timer);
-  }, [search]);
+  }, [search, asked]);
   const polled = usePolled<ModelList>(paths.models(asked, starts.at(-1) ?? null, limit), EVERY_MS);
   // While the next page comes, the one before stays.
   const [kept, setKept] = useState<ModelList>();
