@@ -62,7 +62,8 @@ def inspect(argv: Sequence[str]) -> int:
     except StatusError as error:
         is_held = bool(held_by(path)) or is_model_file(path)
         found = misnamed(path) if is_held else recognise(path)
-        if found is not None and not (is_held and found.kind in _TOLD_BY_READERS):
+        says_more = found is not None and bool(found.program or found.commands)
+        if found is not None and (says_more or not is_held):
             if is_held:
                 print(f"servable: {error}", file=sys.stderr)
             return _shown(path, found, given.json)
