@@ -169,6 +169,8 @@ class Walkthrough:
         rest, grpc = self.served.rest_port, self.served.grpc_port
         here = text.replace("localhost:8501", f"localhost:{rest}")
         here = here.replace("localhost:8500", f"localhost:{grpc}")
+        # The scripts of the examples take it as an argument.
+        here = re.sub(r"(classify\.\w+ \S+)", rf"\1 localhost:{rest}", here)
         if "--server" in here:
             return here
         return here.replace("servable predict ", f"servable predict --server http://localhost:{rest} ")
