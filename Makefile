@@ -36,7 +36,10 @@ dev: $(VENV)/.servable ## Make the environment and build the package into it.
 demo: dev ## Serve three example models and show a request to each. EXIT=1 stops after that.
 	@$(BIN)/python examples/demo.py $(if $(EXIT),--exit) $(DEMO_FLAGS)
 
-test: lint test-rust test-python ## All tests and checks.
+test: $(VENV)/.tools ## All tests and checks; the checks run beside the build.
+	@$(MAKE) --no-print-directory -j2 lint dev
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-python
 
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
 	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
@@ -94,7 +97,6 @@ lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generate
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
-	@bash scripts/console.sh check
 
 lint-workflows: $(VENV)/.tools ## The workflows of .github by actionlint, built for it in build/tools; needs Go.
 	GOBIN=$(CURDIR)/build/tools go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
