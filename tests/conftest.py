@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import re
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,31 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = tempfile.TemporaryDirectory(prefix="servable-cache-")
     os.environ["XDG_CACHE_HOME"] = folder.name
     config.add_cleanup(folder.cleanup)
+
+
+@contextmanager
+def _logging_stays() -> Iterator[None]:
+    loggers = [logging.getLogger(), logging.getLogger("servable")]
+    before = [(one, one.handlers[:], one.level, one.propagate) for one in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logging_of_module() -> Iterator[None]:
+    """Has servers in this process, and commands, leave the log to later modules as it was."""
+    with _logging_stays():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_test() -> Iterator[None]:
+    """The same for the next test."""
+    with _logging_stays():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

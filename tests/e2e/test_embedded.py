@@ -310,7 +310,10 @@ def test_the_log_is_kept_and_nothing_is_written(capfd: pytest.CaptureFixture[str
         said = server.logs()
         with pytest.raises(InvalidArgumentError):
             server.predict(["a"])
-    assert capfd.readouterr() == ("", "")
+    printed, lines = capfd.readouterr()
+    # Those of TensorFlow, where a test before has loaded it with other settings.
+    written = [line for line in lines.splitlines() if not line.startswith("I0000")]
+    assert (printed, written) == ("", [])
     assert "servable: loaded half_plus_two version 1 from" in said
     assert "ready: 1 of 1 models available" in said
 

@@ -16,7 +16,7 @@ class FakeCore:
     """Answers with its inputs, if they are of the dtype that its signature has now."""
 
     def __init__(self) -> None:
-        self.dtype, self.number = "float", 1
+        self.dtype, self.number = "DT_FLOAT", 1
         self.read = 0
         self.sent: list[tuple[Any, ...]] = []
         self.fails = False
@@ -26,7 +26,7 @@ class FakeCore:
 
     def signatures(self, model: str, version: int) -> list[Any]:
         self.read += 1
-        return [("serving_default", [("x", self.dtype, "[-1]")], [("y", self.dtype, "[-1]")])]
+        return [("serving_default", "", [("x", self.dtype, [-1])], [("y", self.dtype, [-1])])]
 
     def predict(self, asked: Any, inputs: Any, outputs: Any, timeout: float | None) -> tuple[int, list[Any]]:
         ((alias, number, shape, values),) = inputs
@@ -61,10 +61,10 @@ def test_signatures_are_read_once_and_again_if_others_explain_an_error(
     for values in ([1, 2], np.ones(2, np.float32), np.ones(2)):
         assert ask(asking, values).dtype == np.float32
     assert core.read == 1
-    core.dtype, core.number = "int64", 9
+    core.dtype, core.number = "DT_INT64", 9
     # As it was asked before, and without a conversion.
     assert ask(asking, [1, 2]).tolist() == [1, 2]
-    core.dtype, core.number = "float", 1
+    core.dtype, core.number = "DT_FLOAT", 1
     with pytest.raises(InvalidArgumentError, match="takes float, got text"):
         ask(asking, np.array(["a"]))
     assert ask(asking, np.ones(2, np.float32)).dtype == np.float32

@@ -26,6 +26,8 @@ class About:
     addresses: Callable[[], Mapping[str, str]]
     admin_address: Callable[[], str | None]
     started: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.monotonic)
+    """The same moment as ``started``, by a clock that does not jump."""
 
     @property
     def scheme(self) -> str:

@@ -81,7 +81,7 @@ class Api:
         return {
             "version": servable.__version__,
             "started": round(about.started, 3),
-            "uptime_seconds": round(time.time() - about.started, 3),
+            "uptime_seconds": round(time.monotonic() - about.began, 3),
             "manage": manage,
             "admin_address": about.administration(),
             "rest_address": about.port("rest"),

@@ -252,7 +252,7 @@ def _end_soon(running: Running) -> None:
 def _asking(running: Running) -> Any:
     try:
         from servable.embedded.prediction import Asking
-    except MissingPackageError as error:
+    except ImportError as error:
         why = str(error).partition(":")[0]
         raise MissingPackageError(f"predict needs numpy ({why}): pip install numpy") from None
     running.asking = Asking(running.core)

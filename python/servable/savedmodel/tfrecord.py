@@ -12,7 +12,6 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from servable import _core
 from servable.errors import StatusError, invalid_argument
 from servable.regular_files import open_file
 
@@ -25,6 +24,9 @@ _MASK = 0xA282EAD8
 
 def masked(data: bytes) -> int:
     """Returns the checksum as stored in the file."""
+    # Imported when it is used: an embedded server says which thread imports the core.
+    from servable import _core
+
     crc = _core.crc32c(data)
     return (((crc >> 15) | (crc << 17)) + _MASK) & 0xFFFFFFFF
 
