@@ -300,7 +300,8 @@ impl Server {
     }
 
     /// Stops accepting, lets requests that are in flight or on their way finish for up to `grace`, and closes. Returns
-    /// whether all finished; changes of what is served, whose clients have left, are not waited for.
+    /// whether all finished; changes of what is served and questions of consoles, whose clients have left, are not waited
+    /// for.
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
         self.history.iter().for_each(|history| history.end());
@@ -322,7 +323,8 @@ impl Server {
                 let _panicked = thread.join();
             }
         }
-        finished && !self.state.changes.are_under_way()
+        let are_asked = self.console.get().is_some_and(|console| !console.close());
+        finished && !are_asked && !self.state.changes.are_under_way()
     }
 }
 

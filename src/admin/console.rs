@@ -26,9 +26,13 @@ impl AdminConnection {
         if !is_file && !rest::is_call(path) {
             return ControlFlow::Continue(request);
         }
-        let mut pass = None;
+        let (mut pass, mut permit) = (None, None);
         if !is_file {
-            match self.shared.guard.check(request.headers(), Need::Manage) {
+            let admitted = self.shared.guard.check(request.headers(), Need::Manage).and_then(|shown| {
+                permit = Some(self.permit(&stream.connection, None)?);
+                Ok(shown)
+            });
+            match admitted {
                 Ok(shown) => pass = Some(shown.map_or_else(Pass::of_administrator, Pass::raised)),
                 Err(refusal) => return ControlFlow::Break(self.refuse(refusal, &request)),
             }
@@ -42,7 +46,7 @@ impl AdminConnection {
         tracing::debug!("{} \"{line}\" {}", self.client, response.status().as_u16());
         let (mut head, body) = response.into_parts();
         console::protect(&mut head.headers);
-        ControlFlow::Break(Response::from_parts(head, answer::unsent(body, &self.deadline, None)))
+        ControlFlow::Break(Response::from_parts(head, answer::unsent(body, &self.deadline, permit)))
     }
 
     /// Refuses a request whose body is not read.

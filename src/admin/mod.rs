@@ -188,6 +188,17 @@ impl AdminConnection {
             return Err(Refusal::new(Kind::Unavailable, "The connection gave way to another").closing());
         }
         let Behind { desk, handler, .. } = &self.shared.behind;
+        let permit = self.permit(connection, pass)?;
+        self.deadline.lift();
+        let handler = handler.clone();
+        // The permit moves along: the handler continues after the client has left.
+        let (answer, permit) = desk.run(move || (handler(&question), permit)).await?;
+        Ok(Reply::of(answer?, permit))
+    }
+
+    /// Takes a place at the desk.
+    fn permit(&self, connection: &Arc<Connection>, pass: Option<Pass>) -> Result<RequestPermit, Refusal> {
+        let desk = &self.shared.behind.desk;
         let place = desk.take().map_err(|why| match why {
             NoPlace::Closed => Refusal::new(Kind::Unavailable, "The server is stopping"),
             NoPlace::Taken => {
@@ -195,12 +206,7 @@ impl AdminConnection {
                 Refusal::new(Kind::Unavailable, message).hint("try again")
             }
         })?;
-        let permit = RequestPermit { _place: place, _answering: connection.answering(), _pass: pass };
-        self.deadline.lift();
-        let handler = handler.clone();
-        // The permit moves along: the handler continues after the client has left.
-        let (answer, permit) = desk.run(move || (handler(&question), permit)).await?;
-        Ok(Reply::of(answer?, permit))
+        Ok(RequestPermit { _place: place, _answering: connection.answering(), _pass: pass })
     }
 
     /// Logs a line, at level info for changes and debug for reads. `who`: the name of the token.

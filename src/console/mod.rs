@@ -63,6 +63,11 @@ impl Console {
         self.files.reply(path, headers)
     }
 
+    /// Answers no more questions. Returns whether none is being answered.
+    pub fn close(&self) -> bool {
+        self.desk.close()
+    }
+
     /// Has the control plane answer a question, which its sender may ask.
     pub(crate) async fn ask(&self, question: Question, accepts: Accepts, options: &Options) -> Result<Reply> {
         let place = self.desk.take().map_err(|why| match why {

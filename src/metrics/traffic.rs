@@ -17,6 +17,7 @@ const NANOS_PER_MILLI: f64 = 1e6;
 pub struct TrafficCounts {
     begun: u64,
     ended: u64,
+    failed: u64,
     /// The times of those that ended well.
     took: Times,
     /// Time of waiting of all that ended, in nanoseconds.
@@ -47,7 +48,10 @@ impl TrafficCounts {
     fn read(&mut self, part: &Part) {
         // The ends before the beginnings, as in `Tally::read`.
         for answered in &part.by_protocol {
-            self.ended += answered.outcomes.iter().map(|outcome| outcome.load(Relaxed)).sum::<u64>();
+            let [well, failed @ ..] = answered.outcomes.each_ref().map(|outcome| outcome.load(Relaxed));
+            let failed: u64 = failed.iter().sum();
+            self.failed += failed;
+            self.ended += well + failed;
             self.took.read(&answered.took);
         }
         self.waited += part.phases[Phase::Queue as usize].nanos();
@@ -56,6 +60,7 @@ impl TrafficCounts {
 
     fn read_past(&mut self, tally: &Tally) {
         for answers in &tally.by_protocol {
+            self.failed += answers.outcomes[1..].iter().sum::<u64>();
             self.ended += answers.count();
             self.took.merge(&answers.took);
         }
@@ -67,6 +72,7 @@ impl TrafficCounts {
     pub fn add(&mut self, other: &TrafficCounts) {
         self.begun += other.begun;
         self.ended += other.ended;
+        self.failed += other.failed;
         self.took.merge(&other.took);
         self.waited += other.waited;
         self.batches += other.batches;
@@ -78,6 +84,7 @@ impl TrafficCounts {
         TrafficCounts {
             begun: self.begun.saturating_sub(before.begun),
             ended: self.ended.saturating_sub(before.ended),
+            failed: self.failed.saturating_sub(before.failed),
             took: self.took.since(&before.took),
             waited: self.waited.saturating_sub(before.waited),
             batches: self.batches.saturating_sub(before.batches),
@@ -97,7 +104,12 @@ impl TrafficCounts {
 
     /// Returns the number of these that ended with an error.
     pub fn errors(&self) -> u64 {
-        self.ended.saturating_sub(self.took.count())
+        self.failed
+    }
+
+    /// Returns whether the times of all that ended well are there: they are counted a moment after the end itself.
+    pub fn is_whole(&self) -> bool {
+        self.took.count() + self.failed >= self.ended
     }
 
     /// Returns the times, in milliseconds, that 50, 90 and 99 % of those that ended well do not exceed; `None` without any.

@@ -25,6 +25,9 @@ pub(super) fn admit(
 ) -> Result<Option<Pass>> {
     let Some(auth) = &service.server.options.auth else { return Ok(None) };
     if client.is_admitted {
+        if let (Some(entry), Some(pass)) = (exchange.entry(), &client.pass) {
+            entry.shows(pass.name());
+        }
         return Ok(client.pass.clone());
     }
     if is_open(service, head) {

@@ -1,6 +1,7 @@
 //! The console on a port of REST: its files are for everybody, what it asks needs a token that may read.
 
-use crate::auth::{Need, Pass};
+use super::Caller;
+use crate::auth::Need;
 use crate::console::{self, Console};
 use crate::control_plane::Question;
 use crate::error::Result;
@@ -12,19 +13,15 @@ use http::Method;
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Answers a request for something of the console's.
-pub(super) async fn answer(
-    console: &Console,
-    server: &ServerState,
-    head: &Parts,
-    pass: Option<&Pass>,
-) -> Reply {
-    let reply = told(console, server, head, pass).await.unwrap_or_else(Reply::from);
+pub(super) async fn answer(console: &Console, server: &ServerState, head: &Parts, client: &Caller) -> Reply {
+    let reply = told(console, server, head, client).await.unwrap_or_else(Reply::from);
     Reply { body: reply.body.also(console::PROTECTION), ..reply }
 }
 
-async fn told(console: &Console, server: &ServerState, head: &Parts, pass: Option<&Pass>) -> Result<Reply> {
+async fn told(console: &Console, server: &ServerState, head: &Parts, client: &Caller) -> Result<Reply> {
     let fields = Fields::of(&head.headers);
     if let Some(refusal) = head::refusal(head, &fields, target::of(&head.uri), false) {
         return Ok(refusal.into());
@@ -37,14 +34,16 @@ async fn told(console: &Console, server: &ServerState, head: &Parts, pass: Optio
         return console.file(path, &head.headers);
     }
     let model = model(path);
-    server.check(pass, model.as_deref().map_or(Need::ReadAll, Need::Read))?;
+    server.check(client.pass.as_ref(), model.as_deref().map_or(Need::ReadAll, Need::Read))?;
     let question = Question {
         method: Method::GET.as_str().to_owned(),
         path: path.to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         ..Question::default()
     };
-    console.ask(question, fields.accepts(false), &server.options).await
+    let reply = console.ask(question, fields.accepts(false), &server.options).await?;
+    let memory = Arc::new(client.connection.reserve());
+    Ok(Reply { body: reply.body.counted(&memory)?, ..reply })
 }
 
 /// Returns the model whose path this is.

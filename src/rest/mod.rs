@@ -185,7 +185,7 @@ impl RestService {
                 .await
         } else if let Some(console) = self.console_at(&head) {
             drain(&head, body).await;
-            console::answer(console, &self.server, &head, client.pass.as_ref()).await
+            console::answer(console, &self.server, &head, &client).await
         } else {
             answered(self, &client, &head, &exchange, body).await
         };

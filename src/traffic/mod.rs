@@ -131,7 +131,7 @@ impl Known {
         let now = model.traffic();
         let since = now.since(&self.counts);
         let in_flight = now.in_flight();
-        (self.begun, self.is_idle, self.counts) = (begun, in_flight == 0, now);
+        (self.begun, self.is_idle, self.counts) = (begun, in_flight == 0 && now.is_whole(), now);
         (since, in_flight)
     }
 }

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from servable.cli import main
 from servable.errors import StatusError
 from servable.savedmodel.artifacts import archives, graphs, pickles, recognisers
 from servable.savedmodel.artifacts.artifact import Artifact, name_of, quoted
+from servable.savedmodel.artifacts.look import Look
 from servable.savedmodel.artifacts.recognisers import looked_at, recognise
 from servable.savedmodel.doctor import base_path_unreadable, load_hint, no_versions
 
@@ -427,6 +429,38 @@ def test_bombs_are_small_work(tmp_path: Path) -> None:
     (tmp_path / "z.zip").write_bytes(content)
     found = looked_at(str(tmp_path / "z.zip"))
     assert found is not None and found.problem
+
+
+def test_parts_of_zip_files_are_read_as_far_as_python_bounds_it(tmp_path: Path) -> None:
+    for way, is_read in ((zipfile.ZIP_DEFLATED, True), (zipfile.ZIP_BZIP2, False), (zipfile.ZIP_LZMA, False)):
+        path = tmp_path / f"{way}.zip"
+        with zipfile.ZipFile(path, "w", way) as archive:
+            archive.writestr("part", b"x" * 100_000)
+        look = Look(str(path))
+        assert archives.zip_part(look, "part", 10) == (b"x" * 10 if is_read else b"")
+        look.close()
+
+
+def test_the_end_of_large_zip_files_may_stand_in_small_ones(tmp_path: Path) -> None:
+    """PyTorch writes it always."""
+    content = made.zipped({"part": b"abc"})
+    at = content.rindex(b"PK\5\6")
+    count, size, start = struct.unpack_from("<10xHII", content, at)
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, at, 1)
+    path = tmp_path / "torch.zip"
+    path.write_bytes(content[:at] + record + locator + content[at:])
+    found = looked_at(str(path))
+    assert found is not None and not found.problem
+    look = Look(str(path))
+    assert archives.zip_part(look, "part", 10) == b"abc"
+    look.close()
+
+
+def test_long_names_in_pickles_are_not_kept() -> None:
+    long = "a" * 10_000
+    text = b"X" + struct.pack("<I", len(long)) + long.encode()
+    assert pickles.named(b"\x80\x04" + text + b"\x94" + b"\x8c\x01b" + b"\x93.") == ()
 
 
 def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:

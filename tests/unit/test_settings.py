@@ -372,7 +372,9 @@ def test_metrics_are_on_in_servable_serve_alone_unless_told() -> None:
     assert serve("--model_base_path=/m").core.prometheus_path is None
 
 
-@pytest.mark.parametrize("path", ["metrics", "/m?x", "/m m", "/V1/models/m", "/admin/models", "/é", "/m\n"])
+@pytest.mark.parametrize(
+    "path", ["metrics", "/", "/m?x", "/m m", "/V1/models/m", "/admin/models", "/é", "/m\n"]
+)
 def test_the_page_of_metrics_hides_no_other(path: str) -> None:
     with pytest.raises(UsageError, match="--metrics_path expects a path"):
         serve("--model_base_path=/m", f"--metrics_path={path}")

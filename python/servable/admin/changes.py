@@ -13,6 +13,8 @@ from servable.errors import StatusError
 MOST = 100
 MOST_SHOWN = 4000
 """Characters of a message."""
+MOST_NAME = 500
+"""Characters of a model's name."""
 
 _FAILED = ("failed", "failing")
 _T = TypeVar("_T")
@@ -49,7 +51,7 @@ class Changes:
         one = {
             "at": round(self._clock(), 3),
             "what": what,
-            "model": model,
+            "model": model if model is None or len(model) <= MOST_NAME else model[:MOST_NAME] + "…",
             "outcome": outcome,
             "message": shown,
         }

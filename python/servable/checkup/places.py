@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from servable.checkup.check import NOTE, OK, PROBLEM, WARNING, Check
 from servable.config.model_paths import is_remote, local_path
 from servable.savedmodel import doctor
+from servable.savedmodel.artifacts.artifact import quoted
 from servable.savedmodel.layout import held_by, is_model_file, is_version_name
 from servable.serving import ports
 from servable.sizes import size_text
@@ -74,7 +75,9 @@ def models(path: str) -> Check:
             return Check(name, PROBLEM, *_split(doctor.permission(one, denied)))
     if not found:
         said = f"{path} holds no version of a model"
-        return Check(name, PROBLEM, said, f"servable inspect {path} says what is there, and what to do")
+        return Check(
+            name, PROBLEM, said, f"servable inspect {quoted(path)} says what is there, and what to do"
+        )
     return Check(name, OK, f"{path}: {len(found)} {'version' if len(found) == 1 else 'versions'}, readable")
 
 

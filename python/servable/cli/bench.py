@@ -226,7 +226,11 @@ def _compare(options: argparse.Namespace, progress: output.Progress) -> int:
         _tell_comparison(options, benches, found)
     if gone:
         heads = "" if found[0] else f"A: {benches[0].title}\nB: {benches[1].title}\n"
-        print(f"{heads}\nround {len(found[0]) + 1}, unfinished:\n{output.samples_text(named)}", end="")
+        print(
+            f"{heads}\nround {len(found[0]) + 1}, unfinished:\n{output.samples_text(named)}",
+            end="",
+            file=_people(options),
+        )
         raise gone
     if len(found[0]) < options.rounds:
         print(f"interrupted after {len(found[0])} of {options.rounds} rounds", file=sys.stderr)

@@ -20,10 +20,10 @@ def shown(path: str, found: Artifact, as_json: bool, colours: Colours) -> str:
         facts["size"] = size_text(os.path.getsize(path))
     facts |= found.facts
     width = max(9, *map(len, facts))
-    lines = [path, *(f"  {key:<{width}} {_printable(value)}" for key, value in facts.items())]
+    lines = [_printable(path), *(f"  {key:<{width}} {_printable(value)}" for key, value in facts.items())]
     if found.problem:
-        lines += ["", colours.bad(f"problem: {found.problem}")]
-    lines += ["", f"{'what to do' if found.problem else 'not served as it is'}: {found.advice}"]
+        lines += ["", colours.bad(f"problem: {_printable(found.problem)}")]
+    lines += ["", f"{'what to do' if found.problem else 'not served as it is'}: {_printable(found.advice)}"]
     if found.packages:
         lines += ["", f"  pip install {' '.join(found.packages)}"]
     if found.program:

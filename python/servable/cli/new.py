@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.resources import files
 
 FILES = {
@@ -74,16 +74,23 @@ def write(folder: str, name: str) -> None:
     source = files("servable.starter")
     was_there = os.path.isdir(folder)
     os.makedirs(folder, exist_ok=True)
+    made: list[str] = []
     try:
         for path, template in FILES.items():
             target = os.path.join(folder, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             text = source.joinpath(template).read_text(encoding="utf-8").replace("@NAME@", name)
             with open(target, "x", encoding="utf-8") as file:
+                made.append(target)
                 file.write(text)
     except BaseException:
-        # Nothing but what was written here is in it.
-        shutil.rmtree(folder, ignore_errors=True)
-        if was_there:
-            os.makedirs(folder, exist_ok=True)
+        # What others have put there meanwhile stays.
+        for target in made:
+            os.unlink(target)
+        below = sorted(
+            {os.path.dirname(os.path.join(folder, path)) for path in FILES} - {folder}, reverse=True
+        )
+        for empty in (*below, *(() if was_there else (folder,))):
+            with suppress(OSError):
+                os.rmdir(empty)
         raise

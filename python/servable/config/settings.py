@@ -459,11 +459,11 @@ def _metrics_path(arguments: Arguments) -> str | None:
     path = arguments.text("metrics_path")
     if not path:
         return None
-    taken = path.lower().startswith("/v1/") or path.startswith(("/admin/", "/console/"))
+    taken = path == "/" or path.lower().startswith("/v1/") or path.startswith(("/admin/", "/console/"))
     if taken or not re.fullmatch(r"/[\w.~/-]*", path, re.ASCII):
         raise UsageError(
-            "--metrics_path expects a path of letters, digits and . _ ~ - / that is not below /v1/, /admin/ "
-            f"or /console/, got {path!r}"
+            "--metrics_path expects a path of letters, digits and . _ ~ - / that is not / or below /v1/, "
+            f"/admin/ or /console/, got {path!r}"
         )
     return path
 

@@ -22,8 +22,8 @@ MOST_MODELS = 1000
 """Of a page."""
 MOST_VERSIONS = 100
 """Of a model on a page: the newest."""
-MOST_SHOWN = 4000
-"""Characters of an error on a page."""
+MOST_SHOWN = 500
+"""Characters of an error on a page; the page of the model has them all."""
 
 ADVICE_SECONDS = 30.0
 MOST_ADVICE = 256
@@ -170,6 +170,9 @@ class Advice:
             since, advice = self._kept.get((path, about), (now - 2 * ADVICE_SECONDS, ""))
         if now - since < ADVICE_SECONDS:
             return advice
+        with self._lock:
+            # Others do not wait for this look, which may take long where a disk hangs.
+            self._kept[path, about] = now, advice
         try:
             advice = str(look(path, about))
         except OSError:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
+LONGEST_END = 30.0
+"""Seconds that the process waits at its end for a server that is being ended."""
 _SETTLED = {Availability.AVAILABLE, Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 _T = TypeVar("_T")
@@ -54,11 +56,14 @@ class Running:
         self._folder = folder
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
+        self._stopped = threading.Event()
 
     @property
     def ports(self) -> Collection[int]:
         """The ports that it listens on."""
-        return [int(one.rpartition(":")[2]) for port, one in self.addresses.items() if port != "grpc_socket"]
+        at = [one for port, one in self.addresses.items() if port != "grpc_socket"]
+        at += [self._server.admin_address] if self._server.admin_address else []
+        return [int(one.rpartition(":")[2]) for one in at]
 
     def threads(self) -> ThreadPoolExecutor:
         """Returns the threads that wait for answers."""
@@ -69,11 +74,13 @@ class Running:
 
     def end(self) -> None:
         """Ends it: requests finish, models are unloaded, ports closed. Later calls do nothing."""
-        self._end(lambda: Beside(self._server.stop).result())
+        self._end(lambda: Beside(self._stop).result())
 
     def end_at_exit(self) -> None:
-        """Does the same in this thread."""
-        self._end(self._server.stop)
+        """Does the same in this thread, or waits for the one that does."""
+        self._end(self._stop)
+        if not self.is_lost:
+            self._stopped.wait(LONGEST_END)
 
     def _end(self, stop: Callable[[], object]) -> None:
         if self.is_lost:
@@ -83,13 +90,19 @@ class Running:
                 return
             self.is_over = True
             threads = self._threads
-        process.remove(self)
         try:
             stop()
         finally:
-            self._folder.remove()
             if threads is not None:
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    def _stop(self) -> None:
+        try:
+            self._server.stop()
+        finally:
+            self._folder.remove()
+            process.remove(self)
+            self._stopped.set()
 
     def lose(self) -> None:
         """Leaves it alone for ever, in a process that was forked."""

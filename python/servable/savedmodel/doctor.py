@@ -12,6 +12,7 @@ import os
 import re
 from types import ModuleType
 
+from servable.savedmodel.artifacts.artifact import quoted
 from servable.savedmodel.layout import (
     EXPECTED,
     MODEL_FILES,
@@ -218,7 +219,7 @@ def _permission(path: str, _found: re.Match[str]) -> str:
 
 def permission(path: str, what: str) -> str:
     """Returns advice on something in the version ``path`` that may not be read."""
-    return f"user {_user()} may not read {what}: chmod -R a+rX {path}"
+    return f"user {_user()} may not read {what}: chmod -R a+rX {quoted(path)}"
 
 
 def denied(path: str) -> str:

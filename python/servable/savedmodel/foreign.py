@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from servable.savedmodel.artifacts.artifact import Artifact
+from servable.savedmodel.artifacts.artifact import Artifact, quoted
 from servable.savedmodel.artifacts.misnamed import misnamed
 from servable.savedmodel.artifacts.recognisers import recognise
 from servable.savedmodel.layout import ENDINGS, OTHER_FILES, held_by
@@ -95,5 +95,7 @@ def misnamed_file(path: str) -> str:
 
 def in_short(found: Artifact, path: str) -> str:
     """Returns what something is and what to do, and where more is said if there is more."""
-    more = f" (`servable inspect {path}` shows how)" if found.program or len(found.commands) > 1 else ""
+    more = (
+        f" (`servable inspect {quoted(path)}` shows how)" if found.program or len(found.commands) > 1 else ""
+    )
     return found.short + more

@@ -65,9 +65,10 @@ def keys(index: bytes, most: int) -> list[str]:
         raise ValueError("it does not end as an index does")
     _, at = _handle(index, len(index) - _FOOTER)
     listing, _ = _handle(index, at)
-    blocks = (_handle(handle, 0)[0] for handle in _values(_block(index, *listing)))
-    named = (key for block in blocks for key, _ in _entries(_block(index, *block)) if key)
-    return [key.decode("utf-8", "replace") for key in islice(named, most)]
+    # Blocks, and keys that are empty, count: an index may have any number of both.
+    blocks = (_handle(handle, 0)[0] for handle in islice(_values(_block(index, *listing)), most))
+    named = (key for block in blocks for key, _ in _entries(_block(index, *block)))
+    return [key.decode("utf-8", "replace") for key in islice(named, most + 1) if key][:most]
 
 
 def _handle(data: bytes, at: int) -> tuple[tuple[int, int], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from servable.admin.http import Answer, Routes
 from servable.admin.interfaces import Core
 from servable.admin.operations import Management
 from servable.config.values import ServerConfig
+from servable.errors import StatusError
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 
@@ -40,5 +42,18 @@ def bring_console(config: ServerConfig, parts: Parts) -> Answer:
     about = About(config, parts.addresses, parts.admin_address)
     listing = Listing(parts.core, parts.manager, parts.inventory, parts.management)
     api = Api(about, listing, parts.changes)
-    parts.core.bring_console(files(), api.answer)
+    parts.core.bring_console(files(), _weakly(api.answer))
     return api.beside(operations)
+
+
+def _weakly(answer: Answer) -> Answer:
+    """Returns the method without holding its object: the core must not hold what holds the core."""
+    known = weakref.WeakMethod(answer)
+
+    def answered(method: str, path: str, query: str, body: bytes) -> tuple[str, bytes]:
+        bound = known()
+        if bound is None:
+            raise StatusError("UNAVAILABLE", "The server is stopping")
+        return bound(method, path, query, body)
+
+    return answered

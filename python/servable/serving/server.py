@@ -335,7 +335,7 @@ class Server:
             with self._rereading:
                 models = read_model_config_file(self.config.model_config_file, replacing=True)
                 if models != self._followed:
-                    self._apply(models)
+                    self._changes.record("reload_config", None, lambda: self._apply(models))
                     self._followed = models
             if self._not_applied is not None:
                 self._not_applied = None

@@ -84,8 +84,8 @@ def _directory(look: Look) -> tuple[int, int] | None:
         return None
     end = look.size - len(tail) + found
     size = _END.unpack_from(tail, found)[5]
-    if size == 0xFFFFFFFF:
-        # The end of a large file stands before a locator of 20 bytes.
+    if size == 0xFFFFFFFF or look.read(end - 20, 4) == b"PK\6\7":
+        # The end of a large file, which PyTorch writes for all, stands before a locator of 20 bytes.
         end -= 20 + _END_64.size
         record = look.read(end, _END_64.size)
         if len(record) < _END_64.size or not record.startswith(b"PK\6\6"):
@@ -101,8 +101,11 @@ def zip_part(look: Look, name: str, most: int) -> bytes:
     if directory is None or directory[1] > _LARGEST_OPENED:
         return b""
     try:
-        with zipfile.ZipFile(look.file) as archive, archive.open(name) as part:
-            return part.read(most)
+        with zipfile.ZipFile(look.file) as archive:
+            if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                return b""  # of any other, zipfile may unpack more than is read
+            with archive.open(name) as part:
+                return part.read(most)
     except Exception:  # each way of compression has errors of its own
         return b""
 
@@ -209,7 +212,7 @@ class _Unpacking:
                 self.cut = True
                 return b""
             self._unpacked += len(piece)
-            self.more = self._unpacked >= MOST_UNPACKED
+            self.more = self._unpacked >= MOST_UNPACKED or self._at >= MOST_UNPACKED
             if piece:
                 return piece
             if needs and not data:

@@ -54,8 +54,9 @@ def cut(kind: str, title: str) -> Artifact:
 
 def quoted(text: str) -> str:
     """Returns ``text`` as one word of a shell's command line, whatever characters it has."""
+    text = f"./{text}" if text.startswith("-") else text
     if text.isprintable():
-        return shlex.quote(f"./{text}" if text.startswith("-") else text)
+        return shlex.quote(text)
     escaped = "".join(_escaped(one) for one in text)
     return f"$'{escaped}'"
 
@@ -63,7 +64,13 @@ def quoted(text: str) -> str:
 def _escaped(one: str) -> str:
     if one in "\\'":
         return "\\" + one
-    return one if one.isprintable() else "".join(f"\\x{byte:02x}" for byte in one.encode("utf-8", "replace"))
+    if one.isprintable():
+        return one
+    # A byte of a name that is not UTF-8 is such a surrogate; another one cannot be in a name.
+    is_byte = "\udc80" <= one <= "\udcff"
+    return "".join(
+        f"\\x{byte:02x}" for byte in one.encode("utf-8", "surrogateescape" if is_byte else "replace")
+    )
 
 
 def name_of(path: str) -> str:

@@ -177,7 +177,7 @@ def _missing_data(prefix: str) -> str:
     """Returns the name of a file that the checkpoint lacks, by the names of those that it has; "" if none."""
     folder, base = os.path.split(prefix)
     try:
-        names = os.listdir(folder or ".")
+        names = set(os.listdir(folder or "."))
     except OSError:
         return ""
     counts = [int(found[2]) for one in names if (found := _DATA.fullmatch(one)) and found[1] == base]

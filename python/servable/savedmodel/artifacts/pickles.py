@@ -8,6 +8,7 @@ from contextlib import suppress
 
 MOST_OPCODES = 20_000
 MOST_BYTES = 1 << 20
+MOST_NAME = 500
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _PUTS = ("BINPUT", "LONG_BINPUT", "PUT")
@@ -36,7 +37,8 @@ def named(data: bytes) -> tuple[str, ...]:
                 module, _, name = str(argument).partition(" ")
                 if code.name == "STACK_GLOBAL" and len(texts) > 1:
                     module, name = texts[-2:]
-                if _MODULE.fullmatch(module) and _MODULE.fullmatch(name):
+                is_short = len(module) + len(name) <= MOST_NAME
+                if is_short and _MODULE.fullmatch(module) and _MODULE.fullmatch(name):
                     found[f"{module}.{name}"] = None
                 last = None
             elif code.name == "MEMOIZE":
