@@ -144,7 +144,8 @@ class HandoverSocket:
         """Makes room for another server."""
         connection.close()
         with self._lock:
-            self._next, self._is_given = None, False
+            if self._next is connection:
+                self._next, self._is_given = None, False
 
     def _refusal(self, connection: socket.socket, hello: dict[str, Any]) -> str:
         """Returns why ``connection`` gets nothing; "" if it is the next server."""
@@ -177,6 +178,8 @@ class HandoverSocket:
         connection.settimeout(None)
         if not read(connection.recv(LARGEST)).get("ready"):
             if not self._is_closed:
+                # Whoever reads that line finds the place free.
+                self._forget(connection)
                 _log.warning("process %d ended before it was ready to take over: nothing changes", pid)
             return
         with self._lock:
