@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from servable.checkup import cgroups, machine, places, software
+from servable import cgroups
+from servable.checkup import machine, places, software
 from servable.checkup.check import LEVELS, NOTE, OK, PROBLEM, WARNING, Check
 from servable.cli import main
 from servable.cli.colour import Colours

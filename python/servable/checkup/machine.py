@@ -8,7 +8,7 @@ import resource
 import time
 from pathlib import Path
 
-from servable.checkup import cgroups
+from servable import cgroups
 from servable.checkup.check import NOTE, OK, PROBLEM, WARNING, Check
 from servable.config import memory_limit
 from servable.sizes import size_text

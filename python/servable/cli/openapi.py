@@ -14,6 +14,7 @@ import sys
 from servable.bench.asking import NotAnsweredError, Server
 from servable.bench.plan import CoreTarget
 from servable.bench.target import Target, parse_target
+from servable.cli.tls_options import add_tls_options
 from servable.errors import ServableError, UsageError
 
 EXIT_ERROR = 1
@@ -67,19 +68,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("url", metavar="URL", help="the server, or one of its models")
-    for name, said in (
-        ("ca", "of the authorities to trust with TLS"),
-        ("cert", "of this client's certificate, for a server with --tls_client_ca_file"),
-        ("key", "of its key, if that is not in the same file"),
-    ):
-        variable = f"SERVABLE_{name.upper()}_FILE"
-        parser.add_argument(
-            f"--{name}_file",
-            f"--{name}-file",
-            metavar="FILE",
-            default=os.environ.get(variable) or None,
-            help=f"PEM file {said} (default ${variable})",
-        )
+    add_tls_options(parser)
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default %(default)g")
     return parser
 

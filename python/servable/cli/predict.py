@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from servable.cli.predict_values import read_inputs
+from servable.cli.tls_options import add_tls_options
 from servable.errors import ServableError, StatusError, UnavailableError, UsageError
 
 EXIT_ERROR = 1
@@ -107,25 +108,7 @@ def parser() -> argparse.ArgumentParser:
         default="http://localhost:8501",
         help="http://, https://, grpc://, grpcs://, unix:///path or http+unix:///path (default %(default)s)",
     )
-    parser.add_argument(
-        "--ca_file",
-        "--ca-file",
-        metavar="FILE",
-        default=os.environ.get("SERVABLE_CA_FILE") or None,
-        help="PEM file of the authorities to trust with TLS (default $SERVABLE_CA_FILE, else the system's)",
-    )
-    for name, said in (
-        ("cert", "of this client's certificate, for a server with --tls_client_ca_file"),
-        ("key", "of its key, if that is not in the same file"),
-    ):
-        variable = f"SERVABLE_{name.upper()}_FILE"
-        parser.add_argument(
-            f"--{name}_file",
-            f"--{name}-file",
-            metavar="FILE",
-            default=os.environ.get(variable) or None,
-            help=f"PEM file {said} (default ${variable})",
-        )
+    add_tls_options(parser)
     parser.add_argument("--signature", metavar="NAME", default="", help="default: serving_default")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--version", metavar="N", type=int, help="a version; default: the newest")

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from servable.cgroups import folders
+
 SHARE = 4
 """Divisor for the default: models need the rest."""
 LEAST = 64 << 20
@@ -47,23 +49,8 @@ def _pages() -> int:
 
 def _groups(root: Path) -> Iterator[int]:
     """Yields the limits of the process's group and its parents; 0 for those without one."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controllers == "":
-            mount, file = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        # In a container the path may be that of the host, of which only the mount itself is visible.
-        group = mount / path.lstrip("/")
-        for folder in {mount, group, *group.parents}:
-            if folder == mount or mount in folder.parents:
-                yield _number(folder / file)
+    for version, folder in folders(root, "memory"):
+        yield _number(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
 
 
 def _number(file: Path) -> int:
