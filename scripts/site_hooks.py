@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import site_pages
 
@@ -33,33 +33,10 @@ DOCUMENTS = {
 FLAGS_HEADING = "## Every flag\n"
 OPENAPI = "openapi-example.json"
 """The document that the page on OpenAPI shows."""
-COMING: set[str] = set()
-"""Pages that have their place in the navigation before they are written."""
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 _CODE = re.compile(r"(`+)(?:(?!\1).)*\1")
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leaves pages out of the navigation that are not written yet."""
-    config.nav = _written(config.nav or [], Path(config.docs_dir))
-    return config
-
-
-def _written(entries: list[Any], docs: Path) -> list[Any]:
-    kept: list[Any] = []
-    for entry in entries:
-        if isinstance(entry, dict):
-            ((title, what),) = entry.items()
-            if isinstance(what, list):
-                kept.append({title: _written(what, docs)})
-                continue
-        else:
-            what = entry
-        if what not in COMING or (docs / what).exists():
-            kept.append(entry)
-    return kept
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
