@@ -153,6 +153,11 @@ impl Reservation {
         Reservation { account: Some(account), bytes: AtomicUsize::new(0), most: AtomicUsize::new(0) }
     }
 
+    /// Makes an empty reservation of the same connection.
+    pub fn beside(&self) -> Reservation {
+        Reservation { account: self.account.clone(), ..Reservation::default() }
+    }
+
     /// Adds `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.
     pub fn grow(&self, bytes: usize) -> Result<()> {
         self.resize(self.bytes().saturating_add(bytes))

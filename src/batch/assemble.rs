@@ -1,13 +1,18 @@
 //! Joins the rows of several requests into one tensor, and cuts a run's outputs into each request's rows.
 
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Aligned, Data, Strings, Tensor, append};
+use crate::tensor::{Aligned, Data, Shape, Strings, Tensor, append, element_count};
 
 /// Highest rank that is padded, as in TensorFlow Serving.
 const MAX_RANK: usize = 6;
 
-/// Returns whether two tensors can share a batch. With `pad`, the dimensions after the first may differ; an empty
-/// tensor has nothing to be padded with.
+/// Bytes up to which tensors are padded however much of it is padding.
+const LITTLE: usize = 1 << 20;
+/// How many times the elements that tensors have they may have once they are padded, beyond that.
+const MOST_PADDING: usize = 4;
+
+/// Returns whether two tensors can share a batch. With `pad`, the dimensions after the first may differ, though not so
+/// much that the batch would be mostly padding; an empty tensor has nothing to be padded with.
 pub(super) fn fit(one: &Tensor, other: &Tensor, pad: bool) -> bool {
     if one.dtype() != other.dtype() {
         return false;
@@ -18,19 +23,69 @@ pub(super) fn fit(one: &Tensor, other: &Tensor, pad: bool) -> bool {
             && inner.len() == others.len()
             && inner.len() < MAX_RANK
             && !inner.contains(&0)
-            && !others.contains(&0))
+            && !others.contains(&0)
+            && is_worth_padding(one, other))
+}
+
+fn is_worth_padding(one: &Tensor, other: &Tensor) -> bool {
+    let rows = one.row_count() + other.row_count();
+    let padded = element_count(&widest(&[one, other])).and_then(|elements| elements.checked_mul(rows));
+    padded.is_some_and(|padded| {
+        padded <= LITTLE / one.dtype().size().max(1) || padded / MOST_PADDING <= one.len() + other.len()
+    })
+}
+
+/// Returns the dimensions after the first with room for each of `parts`.
+fn widest(parts: &[&Tensor]) -> Shape {
+    let mut inner = Shape::from(&parts[0].shape()[1..]);
+    for part in parts {
+        inner.iter_mut().zip(&part.shape()[1..]).for_each(|(most, dim)| *most = (*most).max(*dim));
+    }
+    inner
+}
+
+/// Returns the bytes that [`join`] allocates for each of `parts`, and the filler with the last; `None` if they are too
+/// many to be counted.
+pub(super) fn joined_sizes(parts: &[&Tensor], filler: usize) -> Option<Vec<usize>> {
+    if parts.len() == 1 && filler == 0 {
+        return Some(vec![0]);
+    }
+    let inner = widest(parts);
+    let row = element_count(&inner)?;
+    let size = |part: &&Tensor| {
+        let joined = padded_size(part, row)?;
+        // What is padded is made before it is joined.
+        let copies = if part.shape()[1..] == inner[..] { 1 } else { 2 };
+        joined.checked_mul(copies)
+    };
+    let mut sizes = parts.iter().map(size).collect::<Option<Vec<_>>>()?;
+    let last = sizes.len() - 1;
+    let filled = padded_size(&parts[last].rows(0..1), row)?.checked_mul(filler)?;
+    sizes[last] = sizes[last].checked_add(filled)?;
+    Some(sizes)
+}
+
+/// Returns the bytes of `tensor` once each of its rows has `row` elements.
+fn padded_size(tensor: &Tensor, row: usize) -> Option<usize> {
+    let elements = tensor.row_count().checked_mul(row)?;
+    match tensor.data() {
+        Data::Numbers(_) => elements.checked_mul(tensor.dtype().size()),
+        Data::Strings(strings) if strings.len() == elements => Some(tensor.memory()),
+        Data::Strings(strings) => {
+            // Its content twice, as `Tensor::memory` counts it, and what an engine and this module have beside it.
+            let each = strings.get(0).len().checked_mul(2)?.checked_add(64)?;
+            elements.checked_sub(strings.len())?.checked_mul(each)?.checked_add(tensor.memory())
+        }
+    }
 }
 
 /// Concatenates `parts` by rows and appends `filler` rows, each like the first row of the last part. All parts [`fit`],
 /// and none is without rows.
 pub(super) fn join(parts: &[&Tensor], filler: usize) -> Tensor {
-    let mut inner = parts[0].shape()[1..].to_vec();
-    for part in parts {
-        inner.iter_mut().zip(&part.shape()[1..]).for_each(|(most, dim)| *most = (*most).max(*dim));
-    }
+    let inner = widest(parts);
     let padded: Vec<_> = parts
         .iter()
-        .map(|part| if part.shape()[1..] == inner { (*part).clone() } else { pad(part, &inner) })
+        .map(|part| if part.shape()[1..] == inner[..] { (*part).clone() } else { pad(part, &inner) })
         .collect();
     let first_row = padded[padded.len() - 1].rows(0..1);
     let rows: usize = padded.iter().map(Tensor::row_count).sum();
@@ -181,8 +236,25 @@ mod tests {
         assert!(!fit(&one, &ints(&[2], &[1, 2]), true), "another rank");
         assert!(!fit(&one, &ints(&[1, 0], &[]), true), "nothing to pad with");
         assert!(!fit(&one, &words(&[1, 2], &["a", "b"]), true), "another dtype");
+        let (wide, high) = (ints(&[1, 1, 4000], &[0; 4000]), ints(&[1, 4000, 1], &[0; 4000]));
+        assert!(!fit(&wide, &high, true), "mostly padding");
+        assert!(fit(&wide, &ints(&[1, 1, 1], &[0]), true), "little of it");
         let deep = |last: i64| ints(&[1, 1, 1, 1, 1, 1, last], &vec![0; usize::try_from(last).unwrap()]);
         assert!(!fit(&deep(1), &deep(2), true), "rank 7");
+    }
+
+    #[test]
+    fn what_is_joined_is_counted_before() {
+        let (one, two) = (ints(&[1, 1, 3], &[1, 2, 3]), ints(&[2, 2, 1], &[7, 8, 9, 10]));
+        assert_eq!(joined_sizes(&[&one], 0), Some(vec![0]), "it is not copied");
+        // Six elements a row, once padded and once joined.
+        assert_eq!(joined_sizes(&[&one, &two], 0), Some(vec![2 * 24, 2 * 48]));
+        assert_eq!(joined_sizes(&[&one, &two], 3), Some(vec![2 * 24, 2 * 48 + 3 * 24]));
+        assert_eq!(joined_sizes(&[&one, &one], 2), Some(vec![12, 12 + 24]));
+        let (a, bc) = (words(&[1, 1], &["a"]), words(&[1, 2], &["b", "c"]));
+        let sizes = joined_sizes(&[&a, &bc], 1).unwrap();
+        assert!(sizes.iter().sum::<usize>() >= join(&[&a, &bc], 1).memory(), "{sizes:?}");
+        assert_eq!(joined_sizes(&[&one], usize::MAX), None);
     }
 
     #[test]

@@ -339,6 +339,7 @@ impl Batcher {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
         let rows = counts.iter().sum();
         let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
+        let _joined = if rows == 0 { Vec::new() } else { joined(tasks, ends.feeds.len(), size - rows)? };
         let traced = traced(tasks, rows, size);
         let input = |index: usize| {
             let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[index]).collect();
@@ -494,6 +495,26 @@ fn placed(outputs: &[Tensor], places: &[usize]) -> Vec<Tensor> {
 fn timeout(tasks: &[&Task], now: Instant) -> Option<Duration> {
     let deadlines: Option<Vec<Instant>> = tasks.iter().map(|task| task.deadline).collect();
     deadlines?.into_iter().max().map(|last| last.saturating_duration_since(now).max(Duration::from_millis(1)))
+}
+
+/// Counts what the inputs of `tasks` take once they are joined: each task's part, and the filler with the last, as of the
+/// connection that it came on.
+fn joined(tasks: &[&Task], inputs: usize, filler: usize) -> Result<Vec<Reservation>> {
+    let mut needed = vec![0_usize; tasks.len()];
+    for index in 0..inputs {
+        let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[index]).collect();
+        let sizes = assemble::joined_sizes(&parts, filler).ok_or_else(|| {
+            let message = "The inputs are too large to be filled up or padded for a batch: send less at once";
+            Error::new(Kind::ResourceExhausted, message).with_status(413)
+        })?;
+        needed.iter_mut().zip(sizes).for_each(|(sum, size)| *sum = sum.saturating_add(size));
+    }
+    let held = |(task, bytes): (&&Task, usize)| {
+        let held = task.memory.beside();
+        held.grow(bytes)?;
+        Ok(held)
+    };
+    tasks.iter().zip(needed).map(held).collect()
 }
 
 /// Returns whether `tasks`, which failed together, may be repeated separately.

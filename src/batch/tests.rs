@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::Termination;
 use crate::engine::signature::Signature;
+use crate::memory::{Account, Budget};
 use crate::scheduler::{Limits, Work};
 use crate::tensor::DType;
 use std::thread;
@@ -238,6 +239,19 @@ fn batches_are_filled_up_to_an_allowed_size() {
     assert_eq!(setup.ask(&[1, 2, 3]), Ok(sums(&[1, 2, 3])));
     assert_eq!(setup.ask(&[1]), Ok(sums(&[1])));
     assert_eq!(setup.runs(), [4, 2]);
+}
+
+#[test]
+fn what_a_batch_is_filled_up_with_is_counted() {
+    let setup =
+        setup(Parameters { allowed_batch_sizes: vec![2, 1 << 20], max_batch_size: 1 << 20, ..PARAMETERS });
+    let budget = Budget::new(4 << 20);
+    let memory = Arc::new(Reservation::new(Account::new(budget.clone())));
+    let context = Context { memory, ..Context::default() };
+    assert_eq!(setup.ask_for(&[1], true, &context), Ok(sums(&[1])));
+    let refused = setup.ask_for(&[1, 2, 3], true, &context).unwrap_err();
+    assert_eq!((refused.kind, refused.http_status()), (Kind::ResourceExhausted, 413), "{refused}");
+    assert_eq!((setup.runs(), budget.used()), (vec![2], 0));
 }
 
 #[test]

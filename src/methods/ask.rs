@@ -318,7 +318,7 @@ impl<C: Call> Unanswered<C> {
 
 fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
     let record = || call.record(servable, request);
-    server.recorder.sample(servable.name(), request.into(), request.signature(), record)
+    server.recorder.sample(servable.name(), request, record)
 }
 
 #[cfg(test)]

@@ -118,13 +118,12 @@ impl Recorder {
     }
 
     /// Samples a starting call if calls to `model` are recorded and this one is due, or if its payload is to be logged;
-    /// `request` makes its message, and without one there is no sample.
+    /// `message` makes its message, and without one there is no sample.
     pub fn sample(
         &self,
         model: &str,
-        kind: RecordKind,
-        signature: &str,
-        request: impl FnOnce() -> Option<Bytes>,
+        request: &Request,
+        message: impl FnOnce() -> Option<Bytes>,
     ) -> Option<Sample> {
         let recording = if self.is_active() { self.all().get(model).cloned() } else { None };
         let recording = recording.filter(|recording| recording.wants_next());
@@ -132,20 +131,28 @@ impl Recorder {
         if recording.is_none() && log.is_none() {
             return None;
         }
-        let request = request()?;
         // A recording has limits of its own.
         let memory = if log.is_some() { self.payloads.reserve() } else { Reservation::default() };
-        let log = log.filter(|log| {
-            let fits = memory.try_grow(request.len());
+        let fits = |log: &Arc<Chosen>, bytes| {
+            let fits = memory.try_grow(bytes);
             if !fits {
                 log.lose();
             }
             fits
-        });
+        };
+        // Before anything is copied; the message has some bytes more.
+        let expected = if log.is_some() { request.memory() } else { 0 };
+        let log = log.filter(|log| fits(log, expected));
         if recording.is_none() && log.is_none() {
             return None;
         }
-        Some(Sample { recording, log, kind, signature: signature.into(), request, answered: None, memory })
+        let made = message()?;
+        let log = log.filter(|log| fits(log, made.len().saturating_sub(expected)));
+        if recording.is_none() && log.is_none() {
+            return None;
+        }
+        let (kind, signature) = (request.into(), request.signature().into());
+        Some(Sample { recording, log, kind, signature, request: made, answered: None, memory })
     }
 
     fn change<T>(&self, edit: impl FnOnce(&mut HashMap<String, Arc<Recording>>) -> T) -> T {
@@ -185,8 +192,12 @@ impl Sample {
             timestamp_secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             ..LogMetadata::default()
         };
+        let expected = answer.memory();
+        if !self.memory.try_grow(expected) {
+            return log.lose();
+        }
         let response = responses::response(servable, &self.signature, answer);
-        if self.memory.try_grow(response.len()) {
+        if self.memory.try_grow(response.len().saturating_sub(expected)) {
             self.answered = Some((metadata, response));
         } else {
             log.lose();

@@ -52,7 +52,27 @@ pub enum Answer<'s> {
     Tasks(Vec<(ModelSpec, examples::TaskAnswer)>),
 }
 
+impl Answer<'_> {
+    /// Returns the bytes of its tensors: those of other answers are few.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Answer::Outputs(outputs) => outputs.iter().map(|(_, tensor)| tensor.memory()).sum(),
+            Answer::Classes(_) | Answer::Values(_) | Answer::Tasks(_) => 0,
+        }
+    }
+}
+
 impl Request {
+    /// Returns the bytes of what it gives to the model.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Request::Predict { inputs, .. } => inputs.iter().map(Tensor::memory).sum(),
+            Request::Classify(Input { examples, .. })
+            | Request::Regress(Input { examples, .. })
+            | Request::MultiInference { examples, .. } => examples.iter().map(<[u8]>::len).sum(),
+        }
+    }
+
     /// Returns the signature that decides where the request runs.
     pub fn signature(&self) -> &str {
         match self {

@@ -172,7 +172,7 @@ pub fn locate_numbers(prefix: &[u8]) -> Option<usize> {
     let mut level = 0;
     let mut ends = [usize::MAX; 3];
     loop {
-        while position >= ends[level] {
+        while level > 0 && position >= ends[level] {
             level -= 1;
         }
         let mut rest = prefix.get(position..)?;

@@ -16,7 +16,7 @@ from clients import Stub, answer, await_versions, version_states
 from conftest import Served
 from prometheus import PAGE, monitoring
 from servers import ONE_TRY, WITH_GRPC, put_version, serving, until
-from stubs import failure, floats_request
+from stubs import failure, floats_request, own_message, set_floats
 from wire import Wire, ask, message, predict
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -122,6 +122,45 @@ def test_steady_clients_get_their_own_rows(tmp_path: Path) -> None:
 
         at_once(*(lambda number=number: client(number) for number in range(12)))
         assert counted(served, "input_batch_size_count") >= 12 * 25
+
+
+def test_what_a_batch_is_filled_up_with_is_limited(tmp_path: Path) -> None:
+    """A row of two million floats, eight MB, would be filled up to 32 of them."""
+    parameters = "max_batch_size { value: 32 } allowed_batch_sizes: 1 allowed_batch_sizes: 32"
+    flag = f"--max_memory_in_flight={128 << 20}"
+    with batching(tmp_path, parameters, flag) as served, Stub(served) as stub:
+        wide = own_message("PredictRequest")()
+        wide.model_spec.name = "m"
+        set_floats(wide.inputs["x"], 1.0, size=4_000_000)
+        sizes = wide.inputs["x"].tensor_shape.dim
+        sizes[0].size = 2
+        sizes.add(size=2_000_000)
+        code, why = failure(lambda: stub.call("Predict", wide))
+        assert (code, "--max_memory_in_flight" in why) == ("RESOURCE_EXHAUSTED", True)
+        assert stub.predict("m") == 3.0
+
+
+def test_what_is_padded_is_limited(tmp_path: Path) -> None:
+    """Together, the two would be padded to 2 TB; each runs in a batch of its own."""
+    parameters = (
+        "max_batch_size { value: 2 } batch_timeout_micros { value: 200000 } pad_variable_length_inputs: true"
+    )
+    shapes = ([1, 1, 1 << 19], [1, 1 << 19, 1])
+    with batching(tmp_path, parameters) as served, Stub(served) as stub:
+
+        def sum_of(shape: list[int]) -> tuple[list[int], int]:
+            request = own_message("PredictRequest")()
+            request.model_spec.name = "m"
+            request.inputs["x"].dtype = 1
+            for size in shape:
+                request.inputs["x"].tensor_shape.dim.add(size=size)
+            request.inputs["x"].tensor_content = bytes(2 << 20)
+            reply = stub.call("Predict", request).outputs["y"]
+            return [dim.size for dim in reply.tensor_shape.dim], reply.ByteSize() // (2 << 20)
+
+        assert at_once(*(lambda shape=shape: sum_of(shape) for shape in shapes)) == [
+            (shape, 1) for shape in shapes
+        ]
 
 
 def test_one_request_alone_does_not_wait(tmp_path: Path) -> None:

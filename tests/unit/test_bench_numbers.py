@@ -262,9 +262,9 @@ def test_a_terminal_shows_how_a_load_goes_and_a_file_does_not() -> None:
 
 
 def test_a_server_is_given_up_after_nothing_but_failures() -> None:
-    def given_up(*looks: tuple[float, int, int]) -> float | None:
+    def given_up(*looks: tuple[float, int, int], longest: float = 0.1) -> float | None:
         watch = Watch(5.0)
-        return next((now for now, good, failed in looks if watch.is_gone(now, good, failed)), None)
+        return next((now for now, good, failed in looks if watch.is_gone(now, good, failed, longest)), None)
 
     assert given_up((0, 0, 1), (4, 0, 9), (5, 0, 12), (6, 0, 13)) == 5
     assert given_up((0, 0, 1), (4, 1, 9), (8, 1, 12), (12, 2, 13)) is None
@@ -272,6 +272,7 @@ def test_a_server_is_given_up_after_nothing_but_failures() -> None:
         "who waits is not gone: requests have a timeout"
     )
     assert given_up((0, 5, 0), (1, 5, 3), (7, 5, 4)) == 7
+    assert given_up((0, 5, 0), (1, 5, 3), (7, 5, 4), (14, 5, 5), longest=6.0) == 14, "it answers slowly"
     assert given_up((0, 5, 0), (1, 5, 1), (7, 5, 1), (9, 6, 1)) is None, (
         "one failure, and then a slow request"
     )

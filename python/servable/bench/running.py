@@ -49,7 +49,7 @@ def run(plan: CorePlan, pids: tuple[int, ...], show: Show, patience: float = PAT
             good, failed, times = running.progress()
             now = time.monotonic()
             show(now - begun, good, failed, times)
-            if watch.is_gone(now, good, failed):
+            if watch.is_gone(now, good, failed, times.max / 1e9):
                 running.stop()
     except KeyboardInterrupt:
         interrupted = True
@@ -62,7 +62,7 @@ def run(plan: CorePlan, pids: tuple[int, ...], show: Show, patience: float = PAT
     sample = sample_of(plan, outcome, between(before, after), interrupted)
     if watch.gone:
         first = max(sample.all.failures, key=lambda one: one.count)
-        text = f"no request was answered for {patience:g} s: {first.shown} ({first.text or 'no text'})"
+        text = f"no request was answered for {watch.patience:g} s: {first.shown} ({first.text or 'no text'})"
         raise GoneError(text, sample)
     return sample
 
@@ -72,18 +72,22 @@ class Watch:
 
     def __init__(self, patience: float) -> None:
         self.gone = False
-        self._patience = patience
+        self.patience = patience
         self._good = 0
         self._failed = 0
         self._since: float | None = None
 
-    def is_gone(self, now: float, good: int, failed: int) -> bool:
-        """Says at ``now`` whether the server is given up, by the answers and failures so far."""
+    def is_gone(self, now: float, good: int, failed: int, longest: float) -> bool:
+        """Says at ``now`` whether the server is given up, by the answers and failures so far.
+
+        longest: seconds that a good answer took at most. Where answers take long, others may be on their way.
+        """
+        self.patience = max(self.patience, 2 * longest)
         if good > self._good:
             self._since = None
         elif failed > self._failed:
             # Where nothing ends at all, requests wait: they have a timeout.
             self._since = now if self._since is None else self._since
-            self.gone = self.gone or now - self._since >= self._patience
+            self.gone = self.gone or now - self._since >= self.patience
         self._good, self._failed = good, failed
         return self.gone

@@ -1,9 +1,11 @@
 //! Recording: the calls kept, its duration, and the content of records.
 
 use super::*;
+use crate::methods::Positions;
 use crate::payload::{Form, PayloadRule, Place};
 use crate::pb::tensorflow::serving::PredictionLog;
 use crate::pb::tensorflow::serving::prediction_log::LogType;
+use crate::tensor::DType;
 
 const LIMITS: RecordLimits = RecordLimits { requests: 3, every: 1, bytes: 1 << 20 };
 const LONG: Duration = Duration::from_secs(60);
@@ -12,8 +14,14 @@ fn request(text: &str) -> Bytes {
     PredictRequest { model_spec: spec("m", text), ..Default::default() }.encode_to_vec().into()
 }
 
+/// A request with an input of `bytes`.
+fn asked(bytes: usize) -> Request {
+    let input = Tensor::numbers(DType::UInt8, vec![bytes as i64], vec![0; bytes].into());
+    Request::Predict { signature: "".into(), inputs: vec![input], outputs: Positions::new() }
+}
+
 fn call(recorder: &Recorder, model: &str, text: &str) {
-    if let Some(sample) = recorder.sample(model, RecordKind::Predict, "", || Some(request(text))) {
+    if let Some(sample) = recorder.sample(model, &asked(1), || Some(request(text))) {
         sample.keep();
     }
 }
@@ -50,7 +58,7 @@ fn name_of(record: &Bytes) -> String {
 #[test]
 fn nothing_is_sampled_while_nobody_records() {
     let recorder = Recorder::none();
-    assert!(recorder.sample("m", RecordKind::Predict, "", || unreachable!()).is_none());
+    assert!(recorder.sample("m", &asked(1), || unreachable!()).is_none());
 }
 
 #[test]
@@ -65,7 +73,7 @@ fn enough_requests_end_a_recording_and_equal_ones_count_once() {
 fn other_models_and_calls_that_failed_are_not_kept() {
     let names = recorded(LIMITS, LONG, |recorder| {
         call(recorder, "other", "a");
-        drop(recorder.sample("m", RecordKind::Predict, "", || Some(request("failed"))));
+        drop(recorder.sample("m", &asked(1), || Some(request("failed"))));
         call(recorder, "m", "b");
         recorder.end();
     });
@@ -114,6 +122,8 @@ fn memory_for_the_payload_log_is_no_limit_of_a_recording() {
     assert_eq!((names, recorder.payloads.counts()), (vec![large.clone()], (0, 1)));
     call(&recorder, "m", &large);
     assert_eq!(recorder.payloads.counts(), (0, 2), "without a recording, too");
+    assert!(recorder.sample("m", &asked(20 << 10), || unreachable!("before it is copied")).is_none());
+    assert_eq!(recorder.payloads.counts(), (0, 3));
 }
 
 #[test]

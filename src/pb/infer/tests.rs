@@ -295,4 +295,6 @@ fn the_first_large_block_is_located() {
     assert_eq!(at(&raw(&[100])), None);
     let varints = InferTensorContents { int_contents: vec![7; 5000], ..Default::default() };
     assert_eq!(at(&request(varints)), None);
+    // A field that ends where addresses do.
+    assert_eq!(locate(b"\x0a\xf4\xff\xff\xff\xff\xff\xff\xff\xff\x01"), None);
 }

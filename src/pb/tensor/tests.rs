@@ -196,4 +196,9 @@ fn the_numbers_of_a_request_are_located_before_they_arrive() {
     assert_eq!(wire[at..at + 20000], *bytemuck::cast_slice::<f32, u8>(&[0.5; 5000]));
     assert_eq!(locate_numbers(&wire[..at - 4]), None);
     assert_eq!(locate_numbers(&[0xff; 30]), None);
+    assert_eq!(
+        locate_numbers(b"\x0a\xf4\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+        None,
+        "it ends where addresses do"
+    );
 }

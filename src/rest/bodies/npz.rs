@@ -29,9 +29,9 @@ const LARGEST: usize = u32::MAX as usize;
 
 /// Reads an archive. `limit`: most bytes that the files may unpack to, together; `memory` counts what is not borrowed.
 pub fn read(archive: &Bytes, limit: usize, memory: &Reservation) -> Result<Vec<(String, Tensor)>> {
-    let mut directory = directory(archive)?;
-    let (mut arrays, mut unpacked, mut packed) = (Vec::new(), 0, 0);
-    while !directory.is_empty() {
+    let (mut directory, files) = directory(archive)?;
+    let (mut arrays, mut unpacked, mut packed) = (Vec::with_capacity(files), 0, 0);
+    for _ in 0..files {
         let (entry, rest) = Entry::read(directory)?;
         directory = rest;
         let file = entry.content(archive, limit - unpacked, memory)?;
@@ -46,6 +46,9 @@ pub fn read(archive: &Bytes, limit: usize, memory: &Reservation) -> Result<Vec<(
         let array = npy::read(&file, memory).map_err(|error| of_file(name, error))?;
         arrays.push((name.to_owned(), array));
     }
+    if !directory.is_empty() {
+        return Err(damaged(format!("its directory has more than the {files} files that its end says")));
+    }
     Ok(arrays)
 }
 
@@ -58,8 +61,8 @@ fn of_file(name: &str, error: Error) -> Error {
     error
 }
 
-/// Returns the entries of the directory, which stands right before the end.
-fn directory(archive: &[u8]) -> Result<&[u8]> {
+/// Returns the entries of the directory, which stands right before the end, and how many there are by what the end says.
+fn directory(archive: &[u8]) -> Result<(&[u8], usize)> {
     let no_archive = || damaged("expected what np.savez writes".to_owned());
     let start = archive.len().checked_sub(END).ok_or_else(no_archive)?;
     let end = &archive[start..];
@@ -75,7 +78,8 @@ fn directory(archive: &[u8]) -> Result<&[u8]> {
         return Err(damaged(format!("it has {files} files, expected {MOST_FILES} at most")));
     }
     let directory = archive.get(offset..start).filter(|directory| directory.len() == size);
-    directory.ok_or_else(|| damaged("its directory is not where its end says".to_owned()))
+    let directory = directory.ok_or_else(|| damaged("its directory is not where its end says".to_owned()))?;
+    Ok((directory, files))
 }
 
 /// An entry of the directory.

@@ -17,7 +17,7 @@ mod tell;
 use super::route::preflight;
 use super::{Caller, drain, ended, reply};
 use crate::auth::Need;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
 use crate::http::body::{self, Unread};
 use crate::http::coding::Accepts;
@@ -29,11 +29,12 @@ use crate::methods::observer::Observer;
 use crate::methods::{Context, ServerState, ask};
 use crate::metrics::Protocol;
 use crate::open_inference::OpenInference;
+use crate::open_inference::refusal::shown;
 use crate::open_inference::repository::Change;
 use crate::open_inference::target::spec as spec_of;
 use bytes::Bytes;
 use call::Post;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
@@ -100,6 +101,7 @@ impl Asked<'_> {
                 Ok(Posted::Infer(Post { named, json, coding, accepts }))
             }
             Target::Index | Target::Control(..) | Target::Memory(..) | Target::CudaMemory if is_post => {
+                self.refuse_page(&head.headers, &target)?;
                 Ok(Posted::Repository(target))
             }
             Target::Model(_, What::Infer)
@@ -120,6 +122,27 @@ impl Asked<'_> {
             } else {
                 wrong_method(head, path, "GET")
             }),
+        }
+    }
+
+    /// Refuses a change that a web page asks for where nobody has to show a token: a browser sends such a request for any page,
+    /// without asking the server before. Pages of `--cors_allowed_origins` may.
+    fn refuse_page(&self, headers: &HeaderMap, target: &Target) -> Result<()> {
+        let changes =
+            matches!(target, Target::Control(..) | Target::Memory(Memory::Register | Memory::Unregister, _));
+        let options = &self.server.options;
+        let is_listed =
+            |page: &HeaderValue| options.cors_origins.iter().any(|one| *page == **one || one == "*");
+        match headers.get(ORIGIN).filter(|page| changes && options.auth.is_none() && !is_listed(page)) {
+            None => Ok(()),
+            Some(page) => Err(Error::new(
+                Kind::PermissionDenied,
+                format!(
+                    "Pages of {} may not change what this server serves or shares: see --cors_allowed_origins and \
+                     --auth_file",
+                    shown(&page.as_bytes().escape_ascii().to_string())
+                ),
+            )),
         }
     }
 

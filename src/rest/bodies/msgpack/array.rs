@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::memory::Reservation;
 use crate::rest::bodies::elements::Elements;
 use crate::rest::bodies::npy;
-use crate::tensor::{Shape, Strings, Tensor, element_count};
+use crate::tensor::{Shape, Strings, Tensor, element_count, is_representable};
 use bytes::Bytes;
 
 /// Most dimensions, as in numpy.
@@ -71,7 +71,9 @@ impl<'a> Array<'a> {
         if let Some(bytes) = token.bytes().filter(|_| self.dtype != "string") {
             return npy::tensor(Elements::named(self.dtype)?, shape, body.slice_ref(bytes), memory);
         }
-        let is_whole = |count: &usize| self.dtype == "string" && element_count(&shape) == Some(*count);
+        let is_whole = |count: &usize| {
+            self.dtype == "string" && is_representable(&shape) && element_count(&shape) == Some(*count)
+        };
         let Some(count) = token.list().filter(is_whole) else {
             return Err(self.data.fault(
                 "the data of an array are the bytes of its elements; those of dtype string are a list with as many \

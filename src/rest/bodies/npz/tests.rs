@@ -115,3 +115,15 @@ fn one_file_is_not_read_again_and_again() {
     let archive = [local, &entry.repeat(TIMES), &end].concat();
     assert!(error(&archive).contains("its files overlap"));
 }
+
+#[test]
+fn no_more_files_are_read_than_the_end_says() {
+    let mut archive = written(&[("a", &floats(&[1.0])), ("b", &floats(&[2.0]))]);
+    let end = archive.len() - END;
+    for files in [0, 1, 3] {
+        archive[end + 8] = files;
+        archive[end + 10] = files;
+        let expected = if files > 2 { "cut off" } else { "more than the" };
+        assert!(error(&archive).contains(expected), "{files}: {}", error(&archive));
+    }
+}
