@@ -68,16 +68,16 @@ def patience(environment: Mapping[str, str]) -> float:
     return ASYNC_SECONDS if environment.get("MODEL_INIT_MODE") == "async" else 0.0
 
 
-def model_from_path(argument: str, patience: float = 0.0) -> ModelConfig:
+def model_from_path(argument: str, wait_seconds: float = 0.0) -> ModelConfig:
     """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if nothing can be there.
 
-    patience: the seconds that a local path may take to appear.
+    wait_seconds: how long a local path may take to appear.
     """
     name, path = _split_name(argument)
     if "://" in path:
         return ModelConfig(name=name or _name_of_uri(path) or "default", base_path=path)
     path = os.path.abspath(os.path.expanduser(path))
-    _await(path, patience)
+    _await(path, wait_seconds)
     if not os.path.exists(path):
         kind = "file" if has_model_ending(path) else "folder"
         raise UsageError(f"no such {kind}: {path}{_neighbours(path)}")

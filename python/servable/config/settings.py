@@ -188,8 +188,8 @@ def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Model
     return (_model_from_environment(arguments, environment),)
 
 
-def _models_from_paths(arguments: Arguments, patience: float) -> tuple[ModelConfig, ...]:
-    models = tuple(model_from_path(argument, patience) for argument in arguments.positionals)
+def _models_from_paths(arguments: Arguments, wait_seconds: float) -> tuple[ModelConfig, ...]:
+    models = tuple(model_from_path(argument, wait_seconds) for argument in arguments.positionals)
     if "model_name" in arguments.given:
         if len(models) > 1:
             raise UsageError("--model_name names one model; with several paths write NAME=PATH for each")
