@@ -1,7 +1,7 @@
 """Makes the kustomize base and its components from the Helm chart: `make kubernetes`.
 
-The chart is the one source. What is made says in its first line of which chart it was made, so that a test without
-Helm finds what is out of date; `--check` compares all of it, with Helm.
+The chart is the one source. What is made says in its first line of which chart it was made, so that a test
+without Helm finds what is out of date; `--check` compares all of it, with Helm.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ UNSCALED = [{"op": "remove", "path": "/spec/replicas"}]
 
 
 def helm() -> str | None:
-    """Returns Helm: $HELM, the one that `make test-kubernetes` builds, or an installed one; None if there is none."""
+    """Returns Helm: $HELM, the one that `make test-kubernetes` builds, or an installed one; None if there
+    is none.
+    """
     built = ROOT / "build" / "kubernetes" / "bin" / "helm"
     return os.environ.get("HELM") or (str(built) if built.exists() else shutil.which("helm"))
 

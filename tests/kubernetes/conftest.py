@@ -1,4 +1,6 @@
-"""A control plane for all tests of this folder, and releases of the chart on it. Run by `make test-kubernetes`."""
+"""A control plane for all tests of this folder, and releases of the chart on it. Run by `make
+test-kubernetes`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ exec env PYTHONPATH={path} {python} -c {program} "$@"
 """
 PROGRAMS = {
     "servable": "import sys; from servable.cli import main; sys.exit(main())",
-    "tensorflow_model_server": "import sys; from servable.cli import tensorflow_model_server as m; sys.exit(m())",
+    "tensorflow_model_server": "import sys; from servable.cli import tensorflow_model_server as server; "
+    "sys.exit(server())",
 }
 
 if "SERVABLE_KUBERNETES_RUN" not in os.environ:

@@ -1,7 +1,8 @@
-"""A control plane of Kubernetes in processes of this machine: etcd, API server, controllers, scheduler; kwok on top.
+"""A control plane of Kubernetes in processes of this machine: etcd, API server, controllers, scheduler;
+kwok on top.
 
-All are the real ones, built by tools.sh. There is no kubelet: nodes are kwok's, which simulates them with their pods, or
-that of node_agent.py, which runs pods' containers as processes.
+All are the real ones, built by tools.sh. There is no kubelet: nodes are kwok's, which simulates them with
+their pods, or that of node_agent.py, which runs pods' containers as processes.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def running(folder: Path, address: str) -> Iterator[ControlPlane]:
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(KUBECONFIG.format(url=url, ca=files["ca"], token=TOKEN))
         plane = ControlPlane(Api(url, str(files["ca"]), TOKEN), kubeconfig, folder)
-        assert until(lambda: _is_ready(plane.api), SECONDS), (folder / "kube-apiserver.log").read_text()[-4000:]
+        assert until(lambda: _is_ready(plane.api), SECONDS), (folder / "kube-apiserver.log").read_text()[
+            -4000:
+        ]
         common = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1"]
         _start(stack, folder, "kube-scheduler", [*common, f"--secure-port={free_port()}"])
         _start(
@@ -148,7 +151,7 @@ def _api_server(stack: ExitStack, folder: Path, address: str) -> tuple[str, Mapp
             "--service-account-issuer=https://tests",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
-            # Extensions of the API (metrics) are asked at their pods' addresses, as nothing here forwards Services'.
+            # Extensions of the API are asked at their pods' addresses: nothing here forwards Services'.
             "--enable-aggregator-routing=true",
             f"--requestheader-client-ca-file={proxy_ca}",
             "--requestheader-username-headers=X-Remote-User",

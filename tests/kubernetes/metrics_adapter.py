@@ -1,4 +1,5 @@
-"""custom.metrics.k8s.io from the pods' own metrics: what prometheus-adapter answers, without a Prometheus between.
+"""custom.metrics.k8s.io from the pods' own metrics: what prometheus-adapter answers, without a Prometheus
+between.
 
 The HorizontalPodAutoscaler's controller asks the API server, which asks here.
 """

@@ -1,9 +1,10 @@
-"""A node that runs pods as processes: what a kubelet does, as far as the tests need it, without a container engine.
+"""A node that runs pods as processes: what a kubelet does, as far as the tests need it, without a container
+engine.
 
-Each pod has a network namespace with an address of its own, its volumes, its containers with their users and read-only
-roots (pod_process.py), init containers first; probes decide what the API server is told, containers that end are started
-again, and a deleted pod gets SIGTERM, its grace, and SIGKILL. Not here: images (their commands are in one layer), cgroups,
-preStop hooks.
+Each pod has a network namespace with an address of its own, its volumes, its containers with their users
+and read-only roots (pod_process.py), init containers first; probes decide what the API server is told,
+containers that end are started again, and a deleted pod gets SIGTERM, its grace, and SIGKILL. Not here:
+images (their commands are in one layer), cgroups, preStop hooks.
 """
 
 from __future__ import annotations
@@ -31,12 +32,17 @@ _numbers = itertools.count(10)
 
 @dataclass(frozen=True)
 class Place:
-    """Where pods run. layer: the images' commands. images: folders of images for volumes. folder: not on the root's disk."""
+    """Where pods run. folder: not on the root's disk.
+
+    layer: the files of containers' images, on top of this machine's; layers: those of some images, by their
+    names. images: the content of images that are volumes.
+    """
 
     api: Api
     folder: Path
     layer: Path
     images: Mapping[str, Path] = field(default_factory=dict)
+    layers: Mapping[str, Path] = field(default_factory=dict)
 
 
 @contextmanager
@@ -152,7 +158,9 @@ class RunningPod:
         try:
             self._connect()
             volumes = Volumes(self._place.api, self._pod, self._folder / "volumes", self._place.images)
-            sandbox = Sandbox(self._netns, self._folder, self._volumes(volumes), self._place.layer)
+            sandbox = Sandbox(
+                self._netns, self._folder, self._volumes(volumes), self._place.layer, self._place.layers
+            )
             if self._initialise(sandbox):
                 self._look_after(sandbox, volumes)
         finally:
@@ -253,7 +261,10 @@ class RunningPod:
         }
         if status == self._told:
             return
-        changed = {**status, "conditions": [{**one, "lastTransitionTime": _now()} for one in status["conditions"]]}
+        changed = {
+            **status,
+            "conditions": [{**one, "lastTransitionTime": _now()} for one in status["conditions"]],
+        }
         with suppress(ApiError, requests.RequestException):
             self._place.api.patch(f"{self._path}/status", {"status": changed}, STRATEGIC)
             self._told = status

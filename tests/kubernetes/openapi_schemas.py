@@ -1,7 +1,7 @@
 """Makes JSON schemas for kubeconform: of Kubernetes' last three releases, and of the definitions in crds/.
 
-Kubernetes publishes its API as OpenAPI, which lies in its Go module. What kubeconform's own schemas are made of it, elsewhere,
-is made here: a file for each kind, in which unknown members are errors.
+Kubernetes publishes its API as OpenAPI, which lies in its Go module. What kubeconform's own schemas are
+made of it, elsewhere, is made here: a file for each kind, in which unknown members are errors.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def openapi(release: str) -> Mapping[str, Any]:
 
 
 def strict(schema: Any) -> Any:
-    """Returns a schema of OpenAPI as JSON schema, without unknown members, and with what Kubernetes reads otherwise."""
+    """Returns a schema of OpenAPI as JSON schema, without unknown members, and with what Kubernetes reads
+    otherwise.
+    """
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, dict):

@@ -1,7 +1,8 @@
-"""A container as a process: a root file system of its own, its volumes where it expects them, its user, its network.
+"""A container as a process: a root file system of its own, its volumes where it expects them, its user, its
+network.
 
-The root is this machine's, below a layer with the image's commands, and can be written to only where the container says so.
-That needs root, and namespaces; no container engine.
+The root is this machine's, below a layer with the image's commands, and can be written to only where the
+container says so. That needs root, and namespaces; no container engine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Sandbox:
     folder: Path
     volumes: Mapping[str, Path]
     layer: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, Path] = field(default_factory=dict)
 
 
 def start(sandbox: Sandbox, pod: Object, container: Object, log: Path) -> subprocess.Popen[bytes]:
@@ -48,8 +49,8 @@ def _mounts(sandbox: Sandbox, container: Object) -> list[str]:
     root, upper, work = base / "root", base / "upper", base / "work"
     for folder in (root, upper, work):
         folder.mkdir(parents=True, exist_ok=True)
-    layers = f"lowerdir={sandbox.layer}:/,upperdir={upper},workdir={work}"
-    lines = [f"mount -t overlay overlay -o {layers} {root}"]
+    layer = sandbox.layers.get(container["image"], sandbox.layer)
+    lines = [f"mount -t overlay overlay -o lowerdir={layer}:/,upperdir={upper},workdir={work} {root}"]
     lines += [f"mount --rbind /{system} {root}/{system}" for system in ("proc", "dev")]
     for mount in container.get("volumeMounts", []):
         origin = sandbox.volumes[mount["name"]] / mount.get("subPath", "")
@@ -66,7 +67,7 @@ def _command(sandbox: Sandbox, pod: Object, container: Object) -> str:
     security = {**of_pod, **container.get("securityContext", {})}
     user, group = security.get("runAsUser", 0), security.get("runAsGroup", security.get("runAsUser", 0))
     groups = [str(group), *([str(of_pod["fsGroup"])] if "fsGroup" in of_pod else [])]
-    variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", **sandbox.environment}
+    variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/"}
     variables |= {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
     words = ["chroot", str(sandbox.folder / container["name"] / "root"), "setpriv"]
     words += [f"--reuid={user}", f"--regid={group}", f"--groups={','.join(groups)}", "--no-new-privs"]

@@ -1,4 +1,6 @@
-"""The volumes of a pod, as a kubelet makes them: folders on this machine, config maps and secrets renewed atomically."""
+"""The volumes of a pod, as a kubelet makes them: folders on this machine, config maps and secrets renewed
+atomically.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ NOBODY_WRITES = 0o555
 class Volumes:
     """The volumes of one pod, in ``folder``.
 
-    images: the folder of each image that a volume may be of, by its reference. group: what emptyDirs and secrets belong to.
+    images: the folder of each image that a volume may be of, by its reference. group: what emptyDirs and
+    secrets belong to.
     """
 
     def __init__(self, api: Api, pod: Object, folder: Path, images: Mapping[str, Path]) -> None:
@@ -61,7 +64,9 @@ class Volumes:
         return Path(bound["spec"]["hostPath"]["path"])
 
     def _write(self, path: Path, volume: Object) -> None:
-        """Writes the files into a folder of their own, to which a link then points: readers see all or nothing."""
+        """Writes the files into a folder of their own, to which a link then points: readers see all or
+        nothing.
+        """
         files = self._files(volume)
         if self._written.get(volume["name"]) == files:
             return

@@ -49,7 +49,9 @@ class Release:
 
     def pods(self) -> list[Object]:
         """Returns its pods that are not about to go."""
-        pods = self.plane.api.items(self.path("pods"), labelSelector=f"app.kubernetes.io/instance={self.name}")
+        pods = self.plane.api.items(
+            self.path("pods"), labelSelector=f"app.kubernetes.io/instance={self.name}"
+        )
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def ready_pods(self) -> list[str]:

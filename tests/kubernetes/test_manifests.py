@@ -33,7 +33,8 @@ def template(*arguments: str | Path) -> str:
 
 
 def conforms(manifests: str, release: str) -> None:
-    schemas = f"{os.environ['SERVABLE_KUBERNETES_SCHEMAS']}/v{release}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    folder = f"{os.environ['SERVABLE_KUBERNETES_SCHEMAS']}/v{release}"
+    schemas = folder + "/{{.ResourceKind}}{{.KindSuffix}}.json"
     arguments = ("-strict", "-summary", "-kubernetes-version", release, "-schema-location", schemas, "-")
     done = tool("kubeconform", *arguments, given=manifests)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,6 @@
-"""The chart on a real API server, controllers and scheduler, with real servers as its pods' processes, under load."""
+"""The chart on a real API server, controllers and scheduler, with real servers as its pods' processes,
+under load.
+"""
 
 from __future__ import annotations
 
@@ -184,7 +186,13 @@ def test_requests_in_flight_scale_the_pods(
     """By the real HorizontalPodAutoscaler; its metric comes from the pods by an adapter of the tests' own."""
     where = namespace(plane, "scaled")
     claim(plane, where, models.folder)
-    scaling = {"kind": "hpa", "minReplicas": 1, "maxReplicas": 3, "requestsInFlight": 4, "scaleDownSeconds": 5}
+    scaling = {
+        "kind": "hpa",
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "requestsInFlight": 4,
+        "scaleDownSeconds": 5,
+    }
     loop = {"name": "loop", "persistentVolumeClaim": {"subPath": "loop"}}
     release = Release(plane, where, {**VALUES, "model": loop, "autoscaling": scaling})
     with adapter(plane.api, run_folder, "10.77.0.1"):
@@ -205,9 +213,7 @@ def test_requests_in_flight_scale_the_pods(
     plane.helm("uninstall", release.name, "-n", where, "--wait")
 
 
-def test_tls_and_tokens_from_secrets(
-    plane: ControlPlane, nodes: list[NodeAgent], models: Models
-) -> None:
+def test_tls_and_tokens_from_secrets(plane: ControlPlane, nodes: list[NodeAgent], models: Models) -> None:
     where = namespace(plane, "secured")
     claim(plane, where, models.folder)
     authority = Authority()

@@ -1,4 +1,5 @@
-"""Where pods go, and how many there are meanwhile: the real scheduler and controllers, with kwok's nodes and pods.
+"""Where pods go, and how many there are meanwhile: the real scheduler and controllers, with kwok's nodes
+and pods.
 
 Nothing runs in these pods; test_serving.py has some in which something does.
 """
@@ -82,7 +83,9 @@ def test_a_rolling_update_never_has_fewer_pods_and_spreads_the_new_ones(released
         stopped.set()
         watching.join()
     assert len(found) > 5 and min(found) >= 9
-    assert until(lambda: Counter(node[0] for node in per_node(released).elements()) == {"x": 3, "y": 3, "z": 3})
+    assert until(
+        lambda: Counter(node[0] for node in per_node(released).elements()) == {"x": 3, "y": 3, "z": 3}
+    )
 
 
 def test_a_node_is_drained_pod_by_pod(released: Release) -> None:

@@ -1,4 +1,6 @@
-"""Clients of a Service: each request goes to one of its ready pods, as kube-proxy would send it, and is counted."""
+"""Clients of a Service: each request goes to one of its ready pods, as kube-proxy would send it, and is
+counted.
+"""
 
 from __future__ import annotations
 
@@ -98,14 +100,15 @@ class Clients:
         self._stopped.set()
 
     def _once(self, open_ones: dict[tuple[str, int], http.client.HTTPConnection]) -> None:
-        failure = pod = ""
-        for tries in range(1, TRIES + 1):
+        failure, pod, tries = "no pod is ready", "", 0
+        while failure and tries < TRIES:
+            tries += 1
             pods = self._pods
             if not pods:
-                failure = "no pod is ready"
                 self._stopped.wait(LAG_SECONDS)
                 continue
             chosen = random.choice(pods)
+            pod = chosen[0]
             connection = open_ones.pop(chosen, None) or http.client.HTTPConnection(*chosen, timeout=SECONDS)
             try:
                 connection.request("POST", self._path, self._body)
@@ -119,9 +122,11 @@ class Clients:
                 connection.close()
             else:
                 open_ones[chosen] = connection
-            failure = "" if answer.status == 200 else f"{answer.status}: {text[:80]!r}"
-            pod = chosen[0]
-            break
+            # What a server has answered is not sent again.
+            if answer.status != 200:
+                self.counts.add(pod, tries, f"{answer.status}: {text[:80]!r}")
+                return
+            failure = ""
         self.counts.add(pod, tries, failure)
 
 

@@ -1,8 +1,8 @@
 """``servable serve PATH``: turns a path typed by a user into a model.
 
 A path may be a base folder (numbered versions inside), one version's own folder (``saved_model.pb`` or a
-model of another format inside), a file that is a model by itself, or a folder with one such file. ``NAME=PATH``
-sets the model's name.
+model of another format inside), a file that is a model by itself, or a folder with one such file.
+``NAME=PATH`` sets the model's name.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
 def patience(environment: Mapping[str, str]) -> float:
     """Returns the seconds that a path may take to appear.
 
-    With ``$MODEL_INIT_MODE=async``, by which KServe says so, the path is a link that another container makes while
-    this one starts.
+    With ``$MODEL_INIT_MODE=async``, by which KServe says so, the path is a link that another container
+    makes while this one starts.
     """
     return ASYNC_SECONDS if environment.get("MODEL_INIT_MODE") == "async" else 0.0
 
