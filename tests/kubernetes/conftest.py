@@ -25,6 +25,9 @@ PROGRAMS = {
     "servable": "import sys; from servable.cli import main; sys.exit(main())",
     "tensorflow_model_server": "import sys; from servable.cli import tensorflow_model_server as server; "
     "sys.exit(server())",
+    # KServe's: python/storage-initializer/scripts/initializer-entrypoint.
+    "storage-initializer": "import sys; from kserve_storage import Storage; "
+    "Storage.download_files(sys.argv[1::2], sys.argv[2::2])",
 }
 
 if "SERVABLE_KUBERNETES_RUN" not in os.environ:
@@ -54,8 +57,10 @@ def layer(run_folder: Path) -> Path:
     commands.mkdir(parents=True)
     for name, program in PROGRAMS.items():
         file = commands / name
-        path = os.pathsep.join(one for one in sys.path if one.endswith("/python"))
-        file.write_text(PYTHON.format(path=path, python=sys.executable, program=f"'{program}'"))
+        path = [one for one in sys.path if one.endswith("/python")]
+        if name == "storage-initializer":
+            path = [os.environ["SERVABLE_KSERVE_STORAGE"]]
+        file.write_text(PYTHON.format(path=":".join(path), python=sys.executable, program=f"'{program}'"))
         file.chmod(0o755)
     return folder
 

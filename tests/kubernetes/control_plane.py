@@ -78,7 +78,7 @@ class ControlPlane:
 
 @contextmanager
 def running(folder: Path, address: str) -> Iterator[ControlPlane]:
-    """Runs a control plane until the block ends; ``address``: one of this machine that is not the loopback."""
+    """Runs a control plane until the block ends; ``address``: one of this machine, no loopback."""
     with ExitStack() as stack:
         url, files = _api_server(stack, folder, address)
         kubeconfig = folder / "kubeconfig"

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kube_api import Object
 
+INITIALIZER_USER = 1000
 MODELCAR_USER = 1010
 
 
@@ -41,6 +42,28 @@ def stored(runtime: Object, name: str, claim: str, path: str, arguments: Sequenc
     server["volumeMounts"] = [*server.get("volumeMounts", []), mount]
     source = {"name": "kserve-pvc-source", "persistentVolumeClaim": {"claimName": claim}}
     return _pod(runtime, name, [server], [source])
+
+
+def downloaded(
+    runtime: Object, name: str, uri: str, variables: Mapping[str, str], arguments: Sequence[str] = ()
+) -> Object:
+    """Returns the pod for a URI of a store: the storage initializer, with the store's variables, is first."""
+    server = container(runtime, name, arguments)
+    mount = {"name": "kserve-provision-location", "mountPath": "/mnt/models"}
+    server["volumeMounts"] = [*server.get("volumeMounts", []), {**mount, "readOnly": True}]
+    initializer = {
+        "name": "storage-initializer",
+        "image": "kserve/storage-initializer:v0.20.0",
+        # The image's entrypoint.
+        "command": ["/usr/bin/storage-initializer"],
+        "args": [uri, "/mnt/models"],
+        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "volumeMounts": [mount],
+        "securityContext": {"runAsUser": INITIALIZER_USER},
+    }
+    pod = _pod(runtime, name, [server], [{"name": "kserve-provision-location", "emptyDir": {}}])
+    pod["spec"]["initContainers"] = [initializer]
+    return pod
 
 
 def modelcar(runtime: Object, name: str, image: str) -> Object:

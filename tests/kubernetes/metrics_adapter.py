@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from certificates import Authority
 from kube_api import Api, Object
+from releases import is_ready
 
 GROUP = "custom.metrics.k8s.io"
 VERSION = "v1beta2"
@@ -115,14 +116,8 @@ def answer(api: Api, path: str, query: dict[str, list[str]]) -> Object:
         "kind": "MetricValueList",
         "apiVersion": f"{GROUP}/{VERSION}",
         "metadata": {},
-        "items": [value(pod) for pod in pods if serves(pod)],
+        "items": [value(pod) for pod in pods if is_ready(pod)],
     }
-
-
-def serves(pod: Object) -> bool:
-    """Returns whether a pod is ready."""
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def value(pod: Object) -> Object:

@@ -56,12 +56,7 @@ class Release:
 
     def ready_pods(self) -> list[str]:
         """Returns the names of those that are ready."""
-        return [
-            pod["metadata"]["name"]
-            for pod in self.pods()
-            for one in pod.get("status", {}).get("conditions", [])
-            if one["type"] == "Ready" and one["status"] == "True"
-        ]
+        return [pod["metadata"]["name"] for pod in self.pods() if is_ready(pod)]
 
     def path(self, kind: str, group: str = "api/v1") -> str:
         """Returns the path of a kind of objects in the release's namespace."""
@@ -71,6 +66,21 @@ class Release:
         """Returns its Service."""
         name = f"{self.name}-headless" if headless else self.name
         return Service(self.plane.api, self.namespace, name, port)
+
+
+def is_ready(pod: Object) -> bool:
+    """Returns whether a pod is ready."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def started(plane: ControlPlane, where: str, pod: Object) -> str:
+    """Starts a pod without a Deployment; returns its address once it is ready."""
+    path = f"/api/v1/namespaces/{where}/pods"
+    plane.api.create(path, pod)
+    name = pod["metadata"]["name"]
+    assert until(lambda: is_ready(plane.api.get(f"{path}/{name}")), SECONDS), f"{name} is not ready"
+    return str(plane.api.get(f"{path}/{name}")["status"]["podIP"])
 
 
 def namespace(plane: ControlPlane, name: str) -> str:

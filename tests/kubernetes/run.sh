@@ -19,7 +19,11 @@ shift
 export SERVABLE_KUBERNETES_BIN=${SERVABLE_KUBERNETES_BIN:-$PWD/build/kubernetes/bin}
 export SERVABLE_KUBERNETES_SCHEMAS=${SERVABLE_KUBERNETES_SCHEMAS:-$PWD/build/kubernetes/schemas}
 export SERVABLE_KUBERNETES_RUN=$PWD/build/kubernetes/run
+export SERVABLE_KSERVE_STORAGE=$PWD/build/kubernetes/storage
 bash tests/kubernetes/tools.sh
+# KServe's storage initializer; what it needs for S3, the tests have.
+[[ -d "$SERVABLE_KSERVE_STORAGE" ]] || "$python" -m pip install --quiet --no-deps --target "$SERVABLE_KSERVE_STORAGE" \
+  kserve-storage==0.20.0
 "$python" tests/kubernetes/openapi_schemas.py "$SERVABLE_KUBERNETES_SCHEMAS"
 mkdir -p "$SERVABLE_KUBERNETES_RUN"
 # The pods' roots are layers over this machine's, so they cannot be on its disk.

@@ -19,8 +19,8 @@ from kserve_pods import modelcar, stored
 from kube_api import Object
 from node_agent import NodeAgent, Place, node
 from openapi_schemas import CRDS
-from releases import CHART, Models, claim, namespace
-from servers import MODELS, until
+from releases import CHART, Models, claim, namespace, started
+from servers import MODELS
 
 DEPLOY = CHART.parents[1] / "kserve"
 RUNTIMES = sorted(path for path in (DEPLOY / "runtimes").glob("*.yaml") if path.stem != "kustomization")
@@ -52,18 +52,9 @@ def agent(kserve: ControlPlane, run_folder: Path, layer: Path) -> Iterator[NodeA
 
 def serving(kserve: ControlPlane, where: str, pod: Object) -> str:
     """Runs a pod until it is ready; returns the address of its REST API."""
-    path = f"/api/v1/namespaces/{where}/pods"
     # The other nodes are for other tests.
     pod["spec"]["nodeName"] = "kserve"
-    kserve.api.create(path, pod)
-    name = pod["metadata"]["name"]
-
-    def ready() -> bool:
-        conditions = kserve.api.get(f"{path}/{name}")["status"].get("conditions", [])
-        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-    assert until(ready)
-    return f"http://{kserve.api.get(f'{path}/{name}')['status']['podIP']}:8080"
+    return f"http://{started(kserve, where, pod)}:8080"
 
 
 def runtime(name: str) -> Object:
