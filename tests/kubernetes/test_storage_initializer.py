@@ -41,23 +41,33 @@ def store() -> Iterator[str]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def place(plane: ControlPlane, run_folder: Path, layer: Path) -> Place:
+    return Place(plane.api, run_folder / "store", layer)
+
+
 def put(url: str, key: str, file: Path) -> None:
     requests.put(f"{url}/bucket/{key}", file.read_bytes(), timeout=30).raise_for_status()
 
 
 @pytest.mark.parametrize(
-    ("format", "uri", "input"),
-    [("tensorflow", "s3://bucket/flowers", "x"), ("onnx", "s3://bucket/resnet.onnx", "x")],
+    ("format", "key", "asked", "answered"),
+    [
+        ("tensorflow", "flowers", 1.0, 2.5),
+        ("onnx", "resnet.onnx", {"a": 1.0, "b": 2}, {"sum": 3.0, "twice": 4}),
+    ],
 )
 def test_a_model_is_downloaded_and_served(
-    plane: ControlPlane, run_folder: Path, layer: Path, store: str, format: str, uri: str, input: str
+    plane: ControlPlane, place: Place, store: str, format: str, key: str, asked: object, answered: object
 ) -> None:
     where = namespace(plane, f"store-{format}")
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     variables = {"AWS_ENDPOINT_URL": store, "AWS_DEFAULT_REGION": "us-east-1", **credentials}
-    pod = downloaded(yaml.safe_load((RUNTIMES / f"{format}.yaml").read_text()), "m", uri, variables)
+    pod = downloaded(
+        yaml.safe_load((RUNTIMES / f"{format}.yaml").read_text()), "m", f"s3://bucket/{key}", variables
+    )
     pod["spec"]["nodeName"] = f"store-{format}"
-    with node(Place(plane.api, run_folder / f"store-{format}", layer), f"store-{format}"):
+    with node(place, f"store-{format}"):
         url = f"http://{started(plane, where, pod)}:8080"
-        told = requests.get(f"{url}/v2/models/m", timeout=10).json()
-        assert input in {one["name"] for one in told["inputs"]}
+        answer = requests.post(f"{url}/v1/models/m:predict", json={"instances": [asked]}, timeout=10)
+        assert answer.json() == {"predictions": [answered]}

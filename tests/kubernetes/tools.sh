@@ -12,7 +12,7 @@ command -v go >/dev/null || { echo "missing: go, 1.26 or newer" >&2 && exit 1; }
 # Builds PACKAGE of the module in FOLDER as NAME, unless it was built of this go.mod.
 build() { # name folder package
   local stamp
-  stamp=$(cat "tools/$2"/go.* "tools/$2"/*.go 2>/dev/null | sha256sum)
+  stamp=$(find "tools/$2" -type f | sort | xargs cat | sha256sum)
   [[ -x "$bin/$1" && "$(cat "$bin/.$1" 2>/dev/null)" == "$stamp" ]] && return
   echo "==> building $1"
   (cd "tools/$2" && CGO_ENABLED=0 go build -p 2 -trimpath -ldflags='-s -w' -o "$bin/$1.new" "$3")
