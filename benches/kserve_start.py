@@ -2,8 +2,8 @@
 
     python benches/kserve_start.py [--starts 7]
 
-The processes are those of deploy/kserve/runtimes, with their arguments, and the files of the models are in the
-page cache. Prints a table for docs/kserve.md.
+The processes are those of deploy/kserve/runtimes, with their arguments; the files of the models are in the page
+cache. Prints a table for docs/kserve.md.
 """
 
 from __future__ import annotations

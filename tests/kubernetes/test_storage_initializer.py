@@ -51,21 +51,21 @@ def put(url: str, key: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format", "key", "asked", "answered"),
+    ("format", "key", "pair"),
     [
-        ("tensorflow", "flowers", 1.0, 2.5),
-        ("onnx", "resnet.onnx", {"a": 1.0, "b": 2}, {"sum": 3.0, "twice": 4}),
+        ("tensorflow", "flowers", (1.0, 2.5)),
+        ("onnx", "resnet.onnx", ({"a": 1.0, "b": 2}, {"sum": 3.0, "twice": 4})),
     ],
 )
 def test_a_model_is_downloaded_and_served(
-    plane: ControlPlane, place: Place, store: str, format: str, key: str, asked: object, answered: object
+    plane: ControlPlane, place: Place, store: str, format: str, key: str, pair: tuple[object, object]
 ) -> None:
+    asked, answered = pair
     where = namespace(plane, f"store-{format}")
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     variables = {"AWS_ENDPOINT_URL": store, "AWS_DEFAULT_REGION": "us-east-1", **credentials}
-    pod = downloaded(
-        yaml.safe_load((RUNTIMES / f"{format}.yaml").read_text()), "m", f"s3://bucket/{key}", variables
-    )
+    runtime = yaml.safe_load((RUNTIMES / f"{format}.yaml").read_text())
+    pod = downloaded(runtime, "m", f"s3://bucket/{key}", variables)
     pod["spec"]["nodeName"] = f"store-{format}"
     with node(place, f"store-{format}"):
         url = f"http://{started(plane, where, pod)}:8080"
