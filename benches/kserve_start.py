@@ -2,7 +2,7 @@
 
     python benches/kserve_start.py [--starts 7]
 
-The processes are those of deploy/kserve/runtimes, with their arguments; the files of the models are in the page
+The processes are those of deploy/kserve/runtimes, with their arguments; the models' files are in the page
 cache. Prints a table for docs/kserve.md.
 """
 
