@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import requests
 from certificates import Authority
@@ -46,8 +46,10 @@ def adapter(api: Api, folder: Path, address: str) -> Iterator[None]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked = urlsplit(self.path)
-            body = json.dumps(answer(api, asked.path, parse_qs(asked.query))).encode()
-            self.send_response(200)
+            found = asked.path.startswith(f"/apis/{GROUP}/")
+            told = answer(api, unquote(asked.path), parse_qs(asked.query)) if found else {}
+            body = json.dumps(told).encode()
+            self.send_response(200 if found else 404)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -63,6 +65,7 @@ def adapter(api: Api, folder: Path, address: str) -> Iterator[None]:
     try:
         register(api, address, server.server_address[1])
         yield
+        api.delete(f"/apis/apiregistration.k8s.io/v1/apiservices/{VERSION}.{GROUP}")
     finally:
         server.shutdown()
         thread.join()

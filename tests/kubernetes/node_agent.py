@@ -57,6 +57,8 @@ def node(place: Place, name: str, zone: str = "a") -> Iterator[NodeAgent]:
     finally:
         agent.stop()
         thread.join()
+        # Nothing is to be scheduled here any more.
+        place.api.delete(f"/api/v1/nodes/{name}")
 
 
 class NodeAgent:
