@@ -16,7 +16,7 @@ from pathlib import Path
 from kube_api import Object
 
 CAPABILITY = "-all,+dac_read_search"
-"""The one capability: to read what the user who runs the tests has installed for nobody else."""
+"""The one capability of what is installed here: to read what the user who runs the tests has for nobody else."""
 
 
 @dataclass
@@ -71,7 +71,8 @@ def _command(sandbox: Sandbox, pod: Object, container: Object) -> str:
     variables |= {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}
     words = ["chroot", str(sandbox.folder / container["name"] / "root"), "setpriv"]
     words += [f"--reuid={user}", f"--regid={group}", f"--groups={','.join(groups)}", "--no-new-privs"]
-    words += [f"--inh-caps={CAPABILITY}", f"--ambient-caps={CAPABILITY}", f"--bounding-set={CAPABILITY}"]
+    capability = "-all" if container["image"] in sandbox.layers else CAPABILITY
+    words += [f"--{kind}={capability}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     words += ["env", "-i", *(f"{name}={value}" for name, value in variables.items())]
     # $(NAME) is replaced by Kubernetes.
     given = [*container.get("command", []), *container.get("args", [])]
