@@ -4,7 +4,7 @@
 #   docker run -t --rm -p 8501:8501 -v "$PWD/my_model:/models/my_model" -e MODEL_NAME=my_model servable
 #
 # The build argument ENGINES names the engines in the image: tensorflow, openvino, onnx, tflite, or several of
-# these, separated by commas.
+# these, separated by commas; keras is TensorFlow with its Python, which converts Keras files.
 #
 # Each RUN that installs something is a step of deploy/install.sh.
 

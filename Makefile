@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test-prometheus: dev ## A real Prometheus against a server, by the dashboard and
 	@command -v prometheus promtool >/dev/null || { echo "needs prometheus and promtool: apt-get install prometheus"; exit 1; }
 	$(BIN)/python -m pytest -q tests/unit/test_metrics_list.py tests/e2e/test_prometheus.py
 
+test-kubernetes: dev ## The manifests of deploy/ by Helm, kustomize, kubeconform and a real control plane; needs Go and root.
+	@bash tests/kubernetes/run.sh $(BIN)/python $(KUBERNETES_TESTS)
+
 test-openapi: dev ## The OpenAPI documents, with many more made-up requests (OPENAPI_EXAMPLES) than in test-python.
 	OPENAPI_EXAMPLES=$(or $(OPENAPI_EXAMPLES),300) $(BIN)/python -m pytest -q --timeout=3000 tests/e2e/test_openapi.py tests/e2e/test_openapi_fuzzed.py
 
@@ -119,6 +122,10 @@ console: ## Build the console's page from console/ into the Python package; need
 
 proto: ## Generate src/pb from proto/.
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml
+
+kubernetes: $(VENV)/.tools ## Make the kustomize base and its components of the Helm chart; needs Go.
+	@bash tests/kubernetes/tools.sh helm
+	@$(BIN)/python scripts/render_kubernetes.py
 
 client: $(VENV)/.tools ## Generate the client from the one with await.
 	$(BIN)/python scripts/make_sync_client.py

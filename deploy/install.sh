@@ -55,7 +55,8 @@ download() {
       openvino) download_locked engines.txt openvino ;;
       onnx) download_locked engines.txt onnxruntime ;;
       tflite) download_locked engines.txt ai-edge-litert ;;
-      *) echo "no such engine: $engine; there are tensorflow, openvino, onnx and tflite" >&2 && exit 2 ;;
+      keras) download_wheels --require-hashes -r "$here/../requirements/cpu.txt" ;;
+      *) echo "no such engine: $engine; there are tensorflow, openvino, onnx, tflite and keras" >&2 && exit 2 ;;
     esac
   done
 }
@@ -77,6 +78,12 @@ servable() {
   local whole=/opt/whole wheel to engine library
   python3 -m venv "$home"
   "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" /wheels/servable-*.whl
+  # Keras files are converted with TensorFlow's Python: all of it, and nothing to be picked out.
+  if [[ " ${ENGINES//,/ } " == *" keras "* ]]; then
+    "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" --no-deps --require-hashes \
+      -r "$here/../requirements/cpu.txt"
+    rm -f "$downloads"/tensorflow*.whl
+  fi
   to=$(site_packages "$home")
   for wheel in "$downloads"/*.whl; do
     case ${wheel##*/} in

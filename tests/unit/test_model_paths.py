@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from servable.config.model_paths import model_from_path
+from servable.config.model_paths import model_from_path, patience
 from servable.config.values import Folder, Latest, ModelConfig
 from servable.engines.formats import fingerprint
 from servable.errors import UsageError
@@ -150,6 +151,53 @@ def test_a_versions_own_folder_of_another_format(tmp_path: Path) -> None:
     path.mkdir(parents=True)
     (path / "model.onnx").touch()
     assert model_from_path(str(path)) == ModelConfig("m", str(path), policy=Folder(4))
+
+
+def test_a_folder_with_one_file_that_is_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "photos"
+    path.mkdir()
+    (path / "resnet.onnx").touch()
+    (path / "README.md").touch()
+    (path / "7.onnx.data").mkdir()
+    expected = ModelConfig("photos", str(path / "resnet.onnx"), policy=Folder(1))
+    assert model_from_path(str(path)) == expected
+    assert model_from_path(f"mine={path}").name == "mine"
+
+
+@pytest.mark.parametrize("further", ["another.tflite", "7/"])
+def test_several_files_or_versions_beside_one_make_a_base_folder(tmp_path: Path, further: str) -> None:
+    path = tmp_path / "m"
+    path.mkdir()
+    (path / "resnet.onnx").touch()
+    if further.endswith("/"):
+        (path / further).mkdir()
+    else:
+        (path / further).touch()
+    assert model_from_path(str(path)) == ModelConfig("m", str(path))
+
+
+def test_a_path_that_appears_later(tmp_path: Path) -> None:
+    """As in KServe: a link that another container makes."""
+    image = saved_model(tmp_path / "image" / "models")
+    link = tmp_path / "mnt" / "models"
+    link.parent.mkdir()
+    waited = patience({"MODEL_INIT_MODE": "async"})
+    assert waited > 60
+    maker = threading.Timer(0.1, lambda: link.symlink_to(image))
+    maker.start()
+    try:
+        assert model_from_path(f"m={link}", waited) == ModelConfig("m", str(link), policy=Folder(1))
+    finally:
+        maker.join()
+
+
+@pytest.mark.parametrize("environment", [{}, {"MODEL_INIT_MODE": "sync"}])
+def test_other_paths_are_not_waited_for(tmp_path: Path, environment: dict[str, str]) -> None:
+    assert patience(environment) == 0
+    with pytest.raises(UsageError, match="no such folder"):
+        model_from_path(str(tmp_path / "m"), patience(environment))
+    with pytest.raises(UsageError, match="no such folder"):
+        model_from_path(str(tmp_path / "m"), 0.01)
 
 
 def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ Serve SavedModels, and ONNX, TensorFlow Lite and OpenVINO models, with TensorFlo
 PATH is a folder with numbered versions (half_plus_two/ with 1/ and 2/ in it: the newest is served, new ones
 are picked up), or the folder of one version itself (the one with saved_model.pb, model.onnx, model.tflite or
 model.xml), or a file that ends in .onnx, .tflite, .xml, .keras or .h5 (the last two are converted by the
-installed Keras), which is served anew when it changes. The model is named after the folder or file; NAME=PATH
-names it otherwise. Without PATH, --model_base_path or --model_config_file, $MODEL_BASE_PATH/$MODEL_NAME is
-served, as in TensorFlow Serving's container.
+installed Keras), which is served anew when it changes, or a folder with one such file. The model is named
+after the folder or file; NAME=PATH names it otherwise. Without PATH, --model_base_path or
+--model_config_file, $MODEL_BASE_PATH/$MODEL_NAME is served, as in TensorFlow Serving's container.
 
 Flags are TensorFlow Serving's, with _ or -, as --flag=value or --flag value.
 """

@@ -1,12 +1,15 @@
 """``servable serve PATH``: turns a path typed by a user into a model.
 
 A path may be a base folder (numbered versions inside), one version's own folder (``saved_model.pb`` or a
-model of another format inside), or a file that is a model by itself. ``NAME=PATH`` sets the model's name.
+model of another format inside), a file that is a model by itself, or a folder with one such file.
+``NAME=PATH`` sets the model's name.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +24,11 @@ from servable.savedmodel.layout import (
     model_file_in,
     model_name,
 )
+
+_log = logging.getLogger("servable.model_paths")
+
+ASYNC_SECONDS = 300.0
+"""How long a path may take to appear where KServe says that it does."""
 
 
 def is_remote(base_path: str) -> bool:
@@ -51,12 +59,25 @@ def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
     return os.path.join(home, "servable")
 
 
-def model_from_path(argument: str) -> ModelConfig:
-    """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if nothing can be there."""
+def patience(environment: Mapping[str, str]) -> float:
+    """Returns the seconds that a path may take to appear.
+
+    With ``$MODEL_INIT_MODE=async``, by which KServe says so, the path is a link that another container
+    makes while this one starts.
+    """
+    return ASYNC_SECONDS if environment.get("MODEL_INIT_MODE") == "async" else 0.0
+
+
+def model_from_path(argument: str, wait_seconds: float = 0.0) -> ModelConfig:
+    """Returns the model for ``PATH`` or ``NAME=PATH``. Raises ``UsageError`` if nothing can be there.
+
+    wait_seconds: how long a local path may take to appear.
+    """
     name, path = _split_name(argument)
     if "://" in path:
         return ModelConfig(name=name or _name_of_uri(path) or "default", base_path=path)
     path = os.path.abspath(os.path.expanduser(path))
+    _await(path, wait_seconds)
     if not os.path.exists(path):
         kind = "file" if has_model_ending(path) else "folder"
         raise UsageError(f"no such {kind}: {path}{_neighbours(path)}")
@@ -65,8 +86,38 @@ def model_from_path(argument: str) -> ModelConfig:
     if not os.path.isdir(path):
         raise UsageError(_not_a_folder(path))
     if not model_file_in(path):
+        file = _only_model_of(path)
+        if file:
+            return ModelConfig(
+                name or model_name(path) or "default", os.path.join(path, file), policy=_version_of(path)
+            )
         return ModelConfig(name or os.path.basename(path) or "default", path)
     return ModelConfig(name or model_name(path) or "default", path, policy=_version_of(path))
+
+
+def _await(path: str, seconds: float) -> None:
+    """Waits until something is at ``path``, for ``seconds`` at most."""
+    end = time.monotonic() + seconds
+    if seconds and not os.path.exists(path):
+        _log.warning("waiting for %s to appear, for %.0f s at most ($MODEL_INIT_MODE=async)", path, seconds)
+    while time.monotonic() < end and not os.path.exists(path):
+        time.sleep(0.02)
+
+
+def _only_model_of(folder: str) -> str:
+    """Returns the name of the one file in ``folder`` that is a model by itself; "" if versions may be there.
+
+    Stores' downloads look like that: whoever names one file gets a folder with it.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [(entry.name, entry.is_file()) for entry in entries]
+    except OSError:
+        # The server says what is wrong with it, and tries again.
+        return ""
+    files = [name for name, is_file in names if is_file and has_model_ending(name)]
+    versions = any(is_version_name(name) for name, is_file in names if not is_file)
+    return files[0] if len(files) == 1 and not versions else ""
 
 
 def _version_of(folder: str) -> Folder:

@@ -16,7 +16,7 @@ from servable.config.arguments import Arguments, check_text
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.browsers import allowed_origins, grpc_web
 from servable.config.flags import CPUS
-from servable.config.model_paths import cache_dir, model_from_path
+from servable.config.model_paths import cache_dir, model_from_path, patience
 from servable.config.proxies import trusted_proxies
 from servable.config.queue_limits import queue_limits
 from servable.config.shared_memory import shared_memory
@@ -178,7 +178,7 @@ def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Model
     if arguments.positionals:
         if chosen:
             raise UsageError(f"give PATH or --{chosen[0]}, not both")
-        return _models_from_paths(arguments)
+        return _models_from_paths(arguments, patience(environment))
     if "model_config_file" in chosen:
         return ()
     if chosen:
@@ -188,8 +188,8 @@ def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Model
     return (_model_from_environment(arguments, environment),)
 
 
-def _models_from_paths(arguments: Arguments) -> tuple[ModelConfig, ...]:
-    models = tuple(model_from_path(argument) for argument in arguments.positionals)
+def _models_from_paths(arguments: Arguments, wait_seconds: float) -> tuple[ModelConfig, ...]:
+    models = tuple(model_from_path(argument, wait_seconds) for argument in arguments.positionals)
     if "model_name" in arguments.given:
         if len(models) > 1:
             raise UsageError("--model_name names one model; with several paths write NAME=PATH for each")

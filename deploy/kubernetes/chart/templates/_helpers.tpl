@@ -1,0 +1,127 @@
+{{- define "servable.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of everything: room is left for "-headless". */}}
+{{- define "servable.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
+{{- else if contains (include "servable.name" .) .Release.Name }}
+{{- .Release.Name | trunc 54 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "servable.name" .) | trunc 54 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "servable.selector" -}}
+app.kubernetes.io/name: {{ include "servable.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "servable.labels" -}}
+{{ include "servable.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "servable.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "servable.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "servable.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* What /models is: "uri" (nothing is mounted), "image", "init" or "claim"; "" with a config that needs none. */}}
+{{- define "servable.source" -}}
+{{- $model := .Values.model }}
+{{- $given := list }}
+{{- if $model.uri }}{{ $given = append $given "uri" }}{{ end }}
+{{- if $model.image.reference }}{{ $given = append $given "image" }}{{ end }}
+{{- if $model.initContainer.image }}{{ $given = append $given "init" }}{{ end }}
+{{- if gt (len $given) 1 }}
+{{- fail "model.uri, model.image.reference and model.initContainer.image: give one" }}
+{{- end }}
+{{- if and $model.uri .Values.config }}
+{{- fail "model.uri is one model: with config, put its URI into the config's base_path" }}
+{{- end }}
+{{- if $given }}{{ first $given }}{{ else if $model.persistentVolumeClaim.claimName }}claim
+{{- else if not .Values.config }}
+{{- fail "no model: give model.persistentVolumeClaim.claimName, model.uri, model.image.reference, model.initContainer.image or config" }}
+{{- end }}
+{{- end }}
+
+{{/* A number as it was written: Helm reads all of them as floats. */}}
+{{- define "servable.value" -}}
+{{- if and (kindIs "float64" .) (eq (float64 (int64 .)) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* The flags that the chart sets: a list in YAML. */}}
+{{- define "servable.args" -}}
+{{- $taken := list "port" "rest_api_port" "host" "model_name" "model_base_path" "model_config_file" "model_config_file_poll_wait_seconds" "model_cache_dir" "drain_delay_seconds" "shutdown_grace_seconds" "auth_file" "tls_cert_file" "tls_key_file" "tls_client_ca_file" "enable_batching" "batching_parameters_file" "metrics_path" "enable_rest_healthcheck" "enable_grpc_healthcheck_service" }}
+- serve
+{{- if .Values.config }}
+- --model_config_file=/etc/servable/config/models.config
+- --model_config_file_poll_wait_seconds={{ .Values.reloadSeconds }}
+{{- else if .Values.model.uri }}
+- --model_name={{ .Values.model.name }}
+- --model_base_path={{ .Values.model.uri }}
+{{- else }}
+- --model_name={{ .Values.model.name }}
+- --model_base_path=/models/{{ .Values.model.name }}
+{{- end }}
+- --rest_api_port=8501
+- --port=8500
+- --model_cache_dir=/cache
+- --drain_delay_seconds={{ .Values.drainSeconds }}
+- --shutdown_grace_seconds={{ .Values.graceSeconds }}
+{{- if .Values.batching }}
+- --enable_batching
+- --batching_parameters_file=/etc/servable/batching/batching.config
+{{- end }}
+{{- if .Values.auth.existingSecret }}
+- --auth_file=/etc/servable/auth/{{ .Values.auth.key }}
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- --tls_cert_file=/etc/servable/tls/tls.crt
+- --tls_key_file=/etc/servable/tls/tls.key
+{{- if .Values.tls.clientCA.existingSecret }}
+- --tls_client_ca_file=/etc/servable/client-ca/{{ .Values.tls.clientCA.key }}
+{{- end }}
+{{- else if .Values.tls.clientCA.existingSecret }}
+{{- fail "tls.clientCA needs tls.existingSecret" }}
+{{- end }}
+{{- range $name, $value := .Values.flags }}
+{{- if has (replace "-" "_" $name) $taken }}
+{{- fail (printf "flags.%s is set by the chart from its own values" $name) }}
+{{- end }}
+- --{{ $name }}={{ include "servable.value" $value }}
+{{- end }}
+{{- end }}
+
+{{/* What is asked by a probe: its argument is a list of the chart's scope and the path. */}}
+{{- define "servable.probe" -}}
+{{- $values := (index . 0).Values }}
+{{- if and $values.tls.existingSecret (eq $values.probes.protocol "grpc") }}
+{{- fail "probes.protocol=grpc: Kubernetes' probes by gRPC know no TLS; leave it at http" }}
+{{- end }}
+{{- if $values.tls.clientCA.existingSecret }}
+tcpSocket:
+  port: rest
+{{- else if eq $values.probes.protocol "grpc" }}
+grpc:
+  port: 8500
+{{- else }}
+httpGet:
+  path: {{ index . 1 }}
+  port: rest
+  scheme: {{ if $values.tls.existingSecret }}HTTPS{{ else }}HTTP{{ end }}
+{{- end }}
+{{- end }}

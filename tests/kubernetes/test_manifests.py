@@ -1,0 +1,107 @@
+"""The manifests by the tools of others: Helm, kustomize, kubeconform. Without a cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from control_plane import bin_folder
+from openapi_schemas import RELEASES
+from releases import CHART
+from render_kubernetes import stale
+
+ROOT = CHART.parents[2]
+EXAMPLES = sorted((ROOT / "deploy" / "kubernetes" / "examples").glob("*.yaml"))
+KUSTOMIZATIONS = (
+    "deploy/kubernetes/base",
+    "deploy/kubernetes/examples/kustomize",
+    "deploy/kserve/runtimes",
+)
+
+
+def tool(name: str, *arguments: str | Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(bin_folder() / name), *map(str, arguments)]
+    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
+
+
+def template(*arguments: str | Path, release: str = RELEASES[-1]) -> str:
+    done = tool("helm", "template", "servable", CHART, "--kube-version", release, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def conforms(manifests: str, release: str) -> None:
+    folder = f"{os.environ['SERVABLE_KUBERNETES_SCHEMAS']}/v{release}"
+    schemas = folder + "/{{.ResourceKind}}{{.KindSuffix}}.json"
+    arguments = ("-strict", "-summary", "-kubernetes-version", release, "-schema-location", schemas, "-")
+    done = tool("kubeconform", *arguments, given=manifests)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Skipped: 0" in done.stdout and "Valid: 0," not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("values", [None, *EXAMPLES], ids=lambda path: path.stem if path else "defaults")
+def test_helm_has_nothing_to_say(values: Path | None) -> None:
+    done = tool("helm", "lint", "--strict", CHART, *(["-f", values] if values else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("values", [None, *EXAMPLES], ids=lambda path: path.stem if path else "defaults")
+def test_the_chart_conforms(values: Path | None, release: str) -> None:
+    conforms(template(*(["-f", values] if values else []), release=release), release)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS)
+def test_what_kustomize_makes_conforms(folder: str, release: str) -> None:
+    done = tool("kustomize", "build", ROOT / folder)
+    assert done.returncode == 0, done.stderr
+    conforms(done.stdout, release)
+
+
+@pytest.mark.parametrize("component", ["hpa", "keda", "servicemonitor"])
+def test_every_component_goes_with_the_base(component: str, tmp_path: Path) -> None:
+    folder = ROOT / "deploy" / "kubernetes"
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{os.path.relpath(folder / 'base', tmp_path)}]\n"
+        f"components: [{os.path.relpath(folder / 'components' / component, tmp_path)}]\n"
+    )
+    done = tool("kustomize", "build", tmp_path)
+    assert done.returncode == 0, done.stderr
+    conforms(done.stdout, RELEASES[-1])
+    assert ("replicas:" in done.stdout) is (component == "servicemonitor")
+
+
+def test_the_schemas_know_what_is_wrong() -> None:
+    wrong = template().replace("maxSurge:", "maxSurges:")
+    with pytest.raises(AssertionError, match="maxSurges"):
+        conforms(wrong, RELEASES[-1])
+
+
+def test_the_base_is_what_the_chart_makes() -> None:
+    assert stale() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["replica=3"], "replica"),
+        (["model.name=a/b"], "model"),
+        (["strategy.maxSurge=0"], "strategy"),
+        (["autoscaling.kind=hpa", "autoscaling.minReplicas=0"], "minReplicas"),
+        (["flags.Port=1"], "does not match pattern"),
+        (["flags.rest_api_port=1"], "is set by the chart from its own values"),
+        (["model.uri=s3://b/m", "model.image.reference=x"], "give one"),
+        (["model.uri=s3://b/m", "config=x"], "model.uri is one model"),
+        (["model.persistentVolumeClaim.claimName="], "no model"),
+        (["tls.clientCA.existingSecret=ca"], "tls.clientCA needs tls.existingSecret"),
+        (["tls.existingSecret=t", "probes.protocol=grpc"], "know no TLS"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: list[str], said: str) -> None:
+    words = [word for one in settings for word in ("--set", one)]
+    done = tool("helm", "template", "servable", CHART, "--kube-version", RELEASES[-1], *words)
+    assert done.returncode != 0
+    assert said in done.stderr

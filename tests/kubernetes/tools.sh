@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds the tools of `make test-kubernetes` into build/kubernetes/bin, at the versions of tools/*/go.mod: helm, kustomize,
+# kubeconform, kwok, and a control plane. Needs Go 1.26, and of each only what is missing is built. The first time that
+# takes some ten minutes on two cores, 6 GB of disk in Go's caches, and 4 GB of memory.
+# Arguments: the tools to build; without any, all.
+set -euo pipefail
+cd "$(dirname "$0")"
+bin=$(realpath -m "${SERVABLE_KUBERNETES_BIN:-../../build/kubernetes/bin}")
+mkdir -p "$bin"
+command -v go >/dev/null || { echo "missing: go, 1.26 or newer" >&2 && exit 1; }
+
+# Builds PACKAGE of the module in FOLDER as NAME, unless it was built of this go.mod.
+build() { # name folder package
+  local stamp
+  stamp=$(find "tools/$2" -type f | sort | xargs cat | sha256sum)
+  [[ -x "$bin/$1" && "$(cat "$bin/.$1" 2>/dev/null)" == "$stamp" ]] && return
+  echo "==> building $1"
+  (cd "tools/$2" && CGO_ENABLED=0 go build -p 2 -trimpath -ldflags='-s -w' -o "$bin/$1.new" "$3")
+  mv "$bin/$1.new" "$bin/$1"
+  echo "$stamp" >"$bin/.$1"
+}
+
+for tool in "${@:-helm kustomize kubeconform cluster kwok}"; do
+  for name in $tool; do
+    case $name in
+      helm) build helm cli helm.sh/helm/v3/cmd/helm ;;
+      kustomize) build kustomize cli sigs.k8s.io/kustomize/kustomize/v5 ;;
+      kubeconform) build kubeconform cli github.com/yannh/kubeconform/cmd/kubeconform ;;
+      cluster) build cluster cluster . ;;
+      kwok) build kwok nodes sigs.k8s.io/kwok/cmd/kwok ;;
+      *) echo "no such tool: $name" >&2 && exit 2 ;;
+    esac
+  done
+done

@@ -1,0 +1,146 @@
+"""Clients of a Service: each request goes to one of its ready pods, as kube-proxy would send it, and is
+counted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import requests
+from kube_api import Api, ApiError
+
+LAG_SECONDS = 0.5
+"""How old the list of pods may be, as it is on nodes."""
+
+TRIES = 3
+SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Service, and the port of its pods that is asked."""
+
+    api: Api
+    namespace: str
+    name: str
+    port: str = "rest"
+
+    def ready(self) -> list[tuple[str, int]]:
+        """Returns the addresses of the pods that a new connection may go to."""
+        slices = self.api.items(
+            f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices",
+            labelSelector=f"kubernetes.io/service-name={self.name}",
+        )
+        return sorted(
+            (address, port["port"])
+            for one in slices
+            for endpoint in one["endpoints"] or []
+            if endpoint["conditions"].get("ready")
+            for address in endpoint["addresses"]
+            for port in one["ports"]
+            if port["name"] == self.port
+        )
+
+
+@dataclass
+class Counts:
+    """What became of requests. retried: lost their connection, and were answered when sent again."""
+
+    answered: int = 0
+    retried: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    pods: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, pod: str, tries: int, failure: str) -> None:
+        """Counts a request."""
+        with self._lock:
+            if failure:
+                self.failed[failure] += 1
+            else:
+                self.answered += 1
+                self.retried += tries > 1
+                self.pods[pod] += 1
+
+
+class Clients:
+    """Clients that ask one after the other, each over connections that it keeps."""
+
+    def __init__(self, service: Service, path: str, body: object) -> None:
+        self.counts = Counts()
+        self._service = service
+        self._path = path
+        self._body = json.dumps(body)
+        self._pods: list[tuple[str, int]] = service.ready()
+        self._stopped = threading.Event()
+
+    def ask_on(self) -> None:
+        """Asks until ``stop``."""
+        open_ones: dict[tuple[str, int], http.client.HTTPConnection] = {}
+        while not self._stopped.is_set():
+            self._once(open_ones)
+        for connection in open_ones.values():
+            connection.close()
+
+    def follow(self) -> None:
+        """Follows the list of pods until ``stop``."""
+        while not self._stopped.wait(LAG_SECONDS):
+            with suppress(requests.RequestException, ApiError):
+                self._pods = self._service.ready()
+
+    def stop(self) -> None:
+        """Ends all of it."""
+        self._stopped.set()
+
+    def _once(self, open_ones: dict[tuple[str, int], http.client.HTTPConnection]) -> None:
+        failure, pod, tries = "no pod is ready", "", 0
+        while failure and tries < TRIES:
+            tries += 1
+            pods = self._pods
+            if not pods:
+                self._stopped.wait(LAG_SECONDS)
+                continue
+            chosen = random.choice(pods)
+            pod = chosen[0]
+            connection = open_ones.pop(chosen, None) or http.client.HTTPConnection(*chosen, timeout=SECONDS)
+            try:
+                connection.request("POST", self._path, self._body)
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                failure = type(error).__name__
+                continue
+            if answer.will_close:
+                connection.close()
+            else:
+                open_ones[chosen] = connection
+            # What a server has answered is not sent again.
+            if answer.status != 200:
+                self.counts.add(pod, tries, f"{answer.status}: {text[:80]!r}")
+                return
+            failure = ""
+        self.counts.add(pod, tries, failure)
+
+
+@contextmanager
+def asking(service: Service, path: str, body: object, clients: int = 4) -> Iterator[Counts]:
+    """Has clients ask until the block ends."""
+    them = Clients(service, path, body)
+    threads = [threading.Thread(target=them.ask_on) for _ in range(clients)]
+    threads.append(threading.Thread(target=them.follow))
+    for thread in threads:
+        thread.start()
+    try:
+        yield them.counts
+    finally:
+        them.stop()
+        for thread in threads:
+            thread.join()
