@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from front_load import CLIENTS, RestClient, load
-from fronts import Running
+from front_kinds import Running
 from servers import until
 from test_metrics_list import expressions, selectors
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from front_load import MODELS
-from fronts import FRONTS, Front
+from front_kinds import FRONTS, Front
 from servers_behind import Behind
 
 HERE = Path(__file__).resolve().parent

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
-from fronts import Running
+from front_kinds import Running
 from servers import until
 from stubs import METHODS, floats_request, own_message
 

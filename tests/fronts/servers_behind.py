@@ -11,14 +11,19 @@ from pathlib import Path
 from conftest import START_SECONDS, Served
 from servers import MODELS
 
-FLAGS = ("--trusted_proxies=127.0.0.1", "--drain_delay_seconds=4", "--access_log=all", "--log_format=json")
+FLAGS = ("--trusted_proxies=127.0.0.1", "--drain_delay_seconds=4")
+LOGS = ("--access_log=all", "--log_format=json")
 
 
 class Behind:
-    """A server with the same model under each of ``names``; ``start`` starts it again at its ports."""
+    """A server with the same model under each of ``names``; ``start`` starts it again at its ports.
 
-    def __init__(self, access_log: Path, *names: str) -> None:
+    log: whether it logs every request, to ``access_log``.
+    """
+
+    def __init__(self, access_log: Path, *names: str, log: bool = True) -> None:
         self.access_log = access_log
+        self._logs = (*LOGS, f"--access_log_file={access_log}") if log else ()
         self._names = names
         self._served: Served | None = None
         self.rest_port = 0
@@ -29,7 +34,7 @@ class Behind:
         """Starts it, and waits until it serves; does nothing if it does."""
         if self._served is not None and self._served.process.poll() is None:
             return
-        command = [sys.executable, "-m", "servable", "serve", f"--access_log_file={self.access_log}", *FLAGS]
+        command = [sys.executable, "-m", "servable", "serve", *FLAGS, *self._logs]
         ports = [f"--rest_api_port={self.rest_port}", f"--port={self.grpc_port}", "--host=127.0.0.1"]
         models = [f"{name}={MODELS / 'half_plus_two'}" for name in self._names]
         process = subprocess.Popen(
@@ -39,6 +44,12 @@ class Behind:
         self._served.wait_for_line(rf"ready: {len(models)} of {len(models)} models")
         assert self._served.rest_port and self._served.grpc_port
         self.rest_port, self.grpc_port = self._served.rest_port, self._served.grpc_port
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._served is not None
+        return self._served.process.pid
 
     def kill(self) -> None:
         """Kills it, as a machine would that fails."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fronts import Front, Running, free_ports, running, with_choice
+from front_kinds import Front, Running, free_ports, running, with_choice
 from front_load import CLIENTS, MODELS, GrpcClient, RestClient, load
 from refusing import refusing
 from servers import until

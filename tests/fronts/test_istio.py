@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from fronts import FOLDER
+from front_kinds import FOLDER
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
