@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import time
 import urllib.error
@@ -136,7 +137,9 @@ def test_prometheus_has_data_for_every_expression(project: Project) -> None:
         (f"{server}:8501", "up") for server in SERVERS
     }
     for protocol in ("rest", "grpc"):
-        by_server = value(project, f'sum by (instance) (servable_requests_total{{protocol="{protocol}",outcome="OK"}})')
+        by_server = value(
+            project, f'sum by (instance) (servable_requests_total{{protocol="{protocol}",outcome="OK"}})'
+        )
         assert len(by_server) == 2 and all(float(one["value"][1]) > 0 for one in by_server), by_server
     print(f"{asked} expressions have data; {clients.told()}")
 
@@ -238,20 +241,25 @@ def test_grafanas_files_agree_with_the_project() -> None:
 def test_the_front_and_prometheus_know_the_servers() -> None:
     services = declared()
     front = (ROOT / "deploy" / "fronts" / "envoy.yaml").read_text()
-    scraped = yaml.safe_load((FILE.parent / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
+    scraped = yaml.safe_load((FILE.parent / "prometheus.yml").read_text())["scrape_configs"][0][
+        "static_configs"
+    ]
     assert set(SERVERS) <= services.keys()
     assert scraped == [{"targets": [f"{server}:8501" for server in SERVERS]}]
-    assert all(f"address: {server}, port_value: {port}" in front for server in SERVERS for port in (8500, 8501))
+    assert all(
+        f"address: {server}, port_value: {port}" in front for server in SERVERS for port in (8500, 8501)
+    )
     drain = next(one for one in services["servable-1"]["command"] if one.startswith("--drain_delay_seconds="))
-    assert float(drain.partition("=")[2]) < float(services["servable-1"]["stop_grace_period"].removesuffix("s")) - 30
+    assert (
+        float(drain.partition("=")[2])
+        < float(services["servable-1"]["stop_grace_period"].removesuffix("s")) - 30
+    )
 
 
 def test_the_upload_says_what_it_did(tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
-    script = {"__name__": "upload"}
-    exec((FILE.parent / "upload.py").read_text(encoding="utf-8"), script)
     url = f"memory://bucket-{os.getpid()}/m"
-    upload: Any = script["upload"]
+    upload = runpy.run_path(str(FILE.parent / "upload.py"), run_name="upload")["upload"]
     with pytest.raises(SystemExit, match="has no version"):
         upload(tmp_path, url)
     (tmp_path / "1" / "variables").mkdir(parents=True)

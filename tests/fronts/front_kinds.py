@@ -90,9 +90,7 @@ def with_choice(text: str, *choices: str) -> str:
 
 
 @contextmanager
-def running(
-    front: Front, folder: Path, servers: Sequence[Address], *choices: str
-) -> Iterator[Running]:
+def running(front: Front, folder: Path, servers: Sequence[Address], *choices: str) -> Iterator[Running]:
     """Runs a front with these servers behind, until both of its ports answer."""
     ports = free_ports(2)
     running = Running(ports[0], ports[1], servers)
@@ -152,7 +150,9 @@ def _envoy(text: str, running: Running, folder: Path) -> str:
         text = replaced(text, rf"0\.0\.0\.0, port_value: {port}", f"127.0.0.1, port_value: {listening[api]}")
         for name, server in zip(NAMES, running.servers, strict=True):
             own = getattr(server, f"{api}_port")
-            text = replaced(text, f"address: {name}, port_value: {port}", f"address: 127.0.0.1, port_value: {own}")
+            text = replaced(
+                text, f"address: {name}, port_value: {port}", f"address: 127.0.0.1, port_value: {own}"
+            )
     return replaced(text, "port_value: 9901", "port_value: 0")
 
 

@@ -32,9 +32,7 @@ class RestClient:
             "127.0.0.1", running.rest_port, timeout=PATIENCE, source_address=(source, 0)
         )
 
-    def request(
-        self, method: str, path: str, body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes]:
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Returns status and body; ``_`` in names of headers becomes ``-``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:

@@ -21,14 +21,20 @@ Pair = tuple[Behind, Behind]
 
 
 @pytest.mark.parametrize("choices", [(), ("by model",), ("no state",), ("by model", "no state")], ids=str)
-def test_the_program_accepts_its_configuration(front: Front, choices: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_program_accepts_its_configuration(
+    front: Front, choices: tuple[str, ...], tmp_path: Path
+) -> None:
     ports = free_ports(6)
     nowhere = [Running(ports[2], ports[3], ()), Running(ports[4], ports[5], ())]
     file = tmp_path / front.file
-    file.write_text(front.locate(with_choice(front.text, *choices), Running(ports[0], ports[1], nowhere), tmp_path))
+    file.write_text(
+        front.locate(with_choice(front.text, *choices), Running(ports[0], ports[1], nowhere), tmp_path)
+    )
     program = front.program()
     assert program
-    done = subprocess.run([program, *front.check(file, tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, *front.check(file, tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -42,8 +48,10 @@ def test_both_apis_and_nothing_else(front: Front, both: Pair, tmp_path: Path) ->
         assert status == 200 and json.loads(answer)["name"] == "m1"
         hidden = ("/metrics", "/", "/console/", "/readyz", "/openapi.json", "/v2/repository/index")
         assert {path: rest.request("GET", path)[0] for path in hidden} == dict.fromkeys(hidden, 404)
-        for path in ("tensorflow.serving.ModelService/HandleReloadConfigRequest",
-                     "inference.GRPCInferenceService/RepositoryModelUnload"):
+        for path in (
+            "tensorflow.serving.ModelService/HandleReloadConfigRequest",
+            "inference.GRPCInferenceService/RepositoryModelUnload",
+        ):
             with pytest.raises(grpc.RpcError) as refused:
                 calls.channel.unary_unary(f"/{path}")(b"", timeout=30)
             assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED, path
@@ -102,7 +110,9 @@ def test_what_one_server_refuses(front: Front, both: Pair, choice: str, tmp_path
     expected = REFUSALS[front.name, choice]
     with refusing() as busy, running(front, tmp_path, (busy, both[1]), *filter(None, [choice])) as place:
         rest, calls = RestClient(place), GrpcClient(place)
-        seen_rest, seen_grpc = [{client.ask("m0").partition(":")[0] for _ in range(40)} for client in (rest, calls)]
+        seen_rest, seen_grpc = [
+            {client.ask("m0").partition(":")[0] for _ in range(40)} for client in (rest, calls)
+        ]
         assert busy.rest and busy.grpc, "it was never asked"
         assert (seen_rest, seen_grpc) == ({"", expected[0]}, {"", expected[1]})
         rest.close()
